@@ -1,0 +1,201 @@
+package intake_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+const (
+	tenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
+	anna   = "b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00"
+	ben    = "0d9c8b7a-6f5e-4d3c-8b2a-190807060504"
+)
+
+type outlet struct {
+	got []interaction.Received
+	err error
+}
+
+func (o *outlet) Deliver(_ context.Context, received []interaction.Received) error {
+	if o.err == nil {
+		o.got = append(o.got, received...)
+	}
+	return o.err
+}
+
+func prompt(session, request, id, user string) interaction.Received {
+	r := response(session, request, id)
+	r.Type = interaction.TypeUserPrompt
+	if user != "" {
+		r.From.User = &interaction.Identity{ID: user}
+	}
+	return r
+}
+
+func response(session, request, id string) interaction.Received {
+	return interaction.Received{
+		Interaction: interaction.Interaction{ID: id, SessionID: session, RequestID: request, Type: interaction.TypeAIResponse},
+		TenantID:    tenant,
+		Change:      interaction.Created,
+	}
+}
+
+func TestWhoAskedAndWhichTurn(t *testing.T) {
+	t.Parallel()
+	type known struct {
+		user   string
+		source interaction.UserSource
+		turn   string
+	}
+	elsewhere := response("s", "r1", "20")
+	elsewhere.TenantID = "another"
+	fromHistory := response("s", "", "30")
+	fromHistory.UserID, fromHistory.UserSource = ben, interaction.UserFromHistory
+
+	for name, test := range map[string]struct {
+		batches [][]interaction.Received
+		want    []known
+	}{
+		"a prompt names its user": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}},
+		},
+		"a response belongs to the user of the prompt of its request": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {response("s", "r1", "11")}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {anna, interaction.UserFromRequest, "r1"}},
+		},
+		"a batch has no order: a response before its prompt is attributed as well": {
+			batches: [][]interaction.Received{{response("s", "r1", "11"), prompt("s", "r1", "10", anna)}},
+			want:    []known{{anna, interaction.UserFromRequest, "r1"}, {anna, interaction.UserFromPrompt, "r1"}},
+		},
+		"a response of an unknown request belongs to the one user of its conversation": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {response("s", "r9", "11")}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {anna, interaction.UserFromConversation, "r9"}},
+		},
+		"a conversation that two users share says nothing about a response of an unknown request": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {prompt("s", "r2", "11", ben)}, {prompt("s", "r3", "12", anna)}, {response("s", "r9", "13")}},
+			want: []known{
+				{anna, interaction.UserFromPrompt, "r1"},
+				{ben, interaction.UserFromPrompt, "r2"},
+				{anna, interaction.UserFromPrompt, "r3"},
+				{"", "", "r9"},
+			},
+		},
+		"in a shared conversation the request still decides": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna), prompt("s", "r2", "11", ben), response("s", "r1", "12")}},
+			want: []known{
+				{anna, interaction.UserFromPrompt, "r1"},
+				{ben, interaction.UserFromPrompt, "r2"},
+				{anna, interaction.UserFromRequest, "r1"},
+			},
+		},
+		"a response whose prompt was never seen has no user": {
+			batches: [][]interaction.Received{{response("s", "r1", "11")}},
+			want:    []known{{"", "", "r1"}},
+		},
+		"another conversation says nothing": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {response("t", "r1", "11")}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
+		},
+		"another tenant says nothing": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {elsewhere}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
+		},
+		"a user that the way in already knew stays": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {fromHistory}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {ben, interaction.UserFromHistory, ""}},
+		},
+		"without request ids a turn is a prompt with the responses until the next prompt": {
+			batches: [][]interaction.Received{
+				{prompt("s", "", "9", anna)},
+				{response("s", "", "10"), response("s", "", "11")},
+				{prompt("s", "", "20", anna)},
+				{response("s", "", "21")},
+			},
+			want: []known{
+				{anna, interaction.UserFromPrompt, "9"},
+				{anna, interaction.UserFromConversation, "9"},
+				{anna, interaction.UserFromConversation, "9"},
+				{anna, interaction.UserFromPrompt, "20"},
+				{anna, interaction.UserFromConversation, "20"},
+			},
+		},
+		"a late response does not join the turn of a younger prompt": {
+			batches: [][]interaction.Received{{prompt("s", "", "20", anna)}, {response("s", "", "10")}},
+			want:    []known{{anna, interaction.UserFromPrompt, "20"}, {anna, interaction.UserFromConversation, ""}},
+		},
+		"an older prompt that comes late does not take over the conversation": {
+			batches: [][]interaction.Received{{prompt("s", "", "20", anna)}, {prompt("s", "", "9", anna)}, {response("s", "", "21")}},
+			want: []known{
+				{anna, interaction.UserFromPrompt, "20"},
+				{anna, interaction.UserFromPrompt, "9"},
+				{anna, interaction.UserFromConversation, "20"},
+			},
+		},
+		"a prompt without a user teaches nothing": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", "")}, {response("s", "r1", "11")}},
+			want:    []known{{"", "", "r1"}, {"", "", "r1"}},
+		},
+		"without a session nothing is joined": {
+			batches: [][]interaction.Received{{prompt("", "r1", "10", anna)}, {response("", "r1", "11")}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := &outlet{}
+			in, err := intake.New(out, 100)
+			require.NoError(t, err)
+			for _, batch := range test.batches {
+				require.NoError(t, in.Take(t.Context(), batch))
+			}
+			var got []known
+			for i := range out.got {
+				got = append(got, known{out.got[i].UserID, out.got[i].UserSource, out.got[i].Turn})
+			}
+			assert.Equal(t, test.want, got)
+		})
+	}
+}
+
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	t.Parallel()
+	out := &outlet{}
+	in, err := intake.New(out, 2)
+	require.NoError(t, err)
+	for i := range 3 {
+		n := strconv.Itoa(i)
+		require.NoError(t, in.Take(t.Context(), []interaction.Received{prompt("s"+n, "r", "1", anna)}))
+	}
+	out.got = nil
+	for i := range 3 {
+		require.NoError(t, in.Take(t.Context(), []interaction.Received{response("s"+strconv.Itoa(i), "r", "2")}))
+	}
+	assert.Empty(t, out.got[0].UserID, "the oldest is forgotten")
+	assert.Equal(t, anna, out.got[1].UserID)
+	assert.Equal(t, anna, out.got[2].UserID)
+}
+
+func TestTheOutletDecides(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("refused")
+	out := &outlet{err: refused}
+	in, err := intake.New(out, 1)
+	require.NoError(t, err)
+	assert.Equal(t, refused, in.Take(t.Context(), []interaction.Received{response("s", "r", "1")}), "as it is, for the caller to judge")
+	assert.NoError(t, in.Take(t.Context(), nil), "nothing to deliver is no reason to bother the pipeline")
+}
+
+func TestNoRoomIsAnError(t *testing.T) {
+	t.Parallel()
+	_, err := intake.New(&outlet{}, 0)
+	assert.Error(t, err)
+}

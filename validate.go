@@ -1,0 +1,232 @@
+package m365copilotreceiver
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+var (
+	guid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+
+	changeTypes = []string{"created", "updated", "deleted"}
+)
+
+const (
+	// Graph grants 4,320 minutes at most: https://learn.microsoft.com/graph/api/resources/subscription
+	maxLifetime = 72 * time.Hour
+	// Graph gives up on an answer after 3 seconds: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+	graphPatience = 3 * time.Second
+	// encryptionCertificateId holds 128 characters, of which the receiver takes 17 for a digest of the key.
+	maxCertificateID = 128 - 17
+)
+
+// Validate reports every problem at once, each with its YAML path and what to write instead.
+func (c *Config) Validate() error {
+	return errors.Join(
+		c.validateTenant(),
+		c.Auth.validate(c.Graph.Auth.HasValue()),
+		httpsOrLoopback("graph.endpoint", c.Graph.Endpoint),
+		positive("graph.timeout", c.Graph.Timeout, 0),
+		c.Subscription.validate(),
+		c.Webhook.validate(),
+		c.Encryption.validate(),
+		oneOf("content.capture", c.Content.Capture, CaptureNone, CaptureText),
+		positive("metrics.interval", c.Metrics.Interval, time.Second),
+	)
+}
+
+func (c *Config) validateTenant() error {
+	var errs []error
+	if !guid.MatchString(c.TenantID) {
+		errs = append(errs, fmt.Errorf("tenant_id: write the directory (tenant) id, a GUID as on the Overview page of Entra, not %q", c.TenantID))
+	}
+	return errors.Join(append(errs, oneOf("cloud", c.Cloud, CloudGlobal, CloudUSGov, CloudUSGovDoD, CloudChina))...)
+}
+
+func (a *AuthConfig) validate(byExtension bool) error {
+	var errs []error
+	if a.ClientID == "" {
+		errs = append(errs, errors.New("auth.client_id: write the application (client) id of the app registration; notifications must carry it as their audience"))
+	}
+	errs = append(errs,
+		a.validateCredential(byExtension),
+		oneOf("auth.auth_style", a.AuthStyle, AuthStyleHeader, AuthStyleBody),
+		httpsOrLoopback("auth.authority", a.Authority),
+		httpsOrLoopback("auth.token_url", a.TokenURL),
+		noneEmpty("auth.issuers", a.Issuers),
+		noneEmpty("auth.audiences", a.Audiences),
+	)
+	return errors.Join(errs...)
+}
+
+func (a *AuthConfig) validateCredential(byExtension bool) error {
+	var given []string
+	for _, credential := range []struct {
+		path string
+		set  bool
+	}{
+		{"auth.client_secret", a.ClientSecret != ""},
+		{"auth.client_secret_file", a.ClientSecretFile != ""},
+		{"auth.client_certificate", a.ClientCertificate.HasValue()},
+		{"auth.federated_token_file", a.FederatedTokenFile != ""},
+		{"graph.auth", byExtension},
+	} {
+		if credential.set {
+			given = append(given, credential.path)
+		}
+	}
+	var errs []error
+	switch len(given) {
+	case 0:
+		errs = append(errs, errors.New("auth: write exactly one of client_secret, client_secret_file, client_certificate and federated_token_file, or name an authenticator extension in graph.auth; an empty environment variable counts as none"))
+	case 1:
+	default:
+		errs = append(errs, fmt.Errorf("auth: %s exclude each other: keep one", strings.Join(given, " and ")))
+	}
+	if certificate := a.ClientCertificate.Get(); certificate != nil {
+		errs = append(errs, pair("auth.client_certificate", certificate.CertFile, certificate.KeyFile))
+	}
+	return errors.Join(errs...)
+}
+
+func (s *SubscriptionConfig) validate() error {
+	errs := []error{
+		validateNotificationURL(s.NotificationURL),
+		noneEmpty("subscription.users", s.Users),
+		positive("subscription.lifetime", s.Lifetime, time.Second),
+		positive("subscription.check_interval", s.CheckInterval, time.Second),
+	}
+	if s.Lifetime > maxLifetime {
+		errs = append(errs, fmt.Errorf("subscription.lifetime: Graph grants 72h at most: write 72h or less, not %s", s.Lifetime))
+	}
+	seen := map[string]bool{}
+	for _, user := range s.Users {
+		if user = strings.ToLower(user); seen[user] {
+			errs = append(errs, fmt.Errorf("subscription.users: %q stands there twice: keep one", user))
+		}
+		seen[user] = true
+	}
+	if len(s.ChangeTypes) == 0 {
+		errs = append(errs, errors.New("subscription.change_types: write at least one of created, updated, deleted"))
+	}
+	for i, change := range s.ChangeTypes {
+		if !slices.Contains(changeTypes, change) || slices.Contains(s.ChangeTypes[:i], change) {
+			errs = append(errs, fmt.Errorf("subscription.change_types: write created, updated, deleted, each at most once, not %q", change))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func validateNotificationURL(raw string) error {
+	const path = "subscription.notification_url"
+	if raw == "" {
+		return errors.New(path + ": write the public https URL at which Graph reaches the webhook, such as https://copilot.example.com/graph/notifications")
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "https":
+		return errors.New(path + ": Graph sends to https alone: write a full URL such as https://copilot.example.com/graph/notifications")
+	case u.User != nil || u.Fragment != "":
+		return errors.New(path + ": leave out user name, password and fragment")
+	}
+	return nil
+}
+
+func (w *WebhookConfig) validate() error {
+	errs := []error{
+		positive("webhook.ack_timeout", w.AckTimeout, time.Millisecond),
+	}
+	if w.AckTimeout >= graphPatience {
+		errs = append(errs, fmt.Errorf("webhook.ack_timeout: Graph waits 3s for an answer: write less, such as 2500ms, not %s", w.AckTimeout))
+	}
+	if w.MaxInFlightBytes <= 0 {
+		errs = append(errs, errors.New("webhook.max_in_flight_bytes: write a number of bytes above 0, such as 67108864"))
+	} else if w.MaxInFlightBytes < w.ServerConfig.MaxRequestBodySize {
+		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d would refuse every body of webhook.max_request_body_size (%d): write at least as much", w.MaxInFlightBytes, w.ServerConfig.MaxRequestBodySize))
+	}
+	if w.Path != "" && (!strings.HasPrefix(w.Path, "/") || strings.ContainsAny(w.Path, "?#")) {
+		errs = append(errs, fmt.Errorf("webhook.path: write a path that begins with /, without query, such as /graph/notifications, not %q", w.Path))
+	}
+	endpoint := w.ServerConfig.NetAddr.Endpoint
+	if host, _, err := net.SplitHostPort(endpoint); err != nil {
+		errs = append(errs, fmt.Errorf("webhook.endpoint: write host:port, such as localhost:8443, not %q", endpoint))
+	} else if !w.ServerConfig.TLS.HasValue() && !w.TLSTerminatedUpstream && !isLoopback(host) {
+		errs = append(errs, fmt.Errorf("webhook.endpoint: %q would take conversations in without TLS: write webhook.tls, or webhook.tls_terminated_upstream: true where an ingress ends TLS", endpoint))
+	}
+	return errors.Join(errs...)
+}
+
+func (e *EncryptionConfig) validate() error {
+	var errs []error
+	seen := map[string]bool{}
+	for i, certificate := range e.Certificates {
+		path := fmt.Sprintf("encryption.certificates[%d]", i)
+		errs = append(errs, pair(path, certificate.CertFile, certificate.KeyFile))
+		if len(certificate.ID) > maxCertificateID {
+			errs = append(errs, fmt.Errorf("%s.id: Graph has room for %d characters here: write fewer", path, maxCertificateID))
+		}
+		if file := certificate.CertFile; file != "" && seen[file] {
+			errs = append(errs, fmt.Errorf("%s.cert_file: %q stands there twice: keep one", path, file))
+		}
+		seen[certificate.CertFile] = true
+	}
+	return errors.Join(errs...)
+}
+
+func pair(path, certFile, keyFile string) error {
+	var errs []error
+	if certFile == "" {
+		errs = append(errs, fmt.Errorf("%s.cert_file: write the path of the certificate, a PEM file", path))
+	}
+	if keyFile == "" {
+		errs = append(errs, fmt.Errorf("%s.key_file: write the path of the certificate's private key, a PEM file", path))
+	}
+	return errors.Join(errs...)
+}
+
+func positive(path string, d, least time.Duration) error {
+	if d <= 0 || d < least {
+		return fmt.Errorf("%s: write a duration of at least %s, such as 30s, not %s", path, max(least, time.Millisecond), d)
+	}
+	return nil
+}
+
+func oneOf[T ~string](path string, value T, allowed ...T) error {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	names := make([]string, len(allowed))
+	for i, name := range allowed {
+		names[i] = string(name)
+	}
+	return fmt.Errorf("%s: write one of %s, not %q", path, strings.Join(names, ", "), value)
+}
+
+func noneEmpty(path string, values []string) error {
+	if slices.Contains(values, "") {
+		return fmt.Errorf("%s: take out the empty entry", path)
+	}
+	return nil
+}
+
+// httpsOrLoopback keeps secrets and tokens off the wire in the clear; an empty URL stands for its default.
+func httpsOrLoopback(path, raw string) error {
+	if raw == "" {
+		return nil
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Hostname() == "" || u.User != nil || (u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()))) {
+		return fmt.Errorf("%s: write a full https URL; http is for loopback addresses alone", path)
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
