@@ -1,0 +1,71 @@
+package notification_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+)
+
+func TestForgeryTriggersNoCall(t *testing.T) {
+	t.Parallel()
+	key := contentKey(t, 2048)
+	server := &authority{body: jwks(t, "first")}
+	set := server.keySet()
+	t.Cleanup(set.Close)
+	count := &decrypted{}
+	settings := openerSettings(set, key)
+	settings.Telemetry = count
+	forged := promptItem(t, key)
+	forged.ClientState = strings.Replace(forged.ClientState, forged.ClientState[:1], "_", 1)
+	event := lifecycleItem(t, key)
+	event.ClientState = ""
+
+	opened, err := notification.NewOpener(settings).
+		Open(t.Context(), collection([]string{mint(t, tokenClaims())}, forged, event, notification.Item{}), noon)
+	require.NoError(t, err)
+	assert.Empty(t, opened.Received)
+	assert.Empty(t, opened.Lifecycle)
+	require.Len(t, opened.Rejected, 3)
+	for _, rejection := range opened.Rejected {
+		assert.Equal(t, notification.ReasonClientState, rejection.Reason)
+		assert.Empty(t, rejection.Gap)
+		assert.Empty(t, rejection.ItemID)
+		require.ErrorIs(t, rejection.Err, notification.ErrClientState)
+	}
+	assert.Zero(t, server.calls.Load())
+	assert.Zero(t, count.items.Load())
+}
+
+func TestOpenSaysWhenItCannotDecide(t *testing.T) {
+	t.Parallel()
+	key := contentKey(t, 2048)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	zero := openerSettings(firstKey(t), &notification.Key{})
+	tests := map[string]struct {
+		ctx      context.Context
+		settings notification.Settings
+		want     error
+	}{
+		"keys are not available":      {t.Context(), openerSettings(&keys{err: notification.ErrKeysUnavailable}, key), notification.ErrKeysUnavailable},
+		"the caller does not wait on": {canceled, openerSettings(firstKey(t), key), context.Canceled},
+		"a key derives no state":      {t.Context(), zero, nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			opened, err := notification.NewOpener(test.settings).Open(test.ctx,
+				collection([]string{mint(t, tokenClaims())}, promptItem(t, key), notification.Item{}), noon)
+			require.Error(t, err)
+			if test.want != nil {
+				require.ErrorIs(t, err, test.want)
+			}
+			assert.Empty(t, opened)
+		})
+	}
+}

@@ -1,0 +1,98 @@
+package notification
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // Graph encrypts with RSA-OAEP over SHA-1, which does not rest on collision resistance
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+)
+
+// Why content cannot be decrypted. They are matched with errors.Is.
+var (
+	// ErrUnknownCertificate: the content was encrypted for a certificate that is not in the ring.
+	ErrUnknownCertificate = errors.New("unknown certificate")
+	// ErrOAEP: the private key does not open dataKey, so it is not the one that the certificate was made for.
+	ErrOAEP = errors.New("data key cannot be decrypted")
+	// ErrHMAC: data is not what dataSignature was made for. Nothing was decrypted.
+	ErrHMAC = errors.New("data signature does not match")
+	// ErrNoSignature: Graph sent no dataSignature, so nobody can say whether data is what it sent.
+	ErrNoSignature = errors.New("data signature is missing")
+	// ErrMalformed: base64, a length or the padding is wrong.
+	ErrMalformed = errors.New("malformed encrypted content")
+)
+
+const contentKeyLength = 32
+
+// Decrypt opens the content of a notification:
+// https://learn.microsoft.com/graph/change-notifications-with-resource-data#decrypting-resource-data-from-change-notifications
+//
+// The signature is checked in constant time before anything is decrypted with the content's key. The error wraps ErrOAEP,
+// ErrHMAC, ErrNoSignature or ErrMalformed, and holds nothing of the content.
+func Decrypt(content *EncryptedContent, key *Key) ([]byte, error) {
+	if content.DataSignature == "" {
+		return nil, ErrNoSignature
+	}
+	signature, err := decodeBase64("dataSignature", content.DataSignature)
+	if err != nil {
+		return nil, err
+	}
+	wrapped, err := decodeBase64("dataKey", content.DataKey)
+	if err != nil {
+		return nil, err
+	}
+	data, err := decodeBase64("data", content.Data)
+	if err != nil {
+		return nil, err
+	}
+	contentKey, err := rsa.DecryptOAEP(sha1.New(), nil, key.private, wrapped, nil) //nolint:gosec // see the import
+	if err != nil {
+		return nil, fmt.Errorf("%w with the key of %s", ErrOAEP, key.certificateID)
+	}
+	if len(contentKey) != contentKeyLength {
+		return nil, fmt.Errorf("%w: data key of %d bytes instead of %d", ErrMalformed, len(contentKey), contentKeyLength)
+	}
+	mac := hmac.New(sha256.New, contentKey)
+	mac.Write(data)
+	if !hmac.Equal(mac.Sum(nil), signature) {
+		return nil, ErrHMAC
+	}
+	return decryptData(data, contentKey)
+}
+
+// decryptData decrypts in place: AES-256-CBC with PKCS#7 padding (RFC 5652 section 6.3). That the initialization vector is
+// a part of the key is Graph's rule, and bearable because each key is used once.
+func decryptData(data, contentKey []byte) ([]byte, error) {
+	if len(data) == 0 || len(data)%aes.BlockSize != 0 {
+		return nil, fmt.Errorf("%w: data of %d bytes is not a number of AES blocks", ErrMalformed, len(data))
+	}
+	block, err := aes.NewCipher(contentKey)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	cipher.NewCBCDecrypter(block, contentKey[:aes.BlockSize]).CryptBlocks(data, data)
+	padding := int(data[len(data)-1])
+	if padding == 0 || padding > aes.BlockSize {
+		return nil, fmt.Errorf("%w: wrong padding", ErrMalformed)
+	}
+	text := data[:len(data)-padding]
+	for _, b := range data[len(text):] {
+		if int(b) != padding {
+			return nil, fmt.Errorf("%w: wrong padding", ErrMalformed)
+		}
+	}
+	return text, nil
+}
+
+// decodeBase64 reads standard base64 with padding; line breaks are passed over.
+func decodeBase64(member, text string) ([]byte, error) {
+	decoded, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s is not base64", ErrMalformed, member)
+	}
+	return decoded, nil
+}

@@ -1,0 +1,137 @@
+package notification
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+// Telemetry is told of what costs time. It is called by several goroutines at once.
+type Telemetry interface {
+	// Decrypted is called for each item that was decrypted, with the time that took.
+	Decrypted(spent time.Duration)
+}
+
+// Settings say whose notifications are opened.
+type Settings struct {
+	// TenantID and ClientID are GUIDs.
+	TenantID, ClientID string
+	// Audiences holds the application ids that validation tokens may be for; none stands for ClientID.
+	Audiences []string
+	// Issuers holds the exact issuers of validation tokens, of version 1.0 and 2.0.
+	Issuers []string
+	// Resources holds those of all subscriptions, without leading slash.
+	Resources []string
+	// Ring holds the keys that can decrypt.
+	Ring Ring
+	// Keys holds the signing keys of the authority.
+	Keys KeySource
+	// Telemetry may be nil.
+	Telemetry Telemetry
+}
+
+// Opener proves that notifications are authentic and decrypts them. It may be used by several goroutines, which share one
+// bounded pool for the decryption.
+type Opener struct {
+	// tenant is in lower case.
+	tenant    string
+	states    clientStates
+	verifier  *Verifier
+	ring      Ring
+	telemetry Telemetry
+	// slots holds an element for each decryption under way.
+	slots chan struct{}
+	// unusable is why nothing can be opened: a key that no client state can be derived from.
+	unusable error
+}
+
+// NewOpener derives the client states of every key and resource. If it cannot, Open says why.
+func NewOpener(settings Settings) *Opener {
+	tenant, client := strings.ToLower(settings.TenantID), strings.ToLower(settings.ClientID)
+	audiences := settings.Audiences
+	if len(audiences) == 0 {
+		audiences = []string{client}
+	}
+	states, err := deriveClientStates(settings.Ring, tenant, client, settings.Resources)
+	return &Opener{
+		tenant:    tenant,
+		states:    states,
+		verifier:  NewVerifier(VerifierSettings{TenantID: tenant, Audiences: audiences, Issuers: settings.Issuers, Keys: settings.Keys}),
+		ring:      settings.Ring,
+		telemetry: settings.Telemetry,
+		slots:     make(chan struct{}, runtime.GOMAXPROCS(0)),
+		unusable:  err,
+	}
+}
+
+// outcome is what became of an item: at most one member is set.
+type outcome struct {
+	received  *interaction.Received
+	lifecycle *Lifecycle
+	rejection *Rejection
+}
+
+// Open takes the items of a collection apart: clientState first, then the validation tokens, then decryption. Items that
+// are not authentic cost nothing but a comparison, and when none is authentic nobody is called. at is when the collection
+// was taken in; tokens are judged at that time.
+//
+// There is an error only when nothing can be decided now. It wraps ErrKeysUnavailable or the context's error, and Opened is
+// empty.
+func (o *Opener) Open(ctx context.Context, c *Collection, at time.Time) (Opened, error) {
+	if o.unusable != nil {
+		return Opened{}, fmt.Errorf("open notifications: %w", o.unusable)
+	}
+	outcomes := make([]outcome, len(c.Items))
+	authentic := o.authentic(c.Items, outcomes)
+	if len(authentic) > 0 {
+		proven, err := o.proven(ctx, c, authentic, outcomes, at)
+		if err != nil {
+			return Opened{}, fmt.Errorf("open notifications: %w", err)
+		}
+		if err := o.decryptAll(ctx, c.Items, proven, outcomes, at); err != nil {
+			return Opened{}, fmt.Errorf("open notifications: %w", err)
+		}
+	}
+	return gather(outcomes), nil
+}
+
+// decryptAll waits for all that it started, whatever the context says.
+func (o *Opener) decryptAll(ctx context.Context, items []Item, proven []int, outcomes []outcome, at time.Time) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, i := range proven {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		select {
+		case o.slots <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		running.Go(func() {
+			defer func() { <-o.slots }()
+			outcomes[i] = o.openItem(&items[i], at)
+		})
+	}
+	return nil
+}
+
+func gather(outcomes []outcome) Opened {
+	var opened Opened
+	for _, each := range outcomes {
+		switch {
+		case each.received != nil:
+			opened.Received = append(opened.Received, *each.received)
+		case each.lifecycle != nil:
+			opened.Lifecycle = append(opened.Lifecycle, *each.lifecycle)
+		case each.rejection != nil:
+			opened.Rejected = append(opened.Rejected, *each.rejection)
+		}
+	}
+	return opened
+}

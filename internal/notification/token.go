@@ -1,0 +1,193 @@
+package notification
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+)
+
+// publisher is the application "Microsoft Graph Change Tracking", which sends every notification:
+// https://learn.microsoft.com/graph/change-notifications-with-resource-data#validation-tokens-in-the-change-notification
+const publisher = "0bf30f3b-4a52-48df-9a82-234910c4a086"
+
+const (
+	leeway        = 5 * time.Minute
+	maxTokenBytes = 16 << 10
+)
+
+// TokenError says why a validation token was refused, and what mends it. It never holds the token.
+type TokenError struct {
+	Reason  Reason
+	message string
+}
+
+func (e *TokenError) Error() string { return e.message }
+
+func refuse(reason Reason, format string, args ...any) *TokenError {
+	return &TokenError{Reason: reason, message: "validation token: " + fmt.Sprintf(format, args...)}
+}
+
+// Verifier checks validation tokens:
+// https://learn.microsoft.com/graph/change-notifications-with-resource-data#validate-the-tokens
+type Verifier struct {
+	tenant    string
+	audiences []string
+	issuers   []string
+	keys      KeySource
+	verified  *remembered
+}
+
+// VerifierSettings say which tokens are ours.
+type VerifierSettings struct {
+	TenantID string
+	// Audiences holds the application ids that a token may be for.
+	Audiences []string
+	// Issuers holds the exact issuers, of version 1.0 and 2.0.
+	Issuers []string
+	Keys    KeySource
+}
+
+// NewVerifier remembers up to 1,024 verified tokens, so that the same token costs the RSA operation once.
+func NewVerifier(settings VerifierSettings) *Verifier {
+	return &Verifier{
+		tenant:    settings.TenantID,
+		audiences: settings.Audiences,
+		issuers:   settings.Issuers,
+		keys:      settings.Keys,
+		verified:  newRemembered(),
+	}
+}
+
+// Verify returns nil for a genuine token, a *TokenError for one that is not, and an error that wraps ErrKeysUnavailable or
+// the context's when it cannot be said now.
+func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) error {
+	if len(token) > maxTokenBytes {
+		return refuse(ReasonTokenMalformed, "longer than %d bytes, Graph sends none like that", maxTokenBytes)
+	}
+	sum := sha256.Sum256([]byte(token))
+	if valid, known := v.verified.get(sum); known {
+		return valid.check(now)
+	}
+	claims, err := v.open(ctx, token)
+	if err != nil {
+		return err
+	}
+	valid, err := v.judge(claims)
+	if err != nil {
+		return err
+	}
+	v.verified.put(sum, valid)
+	return valid.check(now)
+}
+
+// open checks the signature. The algorithm comes first, so that nothing but RS256 ever reaches the authority or RSA.
+func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
+	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
+	if other, ok := errors.AsType[*jose.ErrUnexpectedSignatureAlgorithm](err); ok {
+		return nil, refuse(ReasonTokenAlgorithm, "signed with %s instead of RS256, Graph sends none like that", short(string(other.Got)))
+	}
+	if err != nil {
+		return nil, refuse(ReasonTokenMalformed, "not a JWT in compact form, check what stands between Graph and this receiver")
+	}
+	kid := parsed.Headers[0].KeyID
+	if kid == "" {
+		return nil, refuse(ReasonTokenMalformed, "names no signing key, Graph sends none like that")
+	}
+	public, err := v.keys.Key(ctx, kid)
+	switch {
+	case errors.Is(err, ErrUnknownKey):
+		return nil, refuse(ReasonTokenKey, "signed with a key that the authority does not have: check auth.authority and cloud")
+	case err != nil && ctx.Err() == nil && !errors.Is(err, ErrKeysUnavailable):
+		return nil, fmt.Errorf("verify a validation token: %w: %w", ErrKeysUnavailable, err)
+	case err != nil:
+		return nil, fmt.Errorf("verify a validation token: %w", err)
+	}
+	var opened claims
+	if err := parsed.Claims(public, &opened); errors.Is(err, jose.ErrCryptoFailure) {
+		return nil, refuse(ReasonTokenSignature, "the signature is wrong, so it is forged or was altered on its way")
+	} else if err != nil {
+		return nil, refuse(ReasonTokenMalformed, "a claim is unreadable, Graph sends none like that")
+	}
+	return &opened, nil
+}
+
+// claims are those that count, of a token whose signature is right.
+type claims struct {
+	Issuer          string           `json:"iss"`
+	Audience        jwt.Audience     `json:"aud"`
+	Expires         *jwt.NumericDate `json:"exp"`
+	NotBefore       *jwt.NumericDate `json:"nbf"`
+	Version         string           `json:"ver"`
+	AppID           string           `json:"appid"`
+	AuthorizedParty string           `json:"azp"`
+	TenantID        string           `json:"tid"`
+}
+
+// judge checks everything that does not change with time.
+func (v *Verifier) judge(c *claims) (validity, error) {
+	if !slices.ContainsFunc(c.Audience, v.ours) {
+		return validity{}, refuse(ReasonTokenAudience, "it is for %s, but auth.audiences has %s: add the one that came if it is yours",
+			short(strings.Join(c.Audience, ", ")), strings.Join(v.audiences, ", "))
+	}
+	var sender string
+	switch c.Version {
+	case "1.0":
+		sender = c.AppID
+	case "2.0":
+		sender = c.AuthorizedParty
+	default:
+		return validity{}, refuse(ReasonTokenVersion, "version %s is neither 1.0 nor 2.0: update this receiver", short(c.Version))
+	}
+	if !strings.EqualFold(sender, publisher) {
+		return validity{}, refuse(ReasonTokenPublisher, "it was issued to %s and not to Microsoft Graph Change Tracking (%s), "+
+			"so somebody else sent it: whoever holds the client state must not, replace the encryption key", short(sender), publisher)
+	}
+	if !slices.Contains(v.issuers, c.Issuer) {
+		return validity{}, refuse(ReasonTokenIssuer, "issued by %s, but auth.issuers has %s: check tenant_id and cloud, or add it",
+			short(c.Issuer), strings.Join(v.issuers, ", "))
+	}
+	if !strings.EqualFold(c.TenantID, v.tenant) {
+		return validity{}, refuse(ReasonTokenTenant, "it is of tenant %s and not of %s: check tenant_id", short(c.TenantID), v.tenant)
+	}
+	if c.Expires == nil {
+		return validity{}, refuse(ReasonTokenMalformed, "it has no expiry, Graph sends none like that")
+	}
+	valid := validity{expires: c.Expires.Time()}
+	if c.NotBefore != nil {
+		valid.notBefore = c.NotBefore.Time()
+	}
+	return valid, nil
+}
+
+func (v *Verifier) ours(audience string) bool {
+	return slices.ContainsFunc(v.audiences, func(a string) bool { return strings.EqualFold(a, audience) })
+}
+
+// check allows clocks to differ by 5 minutes.
+func (v validity) check(now time.Time) error {
+	if !now.Before(v.expires.Add(leeway)) {
+		return refuse(ReasonTokenExpired, "expired at %s, and this machine says it is %s: check the clock of this machine",
+			v.expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	if now.Before(v.notBefore.Add(-leeway)) {
+		return refuse(ReasonTokenNotYetValid, "valid from %s, and this machine says it is %s: check the clock of this machine",
+			v.notBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// short quotes what came from outside, without letting it fill the log.
+func short(s string) string {
+	const most = 128
+	if len(s) > most {
+		return fmt.Sprintf("%q...", s[:most])
+	}
+	return fmt.Sprintf("%q", s)
+}

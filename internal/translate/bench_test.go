@@ -1,0 +1,45 @@
+package translate_test
+
+import (
+	"testing"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
+)
+
+// hundred is 50 prompts and 50 responses.
+func hundred(b *testing.B) []interaction.Received {
+	b.Helper()
+	prompt, response := fixture(b, "prompt"), fixture(b, "references")
+	received := make([]interaction.Received, 0, 100)
+	for range 50 {
+		received = append(received, prompt, response)
+	}
+	return received
+}
+
+func BenchmarkTranslate100Interactions(b *testing.B) {
+	received := hundred(b)
+	settings := map[string]translate.LogSettings{
+		"without content":          {},
+		"with text and references": {CaptureText: true, References: true},
+	}
+	for name, s := range settings {
+		b.Run(name, func(b *testing.B) {
+			logs := newLogs(s)
+			b.ReportAllocs()
+			for b.Loop() {
+				logs.Translate(received)
+			}
+		})
+	}
+}
+
+func BenchmarkMetricsAdd100Interactions(b *testing.B) {
+	received := hundred(b)
+	metrics := newMetrics()
+	b.ReportAllocs()
+	for b.Loop() {
+		metrics.Add(received)
+	}
+}

@@ -1,0 +1,2 @@
+// Package translate turns Copilot interactions into OpenTelemetry logs and metrics: pure functions of what was received.
+package translate

@@ -1,0 +1,106 @@
+package translate_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/golden"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/pdatatest/plogtest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
+)
+
+// kind is one kind of interaction as it comes in, and how it is to be translated.
+type kind struct {
+	input    string
+	settings translate.LogSettings
+	received func(*interaction.Received)
+}
+
+// kinds are named by their golden files.
+func kinds() map[string]kind {
+	fromPrompt := func(r *interaction.Received) { r.UserSource = interaction.UserFromPrompt }
+	return map[string]kind{
+		"prompt":                {input: "prompt", received: fromPrompt},
+		"prompt_captured":       {input: "prompt", received: fromPrompt, settings: translate.LogSettings{CaptureText: true}},
+		"chat_response":         {input: "chat_response"},
+		"chat_response_capture": {input: "chat_response", settings: translate.LogSettings{CaptureText: true}},
+		"in_app_response":       {input: "in_app_response", settings: translate.LogSettings{CaptureText: true}},
+		"teams_meeting_prompt":  {input: "teams_meeting_prompt", received: fromPrompt},
+		"cowork_response": {input: "cowork_response", received: func(r *interaction.Received) {
+			r.Turn, r.UserSource = promptID, interaction.UserFromConversation
+		}},
+		"excel_response":    {input: "excel_response", settings: translate.LogSettings{CaptureText: true}},
+		"powerpoint_prompt": {input: "powerpoint_prompt", received: fromPrompt, settings: translate.LogSettings{References: true}},
+		"unknown_type":      {input: "unknown_type"},
+		"updated":           {input: "updated", received: func(r *interaction.Received) { r.Change = interaction.Updated }},
+		"deleted": {input: "deleted", received: func(r *interaction.Received) {
+			r.Change, r.UserSource = interaction.Deleted, interaction.UserFromPrompt
+		}},
+		"tombstone": {input: "tombstone", received: func(r *interaction.Received) {
+			r.Change, r.WithoutContent, r.UserID, r.UserSource = interaction.Deleted, true, "", ""
+		}},
+		"minimal": {input: "minimal", received: func(r *interaction.Received) { r.UserID, r.UserSource = "", "" }},
+		"history": {input: "chat_response", received: func(r *interaction.Received) {
+			r.Source, r.SubscriptionID, r.UserSource = interaction.FromHistory, "", interaction.UserFromHistory
+		}},
+		"references": {input: "references", settings: translate.LogSettings{References: true}},
+	}
+}
+
+func (k kind) translate(t *testing.T) plog.Logs {
+	t.Helper()
+	r := fixture(t, k.input)
+	if k.received != nil {
+		k.received(&r)
+	}
+	return newLogs(k.settings).Translate([]interaction.Received{r})
+}
+
+// TestEachKindOfInteractionBecomesItsGoldenRecord writes a golden file that is missing, and fails then; delete a file
+// to have it written anew.
+func TestEachKindOfInteractionBecomesItsGoldenRecord(t *testing.T) {
+	t.Parallel()
+	for name, k := range kinds() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := k.translate(t)
+			file := filepath.Join("testdata", name+".golden.yaml")
+			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+				require.NoError(t, golden.WriteLogs(t, file, got))
+				return
+			}
+			want, err := golden.ReadLogs(file)
+			require.NoError(t, err)
+			require.NoError(t, plogtest.CompareLogs(want, got))
+			// CompareLogs looks neither at event names nor at the order of attributes.
+			assert.JSONEq(t, asJSON(t, want), asJSON(t, got))
+		})
+	}
+}
+
+func TestNoGoldenFileIsLeftOver(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join("testdata", "*.golden.yaml"))
+	require.NoError(t, err)
+	want := make([]string, 0, len(files))
+	for name := range kinds() {
+		want = append(want, filepath.Join("testdata", name+".golden.yaml"))
+	}
+	assert.ElementsMatch(t, want, files)
+}
+
+func asJSON(t *testing.T, logs plog.Logs) string {
+	t.Helper()
+	marshaler := plog.JSONMarshaler{}
+	data, err := marshaler.MarshalLogs(logs)
+	require.NoError(t, err)
+	return string(data)
+}

@@ -1,0 +1,130 @@
+package translate
+
+import (
+	"unicode/utf8"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+// LogSettings says what of an interaction goes into its log record.
+type LogSettings struct {
+	// CaptureText puts the text into the body. Without it a record has no body, only the length of the text.
+	CaptureText bool
+	// References adds the names and URLs of files, meetings and links.
+	References bool
+	// ScopeName and ScopeVersion are the instrumentation scope.
+	ScopeName    string
+	ScopeVersion string
+}
+
+// Logs turns interactions into log records. It keeps nothing between two calls and is safe for concurrent use.
+type Logs struct {
+	settings LogSettings
+}
+
+// NewLogs returns a translator of interactions to log records.
+func NewLogs(settings LogSettings) *Logs {
+	return &Logs{settings: settings}
+}
+
+// Translate makes one event record of each interaction, in the order given, under one resource for each tenant, as
+// https://opentelemetry.io/docs/specs/semconv/general/events/ describes events. Of nothing it makes empty logs.
+//
+// Without CaptureText and References no record holds a piece of the text, or a name or URL of a file, meeting or link.
+func (l *Logs) Translate(received []interaction.Received) plog.Logs {
+	logs := plog.NewLogs()
+	tenants := make(map[string]plog.LogRecordSlice, 1)
+	for i := range received {
+		tenantID := received[i].TenantID
+		records, started := tenants[tenantID]
+		if !started {
+			records = l.startTenant(logs.ResourceLogs().AppendEmpty(), tenantID)
+			tenants[tenantID] = records
+		}
+		l.fillRecord(records.AppendEmpty(), &received[i])
+	}
+	return logs
+}
+
+func (l *Logs) startTenant(logs plog.ResourceLogs, tenantID string) plog.LogRecordSlice {
+	logs.SetSchemaUrl(schemaURL)
+	fillResource(logs.Resource(), tenantID)
+	scope := logs.ScopeLogs().AppendEmpty()
+	scope.Scope().SetName(l.settings.ScopeName)
+	scope.Scope().SetVersion(l.settings.ScopeVersion)
+	return scope.LogRecords()
+}
+
+func (l *Logs) fillRecord(record plog.LogRecord, r *interaction.Received) {
+	text := r.Text()
+	record.SetTimestamp(timestamp(r))
+	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(r.At))
+	record.SetSeverityNumber(plog.SeverityNumberInfo)
+	record.SetEventName(eventName)
+	if traceID, spanID, known := turnIDs(r); known {
+		record.SetTraceID(traceID)
+		record.SetSpanID(spanID)
+	}
+	if l.settings.CaptureText && text != "" {
+		record.Body().SetStr(text)
+	}
+
+	attributes := record.Attributes()
+	attributes.EnsureCapacity(28)
+	putInteraction(attributes, r)
+	putContent(attributes, r, text)
+	if l.settings.References {
+		putReferences(attributes, &r.Interaction)
+	}
+	putUser(attributes, r)
+	putGenAI(attributes, r)
+}
+
+func putInteraction(attributes pcommon.Map, r *interaction.Received) {
+	putString(attributes, attrLogRecordUID, r.Key().UID())
+	putString(attributes, attrInteractionID, r.ID)
+	putString(attributes, attrInteractionType, r.Type)
+	putString(attributes, attrInteractionETag, r.ETag)
+	putString(attributes, attrRequestID, r.RequestID)
+	putString(attributes, attrConversationType, r.ConversationType)
+	putString(attributes, attrLocale, r.Locale)
+	putString(attributes, attrAppClass, r.AppClass)
+	putString(attributes, attrAppName, r.App())
+	putString(attributes, attrChangeType, string(r.Change))
+	putString(attributes, attrSource, string(r.Source))
+	if delay, known := ingestionDelay(r); known {
+		attributes.PutDouble(attrIngestionDelay, delay)
+	}
+}
+
+// putContent says how much there was, never what it was.
+func putContent(attributes pcommon.Map, r *interaction.Received, text string) {
+	attributes.PutInt(attrContentLength, int64(utf8.RuneCountInString(text)))
+	attributes.PutInt(attrAttachmentCount, int64(len(r.Attachments)))
+	attributes.PutInt(attrLinkCount, int64(len(r.Links)))
+	attributes.PutInt(attrMentionCount, int64(len(r.Mentions)))
+	attributes.PutInt(attrContextCount, int64(len(r.Contexts)))
+	putContextTypes(attributes, r.Contexts)
+}
+
+func putUser(attributes pcommon.Map, r *interaction.Received) {
+	putString(attributes, attrUserID, r.UserID)
+	putString(attributes, attrUserSource, string(r.UserSource))
+}
+
+func putGenAI(attributes pcommon.Map, r *interaction.Received) {
+	attributes.PutStr(attrProviderName, providerName)
+	attributes.PutStr(attrOperationName, operationName)
+	putString(attributes, attrConversationID, r.SessionID)
+	if r.Type != interaction.TypeAIResponse {
+		return
+	}
+	putString(attributes, attrResponseID, r.ID)
+	if agent := r.From.Application; agent != nil {
+		putString(attributes, attrAgentID, agent.ID)
+		putString(attributes, attrAgentName, agent.DisplayName)
+	}
+}

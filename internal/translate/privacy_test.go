@@ -1,0 +1,145 @@
+package translate_test
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
+)
+
+// marked returns an interaction in which every string says where it stands, so that a leak names itself. A member that
+// is added to the domain later is marked as well.
+func marked() (i interaction.Interaction, markers []string) {
+	mark(reflect.ValueOf(&i).Elem(), "", &markers)
+	i.Type = interaction.TypeAIResponse
+	i.Body.ContentType = "text"
+	return i, markers
+}
+
+func mark(v reflect.Value, path string, markers *[]string) {
+	switch v.Kind() {
+	case reflect.String:
+		marker := "marker" + strings.ReplaceAll(path, ".", "") + "end"
+		v.SetString(marker)
+		*markers = append(*markers, marker)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		mark(v.Elem(), path, markers)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		mark(v.Index(0), path, markers)
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(takenIn()))
+			return
+		}
+		for n := range v.NumField() {
+			mark(v.Field(n), path+"."+v.Type().Field(n).Name, markers)
+		}
+	case reflect.Int32:
+		v.SetInt(1)
+	default:
+		panic(fmt.Sprintf("no marker for %s of kind %s", path, v.Kind()))
+	}
+}
+
+// found returns the markers that stand anywhere in the logs, whether as JSON or as protobuf.
+func found(tb testing.TB, logs plog.Logs, markers []string) []string {
+	tb.Helper()
+	json, err := (&plog.JSONMarshaler{}).MarshalLogs(logs)
+	require.NoError(tb, err)
+	proto, err := (&plog.ProtoMarshaler{}).MarshalLogs(logs)
+	require.NoError(tb, err)
+	var there []string
+	for _, marker := range markers {
+		if strings.Contains(string(json), marker) || strings.Contains(string(proto), marker) {
+			there = append(there, marker)
+		}
+	}
+	return there
+}
+
+func TestOnlyWhatWasAskedForLeaves(t *testing.T) {
+	t.Parallel()
+	metadata := []string{
+		"markerIDend", "markerSessionIDend", "markerRequestIDend", "markerAppClassend", "markerConversationTypeend",
+		"markerETagend", "markerLocaleend", "markerContextsTypeend",
+		"markerFromApplicationIDend", "markerFromApplicationDisplayNameend",
+	}
+	text := []string{"markerBodyContentend"}
+	references := []string{
+		"markerAttachmentsNameend", "markerAttachmentsContentURLend", "markerAttachmentsContentTypeend",
+		"markerContextsDisplayNameend", "markerContextsReferenceend",
+		"markerLinksDisplayNameend", "markerLinksURLend", "markerLinksTypeend",
+	}
+	tests := map[string]struct {
+		settings translate.LogSettings
+		want     []string
+	}{
+		"with neither text nor references": {want: metadata},
+		"with text only": {
+			settings: translate.LogSettings{CaptureText: true}, want: slices.Concat(metadata, text),
+		},
+		"with references only": {
+			settings: translate.LogSettings{References: true}, want: slices.Concat(metadata, references),
+		},
+		"with both": {
+			settings: translate.LogSettings{CaptureText: true, References: true},
+			want:     slices.Concat(metadata, text, references),
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i, markers := marked()
+			r := interaction.Received{Interaction: i, TenantID: tenant, At: takenIn()}
+			logs := newLogs(test.settings).Translate([]interaction.Received{r})
+			assert.ElementsMatch(t, test.want, found(t, logs, markers))
+		})
+	}
+}
+
+// FuzzNoContentLeavesUnasked plants a marker into all that people and Copilot wrote, or named, around what the fuzzer
+// invents, in whichever shape the text comes.
+func FuzzNoContentLeavesUnasked(f *testing.F) {
+	const marker = "QmarkerQ"
+	f.Add("text", "userPrompt", "created", "IPM.SkypeTeams.Message.Copilot.Word", " and ", "reference")
+	f.Add("html", "aiResponse", "updated", "IPM.SkypeTeams.Message.Copilot.Excel",
+		`<attachment id="c"></attachment>`, "application/vnd.microsoft.card.adaptive")
+	f.Add("html", "", "deleted", "", `<p>&lt;b&gt;`, "image/png")
+	f.Add("text", "unknownFutureValue", "", ".", "unknown-file-name", "")
+	f.Fuzz(func(t *testing.T, bodyType, typ, change, appClass, invented, attachmentType string) {
+		written := marker + invented + marker
+		identity := &interaction.Identity{ID: "1", DisplayName: written}
+		r := interaction.Received{
+			Interaction: interaction.Interaction{
+				ID: promptID, SessionID: session, Type: typ, AppClass: appClass,
+				From: interaction.IdentitySet{User: identity},
+				Body: interaction.Body{ContentType: bodyType, Content: written},
+				Attachments: []interaction.Attachment{
+					{ID: "c", ContentType: attachmentType, ContentURL: written, Name: written, Content: written},
+					{ID: "c", ContentType: attachmentType, Content: fmt.Sprintf(
+						`{"type":"AdaptiveCard","body":[{"type":"TextBlock","text":%q}]}`, written)},
+				},
+				Contexts: []interaction.Context{{Reference: written, DisplayName: written, Type: "docx"}},
+				Links:    []interaction.Link{{URL: written, DisplayName: written, Type: written}},
+				Mentions: []interaction.Mention{{Text: written, Mentioned: interaction.IdentitySet{User: identity}}},
+			},
+			TenantID: tenant, Change: interaction.Change(change), Turn: request, At: takenIn(),
+		}
+		logs := newLogs(translate.LogSettings{}).Translate([]interaction.Received{r})
+		if !strings.Contains(typ+change+appClass, marker) {
+			assert.Empty(t, found(t, logs, []string{marker}))
+		}
+		assert.Nil(t, logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Body().AsRaw())
+	})
+}
