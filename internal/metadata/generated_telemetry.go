@@ -29,6 +29,7 @@ type TelemetryBuilder struct {
 	ReceiverM365CopilotAcknowledgementDuration metric.Float64Histogram
 	ReceiverM365CopilotDecryptionDuration      metric.Float64Histogram
 	ReceiverM365CopilotGraphRequests           metric.Int64Counter
+	ReceiverM365CopilotHandshakes              metric.Int64Counter
 	ReceiverM365CopilotItemsDecrypted          metric.Int64Counter
 	ReceiverM365CopilotNotifications           metric.Int64Counter
 	ReceiverM365CopilotSubscriptionRecreations metric.Int64Counter
@@ -84,6 +85,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_m365_copilot_graph_requests",
 		metric.WithDescription("Calls to Microsoft Graph. [Development]"),
 		metric.WithUnit("{request}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverM365CopilotHandshakes, err = builder.meter.Int64Counter(
+		"otelcol_receiver_m365_copilot_handshakes",
+		metric.WithDescription("Answers to Graph's question whether the webhook is ours. [Development]"),
+		metric.WithUnit("{handshake}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotItemsDecrypted, err = builder.meter.Int64Counter(

@@ -22,6 +22,7 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ReceiverM365CopilotAcknowledgementDuration.Record(context.Background(), 1)
 	tb.ReceiverM365CopilotDecryptionDuration.Record(context.Background(), 1)
 	tb.ReceiverM365CopilotGraphRequests.Add(context.Background(), 1)
+	tb.ReceiverM365CopilotHandshakes.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotItemsDecrypted.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotNotifications.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotSubscriptionRecreations.Add(context.Background(), 1)
@@ -35,6 +36,9 @@ func TestSetupTelemetry(t *testing.T) {
 		[]metricdata.HistogramDataPoint[float64]{{}}, metricdatatest.IgnoreValue(),
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverM365CopilotGraphRequests(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverM365CopilotHandshakes(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverM365CopilotItemsDecrypted(t, testTel,

@@ -1,10 +1,11 @@
 package notification
 
 import (
-	"container/list"
 	"crypto/sha256"
-	"sync"
+	"fmt"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 const maxRemembered = 1024
@@ -15,44 +16,13 @@ type validity struct {
 	expires   time.Time
 }
 
-// remembered holds the validity of verified tokens by their SHA-256, at most 1,024 of them: the one used longest ago
-// makes room.
-type remembered struct {
-	mu sync.Mutex
-	// order holds *memory, the latest used first.
-	order *list.List
-	byKey map[[sha256.Size]byte]*list.Element
-}
-
-type memory struct {
-	key      [sha256.Size]byte
-	validity validity
-}
+// remembered holds the validity of verified tokens by their SHA-256: the one used longest ago makes room.
+type remembered = lru.Cache[[sha256.Size]byte, validity]
 
 func newRemembered() *remembered {
-	return &remembered{order: list.New(), byKey: make(map[[sha256.Size]byte]*list.Element)}
-}
-
-func (r *remembered) get(key [sha256.Size]byte) (validity, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	element, found := r.byKey[key]
-	if !found {
-		return validity{}, false
+	cache, err := lru.New[[sha256.Size]byte, validity](maxRemembered)
+	if err != nil {
+		panic(fmt.Sprintf("a cache of %d entries: %v", maxRemembered, err)) // only a size below 1 is an error
 	}
-	r.order.MoveToFront(element)
-	return element.Value.(*memory).validity, true
-}
-
-func (r *remembered) put(key [sha256.Size]byte, v validity) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, found := r.byKey[key]; found {
-		return
-	}
-	r.byKey[key] = r.order.PushFront(&memory{key: key, validity: v})
-	if r.order.Len() > maxRemembered {
-		oldest := r.order.Back()
-		delete(r.byKey, r.order.Remove(oldest).(*memory).key)
-	}
+	return cache
 }

@@ -72,7 +72,7 @@ func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) erro
 		return refuse(ReasonTokenMalformed, "longer than %d bytes, Graph sends none like that", maxTokenBytes)
 	}
 	sum := sha256.Sum256([]byte(token))
-	if valid, known := v.verified.get(sum); known {
+	if valid, known := v.verified.Get(sum); known {
 		return valid.check(now)
 	}
 	claims, err := v.open(ctx, token)
@@ -83,7 +83,7 @@ func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) erro
 	if err != nil {
 		return err
 	}
-	v.verified.put(sum, valid)
+	v.verified.Add(sum, valid)
 	return valid.check(now)
 }
 

@@ -1,0 +1,78 @@
+# Everything a developer needs: Go 1.26 and make. `make help` lists the targets.
+
+BUILD := _build
+TOOLS := _tools
+TOOLMOD := internal/tools/go.mod
+COLLECTOR := $(BUILD)/otelcol-copilot/otelcol-copilot
+SIMULATOR := $(BUILD)/m365copilot
+# mdatagen names the package after the directory, so it works through a link of the right name.
+LINK := $(TOOLS)/m365copilotreceiver
+SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './_*' -not -path './internal/tools/*') go.mod go.sum
+COVERAGE := 85
+DURATION ?=
+FUZZTIME ?= 10s
+
+.PHONY: help build run test cover fuzz bench lint fmt generate check-generated clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+build: $(COLLECTOR) $(SIMULATOR) ## Build the collector otelcol-copilot with ocb, and the operator's tool m365copilot
+
+run: build ## Run the collector against an emulated tenant, until Ctrl-C or for DURATION (such as 20s)
+	DURATION=$(DURATION) examples/quickstart.sh $(COLLECTOR) $(SIMULATOR)
+
+test: ## Run all tests with the race detector
+	go test -race -covermode=atomic -coverpkg=./... -coverprofile=coverage.out ./...
+
+cover: ## Check the coverage of `make test`: at least 85 % of each hand-written package
+	@awk -v least=$(COVERAGE) -f internal/tools/coverage.awk coverage.out
+
+fuzz: ## Run every fuzz test for FUZZTIME
+	@set -e; grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r dir; do \
+		for name in $$(grep -hoE '^func Fuzz[A-Za-z]+' $$dir/*_test.go | sed 's/func //'); do \
+			echo "$$dir $$name"; go test $$dir -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME); \
+		done; \
+	done
+
+bench: ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./internal/...
+
+lint: $(TOOLS)/golangci-lint ## Run the linters
+	$(TOOLS)/golangci-lint run ./...
+	@awk 'FNR == 1 && NR > 1 && lines > 300 { print file ": " lines " lines, 300 at most"; bad = 1 } { file = FILENAME; lines = FNR } END { exit bad }' \
+		$$(find . -name '*.go' -not -name 'generated_*' -not -path './_*')
+
+fmt: $(TOOLS)/golangci-lint ## Format the code
+	$(TOOLS)/golangci-lint fmt ./...
+
+generate: $(TOOLS)/mdatagen ## Make the generated code and documentation.md anew from metadata.yaml
+	@ln -sfn $(CURDIR) $(LINK)
+	cd $(LINK) && PWD=$(CURDIR)/$(LINK) $(CURDIR)/$(TOOLS)/mdatagen metadata.yaml
+
+check-generated: generate ## Fail if generated files are not current
+	@git diff --exit-code -- documentation.md README.md 'generated_*' '**/generated_*'
+	@test -z "$$(git ls-files --others --exclude-standard -- 'generated_*' '**/generated_*')"
+
+clean: ## Delete what was built
+	rm -rf $(BUILD) $(TOOLS) _run coverage.out
+
+$(COLLECTOR): builder-config.yaml $(SOURCES) $(TOOLS)/builder
+	@mkdir -p $(BUILD)
+	$(TOOLS)/builder --config builder-config.yaml
+
+$(SIMULATOR): $(SOURCES)
+	@mkdir -p $(BUILD)
+	go build -o $@ ./cmd/m365copilot
+
+$(TOOLS)/builder: $(TOOLMOD)
+	@mkdir -p $(TOOLS)
+	go build -modfile=$(TOOLMOD) -o $@ go.opentelemetry.io/collector/cmd/builder
+
+$(TOOLS)/mdatagen: $(TOOLMOD)
+	@mkdir -p $(TOOLS)
+	go build -modfile=$(TOOLMOD) -o $@ go.opentelemetry.io/collector/cmd/mdatagen
+
+$(TOOLS)/golangci-lint: $(TOOLMOD)
+	@mkdir -p $(TOOLS)
+	go build -modfile=$(TOOLMOD) -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

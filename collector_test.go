@@ -1,0 +1,123 @@
+package m365copilotreceiver
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/provider/yamlprovider"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/exporter"
+	"go.opentelemetry.io/collector/otelcol"
+	"go.opentelemetry.io/collector/otelcol/otelcoltest"
+	"go.opentelemetry.io/collector/pdata/plog"
+	otelreceiver "go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/service/telemetry/otelconftelemetry"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+)
+
+// sinkExporter is an exporter that keeps what it gets.
+func sinkExporter(logs consumer.ConsumeLogsFunc) exporter.Factory {
+	return exporter.NewFactory(component.MustNewType("sink"), func() component.Config { return &struct{}{} },
+		exporter.WithLogs(func(context.Context, exporter.Settings, component.Config) (exporter.Logs, error) {
+			next, err := consumer.NewLogs(logs)
+			return struct {
+				component.StartFunc
+				component.ShutdownFunc
+				consumer.Logs
+			}{Logs: next}, err
+		}, component.StabilityLevelDevelopment))
+}
+
+func factories(t *testing.T, sink exporter.Factory) otelcol.Factories {
+	t.Helper()
+	receivers, err := otelcol.MakeFactoryMap(NewFactory())
+	require.NoError(t, err)
+	exporters, err := otelcol.MakeFactoryMap(sink)
+	require.NoError(t, err)
+	return otelcol.Factories{Receivers: receivers, Exporters: exporters, Telemetry: otelconftelemetry.NewFactory()}
+}
+
+// yaml writes the world's configuration as a user would.
+func (w *world) yaml(t *testing.T) string {
+	t.Helper()
+	tls := w.config.Webhook.ServerConfig.TLS.Get()
+	files := strings.NewReplacer(
+		"TENANT", testTenant, "CLIENT", testClient, "SECRET", testSecret, "GRAPH", w.config.Graph.Endpoint,
+		"NOTIFICATION_URL", w.config.Subscription.NotificationURL, "ENDPOINT", w.config.Webhook.ServerConfig.NetAddr.Endpoint,
+		"CERT_FILE", write(t, string(tls.CertPem)), "KEY_FILE", write(t, string(tls.KeyPem)),
+	)
+	template, err := os.ReadFile(filepath.Join("testdata", "collector.yaml"))
+	require.NoError(t, err)
+	return files.Replace(string(template))
+}
+
+func TestAWholeCollectorTakesInteractionsIn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	collector, err := otelcol.NewCollector(otelcol.CollectorSettings{
+		BuildInfo: component.NewDefaultBuildInfo(),
+		Factories: func() (otelcol.Factories, error) {
+			return factories(t, sinkExporter(func(ctx context.Context, logs plog.Logs) error { return w.logs.ConsumeLogs(ctx, logs) })), nil
+		},
+		DisableGracefulShutdown: true,
+		ConfigProviderSettings: otelcol.ConfigProviderSettings{ResolverSettings: confmap.ResolverSettings{
+			URIs:              []string{"yaml:" + w.yaml(t)},
+			ProviderFactories: []confmap.ProviderFactory{yamlprovider.NewFactory()},
+		}},
+	})
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- collector.Run(context.Background()) }()
+	w.subscribed(t)
+	w.deliver(t, turns(30)...)
+	collector.Shutdown()
+	require.NoError(t, <-ended)
+
+	require.Len(t, w.records(), 30)
+	for _, record := range w.records() {
+		if valueOf(record, "microsoft.copilot.interaction.type") == "userPrompt" {
+			assert.NotEmpty(t, valueOf(record, "user.id"))
+		}
+	}
+}
+
+func TestTheCollectorRefusesAWrongConfigurationWithThePath(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	file := write(t, strings.Replace(w.yaml(t), "tenant_id: "+testTenant, "tenant_id: contoso.com", 1))
+	_, err := otelcoltest.LoadConfigAndValidate(file, factories(t, sinkExporter(nil)))
+	require.ErrorContains(t, err, "receivers::m365_copilot")
+	assert.ErrorContains(t, err, "tenant_id: write the directory (tenant) id, a GUID")
+}
+
+func TestTwoReceiversLiveSideBySide(t *testing.T) {
+	t.Parallel()
+	first, second := newWorld(t), newWorld(t)
+	factory := NewFactory()
+	for i, w := range []*world{first, second} {
+		set := otelreceiver.Settings{
+			ID:                component.NewIDWithName(metadata.Type, string(rune('a'+i))),
+			TelemetrySettings: w.telemetry.NewTelemetrySettings(),
+			BuildInfo:         component.NewDefaultBuildInfo(),
+		}
+		signal, err := factory.CreateLogs(t.Context(), set, w.config, w.nextLogs)
+		require.NoError(t, err)
+		require.NoError(t, signal.Start(t.Context(), w.host))
+		t.Cleanup(func() { assert.NoError(t, signal.Shutdown(context.Background())) })
+	}
+	for i, w := range []*world{first, second} {
+		w.subscribed(t)
+		w.deliver(t, graphtest.Created([]byte(`{"id": "1764599405123", "sessionId": "`+string(rune('a'+i))+`"}`))...)
+		require.Len(t, w.records(), 1)
+		assert.Equal(t, string(rune('a'+i)), valueOf(w.records()[0], "gen_ai.conversation.id"))
+	}
+}

@@ -1,0 +1,170 @@
+package m365copilotreceiver
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+	"github.com/otelcopilot/m365copilotreceiver/receiver"
+)
+
+func load(t *testing.T, file string) *Config {
+	t.Helper()
+	all, err := confmaptest.LoadConf(filepath.Join("testdata", "config", file))
+	require.NoError(t, err)
+	sub, err := all.Sub(component.NewID(metadata.Type).String())
+	require.NoError(t, err)
+	cfg := createDefaultConfig()
+	require.NoError(t, sub.Unmarshal(cfg))
+	config, ok := cfg.(*Config)
+	require.True(t, ok)
+	return config
+}
+
+func TestEveryKeyReachesTheReceiver(t *testing.T) {
+	t.Parallel()
+	c := load(t, "every_key.yaml")
+	require.NoError(t, confmap.Validate(c))
+	got, err := settingsOf(c)
+	require.NoError(t, err)
+
+	assert.Equal(t, 12*time.Second, got.Graph.Timeout)
+	assert.Equal(t, "http://proxy.example.com:3128", got.Graph.ProxyURL)
+	assert.Equal(t, "https://graph.example.com", got.Graph.Endpoint)
+	assert.Equal(t, "0.0.0.0:8443", got.Webhook.NetAddr.Endpoint)
+	assert.Equal(t, "/etc/copilot/tls.crt", got.Webhook.TLS.Get().CertFile)
+	assert.Equal(t, 11*time.Second, got.Webhook.ReadTimeout)
+	assert.Equal(t, 6*time.Second, got.Webhook.ReadHeaderTimeout)
+	assert.EqualValues(t, 1<<20, got.Webhook.MaxRequestBodySize)
+
+	got.Graph, got.Webhook = createDefaultConfig().(*Config).Graph, createDefaultConfig().(*Config).Webhook.ServerConfig
+	assert.Equal(t, receiver.Settings{
+		TenantID:  "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10",
+		ClientID:  "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d",
+		Issuers:   []string{"https://sts.example.com/"},
+		Audiences: []string{"an-audience"},
+		JWKSURL:   "https://login.example.com/common/discovery/v2.0/keys",
+		Graph:     got.Graph,
+		Credential: &graph.CredentialSettings{
+			TokenURL:  "https://login.example.com/token",
+			ClientID:  "1A2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d",
+			Scope:     "https://graph.example.com/.default",
+			CertFile:  "/etc/copilot/app.crt",
+			KeyFile:   "/etc/copilot/app.key",
+			AuthStyle: string(AuthStyleBody),
+		},
+		Resources:        []string{"copilot/users/b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00/interactionHistory/getAllEnterpriseInteractions"},
+		ChangeTypes:      []string{"created"},
+		NotificationURL:  "https://copilot.example.com/graph/notifications?replica=1",
+		Lifetime:         70 * time.Hour,
+		CheckInterval:    time.Second,
+		ReplaceForeign:   true,
+		DeleteOnShutdown: true,
+		Webhook:          got.Webhook,
+		WebhookPath:      "/behind/the/ingress",
+		AckTimeout:       2 * time.Second,
+		MaxInFlightBytes: 32 << 20,
+		Certificates: []receiver.Certificate{
+			{ID: "2026-12", CertFile: "/etc/copilot/new.crt", KeyFile: "/etc/copilot/new.key"},
+			{ID: "2026-11", CertFile: "/etc/copilot/old.crt", KeyFile: "/etc/copilot/old.key"},
+		},
+		CaptureText:     true,
+		References:      true,
+		MetricsInterval: 30 * time.Second,
+	}, got)
+}
+
+func TestDefaultsOfTheSmallestConfiguration(t *testing.T) {
+	t.Parallel()
+	c := load(t, "smallest.yaml")
+	require.NoError(t, confmap.Validate(c))
+	got, err := settingsOf(c)
+	require.NoError(t, err)
+
+	assert.Equal(t, "https://graph.microsoft.com", got.Graph.Endpoint)
+	assert.Equal(t, 30*time.Second, got.Graph.Timeout)
+	assert.Equal(t, "https://login.microsoftonline.com/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10/oauth2/v2.0/token", got.Credential.TokenURL)
+	assert.Equal(t, "https://graph.microsoft.com/.default", got.Credential.Scope)
+	assert.Equal(t, "not-a-secret", got.Credential.Secret)
+	assert.Equal(t, "https://login.microsoftonline.com/common/discovery/v2.0/keys", got.JWKSURL)
+	assert.Equal(t, []string{
+		"https://sts.windows.net/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10/",
+		"https://login.microsoftonline.com/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10/v2.0",
+	}, got.Issuers)
+	assert.Equal(t, []string{"1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d"}, got.Audiences)
+	assert.Equal(t, []string{"copilot/interactionHistory/getAllEnterpriseInteractions"}, got.Resources)
+	assert.Equal(t, []string{"created", "updated", "deleted"}, got.ChangeTypes)
+	assert.Equal(t, 71*time.Hour, got.Lifetime)
+	assert.Equal(t, 5*time.Minute, got.CheckInterval)
+	assert.False(t, got.ReplaceForeign)
+	assert.False(t, got.DeleteOnShutdown)
+	assert.Equal(t, "localhost:8443", got.Webhook.NetAddr.Endpoint)
+	assert.Equal(t, 10*time.Second, got.Webhook.ReadTimeout)
+	assert.Equal(t, 5*time.Second, got.Webhook.ReadHeaderTimeout)
+	assert.Equal(t, []string{""}, got.Webhook.CompressionAlgorithms)
+	assert.EqualValues(t, 20971520, got.Webhook.MaxRequestBodySize)
+	assert.Equal(t, "/graph/notifications", got.WebhookPath)
+	assert.Equal(t, 2500*time.Millisecond, got.AckTimeout)
+	assert.EqualValues(t, 67108864, got.MaxInFlightBytes)
+	assert.Empty(t, got.Certificates)
+	assert.False(t, got.CaptureText, "no text leaves the receiver unless it is asked for")
+	assert.False(t, got.References, "no file name or URL leaves the receiver unless it is asked for")
+	assert.Equal(t, time.Minute, got.MetricsInterval)
+}
+
+func TestEndpointsOfTheClouds(t *testing.T) {
+	t.Parallel()
+	const tenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
+	for cloud, want := range map[Cloud]struct {
+		endpoint, authority string
+		issuers             []string
+	}{
+		CloudGlobal: {
+			"https://graph.microsoft.com", "https://login.microsoftonline.com",
+			[]string{"https://sts.windows.net/" + tenant + "/", "https://login.microsoftonline.com/" + tenant + "/v2.0"},
+		},
+		CloudUSGov: {
+			"https://graph.microsoft.us", "https://login.microsoftonline.us",
+			[]string{"https://sts.windows.net/" + tenant + "/", "https://login.microsoftonline.us/" + tenant + "/v2.0"},
+		},
+		CloudUSGovDoD: {
+			"https://dod-graph.microsoft.us", "https://login.microsoftonline.us",
+			[]string{"https://sts.windows.net/" + tenant + "/", "https://login.microsoftonline.us/" + tenant + "/v2.0"},
+		},
+		CloudChina: {
+			"https://microsoftgraph.chinacloudapi.cn", "https://login.chinacloudapi.cn",
+			[]string{"https://sts.chinacloudapi.cn/" + tenant + "/", "https://login.chinacloudapi.cn/" + tenant + "/v2.0", "https://login.partner.microsoftonline.cn/" + tenant + "/v2.0"},
+		},
+	} {
+		t.Run(string(cloud), func(t *testing.T) {
+			t.Parallel()
+			c := load(t, "smallest.yaml")
+			c.Cloud = cloud
+			got, err := settingsOf(c)
+			require.NoError(t, err)
+			assert.Equal(t, want.endpoint, got.Graph.Endpoint)
+			assert.Equal(t, want.endpoint+"/.default", got.Credential.Scope)
+			assert.Equal(t, want.authority+"/"+tenant+"/oauth2/v2.0/token", got.Credential.TokenURL)
+			assert.Equal(t, want.authority+"/common/discovery/v2.0/keys", got.JWKSURL)
+			assert.Equal(t, want.issuers, got.Issuers)
+		})
+	}
+}
+
+func TestAnotherAuthorityKeepsTheIssuersOfTheCloud(t *testing.T) {
+	t.Parallel()
+	c := load(t, "smallest.yaml")
+	c.Auth.Authority = "https://login.example.com/"
+	got, err := settingsOf(c)
+	require.NoError(t, err)
+	assert.Equal(t, "https://login.example.com/common/discovery/v2.0/keys", got.JWKSURL)
+	assert.Equal(t, "https://sts.windows.net/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10/", got.Issuers[0])
+}

@@ -1,0 +1,107 @@
+package m365copilotreceiver
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/oauth2clientauthextension"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/extension/extensiontest"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+func TestEveryCredentialGetsASubscription(t *testing.T) {
+	t.Parallel()
+	app, err := graphtest.EncryptionCertificate(2048, time.Hour)
+	require.NoError(t, err)
+	block, _ := pem.Decode(app.Certificate)
+	require.NotNil(t, block)
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	require.NoError(t, err)
+	const assertion = "a-token-of-another-identity-provider"
+
+	for name, use := range map[string]func(*testing.T, *Config){
+		"a client secret in the header": func(*testing.T, *Config) {},
+		"a client secret in the body":   func(_ *testing.T, c *Config) { c.Auth.AuthStyle = AuthStyleBody },
+		"a client secret in a file": func(t *testing.T, c *Config) {
+			t.Helper()
+			c.Auth.ClientSecret, c.Auth.ClientSecretFile = "", write(t, testSecret+"\n")
+		},
+		"a client certificate": func(t *testing.T, c *Config) {
+			t.Helper()
+			c.Auth.ClientSecret = ""
+			c.Auth.ClientCertificate = configoptional.Some(ClientCertificateConfig{
+				CertFile: write(t, string(app.Certificate)), KeyFile: write(t, string(app.Key)),
+			})
+		},
+		"a federated token": func(t *testing.T, c *Config) {
+			t.Helper()
+			c.Auth.ClientSecret, c.Auth.FederatedTokenFile = "", write(t, assertion)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, func(s *graphtest.Settings) {
+				s.ClientCertificates, s.FederatedAssertion = []*x509.Certificate{certificate}, assertion
+			})
+			use(t, w.config)
+			w.run(t)
+			w.deliver(t, turns(2)...)
+			assert.Len(t, w.records(), 2)
+		})
+	}
+}
+
+func write(t *testing.T, content string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+	return file
+}
+
+func TestANewSecretInTheFileNeedsNoRestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	file := write(t, "an-expired-secret")
+	w.config.Auth.ClientSecret, w.config.Auth.ClientSecretFile = "", file
+	w.start(t)
+	w.host.await(t, componentstatus.StatusRecoverableError)
+	require.NoError(t, os.WriteFile(file, []byte(testSecret), 0o600))
+	w.subscribed(t)
+	w.host.await(t, componentstatus.StatusOK)
+}
+
+func TestAnAuthenticatorExtensionInPlaceOfTheSecrets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	factory := oauth2clientauthextension.NewFactory()
+	config, ok := factory.CreateDefaultConfig().(*oauth2clientauthextension.Config)
+	require.True(t, ok)
+	config.ClientID, config.ClientSecret = testClient, testSecret
+	config.TokenURL = w.config.Graph.Endpoint + "/" + testTenant + "/oauth2/v2.0/token"
+	config.Scopes = []string{w.config.Graph.Endpoint + "/.default"}
+	extension, err := factory.Create(t.Context(), extensiontest.NewNopSettings(factory.Type()), config)
+	require.NoError(t, err)
+	require.NoError(t, extension.Start(t.Context(), componenttest.NewNopHost()))
+	t.Cleanup(func() { require.NoError(t, extension.Shutdown(context.Background())) })
+
+	w.config.Auth.ClientSecret, w.config.Graph.Auth = "", authenticator()
+	w.host.extensions = map[component.ID]component.Component{component.MustNewID("oauth2client"): extension}
+	w.run(t)
+	w.deliver(t, turns(2)...)
+	assert.Len(t, w.records(), 2)
+	for _, request := range w.emulator.Requests(graphtest.OpKeys) {
+		assert.Empty(t, request.Header["Authorization"], "the keys are fetched without a token")
+	}
+}

@@ -1,0 +1,76 @@
+package m365copilotreceiver
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
+	otelreceiver "go.opentelemetry.io/collector/receiver"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+	"github.com/otelcopilot/m365copilotreceiver/receiver"
+)
+
+// NewFactory makes the factory of the receiver m365_copilot, for logs and metrics.
+func NewFactory() otelreceiver.Factory {
+	f := &factory{receivers: map[*Config]*receiver.Receiver{}}
+	return otelreceiver.NewFactory(
+		metadata.Type,
+		createDefaultConfig,
+		otelreceiver.WithLogs(f.createLogs, metadata.LogsStability),
+		otelreceiver.WithMetrics(f.createMetrics, metadata.MetricsStability),
+	)
+}
+
+// factory hands one receiver to all signals of a configuration: there is one listener and one subscription.
+type factory struct {
+	mu sync.Mutex // guards what follows
+	// receivers holds the receivers that are not shut down; the Collector asks with the same pointer for every signal.
+	receivers map[*Config]*receiver.Receiver
+}
+
+func (f *factory) createLogs(_ context.Context, set otelreceiver.Settings, cfg component.Config, next consumer.Logs) (otelreceiver.Logs, error) {
+	r, err := f.receiver(set, cfg)
+	if err != nil {
+		return nil, err
+	}
+	r.SendLogs(next)
+	return r, nil
+}
+
+func (f *factory) createMetrics(_ context.Context, set otelreceiver.Settings, cfg component.Config, next consumer.Metrics) (otelreceiver.Metrics, error) {
+	r, err := f.receiver(set, cfg)
+	if err != nil {
+		return nil, err
+	}
+	r.SendMetrics(next)
+	return r, nil
+}
+
+func (f *factory) receiver(set otelreceiver.Settings, cfg component.Config) (*receiver.Receiver, error) {
+	config, ok := cfg.(*Config)
+	if !ok {
+		return nil, fmt.Errorf("m365_copilot got a configuration of type %T", cfg)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r, ok := f.receivers[config]; ok {
+		return r, nil
+	}
+	settings, err := settingsOf(config)
+	if err != nil {
+		return nil, err
+	}
+	r, err := receiver.New(set, settings, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.receivers, config)
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.receivers[config] = r
+	return r, nil
+}

@@ -1,0 +1,147 @@
+package m365copilotreceiver
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+// complaints are the lines of warning or worse that do not speak of the generated key.
+func (w *world) complaints() []observer.LoggedEntry {
+	return w.lines.Filter(func(e observer.LoggedEntry) bool {
+		return e.Level >= zapcore.WarnLevel && !strings.Contains(e.Message, "encryption key")
+	}).All()
+}
+
+// text is everything that a line says.
+func text(t *testing.T, line observer.LoggedEntry) string {
+	t.Helper()
+	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
+	buffer, err := encoder.EncodeEntry(line.Entry, line.Context)
+	require.NoError(t, err)
+	return buffer.String()
+}
+
+func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		breakIt func(*world)
+		mendIt  func(*world)
+		// tries is an operation that is tried again and again meanwhile.
+		tries graphtest.Operation
+		want  []string
+	}{
+		"a wrong secret": {
+			breakIt: func(w *world) { w.config.Auth.ClientSecret = "the-wrong-secret" },
+			tries:   graphtest.OpToken,
+			want:    []string{"AADSTS7000215", "client secret"},
+		},
+		"an unknown application": {
+			breakIt: func(w *world) { w.config.Auth.ClientID = "99999999-0000-4000-8000-000000000009" },
+			tries:   graphtest.OpToken,
+			want:    []string{"AADSTS700016", "client_id"},
+		},
+		"a missing permission": {
+			breakIt: func(w *world) { w.emulator.SetRoles("User.Read.All") },
+			mendIt:  func(w *world) { w.emulator.SetRoles(graphtest.RoleReadAll); w.emulator.RevokeTokens() },
+			tries:   graphtest.OpCreate,
+			want:    []string{"AiEnterpriseInteraction.Read.All", "consent"},
+		},
+		"a notification URL that Graph can't reach": {
+			breakIt: func(w *world) { w.config.Subscription.NotificationURL = "https://127.0.0.1:1/graph/notifications" },
+			tries:   graphtest.OpCreate,
+			want:    []string{"notification_url", "127.0.0.1:1"},
+		},
+		"a full quota": {
+			breakIt: func(w *world) {
+				_, err := w.emulator.AddSubscription(graphtest.Subscription{
+					Resource: "copilot/interactionHistory/getAllEnterpriseInteractions", ChangeType: "created",
+					NotificationURL: "https://elsewhere.example.com/n", Expiration: time.Now().Add(time.Hour),
+				})
+				if err != nil {
+					panic(err)
+				}
+			},
+			mendIt: func(w *world) {
+				for _, s := range w.emulator.Subscriptions() {
+					if err := w.emulator.ExpireSubscription(s.ID, time.Now()); err != nil {
+						panic(err)
+					}
+				}
+			},
+			tries: graphtest.OpList,
+			want:  []string{"elsewhere.example.com", "replace_foreign"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			test.breakIt(w)
+			w.start(t)
+			w.host.await(t, componentstatus.StatusRecoverableError)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			require.NoError(t, w.emulator.WaitRequests(ctx, test.tries, 3))
+
+			lines := w.complaints()
+			require.Len(t, lines, 1, "however often it is tried")
+			line := text(t, lines[0])
+			t.Log(line)
+			for _, want := range test.want {
+				assert.Contains(t, line, want)
+			}
+			assert.Empty(t, lines[0].Stack)
+			assert.NotContains(t, line, testSecret)
+			assert.NotContains(t, line, "the-wrong-secret")
+
+			if test.mendIt != nil {
+				before := w.lines.FilterLevelExact(zapcore.InfoLevel).Len()
+				test.mendIt(w)
+				w.host.await(t, componentstatus.StatusOK)
+				assert.Greater(t, w.lines.FilterLevelExact(zapcore.InfoLevel).Len(), before, "its end is said as well")
+				assert.Len(t, w.complaints(), 1)
+			}
+		})
+	}
+}
+
+func TestNoLineAndNoErrorHoldsAConversationOrASecret(t *testing.T) {
+	t.Parallel()
+	const marker = "Zanzibar"
+	w := newWorld(t)
+	w.run(t)
+	json := []byte(`{"id": "1764599405123", "sessionId": "19:` + marker + `", "requestId": "` + marker + `", "interactionType": "userPrompt",
+		"body": {"contentType": "text", "content": "` + marker + `"}, "from": {"user": {"id": "` + marker + `"}},
+		"links": [{"linkUrl": "https://` + marker + `", "displayName": "` + marker + `"}]}`)
+	w.deliver(t, graphtest.Created(json)...)
+	for _, spoil := range []func(*graphtest.Collection){
+		func(c *graphtest.Collection) { c.Value[0].ClientState = marker },
+		func(c *graphtest.Collection) { c.Value[0].EncryptedContent.DataSignature = marker },
+		func(c *graphtest.Collection) { c.Value[0].EncryptedContent = nil },
+		func(c *graphtest.Collection) { c.ValidationTokens = []string{marker} },
+		func(c *graphtest.Collection) { c.ValidationTokens = nil },
+	} {
+		c, err := w.emulator.Collection(graphtest.Created(json)...)
+		require.NoError(t, err)
+		spoil(&c)
+		status, err := w.emulator.Post(t.Context(), c)
+		require.NoError(t, err)
+		assert.Equal(t, 202, status)
+	}
+	assert.Len(t, w.complaints(), 5)
+	for _, line := range w.lines.All() {
+		said := text(t, line)
+		assert.NotContains(t, said, marker)
+		assert.NotContains(t, said, testSecret)
+	}
+}

@@ -1,0 +1,173 @@
+package m365copilotreceiver
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
+)
+
+// latest returns the metrics of the last batch by name.
+func (w *world) latest(t *testing.T) map[string]pmetric.Metric {
+	t.Helper()
+	all := w.metrics.AllMetrics()
+	require.NotEmpty(t, all)
+	byName := map[string]pmetric.Metric{}
+	for _, resource := range all[len(all)-1].ResourceMetrics().All() {
+		service, _ := resource.Resource().Attributes().Get("service.name")
+		assert.Equal(t, "microsoft-365-copilot", service.AsString())
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				byName[metric.Name()] = metric
+			}
+		}
+	}
+	return byName
+}
+
+func TestMetricsOfWhatArrivedAreHandedOutAtShutdownAtTheLatest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Metrics.Interval = time.Hour
+	w.run(t)
+	w.deliver(t, turns(50)...)
+	w.stop(t)
+
+	got := w.latest(t)
+	var count, delays int64
+	for _, point := range got["microsoft.copilot.interaction.count"].Sum().DataPoints().All() {
+		count += point.IntValue()
+	}
+	for _, point := range got["microsoft.copilot.interaction.ingestion_delay"].Histogram().DataPoints().All() {
+		delays += int64(point.Count())
+	}
+	assert.EqualValues(t, 50, count)
+	assert.EqualValues(t, 50, delays)
+	left := got["microsoft.copilot.subscription.time_left"].Gauge().DataPoints().At(0).DoubleValue()
+	assert.InDelta(t, (71 * time.Hour).Seconds(), left, 60)
+}
+
+func TestMetricsComeAtEachIntervalAndAddUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run(t)
+	w.deliver(t, turns(10)...)
+	require.Eventually(t, func() bool { return len(w.metrics.AllMetrics()) >= 2 }, patience, 10*time.Millisecond)
+	first := w.latest(t)["microsoft.copilot.interaction.count"].Sum()
+	assert.Equal(t, pmetric.AggregationTemporalityCumulative, first.AggregationTemporality())
+	assert.True(t, first.IsMonotonic())
+}
+
+func TestARefusedMetricsBatchIsContainedInTheNext(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.nextMetrics = consumertest.NewErr(assert.AnError)
+	w.run(t)
+	w.deliver(t, turns(3)...)
+	require.Eventually(t, func() bool { return w.lines.FilterMessageSnippet("metrics not delivered").Len() == 1 }, patience, 10*time.Millisecond)
+	assert.Len(t, w.records(), 3, "the logs do not suffer")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	assert.Error(t, w.signals[0].Shutdown(ctx), "the last values are lost, which is said")
+	w.signals = nil
+}
+
+func TestWithoutALogsPipelineInteractionsAreCountedWithOneWarning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.nextLogs = nil
+	w.run(t)
+	w.deliver(t, turns(10)...)
+	w.deliver(t, turns(10)...)
+	assert.Equal(t, 1, w.lines.FilterMessageSnippet("no logs pipeline").Len())
+	w.stop(t)
+	assert.NotZero(t, w.latest(t)["microsoft.copilot.interaction.count"].Sum().DataPoints().Len())
+}
+
+func TestTheReceiverReportsOnItself(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Subscription.CheckInterval = time.Hour
+	w.run(t)
+	w.deliver(t, turns(20)...)
+	forged, err := w.emulator.Collection(turns(1)...)
+	require.NoError(t, err)
+	forged.Value[0].ClientState = "guessed"
+	_, err = w.emulator.Post(t.Context(), forged)
+	require.NoError(t, err)
+
+	receiver := attribute.String("receiver", "m365_copilot")
+	point := func(value int64, attributes ...attribute.KeyValue) metricdata.DataPoint[int64] {
+		return metricdata.DataPoint[int64]{Attributes: attribute.NewSet(append(attributes, receiver)...), Value: value}
+	}
+	ignore := []metricdatatest.Option{metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars()}
+	metadatatest.AssertEqualReceiverM365CopilotNotifications(t, w.telemetry, []metricdata.DataPoint[int64]{
+		point(20, attribute.String("outcome", "delivered")),
+		point(1, attribute.String("outcome", "rejected"), attribute.String("reason", "client_state")),
+	}, ignore...)
+	metadatatest.AssertEqualReceiverM365CopilotItemsDecrypted(t, w.telemetry, []metricdata.DataPoint[int64]{point(20)}, ignore...)
+	metadatatest.AssertEqualReceiverM365CopilotHandshakes(t, w.telemetry, []metricdata.DataPoint[int64]{point(2, attribute.Int("status", 200))}, ignore...)
+	metadatatest.AssertEqualReceiverM365CopilotTokenRefreshes(t, w.telemetry, []metricdata.DataPoint[int64]{point(1, attribute.Bool("success", true))}, ignore...)
+	metadatatest.AssertEqualReceiverM365CopilotGraphRequests(t, w.telemetry, []metricdata.DataPoint[int64]{
+		point(1, attribute.String("operation", "list_subscriptions"), attribute.Int("status", 200)),
+		point(1, attribute.String("operation", "create_subscription"), attribute.Int("status", 201)),
+	}, ignore...)
+	metadatatest.AssertEqualReceiverM365CopilotSubscriptionRecreations(t, w.telemetry, []metricdata.DataPoint[int64]{
+		point(1, attribute.String("reason", "absent"), attribute.Bool("success", true)),
+	}, ignore...)
+	for _, name := range []string{"acknowledgement_duration", "decryption_duration"} {
+		_, err := w.telemetry.GetMetric("otelcol_receiver_m365_copilot_" + name)
+		require.NoError(t, err)
+	}
+	accepted, err := w.telemetry.GetMetric("otelcol_receiver_accepted_log_records")
+	require.NoError(t, err)
+	metricdatatest.AssertEqual(t, metricdata.DataPoint[int64]{
+		Attributes: attribute.NewSet(receiver, attribute.String("transport", "https")), Value: 20,
+	}, accepted.Data.(metricdata.Sum[int64]).DataPoints[0], ignore...)
+}
+
+func TestThrottlingAndRenewalsAreReported(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.emulator.Fail(graphtest.OpCreate, graphtest.Fault{Status: 429, RetryAfter: "1", Times: 1})
+	w.run(t)
+	_, err := w.emulator.SendLifecycle(t.Context(), graphtest.ReauthorizationRequired)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.NoError(t, w.emulator.WaitRequests(ctx, graphtest.OpRenew, 1))
+	throttled, err := w.telemetry.GetMetric("otelcol_receiver_m365_copilot_throttled_duration")
+	require.NoError(t, err)
+	assert.InDelta(t, 1, throttled.Data.(metricdata.Sum[float64]).DataPoints[0].Value, 0)
+	require.Eventually(t, func() bool {
+		_, err := w.telemetry.GetMetric("otelcol_receiver_m365_copilot_subscription_renewals")
+		return err == nil
+	}, patience, 10*time.Millisecond)
+}
+
+func TestWhatThePipelineRefusesForGoodIsAnsweredAndCounted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.nextLogs = consumertest.NewErr(consumererror.NewPermanent(assert.AnError))
+	w.run(t)
+	w.deliver(t, turns(4)...)
+	refused, err := w.telemetry.GetMetric("otelcol_receiver_m365_copilot_notifications")
+	require.NoError(t, err)
+	points := refused.Data.(metricdata.Sum[int64]).DataPoints
+	require.Len(t, points, 1)
+	outcome, _ := points[0].Attributes.Value("outcome")
+	assert.Equal(t, "refused", outcome.AsString())
+	assert.EqualValues(t, 4, points[0].Value)
+	assert.Equal(t, 1, w.lines.FilterMessageSnippet("logs pipeline did not take").Len())
+}

@@ -1,0 +1,80 @@
+package receiver
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/receiver/receiverhelper"
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
+)
+
+// format is what the Collector's own telemetry calls the way the data came in.
+const format = "json"
+
+// outlet is the one way out: nothing else in the receiver calls the next consumers.
+type outlet struct {
+	logger  *zap.Logger
+	repeats *repeats
+	obs     *receiverhelper.ObsReport
+
+	logs    *translate.Logs
+	metrics *translate.Metrics
+
+	// nextLogs and nextMetrics are nil without a pipeline of that signal. They are set before the receiver starts.
+	nextLogs    consumer.Logs
+	nextMetrics consumer.Metrics
+
+	warnOnce sync.Once
+}
+
+// Deliver hands interactions to the logs pipeline and, once it took them, counts them.
+// Without a logs pipeline counting is all there is to do, which is said once.
+func (o *outlet) Deliver(ctx context.Context, received []interaction.Received) error {
+	if o.nextLogs == nil {
+		o.warnOnce.Do(func() {
+			o.logger.Warn("no logs pipeline uses this receiver: interactions are counted in memory and not kept; add the receiver to a pipeline of logs")
+		})
+	} else if err := o.consumeLogs(ctx, received); err != nil {
+		if count, ok := o.repeats.due("logs", time.Now()); ok {
+			o.logger.Warn("the logs pipeline did not take interactions", zap.Int("times", count), zap.Error(err))
+		}
+		return err
+	}
+	o.metrics.Add(received)
+	return nil
+}
+
+func (o *outlet) consumeLogs(ctx context.Context, received []interaction.Received) error {
+	logs := o.logs.Translate(received)
+	count := logs.LogRecordCount()
+	ctx = o.obs.StartLogsOp(ctx)
+	err := o.nextLogs.ConsumeLogs(ctx, logs)
+	o.obs.EndLogsOp(ctx, format, count, err)
+	return err
+}
+
+// emitMetrics hands the current values to the metrics pipeline. What a pipeline refuses is not lost: the sums and
+// histograms are cumulative, so the next values contain it.
+func (o *outlet) emitMetrics(ctx context.Context, gauges ...translate.Gauge) error {
+	if o.nextMetrics == nil {
+		return nil
+	}
+	metrics := o.metrics.Collect(time.Now(), gauges...)
+	count := metrics.DataPointCount()
+	if count == 0 {
+		return nil
+	}
+	ctx = o.obs.StartMetricsOp(ctx)
+	err := o.nextMetrics.ConsumeMetrics(ctx, metrics)
+	o.obs.EndMetricsOp(ctx, format, count, err)
+	if err != nil {
+		return fmt.Errorf("hand %d data points to the metrics pipeline: %w", count, err)
+	}
+	return nil
+}

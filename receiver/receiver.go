@@ -1,0 +1,218 @@
+// Package receiver is the component: its lifecycle, and the one way out to the pipelines.
+// It introduces the rooms of internal to each other; none of them knows another.
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
+	otelreceiver "go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receiverhelper"
+	"go.opentelemetry.io/otel/attribute"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
+)
+
+// maxOpen is how many requests, and how many conversations, the user is remembered of: a day of a large organization,
+// in some 50 MiB.
+const maxOpen = 100_000
+
+// Receiver serves every signal of one configuration: Start and Shutdown are called once for each of them, and only the
+// first call does something.
+type Receiver struct {
+	set        otelreceiver.Settings
+	settings   Settings
+	onShutdown func()
+
+	telemetry  *telemetry
+	status     *status
+	outlet     *outlet
+	intake     *intake.Intake
+	rejections *rejections
+	gate       *gate
+
+	starting sync.Once
+	startErr error
+	server   *webhook.Server
+	keys     *notification.KeySet
+
+	// loops are what runs in the background until stopLoops.
+	loops     sync.WaitGroup
+	stopLoops context.CancelFunc
+
+	stopping sync.Once
+	stopErr  error
+}
+
+// New makes a receiver that does nothing yet. onShutdown is called once, when it has shut down.
+func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Receiver, error) {
+	// What is logged here are normal days: a wrong secret, a network that fails. A stack trace says nothing about them.
+	set.Logger = set.Logger.WithOptions(zap.AddStacktrace(zapcore.FatalLevel))
+	builder, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
+	if err != nil {
+		return nil, fmt.Errorf("make the receiver's own metrics: %w", err)
+	}
+	obs, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
+		ReceiverID: set.ID, Transport: "https", ReceiverCreateSettings: set,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the receiver's standard metrics: %w", err)
+	}
+	r := &Receiver{
+		set:        set,
+		settings:   settings,
+		onShutdown: onShutdown,
+		telemetry:  &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String())},
+		status:     &status{},
+		gate:       newGate(set.Logger),
+		stopLoops:  func() {},
+	}
+	r.outlet = &outlet{
+		logger:  set.Logger,
+		repeats: newRepeats(),
+		obs:     obs,
+		logs: translate.NewLogs(translate.LogSettings{
+			CaptureText: settings.CaptureText, References: settings.References,
+			ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
+		}),
+		metrics: translate.NewMetrics(translate.MetricSettings{
+			TenantID: settings.TenantID, InstanceID: instanceID(set.TelemetrySettings),
+			ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
+		}, time.Now()),
+	}
+	r.rejections = &rejections{logger: set.Logger, telemetry: r.telemetry, repeats: newRepeats()}
+	if r.intake, err = intake.New(r.outlet, maxOpen); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// instanceID is the collector's own service.instance.id, empty if it has none.
+func instanceID(set component.TelemetrySettings) string {
+	id, ok := set.Resource.Attributes().Get("service.instance.id")
+	if !ok {
+		return ""
+	}
+	return id.AsString()
+}
+
+// SendLogs makes next the pipeline of logs. It is called before Start.
+func (r *Receiver) SendLogs(next consumer.Logs) { r.outlet.nextLogs = next }
+
+// SendMetrics makes next the pipeline of metrics. It is called before Start.
+func (r *Receiver) SendMetrics(next consumer.Metrics) { r.outlet.nextMetrics = next }
+
+// Start listens, and does the rest in the background: it never waits for Microsoft Graph.
+// It fails for what no waiting mends: files that can't be read, an address in use, an extension that is missing.
+func (r *Receiver) Start(ctx context.Context, host component.Host) error {
+	r.status.join(host)
+	r.starting.Do(func() { r.startErr = r.start(ctx, host) })
+	return r.startErr
+}
+
+func (r *Receiver) start(ctx context.Context, host component.Host) error {
+	ring, err := loadRing(r.settings.Certificates)
+	if err != nil {
+		return err
+	}
+	clients, err := r.clients(ctx, host)
+	if err != nil {
+		return err
+	}
+	r.keys = notification.NewKeySet(notification.KeySetSettings{JWKSURL: r.settings.JWKSURL, HTTP: clients.plain})
+	if err := r.listen(ctx, host); err != nil {
+		r.keys.Close()
+		return err
+	}
+	// The loops outlive the context of the start.
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	r.stopLoops = cancel
+	r.loops.Go(func() { r.subscribe(background, ring, clients) })
+	r.loops.Go(func() { r.emitMetrics(background) })
+	return nil
+}
+
+func (r *Receiver) listen(ctx context.Context, host component.Host) error {
+	r.server = webhook.NewServer(webhook.ServerSettings{
+		Config: r.settings.Webhook,
+		Handler: webhook.NewHandler(webhook.Settings{
+			Path:             r.settings.WebhookPath,
+			AckTimeout:       r.settings.AckTimeout,
+			MaxInFlightBytes: r.settings.MaxInFlightBytes,
+			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
+			Opener:           r.gate,
+			Intake:           r.intake,
+			Lifecycle:        r.gate,
+			Rejections:       r.rejections,
+			Telemetry:        r.telemetry,
+		}),
+		Fatal:  r.status.fatal,
+		Logger: r.set.Logger,
+	})
+	return r.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings)
+}
+
+// Shutdown refuses new notifications, waits for the deliveries under way until ctx ends, hands out the last metrics and,
+// where asked, deletes the subscriptions. It is safe without Start.
+func (r *Receiver) Shutdown(ctx context.Context) error {
+	r.stopping.Do(func() { r.stopErr = r.shutdown(ctx) })
+	return r.stopErr
+}
+
+func (r *Receiver) shutdown(ctx context.Context) error {
+	defer r.onShutdown()
+	// Whoever shuts down first keeps a Start that is still to come from starting anything.
+	r.starting.Do(func() { r.startErr = errors.New("the receiver was shut down before it started") })
+	r.stopLoops()
+	var errs []error
+	if r.server != nil {
+		errs = append(errs, r.server.Shutdown(ctx))
+	}
+	r.loops.Wait()
+	errs = append(errs, r.outlet.emitMetrics(ctx, r.gauges()...))
+	if r.settings.DeleteOnShutdown {
+		errs = append(errs, r.gate.deleteSubscriptions(ctx))
+	}
+	if r.keys != nil {
+		r.keys.Close()
+	}
+	r.telemetry.builder.Shutdown()
+	return errors.Join(errs...)
+}
+
+func (r *Receiver) gauges() []translate.Gauge {
+	return []translate.Gauge{translate.SubscriptionTimeLeft(r.gate.timeLeft(time.Now()))}
+}
+
+// emitMetrics hands the current values to the metrics pipeline at each interval until ctx ends.
+func (r *Receiver) emitMetrics(ctx context.Context) {
+	ticker := time.NewTicker(r.settings.MetricsInterval)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := r.outlet.emitMetrics(ctx, r.gauges()...)
+		switch {
+		case err != nil && !failing:
+			r.set.Logger.Warn("metrics not delivered, the next values contain them", zap.Error(err))
+		case err == nil && failing:
+			r.set.Logger.Info("metrics delivered again")
+		}
+		failing = err != nil
+	}
+}

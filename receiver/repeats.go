@@ -1,0 +1,34 @@
+package receiver
+
+import (
+	"sync"
+	"time"
+)
+
+// repeatAfter is how often at most the same thing is logged: outsiders and outages decide how often it happens.
+const repeatAfter = time.Minute
+
+// repeats keeps log lines rare. Its keys come from small fixed sets.
+type repeats struct {
+	mu sync.Mutex // guards what follows
+	// logged is when each key was last due, and since how often it happened after that.
+	logged map[string]time.Time
+	since  map[string]int
+}
+
+func newRepeats() *repeats {
+	return &repeats{logged: map[string]time.Time{}, since: map[string]int{}}
+}
+
+// due counts an occurrence. If it is time for a line it returns how many there were since the last one.
+func (r *repeats) due(key string, now time.Time) (int, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.since[key]++
+	if last, ok := r.logged[key]; ok && now.Sub(last) < repeatAfter {
+		return 0, false
+	}
+	count := r.since[key]
+	r.logged[key], r.since[key] = now, 0
+	return count, true
+}

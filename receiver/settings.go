@@ -1,0 +1,55 @@
+package receiver
+
+import (
+	"time"
+
+	"go.opentelemetry.io/collector/config/confighttp"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// Settings is what a Receiver works with: a validated configuration with every default filled in.
+type Settings struct {
+	// TenantID and ClientID are in lower case.
+	TenantID string
+	ClientID string
+	// Issuers and Audiences are those that validation tokens may have.
+	Issuers   []string
+	Audiences []string
+	// JWKSURL is where the authority publishes the keys that sign validation tokens.
+	JWKSURL string
+
+	// Graph is the HTTP client for Graph, with its endpoint.
+	Graph confighttp.ClientConfig
+	// Credential gets the tokens for Graph, without HTTP and Telemetry. Nil where an extension authenticates the client.
+	Credential *graph.CredentialSettings
+
+	// Resources are without leading slash: the tenant-wide one, or one for each user.
+	Resources        []string
+	ChangeTypes      []string
+	NotificationURL  string
+	Lifetime         time.Duration
+	CheckInterval    time.Duration
+	ReplaceForeign   bool
+	DeleteOnShutdown bool
+
+	Webhook          confighttp.ServerConfig
+	WebhookPath      string
+	AckTimeout       time.Duration
+	MaxInFlightBytes int64
+
+	// Certificates are the encryption keys, the first for new subscriptions. None: the receiver generates a pair.
+	Certificates []Certificate
+
+	CaptureText bool
+	References  bool
+
+	MetricsInterval time.Duration
+}
+
+// Certificate is an encryption certificate in PEM files.
+type Certificate struct {
+	ID       string
+	CertFile string
+	KeyFile  string
+}

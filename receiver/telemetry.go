@@ -1,0 +1,100 @@
+package receiver
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
+)
+
+// telemetry is what the receiver reports about itself, in place of all its rooms. Each value carries the receiver's id:
+// the Collector's Prometheus endpoint drops the scope by which receivers could be told apart otherwise.
+type telemetry struct {
+	builder  *metadata.TelemetryBuilder
+	receiver attribute.KeyValue
+}
+
+var (
+	_ graph.Telemetry        = (*telemetry)(nil)
+	_ notification.Telemetry = (*telemetry)(nil)
+	_ subscription.Telemetry = (*telemetry)(nil)
+	_ webhook.Telemetry      = (*telemetry)(nil)
+)
+
+// rejectedOutcome is the outcome of what Rejections counts by reason.
+const rejectedOutcome = "rejected"
+
+func (t *telemetry) with(more ...attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(append(more, t.receiver)...))
+}
+
+// Notifications implements webhook.Telemetry.
+func (t *telemetry) Notifications(ctx context.Context, outcome webhook.Outcome, count int) {
+	t.builder.ReceiverM365CopilotNotifications.Add(ctx, int64(count), t.with(attribute.String("outcome", string(outcome))))
+}
+
+func (t *telemetry) rejected(ctx context.Context, reason notification.Reason) {
+	t.builder.ReceiverM365CopilotNotifications.Add(ctx, 1,
+		t.with(attribute.String("outcome", rejectedOutcome), attribute.String("reason", string(reason))))
+}
+
+// Acknowledged implements webhook.Telemetry.
+func (t *telemetry) Acknowledged(ctx context.Context, status int, took time.Duration) {
+	t.builder.ReceiverM365CopilotAcknowledgementDuration.Record(ctx, took.Seconds(), t.with(attribute.Int("status", status)))
+}
+
+// Handshake implements webhook.Telemetry.
+func (t *telemetry) Handshake(ctx context.Context, status int) {
+	t.builder.ReceiverM365CopilotHandshakes.Add(ctx, 1, t.with(attribute.Int("status", status)))
+}
+
+// Decrypted implements notification.Telemetry.
+func (t *telemetry) Decrypted(spent time.Duration) {
+	ctx := context.Background()
+	t.builder.ReceiverM365CopilotItemsDecrypted.Add(ctx, 1, t.with())
+	t.builder.ReceiverM365CopilotDecryptionDuration.Record(ctx, spent.Seconds(), t.with())
+}
+
+// GraphRequest implements graph.Telemetry.
+func (t *telemetry) GraphRequest(ctx context.Context, operation string, status int, _ time.Duration) {
+	t.builder.ReceiverM365CopilotGraphRequests.Add(ctx, 1,
+		t.with(attribute.String("operation", strings.ReplaceAll(operation, " ", "_")), attribute.Int("status", status)))
+}
+
+// Throttled implements graph.Telemetry.
+func (t *telemetry) Throttled(ctx context.Context, wait time.Duration) {
+	t.builder.ReceiverM365CopilotThrottledDuration.Add(ctx, wait.Seconds(), t.with())
+}
+
+// TokenRefresh implements graph.Telemetry.
+func (t *telemetry) TokenRefresh(ctx context.Context, err error) {
+	t.builder.ReceiverM365CopilotTokenRefreshes.Add(ctx, 1, t.with(success(err)))
+}
+
+// Renewal implements subscription.Telemetry.
+func (t *telemetry) Renewal(ctx context.Context, err error) {
+	t.builder.ReceiverM365CopilotSubscriptionRenewals.Add(ctx, 1, t.with(success(err)))
+}
+
+// Created implements subscription.Telemetry.
+func (t *telemetry) Created(ctx context.Context, err error) {
+	t.Recreated(ctx, subscription.ReasonAbsent, err)
+}
+
+// Recreated implements subscription.Telemetry.
+func (t *telemetry) Recreated(ctx context.Context, reason subscription.Reason, err error) {
+	t.builder.ReceiverM365CopilotSubscriptionRecreations.Add(ctx, 1,
+		t.with(attribute.String("reason", string(reason)), success(err)))
+}
+
+func success(err error) attribute.KeyValue {
+	return attribute.Bool("success", err == nil)
+}

@@ -1,0 +1,112 @@
+package m365copilotreceiver
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/receiver"
+)
+
+// The resources that a subscription can watch:
+// https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/change-notifications/aiinteraction-changenotifications
+const (
+	tenantResource = "copilot/interactionHistory/getAllEnterpriseInteractions"
+	userResource   = "copilot/users/%s/interactionHistory/getAllEnterpriseInteractions"
+)
+
+// settingsOf fills in the defaults that depend on other keys, and turns what users write into what developers use.
+func settingsOf(c *Config) (receiver.Settings, error) {
+	cloud, ok := graph.CloudOf(string(c.Cloud))
+	if !ok {
+		return receiver.Settings{}, oneOf("cloud", c.Cloud, CloudGlobal, CloudUSGov, CloudUSGovDoD, CloudChina)
+	}
+	public, err := url.Parse(c.Subscription.NotificationURL)
+	if err != nil {
+		return receiver.Settings{}, fmt.Errorf("subscription.notification_url: %w", err)
+	}
+	tenant := strings.ToLower(c.TenantID)
+	client := c.Graph
+	client.Endpoint = strings.TrimRight(orDefault(client.Endpoint, cloud.Endpoint), "/")
+	authority := orDefault(c.Auth.Authority, cloud.Authority)
+
+	return receiver.Settings{
+		TenantID:         tenant,
+		ClientID:         strings.ToLower(c.Auth.ClientID),
+		Issuers:          orDefaults(c.Auth.Issuers, cloud.Issuers(tenant)),
+		Audiences:        orDefaults(c.Auth.Audiences, []string{c.Auth.ClientID}),
+		JWKSURL:          graph.KeysURL(authority),
+		Graph:            client,
+		Credential:       c.credential(client.Endpoint, authority),
+		Resources:        c.Subscription.resources(),
+		ChangeTypes:      slices.Clone(c.Subscription.ChangeTypes),
+		NotificationURL:  c.Subscription.NotificationURL,
+		Lifetime:         c.Subscription.Lifetime,
+		CheckInterval:    c.Subscription.CheckInterval,
+		ReplaceForeign:   c.Subscription.ReplaceForeign,
+		DeleteOnShutdown: c.Subscription.DeleteOnShutdown,
+		Webhook:          c.Webhook.ServerConfig,
+		WebhookPath:      orDefault(orDefault(c.Webhook.Path, public.Path), "/"),
+		AckTimeout:       c.Webhook.AckTimeout,
+		MaxInFlightBytes: c.Webhook.MaxInFlightBytes,
+		Certificates:     c.Encryption.certificates(),
+		CaptureText:      c.Content.Capture == CaptureText,
+		References:       c.Content.References,
+		MetricsInterval:  c.Metrics.Interval,
+	}, nil
+}
+
+// credential is nil where an authenticator extension gets the tokens.
+func (c *Config) credential(endpoint, authority string) *graph.CredentialSettings {
+	if c.Graph.Auth.HasValue() {
+		return nil
+	}
+	credential := &graph.CredentialSettings{
+		TokenURL:           orDefault(c.Auth.TokenURL, graph.TokenURL(authority, c.TenantID)),
+		ClientID:           c.Auth.ClientID,
+		AuthStyle:          string(c.Auth.AuthStyle),
+		Scope:              orDefault(c.Auth.Scope, graph.DefaultScope(endpoint)),
+		Secret:             string(c.Auth.ClientSecret),
+		SecretFile:         c.Auth.ClientSecretFile,
+		FederatedTokenFile: c.Auth.FederatedTokenFile,
+	}
+	if certificate := c.Auth.ClientCertificate.Get(); certificate != nil {
+		credential.CertFile, credential.KeyFile = certificate.CertFile, certificate.KeyFile
+	}
+	return credential
+}
+
+func (s *SubscriptionConfig) resources() []string {
+	if len(s.Users) == 0 {
+		return []string{tenantResource}
+	}
+	resources := make([]string, len(s.Users))
+	for i, user := range s.Users {
+		resources[i] = fmt.Sprintf(userResource, url.PathEscape(user))
+	}
+	return resources
+}
+
+func (e *EncryptionConfig) certificates() []receiver.Certificate {
+	certificates := make([]receiver.Certificate, len(e.Certificates))
+	for i, c := range e.Certificates {
+		certificates[i] = receiver.Certificate{ID: c.ID, CertFile: c.CertFile, KeyFile: c.KeyFile}
+	}
+	return certificates
+}
+
+func orDefault(value, fallback string) string {
+	if value == "" {
+		return fallback
+	}
+	return value
+}
+
+func orDefaults(values, fallback []string) []string {
+	if len(values) == 0 {
+		return fallback
+	}
+	return slices.Clone(values)
+}

@@ -1,0 +1,148 @@
+package m365copilotreceiver
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configauth"
+	"go.opentelemetry.io/collector/config/configopaque"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configtls"
+	"go.opentelemetry.io/collector/confmap"
+)
+
+func TestWrongConfigurationsNameThePathAndTheMend(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(*Config)
+		want   []string
+	}{
+		"a tenant id is required":             {func(c *Config) { c.TenantID = "" }, []string{"tenant_id: ", "GUID"}},
+		"a tenant id is a GUID, not a domain": {func(c *Config) { c.TenantID = "contoso.com" }, []string{"tenant_id: ", "GUID", "contoso.com"}},
+		"the clouds are four":                 {func(c *Config) { c.Cloud = "mars" }, []string{"cloud: ", "global, us_gov, us_gov_dod, china", "mars"}},
+		"a client id is required":             {func(c *Config) { c.Auth.ClientID = "" }, []string{"auth.client_id: ", "app registration"}},
+		"a credential is required":            {func(c *Config) { c.Auth.ClientSecret = "" }, []string{"auth: ", "client_secret_file", "graph.auth"}},
+		"two credentials exclude each other":  {func(c *Config) { c.Auth.ClientSecretFile = "/f" }, []string{"auth.client_secret and auth.client_secret_file", "keep one"}},
+		"an authenticator excludes a secret":  {func(c *Config) { c.Graph.Auth = authenticator() }, []string{"auth.client_secret and graph.auth", "keep one"}},
+		"a client certificate needs both": {func(c *Config) {
+			c.Auth.ClientSecret, c.Auth.ClientCertificate = "", configoptional.Some(ClientCertificateConfig{})
+		}, []string{"auth.client_certificate.cert_file: ", "auth.client_certificate.key_file: "}},
+		"an auth style is header or body":      {func(c *Config) { c.Auth.AuthStyle = "cookie" }, []string{"auth.auth_style: ", "header, body"}},
+		"an authority is https":                {func(c *Config) { c.Auth.Authority = "http://login.example.com" }, []string{"auth.authority: ", "https"}},
+		"a token URL is https":                 {func(c *Config) { c.Auth.TokenURL = "http://10.0.0.1/token" }, []string{"auth.token_url: ", "https"}},
+		"a token URL is a full URL":            {func(c *Config) { c.Auth.TokenURL = "login.example.com" }, []string{"auth.token_url: ", "full https URL"}},
+		"an empty issuer matches nothing":      {func(c *Config) { c.Auth.Issuers = []string{""} }, []string{"auth.issuers: ", "empty entry"}},
+		"an empty audience matches nothing":    {func(c *Config) { c.Auth.Audiences = []string{"a", ""} }, []string{"auth.audiences: ", "empty entry"}},
+		"the Graph endpoint is https":          {func(c *Config) { c.Graph.Endpoint = "http://graph.microsoft.com" }, []string{"graph.endpoint: ", "https"}},
+		"Graph calls have a timeout":           {func(c *Config) { c.Graph.Timeout = 0 }, []string{"graph.timeout: "}},
+		"a notification URL is required":       {func(c *Config) { c.Subscription.NotificationURL = "" }, []string{"subscription.notification_url: ", "https://"}},
+		"a notification URL is https":          {func(c *Config) { c.Subscription.NotificationURL = "http://copilot.example.com/n" }, []string{"subscription.notification_url: ", "https"}},
+		"a notification URL has no user":       {func(c *Config) { c.Subscription.NotificationURL = "https://me@copilot.example.com/n" }, []string{"subscription.notification_url: ", "user name"}},
+		"an empty user is a mistake":           {func(c *Config) { c.Subscription.Users = []string{""} }, []string{"subscription.users: ", "empty entry"}},
+		"a user stands there once":             {func(c *Config) { c.Subscription.Users = []string{"a", "A"} }, []string{"subscription.users: ", "twice"}},
+		"some change type is needed":           {func(c *Config) { c.Subscription.ChangeTypes = nil }, []string{"subscription.change_types: ", "at least one"}},
+		"the change types are three":           {func(c *Config) { c.Subscription.ChangeTypes = []string{"created", "read"} }, []string{"subscription.change_types: ", "read"}},
+		"a change type stands there once":      {func(c *Config) { c.Subscription.ChangeTypes = []string{"created", "created"} }, []string{"subscription.change_types: ", "at most once"}},
+		"a lifetime is at most 72h":            {func(c *Config) { c.Subscription.Lifetime = 73 * time.Hour }, []string{"subscription.lifetime: ", "72h"}},
+		"a lifetime is positive":               {func(c *Config) { c.Subscription.Lifetime = -time.Hour }, []string{"subscription.lifetime: "}},
+		"a check interval is at least 1s":      {func(c *Config) { c.Subscription.CheckInterval = time.Millisecond }, []string{"subscription.check_interval: ", "1s"}},
+		"a webhook endpoint has a port":        {func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "localhost" }, []string{"webhook.endpoint: ", "host:port"}},
+		"a public webhook needs TLS":           {func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "0.0.0.0:8443" }, []string{"webhook.endpoint: ", "webhook.tls", "tls_terminated_upstream: true"}},
+		"all interfaces are not loopback":      {func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = ":8443" }, []string{"webhook.endpoint: ", "tls_terminated_upstream: true"}},
+		"a path begins with a slash":           {func(c *Config) { c.Webhook.Path = "graph" }, []string{"webhook.path: ", "begins with /"}},
+		"an answer is given within 3s":         {func(c *Config) { c.Webhook.AckTimeout = 3 * time.Second }, []string{"webhook.ack_timeout: ", "2500ms"}},
+		"an answer takes some time":            {func(c *Config) { c.Webhook.AckTimeout = 0 }, []string{"webhook.ack_timeout: "}},
+		"some bytes must be let in":            {func(c *Config) { c.Webhook.MaxInFlightBytes = 0 }, []string{"webhook.max_in_flight_bytes: ", "67108864"}},
+		"the largest body must be let in":      {func(c *Config) { c.Webhook.MaxInFlightBytes = 1 << 20 }, []string{"webhook.max_in_flight_bytes: ", "webhook.max_request_body_size"}},
+		"an encryption certificate needs both": {func(c *Config) { c.Encryption.Certificates = []CertificateConfig{{}} }, []string{"encryption.certificates[0].cert_file: ", "encryption.certificates[0].key_file: "}},
+		"an encryption certificate's id is short": {func(c *Config) {
+			c.Encryption.Certificates = []CertificateConfig{{ID: strings.Repeat("x", 112), CertFile: "c", KeyFile: "k"}}
+		}, []string{"encryption.certificates[0].id: ", "111"}},
+		"an encryption certificate stands there once": {func(c *Config) {
+			c.Encryption.Certificates = []CertificateConfig{{CertFile: "c", KeyFile: "k"}, {CertFile: "c", KeyFile: "k"}}
+		}, []string{"encryption.certificates[1].cert_file: ", "twice"}},
+		"content is captured as none or text": {func(c *Config) { c.Content.Capture = "all" }, []string{"content.capture: ", "none, text"}},
+		"a metrics interval is at least 1s":   {func(c *Config) { c.Metrics.Interval = 0 }, []string{"metrics.interval: ", "1s"}},
+		"the Collector's own rules count too": {func(c *Config) { c.Webhook.ServerConfig.TLS = configoptional.Some(configtls.NewDefaultServerConfig()) }, []string{"webhook", "tls"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := load(t, "smallest.yaml")
+			test.change(c)
+			err := confmap.Validate(c)
+			require.Error(t, err)
+			for _, want := range test.want {
+				require.ErrorContains(t, err, want)
+			}
+			assert.NotContains(t, err.Error(), "not-a-secret")
+		})
+	}
+}
+
+func authenticator() configoptional.Optional[configauth.Config] {
+	return configoptional.Some(configauth.Config{AuthenticatorID: component.MustNewID("oauth2client")})
+}
+
+func TestEveryProblemIsReportedAtOnce(t *testing.T) {
+	t.Parallel()
+	c := load(t, "smallest.yaml")
+	c.TenantID, c.Auth.ClientID, c.Auth.ClientSecret, c.Subscription.NotificationURL, c.Content.Capture = "", "", "", "", "?"
+	err := confmap.Validate(c)
+	for _, want := range []string{"tenant_id", "auth.client_id", "auth: ", "subscription.notification_url", "content.capture"} {
+		assert.ErrorContains(t, err, want)
+	}
+}
+
+func TestRightConfigurationsPass(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Config){
+		"a secret in a file":           func(c *Config) { c.Auth.ClientSecret, c.Auth.ClientSecretFile = "", "/run/secrets/graph" },
+		"a federated token":            func(c *Config) { c.Auth.ClientSecret, c.Auth.FederatedTokenFile = "", "/var/run/token" },
+		"an authenticator extension":   func(c *Config) { c.Auth.ClientSecret, c.Graph.Auth = "", authenticator() },
+		"loopback without TLS":         func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "127.0.0.1:8443" },
+		"loopback of IPv6 without TLS": func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "[::1]:8443" },
+		"TLS that ends in front of it": func(c *Config) {
+			c.Webhook.ServerConfig.NetAddr.Endpoint, c.Webhook.TLSTerminatedUpstream = "0.0.0.0:8443", true
+		},
+		"Microsoft's place on loopback": func(c *Config) {
+			c.Graph.Endpoint, c.Auth.Authority, c.Auth.TokenURL = "http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1/token"
+		},
+		"a second for every interval": func(c *Config) { c.Subscription.CheckInterval, c.Metrics.Interval = time.Second, time.Second },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := load(t, "smallest.yaml")
+			change(c)
+			assert.NoError(t, confmap.Validate(c))
+		})
+	}
+}
+
+func TestUnknownKeysFail(t *testing.T) {
+	t.Parallel()
+	for _, section := range []string{"", "auth", "graph", "subscription", "webhook", "encryption", "content", "metrics"} {
+		raw := map[string]any{"surprise": 1}
+		if section != "" {
+			raw = map[string]any{section: raw}
+		}
+		err := confmap.NewFromStringMap(raw).Unmarshal(createDefaultConfig())
+		assert.ErrorContains(t, err, "surprise", "in section %q", section)
+	}
+}
+
+func TestSecretsDoNotPrint(t *testing.T) {
+	t.Parallel()
+	c := load(t, "smallest.yaml")
+	c.Auth.ClientSecret = configopaque.String("very-secret")
+	conf := confmap.New()
+	require.NoError(t, conf.Marshal(c))
+	printed := conf.ToStringMap()
+	assert.NotContains(t, printed["auth"], "very-secret")
+	auth, ok := printed["auth"].(map[string]any)
+	require.True(t, ok)
+	assert.Equal(t, "[REDACTED]", auth["client_secret"])
+}

@@ -1,0 +1,230 @@
+package m365copilotreceiver
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/config/configopaque"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configtls"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/receiver"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
+)
+
+const (
+	testTenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
+	testClient = "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d"
+	testSecret = "the-right-secret"
+	patience   = 20 * time.Second
+)
+
+// world is a tenant, and a receiver with both of its signals in front of sinks.
+type world struct {
+	emulator *graphtest.Emulator
+	config   *Config
+	// nextLogs and nextMetrics may be replaced before start; nil leaves the signal out.
+	nextLogs    consumer.Logs
+	nextMetrics consumer.Metrics
+
+	logs    *consumertest.LogsSink
+	metrics *consumertest.MetricsSink
+
+	telemetry *componenttest.Telemetry
+	lines     *observer.ObservedLogs
+	host      *statusHost
+	signals   []component.Component
+	// begun is when Start of the first signal was called, started how long all took.
+	begun   time.Time
+	started time.Duration
+}
+
+// newWorld makes everything and starts nothing of the receiver.
+func newWorld(t *testing.T, change ...func(*graphtest.Settings)) *world {
+	t.Helper()
+	pair, err := graphtest.ServerCertificate(time.Hour)
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(pair.Certificate))
+	settings := graphtest.Settings{
+		TenantID: testTenant, ClientID: testClient, ClientSecret: testSecret, RootCAs: roots,
+		RetryDelay: 50 * time.Millisecond, NoListLimit: true,
+	}
+	for _, c := range change {
+		c(&settings)
+	}
+	w := &world{
+		emulator:  graphtest.New(settings),
+		logs:      &consumertest.LogsSink{},
+		metrics:   &consumertest.MetricsSink{},
+		telemetry: componenttest.NewTelemetry(),
+		host:      &statusHost{changed: make(chan struct{}, 1)},
+	}
+	w.nextLogs, w.nextMetrics = w.logs, w.metrics
+	base, err := w.emulator.Start("")
+	require.NoError(t, err)
+	t.Cleanup(w.emulator.Close)
+	t.Cleanup(func() { _ = w.telemetry.Shutdown(context.Background()) })
+
+	c, ok := createDefaultConfig().(*Config)
+	require.True(t, ok)
+	address := freeAddress(t)
+	c.TenantID, c.Auth.ClientID, c.Auth.ClientSecret = testTenant, testClient, testSecret
+	c.Auth.Authority, c.Graph.Endpoint = base, base
+	c.Subscription.NotificationURL = "https://" + address + "/graph/notifications"
+	c.Subscription.CheckInterval = time.Second
+	c.Webhook.ServerConfig.NetAddr.Endpoint = address
+	tls := configtls.NewDefaultServerConfig()
+	tls.CertPem, tls.KeyPem = configopaque.String(pair.Certificate), configopaque.String(pair.Key)
+	c.Webhook.ServerConfig.TLS = configoptional.Some(tls)
+	c.Metrics.Interval = time.Second
+	w.config = c
+	return w
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, listener.Close()) }()
+	return listener.Addr().String()
+}
+
+// start makes and starts the receiver as the Collector does: once for each signal, of one configuration.
+func (w *world) start(t *testing.T) {
+	t.Helper()
+	require.NoError(t, confmap.Validate(w.config))
+	core, lines := observer.New(zap.DebugLevel)
+	w.lines = lines
+	set := metadatatest.NewSettings(w.telemetry)
+	set.Logger = zap.New(core, zap.AddStacktrace(zap.ErrorLevel)) // as the Collector does
+	w.create(t, set)
+	w.begun = time.Now()
+	for _, signal := range w.signals {
+		require.NoError(t, signal.Start(t.Context(), w.host))
+	}
+	w.started = time.Since(w.begun)
+	t.Cleanup(func() { w.stop(t) })
+}
+
+func (w *world) create(t *testing.T, set receiver.Settings) {
+	t.Helper()
+	factory := NewFactory()
+	w.signals = nil
+	if w.nextLogs != nil {
+		signal, err := factory.CreateLogs(t.Context(), set, w.config, w.nextLogs)
+		require.NoError(t, err)
+		w.signals = append(w.signals, signal)
+	}
+	if w.nextMetrics != nil {
+		signal, err := factory.CreateMetrics(t.Context(), set, w.config, w.nextMetrics)
+		require.NoError(t, err)
+		w.signals = append(w.signals, signal)
+	}
+}
+
+// stop is safe to repeat.
+func (w *world) stop(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, signal := range w.signals {
+		require.NoError(t, signal.Shutdown(ctx))
+	}
+}
+
+// run starts the receiver and waits for its subscription.
+func (w *world) run(t *testing.T) graphtest.Subscription {
+	t.Helper()
+	w.start(t)
+	return w.subscribed(t)
+}
+
+func (w *world) subscribed(t *testing.T) graphtest.Subscription {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	subscription, err := w.emulator.WaitSubscribed(ctx)
+	require.NoError(t, err)
+	return subscription
+}
+
+// deliver publishes interactions and waits until Graph was told that all were taken.
+func (w *world) deliver(t *testing.T, interactions ...graphtest.Interaction) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	before := w.emulator.Stats().Acknowledged
+	offered, err := w.emulator.Publish(ctx, interactions...)
+	require.NoError(t, err)
+	require.NoError(t, w.emulator.WaitDelivered(ctx, before+offered))
+}
+
+func (w *world) records() []plog.LogRecord {
+	var records []plog.LogRecord
+	for _, logs := range w.logs.AllLogs() {
+		for _, resource := range logs.ResourceLogs().All() {
+			for _, scope := range resource.ScopeLogs().All() {
+				for _, record := range scope.LogRecords().All() {
+					records = append(records, record)
+				}
+			}
+		}
+	}
+	return records
+}
+
+// statusHost is a host that keeps what the receiver reports.
+type statusHost struct {
+	extensions map[component.ID]component.Component
+	changed    chan struct{}
+
+	mu     sync.Mutex // guards what follows
+	events []*componentstatus.Event
+}
+
+func (h *statusHost) GetExtensions() map[component.ID]component.Component { return h.extensions }
+
+func (h *statusHost) Report(event *componentstatus.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, event)
+	select {
+	case h.changed <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until the latest report has the status.
+func (h *statusHost) await(t *testing.T, status componentstatus.Status) *componentstatus.Event {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		h.mu.Lock()
+		if n := len(h.events); n > 0 && h.events[n-1].Status() == status {
+			defer h.mu.Unlock()
+			return h.events[n-1]
+		}
+		h.mu.Unlock()
+		select {
+		case <-h.changed:
+		case <-timeout:
+			require.FailNow(t, "the receiver did not report "+status.String())
+		}
+	}
+}
