@@ -1,0 +1,76 @@
+package graph
+
+import "strings"
+
+// Cloud is one of Microsoft's separate installations of Graph and Entra ID: https://learn.microsoft.com/graph/deployments
+type Cloud struct {
+	// Name is the word of the configuration: global, us_gov, us_gov_dod, china.
+	Name string
+	// Endpoint is the root of Graph, Authority that of Entra ID, both without a trailing slash.
+	Endpoint, Authority string
+
+	// stsHost issues v1 tokens, loginHosts issue v2 tokens.
+	stsHost    string
+	loginHosts []string
+}
+
+// Clouds returns the four clouds, the worldwide one first.
+func Clouds() []Cloud {
+	return []Cloud{
+		{
+			Name: "global", Endpoint: "https://graph.microsoft.com", Authority: "https://login.microsoftonline.com",
+			stsHost: "sts.windows.net", loginHosts: []string{"login.microsoftonline.com"},
+		},
+		{
+			Name: "us_gov", Endpoint: "https://graph.microsoft.us", Authority: "https://login.microsoftonline.us",
+			stsHost: "sts.windows.net", loginHosts: []string{"login.microsoftonline.us"},
+		},
+		{
+			Name: "us_gov_dod", Endpoint: "https://dod-graph.microsoft.us", Authority: "https://login.microsoftonline.us",
+			stsHost: "sts.windows.net", loginHosts: []string{"login.microsoftonline.us"},
+		},
+		{
+			// Microsoft's deployments page names the first login host, its authentication libraries the second:
+			// tokens of either are those of this cloud.
+			Name: "china", Endpoint: "https://microsoftgraph.chinacloudapi.cn", Authority: "https://login.chinacloudapi.cn",
+			stsHost: "sts.chinacloudapi.cn", loginHosts: []string{"login.chinacloudapi.cn", "login.partner.microsoftonline.cn"},
+		},
+	}
+}
+
+// CloudOf returns the cloud of that name, false where there is none.
+func CloudOf(name string) (Cloud, bool) {
+	for _, c := range Clouds() {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Cloud{}, false
+}
+
+// Issuers returns the values that the iss claim of a token of this tenant may have: the v1 form first, then the v2 forms.
+// See https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference
+func (c Cloud) Issuers(tenant string) []string {
+	tenant = strings.ToLower(tenant)
+	issuers := []string{"https://" + c.stsHost + "/" + tenant + "/"}
+	for _, host := range c.loginHosts {
+		issuers = append(issuers, "https://"+host+"/"+tenant+"/v2.0")
+	}
+	return issuers
+}
+
+// TokenURL returns the tenant's OAuth 2.0 token endpoint at an authority.
+func TokenURL(authority, tenant string) string {
+	return strings.TrimRight(authority, "/") + "/" + tenant + "/oauth2/v2.0/token"
+}
+
+// KeysURL returns where an authority publishes the keys (JWKS) that its tokens are signed with.
+func KeysURL(authority string) string {
+	return strings.TrimRight(authority, "/") + "/common/discovery/v2.0/keys"
+}
+
+// DefaultScope returns the scope that asks for every application permission granted at a Graph endpoint. Its host must be
+// that of the cloud's own Graph: https://learn.microsoft.com/graph/sdks/national-clouds
+func DefaultScope(endpoint string) string {
+	return strings.TrimRight(endpoint, "/") + "/.default"
+}

@@ -1,0 +1,194 @@
+package graph
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+)
+
+const (
+	// maxTokenBody is above the largest token that Entra ID makes, with all of its group and role claims.
+	maxTokenBody = 256 << 10
+	// maxSecretFile bounds what is read of a file whose whole content is a secret or an assertion.
+	maxSecretFile = 64 << 10
+
+	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+)
+
+// CredentialSettings says how an application proves itself to the token endpoint. Exactly one of Secret, SecretFile,
+// CertFile with KeyFile, and FederatedTokenFile is set.
+type CredentialSettings struct {
+	// TokenURL is the OAuth 2.0 token endpoint, as TokenURL makes it.
+	TokenURL string
+	ClientID string
+	// Scope is one string, as DefaultScope makes it; several scopes are separated by spaces.
+	Scope string
+	// AuthStyle says how client id and secret are sent: header (the default) is HTTP Basic with both form-encoded first,
+	// as RFC 6749, section 2.3.1 demands and Entra ID decodes; body sends them as form parameters, for endpoints that
+	// skip that decoding. Assertions are always in the body.
+	AuthStyle string
+
+	Secret string
+	// SecretFile holds the secret; white space around it does not count.
+	SecretFile string
+	// CertFile and KeyFile hold a certificate (a chain may follow) and its unencrypted RSA key in PEM.
+	CertFile, KeyFile string
+	// FederatedTokenFile holds a client assertion that a workload identity provider keeps fresh.
+	FederatedTokenFile string
+
+	// HTTP makes the token requests. It is copied, and the copy follows no redirects. It must not be a client that adds
+	// Graph's own authentication or headers. Nil is a plain client with a timeout of 30 s.
+	HTTP *http.Client
+	// Telemetry may be nil.
+	Telemetry Telemetry
+}
+
+// CredentialError says that a file of the credential cannot be used. The file is read again at the next token request.
+type CredentialError struct {
+	// Setting is the configuration key that names the file, and Path the file.
+	Setting, Path string
+	Err           error
+}
+
+// Error names the key and the file, never what it holds.
+func (e *CredentialError) Error() string { return fmt.Sprintf("%s %s: %v", e.Setting, e.Path, e.Err) }
+
+// Unwrap returns the cause.
+func (e *CredentialError) Unwrap() error { return e.Err }
+
+// credential asks the token endpoint for tokens.
+type credential struct {
+	settings CredentialSettings
+	http     *http.Client
+}
+
+func newCredential(s CredentialSettings) *credential {
+	return &credential{settings: s, http: withoutRedirects(s.HTTP)}
+}
+
+// fetch makes one token request (RFC 6749, section 4.4).
+func (c *credential) fetch(ctx context.Context) (*oauth2.Token, error) {
+	config, proof, err := c.config(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	client, last := *c.http, &tokenTransport{base: c.http.Transport}
+	client.Transport = last
+	token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, &client))
+	if err == nil {
+		return token, nil
+	}
+	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
+		return nil, newTokenError(refused, time.Now(), proof)
+	}
+	if _, ok := errors.AsType[*url.Error](err); ok {
+		return nil, &TokenError{Err: fmt.Errorf("%s: %w", hostOf(c.settings.TokenURL), plain(err))}
+	}
+	// What is left is an answer of success without a token in it.
+	return nil, &TokenError{Status: last.status, Err: ErrUnreadable}
+}
+
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return "the token URL has no host"
+	}
+	return u.Host
+}
+
+// config builds the request. The proof is what must not appear in an error.
+func (c *credential) config(now time.Time) (config *clientcredentials.Config, proof string, err error) {
+	s := c.settings
+	config = &clientcredentials.Config{ClientID: s.ClientID, TokenURL: s.TokenURL, AuthStyle: oauth2.AuthStyleInParams}
+	if s.Scope != "" {
+		config.Scopes = []string{s.Scope}
+	}
+	switch {
+	case s.CertFile != "" || s.KeyFile != "":
+		proof, err = certificateAssertion(s, now)
+	case s.FederatedTokenFile != "":
+		proof, err = readSecret("auth.federated_token_file", s.FederatedTokenFile)
+	default:
+		proof, err = s.secret()
+		config.ClientSecret = proof
+		if s.AuthStyle != "body" {
+			config.AuthStyle = oauth2.AuthStyleInHeader
+		}
+		return config, proof, err
+	}
+	config.EndpointParams = url.Values{"client_assertion_type": {assertionType}, "client_assertion": {proof}}
+	return config, proof, err
+}
+
+func (s CredentialSettings) secret() (string, error) {
+	if s.SecretFile != "" {
+		return readSecret("auth.client_secret_file", s.SecretFile)
+	}
+	return s.Secret, nil
+}
+
+// readSecret reads a file whose content, without the white space around it, is the secret.
+func readSecret(setting, path string) (string, error) {
+	file, err := os.Open(path) //nolint:gosec // the operator names the file
+	if err != nil {
+		return "", &CredentialError{Setting: setting, Path: path, Err: withoutPath(err)}
+	}
+	defer func() { _ = file.Close() }() // only read
+	content, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
+	secret := strings.TrimSpace(string(content))
+	switch {
+	case err != nil:
+		err = withoutPath(err)
+	case len(content) > maxSecretFile:
+		err = errors.New("the file is too large to be a secret or a token")
+	case secret == "":
+		err = errors.New("the file is empty")
+	default:
+		return secret, nil
+	}
+	return "", &CredentialError{Setting: setting, Path: path, Err: err}
+}
+
+// withoutPath takes the path off an error whose reader names it already.
+func withoutPath(err error) error {
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		return failed.Err
+	}
+	return err
+}
+
+// tokenTransport reads each answer whole and bounded, so that what goes wrong meanwhile arrives as what it is,
+// and remembers the status, which oauth2 does not tell of an answer that it cannot read.
+type tokenTransport struct {
+	base   http.RoundTripper
+	status int
+}
+
+func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	base := t.base
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	resp, err := base.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	body, err := readBody(resp.Body, maxTokenBody)
+	if err != nil {
+		return nil, err
+	}
+	t.status = resp.StatusCode
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
+}

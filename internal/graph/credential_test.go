@@ -1,0 +1,189 @@
+package graph_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+const grant = `{"token_type":"Bearer","expires_in":3599,"access_token":"granted"}`
+
+// entraOf is a token endpoint whose every answer comes from the handler, after the form was read.
+func entraOf(t *testing.T, handler http.HandlerFunc) graph.CredentialSettings {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.NoError(t, r.ParseForm())
+		w.Header().Set("Content-Type", "application/json")
+		handler(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return graph.CredentialSettings{
+		TokenURL: server.URL + "/ab/oauth2/v2.0/token", ClientID: "an app", Scope: "https://graph.example.com/.default", HTTP: server.Client(),
+	}
+}
+
+// tokenErr returns the error of one request and checks that nothing secret is in it.
+func tokenErr(t *testing.T, s graph.CredentialSettings, secrets ...string) error {
+	t.Helper()
+	_, err := graph.NewTokens(s).Token(t.Context())
+	require.Error(t, err)
+	for _, secret := range secrets {
+		assert.NotContains(t, err.Error(), secret)
+		assert.NotContains(t, fmt.Sprintf("%+v %#v", err, err), secret)
+	}
+	return err
+}
+
+func TestTheSecretIsSentAsConfigured(t *testing.T) {
+	t.Parallel()
+	const secret = "s%cr+t: ö/~&"
+	for style, basic := range map[string]bool{"": true, "header": true, "body": false} {
+		s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+			assert.Equal(t, "POST", r.Method)
+			assert.Equal(t, "client_credentials", r.PostForm.Get("grant_type"))
+			assert.Equal(t, "https://graph.example.com/.default", r.PostForm.Get("scope"))
+			id, got, ok := r.BasicAuth()
+			assert.Equal(t, basic, ok)
+			assert.Equal(t, !basic, r.PostForm.Has("client_secret"))
+			if basic {
+				id, got = unescape(t, id), unescape(t, got)
+			} else {
+				id, got = r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
+			}
+			assert.Equal(t, "an app", id)
+			assert.Equal(t, secret, got)
+			write(w, grant)
+		})
+		s.Secret, s.AuthStyle = secret, style
+		token, err := graph.NewTokens(s).Token(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, "granted", token)
+	}
+}
+
+func unescape(t *testing.T, text string) string {
+	t.Helper()
+	plain, err := url.QueryUnescape(text)
+	assert.NoError(t, err)
+	return plain
+}
+
+func TestAScopeLeftOutIsNotSent(t *testing.T) {
+	t.Parallel()
+	s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+		assert.False(t, r.PostForm.Has("scope"))
+		write(w, grant)
+	})
+	s.Scope, s.Secret = "", "hush"
+	_, err := graph.NewTokens(s).Token(t.Context())
+	require.NoError(t, err)
+}
+
+func TestANewSecretInTheFileWorksWithoutRestart(t *testing.T) {
+	t.Parallel()
+	s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.PostForm.Get("client_secret") != "new" {
+			w.WriteHeader(http.StatusUnauthorized)
+			write(w, `{"error":"invalid_client","error_description":"AADSTS7000222: expired"}`)
+			return
+		}
+		write(w, grant)
+	})
+	s.AuthStyle = "body"
+	s.SecretFile = writeFile(t, filepath.Join(t.TempDir(), "secret"), "former\n")
+	tokens := graph.NewTokens(s)
+	_, err := tokens.Token(t.Context())
+	require.Error(t, err)
+	assert.Equal(t, "AADSTS7000222", graph.Code(err))
+
+	writeFile(t, s.SecretFile, "\n new\r\n")
+	token, err := tokens.Token(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "granted", token)
+}
+
+func TestAFederatedTokenIsReadForEachRequest(t *testing.T) {
+	t.Parallel()
+	var sent []string
+	s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _, basic := r.BasicAuth()
+		assert.False(t, basic)
+		assert.Equal(t, "an app", r.PostForm.Get("client_id"))
+		assert.Equal(t, "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", r.PostForm.Get("client_assertion_type"))
+		assert.False(t, r.PostForm.Has("client_secret"))
+		sent = append(sent, r.PostForm.Get("client_assertion"))
+		write(w, grant)
+	})
+	s.FederatedTokenFile, s.AuthStyle = writeFile(t, filepath.Join(t.TempDir(), "token"), "first.to.ken\n"), "header"
+	tokens := graph.NewTokens(s)
+	token, err := tokens.Token(t.Context())
+	require.NoError(t, err)
+	tokens.Drop(token)
+	writeFile(t, s.FederatedTokenFile, "second.to.ken")
+	_, err = tokens.Token(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{"first.to.ken", "second.to.ken"}, sent)
+}
+
+func TestFilesThatCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	absent, empty := filepath.Join(dir, "absent"), writeFile(t, filepath.Join(dir, "empty"), " \n")
+	large := writeFile(t, filepath.Join(dir, "large"), strings.Repeat("hush", 20_000))
+	for name, test := range map[string]struct {
+		set           func(*graph.CredentialSettings, string)
+		path, setting string
+		cause         error
+	}{
+		"no secret file":        {set: secretFile, path: absent, setting: "auth.client_secret_file", cause: os.ErrNotExist},
+		"an empty secret file":  {set: secretFile, path: empty, setting: "auth.client_secret_file"},
+		"a large secret file":   {set: secretFile, path: large, setting: "auth.client_secret_file"},
+		"a folder":              {set: secretFile, path: dir, setting: "auth.client_secret_file"},
+		"no federated token":    {set: federatedFile, path: absent, setting: "auth.federated_token_file", cause: os.ErrNotExist},
+		"no certificate":        {set: certificate, path: absent, setting: "auth.client_certificate", cause: os.ErrNotExist},
+		"no PEM in certificate": {set: certificate, path: large, setting: "auth.client_certificate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			seen := &ledger{}
+			s := entraOf(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
+			s.Telemetry = seen
+			test.set(&s, test.path)
+			err := tokenErr(t, s, "hush")
+			var failed *graph.CredentialError
+			require.ErrorAs(t, err, &failed)
+			assert.Equal(t, test.setting, failed.Setting)
+			assert.Contains(t, err.Error(), test.path)
+			assert.Contains(t, graph.Mend(err), test.path)
+			if test.cause != nil {
+				require.ErrorIs(t, err, test.cause)
+			}
+			assert.Equal(t, []error{err}, seen.refreshes)
+		})
+	}
+}
+
+func secretFile(s *graph.CredentialSettings, path string)    { s.SecretFile = path }
+func federatedFile(s *graph.CredentialSettings, path string) { s.FederatedTokenFile = path }
+func certificate(s *graph.CredentialSettings, path string)   { s.CertFile, s.KeyFile = path, path }
+
+func TestTheTokenClientIsLeftAsItIs(t *testing.T) {
+	t.Parallel()
+	given := &http.Client{}
+	s := graph.CredentialSettings{TokenURL: "http://127.0.0.1:1/token", Secret: "hush", HTTP: given}
+	err := tokenErr(t, s, "hush")
+	assert.Nil(t, given.CheckRedirect)
+	assert.Nil(t, given.Transport)
+	assert.Contains(t, graph.Mend(err), "connect to auth.authority")
+	assert.Contains(t, err.Error(), "127.0.0.1:1")
+}

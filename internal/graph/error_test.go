@@ -1,0 +1,135 @@
+package graph_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// answering returns the error of a call that gets this answer.
+func answering(t *testing.T, seen *ledger, resp *http.Response) *graph.Error {
+	t.Helper()
+	client := graph.New(graph.Settings{
+		Endpoint: "https://graph.example.com", Tokens: fixed("a-token"), Telemetry: seen,
+		HTTP: tripper(func(*http.Request) (*http.Response, error) { return resp, nil }).client(),
+	})
+	_, err := client.CreateSubscription(t.Context(), graph.Subscription{})
+	refused, ok := errors.AsType[*graph.Error](err)
+	require.True(t, ok, "%v", err)
+	return refused
+}
+
+func TestEveryStatusThatIsNoSuccessIsATypedError(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{300, 304, 400, 401, 402, 403, 404, 405, 409, 410, 412, 429, 500, 501, 502, 503, 504, 509} {
+		seen := &ledger{}
+		got := answering(t, seen, jsonReply(status, `{"error":{"code":"Forbidden","message":"User 'x' does not have a valid Copilot license.",
+			"innerError":{"date":"2025-12-01T14:31:00","request-id":"8e6a","client-request-id":"9f7b"}}}`))
+		assert.Equal(t, status, got.Status)
+		assert.Equal(t, "Forbidden", got.Code)
+		assert.Equal(t, "8e6a", got.RequestID)
+		assert.Equal(t, "create subscription", got.Operation)
+		assert.Equal(t, []observed{{"create subscription", status}}, seen.requests)
+		assert.Empty(t, seen.waits)
+		if status >= 400 {
+			assert.Contains(t, got.Error(), " Forbidden: User 'x' does not have a valid Copilot license. (request-id 8e6a)")
+		}
+	}
+}
+
+func TestErrorBodies(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("wörd ", 400)
+	for name, test := range map[string]struct {
+		body string
+		want graph.Error
+	}{
+		"nothing":                       {body: ""},
+		"a page of a proxy":             {body: "<html>who@example.com asked</html>"},
+		"another JSON object":           {body: `{"message":"who@example.com asked"}`},
+		"an error that is text":         {body: `{"error":"invalid_request"}`},
+		"null members":                  {body: `{"error":{"code":null,"message":null,"innerError":null}}`},
+		"an old spelling of innerError": {body: `{"error":{"code":"A","innererror":{"request-id":"7"}}}`, want: graph.Error{Code: "A", RequestID: "7"}},
+		"several lines": {
+			body: `{"error":{"code":"A\nB","message":" one\r\n\u001b[31mtwo\u0000\tthree "}}`,
+			want: graph.Error{Code: "A B", Message: "one [31mtwo three"},
+		},
+		"a token": {body: `{"error":{"message":"bearer a-token is bad"}}`, want: graph.Error{Message: "bearer [secret] is bad"}},
+		"a long message": {
+			body: `{"error":{"message":"` + long + `"}}`, want: graph.Error{Message: string([]rune(long)[:499]) + "…"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := answering(t, &ledger{}, reply(400, test.body, "request-id", "from the header"))
+			if test.want.RequestID == "" {
+				test.want.RequestID = "from the header"
+			}
+			test.want.Status, test.want.Operation = 400, "create subscription"
+			assert.Equal(t, test.want, *got)
+			assert.NotContains(t, got.Error(), "who@example.com")
+		})
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	date := time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC)
+	for name, test := range map[string]struct {
+		header []string
+		want   time.Duration
+	}{
+		"absent":                  {},
+		"seconds":                 {header: []string{"Retry-After", "17"}, want: 17 * time.Second},
+		"seconds in white space":  {header: []string{"Retry-After", " 17 "}, want: 17 * time.Second},
+		"zero":                    {header: []string{"Retry-After", "0"}},
+		"negative":                {header: []string{"Retry-After", "-5"}},
+		"a word":                  {header: []string{"Retry-After", "soon"}},
+		"absurdly many seconds":   {header: []string{"Retry-After", "9223372036854775807"}, want: 24 * time.Hour},
+		"a date, by the answer's": {header: []string{"Retry-After", date.Add(90 * time.Second).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}, want: 90 * time.Second},
+		"a date that has passed":  {header: []string{"Retry-After", date.Add(-time.Second).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}},
+		"a date in another year":  {header: []string{"Retry-After", date.AddDate(1, 0, 0).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}, want: 24 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, status := range []int{429, 503} {
+				seen := &ledger{}
+				assert.Equal(t, test.want, answering(t, seen, jsonReply(status, `{}`, test.header...)).RetryAfter)
+				if test.want == 0 {
+					assert.Empty(t, seen.waits)
+				} else {
+					assert.Equal(t, []time.Duration{test.want}, seen.waits)
+				}
+			}
+		})
+	}
+}
+
+func TestARetryDateWithoutADateIsMeasuredByTheClock(t *testing.T) {
+	t.Parallel()
+	got := answering(t, &ledger{}, jsonReply(429, `{}`, "Retry-After", time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)))
+	assert.InDelta(t, 60, got.RetryAfter.Seconds(), 5)
+}
+
+func FuzzErrorBodies(f *testing.F) {
+	f.Add([]byte(`{"error":{"code":"A","message":"b"}}`), "3")
+	f.Add([]byte("\xff\xfe{"), "Mon, 02 Jan 2006 15:04:05 GMT")
+	f.Fuzz(func(t *testing.T, body []byte, after string) {
+		got := answering(t, &ledger{}, jsonReply(400, string(body), "Retry-After", after))
+		line := got.Error()
+		assert.True(t, utf8.ValidString(line))
+		assert.NotContains(t, line, "\n")
+		assert.LessOrEqual(t, utf8.RuneCountInString(got.Message), 500)
+		assert.GreaterOrEqual(t, got.RetryAfter, time.Duration(0))
+		assert.LessOrEqual(t, got.RetryAfter, 24*time.Hour)
+		assert.NotEmpty(t, graph.Mend(got))
+	})
+}

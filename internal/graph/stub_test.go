@@ -1,0 +1,145 @@
+package graph_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// tripper answers requests without a network.
+type tripper func(*http.Request) (*http.Response, error)
+
+func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (f tripper) client() *http.Client { return &http.Client{Transport: f} }
+
+func reply(status int, body string, header ...string) *http.Response {
+	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
+	for i := 0; i < len(header); i += 2 {
+		resp.Header.Set(header[i], header[i+1])
+	}
+	return resp
+}
+
+func jsonReply(status int, body string, header ...string) *http.Response {
+	return reply(status, body, append(header, "Content-Type", "application/json")...)
+}
+
+// fixed is a token source without a cache.
+type fixed string
+
+func (f fixed) Token(context.Context) (string, error) { return string(f), nil }
+
+// clientOf returns a client whose every answer comes from the handler.
+func clientOf(t *testing.T, handler http.HandlerFunc) *graph.Client {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return graph.New(graph.Settings{Endpoint: server.URL, HTTP: server.Client(), Tokens: fixed("a-token")})
+}
+
+// write formats where there are arguments.
+func write(w io.Writer, text string, args ...any) {
+	if len(args) > 0 {
+		text = fmt.Sprintf(text, args...)
+	}
+	_, _ = io.WriteString(w, text)
+}
+
+type observed struct {
+	operation string
+	status    int
+}
+
+// ledger is a Telemetry that remembers.
+type ledger struct {
+	mu        sync.Mutex
+	requests  []observed
+	waits     []time.Duration
+	refreshes []error
+}
+
+func (l *ledger) GraphRequest(_ context.Context, operation string, status int, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if took < 0 {
+		panic("time runs backwards")
+	}
+	l.requests = append(l.requests, observed{operation, status})
+}
+
+func (l *ledger) Throttled(_ context.Context, wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waits = append(l.waits, wait)
+}
+
+func (l *ledger) TokenRefresh(_ context.Context, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refreshes = append(l.refreshes, err)
+}
+
+// endless is a body without an end.
+type endless struct{ closed bool }
+
+func (*endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
+}
+
+func (e *endless) Close() error {
+	e.closed = true
+	return nil
+}
+
+func writeFile(t *testing.T, path, content string) string {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	return path
+}
+
+// certificateFiles writes a self-signed certificate of the key and returns the paths and the DER.
+func certificateFiles(t *testing.T, key crypto.Signer) (certFile, keyFile string, der []byte) {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "collector"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	certFile = writeFile(t, filepath.Join(dir, "cert.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	keyFile = writeFile(t, filepath.Join(dir, "key.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})))
+	return certFile, keyFile, der
+}
+
+func rsaKey(t *testing.T) *rsa.PrivateKey {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	return key
+}

@@ -1,0 +1,123 @@
+package graph
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// TokenSource gives an access token that can be used now. An error is a *TokenError, a *CredentialError, or of the context.
+type TokenSource interface {
+	Token(ctx context.Context) (string, error)
+}
+
+const (
+	// renewalMargin is how long before its end a token is replaced; a short-lived one when a fifth of its life is left.
+	renewalMargin = 5 * time.Minute
+	// unsaidLife is taken for the life of a token where the answer does not say it.
+	unsaidLife = 5 * time.Minute
+	// renewalPause is how long a token that could not be replaced is used on before the next attempt.
+	renewalPause = 30 * time.Second
+)
+
+// Tokens keeps an access token until shortly before it ends. However many callers need a new one, one request is made.
+type Tokens struct {
+	fetch     func(ctx context.Context) (*oauth2.Token, error)
+	telemetry Telemetry
+
+	mu     sync.Mutex
+	held   heldToken
+	flight *flight // nil while no request is under way
+}
+
+// NewTokens returns a source of tokens for one credential. Files are read at each token request and not here.
+func NewTokens(s CredentialSettings) *Tokens {
+	return &Tokens{fetch: newCredential(s).fetch, telemetry: orSilent(s.Telemetry)}
+}
+
+// heldToken is a token and its times; the zero value is none.
+type heldToken struct {
+	token     string
+	refreshAt time.Time // from then on another one is asked for
+	end       time.Time
+}
+
+func hold(t *oauth2.Token, now time.Time) heldToken {
+	end := t.Expiry
+	if end.IsZero() {
+		end = now.Add(unsaidLife)
+	}
+	margin := min(renewalMargin, end.Sub(now)/5)
+	return heldToken{token: t.AccessToken, refreshAt: end.Add(-margin), end: end}
+}
+
+// flight is one token request and its outcome, which may be read once done is closed.
+type flight struct {
+	done  chan struct{}
+	token string
+	err   error
+	// abandoned says that the caller who made the request gave up: that is no answer for those who waited with it.
+	abandoned bool
+}
+
+// Token returns the token held, or waits for a new one. While a token is still good, a failing renewal is no error.
+func (t *Tokens) Token(ctx context.Context) (string, error) {
+	for {
+		t.mu.Lock()
+		if time.Now().Before(t.held.refreshAt) {
+			defer t.mu.Unlock()
+			return t.held.token, nil
+		}
+		current := t.flight
+		if current == nil {
+			current = &flight{done: make(chan struct{})}
+			t.flight = current
+			t.mu.Unlock()
+			t.fly(ctx, current)
+			return current.token, current.err
+		}
+		t.mu.Unlock()
+		select {
+		case <-current.done:
+		case <-ctx.Done():
+			return "", fmt.Errorf("wait for an access token: %w", ctx.Err())
+		}
+		if !current.abandoned {
+			return current.token, current.err
+		}
+	}
+}
+
+// fly makes the request on the goroutine of the caller that came first, under its context.
+func (t *Tokens) fly(ctx context.Context, f *flight) {
+	token, err := t.fetch(ctx)
+	t.telemetry.TokenRefresh(ctx, err)
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	switch {
+	case err == nil:
+		t.held = hold(token, now)
+		f.token = t.held.token
+	case now.Before(t.held.end):
+		t.held.refreshAt = now.Add(min(renewalPause, t.held.end.Sub(now)))
+		f.token = t.held.token
+	default:
+		f.err, f.abandoned = err, ctx.Err() != nil
+	}
+	t.flight = nil
+	close(f.done)
+}
+
+// Drop forgets a token that its receiver refused. One that was replaced meanwhile stays.
+func (t *Tokens) Drop(token string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.held.token == token {
+		t.held = heldToken{}
+	}
+}

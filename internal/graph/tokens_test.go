@@ -1,0 +1,204 @@
+package graph_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// endpoint is a token endpoint without a network, which takes a second for each answer.
+type endpoint struct {
+	mu    sync.Mutex
+	calls int
+	life  int // seconds; 0 = the answer does not say
+	down  bool
+}
+
+func (e *endpoint) RoundTrip(r *http.Request) (*http.Response, error) {
+	select {
+	case <-time.After(time.Second):
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.calls++
+	if e.down {
+		return nil, errors.New("down")
+	}
+	if e.life == 0 {
+		return jsonReply(200, fmt.Sprintf(`{"access_token":"token-%d"}`, e.calls)), nil
+	}
+	return jsonReply(200, fmt.Sprintf(`{"access_token":"token-%d","expires_in":%d}`, e.calls, e.life)), nil
+}
+
+func (e *endpoint) source(seen *ledger) *graph.Tokens {
+	return graph.NewTokens(graph.CredentialSettings{
+		TokenURL: "https://login.example.com/token", ClientID: "app", Secret: "hush", HTTP: &http.Client{Transport: e}, Telemetry: seen,
+	})
+}
+
+func TestATokenIsReusedUntilShortlyBeforeItEnds(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		life    int
+		reused  time.Duration
+		renewed time.Duration
+	}{
+		"an hour: 5 minutes before":            {life: 3600, reused: 55*time.Minute - time.Second, renewed: 55 * time.Minute},
+		"10 minutes: a fifth of them before":   {life: 600, reused: 8*time.Minute - time.Second, renewed: 8 * time.Minute},
+		"a life not said: as if of 5 minutes":  {life: 0, reused: 4*time.Minute - time.Second, renewed: 4 * time.Minute},
+		"5 seconds: one before, not 5 minutes": {life: 5, reused: 3 * time.Second, renewed: 4 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				e, seen := &endpoint{life: test.life}, &ledger{}
+				tokens := e.source(seen)
+				get := func(want string) {
+					t.Helper()
+					got, err := tokens.Token(t.Context())
+					require.NoError(t, err)
+					assert.Equal(t, want, got)
+				}
+				get("token-1")
+				time.Sleep(test.reused)
+				get("token-1")
+				time.Sleep(test.renewed - test.reused)
+				get("token-2")
+				assert.Equal(t, []error{nil, nil}, seen.refreshes)
+			})
+		})
+	}
+}
+
+func TestConcurrentCallersShareOneRequest(t *testing.T) {
+	t.Parallel()
+	for name, down := range map[string]bool{"its token": false, "its failure": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				e := &endpoint{life: 3600, down: down}
+				tokens := e.source(&ledger{})
+				var callers sync.WaitGroup
+				for range 20 {
+					callers.Go(func() {
+						token, err := tokens.Token(t.Context())
+						if down {
+							assert.Error(t, err)
+						} else {
+							assert.Equal(t, "token-1", token)
+						}
+					})
+				}
+				callers.Wait()
+				assert.Equal(t, 1, e.calls)
+			})
+		})
+	}
+}
+
+func TestACallerThatGivesUpLeavesTheOthersAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := &endpoint{life: 3600}
+		tokens := e.source(&ledger{})
+		first, giveUp := context.WithCancel(t.Context())
+		var callers sync.WaitGroup
+		callers.Go(func() {
+			_, err := tokens.Token(first)
+			assert.ErrorIs(t, err, context.Canceled)
+		})
+		synctest.Wait()
+		for range 3 {
+			callers.Go(func() {
+				token, _ := tokens.Token(t.Context())
+				assert.Equal(t, "token-1", token)
+			})
+		}
+		synctest.Wait()
+		giveUp()
+		callers.Wait()
+		assert.Equal(t, 1, e.calls)
+	})
+}
+
+func TestAWaitingCallerHeedsItsOwnContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := &endpoint{life: 3600}
+		tokens := e.source(&ledger{})
+		var callers sync.WaitGroup
+		callers.Go(func() {
+			_, err := tokens.Token(t.Context())
+			assert.NoError(t, err)
+		})
+		synctest.Wait()
+		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		asked := time.Now()
+		_, err := tokens.Token(impatient)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, time.Millisecond, time.Since(asked))
+		callers.Wait()
+	})
+}
+
+func TestATokenStillGoodOutlivesAnOutageOfTheEndpoint(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e, seen := &endpoint{life: 3600}, &ledger{}
+		tokens := e.source(seen)
+		_, err := tokens.Token(t.Context())
+		require.NoError(t, err)
+		time.Sleep(56 * time.Minute)
+		e.down = true
+		for range 10 {
+			token, err := tokens.Token(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, "token-1", token)
+		}
+		assert.Equal(t, 2, e.calls, "the next attempt comes half a minute later")
+		require.Error(t, seen.refreshes[1])
+		time.Sleep(31 * time.Second)
+		_, err = tokens.Token(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, 3, e.calls)
+		time.Sleep(4 * time.Minute)
+		_, err = tokens.Token(t.Context())
+		require.Error(t, err, "its time is over")
+	})
+}
+
+func TestADroppedTokenIsNotUsedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := &endpoint{life: 3600}
+		tokens := e.source(&ledger{})
+		first, err := tokens.Token(t.Context())
+		require.NoError(t, err)
+		tokens.Drop(first)
+		second, err := tokens.Token(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, "token-2", second)
+		tokens.Drop(first)
+		third, err := tokens.Token(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, second, third, "another caller dropped the first one too late")
+
+		tokens.Drop(second)
+		e.down = true
+		_, err = tokens.Token(t.Context())
+		require.Error(t, err)
+	})
+}
