@@ -1,0 +1,114 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// finished is how a run of the command ended.
+type finished struct {
+	code           int
+	stdout, stderr string
+}
+
+func runNow(t *testing.T, args ...string) finished {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), args, &stdout, &stderr)
+	return finished{code, stdout.String(), stderr.String()}
+}
+
+// process is a run in the background.
+type process struct {
+	t     *testing.T
+	lines chan string
+	done  chan int
+	seen  []string
+}
+
+func runInBackground(ctx context.Context, t *testing.T, args ...string) *process {
+	t.Helper()
+	reader, writer := io.Pipe()
+	p := &process{t: t, lines: make(chan string, 10_000), done: make(chan int, 1)}
+	go func() {
+		p.done <- run(ctx, args, io.Discard, writer)
+		_ = writer.Close()
+	}()
+	go func() {
+		defer close(p.lines)
+		for scanner := bufio.NewScanner(reader); scanner.Scan(); {
+			p.lines <- scanner.Text()
+		}
+	}()
+	return p
+}
+
+// expect reads on until a line has the pattern and returns its groups.
+func (p *process) expect(pattern string) []string {
+	p.t.Helper()
+	expression := regexp.MustCompile(pattern)
+	deadline := time.After(20 * time.Second)
+	for {
+		select {
+		case line, more := <-p.lines:
+			if !more {
+				require.Failf(p.t, "the command ended", "without %s:\n%s", pattern, strings.Join(p.seen, "\n"))
+			}
+			p.seen = append(p.seen, line)
+			if groups := expression.FindStringSubmatch(line); groups != nil {
+				return groups
+			}
+		case <-deadline:
+			require.Failf(p.t, "no such line", "%s:\n%s", pattern, strings.Join(p.seen, "\n"))
+		}
+	}
+}
+
+func TestTheCommandSaysHowItIsUsed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		"without a command":        {nil, 2, ``, `Usage: m365copilot <command>`},
+		"with an unknown command":  {[]string{"simulat"}, 2, ``, `unknown command "simulat"`},
+		"when help is asked for":   {[]string{"help"}, 0, `simulate +emulate Microsoft Graph`, ``},
+		"when flags are asked for": {[]string{"simulate", "-h"}, 0, `(?s)notification_url: .*-turns-per-minute number\n.*default 60`, ``},
+		"with an unknown flag":     {[]string{"simulate", "-x"}, 2, ``, `flag provided but not defined: -x; -h lists the flags`},
+		"with an argument":         {[]string{"simulate", "now"}, 2, ``, `unexpected argument "now"`},
+		"with a bad rate":          {[]string{"simulate", "-turns-per-minute", "NaN"}, 2, ``, `-turns-per-minute must be above 0`},
+		"without users":            {[]string{"simulate", "-users", "0"}, 2, ``, `-users must be between 1 and`},
+		"with a negative duration": {[]string{"simulate", "-duration", "-1s"}, 2, ``, `-duration and -reauthorize-every must not be negative`},
+		"without a secret":         {[]string{"simulate", "-client-secret", ""}, 2, ``, `-client-secret must not be empty`},
+		"with an address that has no port": {
+			[]string{"simulate", "-listen", "127.0.0.1"}, 2, ``, `-listen must be host:port`,
+		},
+		"with an unknown fault":        {[]string{"simulate", "-fault", "fire=1"}, 2, ``, `unknown kind "fire", known are drop, duplicate, .*throttle`},
+		"with a fault of no chance":    {[]string{"simulate", "-fault", "throttle"}, 2, ``, `must be throttle=chance`},
+		"with a fault of chance above": {[]string{"simulate", "-fault", "throttle=1.1"}, 2, ``, `a chance above 0 and up to 1`},
+		"with an address in use or not ours": {
+			[]string{"simulate", "-listen", "localhost:99999"}, 1, ``, `the simulation failed.*listen on localhost:99999`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := runNow(t, c.args...)
+			assert.Equal(t, c.code, got.code)
+			assert.Regexp(t, c.stdout, got.stdout)
+			assert.Regexp(t, c.stderr, got.stderr)
+			if c.stdout == "" {
+				assert.Empty(t, got.stdout)
+			}
+		})
+	}
+}

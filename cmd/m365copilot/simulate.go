@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+// The identity of the emulated tenant. Nothing real has these values.
+const (
+	demoTenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
+	demoClient = "8e460676-ae3f-4b1e-8790-ee0fb5d6148f"
+	demoSecret = "demo-secret-of-no-value"
+)
+
+const simulateHelp = `Emulate Microsoft Graph and Entra ID for one tenant, and let its invented users converse with Copilot.
+
+Usage: m365copilot simulate [flags]
+
+The collector subscribes and is notified as by Microsoft, with encrypted and signed notifications. Its configuration:
+
+  receivers:
+    m365_copilot:
+      tenant_id: ` + demoTenant + `
+      auth:
+        client_id: ` + demoClient + `
+        client_secret: ` + demoSecret + `
+        authority: http://127.0.0.1:8080
+      graph:
+        endpoint: http://127.0.0.1:8080
+      subscription:
+        notification_url: https://localhost:8443/graph/notifications
+      webhook:
+        endpoint: localhost:8443
+        tls: {cert_file: DIR/server.crt, key_file: DIR/server.key}   # DIR of -tls-dir
+
+Progress goes to stderr, one line for each event. Exit code 1: it could not run, or with -require-delivery nothing was acknowledged.
+
+Flags:
+`
+
+// options are what the flags say.
+type options struct {
+	listen          string
+	settings        graphtest.Settings
+	tlsDir          string
+	turnsPerMinute  float64
+	users           int
+	seed            uint64
+	faults          faultFlag
+	reauthorize     time.Duration
+	duration        time.Duration
+	requireDelivery bool
+}
+
+func runSimulate(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parseSimulate(args, stdout, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		_, _ = fmt.Fprintf(stderr, "m365copilot simulate: %v\n", err)
+		return exitUsage
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	if err := simulate(ctx, o, log); err != nil {
+		log.Error("the simulation failed", "error", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+func parseSimulate(args []string, stdout, stderr io.Writer) (options, error) {
+	o := options{faults: faultFlag{}}
+	flags := flag.NewFlagSet("simulate", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.StringVar(&o.listen, "listen", "127.0.0.1:8080", "`address` of Graph and Entra ID, plain HTTP")
+	flags.StringVar(&o.settings.TenantID, "tenant-id", demoTenant, "`GUID` of the tenant")
+	flags.StringVar(&o.settings.ClientID, "client-id", demoClient, "`GUID` of the application")
+	flags.StringVar(&o.settings.ClientSecret, "client-secret", demoSecret, "`secret` of the application")
+	flags.StringVar(&o.tlsDir, "tls-dir", "", "`directory` that gets server.crt and server.key for the collector's webhook; exactly this certificate is trusted then "+
+		"(without it: the system's certificate authorities)")
+	flags.Float64Var(&o.turnsPerMinute, "turns-per-minute", 60, "`number` of turns, each a prompt and its answers")
+	flags.IntVar(&o.users, "users", 5, "`number` of users who converse")
+	flags.Uint64Var(&o.seed, "seed", 1, "`number`: the same seed gives the same conversations")
+	flags.Var(o.faults, "fault", "`kind=chance` of something going wrong, chance above 0 and up to 1; can be repeated. Kinds: "+faultKinds())
+	flags.DurationVar(&o.reauthorize, "reauthorize-every", 15*time.Minute, "`interval` of reauthorizationRequired events; 0: none")
+	flags.DurationVar(&o.duration, "duration", 0, "`time` after which the simulation ends; 0: at SIGINT or SIGTERM")
+	flags.BoolVar(&o.requireDelivery, "require-delivery", false, "exit with 1 when no interaction was acknowledged")
+
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		_, _ = fmt.Fprint(stdout, simulateHelp)
+		flags.SetOutput(stdout)
+		flags.PrintDefaults()
+		return o, err
+	}
+	if err != nil {
+		return o, fmt.Errorf("%w; -h lists the flags", err)
+	}
+	return o, errors.Join(o.check(flags.Args()), warnRemote(o.listen, stderr))
+}
+
+// check says everything that is wrong with the flags.
+func (o options) check(rest []string) error {
+	var problems []error
+	if len(rest) > 0 {
+		problems = append(problems, fmt.Errorf("unexpected argument %q", rest[0]))
+	}
+	if o.settings.TenantID == "" || o.settings.ClientID == "" || o.settings.ClientSecret == "" {
+		problems = append(problems, errors.New("-tenant-id, -client-id and -client-secret must not be empty"))
+	}
+	if !(o.turnsPerMinute > 0 && o.turnsPerMinute <= maxTurnsPerMinute) {
+		problems = append(problems, fmt.Errorf("-turns-per-minute must be above 0 and at most %d", maxTurnsPerMinute))
+	}
+	if o.users < 1 || o.users > maxUsers {
+		problems = append(problems, fmt.Errorf("-users must be between 1 and %d", maxUsers))
+	}
+	if o.duration < 0 || o.reauthorize < 0 {
+		problems = append(problems, errors.New("-duration and -reauthorize-every must not be negative"))
+	}
+	return errors.Join(problems...)
+}
+
+const (
+	maxTurnsPerMinute = 600_000
+	maxUsers          = 100_000
+)
+
+// warnRemote: whoever reaches the emulator can make it send requests to a URL of their choice. It returns an error when the address
+// can't be listened on at all.
+func warnRemote(address string, stderr io.Writer) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("-listen must be host:port, like 127.0.0.1:8080: %w", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		_, _ = fmt.Fprintf(stderr, "m365copilot simulate: warning: %s can be reached from other machines; the emulator has no secrets, "+
+			"but it sends requests to any URL that a client subscribes\n", address)
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+func TestASimulationFeedsACollectorUntilItIsEnded(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "tls")
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	p := runInBackground(ctx, t, "simulate", "-listen", "127.0.0.1:0", "-tls-dir", dir, "-turns-per-minute", "6000", "-require-delivery",
+		"-fault", "duplicate=0.1", "-fault", "throttle=0.000001", "-reauthorize-every", "50ms")
+	graph := p.expect(`msg=listening graph_endpoint=(\S+) .*tenant_id=` + demoTenant)[1]
+	c := newCollector(t, dir)
+	c.subscribe(graph)
+	p.expect(`msg="subscription created" id=\S+ resource=/copilot/\S+ notification_host=127.0.0.1:`)
+	p.expect(`msg="reauthorizationRequired sent" subscriptions=1`)
+	require.Eventually(t, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.opened) > 20
+	}, 20*time.Second, time.Millisecond)
+	end()
+	p.expect(`msg=summary subscriptions=1 interactions=\d+ offered=[1-9]\d* acknowledged=[1-9]\d* on_their_way=0 lost=0 attempts_refused=0`)
+	assert.Equal(t, exitOK, <-p.done)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	assert.Contains(t, c.opened[0], "appClass")
+}
+
+func TestASimulationThatMustDeliverFailsWithoutACollector(t *testing.T) {
+	t.Parallel()
+	got := runNow(t, "simulate", "-listen", "127.0.0.1:0", "-duration", "50ms", "-turns-per-minute", "60000", "-require-delivery")
+	assert.Equal(t, exitFailed, got.code)
+	assert.Contains(t, got.stderr, "no interaction was acknowledged; is the collector running")
+	assert.Regexp(t, `msg=summary subscriptions=0 interactions=[1-9]\d* offered=0 acknowledged=0`, got.stderr)
+}
+
+func TestASimulationWithoutACollectorEndsWell(t *testing.T) {
+	t.Parallel()
+	got := runNow(t, "simulate", "-listen", "127.0.0.1:0", "-duration", "10ms", "-tls-dir", t.TempDir())
+	assert.Equal(t, exitOK, got.code)
+	assert.NotContains(t, got.stderr, "warning")
+}
+
+func TestAnAddressForOtherMachinesIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{":0", "0.0.0.0:0", "192.0.2.1:8080", "graph.example:80"} {
+		var stderr testWriter
+		require.NoError(t, warnRemote(address, &stderr))
+		assert.Contains(t, string(stderr), "can be reached from other machines", address)
+	}
+	for _, address := range []string{"127.0.0.1:0", "[::1]:80", "localhost:8080"} {
+		var stderr testWriter
+		require.NoError(t, warnRemote(address, &stderr))
+		assert.Empty(t, stderr, address)
+	}
+}
+
+func TestFaultsAreShownAsTheyAreSet(t *testing.T) {
+	t.Parallel()
+	f := faultFlag{}
+	require.NoError(t, f.Set("throttle=0.1"))
+	require.NoError(t, f.Set("drop=1"))
+	assert.Equal(t, "drop=1,throttle=0.1", f.String())
+}
+
+type testWriter []byte
+
+func (w *testWriter) Write(p []byte) (int, error) {
+	*w = append(*w, p...)
+	return len(p), nil
+}
+
+func TestAnUnusableDirectoryOfTheCertificateIsAnError(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	got := runNow(t, "simulate", "-listen", "127.0.0.1:0", "-tls-dir", filepath.Join(file, "below"), "-duration", "1ms")
+	assert.Equal(t, exitFailed, got.code)
+	assert.Contains(t, got.stderr, "the certificate of the webhook")
+}
+
+func TestTurnsAreDueByTheRate(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		rate     float64
+		interval time.Duration
+		elapsed  time.Duration
+		due      int
+	}{
+		{60, time.Second, 3 * time.Second, 3},
+		{1, time.Minute, 59 * time.Second, 0},
+		{6000, 10 * time.Millisecond, time.Second, 100},
+		{600_000, 10 * time.Millisecond, 10 * time.Millisecond, 100},
+	} {
+		interval, due := pace(c.rate)
+		assert.Equal(t, c.interval, interval)
+		assert.Equal(t, c.due, due(c.elapsed), "%g a minute", c.rate)
+	}
+}
+
+func TestTheEndAndTheRenewalOfASubscriptionAreTold(t *testing.T) {
+	t.Parallel()
+	var lines lockedBuffer
+	emulator := graphtest.New(graphtest.Settings{TenantID: demoTenant, ClientID: demoClient})
+	defer emulator.Close()
+	ctx, end := context.WithCancel(t.Context())
+	watched := make(chan struct{})
+	go func() {
+		watchSubscriptions(ctx, emulator, slog.New(slog.NewTextHandler(&lines, nil)))
+		close(watched)
+	}()
+	told := func(text string) {
+		require.Eventually(t, func() bool { return strings.Contains(lines.String(), text) }, 20*time.Second, time.Millisecond, text)
+	}
+	s, err := emulator.AddSubscription(graphtest.Subscription{
+		Resource: "copilot/interactionHistory/getAllEnterpriseInteractions", ChangeType: "created", NotificationURL: "https://collector.example/x",
+		Expiration: time.Now().Add(time.Hour),
+	})
+	require.NoError(t, err)
+	told(`msg="subscription created" id=` + s.ID + ` resource=copilot/interactionHistory/getAllEnterpriseInteractions notification_host=collector.example`)
+	require.NoError(t, emulator.ExpireSubscription(s.ID, time.Now().Add(2*time.Hour)))
+	told(`msg="subscription renewed" id=` + s.ID)
+	require.NoError(t, emulator.RemoveSubscription(ctx, s.ID, false))
+	told(`msg="subscription ended" id=` + s.ID)
+	end()
+	<-watched
+}
+
+func TestWhatCannotBeSentIsTold(t *testing.T) {
+	t.Parallel()
+	var lines lockedBuffer
+	emulator := graphtest.New(graphtest.Settings{TenantID: demoTenant, ClientID: demoClient})
+	_, err := emulator.AddSubscription(graphtest.Subscription{
+		Resource: "copilot/interactionHistory/getAllEnterpriseInteractions", ChangeType: "created", NotificationURL: "https://127.0.0.1:1/",
+		LifecycleNotificationURL: "https://127.0.0.1:1/", Expiration: time.Now().Add(time.Hour),
+	})
+	require.NoError(t, err)
+	emulator.Close()
+	log := slog.New(slog.NewTextHandler(&lines, nil))
+	reauthorize(t.Context(), emulator, log)
+	assert.Contains(t, lines.String(), `msg="reauthorizationRequired was not sent"`)
+	ctx, end := context.WithCancel(t.Context())
+	conversed := make(chan struct{})
+	go func() {
+		converse(ctx, emulator, options{turnsPerMinute: maxTurnsPerMinute, users: 1}, log)
+		close(conversed)
+	}()
+	require.Eventually(t, func() bool { return strings.Contains(lines.String(), `msg="a turn was not offered"`) }, 20*time.Second, time.Millisecond)
+	end()
+	<-conversed
+}
+
+type lockedBuffer struct {
+	mu     sync.Mutex // guards what follows
+	buffer bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+const (
+	progressInterval = 5 * time.Second
+	// drainTime is how long the end waits for notifications that are on their way.
+	drainTime = 5 * time.Second
+	// retryDelay is shorter than that of Graph, so that a demonstration shows something.
+	retryDelay = time.Second
+)
+
+// errNothingDelivered: no interaction was acknowledged although the flags require it.
+var errNothingDelivered = errors.New("no interaction was acknowledged; is the collector running, and does its notification_url lead to its webhook?")
+
+// simulate runs until ctx ends or the duration is over.
+func simulate(ctx context.Context, o options, log *slog.Logger) error {
+	settings, err := o.emulatorSettings(log)
+	if err != nil {
+		return err
+	}
+	emulator := graphtest.New(settings)
+	defer emulator.Close()
+	o.faults.apply(emulator)
+	base, err := emulator.Start(o.listen)
+	if err != nil {
+		return err
+	}
+	log.Info("listening", "graph_endpoint", base, "authority", base, "tenant_id", settings.TenantID, "client_id", settings.ClientID)
+
+	running, cancel := context.WithCancel(ctx)
+	if o.duration > 0 {
+		running, cancel = context.WithTimeout(ctx, o.duration)
+	}
+	defer cancel()
+	var work sync.WaitGroup
+	work.Go(func() { watchSubscriptions(running, emulator, log) })
+	work.Go(func() { every(running, progressInterval, func() { progress(emulator, log, "progress") }) })
+	if o.reauthorize > 0 {
+		work.Go(func() { every(running, o.reauthorize, func() { reauthorize(running, emulator, log) }) })
+	}
+	converse(running, emulator, o, log)
+	work.Wait()
+
+	drain(ctx, emulator)
+	progress(emulator, log, "summary")
+	if o.requireDelivery && emulator.Stats().Acknowledged == 0 {
+		return errNothingDelivered
+	}
+	return nil
+}
+
+func (o options) emulatorSettings(log *slog.Logger) (graphtest.Settings, error) {
+	settings := o.settings
+	settings.Seed = o.seed
+	settings.RetryDelay = retryDelay
+	if o.tlsDir == "" {
+		return settings, nil
+	}
+	pair, made, err := serverPair(o.tlsDir, time.Now())
+	if err != nil {
+		return settings, fmt.Errorf("the certificate of the webhook: %w", err)
+	}
+	log.Info("certificate of the webhook", "directory", o.tlsDir, "made", made)
+	settings.RootCAs, err = pair.Pool()
+	return settings, err
+}
+
+// pace says how often turns are published, and how many are due by then.
+func pace(turnsPerMinute float64) (interval time.Duration, due func(elapsed time.Duration) int) {
+	interval = max(time.Duration(float64(time.Minute)/turnsPerMinute), 10*time.Millisecond)
+	return interval, func(elapsed time.Duration) int { return int(elapsed.Minutes()*turnsPerMinute + 1e-6) }
+}
+
+// converse publishes turns until ctx ends.
+func converse(ctx context.Context, emulator *graphtest.Emulator, o options, log *slog.Logger) {
+	turns := graphtest.NewTurns(o.seed, graphtest.TurnSettings{TenantID: o.settings.TenantID, Users: o.users})
+	interval, due := pace(o.turnsPerMinute)
+	begin, done := time.Now(), 0
+	every(ctx, interval, func() {
+		now := time.Now()
+		for wanted := due(now.Sub(begin)); done < wanted && ctx.Err() == nil; done++ {
+			if _, err := emulator.Publish(ctx, turns.Next(now)...); err != nil && ctx.Err() == nil {
+				log.Warn("a turn was not offered", "error", err)
+			}
+		}
+	})
+}
+
+// every calls f at each interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			f()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func reauthorize(ctx context.Context, emulator *graphtest.Emulator, log *slog.Logger) {
+	n, err := emulator.SendLifecycle(ctx, graphtest.ReauthorizationRequired)
+	if err != nil && ctx.Err() == nil {
+		log.Warn("reauthorizationRequired was not sent", "error", err)
+		return
+	}
+	log.Info("reauthorizationRequired sent", "subscriptions", n)
+}
+
+// watchSubscriptions logs what becomes of them.
+func watchSubscriptions(ctx context.Context, emulator *graphtest.Emulator, log *slog.Logger) {
+	known := map[string]graphtest.Subscription{}
+	for {
+		var live map[string]graphtest.Subscription
+		err := emulator.Wait(ctx, func(graphtest.Stats) bool {
+			live = byID(emulator.Subscriptions())
+			return changed(known, live)
+		})
+		if err != nil {
+			return
+		}
+		for id, s := range live {
+			switch old, was := known[id]; {
+			case !was:
+				log.Info("subscription created", "id", id, "resource", s.Resource, "notification_host", host(s.NotificationURL), "expires", s.Expiration)
+			case !old.Expiration.Equal(s.Expiration):
+				log.Info("subscription renewed", "id", id, "expires", s.Expiration)
+			}
+		}
+		for id := range known {
+			if _, lives := live[id]; !lives {
+				log.Info("subscription ended", "id", id)
+			}
+		}
+		known = live
+	}
+}
+
+func byID(subscriptions []graphtest.Subscription) map[string]graphtest.Subscription {
+	found := map[string]graphtest.Subscription{}
+	for _, s := range subscriptions {
+		found[s.ID] = s
+	}
+	return found
+}
+
+func changed(known, live map[string]graphtest.Subscription) bool {
+	if len(known) != len(live) {
+		return true
+	}
+	for id, s := range live {
+		if old, was := known[id]; !was || !old.Expiration.Equal(s.Expiration) {
+			return true
+		}
+	}
+	return false
+}
+
+func host(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// drain waits for what is on its way, even when ctx has ended.
+func drain(ctx context.Context, emulator *graphtest.Emulator) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	_ = emulator.WaitIdle(ctx) // what is still not acknowledged shows in the summary
+}
+
+func progress(emulator *graphtest.Emulator, log *slog.Logger, message string) {
+	s := emulator.Stats()
+	log.Info(message,
+		"subscriptions", s.Subscriptions,
+		"interactions", s.Published,
+		"offered", s.Offered,
+		"acknowledged", s.Acknowledged,
+		"on_their_way", s.Offered-s.Acknowledged-s.Lost,
+		"lost", s.Lost,
+		"attempts_refused", s.Refused,
+		"slowest_answer", s.MaxLatency.Round(time.Millisecond),
+	)
+}

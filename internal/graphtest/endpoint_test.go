@@ -1,0 +1,214 @@
+package graphtest_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+// keyPair is one encryption key for all tests: making one is slow.
+var keyPair = sync.OnceValues(func() (graphtest.Pair, error) { return graphtest.EncryptionCertificate(2048, time.Hour) })
+
+var serverPair = sync.OnceValues(func() (graphtest.Pair, error) { return graphtest.ServerCertificate(time.Hour) })
+
+// endpoint is a notification endpoint that opens what it is sent.
+type endpoint struct {
+	url string
+	key *rsa.PrivateKey
+	der []byte
+
+	mu     sync.Mutex // guards what follows
+	answer func(w http.ResponseWriter, r *http.Request, n int)
+	posts  []graphtest.Collection
+	opened []string
+	failed []error
+}
+
+// newEndpoint answers 202 until the test sets answer, which gets the number of the notification from 1 on.
+func newEndpoint(t *testing.T) *endpoint {
+	t.Helper()
+	pair, err := keyPair()
+	require.NoError(t, err)
+	certificate, err := pair.X509()
+	require.NoError(t, err)
+	block, _ := pem.Decode(pair.Key)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	require.NoError(t, err)
+	e := &endpoint{key: key.(*rsa.PrivateKey), der: certificate.Raw}
+	server := httptest.NewUnstartedServer(e)
+	tlsPair, err := serverPair()
+	require.NoError(t, err)
+	own, err := tlsPair.TLS()
+	require.NoError(t, err)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // some tests break connections
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	e.url = server.URL + "/graph/notifications"
+	return e
+}
+
+func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if token := r.URL.Query().Get("validationToken"); token != "" {
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = io.WriteString(w, token)
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	var c graphtest.Collection
+	err := json.Unmarshal(body, &c)
+	e.mu.Lock()
+	e.posts = append(e.posts, c)
+	n, answer := len(e.posts), e.answer
+	for _, item := range c.Value {
+		if item.EncryptedContent == nil {
+			continue
+		}
+		plaintext, openErr := e.open(*item.EncryptedContent)
+		err = errors.Join(err, openErr)
+		e.opened = append(e.opened, string(plaintext))
+	}
+	if err != nil {
+		e.failed = append(e.failed, err)
+	}
+	e.mu.Unlock()
+	if answer != nil {
+		answer(w, r, n)
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+func (e *endpoint) answerWith(answer func(w http.ResponseWriter, r *http.Request, n int)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.answer = answer
+}
+
+func (e *endpoint) received() ([]graphtest.Collection, []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]graphtest.Collection{}, e.posts...), append([]string{}, e.opened...)
+}
+
+// open decrypts as Microsoft's page tells, with the general form of OAEP.
+func (e *endpoint) open(c graphtest.EncryptedContent) ([]byte, error) {
+	dataKey, err1 := base64.StdEncoding.DecodeString(c.DataKey)
+	data, err2 := base64.StdEncoding.DecodeString(c.Data)
+	signature, err3 := base64.StdEncoding.DecodeString(c.DataSignature)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	symmetric, err := e.key.Decrypt(nil, dataKey, &rsa.OAEPOptions{Hash: crypto.SHA1})
+	if err != nil {
+		return nil, err
+	}
+	mac := hmac.New(sha256.New, symmetric)
+	mac.Write(data)
+	if !hmac.Equal(mac.Sum(nil), signature) {
+		return nil, errors.New("the signature does not fit")
+	}
+	block, err := aes.NewCipher(symmetric)
+	if err != nil {
+		return nil, err
+	}
+	plaintext := make([]byte, len(data))
+	cipher.NewCBCDecrypter(block, symmetric[:16]).CryptBlocks(plaintext, data)
+	padding := int(plaintext[len(plaintext)-1])
+	return plaintext[:len(plaintext)-padding], nil
+}
+
+const (
+	tenantID = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
+	clientID = "8e460676-ae3f-4b1e-8790-ee0fb5d6148f"
+	secret   = "a secret+with/every%kind~of&character"
+	resource = "copilot/interactionHistory/getAllEnterpriseInteractions"
+)
+
+// graph is a client of the emulator.
+type graph struct {
+	*graphtest.Emulator
+	t     *testing.T
+	url   string
+	token string
+}
+
+// start runs an emulator that retries fast and trusts newEndpoint.
+func start(t *testing.T, change func(*graphtest.Settings)) *graph {
+	t.Helper()
+	pair, err := serverPair()
+	require.NoError(t, err)
+	roots, err := pair.Pool()
+	require.NoError(t, err)
+	settings := graphtest.Settings{
+		TenantID: tenantID, ClientID: clientID, ClientSecret: secret, RootCAs: roots, RetryDelay: time.Millisecond,
+	}
+	if change != nil {
+		change(&settings)
+	}
+	emulator := graphtest.New(settings)
+	t.Cleanup(emulator.Close)
+	url, err := emulator.Start("")
+	require.NoError(t, err)
+	return &graph{Emulator: emulator, t: t, url: url}
+}
+
+// subscribe creates a subscription of the whole tenant after change had its way with the request.
+func (g *graph) subscribe(e *endpoint, change func(map[string]any)) graphtest.Subscription {
+	g.t.Helper()
+	status, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, change))
+	require.Equal(g.t, http.StatusCreated, status, "%v", answer)
+	for _, s := range g.Subscriptions() {
+		if s.ID == answer["id"] {
+			return s
+		}
+	}
+	require.Fail(g.t, "the subscription does not live")
+	return graphtest.Subscription{}
+}
+
+func request(e *endpoint, change func(map[string]any)) map[string]any {
+	body := map[string]any{
+		"resource":                 resource,
+		"changeType":               "created,updated,deleted",
+		"notificationUrl":          e.url,
+		"lifecycleNotificationUrl": e.url,
+		"expirationDateTime":       time.Now().Add(71 * time.Hour).UTC().Format(time.RFC3339),
+		"clientState":              "state",
+		"includeResourceData":      true,
+		"encryptionCertificate":    base64.StdEncoding.EncodeToString(e.der),
+		"encryptionCertificateId":  "key-1",
+	}
+	if change != nil {
+		change(body)
+	}
+	return body
+}
+
+func deadline(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}

@@ -1,0 +1,95 @@
+package graphtest
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// newClient makes the client that sends to notification endpoints. It follows no redirect and uses no proxy.
+func newClient(roots *x509.CertPool) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{
+			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			MaxIdleConnsPerHost: 16,
+			IdleConnTimeout:     30 * time.Second,
+			ForceAttemptHTTP2:   true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// validate asks each endpoint for its consent, as Graph does before it creates a subscription:
+// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation
+func (e *Emulator) validate(ctx context.Context, endpoints ...string) *graphError {
+	for _, endpoint := range endpoints {
+		if endpoint == "" {
+			continue
+		}
+		at := time.Now()
+		status, err := e.Handshake(ctx, endpoint)
+		e.records.acknowledged(Acknowledgement{
+			Handshake: true, Attempt: 1, Status: status, Err: err, Latency: time.Since(at), At: at,
+		})
+		if err != nil {
+			return &graphError{http.StatusBadRequest, "ValidationError", "Subscription validation request failed. " + err.Error()}
+		}
+	}
+	return nil
+}
+
+// Handshake sends one validation request and checks the answer as strictly as Graph does. The token has every character that a
+// careless decoder gets wrong.
+func (e *Emulator) Handshake(ctx context.Context, endpoint string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.settings.HandshakeTimeout)
+	defer cancel()
+	token := "Validation: Testing client application reachability for subscription Request-Id: " + newGUID() + " a+b 100% %2B &=?é"
+	separator := "?"
+	if strings.Contains(endpoint, "?") {
+		separator = "&"
+	}
+	target := endpoint + separator + "validationToken=" + url.QueryEscape(token)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, http.NoBody)
+	if err != nil {
+		return 0, errors.New("the endpoint is not a URL")
+	}
+	request.Header.Set("Content-Type", "text/plain; charset=utf-8")
+	response, err := e.client.Do(request)
+	if err != nil {
+		return 0, unreachable(ctx, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if err := ctx.Err(); err != nil { // a response may still slip through after the end of its time
+		return 0, unreachable(ctx, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return response.StatusCode, fmt.Errorf("the endpoint answered %d, it must answer 200 OK", response.StatusCode)
+	}
+	kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type"))
+	if err != nil || kind != "text/plain" {
+		return response.StatusCode, errors.New("the answer must be of type text/plain")
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, int64(len(token)+1)))
+	if err != nil {
+		return response.StatusCode, unreachable(ctx, err)
+	}
+	if string(body) != token {
+		return response.StatusCode, errors.New("the answer must be exactly the validationToken query parameter, decoded")
+	}
+	return response.StatusCode, nil
+}
+
+func unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return errors.New("the endpoint did not answer in time")
+	}
+	return fmt.Errorf("the endpoint can't be reached: %w", err)
+}

@@ -1,0 +1,121 @@
+package graphtest_test
+
+import (
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+// answering serves every request of the test with f, over TLS that the emulator trusts.
+func answering(t *testing.T, f http.HandlerFunc) (endpointURL string, roots func(*graphtest.Settings)) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(f)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // some tests break connections
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	pool := server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	return server.URL, func(s *graphtest.Settings) { s.RootCAs, s.HandshakeTimeout = pool, 500*time.Millisecond }
+}
+
+func TestAHandshakeMustBeAnsweredToTheLetter(t *testing.T) {
+	t.Parallel()
+	token := func(r *http.Request) string { return r.URL.Query().Get("validationToken") }
+	for name, c := range map[string]struct {
+		answer  http.HandlerFunc
+		message string
+	}{
+		"with 200, not 202": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.WriteHeader(http.StatusAccepted)
+			_, _ = io.WriteString(w, token(r))
+		}, "the endpoint answered 202"},
+		"not elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere?"+r.URL.RawQuery, http.StatusTemporaryRedirect)
+		}, "the endpoint answered 307"},
+		"as plain text": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			_, _ = io.WriteString(w, token(r))
+		}, "must be of type text/plain"},
+		"without quotes": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			_, _ = io.WriteString(w, `"`+token(r)+`"`)
+		}, "must be exactly the validationToken"},
+		"decoded": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			_, _ = io.WriteString(w, url.QueryEscape(token(r)))
+		}, "must be exactly the validationToken"},
+		"decoded as a form": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			half, _ := url.PathUnescape(r.URL.RawQuery[len("validationToken="):])
+			_, _ = io.WriteString(w, half)
+		}, "must be exactly the validationToken"},
+		"without more": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			_, _ = io.WriteString(w, token(r)+"\n")
+		}, "must be exactly the validationToken"},
+		"in time": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "did not answer in time"},
+		"whole": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, "half")
+		}, "can't be reached"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			target, settings := answering(t, c.answer)
+			g, e := start(t, settings), newEndpoint(t)
+			e.url = target
+			status, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, nil))
+			code, message := problem(answer)
+			assert.Equal(t, http.StatusBadRequest, status)
+			assert.Equal(t, "ValidationError", code)
+			assert.Contains(t, message, "Subscription validation request failed. ")
+			assert.Contains(t, message, c.message)
+			assert.Empty(t, g.Subscriptions())
+			assert.Equal(t, 1, g.Stats().HandshakesFailed)
+		})
+	}
+}
+
+func TestBothURLsAreValidatedEachWithItsOwnQuery(t *testing.T) {
+	t.Parallel()
+	seen := make(chan *http.Request, 2)
+	target, settings := answering(t, func(w http.ResponseWriter, r *http.Request) {
+		seen <- r
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, r.URL.Query().Get("validationToken"))
+	})
+	g, e := start(t, settings), newEndpoint(t)
+	e.url = target + "/n?code=1"
+	g.subscribe(e, with("lifecycleNotificationUrl", target+"/l"))
+	first, second := <-seen, <-seen
+	assert.Equal(t, "/n", first.URL.Path)
+	assert.Equal(t, "1", first.URL.Query().Get("code"))
+	assert.Equal(t, "/l", second.URL.Path)
+	assert.Equal(t, http.MethodPost, first.Method)
+	assert.Equal(t, "text/plain; charset=utf-8", first.Header.Get("Content-Type"))
+	for _, character := range []string{" ", ":", "+", "%"} {
+		assert.Contains(t, first.URL.Query().Get("validationToken"), character)
+	}
+}
+
+func TestACertificateThatIsNotTrustedFailsTheHandshake(t *testing.T) {
+	t.Parallel()
+	target, _ := answering(t, func(http.ResponseWriter, *http.Request) {})
+	g, e := start(t, nil), newEndpoint(t)
+	e.url = target
+	_, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, nil))
+	_, message := problem(answer)
+	assert.Contains(t, message, "certificate")
+	_, err := g.Handshake(t.Context(), "https://bad host/")
+	require.ErrorContains(t, err, "not a URL")
+}

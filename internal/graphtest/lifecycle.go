@@ -1,0 +1,97 @@
+package graphtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The lifecycle events: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
+const (
+	ReauthorizationRequired = "reauthorizationRequired"
+	SubscriptionRemoved     = "subscriptionRemoved"
+	Missed                  = "missed"
+)
+
+// ErrNoSubscription tells that the subscription that was to be used does not live.
+var ErrNoSubscription = errors.New("no such subscription lives")
+
+// SendLifecycle notifies every live subscription that has a lifecycle endpoint, in the background, and returns how many those are.
+func (e *Emulator) SendLifecycle(ctx context.Context, event string) (int, error) {
+	n := 0
+	for _, s := range e.subs.live() {
+		if s.LifecycleNotificationURL == "" {
+			continue
+		}
+		if err := e.sendLifecycle(ctx, s, event); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+func (e *Emulator) sendLifecycle(ctx context.Context, s Subscription, event string) error {
+	if err := e.reserve(ctx); err != nil {
+		return fmt.Errorf("send %s: %w", event, err)
+	}
+	e.records.update(func(st *Stats) { st.LifecycleOffered++ })
+	err := e.send(delivery{subscription: s, items: []Item{e.lifecycleItem(s, event)}, lifecycle: true})
+	if err != nil {
+		e.records.update(func(st *Stats) { st.LifecycleLost++ })
+		return fmt.Errorf("send %s: %w", event, err)
+	}
+	return nil
+}
+
+// RemoveSubscription ends a subscription as Graph may do at any time; announced, its lifecycle endpoint is told. Items on their way
+// are lost.
+func (e *Emulator) RemoveSubscription(ctx context.Context, id string, announced bool) error {
+	s, ok := e.subs.remove(id)
+	if !ok {
+		return ErrNoSubscription
+	}
+	if !announced || s.LifecycleNotificationURL == "" {
+		return nil
+	}
+	return e.sendLifecycle(ctx, s, SubscriptionRemoved)
+}
+
+// ExpireSubscription moves the end of a subscription to at, which may be past.
+func (e *Emulator) ExpireSubscription(id string, at time.Time) error {
+	if _, ok := e.subs.change(id, func(s *Subscription) { s.Expiration = at }); !ok {
+		return ErrNoSubscription
+	}
+	e.subs.sweep()
+	return nil
+}
+
+// ExpireAuthorization ends the token under which a subscription delivers. It pauses, without losing anything within RetryFor, until
+// a PATCH or reauthorize.
+func (e *Emulator) ExpireAuthorization(id string) error {
+	if _, ok := e.subs.change(id, func(s *Subscription) { s.Authorized = time.Time{} }); !ok {
+		return ErrNoSubscription
+	}
+	return nil
+}
+
+// AddSubscription puts a subscription in place without the checks and the handshake of a request, as if it had been there before the
+// test began. It needs an Expiration to live; an empty ID is filled in.
+func (e *Emulator) AddSubscription(s Subscription) (Subscription, error) {
+	if s.ID == "" {
+		s.ID = newGUID()
+	}
+	if s.TLSVersion == "" {
+		s.TLSVersion = "v1_2"
+	}
+	now := time.Now()
+	s.Created, s.Authorized = now, now
+	if refused := e.subs.add(s); refused != nil {
+		return Subscription{}, fmt.Errorf("add a subscription: %s", refused.message)
+	}
+	return s, nil
+}
+
+// Subscriptions returns those that live, the oldest first, with their client state.
+func (e *Emulator) Subscriptions() []Subscription { return e.subs.live() }

@@ -1,0 +1,155 @@
+package graphtest
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Operation names what a client called.
+type Operation string
+
+// The operations that the emulator knows.
+const (
+	OpToken       Operation = "token"
+	OpMetadata    Operation = "metadata"
+	OpKeys        Operation = "keys"
+	OpList        Operation = "list"
+	OpCreate      Operation = "create"
+	OpGet         Operation = "get"
+	OpRenew       Operation = "renew"
+	OpReauthorize Operation = "reauthorize"
+	OpDelete      Operation = "delete"
+	OpHistory     Operation = "history"
+	OpUnknown     Operation = "unknown"
+)
+
+// isGraph tells whether the operation needs an access token.
+func (o Operation) isGraph() bool {
+	return o != OpToken && o != OpMetadata && o != OpKeys
+}
+
+// ServeHTTP answers as Graph and Entra ID do.
+func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	op, args := route(r.Method, r.URL.EscapedPath())
+	answer := &statusWriter{ResponseWriter: w}
+	at := time.Now()
+	defer func() { e.records.request(op, r, answer.status, at) }()
+
+	answer.Header().Set("Request-Id", newGUID())
+	if id := r.Header.Get("Client-Request-Id"); id != "" {
+		answer.Header().Set("Client-Request-Id", id)
+	}
+	if fault, struck := e.faults.strike(op); struck && fault.apply(answer, r, op) {
+		return
+	}
+	if op.isGraph() {
+		if refused := e.authorize(r, op); refused != nil {
+			refused.write(answer)
+			return
+		}
+	}
+	e.handle(op)(answer, r, args)
+}
+
+type handler func(w http.ResponseWriter, r *http.Request, args []string)
+
+func (e *Emulator) handle(op Operation) handler {
+	switch op {
+	case OpToken:
+		return e.serveToken
+	case OpMetadata:
+		return e.serveMetadata
+	case OpKeys:
+		return e.serveKeys
+	case OpList:
+		return e.serveList
+	case OpCreate:
+		return e.serveCreate
+	case OpGet:
+		return e.serveGet
+	case OpRenew:
+		return e.serveRenew
+	case OpReauthorize:
+		return e.serveReauthorize
+	case OpDelete:
+		return e.serveDelete
+	case OpHistory:
+		return e.serveHistory
+	default:
+		return func(w http.ResponseWriter, _ *http.Request, _ []string) { errUnsupported.write(w) }
+	}
+}
+
+var errUnsupported = &graphError{http.StatusNotFound, "NotFound", "Requested API is not supported. Please check the path."}
+
+// patterns are matched without regard to case, as Graph does; * is one segment, handed on.
+var patterns = []struct {
+	method, path string
+	op           Operation
+}{
+	{http.MethodPost, "*/oauth2/v2.0/token", OpToken},
+	{http.MethodGet, "*/.well-known/openid-configuration", OpMetadata},
+	{http.MethodGet, "*/v2.0/.well-known/openid-configuration", OpMetadata},
+	{http.MethodGet, "*/discovery/keys", OpKeys},
+	{http.MethodGet, "*/discovery/v2.0/keys", OpKeys},
+	{http.MethodGet, "v1.0/subscriptions", OpList},
+	{http.MethodPost, "v1.0/subscriptions", OpCreate},
+	{http.MethodGet, "v1.0/subscriptions/*", OpGet},
+	{http.MethodPatch, "v1.0/subscriptions/*", OpRenew},
+	{http.MethodDelete, "v1.0/subscriptions/*", OpDelete},
+	{http.MethodPost, "v1.0/subscriptions/*/reauthorize", OpReauthorize},
+	{http.MethodGet, "v1.0/copilot/users/*/interactionhistory/getallenterpriseinteractions", OpHistory},
+}
+
+func route(method, path string) (Operation, []string) {
+	got := strings.Split(strings.Trim(path, "/"), "/")
+	for _, p := range patterns {
+		if p.method != method {
+			continue
+		}
+		if args, ok := match(strings.Split(p.path, "/"), got); ok {
+			return p.op, args
+		}
+	}
+	return OpUnknown, nil
+}
+
+func match(want, got []string) ([]string, bool) {
+	var args []string
+	ok := slices.EqualFunc(want, got, func(w, g string) bool {
+		if w != "*" {
+			return strings.EqualFold(w, g)
+		}
+		segment, err := url.PathUnescape(g)
+		args = append(args, segment)
+		return err == nil && segment != ""
+	})
+	return args, ok
+}
+
+// base is the URL under which the client reaches the emulator.
+func (e *Emulator) base(r *http.Request) string {
+	if e.settings.URL != "" {
+		return strings.TrimSuffix(e.settings.URL, "/")
+	}
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// statusWriter remembers the status for the record.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
