@@ -1,0 +1,81 @@
+package subscription
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+const (
+	shortestBackoff = time.Second
+	longestBackoff  = 5 * time.Minute
+	// longestRetryAfter bounds what is obeyed, so that an absurd header does not end the receiver's work for good.
+	longestRetryAfter = time.Hour
+	// handshakeRetries are made without jitter, since whoever starts a collector waits for them: after 1, 2 and 4 s.
+	handshakeRetries = 3
+)
+
+// backoff returns how long to wait after so many failures in a row: exponential between 1 s and 5 min with equal jitter.
+func backoff(failures int) time.Duration {
+	bound := longestBackoff
+	if shift := max(failures, 1); shift < 9 {
+		bound = min(shortestBackoff<<shift, longestBackoff)
+	}
+	//nolint:gosec // G404: jitter needs no secrecy.
+	return bound/2 + rand.N(bound/2+1)
+}
+
+// retryAfter returns how long Graph or Entra ID asked to stay away, 0 where they did not.
+func retryAfter(err error) time.Duration {
+	var asked time.Duration
+	if e, ok := errors.AsType[*graph.Error](err); ok {
+		asked = e.RetryAfter
+	}
+	if e, ok := errors.AsType[*graph.TokenError](err); ok {
+		asked = max(asked, e.RetryAfter)
+	}
+	return min(asked, longestRetryAfter)
+}
+
+// statusOf returns the HTTP status of Graph's answer, 0 where Graph did not answer.
+func statusOf(err error) int {
+	if e, ok := errors.AsType[*graph.Error](err); ok {
+		return e.Status
+	}
+	return 0
+}
+
+// reach is how far a failure concerns other calls.
+type reach int
+
+const (
+	// one: Graph refused this very request. Others may well succeed.
+	one reach = iota
+	// maybeAll: a failure of a server or of the way to it, which often meets the next request too.
+	maybeAll
+	// all: without a token nothing will succeed, and a demand to stay away is meant for the application.
+	all
+)
+
+func reachOf(err error) reach {
+	if _, ok := errors.AsType[*graph.TokenError](err); ok || retryAfter(err) > 0 {
+		return all
+	}
+	if _, ok := errors.AsType[*graph.CredentialError](err); ok {
+		return all
+	}
+	if _, ok := errors.AsType[*ForeignError](err); ok {
+		return one
+	}
+	switch status := statusOf(err); {
+	case status == http.StatusUnauthorized || status == http.StatusTooManyRequests:
+		return all
+	case status >= 400 && status < 500:
+		return one
+	default:
+		return maybeAll
+	}
+}

@@ -1,0 +1,228 @@
+package subscription_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// call is one request that the fake got.
+type call struct {
+	op  string // list, create, renew, delete
+	id  string // of renew and delete; of create the resource
+	at  time.Time
+	got graph.Subscription // what create was asked for
+}
+
+// fakeGraph keeps subscriptions as Graph does: one for each resource, whatever the filter, with ids that are never used
+// again, ending by themselves.
+type fakeGraph struct {
+	mu    sync.Mutex
+	subs  []graph.Subscription
+	made  int
+	calls []call
+	// fail may refuse a call before anything happens.
+	fail func(c call) error
+	// granted, unless 0, is the lifetime that is granted whatever was asked for.
+	granted time.Duration
+	// unsaid leaves the certificate id out of lists.
+	unsaid bool
+	// lag is how long lists do not show a new subscription.
+	lag  time.Duration
+	born map[string]time.Time
+	// outdated holds what a lagging list shows for a while after a renewal.
+	outdated map[string]graph.Subscription
+	// rewrite changes how a subscription is written down.
+	rewrite func(s *graph.Subscription)
+}
+
+func refusal(status int, code string, wait time.Duration) error {
+	return &graph.Error{Operation: "call", Status: status, Code: code, RequestID: "r-1", RetryAfter: wait}
+}
+
+// begin notes a call, drops what has expired, and returns the refusal if there is one.
+func (f *fakeGraph) begin(ctx context.Context, c call) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.at = time.Now()
+	f.calls = append(f.calls, c)
+	f.subs = slices.DeleteFunc(f.subs, func(s graph.Subscription) bool { return !s.Expiration.After(c.at) })
+	if f.fail != nil {
+		return f.fail(c)
+	}
+	return nil
+}
+
+func (f *fakeGraph) ListSubscriptions(ctx context.Context) ([]graph.Subscription, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.begin(ctx, call{op: "list"}); err != nil {
+		return nil, err
+	}
+	var shown []graph.Subscription
+	for _, s := range f.subs {
+		if time.Since(f.born[s.ID]) < f.lag {
+			continue
+		}
+		if old, found := f.outdated[s.ID]; found && time.Since(f.born[s.ID+" renewed"]) < f.lag {
+			s.Expiration = old.Expiration
+		}
+		s.ClientState, s.EncryptionCertificate = "", nil
+		if f.unsaid {
+			s.EncryptionCertificateID = ""
+		}
+		shown = append(shown, s)
+	}
+	return shown, nil
+}
+
+func (f *fakeGraph) CreateSubscription(ctx context.Context, s graph.Subscription) (graph.Subscription, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.begin(ctx, call{op: "create", id: s.Resource, got: s}); err != nil {
+		return graph.Subscription{}, err
+	}
+	for _, other := range f.subs {
+		if strings.EqualFold(place(other), place(s)) {
+			if slices.Equal(other.ChangeTypes, s.ChangeTypes) {
+				return graph.Subscription{}, refusal(http.StatusConflict, "ExtensionError", 0)
+			}
+			return graph.Subscription{}, refusal(http.StatusForbidden, "Forbidden", 0)
+		}
+	}
+	f.made++
+	s.ID = fmt.Sprintf("s%d", f.made)
+	return f.add(s), nil
+}
+
+func place(s graph.Subscription) string {
+	before, _, _ := strings.Cut(strings.TrimPrefix(s.Resource, "/"), "?")
+	return before
+}
+
+// put adds a subscription, as one that was there before the test began.
+func (f *fakeGraph) put(s graph.Subscription) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.add(s)
+}
+
+func (f *fakeGraph) add(s graph.Subscription) graph.Subscription {
+	s.Expiration = f.grant(s.Expiration)
+	if f.rewrite != nil {
+		f.rewrite(&s)
+	}
+	if f.born == nil {
+		f.born = map[string]time.Time{}
+	}
+	f.born[s.ID] = time.Now()
+	f.subs = append(f.subs, s)
+	return s
+}
+
+func (f *fakeGraph) grant(asked time.Time) time.Time {
+	if f.granted != 0 {
+		return time.Now().Add(f.granted)
+	}
+	return asked
+}
+
+func (f *fakeGraph) RenewSubscription(ctx context.Context, id string, asked time.Time) (graph.Subscription, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.begin(ctx, call{op: "renew", id: id}); err != nil {
+		return graph.Subscription{}, err
+	}
+	for i := range f.subs {
+		if f.subs[i].ID == id {
+			f.outdated, f.born[id+" renewed"] = map[string]graph.Subscription{id: f.subs[i]}, time.Now()
+			f.subs[i].Expiration = f.grant(asked)
+			return f.subs[i], nil
+		}
+	}
+	return graph.Subscription{}, refusal(http.StatusNotFound, "ResourceNotFound", 0)
+}
+
+func (f *fakeGraph) DeleteSubscription(ctx context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.begin(ctx, call{op: "delete", id: id}); err != nil {
+		return err
+	}
+	before := len(f.subs)
+	f.subs = slices.DeleteFunc(f.subs, func(s graph.Subscription) bool { return s.ID == id })
+	if len(f.subs) == before {
+		return refusal(http.StatusNotFound, "ResourceNotFound", 0)
+	}
+	return nil
+}
+
+// drop makes a subscription vanish without anybody being told.
+func (f *fakeGraph) drop(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.subs = slices.DeleteFunc(f.subs, func(s graph.Subscription) bool { return s.ID == id })
+}
+
+// failing sets what is refused from now on.
+func (f *fakeGraph) failing(fail func(c call) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail = fail
+}
+
+// count returns how many calls of the given operations there were.
+func (f *fakeGraph) count(ops ...string) int { return len(f.callsOf(ops...)) }
+
+// callsOf returns the calls of the given operations, all without any.
+func (f *fakeGraph) callsOf(ops ...string) []call {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var found []call
+	for _, c := range f.calls {
+		if len(ops) == 0 || slices.Contains(ops, c.op) {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+// living returns the ids that are there.
+func (f *fakeGraph) living() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var ids []string
+	for _, s := range f.subs {
+		if s.Expiration.After(time.Now()) {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
+}
+
+// seconds returns when calls were made, in seconds after a time.
+func seconds(calls []call, after time.Time) []float64 {
+	var s []float64
+	for _, c := range calls {
+		s = append(s, c.at.Sub(after).Seconds())
+	}
+	return s
+}
+
+// countLocked is count for a fail function.
+func (f *fakeGraph) countLocked(op string) int {
+	n := 0
+	for _, c := range f.calls {
+		if c.op == op {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,201 @@
+package subscription
+
+import (
+	"slices"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// verb is what is done about a wanted subscription.
+type verb int
+
+const (
+	// keep: the one in use lives and fits.
+	keep verb = iota
+	// adopt: another one of ours fits, as after a restart.
+	adopt
+	// replace: what is there goes, then a new one is created. The order matters, since the quota is 1.
+	replace
+	// create: there is none.
+	create
+	// blocked: a foreign one has the place.
+	blocked
+	// remove: ours, but nothing wants it.
+	remove
+)
+
+// action is one decision of plan.
+type action struct {
+	verb verb
+	// want is what is wanted; zero for remove.
+	want graph.Subscription
+	// have is what keep and adopt found. For replace it is what still serves until it is replaced, if there is such a one.
+	have graph.Subscription
+	// surplus are ours: to be deleted before the creation by replace, and by remove.
+	surplus []graph.Subscription
+	// foreign are not ours: in the way of blocked, and deleted by replace.
+	foreign []graph.Subscription
+	// reason is why replace replaces.
+	reason Reason
+}
+
+// facts are what plan must know beside the list.
+type facts struct {
+	// held are the ids of the certificates whose private key is at hand.
+	held map[string]bool
+	// known maps the subscriptions that we created or adopted to the certificate they were created with, "" if not known.
+	known map[string]string
+	// inUse are the subscriptions that are kept alive at present.
+	inUse map[string]bool
+	// made are those that this process created, as Graph's answer showed them. Graph may write something in another way than
+	// it was asked for, and then a new one would look no better.
+	made map[string]graph.Subscription
+	// gone are subscriptions that Graph told us are no more, though a list may still show them.
+	gone map[string]bool
+	// mayTake holds the canonical resources for which a foreign subscription may be replaced.
+	mayTake map[string]bool
+}
+
+// plan decides what to do so that every wanted subscription is there, given all that the application has. It returns one
+// action for each wanted one, in the same order, and then one remove where something of ours is left over.
+//
+// A subscription is ours if it has our notification URL or a known id. Nothing else is ever deleted, unless mayTake says so.
+func plan(wanted, have []graph.Subscription, f facts, now time.Time) []action {
+	actions := make([]action, 0, len(wanted)+1)
+	places := make(map[string][]graph.Subscription, len(wanted))
+	for _, h := range have {
+		if !expired(h, now) {
+			places[path(h.Resource)] = append(places[path(h.Resource)], h)
+		}
+	}
+	var leftOver []graph.Subscription
+	for _, w := range wanted {
+		a, rest := planOne(w, places[path(w.Resource)], f)
+		actions = append(actions, a)
+		leftOver = append(leftOver, rest...)
+		delete(places, path(w.Resource))
+	}
+	// The list is walked again rather than the map, for a stable order.
+	for _, h := range have {
+		if _, unwanted := places[path(h.Resource)]; unwanted && !expired(h, now) && f.ours(h, wanted) {
+			leftOver = append(leftOver, h)
+		}
+	}
+	if len(leftOver) > 0 {
+		actions = append(actions, action{verb: remove, surplus: leftOver})
+	}
+	return actions
+}
+
+// planOne decides about one wanted subscription among those at the same path, and returns what of ours is left over there.
+func planOne(want graph.Subscription, have []graph.Subscription, f facts) (action, []graph.Subscription) {
+	var fitting, misfits, foreign []graph.Subscription
+	for _, h := range have {
+		switch {
+		case !f.ours(h, []graph.Subscription{want}):
+			foreign = append(foreign, h)
+		case f.fits(h, want):
+			fitting = append(fitting, h)
+		default:
+			misfits = append(misfits, h)
+		}
+	}
+	switch {
+	case len(fitting) > 0:
+		best := slices.MaxFunc(fitting, f.preference)
+		if f.inUse[best.ID] {
+			return action{verb: keep, want: want, have: best}, misfits
+		}
+		return action{verb: adopt, want: want, have: best}, misfits
+	case len(foreign) > 0 && !f.mayTake[canonical(want.Resource)]:
+		return action{verb: blocked, want: want, foreign: foreign}, nil
+	case len(foreign) > 0 || len(misfits) > 0:
+		a := action{verb: replace, want: want, surplus: misfits, foreign: foreign, reason: ReasonForeign}
+		for i, m := range misfits {
+			if f.serves(m, want) && !f.inUse[a.have.ID] {
+				a.have = m
+			}
+			if i == 0 {
+				a.reason = f.misfit(m)
+			}
+		}
+		return a, nil
+	default:
+		return action{verb: create, want: want}, nil
+	}
+}
+
+// expired tells whether a subscription does not count any more. One without an expiration does.
+func expired(s graph.Subscription, now time.Time) bool {
+	return !s.Expiration.IsZero() && !s.Expiration.After(now)
+}
+
+// ours tells whether a subscription was made by this collector. All wanted ones have the same notification URL.
+func (f facts) ours(h graph.Subscription, wanted []graph.Subscription) bool {
+	if _, known := f.known[h.ID]; known {
+		return true
+	}
+	return len(wanted) > 0 && sameURL(h.NotificationURL, wanted[0].NotificationURL)
+}
+
+// fits tells whether a subscription of ours is just what a new one would be.
+func (f facts) fits(h, want graph.Subscription) bool {
+	if f.unchanged(h) {
+		return true
+	}
+	if !f.serves(h, want) {
+		return false
+	}
+	id := f.certificateOf(h)
+	return id == "" || id == want.EncryptionCertificateID
+}
+
+// unchanged tells whether a subscription is one that this process created and that is still as it was then.
+func (f facts) unchanged(h graph.Subscription) bool {
+	made, found := f.made[h.ID]
+	return found && !f.gone[h.ID] && canonical(h.Resource) == canonical(made.Resource) && h.NotificationURL == made.NotificationURL &&
+		sameChangeTypes(h.ChangeTypes, made.ChangeTypes) && f.certificateOf(h) == f.certificateOf(made)
+}
+
+// serves tells whether a subscription delivers what is wanted, to us and readable, be it with a certificate of old.
+func (f facts) serves(h, want graph.Subscription) bool {
+	if f.gone[h.ID] || canonical(h.Resource) != canonical(want.Resource) || !sameChangeTypes(h.ChangeTypes, want.ChangeTypes) ||
+		!sameURL(h.NotificationURL, want.NotificationURL) {
+		return false
+	}
+	id := f.certificateOf(h)
+	if id == "" {
+		_, known := f.known[h.ID]
+		return known
+	}
+	return f.held[id]
+}
+
+func (f facts) certificateOf(h graph.Subscription) string {
+	if h.EncryptionCertificateID != "" {
+		return h.EncryptionCertificateID
+	}
+	return f.known[h.ID]
+}
+
+func (f facts) misfit(h graph.Subscription) Reason {
+	if f.gone[h.ID] {
+		return ReasonLost
+	}
+	if id := f.certificateOf(h); id != "" && !f.held[id] {
+		return ReasonRemovedKey
+	}
+	return ReasonReplaced
+}
+
+// preference orders fitting subscriptions: the one in use, then the one that lives longest.
+func (f facts) preference(a, b graph.Subscription) int {
+	switch {
+	case f.inUse[a.ID] && !f.inUse[b.ID]:
+		return 1
+	case f.inUse[b.ID] && !f.inUse[a.ID]:
+		return -1
+	}
+	return a.Expiration.Compare(b.Expiration)
+}

@@ -1,0 +1,163 @@
+package subscription
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
+
+// anything returns a list, what is known about it and what is wanted, at random.
+func anything(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
+	f = facts{
+		held: map[string]bool{"new": true, "old": true}, known: map[string]string{}, inUse: map[string]bool{},
+		gone: map[string]bool{}, mayTake: map[string]bool{},
+	}
+	wanted = pick(r, wantedOf(tenantWide), wantedOf(userA), wantedOf(userA, userB))
+	for i := range r.IntN(6) {
+		h := listed(strconv.Itoa(i), pick(r, tenantWide, "/"+tenantWide, tenantWide+"?$filter=x eq 'y'", userA, userB, "users"),
+			sendingTo(pick(r, ourURL, theirURL, ourURL+"/", "http://copilot.example.com/graph/notifications", "%", "")),
+			certificate(pick(r, "new", "old", "lost", "")),
+			changes(pick(r, []string{"created", "updated"}, []string{"deleted"}, nil)...),
+			endingIn(pick(r, -time.Hour, time.Hour, 70*time.Hour)))
+		have = append(have, h)
+		for _, set := range []func(){
+			func() { f.known[h.ID] = pick(r, "", "new", "old") },
+			func() { f.inUse[h.ID] = true },
+			func() { f.gone[h.ID] = true },
+		} {
+			if r.IntN(4) == 0 {
+				set()
+			}
+		}
+	}
+	return wanted, have, f
+}
+
+func TestPlanNeverDeletesWhatIsNotOurs(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 10_000 {
+		wanted, have, f := anything(r)
+		if r.IntN(2) == 0 {
+			f.mayTake[canonical(pick(r, wanted...).Resource)] = true
+		}
+		for _, a := range plan(wanted, have, f, planNow) {
+			for _, s := range a.surplus {
+				_, known := f.known[s.ID]
+				require.True(t, known || s.NotificationURL == ourURL, "deletes %+v of %+v", s, have)
+			}
+			if a.verb == replace && len(a.foreign) > 0 {
+				require.True(t, f.mayTake[canonical(a.want.Resource)])
+				for _, s := range a.foreign {
+					require.Equal(t, path(a.want.Resource), path(s.Resource), "takes only the place it needs")
+				}
+			}
+		}
+	}
+}
+
+func TestPlanDecidesOnceForEachAndDeletesNothingThatItUses(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 10_000 {
+		wanted, have, f := anything(r)
+		actions := plan(wanted, have, f, planNow)
+		require.GreaterOrEqual(t, len(actions), len(wanted))
+		var deleted []string
+		for i, a := range actions {
+			require.Equal(t, i >= len(wanted), a.verb == remove)
+			deleted = append(deleted, idsOf(a.surplus)...)
+		}
+		for _, a := range actions[:len(wanted)] {
+			if a.verb == keep || a.verb == adopt {
+				require.NotContains(t, deleted, a.have.ID)
+				require.True(t, f.fits(a.have, a.want))
+			}
+		}
+		slices.Sort(deleted)
+		require.Len(t, slices.Compact(slices.Clone(deleted)), len(deleted), "nothing is deleted twice")
+	}
+}
+
+func TestPlanIsAtRestAfterItsActions(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 5_000 {
+		wanted, have, f := anything(r)
+		for i, a := range plan(wanted, have, f, planNow) {
+			for _, gone := range append(idsOf(a.surplus), idsOf(a.foreign)...) {
+				if a.verb != blocked {
+					have = slices.DeleteFunc(have, func(s graph.Subscription) bool { return s.ID == gone })
+				}
+			}
+			switch a.verb {
+			case create, replace:
+				made := a.want
+				made.ID, made.Expiration = "made"+strconv.Itoa(i), planNow.Add(71*time.Hour)
+				have = append(have, made)
+				f.inUse[made.ID] = true
+			case adopt:
+				f.inUse[a.have.ID] = true
+			}
+		}
+		for _, a := range plan(wanted, have, f, planNow) {
+			require.Contains(t, []verb{keep, blocked}, a.verb, "%+v", have)
+		}
+	}
+}
+
+func TestBackoffStaysBetweenOneSecondAndFiveMinutes(t *testing.T) {
+	t.Parallel()
+	for failures := range 1000 {
+		wait := backoff(failures)
+		assert.GreaterOrEqual(t, wait, time.Second)
+		assert.LessOrEqual(t, wait, 5*time.Minute)
+	}
+	assert.GreaterOrEqual(t, backoff(20), 150*time.Second)
+}
+
+func TestTheInboxIsBounded(t *testing.T) {
+	t.Parallel()
+	i := newInbox()
+	for n := range maxPending + 100 {
+		i.put(Event{SubscriptionID: strconv.Itoa(n), Kind: Missed})
+	}
+	i.put(Event{SubscriptionID: "1", Kind: SubscriptionRemoved})
+	taken := i.take()
+	assert.Len(t, taken, maxPending)
+	assert.Equal(t, happened{removed: true, missed: true}, taken["1"], "one that is in it takes more in")
+	assert.Empty(t, i.take())
+}
+
+func TestWhatGraphNoLongerListsIsForgotten(t *testing.T) {
+	t.Parallel()
+	k := New(Settings{Known: []Known{{ID: "a"}, {ID: "b"}}})
+	k.gone["b"], k.gone["c"] = true, true
+	k.prune([]graph.Subscription{{ID: "a"}})
+	assert.Equal(t, map[string]string{"a": ""}, k.known)
+	assert.Empty(t, k.gone)
+	assert.True(t, k.knownChanged)
+}
+
+func TestHostOfNamesTheReceiverAndNothingElse(t *testing.T) {
+	t.Parallel()
+	for target, host := range map[string]string{
+		"https://a.example.com:8443/x?code=1":                                  "a.example.com:8443",
+		"https://user:pw@a.example.com/x":                                      "a.example.com",
+		"EventHub:https://ns.servicebus.windows.net/eventhubname/h?tenantId=t": "ns.servicebus.windows.net",
+		"EventGrid:?x=1": "unknown",
+		"%":              "unknown",
+		"":               "unknown",
+	} {
+		assert.Equal(t, host, hostOf(target), target)
+	}
+}

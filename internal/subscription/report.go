@@ -1,0 +1,173 @@
+package subscription
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// mostNamed bounds the users that one log line names.
+const mostNamed = 10
+
+// attempts are all that can fail, in the order in which failures are told.
+func (k *Keeper) attempts() []*attempt {
+	all := make([]*attempt, 0, len(k.watches)+2)
+	all = append(all, &k.list)
+	for _, w := range k.watches {
+		all = append(all, &w.attempt)
+	}
+	return append(all, &k.strays)
+}
+
+// report logs each distinct failure once and its end once, and passes a change of health on.
+func (k *Keeper) report() {
+	all := k.attempts()
+	k.logFailures(all)
+	k.logRecoveries(all)
+
+	var signatures []string
+	var failures []error
+	for _, a := range all {
+		if s := a.logged; s != "" && !slices.Contains(signatures, s) {
+			signatures = append(signatures, s)
+			failures = append(failures, a.failure())
+		}
+	}
+	slices.Sort(signatures)
+	if slices.Equal(signatures, k.reported) {
+		return
+	}
+	k.reported = signatures
+	k.s.Status(errors.Join(failures...))
+}
+
+// logFailures writes one line for each distinct failure that is new, however many users it meets.
+func (k *Keeper) logFailures(all []*attempt) {
+	told := map[string]bool{}
+	for _, a := range all {
+		told[a.logged] = true
+	}
+	var order []string
+	fresh := map[string][]*attempt{}
+	for _, a := range all {
+		signature := a.signature()
+		if a.err == nil || signature == a.logged {
+			continue
+		}
+		a.logged = signature
+		if told[signature] && reachOf(a.err) != one {
+			// Graph being down is told once, and not again for whoever meets it next.
+			continue
+		}
+		if fresh[signature] == nil {
+			order = append(order, signature)
+		}
+		fresh[signature] = append(fresh[signature], a)
+	}
+	for _, signature := range order {
+		k.logFailure(fresh[signature])
+	}
+}
+
+// logFailure writes the line of a failure that all the given ones have.
+func (k *Keeper) logFailure(failing []*attempt) {
+	a := failing[0]
+	level := zapcore.WarnLevel
+	if needsOperator(a.err) {
+		level = zapcore.ErrorLevel
+	}
+	code := graph.Code(a.err)
+	if _, ok := errors.AsType[*ForeignError](a.err); ok {
+		code = string(ReasonForeign)
+	}
+	k.s.Logger.Log(level, "subscription fails, will be tried again",
+		zap.String("operation", a.operation),
+		zap.Strings("for", names(failing)),
+		zap.Int("count", len(failing)),
+		zap.String("code", code),
+		zap.Int("status", statusOf(a.err)),
+		zap.String("request_id", requestIDOf(a.err)),
+		zap.Duration("retry_in", time.Until(a.retryAt).Round(time.Millisecond)),
+		zap.String("mend", mend(a.err)),
+		zap.String("error", a.scrubbed()))
+}
+
+// logRecoveries writes one line for each distinct failure that is over.
+func (k *Keeper) logRecoveries(all []*attempt) {
+	lasting := map[string]bool{}
+	var order []string
+	over := map[string][]*attempt{}
+	for _, a := range all {
+		switch {
+		case a.err != nil:
+			lasting[a.logged] = true
+		case a.logged != "":
+			if over[a.logged] == nil {
+				order = append(order, a.logged)
+			}
+			over[a.logged] = append(over[a.logged], a)
+			a.logged = ""
+		}
+	}
+	for _, signature := range order {
+		if lasting[signature] {
+			continue
+		}
+		k.s.Logger.Info("subscription failure is over",
+			zap.String("failure", signature),
+			zap.Strings("for", names(over[signature])),
+			zap.Int("count", len(over[signature])))
+	}
+}
+
+// needsOperator tells whether waiting alone is unlikely to help.
+func needsOperator(err error) bool {
+	if _, ok := errors.AsType[*ForeignError](err); ok {
+		return true
+	}
+	if e, ok := errors.AsType[*graph.TokenError](err); ok {
+		return e.Status >= 400 && e.Status < 500 && e.Status != 429
+	}
+	status := statusOf(err)
+	return status >= 400 && status < 500 && status != 429
+}
+
+func names(attempts []*attempt) []string {
+	list := make([]string, 0, min(len(attempts), mostNamed))
+	for _, a := range attempts[:min(len(attempts), mostNamed)] {
+		list = append(list, a.name)
+	}
+	return list
+}
+
+// event logs what happened to the subscription of a resource.
+func (k *Keeper) event(message string, w *watch, more ...zap.Field) {
+	k.s.Logger.Info(message, append(k.fields(w), more...)...)
+}
+
+func (k *Keeper) warn(message string, w *watch, more ...zap.Field) {
+	k.s.Logger.Warn(message, append(k.fields(w), more...)...)
+}
+
+func (k *Keeper) fields(w *watch) []zap.Field {
+	return []zap.Field{
+		zap.String("id", w.sub.ID),
+		zap.String("for", w.name),
+		zap.Time("expiration", w.sub.Expiration),
+		zap.String("host", hostOf(k.s.NotificationURL)),
+	}
+}
+
+func (k *Keeper) eventSurplus(old graph.Subscription) {
+	k.s.Logger.Info("surplus subscription deleted",
+		zap.String("id", old.ID),
+		zap.Time("expiration", old.Expiration),
+		zap.String("host", hostOf(old.NotificationURL)))
+}
+
+func reasonField(r Reason) zap.Field { return zap.String("reason", string(r)) }
