@@ -22,8 +22,9 @@ build: $(COLLECTOR) $(SIMULATOR) ## Build the collector otelcol-copilot with ocb
 run: build ## Run the collector against an emulated tenant, until Ctrl-C or for DURATION (such as 20s)
 	DURATION=$(DURATION) examples/quickstart.sh $(COLLECTOR) $(SIMULATOR)
 
+# One package at a time: the tests of speed and of waiting want the processors for themselves.
 test: ## Run all tests with the race detector
-	go test -race -covermode=atomic -coverpkg=./... -coverprofile=coverage.out ./...
+	go test -race -p 1 -covermode=atomic -coverpkg=./... -coverprofile=coverage.out ./...
 
 cover: ## Check the coverage of `make test`: at least 85 % of each hand-written package
 	@awk -v least=$(COVERAGE) -f internal/tools/coverage.awk coverage.out

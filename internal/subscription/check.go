@@ -97,6 +97,7 @@ func (k *Keeper) create(ctx context.Context, w *watch, want graph.Subscription) 
 	want.ClientState = k.s.ClientState(w.resource)
 	got, err := k.s.Graph.CreateSubscription(ctx, want)
 	now := time.Now()
+	k.cutOff = err != nil && ctx.Err() != nil
 	if err == nil && !got.Expiration.After(now) {
 		// It is there all the same: the next list will show what it is worth.
 		k.remember(got.ID, want.EncryptionCertificateID)

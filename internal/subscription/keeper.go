@@ -3,8 +3,6 @@ package subscription
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -39,6 +37,8 @@ type Keeper struct {
 	knownChanged         bool
 	gone                 map[string]bool
 	reported             []string
+	// cutOff says that a creation was under way when Run ended: it may have succeeded all the same.
+	cutOff bool
 
 	mu   sync.Mutex
 	ends []time.Time // guarded by mu: when each wanted subscription ends; nil until every one has lived
@@ -103,24 +103,6 @@ func (k *Keeper) TimeLeft(now time.Time) (time.Duration, bool) {
 		return 0, false
 	}
 	return max(0, slices.MinFunc(k.ends, time.Time.Compare).Sub(now)), true
-}
-
-// Delete deletes the subscriptions in use. It is called after Run returned.
-func (k *Keeper) Delete(ctx context.Context) error {
-	var errs []error
-	for _, w := range k.watches {
-		if !w.active {
-			continue
-		}
-		if err := k.remove(ctx, w.sub.ID); err != nil {
-			errs = append(errs, fmt.Errorf("delete subscription %s: %w", w.sub.ID, err))
-			continue
-		}
-		w.end(time.Now())
-		k.event("subscription deleted", w)
-	}
-	k.publish()
-	return errors.Join(errs...)
 }
 
 // step does all that is due now.

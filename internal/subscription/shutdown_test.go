@@ -76,3 +76,44 @@ func TestDeletesItsOwnOnShutdown(t *testing.T) {
 		assert.Equal(t, http.StatusServiceUnavailable, said.Status)
 	})
 }
+
+// unanswered is a Graph that creates, and whose answer does not come before the caller gives up.
+type unanswered struct{ *fakeGraph }
+
+func (s unanswered) CreateSubscription(ctx context.Context, wanted graph.Subscription) (graph.Subscription, error) {
+	if _, err := s.fakeGraph.CreateSubscription(ctx, wanted); err != nil {
+		return graph.Subscription{}, err
+	}
+	<-ctx.Done()
+	return graph.Subscription{}, ctx.Err()
+}
+
+func TestDeletesWhatWasBeingCreatedOnShutdown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		g.put(existing("f", 50*time.Hour, foreign, func(s *graph.Subscription) { s.Resource = userB }))
+		b := begin(t, g, func(s *subscription.Settings) { s.Graph = unanswered{g} })
+		b.stop()
+		require.Len(t, g.living(), 2, "it was created after all")
+		require.NoError(t, b.keeper.Delete(t.Context()))
+		assert.Equal(t, []string{"f"}, g.living())
+	})
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		b := begin(t, g, func(s *subscription.Settings) { s.Graph = unanswered{g} })
+		b.stop()
+		g.failing(func(c call) error { return refusal(http.StatusServiceUnavailable, c.op, 0) })
+		require.ErrorContains(t, b.keeper.Delete(t.Context()), "creation was cut off")
+		g.failing(func(c call) error {
+			if c.op == "delete" {
+				return refusal(http.StatusServiceUnavailable, c.op, 0)
+			}
+			return nil
+		})
+		require.ErrorContains(t, b.keeper.Delete(t.Context()), "delete subscription")
+		g.failing(nil)
+		require.NoError(t, b.keeper.Delete(t.Context()))
+		assert.Empty(t, g.living())
+	})
+}
