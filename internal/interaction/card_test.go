@@ -1,0 +1,92 @@
+package interaction_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+func TestCardsAreWalked(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ card, want string }{
+		"blocks are lines":                      {`{"type":"AdaptiveCard","body":[{"type":"TextBlock","text":"saw"},{"type":"TextBlock","text":"plane"}]}`, "saw\nplane"},
+		"members come in any order":             {`{"body":[{"text":"saw","type":"TextBlock"}],"type":"AdaptiveCard"}`, "saw"},
+		"the case of a type does not matter":    {`{"body":[{"type":"textBlock","text":"saw"}]}`, "saw"},
+		"numbers are text":                      {`{"body":[{"type":"TextBlock","text":412}]}`, "412"},
+		"runs are joined":                       {`{"body":[{"type":"RichTextBlock","inlines":["cut ",{"type":"TextRun","text":"the"},{"text":" board"},{"type":"CitationRun","text":"1"},7,null]}]}`, "cut the board"},
+		"containers are entered":                {`{"body":[{"type":"Container","items":[{"type":"TextBlock","text":"saw"}]}]}`, "saw"},
+		"columns are entered":                   {`{"body":[{"type":"ColumnSet","columns":[{"type":"Column","items":[{"type":"TextBlock","text":"a"}]},{"type":"Column","items":[{"type":"TextBlock","text":"b"}]}]}]}`, "a\nb"},
+		"facts are title and value":             {`{"body":[{"type":"FactSet","facts":[{"title":"wood","value":"oak"},{"title":"boards","value":40}]}]}`, "wood: oak\nboards: 40"},
+		"rows are lines with parted cells":      {`{"body":[{"type":"Table","columns":[{"width":1}],"rows":[{"cells":[{"items":[{"type":"TextBlock","text":"a"},{"type":"TextBlock","text":"b"}]},{"items":[]},{"items":[{"type":"RichTextBlock","inlines":["c","d"]}]}]},{"cells":[]}]}]}`, "a b |  | cd"},
+		"code is text":                          {`{"body":[{"type":"CodeBlock","codeSnippet":"cut(b)","language":"Python"}]}`, "cut(b)"},
+		"pages are entered":                     {`{"body":[{"type":"Carousel","pages":[{"type":"CarouselPage","items":[{"type":"TextBlock","text":"a"}]}]}]}`, "a"},
+		"unknown elements are entered":          {`{"body":[{"type":"NewBox","items":[{"type":"TextBlock","text":"a"}]}]}`, "a"},
+		"their own text is skipped":             {`{"body":[{"type":"NewBox","text":"a","title":"b","value":"c"},{"type":"Input.Text","value":"d"}]}`, ""},
+		"a single element may stand for a list": {`{"body":{"type":"TextBlock","text":"a"}}`, "a"},
+		"lists in lists are entered":            {`{"body":[[{"type":"TextBlock","text":"a"}]]}`, "a"},
+		"actions are skipped":                   {`{"body":[{"type":"ActionSet","actions":[{"type":"Action.ShowCard","title":"a","card":{"body":[{"type":"TextBlock","text":"b"}]}}]}],"actions":[{"title":"c"}]}`, ""},
+		"descriptions of images are skipped":    {`{"body":[{"type":"Image","altText":"a","url":"https://yard.example"},{"type":"TextBlock","text":"b","selectAction":{"title":"c"}}]}`, "b"},
+		"members of another type are skipped":   {`{"body":[{"type":"TextBlock","text":["a"]},{"type":{},"text":"b"},{"type":"TextBlock","id":[],"text":"c"},3,"d",null],"items":"e","facts":7}`, "c"},
+		"blank blocks are left out":             {`{"body":[{"type":"TextBlock","text":" \r\n"},{"type":"TextBlock","text":" a\r\n"}]}`, "a"},
+		"markdown and tags stay":                {`{"body":[{"type":"TextBlock","text":"**a** <b>c</b> &lt; [d](https://d.example)"}]}`, "**a** <b>c</b> &lt; [d](https://d.example)"},
+		"attachment tags do not":                {`{"body":[{"type":"TextBlock","text":"a<attachment id=\"1\"></attachment>"},{"type":"FactSet","facts":[{"title":"&lt;attachment id=\"1\"&gt;","value":"b"}]}]}`, "a\n: b"},
+		"broken JSON says nothing":              {`{"body":[{"type":"TextBlock","text":"a"}]`, ""},
+		"JSON with something behind it neither": {`{"body":[{"type":"TextBlock","text":"a"}]} x`, ""},
+		"nor a list":                            {`[{"type":"TextBlock","text":"a"}]`, ""},
+		"nor a string":                          {`"a"`, ""},
+		"nor null":                              {`null`, ""},
+		"nor nothing":                           {``, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Equal(t, tt.want, textOfCard(tt.card))
+		})
+	}
+}
+
+func TestCardsAreFollowedToABoundedDepth(t *testing.T) {
+	t.Parallel()
+	nested := func(depth int) string {
+		return `{"body":[` + strings.Repeat(`{"items":[`, depth) + `{"type":"TextBlock","text":"deep"}` + strings.Repeat(`]}`, depth) + `,{"type":"TextBlock","text":"flat"}]}`
+	}
+	assert.Equal(t, "deep\nflat", textOfCard(nested(31)))
+	assert.Equal(t, "flat", textOfCard(nested(32)))
+}
+
+func TestMessagesThatRepeatTheOtherBlocksAreLeftOut(t *testing.T) {
+	t.Parallel()
+	const other = `{"type":"TextBlock","text":"Two deliveries of oak arrive this week, see [Boards from Hallvik](https://yard.example/d/411 \"x\")[1](https://yard.example/d/411)."}`
+	message := func(text string) string { return `{"type":"TextBlock","id":"MessageTextField","text":"` + text + `"}` }
+	const said = "Two deliveries of oak arrive this week, see [Boards from Hallvik](https://yard.example/d/411 \"x\")[1](https://yard.example/d/411)."
+	for name, tt := range map[string]struct {
+		blocks []string
+		want   string
+	}{
+		"with citations":                        {[]string{other, message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^].")}, said},
+		"with tags":                             {[]string{other, message("Two deliveries of oak arrive this week, see <File>Boards from Hallvik</File>[^2^].")}, said},
+		"with the titles of links missing":      {[]string{other, message("Two deliveries of oak arrive this week, see[2]")}, said},
+		"in another case":                       {[]string{other, message("TWO deliveries of oak arrive this week, see BOARDS from Hallvik")}, said},
+		"before them":                           {[]string{message("Two deliveries of oak arrive this week, see Boards from Hallvik"), other}, said},
+		"twice":                                 {[]string{message("Oak."), message("Oak!")}, "Oak."},
+		"that together say it":                  {[]string{`{"type":"TextBlock","text":"Oak is hard and it is heavy."}`, `{"type":"TextBlock","text":"Pine is soft and it is light."}`, message("Oak is hard and it is heavy. Pine is soft and it is light.")}, "Oak is hard and it is heavy.\nPine is soft and it is light."},
+		"in a script without spaces":            {[]string{`{"type":"TextBlock","text":"今週はオークの板が二回届きます。[1](https://yard.example)"}`, message("今週はオークの板が二回届きます[^1^]")}, "今週はオークの板が二回届きます。[1](https://yard.example)"},
+		"but not those that say more":           {[]string{other, message("Two deliveries of oak. They come by boat, and somebody has to be there and sign for them.")}, said + "\nTwo deliveries of oak. They come by boat, and somebody has to be there and sign for them."},
+		"but not those that say other things":   {[]string{other, message("The yard is closed on Friday.")}, said + "\nThe yard is closed on Friday."},
+		"but not a word that happens to occur":  {[]string{other, message("Oak")}, said + "\nOak"},
+		"but not what is a piece of another":    {[]string{`{"type":"TextBlock","text":"The answer is not yes."}`, message("yes")}, "The answer is not yes.\nyes"},
+		"but not where nothing else is said":    {[]string{`{"type":"TextBlock","text":" "}`, message("Oak it is[^1^].")}, "Oak it is[^1^]."},
+		"but not where only the numbers differ": {[]string{`{"type":"TextBlock","text":"40"}`, message("41")}, "40\n41"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Equal(t, tt.want, textOfCard(`{"body":[`+strings.Join(tt.blocks, ",")+`]}`))
+		})
+	}
+}
+
+func textOfCard(content string) string {
+	return textOf("html", "", interaction.Attachment{ID: "c", ContentType: "application/vnd.microsoft.card.adaptive", Content: content})
+}

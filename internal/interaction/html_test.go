@@ -1,0 +1,55 @@
+package interaction_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestHTMLIsReadAsText(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ content, want string }{
+		"paragraphs have an empty line between them": {"<p>saw</p><p>plane</p>", "saw\n\nplane"},
+		"other blocks start a line":                  {"<div>saw</div><div>plane</div>sand", "saw\nplane\nsand"},
+		"blocks that never end, too":                 {"<p>saw<p>plane<div>sand", "saw\n\nplane\nsand"},
+		"headings are paragraphs":                    {"<h1>Joints</h1>dowels", "Joints\n\ndowels"},
+		"a break starts a line":                      {"saw<br>plane<br/>sand<br><br>oil", "saw\nplane\nsand\n\noil"},
+		"more than one empty line is one":            {"saw<br><br><br><br><p></p><p>plane</p>", "saw\n\nplane"},
+		"inline tags part no words":                  {"<b>dove</b>tail <i>joint</i>", "dovetail joint"},
+		"links keep their text":                      {`see <a href="https://yard.example">the yard</a>.`, "see the yard."},
+		"images say nothing":                         {`oak<img src="data:image/png;base64,AAAA" alt="grain">`, "oak"},
+		"entities are decoded once":                  {"5 &lt; 6 &amp;lt; 7&nbsp;&#8364; &eacute;", "5 < 6 &lt; 7 € é"},
+		"list items get a mark":                      {"<ul><li>oak</li><li>ash</li></ul>pine", "- oak\n- ash\npine"},
+		"numbered lists get numbers":                 {"<ol><li>oak<li>ash</ol>", "1. oak\n2. ash"},
+		"lists in lists are indented":                {"<ul><li>oak<ol><li>red</li><li>white</li></ol></li><li>ash</li></ul>", "- oak\n  1. red\n  2. white\n- ash"},
+		"an item without list is one":                {"<li>oak", "- oak"},
+		"paragraphs don't stretch a list":            {"<ul><li><p>oak</p></li><li><p>ash</p></li></ul>", "- oak\n- ash"},
+		"an empty item is left out":                  {"<ul><li></li><li>ash</li></ul>", "- ash"},
+		"lists may end that never began":             {"</ul></ol></li>oak", "oak"},
+		"rows are lines with parted cells":           {"<table><tr><th>wood</th><th>price</th></tr><tr><td>oak</td><td>9</td></tr></table>now", "wood | price\noak | 9\n\nnow"},
+		"a row stays one line":                       {"<table><tr><td><p>red</p><p>oak</p></td><td>a\nb<br>c</td></tr></table>", "red oak | a b c"},
+		"an empty cell keeps its place":              {"<table><tr><td>oak</td><td></td><td>9</td></tr></table>", "oak | | 9"},
+		"an empty first cell, too":                   {"x<table><tr><td></td><td>9</td></tr></table>", "x\n\n| 9"},
+		"scripts and styles are left out":            {"<style>p{}</style>oak<script>alert('<p>no</p>')</script><SCRIPT>no</SCRIPT>", "oak"},
+		"but not what follows one that never ends":   {"use <script> for this", "use for this"},
+		"comments are left out":                      {"oak<!-- no --><!DOCTYPE html>", "oak"},
+		"titles and frames are text":                 {"<title>oak</title><textarea>a<br>b</textarea><iframe>c</iframe><plaintext>d<b>e</b>", "oaka\nbcde"},
+		"markdown keeps lines and indentation":       {"# Plan\n\n1. saw\n   - rip\n2. glue  \n   and clamp", "# Plan\n\n1. saw\n   - rip\n2. glue  \n   and clamp"},
+		"markdown inside of a block, too":            {"<div>\n# Plan\n- saw\n</div>\n<div>- glue</div>", "# Plan\n- saw\n- glue"},
+		"runs of spaces in a line are one":           {"saw \t the    board", "saw the board"},
+		"spaces around tags are one":                 {"saw <b> the </b> board", "saw the board"},
+		"pre keeps its spaces":                       {"code:<pre>\n  for b:\n    cut(a,  b)</pre>done", "code:\n\n  for b:\n    cut(a,  b)\n\ndone"},
+		"less-than signs stay":                       {"if a < b and b <c", "if a < b and b <c"},
+		"a tag that was cut off is text":             {"saw <b>the</b> <board", "saw the <board"},
+		"carriage returns are line ends":             {"saw\r\nplane\rsand", "saw\nplane\nsand"},
+		"an attachment tag leaves no trace":          {"saw<attachment id=\"1\"></attachment> it", "saw it"},
+		"one that was cut off neither":               {"saw<attachment id=\"19:meet", "saw"},
+		"invalid UTF-8 and NUL do no harm":           {"a\xff\x00<p>b", "a\xff\x00\n\nb"},
+		"nothing is nothing":                         {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Equal(t, tt.want, textOf("html", tt.content))
+		})
+	}
+}

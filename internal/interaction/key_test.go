@@ -1,0 +1,97 @@
+package interaction_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+const tenant = "3c8f1a52-6d0e-4b97-a1f4-92e5d7b6c010"
+
+func received(change func(*interaction.Received)) *interaction.Received {
+	r := &interaction.Received{TenantID: tenant, SubscriptionID: "7f105c7d-2dc5-4530-97cd-4e7ae6534c07", Change: interaction.Created}
+	r.SessionID, r.ID, r.ETag = "19:session@thread.v2", "1764601200123", "1764601200123"
+	if change != nil {
+		change(r)
+	}
+	return r
+}
+
+func TestKeysAreEqual(t *testing.T) {
+	t.Parallel()
+	tombstone := func(r *interaction.Received) {
+		r.WithoutContent, r.Change, r.SessionID, r.ETag = true, interaction.Deleted, "", ""
+	}
+	tests := map[string]struct {
+		a, b func(*interaction.Received)
+		want bool
+	}{
+		"for a redelivery": {nil, nil, true},
+		"whichever way it came": {nil, func(r *interaction.Received) {
+			r.Source, r.SubscriptionID = interaction.FromHistory, ""
+		}, true},
+		"whatever was found out about it":             {nil, func(r *interaction.Received) { r.UserID, r.Turn = "u", "t" }, true},
+		"where the etag is absent or the id":          {nil, func(r *interaction.Received) { r.ETag = "" }, true},
+		"for creation and update to the same version": {nil, func(r *interaction.Received) { r.Change = interaction.Updated }, true},
+		"whatever the case of the tenant": {nil, func(r *interaction.Received) {
+			r.TenantID = "3C8F1A52-6D0E-4B97-A1F4-92E5D7B6C010"
+		}, true},
+		"not for another version":                 {nil, func(r *interaction.Received) { r.ETag = "1764601290000" }, false},
+		"not for a deletion":                      {nil, func(r *interaction.Received) { r.Change = interaction.Deleted }, false},
+		"not for the same id in another session":  {nil, func(r *interaction.Received) { r.SessionID = "19:other@thread.v2" }, false},
+		"not for another tenant":                  {nil, func(r *interaction.Received) { r.TenantID = "x" }, false},
+		"not for another id":                      {nil, func(r *interaction.Received) { r.ID = "2" }, false},
+		"not for ids that differ in case":         {nil, func(r *interaction.Received) { r.SessionID = "19:SESSION@thread.v2" }, false},
+		"for tombstones of one subscription":      {tombstone, tombstone, true},
+		"not for tombstones of two subscriptions": {tombstone, func(r *interaction.Received) { tombstone(r); r.SubscriptionID = "s" }, false},
+		"not for a tombstone and a deletion with content": {tombstone, func(r *interaction.Received) {
+			tombstone(r)
+			r.WithoutContent = false
+		}, false},
+		"not for a tombstone and something else without content": {tombstone, func(r *interaction.Received) {
+			tombstone(r)
+			r.Change = interaction.Updated
+		}, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, b := received(tt.a).Key(), received(tt.b).Key()
+			assert.Equal(t, tt.want, a == b)
+			assert.Equal(t, tt.want, a.UID() == b.UID())
+		})
+	}
+}
+
+// Each was computed as
+//
+//	printf 'interaction\037{tenant}\037{session}\037{id}\037{etag}\0370' | sha256sum | cut -c1-32
+func TestUID(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, "8c007a41924b392bad97f46ee91a2679", received(nil).Key().UID())
+	assert.Equal(t, "0c8c5e79cd96b44659f6f84042693d57", received(func(r *interaction.Received) {
+		r.Change, r.ETag = interaction.Updated, "1764601290000"
+	}).Key().UID())
+	assert.Equal(t, "948353427eb8e8dc80309f9bf2bbff65", received(func(r *interaction.Received) {
+		r.Change, r.ETag = interaction.Deleted, ""
+	}).Key().UID())
+	assert.Equal(t, "ab8f8fc6b8581121cc58ebc2550dfc08", received(func(r *interaction.Received) {
+		r.Change, r.WithoutContent = interaction.Deleted, true
+	}).Key().UID())
+	assert.Equal(t, "6c7706f74ad4037ab1c1029a446f6e06", interaction.Key{ID: "1"}.UID())
+}
+
+// Without content the parts are those of the other form less one, so a session and an etag could stand for them.
+func TestTheTwoFormsOfAUIDNeverCollide(t *testing.T) {
+	t.Parallel()
+	bare := interaction.Key{Tenant: "t", Subscription: "s", ID: "1", WithoutContent: true}
+	for _, k := range []interaction.Key{
+		{Tenant: "t", Session: "s", ID: "1"},
+		{Tenant: "t", Session: "s", ID: "1", ETag: "0"},
+		{Tenant: "tombstone\x1ft", Session: "s", ID: "1"},
+	} {
+		assert.NotEqual(t, bare.UID(), k.UID())
+	}
+}

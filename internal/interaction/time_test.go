@@ -1,0 +1,75 @@
+package interaction_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+func TestHappenedAt(t *testing.T) {
+	t.Parallel()
+	// 1764601200123 is 15:00:00.123 of this day, 1764601290000 is 15:01:30.
+	clock := func(hour, minute, second, ms int) time.Time {
+		return time.Date(2025, time.December, 1, hour, minute, second, ms*1_000_000, time.UTC)
+	}
+	created := clock(14, 59, 59, 0)
+	tests := map[string]struct {
+		id, etag string
+		created  time.Time
+		change   interaction.Change
+		want     time.Time // zero: unknown
+	}{
+		"a creation happened at createdDateTime": {
+			id: "1764601200123", etag: "1764601290000", created: created, change: interaction.Created, want: created,
+		},
+		"createdDateTime is told in UTC": {
+			created: created.In(time.FixedZone("", 3600)), change: interaction.Created, want: created,
+		},
+		"without createdDateTime the id tells": {
+			id: "1764601200123", change: interaction.Created, want: clock(15, 0, 0, 123),
+		},
+		"an update happened at the time in its etag": {
+			id: "1764601200123", etag: "1764601290000", created: created, change: interaction.Updated, want: clock(15, 1, 30, 0),
+		},
+		"an update without etag happened at createdDateTime": {
+			id: "1764601200123", created: created, change: interaction.Updated, want: created,
+		},
+		"an update with an etag of another kind happened at createdDateTime": {
+			etag: `W/"1764601290000"`, created: created, change: interaction.Updated, want: created,
+		},
+		"a deletion goes by createdDateTime": {
+			id: "1764601200123", etag: "1764601290000", created: created, change: interaction.Deleted, want: created,
+		},
+		"a deletion of which only the id came goes by that": {
+			id: "1764601200123", change: interaction.Deleted, want: clock(15, 0, 0, 123),
+		},
+		"an id that is no number tells nothing":          {id: "r_7", change: interaction.Created},
+		"an id with a sign tells nothing":                {id: "+1764601200123", change: interaction.Created},
+		"an id with space tells nothing":                 {id: " 1764601200123", change: interaction.Created},
+		"an empty id tells nothing":                      {change: interaction.Created},
+		"an id in seconds tells nothing":                 {id: "1764601200", change: interaction.Created},
+		"an id in microseconds tells nothing":            {id: "1764601200123000", change: interaction.Created},
+		"an id that is too long for a number is no time": {id: "99999999999999999999", change: interaction.Created},
+		"an id from before 2015 tells nothing":           {id: "1420070399999", change: interaction.Created},
+		"an id from 2100 tells nothing":                  {id: "4102444800000", change: interaction.Created},
+		"the first millisecond of 2015 counts": {
+			id: "1420070400000", change: interaction.Created, want: time.Date(2015, time.January, 1, 0, 0, 0, 0, time.UTC),
+		},
+		"the last millisecond of 2099 counts": {
+			id: "4102444799999", change: interaction.Created, want: time.Date(2099, time.December, 31, 23, 59, 59, 999_000_000, time.UTC),
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := interaction.Received{Change: tt.change}
+			r.ID, r.ETag, r.CreatedDateTime = tt.id, tt.etag, tt.created
+			got, ok := r.HappenedAt()
+			assert.Equal(t, !tt.want.IsZero(), ok)
+			assert.Equal(t, tt.want, got)
+		})
+	}
+}

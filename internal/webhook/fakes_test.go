@@ -1,0 +1,140 @@
+package webhook_test
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
+)
+
+const (
+	path      = "/graph/notifications"
+	oneItem   = `{"value":[{"subscriptionId":"s","changeType":"created"}]}`
+	megabytes = 1 << 20
+)
+
+// part is what the fakes were called with, in order.
+type part string
+
+// house is everything around a handler: it opens every item to one interaction, takes what it is given, and writes down
+// what happened. Its functions may be replaced before the first request.
+type house struct {
+	open func(ctx context.Context, c *notification.Collection) (notification.Opened, error)
+	take func(ctx context.Context, received []interaction.Received) error
+
+	mu         sync.Mutex
+	parts      []part
+	outcomes   map[webhook.Outcome]int
+	statuses   map[int]int
+	handshakes map[int]int
+	took       []time.Duration
+}
+
+func newHouse() *house {
+	return &house{
+		open: func(_ context.Context, c *notification.Collection) (notification.Opened, error) {
+			return notification.Opened{Received: make([]interaction.Received, len(c.Items))}, nil
+		},
+		take:       func(context.Context, []interaction.Received) error { return nil },
+		outcomes:   map[webhook.Outcome]int{},
+		statuses:   map[int]int{},
+		handshakes: map[int]int{},
+	}
+}
+
+func (h *house) note(p part) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.parts = append(h.parts, p)
+}
+
+func (h *house) Open(ctx context.Context, c *notification.Collection, _ time.Time) (notification.Opened, error) {
+	h.note("open")
+	return h.open(ctx, c)
+}
+
+func (h *house) Take(ctx context.Context, received []interaction.Received) error {
+	h.note("take")
+	return h.take(ctx, received)
+}
+
+func (h *house) Wake(event notification.Lifecycle) { h.note(part("wake " + event.Event)) }
+
+func (h *house) Reject(_ context.Context, rejections []notification.Rejection) {
+	h.note(part("reject " + string(rejections[0].Reason)))
+}
+
+func (h *house) Notifications(_ context.Context, outcome webhook.Outcome, count int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.outcomes[outcome] += count
+}
+
+func (h *house) Acknowledged(_ context.Context, status int, took time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.statuses[status]++
+	h.took = append(h.took, took)
+}
+
+func (h *house) Handshake(_ context.Context, status int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.handshakes[status]++
+}
+
+func (h *house) counted() map[webhook.Outcome]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.outcomes)
+}
+
+func (h *house) happened() []part {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.parts)
+}
+
+func (h *house) handshaken() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.handshakes[http.StatusOK]
+}
+
+func (h *house) settings() webhook.Settings {
+	return webhook.Settings{
+		Path:             path,
+		AckTimeout:       2500 * time.Millisecond,
+		MaxInFlightBytes: 64 * megabytes,
+		MaxBodySize:      20 * megabytes,
+		Opener:           h,
+		Intake:           h,
+		Lifecycle:        h,
+		Rejections:       h,
+		Telemetry:        h,
+	}
+}
+
+func (h *house) handler() *webhook.Handler { return webhook.NewHandler(h.settings()) }
+
+// notify is a request with the body of a notification.
+func notify(ctx context.Context, body string) *http.Request {
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, path, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	return r
+}
+
+// answerTo is the answer of the handler to a request.
+func answerTo(h http.Handler, r *http.Request) *http.Response {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Result()
+}

@@ -1,0 +1,29 @@
+package webhook
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/config/confighttp"
+	"go.uber.org/zap"
+)
+
+func TestAListenerThatDiesIsReported(t *testing.T) {
+	t.Parallel()
+	config := confighttp.NewDefaultServerConfig()
+	config.NetAddr.Endpoint = "127.0.0.1:0"
+	died := make(chan error, 1)
+	server := NewServer(ServerSettings{
+		Config:  config,
+		Handler: NewHandler(Settings{}),
+		Fatal:   func(err error) { died <- err },
+		Logger:  zap.NewNop(),
+	})
+	require.NoError(t, server.Start(t.Context(), nil, componenttest.NewNopTelemetrySettings()))
+
+	require.NoError(t, server.listener.Close())
+
+	require.ErrorContains(t, <-died, "webhook.endpoint: the listener on 127.0.0.1")
+	require.NoError(t, server.Shutdown(t.Context()))
+}

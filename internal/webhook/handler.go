@@ -1,0 +1,206 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+)
+
+// defaultMaxBodySize is what a MaxBodySize of 0 means, as in confighttp.
+const defaultMaxBodySize = 20 << 20
+
+// Settings are what a Handler needs. All interfaces are required.
+type Settings struct {
+	// Path is the URL path of the notification URL; the path of a request must equal it, decoded.
+	Path string
+	// AckTimeout is how long after its arrival a request is answered, whatever the pipeline does. Microsoft Graph
+	// expects an answer within 3 s.
+	AckTimeout time.Duration
+	// MaxInFlightBytes bounds the bytes of all bodies from their arrival until their delivery ended, with at least 4 KiB
+	// for each. A body longer than this can never be taken in.
+	MaxInFlightBytes int64
+	// MaxBodySize bounds the bytes of one body; 0 means 20 MiB.
+	MaxBodySize int64
+
+	Opener     Opener
+	Intake     Intake
+	Lifecycle  Lifecycle
+	Rejections Rejections
+	Telemetry  Telemetry
+}
+
+// Handler answers Microsoft Graph at the notification URL.
+//
+//	handshake           200, or 400 for an empty or overlong token
+//	another path        404
+//	another method      405
+//	not JSON            415, as are compressed bodies
+//	too long            413
+//	not a collection    400, as is a query that cannot be decoded
+//	incomplete          408 after read_timeout, 400 when the sender broke off
+//	decided             202: delivered, rejected or refused for good
+//	not now             503 with Retry-After
+type Handler struct {
+	settings   Settings
+	admission  *Admission
+	deliveries *deliveries
+}
+
+// NewHandler returns a Handler. Refuse and Drain end it.
+func NewHandler(settings Settings) *Handler {
+	if settings.MaxBodySize == 0 {
+		settings.MaxBodySize = defaultMaxBodySize
+	}
+	return &Handler{
+		settings:   settings,
+		admission:  NewAdmission(settings.MaxInFlightBytes),
+		deliveries: newDeliveries(),
+	}
+}
+
+// ServeHTTP answers one request. A request that was taken in is delivered even if its sender does not wait for it.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	arrived := time.Now()
+	status := h.route(r)
+	if status != 0 {
+		h.conclude(w, r, refuse(status, ""), arrived)
+		return
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	switch {
+	case err != nil:
+		h.conclude(w, r, refuse(http.StatusBadRequest, Malformed), arrived)
+	case query.Has(tokenParameter):
+		h.settings.Telemetry.Handshake(r.Context(), echo(w, query))
+	default:
+		h.conclude(w, r, h.take(w, r, arrived), arrived)
+	}
+}
+
+// Refuse makes every notification from now on be answered 503 with Retry-After, those whose body is still arriving
+// included. Handshakes are still answered.
+func (h *Handler) Refuse() {
+	h.deliveries.stop()
+}
+
+// Drain waits until the deliveries under way have ended; Refuse comes first. When ctx ends before that it cancels them,
+// waits a second more, and returns an error that wraps the cause of ctx.
+func (h *Handler) Drain(ctx context.Context) error {
+	return h.deliveries.wait(ctx)
+}
+
+// InFlightBytes returns the bytes that count against Settings.MaxInFlightBytes now.
+func (h *Handler) InFlightBytes() int64 {
+	return h.admission.InUse()
+}
+
+func (h *Handler) route(r *http.Request) (status int) {
+	switch {
+	case r.URL.Path != h.settings.Path:
+		return http.StatusNotFound
+	case r.Method != http.MethodPost:
+		return http.StatusMethodNotAllowed
+	default:
+		return 0
+	}
+}
+
+func (h *Handler) conclude(w http.ResponseWriter, r *http.Request, a answer, arrived time.Time) {
+	if a.outcome != "" {
+		h.settings.Telemetry.Notifications(r.Context(), a.outcome, 1)
+	}
+	a.write(w, r)
+	h.settings.Telemetry.Acknowledged(r.Context(), a.status, time.Since(arrived))
+}
+
+// take reads a notification, hands it to a delivery, and returns the answer. The share is the delivery's from the moment
+// that it starts.
+func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time) answer {
+	if h.deliveries.stopping.Err() != nil {
+		return refuse(http.StatusServiceUnavailable, Stopping)
+	}
+	if !isJSON(r.Header) {
+		return refuse(http.StatusUnsupportedMediaType, Malformed)
+	}
+	if r.ContentLength > h.settings.MaxBodySize {
+		return refuse(http.StatusRequestEntityTooLarge, TooLarge)
+	}
+	share, ok := h.admission.Admit()
+	if !ok {
+		return refuse(http.StatusServiceUnavailable, Overloaded)
+	}
+	started := false
+	defer func() {
+		if !started {
+			share.Release()
+		}
+	}()
+	body, err := h.receive(w, r, share)
+	if err != nil {
+		return h.unreceived(err)
+	}
+	collection, err := notification.Parse(body)
+	if err != nil {
+		return answer{status: http.StatusBadRequest, outcome: Malformed}
+	}
+	if len(collection.Items) == 0 {
+		return answer{status: http.StatusAccepted}
+	}
+	d := newDelivery(h.settings, collection, share, arrived)
+	started = h.deliveries.start(r.Context(), d.run)
+	if !started {
+		return answer{status: http.StatusServiceUnavailable, outcome: Stopping}
+	}
+	return answer{status: d.await(r.Context())}
+}
+
+// receive reads the body, and gives up when the receiver stops: a slow sender must not hold the shutdown up.
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, share *Share) ([]byte, error) {
+	interrupted := make(chan struct{})
+	unhook := context.AfterFunc(h.deliveries.stopping, func() {
+		defer close(interrupted)
+		// A writer that knows no deadline has no connection behind it, and no sender to wait for.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !unhook() {
+			// The writer must not be used once the handler has returned.
+			<-interrupted
+		}
+	}()
+	return readBody(r.Body, h.settings.MaxBodySize, share)
+}
+
+func (h *Handler) unreceived(err error) answer {
+	_, overLimit := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case errors.Is(err, errOverloaded):
+		return refuse(http.StatusServiceUnavailable, Overloaded)
+	case errors.Is(err, errTooLarge) || overLimit:
+		return refuse(http.StatusRequestEntityTooLarge, TooLarge)
+	case h.deliveries.stopping.Err() != nil:
+		return refuse(http.StatusServiceUnavailable, Stopping)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refuse(http.StatusRequestTimeout, Interrupted)
+	default:
+		return refuse(http.StatusBadRequest, Interrupted)
+	}
+}
+
+// isJSON accepts uncompressed application/json, with any parameters.
+func isJSON(header http.Header) bool {
+	for _, encoding := range header.Values("Content-Encoding") {
+		if !strings.EqualFold(strings.TrimSpace(encoding), "identity") && encoding != "" {
+			return false
+		}
+	}
+	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
+	return media == "application/json" && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
+}

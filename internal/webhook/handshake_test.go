@@ -1,0 +1,100 @@
+package webhook_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
+)
+
+// untouched is a body that fails the test's expectation when it is read.
+type untouched struct{ read bool }
+
+func (u *untouched) Read([]byte) (int, error) {
+	u.read = true
+	return 0, errors.New("the body was read")
+}
+
+func TestHandshake(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		query  string
+		status int
+		body   string
+	}{
+		"a token is echoed":                                {"validationToken=abc", http.StatusOK, "abc"},
+		"a plus is a space":                                {"validationToken=Validation%3a+Testing+client", http.StatusOK, "Validation: Testing client"},
+		"an escaped plus is a plus":                        {"validationToken=a%2Bb", http.StatusOK, "a+b"},
+		"markup is echoed as it is, not escaped":           {"validationToken=%3Cb%3E%22%26", http.StatusOK, `<b>"&`},
+		"bytes that are not UTF-8 stay as they are":        {"validationToken=%ff%00%0a", http.StatusOK, "\xff\x00\n"},
+		"the notification URL may have a query of its own": {"code=1&validationToken=abc", http.StatusOK, "abc"},
+		"a token of 4 KiB is echoed":                       {"validationToken=" + strings.Repeat("x", 4096), http.StatusOK, strings.Repeat("x", 4096)},
+		"the decoded length counts":                        {"validationToken=" + strings.Repeat("%20", 4096), http.StatusOK, strings.Repeat(" ", 4096)},
+		"a longer token is refused":                        {"validationToken=" + strings.Repeat("x", 4097), http.StatusBadRequest, "Bad Request\n"},
+		"an empty token is refused":                        {"validationToken=", http.StatusBadRequest, "Bad Request\n"},
+		"a token without a value is refused":               {"validationToken", http.StatusBadRequest, "Bad Request\n"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			around := newHouse()
+			body := &untouched{}
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path+"?"+test.query, body)
+			r.Header.Set("Content-Type", "text/plain; charset=utf-8")
+
+			answer := answerTo(around.handler(), r)
+
+			echoed, err := io.ReadAll(answer.Body)
+			require.NoError(t, err)
+			assert.Equal(t, test.status, answer.StatusCode)
+			assert.Equal(t, test.body, string(echoed))
+			assert.Equal(t, "nosniff", answer.Header.Get("X-Content-Type-Options"))
+			if test.status == http.StatusOK {
+				assert.Equal(t, "text/plain", answer.Header.Get("Content-Type"))
+			}
+			assert.False(t, body.read)
+			assert.Equal(t, map[int]int{test.status: 1}, around.handshakes)
+			assert.Empty(t, around.statuses, "a handshake is no acknowledgment")
+		})
+	}
+}
+
+func TestHandshakeNeedsNoAdmissionAndSurvivesRefusal(t *testing.T) {
+	t.Parallel()
+	around := newHouse()
+	settings := around.settings()
+	settings.MaxInFlightBytes = 0
+	handler := webhook.NewHandler(settings)
+	handler.Refuse()
+
+	answer := answerTo(handler, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path+"?validationToken=abc", http.NoBody))
+
+	assert.Equal(t, http.StatusOK, answer.StatusCode)
+}
+
+// FuzzHandshake sends any token that fits through the escaping of a query and expects it back byte for byte.
+func FuzzHandshake(f *testing.F) {
+	f.Add("Validation: Testing client application reachability for subscription Request-Id: 7c0d3a1e")
+	f.Add("a+b&c=d;e%20f\r\n\x00\xff<script>")
+	handler := newHouse().handler()
+	f.Fuzz(func(t *testing.T, token string) {
+		query := url.Values{"validationToken": {token}}.Encode()
+		answer := answerTo(handler, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path+"?"+query, http.NoBody))
+		if token == "" || len(token) > 4096 {
+			require.Equal(t, http.StatusBadRequest, answer.StatusCode)
+			return
+		}
+		echoed, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, answer.StatusCode)
+		require.Equal(t, token, string(echoed))
+	})
+}

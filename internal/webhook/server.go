@@ -1,0 +1,125 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/confighttp"
+	"go.uber.org/zap"
+)
+
+const (
+	// maxHeaderBytes is ample for Microsoft Graph, whose requests have about 1 KiB of headers.
+	maxHeaderBytes = 32 << 10
+	// maxConcurrentStreams bounds the requests of one HTTP/2 connection. A sender with more waits or opens another.
+	maxConcurrentStreams = 128
+	// flushTime is how long answers may take to reach their senders once all deliveries have ended.
+	flushTime = time.Second
+)
+
+// ServerSettings are what a Server needs.
+type ServerSettings struct {
+	// Config is the configuration of the listener. The server works on a copy of its own.
+	Config  confighttp.ServerConfig
+	Handler *Handler
+	// Fatal is called, at most once, if the listener dies without Shutdown. It must not call Shutdown itself.
+	Fatal  func(error)
+	Logger *zap.Logger
+}
+
+// Server is the listener that Microsoft Graph reaches, with a Handler behind it.
+type Server struct {
+	settings ServerSettings
+
+	mu sync.Mutex
+	// listener and server are nil before Start.
+	listener net.Listener
+	server   *http.Server
+	serving  sync.WaitGroup
+}
+
+// NewServer returns a Server that does not listen yet.
+func NewServer(settings ServerSettings) *Server {
+	return &Server{settings: settings}
+}
+
+// Start listens and serves in the background. Extensions are those of the component's host. An error names the key of
+// the configuration that caused it, and what to do. The context is for starting only.
+func (s *Server) Start(ctx context.Context, extensions map[component.ID]component.Component, telemetry component.TelemetrySettings) error {
+	config := s.settings.Config
+	server, err := config.ToServer(ctx, extensions, telemetry, s.settings.Handler, confighttp.WithErrorHandler(s.turnAway))
+	if err != nil {
+		return fmt.Errorf("webhook: %w", err)
+	}
+	server.MaxHeaderBytes = maxHeaderBytes
+	server.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxConcurrentStreams}
+	server.ErrorLog = newServerLog(s.settings.Logger)
+	listener, err := listen(ctx, config, maxConnections)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listener, s.server = listener, server
+	s.serving.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.settings.Fatal(fmt.Errorf("webhook.endpoint: the listener on %s died, restart the collector: %w", listener.Addr(), err))
+		}
+	})
+	s.settings.Logger.Info("webhook listens", zap.Stringer("address", listener.Addr()), zap.Bool("tls", config.TLS.HasValue()))
+	return nil
+}
+
+// Addr returns the address that the server listens on, nil before Start.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Addr()
+}
+
+// Shutdown refuses new notifications, closes the listener, and waits for the deliveries under way until ctx ends; then it
+// cancels them and returns an error that wraps the cause of ctx. It is safe without Start, and more than once.
+func (s *Server) Shutdown(ctx context.Context) error {
+	handler := s.settings.Handler
+	handler.Refuse()
+
+	s.mu.Lock()
+	server := s.server
+	s.mu.Unlock()
+	if server == nil {
+		return handler.Drain(ctx)
+	}
+	flushing, stopFlushing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopFlushing()
+	var closing sync.WaitGroup
+	closing.Go(func() {
+		// It closes the listener at once, then idle connections; what is left when flushing ends is closed below.
+		_ = server.Shutdown(flushing)
+	})
+	err := handler.Drain(ctx)
+	flushed := time.AfterFunc(flushTime, stopFlushing)
+	defer flushed.Stop()
+	closing.Wait()
+	_ = server.Close()
+	s.serving.Wait()
+	return err
+}
+
+// turnAway answers what confighttp refuses before it reaches the handler: failed authentication, and a body in an
+// encoding that the configuration does not accept (confighttp says 400). The reason stays inside.
+func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, _ string, status int) {
+	if status == http.StatusBadRequest {
+		s.settings.Handler.conclude(w, r, refuse(http.StatusUnsupportedMediaType, Malformed), time.Now())
+		return
+	}
+	s.settings.Handler.conclude(w, r, refuse(status, ""), time.Now())
+}
