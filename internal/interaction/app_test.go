@@ -17,7 +17,7 @@ func TestAppIsTheLastPartOfTheClass(t *testing.T) {
 		"IPM.SkypeTeams.Message.ConnectedAIApp.Entra.6a0b3c1d-77e2-4f58-9c04-1d2e3f405162": "6a0b3c1d-77e2-4f58-9c04-1d2e3f405162",
 		"Microsoft.Office.Word":                                                            "Word",
 		"Word":                                                                             "Word",
-		" IPM.SkypeTeams.Message.Copilot.Loop. ":                                           "Loop",
+		"IPM.SkypeTeams.Message.Copilot.Loop.":                                             "Loop",
 		"":                                                                                 "",
 		"...":                                                                              "",
 	} {

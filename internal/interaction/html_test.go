@@ -25,6 +25,7 @@ func TestHTMLIsReadAsText(t *testing.T) {
 		"an item without list is one":                {"<li>oak", "- oak"},
 		"paragraphs don't stretch a list":            {"<ul><li><p>oak</p></li><li><p>ash</p></li></ul>", "- oak\n- ash"},
 		"an empty item is left out":                  {"<ul><li></li><li>ash</li></ul>", "- ash"},
+		"so is one without list":                     {"<li></li>oak", "oak"},
 		"lists may end that never began":             {"</ul></ol></li>oak", "oak"},
 		"rows are lines with parted cells":           {"<table><tr><th>wood</th><th>price</th></tr><tr><td>oak</td><td>9</td></tr></table>now", "wood | price\noak | 9\n\nnow"},
 		"a row stays one line":                       {"<table><tr><td><p>red</p><p>oak</p></td><td>a\nb<br>c</td></tr></table>", "red oak | a b c"},

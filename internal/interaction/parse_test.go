@@ -1,7 +1,6 @@
 package interaction_test
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +123,6 @@ func TestParseReadsTimes(t *testing.T) {
 		"2025-05-09T02:20:56.123456789987654Z": at(123_456_789),
 		"2025-05-08T21:50:56.5-04:30":          at(500_000_000),
 		"2025-05-09t02:20:56z":                 at(0),
-		" 2025-05-09T02:20:56Z ":               at(0),
 		"2025-05-09T02:20:56":                  {},
 		"2025-05-09":                           {},
 		"2025-02-30T02:20:56Z":                 {},
@@ -173,7 +171,6 @@ func TestParseRefuses(t *testing.T) {
 			i, err := interaction.Parse([]byte(tt.data))
 			assert.Nil(t, i)
 			require.ErrorIs(t, err, tt.want)
-			assert.NotErrorIs(t, err, map[bool]error{true: interaction.ErrNoID, false: interaction.ErrNotObject}[errors.Is(tt.want, interaction.ErrNotObject)])
 			assert.NotContains(t, err.Error(), "secret")
 			assert.NotContains(t, err.Error(), "'")
 		})

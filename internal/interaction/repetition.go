@@ -85,9 +85,6 @@ func eachWord(s string, do func(uint64)) {
 		for {
 			_, _ = word.Write(utf8.AppendRune(letter[:0], unicode.ToLower(r)))
 			at += size
-			if spaceless(r) {
-				break
-			}
 			r, size = utf8.DecodeRuneInString(s[at:])
 			if !isLetter(r) || spaceless(r) {
 				break
@@ -101,7 +98,7 @@ func isLetter(r rune) bool {
 	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)
 }
 
-// spaceless are the scripts that put no space between words. There each letter counts as one.
+// spaceless are the scripts that put no space between words. There each letter starts a word.
 func spaceless(r rune) bool {
 	return r > unicode.MaxLatin1 &&
 		unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)

@@ -72,15 +72,17 @@ func TestCardsAreReadWhereTheBodyPointsAtThem(t *testing.T) {
 		"only those":                       {"html", `<attachment id="b"></attachment>`, []interaction.Attachment{a, b}, "plane"},
 		"once":                             {"text", `<attachment id="b"/> or <attachment id="b"/>`, []interaction.Attachment{b}, "plane\nor"},
 		"among the text":                   {"text", `First <attachment id="a"/>then: <attachment id="b"/>. Done`, []interaction.Attachment{a, b}, "First\nsaw\nthen:\nplane\n. Done"},
-		"by an escaped tag":                {"text", `&lt;attachment id="a"&gt;`, []interaction.Attachment{a}, "saw"},
-		"by an escaped tag in HTML":        {"html", `&lt;attachment id=&quot;a&quot;&gt;&lt;/attachment&gt;`, []interaction.Attachment{a}, "saw"},
-		"by an id with entities":           {"html", `<attachment id="a&amp;b"></attachment>`, []interaction.Attachment{cardAttachment("a&b", "saw")}, "saw"},
+		"by an escaped tag":                {"text", `&lt;attachment id="a"&gt;`, []interaction.Attachment{a, b}, "saw"},
+		"by a tag with escaped quotes":     {"text", `&lt;attachment id=&quot;a&quot;&gt;&lt;/attachment&gt; it`, []interaction.Attachment{a, b}, "saw\nit"},
+		"by an escaped tag in HTML":        {"html", `&lt;attachment id=&quot;a&quot;&gt;&lt;/attachment&gt;`, []interaction.Attachment{a, b}, "saw"},
+		"by an id with entities":           {"html", `<attachment id="a&amp;b"></attachment>`, []interaction.Attachment{cardAttachment("a&b", "saw"), b}, "saw"},
 		"of the same id all":               {"html", `<attachment id="a"></attachment>`, []interaction.Attachment{a, cardAttachment("a", "sand")}, "saw\nsand"},
 		"whatever the case of the types":   {"HTML", `<p>x</p><attachment id="a"></attachment>`, []interaction.Attachment{{ID: "a", ContentType: "Application/vnd.microsoft.card.Adaptive", Content: a.Content}}, "x\nsaw"},
 		"all where it has neither":         {"html", ` `, []interaction.Attachment{a, file, b}, "saw\nplane"},
 		"all where it is blank HTML":       {"html", `<div>&nbsp;</div>`, []interaction.Attachment{a}, "saw"},
 		"all where it points at nothing":   {"html", `<attachment id="gone"></attachment><attachment id=""></attachment>`, []interaction.Attachment{cardAttachment("", "saw")}, "saw"},
 		"all where it points at a file":    {"html", `<attachment id="f"></attachment>`, []interaction.Attachment{file, a}, "saw"},
+		"none by an empty id":              {"text", `Here it is.<attachment id=""></attachment>`, []interaction.Attachment{cardAttachment("", "saw")}, "Here it is."},
 		"none where it has text alone":     {"text", `Here it is.`, []interaction.Attachment{a}, "Here it is."},
 		"not files":                        {"text", `<attachment id="f"></attachment>`, []interaction.Attachment{file}, ""},
 		"not in the place of an empty one": {"html", `<attachment id="e"></attachment>`, []interaction.Attachment{cardAttachment("e", ""), a}, ""},
@@ -101,6 +103,7 @@ func TestFinalResponsesAreUnwrapped(t *testing.T) {
 		"whatever the order":             {`{"finalResponse":"412","thoughts":"sum it"}`, "412"},
 		"with space around them":         {" {\"thoughts\": \"sum it\", \"finalResponse\": \" 412 \"}\r\n", "412"},
 		"and lose their tags, too":       {`{"finalResponse":"412<attachment id=\"1\"></attachment>"}`, "412"},
+		"and escaped ones before a tag":  {`{"finalResponse":"412\u003cattachment id=\"1\"\u003e"}<attachment id="2"/>`, "412"},
 		"and say nothing when null":      {`{"thoughts":"sum it","finalResponse":null}`, ""},
 		"but not without one":            {`{"thoughts":"sum it"}`, `{"thoughts":"sum it"}`},
 		"but not inside of others":       {`{"x":{"finalResponse":"412"}}`, `{"x":{"finalResponse":"412"}}`},
@@ -114,7 +117,7 @@ func TestFinalResponsesAreUnwrapped(t *testing.T) {
 		})
 	}
 	typed := interaction.Interaction{Type: interaction.TypeUserPrompt, Body: interaction.Body{Content: `{"finalResponse":"412"}`}}
-	assert.Equal(t, `{"finalResponse":"412"}`, typed.Text(), "what a person typed stays as it is")
+	assert.Equal(t, typed.Body.Content, typed.Text(), "what a person typed stays as it is")
 }
 
 func TestTextEndsItsLinesWithLineFeeds(t *testing.T) {

@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,6 +49,15 @@ type EncryptedContent struct {
 	DataSignature         string `json:"dataSignature"`
 	CertificateID         string `json:"encryptionCertificateId"`
 	CertificateThumbprint string `json:"encryptionCertificateThumbprint"`
+}
+
+// Signature is the SHA-256 of the dataSignature, by which the content is recognized when it is sent again; zero where it
+// came without.
+func (c *EncryptedContent) Signature() [sha256.Size]byte {
+	if c.DataSignature == "" {
+		return [sha256.Size]byte{}
+	}
+	return sha256.Sum256([]byte(c.DataSignature))
 }
 
 // ErrNotCollection is what Parse returns for a body that is no notification collection.

@@ -2,6 +2,7 @@ package notification
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +38,10 @@ func (o *Opener) openItem(item *Item, at time.Time) outcome {
 		}
 		received.ID, received.WithoutContent = item.ResourceID, true
 		return outcome{received: received}
+	}
+	received.Signature = item.EncryptedContent.Signature()
+	if o.seen != nil && received.Signature != ([sha256.Size]byte{}) && o.seen.Known(received.Signature) {
+		return outcome{}
 	}
 	opened, err := o.decrypt(item)
 	if err != nil {

@@ -2,6 +2,7 @@ package notification
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"runtime"
 	"strings"
@@ -15,6 +16,12 @@ import (
 type Telemetry interface {
 	// Decrypted is called for each item that was decrypted, with the time that took.
 	Decrypted(spent time.Duration)
+}
+
+// Seen remembers what was delivered. It is called by several goroutines at once.
+type Seen interface {
+	// Known tells whether an item with a dataSignature of this SHA-256 was delivered already.
+	Known(signature [sha256.Size]byte) bool
 }
 
 // Settings say whose notifications are opened.
@@ -31,6 +38,9 @@ type Settings struct {
 	Ring Ring
 	// Keys holds the signing keys of the authority.
 	Keys KeySource
+	// Seen spares the decryption of what was delivered already; such an item is in none of the lists of Opened. It is asked
+	// only about items whose request was proven authentic. It may be nil.
+	Seen Seen
 	// Telemetry may be nil.
 	Telemetry Telemetry
 }
@@ -43,6 +53,7 @@ type Opener struct {
 	states    clientStates
 	verifier  *Verifier
 	ring      Ring
+	seen      Seen
 	telemetry Telemetry
 	// slots holds an element for each decryption under way.
 	slots chan struct{}
@@ -63,6 +74,7 @@ func NewOpener(settings Settings) *Opener {
 		states:    states,
 		verifier:  NewVerifier(VerifierSettings{TenantID: tenant, Audiences: audiences, Issuers: settings.Issuers, Keys: settings.Keys}),
 		ring:      settings.Ring,
+		seen:      settings.Seen,
 		telemetry: settings.Telemetry,
 		slots:     make(chan struct{}, runtime.GOMAXPROCS(0)),
 		unusable:  err,

@@ -2,6 +2,7 @@ package notification_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"net/http"
 	"strings"
 	"sync"
@@ -75,6 +76,7 @@ func TestOpenGivesTheInteraction(t *testing.T) {
 		Change:         interaction.Created,
 		Source:         interaction.FromNotification,
 		At:             noon,
+		Signature:      sha256.Sum256([]byte(item.EncryptedContent.DataSignature)),
 	}}}, opened))
 }
 

@@ -58,6 +58,7 @@ const (
 	attrContextTypes     = "microsoft.copilot.context.types"
 	attrReferences       = "microsoft.copilot.references"
 	attrUserSource       = "microsoft.copilot.user.source"
+	attrReason           = "microsoft.copilot.reason"
 )
 
 // putString leaves an empty value out: an attribute without a value is absent.

@@ -1,41 +1,71 @@
 package translate
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 )
 
-// Gauge is a value that is read at the moment of collecting. The zero value is not known, and left out.
+// Gauge holds values that are read at the moment of collecting. Without values it is left out.
 type Gauge struct {
-	known       bool
 	name        string
 	description string
 	unit        string
-	value       float64
+	// values are in the order in which they are emitted.
+	values []gaugeValue
+}
+
+type gaugeValue struct {
+	// attribute and word are one attribute and its value, where the gauge has one.
+	attribute, word string
+	value           float64
 }
 
 // SubscriptionTimeLeft is the time until the Graph subscription expires, in seconds; left out when it is not known.
 func SubscriptionTimeLeft(left time.Duration, known bool) Gauge {
-	return Gauge{
-		known:       known,
+	gauge := Gauge{
 		name:        "microsoft.copilot.subscription.time_left",
 		description: "Time until the Graph subscription expires unless it is renewed.",
 		unit:        "s",
-		value:       left.Seconds(),
 	}
+	if known {
+		gauge.values = []gaugeValue{{value: left.Seconds()}}
+	}
+	return gauge
+}
+
+// HistoryGap is the time of which interactions are known to be missing and not yet fetched, in seconds, by the reason why.
+func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
+	gauge := Gauge{
+		name:        "microsoft.copilot.history.gap",
+		description: "Time of which interactions are known to be missing and are not fetched yet.",
+		unit:        "s",
+	}
+	for _, reason := range slices.SortedFunc(maps.Keys(missing), cmp.Compare[Reason]) {
+		gauge.values = append(gauge.values, gaugeValue{attribute: attrReason, word: string(reason), value: missing[reason].Seconds()})
+	}
+	return gauge
 }
 
 func (g Gauge) emit(metrics pmetric.MetricSlice, at pcommon.Timestamp) {
-	if !g.known {
+	if len(g.values) == 0 {
 		return
 	}
 	metric := metrics.AppendEmpty()
 	metric.SetName(g.name)
 	metric.SetDescription(g.description)
 	metric.SetUnit(g.unit)
-	point := metric.SetEmptyGauge().DataPoints().AppendEmpty()
-	point.SetTimestamp(at)
-	point.SetDoubleValue(g.value)
+	points := metric.SetEmptyGauge().DataPoints()
+	for _, v := range g.values {
+		point := points.AppendEmpty()
+		point.SetTimestamp(at)
+		point.SetDoubleValue(v.value)
+		if v.attribute != "" {
+			point.Attributes().PutStr(v.attribute, v.word)
+		}
+	}
 }

@@ -202,3 +202,21 @@ func TestTimeLeftIsAGaugeInSeconds(t *testing.T) {
 	assert.Equal(t, pcommon.NewTimestampFromTime(collected()), point.Timestamp())
 	assert.Zero(t, point.Attributes().Len())
 }
+
+func TestKnownGapsAreAGaugeByReason(t *testing.T) {
+	t.Parallel()
+	type reason string
+	metrics := translate.NewMetrics(translate.MetricSettings{}, time.Unix(0, 0)).Collect(time.Unix(100, 0),
+		translate.HistoryGap(map[reason]time.Duration{"subscription": 90 * time.Second, "empty": time.Minute}),
+		translate.HistoryGap(map[reason]time.Duration{}))
+	require.Equal(t, 1, metrics.MetricCount(), "no gap, no metric")
+	gap := metrics.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0)
+	assert.Equal(t, "microsoft.copilot.history.gap", gap.Name())
+	assert.Equal(t, "s", gap.Unit())
+	points := gap.Gauge().DataPoints()
+	require.Equal(t, 2, points.Len())
+	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "empty"}, points.At(0).Attributes().AsRaw())
+	assert.InDelta(t, 60, points.At(0).DoubleValue(), 0)
+	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "subscription"}, points.At(1).Attributes().AsRaw())
+	assert.InDelta(t, 90, points.At(1).DoubleValue(), 0)
+}

@@ -107,7 +107,7 @@ func (d *delivery) deliver(ctx context.Context) (outcome Outcome, items int) {
 	switch {
 	case err == nil:
 		return Delivered, items
-	case permanent(err):
+	case Permanent(err):
 		return Refused, items
 	default:
 		return Failed, items

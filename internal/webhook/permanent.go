@@ -6,12 +6,12 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumererror"
 )
 
-// permanent reports whether every leaf of an error is permanent, so that the same data would be refused again by all
+// Permanent reports whether every leaf of an error is permanent, so that the same data would be refused again by all
 // who refused it. One pipeline may refuse for good what another could not take just now: that must come again.
 //
 // Branches are those of errors.Join, of fmt.Errorf with several %w, and of go.uber.org/multierr. What wraps a branching
 // error, even consumererror.NewPermanent, says nothing of its leaves.
-func permanent(err error) bool {
+func Permanent(err error) bool {
 	for part := err; part != nil; part = errors.Unwrap(part) {
 		if leaves, ok := branches(part); ok {
 			return allPermanent(leaves)
@@ -26,7 +26,7 @@ func allPermanent(errs []error) bool {
 		if err == nil {
 			continue
 		}
-		if !permanent(err) {
+		if !Permanent(err) {
 			return false
 		}
 		found = true
