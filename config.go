@@ -5,7 +5,6 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
-	"go.opentelemetry.io/collector/config/confignet"
 	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/config/configoptional"
 )
@@ -36,11 +35,21 @@ type Config struct {
 	// Encryption holds the keys that notifications are encrypted for.
 	Encryption EncryptionConfig `mapstructure:"encryption"`
 
+	// History says how what was missed is fetched from the history API.
+	History HistoryConfig `mapstructure:"history"`
+
 	// Content says how much of a conversation leaves the receiver. By default nothing does.
 	Content ContentConfig `mapstructure:"content"`
 
+	// Dedupe bounds what is remembered of delivered interactions, so that each is delivered once.
+	Dedupe DedupeConfig `mapstructure:"dedupe"`
+
 	// Metrics is about the metrics pipeline.
 	Metrics MetricsConfig `mapstructure:"metrics"`
+
+	// Storage is the id of a storage extension, such as file_storage. It keeps what must survive a restart: a generated
+	// encryption key with its private half, the time of the last good check, the known gaps, and what was delivered.
+	Storage *component.ID `mapstructure:"storage"`
 
 	// prevent unkeyed literal initialization
 	_ struct{}
@@ -109,7 +118,8 @@ type ClientCertificateConfig struct {
 
 // SubscriptionConfig is what Graph is asked to send, and where.
 type SubscriptionConfig struct {
-	// NotificationURL is the public HTTPS URL at which Graph reaches the webhook, for lifecycle events too. Required.
+	// NotificationURL is the public HTTPS URL at which Graph reaches the webhook, for lifecycle events too.
+	// Empty: no subscription and no webhook, the history alone is read; history.poll_interval says how often.
 	NotificationURL string `mapstructure:"notification_url"`
 
 	// Users are Entra object ids; each gets a subscription of its own. Empty means the whole tenant, in one subscription.
@@ -163,7 +173,8 @@ type WebhookConfig struct {
 // EncryptionConfig holds the keys that notifications are encrypted for.
 type EncryptionConfig struct {
 	// Certificates are RSA certificates of 2048 to 4096 bits with their keys; self-signed ones will do.
-	// New subscriptions use the first; every one can decrypt. None: the receiver makes a key pair of its own at start.
+	// New subscriptions use the first; every one can decrypt. The files are read again when they change.
+	// None: the receiver makes a key pair of its own and keeps it in storage, without storage in memory.
 	Certificates []CertificateConfig `mapstructure:"certificates"`
 
 	// prevent unkeyed literal initialization
@@ -200,6 +211,46 @@ type ContentConfig struct {
 // Capture is what of a conversation's text leaves the receiver.
 type Capture string
 
+// HistoryConfig says how what was missed is fetched from the history API.
+type HistoryConfig struct {
+	// Enabled is true by default. Without it known gaps are reported and stay.
+	Enabled bool `mapstructure:"enabled"`
+
+	// Lookback is how much history is imported on the very first start. Default 0s: none. Needs storage.
+	Lookback time.Duration `mapstructure:"lookback"`
+
+	// MaxGap is how far back a gap is filled; the rest of a longer one is reported. Default 168h.
+	MaxGap time.Duration `mapstructure:"max_gap"`
+
+	// PollInterval above 0 reads the history this often, with or without a subscription. Default 0s. Needs storage.
+	PollInterval time.Duration `mapstructure:"poll_interval"`
+
+	// Users are the Entra object ids whose history is read. Empty: subscription.users, else the licensed users of the
+	// directory and the users already seen.
+	Users []string `mapstructure:"users"`
+
+	// RequestsPerSecond bounds the requests to the history API. Default 25, of the 30 that Graph allows.
+	RequestsPerSecond float64 `mapstructure:"requests_per_second"`
+
+	// Concurrency is how many users are read at once. Default 4.
+	Concurrency int `mapstructure:"concurrency"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// DedupeConfig bounds what is remembered of delivered interactions.
+type DedupeConfig struct {
+	// Window is how long a delivered interaction is remembered. Default 26h.
+	Window time.Duration `mapstructure:"window"`
+
+	// MaxEntries is how many are remembered, the oldest forgotten first. Default 1000000.
+	MaxEntries int `mapstructure:"max_entries"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
 // MetricsConfig is about the metrics pipeline.
 type MetricsConfig struct {
 	// Interval is how often the metrics pipeline gets the current values. Default 60s.
@@ -222,35 +273,3 @@ const (
 	CaptureNone Capture = "none"
 	CaptureText Capture = "text"
 )
-
-func createDefaultConfig() component.Config {
-	client := confighttp.NewDefaultClientConfig()
-	client.Timeout = 30 * time.Second
-
-	server := confighttp.NewDefaultServerConfig()
-	server.NetAddr = confignet.NewDefaultAddrConfig()
-	server.NetAddr.Transport = confignet.TransportTypeTCP
-	server.NetAddr.Endpoint = "localhost:8443"
-	server.ReadTimeout = 10 * time.Second
-	server.ReadHeaderTimeout = 5 * time.Second
-	server.CompressionAlgorithms = []string{""}
-	server.MaxRequestBodySize = 20 << 20
-
-	return &Config{
-		Cloud: CloudGlobal,
-		Auth:  AuthConfig{AuthStyle: AuthStyleHeader},
-		Graph: client,
-		Subscription: SubscriptionConfig{
-			ChangeTypes:   []string{"created", "updated", "deleted"},
-			Lifetime:      71 * time.Hour,
-			CheckInterval: 5 * time.Minute,
-		},
-		Webhook: WebhookConfig{
-			ServerConfig:     server,
-			AckTimeout:       2500 * time.Millisecond,
-			MaxInFlightBytes: 64 << 20,
-		},
-		Content: ContentConfig{Capture: CaptureNone},
-		Metrics: MetricsConfig{Interval: time.Minute},
-	}
-}

@@ -45,6 +45,7 @@ func TestEveryKeyReachesTheReceiver(t *testing.T) {
 	assert.Equal(t, 6*time.Second, got.Webhook.ReadHeaderTimeout)
 	assert.EqualValues(t, 1<<20, got.Webhook.MaxRequestBodySize)
 
+	storage := new(component.MustNewIDWithName("file_storage", "copilot"))
 	got.Graph, got.Webhook = createDefaultConfig().(*Config).Graph, createDefaultConfig().(*Config).Webhook.ServerConfig
 	assert.Equal(t, receiver.Settings{
 		TenantID:  "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10",
@@ -75,6 +76,13 @@ func TestEveryKeyReachesTheReceiver(t *testing.T) {
 		Certificates: []receiver.Certificate{
 			{ID: "2026-12", CertFile: "/etc/copilot/new.crt", KeyFile: "/etc/copilot/new.key"},
 			{ID: "2026-11", CertFile: "/etc/copilot/old.crt", KeyFile: "/etc/copilot/old.key"},
+		},
+		Storage:    storage,
+		Window:     12 * time.Hour,
+		MaxEntries: 5000,
+		History: receiver.History{
+			Enabled: true, Lookback: 48 * time.Hour, MaxGap: 72 * time.Hour, PollInterval: 10 * time.Minute,
+			Users: []string{"0d9c8b7a-6f5e-4d3c-8b2a-190807060504"}, RequestsPerSecond: 12.5, Concurrency: 2,
 		},
 		CaptureText:     true,
 		References:      true,
@@ -115,6 +123,10 @@ func TestDefaultsOfTheSmallestConfiguration(t *testing.T) {
 	assert.Equal(t, 2500*time.Millisecond, got.AckTimeout)
 	assert.EqualValues(t, 67108864, got.MaxInFlightBytes)
 	assert.Empty(t, got.Certificates)
+	assert.Nil(t, got.Storage, "nothing is written to a disk unless it is asked for")
+	assert.Equal(t, 26*time.Hour, got.Window)
+	assert.Equal(t, 1_000_000, got.MaxEntries)
+	assert.Equal(t, receiver.History{Enabled: true, MaxGap: 168 * time.Hour, Users: nil, RequestsPerSecond: 25, Concurrency: 4}, got.History)
 	assert.False(t, got.CaptureText, "no text leaves the receiver unless it is asked for")
 	assert.False(t, got.References, "no file name or URL leaves the receiver unless it is asked for")
 	assert.Equal(t, time.Minute, got.MetricsInterval)
@@ -167,4 +179,23 @@ func TestAnotherAuthorityKeepsTheIssuersOfTheCloud(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "https://login.example.com/common/discovery/v2.0/keys", got.JWKSURL)
 	assert.Equal(t, "https://sts.windows.net/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10/", got.Issuers[0])
+}
+
+func TestWithoutANotificationURLTheHistoryAloneIsRead(t *testing.T) {
+	t.Parallel()
+	c := load(t, "history_only.yaml")
+	require.NoError(t, confmap.Validate(c))
+	got, err := settingsOf(c)
+	require.NoError(t, err)
+	assert.Empty(t, got.Resources)
+	assert.Equal(t, 5*time.Minute, got.History.PollInterval)
+}
+
+func TestTheUsersOfTheSubscriptionAreThoseOfTheHistory(t *testing.T) {
+	t.Parallel()
+	c := load(t, "smallest.yaml")
+	c.Subscription.Users = []string{"a", "b"}
+	got, err := settingsOf(c)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "b"}, got.History.Users)
 }

@@ -52,10 +52,30 @@ func settingsOf(c *Config) (receiver.Settings, error) {
 		AckTimeout:       c.Webhook.AckTimeout,
 		MaxInFlightBytes: c.Webhook.MaxInFlightBytes,
 		Certificates:     c.Encryption.certificates(),
+		Storage:          c.Storage,
+		Window:           c.Dedupe.Window,
+		MaxEntries:       c.Dedupe.MaxEntries,
+		History:          c.history(),
 		CaptureText:      c.Content.Capture == CaptureText,
 		References:       c.Content.References,
 		MetricsInterval:  c.Metrics.Interval,
 	}, nil
+}
+
+func (c *Config) history() receiver.History {
+	users := c.History.Users
+	if len(users) == 0 {
+		users = c.Subscription.Users
+	}
+	return receiver.History{
+		Enabled:           c.History.Enabled,
+		Lookback:          c.History.Lookback,
+		MaxGap:            c.History.MaxGap,
+		PollInterval:      c.History.PollInterval,
+		Users:             slices.Clone(users),
+		RequestsPerSecond: c.History.RequestsPerSecond,
+		Concurrency:       c.History.Concurrency,
+	}
 }
 
 // credential is nil where an authenticator extension gets the tokens.
@@ -79,6 +99,9 @@ func (c *Config) credential(endpoint, authority string) *graph.CredentialSetting
 }
 
 func (s *SubscriptionConfig) resources() []string {
+	if s.NotificationURL == "" {
+		return nil
+	}
 	if len(s.Users) == 0 {
 		return []string{tenantResource}
 	}

@@ -36,6 +36,8 @@ func (c *Config) Validate() error {
 		c.Subscription.validate(),
 		c.Webhook.validate(),
 		c.Encryption.validate(),
+		c.validateHistory(),
+		positive("dedupe.window", c.Dedupe.Window, time.Second),
 		oneOf("content.capture", c.Content.Capture, CaptureNone, CaptureText),
 		positive("metrics.interval", c.Metrics.Interval, time.Second),
 	)
@@ -47,6 +49,36 @@ func (c *Config) validateTenant() error {
 		errs = append(errs, fmt.Errorf("tenant_id: write the directory (tenant) id, a GUID as on the Overview page of Entra, not %q", c.TenantID))
 	}
 	return errors.Join(append(errs, oneOf("cloud", c.Cloud, CloudGlobal, CloudUSGov, CloudUSGovDoD, CloudChina))...)
+}
+
+func (c *Config) validateHistory() error {
+	h := &c.History
+	errs := []error{
+		noneEmpty("history.users", h.Users),
+		positive("history.max_gap", h.MaxGap, time.Second),
+	}
+	if h.Lookback < 0 || h.PollInterval < 0 || (h.PollInterval > 0 && h.PollInterval < time.Second) {
+		errs = append(errs, errors.New("history.lookback, history.poll_interval: write 0s for none, else a duration of at least 1s"))
+	}
+	if c.Storage == nil && (h.Lookback > 0 || h.PollInterval > 0) {
+		errs = append(errs, errors.New("history.lookback, history.poll_interval: they need storage: name a storage extension, such as file_storage"))
+	}
+	if !h.Enabled && (h.Lookback > 0 || h.PollInterval > 0) {
+		errs = append(errs, errors.New("history.enabled: write true, or take out history.lookback and history.poll_interval"))
+	}
+	if h.RequestsPerSecond <= 0 {
+		errs = append(errs, errors.New("history.requests_per_second: write a number above 0, such as 25; Graph allows 30"))
+	}
+	if h.Concurrency < 1 {
+		errs = append(errs, errors.New("history.concurrency: write a number of at least 1, such as 4"))
+	}
+	if c.Dedupe.MaxEntries < 1 {
+		errs = append(errs, errors.New("dedupe.max_entries: write a number of at least 1, such as 1000000"))
+	}
+	if c.Subscription.NotificationURL == "" && h.PollInterval == 0 {
+		errs = append(errs, errors.New("subscription.notification_url: write the public https URL at which Graph reaches the webhook, such as https://copilot.example.com/graph/notifications; without one write history.poll_interval, such as 5m"))
+	}
+	return errors.Join(errs...)
 }
 
 func (a *AuthConfig) validate(byExtension bool) error {
@@ -125,8 +157,8 @@ func (s *SubscriptionConfig) validate() error {
 
 func validateNotificationURL(raw string) error {
 	const path = "subscription.notification_url"
-	if raw == "" {
-		return errors.New(path + ": write the public https URL at which Graph reaches the webhook, such as https://copilot.example.com/graph/notifications")
+	if raw == "" { // the history alone is read
+		return nil
 	}
 	u, err := url.Parse(raw)
 	switch {

@@ -65,9 +65,22 @@ func TestWrongConfigurationsNameThePathAndTheMend(t *testing.T) {
 		"an encryption certificate stands there once": {func(c *Config) {
 			c.Encryption.Certificates = []CertificateConfig{{CertFile: "c", KeyFile: "k"}, {CertFile: "c", KeyFile: "k"}}
 		}, []string{"encryption.certificates[1].cert_file: ", "twice"}},
-		"content is captured as none or text": {func(c *Config) { c.Content.Capture = "all" }, []string{"content.capture: ", "none, text"}},
-		"a metrics interval is at least 1s":   {func(c *Config) { c.Metrics.Interval = 0 }, []string{"metrics.interval: ", "1s"}},
-		"the Collector's own rules count too": {func(c *Config) { c.Webhook.ServerConfig.TLS = configoptional.Some(configtls.NewDefaultServerConfig()) }, []string{"webhook", "tls"}},
+		"history is read backwards":               {func(c *Config) { c.History.Lookback = -time.Hour }, []string{"history.lookback", "0s"}},
+		"history is polled at least every second": {func(c *Config) { c.History.PollInterval = time.Millisecond }, []string{"history.poll_interval", "1s"}},
+		"an import needs storage":                 {func(c *Config) { c.History.Lookback = time.Hour }, []string{"history.lookback", "storage", "file_storage"}},
+		"polling needs storage":                   {func(c *Config) { c.History.PollInterval = time.Minute }, []string{"history.poll_interval", "storage"}},
+		"polling needs history": {func(c *Config) {
+			c.History.PollInterval, c.History.Enabled, c.Storage = time.Minute, false, new(component.MustNewID("file_storage"))
+		}, []string{"history.enabled: "}},
+		"a gap is filled some way back":             {func(c *Config) { c.History.MaxGap = 0 }, []string{"history.max_gap: "}},
+		"an empty user of the history is a mistake": {func(c *Config) { c.History.Users = []string{""} }, []string{"history.users: "}},
+		"some requests must be allowed":             {func(c *Config) { c.History.RequestsPerSecond = 0 }, []string{"history.requests_per_second: ", "25"}},
+		"some user must be read at a time":          {func(c *Config) { c.History.Concurrency = 0 }, []string{"history.concurrency: ", "4"}},
+		"something is remembered for some time":     {func(c *Config) { c.Dedupe.Window = 0 }, []string{"dedupe.window: "}},
+		"something is remembered":                   {func(c *Config) { c.Dedupe.MaxEntries = 0 }, []string{"dedupe.max_entries: ", "1000000"}},
+		"content is captured as none or text":       {func(c *Config) { c.Content.Capture = "all" }, []string{"content.capture: ", "none, text"}},
+		"a metrics interval is at least 1s":         {func(c *Config) { c.Metrics.Interval = 0 }, []string{"metrics.interval: ", "1s"}},
+		"the Collector's own rules count too":       {func(c *Config) { c.Webhook.ServerConfig.TLS = configoptional.Some(configtls.NewDefaultServerConfig()) }, []string{"webhook", "tls"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -124,7 +137,7 @@ func TestRightConfigurationsPass(t *testing.T) {
 
 func TestUnknownKeysFail(t *testing.T) {
 	t.Parallel()
-	for _, section := range []string{"", "auth", "graph", "subscription", "webhook", "encryption", "content", "metrics"} {
+	for _, section := range []string{"", "auth", "graph", "subscription", "webhook", "encryption", "history", "dedupe", "content", "metrics"} {
 		raw := map[string]any{"surprise": 1}
 		if section != "" {
 			raw = map[string]any{section: raw}

@@ -109,17 +109,21 @@ func freeAddress(t *testing.T) string {
 func (w *world) start(t *testing.T) {
 	t.Helper()
 	require.NoError(t, confmap.Validate(w.config))
-	core, lines := observer.New(zap.DebugLevel)
-	w.lines = lines
-	set := metadatatest.NewSettings(w.telemetry)
-	set.Logger = zap.New(core, zap.AddStacktrace(zap.ErrorLevel)) // as the Collector does
-	w.create(t, set)
+	w.create(t, w.settings())
 	w.begun = time.Now()
 	for _, signal := range w.signals {
 		require.NoError(t, signal.Start(t.Context(), w.host))
 	}
 	w.started = time.Since(w.begun)
 	t.Cleanup(func() { w.stop(t) })
+}
+
+func (w *world) settings() receiver.Settings {
+	core, lines := observer.New(zap.DebugLevel)
+	w.lines = lines
+	set := metadatatest.NewSettings(w.telemetry)
+	set.Logger = zap.New(core, zap.AddStacktrace(zap.ErrorLevel)) // as the Collector does
+	return set
 }
 
 func (w *world) create(t *testing.T, set receiver.Settings) {

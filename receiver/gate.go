@@ -3,6 +3,8 @@ package receiver
 import (
 	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,29 +18,27 @@ import (
 type gate struct {
 	logger  *zap.Logger
 	repeats *repeats
-	opened  chan struct{}
-	// opener and keeper are set before opened is closed.
+	refused *refused
+
+	once   sync.Once
+	opened chan struct{}
+	// behind is what the present keys are used by; it is set before opened is closed.
+	behind atomic.Pointer[behind]
+}
+
+type behind struct {
 	opener *notification.Opener
 	keeper *subscription.Keeper
 }
 
-func newGate(logger *zap.Logger) *gate {
-	return &gate{logger: logger, repeats: newRepeats(), opened: make(chan struct{})}
+func newGate(logger *zap.Logger, refused *refused) *gate {
+	return &gate{logger: logger, repeats: newRepeats(), refused: refused, opened: make(chan struct{})}
 }
 
-// open lets everything through from now on. It is called once.
+// open lets everything through to these two from now on.
 func (g *gate) open(opener *notification.Opener, keeper *subscription.Keeper) {
-	g.opener, g.keeper = opener, keeper
-	close(g.opened)
-}
-
-func (g *gate) isOpen() bool {
-	select {
-	case <-g.opened:
-		return true
-	default:
-		return false
-	}
+	g.behind.Store(&behind{opener: opener, keeper: keeper})
+	g.once.Do(func() { close(g.opened) })
 }
 
 // Open implements webhook.Opener. It waits for the gate until ctx ends.
@@ -48,6 +48,9 @@ func (g *gate) Open(ctx context.Context, collection *notification.Collection, at
 		if count, ok := g.repeats.due("open", time.Now()); ok {
 			g.logger.Warn("notifications can't be opened now, graph sends them again", zap.Int("count", count), zap.Error(err))
 		}
+		if g.behind.Load() != nil { // something in it was authentic enough to be asked about
+			g.refused.failedUnopened(collection.Items, at)
+		}
 	}
 	return opened, err
 }
@@ -55,7 +58,7 @@ func (g *gate) Open(ctx context.Context, collection *notification.Collection, at
 func (g *gate) tryOpen(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
 	select {
 	case <-g.opened:
-		return g.opener.Open(ctx, collection, at)
+		return g.behind.Load().opener.Open(ctx, collection, at)
 	case <-ctx.Done():
 		return notification.Opened{}, fmt.Errorf("wait for the encryption key: %w", ctx.Err())
 	}
@@ -63,24 +66,26 @@ func (g *gate) tryOpen(ctx context.Context, collection *notification.Collection,
 
 // Wake implements webhook.Lifecycle.
 func (g *gate) Wake(event notification.Lifecycle) {
-	if g.isOpen() {
-		g.keeper.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
+	if b := g.behind.Load(); b != nil {
+		b.keeper.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
 	}
 }
 
 func (g *gate) timeLeft(now time.Time) (time.Duration, bool) {
-	if !g.isOpen() {
+	b := g.behind.Load()
+	if b == nil {
 		return 0, false
 	}
-	return g.keeper.TimeLeft(now)
+	return b.keeper.TimeLeft(now)
 }
 
 // deleteSubscriptions is for after the keeper's end.
 func (g *gate) deleteSubscriptions(ctx context.Context) error {
-	if !g.isOpen() {
+	b := g.behind.Load()
+	if b == nil {
 		return nil
 	}
-	if err := g.keeper.Delete(ctx); err != nil {
+	if err := b.keeper.Delete(ctx); err != nil {
 		return fmt.Errorf("delete the subscription, which else ends by itself: %w", err)
 	}
 	return nil

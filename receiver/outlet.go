@@ -30,6 +30,9 @@ type outlet struct {
 	nextLogs    consumer.Logs
 	nextMetrics consumer.Metrics
 
+	// seen is told the users whose prompts were delivered; nil before the start.
+	seen func(userIDs ...string)
+
 	warnOnce sync.Once
 }
 
@@ -47,7 +50,19 @@ func (o *outlet) Deliver(ctx context.Context, received []interaction.Received) e
 		return err
 	}
 	o.metrics.Add(received)
+	o.seen(askers(received)...)
 	return nil
+}
+
+// askers are the users that prompts named themselves.
+func askers(received []interaction.Received) []string {
+	var users []string
+	for i := range received {
+		if received[i].UserSource == interaction.UserFromPrompt {
+			users = append(users, received[i].UserID)
+		}
+	}
+	return users
 }
 
 func (o *outlet) consumeLogs(ctx context.Context, received []interaction.Received) error {

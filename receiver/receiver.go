@@ -17,11 +17,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
-	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
-	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 // maxOpen is how many requests, and how many conversations, the user is remembered of: a day of a large organization,
@@ -35,18 +32,14 @@ type Receiver struct {
 	settings   Settings
 	onShutdown func()
 
-	telemetry  *telemetry
-	status     *status
-	outlet     *outlet
-	intake     *intake.Intake
-	rejections *rejections
-	gate       *gate
+	telemetry *telemetry
+	status    *status
+	outlet    *outlet
 
 	starting sync.Once
 	startErr error
-	server   *webhook.Server
-	keys     *notification.KeySet
-
+	// rooms is nil before the start.
+	rooms *rooms
 	// loops are what runs in the background until stopLoops.
 	loops     sync.WaitGroup
 	stopLoops context.CancelFunc
@@ -69,33 +62,27 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 	if err != nil {
 		return nil, fmt.Errorf("make the receiver's standard metrics: %w", err)
 	}
-	r := &Receiver{
+	return &Receiver{
 		set:        set,
 		settings:   settings,
 		onShutdown: onShutdown,
 		telemetry:  &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String())},
 		status:     &status{},
-		gate:       newGate(set.Logger),
-		stopLoops:  func() {},
-	}
-	r.outlet = &outlet{
-		logger:  set.Logger,
-		repeats: newRepeats(),
-		obs:     obs,
-		logs: translate.NewLogs(translate.LogSettings{
-			CaptureText: settings.CaptureText, References: settings.References,
-			ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
-		}),
-		metrics: translate.NewMetrics(translate.MetricSettings{
-			TenantID: settings.TenantID, InstanceID: instanceID(set.TelemetrySettings),
-			ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
-		}, time.Now()),
-	}
-	r.rejections = &rejections{logger: set.Logger, telemetry: r.telemetry, repeats: newRepeats()}
-	if r.intake, err = intake.New(r.outlet, maxOpen); err != nil {
-		return nil, err
-	}
-	return r, nil
+		outlet: &outlet{
+			logger:  set.Logger,
+			repeats: newRepeats(),
+			obs:     obs,
+			logs: translate.NewLogs(translate.LogSettings{
+				CaptureText: settings.CaptureText, References: settings.References,
+				ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
+			}),
+			metrics: translate.NewMetrics(translate.MetricSettings{
+				TenantID: settings.TenantID, InstanceID: instanceID(set.TelemetrySettings),
+				ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
+			}, time.Now()),
+		},
+		stopLoops: func() {},
+	}, nil
 }
 
 // instanceID is the collector's own service.instance.id, empty if it has none.
@@ -122,45 +109,22 @@ func (r *Receiver) Start(ctx context.Context, host component.Host) error {
 }
 
 func (r *Receiver) start(ctx context.Context, host component.Host) error {
-	ring, err := loadRing(r.settings.Certificates)
+	rooms, err := r.furnish(ctx, host)
 	if err != nil {
 		return err
 	}
-	clients, err := r.clients(ctx, host)
-	if err != nil {
-		return err
+	if rooms.server != nil {
+		if err := rooms.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings); err != nil {
+			return errors.Join(err, rooms.close(ctx))
+		}
 	}
-	r.keys = notification.NewKeySet(notification.KeySetSettings{JWKSURL: r.settings.JWKSURL, HTTP: clients.plain})
-	if err := r.listen(ctx, host); err != nil {
-		r.keys.Close()
-		return err
-	}
+	r.rooms = rooms
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
-	r.loops.Go(func() { r.subscribe(background, ring, clients) })
+	r.loops.Go(func() { r.run(background) })
 	r.loops.Go(func() { r.emitMetrics(background) })
 	return nil
-}
-
-func (r *Receiver) listen(ctx context.Context, host component.Host) error {
-	r.server = webhook.NewServer(webhook.ServerSettings{
-		Config: r.settings.Webhook,
-		Handler: webhook.NewHandler(webhook.Settings{
-			Path:             r.settings.WebhookPath,
-			AckTimeout:       r.settings.AckTimeout,
-			MaxInFlightBytes: r.settings.MaxInFlightBytes,
-			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
-			Opener:           r.gate,
-			Intake:           r.intake,
-			Lifecycle:        r.gate,
-			Rejections:       r.rejections,
-			Telemetry:        r.telemetry,
-		}),
-		Fatal:  r.status.fatal,
-		Logger: r.set.Logger,
-	})
-	return r.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings)
 }
 
 // Shutdown refuses new notifications, waits for the deliveries under way until ctx ends, hands out the last metrics and,
@@ -174,25 +138,30 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	defer r.onShutdown()
 	// Whoever shuts down first keeps a Start that is still to come from starting anything.
 	r.starting.Do(func() { r.startErr = errors.New("the receiver was shut down before it started") })
+	defer r.telemetry.builder.Shutdown()
+	if r.rooms == nil {
+		return nil
+	}
 	r.stopLoops()
 	var errs []error
-	if r.server != nil {
-		errs = append(errs, r.server.Shutdown(ctx))
+	if r.rooms.server != nil {
+		errs = append(errs, r.rooms.server.Shutdown(ctx))
 	}
 	r.loops.Wait()
-	errs = append(errs, r.outlet.emitMetrics(ctx, r.gauges()...))
+	errs = append(errs, r.outlet.emitMetrics(ctx, r.gauges()...), r.rooms.save(ctx))
 	if r.settings.DeleteOnShutdown {
-		errs = append(errs, r.gate.deleteSubscriptions(ctx))
+		errs = append(errs, r.rooms.gate.deleteSubscriptions(ctx))
 	}
-	if r.keys != nil {
-		r.keys.Close()
-	}
-	r.telemetry.builder.Shutdown()
+	errs = append(errs, r.rooms.close(ctx))
 	return errors.Join(errs...)
 }
 
 func (r *Receiver) gauges() []translate.Gauge {
-	return []translate.Gauge{translate.SubscriptionTimeLeft(r.gate.timeLeft(time.Now()))}
+	now := time.Now()
+	return []translate.Gauge{
+		translate.SubscriptionTimeLeft(r.rooms.gate.timeLeft(now)),
+		translate.HistoryGap(r.rooms.filler.Missing(now)),
+	}
 }
 
 // emitMetrics hands the current values to the metrics pipeline at each interval until ctx ends.

@@ -3,6 +3,7 @@ package receiver
 import (
 	"time"
 
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -24,7 +25,7 @@ type Settings struct {
 	// Credential gets the tokens for Graph, without HTTP and Telemetry. Nil where an extension authenticates the client.
 	Credential *graph.CredentialSettings
 
-	// Resources are without leading slash: the tenant-wide one, or one for each user.
+	// Resources are without leading slash: the tenant-wide one, or one for each user. None: no subscription and no webhook.
 	Resources        []string
 	ChangeTypes      []string
 	NotificationURL  string
@@ -41,10 +42,28 @@ type Settings struct {
 	// Certificates are the encryption keys, the first for new subscriptions. None: the receiver generates a pair.
 	Certificates []Certificate
 
+	// Storage is the storage extension, nil for none.
+	Storage *component.ID
+	// Window and MaxEntries bound what is remembered of delivered interactions.
+	Window     time.Duration
+	MaxEntries int
+	History    History
+
 	CaptureText bool
 	References  bool
 
 	MetricsInterval time.Duration
+}
+
+// History says how gaps are filled.
+type History struct {
+	Enabled           bool
+	Lookback          time.Duration
+	MaxGap            time.Duration
+	PollInterval      time.Duration
+	Users             []string
+	RequestsPerSecond float64
+	Concurrency       int
 }
 
 // Certificate is an encryption certificate in PEM files.

@@ -1,6 +1,9 @@
 package receiver
 
 import (
+	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"go.opentelemetry.io/collector/component"
@@ -14,6 +17,8 @@ type status struct {
 	hosts []component.Host
 	// last is what was reported, for a host that comes later; nil while nothing was.
 	last *componentstatus.Event
+	// failing holds what fails by the part of the receiver that it fails in.
+	failing map[string]error
 }
 
 // join adds a host. A host that joins late learns the last report.
@@ -26,23 +31,40 @@ func (s *status) join(host component.Host) {
 	}
 }
 
-// recoverable reports an error that goes away by itself or once an operator has mended something; nil reports health.
-func (s *status) recoverable(err error) {
-	if err == nil {
-		s.report(componentstatus.NewEvent(componentstatus.StatusOK))
-		return
+// part returns how a part of the receiver reports its health on change: an error that goes away by itself or once an
+// operator has mended something, nil when all is well again. The receiver is well when all of its parts are.
+func (s *status) part(name string) func(error) {
+	return func(err error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.failing == nil {
+			s.failing = map[string]error{}
+		}
+		delete(s.failing, name)
+		if err != nil {
+			s.failing[name] = err
+		}
+		var all []error
+		for _, part := range slices.Sorted(maps.Keys(s.failing)) {
+			all = append(all, s.failing[part])
+		}
+		if len(all) == 0 {
+			s.report(componentstatus.NewEvent(componentstatus.StatusOK))
+			return
+		}
+		s.report(componentstatus.NewRecoverableErrorEvent(errors.Join(all...)))
 	}
-	s.report(componentstatus.NewRecoverableErrorEvent(err))
 }
 
 // fatal reports an error after which the receiver can't do its work; the Collector then shuts down.
 func (s *status) fatal(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.report(componentstatus.NewFatalErrorEvent(err))
 }
 
+// report is called with mu held.
 func (s *status) report(event *componentstatus.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.last = event
 	for _, host := range s.hosts {
 		componentstatus.ReportStatus(host, event)

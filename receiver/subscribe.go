@@ -2,30 +2,49 @@ package receiver
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"time"
 
+	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-// subscribe opens the gate and keeps the subscriptions until ctx ends.
-func (r *Receiver) subscribe(ctx context.Context, ring notification.Ring, clients clients) {
+const knownKey = "known"
+
+// subscribe keeps the subscriptions until ctx ends, with other keys once the files of the keys change.
+func (r *Receiver) subscribe(ctx context.Context) {
+	ring := r.rooms.ring
 	if len(ring) == 0 {
-		key, err := notification.GenerateKey(notification.DefaultKeyID)
-		if err != nil {
-			r.status.fatal(fmt.Errorf("make an encryption key: %w", err))
+		var err error
+		if ring, err = r.rooms.keys.generated(ctx); err != nil {
+			r.status.fatal(err)
 			return
 		}
-		ring = notification.Ring{key}
-		r.set.Logger.Warn("made an encryption key that is kept in memory alone: after a restart the subscription is replaced, and notifications still under way can't be read; configure encryption.certificates",
-			zap.String("certificate_id", key.CertificateID()))
+		if r.settings.Storage == nil {
+			r.set.Logger.Warn("made an encryption key that is kept in memory alone: after a restart the subscription is replaced, and notifications still under way can't be read; name a storage extension in storage, or configure encryption.certificates",
+				zap.String("certificate_id", ring[0].CertificateID()))
+		}
 	}
+	for ctx.Err() == nil {
+		if r.rooms.keys.accept(ctx, ring) {
+			r.rooms.continuity.removedKey(time.Now())
+		}
+		ring = r.subscribeWith(ctx, ring)
+	}
+}
+
+// subscribeWith keeps the subscriptions with the keys of the ring until ctx ends or the keys change, and returns the
+// keys to go on with.
+func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) notification.Ring {
 	states, err := r.clientStates(ring[0])
 	if err != nil {
 		r.status.fatal(err)
-		return
+		<-ctx.Done()
+		return ring
 	}
 	keeper := subscription.New(subscription.Settings{
 		Resources:          r.settings.Resources,
@@ -36,23 +55,41 @@ func (r *Receiver) subscribe(ctx context.Context, ring notification.Ring, client
 		ReplaceForeign:     r.settings.ReplaceForeign,
 		Certificate:        subscription.Certificate{ID: ring[0].CertificateID(), DER: ring[0].CertificateDER()},
 		HeldCertificateIDs: certificateIDs(ring),
+		Known:              loadKnown(ctx, r.rooms.store, r.set.Logger),
 		ClientState:        func(resource string) string { return states[resource] },
-		Graph:              clients.graph,
+		Graph:              r.rooms.clients.graph,
+		Observer:           r.rooms.continuity,
 		Telemetry:          r.telemetry,
 		Logger:             r.set.Logger,
-		Status:             r.status.recoverable,
+		Status:             r.status.part("subscription"),
 	})
-	r.gate.open(notification.NewOpener(notification.Settings{
+	r.rooms.gate.open(notification.NewOpener(notification.Settings{
 		TenantID:  r.settings.TenantID,
 		ClientID:  r.settings.ClientID,
 		Audiences: r.settings.Audiences,
 		Issuers:   r.settings.Issuers,
 		Resources: r.settings.Resources,
 		Ring:      ring,
-		Keys:      r.keys,
+		Keys:      r.rooms.signingKeys,
+		Seen:      r.rooms.intake,
 		Telemetry: r.telemetry,
 	}), keeper)
-	keeper.Run(ctx)
+
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		keeper.Run(running)
+	}()
+	young, changed := r.rooms.keys.changed(ctx)
+	stop()
+	<-ended
+	if !changed {
+		return ring
+	}
+	r.set.Logger.Info("the encryption certificates changed", zap.Strings("certificate_ids", certificateIDs(young)))
+	return young
 }
 
 // clientStates maps each resource to the secret that Graph has to show.
@@ -68,10 +105,27 @@ func (r *Receiver) clientStates(key *notification.Key) (map[string]string, error
 	return states, nil
 }
 
-func certificateIDs(ring notification.Ring) []string {
-	ids := make([]string, len(ring))
-	for i, key := range ring {
-		ids[i] = key.CertificateID()
+// loadKnown reads which subscriptions are this collector's, since Graph's list may not tell.
+func loadKnown(ctx context.Context, store storage.Client, logger *zap.Logger) []subscription.Known {
+	var known []subscription.Known
+	value, err := store.Get(ctx, knownKey)
+	if err == nil && value != nil {
+		err = json.Unmarshal(value, &known)
 	}
-	return ids
+	if err != nil {
+		logger.Warn("the list of own subscriptions can't be read and is replaced", zap.Error(err))
+	}
+	return known
+}
+
+func keepKnown(store storage.Client, logger *zap.Logger) func([]subscription.Known) {
+	return func(known []subscription.Known) {
+		value, err := json.Marshal(known)
+		if err == nil {
+			err = store.Set(context.Background(), knownKey, value)
+		}
+		if err != nil {
+			logger.Warn("the list of own subscriptions can't be kept", zap.Error(err))
+		}
+	}
 }

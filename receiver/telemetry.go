@@ -9,6 +9,9 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
@@ -24,6 +27,8 @@ type telemetry struct {
 
 var (
 	_ graph.Telemetry        = (*telemetry)(nil)
+	_ history.Telemetry      = (*telemetry)(nil)
+	_ intake.Telemetry       = (*telemetry)(nil)
 	_ notification.Telemetry = (*telemetry)(nil)
 	_ subscription.Telemetry = (*telemetry)(nil)
 	_ webhook.Telemetry      = (*telemetry)(nil)
@@ -93,6 +98,31 @@ func (t *telemetry) Created(ctx context.Context, err error) {
 func (t *telemetry) Recreated(ctx context.Context, reason subscription.Reason, err error) {
 	t.builder.ReceiverM365CopilotSubscriptionRecreations.Add(ctx, 1,
 		t.with(attribute.String("reason", string(reason)), success(err)))
+}
+
+// Duplicate implements intake.Telemetry.
+func (t *telemetry) Duplicate(ctx context.Context, source interaction.Source) {
+	t.builder.ReceiverM365CopilotDuplicates.Add(ctx, 1, t.with(attribute.String("source", string(source))))
+}
+
+// GapOpened implements history.Telemetry.
+func (t *telemetry) GapOpened(ctx context.Context, reason history.Reason) {
+	t.builder.ReceiverM365CopilotGapsOpened.Add(ctx, 1, t.with(attribute.String("reason", string(reason))))
+}
+
+// GapClosed implements history.Telemetry.
+func (t *telemetry) GapClosed(ctx context.Context, reason history.Reason) {
+	t.builder.ReceiverM365CopilotGapsClosed.Add(ctx, 1, t.with(attribute.String("reason", string(reason))))
+}
+
+// GapLost implements history.Telemetry.
+func (t *telemetry) GapLost(ctx context.Context, reason history.Reason, lost time.Duration) {
+	t.builder.ReceiverM365CopilotGapsLost.Add(ctx, lost.Seconds(), t.with(attribute.String("reason", string(reason))))
+}
+
+// HistoryInteractions implements history.Telemetry.
+func (t *telemetry) HistoryInteractions(ctx context.Context, count int) {
+	t.builder.ReceiverM365CopilotHistoryInteractions.Add(ctx, int64(count), t.with())
 }
 
 func success(err error) attribute.KeyValue {

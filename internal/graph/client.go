@@ -4,6 +4,7 @@ package graph
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -73,6 +74,10 @@ type call struct {
 	target string
 	// body is what is sent as JSON, nil for nothing.
 	body any
+	// header is sent beside what every call sends.
+	header map[string]string
+	// limit bounds the answer in bytes; 0 is maxBody.
+	limit int64
 }
 
 // answer is what came back, read whole.
@@ -191,8 +196,11 @@ func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload 
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
+	for name, value := range r.header {
+		req.Header.Set(name, value)
+	}
 	started := time.Now()
-	a, err := c.send(req)
+	a, err := c.send(req, cmp.Or(r.limit, maxBody))
 	c.telemetry.GraphRequest(ctx, r.operation, a.status, time.Since(started))
 	if err != nil {
 		return answer{}, fmt.Errorf("%s: %s: %w", r.operation, target.Host, plain(err))
@@ -200,12 +208,12 @@ func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload 
 	return a, nil
 }
 
-func (c *Client) send(req *http.Request) (answer, error) {
+func (c *Client) send(req *http.Request, limit int64) (answer, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return answer{}, err
 	}
-	body, err := readBody(resp.Body, maxBody)
+	body, err := readBody(resp.Body, limit)
 	if err != nil {
 		return answer{}, err
 	}

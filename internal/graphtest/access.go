@@ -9,14 +9,16 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// needsRole tells whether the operation needs RoleReadAll. An application may list and delete its own subscriptions
-// without a permission: https://learn.microsoft.com/graph/api/subscription-list
-func (o Operation) needsRole() bool {
+// role is the permission that the operation needs, empty for none. An application may list and delete its own
+// subscriptions without a permission: https://learn.microsoft.com/graph/api/subscription-list
+func (o Operation) role() string {
 	switch o {
 	case OpCreate, OpRenew, OpReauthorize, OpHistory:
-		return true
+		return RoleReadAll
+	case OpUsers:
+		return RoleUsersReadAll
 	default:
-		return false
+		return ""
 	}
 }
 
@@ -39,11 +41,16 @@ func (e *Emulator) authorize(r *http.Request, op Operation) *graphError {
 		return &graphError{http.StatusUnauthorized, "InvalidAuthenticationToken", accessRefused(err)}
 	}
 	roles, _ := claims["roles"].([]any)
-	if op.needsRole() && !slices.Contains(roles, any(RoleReadAll)) {
+	role := op.role()
+	switch {
+	case role == "" || slices.Contains(roles, any(role)):
+		return nil
+	case op == OpUsers:
+		return &graphError{http.StatusForbidden, "Authorization_RequestDenied", "Insufficient privileges to complete the operation."}
+	default:
 		return &graphError{http.StatusForbidden, "Forbidden", "Missing role permissions on the request. " +
-			"API requires one of '" + RoleReadAll + "'. Roles on the request ''."}
+			"API requires one of '" + role + "'. Roles on the request ''."}
 	}
-	return nil
 }
 
 func (a *accessTokens) counts(claims jwt.MapClaims) bool {

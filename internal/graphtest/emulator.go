@@ -24,6 +24,7 @@ type Emulator struct {
 	faults   *faultBoard
 	history  *archive
 	users    *turnUsers
+	licensed directory
 	client   *http.Client
 
 	// ctx lives until Close; deliveries end with it.

@@ -23,6 +23,7 @@ const (
 	OpReauthorize Operation = "reauthorize"
 	OpDelete      Operation = "delete"
 	OpHistory     Operation = "history"
+	OpUsers       Operation = "users"
 	OpUnknown     Operation = "unknown"
 )
 
@@ -78,6 +79,8 @@ func (e *Emulator) handle(op Operation) handler {
 		return e.serveDelete
 	case OpHistory:
 		return e.serveHistory
+	case OpUsers:
+		return e.serveUsers
 	default:
 		return func(w http.ResponseWriter, _ *http.Request, _ []string) { errUnsupported.write(w) }
 	}
@@ -102,6 +105,7 @@ var patterns = []struct {
 	{http.MethodDelete, "v1.0/subscriptions/*", OpDelete},
 	{http.MethodPost, "v1.0/subscriptions/*/reauthorize", OpReauthorize},
 	{http.MethodGet, "v1.0/copilot/users/*/interactionhistory/getallenterpriseinteractions", OpHistory},
+	{http.MethodGet, "v1.0/users", OpUsers},
 }
 
 func route(method, path string) (Operation, []string) {

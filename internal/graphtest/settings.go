@@ -6,8 +6,13 @@ import (
 	"time"
 )
 
-// RoleReadAll is the application permission that subscriptions to Copilot interactions and the history need.
-const RoleReadAll = "AiEnterpriseInteraction.Read.All"
+// The application permissions that operations ask for.
+const (
+	// RoleReadAll is for subscriptions to Copilot interactions and for the history.
+	RoleReadAll = "AiEnterpriseInteraction.Read.All"
+	// RoleUsersReadAll is for the directory. It is not granted unless Settings.Roles or SetRoles says so.
+	RoleUsersReadAll = "User.Read.All"
+)
 
 // Settings say what the emulated tenant holds and how it behaves. TenantID and ClientID are required;
 // everything else is what Microsoft documents unless a test sets it otherwise.

@@ -66,25 +66,82 @@ func TestMessagesThatRepeatTheOtherBlocksAreLeftOut(t *testing.T) {
 		blocks []string
 		want   string
 	}{
-		"with citations":                          {[]string{other, message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^].")}, said},
-		"with tags":                               {[]string{other, message("Two deliveries of oak arrive this week, see <File>Boards from Hallvik</File>[^2^].")}, said},
-		"with the titles of links missing":        {[]string{other, message("Two deliveries of oak arrive this week, see[2]")}, said},
-		"in another case":                         {[]string{other, message("TWO deliveries of oak arrive this week, see BOARDS from Hallvik")}, said},
-		"before them":                             {[]string{message("Two deliveries of oak arrive this week, see Boards from Hallvik"), other}, said},
-		"twice":                                   {[]string{message("Oak."), message("Oak!")}, "Oak."},
-		"that together say it":                    {[]string{block("Oak is hard and it is heavy."), block("Pine is soft and it is light."), message("Oak is hard and it is heavy. Pine is soft and it is light.")}, "Oak is hard and it is heavy.\nPine is soft and it is light."},
-		"in a script without spaces":              {[]string{block("今週はオークの板が二回届きます。[1](https://yard.example)"), message("今週はオークの板が二回届きます[^1^]")}, "今週はオークの板が二回届きます。[1](https://yard.example)"},
-		"in such a script with something missing": {[]string{block("今週はオークの板が二回届きます、ハルビクから。"), message("今週はオークの板が二回届きます、から。")}, "今週はオークの板が二回届きます、ハルビクから。"},
-		"with links among few words":              {[]string{block("[Oak](https://a.example/b/c) [ash](https://a.example/d/e)"), message("Oak ash")}, "[Oak](https://a.example/b/c) [ash](https://a.example/d/e)"},
-		"with tags among few words":               {[]string{block("Oak ash"), message("<File>Oak</File> <Person>ash</Person>")}, "Oak ash"},
-		"with citations among few words":          {[]string{block("Oak ash"), message("Oak[^1^] ash[2]")}, "Oak ash"},
-		"but not what another starts with":        {[]string{block("Yes, and no."), message("Yes")}, "Yes, and no.\nYes"},
-		"but not those that say more":             {[]string{other, message("Two deliveries of oak. They come by boat, and somebody has to be there and sign for them.")}, said + "\nTwo deliveries of oak. They come by boat, and somebody has to be there and sign for them."},
-		"but not those that say other things":     {[]string{other, message("The yard is closed on Friday.")}, said + "\nThe yard is closed on Friday."},
-		"but not a word that happens to occur":    {[]string{other, message("Oak")}, said + "\nOak"},
-		"but not what is a piece of another":      {[]string{block("The answer is not yes."), message("yes")}, "The answer is not yes.\nyes"},
-		"but not where nothing else is said":      {[]string{block(" "), message("Oak it is[^1^].")}, "Oak it is[^1^]."},
-		"but not where only the numbers differ":   {[]string{block("40"), message("41")}, "40\n41"},
+		"with citations": {
+			[]string{other, message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^].")},
+			said,
+		},
+		"with tags": {
+			[]string{other, message("Two deliveries of oak arrive this week, see <File>Boards from Hallvik</File>[^2^].")},
+			said,
+		},
+		"with the titles of links missing": {
+			[]string{other, message("Two deliveries of oak arrive this week, see[2]")},
+			said,
+		},
+		"in another case": {
+			[]string{other, message("TWO deliveries of oak arrive this week, see BOARDS from Hallvik")},
+			said,
+		},
+		"before them": {
+			[]string{message("Two deliveries of oak arrive this week, see Boards from Hallvik"), other},
+			said,
+		},
+		"twice": {
+			[]string{message("Oak."), message("Oak!")},
+			"Oak.",
+		},
+		"that together say it": {
+			[]string{block("Oak is hard and it is heavy."), block("Pine is soft and it is light."), message("Oak is hard and it is heavy. Pine is soft and it is light.")},
+			"Oak is hard and it is heavy.\nPine is soft and it is light.",
+		},
+		"in a script without spaces": {
+			[]string{block("今週はオークの板が二回届きます。[1](https://yard.example)"), message("今週はオークの板が二回届きます[^1^]")},
+			"今週はオークの板が二回届きます。[1](https://yard.example)",
+		},
+		"in such a script with something missing": {
+			[]string{block("今週はオークの板が二回届きます、ハルビクから。"), message("今週はオークの板が二回届きます、から。")},
+			"今週はオークの板が二回届きます、ハルビクから。",
+		},
+		"with links among few words": {
+			[]string{block("[Oak](https://a.example/b/c) [ash](https://a.example/d/e)"), message("Oak ash")},
+			"[Oak](https://a.example/b/c) [ash](https://a.example/d/e)",
+		},
+		"with tags among few words": {
+			[]string{block("Oak ash"), message("<File>Oak</File> <Person>ash</Person>")},
+			"Oak ash",
+		},
+		"with citations among few words": {
+			[]string{block("Oak ash"), message("Oak[^1^] ash[2]")},
+			"Oak ash",
+		},
+		"but not what another starts with": {
+			[]string{block("Yes, and no."), message("Yes")},
+			"Yes, and no.\nYes",
+		},
+		"but not those that say more": {
+			[]string{other, message("Two deliveries of oak. They come by boat, and somebody has to be there and sign for them.")},
+			said + "\nTwo deliveries of oak. They come by boat, and somebody has to be there and sign for them.",
+		},
+		"but not those that say other things": {
+			[]string{other, message("The yard is closed on Friday.")},
+			said + "\nThe yard is closed on Friday.",
+		},
+		"but not a word that happens to occur": {
+			[]string{other, message("Oak")},
+			said + "\nOak",
+		},
+		"but not what is a piece of another": {
+			[]string{block("The answer is not yes."), message("yes")},
+			"The answer is not yes.\nyes",
+		},
+		"but not where nothing else is said": {
+			[]string{block(" "), message("Oak it is[^1^].")},
+			"Oak it is[^1^].",
+		},
+		"but not where only the numbers differ": {
+			[]string{block("40"), message("41")},
+			"40\n41",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -28,8 +28,13 @@ type TelemetryBuilder struct {
 	registrations                              []metric.Registration
 	ReceiverM365CopilotAcknowledgementDuration metric.Float64Histogram
 	ReceiverM365CopilotDecryptionDuration      metric.Float64Histogram
+	ReceiverM365CopilotDuplicates              metric.Int64Counter
+	ReceiverM365CopilotGapsClosed              metric.Int64Counter
+	ReceiverM365CopilotGapsLost                metric.Float64Counter
+	ReceiverM365CopilotGapsOpened              metric.Int64Counter
 	ReceiverM365CopilotGraphRequests           metric.Int64Counter
 	ReceiverM365CopilotHandshakes              metric.Int64Counter
+	ReceiverM365CopilotHistoryInteractions     metric.Int64Counter
 	ReceiverM365CopilotItemsDecrypted          metric.Int64Counter
 	ReceiverM365CopilotNotifications           metric.Int64Counter
 	ReceiverM365CopilotSubscriptionRecreations metric.Int64Counter
@@ -81,6 +86,30 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithExplicitBucketBoundaries([]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1}...),
 	)
 	errs = errors.Join(errs, err)
+	builder.ReceiverM365CopilotDuplicates, err = builder.meter.Int64Counter(
+		"otelcol_receiver_m365_copilot_duplicates",
+		metric.WithDescription("Interactions that were delivered before and therefore dropped. [Development]"),
+		metric.WithUnit("{interaction}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverM365CopilotGapsClosed, err = builder.meter.Int64Counter(
+		"otelcol_receiver_m365_copilot_gaps_closed",
+		metric.WithDescription("Known gaps that were filled from the history. [Development]"),
+		metric.WithUnit("{gap}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverM365CopilotGapsLost, err = builder.meter.Float64Counter(
+		"otelcol_receiver_m365_copilot_gaps_lost",
+		metric.WithDescription("Time of gaps that is not filled, because it is further back than history.max_gap. [Development]"),
+		metric.WithUnit("s"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverM365CopilotGapsOpened, err = builder.meter.Int64Counter(
+		"otelcol_receiver_m365_copilot_gaps_opened",
+		metric.WithDescription("Times of which interactions became known to be missing. [Development]"),
+		metric.WithUnit("{gap}"),
+	)
+	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotGraphRequests, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_graph_requests",
 		metric.WithDescription("Calls to Microsoft Graph. [Development]"),
@@ -91,6 +120,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_m365_copilot_handshakes",
 		metric.WithDescription("Answers to Graph's question whether the webhook is ours. [Development]"),
 		metric.WithUnit("{handshake}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverM365CopilotHistoryInteractions, err = builder.meter.Int64Counter(
+		"otelcol_receiver_m365_copilot_history_interactions",
+		metric.WithDescription("Interactions found in the history, those delivered before among them. [Development]"),
+		metric.WithUnit("{interaction}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotItemsDecrypted, err = builder.meter.Int64Counter(

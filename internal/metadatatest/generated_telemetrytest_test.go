@@ -21,8 +21,13 @@ func TestSetupTelemetry(t *testing.T) {
 	defer tb.Shutdown()
 	tb.ReceiverM365CopilotAcknowledgementDuration.Record(context.Background(), 1)
 	tb.ReceiverM365CopilotDecryptionDuration.Record(context.Background(), 1)
+	tb.ReceiverM365CopilotDuplicates.Add(context.Background(), 1)
+	tb.ReceiverM365CopilotGapsClosed.Add(context.Background(), 1)
+	tb.ReceiverM365CopilotGapsLost.Add(context.Background(), 1)
+	tb.ReceiverM365CopilotGapsOpened.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotGraphRequests.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotHandshakes.Add(context.Background(), 1)
+	tb.ReceiverM365CopilotHistoryInteractions.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotItemsDecrypted.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotNotifications.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotSubscriptionRecreations.Add(context.Background(), 1)
@@ -35,10 +40,25 @@ func TestSetupTelemetry(t *testing.T) {
 	AssertEqualReceiverM365CopilotDecryptionDuration(t, testTel,
 		[]metricdata.HistogramDataPoint[float64]{{}}, metricdatatest.IgnoreValue(),
 		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverM365CopilotDuplicates(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverM365CopilotGapsClosed(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverM365CopilotGapsLost(t, testTel,
+		[]metricdata.DataPoint[float64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverM365CopilotGapsOpened(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverM365CopilotGraphRequests(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverM365CopilotHandshakes(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverM365CopilotHistoryInteractions(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverM365CopilotItemsDecrypted(t, testTel,

@@ -1,8 +1,6 @@
 package intake_test
 
 import (
-	"context"
-	"errors"
 	"strconv"
 	"testing"
 
@@ -18,18 +16,6 @@ const (
 	anna   = "b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00"
 	ben    = "0d9c8b7a-6f5e-4d3c-8b2a-190807060504"
 )
-
-type outlet struct {
-	got []interaction.Received
-	err error
-}
-
-func (o *outlet) Deliver(_ context.Context, received []interaction.Received) error {
-	if o.err == nil {
-		o.got = append(o.got, received...)
-	}
-	return o.err
-}
 
 func prompt(session, request, id, user string) interaction.Received {
 	r := response(session, request, id)
@@ -152,8 +138,7 @@ func TestWhoAskedAndWhichTurn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			out := &outlet{}
-			in, err := intake.New(out, 100)
-			require.NoError(t, err)
+			in := newIntake(t, out, nil)
 			for _, batch := range test.batches {
 				require.NoError(t, in.Take(t.Context(), batch))
 			}
@@ -169,8 +154,7 @@ func TestWhoAskedAndWhichTurn(t *testing.T) {
 func TestWhatIsRememberedIsBounded(t *testing.T) {
 	t.Parallel()
 	out := &outlet{}
-	in, err := intake.New(out, 2)
-	require.NoError(t, err)
+	in := newIntake(t, out, func(set *intake.Settings) { set.MaxOpen = 2 })
 	for i := range 3 {
 		n := strconv.Itoa(i)
 		require.NoError(t, in.Take(t.Context(), []interaction.Received{prompt("s"+n, "r", "1", anna)}))
@@ -182,20 +166,4 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	assert.Empty(t, out.got[0].UserID, "the oldest is forgotten")
 	assert.Equal(t, anna, out.got[1].UserID)
 	assert.Equal(t, anna, out.got[2].UserID)
-}
-
-func TestTheOutletDecides(t *testing.T) {
-	t.Parallel()
-	refused := errors.New("refused")
-	out := &outlet{err: refused}
-	in, err := intake.New(out, 1)
-	require.NoError(t, err)
-	assert.Equal(t, refused, in.Take(t.Context(), []interaction.Received{response("s", "r", "1")}), "as it is, for the caller to judge")
-	assert.NoError(t, in.Take(t.Context(), nil), "nothing to deliver is no reason to bother the pipeline")
-}
-
-func TestNoRoomIsAnError(t *testing.T) {
-	t.Parallel()
-	_, err := intake.New(&outlet{}, 0)
-	assert.Error(t, err)
 }

@@ -1,0 +1,48 @@
+package m365copilotreceiver
+
+import (
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/confignet"
+)
+
+func createDefaultConfig() component.Config {
+	client := confighttp.NewDefaultClientConfig()
+	client.Timeout = 30 * time.Second
+
+	server := confighttp.NewDefaultServerConfig()
+	server.NetAddr = confignet.NewDefaultAddrConfig()
+	server.NetAddr.Transport = confignet.TransportTypeTCP
+	server.NetAddr.Endpoint = "localhost:8443"
+	server.ReadTimeout = 10 * time.Second
+	server.ReadHeaderTimeout = 5 * time.Second
+	server.CompressionAlgorithms = []string{""}
+	server.MaxRequestBodySize = 20 << 20
+
+	return &Config{
+		Cloud: CloudGlobal,
+		Auth:  AuthConfig{AuthStyle: AuthStyleHeader},
+		Graph: client,
+		Subscription: SubscriptionConfig{
+			ChangeTypes:   []string{"created", "updated", "deleted"},
+			Lifetime:      71 * time.Hour,
+			CheckInterval: 5 * time.Minute,
+		},
+		Webhook: WebhookConfig{
+			ServerConfig:     server,
+			AckTimeout:       2500 * time.Millisecond,
+			MaxInFlightBytes: 64 << 20,
+		},
+		History: HistoryConfig{
+			Enabled:           true,
+			MaxGap:            168 * time.Hour,
+			RequestsPerSecond: 25,
+			Concurrency:       4,
+		},
+		Content: ContentConfig{Capture: CaptureNone},
+		Dedupe:  DedupeConfig{Window: 26 * time.Hour, MaxEntries: 1_000_000},
+		Metrics: MetricsConfig{Interval: time.Minute},
+	}
+}

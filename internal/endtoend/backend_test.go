@@ -1,0 +1,163 @@
+package endtoend_test
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+)
+
+// backend takes logs in by OTLP over HTTP and counts what arrives.
+type backend struct {
+	address string
+	// delay is how long each request takes, status what it is answered unless 0; they are set before a collector runs.
+	delay  time.Duration
+	status int
+
+	mu sync.Mutex // guards what follows
+	// arrived counts by session and id, sources the same records by where they came from.
+	arrived map[string]int
+	sources map[string]int
+	changed chan struct{}
+	server  *http.Server
+}
+
+func newBackend(t *testing.T) *backend {
+	t.Helper()
+	b := &backend{address: freeAddress(t), arrived: map[string]int{}, sources: map[string]int{}, changed: make(chan struct{})}
+	b.up(t)
+	t.Cleanup(b.down)
+	return b
+}
+
+// up listens, always at the same address.
+func (b *backend) up(t *testing.T) {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", b.address)
+	require.NoError(t, err)
+	server := &http.Server{Handler: http.HandlerFunc(b.take), ReadHeaderTimeout: time.Minute}
+	b.mu.Lock()
+	b.server = server
+	b.mu.Unlock()
+	go func() { _ = server.Serve(listener) }()
+}
+
+// down refuses connections and cuts those that are open.
+func (b *backend) down() {
+	b.mu.Lock()
+	server := b.server
+	b.mu.Unlock()
+	_ = server.Close()
+}
+
+func (b *backend) take(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/v1/logs" { // metrics are welcome and not looked at
+		_, _ = io.Copy(io.Discard, r.Body)
+		return
+	}
+	logs, err := read(r)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	select {
+	case <-time.After(b.delay):
+	case <-r.Context().Done():
+		return
+	}
+	if b.status != 0 {
+		http.Error(w, "", b.status)
+		return
+	}
+	b.count(logs)
+	w.Header().Set("Content-Type", "application/x-protobuf")
+}
+
+func read(r *http.Request) (plog.Logs, error) {
+	body := io.Reader(r.Body)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		unpacked, err := gzip.NewReader(r.Body)
+		if err != nil {
+			return plog.Logs{}, err
+		}
+		body = unpacked
+	}
+	data, err := io.ReadAll(body)
+	if err != nil {
+		return plog.Logs{}, err
+	}
+	request := plogotlp.NewExportRequest()
+	return request.Logs(), errors.Join(request.UnmarshalProto(data))
+}
+
+func (b *backend) count(logs plog.Logs) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, resource := range logs.ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			for _, record := range scope.LogRecords().All() {
+				b.arrived[value(record, "gen_ai.conversation.id")+" "+value(record, "microsoft.copilot.interaction.id")]++
+				b.sources[value(record, "microsoft.copilot.source")]++
+			}
+		}
+	}
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+func value(record plog.LogRecord, attribute string) string {
+	v, _ := record.Attributes().Get(attribute)
+	return v.AsString()
+}
+
+// await waits until all of these have arrived.
+func (b *backend) await(t *testing.T, want []string, patience time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		b.mu.Lock()
+		changed, missing := b.changed, b.missing(want)
+		b.mu.Unlock()
+		if len(missing) == 0 {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			require.FailNowf(t, "interactions are missing", "%d of %d, for example %v", len(missing), len(want), missing[:min(3, len(missing))])
+		}
+	}
+}
+
+// missing is called with mu held.
+func (b *backend) missing(want []string) []string {
+	return slices.DeleteFunc(slices.Clone(want), func(id string) bool { return b.arrived[id] > 0 })
+}
+
+// repetitions counts the records beyond the first of each interaction.
+func (b *backend) repetitions() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, count := range b.arrived {
+		n += count - 1
+	}
+	return n
+}
+
+func (b *backend) from(source string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sources[source]
+}

@@ -1,0 +1,127 @@
+package endtoend_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+func TestABackendThatIsDownForTwoMinutesGetsEverything(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "")
+	s.run(t)
+	s.subscribed(t)
+	in := prompts(t, 0, 1200, 50)
+	s.publish(t, in[:10]...)
+	s.backend.await(t, names(t, in[:10]...), soon)
+	s.backend.down()
+	up := time.After(2 * time.Minute)
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for next := 10; next < len(in); next += 10 {
+		select {
+		case <-up:
+			s.publish(t, in[next:]...)
+			next = len(in)
+		case <-ticker.C:
+			s.publish(t, in[next:next+10]...)
+		}
+	}
+	<-up
+	s.backend.up(t)
+	s.backend.await(t, names(t, in...), soon)
+	assert.Zero(t, s.emulator.Stats().Lost)
+	assert.Zero(t, s.backend.repetitions())
+	inTime(t, s)
+}
+
+// inTime asserts that every answer that Graph got came within 3 seconds.
+func inTime(t *testing.T, s *site) {
+	t.Helper()
+	for _, a := range s.emulator.Acknowledgements() {
+		assert.Less(t, a.Latency, 3*time.Second)
+	}
+	t.Logf("the slowest answer took %s", s.emulator.Stats().MaxLatency)
+}
+
+func TestABackendThatTakesTenSecondsDelaysNoAnswer(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "")
+	s.backend.delay = 10 * time.Second
+	s.run(t)
+	s.subscribed(t)
+	in := prompts(t, 0, 50, 5)
+	s.publish(t, in...)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	require.NoError(t, s.emulator.WaitDelivered(ctx, len(in)))
+	inTime(t, s)
+	s.backend.await(t, names(t, in...), 2*time.Minute)
+}
+
+func TestABackendThatTakesTenSecondsWithoutAQueueDelaysNoAnswer(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, `
+exporters:
+  otlp_http:
+    sending_queue: {enabled: false}
+    timeout: 20s
+`)
+	s.backend.delay = 10 * time.Second
+	s.run(t)
+	s.subscribed(t)
+	in := prompts(t, 0, 30, 5)
+	s.publish(t, in...)
+	s.backend.await(t, names(t, in...), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, s.emulator.WaitDelivered(ctx, len(in)))
+	inTime(t, s)
+	assert.Zero(t, s.backend.repetitions(), "what was delivered late is not delivered again")
+}
+
+func TestOneOfTwoPipelinesRefusesForGoodAndTheOtherLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, `
+exporters:
+  otlp_http:
+    sending_queue: {enabled: false}
+    retry_on_failure: {enabled: false}
+  otlp_http/refusing:
+    endpoint: ${env:REFUSING}
+    sending_queue: {enabled: false}
+    retry_on_failure: {enabled: false}
+service:
+  pipelines:
+    logs/refusing:
+      receivers: [m365_copilot]
+      exporters: [otlp_http/refusing]
+`)
+	refusing := newBackend(t)
+	refusing.status = http.StatusBadRequest
+	t.Cleanup(refusing.down)
+	s.environment = []string{"REFUSING=http://" + refusing.address}
+	s.backend.down()
+	s.run(t)
+	s.subscribed(t)
+	in := prompts(t, 0, 10, 5)
+	s.publish(t, in...)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	require.NoError(t, s.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Refused >= 2 }))
+	for _, a := range s.emulator.Acknowledgements() {
+		if !a.Handshake {
+			assert.Equal(t, http.StatusServiceUnavailable, a.Status)
+		}
+	}
+	s.backend.up(t)
+	// Now every error that is left is permanent, and the pipeline that can has taken everything.
+	s.backend.await(t, names(t, in...), soon)
+	require.NoError(t, s.emulator.WaitDelivered(ctx, len(in)))
+}

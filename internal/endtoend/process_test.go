@@ -1,0 +1,116 @@
+package endtoend_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// process is one run of the collector.
+type process struct {
+	command *exec.Cmd
+	ended   chan struct{}
+
+	mu      sync.Mutex // guards what follows
+	lines   []string
+	changed chan struct{}
+}
+
+// run starts the collector with configurations that are merged in this order.
+func run(t *testing.T, environment []string, configs ...string) *process {
+	t.Helper()
+	var arguments []string
+	for _, config := range configs {
+		arguments = append(arguments, "--config", config)
+	}
+	p := &process{command: exec.Command(collector, arguments...), ended: make(chan struct{}), changed: make(chan struct{})} //nolint:noctx // it is killed below
+	p.command.Env = append(os.Environ(), environment...)
+	out, err := p.command.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, p.command.Start())
+	go func() {
+		defer close(p.ended)
+		p.read(out)
+		_ = p.command.Wait()
+	}()
+	t.Cleanup(func() {
+		p.kill9()
+		if t.Failed() {
+			t.Logf("the collector said:\n%s", strings.Join(p.said(""), "\n"))
+		}
+	})
+	return p
+}
+
+func (p *process) read(out io.Reader) {
+	scanner := bufio.NewScanner(out)
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		p.mu.Lock()
+		p.lines = append(p.lines, scanner.Text())
+		close(p.changed)
+		p.changed = make(chan struct{})
+		p.mu.Unlock()
+	}
+}
+
+// said returns the lines that contain a text.
+func (p *process) said(text string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var lines []string
+	for _, line := range p.lines {
+		if strings.Contains(line, text) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// awaitLine waits for a line that contains a text.
+func (p *process) awaitLine(t *testing.T, text string, patience time.Duration) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		p.mu.Lock()
+		changed := p.changed
+		p.mu.Unlock()
+		if lines := p.said(text); len(lines) > 0 {
+			return lines[0]
+		}
+		select {
+		case <-changed:
+		case <-p.ended:
+			require.FailNow(t, "the collector ended", "before it said %q", text)
+		case <-ctx.Done():
+			require.FailNow(t, "the collector did not say", text)
+		}
+	}
+}
+
+// kill9 ends the collector as a crash does.
+func (p *process) kill9() {
+	_ = p.command.Process.Kill()
+	<-p.ended
+}
+
+// terminate asks the collector to end, and waits until it has.
+func (p *process) terminate(t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.command.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-p.ended:
+	case <-time.After(30 * time.Second):
+		require.FailNow(t, "the collector did not end")
+	}
+}

@@ -1,0 +1,162 @@
+package endtoend_test
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+const (
+	tenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
+	client = "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d"
+	secret = "the-right-secret"
+
+	soon = 30 * time.Second
+)
+
+// site is a tenant, a backend, and what a collector between them is configured with.
+type site struct {
+	emulator *graphtest.Emulator
+	graph    string
+	backend  *backend
+	// webhook is where the collector listens, storage what survives its restarts.
+	webhook, storage string
+	// overlay is the directory of the configurations that are merged over the example, environment what they refer to.
+	overlay, ownConfig string
+	environment        []string
+}
+
+// newSite makes everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
+func newSite(t *testing.T, overlay string, change ...func(*graphtest.Settings)) *site {
+	t.Helper()
+	pair, err := graphtest.ServerCertificate(time.Hour)
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(pair.Certificate))
+	settings := graphtest.Settings{
+		TenantID: tenant, ClientID: client, ClientSecret: secret, RootCAs: roots, NoListLimit: true,
+		RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second,
+	}
+	for _, c := range change {
+		c(&settings)
+	}
+	s := &site{emulator: graphtest.New(settings), backend: newBackend(t), webhook: freeAddress(t), storage: t.TempDir()}
+	s.graph, err = s.emulator.Start("")
+	require.NoError(t, err)
+	t.Cleanup(s.emulator.Close)
+	s.overlay = s.writeOverlay(t, pair)
+	s.own(t, overlay)
+	return s
+}
+
+func (s *site) writeOverlay(t *testing.T, pair graphtest.Pair) string {
+	t.Helper()
+	dir := t.TempDir()
+	files := map[string][]byte{
+		"server.crt": pair.Certificate, "server.key": pair.Key,
+		"site.yaml": fmt.Appendf(nil, `
+receivers:
+  m365_copilot:
+    auth: {authority: %q}
+    graph: {endpoint: %q}
+    subscription: {check_interval: 1s}
+    webhook:
+      endpoint: %q
+      tls: {cert_file: %q, key_file: %q}
+exporters:
+  otlp_http:
+    retry_on_failure: {initial_interval: 100ms, max_interval: 1s}
+service:
+  telemetry: {metrics: {level: none}}
+`, s.graph, s.graph, s.webhook, filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")),
+	}
+	for name, content := range files {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+	return dir
+}
+
+// own makes this the site's own configuration.
+func (s *site) own(t *testing.T, overlay string) {
+	t.Helper()
+	s.ownConfig = filepath.Join(t.TempDir(), "own.yaml")
+	require.NoError(t, os.WriteFile(s.ownConfig, []byte(overlay), 0o600))
+}
+
+// run starts a collector.
+func (s *site) run(t *testing.T) *process {
+	t.Helper()
+	return run(t, append([]string{
+		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
+		"COPILOT_NOTIFICATION_URL=https://" + s.webhook + "/graph/notifications",
+		"COPILOT_STORAGE=" + s.storage, "OTLP_ENDPOINT=http://" + s.backend.address,
+	}, s.environment...), filepath.Join(root, "examples", "durable.yaml"), filepath.Join(s.overlay, "site.yaml"), s.ownConfig)
+}
+
+// subscribed waits for the collector's subscription.
+func (s *site) subscribed(t *testing.T) graphtest.Subscription {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	subscription, err := s.emulator.WaitSubscribed(ctx)
+	require.NoError(t, err)
+	return subscription
+}
+
+func (s *site) publish(t *testing.T, interactions ...graphtest.Interaction) {
+	t.Helper()
+	_, err := s.emulator.Publish(t.Context(), interactions...)
+	require.NoError(t, err)
+}
+
+// user is the object id of the nth user.
+func user(n int) string { return fmt.Sprintf("b2a7c9e4-5d31-4f0c-8e62-%012d", n) }
+
+// prompts invents interactions of the last ten minutes, of as many users as asked for, numbered from first on.
+func prompts(t *testing.T, first, n, users int) []graphtest.Interaction {
+	t.Helper()
+	all := make([]graphtest.Interaction, n)
+	for i := range all {
+		number := first + i
+		at := time.Now().Add(-time.Minute - time.Duration(number%500)*time.Second)
+		text, err := json.Marshal(map[string]any{
+			"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + strconv.Itoa(number), "requestId": strconv.Itoa(number),
+			"interactionType": "userPrompt", "createdDateTime": at.UTC().Format(time.RFC3339Nano),
+			"from": map[string]any{"user": map[string]any{"id": user(number % users)}},
+		})
+		require.NoError(t, err)
+		all[i] = graphtest.Interaction{JSON: text}
+	}
+	return all
+}
+
+// names are what the backend counts interactions by.
+func names(t *testing.T, interactions ...graphtest.Interaction) []string {
+	t.Helper()
+	all := make([]string, len(interactions))
+	for i, each := range interactions {
+		var name struct{ ID, SessionID string }
+		require.NoError(t, json.Unmarshal(each.JSON, &name))
+		all[i] = name.SessionID + " " + name.ID
+	}
+	return all
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, listener.Close()) }()
+	return listener.Addr().String()
+}

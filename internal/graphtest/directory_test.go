@@ -1,0 +1,92 @@
+package graphtest_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+// licensed is the query for the users with a Copilot license.
+func licensed(top string) url.Values {
+	return url.Values{
+		"$filter": {"assignedPlans/any(p:p/servicePlanId eq 3f30311c-6b1e-48a4-ab79-725b469da960 and p/capabilityStatus eq 'Enabled')"},
+		"$count":  {"true"}, "$select": {"id"}, "$top": {top},
+	}
+}
+
+func (g *graph) users(target, consistency string) (int, map[string]any) {
+	g.t.Helper()
+	if g.token == "" {
+		g.token = g.login()
+	}
+	request, err := http.NewRequestWithContext(g.t.Context(), http.MethodGet, target, http.NoBody)
+	require.NoError(g.t, err)
+	request.Header.Set("Authorization", "Bearer "+g.token)
+	request.Header.Set("ConsistencyLevel", consistency)
+	status, _, answer := g.do(request)
+	return status, answer
+}
+
+func directoryOf(t *testing.T, users int) *graph {
+	t.Helper()
+	g := start(t, func(s *graphtest.Settings) { s.Roles = []string{graphtest.RoleUsersReadAll} })
+	ids := make([]string, users)
+	for i := range ids {
+		ids[i] = fmt.Sprint("user ", i)
+	}
+	g.SetUsers(ids...)
+	return g
+}
+
+func TestTheDirectoryGivesItsUsersPageByPage(t *testing.T) {
+	t.Parallel()
+	g := directoryOf(t, 25)
+	target, pages, seen := g.url+"/v1.0/users?"+licensed("10").Encode(), 0, map[string]bool{}
+	for target != "" {
+		status, answer := g.users(target, "eventual")
+		require.Equal(t, http.StatusOK, status)
+		value, ok := answer["value"].([]any)
+		require.True(t, ok)
+		for _, user := range value {
+			seen[fmt.Sprint(user)] = true
+		}
+		target, _ = answer["@odata.nextLink"].(string)
+		pages++
+	}
+	assert.Equal(t, 3, pages)
+	assert.Len(t, seen, 25)
+}
+
+func TestTheDirectoryRefusesAsGraphDoes(t *testing.T) {
+	t.Parallel()
+	g := directoryOf(t, 1)
+	for name, test := range map[string]struct {
+		change      func(url.Values)
+		consistency string
+	}{
+		"an advanced query without the header": {func(url.Values) {}, ""},
+		"an advanced query without count":      {func(q url.Values) { q.Del("$count") }, "eventual"},
+		"another filter":                       {func(q url.Values) { q.Set("$filter", "id eq 'x'") }, "eventual"},
+		"too large a page":                     {func(q url.Values) { q.Set("$top", "1000") }, "eventual"},
+		"a link that it did not give":          {func(q url.Values) { q.Set("$skiptoken", "x") }, "eventual"},
+	} {
+		query := licensed("999")
+		test.change(query)
+		status, _ := g.users(g.url+"/v1.0/users?"+query.Encode(), test.consistency)
+		assert.Equal(t, http.StatusBadRequest, status, name)
+	}
+}
+
+func TestTheDirectoryNeedsAPermissionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	g := start(t, nil)
+	status, answer := g.users(g.url+"/v1.0/users?"+licensed("999").Encode(), "eventual")
+	assert.Equal(t, http.StatusForbidden, status)
+	assert.Contains(t, fmt.Sprint(answer), "Authorization_RequestDenied")
+}

@@ -1,0 +1,339 @@
+package history_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+)
+
+func TestRequestsNeverExceedTheLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(500)
+		w.settings.Concurrency = 16
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		time.Sleep(time.Minute)
+		stop()
+
+		asked := w.graph.asked()
+		require.Len(t, asked, 500)
+		for i := 25; i < len(asked); i++ {
+			assert.GreaterOrEqual(t, asked[i].at.Sub(asked[i-25].at), time.Second-time.Millisecond, "26 requests take at least a second")
+		}
+		assert.Less(t, asked[499].at.Sub(asked[0].at), 21*time.Second, "and the limit is made use of")
+	})
+}
+
+func TestRetryAfterHoldsAllWorkersToTheSecond(t *testing.T) {
+	t.Parallel()
+	for name, status := range map[string]int{"too many requests": 429, "unavailable": 503, "another status with the header": 500} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.users(200)
+				w.graph.took = 10 * time.Millisecond
+				n := 0
+				var told time.Time
+				w.graph.fail = func(request) error {
+					if n++; n == 50 {
+						told = time.Now()
+						return refusal(status, "", 37*time.Second)
+					}
+					return nil
+				}
+				f, stop := w.run(t)
+				f.Open(gap(history.Startup))
+				time.Sleep(5 * time.Minute)
+				stop()
+
+				asked := w.graph.asked()
+				require.Len(t, asked, 201, "the refused page is asked for once more, and nothing else is")
+				resumed := time.Time{}
+				for _, r := range asked[50:] {
+					// One answer may have been under way.
+					if r.at.Sub(told) > 100*time.Millisecond && resumed.IsZero() {
+						resumed = r.at
+					}
+				}
+				assert.InDelta(t, 37, resumed.Sub(told).Seconds(), 0.1)
+				assert.Empty(t, w.health(), "being throttled is no failure")
+			})
+		})
+	}
+}
+
+func TestGraphThatFailsIsNotStormed(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{
+		"429 without Retry-After":  refusal(429, "", 0),
+		"503 without Retry-After":  refusal(503, "", 0),
+		"500":                      refusal(500, "", 0),
+		"401":                      refusal(401, "", 0),
+		"no token":                 &graph.TokenError{Status: 400, Code: "invalid_client", AADSTS: "AADSTS7000215"},
+		"an unreadable credential": &graph.CredentialError{},
+		"connection reset":         errors.New("read tcp 127.0.0.1:1: connection reset by peer"),
+		"an endless body":          graph.ErrTooLarge,
+		"invalid JSON":             graph.ErrUnreadable,
+		"a missing permission":     forbidden(),
+		"a cloud that does not have this history": refusal(404, "Requested API is not supported. Please check the path.", 0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.users(300, time.Now().Add(-150*time.Minute))
+				w.graph.fail = func(request) error { return err }
+				f, stop := w.run(t)
+				f.Open(gap(history.Startup))
+				time.Sleep(time.Hour)
+				asked := w.graph.asked()
+				assert.Less(t, len(asked), 400, "an hour of failure sees few requests")
+				late := 0
+				for _, r := range asked {
+					if r.at.After(asked[0].at.Add(30 * time.Minute)) {
+						late++
+					}
+				}
+				assert.Less(t, late, 150)
+				assert.Equal(t, map[history.Reason]time.Duration{history.Startup: time.Hour}, f.Missing(time.Now()), "the gap stays")
+				assert.LessOrEqual(t, w.said("can't be read, its gaps"), 1, "it is said once")
+
+				w.graph.set(func() { w.graph.fail = nil })
+				time.Sleep(3 * time.Hour)
+				assert.Equal(t, 300, w.intake.distinct(), "everyone is read in the end")
+				assert.Empty(t, f.Missing(time.Now()))
+				assert.Equal(t, w.telemetry.opened, w.telemetry.closed)
+				health := w.health()
+				if len(health) > 0 {
+					require.Len(t, health, 2)
+					require.Error(t, health[0])
+					assert.NoError(t, health[1])
+					assert.ErrorIs(t, health[0], err)
+					assert.Contains(t, health[0].Error(), graph.Mend(err))
+				}
+				stop()
+			})
+		})
+	}
+}
+
+func TestTwentyRefusalsInARowMeanAMissingPermission(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(1000, time.Now().Add(-150*time.Minute))
+		w.graph.fail = func(request) error { return forbidden() }
+		w.graph.took = time.Millisecond
+		w.settings.Concurrency = 1
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		time.Sleep(4 * time.Minute)
+		assert.Len(t, w.graph.asked(), 20)
+		time.Sleep(2 * time.Minute)
+		assert.Len(t, w.graph.asked(), 40, "tried again after 5 minutes")
+		time.Sleep(9 * time.Minute)
+		assert.Len(t, w.graph.asked(), 40)
+		time.Sleep(2 * time.Minute)
+		assert.Len(t, w.graph.asked(), 60, "then after 10")
+		require.Len(t, w.health(), 1)
+		assert.Contains(t, w.health()[0].Error(), "AiEnterpriseInteraction.Read.All")
+		assert.Equal(t, 1, w.said("history can't be read"))
+		w.graph.set(func() { w.graph.fail = nil })
+		time.Sleep(30 * time.Minute)
+		assert.Equal(t, 1000, w.intake.distinct())
+		assert.NoError(t, w.health()[1])
+		stop()
+	})
+}
+
+func TestARefusalOfSomeUsersDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(100, time.Now().Add(-150*time.Minute))
+		bad := map[string]bool{guid(3): true, guid(50): true, guid(99): true}
+		w.graph.fail = func(r request) error {
+			if bad[r.user] {
+				return forbidden()
+			}
+			return nil
+		}
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		time.Sleep(time.Minute)
+		assert.Equal(t, 97, w.intake.distinct())
+		assert.Len(t, w.graph.asked(), 100)
+		assert.Empty(t, w.telemetry.closed, "the gap stays open for them")
+		assert.Equal(t, time.Hour, f.Missing(time.Now())[history.Startup])
+		assert.Empty(t, w.health())
+
+		time.Sleep(12 * time.Hour)
+		assert.Less(t, len(w.graph.asked()), 100+3*17, "they are tried again ever more seldom, down to once an hour")
+		w.graph.set(func() { bad = nil })
+		time.Sleep(time.Hour)
+		assert.Equal(t, 100, w.intake.distinct())
+		assert.Equal(t, map[history.Reason]int{history.Startup: 1}, w.telemetry.closed)
+		assert.Empty(t, f.Missing(time.Now()))
+		stop()
+	})
+}
+
+func TestAUserWhoseHistoryAlwaysFailsDoesNotHoldUpPolls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(10)
+		w.settings.PollInterval = 5 * time.Minute
+		w.graph.fail = func(r request) error {
+			if r.user == guid(7) {
+				return refusal(500, "Failed to execute request.", 0)
+			}
+			return nil
+		}
+		_, stop := w.run(t)
+		time.Sleep(24 * time.Hour)
+		stop()
+		others, bad := 0, 0
+		for _, r := range w.graph.asked() {
+			if r.user == guid(7) {
+				bad++
+			} else {
+				others++
+			}
+		}
+		assert.GreaterOrEqual(t, others, 9*280, "polls go on")
+		assert.Less(t, bad, 5*40)
+	})
+}
+
+func TestAFailureBetweenPagesReadsTheUserAnew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		start := time.Now().Add(-150 * time.Minute)
+		var at []time.Time
+		for i := range 35 {
+			at = append(at, start.Add(time.Duration(i)*time.Second))
+		}
+		w.users(1, at...)
+		w.graph.pageSize = 10
+		failed := false
+		w.graph.fail = func(r request) error {
+			if r.next == "20" && !failed {
+				failed = true
+				return refusal(500, "", 0)
+			}
+			return nil
+		}
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		time.Sleep(time.Minute)
+		var pages []string
+		for _, r := range w.graph.asked() {
+			pages = append(pages, r.next)
+		}
+		assert.Equal(t, []string{"", "10", "20", "", "10", "20", "30"}, pages)
+		assert.Equal(t, 35, w.intake.distinct())
+		assert.Equal(t, map[history.Reason]int{history.Startup: 1}, w.telemetry.closed)
+		stop()
+	})
+}
+
+func TestALinkThatLeadsBackToItselfIsNotFollowedForever(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(1)
+		w.graph.rewrite = func(page *graph.HistoryPage) { page.Next = "7" }
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		time.Sleep(3 * time.Minute)
+		assert.LessOrEqual(t, len(w.graph.asked()), 2*5, "two pages for each of five tries")
+		assert.Equal(t, time.Hour, f.Missing(time.Now())[history.Startup])
+		stop()
+	})
+}
+
+func TestAPipelineThatDoesNotTakeInteractions(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		err      error
+		taken    int
+		requests int
+		missing  time.Duration
+		said     string
+	}{
+		"for now: they are handed in until it does, and Graph is left alone": {errors.New("queue is full"), 0, 2, time.Hour, "handed in again"},
+		"for good: they count as read":                                       {consumererror.NewPermanent(errors.New("no")), 0, 10, 0, "for good"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.users(10, time.Now().Add(-150*time.Minute))
+				w.settings.Concurrency = 2
+				w.intake.refuse = func() error { return test.err }
+				f, stop := w.run(t)
+				f.Open(gap(history.Refused))
+				time.Sleep(10 * time.Minute)
+				assert.Len(t, w.graph.asked(), test.requests)
+				assert.Equal(t, test.missing, f.Missing(time.Now())[history.Refused])
+				assert.Less(t, w.intake.tries, 2*40+10)
+				assert.Equal(t, 1, w.said(test.said))
+				w.intake.mu.Lock()
+				w.intake.refuse = nil
+				w.intake.mu.Unlock()
+				time.Sleep(time.Minute)
+				assert.Empty(t, f.Missing(time.Now()))
+				stop()
+			})
+		})
+	}
+}
+
+func TestNoUserIsNamedInALogLineOrAnError(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{
+		"Graph repeats it":         refusal(http.StatusUnauthorized, "user "+strings.ToUpper(guid(0))+" is unknown", 0),
+		"it is in the URL":         errors.New(`Get "https://graph.microsoft.com/v1.0/copilot/users/` + guid(0) + `/x": EOF`),
+		"the transport says it so": errors.New("EOF while reading " + guid(0)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.users(8)
+				w.graph.fail = func(request) error { return err }
+				f, stop := w.run(t)
+				f.Open(gap(history.Startup))
+				time.Sleep(20 * time.Minute)
+				stop()
+				require.NotEmpty(t, w.health())
+				for _, id := range w.settings.Users {
+					assert.NotContains(t, strings.ToLower(w.health()[0].Error()), id)
+					for _, line := range w.logs.All() {
+						for _, value := range line.ContextMap() {
+							if text, ok := value.(string); ok {
+								assert.NotContains(t, strings.ToLower(text), id)
+							}
+						}
+					}
+				}
+			})
+		})
+	}
+}

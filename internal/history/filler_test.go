@@ -1,0 +1,205 @@
+package history_test
+
+import (
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+func TestAGapIsReadForEveryUserAndClosed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(10, time.Now().Add(-150*time.Minute), time.Now().Add(-140*time.Minute))
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		assert.Equal(t, map[history.Reason]time.Duration{history.Startup: time.Hour}, f.Missing(time.Now()))
+
+		time.Sleep(time.Minute)
+
+		assert.Len(t, w.graph.asked(), 10, "one request for each user")
+		assert.Equal(t, 20, w.intake.distinct())
+		assert.Empty(t, f.Missing(time.Now()))
+		assert.Equal(t, map[history.Reason]int{history.Startup: 1}, w.telemetry.opened)
+		assert.Equal(t, map[history.Reason]int{history.Startup: 1}, w.telemetry.closed)
+		assert.Equal(t, 20, w.telemetry.found)
+		assert.Equal(t, 1, w.said("reading history"))
+		assert.Equal(t, 1, w.said("history read"))
+		stop()
+	})
+}
+
+func TestAReadingOverlapsWhatIsBeforeItsGapAndHasWholeSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(1)
+		f, stop := w.run(t)
+		from := time.Date(2026, 11, 24, 5, 0, 0, 500, time.UTC)
+		to := time.Date(2026, 11, 24, 6, 0, 0, 1, time.UTC)
+		f.Open(history.Gap{Reason: history.Startup, From: from, To: to})
+		synctest.Wait()
+		asked := w.graph.asked()
+		require.Len(t, asked, 1)
+		assert.Equal(t, time.Date(2026, 11, 24, 4, 55, 0, 0, time.UTC), asked[0].from)
+		assert.Equal(t, time.Date(2026, 11, 24, 6, 0, 2, 0, time.UTC), asked[0].to, "the end is excluded, and so is the second that it is in")
+		stop()
+	})
+}
+
+func TestWhatIsReadSaysWhereItComesFrom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		at := time.Now().Add(-150 * time.Minute)
+		w.users(1, at)
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		synctest.Wait()
+		r := w.intake.last
+		assert.Equal(t, interaction.FromHistory, r.Source)
+		assert.Equal(t, interaction.Created, r.Change)
+		assert.Equal(t, tenant, r.TenantID)
+		assert.Equal(t, guid(0), r.UserID)
+		assert.Equal(t, interaction.UserFromHistory, r.UserSource)
+		assert.Equal(t, time.Now(), r.At)
+		stop()
+	})
+}
+
+func TestTheLastHourIsReadAgainAnHourLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(3)
+		f, stop := w.run(t)
+		began := time.Now()
+		f.Open(history.Gap{Reason: history.Subscription, From: began.Add(-5 * time.Hour), To: began})
+		time.Sleep(time.Minute)
+		require.Len(t, w.graph.asked(), 3)
+		assert.Empty(t, w.telemetry.closed, "it is not closed before its second reading")
+		assert.Empty(t, f.Missing(time.Now()), "but what was read is not missing")
+
+		// What Graph was late with.
+		w.graph.set(func() { w.graph.happened[guid(1)] = []time.Time{began.Add(-10 * time.Minute)} })
+		time.Sleep(58 * time.Minute)
+		require.Len(t, w.graph.asked(), 3)
+		time.Sleep(2 * time.Minute)
+
+		asked := w.graph.asked()
+		require.Len(t, asked, 6)
+		assert.WithinDuration(t, began.Add(time.Hour), asked[3].at, 0)
+		assert.WithinDuration(t, began.Add(-time.Hour-300*time.Second), asked[3].from, 0)
+		assert.Equal(t, 1, w.intake.distinct())
+		assert.Equal(t, map[history.Reason]int{history.Subscription: 1}, w.telemetry.closed)
+		time.Sleep(5 * time.Hour)
+		assert.Len(t, w.graph.asked(), 6, "there is no third reading")
+		stop()
+	})
+}
+
+func TestWhatIsStillAheadIsReadWhenItsTimeHasCome(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(1)
+		f, stop := w.run(t)
+		began := time.Now()
+		f.Open(history.Gap{Reason: history.Startup, From: began.Add(-65 * time.Minute), To: began.Add(5 * time.Minute)})
+		synctest.Wait()
+		require.Len(t, w.graph.asked(), 1)
+		assert.WithinDuration(t, began.Add(time.Second), w.graph.asked()[0].to, 0)
+		time.Sleep(4 * time.Minute)
+		require.Len(t, w.graph.asked(), 1)
+		assert.Equal(t, map[history.Reason]time.Duration{history.Startup: 4 * time.Minute}, f.Missing(time.Now()))
+		time.Sleep(2 * time.Minute)
+		asked := w.graph.asked()
+		require.Len(t, asked, 2)
+		assert.WithinDuration(t, began.Add(5*time.Minute), asked[1].at, 0)
+		assert.WithinDuration(t, began.Add(-300*time.Second), asked[1].from, 0)
+		time.Sleep(3 * time.Hour)
+		assert.Len(t, w.graph.asked(), 3, "both are read again in one go")
+		assert.Equal(t, map[history.Reason]int{history.Startup: 1}, w.telemetry.closed)
+		stop()
+	})
+}
+
+func TestItemsAreReadTogetherAtMostOnceAnHour(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(1)
+		f, stop := w.run(t)
+		for range 180 { // three hours in which every minute brings ten items that can't be used
+			for range 10 {
+				now := time.Now()
+				f.Item(history.Undecryptable, interactionID(now), now)
+			}
+			time.Sleep(time.Minute)
+		}
+		assert.InDelta(t, 3, len(w.graph.asked()), 1, "items and second readings together make one reading an hour")
+		time.Sleep(3 * time.Hour)
+		assert.Equal(t, w.telemetry.opened, w.telemetry.closed)
+		assert.Empty(t, f.Missing(time.Now()))
+		stop()
+	})
+}
+
+func TestPollingReadsFromWhereItStopped(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(1)
+		w.settings.PollInterval = 5 * time.Minute
+		began := time.Now()
+		f, stop := w.run(t)
+		synctest.Wait()
+		asked := w.graph.asked()
+		require.Len(t, asked, 1, "the first poll is at once")
+		assert.WithinDuration(t, began.Add(-10*time.Minute), asked[0].from, 0, "one interval back, with overlap")
+		time.Sleep(5*time.Minute + time.Second)
+		asked = w.graph.asked()
+		require.Len(t, asked, 2)
+		assert.WithinDuration(t, began.Add(-time.Second-300*time.Second), asked[1].from, 0)
+		stop()
+		require.NoError(t, f.Save(t.Context()))
+
+		time.Sleep(2 * time.Hour) // The collector is down.
+		_, stop = w.run(t)
+		synctest.Wait()
+		asked = w.graph.asked()
+		require.GreaterOrEqual(t, len(asked), 3)
+		mark := began.Add(5*time.Minute - time.Second)
+		assert.False(t, asked[2].from.After(mark), "polling goes on from its mark")
+		assert.WithinDuration(t, time.Now(), asked[2].to, time.Second)
+		stop()
+	})
+}
+
+func TestPollsThatCannotBeReadDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(2)
+		w.settings.PollInterval = time.Minute
+		w.graph.fail = func(request) error { return refusal(429, "", 30*time.Minute) }
+		f, stop := w.run(t)
+		time.Sleep(2 * time.Hour)
+		w.graph.set(func() { w.graph.fail = nil; w.graph.requests = nil })
+		time.Sleep(30 * time.Minute)
+		first := w.graph.asked()
+		assert.Less(t, len(first), 2*40, "each minute one poll of two users, and what had piled up is one")
+		time.Sleep(2 * time.Minute)
+		assert.Less(t, f.Missing(time.Now())[history.Poll], 2*time.Minute)
+		stop()
+	})
+}
+
+func interactionID(at time.Time) string { return strconv.FormatInt(at.UnixMilli(), 10) }

@@ -1,0 +1,164 @@
+package history
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+const (
+	// After brokenTolerated failures in a row without any success all users are given a rest, as Graph is unwell then.
+	brokenTolerated = 4
+	longestRest     = 2 * time.Minute
+	// A refused token may be a matter of seconds, a missing permission is one of people.
+	firstDenied, longestDenied   = time.Second, 5 * time.Minute
+	firstMissing, longestMissing = 5 * time.Minute, time.Hour
+)
+
+// gate is what every request to Graph passes: it spaces them, and holds all of them while Graph asks to stay away or
+// nothing can succeed.
+type gate struct {
+	limiter *rate.Limiter
+	logger  *zap.Logger
+	status  func(error)
+
+	mu sync.Mutex // guards what follows
+	// until is the time before which no request is made, since when that was said last.
+	until, since time.Time
+	// broken, refused and missing count failures in a row that concerned everyone.
+	broken, refused, missing int
+	// told is the failure that was reported last and is not over.
+	told string
+}
+
+func newGate(s Settings) *gate {
+	// A burst of one keeps any second from seeing more requests than the limit.
+	return &gate{limiter: rate.NewLimiter(rate.Limit(s.RequestsPerSecond), 1), logger: s.Logger, status: s.Status}
+}
+
+// pass waits until a request may be made. Its error is that of the context.
+func (g *gate) pass(ctx context.Context) error {
+	for {
+		if err := sleep(ctx, time.Until(g.heldUntil())); err != nil {
+			return err
+		}
+		if err := g.limiter.Wait(ctx); err != nil {
+			return err
+		}
+		if !time.Now().Before(g.heldUntil()) {
+			return nil
+		}
+	}
+}
+
+func (g *gate) heldUntil() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.until
+}
+
+// heard takes in the answer to a request that was made at started, and returns what it means.
+func (g *gate) heard(started time.Time, asked string, err error) verdict {
+	v := judge(err)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	// What was under way when the gate closed says nothing new.
+	fresh := !started.Before(g.since)
+	switch v {
+	case fine:
+		if fresh {
+			g.recovered()
+		}
+	case throttled:
+		wait := retryAfter(err)
+		if wait == 0 && fresh {
+			g.broken++
+			wait = backoff(g.broken, time.Second, longestRest)
+		}
+		g.hold(wait)
+	case denied:
+		if fresh {
+			g.deny(err, asked)
+		}
+	case broken:
+		if !fresh {
+			break
+		}
+		if g.broken++; g.broken >= brokenTolerated {
+			g.tell(v, err, asked)
+			g.hold(backoff(g.broken-brokenTolerated+1, time.Second, longestRest))
+		}
+	}
+	return v
+}
+
+// deny holds everything, as no request can succeed.
+func (g *gate) deny(err error, asked string) {
+	g.tell(denied, err, asked)
+	if graph.Unsupported(err) {
+		g.missing++
+		g.hold(doubling(g.missing, firstMissing, longestMissing))
+		return
+	}
+	g.refused++
+	g.hold(backoff(g.refused, firstDenied, longestDenied))
+}
+
+// forbid holds everything, as nobody's history may be read.
+func (g *gate) forbid(err error, asked string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tell(forbidden, err, asked)
+	g.missing++
+	g.hold(doubling(g.missing, firstMissing, longestMissing))
+}
+
+// hold is called with mu held. A shorter wait never cuts a longer one.
+func (g *gate) hold(wait time.Duration) {
+	if until := time.Now().Add(wait); wait > 0 && until.After(g.until) {
+		g.until, g.since = until, time.Now()
+	}
+}
+
+// tell reports a failure once, until another one or its end. It is called with mu held.
+func (g *gate) tell(v verdict, err error, asked string) {
+	if s := signature(v, err); s != g.told {
+		g.told = s
+		failure := newFailure(err, asked)
+		g.logger.Warn("history can't be read, its gaps stay open, will be tried again",
+			zap.String("code", graph.Code(err)),
+			zap.String("mend", graph.Mend(err)),
+			zap.String("error", failure.text))
+		g.status(failure)
+	}
+}
+
+// recovered is called with mu held.
+func (g *gate) recovered() {
+	g.broken, g.refused, g.missing = 0, 0, 0
+	if g.told != "" {
+		g.told = ""
+		g.logger.Info("history can be read again")
+		g.status(nil)
+	}
+}
+
+// sleep waits, or returns the context's error as soon as that ends.
+func sleep(ctx context.Context, wait time.Duration) error {
+	if wait <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,194 @@
+package history
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	// rejoin is the longest hole between two intervals that are read together, holes and all. One request for each user
+	// is what a reading costs, however long it is.
+	rejoin = time.Hour
+	// rejoinAge is how old such a hole may be: what was delivered in it must still be known as a duplicate.
+	rejoinAge = 20 * time.Hour
+)
+
+// ledger is the book of all open gaps. It decides and does nothing; whoever has it guards it.
+type ledger struct {
+	maxGap time.Duration
+
+	spans []span
+	// reading is what is being read, nil for nothing.
+	reading *reading
+	// polled is up to where the history was polled, zero for never.
+	polled time.Time
+	// itemsRead is when the last reading for the sake of items began.
+	itemsRead time.Time
+	// newcomers is when the last reading began that was for users seen after their intervals had been read.
+	newcomers time.Time
+}
+
+// reading is intervals that are read in one go.
+type reading struct {
+	// id ties the list of users done to it.
+	id    uint64
+	began time.Time
+	parts []span
+	// newcomers is set where only users are read that were first seen after others had been read.
+	newcomers bool
+}
+
+// bounds returns the interval that is read.
+func (r *reading) bounds() (from, to time.Time) {
+	from, to = r.parts[0].from, r.parts[0].to
+	for _, p := range r.parts[1:] {
+		from, to = earliest(from, p.from), latest(to, p.to)
+	}
+	return from, to
+}
+
+func (r *reading) kind() kind { return r.parts[0].kind }
+
+func (r *reading) reasons() tally {
+	all := tally{}
+	for _, p := range r.parts {
+		all = all.plus(p.reasons)
+	}
+	return all
+}
+
+// loss is time that will not be read any more.
+type loss struct {
+	reason   Reason
+	from, to time.Time
+	// users is how many users it concerns, 0 for all.
+	users int
+}
+
+// change is what became of gaps.
+type change struct {
+	opened, closed tally
+	lost           []loss
+}
+
+func (c *change) open(t tally)  { c.opened = c.opened.plus(t) }
+func (c *change) close(t tally) { c.closed = c.closed.plus(t) }
+
+// open puts a gap into the book. Nothing changes where it is empty or all of it is open for the same reason already.
+func (l *ledger) open(g Gap, k kind, now time.Time, c *change) {
+	s := span{kind: k, from: g.From.UTC().Round(0), to: g.To.UTC().Round(0), reasons: tally{g.Reason: 1}}
+	if g.Reason == "" || !plausible(s.from) || !plausible(s.to) || !s.from.Before(s.to) {
+		return
+	}
+	if slices.ContainsFunc(l.spans, func(o span) bool { return o.covers(&s) }) {
+		return
+	}
+	c.open(s.reasons)
+	if l.clip(&s, now, c); !s.from.Before(s.to) {
+		c.close(s.reasons)
+		return
+	}
+	l.spans = merge(l.spans, s)
+}
+
+// clip takes off what is older than is filled, and notes it as lost.
+func (l *ledger) clip(s *span, now time.Time, c *change) {
+	horizon := now.Add(-l.maxGap)
+	if s.kind == again || l.exempt(s) || !s.from.Before(horizon) {
+		return
+	}
+	lost := loss{reason: s.reasons.first(), from: s.from, to: earliest(s.to, horizon), users: len(s.users)}
+	c.lost = append(c.lost, lost)
+	s.from = lost.to
+	s.users = slices.DeleteFunc(s.users, func(l laggard) bool { return !l.to.After(horizon) })
+	for i := range s.users {
+		s.users[i].from = latest(s.users[i].from, horizon)
+	}
+}
+
+// exempt tells whether MaxGap does not bound an interval. A user whose imported history can't be read is given up too.
+func (l *ledger) exempt(s *span) bool {
+	_, found := s.reasons[Lookback]
+	return found && (s.kind != late || s.attempts < mostLateAttempts)
+}
+
+// expire drops what has become too old to be filled. What is partly so is clipped a good piece at a time, so that it is
+// not reported anew at every look.
+func (l *ledger) expire(now time.Time, c *change) {
+	horizon := now.Add(-l.maxGap)
+	kept := l.spans[:0]
+	for _, s := range l.spans {
+		if !s.to.After(horizon) || horizon.Sub(s.from) >= l.maxGap/8 {
+			l.clip(&s, now, c)
+		}
+		if s.kind == again && !s.to.After(horizon) || !s.from.Before(s.to) {
+			c.close(s.reasons)
+			continue
+		}
+		kept = append(kept, s)
+	}
+	clear(l.spans[len(kept):])
+	l.spans = kept
+}
+
+// poll opens a gap from the last poll to now, if it is time. One that has not been read yet becomes longer.
+func (l *ledger) poll(now time.Time, interval time.Duration, c *change) {
+	ahead := l.polled.After(now) // The clock was set back.
+	if interval <= 0 || now.Before(l.pollAt(interval)) && !ahead {
+		return
+	}
+	to := now.Add(-pollLag)
+	from := l.polled
+	if from.IsZero() || ahead {
+		from = now.Add(-interval)
+	}
+	l.open(Gap{Reason: Poll, From: from, To: to}, whole, now, c)
+	l.polled = to
+}
+
+// pollLag keeps polls a little behind, since the current second is not over.
+const pollLag = time.Second
+
+// pollAt returns when the next poll is due.
+func (l *ledger) pollAt(interval time.Duration) time.Time {
+	if l.polled.IsZero() {
+		return time.Time{}
+	}
+	return l.polled.Add(pollLag + interval)
+}
+
+// nextAt returns when there is something to read, false for nothing.
+func (l *ledger) nextAt(directory time.Time) (time.Time, bool) {
+	var next time.Time
+	for i := range l.spans {
+		if at := l.spans[i].readyAt(l.itemsRead, directory); i == 0 || at.Before(next) {
+			next = at
+		}
+	}
+	return next, len(l.spans) > 0
+}
+
+func (l *ledger) has(k kind) bool {
+	return slices.ContainsFunc(l.spans, func(s span) bool { return s.kind == k })
+}
+
+// missing returns how much time is known to be missing, by its gravest reason. What was read and is only to be read
+// again is not missing.
+func (l *ledger) missing(now time.Time) map[Reason]time.Duration {
+	sum := map[Reason]time.Duration{}
+	count := func(spans []span) {
+		for _, s := range spans {
+			if length := earliest(s.to, now).Sub(s.from); length > 0 && s.unread() {
+				sum[s.reasons.first()] += length
+			}
+		}
+	}
+	count(l.spans)
+	if l.reading != nil {
+		count(l.reading.parts)
+	}
+	return sum
+}
+
+// plausible tells whether a time can be one of a gap: it keeps values that are no times out of the arithmetic.
+func plausible(t time.Time) bool { return t.Year() >= 1990 && t.Year() < 2100 }

@@ -1,0 +1,142 @@
+package history
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// progressInterval is the time between two lines about a reading under way.
+const progressInterval = 30 * time.Second
+
+// read reads the current reading to its end, or until the context ends: then it goes on with the next start.
+func (f *Filler) read(ctx context.Context, r *reading) {
+	list, err := f.roster(ctx, r)
+	if err != nil {
+		return
+	}
+	suspicious := forbiddenMeansAll
+	if r.kind() == late {
+		suspicious = 0
+	}
+	q := newQueue(list.todo, list.total, suspicious)
+	q.done -= len(list.late)
+	q.late = list.late
+	t, began := &tale{}, time.Now()
+	doneBefore, _, _ := q.state()
+	f.log("reading history", r, zap.Int("users_done", doneBefore), zap.Int("users", list.total), zap.Bool("all_users_known", list.known))
+
+	over := make(chan struct{})
+	var telling, workers sync.WaitGroup
+	telling.Go(func() { f.tell(r, q, t, began, over) })
+	for range min(f.s.Concurrency, len(list.todo)) {
+		workers.Go(func() { f.work(ctx, r, q, t) })
+	}
+	workers.Wait()
+	close(over)
+	telling.Wait()
+	if ctx.Err() != nil {
+		return
+	}
+	f.finish(ctx, r, ending{partial: !list.known, laggards: f.laggards(r, q.late)})
+	done, late, total := q.state()
+	f.log("history read", r, zap.Int("users_done", done), zap.Int("users_left_for_later", late), zap.Int("users", total),
+		zap.Int64("interactions", t.found.Load()), zap.Int64("refused", t.refused.Load()), zap.Int64("unreadable", t.unreadable.Load()),
+		zap.Duration("took", time.Since(began).Round(time.Second)))
+}
+
+// work reads users until none is left.
+func (f *Filler) work(ctx context.Context, r *reading, q *queue, t *tale) {
+	for {
+		one, found := q.next(ctx)
+		if !found {
+			return
+		}
+		name := f.names.of(one.user)
+		from, to := f.window(r, one.user)
+		err := f.readUser(ctx, name, from, to, t)
+		if ctx.Err() != nil && err != nil {
+			q.giveBack()
+			return
+		}
+		v := judge(err)
+		switch v {
+		case unlicensed:
+			f.unlicensed.put(one.user, time.Now(), time.Now().Add(-leaveAlone))
+			f.progress().add(one.user)
+		case fine:
+			f.progress().add(one.user)
+		}
+		q.settle(one, v, func() { f.gate.forbid(err, name) })
+		f.signal()
+	}
+}
+
+// finish notes in the book that a reading is over.
+func (f *Filler) finish(ctx context.Context, r *reading, e ending) {
+	var c change
+	f.mu.Lock()
+	f.ledger.finish(e, time.Now(), &c)
+	f.done.start(0)
+	f.unsaved = true
+	f.mu.Unlock()
+	f.signal()
+	f.report(ctx, c)
+	if len(e.laggards) > 0 && r.kind() != late {
+		f.s.Logger.Warn("the history of some users can't be read, their gaps stay open, will be tried again",
+			zap.Int("users", len(e.laggards)))
+	}
+}
+
+func (f *Filler) laggards(r *reading, users []user) []laggard {
+	late := make([]laggard, 0, len(users))
+	for _, u := range users {
+		from, to := f.window(r, u)
+		late = append(late, laggard{user: u, from: from, to: to})
+	}
+	return late
+}
+
+// tell logs the progress of a reading until it is over, as long as there is any.
+func (f *Filler) tell(r *reading, q *queue, t *tale, began time.Time, over <-chan struct{}) {
+	ticker := time.NewTicker(progressInterval)
+	defer ticker.Stop()
+	doneBefore, _, _ := q.state()
+	last := doneBefore
+	for {
+		select {
+		case <-over:
+			return
+		case <-ticker.C:
+		}
+		done, late, total := q.state()
+		if done == last {
+			continue
+		}
+		last = done
+		f.log("history is being read", r, zap.Int("users_done", done), zap.Int("users_left_for_later", late), zap.Int("users", total),
+			zap.Int64("interactions", t.found.Load()),
+			zap.Duration("time_left", timeLeft(time.Since(began), done-doneBefore, total-done-late)))
+	}
+}
+
+// timeLeft estimates how long a number of users still takes, from how long others took.
+func timeLeft(took time.Duration, done, left int) time.Duration {
+	if done <= 0 {
+		return 0
+	}
+	return time.Duration(float64(took) / float64(done) * float64(left)).Round(time.Second)
+}
+
+func (f *Filler) log(message string, r *reading, fields ...zap.Field) {
+	from, to := r.bounds()
+	var reasons []string
+	for _, reason := range r.reasons().sorted() {
+		reasons = append(reasons, string(reason))
+	}
+	f.s.Logger.Info(message, append([]zap.Field{
+		zap.Strings("reasons", reasons), zap.Time("from", from), zap.Time("to", to), zap.Bool("second_reading", r.kind() == again),
+	}, fields...)...)
+}

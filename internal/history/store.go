@@ -1,0 +1,135 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.uber.org/zap"
+)
+
+// Store keeps values over a restart, as a storage client of the Collector does. There are no transactions: what is written
+// here is written so that an end of the process between any two calls repeats work at worst.
+type Store interface {
+	// Get returns nil for a key that is not there.
+	Get(ctx context.Context, key string) ([]byte, error)
+	Set(ctx context.Context, key string, value []byte) error
+	Delete(ctx context.Context, key string) error
+}
+
+// The keys. Those that end in a slash are followed by a number.
+const (
+	gapsKey       = "history/gaps"
+	doneKey       = "history/done/"
+	seenKey       = "history/seen/"
+	unlicensedKey = "history/unlicensed/"
+)
+
+// Load reads what an earlier run kept: the open gaps with their progress, the users seen, and those left alone. It is
+// called before everything else but Open, Item and Seen. A value that can't be read is logged and replaced; only a store
+// that fails is an error.
+func (f *Filler) Load(ctx context.Context) error {
+	value, err := f.s.Store.Get(ctx, gapsKey)
+	if err != nil {
+		return fmt.Errorf("read the open gaps from storage: %w", err)
+	}
+	stored := ledger{maxGap: f.s.MaxGap}
+	if value != nil {
+		if err := stored.decode(value); err != nil {
+			f.damaged(gapsKey, err)
+		}
+	}
+	done, damage, err := loadProgress(ctx, f.s.Store, stored.reading)
+	if err != nil {
+		return fmt.Errorf("read the progress of a gap from storage: %w", err)
+	}
+	if damage != nil {
+		f.damaged(doneKey, damage)
+	}
+	for _, s := range []*shelf{f.seen, f.unlicensed} {
+		damage, err := s.load(ctx, f.s.Store)
+		if err != nil {
+			return fmt.Errorf("read users from storage: %w", err)
+		}
+		if damage != nil {
+			f.damaged(s.key, damage)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.adopt(stored, done)
+	return nil
+}
+
+// adopt takes the stored book in, together with what was opened before. It is called with mu held.
+func (f *Filler) adopt(stored ledger, done *progress) {
+	for _, s := range f.ledger.spans {
+		stored.spans = merge(stored.spans, s)
+	}
+	f.ledger, f.done = stored, done
+}
+
+func (f *Filler) damaged(key string, err error) {
+	f.s.Logger.Warn("stored history state can't be read and is replaced", zap.String("key", key), zap.Error(err))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unsaved = true
+}
+
+// Save writes down everything. It is called at shutdown, after Run has returned.
+func (f *Filler) Save(ctx context.Context) error { return f.flush(ctx, true) }
+
+// flush writes down what changed. Gaps come before the users done of them: a list of users without its gap means nothing.
+func (f *Filler) flush(ctx context.Context, users bool) error {
+	f.saving.Lock()
+	defer f.saving.Unlock()
+	err := f.flushGaps(ctx)
+	if err == nil {
+		err = f.progress().flush(ctx, f.s.Store)
+	}
+	if users {
+		err = errors.Join(err, f.seen.flush(ctx, f.s.Store), f.unlicensed.flush(ctx, f.s.Store))
+	}
+	if err != nil && ctx.Err() == nil {
+		f.unsavable(err)
+	} else if err == nil {
+		f.storeFails = false
+	}
+	return err
+}
+
+// unsavable says once that the store fails, until it works again.
+func (f *Filler) unsavable(err error) {
+	if !f.storeFails {
+		f.storeFails = true
+		f.s.Logger.Warn("history state can't be stored, a restart may read again what was read, and forget open gaps; check the storage extension",
+			zap.Error(err))
+	}
+}
+
+func (f *Filler) flushGaps(ctx context.Context) error {
+	f.mu.Lock()
+	if !f.unsaved {
+		f.mu.Unlock()
+		return nil
+	}
+	f.unsaved = false
+	value, err := f.ledger.encode()
+	f.mu.Unlock()
+	if err == nil {
+		err = f.s.Store.Set(ctx, gapsKey, value)
+	}
+	if err != nil {
+		f.mu.Lock()
+		f.unsaved = true
+		f.mu.Unlock()
+		return fmt.Errorf("store the open gaps: %w", err)
+	}
+	return nil
+}
+
+func (f *Filler) progress() *progress {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.done
+}

@@ -1,0 +1,56 @@
+package intake
+
+import (
+	"crypto/sha256"
+	"strings"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+// digest stands for a key or a signature in the window: the first half of a SHA-256. That two of ten million were equal
+// has a probability below 10^-24.
+type digest [16]byte
+
+func digestOf(parts ...string) digest {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x1f")))
+	return digest(sum[:16])
+}
+
+// mark is what one interaction is known by.
+type mark struct {
+	key digest
+	// signature is zero where the interaction came without one.
+	signature digest
+	// deletion is the deletion of this interaction whatever its version. It is zero unless one of the next two is true.
+	deletion digest
+	// deletes is true for what leaves such a deletion behind.
+	deletes bool
+	// yields is true for what is a duplicate of such a deletion: the history still has what was deleted.
+	yields bool
+	source interaction.Source
+}
+
+func markOf(r *interaction.Received) mark {
+	key := r.Key()
+	m := mark{
+		key:       digestOf(key.UID()),
+		signature: digest(r.Signature[:16]),
+		// Without content no session is named, so the history can't ask for it.
+		deletes: key.Deleted && !key.WithoutContent,
+		yields:  r.Source == interaction.FromHistory && !key.Deleted,
+		source:  r.Source,
+	}
+	if m.deletes || m.yields {
+		m.deletion = digestOf("deletion", key.Tenant, key.Session, key.ID)
+	}
+	return m
+}
+
+// leaves appends what the interaction leaves in the window once it was delivered.
+func (m *mark) leaves(records []record) []record {
+	records = append(records, record{key: m.key, signature: m.signature})
+	if m.deletes {
+		records = append(records, record{key: m.deletion})
+	}
+	return records
+}

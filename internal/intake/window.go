@@ -1,0 +1,200 @@
+package intake
+
+import (
+	"cmp"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+// window knows what was delivered lately and what is under way.
+//
+// An entry takes at most 160 bytes: 36 in the queue, and 21 to 62 in the map for each of its two digests, since the map
+// grows in steps and does not use again at once what was deleted. Without a signature, as from the history, it takes at
+// most 98. A deletion makes two entries, the second without a signature.
+type window struct {
+	// span is how many seconds an entry is known.
+	span int64
+	// most is how many entries there may be.
+	most int
+
+	mu sync.Mutex // guards what follows
+	// seen maps what was delivered to the second since when it is known.
+	seen  map[digest]uint32
+	queue queue
+	// underWay is what batches reserved.
+	underWay map[digest]*batch
+}
+
+// batch is what one call of Take reserved. It is delivered as a whole or not at all.
+type batch struct {
+	records []record
+	// decided is closed once delivered says how it ended.
+	decided   chan struct{}
+	delivered bool
+}
+
+// claim is what became of the interactions of one call of Take.
+type claim struct {
+	// batch holds the reservations; nil where nothing is new.
+	batch *batch
+	// fresh is what to deliver.
+	fresh []interaction.Received
+	// duplicates are the sources of what was delivered before.
+	duplicates []interaction.Source
+	// waiting is what is under way already, in another call or in this one.
+	waiting []waiter
+}
+
+type waiter struct {
+	batch  *batch
+	source interaction.Source
+}
+
+func newWindow(span time.Duration, most int) *window {
+	return &window{
+		span:     int64(math.Ceil(span.Seconds())),
+		most:     most,
+		seen:     map[digest]uint32{},
+		underWay: map[digest]*batch{},
+	}
+}
+
+// claim reserves what is neither known nor under way.
+func (w *window) claim(received []interaction.Received, now time.Time) claim {
+	marks := make([]mark, len(received))
+	for i := range received {
+		marks[i] = markOf(&received[i])
+	}
+	own := &batch{decided: make(chan struct{})}
+	var c claim
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range marks {
+		m := &marks[i]
+		known, other := w.lookUp(m, now)
+		switch {
+		case known:
+			c.duplicates = append(c.duplicates, m.source)
+		case other != nil:
+			c.waiting = append(c.waiting, waiter{batch: other, source: m.source})
+		default:
+			w.reserve(m, own)
+			c.batch = own
+			if len(c.fresh) == i {
+				// As long as all are new nothing is copied; the bound makes the first append after that copy.
+				c.fresh = received[: i+1 : i+1]
+			} else {
+				c.fresh = append(c.fresh, received[i])
+			}
+		}
+	}
+	return c
+}
+
+func (w *window) lookUp(m *mark, now time.Time) (known bool, underWay *batch) {
+	known, underWay = w.knows(m.key, now), w.underWay[m.key]
+	if !m.yields {
+		return known, underWay
+	}
+	return known || w.knows(m.deletion, now), cmp.Or(underWay, w.underWay[m.deletion])
+}
+
+func (w *window) knows(d digest, now time.Time) bool {
+	at, ok := w.seen[d]
+	return ok && !w.expired(at, now)
+}
+
+// expired lets an entry live for the whole span, and up to a second longer, since at was rounded down.
+func (w *window) expired(at uint32, now time.Time) bool {
+	return now.Unix()-int64(at) > w.span
+}
+
+func (w *window) reserve(m *mark, b *batch) {
+	before := len(b.records)
+	b.records = m.leaves(b.records)
+	for i := range b.records[before:] {
+		// The deletion of another version may be under way.
+		if key := b.records[before+i].key; w.underWay[key] == nil {
+			w.underWay[key] = b
+		}
+	}
+}
+
+// known tells whether an interaction with this signature was delivered.
+func (w *window) known(signature digest, now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.knows(signature, now)
+}
+
+// keep makes the entries of delivered batches known. The oldest entries leave for them.
+func (w *window) keep(now time.Time, batches ...*batch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, b := range batches {
+		for _, r := range b.records {
+			r.at = seconds(now)
+			w.learn(r)
+			w.queue.push(r)
+		}
+		w.end(b, true)
+	}
+	w.trim(now)
+}
+
+// release forgets the reservations of a batch that was not delivered.
+func (w *window) release(b *batch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.end(b, false)
+}
+
+func (w *window) end(b *batch, delivered bool) {
+	for i := range b.records {
+		if key := b.records[i].key; w.underWay[key] == b {
+			delete(w.underWay, key)
+		}
+	}
+	b.records, b.delivered = nil, delivered
+	close(b.decided)
+}
+
+func (w *window) learn(r record) {
+	w.seen[r.key] = r.at
+	if r.signature != (digest{}) {
+		w.seen[r.signature] = r.at
+	}
+}
+
+// expire frees the entries that are too old.
+func (w *window) expire(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trim(now)
+}
+
+func (w *window) trim(now time.Time) {
+	for {
+		r, ok := w.queue.oldest()
+		if !ok || (w.queue.len <= w.most && !w.expired(r.at, now)) {
+			return
+		}
+		w.queue.pop()
+		w.forget(r.key, r.at)
+		w.forget(r.signature, r.at)
+	}
+}
+
+// forget leaves alone what was seen again later.
+func (w *window) forget(d digest, at uint32) {
+	if w.seen[d] == at {
+		delete(w.seen, d)
+	}
+}
+
+func seconds(now time.Time) uint32 {
+	return uint32(min(max(now.Unix(), 0), math.MaxUint32))
+}

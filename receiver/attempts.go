@@ -1,0 +1,27 @@
+package receiver
+
+import (
+	"context"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
+)
+
+// attempts is the intake as the webhook sees it: Graph sends again what was not taken, and that is watched.
+type attempts struct {
+	intake  *intake.Intake
+	refused *refused
+}
+
+// Take implements webhook.Intake.
+func (a *attempts) Take(ctx context.Context, received []interaction.Received) error {
+	err := a.intake.Take(ctx, received)
+	if err != nil && !webhook.Permanent(err) {
+		a.refused.failed(received, time.Now())
+		return err
+	}
+	a.refused.delivered(received)
+	return err
+}

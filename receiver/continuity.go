@@ -1,0 +1,157 @@
+package receiver
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+)
+
+const (
+	markKey = "mark"
+
+	// staleMark is how old the mark of the last run may be without anything being missing: Graph sends again for hours.
+	staleMark = 5 * time.Minute
+	// lateness is how late Graph may notify, 60 minutes, with some reserve:
+	// https://learn.microsoft.com/graph/api/resources/subscription#latency
+	lateness = 65 * time.Minute
+	// settling is how long a new subscription may take until it delivers.
+	settling = 5 * time.Minute
+	// retrySpan is how long Graph sends again, 4 hours, with some reserve: so old can an item for a removed key be.
+	retrySpan = 5 * time.Hour
+)
+
+// continuity watches when the subscription lived and when it did not, and opens a gap for each time that it did not.
+// Its mark is the last time at which the subscription lived and the webhook listened. It implements subscription.Observer.
+type continuity struct {
+	store    storage.Client
+	logger   *zap.Logger
+	lookback time.Duration
+	open     func(...history.Gap)
+	// knows is told the subscriptions of this collector, for the next run.
+	knows func([]subscription.Known)
+
+	mu sync.Mutex // guards what follows
+	// mark is zero until one was written, in this run or an earlier one.
+	mark time.Time
+	// owed are gaps whose end is the moment at which a subscription lives.
+	owed []history.Gap
+	// down holds what is missing by resource, from its interruption until it is restored.
+	down map[string]history.Gap
+}
+
+func newContinuity(store storage.Client, logger *zap.Logger, lookback time.Duration, open func(...history.Gap), knows func([]subscription.Known)) *continuity {
+	return &continuity{store: store, logger: logger, lookback: lookback, open: open, knows: knows, down: map[string]history.Gap{}}
+}
+
+// load reads the mark of the last run. A value that is none is reported and replaced.
+func (c *continuity) load(ctx context.Context, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	value, err := c.store.Get(ctx, markKey)
+	if err == nil && value != nil {
+		var seconds int64
+		if seconds, err = strconv.ParseInt(string(value), 10, 64); err == nil {
+			c.mark = time.Unix(seconds, 0)
+		}
+	}
+	if err != nil {
+		c.logger.Warn("the mark of the last good check can't be read and is replaced", zap.Error(err))
+	}
+	switch {
+	case c.mark.IsZero():
+		if c.lookback > 0 {
+			c.owed = append(c.owed, history.Gap{Reason: history.Lookback, From: now.Add(-c.lookback)})
+		}
+	case c.mark.After(now.Add(staleMark)):
+		c.logger.Warn("the mark of the last good check is in the future: check this machine's clock", zap.Time("mark", c.mark))
+		c.owed = append(c.owed, history.Gap{Reason: history.Startup, From: now.Add(-lateness)})
+	case now.Sub(c.mark) > staleMark:
+		c.owed = append(c.owed, history.Gap{Reason: history.Startup, From: c.mark.Add(-lateness)})
+	}
+}
+
+// removedKey says that notifications for a key that was accepted before can't be read any more.
+func (c *continuity) removedKey(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.owed = append(c.owed, history.Gap{Reason: history.RemovedKey, From: now.Add(-retrySpan)})
+}
+
+// Checked implements subscription.Observer.
+func (c *continuity) Checked(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settle(at)
+	c.write(at)
+}
+
+// Interrupted implements subscription.Observer.
+func (c *continuity) Interrupted(resource string, reason subscription.Reason, since time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gap := history.Gap{Reason: history.Subscription, From: since.Add(-lateness)}
+	switch {
+	case reason == subscription.ReasonRemovedKey:
+		gap = history.Gap{Reason: history.RemovedKey, From: time.Now().Add(-retrySpan)}
+	case since.IsZero() && c.mark.IsZero():
+		return // there never was one
+	case since.IsZero():
+		gap = history.Gap{Reason: history.Startup, From: c.mark.Add(-lateness)}
+	}
+	c.down[resource] = gap
+}
+
+// Restored implements subscription.Observer.
+func (c *continuity) Restored(resource string, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if gap, found := c.down[resource]; found {
+		delete(c.down, resource)
+		c.owed = append(c.owed, gap)
+	}
+	c.settle(at)
+}
+
+// Known implements subscription.Observer.
+func (c *continuity) Known(known []subscription.Known) { c.knows(known) }
+
+// settle opens what was owed, now that a subscription lives. It is called with mu held.
+func (c *continuity) settle(at time.Time) {
+	for i := range c.owed {
+		c.owed[i].To = at.Add(settling)
+	}
+	c.open(c.owed...)
+	c.owed = nil
+}
+
+// alone opens what is owed where there is no subscription to wait for.
+func (c *continuity) alone(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settle(now)
+	c.write(now)
+}
+
+// end writes the mark of a shutdown, unless the subscription is down.
+func (c *continuity) end(now time.Time, lives bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if lives && len(c.down) == 0 && !c.mark.IsZero() {
+		c.write(now)
+	}
+}
+
+// write is called with mu held.
+func (c *continuity) write(at time.Time) {
+	c.mark = at
+	if err := c.store.Set(context.Background(), markKey, strconv.AppendInt(nil, at.Unix(), 10)); err != nil {
+		c.logger.Warn("the mark of the last good check can't be kept: a restart will read more history than it has to", zap.Error(err))
+	}
+}

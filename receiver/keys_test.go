@@ -1,0 +1,138 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+)
+
+func TestAGeneratedKeySurvivesARestart(t *testing.T) {
+	t.Parallel()
+	k := &keys{store: newStore(t), logger: zap.NewNop()}
+	first, err := k.generated(t.Context())
+	require.NoError(t, err)
+	second, err := k.generated(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, certificateIDs(first), certificateIDs(second))
+}
+
+func TestADamagedGeneratedKeyIsReportedAndReplaced(t *testing.T) {
+	t.Parallel()
+	core, lines := observer.New(zap.WarnLevel)
+	k := &keys{store: newStore(t), logger: zap.New(core)}
+	first, err := k.generated(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, k.store.Set(t.Context(), generatedPrivateKey, []byte("damaged")))
+	second, err := k.generated(t.Context())
+	require.NoError(t, err)
+	assert.NotEqual(t, certificateIDs(first), certificateIDs(second))
+	assert.Equal(t, 1, lines.Len())
+	third, err := k.generated(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, certificateIDs(second), certificateIDs(third))
+}
+
+// broken is a storage that fails.
+type broken struct{ storage.Client }
+
+var errBroken = errors.New("the disk is on fire")
+
+func (broken) Get(context.Context, string) ([]byte, error)        { return nil, errBroken }
+func (broken) Set(context.Context, string, []byte) error          { return errBroken }
+func (broken) Batch(context.Context, ...*storage.Operation) error { return errBroken }
+
+func TestAStorageThatFailsCostsTheNextRunItsKeyAndThisOneNothing(t *testing.T) {
+	t.Parallel()
+	core, lines := observer.New(zap.WarnLevel)
+	k := &keys{store: broken{newStore(t)}, logger: zap.New(core)}
+	ring, err := k.generated(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, ring, 1)
+	assert.Equal(t, 1, lines.Len())
+	assert.False(t, k.accept(t.Context(), ring), "what can't be read is not missing")
+}
+
+func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {
+	t.Parallel()
+	k := &keys{store: newStore(t), logger: zap.NewNop()}
+	old, err := notification.GenerateKey("old")
+	require.NoError(t, err)
+	young, err := notification.GenerateKey("young")
+	require.NoError(t, err)
+	for _, step := range []struct {
+		ring    notification.Ring
+		missing bool
+	}{
+		{notification.Ring{old}, false},
+		{notification.Ring{old}, false},
+		{notification.Ring{young, old}, false},
+		{notification.Ring{young}, true},
+		{notification.Ring{young}, false},
+	} {
+		assert.Equal(t, step.missing, k.accept(t.Context(), step.ring))
+	}
+}
+
+// keyFiles writes a new key pair to files and returns how to do it again.
+func keyFiles(t *testing.T) (Certificate, func()) {
+	t.Helper()
+	c := Certificate{ID: "k", CertFile: filepath.Join(t.TempDir(), "crt"), KeyFile: filepath.Join(t.TempDir(), "key")}
+	write := func() {
+		pair, err := graphtest.EncryptionCertificate(2048, time.Hour)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(c.CertFile, pair.Certificate, 0o600))
+		require.NoError(t, os.WriteFile(c.KeyFile, pair.Key, 0o600))
+	}
+	write()
+	return c, write
+}
+
+func TestFilesOfKeysAreReadAgainWhenTheyChange(t *testing.T) {
+	t.Parallel()
+	certificate, write := keyFiles(t)
+	synctest.Test(t, func(t *testing.T) {
+		core, lines := observer.New(zap.WarnLevel)
+		k := &keys{certificates: []Certificate{certificate}, logger: zap.New(core)}
+		before, err := k.configured()
+		require.NoError(t, err)
+		var (
+			after   notification.Ring
+			changed bool
+			done    = make(chan struct{})
+		)
+		go func() {
+			defer close(done)
+			after, changed = k.changed(t.Context())
+		}()
+		synctest.Wait()
+		require.NoError(t, os.WriteFile(certificate.KeyFile, []byte("half of a"), 0o600))
+		time.Sleep(3 * watchKeys)
+		synctest.Wait()
+		assert.Equal(t, 1, lines.Len(), "a change in the middle is reported once")
+		write()
+		<-done
+		assert.True(t, changed)
+		assert.NotEqual(t, certificateIDs(before), certificateIDs(after))
+	})
+}
+
+func TestAKeyThatCanNotBeReadNamesItsPath(t *testing.T) {
+	t.Parallel()
+	k := &keys{certificates: []Certificate{{CertFile: "/no/such.crt", KeyFile: "/no/such.key"}}}
+	_, err := k.configured()
+	require.ErrorContains(t, err, "encryption.certificates[0]")
+	assert.ErrorContains(t, err, "/no/such.crt")
+}

@@ -1,0 +1,186 @@
+package receiver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"maps"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+)
+
+const (
+	refusedKey = "refused"
+	// givenUp is when Graph has surely stopped sending again: it does so for 4 hours.
+	// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+	givenUp = 4*time.Hour + 30*time.Minute
+	// maxRefused bounds the items that are watched one by one; of more the minute alone is kept.
+	maxRefused = 100_000
+)
+
+// refused watches the authentic items that Graph was asked to send again, until they are delivered or Graph has given
+// up; then it opens a gap for their minutes.
+type refused struct {
+	store  storage.Client
+	logger *zap.Logger
+	open   func(...history.Gap)
+	// after is givenUp, but for tests.
+	after time.Duration
+
+	mu sync.Mutex // guards what follows
+	// items holds when each item was refused first, unopened the same of items that could not be opened, by signature.
+	items    map[interaction.Key]refusal
+	unopened map[[sha256.Size]byte]refusal
+	// minutes holds the minutes of items that are not watched one by one: those of earlier runs, and those without room.
+	minutes map[int64]time.Time
+	changed bool
+}
+
+type refusal struct {
+	minute int64 // since 1970
+	first  time.Time
+}
+
+func newRefused(store storage.Client, logger *zap.Logger, after time.Duration, open func(...history.Gap)) *refused {
+	return &refused{store: store, logger: logger, open: open, after: after, items: map[interaction.Key]refusal{},
+		unopened: map[[sha256.Size]byte]refusal{}, minutes: map[int64]time.Time{}}
+}
+
+// load reads the minutes of earlier runs. Whether their items are delivered later can't be known any more, so they
+// become gaps in any case: reading too much does no harm.
+func (r *refused) load(ctx context.Context) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	value, err := r.store.Get(ctx, refusedKey)
+	if err == nil && value != nil {
+		err = json.Unmarshal(value, &r.minutes)
+	}
+	if err != nil || r.minutes == nil {
+		r.logger.Warn("the minutes of refused notifications can't be read and are replaced", zap.Error(err))
+		r.minutes = map[int64]time.Time{}
+	}
+}
+
+// failed notes items that Graph was asked to send again.
+func (r *refused) failed(received []interaction.Received, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range received {
+		watch(r, r.items, received[i].Key(), received[i].ID, now)
+	}
+}
+
+// failedUnopened notes items that could not be opened, so that little is known of them.
+func (r *refused) failedUnopened(items []notification.Item, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range items {
+		if items[i].EncryptedContent != nil {
+			watch(r, r.unopened, items[i].EncryptedContent.Signature(), items[i].ResourceID, now)
+		}
+	}
+}
+
+// watch notes one item by the time in its id; one without such a time counts as new. It is called with mu held.
+func watch[K comparable](r *refused, watched map[K]refusal, key K, id string, now time.Time) {
+	at, ok := (&interaction.Interaction{ID: id}).CreatedAt()
+	if !ok || at.After(now) {
+		at = now
+	}
+	minute := at.Unix() / 60
+	switch _, found := watched[key]; {
+	case found:
+		return
+	case len(watched) < maxRefused:
+		watched[key] = refusal{minute: minute, first: now}
+	default:
+		r.keepMinute(minute, now)
+	}
+	r.changed = true
+}
+
+// keepMinute is called with mu held.
+func (r *refused) keepMinute(minute int64, now time.Time) {
+	if _, found := r.minutes[minute]; !found {
+		r.minutes[minute] = now
+	}
+}
+
+// delivered takes items off the watch.
+func (r *refused) delivered(received []interaction.Received) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := len(r.items) + len(r.unopened)
+	if before == 0 {
+		return
+	}
+	for i := range received {
+		delete(r.items, received[i].Key())
+		delete(r.unopened, received[i].Signature)
+	}
+	r.changed = r.changed || len(r.items)+len(r.unopened) < before
+}
+
+// sweep opens the gaps of what Graph has given up, and keeps the rest for the next run.
+func (r *refused) sweep(ctx context.Context, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lost := map[int64]bool{}
+	takeLost(r.items, lost, now.Add(-r.after))
+	takeLost(r.unopened, lost, now.Add(-r.after))
+	for minute, first := range r.minutes {
+		if now.Sub(first) >= r.after {
+			lost[minute] = true
+			delete(r.minutes, minute)
+		}
+	}
+	for minute := range lost {
+		from := time.Unix(60*minute, 0)
+		r.open(history.Gap{Reason: history.Refused, From: from, To: from.Add(time.Minute)})
+	}
+	if r.changed || len(lost) > 0 {
+		r.save(ctx)
+	}
+}
+
+// takeLost moves the minutes of what was refused first before a time to lost.
+func takeLost[K comparable](watched map[K]refusal, lost map[int64]bool, before time.Time) {
+	for key, refusal := range watched {
+		if !refusal.first.After(before) {
+			lost[refusal.minute] = true
+			delete(watched, key)
+		}
+	}
+}
+
+// addMinutes adds each minute with the time of its first refusal.
+func addMinutes[K comparable](minutes map[int64]time.Time, watched map[K]refusal) {
+	for _, refusal := range watched {
+		if first, found := minutes[refusal.minute]; !found || refusal.first.Before(first) {
+			minutes[refusal.minute] = refusal.first
+		}
+	}
+}
+
+// save is called with mu held.
+func (r *refused) save(ctx context.Context) {
+	minutes := maps.Clone(r.minutes)
+	addMinutes(minutes, r.items)
+	addMinutes(minutes, r.unopened)
+	value, err := json.Marshal(minutes)
+	if err == nil {
+		err = r.store.Set(ctx, refusedKey, value)
+	}
+	if err != nil {
+		r.logger.Warn("the minutes of refused notifications can't be kept", zap.Error(err))
+		return
+	}
+	r.changed = false
+}

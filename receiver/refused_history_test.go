@@ -1,0 +1,102 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+// pipeline refuses until it is well.
+type pipeline struct {
+	mu     sync.Mutex // guards what follows
+	well   bool
+	got    map[string]int
+	filled chan struct{}
+	want   int
+}
+
+func (p *pipeline) Deliver(_ context.Context, received []interaction.Received) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.well {
+		return errors.New("the queue is full")
+	}
+	for i := range received {
+		p.got[received[i].ID]++
+	}
+	if len(p.got) == p.want {
+		close(p.filled)
+	}
+	return nil
+}
+
+func TestWhatAPipelineRefusedForLongerThanGraphRetriesIsFoundInTheHistory(t *testing.T) {
+	t.Parallel()
+	const (
+		tenant, client, secret = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10", "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d", "secret"
+		asker                  = "b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00"
+		n                      = 20
+		patience               = 20 * time.Second
+	)
+	emulator := graphtest.New(graphtest.Settings{TenantID: tenant, ClientID: client, ClientSecret: secret})
+	base, err := emulator.Start("")
+	require.NoError(t, err)
+	t.Cleanup(emulator.Close)
+
+	out := &pipeline{got: map[string]int{}, want: n, filled: make(chan struct{})}
+	in, err := intake.New(intake.Settings{Outlet: out, MaxOpen: 100, Window: time.Hour, MaxEntries: 1000})
+	require.NoError(t, err)
+	filler := history.New(history.Settings{
+		TenantID: tenant, MaxGap: time.Hour, Users: []string{asker}, RequestsPerSecond: 25, Concurrency: 1,
+		Graph: graph.New(graph.Settings{Endpoint: base, Tokens: graph.NewTokens(graph.CredentialSettings{
+			TokenURL: graph.TokenURL(base, tenant), ClientID: client, Scope: graph.DefaultScope(base), Secret: secret,
+		})}),
+		Intake: in, Store: newStore(t), Logger: zap.NewNop(),
+	})
+	watch := newRefused(newStore(t), zap.NewNop(), 4*time.Hour, filler.Open)
+	webhook := &attempts{intake: in, refused: watch}
+
+	var offered []interaction.Received
+	now := time.Now()
+	for i := range n {
+		at := now.Add(-time.Duration(i) * time.Minute)
+		r := item(at)
+		r.SessionID, r.TenantID, r.Change = strconv.Itoa(i), tenant, interaction.Created
+		offered = append(offered, r)
+		require.NoError(t, emulator.AddHistory(graphtest.Interaction{UserID: asker, JSON: []byte(`{"id": "` + r.ID + `", "sessionId": "` + r.SessionID + `"}`)}))
+	}
+	require.Error(t, webhook.Take(t.Context(), offered), "Graph is asked to send again")
+	out.mu.Lock()
+	out.well = true
+	out.mu.Unlock()
+	require.NoError(t, webhook.Take(t.Context(), offered[:5]), "some of it comes again in time")
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var running sync.WaitGroup
+	running.Go(func() { filler.Run(ctx) })
+	watch.sweep(ctx, now.Add(5*time.Hour))
+	select {
+	case <-out.filled:
+	case <-ctx.Done():
+		require.FailNow(t, "not everything was found")
+	}
+	cancel()
+	running.Wait()
+	for id, count := range out.got {
+		assert.Equal(t, 1, count, id)
+	}
+}

@@ -1,0 +1,132 @@
+package receiver
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+)
+
+// minutes collects what is opened.
+type minutes struct{ gaps []history.Gap }
+
+func (m *minutes) open(gaps ...history.Gap) { m.gaps = append(m.gaps, gaps...) }
+
+func watchRefused(t *testing.T, store storage.Client) (*refused, *minutes) {
+	t.Helper()
+	opened := &minutes{}
+	r := newRefused(store, zap.NewNop(), givenUp, opened.open)
+	r.load(t.Context())
+	return r, opened
+}
+
+// item was created at a time, which its id tells.
+func item(at time.Time) interaction.Received {
+	return interaction.Received{Interaction: interaction.Interaction{ID: strconv.FormatInt(at.UnixMilli(), 10), SessionID: "s"}}
+}
+
+var noon = time.Date(2026, 11, 24, 12, 0, 30, 0, time.UTC)
+
+func minuteOf(at time.Time) history.Gap {
+	from := time.Unix(at.Unix()/60*60, 0)
+	return history.Gap{Reason: history.Refused, From: from, To: from.Add(time.Minute)}
+}
+
+func TestWhatGraphGaveUpBecomesAGap(t *testing.T) {
+	t.Parallel()
+	r, opened := watchRefused(t, newStore(t))
+	lost, late := item(noon.Add(-time.Hour)), item(noon)
+	r.failed([]interaction.Received{lost, late}, noon)
+	r.failed([]interaction.Received{lost}, noon.Add(4*time.Hour))
+	r.delivered([]interaction.Received{late})
+	r.sweep(t.Context(), noon.Add(givenUp-time.Second))
+	assert.Empty(t, opened.gaps, "Graph may still send it again")
+	r.sweep(t.Context(), noon.Add(givenUp))
+	assert.Equal(t, []history.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
+	r.sweep(t.Context(), noon.Add(2*givenUp))
+	assert.Len(t, opened.gaps, 1, "once")
+}
+
+func TestWhatCouldNotBeOpenedIsWatchedByItsSignature(t *testing.T) {
+	t.Parallel()
+	r, opened := watchRefused(t, newStore(t))
+	sealed := func(signature string, at time.Time) notification.Item {
+		return notification.Item{ResourceID: strconv.FormatInt(at.UnixMilli(), 10), EncryptedContent: &notification.EncryptedContent{DataSignature: signature}}
+	}
+	lost, late := sealed("lost", noon.Add(-time.Hour)), sealed("late", noon)
+	r.failedUnopened([]notification.Item{lost, late, {ResourceID: "a lifecycle event"}}, noon)
+	received := item(noon)
+	received.Signature = late.EncryptedContent.Signature()
+	r.delivered([]interaction.Received{received})
+	r.sweep(t.Context(), noon.Add(givenUp))
+	assert.Equal(t, []history.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
+}
+
+func TestAnItemWithoutAPlausibleTimeCountsAsNew(t *testing.T) {
+	t.Parallel()
+	r, opened := watchRefused(t, newStore(t))
+	r.failed([]interaction.Received{{Interaction: interaction.Interaction{ID: "x"}}, item(noon.Add(time.Hour))}, noon)
+	r.sweep(t.Context(), noon.Add(givenUp))
+	assert.Equal(t, []history.Gap{minuteOf(noon)}, opened.gaps)
+}
+
+func TestRefusedMinutesSurviveARestart(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	r, opened := watchRefused(t, store)
+	r.failed([]interaction.Received{item(noon)}, noon)
+	r.failedUnopened([]notification.Item{{ResourceID: "x", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}}, noon.Add(time.Minute))
+	r.sweep(t.Context(), noon.Add(2*time.Minute))
+	require.Empty(t, opened.gaps)
+
+	r, opened = watchRefused(t, store)
+	r.sweep(t.Context(), noon.Add(givenUp))
+	assert.Equal(t, []history.Gap{minuteOf(noon)}, opened.gaps)
+	r, opened = watchRefused(t, store)
+	r.sweep(t.Context(), noon.Add(givenUp+time.Minute))
+	assert.Equal(t, []history.Gap{minuteOf(noon.Add(time.Minute))}, opened.gaps)
+	r, opened = watchRefused(t, store)
+	r.sweep(t.Context(), noon.Add(3*givenUp))
+	assert.Empty(t, opened.gaps, "nothing is owed twice")
+}
+
+func TestMoreThanCanBeWatchedIsKeptByTheMinute(t *testing.T) {
+	t.Parallel()
+	r, opened := watchRefused(t, newStore(t))
+	many := make([]interaction.Received, maxRefused+1)
+	for i := range many {
+		many[i] = item(noon.Add(time.Duration(i) * time.Nanosecond))
+		many[i].SessionID = strconv.Itoa(i)
+	}
+	r.failed(many, noon)
+	r.delivered(many)
+	r.sweep(t.Context(), noon.Add(givenUp))
+	assert.Equal(t, []history.Gap{minuteOf(noon)}, opened.gaps, "one of them can't be told to have been delivered")
+}
+
+func TestDamagedMinutesAreReportedAndReplaced(t *testing.T) {
+	t.Parallel()
+	for name, value := range map[string]string{"not JSON": "{", "null": "null"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := newStore(t)
+			require.NoError(t, store.Set(t.Context(), refusedKey, []byte(value)))
+			core, lines := observer.New(zap.WarnLevel)
+			r := newRefused(store, zap.New(core), givenUp, func(...history.Gap) {})
+			r.load(t.Context())
+			assert.Equal(t, 1, lines.Len())
+			r.failed([]interaction.Received{item(noon)}, noon)
+			r.sweep(t.Context(), noon)
+			assert.Contains(t, string(kept(t, store, refusedKey)), "29")
+		})
+	}
+}

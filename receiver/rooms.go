@@ -1,0 +1,121 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
+)
+
+// rooms are the parts of a receiver that was started, introduced to each other.
+type rooms struct {
+	store       storage.Client
+	keys        *keys
+	ring        notification.Ring
+	clients     clients
+	signingKeys *notification.KeySet
+	intake      *intake.Intake
+	filler      *history.Filler
+	refused     *refused
+	continuity  *continuity
+	gate        *gate
+	// server is nil where the history alone is read.
+	server *webhook.Server
+}
+
+// furnish makes the rooms and starts nothing. What it opened is closed again if it fails.
+func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, error) {
+	store, err := openStorage(ctx, host, r.settings.Storage, r.set.ID)
+	if err != nil {
+		return nil, err
+	}
+	rooms := &rooms{store: store, keys: &keys{certificates: r.settings.Certificates, store: store, logger: r.set.Logger}}
+	if rooms.ring, err = rooms.keys.configured(); err != nil {
+		return nil, errors.Join(err, store.Close(ctx))
+	}
+	if rooms.clients, err = r.clients(ctx, host); err != nil {
+		return nil, errors.Join(err, store.Close(ctx))
+	}
+	rooms.intake, err = intake.New(intake.Settings{
+		Outlet: r.outlet, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries,
+		Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
+	})
+	if err != nil {
+		return nil, errors.Join(err, store.Close(ctx))
+	}
+	rooms.signingKeys = notification.NewKeySet(notification.KeySetSettings{JWKSURL: r.settings.JWKSURL, HTTP: rooms.clients.plain})
+	h := r.settings.History
+	rooms.filler = history.New(history.Settings{
+		TenantID: r.settings.TenantID, MaxGap: h.MaxGap, PollInterval: h.PollInterval, Users: h.Users,
+		RequestsPerSecond: h.RequestsPerSecond, Concurrency: h.Concurrency,
+		Graph: rooms.clients.graph, Intake: rooms.intake, Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
+		Status: r.status.part("history"),
+	})
+	r.outlet.seen = rooms.filler.Seen
+	rooms.refused = newRefused(store, r.set.Logger, givenUp, rooms.filler.Open)
+	rooms.continuity = newContinuity(store, r.set.Logger, h.Lookback, rooms.filler.Open, keepKnown(store, r.set.Logger))
+	rooms.gate = newGate(r.set.Logger, rooms.refused)
+	if len(r.settings.Resources) > 0 {
+		rooms.server = r.newServer(rooms)
+	}
+	return rooms, nil
+}
+
+func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
+	return webhook.NewServer(webhook.ServerSettings{
+		Config: r.settings.Webhook,
+		Handler: webhook.NewHandler(webhook.Settings{
+			Path:             r.settings.WebhookPath,
+			AckTimeout:       r.settings.AckTimeout,
+			MaxInFlightBytes: r.settings.MaxInFlightBytes,
+			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
+			Opener:           rooms.gate,
+			Intake:           &attempts{intake: rooms.intake, refused: rooms.refused},
+			Lifecycle:        rooms.gate,
+			Rejections: &rejections{
+				logger: r.set.Logger, telemetry: r.telemetry, repeats: newRepeats(), gap: rooms.filler.Item,
+			},
+			Telemetry: r.telemetry,
+		}),
+		Fatal:  r.status.fatal,
+		Logger: r.set.Logger,
+	})
+}
+
+// load reads what earlier runs kept.
+func (r *rooms) load(ctx context.Context) error {
+	r.refused.load(ctx)
+	r.continuity.load(ctx, time.Now())
+	if err := r.intake.Load(ctx); err != nil {
+		return fmt.Errorf("load what was delivered: %w", err)
+	}
+	if err := r.filler.Load(ctx); err != nil {
+		return fmt.Errorf("load the known gaps: %w", err)
+	}
+	return nil
+}
+
+// save keeps everything for the next run. It is for after the end of the loops.
+func (r *rooms) save(ctx context.Context) error {
+	now := time.Now()
+	left, known := r.gate.timeLeft(now)
+	r.continuity.end(now, known && left > 0)
+	r.refused.sweep(ctx, now)
+	return errors.Join(r.intake.Save(ctx), r.filler.Save(ctx))
+}
+
+func (r *rooms) close(ctx context.Context) error {
+	r.signingKeys.Close()
+	if err := r.store.Close(ctx); err != nil {
+		return fmt.Errorf("close storage: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package receiver
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+)
+
+// reporter is a host that keeps what is reported to it.
+type reporter struct {
+	component.Host
+	events []*componentstatus.Event
+}
+
+func (r *reporter) Report(event *componentstatus.Event) { r.events = append(r.events, event) }
+
+func (r *reporter) statuses() []componentstatus.Status {
+	var statuses []componentstatus.Status
+	for _, event := range r.events {
+		statuses = append(statuses, event.Status())
+	}
+	return statuses
+}
+
+func TestEverySignalLearnsHowTheReceiverIs(t *testing.T) {
+	t.Parallel()
+	s, logs, metrics := &status{}, &reporter{}, &reporter{}
+	s.join(logs)
+	s.part("subscription")(errors.New("no consent"))
+	s.join(metrics)
+	s.part("subscription")(nil)
+	s.fatal(errors.New("the listener died"))
+	want := []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK, componentstatus.StatusFatalError}
+	assert.Equal(t, want, logs.statuses())
+	assert.Equal(t, want, metrics.statuses(), "one that joins late learns the last report")
+}
+
+func TestTheReceiverIsWellWhenAllOfItsPartsAre(t *testing.T) {
+	t.Parallel()
+	s, host := &status{}, &reporter{}
+	s.join(host)
+	s.part("subscription")(errors.New("throttled"))
+	s.part("history")(errors.New("no permission"))
+	require.ErrorContains(t, host.events[1].Err(), "no permission")
+	require.ErrorContains(t, host.events[1].Err(), "throttled")
+	s.part("subscription")(nil)
+	assert.Equal(t, componentstatus.StatusRecoverableError, host.events[2].Status())
+	s.part("history")(nil)
+	assert.Equal(t, componentstatus.StatusOK, host.events[3].Status())
+}
+
+func TestTheSameThingIsLoggedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	r, now := newRepeats(), time.Unix(0, 0)
+	count, due := r.due("a", now)
+	assert.True(t, due)
+	assert.Equal(t, 1, count)
+	for range 3 {
+		_, due = r.due("a", now.Add(59*time.Second))
+		assert.False(t, due)
+	}
+	_, due = r.due("b", now)
+	assert.True(t, due, "another thing has a minute of its own")
+	count, due = r.due("a", now.Add(time.Minute))
+	assert.True(t, due)
+	assert.Equal(t, 4, count, "those that were not logged are counted")
+}
