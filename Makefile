@@ -23,8 +23,8 @@ run: build ## Run the collector against an emulated tenant, until Ctrl-C or for 
 	DURATION=$(DURATION) examples/quickstart.sh $(COLLECTOR) $(SIMULATOR)
 
 # One package at a time: the tests of speed and of waiting want the processors for themselves.
-test: ## Run all tests with the race detector
-	go test -race -p 1 -covermode=atomic -coverpkg=./... -coverprofile=coverage.out ./...
+test: $(COLLECTOR) ## Run all tests with the race detector
+	go test -race -p 1 -timeout 30m -covermode=atomic -coverpkg=./... -coverprofile=coverage.out ./...
 
 cover: ## Check the coverage of `make test`: at least 85 % of each hand-written package
 	@awk -v least=$(COVERAGE) -f internal/tools/coverage.awk coverage.out

@@ -32,16 +32,16 @@ func (w *world) restart(t *testing.T) {
 	w.start(t)
 }
 
-// prompts invents n prompts of one user, a second apart, the last a minute ago.
-func prompts(t *testing.T, n int, user string) []graphtest.Interaction {
+// prompts invents n prompts of the asker, a second apart, the last a minute ago.
+func prompts(t *testing.T, n int) []graphtest.Interaction {
 	t.Helper()
 	all := make([]graphtest.Interaction, n)
 	for i := range all {
 		at := time.Now().Add(time.Duration(i-n)*time.Second - time.Minute)
 		text, err := json.Marshal(map[string]any{
-			"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + user, "requestId": strconv.Itoa(i), "interactionType": "userPrompt",
+			"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + asker, "requestId": strconv.Itoa(i), "interactionType": "userPrompt",
 			"etag": strconv.FormatInt(at.UnixMilli(), 10), "createdDateTime": at.UTC().Format(time.RFC3339Nano),
-			"from": map[string]any{"user": map[string]any{"id": user}},
+			"from": map[string]any{"user": map[string]any{"id": asker}},
 		})
 		require.NoError(t, err)
 		all[i] = graphtest.Interaction{JSON: text}
@@ -93,7 +93,7 @@ func TestARedeliveredBatchOfWhichHalfWasDeliveredYieldsEachOnceAndCostsNoDecrypt
 	t.Parallel()
 	w := newWorld(t)
 	w.run(t)
-	in := prompts(t, 10, asker)
+	in := prompts(t, 10)
 	whole, err := w.emulator.Collection(in...)
 	require.NoError(t, err)
 	half := whole
@@ -115,7 +115,7 @@ func TestWhatWasDeliveredIsKnownAfterARestart(t *testing.T) {
 	w := newWorld(t)
 	w.withStorage(t)
 	w.run(t)
-	in := prompts(t, 10, asker)
+	in := prompts(t, 10)
 	c, err := w.emulator.Collection(in...)
 	require.NoError(t, err)
 	_, err = w.emulator.Post(t.Context(), c)
@@ -135,7 +135,7 @@ func TestWhatHappenedWhileTheSubscriptionWasGoneIsFetchedFromTheHistory(t *testi
 	t.Parallel()
 	w := newWorld(t)
 	w.config.History.Users = []string{asker}
-	all := prompts(t, 8, asker)
+	all := prompts(t, 8)
 	before, lost := all[:1], all[1:]
 	w.run(t)
 	w.deliver(t, before...)
@@ -155,7 +155,7 @@ func TestWhatHappenedWhileTheCollectorWasDownAndItsSubscriptionEndedIsFetchedFro
 	w := newWorld(t)
 	w.withStorage(t)
 	w.run(t)
-	all := prompts(t, 50, asker)
+	all := prompts(t, 50)
 	seen, lost := all[:2], all[2:]
 	w.deliver(t, seen...)
 	w.stop(t)
@@ -179,7 +179,7 @@ func TestAFirstStartImportsHistory(t *testing.T) {
 	w := newWorld(t)
 	w.withStorage(t)
 	w.config.History.Users, w.config.History.Lookback = []string{asker}, 24*time.Hour
-	old := prompts(t, 30, asker)
+	old := prompts(t, 30)
 	require.NoError(t, w.emulator.AddHistory(old...))
 	w.run(t)
 	w.awaitRecords(t, len(old))
@@ -193,7 +193,7 @@ func TestWithoutAPublicEndpointTheHistoryIsPolled(t *testing.T) {
 	w.config.Subscription.NotificationURL = ""
 	w.config.History.Users, w.config.History.PollInterval = []string{asker}, time.Second
 	w.start(t)
-	in := prompts(t, 5, asker)
+	in := prompts(t, 5)
 	require.NoError(t, w.emulator.AddHistory(in...))
 	w.awaitRecords(t, len(in))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -208,7 +208,7 @@ func TestAnItemThatCanNotBeReadIsFetchedFromTheHistory(t *testing.T) {
 	w := newWorld(t)
 	w.config.History.Users = []string{asker}
 	w.run(t)
-	in := prompts(t, 1, asker)
+	in := prompts(t, 1)
 	require.NoError(t, w.emulator.AddHistory(in...))
 	c, err := w.emulator.Collection(in...)
 	require.NoError(t, err)
@@ -239,7 +239,7 @@ func TestAStorageThatIsNoneNamesTheMend(t *testing.T) {
 			}
 			signal, err := NewFactory().CreateLogs(t.Context(), w.settings(), w.config, w.nextLogs)
 			require.NoError(t, err)
-			assert.ErrorContains(t, signal.Start(t.Context(), w.host), test.want)
+			require.ErrorContains(t, signal.Start(t.Context(), w.host), test.want)
 			assert.NoError(t, signal.Shutdown(t.Context()))
 		})
 	}

@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"encoding/json"
 	"strconv"
 	"sync"
 	"time"
@@ -14,7 +15,8 @@ import (
 )
 
 const (
-	markKey = "mark"
+	markKey  = "mark"
+	knownKey = "known"
 
 	// staleMark is how old the mark of the last run may be without anything being missing: Graph sends again for hours.
 	staleMark = 5 * time.Minute
@@ -34,8 +36,6 @@ type continuity struct {
 	logger   *zap.Logger
 	lookback time.Duration
 	open     func(...history.Gap)
-	// knows is told the subscriptions of this collector, for the next run.
-	knows func([]subscription.Known)
 
 	mu sync.Mutex // guards what follows
 	// mark is zero until one was written, in this run or an earlier one.
@@ -46,8 +46,8 @@ type continuity struct {
 	down map[string]history.Gap
 }
 
-func newContinuity(store storage.Client, logger *zap.Logger, lookback time.Duration, open func(...history.Gap), knows func([]subscription.Known)) *continuity {
-	return &continuity{store: store, logger: logger, lookback: lookback, open: open, knows: knows, down: map[string]history.Gap{}}
+func newContinuity(store storage.Client, logger *zap.Logger, lookback time.Duration, open func(...history.Gap)) *continuity {
+	return &continuity{store: store, logger: logger, lookback: lookback, open: open, down: map[string]history.Gap{}}
 }
 
 // load reads the mark of the last run. A value that is none is reported and replaced.
@@ -89,7 +89,7 @@ func (c *continuity) Checked(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settle(at)
-	c.write(at)
+	c.write(context.Background(), at)
 }
 
 // Interrupted implements subscription.Observer.
@@ -119,8 +119,29 @@ func (c *continuity) Restored(resource string, at time.Time) {
 	c.settle(at)
 }
 
-// Known implements subscription.Observer.
-func (c *continuity) Known(known []subscription.Known) { c.knows(known) }
+// Known implements subscription.Observer. It keeps which subscriptions are this collector's for the next run.
+func (c *continuity) Known(known []subscription.Known) {
+	value, err := json.Marshal(known)
+	if err == nil {
+		err = c.store.Set(context.Background(), knownKey, value)
+	}
+	if err != nil {
+		c.logger.Warn("the list of own subscriptions can't be kept", zap.Error(err))
+	}
+}
+
+// known reads which subscriptions are this collector's, since Graph's list may not tell.
+func (c *continuity) known(ctx context.Context) []subscription.Known {
+	var known []subscription.Known
+	value, err := c.store.Get(ctx, knownKey)
+	if err == nil && value != nil {
+		err = json.Unmarshal(value, &known)
+	}
+	if err != nil {
+		c.logger.Warn("the list of own subscriptions can't be read and is replaced", zap.Error(err))
+	}
+	return known
+}
 
 // settle opens what was owed, now that a subscription lives. It is called with mu held.
 func (c *continuity) settle(at time.Time) {
@@ -132,26 +153,26 @@ func (c *continuity) settle(at time.Time) {
 }
 
 // alone opens what is owed where there is no subscription to wait for.
-func (c *continuity) alone(now time.Time) {
+func (c *continuity) alone(ctx context.Context, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settle(now)
-	c.write(now)
+	c.write(ctx, now)
 }
 
 // end writes the mark of a shutdown, unless the subscription is down.
-func (c *continuity) end(now time.Time, lives bool) {
+func (c *continuity) end(ctx context.Context, now time.Time, lives bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if lives && len(c.down) == 0 && !c.mark.IsZero() {
-		c.write(now)
+		c.write(ctx, now)
 	}
 }
 
 // write is called with mu held.
-func (c *continuity) write(at time.Time) {
+func (c *continuity) write(ctx context.Context, at time.Time) {
 	c.mark = at
-	if err := c.store.Set(context.Background(), markKey, strconv.AppendInt(nil, at.Unix(), 10)); err != nil {
+	if err := c.store.Set(ctx, markKey, strconv.AppendInt(nil, at.Unix(), 10)); err != nil {
 		c.logger.Warn("the mark of the last good check can't be kept: a restart will read more history than it has to", zap.Error(err))
 	}
 }

@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"context"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -119,7 +120,7 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 		},
 		"where no subscription is wanted there is none to wait for": {
 			lookback: time.Hour,
-			happens:  func(c *continuity, now time.Time) { c.alone(now) },
+			happens:  func(c *continuity, now time.Time) { c.alone(context.Background(), now) },
 			want: func(now time.Time) []history.Gap {
 				return []history.Gap{{Reason: history.Lookback, From: now.Add(-time.Hour), To: now.Add(5 * time.Minute)}}
 			},
@@ -140,7 +141,7 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 					require.NoError(t, store.Set(t.Context(), markKey, []byte(strconv.FormatInt(now.Add(-test.mark).Unix(), 10))))
 				}
 				var got []history.Gap
-				c := newContinuity(store, zap.NewNop(), test.lookback, func(gaps ...history.Gap) { got = append(got, gaps...) }, nil)
+				c := newContinuity(store, zap.NewNop(), test.lookback, func(gaps ...history.Gap) { got = append(got, gaps...) })
 				c.load(t.Context(), now)
 				test.happens(c, now)
 				assert.Equal(t, test.want(now), got)
@@ -153,19 +154,19 @@ func TestTheMarkIsTheLastGoodCheck(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	open := func(...history.Gap) {}
-	first := newContinuity(store, zap.NewNop(), 0, open, nil)
+	first := newContinuity(store, zap.NewNop(), 0, open)
 	at := time.Unix(1_764_599_405, 0)
 	first.load(t.Context(), at)
-	first.end(at, true)
+	first.end(t.Context(), at, true)
 	assert.Nil(t, kept(t, store, markKey), "no check, no mark")
 	first.Checked(at)
 	assert.Equal(t, "1764599405", string(kept(t, store, markKey)))
-	first.end(at.Add(time.Minute), false)
+	first.end(t.Context(), at.Add(time.Minute), false)
 	assert.Equal(t, "1764599405", string(kept(t, store, markKey)), "the subscription did not live at the end")
-	first.end(at.Add(time.Minute), true)
+	first.end(t.Context(), at.Add(time.Minute), true)
 	assert.Equal(t, "1764599465", string(kept(t, store, markKey)))
 	first.Interrupted(tenantWide, subscription.ReasonLost, at)
-	first.end(at.Add(time.Hour), true)
+	first.end(t.Context(), at.Add(time.Hour), true)
 	assert.Equal(t, "1764599465", string(kept(t, store, markKey)), "an interruption is not over with the end")
 }
 
@@ -181,9 +182,26 @@ func TestADamagedMarkIsReportedAndReplaced(t *testing.T) {
 	store := newStore(t)
 	require.NoError(t, store.Set(t.Context(), markKey, []byte("yesterday")))
 	core, lines := observer.New(zap.WarnLevel)
-	c := newContinuity(store, zap.New(core), 0, func(...history.Gap) {}, nil)
+	c := newContinuity(store, zap.New(core), 0, func(...history.Gap) {})
 	c.load(t.Context(), time.Now())
 	assert.Equal(t, 1, lines.Len())
 	c.Checked(time.Unix(60, 0))
 	assert.Equal(t, "60", string(kept(t, store, markKey)))
+}
+
+func TestOwnSubscriptionsAreKnownToTheNextRun(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	core, lines := observer.New(zap.WarnLevel)
+	c := newContinuity(store, zap.New(core), 0, func(...history.Gap) {})
+	assert.Empty(t, c.known(t.Context()))
+	c.Known([]subscription.Known{{ID: "a", CertificateID: "b"}})
+	assert.Equal(t, []subscription.Known{{ID: "a", CertificateID: "b"}}, c.known(t.Context()))
+	require.NoError(t, store.Set(t.Context(), knownKey, []byte("[")))
+	assert.Empty(t, c.known(t.Context()))
+	assert.Equal(t, 1, lines.Len(), "a damaged list is reported")
+	c = newContinuity(broken{store}, zap.New(core), 0, func(...history.Gap) {})
+	c.Known(nil)
+	c.Checked(time.Now())
+	assert.Equal(t, 3, lines.Len(), "a storage that fails is reported")
 }

@@ -155,8 +155,7 @@ func (k *keys) digest() []byte {
 	for _, certificate := range k.certificates {
 		for _, file := range []string{certificate.CertFile, certificate.KeyFile} {
 			content, err := os.ReadFile(file) //nolint:gosec // the operator chooses the file
-			fmt.Fprintf(sum, "%d %v\n", len(content), err)
-			sum.Write(content)
+			sum.Write(fmt.Appendf(content, "%d %v\n", len(content), err))
 		}
 	}
 	return sum.Sum(nil)

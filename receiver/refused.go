@@ -49,8 +49,10 @@ type refusal struct {
 }
 
 func newRefused(store storage.Client, logger *zap.Logger, after time.Duration, open func(...history.Gap)) *refused {
-	return &refused{store: store, logger: logger, open: open, after: after, items: map[interaction.Key]refusal{},
-		unopened: map[[sha256.Size]byte]refusal{}, minutes: map[int64]time.Time{}}
+	return &refused{
+		store: store, logger: logger, open: open, after: after, items: map[interaction.Key]refusal{},
+		unopened: map[[sha256.Size]byte]refusal{}, minutes: map[int64]time.Time{},
+	}
 }
 
 // load reads the minutes of earlier runs. Whether their items are delivered later can't be known any more, so they

@@ -61,7 +61,7 @@ func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, er
 	})
 	r.outlet.seen = rooms.filler.Seen
 	rooms.refused = newRefused(store, r.set.Logger, givenUp, rooms.filler.Open)
-	rooms.continuity = newContinuity(store, r.set.Logger, h.Lookback, rooms.filler.Open, keepKnown(store, r.set.Logger))
+	rooms.continuity = newContinuity(store, r.set.Logger, h.Lookback, rooms.filler.Open)
 	rooms.gate = newGate(r.set.Logger, rooms.refused)
 	if len(r.settings.Resources) > 0 {
 		rooms.server = r.newServer(rooms)
@@ -107,7 +107,7 @@ func (r *rooms) load(ctx context.Context) error {
 func (r *rooms) save(ctx context.Context) error {
 	now := time.Now()
 	left, known := r.gate.timeLeft(now)
-	r.continuity.end(now, known && left > 0)
+	r.continuity.end(ctx, now, known && left > 0)
 	r.refused.sweep(ctx, now)
 	return errors.Join(r.intake.Save(ctx), r.filler.Save(ctx))
 }

@@ -25,7 +25,7 @@ func (r *Receiver) run(ctx context.Context) {
 		loops.Go(func() { r.rooms.filler.Run(ctx) })
 	}
 	if len(r.settings.Resources) == 0 {
-		r.rooms.continuity.alone(time.Now())
+		r.rooms.continuity.alone(ctx, time.Now())
 		return
 	}
 	r.subscribe(ctx)

@@ -2,18 +2,14 @@ package receiver
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
-	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
-
-const knownKey = "known"
 
 // subscribe keeps the subscriptions until ctx ends, with other keys once the files of the keys change.
 func (r *Receiver) subscribe(ctx context.Context) {
@@ -55,7 +51,7 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 		ReplaceForeign:     r.settings.ReplaceForeign,
 		Certificate:        subscription.Certificate{ID: ring[0].CertificateID(), DER: ring[0].CertificateDER()},
 		HeldCertificateIDs: certificateIDs(ring),
-		Known:              loadKnown(ctx, r.rooms.store, r.set.Logger),
+		Known:              r.rooms.continuity.known(ctx),
 		ClientState:        func(resource string) string { return states[resource] },
 		Graph:              r.rooms.clients.graph,
 		Observer:           r.rooms.continuity,
@@ -103,29 +99,4 @@ func (r *Receiver) clientStates(key *notification.Key) (map[string]string, error
 		states[resource] = state
 	}
 	return states, nil
-}
-
-// loadKnown reads which subscriptions are this collector's, since Graph's list may not tell.
-func loadKnown(ctx context.Context, store storage.Client, logger *zap.Logger) []subscription.Known {
-	var known []subscription.Known
-	value, err := store.Get(ctx, knownKey)
-	if err == nil && value != nil {
-		err = json.Unmarshal(value, &known)
-	}
-	if err != nil {
-		logger.Warn("the list of own subscriptions can't be read and is replaced", zap.Error(err))
-	}
-	return known
-}
-
-func keepKnown(store storage.Client, logger *zap.Logger) func([]subscription.Known) {
-	return func(known []subscription.Known) {
-		value, err := json.Marshal(known)
-		if err == nil {
-			err = store.Set(context.Background(), knownKey, value)
-		}
-		if err != nil {
-			logger.Warn("the list of own subscriptions can't be kept", zap.Error(err))
-		}
-	}
 }

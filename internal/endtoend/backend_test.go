@@ -25,16 +25,15 @@ type backend struct {
 	status int
 
 	mu sync.Mutex // guards what follows
-	// arrived counts by session and id, sources the same records by where they came from.
+	// arrived counts by session and id.
 	arrived map[string]int
-	sources map[string]int
 	changed chan struct{}
 	server  *http.Server
 }
 
 func newBackend(t *testing.T) *backend {
 	t.Helper()
-	b := &backend{address: freeAddress(t), arrived: map[string]int{}, sources: map[string]int{}, changed: make(chan struct{})}
+	b := &backend{address: freeAddress(t), arrived: map[string]int{}, changed: make(chan struct{})}
 	b.up(t)
 	t.Cleanup(b.down)
 	return b
@@ -107,7 +106,6 @@ func (b *backend) count(logs plog.Logs) {
 		for _, scope := range resource.ScopeLogs().All() {
 			for _, record := range scope.LogRecords().All() {
 				b.arrived[value(record, "gen_ai.conversation.id")+" "+value(record, "microsoft.copilot.interaction.id")]++
-				b.sources[value(record, "microsoft.copilot.source")]++
 			}
 		}
 	}
@@ -154,10 +152,4 @@ func (b *backend) repetitions() int {
 		n += count - 1
 	}
 	return n
-}
-
-func (b *backend) from(source string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.sources[source]
 }

@@ -1,13 +1,14 @@
 package endtoend_test
 
 import (
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
-
-	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+	"github.com/stretchr/testify/require"
 )
 
 func TestTenCrashesDuring20000InteractionsLoseNothingAndRepeatLittle(t *testing.T) {
@@ -20,21 +21,23 @@ func TestTenCrashesDuring20000InteractionsLoseNothingAndRepeatLittle(t *testing.
 	)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	chance := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // moments, not secrets
+	chance := rand.New(rand.NewPCG(seed, 1))
 	s := newSite(t, "")
 	collector := s.run(t)
 	s.subscribed(t)
 
-	published := make(chan []graphtest.Interaction, 1)
+	in := prompts(t, total, 100)
+	published := make(chan error, 1)
 	go func() {
-		all := prompts(t, 0, total, 100)
 		ticker := time.NewTicker(pace)
 		defer ticker.Stop()
-		for i := 0; i < total; i += each {
+		var failed error
+		for batch := range slices.Chunk(in, each) {
 			<-ticker.C
-			s.publish(t, all[i:i+each]...)
+			_, err := s.emulator.Publish(t.Context(), batch...)
+			failed = errors.Join(failed, err)
 		}
-		published <- all
+		published <- failed
 	}()
 	span := time.Duration(total/each) * pace / crashes
 	for range crashes {
@@ -42,7 +45,7 @@ func TestTenCrashesDuring20000InteractionsLoseNothingAndRepeatLittle(t *testing.
 		collector.kill9()
 		collector = s.run(t)
 	}
-	in := <-published
+	require.NoError(t, <-published)
 	s.backend.await(t, names(t, in...), 2*time.Minute)
 	repeated := s.backend.repetitions()
 	t.Logf("%d interactions, %d crashes, %d repetitions at the backend", total, crashes, repeated)

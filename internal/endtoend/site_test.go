@@ -123,17 +123,16 @@ func (s *site) publish(t *testing.T, interactions ...graphtest.Interaction) {
 // user is the object id of the nth user.
 func user(n int) string { return fmt.Sprintf("b2a7c9e4-5d31-4f0c-8e62-%012d", n) }
 
-// prompts invents interactions of the last ten minutes, of as many users as asked for, numbered from first on.
-func prompts(t *testing.T, first, n, users int) []graphtest.Interaction {
+// prompts invents interactions of the last ten minutes, of as many users as asked for.
+func prompts(t *testing.T, n, users int) []graphtest.Interaction {
 	t.Helper()
 	all := make([]graphtest.Interaction, n)
 	for i := range all {
-		number := first + i
-		at := time.Now().Add(-time.Minute - time.Duration(number%500)*time.Second)
+		at := time.Now().Add(-time.Minute - time.Duration(i%500)*time.Second)
 		text, err := json.Marshal(map[string]any{
-			"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + strconv.Itoa(number), "requestId": strconv.Itoa(number),
+			"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + strconv.Itoa(i), "requestId": strconv.Itoa(i),
 			"interactionType": "userPrompt", "createdDateTime": at.UTC().Format(time.RFC3339Nano),
-			"from": map[string]any{"user": map[string]any{"id": user(number % users)}},
+			"from": map[string]any{"user": map[string]any{"id": user(i % users)}},
 		})
 		require.NoError(t, err)
 		all[i] = graphtest.Interaction{JSON: text}

@@ -171,7 +171,7 @@ func never() time.Time { return time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC) }
 // those can be read, and whether for newly seen users alone.
 func (f *Filler) askDirectory(ctx context.Context) (from time.Time, newcomers bool) {
 	f.mu.Lock()
-	waiting, reading, since := f.ledger.has(unknown), f.ledger.reading != nil, f.ledger.newcomers
+	waiting, reading, since := f.ledger.has(unknown), f.ledger.reading != nil, f.ledger.asOf()
 	f.mu.Unlock()
 	if !waiting || reading {
 		return never(), false

@@ -23,7 +23,6 @@ type (
 		Reading   *storedReading `json:"reading,omitempty"`
 		Polled    time.Time      `json:"polled,omitzero"`
 		ItemsRead time.Time      `json:"items_read,omitzero"`
-		Newcomers time.Time      `json:"newcomers_read,omitzero"`
 	}
 	storedReading struct {
 		ID        uint64       `json:"id"`
@@ -44,7 +43,7 @@ type (
 )
 
 func (l *ledger) encode() ([]byte, error) {
-	stored := storedLedger{Spans: storeSpans(l.spans), Polled: l.polled, ItemsRead: l.itemsRead, Newcomers: l.newcomers}
+	stored := storedLedger{Spans: storeSpans(l.spans), Polled: l.polled, ItemsRead: l.itemsRead}
 	if r := l.reading; r != nil {
 		stored.Reading = &storedReading{ID: r.id, Began: r.began, Parts: storeSpans(r.parts), Newcomers: r.newcomers}
 	}
@@ -65,7 +64,7 @@ func (l *ledger) decode(value []byte) error {
 	if err := json.Unmarshal(body, &stored); err != nil {
 		return fmt.Errorf("%w: %w", errShape, err)
 	}
-	for _, t := range []time.Time{stored.Polled, stored.ItemsRead, stored.Newcomers} {
+	for _, t := range []time.Time{stored.Polled, stored.ItemsRead} {
 		if !t.IsZero() && !plausible(t) {
 			return errShape
 		}
@@ -83,7 +82,7 @@ func (l *ledger) decode(value []byte) error {
 		current = &reading{id: r.ID, began: r.Began, parts: parts, newcomers: r.Newcomers}
 	}
 	l.spans, l.reading = spans, current
-	l.polled, l.itemsRead, l.newcomers = stored.Polled, stored.ItemsRead, stored.Newcomers
+	l.polled, l.itemsRead = stored.Polled, stored.ItemsRead
 	return nil
 }
 
@@ -141,7 +140,7 @@ func (s *span) sound() bool {
 			return false
 		}
 	}
-	return s.due.IsZero() || plausible(s.due)
+	return (s.due.IsZero() || plausible(s.due)) && (s.anchor.IsZero() || plausible(s.anchor))
 }
 
 func unversioned(value []byte) ([]byte, error) {

@@ -24,8 +24,6 @@ type ledger struct {
 	polled time.Time
 	// itemsRead is when the last reading for the sake of items began.
 	itemsRead time.Time
-	// newcomers is when the last reading began that was for users seen after their intervals had been read.
-	newcomers time.Time
 }
 
 // reading is intervals that are read in one go.
@@ -45,6 +43,15 @@ func (r *reading) bounds() (from, to time.Time) {
 		from, to = earliest(from, p.from), latest(to, p.to)
 	}
 	return from, to
+}
+
+// asOf returns up to when users of the kind unknown were first seen that need not be read.
+func (r *reading) asOf() time.Time {
+	at := r.parts[0].anchor
+	for _, p := range r.parts[1:] {
+		at = earliest(at, p.anchor)
+	}
+	return at
 }
 
 func (r *reading) kind() kind { return r.parts[0].kind }
@@ -84,6 +91,11 @@ func (l *ledger) open(g Gap, k kind, now time.Time, c *change) {
 		return
 	}
 	c.open(s.reasons)
+	l.insert(s, now, c)
+}
+
+// insert puts an interval into the book, as far as it is not too old.
+func (l *ledger) insert(s span, now time.Time, c *change) {
 	if l.clip(&s, now, c); !s.from.Before(s.to) {
 		c.close(s.reasons)
 		return
@@ -166,6 +178,17 @@ func (l *ledger) nextAt(directory time.Time) (time.Time, bool) {
 		}
 	}
 	return next, len(l.spans) > 0
+}
+
+// asOf returns up to when users were first seen that were read for all intervals of unknown users.
+func (l *ledger) asOf() time.Time {
+	at := never()
+	for _, s := range l.spans {
+		if s.kind == unknown {
+			at = earliest(at, s.anchor)
+		}
+	}
+	return at
 }
 
 func (l *ledger) has(k kind) bool {

@@ -121,17 +121,17 @@ type ending struct {
 func (l *ledger) finish(e ending, now time.Time, c *change) {
 	r := l.reading
 	l.reading = nil
-	if r.kind() == unknown {
-		l.newcomers = r.began
-	}
 	l.postpone(r, e.laggards, now)
 	for _, p := range r.parts {
 		switch {
 		case p.kind == unknown && e.partial:
+			p.anchor = r.began
 			l.spans = merge(l.spans, p)
 			continue
 		case e.partial && (p.kind == whole || p.kind == item):
-			l.open(Gap{Reason: UsersUnknown, From: p.from, To: p.to}, unknown, now, c)
+			left := span{kind: unknown, from: p.from, to: p.to, reasons: tally{UsersUnknown: 1}, anchor: r.began}
+			c.open(left.reasons)
+			l.insert(left, now, c)
 		}
 		second := p.kind != again && p.kind != late && p.to.After(r.began.Add(-lateness))
 		if !second {

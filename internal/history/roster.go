@@ -102,17 +102,11 @@ func (f *Filler) window(r *reading, u user) (from, to time.Time) {
 		if !found {
 			return from, to
 		}
-		if seen.Before(f.newcomersRead()) {
+		if seen.Before(r.asOf()) {
 			return from, from
 		}
 		return from, earliest(to, seen)
 	default:
 		return from, to
 	}
-}
-
-func (f *Filler) newcomersRead() time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ledger.newcomers
 }

@@ -40,7 +40,8 @@ type span struct {
 	reasons  tally
 	// due is the time before which it is not read; zero means at once.
 	due time.Time
-	// anchor of the kind again is when the earliest of those merged in it is due.
+	// anchor of the kind again is when the earliest of those merged in it is due. Of the kind unknown it is up to when users
+	// were first seen that were read; zero means that nobody was.
 	anchor time.Time
 	// users of the kind late are those to read, by id; attempts says how often that failed in a row.
 	users    []laggard
@@ -78,6 +79,8 @@ func (s *span) absorb(o *span) {
 	case late:
 		s.due = earliest(s.due, o.due)
 		s.users = mergeLaggards(s.users, o.users)
+	case unknown:
+		s.anchor = earliest(s.anchor, o.anchor)
 	default:
 		s.due = earliest(s.due, o.due)
 	}
@@ -85,7 +88,8 @@ func (s *span) absorb(o *span) {
 
 // covers tells whether an interval of the same kind adds nothing.
 func (s *span) covers(o *span) bool {
-	if s.kind != o.kind || s.kind == late || s.kind == again || s.from.After(o.from) || s.to.Before(o.to) || s.due.After(o.due) {
+	if s.kind != o.kind || s.kind == late || s.kind == again || s.from.After(o.from) || s.to.Before(o.to) ||
+		s.due.After(o.due) || s.anchor.After(o.anchor) {
 		return false
 	}
 	for reason := range o.reasons {

@@ -1,0 +1,267 @@
+package history
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func noon() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) }
+
+// randomGaps returns gaps of the last four days, some of them empty, inverted or partly ahead.
+func randomGaps(r *rand.Rand, n int) []Gap {
+	reasons := []Reason{Startup, Subscription, Refused, Poll}
+	gaps := make([]Gap, n)
+	for i := range gaps {
+		from := noon().Add(-time.Duration(r.IntN(96*60)) * time.Minute)
+		gaps[i] = Gap{reasons[r.IntN(len(reasons))], from, from.Add(time.Duration(r.IntN(600)-60) * time.Minute)}
+	}
+	return gaps
+}
+
+func opened(gaps []Gap) *ledger {
+	l := &ledger{maxGap: 168 * time.Hour}
+	for _, g := range gaps {
+		l.open(g, whole, noon(), &change{})
+	}
+	return l
+}
+
+func covered(spans []span, at time.Time) bool {
+	return slices.ContainsFunc(spans, func(s span) bool { return !at.Before(s.from) && at.Before(s.to) })
+}
+
+func TestMergedGapsCoverExactlyTheirUnionInAnyOrder(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		gaps := randomGaps(r, 1+r.IntN(30))
+		l := opened(gaps)
+		for minute := -97 * 60; minute < 11*60; minute += 7 {
+			at := noon().Add(time.Duration(minute) * time.Minute)
+			wanted := slices.ContainsFunc(gaps, func(g Gap) bool { return !at.Before(g.From) && at.Before(g.To) })
+			require.Equal(t, wanted, covered(l.spans, at), "seed %d, %s", seed, at)
+		}
+		for i := 1; i < len(l.spans); i++ {
+			require.True(t, l.spans[i-1].to.Before(l.spans[i].from), "what touches is one: seed %d", seed)
+		}
+		r.Shuffle(len(gaps), func(i, j int) { gaps[i], gaps[j] = gaps[j], gaps[i] })
+		other := opened(gaps)
+		require.Len(t, other.spans, len(l.spans))
+		for i := range l.spans {
+			require.Equal(t, l.spans[i].from, other.spans[i].from)
+			require.Equal(t, l.spans[i].to, other.spans[i].to)
+			require.Equal(t, l.spans[i].reasons.sorted(), other.spans[i].reasons.sorted())
+		}
+	}
+}
+
+func TestReadingsNeverReachBeyondNowAndLeaveNothingOut(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		gaps := randomGaps(r, 1+r.IntN(20))
+		l, now := opened(gaps), noon()
+		var c change
+		var read []span
+		for range 10_000 {
+			if !l.begin(now, now, false, &c) {
+				next, found := l.nextAt(now)
+				if !found {
+					break
+				}
+				require.True(t, next.After(now), "what is due is read: seed %d", seed)
+				now = next
+				continue
+			}
+			_, to := l.reading.bounds()
+			require.False(t, to.After(now), "seed %d", seed)
+			read = append(read, l.reading.parts...)
+			l.finish(ending{}, now, &c)
+			now = now.Add(time.Duration(r.IntN(20)) * time.Minute)
+		}
+		require.Empty(t, l.spans, "seed %d", seed)
+		for _, g := range gaps {
+			for at := g.From; at.Before(g.To); at = at.Add(13 * time.Minute) {
+				require.True(t, covered(read, at), "seed %d", seed)
+			}
+			if last := g.To.Add(-time.Minute); last.After(g.From) && g.To.After(noon().Add(-time.Hour)) {
+				again := slices.ContainsFunc(read, func(s span) bool { return s.kind == again && covered([]span{s}, last) })
+				require.True(t, again, "its last hour is read again: seed %d", seed)
+			}
+		}
+	}
+}
+
+func TestAsManyGapsAreClosedAsWereOpened(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		l, now := &ledger{maxGap: 24 * time.Hour}, noon()
+		var c change
+		for range 40 {
+			for _, g := range randomGaps(r, r.IntN(3)) {
+				l.open(g, kind(r.IntN(2)), now, &c)
+			}
+			l.expire(now, &c)
+			if l.begin(now, now.Add(time.Duration(r.IntN(3)-1)*time.Hour), false, &c) {
+				var e ending
+				from, to := l.reading.bounds()
+				if r.IntN(3) == 0 {
+					e.laggards = []laggard{{user{byte(r.IntN(4))}, from, to}}
+				}
+				e.partial = r.IntN(4) == 0 && l.reading.kind() != late
+				l.finish(e, now, &c)
+			}
+			now = now.Add(time.Duration(r.IntN(120)) * time.Minute)
+		}
+		for now.Before(noon().Add(30 * 24 * time.Hour)) {
+			now = now.Add(time.Hour)
+			l.expire(now, &c)
+			if l.begin(now, now, false, &c) {
+				l.finish(ending{}, now, &c)
+			}
+		}
+		require.Empty(t, l.spans, "seed %d", seed)
+		for reason, n := range c.opened {
+			require.Equal(t, n, c.closed[reason], "seed %d: %s", seed, reason)
+		}
+	}
+}
+
+func TestTimeMissingForSeveralReasonsCountsForTheGravest(t *testing.T) {
+	t.Parallel()
+	l := opened([]Gap{
+		{Poll, noon().Add(-2 * time.Hour), noon()},
+		{Startup, noon().Add(-time.Hour), noon().Add(time.Hour)},
+		{"newer", noon().Add(-9 * time.Hour), noon().Add(-8 * time.Hour)},
+		{Refused, noon().Add(-7 * time.Hour), noon().Add(-5 * time.Hour)},
+	})
+	assert.Equal(t, map[Reason]time.Duration{Startup: 2 * time.Hour, "newer": time.Hour, Refused: 2 * time.Hour}, l.missing(noon()))
+}
+
+func TestOnlyTheLastMaxGapIsFilledAndTheRestIsLost(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		gap  Gap
+		kept time.Duration
+		lost time.Duration
+	}{
+		"longer":       {Gap{Startup, noon().Add(-200 * time.Hour), noon().Add(-time.Hour)}, 167 * time.Hour, 32 * time.Hour},
+		"older":        {Gap{Startup, noon().Add(-200 * time.Hour), noon().Add(-190 * time.Hour)}, 0, 10 * time.Hour},
+		"within":       {Gap{Startup, noon().Add(-168 * time.Hour), noon()}, 168 * time.Hour, 0},
+		"as was asked": {Gap{Lookback, noon().Add(-2000 * time.Hour), noon()}, 2000 * time.Hour, 0},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := &ledger{maxGap: 168 * time.Hour}
+			var c change
+			l.open(test.gap, whole, noon(), &c)
+			assert.Equal(t, test.kept, l.missing(noon())[test.gap.Reason])
+			var lost time.Duration
+			for _, one := range c.lost {
+				lost += one.to.Sub(one.from)
+			}
+			assert.Equal(t, test.lost, lost)
+			assert.Equal(t, tally{test.gap.Reason: 1}, c.opened)
+			assert.Equal(t, test.kept == 0, len(c.closed) == 1)
+		})
+	}
+}
+
+func TestWhatWaitedTooLongIsClippedWhenItsReadingBegins(t *testing.T) {
+	t.Parallel()
+	l := &ledger{maxGap: 8 * time.Hour}
+	var c change
+	l.open(Gap{Startup, noon().Add(-6 * time.Hour), noon()}, whole, noon(), &c)
+	later := noon().Add(2*time.Hour + 30*time.Minute)
+	l.expire(later, &c)
+	assert.Empty(t, c.lost, "half an hour is too little to be told by itself")
+	require.True(t, l.begin(later, later, false, &c))
+	from, _ := l.reading.bounds()
+	assert.Equal(t, later.Add(-8*time.Hour), from)
+	require.Len(t, c.lost, 1)
+	assert.Equal(t, 30*time.Minute, c.lost[0].to.Sub(c.lost[0].from))
+}
+
+func TestTheMinuteOfAnItemIsToldByItsID(t *testing.T) {
+	t.Parallel()
+	now := noon().Add(30 * time.Second)
+	id := func(at time.Time) string { return strconv.FormatInt(at.UnixMilli(), 10) }
+	minute := Gap{Empty, noon().Add(-6*time.Hour + time.Minute), noon().Add(-6*time.Hour + 2*time.Minute)}
+	hour := Gap{Empty, now.Add(-time.Hour), now}
+	tests := map[string]struct {
+		id     string
+		wanted Gap
+	}{
+		"within the last six hours": {id(minute.From.Add(59 * time.Second)), minute},
+		"older":                     {id(now.Add(-6*time.Hour - time.Minute)), hour},
+		"a little ahead":            {id(now), Gap{Empty, noon(), noon().Add(time.Minute)}},
+		"far ahead":                 {id(now.Add(time.Hour)), hour},
+		"no number":                 {"AAMkAGI=", hour},
+		"nothing":                   {"", hour},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Equal(t, test.wanted, itemGap(Empty, test.id, now))
+		})
+	}
+}
+
+func TestIntervalsAreBoundedInNumberAndStillCovered(t *testing.T) {
+	t.Parallel()
+	l := &ledger{maxGap: 168 * time.Hour}
+	for i := range 3000 {
+		from := noon().Add(-time.Duration(3*i+3) * time.Minute)
+		l.open(Gap{Refused, from, from.Add(time.Minute)}, whole, noon(), &change{})
+	}
+	assert.Len(t, l.spans, mostSpans)
+	for i := range 3000 {
+		assert.True(t, covered(l.spans, noon().Add(-time.Duration(3*i+3)*time.Minute)))
+	}
+}
+
+func TestNearIntervalsAreReadTogetherWhereDuplicatesAreStillKnown(t *testing.T) {
+	t.Parallel()
+	at := func(hours float64) time.Time { return noon().Add(time.Duration(hours * float64(time.Hour))) }
+	tests := map[string]struct {
+		gaps  []Gap
+		kind  kind
+		parts int
+	}{
+		"less than an hour apart":      {[]Gap{{Refused, at(-5), at(-4)}, {Refused, at(-3.5), at(-3)}}, whole, 2},
+		"more than an hour apart":      {[]Gap{{Refused, at(-5), at(-4)}, {Refused, at(-2), at(-1)}}, whole, 1},
+		"items, however far apart":     {[]Gap{{Empty, at(-5), at(-4)}, {Empty, at(-2), at(-1)}}, item, 2},
+		"so old that duplicates would": {[]Gap{{Refused, at(-50), at(-49)}, {Refused, at(-48.5), at(-48)}}, whole, 1},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := &ledger{maxGap: 168 * time.Hour}
+			for _, g := range test.gaps {
+				l.open(g, test.kind, noon(), &change{})
+			}
+			require.True(t, l.begin(noon(), noon(), false, &change{}))
+			assert.Len(t, l.reading.parts, test.parts)
+		})
+	}
+}
+
+func TestAClockThatIsSetBackStopsNeitherPollsNorItems(t *testing.T) {
+	t.Parallel()
+	l := &ledger{maxGap: 168 * time.Hour, polled: noon().Add(48 * time.Hour), itemsRead: noon().Add(48 * time.Hour)}
+	var c change
+	l.poll(noon(), 5*time.Minute, &c)
+	require.Len(t, l.spans, 1)
+	assert.Equal(t, noon().Add(-5*time.Minute), l.spans[0].from)
+	l.open(Gap{Empty, noon().Add(-3 * time.Hour), noon().Add(-2 * time.Hour)}, item, noon(), &c)
+	require.True(t, l.begin(noon(), noon(), false, &c))
+	assert.Equal(t, item, l.reading.kind())
+}

@@ -1,0 +1,227 @@
+package history_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+)
+
+func TestARestartGoesOnWhereItStopped(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		kill  bool
+		again int // how many users are read again at worst
+	}{
+		"after a shutdown": {false, 0},
+		"after kill -9":    {true, 2 * 25},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.graph.licensed = guids(5000)
+				for _, id := range w.graph.licensed {
+					w.graph.happened[id] = []time.Time{time.Now().Add(-150 * time.Minute)}
+				}
+				f, stop := w.run(t)
+				f.Open(gap(history.Startup))
+				time.Sleep(100*time.Second + 500*time.Millisecond)
+				left := w.store.copy()
+				stop()
+				if !test.kill {
+					require.NoError(t, f.Save(t.Context()))
+					left = w.store.copy()
+				}
+				before := len(w.graph.asked())
+				require.InDelta(t, 2500, before, 30)
+
+				w.store, w.settings.Store = left, left
+				w.graph.set(func() { w.graph.licensed = append(w.graph.licensed, guid(7777)) }) // Licensed meanwhile.
+				f, stop = w.run(t)
+				assert.Equal(t, time.Hour, f.Missing(time.Now())[history.Startup])
+				time.Sleep(200 * time.Second)
+				stop()
+				require.NoError(t, f.Save(t.Context()))
+
+				counts := w.graph.readUsers()
+				assert.Len(t, counts, 5001, "everyone was read, also who was not known before")
+				assert.LessOrEqual(t, len(w.graph.asked())-5001, test.again)
+				assert.Equal(t, 5000, w.intake.distinct())
+				assert.Equal(t, map[history.Reason]int{history.Startup: 1}, w.telemetry.closed)
+				assert.Empty(t, f.Missing(time.Now()))
+				for key := range w.store.values {
+					assert.False(t, strings.HasPrefix(key, "history/done/"), "nothing is left of the progress")
+				}
+			})
+		})
+	}
+}
+
+func TestKilledAtAnyWriteNothingIsForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(60, time.Now().Add(-150*time.Minute))
+		w.settings.RequestsPerSecond = 10
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		var snapshots []*fakeStore
+		for range 70 {
+			time.Sleep(100 * time.Millisecond)
+			snapshots = append(snapshots, w.store.copy())
+		}
+		stop()
+		require.Equal(t, 60, w.intake.distinct())
+		for _, left := range snapshots {
+			// What was delivered before the kill stays delivered; what remains must bring the rest.
+			open := strings.Contains(string(left.values["history/gaps"]), "startup")
+			again := newWorld()
+			again.users(60, time.Now().Add(-150*time.Minute))
+			again.settings.Store = left
+			_, stop := again.run(t)
+			time.Sleep(time.Minute)
+			stop()
+			done := len(left.values["history/done/0"])
+			if open {
+				require.NotEmpty(t, again.telemetry.closed)
+				if done > 9 {
+					require.Equal(t, 60-(done-9)/16, again.intake.distinct())
+				}
+			} else {
+				require.Zero(t, again.intake.distinct())
+			}
+		}
+	})
+}
+
+func TestLaggardsAndWaitingGapsSurviveARestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(30, time.Now().Add(-10*time.Minute))
+		w.graph.fail = func(r request) error {
+			if r.user == guid(4) {
+				return forbidden()
+			}
+			return nil
+		}
+		f, stop := w.run(t)
+		f.Open(history.Gap{Reason: history.Subscription, From: time.Now().Add(-time.Hour), To: time.Now()})
+		time.Sleep(3 * time.Minute)
+		stop()
+		require.NoError(t, f.Save(t.Context()))
+		require.Equal(t, 29, w.intake.distinct())
+
+		w.graph.set(func() { w.graph.fail = nil })
+		f, stop = w.run(t)
+		time.Sleep(10 * time.Minute)
+		assert.Equal(t, 30, w.intake.distinct())
+		assert.Empty(t, w.telemetry.closed)
+		time.Sleep(time.Hour)
+		assert.Len(t, w.graph.asked(), 30+1+30, "the second reading is not forgotten")
+		assert.Equal(t, map[history.Reason]int{history.Subscription: 1}, w.telemetry.closed)
+		assert.Empty(t, f.Missing(time.Now()))
+		stop()
+	})
+}
+
+func TestAStoredValueThatCannotBeReadIsReplaced(t *testing.T) {
+	t.Parallel()
+	damages := map[string][]byte{
+		"empty": {}, "of another version": {9, '{', '}'}, "cut off": {1, '{', '"'}, "no JSON": {1, 0, 0, 0}, "null bytes": make([]byte, 300),
+		"foreign": []byte("hello, I belong to somebody else"),
+	}
+	for name, damage := range damages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.graph.licensed = guids(3)
+				w.store.values["history/gaps"] = damage
+				for i := range 64 {
+					w.store.values["history/seen/"+strconv.Itoa(i)] = damage
+					w.store.values["history/unlicensed/"+strconv.Itoa(i)] = damage
+				}
+				w.store.values["history/done/0"] = damage
+				f, stop := w.run(t)
+				assert.Equal(t, 4, w.said("can't be read and is replaced"), "one line for each kind of value")
+				f.Seen(guid(9))
+				f.Open(gap(history.Startup))
+				time.Sleep(time.Minute)
+				assert.Len(t, w.graph.asked(), 4)
+				stop()
+				require.NoError(t, f.Save(t.Context()))
+				for key, value := range w.store.values {
+					assert.NotEqual(t, damage, value, key)
+				}
+				_, stop = w.run(t)
+				stop()
+				assert.Equal(t, 4, w.said("can't be read and is replaced"), "and none at the next start")
+			})
+		})
+	}
+}
+
+func TestAStoreThatFailsIsSaidOnceAndStopsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(100)
+		f, stop := w.run(t)
+		w.store.breaks(true)
+		f.Open(gap(history.Startup))
+		time.Sleep(time.Minute)
+		assert.Len(t, w.graph.asked(), 100)
+		assert.Equal(t, 1, w.said("can't be stored"))
+		stop()
+		require.ErrorIs(t, f.Save(t.Context()), errStore)
+		assert.ErrorIs(t, history.New(w.settings).Load(t.Context()), errStore)
+		w.store.breaks(false)
+		require.NoError(t, f.Save(t.Context()))
+		assert.NotEmpty(t, w.store.values["history/gaps"])
+	})
+}
+
+func TestGapsAreStoredAtOnceAndProgressAtMostOnceASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(2000)
+		f, stop := w.run(t)
+		time.Sleep(time.Minute)
+		g := gap(history.Startup)
+		g.To = time.Now().Add(-time.Hour)
+		f.Open(g)
+		synctest.Wait()
+		assert.Contains(t, string(w.store.values["history/gaps"]), "startup")
+		time.Sleep(60 * time.Second)
+		assert.Less(t, w.store.writes, 2*62)
+		assert.Equal(t, 1, w.said("history is being read"), "one line each 30 s, and the second is due now")
+		line := w.logs.FilterMessageSnippet("history is being read").All()[0].ContextMap()
+		assert.EqualValues(t, 2000, line["users"])
+		assert.InDelta(t, 750, line["users_done"], 10)
+		assert.InDelta(t, 50, line["time_left"].(time.Duration).Seconds(), 2)
+		stop()
+	})
+}
+
+func TestOpenBeforeLoadIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		f := history.New(w.settings)
+		f.Open(gap(history.RemovedKey), history.Gap{Reason: history.UsersUnknown, From: time.Now().Add(-time.Hour), To: time.Now()})
+		f.Open(history.Gap{Reason: history.Startup, From: time.Now(), To: time.Now()})
+		f.Open(history.Gap{Reason: history.Startup, From: time.Now(), To: time.Now().Add(-time.Hour)})
+		require.NoError(t, f.Load(t.Context()))
+		assert.Equal(t, map[history.Reason]time.Duration{history.RemovedKey: time.Hour, history.UsersUnknown: time.Hour}, f.Missing(time.Now()))
+	})
+}
