@@ -38,8 +38,9 @@ type continuity struct {
 	open     func(...history.Gap)
 
 	mu sync.Mutex // guards what follows
-	// mark is zero until one was written, in this run or an earlier one.
-	mark time.Time
+	// mark is zero until one was written, in this run or an earlier one; checked tells whether this run had a good check.
+	mark    time.Time
+	checked bool
 	// owed are gaps whose end is the moment at which a subscription lives.
 	owed []history.Gap
 	// down holds what is missing by resource, from its interruption until it is restored.
@@ -84,12 +85,15 @@ func (c *continuity) removedKey(now time.Time) {
 	c.owed = append(c.owed, history.Gap{Reason: history.RemovedKey, From: now.Add(-retrySpan)})
 }
 
-// Checked implements subscription.Observer.
+// Checked implements subscription.Observer. After a gap was opened the mark waits for the next check: until the gap is
+// written down as well, the old mark is what a crash would leave of it.
 func (c *continuity) Checked(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.settle(at)
-	c.write(context.Background(), at)
+	c.checked = true
+	if opened := c.settle(at); !opened {
+		c.write(context.Background(), at)
+	}
 }
 
 // Interrupted implements subscription.Observer.
@@ -143,28 +147,25 @@ func (c *continuity) known(ctx context.Context) []subscription.Known {
 	return known
 }
 
-// settle opens what was owed, now that a subscription lives. It is called with mu held.
-func (c *continuity) settle(at time.Time) {
+// settle opens what was owed, now that a subscription lives, and tells whether that was anything. It is called with mu
+// held.
+func (c *continuity) settle(at time.Time) bool {
+	if len(c.owed) == 0 {
+		return false
+	}
 	for i := range c.owed {
 		c.owed[i].To = at.Add(settling)
 	}
 	c.open(c.owed...)
 	c.owed = nil
+	return true
 }
 
-// alone opens what is owed where there is no subscription to wait for.
-func (c *continuity) alone(ctx context.Context, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.settle(now)
-	c.write(ctx, now)
-}
-
-// end writes the mark of a shutdown, unless the subscription is down.
+// end writes the mark of a shutdown, unless the subscription is down. It is for after the gaps were written down.
 func (c *continuity) end(ctx context.Context, now time.Time, lives bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if lives && len(c.down) == 0 && !c.mark.IsZero() {
+	if lives && len(c.down)+len(c.owed) == 0 && c.checked {
 		c.write(ctx, now)
 	}
 }

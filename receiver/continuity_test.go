@@ -1,7 +1,6 @@
 package receiver
 
 import (
-	"context"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -118,13 +117,6 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 				return []history.Gap{{Reason: history.RemovedKey, From: now.Add(-5 * time.Hour), To: now.Add(5 * time.Minute)}}
 			},
 		},
-		"where no subscription is wanted there is none to wait for": {
-			lookback: time.Hour,
-			happens:  func(c *continuity, now time.Time) { c.alone(context.Background(), now) },
-			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.Lookback, From: now.Add(-time.Hour), To: now.Add(5 * time.Minute)}}
-			},
-		},
 		"a mark of the future is doubted": {
 			mark:    -time.Hour,
 			happens: func(c *continuity, now time.Time) { c.Checked(now) },
@@ -158,7 +150,7 @@ func TestTheMarkIsTheLastGoodCheck(t *testing.T) {
 	at := time.Unix(1_764_599_405, 0)
 	first.load(t.Context(), at)
 	first.end(t.Context(), at, true)
-	assert.Nil(t, kept(t, store, markKey), "no check, no mark")
+	require.Nil(t, kept(t, store, markKey), "no check, no mark")
 	first.Checked(at)
 	assert.Equal(t, "1764599405", string(kept(t, store, markKey)))
 	first.end(t.Context(), at.Add(time.Minute), false)
@@ -204,4 +196,17 @@ func TestOwnSubscriptionsAreKnownToTheNextRun(t *testing.T) {
 	c.Known(nil)
 	c.Checked(time.Now())
 	assert.Equal(t, 3, lines.Len(), "a storage that fails is reported")
+}
+
+func TestTheMarkWaitsUntilAnOpenedGapIsWrittenDown(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	at := time.Unix(1_764_599_400, 0)
+	require.NoError(t, store.Set(t.Context(), markKey, []byte("1764590000")))
+	c := newContinuity(store, zap.NewNop(), 0, func(...history.Gap) {})
+	c.load(t.Context(), at)
+	c.Checked(at)
+	assert.Equal(t, "1764590000", string(kept(t, store, markKey)), "a crash now would leave nothing else of the gap")
+	c.Checked(at.Add(time.Minute))
+	assert.Equal(t, "1764599460", string(kept(t, store, markKey)))
 }

@@ -40,6 +40,9 @@ type refused struct {
 	unopened map[[sha256.Size]byte]refusal
 	// minutes holds the minutes of items that are not watched one by one: those of earlier runs, and those without room.
 	minutes map[int64]time.Time
+	// handed are the minutes whose gaps were opened at the last sweep. They are kept until the next one, by which time the
+	// gaps are written down.
+	handed  map[int64]time.Time
 	changed bool
 }
 
@@ -134,6 +137,8 @@ func (r *refused) delivered(received []interaction.Received) {
 func (r *refused) sweep(ctx context.Context, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.changed = r.changed || len(r.handed) > 0
+	r.handed = map[int64]time.Time{}
 	lost := map[int64]bool{}
 	takeLost(r.items, lost, now.Add(-r.after))
 	takeLost(r.unopened, lost, now.Add(-r.after))
@@ -146,6 +151,7 @@ func (r *refused) sweep(ctx context.Context, now time.Time) {
 	for minute := range lost {
 		from := time.Unix(60*minute, 0)
 		r.open(history.Gap{Reason: history.Refused, From: from, To: from.Add(time.Minute)})
+		r.handed[minute] = now.Add(-r.after)
 	}
 	if r.changed || len(lost) > 0 {
 		r.save(ctx)
@@ -174,6 +180,7 @@ func addMinutes[K comparable](minutes map[int64]time.Time, watched map[K]refusal
 // save is called with mu held.
 func (r *refused) save(ctx context.Context) {
 	minutes := maps.Clone(r.minutes)
+	maps.Copy(minutes, r.handed)
 	addMinutes(minutes, r.items)
 	addMinutes(minutes, r.unopened)
 	value, err := json.Marshal(minutes)

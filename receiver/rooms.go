@@ -57,7 +57,7 @@ func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, er
 		TenantID: r.settings.TenantID, MaxGap: h.MaxGap, PollInterval: h.PollInterval, Users: h.Users,
 		RequestsPerSecond: h.RequestsPerSecond, Concurrency: h.Concurrency,
 		Graph: rooms.clients.graph, Intake: rooms.intake, Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
-		Status: r.status.part("history"),
+		Status: r.status.part("history"), Permanent: webhook.Permanent,
 	})
 	r.outlet.seen = rooms.filler.Seen
 	rooms.refused = newRefused(store, r.set.Logger, givenUp, rooms.filler.Open)
@@ -106,10 +106,13 @@ func (r *rooms) load(ctx context.Context) error {
 // save keeps everything for the next run. It is for after the end of the loops.
 func (r *rooms) save(ctx context.Context) error {
 	now := time.Now()
+	r.refused.sweep(ctx, now)
+	if err := errors.Join(r.intake.Save(ctx), r.filler.Save(ctx)); err != nil {
+		return fmt.Errorf("keep what is known for the next run: %w", err)
+	}
 	left, known := r.gate.timeLeft(now)
 	r.continuity.end(ctx, now, known && left > 0)
-	r.refused.sweep(ctx, now)
-	return errors.Join(r.intake.Save(ctx), r.filler.Save(ctx))
+	return nil
 }
 
 func (r *rooms) close(ctx context.Context) error {

@@ -8,8 +8,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// sweepRefused is how often the refused notifications are looked through.
-const sweepRefused = 10 * time.Second
+// sweepSpacing is how often the refused notifications are looked through.
+const sweepSpacing = 10 * time.Second
 
 // run is everything that happens in the background, until ctx ends. The gate opens only once what was delivered in
 // earlier runs is loaded.
@@ -24,22 +24,23 @@ func (r *Receiver) run(ctx context.Context) {
 	if r.settings.History.Enabled {
 		loops.Go(func() { r.rooms.filler.Run(ctx) })
 	}
-	if len(r.settings.Resources) == 0 {
-		r.rooms.continuity.alone(ctx, time.Now())
-		return
+	if len(r.settings.Resources) > 0 {
+		r.subscribe(ctx)
 	}
-	r.subscribe(ctx)
 }
 
 func (r *Receiver) sweep(ctx context.Context) {
-	ticker := time.NewTicker(sweepRefused)
+	ticker := time.NewTicker(sweepSpacing)
 	defer ticker.Stop()
-	for {
+	for now := time.Now(); ; {
+		r.rooms.refused.sweep(ctx, now)
+		if len(r.settings.Resources) == 0 { // nobody else checks
+			r.rooms.continuity.Checked(now)
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-ticker.C:
-			r.rooms.refused.sweep(ctx, now)
+		case now = <-ticker.C:
 		}
 	}
 }
