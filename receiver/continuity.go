@@ -85,14 +85,17 @@ func (c *continuity) removedKey(now time.Time) {
 	c.owed = append(c.owed, history.Gap{Reason: history.RemovedKey, From: now.Add(-retrySpan)})
 }
 
-// Checked implements subscription.Observer. After a gap was opened the mark waits for the next check: until the gap is
-// written down as well, the old mark is what a crash would leave of it.
-func (c *continuity) Checked(at time.Time) {
+// Checked implements subscription.Observer.
+func (c *continuity) Checked(at time.Time) { c.check(context.Background(), at) }
+
+// check notes a good check. After a gap was opened the mark waits for the next check: until the gap is written down as
+// well, the old mark is what a crash would leave of it.
+func (c *continuity) check(ctx context.Context, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.checked = true
 	if opened := c.settle(at); !opened {
-		c.write(context.Background(), at)
+		c.write(ctx, at)
 	}
 }
 

@@ -35,7 +35,7 @@ func (r *Receiver) sweep(ctx context.Context) {
 	for now := time.Now(); ; {
 		r.rooms.refused.sweep(ctx, now)
 		if len(r.settings.Resources) == 0 { // nobody else checks
-			r.rooms.continuity.Checked(now)
+			r.rooms.continuity.check(ctx, now)
 		}
 		select {
 		case <-ctx.Done():
