@@ -74,7 +74,7 @@ func TestAStoreThatHangsHoldsADeliveryUpForASecond(t *testing.T) {
 			all = append(all, take(t.Context(), in, item(strconv.Itoa(n))))
 		}
 		for _, one := range all {
-			assert.NoError(t, <-one.end)
+			require.NoError(t, <-one.end)
 		}
 		assert.Equal(t, 2*time.Second, time.Since(begin), "the first write, then that for all the others")
 	})
@@ -109,8 +109,8 @@ func TestSavingAndLoadingEndWithTheContext(t *testing.T) {
 		one := take(t.Context(), in, item("1"))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		assert.ErrorIs(t, in.Save(ctx), context.DeadlineExceeded, "a write is under way")
-		assert.ErrorIs(t, in.Load(ctx), context.DeadlineExceeded)
+		require.ErrorIs(t, in.Save(ctx), context.DeadlineExceeded, "a write is under way")
+		require.ErrorIs(t, in.Load(ctx), context.DeadlineExceeded)
 
 		ended := make(chan struct{})
 		running, stop := context.WithCancel(t.Context())

@@ -25,8 +25,8 @@ type reading struct {
 	index uint64
 	// found are the keys of the chunks, readable or not; useless are other keys that are good for nothing.
 	found, useless []string
-	// broken is true if the index or a chunk could not be read.
-	broken bool
+	// broken is true if the index or a chunk could not be read, unreadable if nothing could.
+	broken, unreadable bool
 	// problems counts the values that could not be read; example is the first reason.
 	problems int
 	example  error
@@ -71,7 +71,12 @@ func (l *ledger) restore(r *reading, now time.Time) {
 		l.merged = max(l.merged, p.reference)
 	}
 	l.window.startAt(next)
+	if r.unreadable {
+		// What is there is older than what will be written, which a later start has to see.
+		l.merged = uint64(max(now.UnixNano(), 0))
+	}
 	if r.broken {
+		slices.SortFunc(r.chunks, byAge)
 		l.indexed = unknown
 		l.incomplete = true
 		for _, key := range r.found {
@@ -103,6 +108,10 @@ func (l *ledger) restore(r *reading, now time.Time) {
 
 // readChunks follows the chunks from the oldest on. If nothing tells which that is, it looks at every key.
 func (r *reading) readChunks(ctx context.Context) {
+	if r.hopeless(ctx) {
+		r.broken, r.unreadable = true, true
+		return
+	}
 	index, found, err := r.get(ctx, indexKey)
 	if err == nil && !found && slices.ContainsFunc(r.segments, func(p page) bool { return p.reference > 0 }) {
 		err = r.problem(fmt.Errorf("read %s: %w", indexKey, errMissing))
@@ -179,6 +188,11 @@ func (r *reading) readSegments(ctx context.Context) {
 }
 
 func byNumber(a, b page) int { return cmp.Compare(a.number, b.number) }
+
+// byAge orders chunks also where an unreadable store made their numbers begin again: their references go by the clock.
+func byAge(a, b page) int {
+	return cmp.Or(cmp.Compare(a.reference, b.reference), byNumber(a, b))
+}
 
 // hopeless is true where going on would only take time.
 func (r *reading) hopeless(ctx context.Context) bool {

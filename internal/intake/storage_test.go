@@ -18,26 +18,26 @@ import (
 )
 
 // start makes an intake with a store and loads it.
-func start(t testing.TB, out intake.Outlet, kept *store, change func(*intake.Settings)) (*intake.Intake, *observer.ObservedLogs) {
-	t.Helper()
+func start(tb testing.TB, out intake.Outlet, kept *store, change func(*intake.Settings)) (*intake.Intake, *observer.ObservedLogs) {
+	tb.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
-	in := newIntake(t, out, func(set *intake.Settings) {
+	in := newIntake(tb, out, func(set *intake.Settings) {
 		set.Store, set.Logger = kept, zap.New(core)
 		if change != nil {
 			change(set)
 		}
 	})
-	require.NoError(t, in.Load(t.Context()))
+	require.NoError(tb, in.Load(tb.Context()))
 	return in, logs
 }
 
 func many(set *intake.Settings) { set.MaxEntries = 100_000 }
 
 // deliver takes items in, in batches of the given size.
-func deliver(t testing.TB, in *intake.Intake, from, to, size int) {
-	t.Helper()
+func deliver(tb testing.TB, in *intake.Intake, from, to, size int) {
+	tb.Helper()
 	for ; from < to; from += size {
-		require.NoError(t, in.Take(t.Context(), items(from, min(from+size, to))))
+		require.NoError(tb, in.Take(tb.Context(), items(from, min(from+size, to))))
 	}
 }
 
@@ -149,7 +149,7 @@ func TestManyDeliveriesShareAWrite(t *testing.T) {
 		assert.False(t, repeated.ended(), "nor is it acknowledged")
 		close(open)
 		for _, one := range append(all, repeated) {
-			assert.NoError(t, <-one.end)
+			require.NoError(t, <-one.end)
 		}
 		assert.LessOrEqual(t, kept.written(), 2, "the first writes, then one for all the others")
 		in, _ = start(t, &outlet{}, kept, nil)

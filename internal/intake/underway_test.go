@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
@@ -68,13 +69,13 @@ func TestWhatIsUnderWayIsWaitedFor(t *testing.T) {
 				assert.Equal(t, test.first, <-first.end)
 				err := <-second.end
 				if test.want == nil {
-					assert.NoError(t, err)
+					require.NoError(t, err)
 				}
 				for _, want := range test.want {
-					assert.ErrorIs(t, err, want)
+					require.ErrorIs(t, err, want)
 				}
 				for _, not := range test.wantNot {
-					assert.NotErrorIs(t, err, not)
+					require.NotErrorIs(t, err, not)
 				}
 				assert.Equal(t, test.duplicates, dropped.count())
 			})
@@ -93,7 +94,7 @@ func TestThePipelinesErrorIsALeafOfItsOwn(t *testing.T) {
 		second := take(t.Context(), in, item("1"), item("2"))
 		(<-out.arrived).decide <- refused
 		one.decide <- busy
-		<-first.end
+		_ = <-first.end
 		tree, ok := (<-second.end).(interface{ Unwrap() []error })
 		assert.True(t, ok)
 		assert.Equal(t, []error{refused, intake.ErrFailedElsewhere}, tree.Unwrap())
@@ -111,7 +112,7 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		start := time.Now()
-		assert.ErrorIs(t, <-take(ctx, in, item("1")).end, context.DeadlineExceeded)
+		require.ErrorIs(t, <-take(ctx, in, item("1")).end, context.DeadlineExceeded)
 		assert.Equal(t, 2*time.Second, time.Since(start))
 
 		one.decide <- nil
@@ -131,12 +132,12 @@ func TestAFailureElsewhereIsToldBesideTheEndOfTheContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		second := take(ctx, in, item("1"), item("2"))
 		one.decide <- errors.New("busy")
-		<-first.end
+		_ = <-first.end
 		synctest.Wait()
 		cancel()
 		err := <-second.end
-		assert.ErrorIs(t, err, intake.ErrFailedElsewhere)
-		assert.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, intake.ErrFailedElsewhere)
+		require.ErrorIs(t, err, context.Canceled)
 		two.decide <- nil
 		assert.NoError(t, <-other.end)
 	})
@@ -152,7 +153,7 @@ func TestTheHistoryWaitsForADeletionUnderWay(t *testing.T) {
 		first, second := <-out.arrived, <-out.arrived
 		read := take(t.Context(), in, fromHistory(item("1")))
 		second.decide <- errors.New("busy")
-		assert.Error(t, <-again.end, "both deletions were under way, in their own right")
+		require.Error(t, <-again.end, "both deletions were under way, in their own right")
 		assert.False(t, read.ended())
 		first.decide <- nil
 		assert.NoError(t, <-gone.end)
@@ -175,7 +176,7 @@ func TestManyAtOnceDeliverEachOnce(t *testing.T) {
 		only := <-out.arrived
 		only.decide <- nil
 		for _, one := range all {
-			assert.NoError(t, <-one.end)
+			require.NoError(t, <-one.end)
 		}
 		assert.Empty(t, out.arrived, "one call delivers, the others wait for it")
 		assert.Equal(t, 10*(calls-1), dropped.count())

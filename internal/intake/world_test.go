@@ -20,14 +20,14 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newIntake makes an intake with a window of 26 h and room for 1000 entries.
-func newIntake(t testing.TB, out intake.Outlet, change func(*intake.Settings)) *intake.Intake {
-	t.Helper()
+func newIntake(tb testing.TB, out intake.Outlet, change func(*intake.Settings)) *intake.Intake {
+	tb.Helper()
 	set := intake.Settings{Outlet: out, MaxOpen: 100, Window: 26 * time.Hour, MaxEntries: 1000}
 	if change != nil {
 		change(&set)
 	}
 	in, err := intake.New(set)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return in
 }
 
