@@ -94,7 +94,7 @@ func TestThePipelinesErrorIsALeafOfItsOwn(t *testing.T) {
 		second := take(t.Context(), in, item("1"), item("2"))
 		(<-out.arrived).decide <- refused
 		one.decide <- busy
-		_ = <-first.end
+		require.Error(t, <-first.end)
 		tree, ok := (<-second.end).(interface{ Unwrap() []error })
 		assert.True(t, ok)
 		assert.Equal(t, []error{refused, intake.ErrFailedElsewhere}, tree.Unwrap())
@@ -132,7 +132,7 @@ func TestAFailureElsewhereIsToldBesideTheEndOfTheContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		second := take(ctx, in, item("1"), item("2"))
 		one.decide <- errors.New("busy")
-		_ = <-first.end
+		require.Error(t, <-first.end)
 		synctest.Wait()
 		cancel()
 		err := <-second.end
