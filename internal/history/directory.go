@@ -69,7 +69,7 @@ func (d *directory) list(ctx context.Context) (users []user, known bool, err err
 			d.failed(err, forbidden)
 			return nil, false, nil
 		}
-		if err := sleep(ctx, backoff(try, time.Second, time.Minute)); err != nil {
+		if err := sleep(ctx, backoff(try, time.Minute)); err != nil {
 			return nil, false, err
 		}
 	}

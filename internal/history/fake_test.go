@@ -11,14 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/history"
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
 // request is one page that was asked for.
@@ -111,6 +110,12 @@ func (g *fakeGraph) asked() []request {
 	return slices.Clone(g.requests)
 }
 
+func (g *fakeGraph) lists() []time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.listed)
+}
+
 func (g *fakeGraph) set(change func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -125,68 +130,6 @@ func forbidden() error { return refusal(http.StatusForbidden, "Insufficient priv
 
 func noLicense() error {
 	return refusal(http.StatusForbidden, "User 'x' does not have a valid Copilot license.", 0)
-}
-
-// fakeIntake counts how often each interaction came.
-type fakeIntake struct {
-	mu     sync.Mutex
-	times  map[string]int
-	last   interaction.Received
-	refuse func() error
-	tries  int
-}
-
-func (i *fakeIntake) Take(_ context.Context, received []interaction.Received) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.tries++
-	if i.refuse != nil {
-		if err := i.refuse(); err != nil {
-			return err
-		}
-	}
-	for _, r := range received {
-		i.times[r.UserID+" "+r.ID]++
-		i.last = r
-	}
-	return nil
-}
-
-func (i *fakeIntake) distinct() int {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return len(i.times)
-}
-
-type fakeTelemetry struct {
-	mu             sync.Mutex
-	opened, closed map[history.Reason]int
-	lost           map[history.Reason]time.Duration
-	found          int
-}
-
-func (f *fakeTelemetry) GapOpened(_ context.Context, r history.Reason) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.opened[r]++
-}
-
-func (f *fakeTelemetry) GapClosed(_ context.Context, r history.Reason) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.closed[r]++
-}
-
-func (f *fakeTelemetry) GapLost(_ context.Context, r history.Reason, lost time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.lost[r] += lost
-}
-
-func (f *fakeTelemetry) HistoryInteractions(_ context.Context, found int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.found += found
 }
 
 // world is all that is around a filler.
@@ -230,7 +173,7 @@ func newWorld() *world {
 func (w *world) run(t *testing.T) (f *history.Filler, stop func()) {
 	t.Helper()
 	f = history.New(w.settings)
-	assert.NoError(t, f.Load(t.Context()))
+	require.NoError(t, f.Load(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { f.Run(ctx) })

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"testing/synctest"
+	"time"
 )
 
 // fakeStore is a store that can be broken.
@@ -52,11 +54,17 @@ func (s *fakeStore) Delete(_ context.Context, key string) error {
 func (s *fakeStore) copy() *fakeStore {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &fakeStore{values: maps.Clone(s.values)}
+	return &fakeStore{values: maps.Clone(s.values), writes: s.writes}
 }
 
 func (s *fakeStore) breaks(broken bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.broken = broken
+}
+
+// pass lets time pass, and everything happen that is due by then.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }

@@ -29,6 +29,8 @@ type Filler struct {
 	seen       *shelf
 	unlicensed *shelf
 	refusing   atomic.Bool // whether the pipeline does not take interactions just now
+	// newcomers is set while users seen since then are still to be read in intervals of unknown users. It belongs to Run.
+	newcomers bool
 
 	wake    chan struct{} // something may be there to read
 	written chan struct{} // something may be there to write
@@ -151,6 +153,7 @@ func (f *Filler) step(ctx context.Context) bool {
 	if f.ledger.reading == nil && f.ledger.begin(now, directory, newcomers, &c) {
 		f.done.start(f.ledger.reading.id)
 		f.unsaved = true
+		f.newcomers = f.newcomers && !f.ledger.reading.newcomers
 	}
 	r := f.ledger.reading
 	f.unsaved = f.unsaved || before != len(f.ledger.spans) || len(c.opened)+len(c.closed)+len(c.lost) > 0
@@ -179,17 +182,17 @@ func (f *Filler) askDirectory(ctx context.Context) (from time.Time, newcomers bo
 	if len(f.configured) > 0 {
 		return time.Time{}, false
 	}
-	if time.Now().Before(f.directory.retryAt) {
-		return never(), false
-	}
+	due := !time.Now().Before(f.directory.retryAt)
 	_, known, err := f.directory.list(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return never(), false
-	}
-	if known {
+	case known:
 		return time.Time{}, false
+	case due:
+		f.newcomers = f.seen.since(since)
 	}
-	if f.seen.since(since) {
+	if f.newcomers {
 		return time.Time{}, true
 	}
 	return never(), false
@@ -200,11 +203,8 @@ func (f *Filler) untilNext() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	next := time.Now().Add(lookSpacing)
-	if at, found := f.ledger.nextAt(never()); found {
+	if at, found := f.ledger.nextAt(f.directory.retryAt); found {
 		next = earliest(next, at)
-	}
-	if f.ledger.has(unknown) {
-		next = earliest(next, f.directory.retryAt)
 	}
 	if f.s.PollInterval > 0 {
 		next = earliest(next, f.ledger.pollAt(f.s.PollInterval))

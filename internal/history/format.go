@@ -151,7 +151,7 @@ func unversioned(value []byte) ([]byte, error) {
 }
 
 func appendTime(b []byte, t time.Time) []byte {
-	return binary.BigEndian.AppendUint64(b, uint64(t.UnixNano())) //nolint:gosec // G115: read back the same way.
+	return binary.BigEndian.AppendUint64(b, uint64(t.UnixNano()))
 }
 
 func readTime(b []byte) time.Time {

@@ -16,7 +16,7 @@ const (
 	brokenTolerated = 4
 	longestRest     = 2 * time.Minute
 	// A refused token may be a matter of seconds, a missing permission is one of people.
-	firstDenied, longestDenied   = time.Second, 5 * time.Minute
+	longestDenied                = 5 * time.Minute
 	firstMissing, longestMissing = 5 * time.Minute, time.Hour
 )
 
@@ -78,7 +78,7 @@ func (g *gate) heard(started time.Time, asked string, err error) verdict {
 		wait := retryAfter(err)
 		if wait == 0 && fresh {
 			g.broken++
-			wait = backoff(g.broken, time.Second, longestRest)
+			wait = backoff(g.broken, longestRest)
 		}
 		g.hold(wait)
 	case denied:
@@ -91,7 +91,7 @@ func (g *gate) heard(started time.Time, asked string, err error) verdict {
 		}
 		if g.broken++; g.broken >= brokenTolerated {
 			g.tell(v, err, asked)
-			g.hold(backoff(g.broken-brokenTolerated+1, time.Second, longestRest))
+			g.hold(backoff(g.broken-brokenTolerated+1, longestRest))
 		}
 	}
 	return v
@@ -106,7 +106,7 @@ func (g *gate) deny(err error, asked string) {
 		return
 	}
 	g.refused++
-	g.hold(backoff(g.refused, firstDenied, longestDenied))
+	g.hold(backoff(g.refused, longestDenied))
 }
 
 // forbid holds everything, as nobody's history may be read.

@@ -83,14 +83,14 @@ func TestReadingsNeverReachBeyondNowAndLeaveNothingOut(t *testing.T) {
 			require.False(t, to.After(now), "seed %d", seed)
 			read = append(read, l.reading.parts...)
 			l.finish(ending{}, now, &c)
-			now = now.Add(time.Duration(r.IntN(20)) * time.Minute)
+			now = now.Add(time.Duration(r.IntN(30)) * time.Second)
 		}
 		require.Empty(t, l.spans, "seed %d", seed)
 		for _, g := range gaps {
 			for at := g.From; at.Before(g.To); at = at.Add(13 * time.Minute) {
 				require.True(t, covered(read, at), "seed %d", seed)
 			}
-			if last := g.To.Add(-time.Minute); last.After(g.From) && g.To.After(noon().Add(-time.Hour)) {
+			if last := g.To.Add(-time.Minute); last.After(g.From) && g.To.After(noon().Add(-30*time.Minute)) {
 				again := slices.ContainsFunc(read, func(s span) bool { return s.kind == again && covered([]span{s}, last) })
 				require.True(t, again, "its last hour is read again: seed %d", seed)
 			}
@@ -264,4 +264,16 @@ func TestAClockThatIsSetBackStopsNeitherPollsNorItems(t *testing.T) {
 	l.open(Gap{Empty, noon().Add(-3 * time.Hour), noon().Add(-2 * time.Hour)}, item, noon(), &c)
 	require.True(t, l.begin(noon(), noon(), false, &c))
 	assert.Equal(t, item, l.reading.kind())
+}
+
+func TestNoIntervalThatLiesPartlyAheadIsReadOverAndOver(t *testing.T) {
+	t.Parallel()
+	for _, k := range []kind{whole, item, unknown} {
+		l := &ledger{maxGap: 168 * time.Hour}
+		l.open(Gap{Startup, noon().Add(-time.Hour), noon().Add(5 * time.Minute)}, k, noon(), &change{})
+		require.True(t, l.begin(noon(), noon(), false, &change{}))
+		assert.Len(t, l.reading.parts, 1)
+		l.finish(ending{}, noon(), &change{})
+		assert.False(t, l.begin(noon().Add(time.Second), noon(), false, &change{}))
+	}
 }

@@ -9,8 +9,8 @@ import (
 
 const (
 	// userTries is how often reading a user may fail in a row before the others go first, and how soon it is tried again.
-	userTries                     = 5
-	firstUserRetry, longUserRetry = time.Second, 30 * time.Second
+	userTries     = 5
+	longUserRetry = 30 * time.Second
 	// mostLate bounds the users that are left for later. Beyond it the reading itself goes on until they are read.
 	mostLate = 1000
 	// forbiddenMeansAll users in a row without one that may be read mean that a permission is missing.
@@ -137,7 +137,7 @@ func (q *queue) postpone(t task) {
 		q.late = append(q.late, t.user)
 		return
 	}
-	wait := backoff(t.failures, firstUserRetry, longUserRetry)
+	wait := backoff(t.failures, longUserRetry)
 	if t.failures >= userTries {
 		wait = firstLateWait
 	}

@@ -21,7 +21,7 @@ const (
 	// mostPages bounds what is read of one user in one go: a million interactions.
 	mostPages = 10_000
 
-	firstRefusal, longestRefusal = time.Second, 30 * time.Second
+	longestRefusal = 30 * time.Second
 )
 
 // tale is what happened in a reading.
@@ -123,7 +123,7 @@ func (f *Filler) deliver(ctx context.Context, received []interaction.Received, t
 		if !f.refusing.Swap(true) {
 			f.s.Logger.Warn("pipeline does not take interactions of the history, which are handed in again until it does", zap.Error(err))
 		}
-		if err := sleep(ctx, backoff(try, firstRefusal, longestRefusal)); err != nil {
+		if err := sleep(ctx, backoff(try, longestRefusal)); err != nil {
 			return err
 		}
 	}

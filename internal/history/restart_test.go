@@ -33,7 +33,7 @@ func TestARestartGoesOnWhereItStopped(t *testing.T) {
 				}
 				f, stop := w.run(t)
 				f.Open(gap(history.Startup))
-				time.Sleep(100*time.Second + 500*time.Millisecond)
+				pass(100*time.Second + 500*time.Millisecond)
 				left := w.store.copy()
 				stop()
 				if !test.kill {
@@ -47,7 +47,7 @@ func TestARestartGoesOnWhereItStopped(t *testing.T) {
 				w.graph.set(func() { w.graph.licensed = append(w.graph.licensed, guid(7777)) }) // Licensed meanwhile.
 				f, stop = w.run(t)
 				assert.Equal(t, time.Hour, f.Missing(time.Now())[history.Startup])
-				time.Sleep(200 * time.Second)
+				pass(200 * time.Second)
 				stop()
 				require.NoError(t, f.Save(t.Context()))
 
@@ -55,7 +55,7 @@ func TestARestartGoesOnWhereItStopped(t *testing.T) {
 				assert.Len(t, counts, 5001, "everyone was read, also who was not known before")
 				assert.LessOrEqual(t, len(w.graph.asked())-5001, test.again)
 				assert.Equal(t, 5000, w.intake.distinct())
-				assert.Equal(t, map[history.Reason]int{history.Startup: 1}, w.telemetry.closed)
+				assert.Equal(t, map[history.Reason]int{history.Startup: 1}, w.telemetry.copy().closed)
 				assert.Empty(t, f.Missing(time.Now()))
 				for key := range w.store.values {
 					assert.False(t, strings.HasPrefix(key, "history/done/"), "nothing is left of the progress")
@@ -75,7 +75,7 @@ func TestKilledAtAnyWriteNothingIsForgotten(t *testing.T) {
 		f.Open(gap(history.Startup))
 		var snapshots []*fakeStore
 		for range 70 {
-			time.Sleep(100 * time.Millisecond)
+			pass(100 * time.Millisecond)
 			snapshots = append(snapshots, w.store.copy())
 		}
 		stop()
@@ -87,11 +87,11 @@ func TestKilledAtAnyWriteNothingIsForgotten(t *testing.T) {
 			again.users(60, time.Now().Add(-150*time.Minute))
 			again.settings.Store = left
 			_, stop := again.run(t)
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			stop()
 			done := len(left.values["history/done/0"])
 			if open {
-				require.NotEmpty(t, again.telemetry.closed)
+				require.NotEmpty(t, again.telemetry.copy().closed)
 				if done > 9 {
 					require.Equal(t, 60-(done-9)/16, again.intake.distinct())
 				}
@@ -115,19 +115,19 @@ func TestLaggardsAndWaitingGapsSurviveARestart(t *testing.T) {
 		}
 		f, stop := w.run(t)
 		f.Open(history.Gap{Reason: history.Subscription, From: time.Now().Add(-time.Hour), To: time.Now()})
-		time.Sleep(3 * time.Minute)
+		pass(3 * time.Minute)
 		stop()
 		require.NoError(t, f.Save(t.Context()))
 		require.Equal(t, 29, w.intake.distinct())
 
 		w.graph.set(func() { w.graph.fail = nil })
 		f, stop = w.run(t)
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		assert.Equal(t, 30, w.intake.distinct())
-		assert.Empty(t, w.telemetry.closed)
-		time.Sleep(time.Hour)
+		assert.Empty(t, w.telemetry.copy().closed)
+		pass(time.Hour)
 		assert.Len(t, w.graph.asked(), 30+1+30, "the second reading is not forgotten")
-		assert.Equal(t, map[history.Reason]int{history.Subscription: 1}, w.telemetry.closed)
+		assert.Equal(t, map[history.Reason]int{history.Subscription: 1}, w.telemetry.copy().closed)
 		assert.Empty(t, f.Missing(time.Now()))
 		stop()
 	})
@@ -155,7 +155,7 @@ func TestAStoredValueThatCannotBeReadIsReplaced(t *testing.T) {
 				assert.Equal(t, 4, w.said("can't be read and is replaced"), "one line for each kind of value")
 				f.Seen(guid(9))
 				f.Open(gap(history.Startup))
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				assert.Len(t, w.graph.asked(), 4)
 				stop()
 				require.NoError(t, f.Save(t.Context()))
@@ -178,15 +178,15 @@ func TestAStoreThatFailsIsSaidOnceAndStopsNothing(t *testing.T) {
 		f, stop := w.run(t)
 		w.store.breaks(true)
 		f.Open(gap(history.Startup))
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		assert.Len(t, w.graph.asked(), 100)
 		assert.Equal(t, 1, w.said("can't be stored"))
 		stop()
 		require.ErrorIs(t, f.Save(t.Context()), errStore)
-		assert.ErrorIs(t, history.New(w.settings).Load(t.Context()), errStore)
+		require.ErrorIs(t, history.New(w.settings).Load(t.Context()), errStore)
 		w.store.breaks(false)
 		require.NoError(t, f.Save(t.Context()))
-		assert.NotEmpty(t, w.store.values["history/gaps"])
+		assert.NotEmpty(t, w.store.copy().values["history/gaps"])
 	})
 }
 
@@ -196,15 +196,15 @@ func TestGapsAreStoredAtOnceAndProgressAtMostOnceASecond(t *testing.T) {
 		w := newWorld()
 		w.users(2000)
 		f, stop := w.run(t)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		g := gap(history.Startup)
 		g.To = time.Now().Add(-time.Hour)
 		f.Open(g)
 		synctest.Wait()
-		assert.Contains(t, string(w.store.values["history/gaps"]), "startup")
-		time.Sleep(60 * time.Second)
-		assert.Less(t, w.store.writes, 2*62)
-		assert.Equal(t, 1, w.said("history is being read"), "one line each 30 s, and the second is due now")
+		assert.Contains(t, string(w.store.copy().values["history/gaps"]), "startup")
+		pass(59 * time.Second)
+		assert.Less(t, w.store.copy().writes, 2*62)
+		assert.Equal(t, 1, w.said("history is being read"), "one line each 30 s")
 		line := w.logs.FilterMessageSnippet("history is being read").All()[0].ContextMap()
 		assert.EqualValues(t, 2000, line["users"])
 		assert.InDelta(t, 750, line["users_done"], 10)

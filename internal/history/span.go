@@ -80,7 +80,7 @@ func (s *span) absorb(o *span) {
 		s.due = earliest(s.due, o.due)
 		s.users = mergeLaggards(s.users, o.users)
 	case unknown:
-		s.anchor = earliest(s.anchor, o.anchor)
+		s.due, s.anchor = earliest(s.due, o.due), earliest(s.anchor, o.anchor)
 	default:
 		s.due = earliest(s.due, o.due)
 	}
@@ -114,7 +114,7 @@ func (s *span) readyAt(itemsRead, directory time.Time) time.Time {
 		}
 		return ready
 	case unknown:
-		return directory
+		return latest(directory, s.due)
 	default:
 		return latest(s.due, s.from.Add(time.Second))
 	}

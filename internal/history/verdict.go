@@ -66,9 +66,9 @@ func retryAfter(err error) time.Duration {
 	return min(asked, longestRetryAfter)
 }
 
-// backoff returns how long to wait after so many failures in a row: doubling from first to longest, with equal jitter.
-func backoff(failures int, first, longest time.Duration) time.Duration {
-	bound := doubling(failures, first, longest)
+// backoff returns how long to wait after so many failures in a row: doubling from 1 s to longest, with equal jitter.
+func backoff(failures int, longest time.Duration) time.Duration {
+	bound := doubling(failures, time.Second, longest)
 	return bound/2 + rand.N(bound/2+1) //nolint:gosec // G404: jitter needs no secrecy.
 }
 

@@ -1,0 +1,86 @@
+package history_test
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+// fakeIntake counts how often each interaction came.
+type fakeIntake struct {
+	mu     sync.Mutex
+	times  map[string]int
+	last   interaction.Received
+	refuse func() error
+	tries  int
+}
+
+func (i *fakeIntake) Take(_ context.Context, received []interaction.Received) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.tries++
+	if i.refuse != nil {
+		if err := i.refuse(); err != nil {
+			return err
+		}
+	}
+	for _, r := range received {
+		i.times[r.UserID+" "+r.ID]++
+		i.last = r
+	}
+	return nil
+}
+
+// seen is what came so far.
+func (i *fakeIntake) seen() *fakeIntake {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return &fakeIntake{last: i.last, tries: i.tries}
+}
+
+func (i *fakeIntake) distinct() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.times)
+}
+
+type fakeTelemetry struct {
+	mu             sync.Mutex
+	opened, closed map[history.Reason]int
+	lost           map[history.Reason]time.Duration
+	found          int
+}
+
+func (f *fakeTelemetry) copy() *fakeTelemetry {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &fakeTelemetry{opened: maps.Clone(f.opened), closed: maps.Clone(f.closed), lost: maps.Clone(f.lost), found: f.found}
+}
+
+func (f *fakeTelemetry) GapOpened(_ context.Context, r history.Reason) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.opened[r]++
+}
+
+func (f *fakeTelemetry) GapClosed(_ context.Context, r history.Reason) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed[r]++
+}
+
+func (f *fakeTelemetry) GapLost(_ context.Context, r history.Reason, lost time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost[r] += lost
+}
+
+func (f *fakeTelemetry) HistoryInteractions(_ context.Context, found int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.found += found
+}
