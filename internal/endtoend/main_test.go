@@ -2,6 +2,7 @@
 package endtoend_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,7 +16,15 @@ var root = filepath.Join("..", "..")
 // collector is the path of the collector: $COLLECTOR, else what `make build` makes.
 var collector = os.Getenv("COLLECTOR")
 
+// parallel is how many tests run at once, whatever the number of processors: most of them wait.
+const parallel = "8"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if collector == "" {
 		made := filepath.Join("_build", "otelcol-copilot", "otelcol-copilot")
 		build := exec.Command("make", "-C", root, made) //nolint:noctx // a build of minutes, before any test

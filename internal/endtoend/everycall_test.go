@@ -1,0 +1,127 @@
+package endtoend_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+// failures is how often each call fails in a row before it works.
+const failures = 2
+
+// calls are all that the receiver makes on its way to a subscription, a notification, a renewal and a history.
+var calls = []graphtest.Operation{
+	graphtest.OpToken, graphtest.OpList, graphtest.OpCreate, graphtest.OpUsers, graphtest.OpHistory, graphtest.OpKeys, graphtest.OpRenew,
+}
+
+func TestEachCallToMicrosoftIsTriedAgainInMeasureUntilItWorks(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		fault graphtest.Fault
+		asked time.Duration
+	}{
+		"429 with Retry-After":   {graphtest.Fault{Status: 429, RetryAfter: "3"}, 3 * time.Second},
+		"503 with Retry-After":   {graphtest.Fault{Status: 503, RetryAfter: "2"}, 2 * time.Second},
+		"503":                    {graphtest.Fault{Status: 503}, 0},
+		"500":                    {graphtest.Fault{Status: 500}, 0},
+		"a connection reset":     {graphtest.Fault{Reset: true}, 0},
+		"an endless body":        {graphtest.Fault{Endless: true}, 0},
+		"a body that is no JSON": {graphtest.Fault{InvalidJSON: true}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := failing(t, test.fault)
+			begun := time.Now()
+			in := s.throughItAll(t)
+			s.backend.await(t, names(t, in...), time.Minute)
+			assert.Zero(t, s.backend.repetitions())
+			s.inMeasure(t, time.Since(begun))
+			if test.asked > 0 {
+				s.obeyed(t, test.fault.Status, test.asked)
+			}
+		})
+	}
+}
+
+const licensedUsers = 10
+
+// failing is a site where each call fails a few times, and whose first start imports an hour of ten licensed users.
+func failing(t *testing.T, fault graphtest.Fault) *site {
+	t.Helper()
+	s := newSite(t, `
+receivers:
+  m365_copilot:
+    history: {lookback: 1h}
+`, func(settings *graphtest.Settings) {
+		settings.Roles = []string{graphtest.RoleReadAll, graphtest.RoleUsersReadAll}
+	})
+	fault.Times = failures
+	for _, call := range calls {
+		s.emulator.Fail(call, fault)
+	}
+	users := make([]string, licensedUsers)
+	for n := range users {
+		users[n] = user(n)
+	}
+	s.emulator.SetUsers(users...)
+	return s
+}
+
+// throughItAll has each of the calls made, and returns what has to arrive.
+func (s *site) throughItAll(t *testing.T) []graphtest.Interaction {
+	t.Helper()
+	in := prompts(t, 40, licensedUsers)
+	require.NoError(t, s.emulator.AddHistory(in[:20]...))
+	s.run(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // pauses grow while nothing works
+	defer cancel()
+	_, err := s.emulator.WaitSubscribed(ctx)
+	require.NoError(t, err)
+	s.publish(t, in[20:]...)
+	require.NoError(t, s.emulator.WaitDelivered(ctx, 20))
+	_, err = s.emulator.SendLifecycle(ctx, graphtest.ReauthorizationRequired)
+	require.NoError(t, err)
+	require.NoError(t, s.emulator.Wait(ctx, func(graphtest.Stats) bool {
+		live := s.emulator.Subscriptions()
+		return len(live) == 1 && !live[0].Patched.IsZero()
+	}))
+	return in
+}
+
+// inMeasure asserts that each failure cost one more request and nothing else.
+func (s *site) inMeasure(t *testing.T, took time.Duration) {
+	t.Helper()
+	stats := s.emulator.Stats()
+	t.Logf("recovered within %s, requests %v", took.Round(time.Second), stats.Requests)
+	assert.LessOrEqual(t, stats.Requests[graphtest.OpHistory], licensedUsers+failures)
+	// The subscription is verified each second, and after each change.
+	assert.LessOrEqual(t, stats.Requests[graphtest.OpList], int(took.Seconds())+2*failures+3)
+	for _, call := range []graphtest.Operation{graphtest.OpToken, graphtest.OpCreate, graphtest.OpUsers, graphtest.OpKeys, graphtest.OpRenew} {
+		assert.LessOrEqual(t, stats.Requests[call], failures+1, call)
+	}
+	assert.Empty(t, s.emulator.Requests(graphtest.OpDelete))
+}
+
+// obeyed asserts that each call that was asked to wait was made again after that time, and within a second more.
+func (s *site) obeyed(t *testing.T, status int, asked time.Duration) {
+	t.Helper()
+	for _, call := range calls {
+		if call == graphtest.OpKeys {
+			continue // Entra ID's public keys, which no token limits
+		}
+		requests := s.emulator.Requests(call)
+		for i := range requests[1:] {
+			if requests[i].Status != status {
+				continue
+			}
+			waited := requests[i+1].At.Sub(requests[i].At)
+			assert.GreaterOrEqual(t, waited, asked, call)
+			assert.LessOrEqual(t, waited, asked+time.Second, call)
+		}
+	}
+}
