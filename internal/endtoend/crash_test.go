@@ -25,8 +25,9 @@ func TestTenCrashesDuring20000InteractionsLoseNothingAndRepeatLittle(t *testing.
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 1))
-	// The exporter repeats the request that was under way during a crash, a notification in each: few in one, as from Graph.
-	s := newSite(t, "", func(settings *graphtest.Settings) { settings.BatchSize = 2 })
+	// The exporter repeats the request that was under way during a crash, with what came in one notification: mostly one
+	// interaction, as people ask one by one.
+	s := newSite(t, "", func(settings *graphtest.Settings) { settings.BatchSize = 1 })
 	collector := s.run(t)
 	s.subscribed(t)
 

@@ -49,7 +49,8 @@ receivers:
 	second.kill9()
 	s.run(t)
 	s.backend.await(t, names(t, in...), time.Minute)
-	assert.Zero(t, s.backend.repetitions())
+	const underWay = 3 * 10 // in a request of the exporter, and from each of two readers
+	assert.LessOrEqual(t, s.backend.repetitions(), underWay)
 	requests := len(s.emulator.Requests(graphtest.OpHistory))
 	t.Logf("%d history requests for %d users, with a crash after %d", requests, users, users/2)
 	assert.Less(t, requests, users+users/2, "it goes on where it stopped")

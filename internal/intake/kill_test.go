@@ -18,10 +18,22 @@ import (
 
 const killWindow, killEntries = 26 * time.Hour, 5000
 
+// dice may be thrown at several doors at once.
+type dice struct {
+	mu   sync.Mutex // guards what follows
+	rand *rand.Rand
+}
+
+func (d *dice) IntN(n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.rand.IntN(n)
+}
+
 // life is the world that a collector lives in several times: what was delivered and acknowledged over all its lives.
 type life struct {
 	t      *testing.T
-	random *rand.Rand
+	random *dice
 	kept   *store
 
 	mu sync.Mutex // guards what follows
@@ -141,7 +153,7 @@ func TestAKillForgetsNothingThatWasAcknowledged(t *testing.T) {
 	chunks, checked := 0, 0
 	for seed := range uint64(40) {
 		synctest.Test(t, func(t *testing.T) {
-			l := &life{t: t, random: rand.New(rand.NewPCG(seed, 2)), kept: newStore(), place: map[int]int{}, took: map[int]time.Time{}, acknowledged: map[int]bool{}}
+			l := &life{t: t, random: &dice{rand: rand.New(rand.NewPCG(seed, 2))}, kept: newStore(), place: map[int]int{}, took: map[int]time.Time{}, acknowledged: map[int]bool{}}
 			for range 4 {
 				l.kept.mend()
 				in, logs := start(t, l, l.kept, func(set *intake.Settings) { set.MaxEntries = killEntries })
