@@ -73,8 +73,8 @@ func TestARemovedSubscriptionIsRecreatedAndTheTimeBetweenIsRead(t *testing.T) {
 	s.backend.await(t, names(t, in...), soon)
 }
 
+// It takes the processors for itself, which the tests of crashes and answers can't spare.
 func TestTheHistoryOf100000UsersIsReadInLittleMemory(t *testing.T) {
-	t.Parallel()
 	const users = 100_000
 	s := newSite(t, `
 receivers:

@@ -114,7 +114,8 @@ func (r *reading) readChunks(ctx context.Context) {
 	}
 	index, found, err := r.get(ctx, indexKey)
 	if err == nil && !found && slices.ContainsFunc(r.segments, func(p page) bool { return p.reference > 0 }) {
-		err = r.problem(fmt.Errorf("read %s: %w", indexKey, errMissing))
+		err = fmt.Errorf("read %s: %w", indexKey, errMissing)
+		r.problem(err)
 	}
 	if err != nil {
 		r.broken = true
@@ -132,14 +133,14 @@ func (r *reading) readChunks(ctx context.Context) {
 // follow reads the chunks from the index on, past those that are broken or missing.
 func (r *reading) follow(ctx context.Context) {
 	absent := 0
-	for n := r.index; absent <= lookahead && !r.hopeless(ctx); n++ {
+	for n := r.index; n-r.index < chunkKeys && absent <= lookahead && !r.hopeless(ctx); n++ {
 		if !r.readChunk(ctx, n) {
 			absent++
 			continue
 		}
 		if absent > 0 {
 			r.broken = true
-			_ = r.problem(fmt.Errorf("read %s: %w", chunkKey(n-1), errMissing))
+			r.problem(fmt.Errorf("read %s: %w", chunkKey(n-1), errMissing))
 		}
 		absent = 0
 	}
@@ -162,10 +163,17 @@ func (r *reading) readChunk(ctx context.Context, number uint64) bool {
 	switch {
 	case err != nil:
 		r.broken = true
-	case found:
-		r.chunks = append(r.chunks, p)
-	default:
+	case !found:
 		return false
+	case p.number < r.index:
+		// It left the window long ago.
+		r.useless = append(r.useless, key)
+		return false
+	case chunkKey(p.number) != key:
+		r.broken = true
+		r.problem(fmt.Errorf("read %s: %w", key, errForeign))
+	default:
+		r.chunks = append(r.chunks, p)
 	}
 	r.found = append(r.found, key)
 	return true
@@ -201,25 +209,27 @@ func (r *reading) hopeless(ctx context.Context) bool {
 
 func (r *reading) get(ctx context.Context, key string) (p page, found bool, err error) {
 	value, err := r.store.Get(ctx, key)
-	if err != nil {
+	switch {
+	case err != nil:
 		r.failures++
-		return page{}, false, r.problem(fmt.Errorf("read %s: %w", key, err))
-	}
-	r.failures = 0
-	if value == nil {
+	case value == nil:
+		r.failures = 0
 		return page{}, false, nil
+	default:
+		r.failures = 0
+		p, err = decode(value)
 	}
-	p, err = decode(value)
 	if err != nil {
-		return page{}, false, r.problem(fmt.Errorf("read %s: %w", key, err))
+		err = fmt.Errorf("read %s: %w", key, err)
+		r.problem(err)
+		return page{}, false, err
 	}
 	return p, true, nil
 }
 
-func (r *reading) problem(err error) error {
+func (r *reading) problem(err error) {
 	r.problems++
 	if r.example == nil {
 		r.example = err
 	}
-	return err
 }
