@@ -50,13 +50,14 @@ func TestEachCallToMicrosoftIsTriedAgainInMeasureUntilItWorks(t *testing.T) {
 
 const licensedUsers = 10
 
-// failing is a site where each call fails a few times, and whose first start imports an hour of ten licensed users.
+// failing is a site where each call fails a few times, and whose first start imports an hour of ten licensed users, one
+// at a time: what is under way already when Graph asks to wait could not have known.
 func failing(t *testing.T, fault graphtest.Fault) *site {
 	t.Helper()
 	s := newSite(t, `
 receivers:
   m365_copilot:
-    history: {lookback: 1h}
+    history: {lookback: 1h, concurrency: 1}
 `, func(settings *graphtest.Settings) {
 		settings.Roles = []string{graphtest.RoleReadAll, graphtest.RoleUsersReadAll}
 	})

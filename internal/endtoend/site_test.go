@@ -5,10 +5,12 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -152,10 +154,22 @@ func names(t *testing.T, interactions ...graphtest.Interaction) []string {
 	return all
 }
 
+// lastPort was given out. Ports below 32768 are not given to connections or to listeners that ask for any, so that one
+// that is let go, as in a restart, is still free afterwards.
+var lastPort atomic.Int32
+
+// freeAddress is given to nobody else.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, listener.Close()) }()
-	return listener.Addr().String()
+	lastPort.CompareAndSwap(0, 20_000+rand.Int32N(5_000))
+	for range 1000 {
+		address := "127.0.0.1:" + strconv.Itoa(int(lastPort.Add(1)))
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+		if err == nil {
+			require.NoError(t, listener.Close())
+			return address
+		}
+	}
+	require.FailNow(t, "no port is free")
+	return ""
 }
