@@ -12,7 +12,7 @@ COVERAGE := 85
 DURATION ?=
 FUZZTIME ?= 10s
 
-.PHONY: help build run test cover fuzz bench lint fmt generate check-generated clean
+.PHONY: help build run test cover fuzz bench lint fmt generate check-generated check-examples clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -54,6 +54,13 @@ generate: $(TOOLS)/mdatagen ## Make the generated code and documentation.md anew
 check-generated: generate ## Fail if generated files are not current
 	@git diff --exit-code -- documentation.md README.md 'generated_*' '**/generated_*'
 	@test -z "$$(git ls-files --others --exclude-standard -- 'generated_*' '**/generated_*')"
+
+check-examples: $(COLLECTOR) ## Let the collector validate every example
+	@for example in examples/*.yaml; do \
+		COPILOT_TENANT_ID=6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10 COPILOT_CLIENT_ID=1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d \
+		COPILOT_CLIENT_SECRET=x COPILOT_NOTIFICATION_URL=https://copilot.example.com/n OTLP_ENDPOINT=https://otlp.example.com \
+		$(COLLECTOR) validate --config $$example || exit 1; \
+	done
 
 clean: ## Delete what was built
 	rm -rf $(BUILD) $(TOOLS) _run coverage.out
