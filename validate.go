@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
 )
 
 var (
@@ -24,6 +26,8 @@ const (
 	graphPatience = 3 * time.Second
 	// encryptionCertificateId holds 128 characters, of which the receiver takes 17 for a digest of the key.
 	maxCertificateID = 128 - 17
+	// The window of delivered interactions is kept in that many places of the storage.
+	maxDedupeEntries = intake.MaxEntries
 )
 
 // Validate reports every problem at once, each with its YAML path and what to write instead.
@@ -72,8 +76,8 @@ func (c *Config) validateHistory() error {
 	if h.Concurrency < 1 {
 		errs = append(errs, errors.New("history.concurrency: write a number of at least 1, such as 4"))
 	}
-	if c.Dedupe.MaxEntries < 1 {
-		errs = append(errs, errors.New("dedupe.max_entries: write a number of at least 1, such as 1000000"))
+	if c.Dedupe.MaxEntries < 1 || c.Dedupe.MaxEntries > maxDedupeEntries {
+		errs = append(errs, fmt.Errorf("dedupe.max_entries: write a number from 1 to %d, such as 1000000; each takes up to 160 bytes of memory", maxDedupeEntries))
 	}
 	if c.Subscription.NotificationURL == "" && h.PollInterval == 0 {
 		errs = append(errs, errors.New("subscription.notification_url: write the public https URL at which Graph reaches the webhook, such as https://copilot.example.com/graph/notifications; without one write history.poll_interval, such as 5m"))

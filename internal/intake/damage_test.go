@@ -123,20 +123,62 @@ func TestAStoreThatCannotBeRead(t *testing.T) {
 
 		kept.all = false
 		kept.mend()
-		deliver(t, in, 20_100, 20_200, 10)
-		require.NoError(t, in.Save(t.Context()))
-		in, _ = start(t, &outlet{}, kept, narrow)
-		assert.Zero(t, unknown(in, 20_000, 20_200), "what comes after is kept")
+		deliver(t, in, 20_100, 26_000, 100)
+		in, logs = start(t, &outlet{}, kept, narrow)
+		assert.Zero(t, logs.Len())
+		assert.Zero(t, unknown(in, 20_000, 26_000), "what comes after is kept, and is younger than what could not be read")
 	})
 
-	t.Run("at one key loses what is there", func(t *testing.T) {
+	t.Run("at some keys loses what is there", func(t *testing.T) {
 		t.Parallel()
 		kept := aged(t)
-		kept.unreadable = map[string]bool{"seen/c/4": true, "seen/j/3": true}
+		kept.unreadable = map[string]bool{"seen/c/4": true, "seen/j/3": true, "seen/j/5": true, "seen/j/7": true}
 		in, logs := start(t, &outlet{}, kept, narrow)
-		assert.Equal(t, 1800+10, unknown(in, 6300, 12_300))
+		assert.Equal(t, 1800+30, unknown(in, 6300, 12_300))
 		require.Equal(t, 1, logs.Len())
 	})
+}
+
+func TestAStoreThatCanBeReadAndNotWritten(t *testing.T) {
+	t.Parallel()
+	kept := aged(t)
+	kept.fail(errStore)
+	in, logs := start(t, &outlet{}, kept, narrow)
+	assert.Equal(t, 1, logs.Len())
+	assert.Zero(t, unknown(in, 6300, 12_300))
+	kept.mend()
+	deliver(t, in, 20_000, 20_010, 1)
+	assert.Equal(t, 2, logs.Len(), "it is over")
+	in, _ = start(t, &outlet{}, kept, narrow)
+	assert.Zero(t, unknown(in, 6310, 12_300), "what was not merged is not overwritten")
+	assert.Zero(t, unknown(in, 20_000, 20_010))
+}
+
+func TestAChunkUnderAnothersKeyIsBroken(t *testing.T) {
+	t.Parallel()
+	kept := aged(t)
+	kept.values["seen/c/5"] = kept.values["seen/c/4"]
+	in, logs := start(t, &outlet{}, kept, narrow)
+	assert.Equal(t, 1800, unknown(in, 6300, 12_300))
+	assert.Equal(t, 1, logs.Len())
+	in, logs = start(t, &outlet{}, kept, narrow)
+	assert.Equal(t, 1800, unknown(in, 6300, 12_300))
+	assert.Zero(t, logs.Len())
+}
+
+func TestAnAncientChunkBehindTheLastIsDeleted(t *testing.T) {
+	t.Parallel()
+	ancient := newStore()
+	first, _ := start(t, &outlet{}, ancient, nil)
+	deliver(t, first, 0, 1, 1)
+	require.NoError(t, first.Save(t.Context()))
+	kept := aged(t)
+	require.NotContains(t, kept.values, "seen/c/8")
+	kept.values["seen/c/8"] = ancient.values["seen/c/0"]
+	in, logs := start(t, &outlet{}, kept, narrow)
+	assert.Zero(t, logs.Len())
+	assert.Zero(t, unknown(in, 6300, 12_300))
+	assert.NotContains(t, kept.values, "seen/c/8")
 }
 
 // Whatever is in the store, a start comes to an end, warns once, and leaves a store that the next start can read.

@@ -3,6 +3,7 @@ package intake_test
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -60,6 +61,25 @@ func TestAStoreThatIsBackIsFilledWithoutADelivery(t *testing.T) {
 		in, _ = start(t, &outlet{}, kept, nil)
 		assert.Zero(t, unknown(in, 0, 10))
 	})
+}
+
+func TestAMergeThatFailsLeavesTheSegments(t *testing.T) {
+	t.Parallel()
+	kept := newStore()
+	in, _ := start(t, &outlet{}, kept, nil)
+	deliver(t, in, 0, 40, 1)
+	kept.before = func(key string) error {
+		if strings.HasPrefix(key, "seen/c/") {
+			return errStore
+		}
+		return nil
+	}
+	require.ErrorIs(t, in.Save(t.Context()), errStore)
+	deliver(t, in, 40, 60, 1)
+	kept.mend()
+	in, logs := start(t, &outlet{}, kept, nil)
+	assert.Zero(t, unknown(in, 0, 60))
+	assert.Zero(t, logs.Len())
 }
 
 func TestAStoreThatHangsHoldsADeliveryUpForASecond(t *testing.T) {

@@ -65,8 +65,8 @@ func New(set Settings) (*Intake, error) {
 	if set.Window <= 0 {
 		return nil, fmt.Errorf("the window for duplicates must be longer than %s", set.Window)
 	}
-	if set.MaxEntries <= 0 || set.MaxEntries > mostEntries {
-		return nil, fmt.Errorf("the window for duplicates has from 1 to %d entries, not %d", mostEntries, set.MaxEntries)
+	if set.MaxEntries <= 0 || set.MaxEntries > MaxEntries {
+		return nil, fmt.Errorf("the window for duplicates has from 1 to %d entries, not %d", MaxEntries, set.MaxEntries)
 	}
 	attribution, err := newAttribution(set.MaxOpen)
 	if err != nil {

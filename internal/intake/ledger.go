@@ -27,8 +27,9 @@ const (
 	segmentCount = 64
 	// chunkKeys is how many keys the chunks use in turn.
 	chunkKeys = 1 << 15
-	// mostEntries leaves room for chunks that are not full, and for a second copy while a damaged store is replaced.
-	mostEntries = chunkKeys / 4 * chunkSize
+	// MaxEntries is the largest Settings.MaxEntries. It leaves room for chunks that are not full, and for a second copy while
+	// a damaged store is replaced.
+	MaxEntries = chunkKeys / 4 * chunkSize
 )
 
 // unknown is an index that is to be written whatever the oldest chunk is.

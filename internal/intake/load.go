@@ -70,13 +70,13 @@ func (l *ledger) restore(r *reading, now time.Time) {
 		next = max(next, p.number+1)
 		l.merged = max(l.merged, p.reference)
 	}
-	l.window.startAt(next)
 	if r.unreadable {
-		// What is there is older than what will be written, which a later start has to see.
-		l.merged = uint64(max(now.UnixNano(), 0))
+		// By the clock, what will be written gets greater numbers than what is there, and so is younger.
+		clock := uint64(max(now.UnixNano(), 0))
+		l.merged, next = clock, clock
 	}
+	l.window.startAt(next)
 	if r.broken {
-		slices.SortFunc(r.chunks, byAge)
 		l.indexed = unknown
 		l.incomplete = true
 		for _, key := range r.found {
@@ -196,11 +196,6 @@ func (r *reading) readSegments(ctx context.Context) {
 }
 
 func byNumber(a, b page) int { return cmp.Compare(a.number, b.number) }
-
-// byAge orders chunks also where an unreadable store made their numbers begin again: their references go by the clock.
-func byAge(a, b page) int {
-	return cmp.Or(cmp.Compare(a.reference, b.reference), byNumber(a, b))
-}
 
 // hopeless is true where going on would only take time.
 func (r *reading) hopeless(ctx context.Context) bool {
