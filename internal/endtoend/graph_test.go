@@ -92,6 +92,18 @@ receivers:
 	assert.Equal(t, subscription.ID, s.subscribed(t).ID)
 	assert.Empty(t, s.emulator.Requests(graphtest.OpDelete))
 	assert.Empty(t, first.said("subscription fails"), "the first one's subscription lives, so nothing is wrong with it")
+
+	first.terminate(t)
+	require.NoError(t, s.emulator.ExpireSubscription(subscription.ID, time.Now()))
+	second.awaitLine(t, "subscription failure is over", time.Minute)
+	taken := s.subscribed(t)
+	again := s.run(t)
+	line = again.awaitLine(t, "subscription fails", soon)
+	assert.Contains(t, line, other.webhook, "now it is the second that stands in the way of the first")
+	assert.Contains(t, line, taken.ID)
+	require.NoError(t, s.emulator.WaitRequests(t.Context(), graphtest.OpList, len(s.emulator.Requests(graphtest.OpList))+4))
+	assert.Equal(t, taken.ID, s.subscribed(t).ID)
+	assert.Empty(t, s.emulator.Requests(graphtest.OpDelete))
 }
 
 func TestAClockThatIsAnHourOffIsSaid(t *testing.T) {
