@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,8 @@ type gate struct {
 
 	once   sync.Once
 	opened chan struct{}
+	// ended is closed once nobody will open the gate any more.
+	ended chan struct{}
 	// behind is what the present keys are used by; it is set before opened is closed.
 	behind atomic.Pointer[behind]
 }
@@ -31,8 +34,11 @@ type behind struct {
 	keeper *subscription.Keeper
 }
 
+// errNoKey is for what arrives while the receiver ends before it had a key.
+var errNoKey = errors.New("there is no encryption key")
+
 func newGate(logger *zap.Logger, refused *refused) *gate {
-	return &gate{logger: logger, repeats: newRepeats(), refused: refused, opened: make(chan struct{})}
+	return &gate{logger: logger, repeats: newRepeats(), refused: refused, opened: make(chan struct{}), ended: make(chan struct{})}
 }
 
 // open lets everything through to these two from now on.
@@ -40,6 +46,9 @@ func (g *gate) open(opener *notification.Opener, keeper *subscription.Keeper) {
 	g.behind.Store(&behind{opener: opener, keeper: keeper})
 	g.once.Do(func() { close(g.opened) })
 }
+
+// end lets go whoever waits at a gate that was never opened. It is called once.
+func (g *gate) end() { close(g.ended) }
 
 // Open implements webhook.Opener. It waits for the gate until ctx ends.
 func (g *gate) Open(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
@@ -58,10 +67,14 @@ func (g *gate) Open(ctx context.Context, collection *notification.Collection, at
 func (g *gate) tryOpen(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
 	select {
 	case <-g.opened:
-		return g.behind.Load().opener.Open(ctx, collection, at)
+	case <-g.ended:
 	case <-ctx.Done():
 		return notification.Opened{}, fmt.Errorf("wait for the encryption key: %w", ctx.Err())
 	}
+	if b := g.behind.Load(); b != nil {
+		return b.opener.Open(ctx, collection, at)
+	}
+	return notification.Opened{}, errNoKey
 }
 
 // Wake implements webhook.Lifecycle.

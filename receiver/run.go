@@ -14,6 +14,7 @@ const sweepSpacing = 10 * time.Second
 // run is everything that happens in the background, until ctx ends. The gate opens only once what was delivered in
 // earlier runs is loaded.
 func (r *Receiver) run(ctx context.Context) {
+	defer r.rooms.gate.end()
 	if err := r.rooms.load(ctx); err != nil && ctx.Err() == nil {
 		r.set.Logger.Warn("storage can't be read, what earlier runs kept is not known", zap.Error(err))
 	}

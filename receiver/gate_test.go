@@ -1,0 +1,28 @@
+package receiver
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+)
+
+func TestNobodyWaitsForAKeyThatIsNotComing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(zap.NewNop(), nil)
+		done := make(chan error)
+		go func() {
+			_, err := g.Open(context.Background(), &notification.Collection{}, time.Now())
+			done <- err
+		}()
+		synctest.Wait()
+		g.end()
+		require.ErrorIs(t, <-done, errNoKey)
+	})
+}
