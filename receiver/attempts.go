@@ -17,11 +17,11 @@ type attempts struct {
 
 // Take implements webhook.Intake.
 func (a *attempts) Take(ctx context.Context, received []interaction.Received) error {
+	// Graph may be asked to send again long before a blocked pipeline returns.
+	a.refused.failed(received, time.Now())
 	err := a.intake.Take(ctx, received)
-	if err != nil && !webhook.Permanent(err) {
-		a.refused.failed(received, time.Now())
-		return err
+	if err == nil || webhook.Permanent(err) {
+		a.refused.delivered(received)
 	}
-	a.refused.delivered(received)
 	return err
 }

@@ -41,6 +41,8 @@ type continuity struct {
 	// mark is zero until one was written, in this run or an earlier one; checked tells whether this run had a good check.
 	mark    time.Time
 	checked bool
+	// fresh tells whether a gap was opened since the last check.
+	fresh bool
 	// owed are gaps whose end is the moment at which a subscription lives.
 	owed []history.Gap
 	// down holds what is missing by resource, from its interruption until it is restored.
@@ -94,7 +96,9 @@ func (c *continuity) check(ctx context.Context, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.checked = true
-	if opened := c.settle(at); !opened {
+	opened := c.settle(at) || c.fresh
+	c.fresh = false
+	if !opened && len(c.down) == 0 {
 		c.write(ctx, at)
 	}
 }
@@ -160,7 +164,7 @@ func (c *continuity) settle(at time.Time) bool {
 		c.owed[i].To = at.Add(settling)
 	}
 	c.open(c.owed...)
-	c.owed = nil
+	c.owed, c.fresh = nil, true
 	return true
 }
 

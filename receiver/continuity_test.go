@@ -210,3 +210,19 @@ func TestTheMarkWaitsUntilAnOpenedGapIsWrittenDown(t *testing.T) {
 	c.Checked(at.Add(time.Minute))
 	assert.Equal(t, "1764599460", string(kept(t, store, markKey)))
 }
+
+func TestTheMarkStaysWhileOneSubscriptionIsDownAndInTheCheckThatRestoredIt(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	at := time.Unix(1_764_599_400, 0)
+	c := newContinuity(store, zap.NewNop(), 0, func(...history.Gap) {})
+	c.Checked(at)
+	c.Interrupted("one of two users", subscription.ReasonLost, at)
+	c.Checked(at.Add(time.Hour))
+	assert.Equal(t, "1764599400", string(kept(t, store, markKey)), "a restart now has to read that user's hour")
+	c.Restored("one of two users", at.Add(2*time.Hour))
+	c.Checked(at.Add(2 * time.Hour))
+	assert.Equal(t, "1764599400", string(kept(t, store, markKey)), "the gap may not be written down yet")
+	c.Checked(at.Add(3 * time.Hour))
+	assert.Equal(t, "1764610200", string(kept(t, store, markKey)))
+}
