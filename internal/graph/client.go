@@ -1,4 +1,5 @@
-// Package graph is the REST client of Microsoft Graph: access tokens, subscriptions, typed errors and their mends.
+// Package graph is the REST client of Microsoft Graph: access tokens, subscriptions, the history of interactions, licensed
+// users, typed errors and their mends.
 // Each call is one attempt; who calls decides when to try again.
 package graph
 
@@ -212,6 +213,9 @@ func (c *Client) send(req *http.Request, limit int64) (answer, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return answer{}, err
+	}
+	if resp.StatusCode/100 != 2 {
+		limit = min(limit, maxBody) // errors are small
 	}
 	body, err := readBody(resp.Body, limit)
 	if err != nil {

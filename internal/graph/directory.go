@@ -22,8 +22,9 @@ type UserPage struct {
 	Next string
 }
 
-// LicensedUsers reads one page of the users with a Copilot license. next is the link of the page before, empty for the
-// first. It needs the application permission User.Read.All.
+// LicensedUsers reads one page of the users with a Copilot license, by its service plan, since several products have it. next
+// is the link of the page before, empty for the first; it is followed on the endpoint's own host alone (ErrForeignHost). It
+// needs the application permission User.Read.All: without it, Forbidden tells so of the error.
 // See https://learn.microsoft.com/graph/api/user-list and https://learn.microsoft.com/graph/aad-advanced-queries
 func (c *Client) LicensedUsers(ctx context.Context, next string) (UserPage, error) {
 	r := call{operation: opUsers, method: http.MethodGet, target: next, header: map[string]string{"ConsistencyLevel": "eventual"}}
@@ -48,7 +49,9 @@ func (c *Client) LicensedUsers(ctx context.Context, next string) (UserPage, erro
 	}
 	users := UserPage{Next: page.NextLink}
 	for _, user := range *page.Value {
-		users.IDs = append(users.IDs, user.ID)
+		if user.ID != "" {
+			users.IDs = append(users.IDs, user.ID)
+		}
 	}
 	return users, nil
 }

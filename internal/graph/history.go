@@ -3,17 +3,17 @@ package graph
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 )
 
 const (
 	opHistory = "read history"
+	// historyTop is the page size that Microsoft recommends.
+	historyTop = "100"
 	// maxHistoryBody bounds a page of 100 interactions, whose cards can be large.
 	maxHistoryBody = 64 << 20
 	// boundFormat is what the filter takes: full times in whole seconds.
@@ -28,8 +28,12 @@ type HistoryPage struct {
 	Next string
 }
 
-// History reads one page of a user's interactions that were created after from and before to, both in whole seconds:
-// from is rounded down and to is rounded up. next is the link of the page before, empty for the first.
+// History reads one page of a user's interactions that were created after from and before to. Graph compares strictly, and
+// is asked in whole seconds: from is rounded down and to is rounded up. So what was created at from itself, where that is a
+// whole second, is not there: ask with a margin. next is the link of the page before, empty for the first; it is followed as
+// it is, and on the endpoint's own host alone (ErrForeignHost). It needs the application permission
+// AiEnterpriseInteraction.Read.All. An *Error names no user and quotes nothing; Unlicensed, Forbidden and Unsupported tell
+// what it means.
 // See https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/interaction-export/aiinteractionhistory-getallenterpriseinteractions
 func (c *Client) History(ctx context.Context, user string, from, to time.Time, next string) (HistoryPage, error) {
 	var page struct {
@@ -41,7 +45,7 @@ func (c *Client) History(ctx context.Context, user string, from, to time.Time, n
 		r.target = historyTarget(user, from, to)
 	}
 	if err := c.do(ctx, r, &page); err != nil {
-		return HistoryPage{}, withoutUser(err, user)
+		return HistoryPage{}, anonymous(err, user)
 	}
 	if page.Value == nil {
 		return HistoryPage{}, fmt.Errorf("%s: %w", opHistory, ErrUnreadable)
@@ -55,47 +59,10 @@ func historyTarget(user string, from, to time.Time) string {
 		end = end.Add(time.Second)
 	}
 	query := url.Values{
-		"$top":    {"100"},
+		"$top":    {historyTop},
 		"$filter": {"createdDateTime gt " + from.UTC().Format(boundFormat) + " and createdDateTime lt " + end.Format(boundFormat)},
 	}
 	// Graph's own links write a space as %20.
 	return "/copilot/users/" + url.PathEscape(user) + "/interactionHistory/getAllEnterpriseInteractions?" +
 		strings.ReplaceAll(query.Encode(), "+", "%20")
-}
-
-// withoutUser takes the user's id out of what Graph said, since errors are logged.
-func withoutUser(err error, user string) error {
-	if refused, ok := errors.AsType[*Error](err); ok {
-		refused.Message = scrubUser(refused.Message, user)
-	}
-	return err
-}
-
-func scrubUser(message, user string) string {
-	if user == "" {
-		return message
-	}
-	return regexp.MustCompile("(?i)"+regexp.QuoteMeta(user)).ReplaceAllLiteralString(message, "[user]")
-}
-
-// Unlicensed tells whether Graph refused a user's history because that user has none: no Copilot license, or not known.
-func Unlicensed(err error) bool {
-	refused, ok := errors.AsType[*Error](err)
-	if !ok || Unsupported(err) {
-		return false
-	}
-	said := strings.ToLower(refused.Message)
-	return refused.Status == http.StatusNotFound || refused.Status == http.StatusForbidden && strings.Contains(said, "valid copilot license")
-}
-
-// Forbidden tells whether Graph refused for another reason than the user's license: a missing permission or consent.
-func Forbidden(err error) bool {
-	refused, ok := errors.AsType[*Error](err)
-	return ok && refused.Status == http.StatusForbidden && !Unlicensed(err)
-}
-
-// Unsupported tells whether this Graph does not have the call at all, as in a cloud without Copilot.
-func Unsupported(err error) bool {
-	refused, ok := errors.AsType[*Error](err)
-	return ok && refused.Status == http.StatusNotFound && strings.Contains(strings.ToLower(refused.Message), "requested api is not supported")
 }

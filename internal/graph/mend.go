@@ -24,6 +24,9 @@ func Mend(err error) string {
 		return mendToken(failed)
 	}
 	if failed, ok := errors.AsType[*Error](err); ok {
+		if sentence := mendReading(failed); sentence != "" {
+			return sentence
+		}
 		return lookUp(complaint{byGraph, failed.Status, failed.Code, failed.Message})
 	}
 	if sentence := mendTransport(err, "graph.endpoint"); sentence != "" {

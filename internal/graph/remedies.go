@@ -76,15 +76,14 @@ func graphRemedies() []remedy {
 // graphRefusals are Graph's refusals of access: three different things come as 403.
 func graphRefusals() []remedy {
 	unauthorized, payment, forbidden := []int{401}, []int{402}, []int{403}
-	const permission = "Grant the app registration of auth.client_id the application permission AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent"
 	return []remedy{
 		{statuses: unauthorized, mend: "Check that auth.scope (or the scopes of the authenticator in graph.auth) is that of graph.endpoint, and that tenant_id and cloud belong together: Graph does not accept the access token."},
 		{statuses: payment, mend: "Check the licenses and the billing of Microsoft 365 Copilot in this tenant: Graph asks for payment."},
 		{statuses: forbidden, texts: []string{"license", "service plan", "serviceplan"}, mend: "Assign Microsoft 365 Copilot licenses in this tenant, or take users without one out of subscription.users and history.users."},
 		{statuses: forbidden, texts: []string{"quota", "limit", "maximum", "exceed", "too many"}, mend: "Give this collector an app registration of its own, since Graph allows one tenant-wide subscription for each app registration and tenant; " +
 			"or set subscription.replace_foreign: true to take the place of the other one."},
-		{statuses: forbidden, texts: []string{"permission", "privilege", "scope", "role", "consent", "does not have access", "access denied", "not authorized", "unauthorized"}, mend: permission + "."},
-		{statuses: forbidden, mend: permission + "; if it is granted, check that the tenant has Microsoft 365 Copilot licenses and that no other collector uses this app registration."},
+		{statuses: forbidden, texts: []string{"permission", "privilege", "scope", "role", "consent", "does not have access", "access denied", "not authorized", "unauthorized"}, mend: grantInteractions + "."},
+		{statuses: forbidden, mend: grantInteractions + "; if it is granted, check that the tenant has Microsoft 365 Copilot licenses and that no other collector uses this app registration."},
 		{mend: "Read Graph's message, and check graph.endpoint, cloud and the keys under subscription; Microsoft support finds the call by its request-id."},
 	}
 }
