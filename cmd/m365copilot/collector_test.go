@@ -105,8 +105,8 @@ func (c *collector) open(dataKey, data, signature []byte) {
 	}
 }
 
-// subscribe logs in and creates a subscription.
-func (c *collector) subscribe(graph string) {
+// login returns an access token.
+func (c *collector) login(graph string) string {
 	c.t.Helper()
 	form := url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {demoClient}, "client_secret": {demoSecret}, "scope": {graph + "/.default"},
@@ -115,6 +115,13 @@ func (c *collector) subscribe(graph string) {
 		AccessToken string `json:"access_token"`
 	}
 	c.post(graph+"/"+demoTenant+"/oauth2/v2.0/token", "", "application/x-www-form-urlencoded", strings.NewReader(form.Encode()), http.StatusOK, &token)
+	return token.AccessToken
+}
+
+// subscribe logs in and creates a subscription.
+func (c *collector) subscribe(graph string) {
+	c.t.Helper()
+	token := c.login(graph)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &c.key.PublicKey, c.key)
 	require.NoError(c.t, err)
@@ -130,7 +137,7 @@ func (c *collector) subscribe(graph string) {
 		"encryptionCertificateId":  "key",
 	})
 	require.NoError(c.t, err)
-	c.post(graph+"/v1.0/subscriptions", token.AccessToken, "application/json", bytes.NewReader(request), http.StatusCreated, &struct{}{})
+	c.post(graph+"/v1.0/subscriptions", token, "application/json", bytes.NewReader(request), http.StatusCreated, &struct{}{})
 }
 
 func (c *collector) post(target, token, kind string, body io.Reader, status int, answer any) {

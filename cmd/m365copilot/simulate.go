@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
@@ -85,6 +86,8 @@ func parseSimulate(args []string, stdout, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.settings.TenantID, "tenant-id", demoTenant, "`GUID` of the tenant")
 	flags.StringVar(&o.settings.ClientID, "client-id", demoClient, "`GUID` of the application")
 	flags.StringVar(&o.settings.ClientSecret, "client-secret", demoSecret, "`secret` of the application")
+	roles := flags.String("roles", graphtest.RoleReadAll+","+graphtest.RoleUsersReadAll, "application `permissions` that are granted, separated by commas; "+
+		"empty: none")
 	flags.StringVar(&o.tlsDir, "tls-dir", "", "`directory` that gets server.crt and server.key for the collector's webhook; exactly this certificate is trusted then "+
 		"(without it: the system's certificate authorities)")
 	flags.Float64Var(&o.turnsPerMinute, "turns-per-minute", 60, "`number` of turns, each a prompt and its answers")
@@ -105,7 +108,13 @@ func parseSimulate(args []string, stdout, stderr io.Writer) (options, error) {
 	if err != nil {
 		return o, fmt.Errorf("%w; -h lists the flags", err)
 	}
+	o.settings.Roles = split(*roles)
 	return o, errors.Join(o.check(flags.Args()), warnRemote(o.listen, stderr))
+}
+
+// split returns what stands between commas, and never nil: no permission is not the same as the usual ones.
+func split(list string) []string {
+	return append([]string{}, strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })...)
 }
 
 // check says everything that is wrong with the flags.

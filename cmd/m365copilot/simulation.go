@@ -195,5 +195,6 @@ func progress(emulator *graphtest.Emulator, log *slog.Logger, message string) {
 		"lost", s.Lost,
 		"attempts_refused", s.Refused,
 		"slowest_answer", s.MaxLatency.Round(time.Millisecond),
+		"history_requests", s.Requests[graphtest.OpHistory],
 	)
 }

@@ -91,6 +91,7 @@ receivers:
 `, func(settings *graphtest.Settings) {
 		settings.Roles = []string{graphtest.RoleReadAll, graphtest.RoleUsersReadAll}
 		settings.RecordSize = 10
+		settings.HistoryLimit = -1 // it is memory that is measured
 	})
 	ids := make([]string, users)
 	for n := range ids {

@@ -74,6 +74,8 @@ func TestTheDirectoryRefusesAsGraphDoes(t *testing.T) {
 		"an advanced query without count":      {func(q url.Values) { q.Del("$count") }, "eventual"},
 		"another filter":                       {func(q url.Values) { q.Set("$filter", "id eq 'x'") }, "eventual"},
 		"too large a page":                     {func(q url.Values) { q.Set("$top", "1000") }, "eventual"},
+		"a page of nothing":                    {func(q url.Values) { q.Set("$top", "0") }, "eventual"},
+		"more than the ids":                    {func(q url.Values) { q.Del("$select") }, "eventual"},
 		"a link that it did not give":          {func(q url.Values) { q.Set("$skiptoken", "x") }, "eventual"},
 	} {
 		query := licensed("999")
@@ -89,4 +91,30 @@ func TestTheDirectoryNeedsAPermissionOfItsOwn(t *testing.T) {
 	status, answer := g.users(g.url+"/v1.0/users?"+licensed("999").Encode(), "eventual")
 	assert.Equal(t, http.StatusForbidden, status)
 	assert.Contains(t, fmt.Sprint(answer), "Authorization_RequestDenied")
+}
+
+func (g *graph) licensedUsers() []string {
+	g.t.Helper()
+	status, answer := g.users(g.url+"/v1.0/users?"+licensed("999").Encode(), "eventual")
+	require.Equal(g.t, http.StatusOK, status)
+	found := []string{}
+	for _, user := range answer["value"].([]any) {
+		found = append(found, user.(map[string]any)["id"].(string))
+	}
+	return found
+}
+
+func TestTheDirectoryKnowsThoseWhoConversedUntilItIsToldWhoThereIs(t *testing.T) {
+	t.Parallel()
+	g := start(t, func(s *graphtest.Settings) { s.Roles, s.HistorySize = []string{graphtest.RoleUsersReadAll}, 2 })
+	assert.Empty(t, g.licensedUsers())
+	_, err := g.Publish(t.Context(), said("1", "s", "r", alice, "Word"), said("2", "s", "r", "", "Word"), said("3", "other", "x", "", "Word"))
+	require.NoError(t, err)
+	require.NoError(t, g.AddHistory(said("4", "t", "r", bob, "Word"), said("5", "u", "r", "too many", "Word")))
+	g.SetUnlicensed(bob)
+	assert.Equal(t, []string{alice, bob}, g.licensedUsers(), "license data is advisory: the history may refuse nonetheless")
+	g.SetUsers("c")
+	assert.Equal(t, []string{"c"}, g.licensedUsers())
+	g.SetUsers()
+	assert.Empty(t, g.licensedUsers())
 }

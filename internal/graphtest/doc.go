@@ -17,12 +17,17 @@
 // The zero Settings has the times of Graph: 45 minutes at least and 4,320 at most for a subscription, 3 s for a first answer, 10 s for
 // later ones, retries for 4 h. Each is a field, so that a test can make it milliseconds: MinLifetime, MaxLifetime, FirstTimeout,
 // RetryTimeout, RetryDelay, RetryFor, AccessTokenLifetime, AuthorizationLifetime. GET /subscriptions is limited to 25 in 20 s; a test
-// with a fast loop sets NoListLimit.
+// with a fast loop sets NoListLimit. The history is limited to 30 requests a second; a test that asks faster sets HistoryLimit.
+//
+// # History and directory
+//
+// What was published is in the history of its user, delivered or not, deleted or not: Lost names what is nowhere else. AddHistory
+// puts more there. The directory lists the users that SetUsers names, else those who conversed, to holders of RoleUsersReadAll.
 //
 // # What happened
 //
-// Stats, Requests, Acknowledgements, Lost, Violations and Subscriptions tell; Wait, WaitSubscribed, WaitDelivered, WaitIdle and
-// WaitRequests block until it has.
+// Stats, Requests, HistoryRequests, Acknowledgements, Lost, Violations and Subscriptions tell; Wait, WaitSubscribed, WaitDelivered,
+// WaitIdle and WaitRequests block until it has.
 //
 // # What goes wrong
 //
@@ -33,6 +38,7 @@
 //	emulator.RemoveSubscription(ctx, id, false)
 //	emulator.ExpireSubscription(id, time.Now())
 //	emulator.ExpireAuthorization(id)                                    // pauses until PATCH or reauthorize
+//	emulator.SetUnlicensed(user)                                        // HistoryLimit and HistoryLag are Settings
 //	emulator.SetRoles(); emulator.RevokeTokens(); emulator.RotateKeys(); emulator.SendNullTokens(true)
 //
 // # What a forger sends

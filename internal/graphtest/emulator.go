@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // ErrClosed is returned for work that comes after Close.
@@ -16,16 +18,18 @@ var ErrClosed = errors.New("the emulator is closed")
 // Emulator stands in for Microsoft Graph and Entra ID of one tenant with one registered application.
 // It is an http.Handler; Start serves it on an address of its own. All methods may be called at the same time.
 type Emulator struct {
-	settings Settings
-	keys     *keyRing
-	access   *accessTokens
-	subs     *registry
-	records  *recorder
-	faults   *faultBoard
-	history  *archive
-	users    *turnUsers
-	licensed directory
-	client   *http.Client
+	settings  Settings
+	keys      *keyRing
+	access    *accessTokens
+	subs      *registry
+	records   *recorder
+	faults    *faultBoard
+	history   *archive
+	users     *turnUsers
+	directory *directory
+	client    *http.Client
+	// historyLimit is that of Settings.HistoryLimit.
+	historyLimit *rate.Limiter
 
 	// ctx lives until Close; deliveries end with it.
 	ctx    context.Context
@@ -48,19 +52,21 @@ func New(settings Settings) *Emulator {
 	ctx, cancel := context.WithCancel(context.Background())
 	records := newRecorder(settings.RecordSize)
 	return &Emulator{
-		settings: settings,
-		keys:     newKeyRing(settings),
-		access:   &accessTokens{key: randomBytes(32), roles: settings.Roles},
-		subs:     newRegistry(records),
-		records:  records,
-		faults:   newFaultBoard(settings.Seed),
-		history:  newArchive(settings.HistorySize),
-		users:    &turnUsers{limit: settings.HistorySize, users: map[[2]string]string{}},
-		client:   newClient(settings.RootCAs),
-		ctx:      ctx,
-		cancel:   cancel,
-		slots:    make(chan struct{}, settings.Concurrency),
-		pending:  make(chan struct{}, settings.MaxPending),
+		settings:     settings,
+		keys:         newKeyRing(settings),
+		access:       &accessTokens{key: randomBytes(32), roles: settings.Roles},
+		subs:         newRegistry(records),
+		records:      records,
+		faults:       newFaultBoard(settings.Seed),
+		history:      newArchive(settings),
+		directory:    newDirectory(settings.HistorySize),
+		historyLimit: newHistoryLimiter(settings.HistoryLimit),
+		users:        &turnUsers{limit: settings.HistorySize, users: map[[2]string]string{}},
+		client:       newClient(settings.RootCAs),
+		ctx:          ctx,
+		cancel:       cancel,
+		slots:        make(chan struct{}, settings.Concurrency),
+		pending:      make(chan struct{}, settings.MaxPending),
 	}
 }
 

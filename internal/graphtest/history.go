@@ -1,47 +1,16 @@
 package graphtest
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
-
-// archive keeps what happened, the newest version of each interaction, up to limit.
-type archive struct {
-	limit int
-
-	mu         sync.Mutex // guards what follows
-	entries    []essence
-	unlicensed map[string]bool
-}
-
-func newArchive(limit int) *archive { return &archive{limit: limit, unlicensed: map[string]bool{}} }
-
-// add keeps deletions out: the history still shows what was deleted.
-func (a *archive) add(happened ...essence) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, h := range happened {
-		if h.Change == "deleted" {
-			continue
-		}
-		if h.Change == "updated" {
-			same := func(o essence) bool { return o.id == h.id && o.session == h.session && o.UserID == h.UserID }
-			if i := slices.IndexFunc(a.entries, same); i >= 0 {
-				a.entries[i] = h
-				continue
-			}
-		}
-		a.entries = bounded(a.limit, a.entries, h)
-	}
-}
 
 // SetUnlicensed names the users without a Copilot license: their history is forbidden.
 func (e *Emulator) SetUnlicensed(users ...string) {
@@ -55,15 +24,33 @@ func (e *Emulator) SetUnlicensed(users ...string) {
 
 // AddHistory puts interactions into the history alone: nobody is notified.
 func (e *Emulator) AddHistory(interactions ...Interaction) error {
+	_, err := e.happen(interactions)
+	return err
+}
+
+// happen reads the interactions, finds out whose they are and puts them into the history.
+func (e *Emulator) happen(interactions []Interaction) ([]essence, error) {
+	happened := make([]essence, 0, len(interactions))
 	for _, i := range interactions {
 		one, err := i.essence()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		e.users.attribute(&one)
-		e.history.add(one)
+		e.directory.converse(one.UserID)
+		happened = append(happened, one)
 	}
-	return nil
+	e.history.add(time.Now(), happened...)
+	return happened, nil
+}
+
+// newHistoryLimiter lets a second's worth of requests come at once, since a client that keeps to the limit is not at fault for
+// how its requests travel. Stats.HistoryPeak is exact.
+func newHistoryLimiter(perSecond int) *rate.Limiter {
+	if perSecond < 0 {
+		return rate.NewLimiter(rate.Inf, 0)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), perSecond)
 }
 
 const defaultTop = 20
@@ -74,30 +61,44 @@ type window struct {
 	top, skip     int
 }
 
+func (w window) has(created time.Time) bool {
+	return w.after.IsZero() || created.After(w.after) && created.Before(w.before)
+}
+
 // rangePattern is the one form of filter that is documented: both bounds, strict, with full times.
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/interaction-export/aiinteractionhistory-getallenterpriseinteractions
 var rangePattern = regexp.MustCompile(`^createdDateTime gt (\S+) and createdDateTime lt (\S+)$`)
 
 // serveHistory answers the export of one user's interactions, the newest first.
 func (e *Emulator) serveHistory(w http.ResponseWriter, r *http.Request, args []string) {
+	if !e.historyLimit.Allow() {
+		e.records.update(func(s *Stats) { s.HistoryThrottled++ })
+		w.Header().Set("Retry-After", "1")
+		(&graphError{http.StatusTooManyRequests, "TooManyRequests", "Too many requests"}).write(w)
+		return
+	}
 	user := strings.ToLower(args[0])
 	asked, refused := parseWindow(r.URL.Query())
+	if refused == nil && !e.history.licensed(user) {
+		refused = &graphError{http.StatusForbidden, "Forbidden", fmt.Sprintf("User '%s' does not have a valid Copilot license.", user)}
+	}
 	if refused != nil {
 		refused.write(w)
 		return
 	}
-	page, more, refused := e.history.read(user, asked)
-	if refused != nil {
-		refused.write(w)
-		return
-	}
+	page, more := e.history.read(time.Now(), user, asked)
 	answer := map[string]any{"value": page, "@odata.count": len(page)}
 	if more {
-		query := r.URL.Query()
-		query.Set("$skiptoken", strconv.Itoa(asked.skip+asked.top))
-		answer["@odata.nextLink"] = e.base(r) + r.URL.EscapedPath() + "?" + query.Encode()
+		answer["@odata.nextLink"] = e.nextLink(r, asked.skip+asked.top)
 	}
 	writeJSON(w, http.StatusOK, answer)
+}
+
+// nextLink repeats the request from the item with number skip on.
+func (e *Emulator) nextLink(r *http.Request, skip int) string {
+	query := r.URL.Query()
+	query.Set("$skiptoken", strconv.Itoa(skip))
+	return e.base(r) + r.URL.EscapedPath() + "?" + query.Encode()
 }
 
 func parseWindow(query url.Values) (window, *graphError) {
@@ -131,24 +132,3 @@ func parseWindow(query url.Values) (window, *graphError) {
 
 // errFilter is what Graph answers to a filter with one bound or with dates alone.
 var errFilter = &graphError{http.StatusInternalServerError, "InternalServerError", "Failed to execute request."}
-
-func (a *archive) read(user string, asked window) (page []json.RawMessage, more bool, refused *graphError) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.unlicensed[user] {
-		return nil, false, &graphError{http.StatusForbidden, "Forbidden", fmt.Sprintf("User '%s' does not have a valid Copilot license.", user)}
-	}
-	var found []essence
-	for _, entry := range a.entries {
-		if entry.UserID != user || !asked.after.IsZero() && (!entry.at.After(asked.after) || !entry.at.Before(asked.before)) {
-			continue
-		}
-		found = append(found, entry)
-	}
-	slices.SortStableFunc(found, func(x, y essence) int { return y.at.Compare(x.at) })
-	page = []json.RawMessage{}
-	for _, entry := range found[min(asked.skip, len(found)):min(asked.skip+asked.top, len(found))] {
-		page = append(page, entry.JSON)
-	}
-	return page, asked.skip+asked.top < len(found), nil
-}

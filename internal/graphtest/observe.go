@@ -32,7 +32,8 @@ func (e *Emulator) Acknowledgements() []Acknowledgement {
 	return slices.Clone(e.records.acks)
 }
 
-// Lost returns the ids of the interactions that were given up: not acknowledged within RetryFor, or their subscription went.
+// Lost returns the ids of the interactions that only the history has: not acknowledged within RetryFor, or their subscription
+// went (Stats.Lost), or none was there for them (Stats.Unheard).
 func (e *Emulator) Lost() []string {
 	e.records.mu.Lock()
 	defer e.records.mu.Unlock()

@@ -25,33 +25,52 @@ func (e *Emulator) SetDeliveryFaults(faults DeliveryFaults) {
 
 // Publish makes the interactions happen. They enter the history of their users, and every subscription that wants them is notified
 // in the background, up to BatchSize in a notification. It returns the number of items offered to subscriptions: 0 when none
-// lives. It blocks while MaxPending notifications are on their way; an error means that some were not offered.
+// lives. It blocks while MaxPending notifications are on their way; an error means that some were not offered. What no
+// subscription was offered counts as Unheard and is among the Lost.
 func (e *Emulator) Publish(ctx context.Context, interactions ...Interaction) (int, error) {
-	happened := make([]essence, 0, len(interactions))
-	for _, i := range interactions {
-		one, err := i.essence()
-		if err != nil {
-			return 0, err
-		}
-		e.users.attribute(&one)
-		happened = append(happened, one)
+	happened, err := e.happen(interactions)
+	if err != nil {
+		return 0, err
 	}
-	e.history.add(happened...)
 	e.records.update(func(s *Stats) { s.Published += len(happened) })
 	faults := e.faults.delivering()
 	if e.faults.happens(faults.Reorder) {
 		e.faults.shuffle(happened)
 	}
-	offered := 0
+	return e.notify(ctx, happened)
+}
+
+// notify offers what happened to the subscriptions that want it.
+func (e *Emulator) notify(ctx context.Context, happened []essence) (offered int, err error) {
+	heard := make(map[change]bool, len(happened))
+	defer func() { e.records.unheard(unheard(happened, heard)...) }()
 	for _, s := range e.subs.live() {
 		for batch := range slices.Chunk(e.wanted(s, happened), e.settings.BatchSize) {
 			if err := e.offer(ctx, s, batch); err != nil {
 				return offered, err
 			}
 			offered += len(batch)
+			for _, i := range batch {
+				heard[i.change()] = true
+			}
 		}
 	}
 	return offered, nil
+}
+
+// change tells one of what happened from the others.
+type change struct{ session, id, kind string }
+
+func (e essence) change() change { return change{e.session, e.id, e.Change} }
+
+func unheard(happened []essence, heard map[change]bool) []string {
+	var ids []string
+	for _, h := range happened {
+		if !heard[h.change()] {
+			ids = append(ids, h.id)
+		}
+	}
+	return ids
 }
 
 // wanted returns what the subscription is told of.
@@ -87,7 +106,7 @@ func (e *Emulator) offer(ctx context.Context, s Subscription, batch []essence) e
 		return nil
 	}
 	if err := e.send(d); err != nil {
-		e.records.lose(d.ids...)
+		e.records.update(func(st *Stats) { st.Offered -= len(batch) })
 		return fmt.Errorf("publish: %w", err)
 	}
 	return nil

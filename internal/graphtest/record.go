@@ -52,6 +52,8 @@ type Stats struct {
 	Published, Offered int
 	// Acknowledged and Lost are items; Offered - Acknowledged - Lost are on their way.
 	Acknowledged, Lost int
+	// Unheard are interactions that no subscription was told of when they happened: only the history has them.
+	Unheard int
 	// Duplicates are items sent once more after they were acknowledged.
 	Duplicates int
 	// Attempts are notifications posted, Refused those without 2xx.
@@ -64,6 +66,8 @@ type Stats struct {
 	MaxLatency time.Duration
 	// The same counts of lifecycle notifications.
 	LifecycleOffered, LifecycleAcknowledged, LifecycleLost int
+	// HistoryPeak is the most requests to the history within any one second, HistoryThrottled how many got 429 from HistoryLimit.
+	HistoryPeak, HistoryThrottled int
 	// Handshakes are validation requests, HandshakesFailed those that were not answered as they must be.
 	Handshakes, HandshakesFailed int
 }
@@ -78,11 +82,16 @@ type recorder struct {
 	requests   []Request
 	acks       []Acknowledgement
 	lost       []string
+	demand     demand
 	violations []string
 }
 
 func newRecorder(limit int) *recorder {
-	return &recorder{limit: limit, changed: make(chan struct{}), stats: Stats{Requests: map[Operation]int{}}}
+	return &recorder{
+		limit: limit, changed: make(chan struct{}),
+		stats:  Stats{Requests: map[Operation]int{}},
+		demand: demand{users: map[string]int{}},
+	}
 }
 
 func (r *recorder) update(f func(*Stats)) {
@@ -136,6 +145,14 @@ func (r *recorder) lose(ids ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stats.Lost += len(ids)
+	r.lost = bounded(r.limit, r.lost, ids...)
+	r.wakeLocked()
+}
+
+func (r *recorder) unheard(ids ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.Unheard += len(ids)
 	r.lost = bounded(r.limit, r.lost, ids...)
 	r.wakeLocked()
 }

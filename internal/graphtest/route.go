@@ -43,6 +43,9 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if id := r.Header.Get("Client-Request-Id"); id != "" {
 		answer.Header().Set("Client-Request-Id", id)
 	}
+	if op == OpHistory {
+		e.records.historyAsked(args[0])
+	}
 	if fault, struck := e.faults.strike(op); struck && fault.apply(answer, r, op) {
 		return
 	}

@@ -80,8 +80,14 @@ type Settings struct {
 
 	// MaxPending bounds the notifications on their way, 10,000 by default; Publish blocks beyond it.
 	MaxPending int
-	// HistorySize bounds the interactions kept for the history API, 100,000 by default; the oldest go first.
+	// HistorySize bounds the interactions kept for the history API, and the users known from them, 100,000 by default; the oldest
+	// interactions go first.
 	HistorySize int
+	// HistoryLimit is the most requests a second to the history of all users, 30 by default as documented
+	// (https://learn.microsoft.com/graph/throttling-limits); more get 429. Negative: no limit.
+	HistoryLimit int
+	// HistoryLag is how long after it happened an interaction, or a change of it, appears in the history.
+	HistoryLag time.Duration
 	// RecordSize bounds each list that the emulator keeps for tests, 10,000 by default; the oldest go first.
 	RecordSize int
 	// Seed makes faults that strike by chance repeatable.
@@ -111,6 +117,7 @@ func (s Settings) withDefaults() Settings {
 	s.ReauthorizeGap = cmp.Or(s.ReauthorizeGap, 10*time.Minute)
 	s.MaxPending = cmp.Or(s.MaxPending, 10_000)
 	s.HistorySize = cmp.Or(s.HistorySize, 100_000)
+	s.HistoryLimit = cmp.Or(s.HistoryLimit, 30)
 	s.RecordSize = cmp.Or(s.RecordSize, 10_000)
 	return s
 }

@@ -18,6 +18,9 @@ type TurnSettings struct {
 	TenantID string
 	// Users is how many there are, 5 by default.
 	Users int
+	// Updates and Deletes are the chances, between 0 and 1, that with a turn an earlier interaction is changed or deleted. 0, as
+	// by default: never, as with Microsoft 365 as far as is known.
+	Updates, Deletes float64
 }
 
 // Turns invents a believable stream of prompts and answers. The same seed, settings and times give the same stream, byte for byte.
@@ -33,6 +36,8 @@ type Turns struct {
 	// sessions is the thread of a user in an app, and lastID the last id in each.
 	sessions map[[2]string]string
 	lastID   map[string]int64
+	// recent are interactions that may be changed, the oldest first.
+	recent []Interaction
 }
 
 // NewTurns begins a stream.
@@ -64,7 +69,8 @@ type turn struct {
 	meeting                string
 }
 
-// Next returns the next turn: a prompt and no to three answers, all created in the last seconds before now, in the order of creation.
+// Next returns the next turn: a prompt and no to three answers, all created in the last seconds before now, in the order of creation;
+// after them the changes of earlier interactions, where TurnSettings want any.
 func (t *Turns) Next(now time.Time) []Interaction {
 	one := t.begin()
 	at := now.Add(-time.Duration(2500+t.chance.IntN(5000)) * time.Millisecond)
@@ -73,7 +79,9 @@ func (t *Turns) Next(now time.Time) []Interaction {
 		at = at.Add(time.Duration(300+t.chance.IntN(500)) * time.Millisecond)
 		interactions = append(interactions, one.interaction(one.response(), at))
 	}
-	return interactions
+	changes := t.changes(now)
+	t.remember(interactions)
+	return append(interactions, changes...)
 }
 
 func (t *Turns) begin() *turn {
