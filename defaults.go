@@ -8,6 +8,9 @@ import (
 	"go.opentelemetry.io/collector/config/confignet"
 )
 
+// defaultMaxRequestBodySize is confighttp's own default, in bytes.
+const defaultMaxRequestBodySize = 20 << 20
+
 func createDefaultConfig() component.Config {
 	client := confighttp.NewDefaultClientConfig()
 	client.Timeout = 30 * time.Second
@@ -19,7 +22,7 @@ func createDefaultConfig() component.Config {
 	server.ReadTimeout = 10 * time.Second
 	server.ReadHeaderTimeout = 5 * time.Second
 	server.CompressionAlgorithms = []string{""}
-	server.MaxRequestBodySize = 20 << 20
+	server.MaxRequestBodySize = defaultMaxRequestBodySize
 
 	return &Config{
 		Cloud: CloudGlobal,

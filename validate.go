@@ -58,7 +58,7 @@ func (c *Config) validateTenant() error {
 func (c *Config) validateHistory() error {
 	h := &c.History
 	errs := []error{
-		noneEmpty("history.users", h.Users),
+		objectIDs("history.users", h.Users),
 		positive("history.max_gap", h.MaxGap, time.Second),
 	}
 	if h.Lookback < 0 || h.PollInterval < 0 || (h.PollInterval > 0 && h.PollInterval < time.Second) {
@@ -134,7 +134,7 @@ func (a *AuthConfig) validateCredential(byExtension bool) error {
 func (s *SubscriptionConfig) validate() error {
 	errs := []error{
 		validateNotificationURL(s.NotificationURL),
-		noneEmpty("subscription.users", s.Users),
+		objectIDs("subscription.users", s.Users),
 		positive("subscription.lifetime", s.Lifetime, time.Second),
 		positive("subscription.check_interval", s.CheckInterval, time.Second),
 	}
@@ -181,10 +181,14 @@ func (w *WebhookConfig) validate() error {
 	if w.AckTimeout >= graphPatience {
 		errs = append(errs, fmt.Errorf("webhook.ack_timeout: Graph waits 3s for an answer: write less, such as 2500ms, not %s", w.AckTimeout))
 	}
+	longest := w.ServerConfig.MaxRequestBodySize
+	if longest <= 0 { // as confighttp reads it
+		longest = defaultMaxRequestBodySize
+	}
 	if w.MaxInFlightBytes <= 0 {
 		errs = append(errs, errors.New("webhook.max_in_flight_bytes: write a number of bytes above 0, such as 67108864"))
-	} else if w.MaxInFlightBytes < w.ServerConfig.MaxRequestBodySize {
-		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d would refuse every body of webhook.max_request_body_size (%d): write at least as much", w.MaxInFlightBytes, w.ServerConfig.MaxRequestBodySize))
+	} else if w.MaxInFlightBytes < longest {
+		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d would refuse every body of webhook.max_request_body_size (%d): write at least as much", w.MaxInFlightBytes, longest))
 	}
 	if w.Path != "" && (!strings.HasPrefix(w.Path, "/") || strings.ContainsAny(w.Path, "?#")) {
 		errs = append(errs, fmt.Errorf("webhook.path: write a path that begins with /, without query, such as /graph/notifications, not %q", w.Path))
@@ -249,6 +253,14 @@ func noneEmpty(path string, values []string) error {
 		return fmt.Errorf("%s: take out the empty entry", path)
 	}
 	return nil
+}
+
+// objectIDs keeps names of people out of what is sent and stored: an Entra object id stays the same when a name changes.
+func objectIDs(path string, users []string) error {
+	if i := slices.IndexFunc(users, func(user string) bool { return strings.Contains(user, "@") }); i >= 0 {
+		return fmt.Errorf("%s[%d]: write the Entra object id of the user, a GUID, not the user principal name", path, i)
+	}
+	return noneEmpty(path, users)
 }
 
 // httpsOrLoopback keeps secrets and tokens off the wire in the clear; an empty URL stands for its default.

@@ -114,6 +114,20 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+func TestNoLimitOfABodyIsTheDefaultOf20MiB(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []int64{0, -1} {
+		settings := newHouse().settings()
+		settings.MaxBodySize = limit
+		handler := webhook.NewHandler(settings)
+		r := notify(t.Context(), oneItem)
+		assert.Equal(t, http.StatusAccepted, answerTo(handler, r).StatusCode)
+		r = notify(t.Context(), oneItem)
+		r.ContentLength, r.Body = 20*megabytes+1, io.NopCloser(&untouched{})
+		assert.Equal(t, http.StatusRequestEntityTooLarge, answerTo(handler, r).StatusCode)
+	}
+}
+
 // assertPlain holds the parts of every answer that do not depend on its cause.
 func assertPlain(t *testing.T, answer *http.Response) {
 	t.Helper()

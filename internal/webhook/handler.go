@@ -13,7 +13,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-// defaultMaxBodySize is what a MaxBodySize of 0 means, as in confighttp.
+// defaultMaxBodySize is what a MaxBodySize of 0 or less means, as in confighttp.
 const defaultMaxBodySize = 20 << 20
 
 // Settings are what a Handler needs. All interfaces are required.
@@ -26,7 +26,7 @@ type Settings struct {
 	// MaxInFlightBytes bounds the bytes of all bodies from their arrival until their delivery ended, with at least 4 KiB
 	// for each. A body longer than this can never be taken in.
 	MaxInFlightBytes int64
-	// MaxBodySize bounds the bytes of one body; 0 means 20 MiB.
+	// MaxBodySize bounds the bytes of one body; 0 or less means 20 MiB.
 	MaxBodySize int64
 
 	Opener     Opener
@@ -55,7 +55,7 @@ type Handler struct {
 
 // NewHandler returns a Handler. Refuse and Drain end it.
 func NewHandler(settings Settings) *Handler {
-	if settings.MaxBodySize == 0 {
+	if settings.MaxBodySize <= 0 {
 		settings.MaxBodySize = defaultMaxBodySize
 	}
 	return &Handler{
