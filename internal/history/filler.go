@@ -63,8 +63,7 @@ func New(s Settings) *Filler {
 }
 
 // Open notes gaps. Those that are empty, or open for the same reason already, change nothing. It never blocks: Run writes
-// them down at once, and before it reads them. What was opened just before the process is killed may be forgotten; such an
-// end leaves a gap of its own, Startup, which begins before.
+// them down within a second, and before it reads them. Whoever must know that they survive a kill calls Flush.
 func (f *Filler) Open(gaps ...Gap) {
 	f.open(func(now time.Time, c *change) {
 		for _, g := range gaps {
@@ -143,6 +142,10 @@ func (f *Filler) Run(ctx context.Context) {
 
 // step reads what is due, and returns false where nothing is.
 func (f *Filler) step(ctx context.Context) bool {
+	if f.s.Disabled {
+		f.expire(ctx)
+		return false
+	}
 	directory, newcomers := f.askDirectory(ctx)
 	var c change
 	f.mu.Lock()
@@ -165,6 +168,21 @@ func (f *Filler) step(ctx context.Context) bool {
 	_ = f.flush(ctx, false) // What fails here was logged, and is written later.
 	f.read(ctx, r)
 	return true
+}
+
+// expire drops what is too old to be filled, where nothing is read.
+func (f *Filler) expire(ctx context.Context) {
+	var c change
+	f.mu.Lock()
+	before := len(f.ledger.spans)
+	f.ledger.expire(time.Now(), &c)
+	changed := before != len(f.ledger.spans) || len(c.closed)+len(c.lost) > 0
+	f.unsaved = f.unsaved || changed
+	f.mu.Unlock()
+	f.report(ctx, c)
+	if changed {
+		f.signal()
+	}
 }
 
 // never is later than anything that is planned.
@@ -203,6 +221,9 @@ func (f *Filler) untilNext() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	next := time.Now().Add(lookSpacing)
+	if f.s.Disabled {
+		return lookSpacing
+	}
 	if at, found := f.ledger.nextAt(f.directory.retryAt); found {
 		next = earliest(next, at)
 	}

@@ -17,6 +17,8 @@ type Settings struct {
 	TenantID string
 	// MaxGap is how far back gaps are filled: 168 h unless set.
 	MaxGap time.Duration
+	// Disabled keeps gaps from being read: they are reported and kept, until they are older than MaxGap.
+	Disabled bool
 	// PollInterval above 0 reads the history this often.
 	PollInterval time.Duration
 	// Users are those whose history is read. Empty: the licensed users of the directory and those seen.

@@ -79,6 +79,18 @@ func (f *Filler) damaged(key string, err error) {
 // Save writes down everything. It is called at shutdown, after Run has returned.
 func (f *Filler) Save(ctx context.Context) error { return f.flush(ctx, true) }
 
+// Flush writes down the gaps. Those that were opened before it was called survive a kill once it has returned nil. A failure
+// is logged, once until the store works again. It is safe for concurrent use.
+func (f *Filler) Flush(ctx context.Context) error {
+	f.saving.Lock()
+	defer f.saving.Unlock()
+	err := f.flushGaps(ctx)
+	if err != nil && ctx.Err() == nil {
+		f.unsavable(err)
+	}
+	return err
+}
+
 // flush writes down what changed. Gaps come before the users done of them: a list of users without its gap means nothing.
 func (f *Filler) flush(ctx context.Context, users bool) error {
 	f.saving.Lock()
