@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"crypto/sha256"
 	"time"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
@@ -24,4 +25,19 @@ func (a *attempts) Take(ctx context.Context, received []interaction.Received) er
 		a.refused.delivered(received)
 	}
 	return err
+}
+
+// known is what the intake knows as delivered, as the opener sees it: what comes again need not be watched any more.
+type known struct {
+	intake  *intake.Intake
+	refused *refused
+}
+
+// Known implements notification.Seen.
+func (k known) Known(signature [sha256.Size]byte) bool {
+	delivered := k.intake.Known(signature)
+	if delivered {
+		k.refused.decided(signature)
+	}
+	return delivered
 }

@@ -40,3 +40,21 @@ func TestWhatAPipelineHoldsIsWatchedBeforeItReturns(t *testing.T) {
 		require.NoError(t, <-done)
 	})
 }
+
+func TestWhatWasDeliveredWithAnotherCallIsNotWatchedOnceItComesAgain(t *testing.T) {
+	t.Parallel()
+	out := make(blocking)
+	close(out)
+	in, err := intake.New(intake.Settings{Outlet: out, MaxOpen: 10, Window: time.Hour, MaxEntries: 10})
+	require.NoError(t, err)
+	watch, opened := watchRefused(t, newStore(t))
+	seen := known{intake: in, refused: watch}
+	one := item(noon)
+	one.Signature[0] = 1
+	watch.failed([]interaction.Received{one}, noon)
+	assert.False(t, seen.Known(one.Signature), "it is still to be delivered")
+	require.NoError(t, in.Take(t.Context(), []interaction.Received{one}))
+	assert.True(t, seen.Known(one.Signature))
+	watch.sweep(t.Context(), noon.Add(givenUp))
+	assert.Empty(t, opened.gaps)
+}

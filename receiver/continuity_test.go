@@ -1,6 +1,8 @@
 package receiver
 
 import (
+	"context"
+	"slices"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -12,7 +14,6 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/history"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
@@ -21,6 +22,44 @@ import (
 func newStore(t *testing.T) storage.Client {
 	t.Helper()
 	return storagetest.NewInMemoryClient(component.KindReceiver, component.MustNewID("m365_copilot"), "")
+}
+
+// shelf is a book that keeps what is opened, and whose writing may fail.
+type shelf struct {
+	gaps   []history.Gap
+	broken bool
+	// flushed is how many gaps were there at the last flush.
+	flushed int
+}
+
+func (s *shelf) Open(gaps ...history.Gap) { s.gaps = append(s.gaps, plain(gaps)...) }
+
+// plain gives gaps times that can be compared.
+func plain(gaps []history.Gap) []history.Gap {
+	same := slices.Clone(gaps)
+	for i := range same {
+		same[i].From, same[i].To = same[i].From.UTC().Round(0), same[i].To.UTC().Round(0)
+	}
+	return same
+}
+
+func (s *shelf) Flush(context.Context) error {
+	if s.broken {
+		return errBroken
+	}
+	s.flushed = len(s.gaps)
+	return nil
+}
+
+const (
+	testDoubt    = 26 * time.Hour
+	testPatience = 15 * time.Minute
+)
+
+func newContinuity(store storage.Client, logger *zap.Logger, gaps book) *continuity {
+	return &continuity{
+		records: records{store}, logger: logger, gaps: gaps, doubt: testDoubt, patience: testPatience, down: map[string]history.Gap{},
+	}
 }
 
 const tenantWide = "copilot/interactionHistory/getAllEnterpriseInteractions"
@@ -65,8 +104,11 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 			want:    func(time.Time) []history.Gap { return nil },
 		},
 		"a restart after more than five minutes leaves one from 65 minutes before the mark": {
-			mark:    6 * time.Minute,
-			happens: func(c *continuity, now time.Time) { c.Checked(now.Add(time.Minute)); c.Checked(now.Add(time.Hour)) },
+			mark: 6 * time.Minute,
+			happens: func(c *continuity, now time.Time) {
+				c.Checked(now.Add(time.Minute))
+				c.Checked(now.Add(2 * time.Minute))
+			},
 			want: func(now time.Time) []history.Gap {
 				return []history.Gap{{Reason: history.Startup, From: now.Add(-71 * time.Minute), To: now.Add(6 * time.Minute)}}
 			},
@@ -112,7 +154,7 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 		},
 		"a key that was taken out of the configuration leaves the same": {
 			mark:    time.Minute,
-			happens: func(c *continuity, now time.Time) { c.removedKey(now); c.Checked(now) },
+			happens: func(c *continuity, now time.Time) { c.removedKey(context.Background(), now); c.Checked(now) },
 			want: func(now time.Time) []history.Gap {
 				return []history.Gap{{Reason: history.RemovedKey, From: now.Add(-5 * time.Hour), To: now.Add(5 * time.Minute)}}
 			},
@@ -121,7 +163,48 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 			mark:    -time.Hour,
 			happens: func(c *continuity, now time.Time) { c.Checked(now) },
 			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.Startup, From: now.Add(-65 * time.Minute), To: now.Add(5 * time.Minute)}}
+				return []history.Gap{{Reason: history.Startup, From: now.Add(-testDoubt), To: now.Add(5 * time.Minute)}}
+			},
+		},
+		"good checks a quarter of an hour apart leave none": {
+			mark:    time.Minute,
+			happens: func(c *continuity, now time.Time) { c.Checked(now); c.Checked(now.Add(testPatience)) },
+			want:    func(time.Time) []history.Gap { return nil },
+		},
+		"good checks further apart leave one, since nobody knows what happened between": {
+			mark: time.Minute,
+			happens: func(c *continuity, now time.Time) {
+				c.Checked(now)
+				c.Checked(now.Add(3 * time.Hour))
+				c.Checked(now.Add(3*time.Hour + time.Minute))
+			},
+			want: func(now time.Time) []history.Gap {
+				return []history.Gap{{Reason: history.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(3*time.Hour + 5*time.Minute)}}
+			},
+		},
+		"a subscription that expired in such a pause leaves no second reading": {
+			mark: time.Minute,
+			happens: func(c *continuity, now time.Time) {
+				c.Checked(now)
+				c.Interrupted(tenantWide, subscription.ReasonExpired, now)
+				c.Restored(tenantWide, now.Add(3*time.Hour))
+				c.Checked(now.Add(3*time.Hour + time.Second))
+			},
+			want: func(now time.Time) []history.Gap {
+				gap := history.Gap{Reason: history.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(3*time.Hour + 5*time.Minute)}
+				return []history.Gap{gap, gap}
+			},
+		},
+		"what the keeper of the last keys left open the next good check settles": {
+			mark: time.Minute,
+			happens: func(c *continuity, now time.Time) {
+				c.Checked(now)
+				c.Interrupted(tenantWide, subscription.ReasonMissed, now)
+				c.unwatched()
+				c.Checked(now.Add(time.Minute))
+			},
+			want: func(now time.Time) []history.Gap {
+				return []history.Gap{{Reason: history.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(6 * time.Minute)}}
 			},
 		},
 	} {
@@ -132,97 +215,14 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 				if test.mark != 0 {
 					require.NoError(t, store.Set(t.Context(), markKey, []byte(strconv.FormatInt(now.Add(-test.mark).Unix(), 10))))
 				}
-				var got []history.Gap
-				c := newContinuity(store, zap.NewNop(), test.lookback, func(gaps ...history.Gap) { got = append(got, gaps...) })
+				got := &shelf{}
+				c := newContinuity(store, zap.NewNop(), got)
+				c.lookback = test.lookback
 				c.load(t.Context(), now)
 				test.happens(c, now)
-				assert.Equal(t, test.want(now), got)
+				assert.Equal(t, plain(test.want(now)), got.gaps)
+				assert.Equal(t, len(got.gaps), got.flushed)
 			})
 		})
 	}
-}
-
-func TestTheMarkIsTheLastGoodCheck(t *testing.T) {
-	t.Parallel()
-	store := newStore(t)
-	open := func(...history.Gap) {}
-	first := newContinuity(store, zap.NewNop(), 0, open)
-	at := time.Unix(1_764_599_405, 0)
-	first.load(t.Context(), at)
-	first.end(t.Context(), at, true)
-	require.Nil(t, kept(t, store, markKey), "no check, no mark")
-	first.Checked(at)
-	assert.Equal(t, "1764599405", string(kept(t, store, markKey)))
-	first.end(t.Context(), at.Add(time.Minute), false)
-	assert.Equal(t, "1764599405", string(kept(t, store, markKey)), "the subscription did not live at the end")
-	first.end(t.Context(), at.Add(time.Minute), true)
-	assert.Equal(t, "1764599465", string(kept(t, store, markKey)))
-	first.Interrupted(tenantWide, subscription.ReasonLost, at)
-	first.end(t.Context(), at.Add(time.Hour), true)
-	assert.Equal(t, "1764599465", string(kept(t, store, markKey)), "an interruption is not over with the end")
-}
-
-func kept(t *testing.T, store storage.Client, key string) []byte {
-	t.Helper()
-	value, err := store.Get(t.Context(), key)
-	require.NoError(t, err)
-	return value
-}
-
-func TestADamagedMarkIsReportedAndReplaced(t *testing.T) {
-	t.Parallel()
-	store := newStore(t)
-	require.NoError(t, store.Set(t.Context(), markKey, []byte("yesterday")))
-	core, lines := observer.New(zap.WarnLevel)
-	c := newContinuity(store, zap.New(core), 0, func(...history.Gap) {})
-	c.load(t.Context(), time.Now())
-	assert.Equal(t, 1, lines.Len())
-	c.Checked(time.Unix(60, 0))
-	assert.Equal(t, "60", string(kept(t, store, markKey)))
-}
-
-func TestOwnSubscriptionsAreKnownToTheNextRun(t *testing.T) {
-	t.Parallel()
-	store := newStore(t)
-	core, lines := observer.New(zap.WarnLevel)
-	c := newContinuity(store, zap.New(core), 0, func(...history.Gap) {})
-	assert.Empty(t, c.known(t.Context()))
-	c.Known([]subscription.Known{{ID: "a", CertificateID: "b"}})
-	assert.Equal(t, []subscription.Known{{ID: "a", CertificateID: "b"}}, c.known(t.Context()))
-	require.NoError(t, store.Set(t.Context(), knownKey, []byte("[")))
-	assert.Empty(t, c.known(t.Context()))
-	assert.Equal(t, 1, lines.Len(), "a damaged list is reported")
-	c = newContinuity(broken{store}, zap.New(core), 0, func(...history.Gap) {})
-	c.Known(nil)
-	c.Checked(time.Now())
-	assert.Equal(t, 3, lines.Len(), "a storage that fails is reported")
-}
-
-func TestTheMarkWaitsUntilAnOpenedGapIsWrittenDown(t *testing.T) {
-	t.Parallel()
-	store := newStore(t)
-	at := time.Unix(1_764_599_400, 0)
-	require.NoError(t, store.Set(t.Context(), markKey, []byte("1764590000")))
-	c := newContinuity(store, zap.NewNop(), 0, func(...history.Gap) {})
-	c.load(t.Context(), at)
-	c.Checked(at)
-	assert.Equal(t, "1764590000", string(kept(t, store, markKey)), "a crash now would leave nothing else of the gap")
-	c.Checked(at.Add(time.Minute))
-	assert.Equal(t, "1764599460", string(kept(t, store, markKey)))
-}
-
-func TestTheMarkStaysWhileOneSubscriptionIsDownAndInTheCheckThatRestoredIt(t *testing.T) {
-	t.Parallel()
-	store := newStore(t)
-	at := time.Unix(1_764_599_400, 0)
-	c := newContinuity(store, zap.NewNop(), 0, func(...history.Gap) {})
-	c.Checked(at)
-	c.Interrupted("one of two users", subscription.ReasonLost, at)
-	c.Checked(at.Add(time.Hour))
-	assert.Equal(t, "1764599400", string(kept(t, store, markKey)), "a restart now has to read that user's hour")
-	c.Restored("one of two users", at.Add(2*time.Hour))
-	c.Checked(at.Add(2 * time.Hour))
-	assert.Equal(t, "1764599400", string(kept(t, store, markKey)), "the gap may not be written down yet")
-	c.Checked(at.Add(3 * time.Hour))
-	assert.Equal(t, "1764610200", string(kept(t, store, markKey)))
 }

@@ -30,11 +30,15 @@ type keys struct {
 	certificates []Certificate
 	store        storage.Client
 	logger       *zap.Logger
+
+	// digest is what the files held when they were read last.
+	digest []byte
 }
 
 // configured reads the configured keys. Without any the ring is empty, and a key is generated later: that takes longer
-// than a start may.
+// than a start may. What changes while it reads shows at the next look.
 func (k *keys) configured() (notification.Ring, error) {
+	digest := k.contents()
 	ring := make(notification.Ring, 0, len(k.certificates))
 	for i, certificate := range k.certificates {
 		key, err := notification.LoadKey(certificate.ID, certificate.CertFile, certificate.KeyFile)
@@ -43,6 +47,7 @@ func (k *keys) configured() (notification.Ring, error) {
 		}
 		ring = append(ring, key)
 	}
+	k.digest = digest
 	return ring, nil
 }
 
@@ -96,9 +101,8 @@ func (k *keys) keep(ctx context.Context, key *notification.Key) error {
 	return nil
 }
 
-// accept makes the keys of the ring those that are accepted from now on. It tells whether one that was accepted before,
-// maybe in an earlier run, is missing.
-func (k *keys) accept(ctx context.Context, ring notification.Ring) (missing bool) {
+// missing tells whether a key that was accepted before, maybe in an earlier run, is not in the ring.
+func (k *keys) missing(ctx context.Context, ring notification.Ring) bool {
 	var before []string
 	value, err := k.store.Get(ctx, acceptedKey)
 	if err == nil && value != nil {
@@ -108,14 +112,19 @@ func (k *keys) accept(ctx context.Context, ring notification.Ring) (missing bool
 		k.logger.Warn("the list of accepted encryption keys can't be read and is replaced", zap.Error(err))
 	}
 	now := certificateIDs(ring)
-	value, err = json.Marshal(now)
+	return slices.ContainsFunc(before, func(id string) bool { return !slices.Contains(now, id) })
+}
+
+// accept makes the keys of the ring those that are accepted from now on. What follows from a missing one is on record by
+// then.
+func (k *keys) accept(ctx context.Context, ring notification.Ring) {
+	value, err := json.Marshal(certificateIDs(ring))
 	if err == nil {
 		err = k.store.Set(ctx, acceptedKey, value)
 	}
 	if err != nil {
 		k.logger.Warn("the list of accepted encryption keys can't be kept", zap.Error(err))
 	}
-	return slices.ContainsFunc(before, func(id string) bool { return !slices.Contains(now, id) })
 }
 
 // changed waits until the files hold other keys than the ring was read from, and returns those; false when ctx ends.
@@ -127,15 +136,15 @@ func (k *keys) changed(ctx context.Context) (notification.Ring, bool) {
 	}
 	ticker := time.NewTicker(watchKeys)
 	defer ticker.Stop()
-	last, failing := k.digest(), false
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil, false
 		case <-ticker.C:
 		}
-		digest := k.digest()
-		if bytes.Equal(digest, last) {
+		if bytes.Equal(k.contents(), k.digest) {
+			failing = false
 			continue
 		}
 		ring, err := k.configured()
@@ -149,8 +158,8 @@ func (k *keys) changed(ctx context.Context) (notification.Ring, bool) {
 	}
 }
 
-// digest tells the contents of the files apart.
-func (k *keys) digest() []byte {
+// contents tells what the files hold apart from what they held.
+func (k *keys) contents() []byte {
 	sum := sha256.New()
 	for _, certificate := range k.certificates {
 		for _, file := range []string{certificate.CertFile, certificate.KeyFile} {

@@ -62,7 +62,7 @@ func TestAStorageThatFailsCostsTheNextRunItsKeyAndThisOneNothing(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, ring, 1)
 	assert.Equal(t, 1, lines.Len())
-	assert.False(t, k.accept(t.Context(), ring), "what can't be read is not missing")
+	assert.False(t, k.missing(t.Context(), ring), "what can't be read is not missing")
 }
 
 func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {
@@ -82,7 +82,8 @@ func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {
 		{notification.Ring{young}, true},
 		{notification.Ring{young}, false},
 	} {
-		assert.Equal(t, step.missing, k.accept(t.Context(), step.ring))
+		assert.Equal(t, step.missing, k.missing(t.Context(), step.ring))
+		k.accept(t.Context(), step.ring)
 	}
 }
 
@@ -125,6 +126,22 @@ func TestFilesOfKeysAreReadAgainWhenTheyChange(t *testing.T) {
 		write()
 		<-done
 		assert.True(t, changed)
+		assert.NotEqual(t, certificateIDs(before), certificateIDs(after))
+	})
+}
+
+func TestAChangeBeforeAnyoneWatchesIsNoticedAtTheFirstLook(t *testing.T) {
+	t.Parallel()
+	certificate, write := keyFiles(t)
+	synctest.Test(t, func(t *testing.T) {
+		k := &keys{certificates: []Certificate{certificate}, logger: zap.NewNop()}
+		before, err := k.configured()
+		require.NoError(t, err)
+		write()
+		began := time.Now()
+		after, changed := k.changed(t.Context())
+		assert.True(t, changed)
+		assert.Equal(t, watchKeys, time.Since(began))
 		assert.NotEqual(t, certificateIDs(before), certificateIDs(after))
 	})
 }

@@ -37,7 +37,9 @@ type refused struct {
 	mu sync.Mutex // guards what follows
 	// items holds when each item was refused first, unopened the same of items that could not be opened, by signature.
 	items    map[interaction.Key]refusal
-	unopened map[[sha256.Size]byte]refusal
+	unopened map[signature]refusal
+	// signed finds items by their signatures.
+	signed map[signature]interaction.Key
 	// minutes holds the minutes of items that are not watched one by one: those of earlier runs, and those without room.
 	minutes map[int64]time.Time
 	// handed are the minutes whose gaps were opened at the last sweep. They are kept until the next one, by which time the
@@ -49,12 +51,16 @@ type refused struct {
 type refusal struct {
 	minute int64 // since 1970
 	first  time.Time
+	signature
 }
+
+// signature is what Graph sends again unchanged, whatever else it does.
+type signature [sha256.Size]byte
 
 func newRefused(store storage.Client, logger *zap.Logger, after time.Duration, open func(...history.Gap)) *refused {
 	return &refused{
 		store: store, logger: logger, open: open, after: after, items: map[interaction.Key]refusal{},
-		unopened: map[[sha256.Size]byte]refusal{}, minutes: map[int64]time.Time{},
+		unopened: map[signature]refusal{}, signed: map[signature]interaction.Key{}, minutes: map[int64]time.Time{},
 	}
 }
 
@@ -78,7 +84,10 @@ func (r *refused) failed(received []interaction.Received, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i := range received {
-		watch(r, r.items, received[i].Key(), received[i].ID, now)
+		key, signed := received[i].Key(), signature(received[i].Signature)
+		if watch(r, r.items, key, refusal{minute: minuteOfID(received[i].ID, now), first: now, signature: signed}) && signed != (signature{}) {
+			r.signed[signed] = key
+		}
 	}
 }
 
@@ -88,27 +97,33 @@ func (r *refused) failedUnopened(items []notification.Item, now time.Time) {
 	defer r.mu.Unlock()
 	for i := range items {
 		if items[i].EncryptedContent != nil {
-			watch(r, r.unopened, items[i].EncryptedContent.Signature(), items[i].ResourceID, now)
+			watch(r, r.unopened, signature(items[i].EncryptedContent.Signature()), refusal{minute: minuteOfID(items[i].ResourceID, now), first: now})
 		}
 	}
 }
 
-// watch notes one item by the time in its id; one without such a time counts as new. It is called with mu held.
-func watch[K comparable](r *refused, watched map[K]refusal, key K, id string, now time.Time) {
+// minuteOfID is the minute in an id; an item without such a time counts as new.
+func minuteOfID(id string, now time.Time) int64 {
 	at, ok := (&interaction.Interaction{ID: id}).CreatedAt()
 	if !ok || at.After(now) {
 		at = now
 	}
-	minute := at.Unix() / 60
-	switch _, found := watched[key]; {
-	case found:
-		return
-	case len(watched) < maxRefused:
-		watched[key] = refusal{minute: minute, first: now}
-	default:
-		r.keepMinute(minute, now)
+	return at.Unix() / 60
+}
+
+// watch notes one item, unless it is watched already, and tells whether it is watched by itself now. It is called with mu
+// held.
+func watch[K comparable](r *refused, watched map[K]refusal, key K, one refusal) bool {
+	if _, found := watched[key]; found {
+		return false
 	}
 	r.changed = true
+	if len(watched) >= maxRefused {
+		r.keepMinute(one.minute, one.first)
+		return false
+	}
+	watched[key] = one
+	return true
 }
 
 // keepMinute is called with mu held.
@@ -127,10 +142,31 @@ func (r *refused) delivered(received []interaction.Received) {
 		return
 	}
 	for i := range received {
-		delete(r.items, received[i].Key())
-		delete(r.unopened, received[i].Signature)
+		r.forget(received[i].Key())
+		delete(r.unopened, signature(received[i].Signature))
 	}
 	r.changed = r.changed || len(r.items)+len(r.unopened) < before
+}
+
+// decided takes an item off the watch by its signature: it was delivered by another call, or is a gap for a reason of its
+// own.
+func (r *refused) decided(one signature) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := len(r.items) + len(r.unopened)
+	if key, found := r.signed[one]; found {
+		r.forget(key)
+	}
+	delete(r.unopened, one)
+	r.changed = r.changed || len(r.items)+len(r.unopened) < before
+}
+
+// forget is called with mu held.
+func (r *refused) forget(key interaction.Key) {
+	if one, found := r.items[key]; found {
+		delete(r.items, key)
+		delete(r.signed, one.signature)
+	}
 }
 
 // sweep opens the gaps of what Graph has given up, and keeps the rest for the next run.
@@ -141,6 +177,7 @@ func (r *refused) sweep(ctx context.Context, now time.Time) {
 	r.handed = map[int64]time.Time{}
 	lost := map[int64]bool{}
 	takeLost(r.items, lost, now.Add(-r.after))
+	maps.DeleteFunc(r.signed, func(_ signature, key interaction.Key) bool { _, watched := r.items[key]; return !watched })
 	takeLost(r.unopened, lost, now.Add(-r.after))
 	for minute, first := range r.minutes {
 		if now.Sub(first) >= r.after {

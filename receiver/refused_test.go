@@ -71,6 +71,31 @@ func TestWhatCouldNotBeOpenedIsWatchedByItsSignature(t *testing.T) {
 	assert.Equal(t, []history.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
 }
 
+func TestWhatIsDecidedAnotherWayIsNotWatchedAnyMore(t *testing.T) {
+	t.Parallel()
+	content := &notification.EncryptedContent{DataSignature: "of both"}
+	for name, fail := range map[string]func(r *refused){
+		"an item that was opened": func(r *refused) {
+			one := item(noon)
+			one.Signature = content.Signature()
+			r.failed([]interaction.Received{one}, noon)
+		},
+		"an item that could not be opened": func(r *refused) {
+			r.failedUnopened([]notification.Item{{ResourceID: "x", EncryptedContent: content}}, noon)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, opened := watchRefused(t, newStore(t))
+			fail(r)
+			r.failed([]interaction.Received{item(noon.Add(-time.Hour))}, noon)
+			r.decided(content.Signature())
+			r.sweep(t.Context(), noon.Add(givenUp))
+			assert.Equal(t, []history.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
+		})
+	}
+}
+
 func TestAnItemWithoutAPlausibleTimeCountsAsNew(t *testing.T) {
 	t.Parallel()
 	r, opened := watchRefused(t, newStore(t))

@@ -15,21 +15,35 @@ type rejections struct {
 	logger    *zap.Logger
 	telemetry *telemetry
 	repeats   *repeats
-	// gap says that an item is missing.
-	gap func(reason history.Reason, itemID string, now time.Time)
+	refused   *refused
+	gaps      interface {
+		Item(reason history.Reason, itemID string, now time.Time)
+		Flush(ctx context.Context) error
+	}
 }
 
-// Reject takes note of rejected items. It never blocks.
+// flushTimeout bounds how long the answer waits for gaps to be written down.
+const flushTimeout = time.Second
+
+// Reject takes note of rejected items. What is missing is written down before it returns, since Graph will not send it
+// again.
 func (r *rejections) Reject(ctx context.Context, rejected []notification.Rejection) {
-	now := time.Now()
+	now, missing := time.Now(), false
 	for _, rejection := range rejected {
 		r.telemetry.rejected(ctx, rejection.Reason)
 		if rejection.Gap != "" {
-			r.gap(history.Reason(rejection.Gap), rejection.ItemID, now)
+			r.gaps.Item(history.Reason(rejection.Gap), rejection.ItemID, now)
+			r.refused.decided(rejection.Signature)
+			missing = true
 		}
 		if count, ok := r.repeats.due(string(rejection.Reason), now); ok {
 			r.logger.Warn("notification rejected",
 				zap.String("reason", string(rejection.Reason)), zap.Int("count", count), zap.Error(rejection.Err))
 		}
+	}
+	if missing {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+		defer cancel()
+		_ = r.gaps.Flush(ctx) // A failure is logged there, and the gap stays known in memory.
 	}
 }

@@ -54,14 +54,20 @@ func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, er
 	rooms.signingKeys = notification.NewKeySet(notification.KeySetSettings{JWKSURL: r.settings.JWKSURL, HTTP: rooms.clients.plain})
 	h := r.settings.History
 	rooms.filler = history.New(history.Settings{
-		TenantID: r.settings.TenantID, MaxGap: h.MaxGap, PollInterval: h.PollInterval, Users: h.Users,
+		TenantID: r.settings.TenantID, MaxGap: h.MaxGap, Disabled: !h.Enabled, PollInterval: h.PollInterval, Users: h.Users,
 		RequestsPerSecond: h.RequestsPerSecond, Concurrency: h.Concurrency,
 		Graph: rooms.clients.graph, Intake: rooms.intake, Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
 		Status: r.status.part("history"), Permanent: webhook.Permanent,
 	})
 	r.outlet.seen = rooms.filler.Seen
 	rooms.refused = newRefused(store, r.set.Logger, givenUp, rooms.filler.Open)
-	rooms.continuity = newContinuity(store, r.set.Logger, h.Lookback, rooms.filler.Open)
+	rooms.continuity = &continuity{
+		records: records{store}, logger: r.set.Logger, gaps: rooms.filler, lookback: h.Lookback,
+		// What was delivered longer ago than the window knows would come out twice.
+		doubt:    min(h.MaxGap, r.settings.Window),
+		patience: 2*r.settings.CheckInterval + staleMark,
+		down:     map[string]history.Gap{},
+	}
 	rooms.gate = newGate(r.set.Logger, rooms.refused)
 	if len(r.settings.Resources) > 0 {
 		rooms.server = r.newServer(rooms)
@@ -81,7 +87,7 @@ func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
 			Intake:           &attempts{intake: rooms.intake, refused: rooms.refused},
 			Lifecycle:        rooms.gate,
 			Rejections: &rejections{
-				logger: r.set.Logger, telemetry: r.telemetry, repeats: newRepeats(), gap: rooms.filler.Item,
+				logger: r.set.Logger, telemetry: r.telemetry, repeats: newRepeats(), refused: rooms.refused, gaps: rooms.filler,
 			},
 			Telemetry: r.telemetry,
 		}),

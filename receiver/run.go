@@ -22,9 +22,7 @@ func (r *Receiver) run(ctx context.Context) {
 	defer loops.Wait()
 	loops.Go(func() { r.rooms.intake.Run(ctx) })
 	loops.Go(func() { r.sweep(ctx) })
-	if r.settings.History.Enabled {
-		loops.Go(func() { r.rooms.filler.Run(ctx) })
-	}
+	loops.Go(func() { r.rooms.filler.Run(ctx) })
 	if len(r.settings.Resources) > 0 {
 		r.subscribe(ctx)
 	}

@@ -26,9 +26,10 @@ func (r *Receiver) subscribe(ctx context.Context) {
 		}
 	}
 	for ctx.Err() == nil {
-		if r.rooms.keys.accept(ctx, ring) {
-			r.rooms.continuity.removedKey(time.Now())
+		if r.rooms.keys.missing(ctx, ring) {
+			r.rooms.continuity.removedKey(ctx, time.Now())
 		}
+		r.rooms.keys.accept(ctx, ring)
 		ring = r.subscribeWith(ctx, ring)
 	}
 }
@@ -67,7 +68,7 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 		Resources: r.settings.Resources,
 		Ring:      ring,
 		Keys:      r.rooms.signingKeys,
-		Seen:      r.rooms.intake,
+		Seen:      known{intake: r.rooms.intake, refused: r.rooms.refused},
 		Telemetry: r.telemetry,
 	}), keeper)
 
@@ -81,6 +82,7 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 	young, changed := r.rooms.keys.changed(ctx)
 	stop()
 	<-ended
+	r.rooms.continuity.unwatched()
 	if !changed {
 		return ring
 	}

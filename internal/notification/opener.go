@@ -109,7 +109,7 @@ func (o *Opener) Open(ctx context.Context, c *Collection, at time.Time) (Opened,
 			return Opened{}, fmt.Errorf("open notifications: %w", err)
 		}
 	}
-	return gather(outcomes), nil
+	return gather(c.Items, outcomes), nil
 }
 
 // decryptAll waits for all that it started, whatever the context says.
@@ -133,15 +133,18 @@ func (o *Opener) decryptAll(ctx context.Context, items []Item, proven []int, out
 	return nil
 }
 
-func gather(outcomes []outcome) Opened {
+func gather(items []Item, outcomes []outcome) Opened {
 	var opened Opened
-	for _, each := range outcomes {
+	for i, each := range outcomes {
 		switch {
 		case each.received != nil:
 			opened.Received = append(opened.Received, *each.received)
 		case each.lifecycle != nil:
 			opened.Lifecycle = append(opened.Lifecycle, *each.lifecycle)
 		case each.rejection != nil:
+			if content := items[i].EncryptedContent; content != nil && each.rejection.Gap != "" {
+				each.rejection.Signature = content.Signature()
+			}
 			opened.Rejected = append(opened.Rejected, *each.rejection)
 		}
 	}

@@ -170,6 +170,7 @@ func TestLifecycleItemsNeedNoTokens(t *testing.T) {
 		SubscriptionID: "subscription", Event: notification.ReauthorizationRequired, Expiration: noon.Add(time.Hour),
 	}}, opened.Lifecycle)
 	require.Len(t, opened.Rejected, 1, "the prompt beside it does need them")
+	assert.Equal(t, promptItem(t, key).EncryptedContent.Signature(), opened.Rejected[0].Signature, "so that it is known when it comes again")
 	assert.Equal(t, notification.ReasonTokenMissing, opened.Rejected[0].Reason)
 }
 

@@ -67,12 +67,14 @@ func New(s Settings) *Keeper {
 	return k
 }
 
-// Run keeps the subscriptions until the context ends. No failure ends it earlier. It is called once.
+// Run keeps the subscriptions until the context ends. No failure ends it earlier. It is called once. Events that came
+// before its end reach the Observer.
 func (k *Keeper) Run(ctx context.Context) {
 	if len(k.watches) == 0 {
 		<-ctx.Done()
 		return
 	}
+	defer k.takeEvents()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -109,6 +111,7 @@ func (k *Keeper) TimeLeft(now time.Time) (time.Duration, bool) {
 func (k *Keeper) step(ctx context.Context) {
 	now := time.Now()
 	k.expire(now)
+	k.takeEvents() // what they say is noted also while no call may be made
 	if !now.Before(k.hold) {
 		k.turn = turn{until: now.Add(longestTurn)}
 		if !k.looked {

@@ -187,3 +187,28 @@ func TestAnEventBeforeTheFirstListIsRemembered(t *testing.T) {
 		requireOps(t, b, "list", "list", "renew")
 	})
 }
+
+func TestWhatGraphMissedIsToldAlsoWhileNoCallMayBeMadeAndAtTheEnd(t *testing.T) {
+	t.Parallel()
+	held := func(t *testing.T) *bench {
+		t.Helper()
+		b := begin(t, &fakeGraph{})
+		b.graph.failing(func(call) error { return refusal(http.StatusTooManyRequests, "", time.Hour) })
+		b.pass(6 * time.Minute)
+		return b
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := held(t)
+		calls := len(b.graph.calls)
+		b.wake(subscription.Missed, "s1")
+		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, b.start}, b.interruptions[1])
+		assert.Len(t, b.graph.calls, calls, "throttled for an hour")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := begin(t, &fakeGraph{})
+		b.pass(time.Minute)
+		b.keeper.Wake(subscription.Event{Kind: subscription.Missed, SubscriptionID: "s1"})
+		b.stop()
+		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, b.start}, b.interruptions[1])
+	})
+}

@@ -32,7 +32,7 @@ type Lifecycle interface {
 
 // Rejections hears of the items that were dropped, whatever the sender was answered.
 type Rejections interface {
-	// Reject never blocks.
+	// Reject returns soon, and in any case: the sender waits for it, but no longer than Settings.AckTimeout.
 	Reject(ctx context.Context, rejections []notification.Rejection)
 }
 

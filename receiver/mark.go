@@ -1,0 +1,98 @@
+package receiver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+)
+
+const (
+	markKey  = "mark"
+	owedKey  = "owed"
+	knownKey = "known"
+)
+
+// debt is a gap that is not written down as such yet: its end is when a subscription lives again.
+type debt struct {
+	Reason history.Reason `json:"reason"`
+	// From is in seconds of Unix time.
+	From int64 `json:"from"`
+}
+
+// records is what continuity keeps in storage. A client that does not answer holds nobody up for longer than a second.
+type records struct{ store storage.Client }
+
+const recordTimeout = time.Second
+
+// mark returns the mark of the last run, zero for none.
+func (r records) mark(ctx context.Context) (time.Time, error) {
+	value, err := r.store.Get(ctx, markKey)
+	if err != nil || value == nil {
+		return time.Time{}, err
+	}
+	seconds, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Unix(seconds, 0), nil
+}
+
+func (r records) setMark(ctx context.Context, at time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	return r.store.Set(ctx, markKey, strconv.AppendInt(nil, at.Unix(), 10))
+}
+
+func (r records) owed(ctx context.Context) ([]history.Gap, error) {
+	var debts []debt
+	if err := r.get(ctx, owedKey, &debts); err != nil {
+		return nil, err
+	}
+	gaps := make([]history.Gap, 0, len(debts))
+	for _, d := range debts {
+		gaps = append(gaps, history.Gap{Reason: d.Reason, From: time.Unix(d.From, 0)})
+	}
+	return gaps, nil
+}
+
+func (r records) setOwed(ctx context.Context, gaps []history.Gap) error {
+	debts := make([]debt, 0, len(gaps))
+	for _, gap := range gaps {
+		debts = append(debts, debt{Reason: gap.Reason, From: gap.From.Unix()})
+	}
+	return r.set(ctx, owedKey, debts)
+}
+
+func (r records) known(ctx context.Context) (known []subscription.Known, err error) {
+	err = r.get(ctx, knownKey, &known)
+	return known, err
+}
+
+func (r records) setKnown(ctx context.Context, known []subscription.Known) error {
+	return r.set(ctx, knownKey, known)
+}
+
+func (r records) get(ctx context.Context, key string, value any) error {
+	text, err := r.store.Get(ctx, key)
+	if err != nil || text == nil {
+		return err
+	}
+	return json.Unmarshal(text, value)
+}
+
+func (r records) set(ctx context.Context, key string, value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	return r.store.Set(ctx, key, text)
+}

@@ -1,0 +1,162 @@
+package receiver
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+)
+
+func TestTheMarkIsTheLastGoodCheck(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	first := newContinuity(store, zap.NewNop(), &shelf{})
+	at := time.Unix(1_764_599_405, 0)
+	first.load(t.Context(), at)
+	first.end(t.Context(), at, true)
+	require.Nil(t, kept(t, store, markKey), "no check, no mark")
+	first.Checked(at)
+	assert.Equal(t, "1764599405", string(kept(t, store, markKey)))
+	first.end(t.Context(), at.Add(time.Minute), false)
+	assert.Equal(t, "1764599405", string(kept(t, store, markKey)), "the subscription did not live at the end")
+	first.end(t.Context(), at.Add(time.Minute), true)
+	assert.Equal(t, "1764599465", string(kept(t, store, markKey)))
+	first.Interrupted(tenantWide, subscription.ReasonLost, at)
+	first.end(t.Context(), at.Add(time.Hour), true)
+	assert.Equal(t, "1764599465", string(kept(t, store, markKey)), "an interruption is not over with the end")
+}
+
+func kept(t *testing.T, store storage.Client, key string) []byte {
+	t.Helper()
+	value, err := store.Get(t.Context(), key)
+	require.NoError(t, err)
+	return value
+}
+
+func TestWhatTheLastRunLeftMayBeDamaged(t *testing.T) {
+	t.Parallel()
+	for name, key := range map[string]string{"the mark": markKey, "what was owed": owedKey} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, gaps := newStore(t), &shelf{}
+			now := time.Unix(1_764_599_400, 0)
+			require.NoError(t, store.Set(t.Context(), markKey, []byte("1764599400")))
+			require.NoError(t, store.Set(t.Context(), key, []byte("yesterday")))
+			core, lines := observer.New(zap.WarnLevel)
+			c := newContinuity(store, zap.New(core), gaps)
+			c.lookback = 720 * time.Hour
+			c.load(t.Context(), now)
+			assert.Equal(t, 1, lines.Len(), "it is reported")
+			c.Checked(now)
+			assert.Equal(t, plain([]history.Gap{{Reason: history.Startup, From: now.Add(-testDoubt), To: now.Add(5 * time.Minute)}}), gaps.gaps,
+				"what may be missing is read, and nothing is imported anew")
+			assert.Equal(t, "1764599400", string(kept(t, store, markKey)), "and it is replaced")
+			newContinuity(store, zap.New(core), gaps).load(t.Context(), now)
+			assert.Equal(t, 1, lines.Len())
+		})
+	}
+}
+
+func TestOwnSubscriptionsAreKnownToTheNextRun(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	core, lines := observer.New(zap.WarnLevel)
+	c := newContinuity(store, zap.New(core), &shelf{})
+	assert.Empty(t, c.known(t.Context()))
+	c.Known([]subscription.Known{{ID: "a", CertificateID: "b"}})
+	assert.Equal(t, []subscription.Known{{ID: "a", CertificateID: "b"}}, c.known(t.Context()))
+	require.NoError(t, store.Set(t.Context(), knownKey, []byte("[")))
+	assert.Empty(t, c.known(t.Context()))
+	assert.Equal(t, 1, lines.Len(), "a damaged list is reported")
+	c = newContinuity(broken{store}, zap.New(core), &shelf{})
+	c.Known(nil)
+	c.Checked(time.Now())
+	c.removedKey(t.Context(), time.Now())
+	assert.Equal(t, 4, lines.Len(), "a storage that fails is reported")
+}
+
+func TestTheMarkWaitsUntilAnOpenedGapIsWrittenDown(t *testing.T) {
+	t.Parallel()
+	store, gaps := newStore(t), &shelf{broken: true}
+	at := time.Unix(1_764_599_400, 0)
+	require.NoError(t, store.Set(t.Context(), markKey, []byte("1764590000")))
+	c := newContinuity(store, zap.NewNop(), gaps)
+	c.load(t.Context(), at)
+	c.Checked(at)
+	c.end(t.Context(), at, true)
+	assert.Equal(t, "1764590000", string(kept(t, store, markKey)), "a crash now would leave nothing else of the gap")
+	gaps.broken = false
+	c.Checked(at.Add(time.Minute))
+	assert.Equal(t, "1764599460", string(kept(t, store, markKey)))
+	assert.Len(t, gaps.gaps, 1, "it is opened once")
+}
+
+func TestWhatIsOwedSurvivesAKill(t *testing.T) {
+	t.Parallel()
+	for name, happens := range map[string]func(c *continuity, gaps *shelf, now time.Time){
+		"a key that was taken out of the configuration": func(c *continuity, _ *shelf, now time.Time) {
+			c.removedKey(context.Background(), now)
+		},
+		"what Graph says it missed": func(c *continuity, _ *shelf, now time.Time) {
+			c.Checked(now)
+			c.Interrupted(tenantWide, subscription.ReasonMissed, now)
+		},
+		"a subscription that is restored while the book can't be written": func(c *continuity, gaps *shelf, now time.Time) {
+			c.Checked(now)
+			gaps.broken = true
+			c.Interrupted(tenantWide, subscription.ReasonLost, now)
+			c.Restored(tenantWide, now)
+			c.Interrupted("another", subscription.ReasonLost, now)
+			c.Checked(now)
+		},
+		"what nobody watches any more": func(c *continuity, _ *shelf, now time.Time) {
+			c.Checked(now)
+			c.Interrupted(tenantWide, subscription.ReasonMissed, now)
+			c.unwatched()
+			c.end(context.Background(), now, true)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, now := newStore(t), time.Unix(1_764_599_400, 0)
+			require.NoError(t, store.Set(t.Context(), markKey, []byte("1764599400")))
+			gaps := &shelf{}
+			happens(newContinuity(store, zap.NewNop(), gaps), gaps, now)
+
+			gaps = &shelf{}
+			c := newContinuity(store, zap.NewNop(), gaps)
+			c.load(t.Context(), now)
+			assert.Empty(t, gaps.gaps, "its end is when a subscription lives")
+			c.Checked(now.Add(time.Second))
+			assert.NotEmpty(t, gaps.gaps)
+
+			gaps = &shelf{}
+			c = newContinuity(store, zap.NewNop(), gaps)
+			c.load(t.Context(), now)
+			c.Checked(now.Add(2 * time.Second))
+			assert.Empty(t, gaps.gaps, "once it is written down it is owed no more")
+		})
+	}
+}
+
+func TestTheMarkStaysWhileOneSubscriptionIsDown(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	at := time.Unix(1_764_599_400, 0)
+	c := newContinuity(store, zap.NewNop(), &shelf{})
+	c.Checked(at)
+	c.Interrupted("one of two users", subscription.ReasonLost, at)
+	c.Checked(at.Add(time.Hour))
+	assert.Equal(t, "1764599400", string(kept(t, store, markKey)), "a restart now has to read that user's hour")
+	c.Restored("one of two users", at.Add(2*time.Hour))
+	c.Checked(at.Add(2 * time.Hour))
+	assert.Equal(t, "1764606600", string(kept(t, store, markKey)), "the gap is written down")
+}
