@@ -37,7 +37,8 @@ type Settings struct {
 	Outlet Outlet
 	// MaxOpen is how many requests, and how many conversations, the user is remembered of, the oldest forgotten first.
 	MaxOpen int
-	// Window is how long an interaction is known after its delivery.
+	// Window is how long an interaction is known after its delivery. The time from the last delivery before a restart to the
+	// restart does not count.
 	Window time.Duration
 	// MaxEntries is how many are known at most, the oldest forgotten first; one takes at most 160 bytes.
 	// A deletion counts twice.

@@ -83,7 +83,7 @@ func TestARestartGivesBackNoMoreThanTheWindow(t *testing.T) {
 		kept := newStore()
 		in, _ := start(t, &outlet{}, kept, many)
 		deliver(t, in, 0, 5000, 100)
-		time.Sleep(20 * time.Hour)
+		time.Sleep(27 * time.Hour)
 		deliver(t, in, 5000, 6000, 100)
 		time.Sleep(7 * time.Hour)
 
@@ -95,10 +95,30 @@ func TestARestartGivesBackNoMoreThanTheWindow(t *testing.T) {
 		assert.Equal(t, 600, unknown(in, 5000, 5600), "the bound was made smaller")
 		assert.Zero(t, unknown(in, 5600, 6000))
 
-		time.Sleep(20 * time.Hour)
-		require.NoError(t, in.Save(t.Context()))
-		in, _ = start(t, &outlet{}, kept, nil)
+		time.Sleep(27 * time.Hour)
 		assert.Equal(t, 1000, unknown(in, 5000, 6000))
+	})
+}
+
+func TestWhatWasDeliveredBeforeALongPauseIsStillKnown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		kept := newStore()
+		in, _ := start(t, &outlet{}, kept, many)
+		deliver(t, in, 0, 4000, 100)
+		time.Sleep(2 * time.Hour)
+		deliver(t, in, 4000, 5000, 100)
+		time.Sleep(72 * time.Hour)
+
+		in, logs := start(t, &outlet{}, kept, many)
+		assert.Zero(t, unknown(in, 0, 5000))
+		deliver(t, in, 5000, 5100, 100)
+		in, _ = start(t, &outlet{}, kept, many)
+		assert.Zero(t, unknown(in, 0, 5100), "also after a kill -9 soon after the start")
+		time.Sleep(25 * time.Hour)
+		assert.Equal(t, 4000, unknown(in, 0, 4000), "the time in which it runs counts")
+		assert.Zero(t, unknown(in, 4000, 5100))
+		assert.Zero(t, logs.Len())
 	})
 }
 
