@@ -37,7 +37,8 @@ type continuity struct {
 	lookback time.Duration
 	// doubt is how far back is read where the mark can't be believed.
 	doubt time.Duration
-	// patience is how far good checks may lie apart; after a longer pause nobody knows what happened meanwhile.
+	// patience is how far good checks may lie apart; after a longer pause nobody knows what happened meanwhile. It is 0 where
+	// there is no subscription.
 	patience time.Duration
 
 	mu sync.Mutex // guards what follows
@@ -135,7 +136,7 @@ func (c *continuity) Restored(resource string, at time.Time) {
 	defer c.mu.Unlock()
 	if gap, found := c.down[resource]; found {
 		delete(c.down, resource)
-		c.owed = append(c.owed, gap)
+		c.owe(gap.Reason, gap.From)
 	}
 	c.lives(at)
 	c.settle(context.Background(), at)
@@ -146,7 +147,7 @@ func (c *continuity) unwatched() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, gap := range c.down {
-		c.owed = append(c.owed, gap)
+		c.owe(gap.Reason, gap.From)
 	}
 	clear(c.down)
 }
@@ -176,16 +177,19 @@ func (c *continuity) end(ctx context.Context, now time.Time, lives bool) {
 	}
 }
 
-// owe is called with mu held, as are all that follow.
+// owe is called with mu held, as are all that follow. What begins earlier for the same reason contains it.
 func (c *continuity) owe(reason history.Reason, from time.Time) {
-	c.owed = append(c.owed, history.Gap{Reason: reason, From: from})
+	contains := func(gap history.Gap) bool { return gap.Reason == reason && !gap.From.After(from) }
+	if !slices.ContainsFunc(c.owed, contains) {
+		c.owed = append(c.owed, history.Gap{Reason: reason, From: from})
+	}
 }
 
 // lives notes that a subscription lives, and owes a gap where that was not known for too long. A machine that is suspended
 // stops the monotonic clock, so that of the wall counts.
 func (c *continuity) lives(at time.Time) {
 	at = at.Round(0)
-	if !c.good.IsZero() && at.Sub(c.good) > c.patience {
+	if c.patience > 0 && !c.good.IsZero() && at.Sub(c.good) > c.patience {
 		c.owe(history.Subscription, c.good.Add(-lateness))
 	}
 	c.good = at

@@ -191,8 +191,7 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 				c.Checked(now.Add(3*time.Hour + time.Second))
 			},
 			want: func(now time.Time) []history.Gap {
-				gap := history.Gap{Reason: history.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(3*time.Hour + 5*time.Minute)}
-				return []history.Gap{gap, gap}
+				return []history.Gap{{Reason: history.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(3*time.Hour + 5*time.Minute)}}
 			},
 		},
 		"what the keeper of the last keys left open the next good check settles": {

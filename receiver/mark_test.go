@@ -65,6 +65,32 @@ func TestWhatTheLastRunLeftMayBeDamaged(t *testing.T) {
 	}
 }
 
+func TestRestartsWithoutASubscriptionDoNotPileUpWhatIsOwed(t *testing.T) {
+	t.Parallel()
+	store, gaps, now := newStore(t), &shelf{}, time.Unix(1_764_599_400, 0)
+	require.NoError(t, store.Set(t.Context(), markKey, []byte("1764590000")))
+	for i := range 10 {
+		c := newContinuity(store, zap.NewNop(), gaps)
+		c.load(t.Context(), now.Add(time.Duration(i)*time.Hour))
+		c.removedKey(t.Context(), now.Add(time.Duration(i)*time.Hour))
+	}
+	owed, err := records{store}.owed(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []history.Gap{
+		{Reason: history.Startup, From: time.Unix(1_764_590_000, 0).Add(-lateness)}, {Reason: history.RemovedKey, From: now.Add(-retrySpan)},
+	}, owed)
+}
+
+func TestWithoutASubscriptionAPauseLeavesNoGap(t *testing.T) {
+	t.Parallel()
+	gaps := &shelf{}
+	c := newContinuity(newStore(t), zap.NewNop(), gaps)
+	c.patience = 0
+	c.check(t.Context(), noon)
+	c.check(t.Context(), noon.Add(24*time.Hour))
+	assert.Empty(t, gaps.gaps, "the next poll begins where the last one ended")
+}
+
 func TestOwnSubscriptionsAreKnownToTheNextRun(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)

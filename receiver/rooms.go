@@ -64,12 +64,12 @@ func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, er
 	rooms.continuity = &continuity{
 		records: records{store}, logger: r.set.Logger, gaps: rooms.filler, lookback: h.Lookback,
 		// What was delivered longer ago than the window knows would come out twice.
-		doubt:    min(h.MaxGap, r.settings.Window),
-		patience: 2*r.settings.CheckInterval + staleMark,
-		down:     map[string]history.Gap{},
+		doubt: min(h.MaxGap, r.settings.Window),
+		down:  map[string]history.Gap{},
 	}
 	rooms.gate = newGate(r.set.Logger, rooms.refused)
 	if len(r.settings.Resources) > 0 {
+		rooms.continuity.patience = 2*r.settings.CheckInterval + staleMark
 		rooms.server = r.newServer(rooms)
 	}
 	return rooms, nil

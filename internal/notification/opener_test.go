@@ -163,14 +163,15 @@ func TestOpenTakesTheItemsThatAreWithoutFault(t *testing.T) {
 func TestLifecycleItemsNeedNoTokens(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
+	prompt := promptItem(t, key)
 	opened, err := notification.NewOpener(openerSettings(firstKey(t), key)).
-		Open(t.Context(), collection(nil, lifecycleItem(t, key), promptItem(t, key)), noon)
+		Open(t.Context(), collection(nil, lifecycleItem(t, key), prompt), noon)
 	require.NoError(t, err)
 	assert.Equal(t, []notification.Lifecycle{{
 		SubscriptionID: "subscription", Event: notification.ReauthorizationRequired, Expiration: noon.Add(time.Hour),
 	}}, opened.Lifecycle)
 	require.Len(t, opened.Rejected, 1, "the prompt beside it does need them")
-	assert.Equal(t, promptItem(t, key).EncryptedContent.Signature(), opened.Rejected[0].Signature, "so that it is known when it comes again")
+	assert.Equal(t, prompt.EncryptedContent.Signature(), opened.Rejected[0].Signature, "so that it is known when it comes again")
 	assert.Equal(t, notification.ReasonTokenMissing, opened.Rejected[0].Reason)
 }
 
