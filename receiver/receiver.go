@@ -113,6 +113,9 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	if err != nil {
 		return err
 	}
+	if err := r.telemetry.observe(rooms.filler.Progress); err != nil {
+		return errors.Join(err, rooms.close(ctx))
+	}
 	if rooms.server != nil {
 		if err := rooms.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings); err != nil {
 			return errors.Join(err, rooms.close(ctx))

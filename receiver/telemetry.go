@@ -2,6 +2,8 @@ package receiver
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -123,6 +125,28 @@ func (t *telemetry) GapLost(ctx context.Context, reason history.Reason, lost tim
 // HistoryInteractions implements history.Telemetry.
 func (t *telemetry) HistoryInteractions(ctx context.Context, count int) {
 	t.builder.ReceiverM365CopilotHistoryInteractions.Add(ctx, int64(count), t.with())
+}
+
+// observe reports how far the present reading of the history has come, whenever somebody looks.
+func (t *telemetry) observe(progress func() history.Progress) error {
+	users := func(_ context.Context, o metric.Int64Observer) error {
+		now := progress()
+		for state, count := range map[string]int{"read": now.Done, "left": now.Left, "delayed": now.Late} {
+			o.Observe(int64(count), t.with(attribute.String("state", state)))
+		}
+		return nil
+	}
+	timeLeft := func(_ context.Context, o metric.Float64Observer) error {
+		o.Observe(progress().TimeLeft.Seconds(), t.with())
+		return nil
+	}
+	if err := errors.Join(
+		t.builder.RegisterReceiverM365CopilotHistoryUsersCallback(users),
+		t.builder.RegisterReceiverM365CopilotHistoryTimeLeftCallback(timeLeft),
+	); err != nil {
+		return fmt.Errorf("observe the progress of the history: %w", err)
+	}
+	return nil
 }
 
 func success(err error) attribute.KeyValue {

@@ -28,7 +28,8 @@ type Filler struct {
 	directory  *directory
 	seen       *shelf
 	unlicensed *shelf
-	refusing   atomic.Bool // whether the pipeline does not take interactions just now
+	pace       atomic.Pointer[pace] // of the present reading, nil for none
+	refusing   atomic.Bool          // whether the pipeline does not take interactions just now
 	// newcomers is set while users seen since then are still to be read in intervals of unknown users. It belongs to Run.
 	newcomers bool
 

@@ -36,6 +36,25 @@ func TestAGapIsReadForEveryUserAndClosed(t *testing.T) {
 	})
 }
 
+func TestTheProgressOfAReadingIsKnownWhileItLasts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.graph.took = time.Second
+		w.settings.Concurrency = 2
+		w.users(20)
+		f, stop := w.run(t)
+		assert.Zero(t, f.Progress())
+		f.Open(gap(history.Startup))
+		pass(5*time.Second + 100*time.Millisecond)
+		got := f.Progress()
+		assert.Equal(t, history.Progress{Done: 10, Left: 10, TimeLeft: 5 * time.Second}, got)
+		pass(time.Minute)
+		assert.Zero(t, f.Progress())
+		stop()
+	})
+}
+
 func TestAReadingOverlapsWhatIsBeforeItsGapAndHasWholeSeconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -24,13 +24,15 @@ func (f *Filler) read(ctx context.Context, r *reading) {
 	q := newQueue(list.todo, list.total, suspicious)
 	q.done -= len(list.late)
 	q.late = list.late
-	t, began := &tale{}, time.Now()
-	doneBefore, _, _ := q.state()
-	f.log("reading history", r, zap.Int("users_done", doneBefore), zap.Int("users", list.total), zap.Bool("all_users_known", list.known))
+	t := &tale{}
+	p := newPace(q)
+	f.pace.Store(p)
+	defer f.pace.Store(nil)
+	f.log("reading history", r, zap.Int("users_done", p.before), zap.Int("users", list.total), zap.Bool("all_users_known", list.known))
 
 	over := make(chan struct{})
 	var telling, workers sync.WaitGroup
-	telling.Go(func() { f.tell(r, q, t, began, over) })
+	telling.Go(func() { f.tell(r, p, t, over) })
 	for range min(f.s.Concurrency, len(list.todo)) {
 		workers.Go(func() { f.work(ctx, r, q, t) })
 	}
@@ -44,7 +46,7 @@ func (f *Filler) read(ctx context.Context, r *reading) {
 	done, late, total := q.state()
 	f.log("history read", r, zap.Int("users_done", done), zap.Int("users_left_for_later", late), zap.Int("users", total),
 		zap.Int64("interactions", t.found.Load()), zap.Int64("refused", t.refused.Load()), zap.Int64("unreadable", t.unreadable.Load()),
-		zap.Duration("took", time.Since(began).Round(time.Second)))
+		zap.Duration("took", time.Since(p.began).Round(time.Second)))
 }
 
 // work reads users until none is left.
@@ -100,34 +102,24 @@ func (f *Filler) laggards(r *reading, users []user) []laggard {
 }
 
 // tell logs the progress of a reading until it is over, as long as there is any.
-func (f *Filler) tell(r *reading, q *queue, t *tale, began time.Time, over <-chan struct{}) {
+func (f *Filler) tell(r *reading, p *pace, t *tale, over <-chan struct{}) {
 	ticker := time.NewTicker(progressInterval)
 	defer ticker.Stop()
-	doneBefore, _, _ := q.state()
-	last := doneBefore
+	last := p.before
 	for {
 		select {
 		case <-over:
 			return
 		case <-ticker.C:
 		}
-		done, late, total := q.state()
-		if done == last {
+		now := p.progress(time.Now())
+		if now.Done == last {
 			continue
 		}
-		last = done
-		f.log("history is being read", r, zap.Int("users_done", done), zap.Int("users_left_for_later", late), zap.Int("users", total),
-			zap.Int64("interactions", t.found.Load()),
-			zap.Duration("time_left", timeLeft(time.Since(began), done-doneBefore, total-done-late)))
+		last = now.Done
+		f.log("history is being read", r, zap.Int("users_done", now.Done), zap.Int("users_left_for_later", now.Late),
+			zap.Int("users", now.Done+now.Late+now.Left), zap.Int64("interactions", t.found.Load()), zap.Duration("time_left", now.TimeLeft))
 	}
-}
-
-// timeLeft estimates how long a number of users still takes, from how long others took.
-func timeLeft(took time.Duration, done, left int) time.Duration {
-	if done <= 0 {
-		return 0
-	}
-	return time.Duration(float64(took) / float64(done) * float64(left)).Round(time.Second)
 }
 
 func (f *Filler) log(message string, r *reading, fields ...zap.Field) {

@@ -3,10 +3,12 @@
 package metadata
 
 import (
+	"context"
 	"errors"
 	"sync"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/embedded"
 	"go.opentelemetry.io/otel/trace"
 
 	"go.opentelemetry.io/collector/component"
@@ -35,6 +37,8 @@ type TelemetryBuilder struct {
 	ReceiverM365CopilotGraphRequests           metric.Int64Counter
 	ReceiverM365CopilotHandshakes              metric.Int64Counter
 	ReceiverM365CopilotHistoryInteractions     metric.Int64Counter
+	ReceiverM365CopilotHistoryTimeLeft         metric.Float64ObservableGauge
+	ReceiverM365CopilotHistoryUsers            metric.Int64ObservableGauge
 	ReceiverM365CopilotItemsDecrypted          metric.Int64Counter
 	ReceiverM365CopilotNotifications           metric.Int64Counter
 	ReceiverM365CopilotSubscriptionRecreations metric.Int64Counter
@@ -52,6 +56,56 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterReceiverM365CopilotHistoryTimeLeftCallback sets callback for observable ReceiverM365CopilotHistoryTimeLeft metric.
+func (builder *TelemetryBuilder) RegisterReceiverM365CopilotHistoryTimeLeftCallback(cb metric.Float64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerFloat64{inst: builder.ReceiverM365CopilotHistoryTimeLeft, obs: o})
+		return nil
+	}, builder.ReceiverM365CopilotHistoryTimeLeft)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+// RegisterReceiverM365CopilotHistoryUsersCallback sets callback for observable ReceiverM365CopilotHistoryUsers metric.
+func (builder *TelemetryBuilder) RegisterReceiverM365CopilotHistoryUsersCallback(cb metric.Int64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerInt64{inst: builder.ReceiverM365CopilotHistoryUsers, obs: o})
+		return nil
+	}, builder.ReceiverM365CopilotHistoryUsers)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
+}
+
+type observerInt64 struct {
+	embedded.Int64Observer
+	inst metric.Int64Observable
+	obs  metric.Observer
+}
+
+func (oi *observerInt64) Observe(value int64, opts ...metric.ObserveOption) {
+	oi.obs.ObserveInt64(oi.inst, value, opts...)
+}
+
+type observerFloat64 struct {
+	embedded.Float64Observer
+	inst metric.Float64Observable
+	obs  metric.Observer
+}
+
+func (oi *observerFloat64) Observe(value float64, opts ...metric.ObserveOption) {
+	oi.obs.ObserveFloat64(oi.inst, value, opts...)
 }
 
 // Shutdown unregister all registered callbacks for async instruments.
@@ -126,6 +180,18 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_m365_copilot_history_interactions",
 		metric.WithDescription("Interactions found in the history, those delivered before among them. [Development]"),
 		metric.WithUnit("{interaction}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverM365CopilotHistoryTimeLeft, err = builder.meter.Float64ObservableGauge(
+		"otelcol_receiver_m365_copilot_history_time_left",
+		metric.WithDescription("How long the present reading of the history still takes, judging by what it took until now; 0 where none is under way. [Development]"),
+		metric.WithUnit("s"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverM365CopilotHistoryUsers, err = builder.meter.Int64ObservableGauge(
+		"otelcol_receiver_m365_copilot_history_users",
+		metric.WithDescription("Users of the present reading of the history; 0 where none is under way. [Development]"),
+		metric.WithUnit("{user}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotItemsDecrypted, err = builder.meter.Int64Counter(

@@ -1,0 +1,35 @@
+package receiver
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
+)
+
+func TestTheProgressOfTheHistoryIsObserved(t *testing.T) {
+	t.Parallel()
+	tel := componenttest.NewTelemetry()
+	builder, err := metadata.NewTelemetryBuilder(metadatatest.NewSettings(tel).TelemetrySettings)
+	require.NoError(t, err)
+	own := attribute.String("receiver", "m365_copilot/a")
+	reported := &telemetry{builder: builder, receiver: own}
+	require.NoError(t, reported.observe(func() history.Progress {
+		return history.Progress{Done: 30, Late: 2, Left: 68, TimeLeft: time.Minute}
+	}))
+	of := func(state string, users int64) metricdata.DataPoint[int64] {
+		return metricdata.DataPoint[int64]{Attributes: attribute.NewSet(own, attribute.String("state", state)), Value: users}
+	}
+	metadatatest.AssertEqualReceiverM365CopilotHistoryUsers(t, tel,
+		[]metricdata.DataPoint[int64]{of("read", 30), of("left", 68), of("delayed", 2)}, metricdatatest.IgnoreTimestamp())
+	metadatatest.AssertEqualReceiverM365CopilotHistoryTimeLeft(t, tel,
+		[]metricdata.DataPoint[float64]{{Attributes: attribute.NewSet(own), Value: 60}}, metricdatatest.IgnoreTimestamp())
+}
