@@ -20,9 +20,6 @@ const (
 	directoryTries = 5
 	// mostUserPages bounds the list of users: Graph sends up to 999 on a page.
 	mostUserPages = 5_000
-
-	mendDirectory = "Grant the app registration of auth.client_id the application permission User.Read.All of Microsoft Graph, " +
-		"with admin consent, or name the users in history.users; until then only users already seen are read."
 )
 
 var errEndless = errors.New("the list does not end, or links back to itself")
@@ -137,12 +134,8 @@ func (d *directory) failed(err error, forbidden bool) {
 		return
 	}
 	d.told = true
-	mend := graph.Mend(err)
-	if forbidden {
-		mend = mendDirectory
-	}
 	d.logger.Warn("directory can't be read, history is read for users already seen alone and stays open for the others",
-		zap.String("code", graph.Code(err)), zap.String("mend", mend), zap.String("error", describe(err)))
+		zap.String("code", graph.Code(err)), zap.String("mend", graph.Mend(err)), zap.String("error", describe(err)))
 }
 
 func (d *directory) recovered(users int) {

@@ -3,6 +3,7 @@ package history_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -92,6 +93,9 @@ func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPag
 	g.listed = append(g.listed, time.Now())
 	if g.failList != nil {
 		if err := g.failList(); err != nil {
+			if e, ok := errors.AsType[*graph.Error](err); ok {
+				e.Operation = "list users"
+			}
 			return graph.UserPage{}, err
 		}
 	}
