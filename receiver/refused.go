@@ -83,6 +83,7 @@ func (r *refused) load(ctx context.Context) {
 func (r *refused) failed(received []interaction.Received, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now = now.Round(0) // Graph does not stop its clock while this machine is suspended
 	for i := range received {
 		key, signed := received[i].Key(), signature(received[i].Signature)
 		if watch(r, r.items, key, refusal{minute: minuteOfID(received[i].ID, now), first: now, signature: signed}) && signed != (signature{}) {
@@ -95,6 +96,7 @@ func (r *refused) failed(received []interaction.Received, now time.Time) {
 func (r *refused) failedUnopened(items []notification.Item, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now = now.Round(0)
 	for i := range items {
 		if items[i].EncryptedContent != nil {
 			watch(r, r.unopened, signature(items[i].EncryptedContent.Signature()), refusal{minute: minuteOfID(items[i].ResourceID, now), first: now})
@@ -102,10 +104,13 @@ func (r *refused) failedUnopened(items []notification.Item, now time.Time) {
 	}
 }
 
+// wrongClock is how far ahead of this machine's clock the time in an id may lie to be believed rather than the clock.
+const wrongClock = 24 * time.Hour
+
 // minuteOfID is the minute in an id; an item without such a time counts as new.
 func minuteOfID(id string, now time.Time) int64 {
 	at, ok := (&interaction.Interaction{ID: id}).CreatedAt()
-	if !ok || at.After(now) {
+	if !ok || at.After(now.Add(wrongClock)) {
 		at = now
 	}
 	return at.Unix() / 60
@@ -173,6 +178,7 @@ func (r *refused) forget(key interaction.Key) {
 func (r *refused) sweep(ctx context.Context, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now = now.Round(0)
 	r.changed = r.changed || len(r.handed) > 0
 	r.handed = map[int64]time.Time{}
 	lost := map[int64]bool{}

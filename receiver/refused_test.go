@@ -99,9 +99,17 @@ func TestWhatIsDecidedAnotherWayIsNotWatchedAnyMore(t *testing.T) {
 func TestAnItemWithoutAPlausibleTimeCountsAsNew(t *testing.T) {
 	t.Parallel()
 	r, opened := watchRefused(t, newStore(t))
-	r.failed([]interaction.Received{{Interaction: interaction.Interaction{ID: "x"}}, item(noon.Add(time.Hour))}, noon)
+	r.failed([]interaction.Received{{Interaction: interaction.Interaction{ID: "x"}}, item(noon.Add(25 * time.Hour))}, noon)
 	r.sweep(t.Context(), noon.Add(givenUp))
 	assert.Equal(t, []history.Gap{minuteOf(noon)}, opened.gaps)
+}
+
+func TestAnItemIsLookedForWhereItsIDSaysAlsoIfTheClockIsBehind(t *testing.T) {
+	t.Parallel()
+	r, opened := watchRefused(t, newStore(t))
+	r.failed([]interaction.Received{item(noon.Add(4 * time.Minute))}, noon)
+	r.sweep(t.Context(), noon.Add(givenUp))
+	assert.Equal(t, []history.Gap{minuteOf(noon.Add(4 * time.Minute))}, opened.gaps)
 }
 
 func TestRefusedMinutesSurviveARestart(t *testing.T) {

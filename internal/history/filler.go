@@ -77,10 +77,14 @@ func (f *Filler) Open(gaps ...Gap) {
 	})
 }
 
-// Item notes that an item came that can't be used: its minute, if its id is a time within the last 6 hours, else the last
-// hour. Such gaps are read at most once an hour. It never blocks.
+// Item notes that an item came that can't be used: its minute, if its id is a time, else, or if that time hardly fits to the
+// clock, the last hour. Such gaps are read at most once an hour. It never blocks.
 func (f *Filler) Item(reason Reason, itemID string, now time.Time) {
-	f.open(func(_ time.Time, c *change) { f.ledger.open(itemGap(reason, itemID, now), item, now, c) })
+	f.open(func(_ time.Time, c *change) {
+		for _, gap := range itemGaps(reason, itemID, now) {
+			f.ledger.open(gap, item, now, c)
+		}
+	})
 }
 
 func (f *Filler) open(note func(now time.Time, c *change)) {

@@ -52,21 +52,31 @@ type Gap struct {
 	From, To time.Time
 }
 
-// Telling times of items: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks says that Graph retries
-// for 4 hours, so an id that is older than itemAge does not tell when the item was sent.
 const (
+	// itemAge is how old an item is at most when it is sent: Graph retries for 4 hours.
+	// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 	itemAge  = 6 * time.Hour
 	itemSkew = 5 * time.Minute
+	// wrongClock is how wrong this machine's clock may be for an id to be believed beside it: any time zone taken for another.
+	wrongClock = 24 * time.Hour
 )
 
-// itemGap is the interval of one item: the minute in which it was written, if its id tells, else the last hour.
-func itemGap(reason Reason, itemID string, now time.Time) Gap {
+// itemGaps are the intervals of one item: the minute in which it was written, if its id tells. An id that does not fit to
+// the clock may be that of an old interaction that changed, or the clock is wrong, and often that is why the item could not
+// be used; then it is the last hour as well, as it is for an id that tells nothing.
+func itemGaps(reason Reason, itemID string, now time.Time) []Gap {
 	at, told := (&interaction.Interaction{ID: itemID}).CreatedAt()
-	if !told || at.Before(now.Add(-itemAge)) || at.After(now.Add(itemSkew)) {
-		return Gap{Reason: reason, From: now.Add(-time.Hour), To: now}
+	lastHour := Gap{Reason: reason, From: now.Add(-time.Hour), To: now}
+	// What is longer ago may not be known as delivered any more, and would come out twice.
+	if !told || at.Before(now.Add(-rejoinAge)) || at.After(now.Add(wrongClock)) {
+		return []Gap{lastHour}
 	}
 	minute := at.Truncate(time.Minute)
-	return Gap{Reason: reason, From: minute, To: minute.Add(time.Minute)}
+	gap := Gap{Reason: reason, From: minute, To: minute.Add(time.Minute)}
+	if at.Before(now.Add(-itemAge)) || at.After(now.Add(itemSkew)) {
+		return []Gap{gap, lastHour}
+	}
+	return []Gap{gap}
 }
 
 // tally says for which reasons an interval is open, and how many gaps were opened for each.

@@ -196,21 +196,26 @@ func TestTheMinuteOfAnItemIsToldByItsID(t *testing.T) {
 	id := func(at time.Time) string { return strconv.FormatInt(at.UnixMilli(), 10) }
 	minute := Gap{Empty, noon().Add(-6*time.Hour + time.Minute), noon().Add(-6*time.Hour + 2*time.Minute)}
 	hour := Gap{Empty, now.Add(-time.Hour), now}
+	minuteAt := func(at time.Time) Gap {
+		return Gap{Empty, at.Truncate(time.Minute), at.Truncate(time.Minute).Add(time.Minute)}
+	}
 	tests := map[string]struct {
 		id     string
-		wanted Gap
+		wanted []Gap
 	}{
-		"within the last six hours": {id(minute.From.Add(59 * time.Second)), minute},
-		"older":                     {id(now.Add(-6*time.Hour - time.Minute)), hour},
-		"a little ahead":            {id(now), Gap{Empty, noon(), noon().Add(time.Minute)}},
-		"far ahead":                 {id(now.Add(time.Hour)), hour},
-		"no number":                 {"AAMkAGI=", hour},
-		"nothing":                   {"", hour},
+		"within the last six hours":          {id(minute.From.Add(59 * time.Second)), []Gap{minute}},
+		"a little ahead":                     {id(now), []Gap{{Empty, noon(), noon().Add(time.Minute)}}},
+		"older: changed, or a clock ahead":   {id(now.Add(-8 * time.Hour)), []Gap{minuteAt(now.Add(-8 * time.Hour)), hour}},
+		"ahead: a clock behind":              {id(now.Add(time.Hour)), []Gap{minuteAt(now.Add(time.Hour)), hour}},
+		"too old to be known as a duplicate": {id(now.Add(-21 * time.Hour)), []Gap{hour}},
+		"further ahead than any time zone":   {id(now.Add(25 * time.Hour)), []Gap{hour}},
+		"no number":                          {"AAMkAGI=", []Gap{hour}},
+		"nothing":                            {"", []Gap{hour}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			assert.Equal(t, test.wanted, itemGap(Empty, test.id, now))
+			assert.Equal(t, test.wanted, itemGaps(Empty, test.id, now))
 		})
 	}
 }
