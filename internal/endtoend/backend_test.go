@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -27,13 +28,15 @@ type backend struct {
 	mu sync.Mutex // guards what follows
 	// arrived counts by session and id.
 	arrived map[string]int
+	// sources counts records by where the collector had them from: notification or history.
+	sources map[string]int
 	changed chan struct{}
 	server  *http.Server
 }
 
 func newBackend(t *testing.T) *backend {
 	t.Helper()
-	b := &backend{address: freeAddress(t), arrived: map[string]int{}, changed: make(chan struct{})}
+	b := &backend{address: freeAddress(t), arrived: map[string]int{}, sources: map[string]int{}, changed: make(chan struct{})}
 	b.up(t)
 	t.Cleanup(b.down)
 	return b
@@ -106,6 +109,7 @@ func (b *backend) count(logs plog.Logs) {
 		for _, scope := range resource.ScopeLogs().All() {
 			for _, record := range scope.LogRecords().All() {
 				b.arrived[value(record, "gen_ai.conversation.id")+" "+value(record, "microsoft.copilot.interaction.id")]++
+				b.sources[value(record, "microsoft.copilot.source")]++
 			}
 		}
 	}
@@ -141,6 +145,13 @@ func (b *backend) await(t *testing.T, want []string, patience time.Duration) {
 // missing is called with mu held.
 func (b *backend) missing(want []string) []string {
 	return slices.DeleteFunc(slices.Clone(want), func(id string) bool { return b.arrived[id] > 0 })
+}
+
+// from returns how many records the collector had from each source.
+func (b *backend) from() map[string]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.sources)
 }
 
 // repetitions counts the records beyond the first of each interaction.

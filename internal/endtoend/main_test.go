@@ -2,6 +2,7 @@
 package endtoend_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -16,23 +17,45 @@ var root = filepath.Join("..", "..")
 // collector is the path of the collector: $COLLECTOR, else what `make build` makes.
 var collector = os.Getenv("COLLECTOR")
 
+// made is where `make build` puts the collector, beside the source that ocb made of it.
+var made = filepath.Join("_build", "otelcol-copilot", "otelcol-copilot")
+
+// scratch is a directory for what tests have in common.
+var scratch string
+
 // parallel is how many tests run at once, whatever the number of processors: most of them wait.
 const parallel = "8"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", parallel); err != nil {
+	code, err := testAll(m)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	}
+	os.Exit(code)
+}
+
+func testAll(m *testing.M) (code int, err error) {
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		return 1, err
 	}
 	if collector == "" {
-		made := filepath.Join("_build", "otelcol-copilot", "otelcol-copilot")
-		build := exec.Command("make", "-C", root, made) //nolint:noctx // a build of minutes, before any test
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build the collector: %v\n%s", err, out)
-			os.Exit(1)
+		if err := makeCollector(); err != nil {
+			return 1, err
 		}
 		collector = filepath.Join(root, made)
 	}
-	os.Exit(m.Run())
+	if scratch, err = os.MkdirTemp("", "endtoend"); err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	return m.Run(), nil
+}
+
+func makeCollector() error {
+	build := exec.Command("make", "-C", root, made) //nolint:noctx // a build of minutes, for all tests
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the collector: %w\n%s", err, out)
+	}
+	return nil
 }

@@ -25,14 +25,14 @@ type process struct {
 	changed chan struct{}
 }
 
-// run starts the collector with configurations that are merged in this order.
-func run(t *testing.T, environment []string, configs ...string) *process {
+// run starts a collector, which is at this path, with configurations that are merged in this order.
+func run(t *testing.T, binary string, environment []string, configs ...string) *process {
 	t.Helper()
 	var arguments []string
 	for _, config := range configs {
 		arguments = append(arguments, "--config", config)
 	}
-	p := &process{command: exec.Command(collector, arguments...), ended: make(chan struct{}), changed: make(chan struct{})} //nolint:noctx // it is killed below
+	p := &process{command: exec.Command(binary, arguments...), ended: make(chan struct{}), changed: make(chan struct{})} //nolint:noctx // it is killed below
 	p.command.Env = append(os.Environ(), environment...)
 	out, err := p.command.StderrPipe()
 	require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,6 +38,8 @@ type site struct {
 	// overlay is the directory of the configurations that are merged over the example, environment what they refer to.
 	overlay, ownConfig string
 	environment        []string
+	// binary is the collector.
+	binary string
 }
 
 // newSite makes everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
@@ -53,7 +56,7 @@ func newSite(t *testing.T, overlay string, change ...func(*graphtest.Settings)) 
 	for _, c := range change {
 		c(&settings)
 	}
-	s := &site{emulator: graphtest.New(settings), backend: newBackend(t), webhook: freeAddress(t), storage: t.TempDir()}
+	s := &site{emulator: graphtest.New(settings), backend: newBackend(t), webhook: freeAddress(t), storage: t.TempDir(), binary: collector}
 	s.graph, err = s.emulator.Start("")
 	require.NoError(t, err)
 	t.Cleanup(s.emulator.Close)
@@ -99,7 +102,7 @@ func (s *site) own(t *testing.T, overlay string) {
 // run starts a collector.
 func (s *site) run(t *testing.T) *process {
 	t.Helper()
-	return run(t, append([]string{
+	return run(t, s.binary, append([]string{
 		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
 		"COPILOT_NOTIFICATION_URL=https://" + s.webhook + "/graph/notifications",
 		"COPILOT_STORAGE=" + s.storage, "OTLP_ENDPOINT=http://" + s.backend.address,
@@ -130,16 +133,21 @@ func prompts(t *testing.T, n, users int) []graphtest.Interaction {
 	t.Helper()
 	all := make([]graphtest.Interaction, n)
 	for i := range all {
-		at := time.Now().Add(-time.Minute - time.Duration(i%500)*time.Second)
-		text, err := json.Marshal(map[string]any{
-			"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + strconv.Itoa(i), "requestId": strconv.Itoa(i),
-			"interactionType": "userPrompt", "createdDateTime": at.UTC().Format(time.RFC3339Nano),
-			"from": map[string]any{"user": map[string]any{"id": user(i % users)}},
-		})
-		require.NoError(t, err)
-		all[i] = graphtest.Interaction{JSON: text}
+		all[i] = prompt(t, i, user(i%users), time.Now().Add(-time.Minute-time.Duration(i%500)*time.Second))
 	}
 	return all
+}
+
+// prompt invents the first interaction of the nth conversation.
+func prompt(t *testing.T, n int, user string, at time.Time) graphtest.Interaction {
+	t.Helper()
+	text, err := json.Marshal(map[string]any{
+		"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + strconv.Itoa(n), "requestId": strconv.Itoa(n),
+		"interactionType": "userPrompt", "createdDateTime": at.UTC().Format(time.RFC3339Nano),
+		"from": map[string]any{"user": map[string]any{"id": user}},
+	})
+	require.NoError(t, err)
+	return graphtest.Interaction{JSON: text}
 }
 
 // names are what the backend counts interactions by.
@@ -164,12 +172,23 @@ func freeAddress(t *testing.T) string {
 	lastPort.CompareAndSwap(0, 20_000+rand.Int32N(5_000))
 	for range 1000 {
 		address := "127.0.0.1:" + strconv.Itoa(int(lastPort.Add(1)))
-		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
-		if err == nil {
-			require.NoError(t, listener.Close())
+		if isFree(t, address) {
 			return address
 		}
 	}
 	require.FailNow(t, "no port is free")
 	return ""
+}
+
+// isFree listens for a moment, in which no process may be started: for an instant that would hold on to the address.
+func isFree(t *testing.T, address string) bool {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+	if err != nil {
+		return false
+	}
+	require.NoError(t, listener.Close())
+	return true
 }
