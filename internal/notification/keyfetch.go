@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -42,7 +44,7 @@ func fetchBody(ctx context.Context, client *http.Client, url string) ([]byte, er
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %d %s", url, response.StatusCode, http.StatusText(response.StatusCode))
+		return nil, &refusedKeys{url: url, status: response.StatusCode, retryAfter: retryAfter(response.Header, time.Now())}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxKeySetBytes+1))
 	if err != nil {
@@ -52,6 +54,35 @@ func fetchBody(ctx context.Context, client *http.Client, url string) ([]byte, er
 		return nil, fmt.Errorf("answer of %s is larger than %d bytes", url, maxKeySetBytes)
 	}
 	return body, nil
+}
+
+// refusedKeys is an answer without keys.
+type refusedKeys struct {
+	url    string
+	status int
+	// retryAfter is how long the authority asked to wait, 0 where it did not.
+	retryAfter time.Duration
+}
+
+func (e *refusedKeys) Error() string {
+	text := fmt.Sprintf("%s answered %d %s", e.url, e.status, http.StatusText(e.status))
+	if e.retryAfter > 0 {
+		text += " and asked to wait " + e.retryAfter.String()
+	}
+	return text
+}
+
+// retryAfter reads the header of RFC 9110 section 10.2.3: seconds, or a date.
+func retryAfter(header http.Header, now time.Time) time.Duration {
+	value := header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	until, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return max(until.Sub(now).Round(time.Second), 0)
 }
 
 // parseKeys reads key by key, for one that nobody understands must not cost the others (RFC 7517 section 5).

@@ -32,9 +32,11 @@ const (
 	// An unknown key leads to a refresh once in this time, or a sender could make us flood the authority.
 	unknownKeyEvery = time.Minute
 	fetchTimeout    = 10 * time.Second
-	// After a failure the next attempt waits 1, 2, 4, 8, then 10 seconds.
-	firstRetryAfter = time.Second
-	lastRetryAfter  = 10 * time.Second
+	// After a failure the next attempt waits 1, 2, 4, 8, then 10 seconds, or as long as the authority asks for, though not
+	// longer than an hour: Graph sends again for four.
+	firstRetryAfter   = time.Second
+	lastRetryAfter    = 10 * time.Second
+	longestRetryAfter = time.Hour
 )
 
 // KeySetSettings say where the keys are.
@@ -50,7 +52,7 @@ type KeySetSettings struct {
 //
 // Keys are cached, refreshed in the background after 12 hours, and not used after 24. An unknown key leads to a refresh at
 // once, but at most once a minute; the first fetch and failed ones do not count for that. After a failure the next attempt
-// waits 1, 2, 4, 8, then 10 seconds, however many ask. There is one fetch at a time, for at most 10 seconds, and its outcome
+// waits 1, 2, 4, 8, then 10 seconds, and at least as long as Retry-After says, however many ask. There is one fetch at a time, for at most 10 seconds, and its outcome
 // is that of all who wait; it goes on when one of them gives up.
 type KeySet struct {
 	url  string
@@ -64,9 +66,9 @@ type KeySet struct {
 	fetched time.Time                 // when keys came
 	// searched is when the last successful refresh for an unknown key began.
 	searched time.Time
-	// failures in a row, the last of them with its time and error.
+	// failures in a row, and of the last its error and when the next attempt may be made.
 	failures int
-	failed   time.Time
+	retryAt  time.Time
 	failure  error
 	running  *fetch // nil when there is none
 	closed   bool
@@ -153,16 +155,20 @@ func (s *KeySet) mayFetch(now time.Time) error {
 	if s.closed {
 		return fmt.Errorf("%w: shutting down", ErrKeysUnavailable)
 	}
-	if s.failures > 0 && now.Sub(s.failed) < retryAfter(s.failures) {
+	if s.failures > 0 && now.Before(s.retryAt) {
 		return s.failure
 	}
 	return nil
 }
 
-// retryAfter is how long to wait after so many failures in a row.
-func retryAfter(failures int) time.Duration {
+// pause is how long to wait after so many failures in a row, the last of which was this one.
+func pause(failures int, err error) time.Duration {
 	const doublings = 4 // enough to pass lastRetryAfter
-	return min(firstRetryAfter<<min(failures-1, doublings), lastRetryAfter)
+	wait := min(firstRetryAfter<<min(failures-1, doublings), lastRetryAfter)
+	if refused, ok := errors.AsType[*refusedKeys](err); ok {
+		wait = max(wait, min(refused.retryAfter, longestRetryAfter))
+	}
+	return wait
 }
 
 // start is called with mu held.
@@ -185,7 +191,8 @@ func (s *KeySet) finish(f *fetch, keys map[string]*rsa.PublicKey, err error) {
 	s.running = nil
 	if err != nil {
 		f.err = fmt.Errorf("%w: %w", ErrKeysUnavailable, err)
-		s.failures, s.failed, s.failure = s.failures+1, time.Now(), f.err
+		s.failures, s.failure = s.failures+1, f.err
+		s.retryAt = time.Now().Add(pause(s.failures, err))
 		return
 	}
 	f.keys = keys

@@ -27,6 +27,8 @@ type authority struct {
 	mu    sync.Mutex
 	body  string
 	err   error
+	// refusal is the Retry-After of a 429, empty for none.
+	refusal string
 }
 
 func (a *authority) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -40,6 +42,11 @@ func (a *authority) RoundTrip(request *http.Request) (*http.Response, error) {
 	defer a.mu.Unlock()
 	if a.err != nil {
 		return nil, a.err
+	}
+	if a.refusal != "" {
+		return &http.Response{
+			StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {a.refusal}}, Body: http.NoBody, Request: request,
+		}, nil
 	}
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(a.body)), Request: request}, nil
 }
