@@ -27,6 +27,7 @@ type Filler struct {
 	gate       *gate
 	directory  *directory
 	seen       *shelf
+	// unlicensed are the users who had no history to read, and since when.
 	unlicensed *shelf
 	pace       atomic.Pointer[pace] // of the present reading, nil for none
 	refusing   atomic.Bool          // whether the pipeline does not take interactions just now
@@ -40,6 +41,7 @@ type Filler struct {
 	storeFails bool       // guarded by saving
 
 	mu      sync.Mutex // guards what follows
+	loaded  bool       // whether what an earlier run kept is known
 	ledger  ledger
 	done    *progress // of the current reading
 	unsaved bool      // whether the ledger has changed
@@ -55,7 +57,7 @@ func New(s Settings) *Filler {
 		unlicensed: newShelf(unlicensedKey),
 		wake:       make(chan struct{}, 1),
 		written:    make(chan struct{}, 1),
-		ledger:     ledger{maxGap: s.MaxGap},
+		ledger:     s.ledger(),
 		done:       &progress{},
 	}
 	f.configured, f.names = parseUsers(s.Users)
@@ -109,6 +111,7 @@ func (f *Filler) Seen(userIDs ...string) {
 		if !ok {
 			continue
 		}
+		f.unlicensed.remove(u) // or how could it prompt
 		if _, known := f.seen.at(u); !known {
 			fresh = f.seen.put(u, time.Now(), time.Time{}) || fresh
 		}
@@ -116,14 +119,6 @@ func (f *Filler) Seen(userIDs ...string) {
 	if fresh {
 		f.signal()
 	}
-}
-
-// Missing returns for how much time interactions are known to be missing, each interval under its gravest reason. What was
-// read once counts as filled, though its gap is closed only when its last hour has been read again.
-func (f *Filler) Missing(now time.Time) map[Reason]time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ledger.missing(now)
 }
 
 // Run fills gaps until the context ends. No failure ends it earlier. It is called once.

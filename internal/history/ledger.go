@@ -16,6 +16,8 @@ const (
 // ledger is the book of all open gaps. It decides and does nothing; whoever has it guards it.
 type ledger struct {
 	maxGap time.Duration
+	// bounded says that maxGap bounds imported history as well.
+	bounded bool
 
 	spans []span
 	// reading is what is being read, nil for nothing.
@@ -121,7 +123,7 @@ func (l *ledger) clip(s *span, now time.Time, c *change) {
 // exempt tells whether MaxGap does not bound an interval. A user whose imported history can't be read is given up too.
 func (l *ledger) exempt(s *span) bool {
 	_, found := s.reasons[Lookback]
-	return found && (s.kind != late || s.attempts < mostLateAttempts)
+	return found && !l.bounded && (s.kind != late || s.attempts < mostLateAttempts)
 }
 
 // expire drops what has become too old to be filled. What is partly so is clipped a good piece at a time, so that it is
@@ -151,7 +153,10 @@ func (l *ledger) poll(now time.Time, interval time.Duration, c *change) {
 	}
 	to := now.Add(-pollLag)
 	from := l.polled
-	if from.IsZero() || ahead {
+	switch {
+	case ahead: // When the last poll was nobody knows, and this is as far back as deliveries are known.
+		from = now.Add(-max(interval, rejoinAge))
+	case from.IsZero():
 		from = now.Add(-interval)
 	}
 	l.open(Gap{Reason: Poll, From: from, To: to}, whole, now, c)
@@ -189,6 +194,21 @@ func (l *ledger) asOf() time.Time {
 		}
 	}
 	return at
+}
+
+// earliest returns where the first interval begins that is read or to be read, zero where there is none.
+func (l *ledger) earliest() time.Time {
+	var from time.Time
+	spans := l.spans
+	if l.reading != nil {
+		spans = slices.Concat(spans, l.reading.parts)
+	}
+	for i := range spans {
+		if from.IsZero() || spans[i].from.Before(from) {
+			from = spans[i].from
+		}
+	}
+	return from
 }
 
 func (l *ledger) has(k kind) bool {

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// overlap is how much earlier than its gap a reading begins, since an interaction may appear with a time before others
+	// Overlap is how much earlier than its gap a reading begins, since an interaction may appear with a time before others
 	// that were there already.
-	overlap = 300 * time.Second
+	Overlap = 300 * time.Second
 	// margin widens the end, as Graph takes whole seconds and excludes them.
 	margin = time.Second
 	// mostPages bounds what is read of one user in one go: a million interactions.
@@ -32,7 +32,7 @@ type tale struct {
 // readUser reads what happened to a user between two times, and hands it on page by page. A failure between pages fails all
 // of it, and the next try begins anew: a page may be missing, and links to pages end.
 func (f *Filler) readUser(ctx context.Context, name string, from, to time.Time, t *tale) error {
-	from = from.Add(-overlap).Truncate(time.Second)
+	from = from.Add(-Overlap).Truncate(time.Second)
 	to = to.Add(time.Second - 1).Truncate(time.Second).Add(margin)
 	next := ""
 	for range mostPages {

@@ -86,6 +86,8 @@ func (f *Filler) failing(r *reading) []user {
 
 // window returns what a reading is to read of a user; an empty one means nothing.
 //
+// Of a user who had no history when last asked, all since then was left out.
+//
 // Where the directory could not be read, an interval was read for the users seen until then. So of a user first seen
 // later only what was before is missing, and of one first seen earlier nothing.
 func (f *Filler) window(r *reading, u user) (from, to time.Time) {
@@ -107,6 +109,9 @@ func (f *Filler) window(r *reading, u user) (from, to time.Time) {
 		}
 		return from, earliest(to, seen)
 	default:
+		if since, found := f.unlicensed.at(u); found {
+			from = earliest(from, latest(since, time.Now().Add(-f.s.MaxGap)))
+		}
 		return from, to
 	}
 }

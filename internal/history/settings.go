@@ -86,6 +86,8 @@ func (nowhere) Get(context.Context, string) ([]byte, error) { return nil, nil }
 func (nowhere) Set(context.Context, string, []byte) error   { return nil }
 func (nowhere) Delete(context.Context, string) error        { return nil }
 
+func (s Settings) ledger() ledger { return ledger{maxGap: s.MaxGap, bounded: s.Disabled} }
+
 func (s Settings) withDefaults() Settings {
 	if s.MaxGap <= 0 {
 		s.MaxGap = 168 * time.Hour

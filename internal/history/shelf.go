@@ -54,6 +54,18 @@ func (s *shelf) put(u user, at, stale time.Time) bool {
 	return true
 }
 
+// remove forgets a user.
+func (s *shelf) remove(u user) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := boardOf(u)
+	if _, found := s.boards[b][u]; found {
+		delete(s.boards[b], u)
+		s.dirty[b] = true
+		s.size--
+	}
+}
+
 func (s *shelf) drop(before time.Time) {
 	for b := range s.boards {
 		for u, at := range s.boards[b] {

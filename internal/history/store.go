@@ -27,13 +27,20 @@ const (
 
 // Load reads what an earlier run kept: the open gaps with their progress, the users seen, and those left alone. It is
 // called before everything else but Open, Item and Seen. A value that can't be read is logged and replaced; only a store
-// that fails is an error.
+// that fails is an error. Then nothing is written until it has been read after all, which every write tries first.
 func (f *Filler) Load(ctx context.Context) error {
+	f.saving.Lock()
+	defer f.saving.Unlock()
+	return f.load(ctx)
+}
+
+// load is called with saving held.
+func (f *Filler) load(ctx context.Context) error {
 	value, err := f.s.Store.Get(ctx, gapsKey)
 	if err != nil {
 		return fmt.Errorf("read the open gaps from storage: %w", err)
 	}
-	stored := ledger{maxGap: f.s.MaxGap}
+	stored := f.s.ledger()
 	if value != nil {
 		if err := stored.decode(value); err != nil {
 			f.damaged(gapsKey, err)
@@ -58,15 +65,39 @@ func (f *Filler) Load(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.adopt(stored, done)
+	f.loaded = true
 	return nil
 }
 
-// adopt takes the stored book in, together with what was opened before. It is called with mu held.
+// adopt takes the stored book in, together with what was opened before. A stored reading begins anew where another is
+// under way, or none may be. It is called with mu held.
 func (f *Filler) adopt(stored ledger, done *progress) {
+	if r := stored.reading; r != nil && (f.ledger.reading != nil || f.s.Disabled) {
+		for _, part := range r.parts {
+			stored.spans = merge(stored.spans, part)
+		}
+		stored.reading = nil
+		f.unsaved = true
+	}
 	for _, s := range f.ledger.spans {
 		stored.spans = merge(stored.spans, s)
 	}
+	if f.ledger.reading != nil {
+		stored.reading, done = f.ledger.reading, f.done
+	}
 	f.ledger, f.done = stored, done
+}
+
+// knows tells whether what an earlier run kept is known, and tries to read it where it is not. It is called with saving
+// held.
+func (f *Filler) knows(ctx context.Context) error {
+	f.mu.Lock()
+	loaded := f.loaded
+	f.mu.Unlock()
+	if loaded {
+		return nil
+	}
+	return f.load(ctx)
 }
 
 func (f *Filler) damaged(key string, err error) {
@@ -84,7 +115,10 @@ func (f *Filler) Save(ctx context.Context) error { return f.flush(ctx, true) }
 func (f *Filler) Flush(ctx context.Context) error {
 	f.saving.Lock()
 	defer f.saving.Unlock()
-	err := f.flushGaps(ctx)
+	err := f.knows(ctx)
+	if err == nil {
+		err = f.flushGaps(ctx)
+	}
 	if err != nil && ctx.Err() == nil {
 		f.unsavable(err)
 	}
@@ -95,11 +129,14 @@ func (f *Filler) Flush(ctx context.Context) error {
 func (f *Filler) flush(ctx context.Context, users bool) error {
 	f.saving.Lock()
 	defer f.saving.Unlock()
-	err := f.flushGaps(ctx)
+	err := f.knows(ctx)
+	if err == nil {
+		err = f.flushGaps(ctx)
+	}
 	if err == nil {
 		err = f.progress().flush(ctx, f.s.Store)
 	}
-	if users {
+	if users && f.knows(ctx) == nil {
 		err = errors.Join(err, f.seen.flush(ctx, f.s.Store), f.unlicensed.flush(ctx, f.s.Store))
 	}
 	if err != nil && ctx.Err() == nil {

@@ -37,9 +37,11 @@ type Settings struct {
 	Outlet Outlet
 	// MaxOpen is how many requests, and how many conversations, the user is remembered of, the oldest forgotten first.
 	MaxOpen int
-	// Window is how long an interaction is known after its delivery. The time from the last delivery before a restart to the
-	// restart does not count.
+	// Window is how long an interaction is known after its delivery.
 	Window time.Duration
+	// Needed returns from when on deliveries stay known beyond Window, because what happened since then is read again; zero
+	// for none. It must not block. It may be nil.
+	Needed func() time.Time
 	// MaxEntries is how many are known at most, the oldest forgotten first; one takes at most 160 bytes.
 	// A deletion counts twice.
 	MaxEntries int
@@ -56,6 +58,7 @@ type Intake struct {
 	outlet      Outlet
 	telemetry   Telemetry
 	attribution *attribution
+	needed      func() time.Time
 	window      *window
 	// ledger is nil without a store.
 	ledger *ledger
@@ -77,6 +80,7 @@ func New(set Settings) (*Intake, error) {
 		outlet:      set.Outlet,
 		telemetry:   set.Telemetry,
 		attribution: attribution,
+		needed:      set.Needed,
 		window:      newWindow(set.Window, set.MaxEntries),
 	}
 	if set.Store != nil {
@@ -101,6 +105,9 @@ func (i *Intake) Take(ctx context.Context, received []interaction.Received) erro
 		return nil
 	}
 	i.attribution.attribute(received)
+	if received[0].Source == interaction.FromHistory {
+		i.hold() // what is read was found missing just now, maybe
+	}
 	c := i.window.claim(received, time.Now())
 	for _, source := range c.duplicates {
 		i.duplicate(ctx, source)
@@ -154,6 +161,13 @@ func (i *Intake) await(ctx context.Context, c claim) error {
 	return failed
 }
 
+// hold keeps the window from forgetting what is needed.
+func (i *Intake) hold() {
+	if i.needed != nil {
+		i.window.hold(i.needed())
+	}
+}
+
 func (i *Intake) duplicate(ctx context.Context, source interaction.Source) {
 	if i.telemetry != nil {
 		i.telemetry.Duplicate(ctx, source)
@@ -177,6 +191,7 @@ func (i *Intake) Load(ctx context.Context) error {
 	if i.ledger == nil {
 		return nil
 	}
+	i.hold()
 	return i.ledger.load(ctx)
 }
 
@@ -195,6 +210,7 @@ func (i *Intake) Run(ctx context.Context) {
 		case <-full:
 		case <-ticker.C:
 		}
+		i.hold()
 		i.window.expire(time.Now())
 		if i.ledger != nil {
 			i.ledger.tidy(ctx)

@@ -59,10 +59,8 @@ func (l *ledger) load(ctx context.Context) error {
 	return nil
 }
 
-// restore fills the window. Where a chunk is broken, or a long pause made all of them younger, they are written anew under
-// other numbers.
+// restore fills the window. Where a chunk is broken, all of them are written anew under other numbers.
 func (l *ledger) restore(r *reading, now time.Time) {
-	anew := r.skipPause(now) > longPause || r.broken
 	l.indexed = r.index
 	for _, key := range r.useless {
 		l.stale[key] = struct{}{}
@@ -78,7 +76,7 @@ func (l *ledger) restore(r *reading, now time.Time) {
 		l.merged, next = clock, clock
 	}
 	l.window.startAt(next)
-	if anew {
+	if r.broken {
 		l.indexed = unknown
 		l.incomplete = true
 		for _, key := range r.found {
@@ -86,7 +84,7 @@ func (l *ledger) restore(r *reading, now time.Time) {
 		}
 	}
 	for _, p := range r.chunks {
-		if anew {
+		if r.broken {
 			l.window.add(p.records, now)
 		} else {
 			l.window.restore(p, now)
@@ -106,33 +104,6 @@ func (l *ledger) restore(r *reading, now time.Time) {
 		// Until they are merged, no segment is free.
 		l.used = segmentCount
 	}
-}
-
-// longPause is how long a pause must be for its effect to be kept beyond the next start.
-const longPause = time.Hour
-
-// skipPause takes the time since the last delivery off the age of all records, and returns it. What was delivered before the
-// collector was down is read again from the history, which begins an hour before that; it must still be known then, however
-// long that was.
-func (r *reading) skipPause(now time.Time) time.Duration {
-	var newest uint32
-	pages := slices.Concat(r.chunks, r.segments)
-	for _, p := range pages {
-		for i := range p.records {
-			newest = max(newest, p.records[i].at)
-		}
-	}
-	today := seconds(now)
-	if newest == 0 || newest >= today {
-		return 0
-	}
-	pause := today - newest
-	for _, p := range pages {
-		for i := range p.records {
-			p.records[i].at += pause
-		}
-	}
-	return time.Duration(pause) * time.Second
 }
 
 // readChunks follows the chunks from the oldest on. If nothing tells which that is, it looks at every key.

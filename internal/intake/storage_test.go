@@ -3,6 +3,7 @@ package intake_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,7 +84,7 @@ func TestARestartGivesBackNoMoreThanTheWindow(t *testing.T) {
 		kept := newStore()
 		in, _ := start(t, &outlet{}, kept, many)
 		deliver(t, in, 0, 5000, 100)
-		time.Sleep(27 * time.Hour)
+		time.Sleep(20 * time.Hour)
 		deliver(t, in, 5000, 6000, 100)
 		time.Sleep(7 * time.Hour)
 
@@ -95,30 +96,51 @@ func TestARestartGivesBackNoMoreThanTheWindow(t *testing.T) {
 		assert.Equal(t, 600, unknown(in, 5000, 5600), "the bound was made smaller")
 		assert.Zero(t, unknown(in, 5600, 6000))
 
-		time.Sleep(27 * time.Hour)
+		time.Sleep(20 * time.Hour)
+		require.NoError(t, in.Save(t.Context()))
+		in, _ = start(t, &outlet{}, kept, nil)
 		assert.Equal(t, 1000, unknown(in, 5000, 6000))
 	})
 }
 
-func TestWhatWasDeliveredBeforeALongPauseIsStillKnown(t *testing.T) {
+func TestWhatIsReadAgainIsStillKnownHoweverLongItIsAgo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		kept := newStore()
-		in, _ := start(t, &outlet{}, kept, many)
+		kept, since := newStore(), time.Now().Add(time.Hour)
+		var needed atomic.Pointer[time.Time]
+		needed.Store(&since)
+		holding := func(set *intake.Settings) { many(set); set.Needed = func() time.Time { return *needed.Load() } }
+		in, _ := start(t, &outlet{}, kept, holding)
+		ctx, cancel := context.WithCancel(t.Context())
+		go in.Run(ctx)
 		deliver(t, in, 0, 4000, 100)
 		time.Sleep(2 * time.Hour)
 		deliver(t, in, 4000, 5000, 100)
 		time.Sleep(72 * time.Hour)
+		assert.Equal(t, 4000, unknown(in, 0, 4000), "before what is needed")
+		assert.Zero(t, unknown(in, 4000, 5000), "in a process that lives")
+		cancel()
 
-		in, logs := start(t, &outlet{}, kept, many)
-		assert.Zero(t, unknown(in, 0, 5000))
-		deliver(t, in, 5000, 5100, 100)
-		in, _ = start(t, &outlet{}, kept, many)
-		assert.Zero(t, unknown(in, 0, 5100), "also after a kill -9 soon after the start")
-		time.Sleep(25 * time.Hour)
-		assert.Equal(t, 4000, unknown(in, 0, 4000), "the time in which it runs counts")
-		assert.Zero(t, unknown(in, 4000, 5100))
+		out := &outlet{}
+		in, logs := start(t, out, kept, holding)
+		assert.Zero(t, unknown(in, 4000, 5000), "after a restart")
 		assert.Zero(t, logs.Len())
+
+		needed.Store(&time.Time{}) // and then a gap is opened before the housekeeping comes round
+		ctx, cancel = context.WithCancel(t.Context())
+		defer cancel()
+		go in.Run(ctx)
+		needed.Store(&since)
+		again := items(4000, 5000)
+		for i := range again {
+			again[i] = fromHistory(again[i])
+		}
+		require.NoError(t, in.Take(t.Context(), again))
+		assert.Empty(t, out.ids())
+
+		needed.Store(&time.Time{})
+		time.Sleep(2 * time.Minute)
+		assert.Equal(t, 1000, unknown(in, 4000, 5000), "it is needed no more")
 	})
 }
 

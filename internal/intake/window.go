@@ -21,6 +21,8 @@ type window struct {
 	most int
 
 	mu sync.Mutex // guards what follows
+	// held is the second from which on nothing is forgotten for its age.
+	held int64
 	// seen maps what was delivered to the second since when it is known.
 	seen  map[digest]uint32
 	queue queue
@@ -56,6 +58,7 @@ type waiter struct {
 func newWindow(span time.Duration, most int) *window {
 	return &window{
 		span:     int64(math.Ceil(span.Seconds())),
+		held:     math.MaxInt64,
 		most:     most,
 		seen:     map[digest]uint32{},
 		underWay: map[digest]*batch{},
@@ -109,7 +112,17 @@ func (w *window) knows(d digest, now time.Time) bool {
 
 // expired lets an entry live for the whole span, and up to a second longer, since at was rounded down.
 func (w *window) expired(at uint32, now time.Time) bool {
-	return now.Unix()-int64(at) > w.span
+	return now.Unix()-int64(at) > w.span && int64(at) < w.held
+}
+
+// hold keeps what was delivered from a time on; zero holds nothing.
+func (w *window) hold(from time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = math.MaxInt64
+	if !from.IsZero() {
+		w.held = from.Unix()
+	}
 }
 
 func (w *window) reserve(m *mark, b *batch) {
@@ -130,7 +143,8 @@ func (w *window) known(signature digest, now time.Time) bool {
 	return w.knows(signature, now)
 }
 
-// keep makes the entries of delivered batches known. The oldest entries leave for them.
+// keep makes the entries of delivered batches known. The oldest entries leave for them where there are too many; for their
+// age they leave with the housekeeping, which knows what is needed.
 func (w *window) keep(now time.Time, batches ...*batch) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -142,7 +156,9 @@ func (w *window) keep(now time.Time, batches ...*batch) {
 		}
 		w.end(b, true)
 	}
-	w.trim(now)
+	for w.queue.len > w.most {
+		w.drop()
+	}
 }
 
 // release forgets the reservations of a batch that was not delivered.
@@ -182,10 +198,16 @@ func (w *window) trim(now time.Time) {
 		if !ok || (w.queue.len <= w.most && !w.expired(r.at, now)) {
 			return
 		}
-		w.queue.pop()
-		w.forget(r.key, r.at)
-		w.forget(r.signature, r.at)
+		w.drop()
 	}
+}
+
+// drop forgets the oldest entry, of which there must be one.
+func (w *window) drop() {
+	r, _ := w.queue.oldest()
+	w.queue.pop()
+	w.forget(r.key, r.at)
+	w.forget(r.signature, r.at)
 }
 
 // forget leaves alone what was seen again later.

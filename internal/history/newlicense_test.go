@@ -1,0 +1,131 @@
+package history_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+)
+
+func TestAUserWhoGetsALicenseLosesNothingOfTheTimeLeftAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.settings.PollInterval = 5 * time.Minute
+		w.users(2)
+		late := guid(1)
+		w.graph.fail = func(r request) error {
+			if r.user == late && len(w.graph.happened[late]) == 0 {
+				return noLicense()
+			}
+			return nil
+		}
+		_, stop := w.run(t)
+		pass(time.Hour)
+		for range 120 { // five days of prompts, one each hour
+			w.graph.set(func() { w.graph.happened[late] = append(w.graph.happened[late], time.Now()) })
+			pass(time.Hour)
+		}
+		assert.Equal(t, 120, w.intake.distinct())
+		assert.Empty(t, w.telemetry.copy().lost)
+		stop()
+	})
+}
+
+func TestAUserWhoPromptsIsNotLeftAloneAnyMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(1)
+		licensed := false
+		w.graph.fail = func(request) error {
+			if !licensed {
+				return noLicense()
+			}
+			return nil
+		}
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		pass(time.Minute)
+		pass(24 * time.Hour)
+		w.graph.set(func() { licensed, w.graph.happened[guid(0)] = true, []time.Time{time.Now().Add(-150 * time.Minute)} })
+		f.Seen(guid(0))
+		f.Open(gap(history.Subscription))
+		pass(time.Minute)
+		assert.Equal(t, 1, w.intake.distinct())
+		stop()
+	})
+}
+
+func TestWhatCouldNotBeReadAtTheStartIsNeitherForgottenNorOverwritten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		first := history.New(w.settings)
+		require.NoError(t, first.Load(t.Context()))
+		first.Open(history.Gap{Reason: history.Lookback, From: time.Now().Add(-720 * time.Hour), To: time.Now()})
+		first.Seen(guid(7))
+		require.NoError(t, first.Save(t.Context()))
+
+		w.settings.Disabled = true // so that nothing is closed
+		w.store.breaks(true)
+		second := history.New(w.settings)
+		require.ErrorIs(t, second.Load(t.Context()), errStore)
+		second.Item(history.Empty, "", time.Now())
+		require.ErrorIs(t, second.Flush(t.Context()), errStore)
+		w.store.breaks(false)
+		require.NoError(t, second.Flush(t.Context()))
+		require.NoError(t, second.Save(t.Context()))
+
+		third := history.New(w.settings)
+		require.NoError(t, third.Load(t.Context()))
+		assert.Equal(t, map[history.Reason]time.Duration{history.Lookback: 720 * time.Hour, history.Empty: time.Hour}, third.Missing(time.Now()))
+	})
+}
+
+func TestAReadingThatWasUnderWayIsGivenUpLikeAnyGapWhereNothingIsReadAnyMore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.graph.took = time.Hour
+		w.users(3)
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		f.Open(history.Gap{Reason: history.Lookback, From: time.Now().Add(-720 * time.Hour), To: time.Now().Add(-700 * time.Hour)})
+		pass(time.Minute)
+		stop()
+		require.NoError(t, f.Save(t.Context()))
+
+		w.settings.Disabled = true
+		f, stop = w.run(t)
+		assert.Equal(t, time.Hour, f.Missing(time.Now())[history.Startup])
+		pass(168 * time.Hour)
+		assert.Empty(t, f.Missing(time.Now()))
+		assert.Equal(t, map[history.Reason]int{history.Startup: 1, history.Lookback: 1}, w.telemetry.copy().closed)
+		stop()
+	})
+}
+
+func TestWhatIsToBeReadMustStillBeKnownAsDelivered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.settings.PollInterval = time.Hour
+		w.graph.took = time.Minute
+		w.users(1)
+		f, stop := w.run(t)
+		synctest.Wait()
+		began := time.Now()
+		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), f.Needed().Unix(), "the poll under way, with its overlap")
+		f.Open(gap(history.Refused))
+		assert.Equal(t, began.Add(-3*time.Hour-5*time.Minute).Unix(), f.Needed().Unix())
+		pass(59 * time.Minute)
+		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), f.Needed().Unix(), "its last hour is to be read again")
+		stop()
+	})
+	assert.Zero(t, history.New(history.Settings{}).Needed())
+}
