@@ -30,9 +30,10 @@ const (
 // A gap is owed from the moment at which its cause is known until it is open and written down, and what is owed is in
 // storage too: a kill between any two steps opens the gap in the next run.
 type continuity struct {
-	records records
-	logger  *zap.Logger
-	gaps    book
+	records   records
+	logger    *zap.Logger
+	gaps      book
+	resources []string
 	// lookback is what a very first start imports.
 	lookback time.Duration
 	// doubt is how far back is read where the mark can't be believed.
@@ -46,13 +47,14 @@ type continuity struct {
 	mark time.Time
 	// good is the last good check of this run.
 	good time.Time
-	// owed are gaps whose end is the moment at which a subscription lives, opened those that have their end and are not
-	// written down yet.
-	owed, opened []history.Gap
-	// down holds what is missing by resource, from its interruption until it is restored.
-	down map[string]history.Gap
-	// kept tells whether storage may hold anything that is owed.
-	kept bool
+	// owed are gaps that the next good check opens, opened those that are open and not written down yet.
+	owed, opened []debt
+	// down holds what is missing by resource, until its subscription lives.
+	down map[string]debt
+	// watched are the resources that are down as far as the present keeper knows: it will say when that is over.
+	watched map[string]bool
+	// kept tells whether storage may hold anything that is owed, behind whether it lacks anything.
+	kept, behind bool
 }
 
 // book is where gaps are opened and written down. *history.Filler is one.
@@ -67,7 +69,13 @@ func (c *continuity) load(ctx context.Context, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	owed, err := c.records.owed(ctx)
-	c.owed = append(c.owed, owed...)
+	for _, d := range owed {
+		if d.Resource != "" && slices.Contains(c.resources, d.Resource) {
+			c.down[d.Resource] = d
+			continue
+		}
+		c.owe(d.Reason, d.From)
+	}
 	doubtful := err != nil
 	c.kept = doubtful || len(owed) > 0
 	if err != nil {
@@ -103,12 +111,18 @@ func (c *continuity) removedKey(ctx context.Context, now time.Time) {
 // Checked implements subscription.Observer.
 func (c *continuity) Checked(at time.Time) { c.check(context.Background(), at) }
 
-// check notes a good check. The mark waits until every gap is written down, since it is what a kill would leave of them.
+// check notes a good check. The mark waits until every gap is on record, since it is what a kill would leave of them.
 func (c *continuity) check(ctx context.Context, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for resource, d := range c.down {
+		if !c.watched[resource] { // an earlier keeper found it down, and this one does not
+			c.owe(d.Reason, d.From)
+			delete(c.down, resource)
+		}
+	}
 	c.lives(at)
-	if c.settle(ctx, at) && len(c.down) == 0 {
+	if c.settle(ctx, at) {
 		c.write(ctx, at)
 	}
 }
@@ -117,16 +131,19 @@ func (c *continuity) check(ctx context.Context, at time.Time) {
 func (c *continuity) Interrupted(resource string, reason subscription.Reason, since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	gap := history.Gap{Reason: history.Subscription, From: since.Add(-lateness)}
+	c.watched[resource] = true
+	d := debt{Reason: history.Subscription, From: since.Add(-lateness), Resource: resource}
 	switch {
 	case reason == subscription.ReasonRemovedKey:
-		gap = history.Gap{Reason: history.RemovedKey, From: time.Now().Add(-retrySpan)}
+		d.Reason, d.From = history.RemovedKey, time.Now().Add(-retrySpan)
 	case since.IsZero() && c.mark.IsZero():
 		return // there never was one
 	case since.IsZero():
-		gap = history.Gap{Reason: history.Startup, From: c.mark.Add(-lateness)}
+		d.Reason, d.From = history.Startup, c.mark.Add(-lateness)
 	}
-	c.down[resource] = gap
+	if earlier, found := c.down[resource]; !found || d.From.Before(earlier.From) {
+		c.down[resource] = d
+	}
 	c.remember(context.Background())
 }
 
@@ -134,22 +151,20 @@ func (c *continuity) Interrupted(resource string, reason subscription.Reason, si
 func (c *continuity) Restored(resource string, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if gap, found := c.down[resource]; found {
+	delete(c.watched, resource)
+	if d, found := c.down[resource]; found {
 		delete(c.down, resource)
-		c.owe(gap.Reason, gap.From)
+		c.owe(d.Reason, d.From)
 	}
 	c.lives(at)
 	c.settle(context.Background(), at)
 }
 
-// unwatched says that nobody will call Restored for what was interrupted until now: the next good check settles it.
+// unwatched says that nobody will call Restored for what was interrupted until now.
 func (c *continuity) unwatched() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, gap := range c.down {
-		c.owe(gap.Reason, gap.From)
-	}
-	clear(c.down)
+	clear(c.watched)
 }
 
 // Known implements subscription.Observer. It keeps which subscriptions are this collector's for the next run.
@@ -168,75 +183,42 @@ func (c *continuity) known(ctx context.Context) []subscription.Known {
 	return known
 }
 
-// end writes the mark of a shutdown, unless the subscription is down.
+// end writes the mark of a shutdown, unless the subscription is down, or that is not known any more.
 func (c *continuity) end(ctx context.Context, now time.Time, lives bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.written(ctx) && lives && len(c.down)+len(c.owed) == 0 && !c.good.IsZero() {
+	if c.written(ctx) && lives && len(c.owed) == 0 && !c.good.IsZero() && !c.paused(now) {
 		c.write(ctx, now)
 	}
 }
 
-// owe is called with mu held, as are all that follow. What begins earlier for the same reason contains it.
-func (c *continuity) owe(reason history.Reason, from time.Time) {
-	contains := func(gap history.Gap) bool { return gap.Reason == reason && !gap.From.After(from) }
-	if !slices.ContainsFunc(c.owed, contains) {
-		c.owed = append(c.owed, history.Gap{Reason: reason, From: from})
+// missing tells since when interactions are known to be missing that are not in the book yet, and why; a zero time where
+// none are.
+func (c *continuity) missing(now time.Time) (history.Reason, time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var first debt
+	for _, d := range c.pending() {
+		if first.From.IsZero() || d.From.Before(first.From) {
+			first = d
+		}
 	}
+	if from := c.good.Add(-lateness); c.paused(now) && (first.From.IsZero() || from.Before(first.From)) {
+		first = debt{Reason: history.Subscription, From: from}
+	}
+	return first.Reason, first.From
 }
 
-// lives notes that a subscription lives, and owes a gap where that was not known for too long. A machine that is suspended
-// stops the monotonic clock, so that of the wall counts.
+// lives is called with mu held. It notes that a subscription lives, and owes a gap where that was not known for too long.
 func (c *continuity) lives(at time.Time) {
-	at = at.Round(0)
-	if c.patience > 0 && !c.good.IsZero() && at.Sub(c.good) > c.patience {
+	if c.paused(at) {
 		c.owe(history.Subscription, c.good.Add(-lateness))
 	}
 	c.good = at
 }
 
-// settle opens what was owed, now that a subscription lives, and tells whether all of it is written down.
-func (c *continuity) settle(ctx context.Context, at time.Time) bool {
-	for i := range c.owed {
-		c.owed[i].To = at.Add(settling)
-	}
-	c.gaps.Open(c.owed...)
-	c.opened, c.owed = append(c.opened, c.owed...), nil
-	return c.written(ctx)
-}
-
-// written tells whether every gap that was opened is written down.
-func (c *continuity) written(ctx context.Context) bool {
-	if len(c.opened) == 0 {
-		return true
-	}
-	if c.gaps.Flush(ctx) != nil {
-		return false // which is logged, and tried again at the next check
-	}
-	c.opened = nil
-	c.remember(ctx)
-	return true
-}
-
-// remember keeps what is owed for the next run.
-func (c *continuity) remember(ctx context.Context) {
-	owed := slices.Concat(c.owed, c.opened)
-	for _, gap := range c.down {
-		owed = append(owed, gap)
-	}
-	if len(owed) == 0 && !c.kept {
-		return
-	}
-	err := c.records.setOwed(ctx, owed)
-	c.kept = err != nil || len(owed) > 0
-	if err != nil {
-		c.logger.Warn("the gaps that are about to be opened can't be kept: a restart now forgets them", zap.Error(err))
-	}
-}
-
-func (c *continuity) write(ctx context.Context, at time.Time) {
-	c.mark = at
-	if err := c.records.setMark(ctx, at); err != nil {
-		c.logger.Warn("the mark of the last good check can't be kept: a restart will read more history than it has to", zap.Error(err))
-	}
+// paused tells whether the last good check is too long ago. A machine that is suspended stops the monotonic clock, and one
+// whose clock is set back that of the wall, so the longer time counts.
+func (c *continuity) paused(now time.Time) bool {
+	return c.patience > 0 && !c.good.IsZero() && max(now.Sub(c.good), now.Round(0).Sub(c.good.Round(0))) > c.patience
 }

@@ -58,7 +58,8 @@ const (
 
 func newContinuity(store storage.Client, logger *zap.Logger, gaps book) *continuity {
 	return &continuity{
-		records: records{store}, logger: logger, gaps: gaps, doubt: testDoubt, patience: testPatience, down: map[string]history.Gap{},
+		records: records{store}, logger: logger, gaps: gaps, resources: []string{tenantWide, "one of two users"},
+		doubt: testDoubt, patience: testPatience, down: map[string]debt{}, watched: map[string]bool{},
 	}
 }
 

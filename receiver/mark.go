@@ -19,11 +19,20 @@ const (
 	knownKey = "known"
 )
 
-// debt is a gap that is not written down as such yet: its end is when a subscription lives again.
+// debt is a gap that is not open yet, since its end is when a subscription lives again.
 type debt struct {
+	Reason history.Reason
+	From   time.Time
+	// Resource is the one whose subscription has to live again, empty for any.
+	Resource string
+}
+
+// writtenDebt is a debt in storage.
+type writtenDebt struct {
 	Reason history.Reason `json:"reason"`
 	// From is in seconds of Unix time.
-	From int64 `json:"from"`
+	From     int64  `json:"from"`
+	Resource string `json:"resource,omitempty"`
 }
 
 // records is what continuity keeps in storage. A client that does not answer holds nobody up for longer than a second.
@@ -50,24 +59,24 @@ func (r records) setMark(ctx context.Context, at time.Time) error {
 	return r.store.Set(ctx, markKey, strconv.AppendInt(nil, at.Unix(), 10))
 }
 
-func (r records) owed(ctx context.Context) ([]history.Gap, error) {
-	var debts []debt
-	if err := r.get(ctx, owedKey, &debts); err != nil {
+func (r records) owed(ctx context.Context) ([]debt, error) {
+	var written []writtenDebt
+	if err := r.get(ctx, owedKey, &written); err != nil {
 		return nil, err
 	}
-	gaps := make([]history.Gap, 0, len(debts))
-	for _, d := range debts {
-		gaps = append(gaps, history.Gap{Reason: d.Reason, From: time.Unix(d.From, 0)})
+	debts := make([]debt, 0, len(written))
+	for _, w := range written {
+		debts = append(debts, debt{Reason: w.Reason, From: time.Unix(w.From, 0), Resource: w.Resource})
 	}
-	return gaps, nil
+	return debts, nil
 }
 
-func (r records) setOwed(ctx context.Context, gaps []history.Gap) error {
-	debts := make([]debt, 0, len(gaps))
-	for _, gap := range gaps {
-		debts = append(debts, debt{Reason: gap.Reason, From: gap.From.Unix()})
+func (r records) setOwed(ctx context.Context, debts []debt) error {
+	written := make([]writtenDebt, 0, len(debts))
+	for _, d := range debts {
+		written = append(written, writtenDebt{Reason: d.Reason, From: d.From.Unix(), Resource: d.Resource})
 	}
-	return r.set(ctx, owedKey, debts)
+	return r.set(ctx, owedKey, written)
 }
 
 func (r records) known(ctx context.Context) (known []subscription.Known, err error) {

@@ -76,7 +76,7 @@ func TestRestartsWithoutASubscriptionDoNotPileUpWhatIsOwed(t *testing.T) {
 	}
 	owed, err := records{store}.owed(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, []history.Gap{
+	assert.Equal(t, []debt{
 		{Reason: history.Startup, From: time.Unix(1_764_590_000, 0).Add(-lateness)}, {Reason: history.RemovedKey, From: now.Add(-retrySpan)},
 	}, owed)
 }
@@ -173,16 +173,87 @@ func TestWhatIsOwedSurvivesAKill(t *testing.T) {
 	}
 }
 
-func TestTheMarkStaysWhileOneSubscriptionIsDown(t *testing.T) {
+func TestTheMarkMovesOnBesideASubscriptionThatIsDownAndOnRecord(t *testing.T) {
 	t.Parallel()
-	store := newStore(t)
+	const other = "one of two users"
+	store, gaps := newStore(t), &shelf{}
+	at := time.Unix(1_764_599_400, 0)
+	c := newContinuity(store, zap.NewNop(), gaps)
+	c.Checked(at)
+	c.Interrupted(other, subscription.ReasonLost, at)
+	c.Checked(at.Add(time.Minute))
+	assert.Equal(t, "1764599460", string(kept(t, store, markKey)))
+	reason, since := c.missing(at.Add(time.Minute))
+	assert.Equal(t, history.Subscription, reason)
+	assert.Equal(t, at.Add(-65*time.Minute), since)
+
+	for range 2 { // starts that find it down again
+		c = newContinuity(store, zap.NewNop(), gaps)
+		c.load(t.Context(), at.Add(2*time.Minute))
+		c.Interrupted(other, subscription.ReasonAbsent, time.Time{})
+		c.Checked(at.Add(2 * time.Minute))
+		assert.Empty(t, gaps.gaps, "nobody's history is read for a subscription that is still down")
+	}
+	c = newContinuity(store, zap.NewNop(), gaps)
+	c.load(t.Context(), at.Add(3*time.Minute))
+	c.Checked(at.Add(3 * time.Minute)) // one that finds it alive
+	assert.Equal(t, plain([]history.Gap{{Reason: history.Subscription, From: at.Add(-65 * time.Minute), To: at.Add(8 * time.Minute)}}), gaps.gaps)
+	reason, since = c.missing(at.Add(3 * time.Minute))
+	assert.Empty(t, reason)
+	assert.Zero(t, since)
+}
+
+func TestTheMarkStaysWhileAnInterruptionCanNotBePutOnRecord(t *testing.T) {
+	t.Parallel()
+	store := &unwritable{Client: newStore(t)}
 	at := time.Unix(1_764_599_400, 0)
 	c := newContinuity(store, zap.NewNop(), &shelf{})
 	c.Checked(at)
-	c.Interrupted("one of two users", subscription.ReasonLost, at)
+	store.refused = owedKey
+	c.Interrupted(tenantWide, subscription.ReasonLost, at)
+	c.Checked(at.Add(time.Minute))
+	assert.Equal(t, "1764599400", string(kept(t, store, markKey)))
+	store.refused = ""
+	c.Checked(at.Add(2 * time.Minute))
+	assert.Equal(t, "1764599520", string(kept(t, store, markKey)))
+}
+
+// unwritable is a storage that does not take one key.
+type unwritable struct {
+	storage.Client
+	refused string
+}
+
+func (u *unwritable) Set(ctx context.Context, key string, value []byte) error {
+	if key == u.refused {
+		return errBroken
+	}
+	return u.Client.Set(ctx, key, value)
+}
+
+func TestAStopInTheMiddleOfAnOutageLeavesTheMarkWhereItWas(t *testing.T) {
+	t.Parallel()
+	store, gaps := newStore(t), &shelf{}
+	at := time.Unix(1_764_599_400, 0)
+	c := newContinuity(store, zap.NewNop(), gaps)
+	c.Checked(at)
+	reason, since := c.missing(at.Add(40 * time.Hour))
+	assert.Equal(t, history.Subscription, reason)
+	assert.Equal(t, at.Add(-65*time.Minute), since)
+	c.end(t.Context(), at.Add(40*time.Hour), true)
+	c = newContinuity(store, zap.NewNop(), gaps)
+	c.load(t.Context(), at.Add(40*time.Hour))
+	c.Checked(at.Add(40 * time.Hour))
+	assert.Equal(t, plain([]history.Gap{{Reason: history.Startup, From: at.Add(-65 * time.Minute), To: at.Add(40*time.Hour + 5*time.Minute)}}), gaps.gaps)
+}
+
+func TestAClockThatWasNotSetYetIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	store, gaps := newStore(t), &shelf{}
+	at := time.Unix(1_764_599_400, 0)
+	require.NoError(t, store.Set(t.Context(), markKey, []byte("1764599400")))
+	c := newContinuity(store, zap.NewNop(), gaps)
+	c.load(t.Context(), time.Unix(100, 0))
 	c.Checked(at.Add(time.Hour))
-	assert.Equal(t, "1764599400", string(kept(t, store, markKey)), "a restart now has to read that user's hour")
-	c.Restored("one of two users", at.Add(2*time.Hour))
-	c.Checked(at.Add(2 * time.Hour))
-	assert.Equal(t, "1764606600", string(kept(t, store, markKey)), "the gap is written down")
+	assert.Equal(t, plain([]history.Gap{{Reason: history.Startup, From: at.Add(time.Hour - testDoubt), To: at.Add(65 * time.Minute)}}), gaps.gaps)
 }

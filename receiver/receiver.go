@@ -163,7 +163,7 @@ func (r *Receiver) gauges() []translate.Gauge {
 	now := time.Now()
 	return []translate.Gauge{
 		translate.SubscriptionTimeLeft(r.rooms.gate.timeLeft(now)),
-		translate.HistoryGap(r.rooms.filler.Missing(now)),
+		translate.HistoryGap(r.rooms.missing(now)),
 	}
 }
 

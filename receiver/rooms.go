@@ -18,6 +18,7 @@ import (
 // rooms are the parts of a receiver that was started, introduced to each other.
 type rooms struct {
 	store       storage.Client
+	maxGap      time.Duration
 	keys        *keys
 	ring        notification.Ring
 	clients     clients
@@ -37,7 +38,7 @@ func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, er
 	if err != nil {
 		return nil, err
 	}
-	rooms := &rooms{store: store, keys: &keys{certificates: r.settings.Certificates, store: store, logger: r.set.Logger}}
+	rooms := &rooms{store: store, maxGap: r.settings.History.MaxGap, keys: &keys{certificates: r.settings.Certificates, store: store, logger: r.set.Logger}}
 	if rooms.ring, err = rooms.keys.configured(); err != nil {
 		return nil, errors.Join(err, store.Close(ctx))
 	}
@@ -45,7 +46,7 @@ func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, er
 		return nil, errors.Join(err, store.Close(ctx))
 	}
 	rooms.intake, err = intake.New(intake.Settings{
-		Outlet: r.outlet, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries,
+		Outlet: r.outlet, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Needed: rooms.needed,
 		Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	if err != nil {
@@ -64,8 +65,8 @@ func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, er
 	rooms.continuity = &continuity{
 		records: records{store}, logger: r.set.Logger, gaps: rooms.filler, lookback: h.Lookback,
 		// What was delivered longer ago than the window knows would come out twice.
-		doubt: min(h.MaxGap, r.settings.Window),
-		down:  map[string]history.Gap{},
+		doubt: min(h.MaxGap, r.settings.Window), resources: r.settings.Resources,
+		down: map[string]debt{}, watched: map[string]bool{},
 	}
 	rooms.gate = newGate(r.set.Logger, rooms.refused)
 	if len(r.settings.Resources) > 0 {
@@ -100,13 +101,38 @@ func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
 func (r *rooms) load(ctx context.Context) error {
 	r.refused.load(ctx)
 	r.continuity.load(ctx, time.Now())
-	if err := r.intake.Load(ctx); err != nil {
-		return fmt.Errorf("load what was delivered: %w", err)
-	}
+	var errs []error
 	if err := r.filler.Load(ctx); err != nil {
-		return fmt.Errorf("load the known gaps: %w", err)
+		errs = append(errs, fmt.Errorf("load the known gaps: %w", err))
 	}
-	return nil
+	// What is missing says how much of what was delivered is needed.
+	if err := r.intake.Load(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("load what was delivered: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// needed is from when on deliveries must still be known as such, since that time is read, or will be; zero where nothing
+// is. Further back than maxGap nothing is read, but for imported history, which is read once.
+func (r *rooms) needed() time.Time {
+	now := time.Now()
+	from := r.filler.Needed()
+	if _, since := r.continuity.missing(now); !since.IsZero() && (from.IsZero() || since.Before(from)) {
+		from = since.Add(-history.Overlap)
+	}
+	if oldest := now.Add(-r.maxGap - lateness); !from.IsZero() && from.Before(oldest) {
+		from = oldest
+	}
+	return from
+}
+
+// missing is for how much time interactions are known to be missing, by reason.
+func (r *rooms) missing(now time.Time) map[history.Reason]time.Duration {
+	all := r.filler.Missing(now)
+	if reason, since := r.continuity.missing(now); !since.IsZero() {
+		all[reason] += now.Sub(since)
+	}
+	return all
 }
 
 // save keeps everything for the next run. It is for after the end of the loops.

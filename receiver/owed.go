@@ -1,0 +1,79 @@
+package receiver
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+)
+
+// owe is called with mu held, as is all of this file. What begins earlier for the same reason contains it.
+func (c *continuity) owe(reason history.Reason, from time.Time) {
+	contains := func(d debt) bool { return d.Reason == reason && !d.From.After(from) }
+	if !slices.ContainsFunc(c.owed, contains) {
+		c.owed = append(c.owed, debt{Reason: reason, From: from})
+	}
+}
+
+// settle opens what was owed, now that a subscription lives, and tells whether everything is on record.
+func (c *continuity) settle(ctx context.Context, at time.Time) bool {
+	for _, d := range c.owed {
+		from := d.From
+		if from.Before(begin()) {
+			from = at.Add(-c.doubt)
+		}
+		c.gaps.Open(history.Gap{Reason: d.Reason, From: from, To: at.Add(settling)})
+	}
+	c.opened, c.owed = append(c.opened, c.owed...), nil
+	return c.written(ctx)
+}
+
+// begin is long before there was anything to receive: a clock that shows an earlier time has not been set yet.
+func begin() time.Time { return time.Date(1990, time.January, 1, 0, 0, 0, 0, time.UTC) }
+
+// written tells whether every gap that was opened is in the book's storage, and all else that is owed in this one's.
+func (c *continuity) written(ctx context.Context) bool {
+	if len(c.opened) > 0 {
+		ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+		defer cancel()
+		if c.gaps.Flush(ctx) != nil {
+			return false // which is logged, and tried again at the next check
+		}
+		c.opened = nil
+		c.behind = true
+	}
+	if c.behind {
+		c.remember(ctx)
+	}
+	return !c.behind
+}
+
+// pending is what is owed and not in the book.
+func (c *continuity) pending() []debt {
+	return slices.AppendSeq(slices.Clone(c.owed), maps.Values(c.down))
+}
+
+// remember keeps what is owed for the next run.
+func (c *continuity) remember(ctx context.Context) {
+	owed := append(c.pending(), c.opened...)
+	if c.behind = false; len(owed) == 0 && !c.kept {
+		return
+	}
+	err := c.records.setOwed(ctx, owed)
+	c.kept = err != nil || len(owed) > 0
+	c.behind = err != nil
+	if err != nil {
+		c.logger.Warn("the gaps that are about to be opened can't be kept: a restart now forgets them", zap.Error(err))
+	}
+}
+
+func (c *continuity) write(ctx context.Context, at time.Time) {
+	c.mark = at
+	if err := c.records.setMark(ctx, at); err != nil {
+		c.logger.Warn("the mark of the last good check can't be kept: a restart will read more history than it has to", zap.Error(err))
+	}
+}
