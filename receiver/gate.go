@@ -41,10 +41,20 @@ func newGate(logger *zap.Logger, refused *refused) *gate {
 	return &gate{logger: logger, repeats: newRepeats(), refused: refused, opened: make(chan struct{}), ended: make(chan struct{})}
 }
 
-// open lets everything through to these two from now on.
+// open lets everything through to these two from now on. What came for a keeper before, which has ended, is told by then.
 func (g *gate) open(opener *notification.Opener, keeper *subscription.Keeper) {
-	g.behind.Store(&behind{opener: opener, keeper: keeper})
+	before := g.behind.Swap(&behind{opener: opener, keeper: keeper})
 	g.once.Do(func() { close(g.opened) })
+	if before != nil {
+		before.keeper.Drain()
+	}
+}
+
+// drain has the keeper, which has ended, tell what came for it since.
+func (g *gate) drain() {
+	if b := g.behind.Load(); b != nil {
+		b.keeper.Drain()
+	}
 }
 
 // end lets go whoever waits at a gate that was never opened. It is called once.

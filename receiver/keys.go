@@ -33,6 +33,8 @@ type keys struct {
 
 	// digest is what the files held when they were read last.
 	digest []byte
+	// accepted are the certificate ids that this run has accepted last: the storage may keep nothing.
+	accepted []string
 }
 
 // configured reads the configured keys. Without any the ring is empty, and a key is generated later: that takes longer
@@ -103,22 +105,24 @@ func (k *keys) keep(ctx context.Context, key *notification.Key) error {
 
 // missing tells whether a key that was accepted before, maybe in an earlier run, is not in the ring.
 func (k *keys) missing(ctx context.Context, ring notification.Ring) bool {
-	var before []string
+	before := slices.Clone(k.accepted)
+	var stored []string
 	value, err := k.store.Get(ctx, acceptedKey)
 	if err == nil && value != nil {
-		err = json.Unmarshal(value, &before)
+		err = json.Unmarshal(value, &stored)
 	}
 	if err != nil {
 		k.logger.Warn("the list of accepted encryption keys can't be read and is replaced", zap.Error(err))
 	}
-	now := certificateIDs(ring)
+	before, now := append(before, stored...), certificateIDs(ring)
 	return slices.ContainsFunc(before, func(id string) bool { return !slices.Contains(now, id) })
 }
 
 // accept makes the keys of the ring those that are accepted from now on. What follows from a missing one is on record by
 // then.
 func (k *keys) accept(ctx context.Context, ring notification.Ring) {
-	value, err := json.Marshal(certificateIDs(ring))
+	k.accepted = certificateIDs(ring)
+	value, err := json.Marshal(k.accepted)
 	if err == nil {
 		err = k.store.Set(ctx, acceptedKey, value)
 	}

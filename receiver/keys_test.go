@@ -87,6 +87,19 @@ func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {
 	}
 }
 
+func TestAKeyThatIsTakenOutWhileTheProcessLivesIsMissingWithoutStorageToo(t *testing.T) {
+	t.Parallel()
+	k := &keys{store: storage.NewNopClient(), logger: zap.NewNop()}
+	old, err := notification.GenerateKey("old")
+	require.NoError(t, err)
+	young, err := notification.GenerateKey("young")
+	require.NoError(t, err)
+	assert.False(t, k.missing(t.Context(), notification.Ring{old}))
+	k.accept(t.Context(), notification.Ring{old})
+	assert.False(t, k.missing(t.Context(), notification.Ring{young, old}))
+	assert.True(t, k.missing(t.Context(), notification.Ring{young}))
+}
+
 // keyFiles writes a new key pair to files and returns how to do it again.
 func keyFiles(t *testing.T) (Certificate, func()) {
 	t.Helper()

@@ -145,12 +145,16 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	if r.rooms == nil {
 		return nil
 	}
-	r.stopLoops()
 	var errs []error
+	if r.rooms.server != nil {
+		r.rooms.server.Refuse()
+	}
+	r.stopLoops()
 	if r.rooms.server != nil {
 		errs = append(errs, r.rooms.server.Shutdown(ctx))
 	}
 	r.loops.Wait()
+	r.rooms.gate.drain()
 	errs = append(errs, r.outlet.emitMetrics(ctx, r.gauges()...), r.rooms.save(ctx))
 	if r.settings.DeleteOnShutdown {
 		errs = append(errs, r.rooms.gate.deleteSubscriptions(ctx))

@@ -2,8 +2,6 @@ package receiver
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"maps"
 	"sync"
 	"time"
@@ -17,7 +15,6 @@ import (
 )
 
 const (
-	refusedKey = "refused"
 	// givenUp is when Graph has surely stopped sending again: it does so for 4 hours.
 	// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 	givenUp = 4*time.Hour + 30*time.Minute
@@ -25,16 +22,19 @@ const (
 	maxRefused = 100_000
 )
 
-// refused watches the authentic items that Graph was asked to send again, until they are delivered or Graph has given
-// up; then it opens a gap for their minutes.
+// refused watches what Graph was asked to send again, until it is delivered or Graph has given up; then it opens a gap for
+// its minutes.
 type refused struct {
 	store  storage.Client
 	logger *zap.Logger
-	open   func(...history.Gap)
+	gaps   book
 	// after is givenUp, but for tests.
 	after time.Duration
 
 	mu sync.Mutex // guards what follows
+	// loaded says whether what an earlier run kept is known; until then nothing is written. failing is true from a failure
+	// of the storage, which is logged, until a success.
+	loaded, failing bool
 	// items holds when each item was refused first, unopened the same of items that could not be opened, by signature.
 	items    map[interaction.Key]refusal
 	unopened map[signature]refusal
@@ -42,10 +42,10 @@ type refused struct {
 	signed map[signature]interaction.Key
 	// minutes holds the minutes of items that are not watched one by one: those of earlier runs, and those without room.
 	minutes map[int64]time.Time
-	// handed are the minutes whose gaps were opened at the last sweep. They are kept until the next one, by which time the
-	// gaps are written down.
-	handed  map[int64]time.Time
-	changed bool
+	// handed are the minutes whose gaps are open and may not be written down yet.
+	handed    map[int64]time.Time
+	overloads overloads
+	changed   bool
 }
 
 type refusal struct {
@@ -54,28 +54,11 @@ type refusal struct {
 	signature
 }
 
-// signature is what Graph sends again unchanged, whatever else it does.
-type signature [sha256.Size]byte
-
-func newRefused(store storage.Client, logger *zap.Logger, after time.Duration, open func(...history.Gap)) *refused {
+func newRefused(store storage.Client, logger *zap.Logger, after time.Duration, gaps book) *refused {
 	return &refused{
-		store: store, logger: logger, open: open, after: after, items: map[interaction.Key]refusal{},
+		store: store, logger: logger, gaps: gaps, after: after, items: map[interaction.Key]refusal{},
 		unopened: map[signature]refusal{}, signed: map[signature]interaction.Key{}, minutes: map[int64]time.Time{},
-	}
-}
-
-// load reads the minutes of earlier runs. Whether their items are delivered later can't be known any more, so they
-// become gaps in any case: reading too much does no harm.
-func (r *refused) load(ctx context.Context) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	value, err := r.store.Get(ctx, refusedKey)
-	if err == nil && value != nil {
-		err = json.Unmarshal(value, &r.minutes)
-	}
-	if err != nil || r.minutes == nil {
-		r.logger.Warn("the minutes of refused notifications can't be read and are replaced", zap.Error(err))
-		r.minutes = map[int64]time.Time{}
+		handed: map[int64]time.Time{}, overloads: overloads{minutes: map[int64]bool{}},
 	}
 }
 
@@ -85,8 +68,8 @@ func (r *refused) failed(received []interaction.Received, now time.Time) {
 	defer r.mu.Unlock()
 	now = now.Round(0) // Graph does not stop its clock while this machine is suspended
 	for i := range received {
-		key, signed := received[i].Key(), signature(received[i].Signature)
-		if watch(r, r.items, key, refusal{minute: minuteOfID(received[i].ID, now), first: now, signature: signed}) && signed != (signature{}) {
+		key, signed := received[i].Key(), signatureOf(&received[i])
+		if watch(r, r.items, key, refusal{minute: minuteOfID(received[i].ID, now), first: now, signature: signed}) {
 			r.signed[signed] = key
 		}
 	}
@@ -98,10 +81,17 @@ func (r *refused) failedUnopened(items []notification.Item, now time.Time) {
 	defer r.mu.Unlock()
 	now = now.Round(0)
 	for i := range items {
-		if items[i].EncryptedContent != nil {
-			watch(r, r.unopened, signature(items[i].EncryptedContent.Signature()), refusal{minute: minuteOfID(items[i].ResourceID, now), first: now})
+		if items[i].LifecycleEvent == "" {
+			watch(r, r.unopened, signatureOfUnopened(&items[i]), refusal{minute: minuteOfID(items[i].ResourceID, now), first: now})
 		}
 	}
+}
+
+// overloaded notes that a request was turned away unread.
+func (r *refused) overloaded(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changed = r.overloads.add(now) || r.changed
 }
 
 // wrongClock is how far ahead of this machine's clock the time in an id may lie to be believed rather than the clock.
@@ -148,7 +138,7 @@ func (r *refused) delivered(received []interaction.Received) {
 	}
 	for i := range received {
 		r.forget(received[i].Key())
-		delete(r.unopened, signature(received[i].Signature))
+		delete(r.unopened, signatureOf(&received[i]))
 	}
 	r.changed = r.changed || len(r.items)+len(r.unopened) < before
 }
@@ -174,13 +164,22 @@ func (r *refused) forget(key interaction.Key) {
 	}
 }
 
-// sweep opens the gaps of what Graph has given up, and keeps the rest for the next run.
+// sweep opens the gaps of what Graph has given up, and keeps the rest for the next run. It is called by one at a time.
 func (r *refused) sweep(ctx context.Context, now time.Time) {
+	if r.open(now.Round(0)) && r.gaps.Flush(ctx) == nil {
+		r.mu.Lock()
+		clear(r.handed)
+		r.overloads.written()
+		r.changed = true
+		r.mu.Unlock()
+	}
+	r.save(ctx)
+}
+
+// open tells whether any gap is open that may not be written down yet.
+func (r *refused) open(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now = now.Round(0)
-	r.changed = r.changed || len(r.handed) > 0
-	r.handed = map[int64]time.Time{}
 	lost := map[int64]bool{}
 	takeLost(r.items, lost, now.Add(-r.after))
 	maps.DeleteFunc(r.signed, func(_ signature, key interaction.Key) bool { _, watched := r.items[key]; return !watched })
@@ -193,12 +192,14 @@ func (r *refused) sweep(ctx context.Context, now time.Time) {
 	}
 	for minute := range lost {
 		from := time.Unix(60*minute, 0)
-		r.open(history.Gap{Reason: history.Refused, From: from, To: from.Add(time.Minute)})
+		r.gaps.Open(history.Gap{Reason: history.Refused, From: from, To: from.Add(time.Minute)})
 		r.handed[minute] = now.Add(-r.after)
 	}
-	if r.changed || len(lost) > 0 {
-		r.save(ctx)
+	for _, minute := range r.overloads.lost(now, r.after) {
+		until := time.Unix(60*minute, 0).Add(time.Minute)
+		r.gaps.Open(history.Gap{Reason: history.Refused, From: until.Add(-lateness), To: until})
 	}
+	return len(r.handed)+len(r.overloads.opened) > 0
 }
 
 // takeLost moves the minutes of what was refused first before a time to lost.
@@ -209,30 +210,4 @@ func takeLost[K comparable](watched map[K]refusal, lost map[int64]bool, before t
 			delete(watched, key)
 		}
 	}
-}
-
-// addMinutes adds each minute with the time of its first refusal.
-func addMinutes[K comparable](minutes map[int64]time.Time, watched map[K]refusal) {
-	for _, refusal := range watched {
-		if first, found := minutes[refusal.minute]; !found || refusal.first.Before(first) {
-			minutes[refusal.minute] = refusal.first
-		}
-	}
-}
-
-// save is called with mu held.
-func (r *refused) save(ctx context.Context) {
-	minutes := maps.Clone(r.minutes)
-	maps.Copy(minutes, r.handed)
-	addMinutes(minutes, r.items)
-	addMinutes(minutes, r.unopened)
-	value, err := json.Marshal(minutes)
-	if err == nil {
-		err = r.store.Set(ctx, refusedKey, value)
-	}
-	if err != nil {
-		r.logger.Warn("the minutes of refused notifications can't be kept", zap.Error(err))
-		return
-	}
-	r.changed = false
 }

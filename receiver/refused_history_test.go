@@ -66,7 +66,7 @@ func TestWhatAPipelineRefusedForLongerThanGraphRetriesIsFoundInTheHistory(t *tes
 		})}),
 		Intake: in, Store: newStore(t), Logger: zap.NewNop(),
 	})
-	watch := newRefused(newStore(t), zap.NewNop(), 4*time.Hour, filler.Open)
+	watch := newRefused(newStore(t), zap.NewNop(), 4*time.Hour, filler)
 	webhook := &attempts{intake: in, refused: watch}
 
 	var offered []interaction.Received

@@ -16,15 +16,10 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-// minutes collects what is opened.
-type minutes struct{ gaps []history.Gap }
-
-func (m *minutes) open(gaps ...history.Gap) { m.gaps = append(m.gaps, gaps...) }
-
-func watchRefused(t *testing.T, store storage.Client) (*refused, *minutes) {
+func watchRefused(t *testing.T, store storage.Client) (*refused, *shelf) {
 	t.Helper()
-	opened := &minutes{}
-	r := newRefused(store, zap.NewNop(), givenUp, opened.open)
+	opened := &shelf{}
+	r := newRefused(store, zap.NewNop(), givenUp, opened)
 	r.load(t.Context())
 	return r, opened
 }
@@ -37,7 +32,7 @@ func item(at time.Time) interaction.Received {
 var noon = time.Date(2026, 11, 24, 12, 0, 30, 0, time.UTC)
 
 func minuteOf(at time.Time) history.Gap {
-	from := time.Unix(at.Unix()/60*60, 0)
+	from := time.Unix(at.Unix()/60*60, 0).UTC()
 	return history.Gap{Reason: history.Refused, From: from, To: from.Add(time.Minute)}
 }
 
@@ -63,7 +58,7 @@ func TestWhatCouldNotBeOpenedIsWatchedByItsSignature(t *testing.T) {
 		return notification.Item{ResourceID: strconv.FormatInt(at.UnixMilli(), 10), EncryptedContent: &notification.EncryptedContent{DataSignature: signature}}
 	}
 	lost, late := sealed("lost", noon.Add(-time.Hour)), sealed("late", noon)
-	r.failedUnopened([]notification.Item{lost, late, {ResourceID: "a lifecycle event"}}, noon)
+	r.failedUnopened([]notification.Item{lost, late, {LifecycleEvent: "missed"}}, noon)
 	received := item(noon)
 	received.Signature = late.EncryptedContent.Signature()
 	r.delivered([]interaction.Received{received})
@@ -121,20 +116,108 @@ func TestRefusedMinutesSurviveARestart(t *testing.T) {
 	r.sweep(t.Context(), noon.Add(2*time.Minute))
 	require.Empty(t, opened.gaps)
 
-	r, opened = watchRefused(t, store)
-	r.sweep(t.Context(), noon.Add(givenUp))
-	require.Equal(t, []history.Gap{minuteOf(noon)}, opened.gaps)
-	r, opened = watchRefused(t, store)
-	r.sweep(t.Context(), noon.Add(givenUp))
-	require.Equal(t, []history.Gap{minuteOf(noon)}, opened.gaps, "a crash may have come before the gap was written down")
+	for range 2 {
+		r, opened = watchRefused(t, store)
+		opened.broken = true
+		r.sweep(t.Context(), noon.Add(givenUp))
+		require.Equal(t, []history.Gap{minuteOf(noon)}, opened.gaps, "as long as the gap is not written down")
+	}
+	opened.broken = false
 	r.sweep(t.Context(), noon.Add(givenUp+time.Second))
 	r, opened = watchRefused(t, store)
 	r.sweep(t.Context(), noon.Add(givenUp+time.Minute))
 	require.Equal(t, []history.Gap{minuteOf(noon.Add(time.Minute))}, opened.gaps)
-	r.sweep(t.Context(), noon.Add(givenUp+time.Hour))
 	r, opened = watchRefused(t, store)
 	r.sweep(t.Context(), noon.Add(3*givenUp))
 	assert.Empty(t, opened.gaps, "nothing is owed twice")
+}
+
+func TestAStorageThatFailsForAWhileForgetsNothing(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	r, _ := watchRefused(t, store)
+	r.failed([]interaction.Received{item(noon)}, noon)
+	r.sweep(t.Context(), noon)
+
+	core, lines := observer.New(zap.InfoLevel)
+	opened := &shelf{}
+	r = newRefused(broken{store}, zap.New(core), givenUp, opened)
+	r.load(t.Context())
+	r.failed([]interaction.Received{item(noon.Add(time.Minute))}, noon.Add(time.Minute))
+	r.sweep(t.Context(), noon.Add(time.Minute))
+	r.store = store
+	r.sweep(t.Context(), noon.Add(time.Minute))
+	assert.Equal(t, 2, lines.Len(), "one line when it begins and one when it is over")
+	r, opened = watchRefused(t, store)
+	r.sweep(t.Context(), noon.Add(givenUp+time.Minute))
+	assert.ElementsMatch(t, []history.Gap{minuteOf(noon), minuteOf(noon.Add(time.Minute))}, opened.gaps)
+}
+
+func TestItemsWithoutContentAreToldApart(t *testing.T) {
+	t.Parallel()
+	r, opened := watchRefused(t, newStore(t))
+	bare := func(at time.Time) notification.Item {
+		return notification.Item{SubscriptionID: "s", ResourceID: strconv.FormatInt(at.UnixMilli(), 10), ChangeType: "deleted"}
+	}
+	r.failedUnopened([]notification.Item{bare(noon), bare(noon.Add(-time.Hour)), bare(noon.Add(-2 * time.Hour)), {LifecycleEvent: "missed"}}, noon)
+	late := item(noon.Add(-time.Hour))
+	late.SubscriptionID, late.WithoutContent = "s", true
+	r.delivered([]interaction.Received{late})
+	r.sweep(t.Context(), noon.Add(givenUp))
+	assert.ElementsMatch(t, []history.Gap{minuteOf(noon), minuteOf(noon.Add(-2 * time.Hour))}, opened.gaps)
+}
+
+func TestWhatWasTurnedAwayUnreadIsMissingIfItWasStillSoWhenGraphCameAgain(t *testing.T) {
+	t.Parallel()
+	hour := func(at time.Time) history.Gap {
+		until := minuteOf(at).To
+		return history.Gap{Reason: history.Refused, From: until.Add(-65 * time.Minute), To: until}
+	}
+	for name, test := range map[string]struct {
+		overloads []time.Duration
+		want      []history.Gap
+	}{
+		"a moment":             {[]time.Duration{0, time.Minute, 20 * time.Minute}, nil},
+		"two moments":          {[]time.Duration{0, 5 * time.Hour}, nil},
+		"for hours":            {[]time.Duration{0, time.Hour}, []history.Gap{hour(noon)}},
+		"the last one is late": {[]time.Duration{0, 4 * time.Hour}, []history.Gap{hour(noon)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := newStore(t)
+			r, opened := watchRefused(t, store)
+			for _, after := range test.overloads {
+				r.overloaded(noon.Add(after))
+			}
+			r.sweep(t.Context(), noon.Add(givenUp-time.Minute))
+			require.Empty(t, opened.gaps)
+			r, opened = watchRefused(t, store) // a restart in between
+			opened.broken = true
+			r.sweep(t.Context(), noon.Add(givenUp))
+			r, opened = watchRefused(t, store) // and a kill before the gap is written down
+			r.sweep(t.Context(), noon.Add(givenUp+time.Hour))
+			assert.Equal(t, test.want, opened.gaps)
+			r, opened = watchRefused(t, store)
+			r.sweep(t.Context(), noon.Add(3*givenUp))
+			assert.Empty(t, opened.gaps)
+		})
+	}
+}
+
+func TestOverloadsAreLookedAtOnceAnHour(t *testing.T) {
+	t.Parallel()
+	r, opened := watchRefused(t, newStore(t))
+	for n := range 10 * 60 { // ten hours of it
+		now := noon.Add(time.Duration(n) * time.Minute)
+		r.overloaded(now)
+		before := len(opened.gaps)
+		r.sweep(t.Context(), now)
+		if len(opened.gaps) > before && before > 0 {
+			assert.GreaterOrEqual(t, len(opened.gaps)-before, 59)
+		}
+	}
+	assert.NotEmpty(t, opened.gaps)
+	assert.Less(t, len(r.overloads.minutes), 7*60)
 }
 
 func TestMoreThanCanBeWatchedIsKeptByTheMinute(t *testing.T) {
@@ -153,13 +236,13 @@ func TestMoreThanCanBeWatchedIsKeptByTheMinute(t *testing.T) {
 
 func TestDamagedMinutesAreReportedAndReplaced(t *testing.T) {
 	t.Parallel()
-	for name, value := range map[string]string{"not JSON": "{", "null": "null"} {
+	for name, value := range map[string]string{"not JSON": "{", "null": "null", "another form": `{"29434344": "2026-11-24T12:00:00Z"}`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store := newStore(t)
 			require.NoError(t, store.Set(t.Context(), refusedKey, []byte(value)))
 			core, lines := observer.New(zap.WarnLevel)
-			r := newRefused(store, zap.New(core), givenUp, func(...history.Gap) {})
+			r := newRefused(store, zap.New(core), givenUp, &shelf{})
 			r.load(t.Context())
 			assert.Equal(t, 1, lines.Len())
 			r.failed([]interaction.Received{item(noon)}, noon)

@@ -29,7 +29,7 @@ func rejecting(t *testing.T, gaps *shelf) (*rejections, *observer.ObservedLogs) 
 	core, lines := observer.New(zap.WarnLevel)
 	return &rejections{
 		logger: zap.New(core), telemetry: &telemetry{builder: builder, receiver: attribute.String("receiver", "r")},
-		repeats: newRepeats(), gaps: gaps, refused: newRefused(newStore(t), zap.NewNop(), givenUp, gaps.Open),
+		repeats: newRepeats(), gaps: gaps, refused: newRefused(newStore(t), zap.NewNop(), givenUp, gaps),
 	}, lines
 }
 

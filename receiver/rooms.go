@@ -61,7 +61,7 @@ func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, er
 		Status: r.status.part("history"), Permanent: webhook.Permanent,
 	})
 	r.outlet.seen = rooms.filler.Seen
-	rooms.refused = newRefused(store, r.set.Logger, givenUp, rooms.filler.Open)
+	rooms.refused = newRefused(store, r.set.Logger, givenUp, rooms.filler)
 	rooms.continuity = &continuity{
 		records: records{store}, logger: r.set.Logger, gaps: rooms.filler, lookback: h.Lookback,
 		// What was delivered longer ago than the window knows would come out twice.
@@ -90,7 +90,8 @@ func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
 			Rejections: &rejections{
 				logger: r.set.Logger, telemetry: r.telemetry, repeats: newRepeats(), refused: rooms.refused, gaps: rooms.filler,
 			},
-			Telemetry: r.telemetry,
+			Telemetry:  r.telemetry,
+			Overloaded: rooms.refused.overloaded,
 		}),
 		Fatal:  r.status.fatal,
 		Logger: r.set.Logger,

@@ -72,6 +72,8 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 		Telemetry: r.telemetry,
 	}), keeper)
 
+	r.rooms.continuity.unwatched()
+
 	running, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan struct{})
@@ -82,7 +84,6 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 	young, changed := r.rooms.keys.changed(ctx)
 	stop()
 	<-ended
-	r.rooms.continuity.unwatched()
 	if !changed {
 		return ring
 	}

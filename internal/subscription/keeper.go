@@ -67,14 +67,12 @@ func New(s Settings) *Keeper {
 	return k
 }
 
-// Run keeps the subscriptions until the context ends. No failure ends it earlier. It is called once. Events that came
-// before its end reach the Observer.
+// Run keeps the subscriptions until the context ends. No failure ends it earlier. It is called once.
 func (k *Keeper) Run(ctx context.Context) {
 	if len(k.watches) == 0 {
 		<-ctx.Done()
 		return
 	}
-	defer k.takeEvents()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -95,6 +93,9 @@ func (k *Keeper) Run(ctx context.Context) {
 
 // Wake takes in an authentic lifecycle event. It never blocks. Events of subscriptions that are not ours change nothing.
 func (k *Keeper) Wake(e Event) { k.inbox.put(e) }
+
+// Drain tells the Observer what events say that came too late for Run. It is called after Run has returned.
+func (k *Keeper) Drain() { k.takeEvents() }
 
 // TimeLeft returns how long the wanted subscription that ends first still lives, never less than zero; false while any of
 // them has not lived yet.

@@ -207,8 +207,9 @@ func TestWhatGraphMissedIsToldAlsoWhileNoCallMayBeMadeAndAtTheEnd(t *testing.T) 
 	synctest.Test(t, func(t *testing.T) {
 		b := begin(t, &fakeGraph{})
 		b.pass(time.Minute)
-		b.keeper.Wake(subscription.Event{Kind: subscription.Missed, SubscriptionID: "s1"})
 		b.stop()
+		b.keeper.Wake(subscription.Event{Kind: subscription.Missed, SubscriptionID: "s1"})
+		b.keeper.Drain()
 		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, b.start}, b.interruptions[1])
 	})
 }

@@ -157,3 +157,19 @@ func TestALateBodyIsStillDelivered(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatIsTurnedAwayUnreadIsTold(t *testing.T) {
+	t.Parallel()
+	for name, room := range map[string]int64{"before its body": minimumShare - 1, "in the middle of its body": 2 * minimumShare} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			settings := newHouse().settings()
+			var told []time.Time
+			settings.MaxInFlightBytes = room
+			settings.Overloaded = func(at time.Time) { told = append(told, at) }
+			answer := answerTo(webhook.NewHandler(settings), notify(t.Context(), padded(megabytes)))
+			assert.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+			assert.Len(t, told, 1)
+		})
+	}
+}

@@ -34,6 +34,9 @@ type Settings struct {
 	Lifecycle  Lifecycle
 	Rejections Rejections
 	Telemetry  Telemetry
+	// Overloaded is told of each notification that was turned away unread because there was no room for it. It must not
+	// block. It may be nil.
+	Overloaded func(at time.Time)
 }
 
 // Handler answers Microsoft Graph at the notification URL.
@@ -55,6 +58,9 @@ type Handler struct {
 
 // NewHandler returns a Handler. Refuse and Drain end it.
 func NewHandler(settings Settings) *Handler {
+	if settings.Overloaded == nil {
+		settings.Overloaded = func(time.Time) {}
+	}
 	if settings.MaxBodySize <= 0 {
 		settings.MaxBodySize = defaultMaxBodySize
 	}
@@ -134,6 +140,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 	}
 	share, ok := h.admission.Admit()
 	if !ok {
+		h.settings.Overloaded(arrived)
 		return refuse(http.StatusServiceUnavailable, Overloaded)
 	}
 	started := false
@@ -182,6 +189,7 @@ func (h *Handler) unreceived(err error) answer {
 	_, overLimit := errors.AsType[*http.MaxBytesError](err)
 	switch {
 	case errors.Is(err, errOverloaded):
+		h.settings.Overloaded(time.Now())
 		return refuse(http.StatusServiceUnavailable, Overloaded)
 	case errors.Is(err, errTooLarge) || overLimit:
 		return refuse(http.StatusRequestEntityTooLarge, TooLarge)

@@ -86,6 +86,9 @@ func (s *Server) Addr() net.Addr {
 	return s.listener.Addr()
 }
 
+// Refuse makes every notification from now on be answered 503. Shutdown does so too.
+func (s *Server) Refuse() { s.settings.Handler.Refuse() }
+
 // Shutdown refuses new notifications, closes the listener, and waits for the deliveries under way until ctx ends; then it
 // cancels them and returns an error that wraps the cause of ctx. It is safe without Start, and more than once.
 func (s *Server) Shutdown(ctx context.Context) error {
