@@ -14,10 +14,12 @@ import (
 type attempts struct {
 	intake  *intake.Intake
 	refused *refused
+	silence *silence
 }
 
 // Take implements webhook.Intake.
 func (a *attempts) Take(ctx context.Context, received []interaction.Received) error {
+	a.silence.arrived(ctx, received, time.Now())
 	// Graph may be asked to send again long before a blocked pipeline returns.
 	a.refused.failed(received, time.Now())
 	err := a.intake.Take(ctx, received)

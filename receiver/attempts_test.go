@@ -29,7 +29,7 @@ func TestWhatAPipelineHoldsIsWatchedBeforeItReturns(t *testing.T) {
 		in, err := intake.New(intake.Settings{Outlet: out, MaxOpen: 10, Window: time.Hour, MaxEntries: 10})
 		require.NoError(t, err)
 		watch, opened := watchRefused(t, newStore(t))
-		a := &attempts{intake: in, refused: watch}
+		a := &attempts{intake: in, refused: watch, silence: &silence{}}
 		now := time.Now()
 		done := make(chan error)
 		go func() { done <- a.Take(context.Background(), []interaction.Received{item(now)}) }()

@@ -34,6 +34,8 @@ type continuity struct {
 	logger    *zap.Logger
 	gaps      book
 	resources []string
+	// explain hears of each gap. It may be nil.
+	explain func(from, to time.Time)
 	// lookback is what a very first start imports.
 	lookback time.Duration
 	// doubt is how far back is read where the mark can't be believed.
@@ -81,7 +83,7 @@ func (c *continuity) load(ctx context.Context, now time.Time) {
 	if err != nil {
 		c.logger.Warn("the gaps that the last run was about to open can't be read and are replaced", zap.Error(err))
 	}
-	if c.mark, err = c.records.mark(ctx); err != nil {
+	if c.mark, err = c.records.instant(ctx, markKey); err != nil {
 		c.logger.Warn("the mark of the last good check can't be read and is replaced", zap.Error(err))
 		doubtful = true
 	}

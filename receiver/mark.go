@@ -40,9 +40,9 @@ type records struct{ store storage.Client }
 
 const recordTimeout = time.Second
 
-// mark returns the mark of the last run, zero for none.
-func (r records) mark(ctx context.Context) (time.Time, error) {
-	value, err := r.store.Get(ctx, markKey)
+// instant returns a time in whole seconds, zero for none.
+func (r records) instant(ctx context.Context, key string) (time.Time, error) {
+	value, err := r.store.Get(ctx, key)
 	if err != nil || value == nil {
 		return time.Time{}, err
 	}
@@ -53,10 +53,10 @@ func (r records) mark(ctx context.Context) (time.Time, error) {
 	return time.Unix(seconds, 0), nil
 }
 
-func (r records) setMark(ctx context.Context, at time.Time) error {
+func (r records) setInstant(ctx context.Context, key string, at time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
-	return r.store.Set(ctx, markKey, strconv.AppendInt(nil, at.Unix(), 10))
+	return r.store.Set(ctx, key, strconv.AppendInt(nil, at.Unix(), 10))
 }
 
 func (r records) owed(ctx context.Context) ([]debt, error) {

@@ -27,6 +27,9 @@ func (c *continuity) settle(ctx context.Context, at time.Time) bool {
 			from = at.Add(-c.doubt)
 		}
 		c.gaps.Open(history.Gap{Reason: d.Reason, From: from, To: at.Add(settling)})
+		if c.explain != nil {
+			c.explain(from, at.Add(settling))
+		}
 	}
 	c.opened, c.owed = append(c.opened, c.owed...), nil
 	return c.written(ctx)
@@ -73,7 +76,7 @@ func (c *continuity) remember(ctx context.Context) {
 
 func (c *continuity) write(ctx context.Context, at time.Time) {
 	c.mark = at
-	if err := c.records.setMark(ctx, at); err != nil {
+	if err := c.records.setInstant(ctx, markKey, at); err != nil {
 		c.logger.Warn("the mark of the last good check can't be kept: a restart will read more history than it has to", zap.Error(err))
 	}
 }

@@ -67,7 +67,7 @@ func TestWhatAPipelineRefusedForLongerThanGraphRetriesIsFoundInTheHistory(t *tes
 		Intake: in, Store: newStore(t), Logger: zap.NewNop(),
 	})
 	watch := newRefused(newStore(t), zap.NewNop(), 4*time.Hour, filler)
-	webhook := &attempts{intake: in, refused: watch}
+	webhook := &attempts{intake: in, refused: watch, silence: &silence{}}
 
 	var offered []interaction.Received
 	now := time.Now()

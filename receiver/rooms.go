@@ -26,6 +26,7 @@ type rooms struct {
 	intake      *intake.Intake
 	filler      *history.Filler
 	refused     *refused
+	silence     *silence
 	continuity  *continuity
 	gate        *gate
 	// server is nil where the history alone is read.
@@ -62,8 +63,9 @@ func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, er
 	})
 	r.outlet.seen = rooms.filler.Seen
 	rooms.refused = newRefused(store, r.set.Logger, givenUp, rooms.filler)
+	rooms.silence = &silence{records: records{store}, logger: r.set.Logger, gaps: rooms.filler}
 	rooms.continuity = &continuity{
-		records: records{store}, logger: r.set.Logger, gaps: rooms.filler, lookback: h.Lookback,
+		records: records{store}, logger: r.set.Logger, gaps: rooms.filler, explain: rooms.silence.explain, lookback: h.Lookback,
 		// What was delivered longer ago than the window knows would come out twice.
 		doubt: min(h.MaxGap, r.settings.Window), resources: r.settings.Resources,
 		down: map[string]debt{}, watched: map[string]bool{},
@@ -85,7 +87,7 @@ func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
 			MaxInFlightBytes: r.settings.MaxInFlightBytes,
 			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
 			Opener:           rooms.gate,
-			Intake:           &attempts{intake: rooms.intake, refused: rooms.refused},
+			Intake:           &attempts{intake: rooms.intake, refused: rooms.refused, silence: rooms.silence},
 			Lifecycle:        rooms.gate,
 			Rejections: &rejections{
 				logger: r.set.Logger, telemetry: r.telemetry, repeats: newRepeats(), refused: rooms.refused, gaps: rooms.filler,
@@ -101,6 +103,7 @@ func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
 // load reads what earlier runs kept.
 func (r *rooms) load(ctx context.Context) error {
 	r.refused.load(ctx)
+	r.silence.load(ctx)
 	r.continuity.load(ctx, time.Now())
 	var errs []error
 	if err := r.filler.Load(ctx); err != nil {
@@ -140,6 +143,7 @@ func (r *rooms) missing(now time.Time) map[history.Reason]time.Duration {
 func (r *rooms) save(ctx context.Context) error {
 	now := time.Now()
 	r.refused.sweep(ctx, now)
+	r.silence.save(ctx)
 	if err := errors.Join(r.intake.Save(ctx), r.filler.Save(ctx)); err != nil {
 		return fmt.Errorf("keep what is known for the next run: %w", err)
 	}

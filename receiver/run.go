@@ -33,6 +33,7 @@ func (r *Receiver) sweep(ctx context.Context) {
 	defer ticker.Stop()
 	for now := time.Now(); ; {
 		r.rooms.refused.sweep(ctx, now)
+		r.rooms.silence.save(ctx)
 		if len(r.settings.Resources) == 0 { // nobody else checks
 			r.rooms.continuity.check(ctx, now)
 		}

@@ -1,0 +1,100 @@
+package receiver
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+// created was created at a time and is of this kind of change.
+func created(at time.Time) interaction.Received {
+	one := item(at)
+	one.Change = interaction.Created
+	return one
+}
+
+func TestWhatArrivesLateAfterASilenceSaysThatGraphCouldNotReachUs(t *testing.T) {
+	t.Parallel()
+	hours := func(n float64) time.Time { return noon.Add(time.Duration(n * float64(time.Hour))) }
+	type arrival struct {
+		at   time.Time
+		what interaction.Received
+	}
+	updated := created(hours(5))
+	updated.Change = interaction.Updated
+	for name, test := range map[string]struct {
+		arrivals  []arrival
+		explained bool
+		want      []history.Gap
+	}{
+		"a night without prompts":       {arrivals: []arrival{{hours(9), created(hours(9))}, {hours(9.1), created(hours(9.1))}}},
+		"graph is as late as it may be": {arrivals: []arrival{{hours(9), created(hours(8))}}},
+		"an outage": {
+			arrivals: []arrival{{hours(9), created(hours(9))}, {hours(9.5), created(hours(6))}, {hours(10), created(hours(7))}},
+			want:     []history.Gap{{Reason: history.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(9).Add(5 * time.Minute)}},
+		},
+		"an outage that the first arrival tells of": {
+			arrivals: []arrival{{hours(9), created(hours(6))}},
+			want:     []history.Gap{{Reason: history.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(9).Add(5 * time.Minute)}},
+		},
+		"something old, long after a silence": {arrivals: []arrival{
+			{hours(9), created(hours(9))},
+			{hours(9.9), created(hours(9.9))},
+			{hours(10.8), created(hours(10.8))},
+			{hours(11.7), created(hours(11.7))},
+			{hours(12.6), created(hours(12.6))},
+			{hours(13.5), created(hours(13.5))},
+			{hours(14.2), created(hours(8))},
+		}},
+		"something old without a silence":           {arrivals: []arrival{{hours(1), created(hours(-3))}}},
+		"a change of something old":                 {arrivals: []arrival{{hours(9), updated}}},
+		"what a gap of another cause holds already": {arrivals: []arrival{{hours(9), created(hours(6))}}, explained: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, gaps := newStore(t), &shelf{}
+			before := &silence{records: records{store}, logger: zap.NewNop(), gaps: gaps}
+			before.arrived(t.Context(), []interaction.Received{created(noon)}, noon)
+			before.save(t.Context())
+			core, lines := observer.New(zap.WarnLevel)
+			s := &silence{records: records{store}, logger: zap.New(core), gaps: gaps}
+			s.load(t.Context())
+			if test.explained {
+				s.explain(hours(5), hours(8))
+			}
+			for _, a := range test.arrivals {
+				s.arrived(t.Context(), []interaction.Received{a.what}, a.at)
+			}
+			assert.Equal(t, len(test.want), lines.Len())
+			require.Len(t, gaps.gaps, len(test.want))
+			for i := range test.want {
+				assert.WithinDuration(t, test.want[i].From, gaps.gaps[i].From, time.Minute)
+				assert.WithinDuration(t, test.want[i].To, gaps.gaps[i].To, time.Minute)
+				assert.Equal(t, test.want[i].Reason, gaps.gaps[i].Reason)
+			}
+			assert.Equal(t, len(gaps.gaps), gaps.flushed)
+		})
+	}
+}
+
+func TestASilenceWhoseBeginningCanNotBeReadIsNone(t *testing.T) {
+	t.Parallel()
+	store, gaps := newStore(t), &shelf{}
+	require.NoError(t, store.Set(t.Context(), heardKey, []byte("noon")))
+	core, lines := observer.New(zap.WarnLevel)
+	s := &silence{records: records{store}, logger: zap.New(core), gaps: gaps}
+	s.load(t.Context())
+	s.arrived(t.Context(), []interaction.Received{created(noon.Add(-3 * time.Hour))}, noon)
+	assert.Empty(t, gaps.gaps)
+	assert.Equal(t, 1, lines.Len())
+	s.records.store = broken{store}
+	s.save(t.Context())
+	assert.Equal(t, 2, lines.Len())
+}
