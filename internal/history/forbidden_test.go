@@ -1,6 +1,7 @@
 package history_test
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,6 +71,46 @@ func TestARefusalOfSomeUsersDoesNotStopTheOthers(t *testing.T) {
 		assert.Empty(t, f.Missing(time.Now()))
 		stop()
 	})
+}
+
+func TestManyUsersInARowWhoMayNotBeReadDoNotKeepTheOthersFromBeing(t *testing.T) {
+	t.Parallel()
+	for name, readable := range map[string]func(n int) bool{
+		"after one who may":            func(n int) bool { return n < 3 || n > 40 },
+		"before the first one who may": func(n int) bool { return n > 50 },
+		"after many who may":           func(n int) bool { return n < 30 || n > 58 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.users(60, time.Now().Add(-150*time.Minute))
+				bad, good := map[string]bool{}, 0
+				order := slices.Sorted(slices.Values(w.settings.Users)) // as they are read
+				for n, user := range order {
+					if bad[user] = !readable(n); !bad[user] {
+						good++
+					}
+				}
+				w.graph.fail = func(r request) error {
+					if bad[r.user] {
+						return forbidden()
+					}
+					return nil
+				}
+				f, stop := w.run(t)
+				f.Open(gap(history.Startup))
+				pass(31 * time.Minute)
+				assert.Equal(t, good, w.intake.distinct())
+				line := w.logs.FilterMessageSnippet("history of some users can't be read").All()
+				require.Len(t, line, 1)
+				assert.EqualValues(t, 60-good, line[0].ContextMap()["users"])
+				assert.Contains(t, line[0].ContextMap()["mend"], "AiEnterpriseInteraction.Read.All")
+				assert.Contains(t, line[0].ContextMap()["error"], "403")
+				stop()
+			})
+		})
+	}
 }
 
 func TestAUserWhoseHistoryAlwaysFailsDoesNotHoldUpPolls(t *testing.T) {

@@ -13,8 +13,10 @@ const (
 	longUserRetry = 30 * time.Second
 	// mostLate bounds the users that are left for later. Beyond it the reading itself goes on until they are read.
 	mostLate = 1000
-	// forbiddenMeansAll users in a row without one that may be read mean that a permission is missing.
-	forbiddenMeansAll = 20
+	// forbiddenMeansAll users in a row without one that may be read mean that a permission is missing, and so many where
+	// others could be read before.
+	forbiddenMeansAll  = 20
+	forbiddenMeansLost = 10 * forbiddenMeansAll
 )
 
 // task is a user to read.
@@ -88,7 +90,7 @@ func (q *queue) take(now time.Time) (t task, found bool, wait time.Duration, cha
 }
 
 // settle takes a user back. Where its refusal is the last of so many that nobody may be read, it calls pause before any
-// of them can be handed out again.
+// of them can be handed out again; after the pause others go first, since it may have been their own affair all the same.
 func (q *queue) settle(t task, v verdict, pause func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -97,6 +99,9 @@ func (q *queue) settle(t task, v verdict, pause func()) {
 	case fine:
 		q.done++
 		q.individual()
+		if q.suspicious > 0 {
+			q.suspicious = forbiddenMeansLost
+		}
 	case unlicensed:
 		q.done++
 	case forbidden:
@@ -107,7 +112,7 @@ func (q *queue) settle(t task, v verdict, pause func()) {
 		case len(q.refused):
 			pause()
 			for _, r := range q.refused {
-				heap.Push(&q.retries, task{user: r.user, due: time.Now()})
+				q.fresh = append(q.fresh, r.user)
 			}
 			q.refused = nil
 		}

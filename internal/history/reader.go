@@ -27,6 +27,8 @@ const (
 // tale is what happened in a reading.
 type tale struct {
 	found, refused, unreadable atomic.Int64
+	// failure is the last one of a single user, nil for none.
+	failure atomic.Pointer[Failure]
 }
 
 // readUser reads what happened to a user between two times, and hands it on page by page. A failure between pages fails all

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
 // progressInterval is the time between two lines about a reading under way.
@@ -42,7 +44,7 @@ func (f *Filler) read(ctx context.Context, r *reading) {
 	if ctx.Err() != nil {
 		return
 	}
-	f.finish(ctx, r, ending{partial: !list.known, laggards: f.laggards(r, q.late)})
+	f.finish(ctx, r, ending{partial: !list.known, laggards: f.laggards(r, q.late)}, t.failure.Load())
 	done, late, total := q.state()
 	f.log("history read", r, zap.Int("users_done", done), zap.Int("users_left_for_later", late), zap.Int("users", total),
 		zap.Int64("interactions", t.found.Load()), zap.Int64("refused", t.refused.Load()), zap.Int64("unreadable", t.unreadable.Load()),
@@ -64,6 +66,9 @@ func (f *Filler) work(ctx context.Context, r *reading, q *queue, t *tale) {
 			return
 		}
 		v := judge(err)
+		if v > unlicensed {
+			t.failure.Store(newFailure(err, name))
+		}
 		switch v {
 		case unlicensed:
 			f.unlicensed.put(one.user, time.Now(), time.Now().Add(-leaveAlone))
@@ -77,8 +82,8 @@ func (f *Filler) work(ctx context.Context, r *reading, q *queue, t *tale) {
 	}
 }
 
-// finish notes in the book that a reading is over.
-func (f *Filler) finish(ctx context.Context, r *reading, e ending) {
+// finish notes in the book that a reading is over. The failure is an example for the users that could not be read.
+func (f *Filler) finish(ctx context.Context, r *reading, e ending, failure *Failure) {
 	var c change
 	f.mu.Lock()
 	f.ledger.finish(e, time.Now(), &c)
@@ -88,8 +93,12 @@ func (f *Filler) finish(ctx context.Context, r *reading, e ending) {
 	f.signal()
 	f.report(ctx, c)
 	if len(e.laggards) > 0 && r.kind() != late {
-		f.s.Logger.Warn("the history of some users can't be read, their gaps stay open, will be tried again",
-			zap.Int("users", len(e.laggards)))
+		fields := []zap.Field{zap.Int("users", len(e.laggards))}
+		if failure != nil {
+			fields = append(fields, zap.String("code", graph.Code(failure.Err)), zap.String("mend", graph.Mend(failure.Err)),
+				zap.String("error", failure.text))
+		}
+		f.s.Logger.Warn("the history of some users can't be read, their gaps stay open, will be tried again", fields...)
 	}
 }
 
