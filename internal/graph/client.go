@@ -77,6 +77,8 @@ type call struct {
 	body any
 	// header is sent beside what every call sends.
 	header map[string]string
+	// fresh asks for a token with all of its life before it.
+	fresh bool
 	// limit bounds the answer in bytes; 0 is maxBody.
 	limit int64
 }
@@ -101,7 +103,7 @@ func (c *Client) do(ctx context.Context, r call, out any) error {
 			return fmt.Errorf("%s: encode the request: %w", r.operation, err)
 		}
 	}
-	token, err := c.token(ctx)
+	token, err := c.token(ctx, r.fresh)
 	if err != nil {
 		return fmt.Errorf("%s: %w", r.operation, err)
 	}
@@ -166,9 +168,14 @@ func origin(u *url.URL) string {
 	return scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
 }
 
-func (c *Client) token(ctx context.Context) (string, error) {
+func (c *Client) token(ctx context.Context, fresh bool) (string, error) {
 	if c.tokens == nil {
 		return "", nil
+	}
+	if source, ok := c.tokens.(interface {
+		Fresh(ctx context.Context) (string, error)
+	}); ok && fresh {
+		return source.Fresh(ctx)
 	}
 	return c.tokens.Token(ctx)
 }

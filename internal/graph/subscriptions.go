@@ -52,7 +52,7 @@ func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) 
 func (c *Client) CreateSubscription(ctx context.Context, s Subscription) (Subscription, error) {
 	const operation = "create subscription"
 	var reply wireSubscription
-	r := call{operation: operation, method: http.MethodPost, target: "/subscriptions", body: creation(s)}
+	r := call{operation: operation, method: http.MethodPost, target: "/subscriptions", body: creation(s), fresh: true}
 	if err := c.do(ctx, r, &reply); err != nil {
 		return Subscription{}, err
 	}
@@ -63,7 +63,8 @@ func (c *Client) CreateSubscription(ctx context.Context, s Subscription) (Subscr
 }
 
 // RenewSubscription asks for a later expiration, which also answers a reauthorizationRequired event, and returns what
-// was granted. Status 404 in an *Error says that the subscription is gone.
+// was granted. As for a creation the token is a new one, since Graph delivers as long as it lives:
+// https://learn.microsoft.com/graph/change-notifications-lifecycle-events. Status 404 in an *Error says that the subscription is gone.
 // See https://learn.microsoft.com/graph/api/subscription-update
 func (c *Client) RenewSubscription(ctx context.Context, id string, expiration time.Time) (Subscription, error) {
 	const operation = "renew subscription"
@@ -73,7 +74,7 @@ func (c *Client) RenewSubscription(ctx context.Context, id string, expiration ti
 	var reply wireSubscription
 	r := call{
 		operation: operation, method: http.MethodPatch, target: "/subscriptions/" + url.PathEscape(id),
-		body: wireSubscription{Expiration: formatTime(expiration)},
+		body: wireSubscription{Expiration: formatTime(expiration)}, fresh: true,
 	}
 	if err := c.do(ctx, r, &reply); err != nil {
 		return Subscription{}, err

@@ -21,6 +21,8 @@ const (
 	unsaidLife = 5 * time.Minute
 	// renewalPause is how long a token that could not be replaced is used on before the next attempt.
 	renewalPause = 30 * time.Second
+	// freshFor is how long a token counts as new.
+	freshFor = time.Minute
 )
 
 // Tokens keeps an access token until shortly before it ends. However many callers need a new one, one request is made.
@@ -41,6 +43,7 @@ func NewTokens(s CredentialSettings) *Tokens {
 // heldToken is a token and its times; the zero value is none.
 type heldToken struct {
 	token     string
+	asked     time.Time // when one was asked for last, with success or not
 	refreshAt time.Time // from then on another one is asked for
 	end       time.Time
 }
@@ -51,7 +54,7 @@ func hold(t *oauth2.Token, now time.Time) heldToken {
 		end = now.Add(unsaidLife)
 	}
 	margin := min(renewalMargin, end.Sub(now)/5)
-	return heldToken{token: t.AccessToken, refreshAt: end.Add(-margin), end: end}
+	return heldToken{token: t.AccessToken, asked: now, refreshAt: end.Add(-margin), end: end}
 }
 
 // flight is one token request and its outcome, which may be read once done is closed.
@@ -91,6 +94,17 @@ func (t *Tokens) Token(ctx context.Context) (string, error) {
 	}
 }
 
+// Fresh is Token, but with a token that was obtained within the last minute, if one can be had: Graph keeps the token of
+// some calls and asks for another when it ends.
+func (t *Tokens) Fresh(ctx context.Context) (string, error) {
+	t.mu.Lock()
+	if now := time.Now(); now.Sub(t.held.asked) >= freshFor && now.Before(t.held.refreshAt) {
+		t.held.refreshAt = now
+	}
+	t.mu.Unlock()
+	return t.Token(ctx)
+}
+
 // fly makes the request on the goroutine of the caller that came first, under its context.
 func (t *Tokens) fly(ctx context.Context, f *flight) {
 	token, err := t.fetch(ctx)
@@ -104,7 +118,7 @@ func (t *Tokens) fly(ctx context.Context, f *flight) {
 		t.held = hold(token, now)
 		f.token = t.held.token
 	case now.Before(t.held.end):
-		t.held.refreshAt = now.Add(min(renewalPause, t.held.end.Sub(now)))
+		t.held.asked, t.held.refreshAt = now, now.Add(min(renewalPause, t.held.end.Sub(now)))
 		f.token = t.held.token
 	default:
 		f.err, f.abandoned = err, ctx.Err() != nil

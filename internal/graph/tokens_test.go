@@ -202,3 +202,54 @@ func TestADroppedTokenIsNotUsedAgain(t *testing.T) {
 		require.Error(t, err)
 	})
 }
+
+func TestAFreshTokenIsNoOlderThanAMinuteWhereOneCanBeHad(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		from := &endpoint{life: 3600}
+		tokens := from.source(&ledger{})
+		take := func() string {
+			token, err := tokens.Fresh(t.Context())
+			require.NoError(t, err)
+			return token
+		}
+		assert.Equal(t, "token-1", take())
+		time.Sleep(59 * time.Second)
+		assert.Equal(t, "token-1", take())
+		time.Sleep(time.Second)
+		assert.Equal(t, "token-2", take())
+		time.Sleep(time.Hour / 2)
+		from.mu.Lock()
+		from.down = true
+		from.mu.Unlock()
+		assert.Equal(t, "token-2", take(), "an old one is better than none")
+		assert.Equal(t, "token-2", take())
+		assert.Equal(t, 3, from.calls, "and a failure is no reason for a storm")
+	})
+}
+
+func TestCreationsAndRenewalsHaveAFreshToken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		from := &endpoint{life: 3600}
+		var tokens []string
+		client := graph.New(graph.Settings{
+			Endpoint: "https://graph.example.com", Tokens: from.source(&ledger{}),
+			HTTP: tripper(func(r *http.Request) (*http.Response, error) {
+				tokens = append(tokens, r.Method+" "+r.Header.Get("Authorization"))
+				return jsonReply(200, `{"id": "s", "value": []}`), nil
+			}).client(),
+		})
+		for range 2 {
+			_, err := client.ListSubscriptions(t.Context())
+			require.NoError(t, err)
+			time.Sleep(5 * time.Minute)
+		}
+		_, err := client.CreateSubscription(t.Context(), graph.Subscription{})
+		require.NoError(t, err)
+		time.Sleep(5 * time.Minute)
+		_, err = client.RenewSubscription(t.Context(), "s", time.Now().Add(time.Hour))
+		require.NoError(t, err)
+		assert.Equal(t, []string{"GET Bearer token-1", "GET Bearer token-1", "POST Bearer token-2", "PATCH Bearer token-3"}, tokens)
+	})
+}
