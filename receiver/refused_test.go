@@ -60,7 +60,7 @@ func TestWhatCouldNotBeOpenedIsWatchedByItsSignature(t *testing.T) {
 	lost, late := sealed("lost", noon.Add(-time.Hour)), sealed("late", noon)
 	r.failedUnopened([]notification.Item{lost, late, {LifecycleEvent: "missed"}}, noon)
 	received := item(noon)
-	received.Signature = late.EncryptedContent.Signature()
+	received.Signature = late.Signature()
 	r.delivered([]interaction.Received{received})
 	r.sweep(t.Context(), noon.Add(givenUp))
 	assert.Equal(t, []history.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
@@ -68,15 +68,15 @@ func TestWhatCouldNotBeOpenedIsWatchedByItsSignature(t *testing.T) {
 
 func TestWhatIsDecidedAnotherWayIsNotWatchedAnyMore(t *testing.T) {
 	t.Parallel()
-	content := &notification.EncryptedContent{DataSignature: "of both"}
+	sealed := notification.Item{ResourceID: "x", EncryptedContent: &notification.EncryptedContent{DataSignature: "of both"}}
 	for name, fail := range map[string]func(r *refused){
 		"an item that was opened": func(r *refused) {
 			one := item(noon)
-			one.Signature = content.Signature()
+			one.Signature = sealed.Signature()
 			r.failed([]interaction.Received{one}, noon)
 		},
 		"an item that could not be opened": func(r *refused) {
-			r.failedUnopened([]notification.Item{{ResourceID: "x", EncryptedContent: content}}, noon)
+			r.failedUnopened([]notification.Item{sealed}, noon)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestWhatIsDecidedAnotherWayIsNotWatchedAnyMore(t *testing.T) {
 			r, opened := watchRefused(t, newStore(t))
 			fail(r)
 			r.failed([]interaction.Received{item(noon.Add(-time.Hour))}, noon)
-			r.decided(content.Signature())
+			r.decided(sealed.Signature())
 			r.sweep(t.Context(), noon.Add(givenUp))
 			assert.Equal(t, []history.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
 		})

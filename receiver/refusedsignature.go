@@ -20,10 +20,10 @@ func signatureOf(received *interaction.Received) signature {
 
 // signatureOfUnopened is the same of an item that could not be opened.
 func signatureOfUnopened(item *notification.Item) signature {
-	if item.EncryptedContent == nil || item.EncryptedContent.DataSignature == "" {
-		return bareSignature(item.SubscriptionID, item.ResourceID)
+	if signed := item.Signature(); signed != ([sha256.Size]byte{}) {
+		return signed
 	}
-	return item.EncryptedContent.Signature()
+	return bareSignature(item.SubscriptionID, item.ResourceID)
 }
 
 func bareSignature(subscriptionID, id string) signature {

@@ -37,10 +37,10 @@ func TestTheGapOfARejectedItemIsWrittenDownBeforeGraphIsAnswered(t *testing.T) {
 	t.Parallel()
 	gaps := &shelf{}
 	r, lines := rejecting(t, gaps)
-	content := &notification.EncryptedContent{DataSignature: "s"}
-	r.refused.failedUnopened([]notification.Item{{ResourceID: "1", EncryptedContent: content}}, time.Now())
+	sealed := notification.Item{ResourceID: "1", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}
+	r.refused.failedUnopened([]notification.Item{sealed}, time.Now())
 	r.Reject(t.Context(), []notification.Rejection{
-		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "1", Signature: content.Signature(), Err: errors.New("no such key")},
+		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "1", Signature: sealed.Signature(), Err: errors.New("no such key")},
 		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "2", Err: errors.New("no such key")},
 	})
 	assert.Equal(t, 2, gaps.flushed)

@@ -51,13 +51,13 @@ type EncryptedContent struct {
 	CertificateThumbprint string `json:"encryptionCertificateThumbprint"`
 }
 
-// Signature is the SHA-256 of the dataSignature, by which the content is recognized when it is sent again; zero where it
-// came without.
-func (c *EncryptedContent) Signature() [sha256.Size]byte {
-	if c.DataSignature == "" {
+// Signature is the SHA-256 of the dataSignature and the changeType, by which an item is recognized when it is sent again;
+// zero where it has no dataSignature.
+func (i *Item) Signature() [sha256.Size]byte {
+	if i.EncryptedContent == nil || i.EncryptedContent.DataSignature == "" {
 		return [sha256.Size]byte{}
 	}
-	return sha256.Sum256([]byte(c.DataSignature))
+	return sha256.Sum256([]byte(i.EncryptedContent.DataSignature + "\x1f" + strings.ToLower(i.ChangeType)))
 }
 
 // ErrNotCollection is what Parse returns for a body that is no notification collection.

@@ -39,7 +39,7 @@ func (o *Opener) openItem(item *Item, at time.Time) outcome {
 		received.ID, received.WithoutContent = item.ResourceID, true
 		return outcome{received: received}
 	}
-	received.Signature = item.EncryptedContent.Signature()
+	received.Signature = item.Signature()
 	if o.seen != nil && received.Signature != ([sha256.Size]byte{}) && o.seen.Known(received.Signature) {
 		return outcome{}
 	}

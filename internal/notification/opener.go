@@ -142,8 +142,8 @@ func gather(items []Item, outcomes []outcome) Opened {
 		case each.lifecycle != nil:
 			opened.Lifecycle = append(opened.Lifecycle, *each.lifecycle)
 		case each.rejection != nil:
-			if content := items[i].EncryptedContent; content != nil && each.rejection.Gap != "" {
-				each.rejection.Signature = content.Signature()
+			if each.rejection.Gap != "" {
+				each.rejection.Signature = items[i].Signature()
 			}
 			opened.Rejected = append(opened.Rejected, *each.rejection)
 		}

@@ -76,7 +76,7 @@ func TestOpenGivesTheInteraction(t *testing.T) {
 		Change:         interaction.Created,
 		Source:         interaction.FromNotification,
 		At:             noon,
-		Signature:      sha256.Sum256([]byte(item.EncryptedContent.DataSignature)),
+		Signature:      sha256.Sum256([]byte(item.EncryptedContent.DataSignature + "\x1fcreated")),
 	}}}, opened))
 }
 
@@ -160,6 +160,26 @@ func TestOpenTakesTheItemsThatAreWithoutFault(t *testing.T) {
 	}
 }
 
+func TestTheSameContentUnderAnotherChangeIsAnotherItem(t *testing.T) {
+	t.Parallel()
+	key := contentKey(t, 2048)
+	item := promptItem(t, key)
+	settings := openerSettings(firstKey(t), key)
+	settings.Seen = seenOnce{item.Signature(): true}
+	opener := notification.NewOpener(settings)
+	deletion := item
+	deletion.ChangeType = "Deleted"
+	opened, err := opener.Open(t.Context(), collection([]string{mint(t, tokenClaims())}, item, deletion), noon)
+	require.NoError(t, err)
+	require.Len(t, opened.Received, 1)
+	assert.Equal(t, interaction.Deleted, opened.Received[0].Change)
+}
+
+// seenOnce are the signatures of what was delivered.
+type seenOnce map[[sha256.Size]byte]bool
+
+func (s seenOnce) Known(signature [sha256.Size]byte) bool { return s[signature] }
+
 func TestLifecycleItemsNeedNoTokens(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
@@ -171,7 +191,7 @@ func TestLifecycleItemsNeedNoTokens(t *testing.T) {
 		SubscriptionID: "subscription", Event: notification.ReauthorizationRequired, Expiration: noon.Add(time.Hour),
 	}}, opened.Lifecycle)
 	require.Len(t, opened.Rejected, 1, "the prompt beside it does need them")
-	assert.Equal(t, prompt.EncryptedContent.Signature(), opened.Rejected[0].Signature, "so that it is known when it comes again")
+	assert.Equal(t, prompt.Signature(), opened.Rejected[0].Signature, "so that it is known when it comes again")
 	assert.Equal(t, notification.ReasonTokenMissing, opened.Rejected[0].Reason)
 }
 
