@@ -15,6 +15,8 @@ import (
 
 var (
 	guid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+	// objectID takes more than GUIDs, but nothing that means something in a path or names a person.
+	objectID = regexp.MustCompile(`^[0-9a-z-]+$`)
 
 	changeTypes = []string{"created", "updated", "deleted"}
 )
@@ -61,14 +63,18 @@ func (c *Config) validateHistory() error {
 		objectIDs("history.users", h.Users),
 		positive("history.max_gap", h.MaxGap, time.Second),
 	}
-	if h.Lookback < 0 || h.PollInterval < 0 || (h.PollInterval > 0 && h.PollInterval < time.Second) {
-		errs = append(errs, errors.New("history.lookback, history.poll_interval: write 0s for none, else a duration of at least 1s"))
-	}
-	if c.Storage == nil && (h.Lookback > 0 || h.PollInterval > 0) {
-		errs = append(errs, errors.New("history.lookback, history.poll_interval: they need storage: name a storage extension, such as file_storage"))
-	}
-	if !h.Enabled && (h.Lookback > 0 || h.PollInterval > 0) {
-		errs = append(errs, errors.New("history.enabled: write true, or take out history.lookback and history.poll_interval"))
+	for _, key := range []struct {
+		path  string
+		value time.Duration
+	}{{"history.lookback", h.Lookback}, {"history.poll_interval", h.PollInterval}} {
+		switch {
+		case key.value != 0 && key.value < time.Second:
+			errs = append(errs, fmt.Errorf("%s: write 0s for none, else a duration of at least 1s", key.path))
+		case key.value > 0 && c.Storage == nil:
+			errs = append(errs, fmt.Errorf("%s: it needs storage: name a storage extension, such as file_storage", key.path))
+		case key.value > 0 && !h.Enabled:
+			errs = append(errs, fmt.Errorf("%s: write history.enabled: true, or take it out", key.path))
+		}
 	}
 	if h.RequestsPerSecond <= 0 {
 		errs = append(errs, errors.New("history.requests_per_second: write a number above 0, such as 25; Graph allows 30"))
@@ -141,13 +147,6 @@ func (s *SubscriptionConfig) validate() error {
 	if s.Lifetime > maxLifetime {
 		errs = append(errs, fmt.Errorf("subscription.lifetime: Graph grants 72h at most: write 72h or less, not %s", s.Lifetime))
 	}
-	seen := map[string]bool{}
-	for _, user := range s.Users {
-		if user = strings.ToLower(user); seen[user] {
-			errs = append(errs, fmt.Errorf("subscription.users: %q stands there twice: keep one", user))
-		}
-		seen[user] = true
-	}
 	if len(s.ChangeTypes) == 0 {
 		errs = append(errs, errors.New("subscription.change_types: write at least one of created, updated, deleted"))
 	}
@@ -189,6 +188,9 @@ func (w *WebhookConfig) validate() error {
 		errs = append(errs, errors.New("webhook.max_in_flight_bytes: write a number of bytes above 0, such as 67108864"))
 	} else if w.MaxInFlightBytes < longest {
 		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d would refuse every body of webhook.max_request_body_size (%d): write at least as much", w.MaxInFlightBytes, longest))
+	}
+	if slices.ContainsFunc(w.ServerConfig.CompressionAlgorithms, func(algorithm string) bool { return algorithm != "" }) {
+		errs = append(errs, errors.New(`webhook.compression_algorithms: Graph does not compress, and compressed bodies are refused: take it out`))
 	}
 	if w.Path != "" && (!strings.HasPrefix(w.Path, "/") || strings.ContainsAny(w.Path, "?#")) {
 		errs = append(errs, fmt.Errorf("webhook.path: write a path that begins with /, without query, such as /graph/notifications, not %q", w.Path))
@@ -257,10 +259,20 @@ func noneEmpty(path string, values []string) error {
 
 // objectIDs keeps names of people out of what is sent and stored: an Entra object id stays the same when a name changes.
 func objectIDs(path string, users []string) error {
-	if i := slices.IndexFunc(users, func(user string) bool { return strings.Contains(user, "@") }); i >= 0 {
-		return fmt.Errorf("%s[%d]: write the Entra object id of the user, a GUID, not the user principal name", path, i)
+	var errs []error
+	seen := map[string]bool{}
+	for i, user := range users {
+		switch user = strings.ToLower(user); {
+		case user == "":
+			errs = append(errs, fmt.Errorf("%s: take out the empty entry", path))
+		case !objectID.MatchString(user):
+			errs = append(errs, fmt.Errorf("%s[%d]: write the Entra object id of the user, a GUID, not the user principal name or a path", path, i))
+		case seen[user]:
+			errs = append(errs, fmt.Errorf("%s: %q stands there twice: keep one", path, user))
+		}
+		seen[user] = true
 	}
-	return noneEmpty(path, users)
+	return errors.Join(errs...)
 }
 
 // httpsOrLoopback keeps secrets and tokens off the wire in the clear; an empty URL stands for its default.
