@@ -109,7 +109,7 @@ func (g *gate) deleteSubscriptions(ctx context.Context) error {
 		return nil
 	}
 	if err := b.keeper.Delete(ctx); err != nil {
-		return fmt.Errorf("delete the subscription, which else ends by itself: %w", err)
+		return fmt.Errorf("delete the subscription: %w", err)
 	}
 	return nil
 }

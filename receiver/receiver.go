@@ -131,7 +131,7 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 }
 
 // Shutdown refuses new notifications, waits for the deliveries under way until ctx ends, hands out the last metrics and,
-// where asked, deletes the subscriptions. It is safe without Start.
+// where asked, deletes the subscriptions. What fails of that is logged. It is safe without Start.
 func (r *Receiver) Shutdown(ctx context.Context) error {
 	r.stopping.Do(func() { r.stopErr = r.shutdown(ctx) })
 	return r.stopErr
@@ -145,22 +145,29 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	if r.rooms == nil {
 		return nil
 	}
-	var errs []error
 	if r.rooms.server != nil {
 		r.rooms.server.Refuse()
 	}
 	r.stopLoops()
 	if r.rooms.server != nil {
-		errs = append(errs, r.rooms.server.Shutdown(ctx))
+		r.warn("deliveries under way at the end were cut short", r.rooms.server.Shutdown(ctx))
 	}
 	r.loops.Wait()
 	r.rooms.gate.drain()
-	errs = append(errs, r.outlet.emitMetrics(ctx, r.gauges()...), r.rooms.save(ctx))
+	r.warn("the last metrics were not delivered", r.outlet.emitMetrics(ctx, r.gauges()...))
+	r.warn("what the next run should know can't be kept", r.rooms.save(ctx))
 	if r.settings.DeleteOnShutdown {
-		errs = append(errs, r.rooms.gate.deleteSubscriptions(ctx))
+		r.warn("the subscription can't be deleted and ends by itself", r.rooms.gate.deleteSubscriptions(ctx))
 	}
-	errs = append(errs, r.rooms.close(ctx))
-	return errors.Join(errs...)
+	return r.rooms.close(ctx)
+}
+
+// warn logs what went wrong at the end. It is no error of Shutdown: that would end the whole collector where its
+// configuration is only reloaded.
+func (r *Receiver) warn(message string, err error) {
+	if err != nil {
+		r.set.Logger.Warn(message, zap.Error(err))
+	}
 }
 
 func (r *Receiver) gauges() []translate.Gauge {

@@ -24,7 +24,7 @@ func openStorage(ctx context.Context, host component.Host, id *component.ID, rec
 	}
 	client, err := keeper.GetClient(ctx, component.KindReceiver, receiver, "")
 	if err != nil {
-		return nil, fmt.Errorf("storage: open %q: %w", id, err)
+		return nil, fmt.Errorf("storage: open %q: if its file is damaged, move it away; if it is locked, another collector uses it: %w", id, err)
 	}
 	return client, nil
 }

@@ -25,8 +25,8 @@ type attempt struct {
 	// failures counts those in a row, retryAt is the earliest next try.
 	failures int
 	retryAt  time.Time
-	// logged is the distinct failure that the log has a line of.
-	logged string
+	// logged is the distinct failure that the log has a line of, loggedOf the operation that failed.
+	logged, loggedOf string
 }
 
 func (a *attempt) succeed() {

@@ -59,7 +59,7 @@ func (k *Keeper) logFailures(all []*attempt) {
 		if a.err == nil || signature == a.logged {
 			continue
 		}
-		a.logged = signature
+		a.logged, a.loggedOf = signature, a.operation
 		if told[signature] && reachOf(a.err) != one {
 			// Graph being down is told once, and not again for whoever meets it next.
 			continue
@@ -119,7 +119,7 @@ func (k *Keeper) logRecoveries(all []*attempt) {
 			continue
 		}
 		k.s.Logger.Info("subscription failure is over",
-			zap.String("failure", signature),
+			zap.String("operation", over[signature][0].loggedOf),
 			zap.Strings("for", names(over[signature])),
 			zap.Int("count", len(over[signature])))
 	}
