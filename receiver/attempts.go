@@ -19,7 +19,7 @@ type attempts struct {
 
 // Take implements webhook.Intake.
 func (a *attempts) Take(ctx context.Context, received []interaction.Received) error {
-	a.silence.arrived(ctx, received, time.Now())
+	a.silence.arrived(ctx, a.refused.unknown(received), time.Now())
 	// Graph may be asked to send again long before a blocked pipeline returns.
 	a.refused.failed(received, time.Now())
 	err := a.intake.Take(ctx, received)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,8 @@ type gate struct {
 	logger  *zap.Logger
 	repeats *repeats
 	refused *refused
+	// reached hears of everything that Graph surely sent.
+	reached func(at time.Time)
 
 	once   sync.Once
 	opened chan struct{}
@@ -37,8 +40,8 @@ type behind struct {
 // errNoKey is for what arrives while the receiver ends before it had a key.
 var errNoKey = errors.New("there is no encryption key")
 
-func newGate(logger *zap.Logger, refused *refused) *gate {
-	return &gate{logger: logger, repeats: newRepeats(), refused: refused, opened: make(chan struct{}), ended: make(chan struct{})}
+func newGate(logger *zap.Logger, refused *refused, reached func(at time.Time)) *gate {
+	return &gate{logger: logger, repeats: newRepeats(), refused: refused, reached: reached, opened: make(chan struct{}), ended: make(chan struct{})}
 }
 
 // open lets everything through to these two from now on. What came for a keeper before, which has ended, is told by then.
@@ -63,6 +66,9 @@ func (g *gate) end() { close(g.ended) }
 // Open implements webhook.Opener. It waits for the gate until ctx ends.
 func (g *gate) Open(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
 	opened, err := g.tryOpen(ctx, collection, at)
+	if err != nil && g.behind.Load() != nil || authentic(opened) {
+		g.reached(at)
+	}
 	if err != nil {
 		if count, ok := g.repeats.due("open", time.Now()); ok {
 			g.logger.Warn("notifications can't be opened now, graph sends them again", zap.Int("count", count), zap.Error(err))
@@ -72,6 +78,12 @@ func (g *gate) Open(ctx context.Context, collection *notification.Collection, at
 		}
 	}
 	return opened, err
+}
+
+// authentic tells whether anything in it was sent by Graph.
+func authentic(opened notification.Opened) bool {
+	return len(opened.Received)+len(opened.Lifecycle) > 0 ||
+		slices.ContainsFunc(opened.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
 }
 
 func (g *gate) tryOpen(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {

@@ -15,7 +15,7 @@ import (
 func TestNobodyWaitsForAKeyThatIsNotComing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(zap.NewNop(), nil)
+		g := newGate(zap.NewNop(), nil, nil)
 		done := make(chan error)
 		go func() {
 			_, err := g.Open(context.Background(), &notification.Collection{}, time.Now())

@@ -45,7 +45,10 @@ type refused struct {
 	// handed are the minutes whose gaps are open and may not be written down yet.
 	handed    map[int64]time.Time
 	overloads overloads
-	changed   bool
+	// oldest is the first minute that may have to be read, 0 for none; it may be of something that is no longer watched
+	// until the next sweep.
+	oldest  int64
+	changed bool
 }
 
 type refusal struct {
@@ -75,6 +78,34 @@ func (r *refused) failed(received []interaction.Received, now time.Time) {
 	}
 }
 
+// unknown returns those that Graph was not asked to send again.
+func (r *refused) unknown(received []interaction.Received) []interaction.Received {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.items)+len(r.unopened) == 0 {
+		return received
+	}
+	var others []interaction.Received
+	for i := range received {
+		_, item := r.items[received[i].Key()]
+		_, unopened := r.unopened[signatureOf(&received[i])]
+		if !item && !unopened {
+			others = append(others, received[i])
+		}
+	}
+	return others
+}
+
+// needed is from when on deliveries must still be known, should what is watched be given up; zero for nothing.
+func (r *refused) needed() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.oldest == 0 {
+		return time.Time{}
+	}
+	return time.Unix(60*r.oldest, 0)
+}
+
 // failedUnopened notes items that could not be opened, so that little is known of them.
 func (r *refused) failedUnopened(items []notification.Item, now time.Time) {
 	r.mu.Lock()
@@ -91,7 +122,34 @@ func (r *refused) failedUnopened(items []notification.Item, now time.Time) {
 func (r *refused) overloaded(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.changed = r.overloads.add(now) || r.changed
+	if r.overloads.add(now) {
+		r.changed = true
+		r.remind(now.Add(-lateness).Unix() / 60)
+	}
+}
+
+// remind is called with mu held.
+func (r *refused) remind(minute int64) {
+	if r.oldest == 0 || minute < r.oldest {
+		r.oldest = minute
+	}
+}
+
+// recount finds the first minute anew. It is called with mu held.
+func (r *refused) recount() {
+	r.oldest = 0
+	for _, one := range r.items {
+		r.remind(one.minute)
+	}
+	for _, one := range r.unopened {
+		r.remind(one.minute)
+	}
+	for minute := range r.minutes {
+		r.remind(minute)
+	}
+	for minute := range r.overloads.minutes {
+		r.remind(minute - int64(lateness/time.Minute))
+	}
 }
 
 // wrongClock is how far ahead of this machine's clock the time in an id may lie to be believed rather than the clock.
@@ -113,6 +171,7 @@ func watch[K comparable](r *refused, watched map[K]refusal, key K, one refusal) 
 		return false
 	}
 	r.changed = true
+	r.remind(one.minute)
 	if len(watched) >= maxRefused {
 		r.keepMinute(one.minute, one.first)
 		return false
@@ -199,6 +258,7 @@ func (r *refused) open(now time.Time) bool {
 		until := time.Unix(60*minute, 0).Add(time.Minute)
 		r.gaps.Open(history.Gap{Reason: history.Refused, From: until.Add(-lateness), To: until})
 	}
+	r.recount() // what was handed over the book knows
 	return len(r.handed)+len(r.overloads.opened) > 0
 }
 

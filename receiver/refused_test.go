@@ -204,6 +204,22 @@ func TestWhatWasTurnedAwayUnreadIsMissingIfItWasStillSoWhenGraphCameAgain(t *tes
 	}
 }
 
+func TestWhatIsWatchedSaysWhatMustStillBeKnownAsDelivered(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	r, _ := watchRefused(t, store)
+	assert.Zero(t, r.needed())
+	r.failed([]interaction.Received{item(noon)}, noon)
+	assert.Equal(t, minuteOf(noon).From.Unix(), r.needed().Unix())
+	r.overloaded(noon)
+	assert.Equal(t, minuteOf(noon).From.Add(-lateness).Unix(), r.needed().Unix())
+	r.sweep(t.Context(), noon)
+	r, _ = watchRefused(t, store)
+	assert.Equal(t, minuteOf(noon).From.Add(-lateness).Unix(), r.needed().Unix(), "also after a restart")
+	r.sweep(t.Context(), noon.Add(2*givenUp))
+	assert.Zero(t, r.needed(), "the book knows now")
+}
+
 func TestOverloadsAreLookedAtOnceAnHour(t *testing.T) {
 	t.Parallel()
 	r, opened := watchRefused(t, newStore(t))

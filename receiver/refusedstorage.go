@@ -43,6 +43,7 @@ func (r *refused) load(ctx context.Context) {
 	for _, minute := range kept.Overloaded {
 		r.overloads.minutes[minute] = true
 	}
+	r.recount()
 }
 
 // save writes without holding mu, since deliveries wait for it.

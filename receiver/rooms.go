@@ -70,7 +70,11 @@ func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, er
 		doubt: min(h.MaxGap, r.settings.Window), resources: r.settings.Resources,
 		down: map[string]debt{}, watched: map[string]bool{},
 	}
-	rooms.gate = newGate(r.set.Logger, rooms.refused)
+	rooms.gate = newGate(r.set.Logger, rooms.refused, rooms.silence.reached)
+	rooms.silence.owed = func(now time.Time) time.Time {
+		_, since := rooms.continuity.missing(now)
+		return since
+	}
 	if len(r.settings.Resources) > 0 {
 		rooms.continuity.patience = 2*r.settings.CheckInterval + staleMark
 		rooms.server = r.newServer(rooms)
@@ -92,8 +96,11 @@ func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
 			Rejections: &rejections{
 				logger: r.set.Logger, telemetry: r.telemetry, repeats: newRepeats(), refused: rooms.refused, gaps: rooms.filler,
 			},
-			Telemetry:  r.telemetry,
-			Overloaded: rooms.refused.overloaded,
+			Telemetry: r.telemetry,
+			Overloaded: func(at time.Time) {
+				rooms.silence.reached(at)
+				rooms.refused.overloaded(at)
+			},
 		}),
 		Fatal:  r.status.fatal,
 		Logger: r.set.Logger,
@@ -121,8 +128,14 @@ func (r *rooms) load(ctx context.Context) error {
 func (r *rooms) needed() time.Time {
 	now := time.Now()
 	from := r.filler.Needed()
-	if _, since := r.continuity.missing(now); !since.IsZero() && (from.IsZero() || since.Before(from)) {
-		from = since.Add(-history.Overlap)
+	_, owed := r.continuity.missing(now)
+	for _, since := range []time.Time{owed, r.refused.needed(), r.silence.needed(now)} {
+		if since.IsZero() {
+			continue
+		}
+		if since = since.Add(-history.Overlap); from.IsZero() || since.Before(from) {
+			from = since
+		}
 	}
 	if oldest := now.Add(-r.maxGap - lateness); !from.IsZero() && from.Before(oldest) {
 		from = oldest

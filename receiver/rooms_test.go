@@ -17,7 +17,10 @@ func TestWhatIsMissingAndWhatIsNeededIncludesWhatIsNotInTheBookYet(t *testing.T)
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
 		filler := history.New(history.Settings{Disabled: true})
-		r := &rooms{filler: filler, continuity: newContinuity(newStore(t), zap.NewNop(), filler), maxGap: 168 * time.Hour}
+		r := &rooms{
+			filler: filler, continuity: newContinuity(newStore(t), zap.NewNop(), filler), maxGap: 168 * time.Hour,
+			refused: newRefused(newStore(t), zap.NewNop(), givenUp, filler), silence: &silence{},
+		}
 		assert.Empty(t, r.missing(now))
 		assert.Zero(t, r.needed())
 

@@ -20,16 +20,19 @@ type silence struct {
 	records records
 	logger  *zap.Logger
 	gaps    book
+	// owed is since when a gap is going to be opened for another cause, zero for none. It may be nil.
+	owed func(now time.Time) time.Time
 
 	mu sync.Mutex // guards what follows
-	// heard is when something authentic arrived last, zero for never.
+	// heard is when Graph reached the webhook last, whatever became of it; zero for never.
 	heard time.Time
-	// from and to are those of the last long silence, zero for none, and after its gap is open.
+	// from and to are those of the last long silence, zero for none, and after its gap is open. One that begins while what
+	// was sent in vain may still come goes on with the one before.
 	from, to time.Time
 	// explainedFrom and explainedTo are those of the last gap that was opened for another cause: what is late from there
 	// says nothing new.
 	explainedFrom, explainedTo time.Time
-	changed                    bool
+	changed, failing           bool
 }
 
 // load reads when something arrived last in an earlier run. Without it a silence begins with this run.
@@ -52,9 +55,43 @@ func (s *silence) save(ctx context.Context) {
 	if !changed {
 		return
 	}
-	if err := s.records.setInstant(ctx, heardKey, heard); err != nil {
+	err := s.records.setInstant(ctx, heardKey, heard)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed = s.changed || err != nil
+	if err != nil && !s.failing {
 		s.logger.Warn("the time of the last notification can't be kept", zap.Error(err))
 	}
+	s.failing = err != nil
+}
+
+// needed is from when on deliveries must still be known, should the present silence, or the last one, turn out to have
+// been an outage; zero for no silence.
+func (s *silence) needed(now time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.to.IsZero() && now.Sub(s.to) <= retrySpan:
+		return s.from.Add(-lateness)
+	case !s.heard.IsZero() && now.Sub(s.heard) > lateness:
+		return s.heard.Add(-lateness)
+	default:
+		return time.Time{}
+	}
+}
+
+// reached notes that Graph reached the webhook.
+func (s *silence) reached(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now = now.Round(0)
+	if !s.heard.IsZero() && now.Sub(s.heard) > lateness {
+		if s.to.IsZero() || now.Sub(s.to) > retrySpan {
+			s.from = s.heard
+		}
+		s.to = now
+	}
+	s.heard, s.changed = now, true
 }
 
 // explain says that a gap was opened which does not need this one's attention.
@@ -64,9 +101,13 @@ func (s *silence) explain(from, to time.Time) {
 	s.explainedFrom, s.explainedTo = from, to
 }
 
-// arrived looks at authentic interactions that Graph sent.
+// arrived looks at authentic interactions that Graph sent, but for those that it was asked to send again.
 func (s *silence) arrived(ctx context.Context, received []interaction.Received, now time.Time) {
-	from, to, found := s.broken(received, now.Round(0))
+	var owed time.Time
+	if s.owed != nil {
+		owed = s.owed(now)
+	}
+	from, to, found := s.broken(received, now.Round(0), owed)
 	if !found {
 		return
 	}
@@ -79,18 +120,14 @@ func (s *silence) arrived(ctx context.Context, received []interaction.Received, 
 }
 
 // broken returns a silence that turns out to have been an outage, once.
-func (s *silence) broken(received []interaction.Received, now time.Time) (from, to time.Time, found bool) {
+func (s *silence) broken(received []interaction.Received, now, owed time.Time) (from, to time.Time, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.heard.IsZero() && now.Sub(s.heard) > lateness {
-		s.from, s.to = s.heard, now
-	}
-	s.heard, s.changed = now, true
 	if s.to.IsZero() || now.Sub(s.to) > retrySpan {
 		return time.Time{}, time.Time{}, false
 	}
 	for i := range received {
-		if !s.late(&received[i], now) {
+		if !s.late(&received[i], now, owed) {
 			continue
 		}
 		from, to = s.from, s.to
@@ -101,8 +138,11 @@ func (s *silence) broken(received []interaction.Received, now time.Time) (from, 
 }
 
 // late tells whether an interaction was sent in vain in the silence. It is called with mu held.
-func (s *silence) late(received *interaction.Received, now time.Time) bool {
+func (s *silence) late(received *interaction.Received, now, owed time.Time) bool {
 	at, told := received.CreatedAt()
+	if !owed.IsZero() && at.After(owed) {
+		return false
+	}
 	within := func(from, to time.Time) bool { return !at.Before(from) && !at.After(to) }
 	return told && received.Change == interaction.Created && now.Sub(at) > lateness &&
 		within(s.from.Add(-lateness), s.to) && !within(s.explainedFrom, s.explainedTo)

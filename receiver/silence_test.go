@@ -32,6 +32,7 @@ func TestWhatArrivesLateAfterASilenceSaysThatGraphCouldNotReachUs(t *testing.T) 
 	for name, test := range map[string]struct {
 		arrivals  []arrival
 		explained bool
+		owed      bool
 		want      []history.Gap
 	}{
 		"a night without prompts":       {arrivals: []arrival{{hours(9), created(hours(9))}, {hours(9.1), created(hours(9.1))}}},
@@ -53,15 +54,20 @@ func TestWhatArrivesLateAfterASilenceSaysThatGraphCouldNotReachUs(t *testing.T) 
 			{hours(13.5), created(hours(13.5))},
 			{hours(14.2), created(hours(8))},
 		}},
-		"something old without a silence":           {arrivals: []arrival{{hours(1), created(hours(-3))}}},
-		"a change of something old":                 {arrivals: []arrival{{hours(9), updated}}},
-		"what a gap of another cause holds already": {arrivals: []arrival{{hours(9), created(hours(6))}}, explained: true},
+		"an outage and then another quiet hour": {
+			arrivals: []arrival{{hours(9), created(hours(9))}, {hours(10.2), created(hours(10.2))}, {hours(10.3), created(hours(6.5))}},
+			want:     []history.Gap{{Reason: history.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(10.2).Add(5 * time.Minute)}},
+		},
+		"what a gap of another cause is going to hold": {arrivals: []arrival{{hours(9), created(hours(6))}}, owed: true},
+		"something old without a silence":              {arrivals: []arrival{{hours(1), created(hours(-3))}}},
+		"a change of something old":                    {arrivals: []arrival{{hours(9), updated}}},
+		"what a gap of another cause holds already":    {arrivals: []arrival{{hours(9), created(hours(6))}}, explained: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, gaps := newStore(t), &shelf{}
 			before := &silence{records: records{store}, logger: zap.NewNop(), gaps: gaps}
-			before.arrived(t.Context(), []interaction.Received{created(noon)}, noon)
+			before.reached(noon)
 			before.save(t.Context())
 			core, lines := observer.New(zap.WarnLevel)
 			s := &silence{records: records{store}, logger: zap.New(core), gaps: gaps}
@@ -69,7 +75,11 @@ func TestWhatArrivesLateAfterASilenceSaysThatGraphCouldNotReachUs(t *testing.T) 
 			if test.explained {
 				s.explain(hours(5), hours(8))
 			}
+			if test.owed {
+				s.owed = func(time.Time) time.Time { return hours(5) }
+			}
 			for _, a := range test.arrivals {
+				s.reached(a.at)
 				s.arrived(t.Context(), []interaction.Received{a.what}, a.at)
 			}
 			assert.Equal(t, len(test.want), lines.Len())
@@ -91,10 +101,48 @@ func TestASilenceWhoseBeginningCanNotBeReadIsNone(t *testing.T) {
 	core, lines := observer.New(zap.WarnLevel)
 	s := &silence{records: records{store}, logger: zap.New(core), gaps: gaps}
 	s.load(t.Context())
+	s.reached(noon)
 	s.arrived(t.Context(), []interaction.Received{created(noon.Add(-3 * time.Hour))}, noon)
 	assert.Empty(t, gaps.gaps)
 	assert.Equal(t, 1, lines.Len())
 	s.records.store = broken{store}
+	for range 3 {
+		s.save(t.Context())
+		assert.Equal(t, 2, lines.Len(), "a storage that fails is reported once")
+	}
+	s.records.store = store
 	s.save(t.Context())
-	assert.Equal(t, 2, lines.Len())
+	at, err := s.records.instant(t.Context(), heardKey)
+	require.NoError(t, err)
+	assert.Equal(t, noon.Unix(), at.Unix(), "and what it missed is written later")
+}
+
+func TestWhatComesAgainBecauseWeAskedForItIsNoSignOfAnOutage(t *testing.T) {
+	t.Parallel()
+	gaps, watch := &shelf{}, newRefused(newStore(t), zap.NewNop(), givenUp, &shelf{})
+	s := &silence{records: records{newStore(t)}, logger: zap.NewNop(), gaps: gaps}
+	s.reached(noon)
+	one, other := created(noon), created(noon.Add(time.Second))
+	watch.failed([]interaction.Received{one}, noon)
+	later := noon.Add(72 * time.Minute)
+	s.reached(later)
+	s.arrived(t.Context(), watch.unknown([]interaction.Received{one}), later)
+	assert.Empty(t, gaps.gaps)
+	s.arrived(t.Context(), watch.unknown([]interaction.Received{one, other}), later)
+	assert.Len(t, gaps.gaps, 1)
+}
+
+func TestASilenceHoldsWhatWouldHaveToBeReadAfterIt(t *testing.T) {
+	t.Parallel()
+	s := &silence{}
+	assert.Zero(t, s.needed(noon))
+	s.reached(noon)
+	assert.Zero(t, s.needed(noon.Add(time.Hour)))
+	assert.Equal(t, noon.Add(-lateness), s.needed(noon.Add(30*time.Hour)))
+	s.reached(noon.Add(30 * time.Hour))
+	assert.Equal(t, noon.Add(-lateness), s.needed(noon.Add(31*time.Hour)), "what was sent in vain may still come")
+	for n := 31; n <= 36; n++ {
+		s.reached(noon.Add(time.Duration(n) * time.Hour))
+	}
+	assert.Zero(t, s.needed(noon.Add(36*time.Hour)))
 }
