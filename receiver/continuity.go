@@ -138,6 +138,9 @@ func (c *continuity) Interrupted(resource string, reason subscription.Reason, si
 	switch {
 	case reason == subscription.ReasonRemovedKey:
 		d.Reason, d.From = history.RemovedKey, time.Now().Add(-retrySpan)
+		if before := c.mark.Add(-lateness); since.IsZero() && !c.mark.IsZero() && before.Before(d.From) {
+			d.From = before
+		}
 	case since.IsZero() && c.mark.IsZero():
 		return // there never was one
 	case since.IsZero():

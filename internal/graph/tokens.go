@@ -2,6 +2,7 @@ package graph
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -45,6 +46,7 @@ type heldToken struct {
 	token     string
 	asked     time.Time // when one was asked for last, with success or not
 	refreshAt time.Time // from then on another one is asked for
+	mayAsk    time.Time // after a failure, when the login service may be asked again at the earliest
 	end       time.Time
 }
 
@@ -67,10 +69,13 @@ type flight struct {
 }
 
 // Token returns the token held, or waits for a new one. While a token is still good, a failing renewal is no error.
-func (t *Tokens) Token(ctx context.Context) (string, error) {
+func (t *Tokens) Token(ctx context.Context) (string, error) { return t.get(ctx, false) }
+
+// get asks for another token in any case where forced.
+func (t *Tokens) get(ctx context.Context, forced bool) (string, error) {
 	for {
 		t.mu.Lock()
-		if time.Now().Before(t.held.refreshAt) {
+		if !forced && time.Now().Before(t.held.refreshAt) {
 			defer t.mu.Unlock()
 			return t.held.token, nil
 		}
@@ -98,11 +103,10 @@ func (t *Tokens) Token(ctx context.Context) (string, error) {
 // some calls and asks for another when it ends.
 func (t *Tokens) Fresh(ctx context.Context) (string, error) {
 	t.mu.Lock()
-	if now := time.Now(); now.Sub(t.held.asked) >= freshFor && now.Before(t.held.refreshAt) {
-		t.held.refreshAt = now
-	}
+	now := time.Now()
+	old := now.Sub(t.held.asked) >= freshFor && !now.Before(t.held.mayAsk)
 	t.mu.Unlock()
-	return t.Token(ctx)
+	return t.get(ctx, old)
 }
 
 // fly makes the request on the goroutine of the caller that came first, under its context.
@@ -118,7 +122,16 @@ func (t *Tokens) fly(ctx context.Context, f *flight) {
 		t.held = hold(token, now)
 		f.token = t.held.token
 	case now.Before(t.held.end):
-		t.held.asked, t.held.refreshAt = now, now.Add(min(renewalPause, t.held.end.Sub(now)))
+		wait := renewalPause
+		if failed, ok := errors.AsType[*TokenError](err); ok {
+			wait = max(wait, failed.RetryAfter)
+		}
+		if t.held.mayAsk = now.Add(wait); ctx.Err() == nil {
+			t.held.asked = now
+		}
+		if t.held.refreshAt.Before(t.held.mayAsk) {
+			t.held.refreshAt = now.Add(min(wait, t.held.end.Sub(now)))
+		}
 		f.token = t.held.token
 	default:
 		f.err, f.abandoned = err, ctx.Err() != nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,6 +23,8 @@ type endpoint struct {
 	calls int
 	life  int // seconds; 0 = the answer does not say
 	down  bool
+	// throttled is the Retry-After of a 429, 0 for none.
+	throttled int
 }
 
 func (e *endpoint) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -35,6 +38,9 @@ func (e *endpoint) RoundTrip(r *http.Request) (*http.Response, error) {
 	e.calls++
 	if e.down {
 		return nil, errors.New("down")
+	}
+	if e.throttled > 0 {
+		return jsonReply(429, `{"error":"temporarily_unavailable"}`, "Retry-After", strconv.Itoa(e.throttled)), nil
 	}
 	if e.life == 0 {
 		return jsonReply(200, fmt.Sprintf(`{"access_token":"token-%d"}`, e.calls)), nil
@@ -225,6 +231,33 @@ func TestAFreshTokenIsNoOlderThanAMinuteWhereOneCanBeHad(t *testing.T) {
 		assert.Equal(t, "token-2", take(), "an old one is better than none")
 		assert.Equal(t, "token-2", take())
 		assert.Equal(t, 3, from.calls, "and a failure is no reason for a storm")
+	})
+}
+
+func TestAFreshTokenThatCanNotBeHadCostsTheOthersNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		from := &endpoint{life: 3600}
+		tokens := from.source(&ledger{})
+		_, err := tokens.Token(t.Context())
+		require.NoError(t, err)
+		time.Sleep(10 * time.Minute)
+		from.mu.Lock()
+		from.throttled = 600
+		from.mu.Unlock()
+		began := time.Now()
+		for time.Since(began) < 9*time.Minute {
+			_, err = tokens.Fresh(t.Context())
+			require.NoError(t, err)
+			for range 10 {
+				asked := time.Now()
+				_, err = tokens.Token(t.Context())
+				require.NoError(t, err)
+				require.Zero(t, time.Since(asked), "the token is good for long")
+			}
+			time.Sleep(30 * time.Second)
+		}
+		assert.Equal(t, 2, from.calls, "and the login service asked to wait")
 	})
 }
 

@@ -111,7 +111,7 @@ func (f *Filler) Seen(userIDs ...string) {
 		if !ok {
 			continue
 		}
-		f.unlicensed.remove(u) // or how could it prompt
+		f.licensed(u)
 		if _, known := f.seen.at(u); !known {
 			fresh = f.seen.put(u, time.Now(), time.Time{}) || fresh
 		}

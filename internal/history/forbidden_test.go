@@ -113,6 +113,31 @@ func TestManyUsersInARowWhoMayNotBeReadDoNotKeepTheOthersFromBeing(t *testing.T)
 	}
 }
 
+func TestManyUsersBehindTheLastOneWhoMayBeReadEndNoReading(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(300, time.Now().Add(-150*time.Minute))
+		good := slices.Min(w.settings.Users)
+		w.graph.fail = func(r request) error {
+			if r.user != good {
+				return forbidden()
+			}
+			return nil
+		}
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		pass(time.Hour)
+		w.graph.set(func() { w.graph.happened[good] = append(w.graph.happened[good], time.Now().Add(-125*time.Minute)) })
+		f.Open(gap(history.Subscription))
+		pass(time.Hour)
+		assert.Equal(t, 2, w.intake.distinct(), "the next gap is read as well")
+		pass(10 * time.Hour)
+		assert.Less(t, len(w.graph.asked()), 300*20, "and they are tried again once an hour")
+		stop()
+	})
+}
+
 func TestAUserWhoseHistoryAlwaysFailsDoesNotHoldUpPolls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

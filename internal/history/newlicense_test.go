@@ -36,27 +36,33 @@ func TestAUserWhoGetsALicenseLosesNothingOfTheTimeLeftAlone(t *testing.T) {
 	})
 }
 
-func TestAUserWhoPromptsIsNotLeftAloneAnyMore(t *testing.T) {
+func TestOfAUserWhoPromptsAllSinceItWasLeftAloneIsReadAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
-		w.users(1)
+		w.users(2)
 		licensed := false
-		w.graph.fail = func(request) error {
-			if !licensed {
+		w.graph.fail = func(r request) error {
+			if r.user == guid(0) && !licensed {
 				return noLicense()
 			}
 			return nil
 		}
 		f, stop := w.run(t)
 		f.Open(gap(history.Startup))
-		pass(time.Minute)
-		pass(24 * time.Hour)
+		pass(10 * time.Hour)
 		w.graph.set(func() { licensed, w.graph.happened[guid(0)] = true, []time.Time{time.Now().Add(-150 * time.Minute)} })
-		f.Seen(guid(0))
 		f.Open(gap(history.Subscription))
+		pass(3 * time.Hour)
+		assert.Zero(t, w.intake.distinct(), "the user is left alone")
+		asked := len(w.graph.asked())
+		f.Seen(guid(0), guid(0))
+		f.Seen(guid(1), guid(0))
 		pass(time.Minute)
 		assert.Equal(t, 1, w.intake.distinct())
+		assert.Len(t, w.graph.asked(), asked+1, "and nobody else is asked for")
+		assert.Equal(t, w.telemetry.copy().opened, w.telemetry.copy().closed)
+		assert.Empty(t, f.Missing(time.Now()))
 		stop()
 	})
 }

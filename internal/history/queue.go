@@ -39,8 +39,10 @@ type queue struct {
 	late []user
 	// refused are users in a row that may not be read, of whom it is not known yet whether that is their own affair.
 	refused []task
-	// suspicious is how many of those mean that nobody may be read, 0 for never.
-	suspicious int
+	// suspicious is how many of those mean that nobody may be read, 0 for never. fine and pauses count what happened in this
+	// reading, pauses those since somebody could be read.
+	suspicious   int
+	fine, pauses int
 	changed    chan struct{} // closed and replaced at each change
 }
 
@@ -99,6 +101,8 @@ func (q *queue) settle(t task, v verdict, pause func()) {
 	case fine:
 		q.done++
 		q.individual()
+		q.fine++
+		q.pauses = 0
 		if q.suspicious > 0 {
 			q.suspicious = forbiddenMeansLost
 		}
@@ -110,6 +114,13 @@ func (q *queue) settle(t task, v verdict, pause func()) {
 		case 0:
 			q.individual()
 		case len(q.refused):
+			if q.fine > 0 && q.pauses > 0 {
+				// A permission that is missing would have kept those from being read who were.
+				q.suspicious = 0
+				q.individual()
+				break
+			}
+			q.pauses++
 			pause()
 			for _, r := range q.refused {
 				q.fresh = append(q.fresh, r.user)

@@ -74,7 +74,7 @@ func (f *Filler) work(ctx context.Context, r *reading, q *queue, t *tale) {
 			f.unlicensed.put(one.user, time.Now(), time.Now().Add(-leaveAlone))
 			f.progress().add(one.user)
 		case fine:
-			f.unlicensed.remove(one.user)
+			f.unlicensed.take(one.user)
 			f.progress().add(one.user)
 		}
 		q.settle(one, v, func() { f.gate.forbid(err, name) })

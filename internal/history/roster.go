@@ -115,3 +115,20 @@ func (f *Filler) window(r *reading, u user) (from, to time.Time) {
 		return from, to
 	}
 }
+
+// licensed says that a user who had no history when last asked has one now: all since then was left out of every gap.
+func (f *Filler) licensed(u user) {
+	since, found := f.unlicensed.take(u)
+	if !found {
+		return
+	}
+	f.open(func(now time.Time, c *change) {
+		left := span{
+			kind: late, from: since, to: now, reasons: tally{UsersUnknown: 1}, users: []laggard{{user: u, from: since, to: now}},
+		}
+		if since.Before(now) {
+			c.open(left.reasons)
+			f.ledger.insert(left, now, c)
+		}
+	})
+}

@@ -54,16 +54,18 @@ func (s *shelf) put(u user, at, stale time.Time) bool {
 	return true
 }
 
-// remove forgets a user.
-func (s *shelf) remove(u user) {
+// take forgets a user and returns the time.
+func (s *shelf) take(u user) (at time.Time, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := boardOf(u)
-	if _, found := s.boards[b][u]; found {
+	seconds, found := s.boards[b][u]
+	if found {
 		delete(s.boards[b], u)
 		s.dirty[b] = true
 		s.size--
 	}
+	return time.Unix(seconds, 0).UTC(), found
 }
 
 func (s *shelf) drop(before time.Time) {

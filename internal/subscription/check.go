@@ -127,6 +127,10 @@ func (k *Keeper) create(ctx context.Context, w *watch, want graph.Subscription) 
 
 // replace deletes first, since an application may have only one subscription for a resource.
 func (k *Keeper) replace(ctx context.Context, w *watch, a action) {
+	if !w.active {
+		// Nothing serves the resource, however long the removal takes.
+		k.interrupt(w, orReason(w.interruption, a.reason), w.aliveAt)
+	}
 	for _, old := range slices.Concat(a.surplus, a.foreign) {
 		if err := k.remove(ctx, old.ID); err != nil {
 			k.failed(ctx, &w.attempt, opDelete, err)

@@ -232,3 +232,23 @@ func TestTimeLeft(t *testing.T) {
 		assert.Zero(t, left, "one that was lost has no time left")
 	})
 }
+
+func TestAResourceWithoutASubscriptionIsInterruptedAlsoWhileTheOldOneCanNotBeRemoved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		misfit := existing("old", 70*time.Hour, func(s *graph.Subscription) { s.Resource, s.EncryptionCertificateID = userB, "gone" })
+		g.subs = append(g.subs, misfit)
+		g.failing(func(c call) error {
+			if c.op == "delete" {
+				return refusal(http.StatusForbidden, "Forbidden", 0)
+			}
+			return nil
+		})
+		b := begin(t, g, func(s *subscription.Settings) { s.Resources = []string{userA, userB} })
+		b.pass(time.Hour)
+		assert.Contains(t, b.interruptions, interruption{userB, subscription.ReasonRemovedKey, time.Time{}})
+		assert.Len(t, b.restored, 1, "that of the other user")
+		assert.Len(t, b.interruptions, 2, "and it is said once")
+	})
+}
