@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -55,8 +56,12 @@ type continuity struct {
 	down map[string]debt
 	// watched are the resources that are down as far as the present keeper knows: it will say when that is over.
 	watched map[string]bool
+	// loaded tells whether what the last run left is known; until then nothing is written over it.
+	loaded bool
 	// kept tells whether storage may hold anything that is owed, behind whether it lacks anything.
 	kept, behind bool
+	// failing tells whether the mark could not be written last.
+	failing bool
 }
 
 // book is where gaps are opened and written down. *history.Filler is one.
@@ -65,12 +70,33 @@ type book interface {
 	Flush(ctx context.Context) error
 }
 
-// load reads what the last run left: its mark, and what it owed. A value that can't be read is reported and replaced, and
-// stands for any that it may have been.
+// load reads what the last run left: its mark, and what it owed. A value that is damaged is reported and replaced, and
+// stands for any that it may have been. A storage that fails is asked again at every check.
 func (c *continuity) load(ctx context.Context, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	owed, err := c.records.owed(ctx)
+	if err := c.tryLoad(ctx, now); err != nil && ctx.Err() == nil {
+		c.logger.Warn("the mark of the last good check can't be read, what is missing since then is not known; the storage is asked again at each check",
+			zap.Error(err))
+	}
+}
+
+// tryLoad is called with mu held. Its error is one of the storage.
+func (c *continuity) tryLoad(ctx context.Context, now time.Time) error {
+	owed, owedErr := c.records.owed(ctx)
+	mark, markErr := c.records.instant(ctx, markKey)
+	doubtful := false
+	for _, err := range []error{owedErr, markErr} {
+		if err == nil {
+			continue
+		}
+		if _, damaged := errors.AsType[*damagedError](err); !damaged {
+			return err
+		}
+		doubtful = true
+		c.logger.Warn("the mark of the last good check, or what was owed then, is damaged and is replaced", zap.Error(err))
+	}
+	c.loaded, c.mark = true, mark
 	for _, d := range owed {
 		if d.Resource != "" && slices.Contains(c.resources, d.Resource) {
 			c.down[d.Resource] = d
@@ -78,15 +104,7 @@ func (c *continuity) load(ctx context.Context, now time.Time) {
 		}
 		c.owe(d.Reason, d.From)
 	}
-	doubtful := err != nil
 	c.kept = doubtful || len(owed) > 0
-	if err != nil {
-		c.logger.Warn("the gaps that the last run was about to open can't be read and are replaced", zap.Error(err))
-	}
-	if c.mark, err = c.records.instant(ctx, markKey); err != nil {
-		c.logger.Warn("the mark of the last good check can't be read and is replaced", zap.Error(err))
-		doubtful = true
-	}
 	switch {
 	case c.mark.After(now.Add(staleMark)):
 		c.logger.Warn("the mark of the last good check is in the future: check this machine's clock", zap.Time("mark", c.mark))
@@ -99,6 +117,7 @@ func (c *continuity) load(ctx context.Context, now time.Time) {
 		c.owe(history.Startup, c.mark.Add(-lateness))
 	}
 	c.remember(ctx)
+	return nil
 }
 
 // removedKey says that notifications for a key that was accepted before can't be read any more. When it returns that is
@@ -117,6 +136,9 @@ func (c *continuity) Checked(at time.Time) { c.check(context.Background(), at) }
 func (c *continuity) check(ctx context.Context, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.loaded {
+		_ = c.tryLoad(ctx, at) // which was reported
+	}
 	for resource, d := range c.down {
 		if !c.watched[resource] { // an earlier keeper found it down, and this one does not
 			c.owe(d.Reason, d.From)
@@ -141,6 +163,8 @@ func (c *continuity) Interrupted(resource string, reason subscription.Reason, si
 		if before := c.mark.Add(-lateness); since.IsZero() && !c.mark.IsZero() && before.Before(d.From) {
 			d.From = before
 		}
+	case since.IsZero() && !c.loaded:
+		d.Reason, d.From = history.Startup, time.Now().Add(-c.doubt)
 	case since.IsZero() && c.mark.IsZero():
 		return // there never was one
 	case since.IsZero():

@@ -28,8 +28,10 @@ type gate struct {
 	opened chan struct{}
 	// ended is closed once nobody will open the gate any more.
 	ended chan struct{}
-	// behind is what the present keys are used by; it is set before opened is closed.
+	// behind is what the present keys are used by; it is set before opened is closed. waking is held by those who wake its
+	// keeper, and by whoever changes it.
 	behind atomic.Pointer[behind]
+	waking sync.RWMutex
 }
 
 type behind struct {
@@ -46,10 +48,15 @@ func newGate(logger *zap.Logger, refused *refused, reached func(at time.Time)) *
 
 // open lets everything through to these two from now on. What came for a keeper before, which has ended, is told by then.
 func (g *gate) open(opener *notification.Opener, keeper *subscription.Keeper) {
+	g.waking.Lock()
 	before := g.behind.Swap(&behind{opener: opener, keeper: keeper})
+	g.waking.Unlock()
 	g.once.Do(func() { close(g.opened) })
-	if before != nil {
-		before.keeper.Drain()
+	if before == nil {
+		return
+	}
+	for _, event := range before.keeper.Drain() {
+		keeper.Wake(event)
 	}
 }
 
@@ -101,6 +108,8 @@ func (g *gate) tryOpen(ctx context.Context, collection *notification.Collection,
 
 // Wake implements webhook.Lifecycle.
 func (g *gate) Wake(event notification.Lifecycle) {
+	g.waking.RLock()
+	defer g.waking.RUnlock()
 	if b := g.behind.Load(); b != nil {
 		b.keeper.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
 	}

@@ -40,6 +40,12 @@ type records struct{ store storage.Client }
 
 const recordTimeout = time.Second
 
+// damagedError is a value that is none, as opposed to a storage that fails.
+type damagedError struct{ cause error }
+
+func (e *damagedError) Error() string { return e.cause.Error() }
+func (e *damagedError) Unwrap() error { return e.cause }
+
 // instant returns a time in whole seconds, zero for none.
 func (r records) instant(ctx context.Context, key string) (time.Time, error) {
 	value, err := r.store.Get(ctx, key)
@@ -48,7 +54,7 @@ func (r records) instant(ctx context.Context, key string) (time.Time, error) {
 	}
 	seconds, err := strconv.ParseInt(string(value), 10, 64)
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, &damagedError{err}
 	}
 	return time.Unix(seconds, 0), nil
 }
@@ -93,7 +99,10 @@ func (r records) get(ctx context.Context, key string, value any) error {
 	if err != nil || text == nil {
 		return err
 	}
-	return json.Unmarshal(text, value)
+	if err := json.Unmarshal(text, value); err != nil {
+		return &damagedError{err}
+	}
+	return nil
 }
 
 func (r records) set(ctx context.Context, key string, value any) error {

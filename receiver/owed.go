@@ -52,7 +52,7 @@ func (c *continuity) written(ctx context.Context) bool {
 	if c.behind {
 		c.remember(ctx)
 	}
-	return !c.behind
+	return !c.behind && c.loaded
 }
 
 // pending is what is owed and not in the book.
@@ -63,20 +63,23 @@ func (c *continuity) pending() []debt {
 // remember keeps what is owed for the next run.
 func (c *continuity) remember(ctx context.Context) {
 	owed := append(c.pending(), c.opened...)
-	if c.behind = false; len(owed) == 0 && !c.kept {
+	wasBehind := c.behind
+	if c.behind = !c.loaded; c.behind || len(owed) == 0 && !c.kept {
 		return
 	}
 	err := c.records.setOwed(ctx, owed)
 	c.kept = err != nil || len(owed) > 0
 	c.behind = err != nil
-	if err != nil {
+	if err != nil && !wasBehind {
 		c.logger.Warn("the gaps that are about to be opened can't be kept: a restart now forgets them", zap.Error(err))
 	}
 }
 
 func (c *continuity) write(ctx context.Context, at time.Time) {
 	c.mark = at
-	if err := c.records.setInstant(ctx, markKey, at); err != nil {
+	err := c.records.setInstant(ctx, markKey, at)
+	wasFailing := c.failing
+	if c.failing = err != nil; err != nil && !wasFailing {
 		c.logger.Warn("the mark of the last good check can't be kept: a restart will read more history than it has to", zap.Error(err))
 	}
 }

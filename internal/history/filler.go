@@ -37,8 +37,8 @@ type Filler struct {
 	wake    chan struct{} // something may be there to read
 	written chan struct{} // something may be there to write
 
-	saving     sync.Mutex // held while writing
-	storeFails bool       // guarded by saving
+	saving     chan struct{} // holds a value while somebody writes
+	storeFails bool          // belongs to whoever writes
 
 	mu      sync.Mutex // guards what follows
 	loaded  bool       // whether what an earlier run kept is known
@@ -57,6 +57,7 @@ func New(s Settings) *Filler {
 		unlicensed: newShelf(unlicensedKey),
 		wake:       make(chan struct{}, 1),
 		written:    make(chan struct{}, 1),
+		saving:     make(chan struct{}, 1),
 		ledger:     s.ledger(),
 		done:       &progress{},
 	}

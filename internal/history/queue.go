@@ -43,7 +43,7 @@ type queue struct {
 	// reading, pauses those since somebody could be read.
 	suspicious   int
 	fine, pauses int
-	changed    chan struct{} // closed and replaced at each change
+	changed      chan struct{} // closed and replaced at each change
 }
 
 func newQueue(fresh []user, total, suspicious int) *queue {

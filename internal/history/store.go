@@ -29,12 +29,24 @@ const (
 // called before everything else but Open, Item and Seen. A value that can't be read is logged and replaced; only a store
 // that fails is an error. Then nothing is written until it has been read after all, which every write tries first.
 func (f *Filler) Load(ctx context.Context) error {
-	f.saving.Lock()
-	defer f.saving.Unlock()
+	if err := f.turn(ctx); err != nil {
+		return err
+	}
+	defer func() { <-f.saving }()
 	return f.load(ctx)
 }
 
-// load is called with saving held.
+// turn waits until nobody else writes. Its error is that of the context: the store may hang.
+func (f *Filler) turn(ctx context.Context) error {
+	select {
+	case f.saving <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the storage: %w", ctx.Err())
+	}
+}
+
+// load is called by whoever writes.
 func (f *Filler) load(ctx context.Context) error {
 	value, err := f.s.Store.Get(ctx, gapsKey)
 	if err != nil {
@@ -88,8 +100,8 @@ func (f *Filler) adopt(stored ledger, done *progress) {
 	f.ledger, f.done = stored, done
 }
 
-// knows tells whether what an earlier run kept is known, and tries to read it where it is not. It is called with saving
-// held.
+// knows tells whether what an earlier run kept is known, and tries to read it where it is not. It is called by
+// whoever writes.
 func (f *Filler) knows(ctx context.Context) error {
 	f.mu.Lock()
 	loaded := f.loaded
@@ -113,8 +125,10 @@ func (f *Filler) Save(ctx context.Context) error { return f.flush(ctx, true) }
 // Flush writes down the gaps. Those that were opened before it was called survive a kill once it has returned nil. A failure
 // is logged, once until the store works again. It is safe for concurrent use.
 func (f *Filler) Flush(ctx context.Context) error {
-	f.saving.Lock()
-	defer f.saving.Unlock()
+	if err := f.turn(ctx); err != nil {
+		return err
+	}
+	defer func() { <-f.saving }()
 	err := f.knows(ctx)
 	if err == nil {
 		err = f.flushGaps(ctx)
@@ -127,8 +141,10 @@ func (f *Filler) Flush(ctx context.Context) error {
 
 // flush writes down what changed. Gaps come before the users done of them: a list of users without its gap means nothing.
 func (f *Filler) flush(ctx context.Context, users bool) error {
-	f.saving.Lock()
-	defer f.saving.Unlock()
+	if err := f.turn(ctx); err != nil {
+		return err
+	}
+	defer func() { <-f.saving }()
 	err := f.knows(ctx)
 	if err == nil {
 		err = f.flushGaps(ctx)

@@ -94,8 +94,18 @@ func (k *Keeper) Run(ctx context.Context) {
 // Wake takes in an authentic lifecycle event. It never blocks. Events of subscriptions that are not ours change nothing.
 func (k *Keeper) Wake(e Event) { k.inbox.put(e) }
 
-// Drain tells the Observer what events say that came too late for Run. It is called after Run has returned.
-func (k *Keeper) Drain() { k.takeEvents() }
+// Drain tells the Observer what events say that came too late for Run, and returns those that ask for a renewal, which are
+// for the next keeper. It is called after Run has returned.
+func (k *Keeper) Drain() []Event {
+	k.takeEvents()
+	var left []Event
+	for _, w := range k.watches {
+		if w.reauthorize {
+			left = append(left, Event{SubscriptionID: w.sub.ID, Kind: ReauthorizationRequired})
+		}
+	}
+	return left
+}
 
 // TimeLeft returns how long the wanted subscription that ends first still lives, never less than zero; false while any of
 // them has not lived yet.

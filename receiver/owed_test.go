@@ -1,0 +1,129 @@
+package receiver
+
+import (
+	"context"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+)
+
+func TestWhatIsOwedSurvivesAKill(t *testing.T) {
+	t.Parallel()
+	for name, happens := range map[string]func(c *continuity, gaps *shelf, now time.Time){
+		"a key that was taken out of the configuration": func(c *continuity, _ *shelf, now time.Time) {
+			c.removedKey(context.Background(), now)
+		},
+		"what Graph says it missed": func(c *continuity, _ *shelf, now time.Time) {
+			c.Checked(now)
+			c.Interrupted(tenantWide, subscription.ReasonMissed, now)
+		},
+		"a subscription that is restored while the book can't be written": func(c *continuity, gaps *shelf, now time.Time) {
+			c.Checked(now)
+			gaps.broken = true
+			c.Interrupted(tenantWide, subscription.ReasonLost, now)
+			c.Restored(tenantWide, now)
+			c.Interrupted("another", subscription.ReasonLost, now)
+			c.Checked(now)
+		},
+		"what nobody watches any more": func(c *continuity, _ *shelf, now time.Time) {
+			c.Checked(now)
+			c.Interrupted(tenantWide, subscription.ReasonMissed, now)
+			c.unwatched()
+			c.end(context.Background(), now, true)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, now := newStore(t), time.Unix(1_764_599_400, 0)
+			require.NoError(t, store.Set(t.Context(), markKey, []byte("1764599400")))
+			gaps := &shelf{}
+			c := newContinuity(store, zap.NewNop(), gaps)
+			c.load(t.Context(), now)
+			happens(c, gaps, now)
+
+			gaps = &shelf{}
+			c = newContinuity(store, zap.NewNop(), gaps)
+			c.load(t.Context(), now)
+			assert.Empty(t, gaps.gaps, "its end is when a subscription lives")
+			c.Checked(now.Add(time.Second))
+			assert.NotEmpty(t, gaps.gaps)
+
+			gaps = &shelf{}
+			c = newContinuity(store, zap.NewNop(), gaps)
+			c.load(t.Context(), now)
+			c.Checked(now.Add(2 * time.Second))
+			assert.Empty(t, gaps.gaps, "once it is written down it is owed no more")
+		})
+	}
+}
+
+func TestRestartsWithoutASubscriptionDoNotPileUpWhatIsOwed(t *testing.T) {
+	t.Parallel()
+	store, gaps, now := newStore(t), &shelf{}, time.Unix(1_764_599_400, 0)
+	require.NoError(t, store.Set(t.Context(), markKey, []byte("1764590000")))
+	for i := range 10 {
+		c := newContinuity(store, zap.NewNop(), gaps)
+		c.load(t.Context(), now.Add(time.Duration(i)*time.Hour))
+		c.removedKey(t.Context(), now.Add(time.Duration(i)*time.Hour))
+	}
+	owed, err := records{store}.owed(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []debt{
+		{Reason: history.Startup, From: time.Unix(1_764_590_000, 0).Add(-lateness)}, {Reason: history.RemovedKey, From: now.Add(-retrySpan)},
+	}, owed)
+}
+
+func TestAStorageThatFailsAtTheStartIsAskedAgainAndNothingIsWrittenOverIt(t *testing.T) {
+	t.Parallel()
+	store, gaps := newStore(t), &shelf{}
+	at := time.Unix(1_764_599_400, 0)
+	first := newContinuity(store, zap.NewNop(), gaps)
+	first.load(t.Context(), at)
+	first.Checked(at)
+	first.removedKey(t.Context(), at)
+
+	core, lines := observer.New(zap.WarnLevel)
+	c := newContinuity(broken{store}, zap.New(core), gaps)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	c.load(ended, at.Add(time.Hour))
+	assert.Zero(t, lines.Len(), "a stop in the middle of it is no failure")
+	c.load(t.Context(), at.Add(time.Hour))
+	c.Interrupted(tenantWide, subscription.ReasonAbsent, time.Time{})
+	c.Restored(tenantWide, at.Add(time.Hour))
+	c.Checked(at.Add(time.Hour))
+	c.end(t.Context(), at.Add(time.Hour), true)
+	assert.Equal(t, 1, lines.Len())
+	require.Len(t, gaps.gaps, 1, "what was missed is guessed until then")
+
+	c.records.store = store
+	c.Checked(at.Add(61 * time.Minute))
+	assert.Equal(t, history.RemovedKey, gaps.gaps[1].Reason)
+	assert.Equal(t, plain([]history.Gap{{Reason: history.Startup, From: at.Add(-65 * time.Minute), To: at.Add(66 * time.Minute)}}), gaps.gaps[2:])
+	assert.Equal(t, strconv.FormatInt(at.Add(61*time.Minute).Unix(), 10), string(kept(t, store, markKey)))
+}
+
+func TestWhatCanNotBeWrittenIsReportedOnce(t *testing.T) {
+	t.Parallel()
+	store := &unwritable{Client: newStore(t)}
+	core, lines := observer.New(zap.WarnLevel)
+	c := newContinuity(store, zap.New(core), &shelf{})
+	c.load(t.Context(), noon)
+	for _, key := range []string{owedKey, markKey} {
+		before := lines.Len()
+		store.refused = key
+		for range 5 {
+			c.removedKey(t.Context(), noon)
+			c.Checked(noon)
+		}
+		assert.Equal(t, before+1, lines.Len(), key)
+	}
+}
