@@ -85,16 +85,14 @@ func (c *continuity) load(ctx context.Context, now time.Time) {
 func (c *continuity) tryLoad(ctx context.Context, now time.Time) error {
 	owed, owedErr := c.records.owed(ctx)
 	mark, markErr := c.records.instant(ctx, markKey)
-	doubtful := false
 	for _, err := range []error{owedErr, markErr} {
-		if err == nil {
-			continue
-		}
-		if _, damaged := errors.AsType[*damagedError](err); !damaged {
+		if _, damaged := errors.AsType[*damagedError](err); err != nil && !damaged {
 			return err
 		}
-		doubtful = true
-		c.logger.Warn("the mark of the last good check, or what was owed then, is damaged and is replaced", zap.Error(err))
+	}
+	doubtful := owedErr != nil || markErr != nil
+	if doubtful {
+		c.logger.Warn("the mark of the last good check, or what was owed then, is damaged and is replaced", zap.Error(errors.Join(owedErr, markErr)))
 	}
 	c.loaded, c.mark = true, mark
 	for _, d := range owed {
@@ -219,6 +217,30 @@ func (c *continuity) end(ctx context.Context, now time.Time, lives bool) {
 	if c.written(ctx) && lives && len(c.owed) == 0 && !c.good.IsZero() && !c.paused(now) {
 		c.write(ctx, now)
 	}
+}
+
+// outage is since when nothing may have come, for the cause of a gap that is going to be opened; zero where something may.
+func (c *continuity) outage(now time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var since time.Time
+	count := func(from time.Time) {
+		if since.IsZero() || from.Before(since) {
+			since = from
+		}
+	}
+	for _, d := range c.owed {
+		count(d.From)
+	}
+	if c.paused(now) {
+		count(c.good.Add(-lateness))
+	}
+	if len(c.down) == len(c.resources) {
+		for _, d := range c.down {
+			count(d.From)
+		}
+	}
+	return since
 }
 
 // missing tells since when interactions are known to be missing that are not in the book yet, and why; a zero time where

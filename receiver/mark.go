@@ -48,6 +48,8 @@ func (e *damagedError) Unwrap() error { return e.cause }
 
 // instant returns a time in whole seconds, zero for none.
 func (r records) instant(ctx context.Context, key string) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
 	value, err := r.store.Get(ctx, key)
 	if err != nil || value == nil {
 		return time.Time{}, err
@@ -95,6 +97,8 @@ func (r records) setKnown(ctx context.Context, known []subscription.Known) error
 }
 
 func (r records) get(ctx context.Context, key string, value any) error {
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
 	text, err := r.store.Get(ctx, key)
 	if err != nil || text == nil {
 		return err

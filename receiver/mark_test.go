@@ -125,6 +125,7 @@ func TestTheMarkMovesOnBesideASubscriptionThatIsDownAndOnRecord(t *testing.T) {
 	reason, since := c.missing(at.Add(time.Minute))
 	assert.Equal(t, history.Subscription, reason)
 	assert.Equal(t, at.Add(-65*time.Minute), since)
+	assert.Zero(t, c.outage(at.Add(time.Minute)), "of the other user something may come")
 
 	for range 2 { // starts that find it down again
 		c = newContinuity(store, zap.NewNop(), gaps)

@@ -71,10 +71,7 @@ func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, er
 		down: map[string]debt{}, watched: map[string]bool{},
 	}
 	rooms.gate = newGate(r.set.Logger, rooms.refused, rooms.silence.reached)
-	rooms.silence.owed = func(now time.Time) time.Time {
-		_, since := rooms.continuity.missing(now)
-		return since
-	}
+	rooms.silence.owed = rooms.continuity.outage
 	if len(r.settings.Resources) > 0 {
 		rooms.continuity.patience = 2*r.settings.CheckInterval + staleMark
 		rooms.server = r.newServer(rooms)

@@ -2,6 +2,8 @@ package receiver
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,35 +26,57 @@ type silence struct {
 	owed func(now time.Time) time.Time
 
 	mu sync.Mutex // guards what follows
-	// heard is when Graph reached the webhook last, whatever became of it; zero for never.
-	heard time.Time
-	// from and to are those of the last long silence, zero for none, and after its gap is open. One that begins while what
-	// was sent in vain may still come goes on with the one before.
-	from, to time.Time
+	// heard is when Graph reached the webhook last, whatever became of it, first when in this run; zero for never.
+	heard, first time.Time
+	// loaded tells whether it is known when Graph reached an earlier run; until then nothing is written over it.
+	loaded bool
+	// silences are the long ones that ended so lately that what was sent in vain may still come, the oldest first: at most
+	// five.
+	silences []quiet
 	// explainedFrom and explainedTo are those of the last gap that was opened for another cause: what is late from there
 	// says nothing new.
 	explainedFrom, explainedTo time.Time
 	changed, failing           bool
 }
 
+// quiet is a time in which nothing arrived.
+type quiet struct{ from, to time.Time }
+
 // load reads when something arrived last in an earlier run. Without it a silence begins with this run.
 func (s *silence) load(ctx context.Context) {
 	at, err := s.records.instant(ctx, heardKey)
-	if err != nil {
-		s.logger.Warn("the time of the last notification can't be read and is replaced", zap.Error(err))
-	}
+	_, damaged := errors.AsType[*damagedError](err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.heard = at
+	if err != nil && ctx.Err() == nil && !s.failing {
+		s.logger.Warn("the time of the last notification can't be read", zap.Error(err))
+	}
+	if s.failing = err != nil && !damaged; s.failing {
+		return
+	}
+	s.loaded = true
+	switch {
+	case at.IsZero() || at.After(s.heard) && !s.heard.IsZero():
+	case s.heard.IsZero():
+		s.heard = at
+	case s.first.Sub(at) > lateness:
+		s.silences = slices.Insert(s.silences, 0, quiet{at, s.first})
+	}
 }
 
 // save is called by one at a time.
 func (s *silence) save(ctx context.Context) {
 	s.mu.Lock()
-	heard, changed := s.heard, s.changed
-	s.changed = false
+	loaded := s.loaded
 	s.mu.Unlock()
-	if !changed {
+	if !loaded {
+		s.load(ctx)
+	}
+	s.mu.Lock()
+	heard, due := s.heard, s.changed && s.loaded
+	s.changed = s.changed && !due
+	s.mu.Unlock()
+	if !due {
 		return
 	}
 	err := s.records.setInstant(ctx, heardKey, heard)
@@ -70,9 +94,10 @@ func (s *silence) save(ctx context.Context) {
 func (s *silence) needed(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.forget(now)
 	switch {
-	case !s.to.IsZero() && now.Sub(s.to) <= retrySpan:
-		return s.from.Add(-lateness)
+	case len(s.silences) > 0:
+		return s.silences[0].from.Add(-lateness)
 	case !s.heard.IsZero() && now.Sub(s.heard) > lateness:
 		return s.heard.Add(-lateness)
 	default:
@@ -85,13 +110,19 @@ func (s *silence) reached(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now = now.Round(0)
+	s.forget(now)
 	if !s.heard.IsZero() && now.Sub(s.heard) > lateness {
-		if s.to.IsZero() || now.Sub(s.to) > retrySpan {
-			s.from = s.heard
-		}
-		s.to = now
+		s.silences = append(s.silences, quiet{s.heard, now})
+	}
+	if s.first.IsZero() {
+		s.first = now
 	}
 	s.heard, s.changed = now, true
+}
+
+// forget drops silences that are over for so long that nothing tells of them any more. It is called with mu held.
+func (s *silence) forget(now time.Time) {
+	s.silences = slices.DeleteFunc(s.silences, func(q quiet) bool { return now.Sub(q.to) > retrySpan })
 }
 
 // explain says that a gap was opened which does not need this one's attention.
@@ -103,6 +134,12 @@ func (s *silence) explain(from, to time.Time) {
 
 // arrived looks at authentic interactions that Graph sent, but for those that it was asked to send again.
 func (s *silence) arrived(ctx context.Context, received []interaction.Received, now time.Time) {
+	s.mu.Lock()
+	suspicious := len(s.silences) > 0
+	s.mu.Unlock()
+	if !suspicious {
+		return
+	}
 	var owed time.Time
 	if s.owed != nil {
 		owed = s.owed(now)
@@ -123,27 +160,24 @@ func (s *silence) arrived(ctx context.Context, received []interaction.Received, 
 func (s *silence) broken(received []interaction.Received, now, owed time.Time) (from, to time.Time, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.to.IsZero() || now.Sub(s.to) > retrySpan {
+	if s.forget(now); len(s.silences) == 0 {
 		return time.Time{}, time.Time{}, false
 	}
+	from, to = s.silences[0].from, s.silences[len(s.silences)-1].to
 	for i := range received {
-		if !s.late(&received[i], now, owed) {
-			continue
+		at, late := createdLate(&received[i], now)
+		within := func(from, to time.Time) bool { return !at.Before(from) && !at.After(to) }
+		explained := within(s.explainedFrom, s.explainedTo) || !owed.IsZero() && at.After(owed)
+		if late && within(from.Add(-lateness), to) && !explained {
+			s.silences = nil
+			return from, to, true
 		}
-		from, to = s.from, s.to
-		s.from, s.to = time.Time{}, time.Time{}
-		return from, to, true
 	}
 	return time.Time{}, time.Time{}, false
 }
 
-// late tells whether an interaction was sent in vain in the silence. It is called with mu held.
-func (s *silence) late(received *interaction.Received, now, owed time.Time) bool {
+// createdLate tells when an interaction was created, and whether Graph is never that late by itself.
+func createdLate(received *interaction.Received, now time.Time) (at time.Time, late bool) {
 	at, told := received.CreatedAt()
-	if !owed.IsZero() && at.After(owed) {
-		return false
-	}
-	within := func(from, to time.Time) bool { return !at.Before(from) && !at.After(to) }
-	return told && received.Change == interaction.Created && now.Sub(at) > lateness &&
-		within(s.from.Add(-lateness), s.to) && !within(s.explainedFrom, s.explainedTo)
+	return at, told && received.Change == interaction.Created && now.Sub(at) > lateness
 }

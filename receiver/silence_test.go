@@ -146,3 +146,42 @@ func TestASilenceHoldsWhatWouldHaveToBeReadAfterIt(t *testing.T) {
 	}
 	assert.Zero(t, s.needed(noon.Add(36*time.Hour)))
 }
+
+func TestAQuietTenantHasManySilencesAndNoneWithoutEnd(t *testing.T) {
+	t.Parallel()
+	gaps := &shelf{}
+	s := &silence{records: records{newStore(t)}, logger: zap.NewNop(), gaps: gaps}
+	now := noon
+	for ; now.Before(noon.Add(20 * 24 * time.Hour)); now = now.Add(2 * time.Hour) {
+		s.reached(now)
+		if since := s.needed(now); !since.IsZero() {
+			assert.Less(t, now.Sub(since), 10*time.Hour)
+		}
+		assert.LessOrEqual(t, len(s.silences), 5)
+	}
+	s.arrived(t.Context(), []interaction.Received{created(now.Add(-3 * time.Hour))}, now)
+	require.Len(t, gaps.gaps, 1)
+	assert.Less(t, gaps.gaps[0].To.Sub(gaps.gaps[0].From), 12*time.Hour)
+}
+
+func TestASilenceThatSpansARestartIsNoticedAlsoIfTheStorageFailsAtFirst(t *testing.T) {
+	t.Parallel()
+	store, gaps := newStore(t), &shelf{}
+	before := &silence{records: records{store}, logger: zap.NewNop(), gaps: gaps}
+	before.reached(noon)
+	before.save(t.Context())
+
+	s := &silence{records: records{broken{store}}, logger: zap.NewNop(), gaps: gaps}
+	s.load(t.Context())
+	later := noon.Add(9 * time.Hour)
+	s.reached(later)
+	s.save(t.Context())
+	s.records.store = store
+	s.save(t.Context())
+	s.arrived(t.Context(), []interaction.Received{created(noon.Add(6 * time.Hour))}, later.Add(time.Minute))
+	require.Len(t, gaps.gaps, 1)
+	assert.Equal(t, noon.Add(-lateness).Unix(), gaps.gaps[0].From.Unix())
+	at, err := s.records.instant(t.Context(), heardKey)
+	require.NoError(t, err)
+	assert.Equal(t, later.Unix(), at.Unix())
+}

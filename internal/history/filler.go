@@ -30,6 +30,7 @@ type Filler struct {
 	// unlicensed are the users who had no history to read, and since when.
 	unlicensed *shelf
 	pace       atomic.Pointer[pace] // of the present reading, nil for none
+	hanging    atomic.Bool          // whether the last flush could not get its turn
 	refusing   atomic.Bool          // whether the pipeline does not take interactions just now
 	// newcomers is set while users seen since then are still to be read in intervals of unknown users. It belongs to Run.
 	newcomers bool

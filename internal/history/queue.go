@@ -25,6 +25,8 @@ type task struct {
 	// failures is how often that failed in this reading.
 	failures int
 	due      time.Time
+	// again says that it was read before, and only whether it still can be is asked.
+	again bool
 }
 
 // queue hands the users of a reading to its workers.
@@ -39,11 +41,12 @@ type queue struct {
 	late []user
 	// refused are users in a row that may not be read, of whom it is not known yet whether that is their own affair.
 	refused []task
-	// suspicious is how many of those mean that nobody may be read, 0 for never. fine and pauses count what happened in this
-	// reading, pauses those since somebody could be read.
-	suspicious   int
-	fine, pauses int
-	changed      chan struct{} // closed and replaced at each change
+	// suspicious is how many of those mean that nobody may be read, 0 for never; pauses is how often that was the case since
+	// somebody could be read.
+	suspicious, pauses int
+	// witness is a user who could be read in this reading, nil for none.
+	witness *user
+	changed chan struct{} // closed and replaced at each change
 }
 
 func newQueue(fresh []user, total, suspicious int) *queue {
@@ -97,12 +100,16 @@ func (q *queue) settle(t task, v verdict, pause func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.active--
+	if t.again {
+		q.heard(v, pause)
+		q.change()
+		return
+	}
 	switch v {
 	case fine:
 		q.done++
 		q.individual()
-		q.fine++
-		q.pauses = 0
+		q.pauses, q.witness = 0, &t.user
 		if q.suspicious > 0 {
 			q.suspicious = forbiddenMeansLost
 		}
@@ -114,18 +121,12 @@ func (q *queue) settle(t task, v verdict, pause func()) {
 		case 0:
 			q.individual()
 		case len(q.refused):
-			if q.fine > 0 && q.pauses > 0 {
-				// A permission that is missing would have kept those from being read who were.
-				q.suspicious = 0
-				q.individual()
+			if q.witness != nil && q.pauses > 0 {
+				// It was so after the last pause too: is it these users, or is a permission gone?
+				heap.Push(&q.retries, task{user: *q.witness, due: time.Now(), again: true})
 				break
 			}
-			q.pauses++
-			pause()
-			for _, r := range q.refused {
-				q.fresh = append(q.fresh, r.user)
-			}
-			q.refused = nil
+			q.rest(pause)
 		}
 	default:
 		t.failures++
@@ -134,11 +135,36 @@ func (q *queue) settle(t task, v verdict, pause func()) {
 	if len(q.fresh)+len(q.retries)+q.active == 0 {
 		q.individual()
 	}
+	q.change()
+}
+
+// change is called with mu held, as are all below.
+func (q *queue) change() {
 	close(q.changed)
 	q.changed = make(chan struct{})
 }
 
-// individual leaves the users that may not be read for later, since others may be. It is called with mu held.
+// heard takes in whether the witness can still be read.
+func (q *queue) heard(v verdict, pause func()) {
+	if v == fine {
+		q.suspicious = 0
+		q.individual()
+		return
+	}
+	q.rest(pause)
+}
+
+// rest gives everybody a rest, and others a try after it.
+func (q *queue) rest(pause func()) {
+	q.pauses++
+	pause()
+	for _, r := range q.refused {
+		q.fresh = append(q.fresh, r.user)
+	}
+	q.refused = nil
+}
+
+// individual leaves the users that may not be read for later, since others may be.
 func (q *queue) individual() {
 	for _, t := range q.refused {
 		t.failures = max(t.failures, userTries)
@@ -147,7 +173,7 @@ func (q *queue) individual() {
 	q.refused = nil
 }
 
-// postpone is called with mu held.
+// postpone puts off a user that failed.
 func (q *queue) postpone(t task) {
 	if t.failures >= userTries && len(q.late) < mostLate {
 		q.late = append(q.late, t.user)

@@ -26,6 +26,7 @@ func (f *Filler) read(ctx context.Context, r *reading) {
 	q := newQueue(list.todo, list.total, suspicious)
 	q.done -= len(list.late)
 	q.late = list.late
+	q.witness = f.witness()
 	t := &tale{}
 	p := newPace(q)
 	f.pace.Store(p)
@@ -69,11 +70,12 @@ func (f *Filler) work(ctx context.Context, r *reading, q *queue, t *tale) {
 		if v > unlicensed {
 			t.failure.Store(newFailure(err, name))
 		}
-		switch v {
-		case unlicensed:
+		switch {
+		case one.again: // it is in the list of those done already
+		case v == unlicensed:
 			f.unlicensed.put(one.user, time.Now(), time.Now().Add(-leaveAlone))
 			f.progress().add(one.user)
-		case fine:
+		case v == fine:
 			f.unlicensed.take(one.user)
 			f.progress().add(one.user)
 		}

@@ -116,17 +116,30 @@ func (f *Filler) window(r *reading, u user) (from, to time.Time) {
 	}
 }
 
-// licensed says that a user who had no history when last asked has one now: all since then was left out of every gap.
+// witness is a user who was read before a restart in the middle of this reading, nil for none.
+func (f *Filler) witness() *user {
+	for _, u := range f.progress().sorted() {
+		if _, left := f.unlicensed.at(u); !left {
+			return &u
+		}
+	}
+	return nil
+}
+
+// licensed says that a user who had no history when last asked has one now: all since then was left out of every gap. It
+// is asked for at most once an hour, since Graph may go on to say that there is none.
 func (f *Filler) licensed(u user) {
 	since, found := f.unlicensed.take(u)
-	if !found {
+	if !found || f.s.Disabled {
 		return
 	}
 	f.open(func(now time.Time, c *change) {
+		from := latest(since, now.Add(-f.s.MaxGap))
 		left := span{
-			kind: late, from: since, to: now, reasons: tally{UsersUnknown: 1}, users: []laggard{{user: u, from: since, to: now}},
+			kind: late, from: from, to: now, reasons: tally{UsersUnknown: 1}, users: []laggard{{user: u, from: from, to: now}},
+			due: since.Add(itemSpacing),
 		}
-		if since.Before(now) {
+		if from.Before(now) {
 			c.open(left.reasons)
 			f.ledger.insert(left, now, c)
 		}

@@ -39,6 +39,11 @@ func (f *Filler) Load(ctx context.Context) error {
 // turn waits until nobody else writes. Its error is that of the context: the store may hang.
 func (f *Filler) turn(ctx context.Context) error {
 	select {
+	case f.saving <- struct{}{}: // also where ctx has ended already: a last write may still work
+		return nil
+	default:
+	}
+	select {
 	case f.saving <- struct{}{}:
 		return nil
 	case <-ctx.Done():
@@ -125,11 +130,15 @@ func (f *Filler) Save(ctx context.Context) error { return f.flush(ctx, true) }
 // Flush writes down the gaps. Those that were opened before it was called survive a kill once it has returned nil. A failure
 // is logged, once until the store works again. It is safe for concurrent use.
 func (f *Filler) Flush(ctx context.Context) error {
-	if err := f.turn(ctx); err != nil {
+	err := f.turn(ctx)
+	if wasHanging := f.hanging.Swap(err != nil); err != nil {
+		if !wasHanging {
+			f.s.Logger.Warn("storage does not answer, open gaps wait to be stored; check the storage extension", zap.Error(err))
+		}
 		return err
 	}
 	defer func() { <-f.saving }()
-	err := f.knows(ctx)
+	err = f.knows(ctx)
 	if err == nil {
 		err = f.flushGaps(ctx)
 	}
