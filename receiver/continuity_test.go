@@ -226,3 +226,18 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 		})
 	}
 }
+
+func TestASilenceIsToldOfAllThatIsReadAnyway(t *testing.T) {
+	t.Parallel()
+	var from, to time.Time
+	c := newContinuity(newStore(t), zap.NewNop(), &shelf{})
+	c.explain = func(f, u time.Time) { from, to = f, u }
+	c.load(t.Context(), noon)
+	c.Checked(noon)
+	assert.Zero(t, to, "nothing is read")
+	c.removedKey(t.Context(), noon)
+	c.Interrupted(tenantWide, subscription.ReasonLost, noon)
+	c.Restored(tenantWide, noon.Add(time.Minute))
+	assert.Equal(t, noon.Add(-retrySpan), from)
+	assert.Equal(t, noon.Add(6*time.Minute), to)
+}

@@ -21,15 +21,19 @@ func (c *continuity) owe(reason history.Reason, from time.Time) {
 
 // settle opens what was owed, now that a subscription lives, and tells whether everything is on record.
 func (c *continuity) settle(ctx context.Context, at time.Time) bool {
+	first := at
 	for _, d := range c.owed {
 		from := d.From
 		if from.Before(begin()) {
 			from = at.Add(-c.doubt)
 		}
 		c.gaps.Open(history.Gap{Reason: d.Reason, From: from, To: at.Add(settling)})
-		if c.explain != nil {
-			c.explain(from, at.Add(settling))
+		if from.Before(first) {
+			first = from
 		}
+	}
+	if len(c.owed) > 0 && c.explain != nil {
+		c.explain(first, at.Add(settling))
 	}
 	c.opened, c.owed = append(c.opened, c.owed...), nil
 	return c.written(ctx)
