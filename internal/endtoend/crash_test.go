@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,11 +14,40 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
+const (
+	crashTotal = 20_000
+	crashes    = 10
+)
+
+// A crash repeats what the exporter was sending, which is what came in one notification, if it comes in the two or three
+// milliseconds in which the backend has that and the exporter's queue does not know it yet, or the queue has it and the
+// receiver does not. How many interactions Graph puts into one notification is not documented, so small and large ones
+// are tried, and the share is that of both.
+//
+//nolint:paralleltest // other tests would make those milliseconds longer, by holding the disk and the processors
 func TestTenCrashesDuring20000InteractionsLoseNothingAndRepeatLittle(t *testing.T) {
-	t.Parallel()
+	sizes := []int{1, 10}
+	repeated := make([]int, len(sizes))
+	t.Run("with notifications of", func(t *testing.T) {
+		for i, size := range sizes {
+			t.Run(strconv.Itoa(size), func(t *testing.T) {
+				t.Parallel()
+				repeated[i] = crash(t, size)
+			})
+		}
+	})
+	all, total := 0, len(sizes)*crashTotal
+	for _, n := range repeated {
+		all += n
+	}
+	t.Logf("of %d interactions %d came twice, by the size of the notifications %d: %v", total, all, sizes, repeated)
+	assert.Less(t, all, total/1000)
+}
+
+// crash kills a collector again and again while interactions come, and returns how many came twice.
+func crash(t *testing.T, size int) int {
+	t.Helper()
 	const (
-		total   = 20_000
-		crashes = 10
 		// Half a million an hour, more than a large organization has.
 		pace = 75 * time.Millisecond
 		each = 10
@@ -25,13 +55,11 @@ func TestTenCrashesDuring20000InteractionsLoseNothingAndRepeatLittle(t *testing.
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 1))
-	// The exporter repeats the request that was under way during a crash, with what came in one notification: mostly one
-	// interaction, as people ask one by one.
-	s := newSite(t, "", func(settings *graphtest.Settings) { settings.BatchSize = 1 })
+	s := newSite(t, "", func(settings *graphtest.Settings) { settings.BatchSize = size })
 	collector := s.run(t)
 	s.subscribed(t)
 
-	in := prompts(t, total, 100)
+	in := prompts(t, crashTotal, 100)
 	published := make(chan error, 1)
 	go func() {
 		ticker := time.NewTicker(pace)
@@ -44,7 +72,7 @@ func TestTenCrashesDuring20000InteractionsLoseNothingAndRepeatLittle(t *testing.
 		}
 		published <- failed
 	}()
-	span := time.Duration(total/each) * pace / crashes
+	span := time.Duration(crashTotal/each) * pace / crashes
 	for range crashes {
 		<-time.After(time.Duration(chance.Int64N(int64(span))))
 		collector.kill9()
@@ -52,8 +80,6 @@ func TestTenCrashesDuring20000InteractionsLoseNothingAndRepeatLittle(t *testing.
 	}
 	require.NoError(t, <-published)
 	s.backend.await(t, names(t, in...), 2*time.Minute)
-	repeated := s.backend.repetitions()
-	t.Logf("%d interactions, %d crashes, %d repetitions at the backend", total, crashes, repeated)
-	assert.Less(t, repeated, total/1000)
 	assert.Empty(t, s.emulator.Requests(graphtest.OpHistory), "nothing had to be fetched: what Graph was told to be taken survived")
+	return s.backend.repetitions()
 }
