@@ -2,7 +2,9 @@ package endtoend_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -39,6 +41,43 @@ func TestABackendThatIsDownForTwoMinutesGetsEverything(t *testing.T) {
 	assert.Zero(t, s.emulator.Stats().Lost)
 	assert.Zero(t, s.backend.repetitions())
 	inTime(t, s)
+}
+
+func TestRestartsWhileTheBackendIsDownAndWhileItIsUpLoseAndRepeatNothing(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "")
+	collector := s.run(t)
+	s.subscribed(t)
+	in := prompts(t, 2000, 50)
+	published := make(chan error, 1)
+	go func() {
+		ticker := time.NewTicker(75 * time.Millisecond)
+		defer ticker.Stop()
+		var failed error
+		for batch := range slices.Chunk(in, 10) {
+			<-ticker.C
+			_, err := s.emulator.Publish(t.Context(), batch...)
+			failed = errors.Join(failed, err)
+		}
+		published <- failed
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for restart := range 8 {
+		switch restart {
+		case 2:
+			s.backend.down()
+		case 6:
+			s.backend.up(t)
+		}
+		require.NoError(t, s.emulator.WaitDelivered(ctx, (restart+1)*len(in)/10))
+		collector.terminate(t)
+		collector = s.run(t)
+	}
+	require.NoError(t, <-published)
+	s.backend.await(t, names(t, in...), soon)
+	assert.Zero(t, s.backend.repetitions())
+	assert.Zero(t, s.emulator.Stats().Lost)
 }
 
 // inTime asserts that every answer that Graph got came within 3 seconds.
