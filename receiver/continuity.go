@@ -48,7 +48,7 @@ type continuity struct {
 	mu sync.Mutex // guards what follows
 	// mark is zero until one was written, in this run or an earlier one.
 	mark time.Time
-	// good is the last good check of this run.
+	// good is the last good check, also one of the last run if its mark is fresh.
 	good time.Time
 	// owed are gaps that the next good check opens, opened those that are open and not written down yet.
 	owed, opened []debt
@@ -104,6 +104,8 @@ func (c *continuity) tryLoad(ctx context.Context, now time.Time) error {
 	}
 	c.kept = doubtful || len(owed) > 0
 	switch {
+	case !c.mark.IsZero() && now.Before(begin()) && !doubtful:
+		c.good = c.mark // how old it is shows once the clock is set
 	case c.mark.After(now.Add(staleMark)):
 		c.logger.Warn("the mark of the last good check is in the future: check this machine's clock", zap.Time("mark", c.mark))
 		c.owe(history.Startup, now.Add(-c.doubt))
@@ -113,6 +115,8 @@ func (c *continuity) tryLoad(ctx context.Context, now time.Time) error {
 		c.owe(history.Lookback, now.Add(-c.lookback))
 	case !c.mark.IsZero() && now.Sub(c.mark) > staleMark:
 		c.owe(history.Startup, c.mark.Add(-lateness))
+	default:
+		c.good = c.mark // nothing is missing until now: what comes before the next good check is a pause like any other
 	}
 	c.remember(ctx)
 	return nil

@@ -103,7 +103,8 @@ func (k *keys) keep(ctx context.Context, key *notification.Key) error {
 	return nil
 }
 
-// missing tells whether a key that was accepted before, maybe in an earlier run, is not in the ring.
+// missing tells whether a key that was accepted before, maybe in an earlier run, is not in the ring, or may be so: after
+// this the list is replaced, and nobody can tell any more.
 func (k *keys) missing(ctx context.Context, ring notification.Ring) bool {
 	before := slices.Clone(k.accepted)
 	var stored []string
@@ -111,8 +112,10 @@ func (k *keys) missing(ctx context.Context, ring notification.Ring) bool {
 	if err == nil && value != nil {
 		err = json.Unmarshal(value, &stored)
 	}
-	if err != nil {
-		k.logger.Warn("the list of accepted encryption keys can't be read and is replaced", zap.Error(err))
+	if err != nil && ctx.Err() == nil {
+		k.logger.Warn("the list of accepted encryption keys can't be read and is replaced, the last 5 hours are read from the history in case one was removed",
+			zap.Error(err))
+		return true
 	}
 	before, now := append(before, stored...), certificateIDs(ring)
 	return slices.ContainsFunc(before, func(id string) bool { return !slices.Contains(now, id) })

@@ -62,7 +62,25 @@ func TestAStorageThatFailsCostsTheNextRunItsKeyAndThisOneNothing(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, ring, 1)
 	assert.Equal(t, 1, lines.Len())
-	assert.False(t, k.missing(t.Context(), ring), "what can't be read is not missing")
+}
+
+func TestAListOfKeysThatCannotBeReadOnceMayHaveHadARemovedKey(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	old, err := notification.GenerateKey("old")
+	require.NoError(t, err)
+	young, err := notification.GenerateKey("young")
+	require.NoError(t, err)
+	(&keys{store: store, logger: zap.NewNop()}).accept(t.Context(), notification.Ring{old})
+
+	failing := &keys{store: broken{store}, logger: zap.NewNop()}
+	assert.True(t, failing.missing(t.Context(), notification.Ring{young}), "nobody can tell any more once it is replaced")
+	ended, end := context.WithCancel(t.Context())
+	end()
+	assert.False(t, failing.missing(ended, notification.Ring{young}), "a shutdown replaces nothing")
+
+	require.NoError(t, store.Set(t.Context(), acceptedKey, []byte("{")))
+	assert.True(t, (&keys{store: store, logger: zap.NewNop()}).missing(t.Context(), notification.Ring{young}), "a damaged list is none")
 }
 
 func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {

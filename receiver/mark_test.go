@@ -189,11 +189,48 @@ func TestAStopInTheMiddleOfAnOutageLeavesTheMarkWhereItWas(t *testing.T) {
 
 func TestAClockThatWasNotSetYetIsNotBelieved(t *testing.T) {
 	t.Parallel()
+	at := time.Unix(1_764_599_400, 0)
+	for name, test := range map[string]struct {
+		mark string
+		down time.Duration
+		want []history.Gap
+	}{
+		"a mark tells what is missing once the clock is set": {
+			"1764599400", 72 * time.Hour,
+			[]history.Gap{{Reason: history.Subscription, From: at.Add(-65 * time.Minute), To: at.Add(72*time.Hour + 5*time.Minute)}},
+		},
+		"where that was a short time nothing is": {"1764599400", 10 * time.Minute, nil},
+		"a damaged mark may be any": {
+			"x", time.Hour,
+			[]history.Gap{{Reason: history.Startup, From: at.Add(time.Hour - testDoubt), To: at.Add(65 * time.Minute)}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, gaps := newStore(t), &shelf{}
+			require.NoError(t, store.Set(t.Context(), markKey, []byte(test.mark)))
+			c := newContinuity(store, zap.NewNop(), gaps)
+			c.load(t.Context(), time.Unix(100, 0))
+			c.Checked(at.Add(test.down))
+			assert.Equal(t, plain(test.want), gaps.gaps)
+		})
+	}
+}
+
+func TestARestartInsideAnOutageHidesNothingOfIt(t *testing.T) {
+	t.Parallel()
 	store, gaps := newStore(t), &shelf{}
 	at := time.Unix(1_764_599_400, 0)
-	require.NoError(t, store.Set(t.Context(), markKey, []byte("1764599400")))
 	c := newContinuity(store, zap.NewNop(), gaps)
-	c.load(t.Context(), time.Unix(100, 0))
-	c.Checked(at.Add(time.Hour))
-	assert.Equal(t, plain([]history.Gap{{Reason: history.Startup, From: at.Add(time.Hour - testDoubt), To: at.Add(65 * time.Minute)}}), gaps.gaps)
+	c.load(t.Context(), at)
+	c.Checked(at) // then the network fails, and a little later the process ends
+	c = newContinuity(store, zap.NewNop(), gaps)
+	c.load(t.Context(), at.Add(staleMark-time.Minute))
+	reason, since := c.missing(at.Add(5 * time.Hour))
+	assert.Equal(t, history.Subscription, reason)
+	assert.Equal(t, at.Add(-65*time.Minute), since)
+	c.end(t.Context(), at.Add(5*time.Hour), true)
+	assert.Equal(t, "1764599400", string(kept(t, store, markKey)))
+	c.Checked(at.Add(6 * time.Hour))
+	assert.Equal(t, plain([]history.Gap{{Reason: history.Subscription, From: at.Add(-65 * time.Minute), To: at.Add(6*time.Hour + 5*time.Minute)}}), gaps.gaps)
 }
