@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -12,8 +11,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/history"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
-
-const heardKey = "heard"
 
 // silence notices that Graph could not reach the webhook, as with an ingress or a certificate that is broken: Graph still
 // lists the subscription then, sends again for 4 hours, and gives up without a word. What arrives after a long silence and
@@ -28,7 +25,7 @@ type silence struct {
 	mu sync.Mutex // guards what follows
 	// heard is when Graph reached the webhook last, whatever became of it, first when in this run; zero for never.
 	heard, first time.Time
-	// loaded tells whether it is known when Graph reached an earlier run; until then nothing is written over it.
+	// loaded tells whether it is known what an earlier run heard; until then nothing is written over it.
 	loaded bool
 	// silences are the long ones that ended so lately that what was sent in vain may still come, the oldest first: at most
 	// five.
@@ -41,53 +38,6 @@ type silence struct {
 
 // quiet is a time in which nothing arrived.
 type quiet struct{ from, to time.Time }
-
-// load reads when something arrived last in an earlier run. Without it a silence begins with this run.
-func (s *silence) load(ctx context.Context) {
-	at, err := s.records.instant(ctx, heardKey)
-	_, damaged := errors.AsType[*damagedError](err)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil && ctx.Err() == nil && !s.failing {
-		s.logger.Warn("the time of the last notification can't be read", zap.Error(err))
-	}
-	if s.failing = err != nil && !damaged; s.failing {
-		return
-	}
-	s.loaded = true
-	switch {
-	case at.IsZero() || at.After(s.heard) && !s.heard.IsZero():
-	case s.heard.IsZero():
-		s.heard = at
-	case s.first.Sub(at) > lateness:
-		s.silences = slices.Insert(s.silences, 0, quiet{at, s.first})
-	}
-}
-
-// save is called by one at a time.
-func (s *silence) save(ctx context.Context) {
-	s.mu.Lock()
-	loaded := s.loaded
-	s.mu.Unlock()
-	if !loaded {
-		s.load(ctx)
-	}
-	s.mu.Lock()
-	heard, due := s.heard, s.changed && s.loaded
-	s.changed = s.changed && !due
-	s.mu.Unlock()
-	if !due {
-		return
-	}
-	err := s.records.setInstant(ctx, heardKey, heard)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.changed = s.changed || err != nil
-	if err != nil && !s.failing {
-		s.logger.Warn("the time of the last notification can't be kept", zap.Error(err))
-	}
-	s.failing = err != nil
-}
 
 // needed is from when on deliveries must still be known, should the present silence, or the last one, turn out to have
 // been an outage; zero for no silence.
@@ -129,7 +79,7 @@ func (s *silence) forget(now time.Time) {
 func (s *silence) explain(from, to time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.explainedFrom, s.explainedTo = from, to
+	s.explainedFrom, s.explainedTo, s.changed = from, to, true
 }
 
 // arrived looks at authentic interactions that Graph sent, but for those that it was asked to send again.
@@ -169,7 +119,7 @@ func (s *silence) broken(received []interaction.Received, now, owed time.Time) (
 		within := func(from, to time.Time) bool { return !at.Before(from) && !at.After(to) }
 		explained := within(s.explainedFrom, s.explainedTo) || !owed.IsZero() && at.After(owed)
 		if late && within(from.Add(-lateness), to) && !explained {
-			s.silences = nil
+			s.silences, s.changed = nil, true
 			return from, to, true
 		}
 	}

@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -97,7 +98,7 @@ func TestWhatArrivesLateAfterASilenceSaysThatGraphCouldNotReachUs(t *testing.T) 
 func TestASilenceWhoseBeginningCanNotBeReadIsNone(t *testing.T) {
 	t.Parallel()
 	store, gaps := newStore(t), &shelf{}
-	require.NoError(t, store.Set(t.Context(), heardKey, []byte("noon")))
+	require.NoError(t, store.Set(t.Context(), silenceKey, []byte("noon")))
 	core, lines := observer.New(zap.WarnLevel)
 	s := &silence{records: records{store}, logger: zap.New(core), gaps: gaps}
 	s.load(t.Context())
@@ -112,9 +113,7 @@ func TestASilenceWhoseBeginningCanNotBeReadIsNone(t *testing.T) {
 	}
 	s.records.store = store
 	s.save(t.Context())
-	at, err := s.records.instant(t.Context(), heardKey)
-	require.NoError(t, err)
-	assert.Equal(t, noon.Unix(), at.Unix(), "and what it missed is written later")
+	assert.JSONEq(t, fmt.Sprintf(`{"heard":%d,"explained":[0,0]}`, noon.Unix()), string(kept(t, store, silenceKey)), "and what it missed is written later")
 }
 
 func TestWhatComesAgainBecauseWeAskedForItIsNoSignOfAnOutage(t *testing.T) {
@@ -181,7 +180,34 @@ func TestASilenceThatSpansARestartIsNoticedAlsoIfTheStorageFailsAtFirst(t *testi
 	s.arrived(t.Context(), []interaction.Received{created(noon.Add(6 * time.Hour))}, later.Add(time.Minute))
 	require.Len(t, gaps.gaps, 1)
 	assert.Equal(t, noon.Add(-lateness).Unix(), gaps.gaps[0].From.Unix())
-	at, err := s.records.instant(t.Context(), heardKey)
-	require.NoError(t, err)
-	assert.Equal(t, later.Unix(), at.Unix())
+	assert.Contains(t, string(kept(t, store, silenceKey)), fmt.Sprintf(`"heard":%d`, later.Unix()))
+}
+
+func TestASilenceThatEndedBeforeARestartIsNoticedByWhatComesAfterIt(t *testing.T) {
+	t.Parallel()
+	hours := func(n float64) time.Time { return noon.Add(time.Duration(n * float64(time.Hour))) }
+	for name, test := range map[string]struct {
+		before func(s *silence)
+		want   int
+	}{
+		"an outage":                             {func(*silence) {}, 1},
+		"one that was noticed before":           {func(s *silence) { s.arrived(t.Context(), []interaction.Received{created(hours(6))}, hours(9)) }, 1},
+		"one that a gap of another cause holds": {func(s *silence) { s.explain(hours(-2), hours(9)) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store, gaps := newStore(t), &shelf{}
+			s := &silence{records: records{store}, logger: zap.NewNop(), gaps: gaps}
+			s.load(t.Context())
+			s.reached(noon)
+			s.reached(hours(9))
+			test.before(s)
+			s.save(t.Context())
+			s = &silence{records: records{store}, logger: zap.NewNop(), gaps: gaps}
+			s.load(t.Context())
+			s.reached(hours(9.2))
+			s.arrived(t.Context(), []interaction.Received{created(hours(7))}, hours(9.2))
+			assert.Len(t, gaps.gaps, test.want)
+		})
+	}
 }
