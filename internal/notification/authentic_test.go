@@ -2,8 +2,11 @@ package notification_test
 
 import (
 	"context"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -39,6 +42,31 @@ func TestForgeryTriggersNoCall(t *testing.T) {
 	}
 	assert.Zero(t, server.calls.Load())
 	assert.Zero(t, count.items.Load())
+}
+
+func TestForgeryCostsTheSameForManyUsersAsForOne(t *testing.T) {
+	t.Parallel()
+	key := contentKey(t, 2048)
+	forged := promptItem(t, key)
+	forged.ClientState = strings.Repeat("A", len(forged.ClientState))
+	many := collection(nil, slices.Repeat([]notification.Item{forged}, 1000)...)
+	cost := func(users int) time.Duration {
+		settings := openerSettings(firstKey(t), key)
+		for i := range users {
+			settings.Resources = append(settings.Resources, "copilot/users/"+strconv.Itoa(i)+"/interactionHistory/getAllEnterpriseInteractions")
+		}
+		opener := notification.NewOpener(settings)
+		least := time.Hour
+		for range 5 {
+			began := time.Now()
+			opened, err := opener.Open(t.Context(), many, noon)
+			least = min(least, time.Since(began))
+			require.NoError(t, err)
+			require.Len(t, opened.Rejected, 1000)
+		}
+		return least
+	}
+	assert.Less(t, cost(5000), 20*cost(1))
 }
 
 func TestOpenSaysWhenItCannotDecide(t *testing.T) {

@@ -2,8 +2,9 @@ package notification
 
 import (
 	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
 	"strings"
@@ -34,29 +35,41 @@ func ClientState(key *Key, tenant, clientID, resource string) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(state), nil
 }
 
-// clientStates are those that an item of ours can carry: one for each key and resource.
-type clientStates [][]byte
+// clientStates are those that an item of ours can carry: one for each key and resource. They are kept as HMACs under a key
+// that only this process knows. So how long a comparison takes tells nothing about a state, and it takes the same however
+// many there are.
+type clientStates struct {
+	blind [sha256.Size]byte
+	known map[[sha256.Size]byte]struct{}
+}
 
-func deriveClientStates(ring Ring, tenant, clientID string, resources []string) (clientStates, error) {
-	states := make(clientStates, 0, len(ring)*len(resources))
+func deriveClientStates(ring Ring, tenant, clientID string, resources []string) (*clientStates, error) {
+	s := &clientStates{known: make(map[[sha256.Size]byte]struct{}, len(ring)*len(resources))}
+	_, _ = rand.Read(s.blind[:]) // it never fails
 	for _, key := range ring {
 		for _, resource := range resources {
 			state, err := ClientState(key, tenant, clientID, resource)
 			if err != nil {
 				return nil, err
 			}
-			states = append(states, []byte(state))
+			s.known[s.digest(state)] = struct{}{}
 		}
 	}
-	return states, nil
+	return s, nil
 }
 
-// match takes the same time whether and wherever it finds the state.
-func (s clientStates) match(state string) bool {
-	given := []byte(state)
-	found := 0
-	for _, expected := range s {
-		found |= subtle.ConstantTimeCompare(given, expected)
+func (s *clientStates) digest(state string) (digest [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, s.blind[:])
+	mac.Write([]byte(state))
+	mac.Sum(digest[:0])
+	return digest
+}
+
+// match takes the same time whether it finds the state or not, as far as a stranger can tell.
+func (s *clientStates) match(state string) bool {
+	if len(state) != base64.RawURLEncoding.EncodedLen(clientStateLength) {
+		return false
 	}
-	return found == 1
+	_, found := s.known[s.digest(state)]
+	return found
 }

@@ -50,7 +50,7 @@ type Settings struct {
 type Opener struct {
 	// tenant is in lower case.
 	tenant    string
-	states    clientStates
+	states    *clientStates
 	verifier  *Verifier
 	ring      Ring
 	seen      Seen
