@@ -13,16 +13,19 @@ const (
 	longLateWait  = time.Hour
 	// mostLateAttempts is how often users that can't be read are tried where no age ends it: a week.
 	mostLateAttempts = 168
+	// longestOvertaken is how long an interval that could be read is left to more urgent ones: where polls follow each other
+	// without a pause there would be no end of these.
+	longestOvertaken = 15 * time.Minute
 )
 
-// urgency orders the kinds by what is read first. Among equals it is the oldest, as that is lost first.
-func urgency(k kind) int {
-	switch k {
-	case whole, item:
+// urgency orders intervals by what is read first. Among equals it is the oldest, as that is lost first.
+func urgency(s *span, readyAt, now time.Time) int {
+	switch {
+	case s.kind == whole, s.kind == item, now.Sub(latest(readyAt, s.anchor)) > longestOvertaken:
 		return 0
-	case again:
+	case s.kind == again:
 		return 1
-	case unknown:
+	case s.kind == unknown:
 		return 2
 	default:
 		return 3
@@ -36,15 +39,15 @@ func (l *ledger) begin(now, directory time.Time, newcomers bool, c *change) bool
 		l.itemsRead = time.Time{}
 	}
 	ready := func(s *span) bool { return !s.readyAt(l.itemsRead, directory).After(now) }
-	first := -1
+	first, least := -1, 0
 	for i := range l.spans {
 		s := &l.spans[i]
 		if !ready(s) {
 			continue
 		}
-		if first < 0 || urgency(s.kind) < urgency(l.spans[first].kind) ||
-			urgency(s.kind) == urgency(l.spans[first].kind) && s.from.Before(l.spans[first].from) {
-			first = i
+		u := urgency(s, s.readyAt(l.itemsRead, directory), now)
+		if first < 0 || u < least || u == least && s.from.Before(l.spans[first].from) {
+			first, least = i, u
 		}
 	}
 	if first < 0 {

@@ -1,6 +1,7 @@
 package history_test
 
 import (
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,6 +76,36 @@ func TestOfAUserSeenLaterOnlyWhatWasBeforeIsRead(t *testing.T) {
 				assert.WithinDuration(t, began.Add(35*time.Minute), r.to, 2*time.Second)
 			}
 		}
+	})
+}
+
+func TestAUserWhoCouldNotBeReadIsReadAgainAlsoWherePollsFollowEachOtherWithoutAPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(60)
+		w.settings.PollInterval = 2 * time.Minute
+		w.graph.took = 12 * time.Second // so that reading all takes three minutes
+		unwell := true
+		w.graph.fail = func(r request) error {
+			if unwell && r.user == guid(7) {
+				return refusal(http.StatusInternalServerError, "x", 0)
+			}
+			return nil
+		}
+		_, stop := w.run(t)
+		pass(10 * time.Minute)
+		w.graph.set(func() { unwell = false })
+		pass(time.Hour)
+		at := time.Now()
+		w.graph.set(func() {
+			for _, id := range guids(60) {
+				w.graph.happened[id] = []time.Time{at}
+			}
+		})
+		pass(2 * time.Hour)
+		stop()
+		assert.Equal(t, 60, w.intake.distinct())
 	})
 }
 
