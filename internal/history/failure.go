@@ -55,6 +55,9 @@ func guidPattern() *regexp.Regexp {
 
 // signature tells distinct failures apart, without what differs at each try.
 func signature(v verdict, err error) string {
+	if v == throttled { // whichever status says so
+		return "throttled"
+	}
 	if e, ok := errors.AsType[*graph.Error](err); ok {
 		return fmt.Sprintf("%d %d %s", v, e.Status, e.Code)
 	}

@@ -75,6 +75,35 @@ func TestRetryAfterHoldsAllWorkersToTheSecond(t *testing.T) {
 	}
 }
 
+func TestThrottlingWithoutEndIsSaidOnceAndItsEndToo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(3)
+		n, ended := 0, false
+		w.graph.fail = func(request) error {
+			if ended {
+				return nil
+			}
+			n++
+			return refusal([]int{429, 503}[n%2], "", 30*time.Second)
+		}
+		f, stop := w.run(t)
+		f.Open(gap(history.Startup))
+		pass(14 * time.Minute)
+		assert.Empty(t, w.health())
+		pass(24 * time.Hour)
+		assert.Len(t, w.health(), 1)
+		assert.Equal(t, 1, w.logs.FilterMessageSnippet("history can't be read").Len())
+		w.graph.set(func() { ended = true })
+		pass(time.Minute)
+		stop()
+		require.Len(t, w.health(), 2)
+		require.NoError(t, w.health()[1])
+		assert.Equal(t, 1, w.logs.FilterMessageSnippet("history can be read again").Len())
+	})
+}
+
 func TestGraphThatFailsIsNotStormed(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{

@@ -15,6 +15,8 @@ const (
 	// After brokenTolerated failures in a row without any success all users are given a rest, as Graph is unwell then.
 	brokenTolerated = 4
 	longestRest     = 2 * time.Minute
+	// longestThrottled is how long Graph may ask to wait, with no request that succeeds, until that is said.
+	longestThrottled = 15 * time.Minute
 	// A refused token may be a matter of seconds, a missing permission is one of people.
 	longestDenied                = 5 * time.Minute
 	firstMissing, longestMissing = 5 * time.Minute, time.Hour
@@ -32,6 +34,8 @@ type gate struct {
 	until, since time.Time
 	// broken, refused and missing count failures in a row that concerned everyone.
 	broken, refused, missing int
+	// throttled is since when every request was answered with when to come again, zero for not.
+	throttled time.Time
 	// told is the failure that was reported last and is not over.
 	told string
 }
@@ -75,6 +79,7 @@ func (g *gate) heard(started time.Time, asked string, err error) verdict {
 			g.recovered()
 		}
 	case throttled:
+		g.throttle(err, asked)
 		wait := retryAfter(err)
 		if wait == 0 && fresh {
 			g.broken++
@@ -95,6 +100,16 @@ func (g *gate) heard(started time.Time, asked string, err error) verdict {
 		}
 	}
 	return v
+}
+
+// throttle says once that there is no end of throttling. It is called with mu held.
+func (g *gate) throttle(err error, asked string) {
+	if g.throttled.IsZero() {
+		g.throttled = time.Now()
+	}
+	if time.Since(g.throttled) > longestThrottled {
+		g.tell(throttled, err, asked)
+	}
 }
 
 // deny holds everything, as no request can succeed.
@@ -140,7 +155,7 @@ func (g *gate) tell(v verdict, err error, asked string) {
 
 // recovered is called with mu held.
 func (g *gate) recovered() {
-	g.broken, g.refused, g.missing = 0, 0, 0
+	g.broken, g.refused, g.missing, g.throttled = 0, 0, 0, time.Time{}
 	if g.told != "" {
 		g.told = ""
 		g.logger.Info("history can be read again")
