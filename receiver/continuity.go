@@ -223,6 +223,13 @@ func (c *continuity) end(ctx context.Context, now time.Time, lives bool) {
 	}
 }
 
+// recent tells whether the last good check, also of the last run, was not long ago.
+func (c *continuity) recent(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.good.IsZero() && !c.paused(now)
+}
+
 // outage is since when nothing may have come, for the cause of a gap that is going to be opened; zero where something may.
 func (c *continuity) outage(now time.Time) time.Time {
 	c.mu.Lock()

@@ -234,3 +234,20 @@ func TestARestartInsideAnOutageHidesNothingOfIt(t *testing.T) {
 	c.Checked(at.Add(6 * time.Hour))
 	assert.Equal(t, plain([]history.Gap{{Reason: history.Subscription, From: at.Add(-65 * time.Minute), To: at.Add(6*time.Hour + 5*time.Minute)}}), gaps.gaps)
 }
+
+func TestAGoodCheckIsRecentAlsoAfterAQuickRestart(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	at := time.Unix(1_764_599_400, 0)
+	c := newContinuity(store, zap.NewNop(), &shelf{})
+	c.load(t.Context(), at)
+	assert.False(t, c.recent(at), "there was none")
+	c.Checked(at)
+	assert.True(t, c.recent(at.Add(testPatience)))
+	assert.False(t, c.recent(at.Add(testPatience+time.Second)))
+	for _, down := range []time.Duration{time.Minute, time.Hour} {
+		c = newContinuity(store, zap.NewNop(), &shelf{})
+		c.load(t.Context(), at.Add(down))
+		assert.Equal(t, down < staleMark, c.recent(at.Add(down)))
+	}
+}

@@ -53,6 +53,7 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 		Certificate:        subscription.Certificate{ID: ring[0].CertificateID(), DER: ring[0].CertificateDER()},
 		HeldCertificateIDs: certificateIDs(ring),
 		Known:              r.rooms.continuity.known(ctx),
+		Unheard:            !r.rooms.continuity.recent(time.Now()),
 		ClientState:        func(resource string) string { return states[resource] },
 		Graph:              r.rooms.clients.graph,
 		Observer:           r.rooms.continuity,

@@ -36,7 +36,7 @@ func (k *Keeper) check(ctx context.Context) {
 	k.removeSurplus(ctx, actions[len(k.watches):])
 
 	for _, w := range k.watches {
-		if w.active && w.interruption == "" {
+		if w.active && w.interruption == "" && !w.paused(at) {
 			k.s.Observer.Checked(at)
 			break
 		}
@@ -87,6 +87,7 @@ func (k *Keeper) take(w *watch, have graph.Subscription, at time.Time) {
 		w.use(have, false, at)
 		w.grantedAt, w.granted = time.Time{}, k.s.Lifetime
 		k.remember(have.ID, facts{known: k.known}.certificateOf(have))
+		k.askAgain(w, at)
 		k.event("subscription adopted", w)
 	}
 	k.restore(w, at)

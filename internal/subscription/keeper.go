@@ -35,8 +35,10 @@ type Keeper struct {
 	lastCheck, nextCheck time.Time
 	known                map[string]string
 	knownChanged         bool
-	gone                 map[string]bool
-	reported             []string
+	// unanswered is since when Graph waits for a reauthorization, by subscription.
+	unanswered map[string]time.Time
+	gone       map[string]bool
+	reported   []string
 	// cutOff says that a creation was under way when Run ended: it may have succeeded all the same.
 	cutOff bool
 
@@ -53,6 +55,8 @@ func New(s Settings) *Keeper {
 		strays: attempt{name: "surplus"},
 		known:  map[string]string{},
 		gone:   map[string]bool{},
+
+		unanswered: map[string]time.Time{},
 	}
 	listed := map[string]bool{}
 	for i, resource := range s.Resources {
@@ -63,6 +67,9 @@ func New(s Settings) *Keeper {
 	}
 	for _, known := range s.Known {
 		k.known[known.ID] = known.CertificateID
+		if !known.Unanswered.IsZero() {
+			k.unanswered[known.ID] = known.Unanswered
+		}
 	}
 	return k
 }
@@ -98,6 +105,7 @@ func (k *Keeper) Wake(e Event) { k.inbox.put(e) }
 // for the next keeper. It is called after Run has returned.
 func (k *Keeper) Drain() []Event {
 	k.takeEvents()
+	k.tellKnown()
 	var left []Event
 	for _, w := range k.watches {
 		if w.reauthorize {
@@ -123,6 +131,8 @@ func (k *Keeper) step(ctx context.Context) {
 	now := time.Now()
 	k.expire(now)
 	k.takeEvents() // what they say is noted also while no call may be made
+	k.tellKnown()
+	k.pause(now)
 	if !now.Before(k.hold) {
 		k.turn = turn{until: now.Add(longestTurn)}
 		if !k.looked {
@@ -130,6 +140,7 @@ func (k *Keeper) step(ctx context.Context) {
 			k.checkIfDue(ctx)
 		}
 		k.takeEvents()
+		k.pause(now)
 		k.renewDue(ctx)
 		k.checkIfDue(ctx)
 		if !k.turn.failed {
@@ -203,7 +214,7 @@ func (k *Keeper) takeEvents() {
 			k.recheck = true
 		}
 		if happened.reauthorize {
-			w.reauthorize = true
+			k.ask(w, time.Now())
 		}
 	}
 }
@@ -222,15 +233,20 @@ func (k *Keeper) publish() {
 	k.mu.Lock()
 	k.ends = k.endings()
 	k.mu.Unlock()
+	k.tellKnown()
+}
 
-	if k.knownChanged {
-		k.knownChanged = false
-		known := make([]Known, 0, len(k.known))
-		for _, id := range slices.SortedFunc(maps.Keys(k.known), strings.Compare) {
-			known = append(known, Known{ID: id, CertificateID: k.known[id]})
-		}
-		k.s.Observer.Known(known)
+// tellKnown hands over what the next run has to know.
+func (k *Keeper) tellKnown() {
+	if !k.knownChanged {
+		return
 	}
+	k.knownChanged = false
+	known := make([]Known, 0, len(k.known))
+	for _, id := range slices.SortedFunc(maps.Keys(k.known), strings.Compare) {
+		known = append(known, Known{ID: id, CertificateID: k.known[id], Unanswered: k.unanswered[id]})
+	}
+	k.s.Observer.Known(known)
 }
 
 // endings returns when each wanted subscription ends or ended, nil until every one has lived.
@@ -258,6 +274,7 @@ func (k *Keeper) remember(id, certificateID string) {
 
 func (k *Keeper) forget(id string) {
 	delete(k.gone, id)
+	delete(k.unanswered, id)
 	if _, known := k.known[id]; known {
 		delete(k.known, id)
 		k.knownChanged = true

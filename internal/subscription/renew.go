@@ -28,11 +28,9 @@ func (k *Keeper) renew(ctx context.Context, w *watch) {
 	case err == nil:
 		k.worked(&w.attempt)
 		w.grant(got.Expiration, now)
-		w.aliveAt = now
-		if w.reauthorize {
-			w.reauthorize, w.eventAt = false, now
-		}
+		k.answer(w, now)
 		k.event("subscription renewed", w)
+		k.restore(w, now)
 	case statusOf(err) == http.StatusNotFound:
 		// Graph says to create a new one rather than to try again.
 		k.lose(w, ReasonLost)
@@ -59,8 +57,12 @@ func (k *Keeper) interrupt(w *watch, reason Reason, since time.Time) {
 	w.interruption = reason
 }
 
-// restore notes that the resource has a living subscription, and closes an interruption.
+// restore notes that the resource has a living subscription, and closes an interruption. That Graph lists it says nothing
+// while delivery may have paused.
 func (k *Keeper) restore(w *watch, at time.Time) {
+	if w.paused(at) {
+		return
+	}
 	w.aliveAt = at
 	if w.interruption != "" {
 		w.interruption = ""

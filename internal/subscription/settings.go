@@ -32,6 +32,8 @@ type Settings struct {
 	HeldCertificateIDs []string
 	// Known are the subscriptions that an earlier run of this collector reported to Observer.Known.
 	Known []Known
+	// Unheard says that lifecycle events may have come while nobody listened, so that what is adopted is renewed at once.
+	Unheard bool
 	// ClientState returns the secret for a resource: the same at every call, at most 128 characters.
 	ClientState func(resource string) string
 
@@ -62,6 +64,8 @@ type Known struct {
 	ID string
 	// CertificateID is what it was created with, since Graph's list may not say it. Empty means not known.
 	CertificateID string
+	// Unanswered is since when Graph waits for a renewal that it asked for; zero if it does not.
+	Unanswered time.Time `json:",omitzero"`
 }
 
 // Graph is the part of Microsoft Graph that a keeper uses. *graph.Client has it. Creation and renewal return the expiration
@@ -118,6 +122,9 @@ const (
 	ReasonReplaced Reason = "replaced"
 	// ReasonRemovedKey means: it was encrypted for a certificate that is not at hand, so its changes could not be read.
 	ReasonRemovedKey Reason = "removed_key"
+	// ReasonPaused means: Graph asked for a reauthorization and did not get it, so it may have stopped to deliver. The
+	// subscription itself lives.
+	ReasonPaused Reason = "paused"
 	// ReasonForeign means: another subscription is, or was, in the way.
 	ReasonForeign Reason = "foreign"
 )

@@ -34,9 +34,12 @@ type watch struct {
 	aliveAt time.Time
 	// interruption is the open one, "" while there is none.
 	interruption Reason
-	// reauthorize remembers an event until a renewal answered it, eventAt is when the last one did.
-	reauthorize bool
-	eventAt     time.Time
+	// position is its place among the watches.
+	position int
+	// reauthorize says that Graph asked for a reauthorization, at askedAt, and no renewal has answered yet; eventAt is when
+	// the last one did.
+	reauthorize      bool
+	askedAt, eventAt time.Time
 	// shortLives counts subscriptions in a row that were lost soon.
 	shortLives int
 	// tookForeign says that the one time is used up.
@@ -44,7 +47,7 @@ type watch struct {
 }
 
 func newWatch(resource string, position int) *watch {
-	w := &watch{resource: resource}
+	w := &watch{resource: resource, position: position}
 	w.name = "tenant"
 	if rest, found := strings.CutPrefix(canonical(resource), "copilot/users/"); found {
 		w.name = "users[" + strconv.Itoa(position) + "]"
