@@ -60,6 +60,8 @@ type continuity struct {
 	loaded bool
 	// kept tells whether storage may hold anything that is owed, behind whether it lacks anything.
 	kept, behind bool
+	// recorded is what storage has for sure, nil for nothing.
+	recorded []debt
 	// failing tells whether the mark could not be written last.
 	failing bool
 }

@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -64,16 +65,50 @@ func (c *continuity) pending() []debt {
 	return slices.AppendSeq(slices.Clone(c.owed), maps.Values(c.down))
 }
 
+// mostKept is how many subscriptions are written down one by one. With more that are down, each of them would write
+// them all, and a second time when it is restored.
+const mostKept = 100
+
+// toKeep is what the next run has to know, in an order of its own. Where it is much, the next run reads for all users what
+// is missing of any of them.
+func (c *continuity) toKeep() []debt {
+	var owed []debt
+	if len(c.down) <= mostKept {
+		owed = append(c.pending(), c.opened...)
+	} else {
+		owed = slices.Concat(c.owed, c.opened)
+		first := map[history.Reason]time.Time{}
+		for _, d := range c.down {
+			if from, found := first[d.Reason]; !found || d.From.Before(from) {
+				first[d.Reason] = d.From
+			}
+		}
+		for reason, from := range first {
+			owed = append(owed, debt{Reason: reason, From: from})
+		}
+	}
+	for i := range owed {
+		owed[i].From = owed[i].From.Round(0).UTC()
+	}
+	slices.SortFunc(owed, func(a, b debt) int {
+		return cmp.Or(cmp.Compare(a.Reason, b.Reason), a.From.Compare(b.From), cmp.Compare(a.Resource, b.Resource))
+	})
+	return owed
+}
+
 // remember keeps what is owed for the next run.
 func (c *continuity) remember(ctx context.Context) {
-	owed := append(c.pending(), c.opened...)
+	owed := c.toKeep()
 	wasBehind := c.behind
-	if c.behind = !c.loaded; c.behind || len(owed) == 0 && !c.kept {
+	if c.behind = !c.loaded; c.behind || len(owed) == 0 && !c.kept || len(owed) > 0 && slices.Equal(owed, c.recorded) {
 		return
 	}
 	err := c.records.setOwed(ctx, owed)
 	c.kept = err != nil || len(owed) > 0
 	c.behind = err != nil
+	if c.recorded = owed; err != nil {
+		c.recorded = nil
+	}
 	if err != nil && !wasBehind {
 		c.logger.Warn("the gaps that are about to be opened can't be kept: a restart now forgets them", zap.Error(err))
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -77,7 +78,7 @@ func TestRestartsWithoutASubscriptionDoNotPileUpWhatIsOwed(t *testing.T) {
 	owed, err := records{store}.owed(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []debt{
-		{Reason: history.Startup, From: time.Unix(1_764_590_000, 0).Add(-lateness)}, {Reason: history.RemovedKey, From: now.Add(-retrySpan)},
+		{Reason: history.RemovedKey, From: now.Add(-retrySpan)}, {Reason: history.Startup, From: time.Unix(1_764_590_000, 0).Add(-lateness)},
 	}, owed)
 }
 
@@ -126,4 +127,47 @@ func TestWhatCanNotBeWrittenIsReportedOnce(t *testing.T) {
 		}
 		assert.Equal(t, before+1, lines.Len(), key)
 	}
+}
+
+// counting counts what is written.
+type counting struct {
+	storage.Client
+	writes, bytes int
+}
+
+func (c *counting) Set(ctx context.Context, key string, value []byte) error {
+	c.writes++
+	c.bytes += len(value)
+	return c.Client.Set(ctx, key, value)
+}
+
+func TestManySubscriptionsThatAreDownCostFewWritesAndAreNotForgotten(t *testing.T) {
+	t.Parallel()
+	const users = 5000
+	store, gaps, now := &counting{Client: newStore(t)}, &shelf{}, time.Unix(1_764_599_400, 0)
+	resources := make([]string, users)
+	for i := range resources {
+		resources[i] = "copilot/users/" + strconv.Itoa(i) + "/interactionHistory/getAllEnterpriseInteractions"
+	}
+	begin := func(at time.Time) *continuity {
+		c := newContinuity(store, zap.NewNop(), gaps)
+		c.resources = resources
+		c.load(t.Context(), at)
+		return c
+	}
+	c := begin(now)
+	c.Checked(now)
+	for _, r := range resources {
+		c.Interrupted(r, subscription.ReasonExpired, now)
+	}
+	for _, r := range resources[:users/2] {
+		c.Restored(r, now.Add(time.Minute))
+	}
+	assert.Less(t, store.writes, 4*mostKept)
+	assert.Less(t, store.bytes, 4*mostKept*mostKept*200)
+
+	gaps.gaps = nil
+	c = begin(now.Add(2 * time.Minute)) // after a kill
+	c.Checked(now.Add(2 * time.Minute))
+	assert.Equal(t, plain([]history.Gap{{Reason: history.Subscription, From: now.Add(-lateness), To: now.Add(7 * time.Minute)}}), gaps.gaps)
 }
