@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
@@ -200,6 +201,32 @@ func TestOneSubscriptionForEachUser(t *testing.T) {
 		users = append(users, valueOf(record, "user.id"))
 	}
 	assert.ElementsMatch(t, []string{anna, ben}, users)
+}
+
+// stuck is a pipeline that takes nothing until the receiver waits no more, as an exporter whose full queue blocks.
+type stuck struct{ consumertest.Consumer }
+
+func (stuck) ConsumeLogs(ctx context.Context, _ plog.Logs) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestAShutdownWithoutADeadlineEndsAlsoBehindAStuckPipeline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.nextLogs = stuck{consumertest.NewNop()}
+	w.config.Subscription.DeleteOnShutdown = true
+	w.run(t)
+	_, err := w.emulator.Publish(t.Context(), prompts(t, 1)...)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.NoError(t, w.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Refused > 0 }))
+	for _, signal := range w.signals {
+		require.NoError(t, signal.Shutdown(context.Background()))
+	}
+	assert.Equal(t, 1, w.lines.FilterMessage("deliveries under way at the end were cut short").Len())
+	assert.Empty(t, w.emulator.Subscriptions(), "what comes after that is done")
 }
 
 func TestDeleteOnShutdown(t *testing.T) {

@@ -130,8 +130,12 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	return nil
 }
 
-// Shutdown refuses new notifications, waits for the deliveries under way until ctx ends, hands out the last metrics and,
-// where asked, deletes the subscriptions. What fails of that is logged. It is safe without Start.
+// drainTime is how long a shutdown waits for deliveries under way. The Collector sets no deadline, and an exporter whose
+// full queue blocks is shut down only after the receiver. Graph sends again what is cut short.
+const drainTime = 10 * time.Second
+
+// Shutdown refuses new notifications, waits for the deliveries under way for 10 seconds or until ctx ends, hands out the
+// last metrics and, where asked, deletes the subscriptions. What fails of that is logged. It is safe without Start.
 func (r *Receiver) Shutdown(ctx context.Context) error {
 	r.stopping.Do(func() { r.stopErr = r.shutdown(ctx) })
 	return r.stopErr
@@ -150,7 +154,9 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	}
 	r.stopLoops()
 	if r.rooms.server != nil {
-		r.warn("deliveries under way at the end were cut short", r.rooms.server.Shutdown(ctx))
+		draining, cancel := context.WithTimeout(ctx, drainTime)
+		r.warn("deliveries under way at the end were cut short", r.rooms.server.Shutdown(draining))
+		cancel()
 	}
 	r.loops.Wait()
 	r.rooms.gate.drain()
