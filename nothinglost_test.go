@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configtls"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
@@ -191,6 +193,8 @@ func TestWithoutAPublicEndpointTheHistoryIsPolled(t *testing.T) {
 	w := newWorld(t)
 	w.withStorage(t)
 	w.config.Subscription.NotificationURL = ""
+	w.config.Webhook.ServerConfig.NetAddr.Endpoint = "0.0.0.0:8443" // where nothing listens
+	w.config.Webhook.ServerConfig.TLS = configoptional.None[configtls.ServerConfig]()
 	w.config.History.Users, w.config.History.PollInterval = []string{asker}, time.Second
 	w.start(t)
 	in := prompts(t, 5)

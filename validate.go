@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 var (
@@ -40,7 +41,7 @@ func (c *Config) Validate() error {
 		httpsOrLoopback("graph.endpoint", c.Graph.Endpoint),
 		positive("graph.timeout", c.Graph.Timeout, 0),
 		c.Subscription.validate(),
-		c.Webhook.validate(),
+		c.Webhook.validate(c.Subscription.NotificationURL != ""),
 		c.Encryption.validate(),
 		c.validateHistory(),
 		positive("dedupe.window", c.Dedupe.Window, time.Second),
@@ -76,7 +77,7 @@ func (c *Config) validateHistory() error {
 			errs = append(errs, fmt.Errorf("%s: write history.enabled: true, or take it out", key.path))
 		}
 	}
-	if h.RequestsPerSecond <= 0 {
+	if !(h.RequestsPerSecond > 0) { // as not a number is not
 		errs = append(errs, errors.New("history.requests_per_second: write a number above 0, such as 25; Graph allows 30"))
 	}
 	if h.Concurrency < 1 {
@@ -173,7 +174,8 @@ func validateNotificationURL(raw string) error {
 	return nil
 }
 
-func (w *WebhookConfig) validate() error {
+// validate leaves the endpoint alone where nothing listens.
+func (w *WebhookConfig) validate(listens bool) error {
 	errs := []error{
 		positive("webhook.ack_timeout", w.AckTimeout, time.Millisecond),
 	}
@@ -184,10 +186,11 @@ func (w *WebhookConfig) validate() error {
 	if longest <= 0 { // as confighttp reads it
 		longest = defaultMaxRequestBodySize
 	}
+	longest = max(longest, webhook.MinimumShare)
 	if w.MaxInFlightBytes <= 0 {
 		errs = append(errs, errors.New("webhook.max_in_flight_bytes: write a number of bytes above 0, such as 67108864"))
 	} else if w.MaxInFlightBytes < longest {
-		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d would refuse every body of webhook.max_request_body_size (%d): write at least as much", w.MaxInFlightBytes, longest))
+		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d would refuse every body of webhook.max_request_body_size, or any at all: write at least %d", w.MaxInFlightBytes, longest))
 	}
 	if slices.ContainsFunc(w.ServerConfig.CompressionAlgorithms, func(algorithm string) bool { return algorithm != "" }) {
 		errs = append(errs, errors.New(`webhook.compression_algorithms: Graph does not compress, and compressed bodies are refused: take it out`))
@@ -195,13 +198,23 @@ func (w *WebhookConfig) validate() error {
 	if w.Path != "" && (!strings.HasPrefix(w.Path, "/") || strings.ContainsAny(w.Path, "?#")) {
 		errs = append(errs, fmt.Errorf("webhook.path: write a path that begins with /, without query, such as /graph/notifications, not %q", w.Path))
 	}
-	endpoint := w.ServerConfig.NetAddr.Endpoint
-	if host, _, err := net.SplitHostPort(endpoint); err != nil {
-		errs = append(errs, fmt.Errorf("webhook.endpoint: write host:port, such as localhost:8443, not %q", endpoint))
-	} else if !w.ServerConfig.TLS.HasValue() && !w.TLSTerminatedUpstream && !isLoopback(host) {
-		errs = append(errs, fmt.Errorf("webhook.endpoint: %q would take conversations in without TLS: write webhook.tls, or webhook.tls_terminated_upstream: true where an ingress ends TLS", endpoint))
+	if listens {
+		errs = append(errs, w.validateEndpoint())
 	}
 	return errors.Join(errs...)
+}
+
+func (w *WebhookConfig) validateEndpoint() error {
+	endpoint := w.ServerConfig.NetAddr.Endpoint
+	host, port, err := net.SplitHostPort(endpoint)
+	switch {
+	case err != nil || port == "":
+		return fmt.Errorf("webhook.endpoint: write host:port, such as localhost:8443, not %q", endpoint)
+	case !w.ServerConfig.TLS.HasValue() && !w.TLSTerminatedUpstream && !isLoopback(host):
+		return fmt.Errorf("webhook.endpoint: %q would take conversations in without TLS: write webhook.tls, or webhook.tls_terminated_upstream: true where an ingress ends TLS", endpoint)
+	default:
+		return nil
+	}
 }
 
 func (e *EncryptionConfig) validate() error {

@@ -2,9 +2,9 @@ package webhook
 
 import "sync"
 
-// minimumShare is what every admitted request is charged, however small its body: a goroutine with its stack, the
+// MinimumShare is what every admitted request is charged, however small its body: a goroutine with its stack, the
 // request and a first buffer cost about as much. It bounds the number of deliveries under way as well as their bytes.
-const minimumShare = 4 << 10
+const MinimumShare = 4 << 10
 
 // Admission bounds the bytes of all request bodies that are under way, from their arrival until their delivery ended.
 //
@@ -50,10 +50,10 @@ func (a *Admission) giveBack(n int64) {
 // Admit opens the share of one request and charges it the minimum of 4 KiB. It returns false where the limit leaves no
 // room for that.
 func (a *Admission) Admit() (*Share, bool) {
-	if !a.Acquire(minimumShare) {
+	if !a.Acquire(MinimumShare) {
 		return nil, false
 	}
-	return &Share{admission: a, held: minimumShare}, true
+	return &Share{admission: a, held: MinimumShare}, true
 }
 
 // Share is what one request holds of an Admission. One goroutine at a time may use it.

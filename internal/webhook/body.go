@@ -21,7 +21,7 @@ var (
 //
 // It fails with errTooLarge, errOverloaded or the error of the reader.
 func readBody(body io.Reader, limit int64, share *Share) ([]byte, error) {
-	read := make([]byte, 0, minimumShare)
+	read := make([]byte, 0, MinimumShare)
 	for {
 		if len(read) == cap(read) {
 			read = slices.Grow(read, len(read))

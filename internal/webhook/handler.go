@@ -102,11 +102,6 @@ func (h *Handler) Drain(ctx context.Context) error {
 	return h.deliveries.wait(ctx)
 }
 
-// InFlightBytes returns the bytes that count against Settings.MaxInFlightBytes now.
-func (h *Handler) InFlightBytes() int64 {
-	return h.admission.InUse()
-}
-
 func (h *Handler) route(r *http.Request) (status int) {
 	switch {
 	case r.URL.Path != h.settings.Path:
