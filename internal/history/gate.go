@@ -80,7 +80,7 @@ func (g *gate) heard(started time.Time, asked string, err error) verdict {
 		}
 	case throttled:
 		g.throttle(err, asked)
-		wait := retryAfter(err)
+		wait := graph.RetryAfter(err)
 		if wait == 0 && fresh {
 			g.broken++
 			wait = backoff(g.broken, longestRest)

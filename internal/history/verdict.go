@@ -38,7 +38,7 @@ func judge(err error) verdict {
 	_, token := errors.AsType[*graph.TokenError](err)
 	_, credential := errors.AsType[*graph.CredentialError](err)
 	switch {
-	case status == http.StatusTooManyRequests || retryAfter(err) > 0:
+	case status == http.StatusTooManyRequests || graph.RetryAfter(err) > 0:
 		return throttled
 	case token || credential || status == http.StatusUnauthorized || graph.Unsupported(err):
 		return denied
@@ -49,21 +49,6 @@ func judge(err error) verdict {
 	default:
 		return broken
 	}
-}
-
-// longestRetryAfter bounds what is obeyed, so that an absurd header does not end the reading for good.
-const longestRetryAfter = time.Hour
-
-// retryAfter returns how long Graph or Entra ID asked to stay away, 0 where they did not.
-func retryAfter(err error) time.Duration {
-	var asked time.Duration
-	if e, ok := errors.AsType[*graph.Error](err); ok {
-		asked = e.RetryAfter
-	}
-	if e, ok := errors.AsType[*graph.TokenError](err); ok {
-		asked = max(asked, e.RetryAfter)
-	}
-	return min(asked, longestRetryAfter)
 }
 
 // backoff returns how long to wait after so many failures in a row: doubling from 1 s to longest, with equal jitter.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
 // The operations that can fail, as logs name them.
@@ -79,7 +81,7 @@ func (k *Keeper) failed(ctx context.Context, a *attempt, operation string, err e
 	k.turn.failed = true
 	a.retryAt = now.Add(backoff(a.failures))
 
-	asked, reach := retryAfter(err), reachOf(err)
+	asked, reach := graph.RetryAfter(err), reachOf(err)
 	if reach == maybeAll && operation != opList {
 		k.turn.streak++
 	}
@@ -99,7 +101,7 @@ func (k *Keeper) failed(ctx context.Context, a *attempt, operation string, err e
 // Graph's validation of the notification URL fails with 400: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 func (k *Keeper) failedCreation(ctx context.Context, w *watch, err error) {
 	k.failed(ctx, &w.attempt, opCreate, err)
-	handshake := statusOf(err) == http.StatusBadRequest && retryAfter(err) == 0
+	handshake := statusOf(err) == http.StatusBadRequest && graph.RetryAfter(err) == 0
 	if handshake && !w.lived && w.failures > 0 && w.failures <= handshakeRetries {
 		w.retryAt = time.Now().Add(shortestBackoff << (w.failures - 1))
 	}

@@ -12,8 +12,6 @@ import (
 const (
 	shortestBackoff = time.Second
 	longestBackoff  = 5 * time.Minute
-	// longestRetryAfter bounds what is obeyed, so that an absurd header does not end the receiver's work for good.
-	longestRetryAfter = time.Hour
 	// handshakeRetries are made without jitter, since whoever starts a collector waits for them: after 1, 2 and 4 s.
 	handshakeRetries = 3
 )
@@ -26,18 +24,6 @@ func backoff(failures int) time.Duration {
 	}
 	//nolint:gosec // G404: jitter needs no secrecy.
 	return bound/2 + rand.N(bound/2+1)
-}
-
-// retryAfter returns how long Graph or Entra ID asked to stay away, 0 where they did not.
-func retryAfter(err error) time.Duration {
-	var asked time.Duration
-	if e, ok := errors.AsType[*graph.Error](err); ok {
-		asked = e.RetryAfter
-	}
-	if e, ok := errors.AsType[*graph.TokenError](err); ok {
-		asked = max(asked, e.RetryAfter)
-	}
-	return min(asked, longestRetryAfter)
 }
 
 // statusOf returns the HTTP status of Graph's answer, 0 where Graph did not answer.
@@ -61,7 +47,7 @@ const (
 )
 
 func reachOf(err error) reach {
-	if _, ok := errors.AsType[*graph.TokenError](err); ok || retryAfter(err) > 0 {
+	if _, ok := errors.AsType[*graph.TokenError](err); ok || graph.RetryAfter(err) > 0 {
 		return all
 	}
 	if _, ok := errors.AsType[*graph.CredentialError](err); ok {
