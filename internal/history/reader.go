@@ -27,6 +27,8 @@ const (
 // tale is what happened in a reading.
 type tale struct {
 	found, refused, unreadable atomic.Int64
+	// without counts the users who have no history: no license, or nobody has that id.
+	without atomic.Int64
 	// failure is the last one of a single user, nil for none.
 	failure atomic.Pointer[Failure]
 }
