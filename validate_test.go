@@ -67,10 +67,10 @@ func TestWrongConfigurationsNameThePathAndTheMend(t *testing.T) {
 		"the smallest body must be let in": {func(c *Config) {
 			c.Webhook.MaxInFlightBytes, c.Webhook.ServerConfig.MaxRequestBodySize = 4000, 3000
 		}, []string{"webhook.max_in_flight_bytes: ", "4096"}},
-		"a webhook listens at a known port": {func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "localhost:" }, []string{"webhook.endpoint: ", "localhost:8443"}},
-		"requests per second are a number":  {func(c *Config) { c.History.RequestsPerSecond = math.NaN() }, []string{"history.requests_per_second: "}},
-		"the largest body must be let in":         {func(c *Config) { c.Webhook.MaxInFlightBytes = 1 << 20 }, []string{"webhook.max_in_flight_bytes: ", "webhook.max_request_body_size"}},
-		"an encryption certificate needs both":    {func(c *Config) { c.Encryption.Certificates = []CertificateConfig{{}} }, []string{"encryption.certificates[0].cert_file: ", "encryption.certificates[0].key_file: "}},
+		"a webhook listens at a known port":    {func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "localhost:" }, []string{"webhook.endpoint: ", "localhost:8443"}},
+		"requests per second are a number":     {func(c *Config) { c.History.RequestsPerSecond = math.NaN() }, []string{"history.requests_per_second: "}},
+		"the largest body must be let in":      {func(c *Config) { c.Webhook.MaxInFlightBytes = 1 << 20 }, []string{"webhook.max_in_flight_bytes: ", "webhook.max_request_body_size"}},
+		"an encryption certificate needs both": {func(c *Config) { c.Encryption.Certificates = []CertificateConfig{{}} }, []string{"encryption.certificates[0].cert_file: ", "encryption.certificates[0].key_file: "}},
 		"an encryption certificate's id is short": {func(c *Config) {
 			c.Encryption.Certificates = []CertificateConfig{{ID: strings.Repeat("x", 112), CertFile: "c", KeyFile: "k"}}
 		}, []string{"encryption.certificates[0].id: ", "111"}},
