@@ -80,6 +80,27 @@ func TestRestartsWhileTheBackendIsDownAndWhileItIsUpLoseAndRepeatNothing(t *test
 	assert.Zero(t, s.emulator.Stats().Lost)
 }
 
+func TestAShutdownBehindAFullQueueThatBlocksEndsAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, `
+exporters:
+  otlp_http:
+    sending_queue: {queue_size: 20, block_on_overflow: true}
+`)
+	s.backend.down()
+	collector := s.run(t)
+	s.subscribed(t)
+	in := prompts(t, 100, 5)
+	s.publish(t, in...)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	require.NoError(t, s.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Refused > 0 }))
+	collector.terminate(t)
+	s.backend.up(t)
+	s.run(t)
+	s.backend.await(t, names(t, in...), soon)
+}
+
 // inTime asserts that every answer that Graph got came within 3 seconds.
 func inTime(t *testing.T, s *site) {
 	t.Helper()
