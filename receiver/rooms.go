@@ -35,7 +35,7 @@ type rooms struct {
 
 // furnish makes the rooms and starts nothing. What it opened is closed again if it fails.
 func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, error) {
-	store, err := openStorage(ctx, host, r.settings.Storage, r.set.ID)
+	store, err := openStorage(ctx, host, r.settings.Storage, r.set.ID, r.settings.TenantID)
 	if err != nil {
 		return nil, err
 	}

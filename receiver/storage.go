@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -10,8 +11,9 @@ import (
 )
 
 // openStorage gets the receiver's client of the storage extension, once for all signals, since a file can be open only
-// once. Without an extension nothing is kept.
-func openStorage(ctx context.Context, host component.Host, id *component.ID, receiver component.ID) (storage.Client, error) {
+// once. Each tenant has its own: what is known of one, such as who has no license, is wrong of another. Without an
+// extension nothing is kept.
+func openStorage(ctx context.Context, host component.Host, id *component.ID, receiver component.ID, tenant string) (storage.Client, error) {
 	if id == nil {
 		return storage.NewNopClient(), nil
 	}
@@ -23,7 +25,7 @@ func openStorage(ctx context.Context, host component.Host, id *component.ID, rec
 	if !ok {
 		return nil, fmt.Errorf("storage: %q is no storage extension: name one, such as file_storage", id)
 	}
-	client, err := keeper.GetClient(ctx, component.KindReceiver, receiver, "")
+	client, err := keeper.GetClient(ctx, component.KindReceiver, receiver, strings.ToLower(tenant))
 	if err != nil {
 		return nil, fmt.Errorf("storage: open %q: if its file is damaged, move it away; if it is locked, another collector uses it: %w", id, err)
 	}

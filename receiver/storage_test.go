@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/storage/storagetest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
@@ -49,7 +50,7 @@ func TestAStorageThatHangsIsOneThatFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				client, err := openStorage(t.Context(), hanging{}, &hangingID, component.MustNewID("m365_copilot"))
+				client, err := openStorage(t.Context(), hanging{}, &hangingID, component.MustNewID("m365_copilot"), "t")
 				require.NoError(t, err)
 				began := time.Now()
 				require.ErrorIs(t, call(t.Context(), client), context.DeadlineExceeded)
@@ -59,3 +60,31 @@ func TestAStorageThatHangsIsOneThatFails(t *testing.T) {
 		})
 	}
 }
+
+func TestEachTenantHasAStorageOfItsOwn(t *testing.T) {
+	t.Parallel()
+	extension := storagetest.NewFileBackedStorageExtension("copilot", t.TempDir())
+	host := hostOf{extension.ID: extension}
+	open := func(tenant string) storage.Client {
+		client, err := openStorage(t.Context(), host, &extension.ID, component.MustNewID("m365_copilot"), tenant)
+		require.NoError(t, err)
+		return client
+	}
+	first := open("6F1D2C3B-0a4e-4d55-9b77-2f8e1c0a9d10")
+	require.NoError(t, first.Set(t.Context(), markKey, []byte("1764599400")))
+	require.NoError(t, first.Close(t.Context()))
+
+	other := open("00000000-0a4e-4d55-9b77-2f8e1c0a9d10")
+	value, err := other.Get(t.Context(), markKey)
+	require.NoError(t, err)
+	assert.Nil(t, value)
+	require.NoError(t, other.Close(t.Context()))
+
+	again := open("6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10")
+	assert.Equal(t, "1764599400", string(kept(t, again, markKey)))
+	require.NoError(t, again.Close(t.Context()))
+}
+
+type hostOf map[component.ID]component.Component
+
+func (h hostOf) GetExtensions() map[component.ID]component.Component { return h }
