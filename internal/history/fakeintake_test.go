@@ -17,9 +17,16 @@ type fakeIntake struct {
 	last   interaction.Received
 	refuse func() error
 	tries  int
+	// slow is how long each call takes.
+	slow time.Duration
 }
 
-func (i *fakeIntake) Take(_ context.Context, received []interaction.Received) error {
+func (i *fakeIntake) Take(ctx context.Context, received []interaction.Received) error {
+	select {
+	case <-time.After(i.slow):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.tries++

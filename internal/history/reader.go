@@ -22,6 +22,9 @@ const (
 	mostPages = 10_000
 
 	longestRefusal = 30 * time.Second
+	// handOver is how long a delivery under way may take after the end: what the pipeline takes while nobody waits any more
+	// would be delivered again by the next run.
+	handOver = 10 * time.Second
 )
 
 // tale is what happened in a reading.
@@ -104,13 +107,25 @@ func (f *Filler) receive(name string, items []json.RawMessage, t *tale) []intera
 	return received
 }
 
+// take hands interactions in, and waits for that beyond the end of ctx.
+func (f *Filler) take(ctx context.Context, received []interaction.Received) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	forget := context.AfterFunc(ctx, func() { time.AfterFunc(handOver, end) })
+	defer forget()
+	return f.s.Intake.Take(lasting, received)
+}
+
 // deliver hands interactions in until they are taken, or refused for good.
 func (f *Filler) deliver(ctx context.Context, received []interaction.Received, t *tale) error {
 	if len(received) == 0 {
 		return nil
 	}
 	for try := 1; ; try++ {
-		err := f.s.Intake.Take(ctx, received)
+		err := f.take(ctx, received)
 		if err == nil {
 			f.refusing.Store(false)
 			break

@@ -13,6 +13,31 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/history"
 )
 
+func TestAnEndWaitsForWhatThePipelineIsTakingInMeasure(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ slow, wait time.Duration }{
+		"a slow pipeline takes it, so that the next run does not deliver it again": {3 * time.Second, 2 * time.Second},
+		"a stuck one is left": {time.Hour, 10 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.users(100, time.Now().Add(-150*time.Minute))
+				w.settings.Concurrency = 1
+				w.intake.slow = test.slow
+				f, stop := w.run(t)
+				f.Open(gap(history.Startup))
+				pass(time.Second)
+				began := time.Now()
+				stop()
+				assert.InDelta(t, test.wait.Seconds(), time.Since(began).Seconds(), 0.1)
+				assert.Equal(t, test.slow < time.Minute, w.intake.distinct() == 1, "and nothing else is begun")
+			})
+		})
+	}
+}
+
 func TestARestartGoesOnWhereItStopped(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
