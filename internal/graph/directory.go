@@ -10,6 +10,8 @@ import (
 
 const (
 	opUsers = "list users"
+	// maxUsersBody is above a page of 999 users with all that Graph may say of them, whatever was asked for.
+	maxUsersBody = 32 << 20
 	// copilotPlan is the service plan of Microsoft 365 Copilot Chat, which every license for the history contains.
 	copilotPlan = "3f30311c-6b1e-48a4-ab79-725b469da960"
 )
@@ -27,7 +29,7 @@ type UserPage struct {
 // needs the application permission User.Read.All: without it, Forbidden tells so of the error.
 // See https://learn.microsoft.com/graph/api/user-list and https://learn.microsoft.com/graph/aad-advanced-queries
 func (c *Client) LicensedUsers(ctx context.Context, next string) (UserPage, error) {
-	r := call{operation: opUsers, method: http.MethodGet, target: next, header: map[string]string{"ConsistencyLevel": "eventual"}}
+	r := call{operation: opUsers, method: http.MethodGet, target: next, limit: maxUsersBody, header: map[string]string{"ConsistencyLevel": "eventual"}}
 	if next == "" {
 		query := url.Values{
 			"$filter": {"assignedPlans/any(p:p/servicePlanId eq " + copilotPlan + " and p/capabilityStatus eq 'Enabled')"},
