@@ -1,0 +1,58 @@
+package m365copilotreceiver
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
+)
+
+// Graph gives up on an answer after 3 seconds: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+const graphPatience = 3 * time.Second
+
+// validate leaves the endpoint alone where nothing listens.
+func (w *WebhookConfig) validate(listens bool) error {
+	errs := []error{
+		positive("webhook.ack_timeout", w.AckTimeout, time.Millisecond),
+	}
+	if w.AckTimeout >= graphPatience {
+		errs = append(errs, fmt.Errorf("webhook.ack_timeout: Graph waits 3s for an answer: write less, such as 2500ms, not %s", w.AckTimeout))
+	}
+	longest := w.ServerConfig.MaxRequestBodySize
+	if longest <= 0 { // as confighttp reads it
+		longest = defaultMaxRequestBodySize
+	}
+	longest = max(longest, webhook.MinimumShare)
+	if w.MaxInFlightBytes <= 0 {
+		errs = append(errs, errors.New("webhook.max_in_flight_bytes: write a number of bytes above 0, such as 67108864"))
+	} else if w.MaxInFlightBytes < longest {
+		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d would refuse every body of webhook.max_request_body_size, or any at all: write at least %d", w.MaxInFlightBytes, longest))
+	}
+	if slices.ContainsFunc(w.ServerConfig.CompressionAlgorithms, func(algorithm string) bool { return algorithm != "" }) {
+		errs = append(errs, errors.New(`webhook.compression_algorithms: Graph does not compress, and compressed bodies are refused: take it out`))
+	}
+	if w.Path != "" && (!strings.HasPrefix(w.Path, "/") || strings.ContainsAny(w.Path, "?#")) {
+		errs = append(errs, fmt.Errorf("webhook.path: write a path that begins with /, without query, such as /graph/notifications, not %q", w.Path))
+	}
+	if listens {
+		errs = append(errs, w.validateEndpoint())
+	}
+	return errors.Join(errs...)
+}
+
+func (w *WebhookConfig) validateEndpoint() error {
+	endpoint := w.ServerConfig.NetAddr.Endpoint
+	host, port, err := net.SplitHostPort(endpoint)
+	switch {
+	case err != nil || port == "":
+		return fmt.Errorf("webhook.endpoint: write host:port, such as localhost:8443, not %q", endpoint)
+	case !w.ServerConfig.TLS.HasValue() && !w.TLSTerminatedUpstream && !isLoopback(host):
+		return fmt.Errorf("webhook.endpoint: %q would take conversations in without TLS: write webhook.tls, or webhook.tls_terminated_upstream: true where an ingress ends TLS", endpoint)
+	default:
+		return nil
+	}
+}
