@@ -75,7 +75,7 @@ func (d *directory) list(ctx context.Context) (users []user, known bool, err err
 // read reads all pages. Only the 16 bytes of each user are kept.
 func (d *directory) read(ctx context.Context) ([]user, error) {
 	var users []user
-	next := ""
+	next, seen := "", map[string]bool{}
 	for range mostUserPages {
 		page, err := d.page(ctx, next)
 		if err != nil {
@@ -89,10 +89,10 @@ func (d *directory) read(ctx context.Context) ([]user, error) {
 		if page.Next == "" {
 			return slices.Clip(sortUsers(users)), nil
 		}
-		if page.Next == next {
+		if next = page.Next; seen[next] {
 			return nil, errEndless
 		}
-		next = page.Next
+		seen[next] = true
 	}
 	return nil, errEndless
 }

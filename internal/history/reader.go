@@ -41,7 +41,7 @@ type tale struct {
 func (f *Filler) readUser(ctx context.Context, name string, from, to time.Time, t *tale) error {
 	from = from.Add(-Overlap).Truncate(time.Second)
 	to = to.Add(time.Second - 1).Truncate(time.Second).Add(margin)
-	next := ""
+	next, seen := "", map[string]bool{}
 	for range mostPages {
 		page, err := f.ask(ctx, name, from, to, next)
 		if err != nil {
@@ -53,10 +53,10 @@ func (f *Filler) readUser(ctx context.Context, name string, from, to time.Time, 
 		if page.Next == "" {
 			return nil
 		}
-		if page.Next == next {
+		if next = page.Next; seen[next] {
 			return errEndless
 		}
-		next = page.Next
+		seen[next] = true
 	}
 	return errEndless
 }
