@@ -69,8 +69,11 @@ func mendTransport(err error, key string) string {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "Nothing to do: the collector stopped waiting, as it does when it shuts down."
-	case errors.Is(err, ErrUnreadable), errors.Is(err, ErrTooLarge):
+	case errors.Is(err, ErrUnreadable):
 		return "Check " + key + ", and whether a proxy or a sign-in page of the network answers in place of Microsoft."
+	case errors.Is(err, ErrTooLarge):
+		return "Check " + key + ", and whether a proxy answers in place of Microsoft; if Microsoft does, the answer is larger than the receiver reads: " +
+			"report it to the receiver's project, what is missing stays known."
 	case errors.Is(err, ErrForeignHost), errors.Is(err, ErrTooManyPages):
 		return "Check that " + key + " is Microsoft Graph of this cloud itself, and not a gateway that rewrites its answers."
 	case is[*net.DNSError](err):
