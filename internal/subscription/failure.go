@@ -58,7 +58,8 @@ func (a *attempt) signature() string {
 		return "token " + strconv.Itoa(e.Status) + " " + graph.Code(a.err)
 	}
 	if e, ok := errors.AsType[*graph.Error](a.err); ok {
-		return a.operation + " " + strconv.Itoa(e.Status) + " " + e.Code
+		// Graph has one code for several failures, such as no license and a full quota.
+		return a.operation + " " + strconv.Itoa(e.Status) + " " + e.Code + " " + mend(a.err)
 	}
 	// The text of a failed connection names ports that change, so its kind must do.
 	kind := fmt.Sprintf("%T", root(a.err))

@@ -74,6 +74,23 @@ func TestOneUnlicensedUserDoesNotStopTheOthers(t *testing.T) {
 	})
 }
 
+func TestFailuresOfOneCodeAndDifferentMendsAreDistinct(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		full := func(c call) error {
+			if c.op == "create" && c.id == userA {
+				return &graph.Error{Operation: "create subscription", Status: http.StatusForbidden, Code: "Forbidden", Message: "Subscription Limit of '10' reached."}
+			}
+			return unlicensed(c)
+		}
+		b := begin(t, &fakeGraph{fail: full}, users(userB, userA))
+		b.pass(time.Hour)
+		lines := b.lines("subscription fails, will be tried again")
+		require.Len(t, lines, 2)
+		assert.NotEqual(t, lines[0].ContextMap()["mend"], lines[1].ContextMap()["mend"])
+	})
+}
+
 func TestOneListForManyUsers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
