@@ -106,6 +106,33 @@ func TestTextAndReferencesLeaveWhenAskedFor(t *testing.T) {
 	assert.Equal(t, []any{map[string]any{"kind": "link", "name": "Plan.docx", "url": "https://contoso.example/plan", "type": "File"}}, references.Slice().AsRaw())
 }
 
+func TestAnAdoptedSubscriptionIsRenewedWhereItsEventsMayHaveGoneByUnheard(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ stored, renewed bool }{
+		"a quick restart, as storage tells, missed nothing": {true, false},
+		"without storage nobody knows":                      {false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.config.Encryption.Certificates = []CertificateConfig{encryptionCertificate(t, "2026-11")}
+			if test.stored {
+				w.withStorage(t)
+			}
+			w.run(t)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			require.NoError(t, w.emulator.WaitRequests(ctx, graphtest.OpList, 2))
+			w.stop(t)
+			before := len(w.emulator.Requests(graphtest.OpList))
+			w.start(t)
+			require.NoError(t, w.emulator.WaitRequests(ctx, graphtest.OpList, before+2))
+			assert.Equal(t, test.renewed, len(w.emulator.Requests(graphtest.OpRenew)) == 1)
+			assert.Len(t, w.emulator.Requests(graphtest.OpCreate), 1)
+		})
+	}
+}
+
 func TestARestartAdoptsTheSubscription(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -208,6 +208,16 @@ func TestWhatToDoAboutARefusedReading(t *testing.T) {
 	}
 }
 
+func TestAPageOfUsersMaySayMoreThanWasAskedFor(t *testing.T) {
+	t.Parallel()
+	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+		write(w, `{"value": [{"id": "a", "assignedPlans": "`+strings.Repeat("x", 17<<20)+`"}]}`)
+	})
+	page, err := client.LicensedUsers(t.Context(), "")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a"}, page.IDs)
+}
+
 func TestUsersWithoutAnIDAreLeftOut(t *testing.T) {
 	t.Parallel()
 	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { write(w, `{"value": [{"id": null}, {}, {"id": "a"}]}`) })

@@ -192,30 +192,6 @@ func TestAFailureBetweenPagesReadsTheUserAnew(t *testing.T) {
 	})
 }
 
-func TestALinkThatLeadsBackIsNotFollowedForever(t *testing.T) {
-	t.Parallel()
-	for name, links := range map[string][]string{"to itself": {"7"}, "to the page before": {"7", "8"}, "to one long before": {"5", "6", "7", "8", "9"}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				w := newWorld()
-				w.users(1)
-				n := 0
-				w.graph.rewrite = func(page *graph.HistoryPage) {
-					page.Next = links[n%len(links)]
-					n++
-				}
-				f, stop := w.run(t)
-				f.Open(gap(history.Startup))
-				pass(3 * time.Minute)
-				assert.LessOrEqual(t, len(w.graph.asked()), (len(links)+1)*5, "a few pages for each of five tries")
-				assert.Equal(t, time.Hour, f.Missing(time.Now())[history.Startup])
-				stop()
-			})
-		})
-	}
-}
-
 func TestAPipelineThatDoesNotTakeInteractions(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

@@ -43,6 +43,8 @@ type fakeGraph struct {
 	pageSize int
 	// rewrite may change what is sent.
 	rewrite func(page *graph.HistoryPage)
+	// rewriteList may change what is sent of the directory.
+	rewriteList func(page *graph.UserPage)
 }
 
 func (g *fakeGraph) History(ctx context.Context, user string, from, to time.Time, next string) (graph.HistoryPage, error) {
@@ -104,6 +106,9 @@ func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPag
 	page := graph.UserPage{IDs: g.licensed[min(skip, len(g.licensed)):min(skip+size, len(g.licensed))]}
 	if skip+size < len(g.licensed) {
 		page.Next = strconv.Itoa(skip + size)
+	}
+	if g.rewriteList != nil {
+		g.rewriteList(&page)
 	}
 	return page, nil
 }

@@ -48,7 +48,8 @@ func (f *Filler) read(ctx context.Context, r *reading) {
 	f.finish(ctx, r, ending{partial: !list.known, laggards: f.laggards(r, q.late)}, t.failure.Load())
 	done, late, total := q.state()
 	f.log("history read", r, zap.Int("users_done", done), zap.Int("users_left_for_later", late), zap.Int("users", total),
-		zap.Int64("users_without_history", t.without.Load()), zap.Int64("interactions", t.found.Load()), zap.Int64("refused", t.refused.Load()), zap.Int64("unreadable", t.unreadable.Load()),
+		zap.Int64("users_without_history", t.without.Load()),
+		zap.Int64("interactions", t.found.Load()), zap.Int64("refused", t.refused.Load()), zap.Int64("unreadable", t.unreadable.Load()),
 		zap.Duration("took", time.Since(p.began).Round(time.Second)))
 }
 

@@ -78,6 +78,7 @@ func TestAUserWithoutLicenseIsLeftAloneFor72Hours(t *testing.T) {
 				f.Open(gap(history.Startup))
 				pass(time.Minute)
 				assert.Equal(t, map[history.Reason]int{history.Startup: 1}, w.telemetry.copy().closed, "that user counts as read")
+				assert.EqualValues(t, 1, w.logs.FilterMessage("history read").All()[0].ContextMap()["users_without_history"])
 				stop()
 				require.NoError(t, f.Save(t.Context()))
 

@@ -99,6 +99,7 @@ func TestAnUnansweredReauthorizationOutlivesARestart(t *testing.T) {
 				second := begin(t, g, func(s *subscription.Settings) { s.Known = first.known })
 				second.pass(10 * time.Second)
 				assert.Equal(t, 2, g.count("renew"), "one that failed and one that did not")
+				require.Len(t, second.known, 1)
 				require.Len(t, second.interruptions, len(test.reasons))
 				assert.Len(t, second.restored, len(test.reasons))
 				for i, reason := range test.reasons {
@@ -108,6 +109,23 @@ func TestAnUnansweredReauthorizationOutlivesARestart(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestARestartConfirmsNothingWhileDeliveryMayHavePaused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		first := begin(t, g)
+		g.failing(withdrawn)
+		first.wake(subscription.ReauthorizationRequired, "s1")
+		first.stop()
+		time.Sleep(time.Hour)
+		second := begin(t, g, func(s *subscription.Settings) { s.Known = first.known })
+		second.pass(time.Hour)
+		assert.Empty(t, second.checked)
+		assert.Empty(t, second.restored)
+		assert.Len(t, second.interruptions, 1)
+	})
 }
 
 func TestWhatIsAdoptedAfterEventsMayHaveGoneByUnheardIsRenewedSoon(t *testing.T) {
