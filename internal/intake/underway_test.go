@@ -163,6 +163,26 @@ func TestTheHistoryWaitsForADeletionUnderWay(t *testing.T) {
 	})
 }
 
+func TestTake_HistoryWaitsForADeletionAlsoAfterAnotherFailed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		out, dropped := newGate(), &duplicates{}
+		in := newIntake(t, out, func(set *intake.Settings) { set.Telemetry = dropped })
+		gone := take(t.Context(), in, deleted(updated(item("1"), "8")))
+		again := take(t.Context(), in, deleted(updated(item("1"), "9")))
+		first, second := <-out.arrived, <-out.arrived
+		second.decide <- errors.New("busy")
+		require.Error(t, <-again.end)
+		read := take(t.Context(), in, fromHistory(item("1")))
+		assert.Empty(t, out.arrived, "the end of one deletion is not that of the other")
+		assert.False(t, read.ended())
+		first.decide <- nil
+		assert.NoError(t, <-gone.end)
+		assert.NoError(t, <-read.end)
+		assert.Equal(t, 1, dropped.count())
+	})
+}
+
 func TestManyAtOnceDeliverEachOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
