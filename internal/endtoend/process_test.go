@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,10 +26,10 @@ type process struct {
 	changed chan struct{}
 }
 
-// run starts a collector, which is at this path, with configurations that are merged in this order.
-func run(t *testing.T, binary string, environment []string, configs ...string) *process {
+// run starts a collector, which is at this path, with flags and with configurations that are merged in this order.
+func run(t *testing.T, binary string, flags, environment []string, configs ...string) *process {
 	t.Helper()
-	var arguments []string
+	arguments := slices.Clone(flags)
 	for _, config := range configs {
 		arguments = append(arguments, "--config", config)
 	}

@@ -38,8 +38,9 @@ type site struct {
 	// overlay is the directory of the configurations that are merged over the example, environment what they refer to.
 	overlay, ownConfig string
 	environment        []string
-	// binary is the collector.
+	// binary is the collector, flags what it is started with beside its configurations.
 	binary string
+	flags  []string
 }
 
 // newSite makes everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
@@ -102,7 +103,7 @@ func (s *site) own(t *testing.T, overlay string) {
 // run starts a collector.
 func (s *site) run(t *testing.T) *process {
 	t.Helper()
-	return run(t, s.binary, append([]string{
+	return run(t, s.binary, s.flags, append([]string{
 		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
 		"COPILOT_NOTIFICATION_URL=https://" + s.webhook + "/graph/notifications",
 		"COPILOT_STORAGE=" + s.storage, "OTLP_ENDPOINT=http://" + s.backend.address,

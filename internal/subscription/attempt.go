@@ -15,6 +15,8 @@ const (
 	opCreate = "create"
 	opRenew  = "renew"
 	opDelete = "delete"
+	// opReplace is a deletion with the creation that follows.
+	opReplace = "replace"
 )
 
 // attempt is something that is tried until it works.
@@ -27,8 +29,9 @@ type attempt struct {
 	// failures counts those in a row, retryAt is the earliest next try.
 	failures int
 	retryAt  time.Time
-	// logged is the distinct failure that the log has a line of, loggedOf the operation that failed.
+	// logged is the distinct failure that the log has a line of, since loggedAt, loggedOf the operation that failed.
 	logged, loggedOf string
+	loggedAt         time.Time
 }
 
 func (a *attempt) succeed() {
@@ -114,6 +117,7 @@ func (k *Keeper) remove(ctx context.Context, id string) error {
 		return err
 	}
 	k.forget(id)
+	k.gone[id] = true
 	return nil
 }
 

@@ -56,6 +56,9 @@ func reachOf(err error) reach {
 	if _, ok := errors.AsType[*ForeignError](err); ok {
 		return one
 	}
+	if _, ok := errors.AsType[*KeyConflictError](err); ok {
+		return one
+	}
 	switch status := statusOf(err); {
 	case status == http.StatusUnauthorized || status == http.StatusTooManyRequests:
 		return all

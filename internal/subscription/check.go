@@ -25,6 +25,7 @@ func (k *Keeper) check(ctx context.Context) {
 
 	have = k.withFresh(have, at)
 	k.prune(have)
+	k.noteKeyConflicts(have, at)
 	wanted := make([]graph.Subscription, 0, len(k.watches))
 	for _, w := range k.watches {
 		wanted = append(wanted, k.s.wanted(w.resource))
@@ -52,6 +53,9 @@ func (k *Keeper) do(ctx context.Context, w *watch, a action, at time.Time) {
 		// The place is free: nothing is left to wait for.
 		w.retryAt = time.Time{}
 	}
+	if w.waitsForOther && a.verb != wait {
+		w.waitsForOther, w.retryAt = false, time.Time{}
+	}
 	switch a.verb {
 	case keep, adopt:
 		if !w.active || w.operation != opRenew {
@@ -73,6 +77,10 @@ func (k *Keeper) do(ctx context.Context, w *watch, a action, at time.Time) {
 	case blocked:
 		k.interrupt(w, ReasonForeign, w.aliveAt)
 		k.failed(ctx, &w.attempt, opCreate, &ForeignError{ID: a.foreign[0].ID, Host: hostOf(a.foreign[0].NotificationURL)})
+	case wait:
+		k.interrupt(w, ReasonForeign, w.aliveAt)
+		w.succeed()
+		w.waitsForOther, w.retryAt = true, earlier(at.Add(longestBackoff), a.until)
 	}
 }
 
@@ -176,6 +184,8 @@ func (k *Keeper) facts() facts {
 		made:    map[string]graph.Subscription{},
 		gone:    k.gone,
 		mayTake: map[string]bool{},
+
+		keyConflicts: k.keyConflicts,
 	}
 	for _, id := range k.s.HeldCertificateIDs {
 		f.held[id] = true

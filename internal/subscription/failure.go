@@ -12,9 +12,9 @@ import (
 
 // Failure is what Settings.Status gets: what could not be done, and what to do about it. It names no user.
 type Failure struct {
-	// Operation is list, create, renew or delete.
+	// Operation is list, create, renew, delete or replace.
 	Operation string
-	// Subject is list, tenant, surplus, or a user by its place in Settings.Resources: users[3].
+	// Subject is list, tenant, surplus, notification_url, or a user by its place in Settings.Resources: users[3].
 	Subject string
 	// Err is the cause. Unlike Error, its own text may name a user.
 	Err error
@@ -54,6 +54,9 @@ func (a *attempt) signature() string {
 	if e, ok := errors.AsType[*ForeignError](a.err); ok {
 		return "foreign " + e.ID
 	}
+	if _, ok := errors.AsType[*KeyConflictError](a.err); ok {
+		return "key conflict"
+	}
 	if e, ok := errors.AsType[*graph.TokenError](a.err); ok {
 		return "token " + strconv.Itoa(e.Status) + " " + graph.Code(a.err)
 	}
@@ -81,6 +84,9 @@ func root(err error) error {
 
 func mend(err error) string {
 	if e, ok := errors.AsType[*ForeignError](err); ok {
+		return e.Mend()
+	}
+	if e, ok := errors.AsType[*KeyConflictError](err); ok {
 		return e.Mend()
 	}
 	return graph.Mend(err)

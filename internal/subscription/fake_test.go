@@ -36,10 +36,18 @@ type fakeGraph struct {
 	// lag is how long lists do not show a new subscription.
 	lag  time.Duration
 	born map[string]time.Time
+	// lingers is how long lists still show what was deleted.
+	lingers time.Duration
+	deleted []deleted
 	// outdated holds what a lagging list shows for a while after a renewal.
 	outdated map[string]graph.Subscription
 	// rewrite changes how a subscription is written down.
 	rewrite func(s *graph.Subscription)
+}
+
+type deleted struct {
+	sub graph.Subscription
+	at  time.Time
 }
 
 func refusal(status int, code string, wait time.Duration) error {
@@ -66,8 +74,14 @@ func (f *fakeGraph) ListSubscriptions(ctx context.Context) ([]graph.Subscription
 	if err := f.begin(ctx, call{op: "list"}); err != nil {
 		return nil, err
 	}
+	there := slices.Clone(f.subs)
+	for _, d := range f.deleted {
+		if time.Since(d.at) < f.lingers {
+			there = append(there, d.sub)
+		}
+	}
 	var shown []graph.Subscription
-	for _, s := range f.subs {
+	for _, s := range there {
 		if time.Since(f.born[s.ID]) < f.lag {
 			continue
 		}
@@ -156,11 +170,12 @@ func (f *fakeGraph) DeleteSubscription(ctx context.Context, id string) error {
 	if err := f.begin(ctx, call{op: "delete", id: id}); err != nil {
 		return err
 	}
-	before := len(f.subs)
-	f.subs = slices.DeleteFunc(f.subs, func(s graph.Subscription) bool { return s.ID == id })
-	if len(f.subs) == before {
+	i := slices.IndexFunc(f.subs, func(s graph.Subscription) bool { return s.ID == id })
+	if i < 0 {
 		return refusal(http.StatusNotFound, "ResourceNotFound", 0)
 	}
+	f.deleted = append(f.deleted, deleted{f.subs[i], time.Now()})
+	f.subs = slices.Delete(f.subs, i, i+1)
 	return nil
 }
 

@@ -26,6 +26,9 @@ type Keeper struct {
 	// All up to mu belongs to Run.
 	watches      []*watch
 	list, strays attempt
+	// keyConflicts are known by path, and keyConflict is the failure that they are.
+	keyConflicts map[string]keyConflict
+	keyConflict  attempt
 	turn         turn
 	// hold is the time before which no call is made at all, outage counts failures in a row that concerned all calls.
 	hold   time.Time
@@ -53,8 +56,12 @@ func New(s Settings) *Keeper {
 		inbox:  newInbox(),
 		list:   attempt{name: "list"},
 		strays: attempt{name: "surplus"},
-		known:  map[string]string{},
-		gone:   map[string]bool{},
+
+		keyConflicts: map[string]keyConflict{},
+		keyConflict:  attempt{name: "notification_url"},
+
+		known: map[string]string{},
+		gone:  map[string]bool{},
 
 		unanswered: map[string]time.Time{},
 	}

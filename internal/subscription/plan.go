@@ -21,6 +21,8 @@ const (
 	create
 	// blocked: a foreign one has the place.
 	blocked
+	// wait: one of another receiver's key has the place, again after it was replaced, and is left alone for a while.
+	wait
 	// remove: ours, but nothing wants it.
 	remove
 )
@@ -38,6 +40,8 @@ type action struct {
 	foreign []graph.Subscription
 	// reason is why replace replaces.
 	reason Reason
+	// until is when wait ends.
+	until time.Time
 }
 
 // facts are what plan must know beside the list.
@@ -55,6 +59,8 @@ type facts struct {
 	gone map[string]bool
 	// mayTake holds the canonical resources for which a foreign subscription may be replaced.
 	mayTake map[string]bool
+	// keyConflicts are other receivers at our notification URL with another key, by path.
+	keyConflicts map[string]keyConflict
 }
 
 // plan decides what to do so that every wanted subscription is there, given all that the application has. It returns one
@@ -71,14 +77,14 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) []action {
 	}
 	var leftOver []graph.Subscription
 	for _, w := range wanted {
-		a, rest := planOne(w, places[path(w.Resource)], f)
+		a, rest := planOne(w, places[path(w.Resource)], f, now)
 		actions = append(actions, a)
 		leftOver = append(leftOver, rest...)
 		delete(places, path(w.Resource))
 	}
 	// The list is walked again rather than the map, for a stable order.
 	for _, h := range have {
-		if _, unwanted := places[path(h.Resource)]; unwanted && !expired(h, now) && f.ours(h, wanted) {
+		if _, unwanted := places[path(h.Resource)]; unwanted && !expired(h, now) && f.ours(h, wanted) && !f.leftAlone(h, wanted[0], now) {
 			leftOver = append(leftOver, h)
 		}
 	}
@@ -89,14 +95,16 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) []action {
 }
 
 // planOne decides about one wanted subscription among those at the same path, and returns what of ours is left over there.
-func planOne(want graph.Subscription, have []graph.Subscription, f facts) (action, []graph.Subscription) {
-	var fitting, misfits, foreign []graph.Subscription
+func planOne(want graph.Subscription, have []graph.Subscription, f facts, now time.Time) (action, []graph.Subscription) {
+	var fitting, misfits, foreign, leftAlone []graph.Subscription
 	for _, h := range have {
 		switch {
 		case !f.ours(h, []graph.Subscription{want}):
 			foreign = append(foreign, h)
 		case f.fits(h, want):
 			fitting = append(fitting, h)
+		case f.leftAlone(h, want, now):
+			leftAlone = append(leftAlone, h)
 		default:
 			misfits = append(misfits, h)
 		}
@@ -110,6 +118,8 @@ func planOne(want graph.Subscription, have []graph.Subscription, f facts) (actio
 		return action{verb: adopt, want: want, have: best}, misfits
 	case len(foreign) > 0 && !f.mayTake[canonical(want.Resource)]:
 		return action{verb: blocked, want: want, foreign: foreign}, nil
+	case len(leftAlone) > 0:
+		return action{verb: wait, want: want, until: f.keyConflicts[path(want.Resource)].waitsUntil()}, nil
 	case len(foreign) > 0 || len(misfits) > 0:
 		a := action{verb: replace, want: want, surplus: misfits, foreign: foreign, reason: ReasonForeign}
 		for i, m := range misfits {
@@ -137,6 +147,18 @@ func (f facts) ours(h graph.Subscription, wanted []graph.Subscription) bool {
 		return true
 	}
 	return len(wanted) > 0 && sameURL(h.NotificationURL, wanted[0].NotificationURL)
+}
+
+// otherKey tells whether a subscription at our notification URL was made by somebody with a key that is not at hand: by
+// another receiver, or by this one in an earlier run of which nothing is left.
+func (f facts) otherKey(h, want graph.Subscription) bool {
+	_, known := f.known[h.ID]
+	return !known && !f.gone[h.ID] && sameURL(h.NotificationURL, want.NotificationURL) && !f.held[h.EncryptionCertificateID]
+}
+
+// leftAlone tells whether a subscription of ours by its URL is another receiver's that was replaced often enough.
+func (f facts) leftAlone(h, want graph.Subscription, now time.Time) bool {
+	return f.keyConflicts[path(h.Resource)].waits(now) && f.otherKey(h, want)
 }
 
 // fits tells whether a subscription of ours is just what a new one would be.

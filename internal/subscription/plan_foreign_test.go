@@ -2,6 +2,9 @@ package subscription
 
 import (
 	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
@@ -53,4 +56,69 @@ func TestPlanRespectsForeignSubscriptions(t *testing.T) {
 			expect: []decision{{verb: blocked, foreign: []string{"f"}}, {verb: create}},
 		},
 	})
+}
+
+func TestPlan_LeavesAnotherReceiversKeyAlone(t *testing.T) {
+	t.Parallel()
+	other := listed("b3", tenantWide, certificate("other"))
+	seen := func(count int, ago time.Duration) facts {
+		return facts{keyConflicts: map[string]keyConflict{path(tenantWide): {count: count, latest: other, firstSeen: planNow.Add(-ago)}}}
+	}
+	with := func(f facts, change func(*facts)) facts { change(&f); return f }
+	replaced := []decision{{verb: replace, deleted: []string{"b3"}, reason: ReasonRemovedKey}}
+	waits := []decision{{verb: wait}}
+	runPlan(t, []planCase{
+		{name: "the first may be a leftover and is replaced", facts: seen(1, 0), have: []graph.Subscription{other}, expect: replaced},
+		{name: "the second is replaced too", facts: seen(2, 0), have: []graph.Subscription{other}, expect: replaced},
+		{name: "the third is left alone", facts: seen(3, 0), have: []graph.Subscription{other}, expect: waits},
+		{name: "and so is any later one", facts: seen(100, 59*time.Minute), have: []graph.Subscription{other}, expect: waits},
+		{name: "an hour later it is replaced", facts: seen(3, time.Hour), have: []graph.Subscription{other}, expect: replaced},
+		{name: "as soon as it is gone the place is taken", facts: seen(3, 0), expect: []decision{{verb: create}}},
+		{
+			name: "one of a key that is held is adopted whatever there was before", facts: seen(3, 0),
+			have: []graph.Subscription{listed("s1", tenantWide)}, expect: []decision{{verb: adopt, have: "s1"}},
+		},
+		{
+			name: "one of our own whose key was removed is replaced whatever there was before", have: []graph.Subscription{other},
+			facts:  with(seen(3, 0), func(f *facts) { f.known = map[string]string{"b3": "other"} }),
+			expect: replaced,
+		},
+		{
+			name: "beside one that fits it is left alone", facts: seen(3, 0),
+			have: []graph.Subscription{other, listed("s1", tenantWide)}, expect: []decision{{verb: adopt, have: "s1"}},
+		},
+		{
+			name: "where nothing is wanted it is left alone", facts: seen(3, 0), wanted: wantedOf(userA),
+			have: []graph.Subscription{other}, expect: []decision{{verb: create}},
+		},
+		{
+			name: "a conflict about one user is none about the other", wanted: wantedOf(userA, userB),
+			facts: facts{keyConflicts: map[string]keyConflict{path(userA): {count: 3, firstSeen: planNow}}},
+			have:  []graph.Subscription{listed("a", userA, certificate("other")), listed("b", userB, certificate("other"))},
+			expect: []decision{
+				{verb: wait},
+				{verb: replace, deleted: []string{"b"}, reason: ReasonRemovedKey},
+			},
+		},
+	})
+}
+
+func TestKeyConflict_CountsWhatWasMadeAgain(t *testing.T) {
+	t.Parallel()
+	one, two := listed("b1", tenantWide), listed("b2", tenantWide)
+	at := func(minutes int) time.Time { return planNow.Add(time.Duration(minutes) * time.Minute) }
+
+	c := keyConflict{}.seen(one, false, at(0))
+	assert.False(t, c.proven(), "it may be a leftover")
+	c = c.seen(one, true, at(1))
+	assert.False(t, c.proven(), "the same one again proves nothing")
+	c = c.seen(two, true, at(2))
+	assert.True(t, c.proven(), "somebody made another")
+	assert.False(t, c.waits(at(2)))
+	c = c.seen(one, true, at(3)).seen(one, true, at(50))
+	assert.True(t, c.waits(at(62)))
+	assert.False(t, c.waits(at(63)), "an hour after it was first seen")
+	assert.Equal(t, at(50), c.lastSeen)
+
+	assert.True(t, keyConflict{}.seen(one, true, at(0)).proven(), "what took the place of our own is no leftover")
 }

@@ -20,6 +20,9 @@ func anything(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
 	f = facts{
 		held: map[string]bool{"new": true, "old": true}, known: map[string]string{}, inUse: map[string]bool{},
 		gone: map[string]bool{}, mayTake: map[string]bool{},
+		keyConflicts: map[string]keyConflict{
+			path(pick(r, tenantWide, userA, userB)): {count: r.IntN(5), firstSeen: planNow.Add(-pick(r, 0, 2*time.Hour))},
+		},
 	}
 	wanted = pick(r, wantedOf(tenantWide), wantedOf(userA), wantedOf(userA, userB))
 	for i := range r.IntN(6) {
@@ -54,6 +57,8 @@ func TestPlanNeverDeletesWhatIsNotOurs(t *testing.T) {
 			for _, s := range a.surplus {
 				_, known := f.known[s.ID]
 				require.True(t, known || s.NotificationURL == ourURL, "deletes %+v of %+v", s, have)
+				leftAlone := f.keyConflicts[path(s.Resource)].waits(planNow)
+				require.True(t, known || f.gone[s.ID] || f.held[s.EncryptionCertificateID] || !leftAlone, "deletes %+v", s)
 			}
 			if a.verb == replace && len(a.foreign) > 0 {
 				require.True(t, f.mayTake[canonical(a.want.Resource)])
@@ -110,7 +115,7 @@ func TestPlanIsAtRestAfterItsActions(t *testing.T) {
 			}
 		}
 		for _, a := range plan(wanted, have, f, planNow) {
-			require.Contains(t, []verb{keep, blocked}, a.verb, "%+v", have)
+			require.Contains(t, []verb{keep, blocked, wait}, a.verb, "%+v", have)
 		}
 	}
 }

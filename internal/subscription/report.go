@@ -11,13 +11,17 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// mostNamed bounds the users that one log line names.
-const mostNamed = 10
+const (
+	// mostNamed bounds the users that one log line names.
+	mostNamed = 10
+	// repeatInterval is the time between two lines of a failure that is logged again while it lasts.
+	repeatInterval = time.Hour
+)
 
 // attempts are all that can fail, in the order in which failures are told.
 func (k *Keeper) attempts() []*attempt {
-	all := make([]*attempt, 0, len(k.watches)+2)
-	all = append(all, &k.list)
+	all := make([]*attempt, 0, len(k.watches)+3)
+	all = append(all, &k.list, &k.keyConflict)
 	for _, w := range k.watches {
 		all = append(all, &w.attempt)
 	}
@@ -46,8 +50,16 @@ func (k *Keeper) report() {
 	k.s.Status(errors.Join(failures...))
 }
 
+// repeats tells whether a failure that was logged is to be logged again. One of keys is, since the receiver looks healthy
+// while it has the subscription.
+func (a *attempt) repeats(now time.Time) bool {
+	_, ok := errors.AsType[*KeyConflictError](a.err)
+	return ok && now.Sub(a.loggedAt) >= repeatInterval
+}
+
 // logFailures writes one line for each distinct failure that is new, however many users it meets.
 func (k *Keeper) logFailures(all []*attempt) {
+	now := time.Now()
 	told := map[string]bool{}
 	for _, a := range all {
 		told[a.logged] = true
@@ -56,10 +68,10 @@ func (k *Keeper) logFailures(all []*attempt) {
 	fresh := map[string][]*attempt{}
 	for _, a := range all {
 		signature := a.signature()
-		if a.err == nil || signature == a.logged {
+		if a.err == nil || (signature == a.logged && !a.repeats(now)) {
 			continue
 		}
-		a.logged, a.loggedOf = signature, a.operation
+		a.logged, a.loggedOf, a.loggedAt = signature, a.operation, now
 		if told[signature] && reachOf(a.err) != one {
 			// Graph being down is told once, and not again for whoever meets it next.
 			continue
@@ -84,6 +96,9 @@ func (k *Keeper) logFailure(failing []*attempt) {
 	code := graph.Code(a.err)
 	if _, ok := errors.AsType[*ForeignError](a.err); ok {
 		code = string(ReasonForeign)
+	}
+	if _, ok := errors.AsType[*KeyConflictError](a.err); ok {
+		code = "key_conflict"
 	}
 	k.s.Logger.Log(level, "subscription fails, will be tried again",
 		zap.String("operation", a.operation),
@@ -128,6 +143,9 @@ func (k *Keeper) logRecoveries(all []*attempt) {
 // needsOperator tells whether waiting alone is unlikely to help.
 func needsOperator(err error) bool {
 	if _, ok := errors.AsType[*ForeignError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*KeyConflictError](err); ok {
 		return true
 	}
 	if e, ok := errors.AsType[*graph.TokenError](err); ok {

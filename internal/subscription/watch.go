@@ -42,6 +42,8 @@ type watch struct {
 	askedAt, eventAt time.Time
 	// shortLives counts subscriptions in a row that were lost soon.
 	shortLives int
+	// waitsForOther says that a subscription of another receiver's key is left alone at present, and retryAt until when.
+	waitsForOther bool
 	// tookForeign says that the one time is used up.
 	tookForeign bool
 }

@@ -1,0 +1,284 @@
+package subscription_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+)
+
+// replica is one of several receivers that share an application and a notification URL.
+type replica struct {
+	*bench
+	deleted *[]time.Time
+}
+
+// counted notes the deletions of one replica.
+type counted struct {
+	*fakeGraph
+	deleted *[]time.Time
+}
+
+func (c counted) DeleteSubscription(ctx context.Context, id string) error {
+	err := c.fakeGraph.DeleteSubscription(ctx, id)
+	if err == nil {
+		*c.deleted = append(*c.deleted, time.Now())
+	}
+	return err
+}
+
+// beginReplica starts a receiver whose only key is that of the certificate.
+func beginReplica(t *testing.T, g *fakeGraph, certificateID string, changes ...func(*subscription.Settings)) replica {
+	t.Helper()
+	deleted := new([]time.Time)
+	own := func(s *subscription.Settings) {
+		s.Graph = counted{g, deleted}
+		s.Certificate.ID, s.HeldCertificateIDs = certificateID, nil
+	}
+	return replica{begin(t, g, append([]func(*subscription.Settings){own}, changes...)...), deleted}
+}
+
+func checkedEach(interval time.Duration) func(*subscription.Settings) {
+	return func(s *subscription.Settings) { s.CheckInterval = interval }
+}
+
+// conflicts counts the failures said, each of which must name the settings to change.
+func (r replica) conflicts(t *testing.T) int {
+	t.Helper()
+	n := 0
+	for _, line := range r.lines("subscription fails, will be tried again") {
+		if said := line.ContextMap(); assert.Contains(t, said["mend"], "encryption.certificates") {
+			assert.Equal(t, zapcore.ErrorLevel, line.Level)
+			assert.Contains(t, said["mend"], "notification_url")
+			n++
+		}
+	}
+	return n
+}
+
+// requireConflict checks that a replica is in error because of another's key.
+func (r replica) requireConflict(t *testing.T) {
+	t.Helper()
+	require.Len(t, r.statuses, 1)
+	var conflict *subscription.KeyConflictError
+	require.ErrorAs(t, r.statuses[0], &conflict)
+	require.ErrorContains(t, r.statuses[0], "encryption.certificates")
+	require.Equal(t, 1, r.conflicts(t))
+}
+
+// certificates returns what the living subscriptions are encrypted for.
+func (f *fakeGraph) certificates() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var ids []string
+	for _, s := range f.subs {
+		if s.Expiration.After(time.Now()) {
+			ids = append(ids, s.EncryptionCertificateID)
+		}
+	}
+	return ids
+}
+
+func TestKeyConflict_EndsAfterTwoReplacementsByEach(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]struct {
+		graph    func(*fakeGraph)
+		interval time.Duration
+		users    []string
+	}{
+		"checked each second":                       {interval: time.Second},
+		"checked each five minutes":                 {interval: 5 * time.Minute},
+		"checked each half hour":                    {interval: 30 * time.Minute},
+		"the list does not say the certificates":    {interval: time.Second, graph: func(f *fakeGraph) { f.unsaid = true }},
+		"the list lags behind":                      {interval: time.Minute, graph: func(f *fakeGraph) { f.lag = 20 * time.Second }},
+		"two users have subscriptions of their own": {interval: time.Second, users: []string{userA, userB}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := &fakeGraph{}
+				if change.graph != nil {
+					change.graph(g)
+				}
+				resources := []string{tenantWide}
+				if change.users != nil {
+					resources = change.users
+				}
+				a := beginReplica(t, g, "a", checkedEach(change.interval), users(resources...))
+				a.pass(change.interval/2 + change.interval)
+				b := beginReplica(t, g, "b", checkedEach(change.interval), users(resources...))
+				b.pass(time.Minute + 2*change.interval)
+				for _, r := range []replica{a, b} {
+					assert.LessOrEqual(t, len(*r.deleted), 2*len(resources))
+					r.requireConflict(t)
+				}
+				held := g.living()
+				require.Len(t, held, len(resources))
+				b.pass(30*time.Minute - change.interval)
+				assert.Equal(t, held, g.living(), "whoever has it keeps it")
+			})
+		})
+	}
+}
+
+func TestKeyConflict_ReceiversTakeTurnsHourly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		a, b := beginReplica(t, g, "a"), beginReplica(t, g, "b")
+		b.pass(30 * time.Minute)
+		before := [2]int{len(*a.deleted), len(*b.deleted)}
+		b.pass(24 * time.Hour)
+		for i, r := range []replica{a, b} {
+			assert.InDelta(t, 12, len(*r.deleted)-before[i], 2)
+			assert.InDelta(t, 24, r.conflicts(t), 2, "the error is said again each hour")
+			assert.Empty(t, r.lines("subscription failure is over"))
+			assert.Len(t, r.statuses, 1)
+			assert.GreaterOrEqual(t, len(r.restored), 10, "each gets to read what it lacks")
+		}
+		assert.Len(t, g.living(), 1)
+	})
+}
+
+func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		granted time.Duration
+		end     func(t *testing.T, gone replica)
+		within  time.Duration
+	}{
+		"an hour after the other one crashed":                       {within: time.Hour + 5*time.Minute},
+		"as soon as the subscription of one that crashed has ended": {granted: 40 * time.Minute, within: 45 * time.Minute},
+		"at the next check after the other one deleted it at its end": {
+			end:    func(t *testing.T, gone replica) { require.NoError(t, gone.keeper.Delete(t.Context())) },
+			within: 5 * time.Minute,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := &fakeGraph{granted: c.granted}
+				a, b := beginReplica(t, g, "a"), beginReplica(t, g, "b")
+				b.pass(25 * time.Minute)
+				gone, left := a, b
+				if g.certificates()[0] == "b" {
+					gone, left = b, a
+				}
+				lost := left.interruptions[len(left.interruptions)-1]
+				restored := len(left.restored)
+				gone.stop()
+				if c.end != nil {
+					c.end(t, gone)
+				}
+				left.pass(c.within)
+				require.Len(t, g.certificates(), 1)
+				assert.Equal(t, left.known[0].CertificateID, g.certificates()[0], "the survivor has it")
+				require.Len(t, left.restored, restored+1)
+				assert.False(t, lost.since.IsZero(), "what it lacks since then is read now")
+				left.pass(2 * time.Hour)
+				assert.Len(t, left.lines("subscription failure is over"), 1)
+				require.Len(t, left.statuses, 2)
+				assert.NoError(t, left.statuses[1])
+			})
+		})
+	}
+}
+
+func TestKeyConflict_LeftoverIsReplacedAtOnce(t *testing.T) {
+	t.Parallel()
+	lost := func(s *graph.Subscription) { s.EncryptionCertificateID = "lost" }
+	for name, known := range map[string][]subscription.Known{
+		"the storage was lost":         nil,
+		"its key was removed":          {{ID: "x", CertificateID: "lost"}},
+		"its certificate is not known": {{ID: "x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := &fakeGraph{lingers: 50 * time.Second}
+				g.put(existing("x", 70*time.Hour, lost))
+				b := beginReplica(t, g, "new", checkedEach(10*time.Second), func(s *subscription.Settings) { s.Known = known })
+				assert.Equal(t, []string{"new"}, g.certificates())
+				b.pass(24 * time.Hour)
+				assert.Equal(t, []string{"new"}, g.certificates())
+				assert.Empty(t, b.statuses)
+				assert.Equal(t, 1, g.count("create"))
+			})
+		})
+	}
+}
+
+func TestKeyConflict_RollingUpdateIsNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		for n := range 5 {
+			old := beginReplica(t, g, fmt.Sprintf("generation %d", n))
+			old.pass(24*time.Hour + time.Minute)
+			assert.Equal(t, []string{fmt.Sprintf("generation %d", n)}, g.certificates())
+			assert.Empty(t, old.statuses)
+			next := beginReplica(t, g, fmt.Sprintf("generation %d", n+1))
+			old.stop()
+			assert.Equal(t, []string{fmt.Sprintf("generation %d", n+1)}, g.certificates(), "the new one takes it at once")
+			next.stop()
+		}
+	})
+}
+
+func TestKeyConflict_RestartTakesItOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		a, b := beginReplica(t, g, "a"), beginReplica(t, g, "b")
+		b.pass(30 * time.Minute)
+		blocked, stays, key := a, b, "a"
+		if g.certificates()[0] == "a" {
+			blocked, stays, key = b, a, "b"
+		}
+		blocked.stop()
+		before := len(*stays.deleted)
+		again := beginReplica(t, g, key, func(s *subscription.Settings) { s.Known = blocked.known })
+		again.pass(45 * time.Minute)
+		assert.Len(t, *again.deleted, 1)
+		assert.Equal(t, before, len(*stays.deleted), "the other one waits")
+		assert.Equal(t, []string{key}, g.certificates())
+	})
+}
+
+func TestKeyConflict_OtherResourcesAtTheSameURL(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		a := beginReplica(t, g, "a", users(userA), checkedEach(time.Second))
+		b := beginReplica(t, g, "b", users(userB), checkedEach(time.Second))
+		b.pass(time.Minute)
+		for _, r := range []replica{a, b} {
+			assert.LessOrEqual(t, len(*r.deleted), 2)
+			r.requireConflict(t)
+		}
+		assert.ElementsMatch(t, []string{"a", "b"}, g.certificates(), "both are served")
+	})
+}
+
+func TestKeyConflict_SharedCertificatesMakeNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		a := beginReplica(t, g, "shared", checkedEach(time.Minute))
+		b := beginReplica(t, g, "shared", checkedEach(time.Minute))
+		b.pass(100 * time.Hour)
+		assert.Equal(t, 1, g.count("create"))
+		for _, r := range []replica{a, b} {
+			assert.Empty(t, *r.deleted)
+			assert.Empty(t, r.statuses)
+		}
+	})
+}
