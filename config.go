@@ -22,7 +22,7 @@ type Config struct {
 	Auth AuthConfig `mapstructure:"auth"`
 
 	// Graph is the HTTP client for Microsoft Graph.
-	// Its endpoint defaults to that of the cloud, its timeout to 30s.
+	// Its endpoint, with or without /v1.0 at its end, defaults to that of the cloud, its timeout to 30s.
 	// With auth.authenticator an extension authenticates the calls to Graph, in place of the secrets under auth.
 	Graph confighttp.ClientConfig `mapstructure:"graph"`
 
@@ -80,7 +80,8 @@ type AuthConfig struct {
 	// AuthStyle is how client id and secret are sent: header (HTTP Basic, default) or body.
 	AuthStyle AuthStyle `mapstructure:"auth_style"`
 
-	// Authority is the base URL of the login service. It defaults to that of the cloud.
+	// Authority is the base URL of the login service, with or without the tenant at its end.
+	// It defaults to that of the cloud.
 	Authority string `mapstructure:"authority"`
 
 	// TokenURL defaults to {authority}/{tenant_id}/oauth2/v2.0/token.
@@ -151,8 +152,8 @@ type WebhookConfig struct {
 	// read_header_timeout 5s, compression_algorithms [""], max_request_body_size 20971520.
 	ServerConfig confighttp.ServerConfig `mapstructure:",squash"`
 
-	// Path is the path of the requests. It defaults to the path of subscription.notification_url;
-	// set it where an ingress rewrites paths.
+	// Path is the path of the requests, decoded: /graph api, not /graph%20api.
+	// It defaults to the path of subscription.notification_url; set it where an ingress rewrites paths.
 	Path string `mapstructure:"path"`
 
 	// TLSTerminatedUpstream says that something in front of the webhook ends TLS.

@@ -29,8 +29,8 @@ func settingsOf(c *Config) (receiver.Settings, error) {
 	}
 	tenant := strings.ToLower(c.TenantID)
 	client := c.Graph
-	client.Endpoint = strings.TrimRight(orDefault(client.Endpoint, cloud.Endpoint), "/")
-	authority := orDefault(c.Auth.Authority, cloud.Authority)
+	client.Endpoint = orDefault(withoutVersion(client.Endpoint), cloud.Endpoint)
+	authority := orDefault(withoutTenant(c.Auth.Authority, tenant), cloud.Authority)
 
 	return receiver.Settings{
 		TenantID:         tenant,
@@ -96,6 +96,21 @@ func (c *Config) credential(endpoint, authority string) *graph.CredentialSetting
 		credential.CertFile, credential.KeyFile = certificate.CertFile, certificate.KeyFile
 	}
 	return credential
+}
+
+// withoutTenant takes off what an authority ends in where it is written as for Microsoft's authentication libraries:
+// https://learn.microsoft.com/entra/identity-platform/msal-client-application-configuration
+func withoutTenant(authority, tenant string) string {
+	authority = strings.TrimRight(authority, "/")
+	if root := len(authority) - len("/"+tenant); tenant != "" && root > 0 && strings.EqualFold(authority[root:], "/"+tenant) {
+		return authority[:root]
+	}
+	return authority
+}
+
+// withoutVersion takes off what the endpoint of Graph ends in where Microsoft's documents name it with its version.
+func withoutVersion(endpoint string) string {
+	return strings.TrimRight(strings.TrimSuffix(strings.TrimRight(endpoint, "/"), "/v1.0"), "/")
 }
 
 func (s *SubscriptionConfig) resources() []string {

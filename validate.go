@@ -3,8 +3,6 @@ package m365copilotreceiver
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -35,7 +33,8 @@ func (c *Config) Validate() error {
 	return errors.Join(
 		c.validateTenant(),
 		c.Auth.validate(c.Graph.Auth.HasValue()),
-		httpsOrLoopback("graph.endpoint", c.Graph.Endpoint),
+		baseURL("auth.authority", withoutTenant(c.Auth.Authority, c.TenantID), "the tenant_id"),
+		baseURL("graph.endpoint", withoutVersion(c.Graph.Endpoint), "the version, v1.0"),
 		positive("graph.timeout", c.Graph.Timeout, 0),
 		c.Subscription.validate(),
 		c.Webhook.validate(c.Subscription.NotificationURL != ""),
@@ -97,7 +96,6 @@ func (a *AuthConfig) validate(byExtension bool) error {
 	errs = append(errs,
 		a.validateCredential(byExtension),
 		oneOf("auth.auth_style", a.AuthStyle, AuthStyleHeader, AuthStyleBody),
-		httpsOrLoopback("auth.authority", a.Authority),
 		httpsOrLoopback("auth.token_url", a.TokenURL),
 		noneEmpty("auth.issuers", a.Issuers),
 		noneEmpty("auth.audiences", a.Audiences),
@@ -154,21 +152,6 @@ func (s *SubscriptionConfig) validate() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func validateNotificationURL(raw string) error {
-	const path = "subscription.notification_url"
-	if raw == "" { // the history alone is read
-		return nil
-	}
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil || u.Hostname() == "" || u.Scheme != "https":
-		return errors.New(path + ": Graph sends to https alone: write a full URL such as https://copilot.example.com/graph/notifications")
-	case u.User != nil || u.Fragment != "":
-		return errors.New(path + ": leave out user name, password and fragment")
-	}
-	return nil
 }
 
 func (e *EncryptionConfig) validate() error {
@@ -240,20 +223,4 @@ func objectIDs(path string, users []string) error {
 		seen[user] = true
 	}
 	return errors.Join(errs...)
-}
-
-// httpsOrLoopback keeps secrets and tokens off the wire in the clear; an empty URL stands for its default.
-func httpsOrLoopback(path, raw string) error {
-	if raw == "" {
-		return nil
-	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Hostname() == "" || u.User != nil || (u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()))) {
-		return fmt.Errorf("%s: write a full https URL; http is for loopback addresses alone", path)
-	}
-	return nil
-}
-
-func isLoopback(host string) bool {
-	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }

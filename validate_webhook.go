@@ -4,15 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"go.opentelemetry.io/collector/config/confignet"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 // Graph gives up on an answer after 3 seconds: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 const graphPatience = 3 * time.Second
+
+// transports are those that HTTP is served over.
+var transports = []confignet.TransportType{confignet.TransportTypeTCP, confignet.TransportTypeTCP4, confignet.TransportTypeTCP6}
 
 // validate leaves the endpoint alone where nothing listens.
 func (w *WebhookConfig) validate(listens bool) error {
@@ -38,6 +44,16 @@ func (w *WebhookConfig) validate(listens bool) error {
 	if w.Path != "" && (!strings.HasPrefix(w.Path, "/") || strings.ContainsAny(w.Path, "?#")) {
 		errs = append(errs, fmt.Errorf("webhook.path: write a path that begins with /, without query, such as /graph/notifications, not %q", w.Path))
 	}
+	// The handler compares it with the path of the request, which net/http has decoded.
+	if decoded, err := url.PathUnescape(w.Path); err == nil && decoded != w.Path {
+		errs = append(errs, fmt.Errorf("webhook.path: it is compared with the decoded path of a request: write %q, not %q", decoded, w.Path))
+	}
+	if limit := w.ServerConfig.WriteTimeout; limit > 0 && limit <= w.AckTimeout {
+		errs = append(errs, fmt.Errorf("webhook.write_timeout: an answer may take webhook.ack_timeout, %s: write more, such as 30s, or 0s for no limit, not %s", w.AckTimeout, limit))
+	}
+	if !slices.Contains(transports, w.ServerConfig.NetAddr.Transport) {
+		errs = append(errs, fmt.Errorf("webhook.transport: write tcp, tcp4 or tcp6, or take it out, not %q", w.ServerConfig.NetAddr.Transport))
+	}
 	if listens {
 		errs = append(errs, w.validateEndpoint())
 	}
@@ -52,7 +68,9 @@ func (w *WebhookConfig) validateEndpoint() error {
 		return fmt.Errorf("webhook.endpoint: write host:port, such as localhost:8443, not %q", endpoint)
 	case !w.ServerConfig.TLS.HasValue() && !w.TLSTerminatedUpstream && !isLoopback(host):
 		return fmt.Errorf("webhook.endpoint: %q would take conversations in without TLS: write webhook.tls, or webhook.tls_terminated_upstream: true where an ingress ends TLS", endpoint)
-	default:
-		return nil
 	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("webhook.endpoint: write a port up to 65535, such as localhost:8443, not %q", port)
+	}
+	return nil
 }
