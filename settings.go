@@ -21,7 +21,7 @@ const (
 func settingsOf(c *Config) (receiver.Settings, error) {
 	cloud, ok := graph.CloudOf(string(c.Cloud))
 	if !ok {
-		return receiver.Settings{}, oneOf("cloud", c.Cloud, CloudGlobal, CloudUSGov, CloudUSGovDoD, CloudChina)
+		return receiver.Settings{}, oneOf("cloud", c.Cloud)
 	}
 	public, err := url.Parse(c.Subscription.NotificationURL)
 	if err != nil {

@@ -3,6 +3,7 @@ package m365copilotreceiver
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -41,7 +42,7 @@ func (c *Config) Validate() error {
 		c.Encryption.validate(),
 		c.validateHistory(),
 		positive("dedupe.window", c.Dedupe.Window, time.Second),
-		oneOf("content.capture", c.Content.Capture, CaptureNone, CaptureText),
+		oneOf("content.capture", c.Content.Capture),
 		positive("metrics.interval", c.Metrics.Interval, time.Second),
 	)
 }
@@ -51,7 +52,7 @@ func (c *Config) validateTenant() error {
 	if !guid.MatchString(c.TenantID) {
 		errs = append(errs, fmt.Errorf("tenant_id: write the directory (tenant) id, a GUID as on the Overview page of Entra, not %q", c.TenantID))
 	}
-	return errors.Join(append(errs, oneOf("cloud", c.Cloud, CloudGlobal, CloudUSGov, CloudUSGovDoD, CloudChina))...)
+	return errors.Join(append(errs, oneOf("cloud", c.Cloud))...)
 }
 
 func (c *Config) validateHistory() error {
@@ -95,7 +96,7 @@ func (a *AuthConfig) validate(byExtension bool) error {
 	}
 	errs = append(errs,
 		a.validateCredential(byExtension),
-		oneOf("auth.auth_style", a.AuthStyle, AuthStyleHeader, AuthStyleBody),
+		oneOf("auth.auth_style", a.AuthStyle),
 		httpsOrLoopback("auth.token_url", a.TokenURL),
 		noneEmpty("auth.issuers", a.Issuers),
 		noneEmpty("auth.audiences", a.Audiences),
@@ -189,15 +190,11 @@ func positive(path string, d, least time.Duration) error {
 	return nil
 }
 
-func oneOf[T ~string](path string, value T, allowed ...T) error {
-	if slices.Contains(allowed, value) {
-		return nil
+func oneOf[T ~string](path string, value T) error {
+	if allowed := enumerations[reflect.TypeFor[T]()]; !slices.Contains(allowed, string(value)) {
+		return fmt.Errorf("%s: write one of %s, not %q", path, strings.Join(allowed, ", "), value)
 	}
-	names := make([]string, len(allowed))
-	for i, name := range allowed {
-		names[i] = string(name)
-	}
-	return fmt.Errorf("%s: write one of %s, not %q", path, strings.Join(names, ", "), value)
+	return nil
 }
 
 func noneEmpty(path string, values []string) error {

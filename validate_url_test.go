@@ -64,7 +64,7 @@ func TestValidate_RefusesWhatCannotWork(t *testing.T) {
 			err := confmap.Validate(c)
 			require.Error(t, err)
 			for _, want := range test.want {
-				assert.ErrorContains(t, err, want)
+				require.ErrorContains(t, err, want)
 			}
 			assert.NotContains(t, err.Error(), "pw")
 		})

@@ -1,0 +1,233 @@
+package m365copilotreceiver
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configcompression"
+	"go.opentelemetry.io/collector/config/confignet"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/confmap"
+)
+
+// enumerations has the values of the types that take some words only.
+var enumerations = map[reflect.Type][]string{
+	reflect.TypeFor[Cloud]():                   words(CloudGlobal, CloudUSGov, CloudUSGovDoD, CloudChina),
+	reflect.TypeFor[AuthStyle]():               words(AuthStyleHeader, AuthStyleBody),
+	reflect.TypeFor[Capture]():                 words(CaptureNone, CaptureText),
+	reflect.TypeFor[confignet.TransportType](): words(transports...),
+	reflect.TypeFor[configcompression.Type](): append(words(configcompression.TypeGzip, configcompression.TypeZlib, configcompression.TypeDeflate,
+		configcompression.TypeSnappy, configcompression.TypeSnappyFramed, configcompression.TypeZstd, configcompression.TypeLz4), "none"),
+}
+
+func words[T ~string](values ...T) []string {
+	all := make([]string, len(values))
+	for i, value := range values {
+		all[i] = string(value)
+	}
+	return all
+}
+
+var optionalPackage = reflect.TypeFor[configoptional.Optional[struct{}]]().PkgPath()
+
+// plainConfig is Config without its Unmarshal.
+type plainConfig Config
+
+// Unmarshal reads the configuration as the Collector would without it. It is there for what the Collector says of keys that
+// don't exist and of values that don't fit, which names neither the keys that do exist nor the values that fit.
+// The error joins one error for each problem, with its YAML path and what to write instead. None quotes a text that may be secret.
+func (c *Config) Unmarshal(conf *confmap.Conf) error {
+	if problems := misfits(conf, reflect.TypeFor[plainConfig](), ""); len(problems) > 0 {
+		// The Collector writes marks of its own before the first line.
+		return fmt.Errorf("these settings can't be read:\n%w", errors.Join(problems...))
+	}
+	return conf.Unmarshal(c)
+}
+
+// misfits lists what of conf does not fit into the struct type. Whether a value fits is for confmap to say.
+func misfits(conf *confmap.Conf, into reflect.Type, path string) []error {
+	var problems []error
+	keys, values := keysOf(into), conf.ToStringMap()
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		at := below(path, key)
+		t, known := keys[key]
+		if !known {
+			problems = append(problems, fmt.Errorf("%s: there is no such key here: write %s", at, nearest(key, path, keys)))
+			continue
+		}
+		_, isMap := values[key].(map[string]any)
+		list, isList := values[key].([]any)
+		switch {
+		case isMap && keysOf(t) != nil:
+			sub, err := conf.Sub(key)
+			if err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", at, err))
+				continue
+			}
+			problems = append(problems, misfits(sub, t, at)...)
+		case fits(only(conf, key), into):
+			problems = append(problems, imprecise(values[key], t, at)...)
+		case isList && t.Kind() == reflect.Slice:
+			problems = append(problems, misfitsOf(list, t.Elem(), at)...)
+		default:
+			problems = append(problems, misfit(values[key], t, at))
+		}
+	}
+	return problems
+}
+
+// misfitsOf lists what of a list does not fit into elements of the type.
+func misfitsOf(list []any, into reflect.Type, path string) []error {
+	var problems []error
+	element := reflect.StructOf([]reflect.StructField{{Name: "Element", Type: into, Tag: `mapstructure:"element"`}})
+	for i, value := range list {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		conf := confmap.NewFromStringMap(map[string]any{"element": value})
+		if members, isMap := value.(map[string]any); isMap && keysOf(into) != nil {
+			problems = append(problems, misfits(confmap.NewFromStringMap(members), into, at)...)
+		} else if !fits(conf, element) {
+			problems = append(problems, misfit(value, into, at))
+		}
+	}
+	return problems
+}
+
+func fits(conf *confmap.Conf, into reflect.Type) bool {
+	return conf.Unmarshal(reflect.New(into).Interface()) == nil
+}
+
+// only copies conf with one of its keys. What the Collector knows of values from the environment stays.
+func only(conf *confmap.Conf, key string) *confmap.Conf {
+	one := confmap.New()
+	// Merging into an empty configuration has nothing to clash with.
+	_ = one.Merge(conf)
+	for other := range conf.ToStringMap() {
+		if other != key {
+			one.Delete(other)
+		}
+	}
+	return one
+}
+
+// imprecise finds numbers that confmap takes for something else than what was meant: a duration without unit is read as
+// nanoseconds, and of a fraction the whole part is kept.
+func imprecise(value any, t reflect.Type, path string) []error {
+	number := reflect.ValueOf(value)
+	switch {
+	case t == reflect.TypeFor[time.Duration]() && (number.CanInt() || number.CanFloat()) && !number.IsZero():
+		return []error{fmt.Errorf("%s: write the unit too, such as 30s, not %v alone", path, value)}
+	case t.Kind() != reflect.Float64 && number.CanFloat() && number.Float() != math.Trunc(number.Float()):
+		return []error{fmt.Errorf("%s: write a whole number, not %v", path, value)}
+	default:
+		return nil
+	}
+}
+
+func misfit(value any, t reflect.Type, path string) error {
+	return fmt.Errorf("%s: write %s, not %s", path, wanted(t), found(value, t))
+}
+
+// wanted says what to write for a type.
+func wanted(t reflect.Type) string {
+	inner := innerType(t)
+	switch keys := keysOf(t); {
+	case enumerations[inner] != nil:
+		return "one of " + strings.Join(enumerations[inner], ", ")
+	case inner == reflect.TypeFor[time.Duration]():
+		return "a duration such as 30s"
+	case inner == reflect.TypeFor[component.ID]():
+		return "the id of an extension, such as file_storage or file_storage/copilot"
+	case keys != nil:
+		return "a mapping with keys of these: " + strings.Join(slices.Sorted(maps.Keys(keys)), ", ")
+	case inner.Kind() == reflect.Map || implements[confmap.Unmarshaler](inner):
+		return "a mapping of names to values"
+	case inner.Kind() == reflect.Slice && keysOf(inner.Elem()) != nil:
+		return "a list of mappings with keys of these: " + strings.Join(slices.Sorted(maps.Keys(keysOf(inner.Elem()))), ", ")
+	case inner.Kind() == reflect.Slice:
+		return "a list such as [a, b]"
+	case inner.Kind() == reflect.Bool:
+		return "true or false"
+	case inner.Kind() == reflect.String:
+		return "text, in quotes where YAML would read something else"
+	default:
+		return "a number"
+	}
+}
+
+// found says what stands there. A text is quoted only where no secret is expected.
+func found(value any, t reflect.Type) string {
+	switch v := value.(type) {
+	case nil:
+		return "nothing"
+	case bool:
+		return strconv.FormatBool(v)
+	case string:
+		if enumerations[t] != nil || t == reflect.TypeFor[time.Duration]() {
+			return fmt.Sprintf("%q", v)
+		}
+		return "this text"
+	case map[string]any:
+		return "a mapping"
+	case []any:
+		return "a list"
+	default:
+		return "a number"
+	}
+}
+
+// keysOf returns the keys that a mapping for the type may have, with their types; nil if the type takes no mapping with
+// keys of its own.
+func keysOf(t reflect.Type) map[string]reflect.Type {
+	inner := innerType(t)
+	if inner.Kind() != reflect.Struct || implements[encoding.TextUnmarshaler](inner) || implements[confmap.Unmarshaler](inner) {
+		return nil
+	}
+	keys := map[string]reflect.Type{}
+	if inner != t && t.Kind() == reflect.Struct { // configoptional takes this key beside those of the value
+		keys["enabled"] = reflect.TypeFor[bool]()
+	}
+	for field := range inner.Fields() {
+		name, options, _ := strings.Cut(field.Tag.Get(confmap.MapstructureTag), ",")
+		switch {
+		case !field.IsExported() || name == "-":
+		case strings.Contains(options, "squash"):
+			maps.Copy(keys, keysOf(field.Type))
+		case name == "":
+			keys[strings.ToLower(field.Name)] = field.Type
+		default:
+			keys[name] = field.Type
+		}
+	}
+	return keys
+}
+
+// innerType returns T for *T and for configoptional.Optional[T], which has no exported field, and the type itself for others.
+func innerType(t reflect.Type) reflect.Type {
+	if t.Kind() == reflect.Pointer {
+		return t.Elem()
+	}
+	if get, ok := reflect.PointerTo(t).MethodByName("Get"); ok && t.PkgPath() == optionalPackage && get.Type.NumOut() == 1 {
+		return get.Type.Out(0).Elem()
+	}
+	return t
+}
+
+func implements[I any](t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[I]())
+}
+
+func below(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
