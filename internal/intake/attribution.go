@@ -3,6 +3,7 @@ package intake
 import (
 	"cmp"
 	"fmt"
+	"hash/maphash"
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -19,6 +20,8 @@ type attribution struct {
 	requests *simplelru.LRU[request, string]
 	// conversations maps a session to what its prompts said.
 	conversations *simplelru.LRU[session, conversation]
+	// forgotten has the conversations with a user that had to make room.
+	forgotten sessionSet
 }
 
 type session struct {
@@ -33,22 +36,28 @@ type request struct {
 type conversation struct {
 	// user asked every prompt seen; empty once there were two.
 	user string
-	// shared is true once two users asked.
+	// shared is true once two users asked, or may have: what a forgotten conversation said is not known any more.
 	shared bool
 	// prompt is the id of the latest prompt without a request id; the responses after it belong to its turn.
 	prompt string
 }
 
 func newAttribution(maxOpen int) (*attribution, error) {
-	requests, err := simplelru.NewLRU[request, string](maxOpen, nil)
+	a := &attribution{}
+	var err error
+	a.requests, err = simplelru.NewLRU[request, string](maxOpen, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make room for %d requests: %w", maxOpen, err)
 	}
-	conversations, err := simplelru.NewLRU[session, conversation](maxOpen, nil)
+	a.conversations, err = simplelru.NewLRU(maxOpen, func(in session, talk conversation) {
+		if talk.user != "" || talk.shared {
+			a.forgotten.add(in)
+		}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("make room for %d conversations: %w", maxOpen, err)
 	}
-	return &attribution{requests: requests, conversations: conversations}, nil
+	return a, nil
 }
 
 // attribute fills in UserID, UserSource and Turn. The prompts come first, since a batch has no order.
@@ -70,7 +79,10 @@ func (a *attribution) learn(prompt *interaction.Received) {
 		return
 	}
 	in := session{tenant: prompt.TenantID, id: prompt.SessionID}
-	talk, _ := a.conversations.Get(in)
+	talk, remembered := a.conversations.Get(in)
+	if !remembered {
+		talk.shared = a.forgotten.mayHave(in)
+	}
 	if prompt.RequestID == "" {
 		talk.prompt = later(talk.prompt, prompt.ID)
 	}
@@ -109,6 +121,42 @@ func (a *attribution) fill(r *interaction.Received) {
 	if talk.user != "" {
 		r.UserID, r.UserSource = talk.user, interaction.UserFromConversation
 	}
+}
+
+// sessionSet is a Bloom filter with two bits for each session. It may have what was never added, in 0.3 % of the cases after
+// a million sessions and 20 % after ten million, but it never lacks what was. The zero value is empty.
+type sessionSet struct {
+	// words are 4 MiB, nil until something is added.
+	words []uint64
+	seed  maphash.Seed
+}
+
+const sessionSetWords = 1 << 19
+
+func (s *sessionSet) add(in session) {
+	if s.words == nil {
+		s.words, s.seed = make([]uint64, sessionSetWords), maphash.MakeSeed()
+	}
+	for _, bit := range s.bits(in) {
+		s.words[bit/64] |= 1 << (bit % 64)
+	}
+}
+
+func (s *sessionSet) mayHave(in session) bool {
+	if s.words == nil {
+		return false
+	}
+	for _, bit := range s.bits(in) {
+		if s.words[bit/64]&(1<<(bit%64)) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *sessionSet) bits(in session) [2]uint64 {
+	hash := maphash.Comparable(s.seed, in)
+	return [2]uint64{hash % (sessionSetWords * 64), (hash >> 32) % (sessionSetWords * 64)}
 }
 
 // turnOf gives what identifies the turn: the request, or where Graph sent none the prompt.

@@ -1,6 +1,8 @@
 package intake_test
 
 import (
+	"math/rand/v2"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -166,4 +168,91 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	assert.Empty(t, out.got[0].UserID, "the oldest is forgotten")
 	assert.Equal(t, anna, out.got[1].UserID)
 	assert.Equal(t, anna, out.got[2].UserID)
+}
+
+// A conversation that was forgotten may have had other users before.
+func TestAttribution_ForgottenConversation(t *testing.T) {
+	t.Parallel()
+	other := func(n int) interaction.Received { return prompt("other"+strconv.Itoa(n), "r", "1", ben) }
+	for name, test := range map[string]struct {
+		before [][]interaction.Received
+		again  interaction.Received
+		want   string
+	}{
+		"two users shared it, one of them asks again": {
+			before: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {prompt("s", "r2", "11", ben)}},
+			again:  prompt("s", "r3", "20", anna),
+		},
+		"one user asked, another asks now": {
+			before: [][]interaction.Received{{prompt("s", "r1", "10", anna)}},
+			again:  prompt("s", "r3", "20", ben),
+		},
+		"it was never seen before": {
+			again: prompt("s", "r3", "20", ben),
+			want:  ben,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := &outlet{}
+			in := newIntake(t, out, func(set *intake.Settings) { set.MaxOpen = 2 })
+			batches := append(slices.Clone(test.before), []interaction.Received{other(1)}, []interaction.Received{other(2)}, []interaction.Received{other(3)},
+				[]interaction.Received{test.again}, []interaction.Received{response("s", "r2", "21")}, []interaction.Received{response("s", "r3", "22")})
+			for _, batch := range batches {
+				require.NoError(t, in.Take(t.Context(), batch))
+			}
+			late, asked := out.got[len(out.got)-2], out.got[len(out.got)-1]
+			assert.Equal(t, test.want, late.UserID, "of a request that is not known any more")
+			assert.Equal(t, test.again.From.User.ID, asked.UserID, "the request still decides")
+		})
+	}
+}
+
+// TestAttribution_NeverToAWrongUser shuffles conversations of one user and of several through a memory that holds a fifth
+// of them. Some answers come long after their prompt.
+func TestAttribution_NeverToAWrongUser(t *testing.T) {
+	t.Parallel()
+	const conversations, turns, room = 250, 10_000, 50
+	random := rand.New(rand.NewPCG(1, 2))
+	out := &outlet{}
+	in := newIntake(t, out, func(set *intake.Settings) { set.MaxOpen = room })
+	asked := map[string]string{} // request to user
+	var open []interaction.Received
+	for i := range turns {
+		n := random.IntN(conversations)
+		session, request, id := "s"+strconv.Itoa(n), "r"+strconv.Itoa(i), strconv.Itoa(1_000_000+i)
+		user := "user" + strconv.Itoa(n)
+		if n%2 == 0 {
+			user += "-" + strconv.Itoa(random.IntN(3))
+		}
+		asked[request] = user
+		require.NoError(t, in.Take(t.Context(), []interaction.Received{prompt(session, request, id, user)}))
+		open = append(open, response(session, request, id+"1"))
+		if i%3 > 0 { // the answer to this prompt, or to any
+			j := len(open) - 1
+			if i%3 == 1 {
+				j = random.IntN(len(open))
+			}
+			require.NoError(t, in.Take(t.Context(), []interaction.Received{open[j]}))
+			open[j] = open[len(open)-1]
+			open = open[:len(open)-1]
+		}
+	}
+	wrong, known, byConversation := 0, 0, 0
+	for i := range out.got {
+		r := &out.got[i]
+		if r.Type != interaction.TypeAIResponse || r.UserID == "" {
+			continue
+		}
+		known++
+		if r.UserSource == interaction.UserFromConversation {
+			byConversation++
+		}
+		if r.UserID != asked[r.RequestID] {
+			wrong++
+		}
+	}
+	t.Logf("%d answers with a user, %d by their conversation, %d with a wrong one", known, byConversation, wrong)
+	assert.Zero(t, wrong)
+	assert.Greater(t, known, turns/4)
 }

@@ -35,7 +35,8 @@ type Telemetry interface {
 // Settings are what an intake is made of.
 type Settings struct {
 	Outlet Outlet
-	// MaxOpen is how many requests, and how many conversations, the user is remembered of, the oldest forgotten first.
+	// MaxOpen is how many requests, and how many conversations, the user is remembered of, the oldest forgotten first. A
+	// forgotten conversation may have had several users, and counts as one that has.
 	MaxOpen int
 	// Window is how long an interaction is known after its delivery.
 	Window time.Duration
