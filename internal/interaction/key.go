@@ -11,7 +11,9 @@ import (
 //
 // Ids are unique only inside a session, and the same message comes again when it changes, with another etag.
 // A deletion is a thing of its own. One that Graph sent without content names no session; then the subscription
-// takes its place, and the key matches redeliveries of the same notification only.
+// takes its place, and the key matches redeliveries of the same notification only; and another user's deletion of the same
+// id, since nothing in Graph's payload parts the two:
+// https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/change-notifications/aiinteraction-changenotifications
 type Key struct {
 	// Tenant is in lower case.
 	Tenant string
