@@ -3,13 +3,18 @@ package receiver
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configauth"
+	"go.opentelemetry.io/collector/config/configmiddleware"
 	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/extension/extensionmiddleware"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 )
 
 // clients are the ways out to Microsoft.
@@ -19,15 +24,42 @@ type clients struct {
 	plain *http.Client
 }
 
+// transportID names transportMiddleware among the extensions; no extension of a user can be of the receiver's type.
+var transportID = component.NewIDWithName(metadata.Type, "transport")
+
+// transportMiddleware gets at the transport that confighttp makes and then hides behind instrumentation and credentials.
+type transportMiddleware struct {
+	component.StartFunc
+	component.ShutdownFunc
+}
+
+// GetHTTPRoundTripper makes failures of a proxy errors that say so.
+func (transportMiddleware) GetHTTPRoundTripper(context.Context) (extensionmiddleware.WrapHTTPRoundTripperFunc, error) {
+	return func(_ context.Context, base http.RoundTripper) (http.RoundTripper, error) {
+		transport, ok := base.(*http.Transport)
+		if !ok {
+			return base, nil
+		}
+		return graph.ThroughProxy(transport), nil
+	}, nil
+}
+
 func (r *Receiver) clients(ctx context.Context, host component.Host) (clients, error) {
 	config := r.settings.Graph
-	authenticated, err := config.ToClient(ctx, host.GetExtensions(), r.set.TelemetrySettings)
+	// The last middleware is the one that gets the transport itself.
+	config.Middlewares = append(slices.Clone(config.Middlewares), configmiddleware.Config{ID: transportID})
+	extensions := maps.Clone(host.GetExtensions())
+	if extensions == nil {
+		extensions = map[component.ID]component.Component{}
+	}
+	extensions[transportID] = transportMiddleware{}
+	authenticated, err := config.ToClient(ctx, extensions, r.set.TelemetrySettings)
 	if err != nil {
 		return clients{}, fmt.Errorf("graph: %w", err)
 	}
 	config.Auth = configoptional.None[configauth.Config]()
 	config.Headers = nil
-	plain, err := config.ToClient(ctx, host.GetExtensions(), r.set.TelemetrySettings)
+	plain, err := config.ToClient(ctx, extensions, r.set.TelemetrySettings)
 	if err != nil {
 		return clients{}, fmt.Errorf("graph: %w", err)
 	}

@@ -66,6 +66,9 @@ func mendToken(failed *TokenError) string {
 
 // mendTransport reads failures of the network and of what stands in it; key names the configuration of the address.
 func mendTransport(err error, key string) string {
+	if failed, ok := errors.AsType[*ProxyError](err); ok && !errors.Is(err, context.Canceled) {
+		return failed.mend()
+	}
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "Nothing to do: the collector stopped waiting, as it does when it shuts down."

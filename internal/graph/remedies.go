@@ -14,6 +14,8 @@ const (
 
 	checkRedirect = "Set the address to the one that answers by itself, without a redirect: a proxy, a sign-in page of the network or http instead of https is the usual cause."
 
+	checkProxy = "Give the proxy its login: a proxy answered in place of Microsoft, graph.proxy_url chooses it, or where that is not set HTTPS_PROXY, HTTP_PROXY and NO_PROXY in the collector's environment."
+
 	checkReachable = "Make subscription.notification_url reachable for Microsoft: public DNS name, a certificate with its whole chain from a public CA, " +
 		"TLS 1.2 or later, and an ingress or firewall that lets a POST with a query string through to the receiver's webhook within 10 s."
 )
@@ -45,6 +47,7 @@ func tokenRemedies() []remedy {
 		{by: byTokenEndpoint, codes: []string{"unauthorized_client"}, mend: "Check that auth.client_id is an app registration of the tenant of tenant_id that may use client credentials."},
 		{by: byTokenEndpoint, statuses: []int{429, 500, 502, 503, 504}, mend: waitAWhile},
 		{by: byTokenEndpoint, statuses: []int{301, 302, 303, 307, 308}, mend: checkRedirect},
+		{by: byTokenEndpoint, statuses: []int{407}, mend: checkProxy},
 		{by: byTokenEndpoint, mend: "Check tenant_id, cloud, auth.authority and auth.token_url, and look the code up at https://login.microsoftonline.com/error; the receiver keeps trying."},
 	}
 }
@@ -78,6 +81,7 @@ func graphRefusals() []remedy {
 	unauthorized, payment, forbidden := []int{401}, []int{402}, []int{403}
 	return []remedy{
 		{statuses: unauthorized, mend: "Check that auth.scope (or the scopes of the authenticator in graph.auth) is that of graph.endpoint, and that tenant_id and cloud belong together: Graph does not accept the access token."},
+		{statuses: []int{407}, mend: checkProxy},
 		{statuses: payment, mend: "Check the licenses and the billing of Microsoft 365 Copilot in this tenant: Graph asks for payment."},
 		{statuses: forbidden, texts: []string{"license", "service plan", "serviceplan"}, mend: "Assign Microsoft 365 Copilot licenses in this tenant, or take users without one out of subscription.users and history.users."},
 		{statuses: forbidden, texts: []string{"quota", "limit", "maximum", "exceed", "too many"}, mend: "Give this collector an app registration of its own, since Graph allows one tenant-wide subscription for each app registration and tenant; " +

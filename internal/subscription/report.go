@@ -148,6 +148,9 @@ func needsOperator(err error) bool {
 	if _, ok := errors.AsType[*KeyConflictError](err); ok {
 		return true
 	}
+	if e, ok := errors.AsType[*graph.ProxyError](err); ok {
+		return e.Status >= 400 && e.Status < 500
+	}
 	if e, ok := errors.AsType[*graph.TokenError](err); ok {
 		return e.Status >= 400 && e.Status < 500 && e.Status != 429
 	}

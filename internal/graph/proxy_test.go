@@ -1,0 +1,67 @@
+package graph_test
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// through returns a client of Graph at an https endpoint behind the proxy.
+func through(t *testing.T, proxy string) *graph.Client {
+	t.Helper()
+	address, err := url.Parse(proxy)
+	require.NoError(t, err)
+	transport := &http.Transport{Proxy: http.ProxyURL(address)}
+	t.Cleanup(transport.CloseIdleConnections)
+	return graph.New(graph.Settings{Endpoint: "https://graph.invalid", HTTP: &http.Client{Transport: graph.ThroughProxy(transport)}})
+}
+
+func TestThroughProxy_NamesTheProxyThatRefuses(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, http.MethodConnect, r.Method)
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	t.Cleanup(server.Close)
+	address := server.Listener.Addr().String()
+	_, err := through(t, "http://scott:tiger@"+address).ListSubscriptions(t.Context())
+	var failed *graph.ProxyError
+	require.ErrorAs(t, err, &failed)
+	assert.Equal(t, graph.ProxyError{Proxy: address, Status: http.StatusForbidden}, *failed)
+	assert.Equal(t, "list subscriptions: graph.invalid: proxy "+address+" refused to connect: 403 Forbidden", err.Error())
+}
+
+func TestThroughProxy_NamesTheProxyThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	_, err = through(t, "http://scott:tiger@"+address).ListSubscriptions(t.Context())
+	var failed *graph.ProxyError
+	require.ErrorAs(t, err, &failed)
+	assert.Equal(t, address, failed.Proxy)
+	assert.Zero(t, failed.Status)
+	assert.NotContains(t, err.Error(), "tiger")
+}
+
+func TestThroughProxy_LeavesOtherFailuresAlone(t *testing.T) {
+	t.Parallel()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	direct := graph.New(graph.Settings{Endpoint: "https://" + address, HTTP: &http.Client{Transport: graph.ThroughProxy(&http.Transport{})}})
+	_, err = direct.ListSubscriptions(t.Context())
+	require.Error(t, err)
+	var failed *graph.ProxyError
+	assert.NotErrorAs(t, err, &failed)
+	assert.Contains(t, graph.Mend(err), "graph.endpoint")
+}
