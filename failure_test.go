@@ -2,6 +2,9 @@ package m365copilotreceiver
 
 import (
 	"context"
+	cryptotls "crypto/tls"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +116,57 @@ func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWebhook_SaysWhichPathAndAddressDoNotFit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Webhook.Path = "/copilot"
+	w.start(t)
+	w.host.await(t, componentstatus.StatusRecoverableError)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	require.NoError(t, w.emulator.WaitRequests(ctx, graphtest.OpCreate, 3))
+
+	lines := w.complaints()
+	require.Len(t, lines, 2, "however often it is tried")
+	for _, line := range lines {
+		said := text(t, line)
+		t.Log(said)
+		for _, want := range []string{"/graph/notifications", "/copilot", "notification_url", "webhook.path"} {
+			assert.Contains(t, said, want)
+		}
+	}
+	failed := text(t, w.lines.FilterMessage("subscription fails, will be tried again").All()[0])
+	assert.Contains(t, failed, w.config.Webhook.ServerConfig.NetAddr.Endpoint)
+	assert.NotContains(t, failed, "DNS")
+	assert.NotContains(t, failed, "a certificate")
+}
+
+func TestWebhook_SaysWhereItListensWhenGraphGetsAnother(t *testing.T) {
+	t.Parallel()
+	elsewhere := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	w := newWorld(t)
+	tls := w.config.Webhook.ServerConfig.TLS.Get()
+	pair, err := cryptotls.X509KeyPair([]byte(tls.CertPem), []byte(tls.KeyPem))
+	require.NoError(t, err)
+	elsewhere.TLS = &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}, MinVersion: cryptotls.VersionTLS12}
+	elsewhere.StartTLS()
+	t.Cleanup(elsewhere.Close)
+	w.config.Subscription.NotificationURL = "https://" + elsewhere.Listener.Addr().String() + "/graph/notifications"
+	w.start(t)
+	w.host.await(t, componentstatus.StatusRecoverableError)
+
+	lines := w.complaints()
+	require.Len(t, lines, 1)
+	said := text(t, lines[0])
+	t.Log(said)
+	for _, want := range []string{"with Forbidden", "/graph/notifications", w.config.Webhook.ServerConfig.NetAddr.Endpoint, "webhook.endpoint"} {
+		assert.Contains(t, said, want)
+	}
+	assert.NotContains(t, said, "DNS")
 }
 
 func TestNoLineAndNoErrorHoldsAConversationOrASecret(t *testing.T) {

@@ -94,6 +94,7 @@ func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
 				logger: r.set.Logger, telemetry: r.telemetry, repeats: newRepeats(), refused: rooms.refused, gaps: rooms.filler,
 			},
 			Telemetry: r.telemetry,
+			Logger:    r.set.Logger,
 			Overloaded: func(at time.Time) {
 				rooms.silence.reached(at)
 				rooms.refused.overloaded(at)

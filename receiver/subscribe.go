@@ -47,6 +47,7 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 		Resources:          r.settings.Resources,
 		ChangeTypes:        r.settings.ChangeTypes,
 		NotificationURL:    r.settings.NotificationURL,
+		Webhook:            subscription.Webhook{Path: r.settings.WebhookPath, Address: r.rooms.server.Addr().String()},
 		Lifetime:           r.settings.Lifetime,
 		CheckInterval:      r.settings.CheckInterval,
 		ReplaceForeign:     r.settings.ReplaceForeign,

@@ -51,6 +51,20 @@ func Code(err error) string {
 	return ""
 }
 
+// HandshakeAnswer tells whether Graph refused a subscription because its validation request to the notification URL
+// failed. The answer is the HTTP status that it got there, in its words, such as NotFound; "" where it got none or does
+// not say. Graph says all of this in words only, so nothing but advice may hang on it.
+func HandshakeAnswer(err error) (answer string, failed bool) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || lookUp(complaint{byGraph, e.Status, e.Code, e.Message}) != checkReachable {
+		return "", false
+	}
+	// "Subscription validation request failed. HTTP status code is 'NotFound'. Notification endpoint must respond ..."
+	_, rest, _ := strings.Cut(e.Message, "HTTP status code is '")
+	answer, _, _ = strings.Cut(rest, "'")
+	return answer, true
+}
+
 func mendToken(failed *TokenError) string {
 	if failed.Err != nil {
 		if sentence := mendTransport(failed.Err, "auth.authority or auth.token_url"); sentence != "" {

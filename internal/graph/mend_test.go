@@ -130,6 +130,29 @@ func (timeout) Error() string   { return "slow" }
 func (timeout) Timeout() bool   { return true }
 func (timeout) Temporary() bool { return true }
 
+func TestHandshakeAnswer_IsTheStatusThatGraphNames(t *testing.T) {
+	t.Parallel()
+	const failed = "Subscription validation request failed. "
+	for name, test := range map[string]struct {
+		err    error
+		answer string
+		failed bool
+	}{
+		"a server that answers": {said(400, "ValidationError", failed+"HTTP status code is 'NotFound'. Notification endpoint must respond with 200 OK to validation request."), "NotFound", true},
+		"nobody answers":        {said(400, "ValidationError", failed+"Notification endpoint must respond with 200 OK to validation request."), "", true},
+		"nobody in time":        {said(400, "InvalidRequest", "Subscription validation request timed out."), "", true},
+		"another failure":       {said(403, "Forbidden", "HTTP status code is 'NotFound'."), "", false},
+		"no answer of Graph":    {io.EOF, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			answer, failed := graph.HandshakeAnswer(fmt.Errorf("create: %w", test.err))
+			assert.Equal(t, test.answer, answer)
+			assert.Equal(t, test.failed, failed)
+		})
+	}
+}
+
 func TestCode(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "AADSTS7000215", graph.Code(fmt.Errorf("list: %w", entra("7000215"))))

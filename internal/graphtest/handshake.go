@@ -40,10 +40,29 @@ func (e *Emulator) validate(ctx context.Context, endpoints ...string) *graphErro
 			Handshake: true, Attempt: 1, Status: status, Err: err, Latency: time.Since(at), At: at,
 		})
 		if err != nil {
-			return &graphError{http.StatusBadRequest, "ValidationError", "Subscription validation request failed. " + err.Error()}
+			return &graphError{http.StatusBadRequest, "ValidationError", handshakeFailure(status, err)}
 		}
 	}
 	return nil
+}
+
+// handshakeFailure is what Graph says of a failed handshake: https://github.com/pnp/Microsoft365-Analytics-Insights/issues/273
+// has the words for an answer and for none in time. For the rest Graph has one sentence; what follows it here is for developers.
+func handshakeFailure(status int, err error) string {
+	const demand = "Notification endpoint must respond with 200 OK to validation request."
+	switch {
+	case errors.Is(err, errTooLate):
+		return "Subscription validation request timed out."
+	case status != 0 && status != http.StatusOK:
+		return "Subscription validation request failed. HTTP status code is '" + statusName(status) + "'. " + demand
+	default:
+		return "Subscription validation request failed. " + demand + " " + err.Error()
+	}
+}
+
+// statusName writes a status as Graph does: NotFound.
+func statusName(status int) string {
+	return strings.NewReplacer(" ", "", "-", "", "'", "").Replace(http.StatusText(status))
 }
 
 // Handshake sends one validation request and checks the answer as strictly as Graph does. The token has every character that a
@@ -87,9 +106,11 @@ func (e *Emulator) Handshake(ctx context.Context, endpoint string) (int, error) 
 	return response.StatusCode, nil
 }
 
+var errTooLate = errors.New("the endpoint did not answer in time")
+
 func unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return errors.New("the endpoint did not answer in time")
+		return errTooLate
 	}
 	return fmt.Errorf("the endpoint can't be reached: %w", err)
 }

@@ -119,7 +119,7 @@ func (k *Keeper) create(ctx context.Context, w *watch, want graph.Subscription) 
 		k.s.Telemetry.Recreated(ctx, reason, err)
 	}
 	if err != nil {
-		k.failedCreation(ctx, w, err)
+		k.failedCreation(ctx, w, k.explained(err))
 		return
 	}
 	k.worked(&w.attempt)

@@ -89,6 +89,9 @@ func mend(err error) string {
 	if e, ok := errors.AsType[*KeyConflictError](err); ok {
 		return e.Mend()
 	}
+	if e, ok := errors.AsType[*HandshakeError](err); ok {
+		return e.Mend()
+	}
 	return graph.Mend(err)
 }
 

@@ -18,6 +18,8 @@ type Settings struct {
 	ChangeTypes []string
 	// NotificationURL is where Graph sends changes and lifecycle events to.
 	NotificationURL string
+	// Webhook is what NotificationURL should lead to. Without it the advice on a failed validation is a general one.
+	Webhook Webhook
 	// Lifetime is what is asked for at each creation and renewal: 71 h unless set, and Graph takes at most 72 h:
 	// https://learn.microsoft.com/graph/api/resources/subscription#subscription-lifetime
 	Lifetime time.Duration

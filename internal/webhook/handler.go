@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
@@ -37,6 +40,8 @@ type Settings struct {
 	// Overloaded is told of each notification that was turned away unread because there was no room for it. It must not
 	// block. It may be nil.
 	Overloaded func(at time.Time)
+	// Logger gets a line when handshakes come to another path. It may be nil.
+	Logger *zap.Logger
 }
 
 // Handler answers Microsoft Graph at the notification URL.
@@ -54,6 +59,8 @@ type Handler struct {
 	settings   Settings
 	admission  *Admission
 	deliveries *deliveries
+	// misdirected limits the lines about handshakes at another path, since anybody can send one.
+	misdirected rate.Sometimes
 }
 
 // NewHandler returns a Handler. Refuse and Drain end it.
@@ -64,10 +71,15 @@ func NewHandler(settings Settings) *Handler {
 	if settings.MaxBodySize <= 0 {
 		settings.MaxBodySize = defaultMaxBodySize
 	}
+	if settings.Logger == nil {
+		settings.Logger = zap.NewNop()
+	}
 	return &Handler{
 		settings:   settings,
 		admission:  NewAdmission(settings.MaxInFlightBytes),
 		deliveries: newDeliveries(),
+
+		misdirected: rate.Sometimes{Interval: misdirectedInterval},
 	}
 }
 
@@ -75,6 +87,9 @@ func NewHandler(settings Settings) *Handler {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	arrived := time.Now()
 	status := h.route(r)
+	if status == http.StatusNotFound && isHandshake(r) {
+		h.misdirected.Do(func() { h.warnMisdirected(r.URL.Path) })
+	}
 	if status != 0 {
 		h.conclude(w, r, refuse(status, ""), arrived)
 		return

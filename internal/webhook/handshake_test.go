@@ -8,9 +8,14 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
@@ -78,6 +83,45 @@ func TestHandshakeNeedsNoAdmissionAndSurvivesRefusal(t *testing.T) {
 	answer := answerTo(handler, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path+"?validationToken=abc", http.NoBody))
 
 	assert.Equal(t, http.StatusOK, answer.StatusCode)
+}
+
+func TestHandshake_AtAnotherPathIsLoggedOnceAnHour(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zapcore.DebugLevel)
+		around := newHouse()
+		settings := around.settings()
+		settings.Logger = zap.New(core)
+		handler := webhook.NewHandler(settings)
+		ask := func(method, target string) {
+			answerTo(handler, httptest.NewRequestWithContext(t.Context(), method, target, http.NoBody))
+		}
+		for _, other := range []struct{ method, target string }{
+			{http.MethodPost, path + "?validationToken=abc"},
+			{http.MethodPost, "/elsewhere"},
+			{http.MethodPost, "/elsewhere?token=abc"},
+			{http.MethodGet, "/elsewhere?validationToken=abc"},
+		} {
+			ask(other.method, other.target)
+		}
+		require.Empty(t, logs.All(), "none of these is a handshake at another path")
+
+		long := "/a%0Ab%22" + strings.Repeat("x", 1000)
+		for range 1000 {
+			ask(http.MethodPost, long+"?validationToken=abc")
+		}
+		require.Len(t, logs.All(), 1)
+		line := logs.All()[0]
+		assert.Equal(t, zapcore.WarnLevel, line.Level)
+		assert.Equal(t, path, line.ContextMap()["served_path"])
+		assert.Equal(t, `"/a\nb\"`+strings.Repeat("x", 195)+`"`, line.ContextMap()["requested_path"], "200 bytes, quoted")
+		assert.Contains(t, line.ContextMap()["hint"], "webhook.path")
+
+		time.Sleep(time.Hour)
+		ask(http.MethodPost, long+"?validationToken=abc")
+		ask(http.MethodPost, long+"?validationToken=abc")
+		assert.Len(t, logs.All(), 2)
+	})
 }
 
 // FuzzHandshake sends any token that fits through the escaping of a query and expects it back byte for byte.
