@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
@@ -21,6 +22,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
@@ -115,7 +117,32 @@ func (w *world) start(t *testing.T) {
 		require.NoError(t, signal.Start(t.Context(), w.host))
 	}
 	w.started = time.Since(w.begun)
-	t.Cleanup(func() { w.stop(t) })
+	t.Cleanup(func() {
+		w.stop(t)
+		for _, line := range w.lines.All() {
+			requireValues(t, line)
+		}
+	})
+}
+
+// requireValues holds that every field of a line says something to whoever reads it: that it has a value, and a unit
+// where it is a duration, which the encoder of the Collector writes as a bare number.
+func requireValues(t *testing.T, line observer.LoggedEntry) {
+	t.Helper()
+	for _, field := range line.Context {
+		empty := field.Type == zapcore.DurationType
+		switch value := line.ContextMap()[field.Key].(type) {
+		case string:
+			empty = value == ""
+		case time.Time:
+			empty = value.IsZero()
+		case []any:
+			empty = len(value) == 0
+		case int64:
+			empty = field.Key == "status" && value == 0
+		}
+		assert.False(t, empty && field.Type != zapcore.SkipType, "%s: %s has no value or no unit", line.Message, field.Key)
+	}
 }
 
 func (w *world) settings() receiver.Settings {

@@ -135,7 +135,7 @@ func (d *directory) failed(err error, forbidden bool) {
 	}
 	d.told = true
 	d.logger.Warn("directory can't be read, history is read for users already seen alone and stays open for the others",
-		zap.String("code", graph.Code(err)), zap.String("mend", graph.Mend(err)), zap.String("error", describe(err)))
+		present("code", graph.Code(err)), zap.String("mend", graph.Mend(err)), zap.String("error", describe(err)))
 }
 
 func (d *directory) recovered(users int) {

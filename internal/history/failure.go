@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
@@ -51,6 +53,14 @@ func describe(err error) string {
 
 func guidPattern() *regexp.Regexp {
 	return regexp.MustCompile(`(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+}
+
+// present is a field of a log line, and none where it has no value.
+func present(key, value string) zap.Field {
+	if value == "" {
+		return zap.Skip()
+	}
+	return zap.String(key, value)
 }
 
 // signature tells distinct failures apart, without what differs at each try.

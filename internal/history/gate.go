@@ -146,7 +146,7 @@ func (g *gate) tell(v verdict, err error, asked string) {
 		g.told = s
 		failure := newFailure(err, asked)
 		g.logger.Warn("history can't be read, its gaps stay open, will be tried again",
-			zap.String("code", graph.Code(err)),
+			present("code", graph.Code(err)),
 			zap.String("mend", graph.Mend(err)),
 			zap.String("error", failure.text))
 		g.status(failure)

@@ -50,7 +50,7 @@ func (f *Filler) read(ctx context.Context, r *reading) {
 	f.log("history read", r, zap.Int("users_done", done), zap.Int("users_left_for_later", late), zap.Int("users", total),
 		zap.Int64("users_without_history", t.without.Load()),
 		zap.Int64("interactions", t.found.Load()), zap.Int64("refused", t.refused.Load()), zap.Int64("unreadable", t.unreadable.Load()),
-		zap.Duration("took", time.Since(p.began).Round(time.Second)))
+		zap.Stringer("took", time.Since(p.began).Round(time.Millisecond)))
 }
 
 // work reads users until none is left.
@@ -99,7 +99,7 @@ func (f *Filler) finish(ctx context.Context, r *reading, e ending, failure *Fail
 	if len(e.laggards) > 0 && r.kind() != late {
 		fields := []zap.Field{zap.Int("users", len(e.laggards))}
 		if failure != nil {
-			fields = append(fields, zap.String("code", graph.Code(failure.Err)), zap.String("mend", graph.Mend(failure.Err)),
+			fields = append(fields, present("code", graph.Code(failure.Err)), zap.String("mend", graph.Mend(failure.Err)),
 				zap.String("error", failure.text))
 		}
 		f.s.Logger.Warn("the history of some users can't be read, their gaps stay open, will be tried again", fields...)
@@ -132,7 +132,7 @@ func (f *Filler) tell(r *reading, p *pace, t *tale, over <-chan struct{}) {
 		}
 		last = now.Done
 		f.log("history is being read", r, zap.Int("users_done", now.Done), zap.Int("users_left_for_later", now.Late),
-			zap.Int("users", now.Done+now.Late+now.Left), zap.Int64("interactions", t.found.Load()), zap.Duration("time_left", now.TimeLeft))
+			zap.Int("users", now.Done+now.Late+now.Left), zap.Int64("interactions", t.found.Load()), zap.Stringer("time_left", now.TimeLeft.Round(time.Second)))
 	}
 }
 

@@ -233,7 +233,9 @@ func TestGapsAreStoredAtOnceAndProgressAtMostOnceASecond(t *testing.T) {
 		line := w.logs.FilterMessageSnippet("history is being read").All()[0].ContextMap()
 		assert.EqualValues(t, 2000, line["users"])
 		assert.InDelta(t, 750, line["users_done"], 10)
-		assert.InDelta(t, 50, line["time_left"].(time.Duration).Seconds(), 2)
+		left, err := time.ParseDuration(line["time_left"].(string))
+		require.NoError(t, err, "a duration says its unit")
+		assert.InDelta(t, 50, left.Seconds(), 2)
 		stop()
 	})
 }

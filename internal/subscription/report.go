@@ -104,12 +104,22 @@ func (k *Keeper) logFailure(failing []*attempt) {
 		zap.String("operation", a.operation),
 		zap.Strings("for", names(failing)),
 		zap.Int("count", len(failing)),
-		zap.String("code", code),
-		zap.Int("status", statusOf(a.err)),
-		zap.String("request_id", requestIDOf(a.err)),
-		zap.Duration("retry_in", time.Until(a.retryAt).Round(time.Millisecond)),
+		present("code", code),
+		present("status", statusOf(a.err)),
+		present("request_id", requestIDOf(a.err)),
+		// As text, since a bare number would say no unit.
+		zap.Stringer("retry_in", max(0, time.Until(a.retryAt)).Round(time.Millisecond)),
 		zap.String("mend", mend(a.err)),
 		zap.String("error", a.scrubbed()))
+}
+
+// present is a field of a log line, and none where it has no value.
+func present[T comparable](key string, value T) zap.Field {
+	var none T
+	if value == none {
+		return zap.Skip()
+	}
+	return zap.Any(key, value)
 }
 
 // logRecoveries writes one line for each distinct failure that is over.

@@ -31,7 +31,11 @@ func TestAFailureIsLoggedOnceWithAllThatHelps(t *testing.T) {
 		assert.Equal(t, "AADSTS7000215", line["code"])
 		assert.Equal(t, graph.Mend(secretWrong), line["mend"])
 		assert.Contains(t, line["error"], "list subscriptions")
-		assert.Contains(t, line, "retry_in")
+		wait, err := time.ParseDuration(line["retry_in"].(string))
+		require.NoError(t, err, "a duration says its unit")
+		assert.Positive(t, wait)
+		assert.NotContains(t, line, "status", "nothing is said of what has no value")
+		assert.NotContains(t, line, "request_id")
 		require.Len(t, b.statuses, 1)
 		var failure *subscription.Failure
 		require.ErrorAs(t, b.statuses[0], &failure)
