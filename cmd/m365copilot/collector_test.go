@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,9 @@ type collector struct {
 	t   *testing.T
 	key *rsa.PrivateKey
 	url string
+
+	// refuses makes every notification be answered 503.
+	refuses atomic.Bool
 
 	mu     sync.Mutex // guards what follows
 	opened []map[string]any
@@ -60,6 +64,10 @@ func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if token := r.URL.Query().Get("validationToken"); token != "" {
 		w.Header().Set("Content-Type", "text/plain")
 		_, _ = io.WriteString(w, token)
+		return
+	}
+	if c.refuses.Load() {
+		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
 	var body struct {

@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,6 +15,16 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// commandVariable makes the test binary be the command itself.
+const commandVariable = "M365COPILOT_TEST_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(commandVariable) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
 
 // finished is how a run of the command ended.
 type finished struct {
@@ -38,11 +50,41 @@ type process struct {
 func runInBackground(ctx context.Context, t *testing.T, args ...string) *process {
 	t.Helper()
 	reader, writer := io.Pipe()
-	p := &process{t: t, lines: make(chan string, 10_000), done: make(chan int, 1)}
+	p := follow(t, reader)
 	go func() {
 		p.done <- run(ctx, args, io.Discard, writer)
 		_ = writer.Close()
 	}()
+	return p
+}
+
+// start runs the command as a process of its own, which is killed with the test.
+func start(t *testing.T, args ...string) (*process, *os.Process) {
+	t.Helper()
+	command := exec.Command(os.Args[0], args...) //nolint:noctx // it is killed below
+	command.Env = append(os.Environ(), commandVariable+"=1")
+	reader, writer := io.Pipe()
+	command.Stderr = writer
+	require.NoError(t, command.Start())
+	p := follow(t, reader)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = command.Wait() // the exit code says it
+		p.done <- command.ProcessState.ExitCode()
+		_ = writer.Close()
+	}()
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		<-ended
+	})
+	return p, command.Process
+}
+
+// follow reads the lines of a run.
+func follow(t *testing.T, reader io.Reader) *process {
+	t.Helper()
+	p := &process{t: t, lines: make(chan string, 10_000), done: make(chan int, 1)}
 	go func() {
 		defer close(p.lines)
 		for scanner := bufio.NewScanner(reader); scanner.Scan(); {

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,6 +42,31 @@ func TestASimulationFeedsACollectorUntilItIsEnded(t *testing.T) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	assert.Contains(t, c.opened[0], "appClass")
+}
+
+func TestSimulate_LetsGoOfItsPortOnSIGTERM(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "tls")
+	first, command := start(t, "simulate", "-listen", "127.0.0.1:0", "-tls-dir", dir, "-turns-per-minute", "6000")
+	graph := first.expect(`msg=listening graph_endpoint=(\S+)`)[1]
+	c := newCollector(t, dir)
+	c.subscribe(graph) // its connection stays open
+	c.refuses.Store(true)
+	first.expect(`msg=progress .*attempts_refused=[1-9]`)
+
+	require.NoError(t, command.Signal(syscall.SIGTERM))
+	begun := time.Now()
+	address := strings.TrimPrefix(graph, "http://")
+	require.Eventually(t, func() bool {
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+		return err == nil && listener.Close() == nil
+	}, drainTime/2, time.Millisecond, "a restart need not wait until what is on its way was given up")
+	t.Logf("the port is free after %s", time.Since(begun))
+	again, _ := start(t, "simulate", "-listen", address)
+	again.expect(`msg=listening`)
+	assert.Empty(t, first.done, "the first one still waits for what is on its way")
+	first.expect(`msg=summary`)
+	assert.Equal(t, exitOK, <-first.done)
 }
 
 func TestASimulationThatMustDeliverFailsWithoutACollector(t *testing.T) {

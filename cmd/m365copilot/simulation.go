@@ -38,6 +38,9 @@ func simulate(ctx context.Context, o options, log *slog.Logger) error {
 	}
 	log.Info("listening", "graph_endpoint", base, "authority", base, "tenant_id", settings.TenantID, "client_id", settings.ClientID)
 
+	// The end may take a while, and a restart needs the address now.
+	defer context.AfterFunc(ctx, emulator.StopListening)()
+
 	running, cancel := context.WithCancel(ctx)
 	if o.duration > 0 {
 		running, cancel = context.WithTimeout(ctx, o.duration)

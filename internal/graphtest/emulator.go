@@ -93,6 +93,23 @@ func (e *Emulator) Start(address string) (string, error) {
 	return "http://" + listener.Addr().String(), nil
 }
 
+// answerTime is how long requests under way may still take once the emulator stops listening.
+const answerTime = 200 * time.Millisecond
+
+// StopListening lets go of the address at once, and soon of all connections to it. Deliveries go on until Close.
+func (e *Emulator) StopListening() {
+	e.mu.Lock()
+	server := e.server
+	e.mu.Unlock()
+	if server == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), answerTime)
+	defer cancel()
+	_ = server.Shutdown(ctx) // what is left of it is closed now
+	_ = server.Close()
+}
+
 // Close stops listening and delivering and waits until both ended. What was not delivered stays undelivered.
 func (e *Emulator) Close() {
 	e.mu.Lock()
