@@ -136,6 +136,7 @@ const drainTime = 10 * time.Second
 
 // Shutdown refuses new notifications, waits for the deliveries under way for 10 seconds or until ctx ends, hands out the
 // last metrics and, where asked, deletes the subscriptions. What fails of that is logged. It is safe without Start.
+// After a fatal error it returns that error: without one the collector's exit code would be 0.
 func (r *Receiver) Shutdown(ctx context.Context) error {
 	r.stopping.Do(func() { r.stopErr = r.shutdown(ctx) })
 	return r.stopErr
@@ -147,7 +148,7 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	r.starting.Do(func() { r.startErr = errors.New("the receiver was shut down before it started") })
 	defer r.telemetry.builder.Shutdown()
 	if r.rooms == nil {
-		return nil
+		return r.status.ended()
 	}
 	if r.rooms.server != nil {
 		r.rooms.server.Refuse()
@@ -165,7 +166,7 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	if r.settings.DeleteOnShutdown {
 		r.warn("the subscription can't be deleted and ends by itself", r.rooms.gate.deleteSubscriptions(ctx))
 	}
-	return r.rooms.close(ctx)
+	return errors.Join(r.status.ended(), r.rooms.close(ctx))
 }
 
 // warn logs what went wrong at the end. It is no error of Shutdown: that would end the whole collector where its

@@ -19,9 +19,11 @@ type status struct {
 	last *componentstatus.Event
 	// failing holds what fails by the part of the receiver that it fails in.
 	failing map[string]error
+	// fatalErr is the first fatal error. Nothing is reported after it but to hosts that join.
+	fatalErr error
 }
 
-// join adds a host. A host that joins late learns the last report.
+// join adds a host. A host that joins late learns the last report; of a fatal error it learns as of a permanent one.
 func (s *status) join(host component.Host) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,15 +58,39 @@ func (s *status) part(name string) func(error) {
 	}
 }
 
-// fatal reports an error after which the receiver can't do its work; the Collector then shuts down.
+// fatal reports an error after which the receiver can't do its work; the Collector then shuts down. Only the first call
+// reports, and only one host gets a fatal event, the others a permanent error: the Collector reads a single fatal event,
+// and it blocks forever, with the lock of all status reports held, when it gets another.
 func (s *status) fatal(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.report(componentstatus.NewFatalErrorEvent(err))
+	if s.fatalErr != nil {
+		return
+	}
+	permanent := componentstatus.NewPermanentErrorEvent(err)
+	s.last, s.fatalErr = permanent, err
+	if len(s.hosts) == 0 {
+		return
+	}
+	for _, host := range s.hosts[1:] {
+		componentstatus.ReportStatus(host, permanent)
+	}
+	// The last of all, since it starts the shutdown.
+	componentstatus.ReportStatus(s.hosts[0], componentstatus.NewFatalErrorEvent(err))
+}
+
+// ended returns the fatal error, nil where there was none.
+func (s *status) ended() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fatalErr
 }
 
 // report is called with mu held.
 func (s *status) report(event *componentstatus.Event) {
+	if s.fatalErr != nil {
+		return
+	}
 	s.last = event
 	for _, host := range s.hosts {
 		componentstatus.ReportStatus(host, event)

@@ -34,8 +34,7 @@ func TestEverySignalLearnsHowTheReceiverIs(t *testing.T) {
 	s.part("subscription")(errors.New("no consent"))
 	s.join(metrics)
 	s.part("subscription")(nil)
-	s.fatal(errors.New("the listener died"))
-	want := []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK, componentstatus.StatusFatalError}
+	want := []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}
 	assert.Equal(t, want, logs.statuses())
 	assert.Equal(t, want, metrics.statuses(), "one that joins late learns the last report")
 }
