@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
@@ -38,15 +40,38 @@ type outlet struct {
 
 // Deliver hands interactions to the logs pipeline and, once it took them, counts them.
 // Without a logs pipeline counting is all there is to do, which is said once.
+// A panic is an error like any other: the interactions come again.
 func (o *outlet) Deliver(ctx context.Context, received []interaction.Received) error {
+	err := panics.Catch(func() error { return o.deliver(ctx, received) })
+	const refused = "the logs pipeline did not take interactions"
+	if err == nil || o.reportPanic(refused, err) {
+		return err
+	}
+	if count, ok := o.repeats.due("logs", time.Now()); ok {
+		o.logger.Warn(refused, zap.Int("times", count), zap.Error(err))
+	}
+	return err
+}
+
+// reportPanic logs a panic, and tells whether the error is one.
+func (o *outlet) reportPanic(message string, err error) bool {
+	panicked, ok := errors.AsType[*panics.Error](err)
+	if !ok {
+		return false
+	}
+	if count, due := o.repeats.due(message, time.Now()); due {
+		o.logger.Error(message, zap.Int("times", count), zap.Error(err), zap.ByteString("stack", panicked.Stack),
+			zap.String("hint", "the stack names the component that panicked: report it to its maintainers"))
+	}
+	return true
+}
+
+func (o *outlet) deliver(ctx context.Context, received []interaction.Received) error {
 	if o.nextLogs == nil {
 		o.warnOnce.Do(func() {
 			o.logger.Warn("no logs pipeline uses this receiver: interactions are counted in memory and not kept; add the receiver to a pipeline of logs")
 		})
 	} else if err := o.consumeLogs(ctx, received); err != nil {
-		if count, ok := o.repeats.due("logs", time.Now()); ok {
-			o.logger.Warn("the logs pipeline did not take interactions", zap.Int("times", count), zap.Error(err))
-		}
 		return err
 	}
 	o.metrics.Add(received)
@@ -69,7 +94,7 @@ func (o *outlet) consumeLogs(ctx context.Context, received []interaction.Receive
 	logs := o.logs.Translate(received)
 	count := logs.LogRecordCount()
 	ctx = o.obs.StartLogsOp(ctx)
-	err := o.nextLogs.ConsumeLogs(ctx, logs)
+	err := panics.Catch(func() error { return o.nextLogs.ConsumeLogs(ctx, logs) })
 	o.obs.EndLogsOp(ctx, format, count, err)
 	return err
 }
@@ -86,7 +111,8 @@ func (o *outlet) emitMetrics(ctx context.Context, gauges ...translate.Gauge) err
 		return nil
 	}
 	ctx = o.obs.StartMetricsOp(ctx)
-	err := o.nextMetrics.ConsumeMetrics(ctx, metrics)
+	err := panics.Catch(func() error { return o.nextMetrics.ConsumeMetrics(ctx, metrics) })
+	o.reportPanic("the metrics pipeline did not take metrics", err)
 	o.obs.EndMetricsOp(ctx, format, count, err)
 	if err != nil {
 		return fmt.Errorf("hand %d data points to the metrics pipeline: %w", count, err)

@@ -70,7 +70,7 @@ func (d *delivery) giveUp() (pending int, ok bool) {
 
 // run delivers, gives the bytes back, and then tells, so that a sender who was told finds room for its next request.
 func (d *delivery) run(ctx context.Context) {
-	outcome, items := d.deliver(ctx)
+	outcome, items := d.deliverOrRecover(ctx)
 	d.share.Release()
 	d.count(ctx, outcome, items)
 	if outcome == Failed {

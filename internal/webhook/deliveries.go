@@ -2,9 +2,14 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
 )
 
 // returnTime is how long canceled deliveries may take to return.
@@ -49,6 +54,24 @@ func (d *deliveries) start(ctx context.Context, deliver func(context.Context)) b
 		deliver(detached)
 	}()
 	return true
+}
+
+// deliverOrRecover is deliver, for a goroutine that net/http does not guard: a panic there would end the process. The
+// sender is asked to come again.
+func (d *delivery) deliverOrRecover(ctx context.Context) (outcome Outcome, items int) {
+	err := panics.Catch(func() error {
+		outcome, items = d.deliver(ctx)
+		return nil
+	})
+	if panicked, ok := errors.AsType[*panics.Error](err); ok {
+		d.settings.Logger.Error("a notification is not delivered, Microsoft Graph sends it again",
+			zap.Error(err), zap.ByteString("stack", panicked.Stack),
+			zap.String("hint", "the stack names the component that panicked: report it to its maintainers"))
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return Failed, d.pending
+	}
+	return outcome, items
 }
 
 func (d *deliveries) end() {

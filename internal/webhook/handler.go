@@ -40,7 +40,7 @@ type Settings struct {
 	// Overloaded is told of each notification that was turned away unread because there was no room for it. It must not
 	// block. It may be nil.
 	Overloaded func(at time.Time)
-	// Logger gets a line when handshakes come to another path. It may be nil.
+	// Logger may be nil. Senders decide how often something is logged, so each message is logged a few times a minute at most.
 	Logger *zap.Logger
 }
 
@@ -68,11 +68,12 @@ func NewHandler(settings Settings) *Handler {
 	if settings.Overloaded == nil {
 		settings.Overloaded = func(time.Time) {}
 	}
-	if settings.MaxBodySize <= 0 {
-		settings.MaxBodySize = defaultMaxBodySize
-	}
 	if settings.Logger == nil {
 		settings.Logger = zap.NewNop()
+	}
+	settings.Logger = settings.Logger.WithOptions(zap.WrapCore(sampled))
+	if settings.MaxBodySize <= 0 {
+		settings.MaxBodySize = defaultMaxBodySize
 	}
 	return &Handler{
 		settings:   settings,

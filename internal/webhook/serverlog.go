@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"golang.org/x/time/rate"
 )
 
@@ -22,6 +23,11 @@ const (
 	complaintsAtOnce = 5
 	complaintsEvery  = 15 * time.Second
 )
+
+// sampled drops a message that comes too often within a minute.
+func sampled(core zapcore.Core) zapcore.Core {
+	return zapcore.NewSamplerWithOptions(core, time.Minute, complaintsAtOnce, 0)
+}
 
 func newServerLog(logger *zap.Logger) *log.Logger {
 	return log.New(&complaints{

@@ -1,0 +1,45 @@
+package panics_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
+)
+
+const secret = "words of a conversation"
+
+func outOfRange(list []int) int { return list[len(list)] }
+
+func TestCatch_Panic(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		panics func() error
+		says   string
+	}{
+		"what the runtime says is quoted":     {func() error { _ = outOfRange([]int{1}); return nil }, "index out of range [1] with length 1"},
+		"a text is named by its type":         {func() error { panic(secret) }, "a value of type string"},
+		"an error is named by its type":       {func() error { panic(errors.New(secret)) }, "a value of type *errors.errorString"},
+		"nil is a panic as any other is":      {func() error { panic(nil) }, "panic called with nil argument"},
+		"the key of a map may be such a text": {func() error { _ = map[any]int{}[[]string{secret}]; return nil }, "hash of unhashable type: []string"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			caught, ok := errors.AsType[*panics.Error](panics.Catch(test.panics))
+			require.True(t, ok)
+			assert.ErrorContains(t, caught, test.says)
+			assert.Contains(t, string(caught.Stack), "TestCatch_Panic", "the place is known")
+			assert.NotContains(t, caught.Error()+string(caught.Stack), secret)
+		})
+	}
+}
+
+func TestCatch_ReturnsErrorAsItIs(t *testing.T) {
+	t.Parallel()
+	failed := errors.New("full")
+	require.ErrorIs(t, panics.Catch(func() error { return failed }), failed)
+	require.NoError(t, panics.Catch(func() error { return nil }))
+}
