@@ -82,14 +82,14 @@ func TestANewSecretInTheFileNeedsNoRestart(t *testing.T) {
 	w.host.await(t, componentstatus.StatusOK)
 }
 
-func TestAnAuthenticatorExtensionInPlaceOfTheSecrets(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+// withAuthenticator makes an extension get the tokens for Graph, from an authority.
+func (w *world) withAuthenticator(t *testing.T, authority string) {
+	t.Helper()
 	factory := oauth2clientauthextension.NewFactory()
 	config, ok := factory.CreateDefaultConfig().(*oauth2clientauthextension.Config)
 	require.True(t, ok)
 	config.ClientID, config.ClientSecret = testClient, testSecret
-	config.TokenURL = w.config.Graph.Endpoint + "/" + testTenant + "/oauth2/v2.0/token"
+	config.TokenURL = authority + "/" + testTenant + "/oauth2/v2.0/token"
 	config.Scopes = []string{w.config.Graph.Endpoint + "/.default"}
 	extension, err := factory.Create(t.Context(), extensiontest.NewNopSettings(factory.Type()), config)
 	require.NoError(t, err)
@@ -98,6 +98,12 @@ func TestAnAuthenticatorExtensionInPlaceOfTheSecrets(t *testing.T) {
 
 	w.config.Auth.ClientSecret, w.config.Graph.Auth = "", authenticator()
 	w.host.extensions = map[component.ID]component.Component{component.MustNewID("oauth2client"): extension}
+}
+
+func TestAnAuthenticatorExtensionInPlaceOfTheSecrets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.withAuthenticator(t, w.config.Auth.Authority)
 	w.run(t)
 	w.deliver(t, turns(2)...)
 	assert.Len(t, w.records(), 2)

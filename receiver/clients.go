@@ -22,37 +22,45 @@ type clients struct {
 	graph *graph.Client
 	// plain has the same proxy and TLS settings, and neither credentials nor headers for Graph.
 	plain *http.Client
+	// transports are those of both clients.
+	transports *transports
 }
 
-// transportID names transportMiddleware among the extensions; no extension of a user can be of the receiver's type.
-var transportID = component.NewIDWithName(metadata.Type, "transport")
-
-// transportMiddleware gets at the transport that confighttp makes and then hides behind instrumentation and credentials.
-type transportMiddleware struct {
+// transports is a middleware of HTTP clients that gets at the transports which confighttp makes and then hides behind
+// headers, credentials and instrumentation. These pass CloseIdleConnections on to nobody.
+type transports struct {
 	component.StartFunc
 	component.ShutdownFunc
+	all []http.RoundTripper
 }
 
-// GetHTTPRoundTripper makes failures of a proxy errors that say so.
-func (transportMiddleware) GetHTTPRoundTripper(context.Context) (extensionmiddleware.WrapHTTPRoundTripperFunc, error) {
+// GetHTTPRoundTripper implements extensionmiddleware.HTTPClient. It makes failures of a proxy errors that say so.
+func (t *transports) GetHTTPRoundTripper(context.Context) (extensionmiddleware.WrapHTTPRoundTripperFunc, error) {
 	return func(_ context.Context, base http.RoundTripper) (http.RoundTripper, error) {
-		transport, ok := base.(*http.Transport)
-		if !ok {
-			return base, nil
+		t.all = append(t.all, base)
+		if transport, ok := base.(*http.Transport); ok {
+			return graph.ThroughProxy(transport), nil
 		}
-		return graph.ThroughProxy(transport), nil
+		return base, nil
 	}, nil
+}
+
+// close closes the connections that carry no request. Those that carry one are closed after it.
+func (t *transports) close() {
+	for _, transport := range t.all {
+		(&http.Client{Transport: transport}).CloseIdleConnections()
+	}
 }
 
 func (r *Receiver) clients(ctx context.Context, host component.Host) (clients, error) {
 	config := r.settings.Graph
+	// No extension of a user can be of the receiver's type.
+	kept, id := &transports{}, component.NewIDWithName(metadata.Type, "transport")
+	extensions := map[component.ID]component.Component{}
+	maps.Copy(extensions, host.GetExtensions())
+	extensions[id] = kept
 	// The last middleware is the one that gets the transport itself.
-	config.Middlewares = append(slices.Clone(config.Middlewares), configmiddleware.Config{ID: transportID})
-	extensions := maps.Clone(host.GetExtensions())
-	if extensions == nil {
-		extensions = map[component.ID]component.Component{}
-	}
-	extensions[transportID] = transportMiddleware{}
+	config.Middlewares = append(slices.Clone(config.Middlewares), configmiddleware.Config{ID: id})
 	authenticated, err := config.ToClient(ctx, extensions, r.set.TelemetrySettings)
 	if err != nil {
 		return clients{}, fmt.Errorf("graph: %w", err)
@@ -69,5 +77,5 @@ func (r *Receiver) clients(ctx context.Context, host component.Host) (clients, e
 		credential.HTTP, credential.Telemetry = plain, r.telemetry
 		settings.Tokens = graph.NewTokens(credential)
 	}
-	return clients{graph: graph.New(settings), plain: plain}, nil
+	return clients{graph: graph.New(settings), plain: plain, transports: kept}, nil
 }

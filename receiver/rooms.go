@@ -165,6 +165,7 @@ func (r *rooms) save(ctx context.Context) error {
 
 func (r *rooms) close(ctx context.Context) error {
 	r.signingKeys.Close()
+	r.clients.transports.close()
 	if err := r.store.Close(ctx); err != nil {
 		return fmt.Errorf("close storage: %w", err)
 	}
