@@ -149,7 +149,7 @@ type SubscriptionConfig struct {
 // WebhookConfig is the HTTP server that Graph sends to.
 type WebhookConfig struct {
 	// ServerConfig is the Collector's HTTP server. Defaults: endpoint localhost:8443, read_timeout 10s,
-	// read_header_timeout 5s, compression_algorithms [""], max_request_body_size 20971520.
+	// read_header_timeout 5s, keepalive.idle_timeout 10s, compression_algorithms [""], max_request_body_size 20971520.
 	ServerConfig confighttp.ServerConfig `mapstructure:",squash"`
 
 	// Path is the path of the requests, decoded: /graph api, not /graph%20api.

@@ -6,6 +6,9 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/confignet"
+	"go.opentelemetry.io/collector/config/configoptional"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 // defaultMaxRequestBodySize is confighttp's own default, in bytes.
@@ -21,6 +24,7 @@ func createDefaultConfig() component.Config {
 	server.NetAddr.Endpoint = "localhost:8443"
 	server.ReadTimeout = 10 * time.Second
 	server.ReadHeaderTimeout = 5 * time.Second
+	server.Keepalive = configoptional.Some(confighttp.KeepaliveServerConfig{IdleTimeout: webhook.MaxIdleTimeout})
 	server.CompressionAlgorithms = []string{""}
 	server.MaxRequestBodySize = defaultMaxRequestBodySize
 

@@ -51,6 +51,9 @@ func (w *WebhookConfig) validate(listens bool) error {
 	if limit := w.ServerConfig.WriteTimeout; limit > 0 && limit <= w.AckTimeout {
 		errs = append(errs, fmt.Errorf("webhook.write_timeout: an answer may take webhook.ack_timeout, %s: write more, such as 30s, or 0s for no limit, not %s", w.AckTimeout, limit))
 	}
+	if keepalive := w.ServerConfig.Keepalive.Get(); keepalive != nil && keepalive.IdleTimeout > webhook.MaxIdleTimeout {
+		errs = append(errs, fmt.Errorf("webhook.keepalive.idle_timeout: connections without a request take up places that Graph may need: write %s or less, not %s", webhook.MaxIdleTimeout, keepalive.IdleTimeout))
+	}
 	if !slices.Contains(transports, w.ServerConfig.NetAddr.Transport) {
 		errs = append(errs, fmt.Errorf("webhook.transport: write tcp, tcp4 or tcp6, or take it out, not %q", w.ServerConfig.NetAddr.Transport))
 	}

@@ -1,7 +1,11 @@
 package webhook
 
 import (
+	"net/http"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
@@ -26,4 +30,30 @@ func TestAListenerThatDiesIsReported(t *testing.T) {
 
 	require.ErrorContains(t, <-died, "webhook.endpoint: the listener on 127.0.0.1")
 	require.NoError(t, server.Shutdown(t.Context()))
+}
+
+func TestServer_ShutdownWaitsForServingGoroutine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var returned atomic.Bool
+		release := make(chan struct{})
+		server := NewServer(ServerSettings{
+			Handler: NewHandler(Settings{}),
+			Fatal: func(error) {
+				<-release
+				returned.Store(true)
+			},
+			Logger: zap.NewNop(),
+		})
+		server.server = &http.Server{ReadHeaderTimeout: time.Second}
+		server.serving.Go(func() { server.settings.Fatal(nil) })
+		ended := make(chan bool, 1)
+		go func() {
+			_ = server.Shutdown(t.Context())
+			ended <- returned.Load()
+		}()
+		synctest.Wait()
+		close(release)
+		require.True(t, <-ended, "Fatal is still being called")
+	})
 }

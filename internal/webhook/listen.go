@@ -7,36 +7,35 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"syscall"
 
 	"go.opentelemetry.io/collector/config/confighttp"
-	"golang.org/x/net/netutil"
 )
 
-// maxConnections bounds the connections that are open at once; further ones wait until the kernel's backlog is full.
-// Microsoft Graph reuses its connections.
+// maxConnections bounds the connections that are open at once. Microsoft Graph reuses its connections.
 const maxConnections = 1024
 
 // listen does what confighttp.ServerConfig.ToListener does, with the bound on connections beneath TLS: a wrapped TLS
-// connection would hide from net/http that it is one, and with that HTTP/2.
-func listen(ctx context.Context, config confighttp.ServerConfig, connections int) (net.Listener, error) {
+// connection would hide from net/http that it is one, and with that HTTP/2. The hook is for the server's ConnState.
+func listen(ctx context.Context, config confighttp.ServerConfig, connections int) (_ net.Listener, hook func(net.Conn, http.ConnState), _ error) {
 	var tlsConfig *tls.Config
 	if config.TLS.HasValue() {
 		var err error
 		if tlsConfig, err = config.TLS.Get().LoadTLSConfig(ctx); err != nil {
-			return nil, fmt.Errorf("webhook.tls: %w: check the certificate and key, and that this process may read them", err)
+			return nil, nil, fmt.Errorf("webhook.tls: %w: check the certificate and key, and that this process may read them", err)
 		}
 		tlsConfig.NextProtos = []string{"h2", "http/1.1"}
 	}
 	plain, err := config.NetAddr.Listen(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("webhook.endpoint: %w: %s", err, mend(err))
+		return nil, nil, fmt.Errorf("webhook.endpoint: %w: %s", err, mend(err))
 	}
-	limited := netutil.LimitListener(plain, connections)
+	limited, hook := limitConnections(plain, connections)
 	if tlsConfig == nil {
-		return limited, nil
+		return limited, hook, nil
 	}
-	return tls.NewListener(limited, tlsConfig), nil
+	return tls.NewListener(limited, tlsConfig), hook, nil
 }
 
 // mend says what to do about an address that cannot be listened on.

@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	// MaxIdleTimeout is how long a connection may be without a request at most, and is where the configuration does not say.
+	MaxIdleTimeout = 10 * time.Second
 	// maxHeaderBytes is ample for Microsoft Graph, whose requests have about 1 KiB of headers.
 	maxHeaderBytes = 32 << 10
 	// maxConcurrentStreams bounds the requests of one HTTP/2 connection. A sender with more waits or opens another.
@@ -60,9 +62,13 @@ func (s *Server) Start(ctx context.Context, extensions map[component.ID]componen
 	server.MaxHeaderBytes = maxHeaderBytes
 	server.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxConcurrentStreams}
 	server.ErrorLog = newServerLog(s.settings.Logger)
-	listener, err := listen(ctx, config, maxConnections)
+	listener, connectionState, err := listen(ctx, config, maxConnections)
 	if err != nil {
 		return err
+	}
+	server.ConnState = connectionState
+	if server.IdleTimeout <= 0 {
+		server.IdleTimeout = MaxIdleTimeout
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,0 +1,121 @@
+package webhook_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/config/confighttp"
+	"golang.org/x/time/rate"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
+)
+
+// An honest sender is answered at once, however many connections strangers open, ask one thing on or nothing, leave as
+// they are, and open again where they were closed.
+func TestServer_AnswersBesideIdleConnections(t *testing.T) {
+	dir := t.TempDir()
+	writeCertificate(t, dir, 1)
+	tests := map[string]struct {
+		config    confighttp.ServerConfig
+		secure    func(net.Conn) net.Conn
+		scheme    string
+		number    int
+		handshake bool
+	}{
+		"1,030 that send nothing": {
+			config: localConfig(), scheme: "http", number: 1030,
+		},
+		"5,000 that send a handshake each": {
+			config: localConfig(), scheme: "http", number: 5000, handshake: true,
+		},
+		"1,030 that send a handshake over TLS": {
+			config: tlsConfig(dir, 0), scheme: "https", number: 1030, handshake: true,
+			secure: func(c net.Conn) net.Conn { return tls.Client(c, &tls.Config{InsecureSkipVerify: true}) },
+		},
+		"1,030 that do not even begin TLS": {
+			config: tlsConfig(dir, 0), scheme: "https", number: 1030,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			around := newHouse()
+			server := serve(t, around.handler(), test.config)
+			ctx, stop := context.WithCancel(t.Context())
+			var strangers sync.WaitGroup
+			defer strangers.Wait()
+			defer stop()
+			open, again := &sync.WaitGroup{}, rate.NewLimiter(100, 10)
+			open.Add(test.number)
+			for range test.number {
+				strangers.Go(func() {
+					once := sync.OnceFunc(open.Done)
+					defer once()
+					for ctx.Err() == nil {
+						occupy(ctx, server.Addr(), test.secure, test.handshake, once)
+						_ = again.Wait(ctx)
+					}
+				})
+			}
+			open.Wait()
+			for range 20 {
+				client := newClient(t, &http.Transport{
+					DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+				})
+				began := time.Now()
+				status, err := post(ctx, client, test.scheme+"://"+server.Addr().String()+path, oneItem)
+				require.NoError(t, err)
+				assert.Equal(t, http.StatusAccepted, status)
+				assert.Less(t, time.Since(began), time.Second)
+			}
+			assert.Equal(t, counts{webhook.Delivered: 20}, around.counted())
+		})
+	}
+}
+
+// occupy opens a connection and keeps it until the server closes it, or ctx ends.
+func occupy(ctx context.Context, address net.Addr, secure func(net.Conn) net.Conn, handshake bool, opened func()) {
+	connection, err := (&net.Dialer{}).DialContext(ctx, address.Network(), address.String())
+	if err != nil {
+		return
+	}
+	defer func() { _ = connection.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = connection.Close() })()
+	if secure != nil {
+		connection = secure(connection)
+	}
+	if handshake {
+		_, _ = io.WriteString(connection, "POST "+path+"?validationToken=abc HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+		_, _ = http.ReadResponse(bufio.NewReader(connection), nil)
+	}
+	opened()
+	_, _ = io.Copy(io.Discard, connection)
+}
+
+func TestServer_ClosesConnectionWithoutRequest(t *testing.T) {
+	t.Parallel()
+	config := localConfig()
+	config.Keepalive.GetOrInsertDefault().IdleTimeout = 50 * time.Millisecond
+	server := serve(t, newHouse().handler(), config)
+	connection := dial(t, server)
+	require.NoError(t, connection.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err := fmt.Fprintf(connection, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		path, len(oneItem), oneItem)
+	require.NoError(t, err)
+	reader := bufio.NewReader(connection)
+	answer, err := http.ReadResponse(reader, nil)
+	require.NoError(t, err)
+	assert.False(t, answer.Close, "an authentic sender may keep its connection")
+	_, _ = io.Copy(io.Discard, answer.Body)
+	_, err = reader.ReadByte()
+	assert.ErrorIs(t, err, io.EOF)
+}
