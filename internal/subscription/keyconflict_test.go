@@ -1,6 +1,7 @@
 package subscription_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"testing"
@@ -150,24 +151,35 @@ func TestKeyConflict_ReceiversTakeTurnsHourly(t *testing.T) {
 
 func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 	t.Parallel()
+	deletes := func(t *testing.T, gone replica) {
+		t.Helper()
+		require.NoError(t, gone.keeper.Delete(t.Context()))
+	}
 	for name, c := range map[string]struct {
-		granted time.Duration
-		end     func(t *testing.T, gone replica)
-		within  time.Duration
+		interval time.Duration // 5 min unless set
+		granted  time.Duration
+		// settle is how long the conflict lasts before one ends: 25 min unless set.
+		settle time.Duration
+		end    func(t *testing.T, gone replica)
+		within time.Duration
 	}{
-		"an hour after the other one crashed":                       {within: time.Hour + 5*time.Minute},
-		"as soon as the subscription of one that crashed has ended": {granted: 40 * time.Minute, within: 45 * time.Minute},
-		"at the next check after the other one deleted it at its end": {
-			end:    func(t *testing.T, gone replica) { require.NoError(t, gone.keeper.Delete(t.Context())) },
-			within: 5 * time.Minute,
+		"an hour after the other one crashed": {within: time.Hour + 5*time.Minute},
+		"after that hour also where checks are rare": {
+			interval: 2 * time.Hour, settle: 3*time.Hour + 10*time.Minute, within: 55 * time.Minute,
 		},
+		"as soon as the subscription of one that crashed has ended":   {granted: 40 * time.Minute, within: 45 * time.Minute},
+		"at the next check after the other one deleted it at its end": {end: deletes, within: 5 * time.Minute},
+		"at once where checks are frequent":                           {interval: time.Second, end: deletes, within: 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				g := &fakeGraph{granted: c.granted}
-				a, b := beginReplica(t, g, "a"), beginReplica(t, g, "b")
-				b.pass(25 * time.Minute)
+				interval, settle := cmp.Or(c.interval, 5*time.Minute), cmp.Or(c.settle, 25*time.Minute)
+				a := beginReplica(t, g, "a", checkedEach(interval))
+				a.pass(interval / 2)
+				b := beginReplica(t, g, "b", checkedEach(interval))
+				b.pass(settle)
 				gone, left := a, b
 				if g.certificates()[0] == "b" {
 					gone, left = b, a
@@ -183,7 +195,7 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 				assert.Equal(t, left.known[0].CertificateID, g.certificates()[0], "the survivor has it")
 				require.Len(t, left.restored, restored+1)
 				assert.False(t, lost.since.IsZero(), "what it lacks since then is read now")
-				left.pass(2 * time.Hour)
+				left.pass(2*time.Hour + 3*interval)
 				assert.Len(t, left.lines("subscription failure is over"), 1)
 				require.Len(t, left.statuses, 2)
 				assert.NoError(t, left.statuses[1])
@@ -248,7 +260,7 @@ func TestKeyConflict_RestartTakesItOnce(t *testing.T) {
 		again := beginReplica(t, g, key, func(s *subscription.Settings) { s.Known = blocked.known })
 		again.pass(45 * time.Minute)
 		assert.Len(t, *again.deleted, 1)
-		assert.Equal(t, before, len(*stays.deleted), "the other one waits")
+		assert.Len(t, *stays.deleted, before, "the other one waits")
 		assert.Equal(t, []string{key}, g.certificates())
 	})
 }
