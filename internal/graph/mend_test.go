@@ -10,11 +10,15 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
@@ -161,4 +165,26 @@ func TestCode(t *testing.T) {
 	assert.Empty(t, graph.Code(unreachable(io.EOF)))
 	assert.Empty(t, graph.Code(io.EOF))
 	assert.Empty(t, graph.Code(nil))
+}
+
+// A row of README's table of failures must not say of a code what the receiver's own advice contradicts.
+func TestREADME_AgreesWithTheAdviceOnTokens(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	require.NoError(t, err)
+	rows := map[string]string{}
+	for line := range strings.Lines(string(content)) {
+		if strings.HasPrefix(line, "|") {
+			for _, code := range regexp.MustCompile(`AADSTS(\d+)`).FindAllStringSubmatch(line, -1) {
+				rows[code[1]] = line
+			}
+		}
+	}
+	require.Contains(t, rows, "7000215")
+	require.Contains(t, rows, "7000222")
+	for number, row := range rows {
+		advice := graph.Mend(entra(number))
+		assert.NotEqual(t, graph.Mend(entra("1")), advice, "the receiver does not know AADSTS%s", number)
+		assert.Equal(t, strings.Contains(advice, "expired"), strings.Contains(row, "expired"), "AADSTS%s: %s", number, row)
+	}
 }
