@@ -1,8 +1,13 @@
+//go:build unix
+
 package interaction_test
 
 import (
 	"encoding/json"
+	"html"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,31 +17,59 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// Both sizes of a hostile input: the larger is what anything worse than linear needs far longer for.
-const (
-	small = 16 << 10
-	large = 8 * small
-)
+// sizes are those of a hostile input. Each is 8 times the one before: linear work takes about 8 times as long for it,
+// quadratic work 64 times.
+var sizes = []int{16 << 10, 128 << 10, 1 << 20}
 
-// assertLinear wants the larger input to be done at once or, where the machine is slow, to take no more of the time
-// of the smaller one than its size explains. These tests are not parallel, for they look at the clock.
-func assertLinear(t *testing.T, do func(size int)) {
+// atOnce is how long a byte may take in any case: 10 times as long as encoding/json takes for one here, which is more
+// with the race detector. Below it, the memory that the larger size needs weighs more than the work; quadratic work on
+// the largest size takes far longer.
+var atOnce = sync.OnceValue(func() time.Duration {
+	const size = 64 << 10
+	data := []byte(filled(size, `[`, `"a",`, `""]`))
+	least := time.Hour
+	for range 5 {
+		least = min(least, processorTime(func() { _ = json.Unmarshal(data, new(any)) }))
+	}
+	return max(10*least/size, 200*time.Nanosecond)
+})
+
+// assertLinear wants each size to take less than 12 times as long as the one before, or to be done at once. It compares
+// processor time, which other processes hardly change, and the least of some tries, since whatever disturbs a
+// measurement makes it longer. These tests are not parallel, for the time of every goroutine counts.
+func assertLinear(t *testing.T, prepare func(size int) (do func()), sizes ...int) {
 	t.Helper()
-	measure := func(size int) time.Duration {
-		start := time.Now()
-		do(size)
-		return time.Since(start)
+	const factor, tries, enough = 12, 30, 5 * time.Second
+	for n := range len(sizes) - 1 {
+		small, large := prepare(sizes[n]), prepare(sizes[n+1])
+		limit := atOnce() * time.Duration(sizes[n+1])
+		slow, fast := processorTime(large), time.Hour
+		for try, sum := 0, slow; slow >= limit && (try == 0 || try < tries && sum < enough); try++ {
+			if try > 0 {
+				took := processorTime(large)
+				slow, sum = min(slow, took), sum+took
+			}
+			fast = min(fast, processorTime(small))
+			limit = max(limit, factor*fast)
+		}
+		if !assert.Less(t, slow, limit, "%d bytes, against %v for %d", sizes[n+1], fast, sizes[n]) {
+			return // the next size would take far too long
+		}
 	}
-	slow := measure(large)
-	if slow < 200*time.Millisecond {
-		return
+}
+
+func processorTime(do func()) time.Duration {
+	start := used()
+	do()
+	return used() - start
+}
+
+func used() time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		panic(err)
 	}
-	fast := measure(small)
-	for range 2 {
-		slow = min(slow, measure(large))
-		fast = max(fast, measure(small))
-	}
-	assert.Less(t, slow, 3*large/small*fast)
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // filled is a text of this size, of the same thing over and over between a head and a tail.
@@ -77,7 +110,10 @@ func TestTheTextOfAHostileBodyTakesLinearTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, contentType := range []string{"text", "html"} {
-				assertLinear(t, func(size int) { textOf(contentType, filled(size, tt.head, tt.body, tt.tail)) })
+				assertLinear(t, func(size int) func() {
+					content := filled(size, tt.head, tt.body, tt.tail)
+					return func() { textOf(contentType, content) }
+				}, sizes...)
 			}
 		})
 	}
@@ -100,7 +136,10 @@ func TestTheTextOfAHostileCardTakesLinearTime(t *testing.T) {
 		"unknown members": {`{`, `"x":{},`, `"y":1}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			assertLinear(t, func(size int) { textOfCard(strings.ReplaceAll(filled(size, tt.head, tt.body, tt.tail), ",]", "]")) })
+			assertLinear(t, func(size int) func() {
+				content := strings.ReplaceAll(filled(size, tt.head, tt.body, tt.tail), ",]", "]")
+				return func() { textOfCard(content) }
+			}, sizes...)
 		})
 	}
 	for name, said := range map[string]string{
@@ -114,12 +153,10 @@ func TestTheTextOfAHostileCardTakesLinearTime(t *testing.T) {
 		"links with targets of nothing": "[a](",
 	} {
 		t.Run(name, func(t *testing.T) {
-			assertLinear(t, func(size int) {
-				message, err := json.Marshal(filled(size, "", said, ""))
-				require.NoError(t, err)
-				textOfCard(`{"body":[{"type":"TextBlock","text":` + string(message) + `},` +
-					`{"type":"TextBlock","id":"MessageTextField","text":` + string(message) + `}]}`)
-			})
+			assertLinear(t, func(size int) func() {
+				content := cardThatSaysTwice(t, filled(size, "", said, ""))
+				return func() { textOfCard(content) }
+			}, sizes...)
 		})
 	}
 }
@@ -137,10 +174,78 @@ func TestParsingHostileJSONTakesLinearTime(t *testing.T) {
 		"escapes":           {`{"id":"`, `\\\"`, `"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			assertLinear(t, func(size int) {
-				_, err := interaction.Parse([]byte(filled(size, tt.head, tt.body, tt.tail)))
-				assert.NoError(t, err)
-			})
+			assertLinear(t, func(size int) func() {
+				data := []byte(filled(size, tt.head, tt.body, tt.tail))
+				return func() {
+					_, err := interaction.Parse(data)
+					assert.NoError(t, err)
+				}
+			}, sizes...)
 		})
+	}
+}
+
+// cardThatSaysTwice is a card that holds an answer twice, as those of a chat do.
+func cardThatSaysTwice(t *testing.T, answer string) string {
+	t.Helper()
+	quoted, err := json.Marshal(answer)
+	require.NoError(t, err)
+	return `{"body":[{"type":"TextBlock","text":` + string(quoted) + `},` +
+		`{"type":"TextBlock","id":"MessageTextField","text":` + string(quoted) + `}]}`
+}
+
+// fragments are what hostile text is generated from: each as it is, escaped once, and escaped twice.
+var fragments = []string{
+	`<attachment `, `<attachment id=`, `<attachment id="`, `<attachment id='a`, `<attachment id="a" `, `<attachment id="a">`, `<attachment id="a"/>`,
+	`</attachment>`, `</attachment `, `<Attachment>`, ` id="`, `"`, `'`, `=`, `/`, `>`, `<`, `&`, `&#`, `&quot;`, `&nbsp;`, `;`, ` `, "\n", `a`, `a="b" `,
+	`<b>`, `</b>`, `<b`, `<p title="`, `<ol start="5"><li value='7'>a`, `<ul><li>`, `</ul>`, `<div>`, `<pre>`, `<code>a<br>`, `<codeblock class="">`,
+	`<td>`, `<table><tr><td>a`, `<!--`, `-->`, `<![CDATA[`, `]]>`, `<!DOCTYPE `, `<?`, `<script>`, `</script>`, `<style>`, `<textarea>`, `<plaintext>`,
+	`<img itemtype="http://schema.skype.com/Emoji" alt="`, `<emoji alt="x">`, `<https://yard.example/?a=1&amp;b=2>`, `List<String>`,
+	`{"finalResponse":"`, `{"finalResponse":{`, `[1](https://yard.example)`, `](`, `](https://`, `[^1^]`, `[1`, `<File>`, `</File>`, `</`, `**`,
+}
+
+func TestText_GeneratedUnitsTakeLinearTime(t *testing.T) {
+	type reader struct {
+		read  func(content string)
+		sizes []int
+	}
+	textBody := reader{func(content string) { textOf("text", content) }, sizes}
+	// These take many times as long, above all with the race detector.
+	htmlBody := reader{func(content string) { textOf("html", content) }, sizes[:2]}
+	card := reader{func(content string) { textOfCard(cardThatSaysTwice(t, content[len(content)/2:])) }, sizes[:2]}
+	for _, fragment := range fragments {
+		once := html.EscapeString(fragment)
+		for _, tt := range []struct {
+			unit    string
+			readers []reader
+		}{
+			{fragment, []reader{textBody, htmlBody, card}},
+			{once, []reader{textBody, htmlBody}},
+			{html.EscapeString(once), []reader{textBody}}, // in HTML it is text that is escaped once
+		} {
+			t.Run(tt.unit, func(t *testing.T) {
+				for _, r := range tt.readers {
+					assertLinear(t, func(size int) func() {
+						content := filled(size, "", tt.unit, "")
+						return func() { r.read(content) }
+					}, r.sizes...)
+				}
+			})
+		}
+	}
+}
+
+// A unit of two fragments finds what one alone does not: a quote that only another kind of quote follows.
+func TestText_PairsOfFragmentsTakeLinearTime(t *testing.T) {
+	for _, first := range fragments[:10] {
+		for _, second := range fragments {
+			for _, contentType := range []string{"text", "html"} {
+				assertLinear(t, func(size int) func() {
+					content := filled(size, "", first+html.EscapeString(second), "")
+					return func() { textOf(contentType, content) }
+				}, 8<<10, 64<<10)
+			}
+			require.False(t, t.Failed(), "%q and %q", first, second)
+		}
 	}
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package interaction_test
 
 import (
@@ -15,7 +17,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-var attachmentTag = regexp.MustCompile(`(?i)(<|&lt;)/?attachment([\s/>]|&gt;)`)
+var attachmentTag = regexp.MustCompile(`(<|&lt;|&amp;lt;)attachment\s+id\s*=`)
 
 func FuzzParse(f *testing.F) {
 	files, err := filepath.Glob(filepath.Join(samples, "*.json"))
@@ -70,4 +72,29 @@ func checkText(t *testing.T, i *interaction.Interaction) {
 	assert.Equal(t, strings.TrimSpace(text), text)
 	assert.NotRegexp(t, attachmentTag, text)
 	assert.NotContains(t, text, "\r")
+}
+
+// FuzzTextLinearTime looks for what takes more than linear time when it is said over and over, in a body and in a card.
+func FuzzTextLinearTime(f *testing.F) {
+	f.Add(`<attachment id="`, ` x='<attachment `, ``)
+	f.Add(``, `&lt;attachment `, `&gt;`)
+	f.Add(`<ol>`, `<li value="7">a</li><table><td>`, `</ol>`)
+	f.Add(`[1`, `](https://`, `)`)
+	f.Add(`{"finalResponse":"`, `<File>a</File>`, `"}`)
+	f.Add(`{"body":[`, `{"type":"Container","items":[{"type":"Badge","text":"a"}],"fallback":{}},`, `{}]}`)
+	f.Fuzz(func(t *testing.T, head, unit, tail string) {
+		if unit == "" || len(head)+len(unit)+len(tail) > 1<<10 {
+			return
+		}
+		check := func(do func(content string)) {
+			assertLinear(t, func(size int) func() {
+				content := filled(size, head, unit, tail)
+				return func() { do(content) }
+			}, 8<<10, 64<<10)
+		}
+		check(func(content string) { textOf("text", content) })
+		check(func(content string) { textOf("html", content) })
+		check(func(content string) { textOfCard(content) })
+		check(func(content string) { textOfCard(cardThatSaysTwice(t, content)) })
+	})
 }

@@ -3,17 +3,22 @@ package interaction
 import (
 	"html"
 	"strings"
-	"unicode"
 )
 
+// tagSpace is what may stand between the parts of a tag.
+const tagSpace = " \t\r\n\f"
+
 // splitTags gives the text between the attachment tags of s to text, and the ids of the opening ones to tag, in their
-// order. The tags come plain and HTML-escaped, with and without an id:
+// order. Graph writes them as <attachment id="..."></attachment>, plain and HTML-escaped, and with an empty id:
 // https://learn.microsoft.com/microsoftteams/export-teams-content-copilot
 //
+// <Attachment>, an <attachment> without an id, and an end tag without such a start were written by a person and stay.
 // What is left of a tag that was cut off counts as one, since it can hold the id of a meeting.
-// The time is linear in the length of s: a tag that fails to be one ends at the next < outside quotes.
+//
+// The time is linear in the length of s: whether < begins a tag is known at its first attribute, and what was read of
+// a tag from there on either goes with the tag or holds no other one.
 func splitTags(s string, text, tag func(string)) {
-	start := 0
+	start, open := 0, 0
 	for at := 0; ; {
 		next := strings.IndexAny(s[at:], "<&")
 		if next < 0 {
@@ -21,12 +26,18 @@ func splitTags(s string, text, tag func(string)) {
 		}
 		at += next
 		t := scanTag(s[at:])
-		if t.length == 0 {
+		if t.length == 0 || t.closing && open == 0 {
 			at++
 			continue
 		}
 		text(s[start:at])
-		if !t.closing {
+		switch {
+		case t.closing:
+			open--
+		case !t.closed:
+			open++
+			fallthrough
+		default:
 			tag(t.id)
 		}
 		at += t.length
@@ -43,89 +54,77 @@ func withoutTags(s string) string {
 }
 
 type attachmentTag struct {
-	length  int // 0: no attachment tag at all
+	length  int // 0: no attachment tag of Graph's
 	id      string
-	closing bool
+	closing bool // an end tag
+	closed  bool // in itself: it has no end tag
 }
 
 // scanTag reads the attachment tag that s starts with.
 func scanTag(s string) attachmentTag {
-	const name = "attachment"
-	n := prefix(s, "<", "&lt;", "&amp;lt;")
+	n := tagStart(s)
 	if n == 0 {
 		return attachmentTag{}
 	}
-	var t attachmentTag
-	if strings.HasPrefix(s[n:], "/") {
-		t.closing = true
-		n++
-	}
-	if len(s) < n+len(name) || !strings.EqualFold(s[n:n+len(name)], name) {
+	name, closing := strings.CutPrefix(s[n:], "/")
+	rest, ok := strings.CutPrefix(name, "attachment")
+	if !ok {
 		return attachmentTag{}
 	}
-	n += len(name)
-	if n < len(s) && !isSpace(s[n]) && s[n] != '/' && tagEnd(s[n:]) == 0 {
-		return attachmentTag{} // another word: attachments
+	attribute := strings.TrimLeft(rest, tagSpace)
+	value, isID := strings.CutPrefix(attribute, "id")
+	switch end := tagEnd(attribute); {
+	case closing && (end > 0 || attribute == ""):
+		return attachmentTag{length: len(s) - len(attribute) + end, closing: true}
+	case closing:
+		return attachmentTag{}
+	case cutOff(attribute):
+		return attachmentTag{length: len(s) - len(rest), closed: true}
+	case !isID || len(attribute) == len(rest):
+		return attachmentTag{} // a person's, or another word: attachments
+	case cutOff(value):
+		return attachmentTag{length: len(s) - len(value), closed: true}
 	}
-	t.length = n // if it turns out to be cut off, the word and the attributes with a value go
-	for n < len(s) {
-		switch end := tagEnd(s[n:]); {
-		case end > 0:
-			t.length = n + end
-			return t
-		case s[n] == '<':
-			return t
-		case isSpace(s[n]) || s[n] == '/':
-			n++
-		default:
-			a := scanAttribute(s[n:])
-			if strings.EqualFold(a.name, "id") {
-				t.id = strings.TrimSpace(html.UnescapeString(a.value))
-			}
-			n += a.length
-			if a.hasValue {
-				t.length = n
-			}
+	value, ok = strings.CutPrefix(strings.TrimLeft(value, tagSpace), "=")
+	if !ok {
+		return attachmentTag{}
+	}
+	id, rest := scanValue(strings.TrimLeft(value, tagSpace))
+	t := attachmentTag{id: strings.TrimSpace(html.UnescapeString(id)), length: len(s) - len(rest), closed: true}
+	// The rest of the tag, unless that was cut off.
+	for at := 0; at < len(rest) && tagStart(rest[at:]) == 0; at++ {
+		if end := tagEnd(rest[at:]); end > 0 {
+			t.length += at + end
+			t.closed = strings.HasSuffix(rest[:at], "/")
+			break
 		}
 	}
 	return t
 }
 
-type tagAttribute struct {
-	length      int
-	name, value string
-	hasValue    bool
+// cutOff tells whether nothing more of a tag comes.
+func cutOff(rest string) bool {
+	rest = strings.TrimLeft(rest, tagSpace)
+	return rest == "" || tagStart(rest) > 0
 }
 
-// scanAttribute reads the attribute that s starts with, which is never empty.
-func scanAttribute(s string) tagAttribute {
-	n := 1
-	for n < len(s) && !isSpace(s[n]) && s[n] != '=' && s[n] != '/' && s[n] != '<' && tagEnd(s[n:]) == 0 {
-		n++
-	}
-	a := tagAttribute{length: n, name: s[:n]}
-	n += len(s[n:]) - len(strings.TrimLeftFunc(s[n:], unicode.IsSpace))
-	if n == len(s) || s[n] != '=' {
-		return a
-	}
-	n++
-	n += len(s[n:]) - len(strings.TrimLeftFunc(s[n:], unicode.IsSpace))
-	a.hasValue = true
-	if quote := s[n : n+prefix(s[n:], `"`, `'`, "&quot;", "&#34;", "&#39;", "&apos;")]; quote != "" {
-		value := s[n+len(quote):]
-		if end := strings.Index(value, quote); end >= 0 {
-			a.value = value[:end]
-			a.length = n + len(quote) + end + len(quote)
-			return a
+// scanValue parts the value of an attribute from what follows it.
+func scanValue(s string) (value, rest string) {
+	if quote := s[:prefix(s, `"`, `'`, "&quot;", "&amp;quot;", "&#34;", "&#39;", "&apos;")]; quote != "" {
+		if value, rest, ok := strings.Cut(s[len(quote):], quote); ok {
+			return value, rest
 		}
 	}
-	end := n
-	for end < len(s) && !isSpace(s[end]) && s[end] != '<' && tagEnd(s[end:]) == 0 {
+	end := 0
+	for end < len(s) && !strings.ContainsRune(tagSpace, rune(s[end])) && tagStart(s[end:]) == 0 && tagEnd(s[end:]) == 0 {
 		end++
 	}
-	a.value = s[n:end]
-	a.length = end
-	return a
+	return s[:end], s[end:]
+}
+
+// tagStart is the length of the start of a tag that s starts with, or 0.
+func tagStart(s string) int {
+	return prefix(s, "<", "&lt;", "&amp;lt;")
 }
 
 // tagEnd is the length of the end of a tag that s starts with, or 0.
@@ -141,8 +140,4 @@ func prefix(s string, these ...string) int {
 		}
 	}
 	return 0
-}
-
-func isSpace(c byte) bool {
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f'
 }

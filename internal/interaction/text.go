@@ -70,7 +70,7 @@ func (a *Attachment) text() string {
 }
 
 // finalResponse unwraps the answers of Copilot in Excel, which come as the JSON text of an object with the members
-// thoughts and finalResponse. Everything else it returns as it is.
+// thoughts and finalResponse. Everything else it returns as it is, and so an answer that is neither text nor a number.
 func finalResponse(s string) string {
 	if !strings.Contains(s, `"finalResponse"`) {
 		return s
@@ -81,7 +81,12 @@ func finalResponse(s string) string {
 	}
 	eachMember(data, func(name string, value json.RawMessage) {
 		if name == "finalResponse" {
-			answer = text(value)
+			switch kind(value) {
+			case '{', '[', 't', 'f', 'n':
+				answer = s
+			default:
+				answer = text(value)
+			}
 		}
 	})
 	return answer
@@ -107,7 +112,7 @@ func (p *page) inline(s string) {
 	last, _ := utf8.DecodeLastRune(p.b.Bytes())
 	first, _ := utf8.DecodeRuneInString(s)
 	if s != "" && p.b.Len() > 0 && !unicode.IsSpace(last) && !unicode.IsSpace(first) &&
-		!strings.ContainsRune(".,;:!?)]}", first) {
+		!strings.ContainsRune(".,:!?)]}", first) {
 		p.b.WriteByte(' ')
 	}
 	p.b.WriteString(s)
