@@ -20,7 +20,7 @@ func (t *turn) response() map[string]any {
 	case styleCard:
 		t.card(members, []any{
 			map[string]any{"type": "TextBlock", "text": t.subject.answer + " [" + t.file + "](" + t.fileURL() + ")", "wrap": true},
-			map[string]any{"type": "TextBlock", "id": "MessageTextField", "text": t.subject.answer + "[^1^]", "wrap": true},
+			map[string]any{"type": "TextBlock", "id": "MessageTextField", "text": t.subject.answer + " " + t.file + "[^1^]", "wrap": true},
 			map[string]any{"type": "CustomRichUx", "payload": map[string]any{}},
 		})
 		members["links"] = t.links()

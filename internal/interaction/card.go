@@ -12,17 +12,28 @@ const maxCardDepth = 64
 // cardText is what an adaptive card says, an element to a line:
 // https://adaptivecards.microsoft.com/?topic=AdaptiveCard
 //
-// It takes the text of TextBlock, RichTextBlock, FactSet, Table and CodeBlock, and looks for those in whatever has
-// items, columns and their likes, known or not. Actions and the descriptions of images are no text. A card that is
-// not valid JSON says nothing.
+// It takes the text of TextBlock, RichTextBlock, FactSet, Table, CodeBlock and Badge, the titles of tabs and of cards
+// that a button shows, the labels and choices of inputs, and looks for those in whatever has items, columns and their
+// likes, known or not. An element that says nothing itself is replaced by its fallback, one that is hidden is left out.
+// Other actions and the descriptions of images are no text. A card that is not valid JSON says nothing.
 func cardText(content string) string {
-	data := []byte(content)
+	data := []byte(withoutByteOrderMark(content))
+	if kind(data) == '"' && json.Valid(data) { // encoded twice
+		data = []byte(withoutByteOrderMark(text(data)))
+	}
 	if kind(data) != '{' || !json.Valid(data) {
 		return ""
 	}
 	var c card
 	c.value("", data, 0)
+	for n := range c.blocks {
+		c.blocks[n].text = withoutTags(c.blocks[n].text)
+	}
 	return strings.Join(withoutRepetition(c.blocks), "\n")
+}
+
+func withoutByteOrderMark(s string) string {
+	return strings.TrimPrefix(strings.TrimSpace(s), "\uFEFF")
 }
 
 // block is the text of one element of a card.
@@ -39,7 +50,10 @@ type card struct {
 
 // element is what counts of one object. It is collected, because the members come in any order.
 type element struct {
-	kind, id, text, code, title, value string
+	kind, id, text, code, title, value, label string
+
+	hidden   bool
+	fallback json.RawMessage
 }
 
 // value reads an element or a list of elements, which the member of this name holds.
@@ -50,7 +64,16 @@ func (c *card) value(member string, value json.RawMessage, depth int) {
 	switch kind(value) {
 	case '{':
 		start := len(c.blocks)
-		c.add(member, c.element(value, depth))
+		e := c.element(value, depth)
+		switch s := e.says(member); {
+		case e.hidden:
+			c.blocks = c.blocks[:start]
+		case s != "": // before what is inside of it, as a title
+			c.blocks = slices.Insert(c.blocks, start, block{text: s, message: e.id == "MessageTextField"})
+		case e.fallback != nil && c.blank(start):
+			c.blocks = c.blocks[:start]
+			c.value(member, e.fallback, depth+1)
+		}
 		if member == "cells" {
 			c.join(start, " ")
 		}
@@ -80,11 +103,17 @@ func (c *card) element(object json.RawMessage, depth int) element {
 			e.text = text(value)
 		case "codeSnippet":
 			e.code = text(value)
-		case "title":
+		case "title", "headerTitle":
 			e.title = text(value)
 		case "value":
 			e.value = text(value)
-		case "body", "items", "columns", "rows", "pages", "facts":
+		case "label":
+			e.label = text(value)
+		case "isVisible":
+			e.hidden = string(value) == "false"
+		case "fallback":
+			e.fallback = value
+		case "body", "items", "columns", "rows", "pages", "facts", "choices", "actions", "card":
 			c.value(name, value, depth+1)
 		case "inlines":
 			c.value(name, value, depth+1)
@@ -97,25 +126,63 @@ func (c *card) element(object json.RawMessage, depth int) element {
 	return e
 }
 
-// add takes the text of the element itself, a member of the list of this name.
-func (c *card) add(list string, e element) {
-	b := block{message: e.id == "MessageTextField"}
+// says is the text of the element itself, a member of the list of this name.
+func (e element) says(list string) string {
 	switch {
 	case list == "inlines":
-		if e.kind == "textrun" || e.kind == "" {
-			b.text = e.text
-		}
+		return e.run()
 	case list == "facts":
-		b.text = strings.TrimSpace(e.title + ": " + e.value)
+		return fact(strings.TrimSpace(withoutTags(e.title)), strings.TrimSpace(withoutTags(e.value)))
+	case list == "pages", list == "choices", e.kind == "action.showcard":
+		return e.title
 	case e.kind == "textblock":
-		b.text = finalResponse(e.text)
+		return finalResponse(e.text)
+	case e.kind == "badge":
+		return e.text
 	case e.kind == "codeblock":
-		b.text = e.code
+		return e.code
+	case e.kind == "input.toggle" && e.label != "" && e.title != "":
+		return e.label + "\n" + e.title
+	case e.kind == "input.toggle" && e.title != "":
+		return e.title
+	case strings.HasPrefix(e.kind, "input."):
+		return e.label
+	default:
+		return ""
 	}
-	if b.text != "" {
-		b.text = withoutTags(b.text)
-		c.blocks = append(c.blocks, b)
+}
+
+// run is the text of a piece of a RichTextBlock. The number of a citation is put in brackets, since the word before it
+// may be a number, too.
+func (e element) run() string {
+	switch e.kind {
+	case "textrun", "":
+		return e.text
+	case "citationrun":
+		if e.text != "" && strings.Trim(e.text, "0123456789") == "" {
+			return "[" + e.text + "]"
+		}
+		return e.text
+	default:
+		return ""
 	}
+}
+
+// fact is a line of a FactSet. Many titles end in a colon.
+func fact(title, value string) string {
+	switch {
+	case title == "" || value == "":
+		return title + value
+	case strings.HasSuffix(title, ":") || strings.HasSuffix(title, "\uff1a"):
+		return title + " " + value
+	default:
+		return title + ": " + value
+	}
+}
+
+// blank tells whether the blocks from start on say nothing.
+func (c *card) blank(start int) bool {
+	return !slices.ContainsFunc(c.blocks[start:], func(b block) bool { return strings.TrimSpace(b.text) != "" })
 }
 
 // join makes one block of those from start on.

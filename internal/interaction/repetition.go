@@ -1,22 +1,25 @@
 package interaction
 
-import (
-	"hash/fnv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
-)
+import "strings"
 
-// withoutRepetition is the texts of the blocks, less the blanks, and less the messages that only say again what the
-// other blocks say. The card of a chat's answer holds the answer twice: with links, and as a message with citations
-// in the place of the links.
+// withoutRepetition is the texts of the blocks, less the blanks, and less the messages that say again what one of the
+// other blocks says, or what all of them say together. The card of a chat's answer holds the answer twice: with links,
+// and as a message with citations in the place of the links.
+//
+// Only a message that says the same to the letter is left out: in doubt it is better to have an answer twice than to
+// lose a word of it.
 func withoutRepetition(blocks []block) []string {
-	said := make(pairs)
+	said := make(map[string]bool)
+	var all strings.Builder
 	for _, b := range blocks {
 		if !b.message {
-			said.add(b.text)
+			s := withoutMarkup(b.text, false)
+			said[s] = true
+			all.WriteString(s)
 		}
 	}
+	said[all.String()] = true
+	delete(said, "")
 	texts := make([]string, 0, len(blocks))
 	for _, b := range blocks {
 		s := strings.TrimSpace(b.text)
@@ -24,106 +27,108 @@ func withoutRepetition(blocks []block) []string {
 			continue
 		}
 		if b.message {
-			if said.repeats(s) {
+			same := withoutMarkup(s, false)
+			if said[same] || said[withoutMarkup(s, true)] {
 				continue
 			}
-			said.add(s)
+			said[same] = true
 		}
 		texts = append(texts, s)
 	}
 	return texts
 }
 
-// pairs are the pairs of words, by their hashes, that follow each other in some texts. The start and the end of a text
-// count as words, so that a short text is not taken for a piece of a long one.
-type pairs map[[2]uint64]struct{}
-
-func (p pairs) add(s string) {
-	eachPair(s, func(pair [2]uint64) { p[pair] = struct{}{} })
-}
-
-// repeats tells whether a text was said before. It may differ in a few words: a title that a link has in the one may
-// be missing in the other.
-func (p pairs) repeats(s string) bool {
-	all, known := 0, 0
-	eachPair(s, func(pair [2]uint64) {
-		all++
-		if _, ok := p[pair]; ok {
-			known++
-		}
-	})
-	return known*10 >= all*7
-}
-
-func eachPair(s string, do func([2]uint64)) {
-	const edge = 0
-	pair := [2]uint64{edge, edge}
-	next := func(word uint64) {
-		pair = [2]uint64{pair[1], word}
-		do(pair)
+// withoutMarkup is s without what may differ between an answer with links and the same answer as a message: space,
+// brackets, the targets of links, and numbers in brackets that are links. Of a message, citations ([^1^], [2]) and the
+// tags around entities (<File>plan</File>) are left out, too.
+func withoutMarkup(s string, message bool) string {
+	var ends map[string]bool
+	if message {
+		ends = endTags(s)
 	}
-	eachWord(s, next)
-	next(edge)
-}
-
-// eachWord gives the hashes of the words, letters and digits only, whatever their case. The targets of markdown
-// links, citations ([^1^], [2]) and tags (<File>) are no words.
-func eachWord(s string, do func(uint64)) {
-	word := fnv.New64a()
-	var letter [utf8.UTFMax]byte
+	var b strings.Builder
+	b.Grow(len(s))
 	for at := 0; at < len(s); {
-		if n := unsaid(s[at:]); n > 0 {
+		n := 0
+		switch s[at] {
+		case '[':
+			n = max(citation(s[at:], message), 1)
+		case ']':
+			n = max(linkTarget(s[at:]), 1)
+		case '<':
+			n = entityTag(s[at:], ends)
+		case ' ', '\t', '\r', '\n':
+			n = 1
+		}
+		if n > 0 {
 			at += n
 			continue
 		}
-		r, size := utf8.DecodeRuneInString(s[at:])
-		if !isLetter(r) {
-			at += size
-			continue
+		end := strings.IndexAny(s[at+1:], "[]< \t\r\n")
+		if end < 0 {
+			end = len(s) - at - 1
 		}
-		word.Reset()
-		for {
-			_, _ = word.Write(utf8.AppendRune(letter[:0], unicode.ToLower(r)))
-			at += size
-			r, size = utf8.DecodeRuneInString(s[at:])
-			if !isLetter(r) || spaceless(r) {
-				break
-			}
-		}
-		do(word.Sum64())
+		b.WriteString(s[at : at+1+end])
+		at += 1 + end
 	}
+	return b.String()
 }
 
-func isLetter(r rune) bool {
-	return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsMark(r)
-}
-
-// spaceless are the scripts that put no space between words. There each letter starts a word.
-func spaceless(r rune) bool {
-	return r > unicode.MaxLatin1 &&
-		unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
-}
-
-// unsaid is the length of the link target, citation or tag that s starts with, or 0.
-func unsaid(s string) int {
-	switch {
-	case strings.HasPrefix(s, "]("):
-		if end := strings.IndexAny(s, ") \t\n"); end > 0 {
-			return end
-		}
-		return len(s)
-	case s[0] == '[':
-		n := 1 + span(s[1:], func(c byte) bool { return c == '^' || c >= '0' && c <= '9' })
-		if n > 1 && strings.HasPrefix(s[n:], "]") {
-			return n // the bracket can begin a link target
-		}
-	case s[0] == '<':
-		n := 1 + span(s[1:], func(c byte) bool { return c == '/' || c|0x20 >= 'a' && c|0x20 <= 'z' })
-		if n > 1 && strings.HasPrefix(s[n:], ">") {
-			return n
-		}
+// citation is the length of the citation that s starts with, up to its closing bracket, or 0. A number without a link
+// is one in a message alone: elsewhere it may be an index.
+func citation(s string, message bool) int {
+	n := 1 + span(s[1:], func(c byte) bool { return c == '^' || c >= '0' && c <= '9' })
+	if n > 1 && (linkTarget(s[n:]) > 0 || message && strings.HasPrefix(s[n:], "]")) {
+		return n
 	}
 	return 0
+}
+
+// linkTarget is the length of the target of a markdown link that s starts with, or 0.
+func linkTarget(s string) int {
+	target, ok := strings.CutPrefix(s, "](")
+	if !ok {
+		return 0
+	}
+	end := strings.IndexAny(target, ")]")
+	if end < 0 || target[end] != ')' || !strings.Contains(target[:end], "://") {
+		return 0
+	}
+	return len("](") + end + len(")")
+}
+
+// entityTag is the length of the tag that s starts with, or 0. Ends are the names that have an end tag: List<String>
+// holds no tag.
+func entityTag(s string, ends map[string]bool) int {
+	n := 1
+	if strings.HasPrefix(s[n:], "/") {
+		n++
+	}
+	name := s[n : n+span(s[n:], isLetter)]
+	n += len(name)
+	if !ends[name] || !strings.HasPrefix(s[n:], ">") {
+		return 0
+	}
+	return n + 1
+}
+
+// endTags are the names of the end tags in s.
+func endTags(s string) map[string]bool {
+	ends := make(map[string]bool)
+	for {
+		_, after, found := strings.Cut(s, "</")
+		if !found {
+			return ends
+		}
+		if n := span(after, isLetter); n > 0 && strings.HasPrefix(after[n:], ">") {
+			ends[after[:n]] = true
+		}
+		s = after
+	}
+}
+
+func isLetter(c byte) bool {
+	return c|0x20 >= 'a' && c|0x20 <= 'z'
 }
 
 // span is how much of the start of s is made of such characters.
