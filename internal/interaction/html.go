@@ -12,7 +12,8 @@ import (
 //
 // It goes by the tags as they come and never looks for the partner of one, since neither the order nor the depth of
 // what Graph sends is sure. Copilot sends markdown as HTML, too, and means its line breaks and indentation, so those
-// of the text are kept.
+// of the text are kept. What looks like a tag and is none of HTML's is text, too: a person may write <anna@contoso.com>
+// or List<String>, and Graph does not escape it.
 func htmlText(source string) string {
 	z := html.NewTokenizer(strings.NewReader(source))
 	// A script without its end would hide all the text that follows.
@@ -35,25 +36,96 @@ func htmlText(source string) string {
 				l.text(string(z.Text()))
 			}
 		case html.StartTagToken, html.SelfClosingTagToken:
-			name, _ := z.TagName()
-			a := atom.Lookup(name)
+			name, hasAttributes := z.TagName()
+			a := atomOf(name)
 			switch end, hides := ends[a]; {
 			case hides && end >= read:
 				hidden = a
-			case string(name) == "attachment":
-				l.inline(source[start:read])
+			case l.isText(name, source[start:read]):
 			default:
 				z.NextIsNotRawText()
-				l.open(a)
+				attributes := elementAttributes(z, hasAttributes)
+				l.open(a, attributes)
+				if isEmoji(string(name), attributes) {
+					l.text(attributes["alt"])
+				}
 			}
 		case html.EndTagToken:
 			name, _ := z.TagName()
-			a := atom.Lookup(name)
+			a := atomOf(name)
 			if a == hidden {
 				hidden = 0
 			}
-			l.close(a)
+			if !l.isText(name, source[start:read]) {
+				l.close(a)
+			}
 		}
+	}
+}
+
+// elements are the names of the elements of HTML, also of those that went out of use, and of those that Teams and Office
+// write besides attachments: https://html.spec.whatwg.org/multipage/indices.html#elements-3
+var elements = func() map[string]bool {
+	all := make(map[string]bool)
+	for name := range strings.FieldsSeq(`
+		a abbr address area article aside audio b base bdi bdo blockquote body br button canvas caption cite code col
+		colgroup data datalist dd del details dfn dialog div dl dt em embed fieldset figcaption figure footer form h1 h2 h3
+		h4 h5 h6 head header hgroup hr html i iframe img input ins kbd label legend li link main map mark menu meta meter
+		nav noscript object ol optgroup option output p picture pre progress q rp rt ruby s samp script search section
+		select slot small source span strong style sub summary sup table tbody td template textarea tfoot th thead time
+		title tr track u ul var video wbr
+
+		acronym applet basefont bgsound big blink center dir font frame frameset keygen marquee nobr noembed noframes param
+		plaintext rb rtc strike tt xmp
+
+		at codeblock customemoji emoji o:p systemeventmessage`) {
+		all[name] = true
+	}
+	return all
+}()
+
+// atomOf is the atom of an element. Teams writes code as <codeblock><code>.
+func atomOf(name []byte) atom.Atom {
+	if string(name) == "codeblock" {
+		return atom.Pre
+	}
+	return atom.Lookup(name)
+}
+
+// isText writes a tag that is no element of HTML, as it is.
+func (l *layout) isText(name []byte, tag string) bool {
+	switch {
+	case string(name) == "attachment":
+		l.inline(tag) // splitTags knows which are Graph's
+	case elements[string(name)]:
+		return false
+	default:
+		l.text(html.UnescapeString(tag))
+	}
+	return true
+}
+
+func elementAttributes(z *html.Tokenizer, more bool) map[string]string {
+	if !more {
+		return nil
+	}
+	attributes := make(map[string]string)
+	for more {
+		var name, value []byte
+		name, value, more = z.TagAttr()
+		attributes[string(name)] = string(value)
+	}
+	return attributes
+}
+
+// isEmoji tells whether an element is an emoji, which its alt attribute holds. Graph writes <emoji> and <customemoji>,
+// https://learn.microsoft.com/graph/api/chatmessage-get; Teams an image of the type http://schema.skype.com/Emoji.
+func isEmoji(name string, attributes map[string]string) bool {
+	switch name {
+	case "emoji", "customemoji":
+		return true
+	default:
+		return name == "img" && strings.HasSuffix(attributes["itemtype"], "/Emoji")
 	}
 }
 

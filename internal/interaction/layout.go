@@ -14,13 +14,18 @@ const maxIndent = 16
 // layout turns a run of HTML tags and texts into lines.
 type layout struct {
 	out    bytes.Buffer
-	breaks int    // line breaks due before the next text, because of blocks
-	asked  int    // and because of <br>
-	mark   string // what the next text starts with: the mark of a list item
-	lists  []int  // open lists: the number of the last item, or -1 where there are no numbers
-	pres   int    // open <pre>
+	breaks int         // line breaks due before the next text, because of blocks
+	asked  int         // and because of <br>
+	mark   string      // what the next text starts with: the mark of a list item
+	lists  []listState // the open ones
+	pres   int         // open <pre> and <code>
 	row    rowState
 	cells  int // of this row so far
+}
+
+type listState struct {
+	numbered bool
+	next     int // the number of the next item
 }
 
 type rowState int
@@ -35,18 +40,18 @@ func (l *layout) String() string {
 	return l.out.String()
 }
 
-func (l *layout) open(a atom.Atom) {
+func (l *layout) open(a atom.Atom, attributes map[string]string) {
 	l.block(a)
 	switch a {
 	case atom.Br:
 		l.asked++
 	case atom.Ul:
-		l.lists = append(l.lists, -1)
+		l.lists = append(l.lists, listState{})
 	case atom.Ol:
-		l.lists = append(l.lists, 0)
+		l.lists = append(l.lists, listState{numbered: true, next: integer(attributes["start"], 1)})
 	case atom.Li:
-		l.mark = l.nextMark()
-	case atom.Pre:
+		l.mark = l.nextMark(attributes["value"])
+	case atom.Pre, atom.Code:
 		l.pres++
 	case atom.Tr:
 		l.row, l.cells = rowOpen, 0
@@ -62,7 +67,7 @@ func (l *layout) close(a atom.Atom) {
 		l.mark = ""
 	case atom.Li:
 		l.mark = ""
-	case atom.Pre:
+	case atom.Pre, atom.Code:
 		l.pres = max(l.pres-1, 0)
 	case atom.Tr, atom.Table:
 		l.row = noRow
@@ -93,19 +98,29 @@ func (l *layout) cell() {
 	l.inline("| ")
 }
 
-// nextMark is what the list item that starts here begins with.
-func (l *layout) nextMark() string {
+// nextMark is what the list item that starts here begins with. Its value is the number that it sets, or empty.
+func (l *layout) nextMark(value string) string {
 	depth := len(l.lists)
 	if depth == 0 {
 		return "- "
 	}
 	indent := strings.Repeat("  ", min(depth, maxIndent)-1)
-	last := &l.lists[depth-1]
-	if *last < 0 {
+	list := &l.lists[depth-1]
+	if !list.numbered {
 		return indent + "- "
 	}
-	*last++
-	return indent + strconv.Itoa(*last) + ". "
+	number := integer(value, list.next)
+	list.next = number + 1
+	return indent + strconv.Itoa(number) + ". "
+}
+
+// integer reads an integer of 32 bits as HTML writes it; what is none is the other one.
+func integer(s string, otherwise int) int {
+	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 32)
+	if err != nil {
+		return otherwise
+	}
+	return int(n)
 }
 
 // text writes the text between two tags.
