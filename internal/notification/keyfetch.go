@@ -114,22 +114,25 @@ func parseKeys(body []byte) (map[string]*rsa.PublicKey, error) {
 // parseKey reads the members of an RSA key alone: what a set says of certificates (x5c, x5t) proves nothing here, and a
 // mistake in it must not cost the key.
 func parseKey(raw json.RawMessage) (*jose.JSONWebKey, error) {
-	var members struct {
+	type public struct {
 		Type      string `json:"kty"`
 		ID        string `json:"kid"`
 		Use       string `json:"use,omitempty"`
 		Algorithm string `json:"alg,omitempty"`
 		Modulus   string `json:"n"`
 		Exponent  string `json:"e"`
-		Private   string `json:"d,omitempty"`
+	}
+	var members struct {
+		public
+		Private json.RawMessage `json:"d"`
 	}
 	if err := json.Unmarshal(raw, &members); err != nil {
 		return nil, err
 	}
-	if members.Private != "" {
+	if members.Private != nil {
 		return nil, errors.New("a private key, which is no secret any more")
 	}
-	plain, err := json.Marshal(members)
+	plain, err := json.Marshal(members.public)
 	if err != nil {
 		return nil, err
 	}
