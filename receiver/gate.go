@@ -70,16 +70,36 @@ func (g *gate) drain() {
 // end lets go whoever waits at a gate that was never opened. It is called once.
 func (g *gate) end() { close(g.ended) }
 
-// Open implements webhook.Opener. It waits for the gate until ctx ends.
+// ClientStates implements webhook.Opener. It waits for the gate until ctx ends.
+func (g *gate) ClientStates(ctx context.Context) (func(clientState []byte) bool, error) {
+	opener, err := g.opener(ctx)
+	if err != nil {
+		g.warn(err)
+		return nil, err
+	}
+	ours, err := opener.ClientStates()
+	if err != nil {
+		g.warn(err)
+	}
+	return ours, err
+}
+
+// warn logs why notifications are not opened.
+func (g *gate) warn(err error) {
+	if count, ok := g.repeats.due("open", time.Now()); ok {
+		g.logger.Warn("notifications can't be opened now, graph sends them again", zap.Int("count", count), zap.Error(err))
+	}
+}
+
+// Open implements webhook.Opener. It waits for the gate until ctx ends. The collection holds only items with a client
+// state of ours, so what can't be decided of it was sent by Graph.
 func (g *gate) Open(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
 	opened, err := g.tryOpen(ctx, collection, at)
 	if err != nil && g.behind.Load() != nil || authentic(opened) {
 		g.reached(at)
 	}
 	if err != nil {
-		if count, ok := g.repeats.due("open", time.Now()); ok {
-			g.logger.Warn("notifications can't be opened now, graph sends them again", zap.Int("count", count), zap.Error(err))
-		}
+		g.warn(err)
 		if g.behind.Load() != nil { // something in it was authentic enough to be asked about
 			g.refused.failedUnopened(collection.Items, at)
 		}
@@ -94,16 +114,24 @@ func authentic(opened notification.Opened) bool {
 }
 
 func (g *gate) tryOpen(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
+	opener, err := g.opener(ctx)
+	if err != nil {
+		return notification.Opened{}, err
+	}
+	return opener.Open(ctx, collection, at)
+}
+
+func (g *gate) opener(ctx context.Context) (*notification.Opener, error) {
 	select {
 	case <-g.opened:
 	case <-g.ended:
 	case <-ctx.Done():
-		return notification.Opened{}, fmt.Errorf("wait for the encryption key: %w", ctx.Err())
+		return nil, fmt.Errorf("wait for the encryption key: %w", ctx.Err())
 	}
 	if b := g.behind.Load(); b != nil {
-		return b.opener.Open(ctx, collection, at)
+		return b.opener, nil
 	}
-	return notification.Opened{}, errNoKey
+	return nil, errNoKey
 }
 
 // Wake implements webhook.Lifecycle.

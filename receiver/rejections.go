@@ -29,16 +29,29 @@ const flushTimeout = time.Second
 // again.
 func (r *rejections) Reject(ctx context.Context, rejected []notification.Rejection) {
 	now, missing := time.Now(), false
+	type kind struct {
+		count int
+		err   error // that of the first
+	}
+	kinds := map[notification.Reason]kind{}
 	for _, rejection := range rejected {
-		r.telemetry.rejected(ctx, rejection.Reason)
+		one := kinds[rejection.Reason]
+		one.count += max(rejection.Count, 1)
+		if one.err == nil {
+			one.err = rejection.Err
+		}
+		kinds[rejection.Reason] = one
 		if rejection.Gap != "" {
 			r.gaps.Item(history.Reason(rejection.Gap), rejection.ItemID, now)
 			r.refused.decided(rejection.Signature)
 			missing = true
 		}
-		if count, ok := r.repeats.due(string(rejection.Reason), now); ok {
+	}
+	for reason, one := range kinds {
+		r.telemetry.rejected(ctx, reason, one.count)
+		if count, ok := r.repeats.dueAfter(string(reason), one.count, now); ok {
 			r.logger.Warn("notification rejected",
-				zap.String("reason", string(rejection.Reason)), zap.Int("count", count), zap.Error(rejection.Err))
+				zap.String("reason", string(reason)), zap.Int("count", count), zap.Error(one.err))
 		}
 	}
 	if missing {

@@ -9,11 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/history"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
@@ -57,4 +60,30 @@ func TestAForgedItemCostsNoWrite(t *testing.T) {
 	assert.Equal(t, -1, gaps.flushed)
 	assert.Empty(t, gaps.gaps)
 	assert.Equal(t, 1, lines.Len())
+}
+
+// What a stranger sends in one request costs one measurement, however many items it has.
+func TestRejections_CountsAllItemsOfAReasonAtOnce(t *testing.T) {
+	t.Parallel()
+	tel := componenttest.NewTelemetry()
+	builder, err := metadata.NewTelemetryBuilder(metadatatest.NewSettings(tel).TelemetrySettings)
+	require.NoError(t, err)
+	own := attribute.String("receiver", "r")
+	r, lines := rejecting(t, &shelf{})
+	r.telemetry = &telemetry{builder: builder, receiver: own}
+	r.Reject(t.Context(), []notification.Rejection{
+		notification.ForeignItems(19_999), {Reason: notification.ReasonTenant, Err: errors.New("no")}, notification.ForeignItems(1),
+	})
+	of := func(reason notification.Reason, items int64) metricdata.DataPoint[int64] {
+		return metricdata.DataPoint[int64]{
+			Attributes: attribute.NewSet(own, attribute.String("outcome", "rejected"), attribute.String("reason", string(reason))), Value: items,
+		}
+	}
+	metadatatest.AssertEqualReceiverM365CopilotNotifications(t, tel,
+		[]metricdata.DataPoint[int64]{of(notification.ReasonClientState, 20_000), of(notification.ReasonTenant, 1)}, metricdatatest.IgnoreTimestamp())
+	require.Equal(t, 2, lines.Len())
+	for _, line := range lines.All() {
+		want := map[any]int64{"client_state": 20_000, "tenant": 1}
+		assert.EqualValues(t, want[line.ContextMap()["reason"]], line.ContextMap()["count"])
+	}
 }

@@ -21,10 +21,13 @@ func newRepeats() *repeats {
 }
 
 // due counts an occurrence. If it is time for a line it returns how many there were since the last one.
-func (r *repeats) due(key string, now time.Time) (int, bool) {
+func (r *repeats) due(key string, now time.Time) (int, bool) { return r.dueAfter(key, 1, now) }
+
+// dueAfter counts so many occurrences at once.
+func (r *repeats) dueAfter(key string, occurrences int, now time.Time) (int, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.since[key]++
+	r.since[key] += occurrences
 	if last, ok := r.logged[key]; ok && now.Sub(last) < repeatAfter {
 		return 0, false
 	}

@@ -93,12 +93,9 @@ func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
 			Rejections: &rejections{
 				logger: r.set.Logger, telemetry: r.telemetry, repeats: newRepeats(), refused: rooms.refused, gaps: rooms.filler,
 			},
-			Telemetry: r.telemetry,
-			Logger:    r.set.Logger,
-			Overloaded: func(at time.Time) {
-				rooms.silence.reached(at)
-				rooms.refused.overloaded(at)
-			},
+			Telemetry:  r.telemetry,
+			Overloaded: rooms.refused.overloaded,
+			Logger:     r.set.Logger,
 		}),
 		Fatal:  r.status.fatal,
 		Logger: r.set.Logger,

@@ -48,8 +48,8 @@ func (t *telemetry) Notifications(ctx context.Context, outcome webhook.Outcome, 
 	t.builder.ReceiverM365CopilotNotifications.Add(ctx, int64(count), t.with(attribute.String("outcome", string(outcome))))
 }
 
-func (t *telemetry) rejected(ctx context.Context, reason notification.Reason) {
-	t.builder.ReceiverM365CopilotNotifications.Add(ctx, 1,
+func (t *telemetry) rejected(ctx context.Context, reason notification.Reason, count int) {
+	t.builder.ReceiverM365CopilotNotifications.Add(ctx, int64(count),
 		t.with(attribute.String("outcome", rejectedOutcome), attribute.String("reason", string(reason))))
 }
 

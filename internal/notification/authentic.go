@@ -26,7 +26,7 @@ func (o *Opener) authentic(items []Item, outcomes []outcome) []int {
 	for i := range items {
 		item := &items[i]
 		switch {
-		case !o.states.match(item.ClientState):
+		case !o.states.match([]byte(item.ClientState)):
 			// The id is the forger's, and there is nothing to look for.
 			outcomes[i].rejection = &Rejection{Reason: ReasonClientState, Err: ErrClientState}
 		case item.TenantID != "" && !strings.EqualFold(item.TenantID, o.tenant):

@@ -1,6 +1,7 @@
 package notification_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,7 +48,18 @@ func BenchmarkParse(b *testing.B) {
 	body := []byte(rich)
 	b.ReportAllocs()
 	for b.Loop() {
-		_, err := notification.Parse(body)
+		_, err := parse(body)
 		require.NoError(b, err)
+	}
+}
+
+func BenchmarkInspectForged(b *testing.B) {
+	body := []byte(`{"value":[` + strings.TrimSuffix(strings.Repeat("{},", 19_999), ",") + `]}`)
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		envelope, err := notification.Inspect(body, func([]byte) bool { return false })
+		require.NoError(b, err)
+		require.Equal(b, 19_999, envelope.Foreign)
 	}
 }

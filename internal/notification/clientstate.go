@@ -2,7 +2,6 @@ package notification
 
 import (
 	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -13,6 +12,8 @@ import (
 const (
 	clientStateLabel  = "m365_copilot client state v1"
 	clientStateLength = 32
+	// clientStateTextLength is that of its base64url without padding.
+	clientStateTextLength = (clientStateLength*8 + 5) / 6
 )
 
 // ClientState derives the clientState of a subscription: base64url without padding of HKDF-SHA256 (RFC 5869, 32 bytes, no
@@ -35,9 +36,9 @@ func ClientState(key *Key, tenant, clientID, resource string) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(state), nil
 }
 
-// clientStates are those that an item of ours can carry: one for each key and resource. They are kept as HMACs under a key
-// that only this process knows. So how long a comparison takes tells nothing about a state, and it takes the same however
-// many there are.
+// clientStates are those that an item of ours can carry: one for each key and resource. They are kept as SHA-256 with a key
+// before them that only this process knows. So how long a comparison takes tells nothing about a state, and it takes the
+// same however many there are. All have the same length, so a hash of a longer text tells nothing either.
 type clientStates struct {
 	blind [sha256.Size]byte
 	known map[[sha256.Size]byte]struct{}
@@ -52,22 +53,23 @@ func deriveClientStates(ring Ring, tenant, clientID string, resources []string) 
 			if err != nil {
 				return nil, err
 			}
-			s.known[s.digest(state)] = struct{}{}
+			s.known[s.digest([]byte(state))] = struct{}{}
 		}
 	}
 	return s, nil
 }
 
-func (s *clientStates) digest(state string) (digest [sha256.Size]byte) {
-	mac := hmac.New(sha256.New, s.blind[:])
-	mac.Write([]byte(state))
-	mac.Sum(digest[:0])
-	return digest
+// digest allocates nothing, since strangers decide how often it is called. The state has the length of one of ours.
+func (s *clientStates) digest(state []byte) [sha256.Size]byte {
+	var keyed [sha256.Size + clientStateTextLength]byte
+	copy(keyed[:], s.blind[:])
+	copy(keyed[sha256.Size:], state)
+	return sha256.Sum256(keyed[:])
 }
 
 // match takes the same time whether it finds the state or not, as far as a stranger can tell.
-func (s *clientStates) match(state string) bool {
-	if len(state) != base64.RawURLEncoding.EncodedLen(clientStateLength) {
+func (s *clientStates) match(state []byte) bool {
+	if len(state) != clientStateTextLength {
 		return false
 	}
 	_, found := s.known[s.digest(state)]

@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -12,10 +13,10 @@ import (
 // Collection is the changeNotificationCollection resource of Graph, the body of one POST:
 // https://learn.microsoft.com/graph/api/resources/changenotificationcollection
 type Collection struct {
-	// Items holds at least zero notifications. They may be of several subscriptions.
+	// Items holds the notifications with a clientState of ours. They may be of several subscriptions.
 	Items []Item
-	// ValidationTokens holds one token for each pair of application and tenant among the items. It is nil where Graph
-	// sent null, which it does when it cannot mint a token for the application.
+	// ValidationTokens holds one token for each pair of application and tenant among the items, and at most one more than
+	// are accepted. It is nil where Graph sent null, which it does when it cannot mint a token for the application.
 	ValidationTokens []string
 }
 
@@ -60,13 +61,8 @@ func (i *Item) Signature() [sha256.Size]byte {
 	return sha256.Sum256([]byte(i.EncryptedContent.DataSignature + "\x1f" + strings.ToLower(i.ChangeType)))
 }
 
-// ErrNotCollection is what Parse returns for a body that is no notification collection.
+// ErrNotCollection is what Inspect returns for a body that is no notification collection.
 var ErrNotCollection = errors.New("not a change notification collection")
-
-type wireCollection struct {
-	Value            []wireItem `json:"value"`
-	ValidationTokens []string   `json:"validationTokens"`
-}
 
 type wireItem struct {
 	SubscriptionID         string            `json:"subscriptionId"`
@@ -84,31 +80,117 @@ type wireResourceData struct {
 	ID string `json:"id"`
 }
 
-// Parse reads the body of a notification.
+// Envelope is the body of a notification that was read without decoding its items. It refers to the body, which must stay
+// as it is while the envelope is in use.
+type Envelope struct {
+	// Foreign is the number of items without a clientState of ours. Nothing else is kept of them.
+	Foreign int
+	// own holds the text of each of the other items, tokens that of validationTokens or nil.
+	own    [][]byte
+	tokens []byte
+}
+
+// itemCost is about what an item takes when it is decoded: itself, its content, and the interaction that it becomes,
+// without their text, which takes as many bytes as it has in the body.
+const itemCost = 1 << 10
+
+// Inspect reads the body of a notification without decoding its items, so that those of strangers cost little and leave
+// nothing. It asks ours for each item whether its clientState, which is empty where it has none, is that of one of our
+// subscriptions. What ours is given is only valid during the call.
 //
-// It asks for a JSON object with an array value and nothing behind it, nested at most 64 deep. Everything else may be
-// missing, unknown or of another type than documented: an element of value that is no object becomes an empty Item, which
-// no clientState can make authentic.
+// It asks for a JSON object with an array value and nothing behind it, nested at most 64 deep, with at most 20,000 items
+// and tokens. Everything else may be missing, unknown or of another type than documented.
 //
-// Every error wraps ErrNotCollection; those for its size also wrap ErrTooDeep or ErrTooMany. No error quotes the body.
-func Parse(body []byte) (*Collection, error) {
-	if err := measure(body); err != nil {
-		return nil, err
-	}
-	var wire wireCollection
-	err := json.Unmarshal(body, &wire)
-	// The decoder reports a member of the wrong type only after it has read all the others.
-	if _, wrongType := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !wrongType {
+// Every error wraps ErrNotCollection. Those for its size also wrap ErrTooDeep or ErrTooMany, and one is a *LimitError where
+// an item is ours. No error quotes the body.
+func Inspect(body []byte, ours func(clientState []byte) bool) (*Envelope, error) {
+	limit := measure(body)
+	if !json.Valid(body) {
 		return nil, fmt.Errorf("%w: broken JSON", ErrNotCollection)
 	}
-	if wire.Value == nil {
+	envelope, found := &Envelope{}, false
+	for name, value := range members(bytes.TrimSpace(body)) {
+		switch {
+		case names(name, "value") && (isArray(value) || isNull(value)):
+			found = isArray(value)
+			envelope.sort(value, ours)
+		case names(name, "validationTokens") && (isArray(value) || isNull(value)):
+			envelope.tokens = value
+		}
+	}
+	switch {
+	case !found:
 		return nil, fmt.Errorf("%w: not an object with an array named value", ErrNotCollection)
+	case limit != nil && len(envelope.own) > 0:
+		return nil, newLimitError(limit, envelope.own)
+	case limit != nil:
+		return nil, limit
+	default:
+		return envelope, nil
 	}
-	collection := &Collection{Items: make([]Item, len(wire.Value)), ValidationTokens: wire.ValidationTokens}
-	for i := range wire.Value {
-		collection.Items[i] = wire.Value[i].item()
+}
+
+// sort tells the items apart. Of several members with one name the last counts, as for encoding/json.
+func (e *Envelope) sort(items []byte, ours func(clientState []byte) bool) {
+	e.Foreign, e.own = 0, nil
+	if !isArray(items) {
+		return
 	}
-	return collection, nil
+	for item := range values(items) {
+		var state []byte
+		for name, value := range members(item) {
+			if !names(name, "clientState") {
+				continue
+			}
+			if text, ok := plainString(value, clientStateTextLength); ok {
+				state = text
+			}
+		}
+		if ours(state) {
+			e.own = append(e.own, item)
+		} else {
+			e.Foreign++
+		}
+	}
+}
+
+// Own returns the number of items that Decode returns.
+func (e *Envelope) Own() int { return len(e.own) }
+
+// Cost returns the bytes that Decode takes beyond those of the body.
+func (e *Envelope) Cost() int64 { return int64(len(e.own)) * itemCost }
+
+// smallestItem is fewer bytes than any item has that Graph sends: a lifecycle event with all that Graph says of it.
+const smallestItem = 256
+
+// MaxCost returns the most that Cost returns for a body of this many bytes that Graph sent.
+func MaxCost(bodySize int64) int64 {
+	return min(bodySize/smallestItem, maxElements) * itemCost
+}
+
+// Decode reads the items that have a clientState of ours, and the tokens where there are any such items. What is of
+// another type than documented is the zero value. The result does not refer to the body.
+func (e *Envelope) Decode() *Collection {
+	collection := &Collection{Items: make([]Item, len(e.own))}
+	var wire wireItem
+	for i, text := range e.own {
+		wire = wireItem{}
+		// The text is valid, so an error is a member of another type, which is reported after all others were read.
+		_ = json.Unmarshal(text, &wire)
+		collection.Items[i] = wire.item()
+	}
+	if len(e.own) == 0 || e.tokens == nil || isNull(e.tokens) {
+		return collection
+	}
+	for text := range values(e.tokens) {
+		if len(collection.ValidationTokens) > maxTokens {
+			break // they are too many already
+		}
+		var token string
+		_ = json.Unmarshal(text, &token)
+		collection.ValidationTokens = append(collection.ValidationTokens, token)
+	}
+	return collection
 }
 
 func (w *wireItem) item() Item {

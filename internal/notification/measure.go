@@ -5,16 +5,16 @@ import (
 	"fmt"
 )
 
-// Bounds of a body, so that a small one cannot become many times its size when it is decoded.
+// Bounds of a body. Graph documents none: 20,000 items of the smallest size that Graph sends fill about 20 MiB.
 const (
 	maxDepth    = 64
 	maxElements = 20_000
 )
 
 var (
-	// ErrTooDeep is what Parse returns for JSON nested more than 64 deep; it wraps ErrNotCollection.
+	// ErrTooDeep is what Inspect returns for JSON nested more than 64 deep; it wraps ErrNotCollection.
 	ErrTooDeep = fmt.Errorf("%w: nested more than %d deep", ErrNotCollection, maxDepth)
-	// ErrTooMany is what Parse returns for more than 20,000 items and tokens; it wraps ErrNotCollection.
+	// ErrTooMany is what Inspect returns for more than 20,000 items and tokens; it wraps ErrNotCollection.
 	ErrTooMany = fmt.Errorf("%w: more than %d items", ErrNotCollection, maxElements)
 )
 

@@ -81,6 +81,15 @@ func NewOpener(settings Settings) *Opener {
 	}
 }
 
+// ClientStates returns what tells whether a clientState is that of a subscription of ours: one for each key and resource.
+// It fails if they can't be derived.
+func (o *Opener) ClientStates() (ours func(clientState []byte) bool, err error) {
+	if o.unusable != nil {
+		return nil, fmt.Errorf("open notifications: %w", o.unusable)
+	}
+	return o.states.match, nil
+}
+
 // outcome is what became of an item: at most one member is set.
 type outcome struct {
 	received  *interaction.Received

@@ -2,6 +2,8 @@ package notification
 
 import (
 	"crypto/sha256"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
@@ -34,9 +36,11 @@ const (
 	Missed                  = "missed"
 )
 
-// Rejection is an item that did not become an interaction.
+// Rejection is an item that did not become an interaction, or several with the same reason and nothing else to tell apart.
 type Rejection struct {
 	Reason Reason
+	// Count is the number of items; 0 means one.
+	Count int
 	// Gap is empty when nothing is missing: the item was forged, or it was a lifecycle event.
 	Gap GapReason
 	// ItemID is the id of the interaction, its time of creation in epoch milliseconds; empty where unknown or forged.
@@ -45,6 +49,52 @@ type Rejection struct {
 	Signature [sha256.Size]byte
 	// Err says what happened and what mends it. It holds neither content nor tokens.
 	Err error
+}
+
+// ForeignItems are items without a clientState of ours.
+func ForeignItems(count int) Rejection {
+	return Rejection{Reason: ReasonClientState, Count: count, Err: ErrClientState}
+}
+
+// LimitError is a body that is only refused because it is larger or deeper than this receiver accepts, and that Graph may
+// have sent, since a clientState in it is ours.
+type LimitError struct {
+	// Limit is ErrTooDeep or ErrTooMany.
+	Limit error
+	// Rejected holds a Rejection for each minute in which interactions of the body were created, and one for those whose
+	// ids name no time, and for lifecycle events.
+	Rejected []Rejection
+}
+
+func (e *LimitError) Error() string { return e.Limit.Error() }
+
+func (e *LimitError) Unwrap() error { return e.Limit }
+
+func newLimitError(limit error, own [][]byte) *LimitError {
+	reason := fmt.Errorf("%w: the body has a client state of ours, so its interactions are fetched from the history; "+
+		"Graph is not known to send such bodies, report it", limit)
+	type group struct {
+		minute int64
+		gap    bool
+	}
+	refused, known := &LimitError{Limit: limit}, map[group]int{}
+	for _, text := range own {
+		var wire wireItem
+		_ = json.Unmarshal(text, &wire) // see Decode
+		item := wire.item()
+		of := group{gap: item.LifecycleEvent == ""}
+		if at, told := (&interaction.Interaction{ID: item.ResourceID}).CreatedAt(); told && of.gap {
+			of.minute = at.Unix() / 60
+		}
+		i, found := known[of]
+		if !found {
+			i = len(refused.Rejected)
+			known[of] = i
+			refused.Rejected = append(refused.Rejected, *item.unverified(ReasonLimit, reason))
+		}
+		refused.Rejected[i].Count++
+	}
+	return refused
 }
 
 // GapReason says why an interaction that exists is missing.
@@ -94,6 +144,8 @@ const (
 	ReasonHMAC             Reason = "hmac"
 	ReasonSignatureMissing Reason = "signature_missing"
 	ReasonMalformed        Reason = "malformed"
+	// ReasonLimit: in a body with more items, or nested deeper, than this receiver accepts.
+	ReasonLimit Reason = "limit"
 	// ReasonPlaintext: decrypted, and no interaction.
 	ReasonPlaintext Reason = "plaintext"
 )

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,6 +43,9 @@ func (s *sender) write(t *testing.T, piece string) {
 	require.NoError(t, err)
 }
 
+// decodedItem is what an item is charged beyond its bytes.
+const decodedItem = 1024
+
 func TestASlowSenderHoldsOnlyWhatItSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -73,13 +77,18 @@ func TestAFullBudgetIsSaidAtOnce(t *testing.T) {
 		around := newHouse()
 		unblock := around.blockTake(nil)
 		settings := around.settings()
-		settings.MaxInFlightBytes = megabytes
+		settings.MaxInFlightBytes = 4 * megabytes
 		handler := webhook.NewHandler(settings)
 
 		began := time.Now()
-		blocked := send(t, handler, -1)
-		blocked.write(t, padded(megabytes-100_000))
-		require.NoError(t, blocked.body.Close())
+		var blocked []*sender
+		for range 3 {
+			one := send(t, handler, -1)
+			one.write(t, padded(megabytes))
+			require.NoError(t, one.body.Close())
+			blocked = append(blocked, one)
+			synctest.Wait()
+		}
 		growing := send(t, handler, -1)
 		growing.write(t, padded(50_000))
 		synctest.Wait()
@@ -92,12 +101,14 @@ func TestAFullBudgetIsSaidAtOnce(t *testing.T) {
 		assert.Equal(t, "5", refused.Header.Get("Retry-After"))
 		assert.Equal(t, "close", refused.Header.Get("Connection"))
 		assert.Zero(t, time.Since(began), "without waiting")
-		assert.EqualValues(t, megabytes-100_000, handler.InFlightBytes(), "what was refused holds nothing")
+		assert.EqualValues(t, 3*(megabytes+decodedItem), handler.InFlightBytes(), "what was refused holds nothing")
 		assert.Equal(t, counts{webhook.Overloaded: 1}, around.counted())
 
 		unblock()
-		assert.Equal(t, http.StatusAccepted, (<-blocked.answer).StatusCode)
-		assert.Equal(t, http.StatusAccepted, answerTo(handler, notify(t.Context(), padded(megabytes))).StatusCode, "all room is back")
+		for _, one := range blocked {
+			assert.Equal(t, http.StatusAccepted, (<-one.answer).StatusCode)
+		}
+		assert.Equal(t, http.StatusAccepted, answerTo(handler, notify(t.Context(), padded(2*megabytes))).StatusCode, "all room is back")
 	})
 }
 
@@ -158,18 +169,59 @@ func TestALateBodyIsStillDelivered(t *testing.T) {
 	}
 }
 
-func TestWhatIsTurnedAwayUnreadIsTold(t *testing.T) {
+// Anybody can have requests turned away, so it says nothing of Microsoft Graph unless its own notifications fill the room.
+func TestHandler_TellsOfOverloadsThatDeliveriesCause(t *testing.T) {
 	t.Parallel()
-	for name, room := range map[string]int64{"before its body": minimumShare - 1, "in the middle of its body": 2 * minimumShare} {
+	const room = 16 * minimumShare
+	for name, test := range map[string]struct {
+		deliveries int
+		told       int
+	}{
+		"a flood alone is not told of":                         {0, 0},
+		"a flood beside a few deliveries is not told of":       {7, 0},
+		"deliveries that hold half of the room are told of":    {8, 1},
+		"deliveries that hold all of the room are told of too": {16, 1},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			settings := newHouse().settings()
-			var told []time.Time
-			settings.MaxInFlightBytes = room
-			settings.Overloaded = func(at time.Time) { told = append(told, at) }
-			answer := answerTo(webhook.NewHandler(settings), notify(t.Context(), padded(megabytes)))
-			assert.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
-			assert.Len(t, told, 1)
+			synctest.Test(t, func(t *testing.T) {
+				around := newHouse()
+				unblock := around.blockTake(nil)
+				settings := around.settings()
+				told := 0
+				settings.MaxInFlightBytes = room
+				settings.Overloaded = func(time.Time) { told++ }
+				handler := webhook.NewHandler(settings)
+				for range 16 {
+					s := send(t, handler, -1)
+					if test.deliveries--; test.deliveries >= 0 {
+						s.write(t, oneItem)
+						require.NoError(t, s.body.Close())
+					}
+					defer func() { _ = s.body.Close() }()
+				}
+				synctest.Wait()
+				assert.Equal(t, http.StatusServiceUnavailable, answerTo(handler, notify(t.Context(), oneItem)).StatusCode)
+				assert.Equal(t, test.told, told)
+				unblock()
+			})
 		})
+	}
+}
+
+func TestHandler_TellsOfOverloadThatItsOwnItemsCause(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[string]int{"ours": 1, "theirs": 0} {
+		around := newHouse()
+		around.ours = func(state []byte) bool { return string(state) == "ours" }
+		settings := around.settings()
+		told := 0
+		settings.MaxInFlightBytes = minimumShare
+		settings.Overloaded = func(time.Time) { told++ }
+		body := `{"value":[{"clientState":"` + state + `"}]}`
+		body += strings.Repeat(" ", minimumShare-len(body))
+		answer := answerTo(webhook.NewHandler(settings), notify(t.Context(), body))
+		assert.Equal(t, want == 1, answer.StatusCode == http.StatusServiceUnavailable, "what is not decoded needs no room")
+		assert.Equal(t, want, told)
 	}
 }

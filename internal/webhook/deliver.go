@@ -42,10 +42,14 @@ func newDelivery(settings Settings, collection *notification.Collection, share *
 	}
 }
 
+// timeLeft is how long the answer to what arrived then may still take.
+func (s *Settings) timeLeft(arrived time.Time) time.Duration {
+	return max(s.AckTimeout-time.Since(arrived), s.AckTimeout/leastWait)
+}
+
 // await returns the status of the delivery, or 503 when the acknowledgment timeout passes first.
 func (d *delivery) await(ctx context.Context) int {
-	timeout := d.settings.AckTimeout
-	timer := time.NewTimer(max(timeout-time.Since(d.arrived), timeout/leastWait))
+	timer := time.NewTimer(d.settings.timeLeft(d.arrived))
 	defer timer.Stop()
 	select {
 	case status := <-d.decided:

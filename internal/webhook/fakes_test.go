@@ -27,11 +27,16 @@ type part string
 // house is everything around a handler: it opens every item to one interaction, takes what it is given, and writes down
 // what happened. Its functions may be replaced before the first request.
 type house struct {
+	// ours is whether an item with this client state is ours; nil for all.
+	ours func(clientState []byte) bool
 	open func(ctx context.Context, c *notification.Collection) (notification.Opened, error)
 	take func(ctx context.Context, received []interaction.Received) error
+	// counting is called before an outcome is counted; nil for nothing.
+	counting func()
 
 	mu         sync.Mutex
 	parts      []part
+	rejected   []notification.Rejection
 	outcomes   map[webhook.Outcome]int
 	statuses   map[int]int
 	handshakes map[int]int
@@ -56,6 +61,13 @@ func (h *house) note(p part) {
 	h.parts = append(h.parts, p)
 }
 
+func (h *house) ClientStates(context.Context) (func([]byte) bool, error) {
+	if h.ours == nil {
+		return func([]byte) bool { return true }, nil
+	}
+	return h.ours, nil
+}
+
 func (h *house) Open(ctx context.Context, c *notification.Collection, _ time.Time) (notification.Opened, error) {
 	h.note("open")
 	return h.open(ctx, c)
@@ -70,9 +82,15 @@ func (h *house) Wake(event notification.Lifecycle) { h.note(part("wake " + event
 
 func (h *house) Reject(_ context.Context, rejections []notification.Rejection) {
 	h.note(part("reject " + string(rejections[0].Reason)))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.rejected = append(h.rejected, rejections...)
 }
 
 func (h *house) Notifications(_ context.Context, outcome webhook.Outcome, count int) {
+	if h.counting != nil {
+		h.counting()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.outcomes[outcome] += count

@@ -7,13 +7,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
-
-	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
 // defaultMaxBodySize is what a MaxBodySize of 0 or less means, as in confighttp.
@@ -26,8 +25,8 @@ type Settings struct {
 	// AckTimeout is how long after its arrival a request is answered, whatever the pipeline does. Microsoft Graph
 	// expects an answer within 3 s.
 	AckTimeout time.Duration
-	// MaxInFlightBytes bounds the bytes of all bodies from their arrival until their delivery ended, with at least 4 KiB
-	// for each. A body longer than this can never be taken in.
+	// MaxInFlightBytes bounds the bytes of all bodies, and of what is decoded of them, from their arrival until their
+	// delivery ended, with at least 4 KiB for each. LeastInFlightBytes says what a body of MaxBodySize needs.
 	MaxInFlightBytes int64
 	// MaxBodySize bounds the bytes of one body; 0 or less means 20 MiB.
 	MaxBodySize int64
@@ -37,8 +36,9 @@ type Settings struct {
 	Lifecycle  Lifecycle
 	Rejections Rejections
 	Telemetry  Telemetry
-	// Overloaded is told of each notification that was turned away unread because there was no room for it. It must not
-	// block. It may be nil.
+	// Overloaded is told of each notification that was turned away because there was no room for it, where that is the
+	// pipeline's doing: it had a clientState of ours, or it was not read and deliveries held at least half of
+	// MaxInFlightBytes. A flood of what is not authentic is not told of. It must not block. It may be nil.
 	Overloaded func(at time.Time)
 	// Logger may be nil. Senders decide how often something is logged, so each message is logged a few times a minute at most.
 	Logger *zap.Logger
@@ -61,6 +61,10 @@ type Handler struct {
 	deliveries *deliveries
 	// misdirected limits the lines about handshakes at another path, since anybody can send one.
 	misdirected rate.Sometimes
+	// decodingSmall and decodingLarge hold an element for each body that is being decoded.
+	decodingSmall, decodingLarge chan struct{}
+	// tooLargeLog limits log lines about bodies over the limit, which strangers can send as often as they like.
+	tooLargeLog rate.Sometimes
 }
 
 // NewHandler returns a Handler. Refuse and Drain end it.
@@ -76,11 +80,13 @@ func NewHandler(settings Settings) *Handler {
 		settings.MaxBodySize = defaultMaxBodySize
 	}
 	return &Handler{
-		settings:   settings,
-		admission:  NewAdmission(settings.MaxInFlightBytes),
-		deliveries: newDeliveries(),
-
-		misdirected: rate.Sometimes{Interval: misdirectedInterval},
+		settings:      settings,
+		admission:     NewAdmission(settings.MaxInFlightBytes),
+		deliveries:    newDeliveries(),
+		decodingSmall: make(chan struct{}, maxDecodingSmall),
+		decodingLarge: make(chan struct{}, maxDecodingLarge),
+		tooLargeLog:   rate.Sometimes{Interval: time.Minute},
+		misdirected:   rate.Sometimes{Interval: misdirectedInterval},
 	}
 }
 
@@ -147,11 +153,11 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 		return refuse(http.StatusUnsupportedMediaType, Malformed)
 	}
 	if r.ContentLength > h.settings.MaxBodySize {
-		return refuse(http.StatusRequestEntityTooLarge, TooLarge)
+		return h.tooLarge(r)
 	}
 	share, ok := h.admission.Admit()
 	if !ok {
-		h.settings.Overloaded(arrived)
+		h.overloaded(arrived)
 		return refuse(http.StatusServiceUnavailable, Overloaded)
 	}
 	started := false
@@ -160,16 +166,14 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 			share.Release()
 		}
 	}()
-	body, err := h.receive(w, r, share)
+	read, err := h.receive(w, r, share)
 	if err != nil {
-		return h.unreceived(err)
+		return h.unreceived(r, err)
 	}
-	collection, err := notification.Parse(body)
-	if err != nil {
-		return answer{status: http.StatusBadRequest, outcome: Malformed}
-	}
-	if len(collection.Items) == 0 {
-		return answer{status: http.StatusAccepted}
+	// A sender that does not wait for its answer has not taken back what it sent.
+	collection, instead := h.decode(context.WithoutCancel(r.Context()), read, share, arrived)
+	if collection == nil {
+		return instead
 	}
 	d := newDelivery(h.settings, collection, share, arrived)
 	started = h.deliveries.start(r.Context(), d.run)
@@ -180,7 +184,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 }
 
 // receive reads the body, and gives up when the receiver stops: a slow sender must not hold the shutdown up.
-func (h *Handler) receive(w http.ResponseWriter, r *http.Request, share *Share) ([]byte, error) {
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, share *Share) (*body, error) {
 	interrupted := make(chan struct{})
 	unhook := context.AfterFunc(h.deliveries.stopping, func() {
 		defer close(interrupted)
@@ -196,20 +200,44 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, share *Share) 
 	return readBody(r.Body, h.settings.MaxBodySize, share)
 }
 
-func (h *Handler) unreceived(err error) answer {
+func (h *Handler) unreceived(r *http.Request, err error) answer {
 	_, overLimit := errors.AsType[*http.MaxBytesError](err)
 	switch {
 	case errors.Is(err, errOverloaded):
-		h.settings.Overloaded(time.Now())
+		h.overloaded(time.Now())
 		return refuse(http.StatusServiceUnavailable, Overloaded)
 	case errors.Is(err, errTooLarge) || overLimit:
-		return refuse(http.StatusRequestEntityTooLarge, TooLarge)
+		return h.tooLarge(r)
 	case h.deliveries.stopping.Err() != nil:
 		return refuse(http.StatusServiceUnavailable, Stopping)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return refuse(http.StatusRequestTimeout, Interrupted)
 	default:
 		return refuse(http.StatusBadRequest, Interrupted)
+	}
+}
+
+// tooLarge refuses a body over the limit. Microsoft Graph sends it again for four hours and then gives up without a word,
+// so the log says what to do. Nobody knows who sent it, so nothing else may follow from it.
+func (h *Handler) tooLarge(r *http.Request) answer {
+	h.tooLargeLog.Do(func() {
+		limit := strconv.FormatInt(h.settings.MaxBodySize, 10)
+		size := "more than " + limit
+		if r.ContentLength > h.settings.MaxBodySize {
+			size = strconv.FormatInt(r.ContentLength, 10)
+		}
+		h.settings.Logger.Warn("notification refused, its body is larger than webhook.max_request_body_size",
+			zap.String("size_bytes", size), zap.Int64("limit_bytes", h.settings.MaxBodySize),
+			zap.String("hint", "if Microsoft Graph sent it, it is lost after 4 hours of retries: raise webhook.max_request_body_size, "+
+				"and webhook.max_in_flight_bytes with it; if these lines go on without lost interactions, somebody else sends them"))
+	})
+	return refuse(http.StatusRequestEntityTooLarge, TooLarge)
+}
+
+// overloaded notes that a request was turned away unread.
+func (h *Handler) overloaded(at time.Time) {
+	if h.admission.mostlyDelivering() {
+		h.settings.Overloaded(at)
 	}
 }
 

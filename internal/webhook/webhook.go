@@ -12,6 +12,9 @@ import (
 
 // Opener proves that the items of a collection are authentic and decrypts them.
 type Opener interface {
+	// ClientStates returns what tells whether a clientState, empty for none, is that of a subscription of ours; what it is
+	// given is only valid during the call. It may wait until ctx ends, and fails only when that cannot be said now.
+	ClientStates(ctx context.Context) (ours func(clientState []byte) bool, err error)
 	// Open fails only when it cannot be decided now; the sender is then asked to come again.
 	Open(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error)
 }
@@ -60,7 +63,8 @@ const (
 	DeliveredLate Outcome = "delivered_late"
 	// Refused: the pipeline refused it for good, so the sender was told not to come again.
 	Refused Outcome = "refused"
-	// Failed: it could not be opened or delivered now, and the sender was told to come again.
+	// Failed: it could not be opened or delivered now, and the sender was told to come again. Where there is no encryption
+	// key yet, it counts the request.
 	Failed Outcome = "failed"
 	// TimedOut: the pipeline had not returned within the acknowledgment timeout, and the sender was told to come again.
 	TimedOut Outcome = "timed_out"
@@ -70,7 +74,7 @@ const (
 
 // The outcomes that count requests, because their items were never seen.
 const (
-	// Overloaded: too many bytes were under way, and the sender was told to come again.
+	// Overloaded: too much was under way, and the sender was told to come again.
 	Overloaded Outcome = "overloaded"
 	// Stopping: the receiver was shutting down, and the sender was told to come again.
 	Stopping Outcome = "stopping"
