@@ -155,6 +155,31 @@ func TestADeliveryJustInTimeIsAccepted(t *testing.T) {
 	})
 }
 
+// The pipeline took everything within the timeout, which passes before the sender could be told.
+func TestDelivery_DecidedInTimeIsAnsweredSo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		around := newHouse()
+		around.counting = func() { time.Sleep(2600 * time.Millisecond) }
+		assert.Equal(t, http.StatusAccepted, answerTo(around.handler(), notify(t.Context(), oneItem)).StatusCode)
+		assert.Equal(t, counts{webhook.Delivered: 1}, around.counted(), "and it is not counted as timed out")
+	})
+}
+
+// A sender that was told finds room for its next request.
+func TestDelivery_ReleasesItsShareBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		around := newHouse()
+		handler := around.handler()
+		var held int64
+		around.counting = func() { held += handler.InFlightBytes() }
+		assert.Equal(t, http.StatusAccepted, answerTo(handler, notify(t.Context(), oneItem)).StatusCode)
+		assert.Equal(t, counts{webhook.Delivered: 1}, around.counted())
+		assert.Zero(t, held, "while the outcome is counted, which comes before the answer")
+	})
+}
+
 func TestASenderThatLeavesDoesNotEndTheDelivery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
