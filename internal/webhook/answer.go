@@ -15,13 +15,14 @@ type answer struct {
 	status int
 	// outcome is empty where the request is not counted, or has been.
 	outcome Outcome
-	// unread: the request's body was not read to its end.
-	unread bool
+	// closes: the request's body was not read to its end, or nothing in it was authentic. Whoever sent it need not hold a
+	// connection.
+	closes bool
 }
 
 // refuse is the answer to a request of which the body was not read, or not in full.
 func refuse(status int, outcome Outcome) answer {
-	return answer{status: status, outcome: outcome, unread: true}
+	return answer{status: status, outcome: outcome, closes: true}
 }
 
 func (a answer) write(w http.ResponseWriter, r *http.Request) {
@@ -31,10 +32,17 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) {
 	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", http.MethodPost)
 	}
-	// Without this net/http reads the rest of an HTTP/1 body before it sends the answer, so a slow sender would wait for
-	// it. In HTTP/2 the stream alone is reset, and the header would end the whole connection.
-	if a.unread && r.ProtoMajor == 1 {
-		w.Header().Set("Connection", "close")
+	if a.closes {
+		closeAfter(w, r)
 	}
 	http.Error(w, http.StatusText(a.status), a.status)
+}
+
+// closeAfter makes an HTTP/1 connection end with the answer. Without it net/http also reads the rest of a body before it
+// sends the answer, so a slow sender would wait for it. In HTTP/2 the stream alone is reset, and the header would end the
+// other streams of the connection.
+func closeAfter(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
 }

@@ -146,17 +146,49 @@ func assertPlain(t *testing.T, answer *http.Response) {
 	assert.Equal(t, allow, answer.Header.Get("Allow"))
 }
 
-func TestUnreadBodiesCloseOnlyHTTP1Connections(t *testing.T) {
+func TestHandler_EndsConnectionOfStranger(t *testing.T) {
 	t.Parallel()
-	for major, connection := range map[int]string{1: "close", 2: ""} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, &untouched{})
-		r.ProtoMajor = major
-		answer := answerTo(newHouse().handler(), r)
-		assert.Equal(t, http.StatusUnsupportedMediaType, answer.StatusCode)
-		assert.Equal(t, connection, answer.Header.Get("Connection"))
+	tests := map[string]struct {
+		request func() *http.Request
+		major   int
+		want    string
+	}{
+		"a body that is not read ends it": {
+			request: func() *http.Request {
+				return httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, &untouched{})
+			},
+			major: 1, want: "close",
+		},
+		"in HTTP/2 that ends the stream alone": {
+			request: func() *http.Request {
+				return httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, &untouched{})
+			},
+			major: 2,
+		},
+		"what is no collection ends it": {
+			request: func() *http.Request { return notify(t.Context(), "[]") }, major: 1, want: "close",
+		},
+		"a collection of nothing ends it": {
+			request: func() *http.Request { return notify(t.Context(), `{"value":[]}`) }, major: 1, want: "close",
+		},
+		"a handshake, which anybody can send, ends it": {
+			request: func() *http.Request {
+				return httptest.NewRequestWithContext(t.Context(), http.MethodPost, path+"?validationToken=abc", http.NoBody)
+			},
+			major: 1, want: "close",
+		},
+		"an authentic notification keeps it": {
+			request: func() *http.Request { return notify(t.Context(), oneItem) }, major: 1,
+		},
 	}
-	answer := answerTo(newHouse().handler(), notify(t.Context(), "[]"))
-	assert.Empty(t, answer.Header.Get("Connection"), "a body that was read leaves the connection usable")
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := test.request()
+			r.ProtoMajor = test.major
+			assert.Equal(t, test.want, answerTo(newHouse().handler(), r).Header.Get("Connection"))
+		})
+	}
 }
 
 // padded is a notification of one item in length bytes.

@@ -56,13 +56,13 @@ func (h *Handler) decodeWhole(
 		if limit, ok := errors.AsType[*notification.LimitError](err); ok {
 			h.settings.Rejections.Reject(ctx, limit.Rejected)
 		}
-		return nil, answer{status: http.StatusBadRequest, outcome: Malformed}
+		return nil, answer{status: http.StatusBadRequest, outcome: Malformed, closes: true}
 	}
 	if envelope.Foreign > 0 {
 		h.settings.Rejections.Reject(ctx, []notification.Rejection{notification.ForeignItems(envelope.Foreign)})
 	}
 	if envelope.Own() == 0 {
-		return nil, answer{status: http.StatusAccepted}
+		return nil, answer{status: http.StatusAccepted, closes: true}
 	}
 	if !share.deliver(int64(len(all)) + envelope.Cost()) {
 		h.settings.Overloaded(arrived)

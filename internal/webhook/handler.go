@@ -106,6 +106,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		h.conclude(w, r, refuse(http.StatusBadRequest, Malformed), arrived)
 	case query.Has(tokenParameter):
+		closeAfter(w, r)
 		h.settings.Telemetry.Handshake(r.Context(), echo(w, query))
 	default:
 		h.conclude(w, r, h.take(w, r, arrived), arrived)
