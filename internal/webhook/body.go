@@ -3,6 +3,7 @@ package webhook
 import (
 	"errors"
 	"io"
+	"runtime"
 	"sync"
 )
 
@@ -108,6 +109,11 @@ func readBody(from io.Reader, limit int64, share *Share) (*body, error) {
 		if err != nil {
 			read.release()
 			return nil, err
+		}
+		if read.length > smallShare {
+			// A sender that is faster than this reads would keep the processor for a whole time slice, 10 ms; with hundreds of
+			// such senders a notification of usual size would wait for seconds.
+			runtime.Gosched()
 		}
 	}
 }
