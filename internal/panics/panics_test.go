@@ -12,7 +12,7 @@ import (
 
 const secret = "words of a conversation"
 
-func outOfRange(list []int) int { return list[len(list)] }
+func outOfRange(list []int, i int) int { return list[i] }
 
 func TestCatch_Panic(t *testing.T) {
 	t.Parallel()
@@ -20,7 +20,7 @@ func TestCatch_Panic(t *testing.T) {
 		panics func() error
 		says   string
 	}{
-		"what the runtime says is quoted":     {func() error { _ = outOfRange([]int{1}); return nil }, "index out of range [1] with length 1"},
+		"what the runtime says is quoted":     {func() error { _ = outOfRange([]int{1}, 1); return nil }, "index out of range [1] with length 1"},
 		"a text is named by its type":         {func() error { panic(secret) }, "a value of type string"},
 		"an error is named by its type":       {func() error { panic(errors.New(secret)) }, "a value of type *errors.errorString"},
 		"nil is a panic as any other is":      {func() error { panic(nil) }, "panic called with nil argument"},
@@ -30,7 +30,7 @@ func TestCatch_Panic(t *testing.T) {
 			t.Parallel()
 			caught, ok := errors.AsType[*panics.Error](panics.Catch(test.panics))
 			require.True(t, ok)
-			assert.ErrorContains(t, caught, test.says)
+			require.ErrorContains(t, caught, test.says)
 			assert.Contains(t, string(caught.Stack), "TestCatch_Panic", "the place is known")
 			assert.NotContains(t, caught.Error()+string(caught.Stack), secret)
 		})

@@ -121,12 +121,6 @@ func (h *house) happened() []part {
 	return slices.Clone(h.parts)
 }
 
-func (h *house) handshaken() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.handshakes[http.StatusOK]
-}
-
 func (h *house) settings() webhook.Settings {
 	return webhook.Settings{
 		Path:             path,
