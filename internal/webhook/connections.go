@@ -2,28 +2,29 @@ package webhook
 
 import (
 	"container/list"
+	"context"
 	"net"
-	"net/http"
+	"slices"
 	"sync"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
 // connections bounds the connections that are open at once. It never lets a new one wait: strangers could hold all places
-// by doing nothing, and keep Microsoft Graph out. Over the limit it closes another one instead: of those without a request
-// the one that has been so for longest, and where all have one, the one whose request has taken longest.
+// by doing nothing, and keep Microsoft Graph out. Over the limit it closes another one instead: of those on which nothing
+// authentic came the oldest, else the one on which that was longest ago. Whatever else is sent on a connection does not
+// count, so a stranger keeps none alive, and a new one of Microsoft Graph is the last of the strangers to go.
 type connections struct {
 	limit int
 
-	mu sync.Mutex // guards what follows
-	// idle and active hold the open connections, each list in the order in which they came to be so. A connection is
-	// active from the first byte of a request until its answer was sent; a new one is idle.
-	idle, active list.List
+	mu sync.Mutex // guards what follows, and where each connection is listed
+	// strangers and proven hold the open connections, each in the order in which they came there.
+	strangers, proven list.List
 }
 
-// limitConnections returns a listener of which at most limit connections are open at once, and the hook by which the
-// server tells what they do: https://pkg.go.dev/net/http#Server.ConnState
-func limitConnections(listener net.Listener, limit int) (net.Listener, func(net.Conn, http.ConnState)) {
-	c := &connections{limit: limit}
-	return &limitedListener{Listener: listener, connections: c}, c.stateChanged
+// limitConnections returns a listener of which at most limit connections are open at once.
+func limitConnections(listener net.Listener, limit int) net.Listener {
+	return &limitedListener{Listener: listener, connections: &connections{limit: limit}}
 }
 
 type limitedListener struct {
@@ -49,7 +50,7 @@ type connection struct {
 	net.Conn
 	owner *connections
 
-	// in and place are where the connection is listed; nil once it is closed. The owner's mu guards them.
+	// in and place are where the connection is listed; nil once it is to be closed. The owner's mu guards them.
 	in    *list.List
 	place *list.Element
 }
@@ -64,35 +65,17 @@ func (c *connection) Close() error {
 func (c *connections) add(accepted *connection) (surplus *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.idle.Len()+c.active.Len() >= c.limit {
-		longest := c.idle.Front()
-		if longest == nil {
-			longest = c.active.Front()
+	if c.strangers.Len()+c.proven.Len() >= c.limit {
+		first := c.strangers.Front()
+		if first == nil {
+			first = c.proven.Front()
 		}
-		surplus, _ = longest.Value.(*connection)
-		surplus.in.Remove(longest)
+		surplus, _ = first.Value.(*connection)
+		surplus.in.Remove(first)
 		surplus.in, surplus.place = nil, nil
 	}
-	accepted.in, accepted.place = &c.idle, c.idle.PushBack(accepted)
+	accepted.in, accepted.place = &c.strangers, c.strangers.PushBack(accepted)
 	return surplus
-}
-
-// stateChanged hears from the server. That a connection is closed, or was taken over, shows when it is closed here.
-func (c *connections) stateChanged(conn net.Conn, state http.ConnState) {
-	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = secure.NetConn()
-	}
-	plain, ok := conn.(*connection)
-	if !ok {
-		return
-	}
-	switch state {
-	case http.StateActive:
-		c.move(plain, &c.active)
-	case http.StateIdle:
-		c.move(plain, &c.idle)
-	case http.StateNew, http.StateHijacked, http.StateClosed:
-	}
 }
 
 // move takes a connection to the end of a list, or with nil out of all, after which it stays out.
@@ -106,5 +89,26 @@ func (c *connections) move(conn *connection, to *list.List) {
 	conn.in, conn.place = to, nil
 	if to != nil {
 		conn.place = to.PushBack(conn)
+	}
+}
+
+// connectionKey is the key of a request's connection in its context.
+type connectionKey struct{}
+
+// withConnection is for the server's ConnContext: https://pkg.go.dev/net/http#Server.ConnContext
+func withConnection(ctx context.Context, conn net.Conn) context.Context {
+	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = secure.NetConn()
+	}
+	return context.WithValue(ctx, connectionKey{}, conn)
+}
+
+// noteAuthentic remembers that Microsoft Graph sent something on the connection of a request.
+func noteAuthentic(ctx context.Context, opened notification.Opened) {
+	conn, ok := ctx.Value(connectionKey{}).(*connection)
+	sure := len(opened.Received)+len(opened.Lifecycle) > 0 ||
+		slices.ContainsFunc(opened.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
+	if ok && sure {
+		conn.owner.move(conn, &conn.owner.proven)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,27 +21,36 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
+// What strangers send: a whole handshake, and a notification that does not end.
+const (
+	handshake  = "POST " + path + "?validationToken=abc HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+	unfinished = "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+)
+
 // An honest sender is answered at once, however many connections strangers open, ask one thing on or nothing, leave as
 // they are, and open again where they were closed.
 func TestServer_AnswersBesideIdleConnections(t *testing.T) {
 	dir := t.TempDir()
 	writeCertificate(t, dir, 1)
 	tests := map[string]struct {
-		config    confighttp.ServerConfig
-		secure    func(net.Conn) net.Conn
-		scheme    string
-		number    int
-		handshake bool
+		config confighttp.ServerConfig
+		secure func(net.Conn) net.Conn
+		scheme string
+		number int
+		sends  string
 	}{
 		"1,030 that send nothing": {
 			config: localConfig(), scheme: "http", number: 1030,
 		},
 		"5,000 that send a handshake each": {
-			config: localConfig(), scheme: "http", number: 5000, handshake: true,
+			config: localConfig(), scheme: "http", number: 5000, sends: handshake,
 		},
 		"1,030 that send a handshake over TLS": {
-			config: tlsConfig(dir, 0), scheme: "https", number: 1030, handshake: true,
+			config: tlsConfig(dir, 0), scheme: "https", number: 1030, sends: handshake,
 			secure: func(c net.Conn) net.Conn { return tls.Client(c, &tls.Config{InsecureSkipVerify: true}) },
+		},
+		"1,030 whose bodies do not end": {
+			config: localConfig(), scheme: "http", number: 1030, sends: unfinished,
 		},
 		"1,030 that do not even begin TLS": {
 			config: tlsConfig(dir, 0), scheme: "https", number: 1030,
@@ -54,14 +64,18 @@ func TestServer_AnswersBesideIdleConnections(t *testing.T) {
 			var strangers sync.WaitGroup
 			defer strangers.Wait()
 			defer stop()
-			open, again := &sync.WaitGroup{}, rate.NewLimiter(100, 10)
+			open, again := &sync.WaitGroup{}, rate.NewLimiter(50, 10)
 			open.Add(test.number)
+			dialing := make(chan struct{}, 16) // the strangers' own TLS must not take the processors from the server
 			for range test.number {
 				strangers.Go(func() {
 					once := sync.OnceFunc(open.Done)
 					defer once()
 					for ctx.Err() == nil {
-						occupy(ctx, server.Addr(), test.secure, test.handshake, once)
+						dialing <- struct{}{}
+						release := sync.OnceFunc(func() { <-dialing })
+						occupy(ctx, server.Addr(), test.secure, test.sends, func() { once(); release() })
+						release()
 						_ = again.Wait(ctx)
 					}
 				})
@@ -77,24 +91,25 @@ func TestServer_AnswersBesideIdleConnections(t *testing.T) {
 				assert.Equal(t, http.StatusAccepted, status)
 				assert.Less(t, time.Since(began), time.Second)
 			}
-			assert.Equal(t, counts{webhook.Delivered: 20}, around.counted())
+			assert.Equal(t, 20, around.counted()[webhook.Delivered])
 		})
 	}
 }
 
 // occupy opens a connection and keeps it until the server closes it, or ctx ends.
-func occupy(ctx context.Context, address net.Addr, secure func(net.Conn) net.Conn, handshake bool, opened func()) {
+func occupy(ctx context.Context, address net.Addr, secure func(net.Conn) net.Conn, sends string, opened func()) {
 	connection, err := (&net.Dialer{}).DialContext(ctx, address.Network(), address.String())
 	if err != nil {
 		return
 	}
-	defer func() { _ = connection.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = connection.Close() })()
+	plain := connection
+	defer func() { _ = plain.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = plain.Close() })()
 	if secure != nil {
 		connection = secure(connection)
 	}
-	if handshake {
-		_, _ = io.WriteString(connection, "POST "+path+"?validationToken=abc HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+	_, _ = io.WriteString(connection, sends)
+	if sends == handshake {
 		_, _ = http.ReadResponse(bufio.NewReader(connection), nil)
 	}
 	opened()
@@ -118,4 +133,36 @@ func TestServer_ClosesConnectionWithoutRequest(t *testing.T) {
 	_, _ = io.Copy(io.Discard, answer.Body)
 	_, err = reader.ReadByte()
 	assert.ErrorIs(t, err, io.EOF)
+}
+
+// All other connections have a request that does not end, and one more comes before the honest sender says anything.
+func TestServer_AnswersNewConnectionBesideActiveOnes(t *testing.T) {
+	t.Parallel()
+	config := localConfig()
+	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0
+	handler := newHouse().handler()
+	server := serve(t, handler, config)
+	strangers := make([]net.Conn, 1024)
+	for i := range strangers {
+		strangers[i] = dial(t, server)
+		_, err := io.WriteString(strangers[i], unfinished)
+		require.NoError(t, err)
+	}
+	require.Eventually(t, func() bool { return handler.InFlightBytes() >= 1024*webhook.MinimumShare }, 20*time.Second, time.Millisecond,
+		"every request is under way")
+	honest := dial(t, server)
+	dial(t, server)
+	for _, closed := range strangers[:2] { // both newcomers were accepted once these are gone
+		require.NoError(t, closed.SetDeadline(time.Now().Add(10*time.Second)))
+		_, err := closed.Read(make([]byte, 1))
+		var timeout net.Error
+		require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "the oldest of the strangers is closed")
+	}
+
+	require.NoError(t, honest.SetDeadline(time.Now().Add(10*time.Second)))
+	_, err := fmt.Fprintf(honest, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(oneItem), oneItem)
+	require.NoError(t, err)
+	answer, err := http.ReadResponse(bufio.NewReader(honest), nil)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusAccepted, answer.StatusCode)
 }

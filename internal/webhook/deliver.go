@@ -91,6 +91,7 @@ func (d *delivery) deliver(ctx context.Context) (outcome Outcome, items int) {
 	if err != nil {
 		return Failed, len(d.collection.Items)
 	}
+	noteAuthentic(ctx, opened)
 	for _, event := range opened.Lifecycle {
 		d.settings.Lifecycle.Wake(event)
 	}

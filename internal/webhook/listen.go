@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"syscall"
 
 	"go.opentelemetry.io/collector/config/confighttp"
@@ -17,25 +16,25 @@ import (
 const maxConnections = 1024
 
 // listen does what confighttp.ServerConfig.ToListener does, with the bound on connections beneath TLS: a wrapped TLS
-// connection would hide from net/http that it is one, and with that HTTP/2. The hook is for the server's ConnState.
-func listen(ctx context.Context, config confighttp.ServerConfig, connections int) (_ net.Listener, hook func(net.Conn, http.ConnState), _ error) {
+// connection would hide from net/http that it is one, and with that HTTP/2.
+func listen(ctx context.Context, config confighttp.ServerConfig, connections int) (net.Listener, error) {
 	var tlsConfig *tls.Config
 	if config.TLS.HasValue() {
 		var err error
 		if tlsConfig, err = config.TLS.Get().LoadTLSConfig(ctx); err != nil {
-			return nil, nil, fmt.Errorf("webhook.tls: %w: check the certificate and key, and that this process may read them", err)
+			return nil, fmt.Errorf("webhook.tls: %w: check the certificate and key, and that this process may read them", err)
 		}
 		tlsConfig.NextProtos = []string{"h2", "http/1.1"}
 	}
 	plain, err := config.NetAddr.Listen(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("webhook.endpoint: %w: %s", err, mend(err))
+		return nil, fmt.Errorf("webhook.endpoint: %w: %s", err, mend(err))
 	}
-	limited, hook := limitConnections(plain, connections)
+	limited := limitConnections(plain, connections)
 	if tlsConfig == nil {
-		return limited, hook, nil
+		return limited, nil
 	}
-	return tls.NewListener(limited, tlsConfig), hook, nil
+	return tls.NewListener(limited, tlsConfig), nil
 }
 
 // mend says what to do about an address that cannot be listened on.

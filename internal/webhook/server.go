@@ -62,11 +62,11 @@ func (s *Server) Start(ctx context.Context, extensions map[component.ID]componen
 	server.MaxHeaderBytes = maxHeaderBytes
 	server.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: maxConcurrentStreams}
 	server.ErrorLog = newServerLog(s.settings.Logger)
-	listener, connectionState, err := listen(ctx, config, maxConnections)
+	listener, err := listen(ctx, config, maxConnections)
 	if err != nil {
 		return err
 	}
-	server.ConnState = connectionState
+	server.ConnContext = withConnection
 	if server.IdleTimeout <= 0 {
 		server.IdleTimeout = MaxIdleTimeout
 	}
