@@ -50,12 +50,15 @@ const (
 	attrChangeType       = "microsoft.copilot.change.type"
 	attrSource           = "microsoft.copilot.source"
 	attrIngestionDelay   = "microsoft.copilot.ingestion.delay"
+	attrTurnID           = "microsoft.copilot.turn.id"
+	attrContentCaptured  = "microsoft.copilot.content.captured"
 	attrContentLength    = "microsoft.copilot.content.length"
 	attrAttachmentCount  = "microsoft.copilot.attachment.count"
 	attrLinkCount        = "microsoft.copilot.link.count"
 	attrMentionCount     = "microsoft.copilot.mention.count"
 	attrContextCount     = "microsoft.copilot.context.count"
 	attrContextTypes     = "microsoft.copilot.context.types"
+	attrAgents           = "microsoft.copilot.agents"
 	attrReferences       = "microsoft.copilot.references"
 	attrUserSource       = "microsoft.copilot.user.source"
 	attrReason           = "microsoft.copilot.reason"
@@ -65,5 +68,16 @@ const (
 func putString(attributes pcommon.Map, name, value string) {
 	if value != "" {
 		attributes.PutStr(name, value)
+	}
+}
+
+func putStrings(attributes pcommon.Map, name string, values []string) {
+	if len(values) == 0 {
+		return
+	}
+	slice := attributes.PutEmptySlice(name)
+	slice.EnsureCapacity(len(values))
+	for _, value := range values {
+		slice.AppendEmpty().SetStr(value)
 	}
 }

@@ -39,6 +39,7 @@ func kinds() map[string]kind {
 		}},
 		"excel_response":    {input: "excel_response", settings: translate.LogSettings{CaptureText: true}},
 		"powerpoint_prompt": {input: "powerpoint_prompt", received: fromPrompt, settings: translate.LogSettings{References: true}},
+		"agent_prompt":      {input: "agent_prompt", received: fromPrompt},
 		"unknown_type":      {input: "unknown_type"},
 		"updated":           {input: "updated", received: func(r *interaction.Received) { r.Change = interaction.Updated }},
 		"deleted": {input: "deleted", received: func(r *interaction.Received) {

@@ -2,30 +2,21 @@ package translate
 
 import (
 	"crypto/sha256"
-
-	"go.opentelemetry.io/collector/pdata/pcommon"
+	"encoding/hex"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// The labels keep the two ids apart, and give a later way of deriving them a place.
-const (
-	traceLabel = "m365_copilot trace v1"
-	spanLabel  = "m365_copilot span v1"
-)
+// traceLabel keeps the trace id of a turn apart from its other ids, and leaves room for another derivation.
+const traceLabel = "m365_copilot trace v1"
 
-// turnIDs derives the trace and the span id of the turn that an interaction belongs to, so that a prompt and its
-// response share them, whichever replica sees either. It is false while the turn is not known.
-func turnIDs(r *interaction.Received) (pcommon.TraceID, pcommon.SpanID, bool) {
+// turnID is the trace id of the turn that an interaction belongs to, 32 hexadecimal digits: the first 16 bytes of SHA-256
+// of label, tenant, session and turn, joined by the unit separator. A prompt and its responses share it, whichever replica
+// sees either. It is empty while the turn is not known.
+func turnID(r *interaction.Received) string {
 	if r.SessionID == "" || r.Turn == "" {
-		return pcommon.TraceID{}, pcommon.SpanID{}, false
+		return ""
 	}
-	trace := turnHash(traceLabel, r)
-	span := turnHash(spanLabel, r)
-	return pcommon.TraceID(trace[:16]), pcommon.SpanID(span[:8]), true
-}
-
-// turnHash is SHA-256 of the label, tenant, session and turn, joined by the unit separator.
-func turnHash(label string, r *interaction.Received) [sha256.Size]byte {
-	return sha256.Sum256([]byte(label + "\x1f" + r.TenantID + "\x1f" + r.SessionID + "\x1f" + r.Turn))
+	sum := sha256.Sum256([]byte(traceLabel + "\x1f" + r.TenantID + "\x1f" + r.SessionID + "\x1f" + r.Turn))
+	return hex.EncodeToString(sum[:16])
 }

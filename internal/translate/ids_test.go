@@ -9,20 +9,18 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
+const turnIDName = "microsoft.copilot.turn.id"
+
 // The ids wanted here were computed with
-// printf 'm365_copilot trace v1\x1f{tenant}\x1f{session}\x1f{turn}' | sha256sum, and likewise with span.
-func TestTraceAndSpanIDAreThoseOfTheTurn(t *testing.T) {
+// printf 'm365_copilot trace v1\x1f{tenant}\x1f{session}\x1f{turn}' | sha256sum.
+func TestLogs_TurnIDIsSharedByPromptAndResponse(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		turn        string
-		trace, span string
+		turn string
+		want string
 	}{
-		"of a turn known by its request id": {
-			turn: request, trace: "1b239c28eefb10976f8b491b32077d26", span: "6b5956ae7150974a",
-		},
-		"of a turn known by the id of its prompt": {
-			turn: promptID, trace: "7ea2c461e7252b10b8c325c89ca77273", span: "4db5a4e295a4e675",
-		},
+		"a turn known by its request id":       {turn: request, want: "1b239c28eefb10976f8b491b32077d26"},
+		"a turn known by the id of its prompt": {turn: promptID, want: "7ea2c461e7252b10b8c325c89ca77273"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -31,14 +29,15 @@ func TestTraceAndSpanIDAreThoseOfTheTurn(t *testing.T) {
 				r := fixture(t, input)
 				r.Turn = test.turn
 				record := recordOf(t, translate.LogSettings{}, r)
-				assert.Equal(t, test.trace, record.TraceID().String(), input)
-				assert.Equal(t, test.span, record.SpanID().String(), input)
+				assert.Equal(t, test.want, value(t, record.Attributes(), turnIDName), input)
+				assert.True(t, record.TraceID().IsEmpty(), "without a traces pipeline no trace has this id")
+				assert.True(t, record.SpanID().IsEmpty())
 			}
 		})
 	}
 }
 
-func TestTurnsThatDifferInOnePartHaveDifferentIDs(t *testing.T) {
+func TestLogs_TurnIDDiffersInEachPart(t *testing.T) {
 	t.Parallel()
 	changes := map[string]func(*interaction.Received){
 		"tenant":  func(r *interaction.Received) { r.TenantID = "another" },
@@ -48,20 +47,19 @@ func TestTurnsThatDifferInOnePartHaveDifferentIDs(t *testing.T) {
 			r.SessionID, r.Turn = r.SessionID+r.Turn[:1], r.Turn[1:]
 		},
 	}
-	same := recordOf(t, translate.LogSettings{}, fixture(t, "prompt"))
+	same := value(t, recordOf(t, translate.LogSettings{}, fixture(t, "prompt")).Attributes(), turnIDName)
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := fixture(t, "prompt")
 			change(&r)
 			record := recordOf(t, translate.LogSettings{}, r)
-			assert.NotEqual(t, same.TraceID(), record.TraceID())
-			assert.NotEqual(t, same.SpanID(), record.SpanID())
+			assert.NotEqual(t, same, value(t, record.Attributes(), turnIDName))
 		})
 	}
 }
 
-func TestAnUnknownTurnHasNoIDs(t *testing.T) {
+func TestLogs_TurnIDIsAbsentWhereTurnIsUnknown(t *testing.T) {
 	t.Parallel()
 	changes := map[string]func(*interaction.Received){
 		"without a turn":    func(r *interaction.Received) { r.Turn = "" },
@@ -73,8 +71,7 @@ func TestAnUnknownTurnHasNoIDs(t *testing.T) {
 			r := fixture(t, "prompt")
 			change(&r)
 			record := recordOf(t, translate.LogSettings{}, r)
-			assert.True(t, record.TraceID().IsEmpty())
-			assert.True(t, record.SpanID().IsEmpty())
+			assert.NotContains(t, record.Attributes().AsRaw(), turnIDName)
 		})
 	}
 }

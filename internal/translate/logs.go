@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"cmp"
+	"strconv"
 	"unicode/utf8"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -11,7 +13,7 @@ import (
 
 // LogSettings says what of an interaction goes into its log record.
 type LogSettings struct {
-	// CaptureText puts the text into the body. Without it a record has no body, only the length of the text.
+	// CaptureText makes the text the body. Without it, or where there is no text, the body is a summary without any of it.
 	CaptureText bool
 	// References adds the names and URLs of files, meetings and links.
 	References bool
@@ -64,23 +66,39 @@ func (l *Logs) fillRecord(record plog.LogRecord, r *interaction.Received) {
 	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(r.At))
 	record.SetSeverityNumber(plog.SeverityNumberInfo)
 	record.SetEventName(eventName)
-	if traceID, spanID, known := turnIDs(r); known {
-		record.SetTraceID(traceID)
-		record.SetSpanID(spanID)
-	}
-	if l.settings.CaptureText && text != "" {
+	length := utf8.RuneCountInString(text)
+	captured := l.settings.CaptureText && text != ""
+	if captured {
 		record.Body().SetStr(text)
+	} else {
+		record.Body().SetStr(summary(r, length))
 	}
 
 	attributes := record.Attributes()
-	attributes.EnsureCapacity(28)
+	attributes.EnsureCapacity(31)
 	putInteraction(attributes, r)
-	putContent(attributes, r, text)
+	attributes.PutBool(attrContentCaptured, captured)
+	attributes.PutInt(attrContentLength, int64(length))
+	putContent(attributes, r)
 	if l.settings.References {
 		putReferences(attributes, &r.Interaction)
 	}
 	putUser(attributes, r)
 	putGenAI(attributes, r)
+}
+
+// summary is the body of a record without text, so that every log view has a line to show:
+//
+//	{change, unless created} {interaction type, else interaction} in {app name}, {length} characters
+func summary(r *interaction.Received, length int) string {
+	line := cmp.Or(r.Type, "interaction")
+	if r.Change != interaction.Created && r.Change != "" {
+		line = string(r.Change) + " " + line
+	}
+	if app := r.App(); app != "" {
+		line += " in " + app
+	}
+	return line + ", " + strconv.Itoa(length) + " characters"
 }
 
 func putInteraction(attributes pcommon.Map, r *interaction.Received) {
@@ -98,16 +116,17 @@ func putInteraction(attributes pcommon.Map, r *interaction.Received) {
 	if delay, known := ingestionDelay(r); known {
 		attributes.PutDouble(attrIngestionDelay, delay)
 	}
+	putString(attributes, attrTurnID, turnID(r))
 }
 
 // putContent says how much there was, never what it was.
-func putContent(attributes pcommon.Map, r *interaction.Received, text string) {
-	attributes.PutInt(attrContentLength, int64(utf8.RuneCountInString(text)))
+func putContent(attributes pcommon.Map, r *interaction.Received) {
 	attributes.PutInt(attrAttachmentCount, int64(len(r.Attachments)))
 	attributes.PutInt(attrLinkCount, int64(len(r.Links)))
 	attributes.PutInt(attrMentionCount, int64(len(r.Mentions)))
 	attributes.PutInt(attrContextCount, int64(len(r.Contexts)))
-	putContextTypes(attributes, r.Contexts)
+	putStrings(attributes, attrContextTypes, contextTypes(r.Contexts))
+	putStrings(attributes, attrAgents, agents(r.Mentions))
 }
 
 func putUser(attributes pcommon.Map, r *interaction.Received) {

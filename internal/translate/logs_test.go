@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
@@ -126,17 +125,20 @@ func TestIngestionDelayIsAbsentWhereNothingTellsTheTime(t *testing.T) {
 	assert.False(t, there)
 }
 
-func TestTheBodyIsTheTextOnlyWhenCaptured(t *testing.T) {
+func TestLogs_BodyIsTextOnlyWhenCaptured(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		settings translate.LogSettings
 		text     string
-		want     any
+		want     string
+		captured bool
 	}{
-		"captured":                     {settings: translate.LogSettings{CaptureText: true}, text: "żółć 🚀", want: "żółć 🚀"},
-		"captured, but there is none":  {settings: translate.LogSettings{CaptureText: true}},
-		"not captured":                 {text: "żółć 🚀"},
-		"not captured with references": {settings: translate.LogSettings{References: true}, text: "żółć 🚀"},
+		"captured": {
+			settings: translate.LogSettings{CaptureText: true}, text: "żółć 🚀", want: "żółć 🚀", captured: true,
+		},
+		"captured, but there is none":  {settings: translate.LogSettings{CaptureText: true}, want: "userPrompt in BizChat, 0 characters"},
+		"not captured":                 {text: "żółć 🚀", want: "userPrompt in BizChat, 6 characters"},
+		"not captured with references": {settings: translate.LogSettings{References: true}, text: "żółć 🚀", want: "userPrompt in BizChat, 6 characters"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -145,13 +147,66 @@ func TestTheBodyIsTheTextOnlyWhenCaptured(t *testing.T) {
 			r.Body.Content = test.text
 			record := recordOf(t, test.settings, r)
 			assert.Equal(t, test.want, record.Body().AsRaw())
-			if test.want == nil {
-				assert.Equal(t, pcommon.ValueTypeEmpty, record.Body().Type())
-			}
+			assert.Equal(t, test.captured, value(t, record.Attributes(), "microsoft.copilot.content.captured"))
 			length := value(t, record.Attributes(), "microsoft.copilot.content.length")
 			assert.EqualValues(t, len([]rune(test.text)), length)
 		})
 	}
+}
+
+func TestLogs_SummaryNamesChangeTypeAndApp(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		change        interaction.Change
+		typ, appClass string
+		want          string
+	}{
+		"a creation does not name its change": {
+			change: interaction.Created, typ: "userPrompt", appClass: "IPM.SkypeTeams.Message.Copilot.Word",
+			want: "userPrompt in Word, 5 characters",
+		},
+		"an update names it": {
+			change: interaction.Updated, typ: "aiResponse", appClass: "IPM.SkypeTeams.Message.Copilot.Teams",
+			want: "updated aiResponse in Teams, 5 characters",
+		},
+		"without a type it is an interaction": {
+			change: interaction.Deleted, appClass: "IPM.SkypeTeams.Message.Copilot.Teams",
+			want: "deleted interaction in Teams, 5 characters",
+		},
+		"without an app none is named": {change: interaction.Deleted, want: "deleted interaction, 5 characters"},
+		"the id of an app is no name": {
+			change: interaction.Created, typ: "aiResponse",
+			appClass: "IPM.SkypeTeams.Message.ConnectedAIApp.Entra.6a0b3c1d-77e2-4f58-9c04-1d2e3f405162",
+			want:     "aiResponse in ConnectedAIApp.Entra, 5 characters",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := fixture(t, "prompt")
+			r.Change, r.Type, r.AppClass, r.Body.Content = test.change, test.typ, test.appClass, "Hello"
+			assert.Equal(t, test.want, recordOf(t, translate.LogSettings{}, r).Body().AsRaw())
+		})
+	}
+}
+
+func TestLogs_AgentsAreMentionedApplications(t *testing.T) {
+	t.Parallel()
+	person := interaction.IdentitySet{User: &interaction.Identity{ID: user, DisplayName: "Lena"}}
+	agent := func(id, name string) interaction.IdentitySet {
+		return interaction.IdentitySet{Application: &interaction.Identity{ID: id, DisplayName: name}}
+	}
+	r := fixture(t, "prompt")
+	r.Mentions = []interaction.Mention{
+		{Mentioned: person}, {Mentioned: agent("1", "Travel Helper")}, {Mentioned: agent("2", "")},
+		{Mentioned: agent("", "")}, {Mentioned: agent("1", "Travel Helper")},
+	}
+	attributes := recordOf(t, translate.LogSettings{}, r).Attributes()
+	assert.Equal(t, []any{"Travel Helper", "2"}, value(t, attributes, "microsoft.copilot.agents"))
+
+	r.Mentions = r.Mentions[:1]
+	assert.NotContains(t, recordOf(t, translate.LogSettings{}, r).Attributes().AsRaw(), "microsoft.copilot.agents",
+		"a person is no agent")
 }
 
 func TestContextTypesAreDistinctAndInOrder(t *testing.T) {

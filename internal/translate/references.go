@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -21,22 +22,32 @@ const adaptiveCard = "application/vnd.microsoft.card.adaptive"
 // inlineData starts a URL that holds the content itself, such as a picture: https://www.rfc-editor.org/rfc/rfc2397
 const inlineData = "data:"
 
-// putContextTypes lists the distinct types of the contexts in the order of their first appearance.
-func putContextTypes(attributes pcommon.Map, contexts []interaction.Context) {
+// contextTypes returns the distinct types of the contexts in the order of their first appearance.
+func contextTypes(contexts []interaction.Context) []string {
 	var types []string
 	for _, context := range contexts {
-		if context.Type != "" && !slices.Contains(types, context.Type) {
-			types = append(types, context.Type)
+		types = appendDistinct(types, context.Type)
+	}
+	return types
+}
+
+// agents returns the names, else the ids, of the applications that the text mentions, each once. A person calls an agent
+// by mentioning it: https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/interaction-export/resources/aiinteractionmention
+func agents(mentions []interaction.Mention) []string {
+	var names []string
+	for i := range mentions {
+		if application := mentions[i].Mentioned.Application; application != nil {
+			names = appendDistinct(names, cmp.Or(application.DisplayName, application.ID))
 		}
 	}
-	if len(types) == 0 {
-		return
+	return names
+}
+
+func appendDistinct(values []string, value string) []string {
+	if value == "" || slices.Contains(values, value) {
+		return values
 	}
-	values := attributes.PutEmptySlice(attrContextTypes)
-	values.EnsureCapacity(len(types))
-	for _, contextType := range types {
-		values.AppendEmpty().SetStr(contextType)
-	}
+	return append(values, value)
 }
 
 // reference is a file, a meeting or a link that an interaction names.
