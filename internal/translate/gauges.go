@@ -38,7 +38,21 @@ func SubscriptionTimeLeft(left time.Duration, known bool) Gauge {
 	return gauge
 }
 
+// NotificationAge is the time since the last authentic notification, in seconds; left out while none has come.
+func NotificationAge(age time.Duration, known bool) Gauge {
+	gauge := Gauge{
+		name:        "microsoft.copilot.notification.age",
+		description: "Time since the last authentic notification.",
+		unit:        "s",
+	}
+	if known {
+		gauge.values = []gaugeValue{{value: age.Seconds()}}
+	}
+	return gauge
+}
+
 // HistoryGap is the time of which interactions are known to be missing and not yet fetched, in seconds, by the reason why.
+// It has a value for each reason given, 0 where nothing is missing, so that an alert can tell a recovery from a silence.
 func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
 	gauge := Gauge{
 		name:        "microsoft.copilot.history.gap",

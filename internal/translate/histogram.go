@@ -8,14 +8,17 @@ import (
 
 // delayBounds returns the upper bounds of the buckets in seconds. They reach past an hour because Graph may deliver up
 // to 60 minutes late: https://learn.microsoft.com/graph/change-notifications-overview
-func delayBounds() [14]float64 {
-	return [...]float64{1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200}
+//
+// Most delays lie between 2 and 10 seconds, so the buckets are narrow there: a percentile that a backend interpolates
+// within a bucket is then close to the true one.
+func delayBounds() [19]float64 {
+	return [...]float64{1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200}
 }
 
 // histogram is a cumulative histogram of ingestion delays. Each bound belongs to the bucket below it, as
 // https://opentelemetry.io/docs/specs/otel/metrics/data-model/#histogram asks.
 type histogram struct {
-	buckets [15]uint64
+	buckets [20]uint64
 	count   uint64
 	sum     float64
 	min     float64

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -40,10 +41,11 @@ type Metrics struct {
 	mu     sync.Mutex // guards everything below
 	apps   distinct
 	types  distinct
-	series map[seriesKey]*series
+	counts map[seriesKey]int64
+	delays map[seriesKey]*histogram
 }
 
-// seriesKey is the attributes of one series; an empty one is left out.
+// seriesKey is the attributes of one series; an empty one is left out. Delays have no type.
 type seriesKey struct {
 	app, typ, source string
 }
@@ -58,12 +60,6 @@ func (k seriesKey) put(attributes pcommon.Map) {
 	putString(attributes, attrSource, k.source)
 }
 
-// series is what was counted under one set of attributes.
-type series struct {
-	count int64
-	delay histogram
-}
-
 // NewMetrics returns an empty accumulator; start is the start timestamp of all that it emits.
 func NewMetrics(settings MetricSettings, start time.Time) *Metrics {
 	settings.TenantID = strings.ToLower(settings.TenantID)
@@ -72,7 +68,8 @@ func NewMetrics(settings MetricSettings, start time.Time) *Metrics {
 		start:    start,
 		apps:     newDistinct(maxAppNames),
 		types:    newDistinct(maxInteractionTypes),
-		series:   map[seriesKey]*series{},
+		counts:   map[seriesKey]int64{},
+		delays:   map[seriesKey]*histogram{},
 	}
 }
 
@@ -86,22 +83,22 @@ func (m *Metrics) Add(received []interaction.Received) {
 		if r.Change != interaction.Created {
 			continue
 		}
-		s := m.seriesOf(r)
-		s.count++
+		key := seriesKey{app: m.apps.bound(r.App()), typ: m.types.bound(r.Type), source: string(r.Source)}
+		m.counts[key]++
 		if delay, known := ingestionDelay(r); known {
-			s.delay.observe(delay)
+			key.typ = ""
+			m.observeDelay(key, delay)
 		}
 	}
 }
 
-func (m *Metrics) seriesOf(r *interaction.Received) *series {
-	key := seriesKey{app: m.apps.bound(r.App()), typ: m.types.bound(r.Type), source: string(r.Source)}
-	s, seen := m.series[key]
+func (m *Metrics) observeDelay(key seriesKey, delay float64) {
+	h, seen := m.delays[key]
 	if !seen {
-		s = &series{}
-		m.series[key] = s
+		h = &histogram{}
+		m.delays[key] = h
 	}
-	return s
+	h.observe(delay)
 }
 
 // Collect returns the current values at now, the series in a fixed order, together with the gauges that are known.
@@ -131,55 +128,41 @@ func (m *Metrics) Collect(now time.Time, gauges ...Gauge) pmetric.Metrics {
 func (m *Metrics) emitSeries(metrics pmetric.MetricSlice, at pcommon.Timestamp) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	keys := make([]seriesKey, 0, len(m.series))
-	delays := 0
-	for key, s := range m.series {
-		keys = append(keys, key)
-		if s.delay.count > 0 {
-			delays++
-		}
+	if len(m.counts) > 0 {
+		m.emitCounts(metrics.AppendEmpty(), at)
 	}
-	slices.SortFunc(keys, seriesKey.compare)
-	if len(keys) > 0 {
-		m.emitCounts(metrics.AppendEmpty(), keys, at)
-	}
-	if delays > 0 {
-		m.emitDelays(metrics.AppendEmpty(), keys, at)
+	if len(m.delays) > 0 {
+		m.emitDelays(metrics.AppendEmpty(), at)
 	}
 }
 
-func (m *Metrics) emitCounts(metric pmetric.Metric, keys []seriesKey, at pcommon.Timestamp) {
-	metric.SetName("microsoft.copilot.interaction.count")
+func (m *Metrics) emitCounts(metric pmetric.Metric, at pcommon.Timestamp) {
+	metric.SetName("microsoft.copilot.interactions")
 	metric.SetDescription("Prompts and responses that were created.")
 	metric.SetUnit("{interaction}")
 	sum := metric.SetEmptySum()
 	sum.SetIsMonotonic(true)
 	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
-	sum.DataPoints().EnsureCapacity(len(keys))
-	for _, key := range keys {
+	for _, key := range slices.SortedFunc(maps.Keys(m.counts), seriesKey.compare) {
 		point := sum.DataPoints().AppendEmpty()
 		key.put(point.Attributes())
 		point.SetStartTimestamp(pcommon.NewTimestampFromTime(m.start))
 		point.SetTimestamp(at)
-		point.SetIntValue(m.series[key].count)
+		point.SetIntValue(m.counts[key])
 	}
 }
 
-func (m *Metrics) emitDelays(metric pmetric.Metric, keys []seriesKey, at pcommon.Timestamp) {
+func (m *Metrics) emitDelays(metric pmetric.Metric, at pcommon.Timestamp) {
 	metric.SetName("microsoft.copilot.interaction.ingestion_delay")
 	metric.SetDescription("Time from the creation of an interaction to taking it in.")
 	metric.SetUnit("s")
 	histogram := metric.SetEmptyHistogram()
 	histogram.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
-	for _, key := range keys {
-		delay := &m.series[key].delay
-		if delay.count == 0 {
-			continue
-		}
+	for _, key := range slices.SortedFunc(maps.Keys(m.delays), seriesKey.compare) {
 		point := histogram.DataPoints().AppendEmpty()
 		key.put(point.Attributes())
 		point.SetStartTimestamp(pcommon.NewTimestampFromTime(m.start))
 		point.SetTimestamp(at)
-		delay.fill(point)
+		m.delays[key].fill(point)
 	}
 }

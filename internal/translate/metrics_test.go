@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	countName    = "microsoft.copilot.interaction.count"
+	countName    = "microsoft.copilot.interactions"
 	delayName    = "microsoft.copilot.interaction.ingestion_delay"
 	timeLeftName = "microsoft.copilot.subscription.time_left"
 )
@@ -150,8 +150,8 @@ func TestDelaysFallIntoTheBucketAtOrAboveThem(t *testing.T) {
 	assert.Equal(t, pmetric.AggregationTemporalityCumulative, metric.Histogram().AggregationTemporality())
 	require.Equal(t, 1, metric.Histogram().DataPoints().Len())
 	point := metric.Histogram().DataPoints().At(0)
-	assert.Equal(t, []float64{1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200}, point.ExplicitBounds().AsRaw())
-	assert.Equal(t, []uint64{2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1}, point.BucketCounts().AsRaw())
+	assert.Equal(t, []float64{1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200}, point.ExplicitBounds().AsRaw())
+	assert.Equal(t, []uint64{2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1}, point.BucketCounts().AsRaw())
 	assert.EqualValues(t, 6, point.Count())
 	assert.InDelta(t, 0+1+1.001+3600+7200+10800, point.Sum(), 1e-6)
 	assert.InDelta(t, 0, point.Min(), 0)
@@ -159,8 +159,7 @@ func TestDelaysFallIntoTheBucketAtOrAboveThem(t *testing.T) {
 	assert.Equal(t, pcommon.NewTimestampFromTime(started()), point.StartTimestamp())
 	assert.Equal(t, pcommon.NewTimestampFromTime(collected()), point.Timestamp())
 	assert.Equal(t, map[string]any{
-		"microsoft.copilot.app.name": "Word", "microsoft.copilot.interaction.type": "userPrompt",
-		"microsoft.copilot.source": "notification",
+		"microsoft.copilot.app.name": "Word", "microsoft.copilot.source": "notification",
 	}, point.Attributes().AsRaw())
 }
 
@@ -203,20 +202,34 @@ func TestTimeLeftIsAGaugeInSeconds(t *testing.T) {
 	assert.Zero(t, point.Attributes().Len())
 }
 
+func TestNotificationAge_IsAGaugeInSeconds(t *testing.T) {
+	t.Parallel()
+	got := newMetrics().Collect(collected(), translate.NotificationAge(1500*time.Millisecond, true))
+	metric := find(t, got, "microsoft.copilot.notification.age")
+	assert.Equal(t, "s", metric.Unit())
+	assert.NotEmpty(t, metric.Description())
+	require.Equal(t, 1, metric.Gauge().DataPoints().Len())
+	assert.InDelta(t, 1.5, metric.Gauge().DataPoints().At(0).DoubleValue(), 1e-9)
+	assert.Zero(t, newMetrics().Collect(collected(), translate.NotificationAge(0, false)).MetricCount(),
+		"none has come, so none has an age")
+}
+
 func TestKnownGapsAreAGaugeByReason(t *testing.T) {
 	t.Parallel()
 	type reason string
 	metrics := translate.NewMetrics(translate.MetricSettings{}, time.Unix(0, 0)).Collect(time.Unix(100, 0),
-		translate.HistoryGap(map[reason]time.Duration{"subscription": 90 * time.Second, "empty": time.Minute}),
+		translate.HistoryGap(map[reason]time.Duration{"subscription": 90 * time.Second, "empty": time.Minute, "startup": 0}),
 		translate.HistoryGap(map[reason]time.Duration{}))
-	require.Equal(t, 1, metrics.MetricCount(), "no gap, no metric")
+	require.Equal(t, 1, metrics.MetricCount(), "no reason, no metric")
 	gap := metrics.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0)
 	assert.Equal(t, "microsoft.copilot.history.gap", gap.Name())
 	assert.Equal(t, "s", gap.Unit())
 	points := gap.Gauge().DataPoints()
-	require.Equal(t, 2, points.Len())
+	require.Equal(t, 3, points.Len())
 	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "empty"}, points.At(0).Attributes().AsRaw())
 	assert.InDelta(t, 60, points.At(0).DoubleValue(), 0)
-	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "subscription"}, points.At(1).Attributes().AsRaw())
-	assert.InDelta(t, 90, points.At(1).DoubleValue(), 0)
+	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "startup"}, points.At(1).Attributes().AsRaw())
+	assert.InDelta(t, 0, points.At(1).DoubleValue(), 0, "all is well is a value too")
+	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "subscription"}, points.At(2).Attributes().AsRaw())
+	assert.InDelta(t, 90, points.At(2).DoubleValue(), 0)
 }
