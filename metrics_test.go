@@ -46,7 +46,7 @@ func TestMetricsOfWhatArrivedAreHandedOutAtShutdownAtTheLatest(t *testing.T) {
 
 	got := w.latest(t)
 	var count, delays int64
-	for _, point := range got["microsoft.copilot.interaction.count"].Sum().DataPoints().All() {
+	for _, point := range got["microsoft.copilot.interactions"].Sum().DataPoints().All() {
 		count += point.IntValue()
 	}
 	for _, point := range got["microsoft.copilot.interaction.ingestion_delay"].Histogram().DataPoints().All() {
@@ -64,7 +64,7 @@ func TestMetricsComeAtEachIntervalAndAddUp(t *testing.T) {
 	w.run(t)
 	w.deliver(t, turns(10)...)
 	require.Eventually(t, func() bool { return len(w.metrics.AllMetrics()) >= 2 }, patience, 10*time.Millisecond)
-	first := w.latest(t)["microsoft.copilot.interaction.count"].Sum()
+	first := w.latest(t)["microsoft.copilot.interactions"].Sum()
 	assert.Equal(t, pmetric.AggregationTemporalityCumulative, first.AggregationTemporality())
 	assert.True(t, first.IsMonotonic())
 }
@@ -93,7 +93,7 @@ func TestWithoutALogsPipelineInteractionsAreCountedWithOneWarning(t *testing.T) 
 	w.deliver(t, turns(10)...)
 	assert.Equal(t, 1, w.lines.FilterMessageSnippet("no logs pipeline").Len())
 	w.stop(t)
-	assert.NotZero(t, w.latest(t)["microsoft.copilot.interaction.count"].Sum().DataPoints().Len())
+	assert.NotZero(t, w.latest(t)["microsoft.copilot.interactions"].Sum().DataPoints().Len())
 }
 
 func TestTheReceiverReportsOnItself(t *testing.T) {

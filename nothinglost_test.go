@@ -3,6 +3,7 @@ package m365copilotreceiver
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strconv"
 	"testing"
@@ -167,13 +168,16 @@ func TestWhatHappenedWhileTheCollectorWasDownAndItsSubscriptionEndedIsFetchedFro
 	w.awaitRecords(t, len(all))
 	assert.Equal(t, ids(t, all...), w.arrived(), "of a user who was seen before")
 	require.Eventually(t, func() bool {
-		for name, metric := range w.latest(t) {
-			if name == "microsoft.copilot.history.gap" {
-				return metric.Gauge().DataPoints().Len() > 0
-			}
+		missing := map[string]float64{}
+		for _, point := range w.latest(t)["microsoft.copilot.history.gap"].Gauge().DataPoints().All() {
+			reason, _ := point.Attributes().Get("microsoft.copilot.reason")
+			missing[reason.Str()] = point.DoubleValue()
 		}
-		return false
-	}, patience, 50*time.Millisecond, "the last hour is read once more an hour later, until when the gap stays open")
+		return maps.Equal(missing, map[string]float64{
+			"startup": 0, "subscription": 0, "removed_key": 0, "refused": 0, "unverified": 0, "undecryptable": 0, "empty": 0,
+			"lookback": 0, "users_unknown": 0,
+		})
+	}, patience, 50*time.Millisecond, "all was read, and each reason says so")
 }
 
 func TestAFirstStartImportsHistory(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -138,9 +139,15 @@ func (r *rooms) needed() time.Time {
 	return from
 }
 
-// missing is for how much time interactions are known to be missing, by reason.
+// missing is for how much time interactions are known to be missing, by reason, 0 where none are. What the next poll will
+// read is not missing.
 func (r *rooms) missing(now time.Time) map[history.Reason]time.Duration {
-	all := r.filler.Missing(now)
+	all := make(map[history.Reason]time.Duration)
+	for _, reason := range history.Reasons() {
+		all[reason] = 0
+	}
+	maps.Copy(all, r.filler.Missing(now))
+	delete(all, history.Poll)
 	if reason, since := r.continuity.missing(now); !since.IsZero() {
 		all[reason] += now.Sub(since)
 	}

@@ -137,7 +137,7 @@ func TestWhatIsStillAheadIsReadWhenItsTimeHasCome(t *testing.T) {
 		assert.WithinDuration(t, began.Add(time.Second), w.graph.asked()[0].to, 0)
 		pass(4 * time.Minute)
 		require.Len(t, w.graph.asked(), 1)
-		assert.Equal(t, map[history.Reason]time.Duration{history.Startup: 4 * time.Minute}, f.Missing(time.Now()))
+		assert.Empty(t, f.Missing(time.Now()), "what was missing was read; the rest is a precaution")
 		pass(2 * time.Minute)
 		asked := w.graph.asked()
 		require.Len(t, asked, 2)

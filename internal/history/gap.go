@@ -36,10 +36,15 @@ const (
 	UsersUnknown Reason = "users_unknown"
 )
 
+// Reasons returns all reasons, the gravest first.
+func Reasons() []Reason {
+	return []Reason{Startup, Subscription, RemovedKey, Refused, Unverified, Undecryptable, Empty, Lookback, Poll, UsersUnknown}
+}
+
 // rank orders reasons by gravity; one that is not known comes last.
 func rank(r Reason) int {
-	order := [...]Reason{Startup, Subscription, RemovedKey, Refused, Unverified, Undecryptable, Empty, Lookback, Poll, UsersUnknown}
-	if i := slices.Index(order[:], r); i >= 0 {
+	order := Reasons()
+	if i := slices.Index(order, r); i >= 0 {
 		return i
 	}
 	return len(order)

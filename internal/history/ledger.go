@@ -215,13 +215,14 @@ func (l *ledger) has(k kind) bool {
 	return slices.ContainsFunc(l.spans, func(s span) bool { return s.kind == k })
 }
 
-// missing returns how much time is known to be missing, by its gravest reason. What was read and is only to be read
-// again is not missing.
+// missing returns how much time is known to be missing, by its gravest reason. Not missing is what was read and is only to
+// be read again, and the rest of a gap that was read up to now and ends later.
 func (l *ledger) missing(now time.Time) map[Reason]time.Duration {
 	sum := map[Reason]time.Duration{}
 	count := func(spans []span) {
 		for _, s := range spans {
-			if length := earliest(s.to, now).Sub(s.from); length > 0 && s.unread() {
+			rest := s.kind == whole && s.due.After(now)
+			if length := earliest(s.to, now).Sub(s.from); length > 0 && s.unread() && !rest {
 				sum[s.reasons.first()] += length
 			}
 		}
