@@ -10,6 +10,7 @@ LINK := $(TOOLS)/m365copilotreceiver
 SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './_*' -not -path './internal/tools/*') go.mod go.sum
 COVERAGE := 85
 DURATION ?=
+RAW ?=
 FUZZTIME ?= 10s
 
 .PHONY: help build run test cover fuzz bench lint fmt generate check-generated check-examples clean
@@ -19,8 +20,8 @@ help: ## List the targets
 
 build: $(COLLECTOR) $(SIMULATOR) ## Build the collector otelcol-copilot with ocb, and the operator's tool m365copilot
 
-run: build ## Run the collector against an emulated tenant, until Ctrl-C or for DURATION (such as 20s)
-	DURATION=$(DURATION) examples/quickstart.sh $(COLLECTOR) $(SIMULATOR)
+run: build ## Run the collector against an emulated tenant, until Ctrl-C or for DURATION (such as 20s); RAW=1 shows the records
+	DURATION=$(DURATION) RAW=$(RAW) examples/quickstart.sh $(COLLECTOR) $(SIMULATOR)
 
 # One package at a time: the tests of speed and of waiting want the processors for themselves.
 test: $(COLLECTOR) ## Run all tests with the race detector

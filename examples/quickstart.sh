@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Runs the emulated tenant and the collector side by side until Ctrl-C, or for $DURATION (such as 20s) and then
-# exits 0 only if interactions arrived: quickstart.sh COLLECTOR M365COPILOT
+# Runs the emulated tenant and the collector side by side until Ctrl-C, and shows a line for each interaction, or with
+# RAW=1 the records as they are. With DURATION (such as 20s) it ends by itself, and exits 0 only if interactions and
+# metrics arrived: quickstart.sh COLLECTOR M365COPILOT
 set -euo pipefail
 collector=$1 m365copilot=$2
 here=$(dirname "$0")
 run=_run
 mkdir -p "$run"
-rm -f "$run"/server.crt "$run"/server.key "$run"/collector.log
+rm -f "$run"/server.crt "$run"/server.key "$run"/*.log
 
 pids=()
 stop() {
 	trap - EXIT INT TERM
-	# The collector first, so that it can still talk to the tenant while it ends.
+	# The collector first, so that it can still talk to the tenant and to what shows its data while it ends.
 	for pid in "${pids[@]}"; do
 		kill -TERM "$pid" 2>/dev/null || true
 		wait "$pid" 2>/dev/null || true
@@ -21,26 +22,39 @@ trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-"$m365copilot" simulate --listen 127.0.0.1:18080 --tls-dir "$run" &
+"$m365copilot" simulate --listen 127.0.0.1:18080 --tls-dir "$run" 2>"$run/simulator.log" &
 simulator=$!
 pids=("$simulator")
 for _ in $(seq 100); do
 	[ -s "$run/server.key" ] && [ -s "$run/server.crt" ] && break
-	kill -0 "$simulator" || exit 1
+	kill -0 "$simulator" 2>/dev/null || { cat "$run/simulator.log" >&2; exit 1; }
 	sleep 0.1
 done
 
-"$collector" --config "$here/quickstart.yaml" > >(tee "$run/collector.log") 2>&1 &
-pids=("$!" "$simulator")
+if [ -n "${RAW:-}" ]; then
+	"$collector" --config "$here/quickstart.yaml" \
+		--set 'service.pipelines.logs.exporters=[debug]' --set 'service.pipelines.metrics.exporters=[debug]' > >(tee "$run/collector.log") 2>&1 &
+	pids=("$!" "$simulator")
+else
+	"$m365copilot" show --listen 127.0.0.1:14318 --require-interactions &
+	show=$!
+	"$collector" --config "$here/quickstart.yaml" >"$run/collector.log" 2>&1 &
+	pids=("$!" "$simulator" "$show")
+	echo "The collector's own log is $run/collector.log, that of the emulated tenant $run/simulator.log." >&2
+fi
 
 if [ -z "${DURATION:-}" ]; then
-	wait "${pids[0]}"
+	wait "${pids[0]}" || { tail -n 20 "$run/collector.log" >&2; exit 1; }
 	exit
 fi
 sleep "$DURATION"
-kill -0 "${pids[0]}" || { echo "the collector ended early" >&2; exit 1; }
-stop
-interactions=$(grep -c 'microsoft.copilot.interaction.id' "$run/collector.log" || true)
-delays=$(grep -c '^microsoft.copilot.interaction.ingestion_delay' "$run/collector.log" || true)
-echo "quickstart: $interactions interactions arrived as log records, $delays values of the delay metric" >&2
-[ "$interactions" -gt 0 ] && [ "$delays" -gt 0 ]
+kill -0 "${pids[0]}" 2>/dev/null || { echo "the collector ended early:" >&2; tail -n 20 "$run/collector.log" >&2; exit 1; }
+if [ -n "${RAW:-}" ]; then
+	stop
+	grep -q 'microsoft.copilot.interaction.id' "$run/collector.log" && grep -q '^microsoft.copilot.interaction.ingestion_delay' "$run/collector.log"
+	exit
+fi
+kill -TERM "${pids[0]}" "$simulator"
+wait "${pids[0]}" "$simulator" || true
+kill -TERM "$show"
+wait "$show"

@@ -26,6 +26,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"simulate", "emulate Microsoft Graph and Entra ID with a stream of invented Copilot interactions", runSimulate},
+		{"show", "show what a collector exports, a line for each interaction", runShow},
 	}
 }
 
