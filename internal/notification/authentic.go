@@ -15,6 +15,9 @@ const maxTokens = 64
 var ErrClientState = errors.New("client state is not ours: dropped; if Graph sent it, its subscription was made with another " +
 	"encryption key or by another receiver, and is replaced or expires within 3 days")
 
+// errNoTenant tells of an item that no validation token can cover, since these are for tenants.
+var errNoTenant = errors.New("item names no tenant, so no validation token covers it: the interaction is fetched from the history")
+
 // errTokenMissing tells of a trap that looks like an attack: https://learn.microsoft.com/graph/change-notifications-with-resource-data
 var errTokenMissing = refuse(ReasonTokenMissing, "Graph sent none, because the enterprise application has "+
 	"appRoleAssignmentRequired = true: in Entra > Enterprise applications > Properties set \"Assignment required\" to No, or grant "+
@@ -29,7 +32,11 @@ func (o *Opener) authentic(items []Item, outcomes []outcome) []int {
 		case !o.states.match([]byte(item.ClientState)):
 			// The id is the forger's, and there is nothing to look for.
 			outcomes[i].rejection = &Rejection{Reason: ReasonClientState, Err: ErrClientState}
-		case item.TenantID != "" && !strings.EqualFold(item.TenantID, o.tenant):
+		case item.TenantID == "" && item.LifecycleEvent != "": // it needs no token
+			passed = append(passed, i)
+		case item.TenantID == "":
+			outcomes[i].rejection = item.unverified(ReasonTenant, errNoTenant)
+		case !strings.EqualFold(item.TenantID, o.tenant):
 			outcomes[i].rejection = item.unverified(ReasonTenant, fmt.Errorf("item is of tenant %s and not of %s: check tenant_id",
 				short(item.TenantID), o.tenant))
 		default:

@@ -2,6 +2,7 @@ package notification
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -44,7 +45,13 @@ func (o *Opener) openItem(item *Item, at time.Time) outcome {
 		return outcome{}
 	}
 	opened, err := o.decrypt(item)
-	if err != nil {
+	switch {
+	case errors.Is(err, errEmptyContent) && change == interaction.Deleted && item.ResourceID != "":
+		received.ID, received.WithoutContent = item.ResourceID, true
+		return outcome{received: received}
+	case errors.Is(err, errEmptyContent):
+		return outcome{rejection: &Rejection{Reason: ReasonContentMissing, Gap: GapEmpty, ItemID: item.ResourceID, Err: err}}
+	case err != nil:
 		return outcome{rejection: &Rejection{Reason: reasonOf(err), Gap: GapUndecryptable, ItemID: item.ResourceID, Err: err}}
 	}
 	received.Interaction = *opened
@@ -53,6 +60,9 @@ func (o *Opener) openItem(item *Item, at time.Time) outcome {
 
 var errNoContent = errors.New("item came without content: the interaction is fetched from the history; " +
 	"if it happens often, the subscription was made without includeResourceData")
+
+// errEmptyContent tells of content that says of no interaction which one it is.
+var errEmptyContent = errors.New("decrypted content names neither an id nor a time: the interaction is fetched from the history")
 
 func changeOf(changeType string) (interaction.Change, bool) {
 	for _, change := range []interaction.Change{interaction.Created, interaction.Updated, interaction.Deleted} {
@@ -82,11 +92,19 @@ func (o *Opener) decrypt(item *Item) (*interaction.Interaction, error) {
 	return read(text, item.ResourceID)
 }
 
-// read leaves out what the parser says: an error never quotes content, not even in part.
+// read takes the id of the item where the content has only a time. It leaves out what the parser says: an error never
+// quotes content, not even in part.
 func read(text []byte, resourceID string) (*interaction.Interaction, error) {
 	opened, err := interaction.Parse(text)
-	if errors.Is(err, interaction.ErrNoID) && resourceID != "" {
-		opened, err = interaction.Parse(withID(text, resourceID))
+	if errors.Is(err, interaction.ErrNoID) {
+		named, parseErr := interaction.Parse(withID(text, cmp.Or(resourceID, "unknown")))
+		switch {
+		case parseErr != nil:
+		case named.CreatedDateTime.IsZero():
+			return nil, errEmptyContent
+		case resourceID != "":
+			opened, err = named, nil
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w (%d bytes): it is fetched from the history; if it stays, update this receiver", ErrPlaintext, len(text))

@@ -125,7 +125,6 @@ func TestOpenTakesTheItemsThatAreWithoutFault(t *testing.T) {
 			interaction.Received{Change: interaction.Deleted, WithoutContent: true},
 		},
 		"a change type in another case": {func(i *notification.Item) { i.ChangeType = "Created" }, interaction.Received{Change: interaction.Created}},
-		"an item without tenant":        {func(i *notification.Item) { i.TenantID = "" }, interaction.Received{Change: interaction.Created}},
 		"for the older certificate":     {func(i *notification.Item) { i.EncryptedContent = seal(t, older, prompt) }, interaction.Received{Change: interaction.Created}},
 		"with the older client state":   {func(i *notification.Item) { i.ClientState = clientState(t, older) }, interaction.Received{Change: interaction.Created}},
 		"without certificate id":        {func(i *notification.Item) { i.EncryptedContent.CertificateID = "" }, interaction.Received{Change: interaction.Created}},
@@ -137,9 +136,22 @@ func TestOpenTakesTheItemsThatAreWithoutFault(t *testing.T) {
 			func(i *notification.Item) { i.EncryptedContent.CertificateThumbprint = older.Thumbprint() },
 			interaction.Received{Change: interaction.Created},
 		},
-		"content without an id":       {func(i *notification.Item) { i.EncryptedContent = seal(t, key, `{"locale":"de"}`) }, interaction.Received{Change: interaction.Created}},
-		"content with an id of null":  {func(i *notification.Item) { i.EncryptedContent = seal(t, key, ` {"id":null} `) }, interaction.Received{Change: interaction.Created}},
-		"content that has no members": {func(i *notification.Item) { i.EncryptedContent = seal(t, key, `{}`) }, interaction.Received{Change: interaction.Created}},
+		"content with a time and no id": {
+			func(i *notification.Item) {
+				i.EncryptedContent = seal(t, key, `{"createdDateTime":"2025-12-01T14:30:05.123Z"}`)
+			},
+			interaction.Received{Change: interaction.Created},
+		},
+		"content with a time and an id of null": {
+			func(i *notification.Item) {
+				i.EncryptedContent = seal(t, key, ` {"id":null,"createdDateTime":"2025-12-01T14:30:05.123Z"} `)
+			},
+			interaction.Received{Change: interaction.Created},
+		},
+		"a deletion whose content names nothing": {
+			func(i *notification.Item) { i.ChangeType, i.EncryptedContent = "deleted", seal(t, key, `{}`) },
+			interaction.Received{Change: interaction.Deleted, WithoutContent: true},
+		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

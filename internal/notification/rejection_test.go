@@ -31,21 +31,28 @@ func TestOpenRejects(t *testing.T) {
 		gap    notification.GapReason
 		says   []string
 	}{
+		"no tenant":      {[]string{token}, func(i *notification.Item) { i.TenantID = "" }, notification.ReasonTenant, unverified, []string{"no tenant"}},
 		"another tenant": {[]string{token}, func(i *notification.Item) { i.TenantID = "another" }, notification.ReasonTenant, unverified, []string{"tenant_id", "another"}},
 		"tokens that are null": {
 			nil, nil, notification.ReasonTokenMissing, unverified,
 			[]string{"appRoleAssignmentRequired", "Assignment required", "Microsoft Graph Change Tracking"},
 		},
-		"no tokens":                     {[]string{}, nil, notification.ReasonTokenMissing, unverified, nil},
-		"a token that is expired":       {[]string{late}, nil, notification.ReasonTokenExpired, unverified, []string{"clock"}},
-		"one of two tokens is expired":  {[]string{token, late}, nil, notification.ReasonTokenExpired, unverified, nil},
-		"a token that is empty":         {[]string{token, ""}, nil, notification.ReasonTokenMalformed, unverified, nil},
-		"too many tokens":               {strings.Split(strings.Repeat(token+" ", 65), " ")[:65], nil, notification.ReasonTokenCount, unverified, []string{"65"}},
-		"an unknown change type":        {[]string{token}, func(i *notification.Item) { i.ChangeType = "undeleted" }, notification.ReasonChangeType, unverified, []string{"undeleted"}},
-		"no change type":                {[]string{token}, func(i *notification.Item) { i.ChangeType = "" }, notification.ReasonChangeType, unverified, nil},
-		"created without content":       {[]string{token}, func(i *notification.Item) { i.EncryptedContent = nil }, notification.ReasonContentMissing, empty, []string{"includeResourceData"}},
-		"updated without content":       {[]string{token}, func(i *notification.Item) { i.ChangeType, i.EncryptedContent = "updated", nil }, notification.ReasonContentMissing, empty, nil},
-		"deleted without content or id": {[]string{token}, func(i *notification.Item) { *i = notification.Item{ClientState: i.ClientState, ChangeType: "deleted"} }, notification.ReasonContentMissing, empty, nil},
+		"no tokens":                    {[]string{}, nil, notification.ReasonTokenMissing, unverified, nil},
+		"a token that is expired":      {[]string{late}, nil, notification.ReasonTokenExpired, unverified, []string{"clock"}},
+		"one of two tokens is expired": {[]string{token, late}, nil, notification.ReasonTokenExpired, unverified, nil},
+		"a token that is empty":        {[]string{token, ""}, nil, notification.ReasonTokenMalformed, unverified, nil},
+		"too many tokens":              {strings.Split(strings.Repeat(token+" ", 65), " ")[:65], nil, notification.ReasonTokenCount, unverified, []string{"65"}},
+		"an unknown change type":       {[]string{token}, func(i *notification.Item) { i.ChangeType = "undeleted" }, notification.ReasonChangeType, unverified, []string{"undeleted"}},
+		"no change type":               {[]string{token}, func(i *notification.Item) { i.ChangeType = "" }, notification.ReasonChangeType, unverified, nil},
+		"created without content":      {[]string{token}, func(i *notification.Item) { i.EncryptedContent = nil }, notification.ReasonContentMissing, empty, []string{"includeResourceData"}},
+		"updated without content":      {[]string{token}, func(i *notification.Item) { i.ChangeType, i.EncryptedContent = "updated", nil }, notification.ReasonContentMissing, empty, nil},
+		"content without members":      {[]string{token}, func(i *notification.Item) { i.EncryptedContent = seal(t, key, `{}`) }, notification.ReasonContentMissing, empty, []string{"neither an id nor a time"}},
+		"updated to nothing that tells": {[]string{token}, func(i *notification.Item) {
+			i.ChangeType, i.EncryptedContent = "updated", seal(t, key, `{"locale":"de"}`)
+		}, notification.ReasonContentMissing, empty, nil},
+		"deleted without content or id": {[]string{token}, func(i *notification.Item) {
+			*i = notification.Item{ClientState: i.ClientState, ChangeType: "deleted", TenantID: tenant}
+		}, notification.ReasonContentMissing, empty, nil},
 		"an unknown certificate": {
 			[]string{token},
 			func(i *notification.Item) { i.EncryptedContent = seal(t, stranger, prompt) }, notification.ReasonCertificate, undecryptable,
@@ -65,7 +72,7 @@ func TestOpenRejects(t *testing.T) {
 		"no base64":               {[]string{token}, func(i *notification.Item) { i.EncryptedContent.Data = "%" }, notification.ReasonMalformed, undecryptable, []string{"data is not base64"}},
 		"content that is no JSON": {[]string{token}, func(i *notification.Item) { i.EncryptedContent = seal(t, key, "List the open risks") }, notification.ReasonPlaintext, undecryptable, []string{"19 bytes"}},
 		"content without any id": {[]string{token}, func(i *notification.Item) {
-			i.ResourceID, i.EncryptedContent = "", seal(t, key, `{"body":{"content":"List the open risks"}}`)
+			i.ResourceID, i.EncryptedContent = "", seal(t, key, `{"createdDateTime":"2025-12-01T14:30:05.123Z","body":{"content":"List the open risks"}}`)
 		}, notification.ReasonPlaintext, undecryptable, nil},
 	}
 	for name, test := range tests {
