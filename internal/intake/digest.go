@@ -33,7 +33,7 @@ type mark struct {
 func markOf(r *interaction.Received) mark {
 	key := r.Key()
 	m := mark{
-		key:       digestOf(key.UID()),
+		key:       digestOf(key.Text()),
 		signature: digest(r.Signature[:16]),
 		// Without content no session is named, so the history can't ask for it.
 		deletes: key.Deleted && !key.WithoutContent,

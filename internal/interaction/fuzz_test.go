@@ -42,7 +42,7 @@ func FuzzParse(f *testing.F) {
 		assert.Equal(t, i, again)
 		checkText(t, i)
 		r := interaction.Received{Interaction: *i, Change: interaction.Updated}
-		assert.Len(t, r.Key().UID(), 32)
+		assert.Len(t, r.UID(), 32)
 		r.HappenedAt()
 		assert.LessOrEqual(t, strings.Count(i.App(), "."), 1, "one part, or the two before a GUID")
 	})

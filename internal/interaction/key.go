@@ -46,22 +46,37 @@ func (r *Received) Key() Key {
 	return k
 }
 
-// UID is the key as a log record's unique id, equal on every replica and after every restart: the first 32 hex
-// digits of the SHA-256 of these parts, in UTF-8, joined by the byte 0x1F.
-//
-//	interaction, tenant, session, id, etag (the id where there is none), 1 if deleted else 0
-//	tombstone, tenant, subscription, id, 1 if deleted else 0       (without content)
-//
-// Tenant and subscription are in lower case. The first part keeps the two forms from ever being equal.
-func (k Key) UID() string {
+// Text is the key in one string, equal only for equal keys.
+func (k Key) Text() string {
 	deleted := "0"
 	if k.Deleted {
 		deleted = "1"
 	}
-	parts := []string{"interaction", k.Tenant, k.Session, k.ID, k.ETag, deleted}
 	if k.WithoutContent {
-		parts = []string{"tombstone", k.Tenant, k.Subscription, k.ID, deleted}
+		return strings.Join([]string{"tombstone", k.Tenant, k.Subscription, k.ID, deleted}, separator)
 	}
-	sum := sha256.Sum256([]byte(strings.Join(parts, "\x1f")))
+	return strings.Join([]string{"interaction", k.Tenant, k.Session, k.ID, k.ETag, deleted}, separator)
+}
+
+const separator = "\x1f"
+
+// UID is a log record's unique id: the same for the same change of the same interaction, on every replica and after every
+// restart, whichever way it came. It is the first 32 hex digits of the SHA-256 of these parts, in UTF-8, joined by the
+// byte 0x1F.
+//
+//	interaction, tenant, session, id, change, for an update also the etag (the id where there is none)
+//	tombstone, tenant, subscription, id, change       (without content)
+//
+// Tenant and subscription are in lower case. The first part keeps the two forms from ever being equal.
+func (r *Received) UID() string {
+	k := r.Key()
+	parts := []string{"interaction", k.Tenant, k.Session, k.ID, string(r.Change)}
+	switch {
+	case k.WithoutContent:
+		parts = []string{"tombstone", k.Tenant, k.Subscription, k.ID, string(r.Change)}
+	case r.Change == Updated:
+		parts = append(parts, k.ETag)
+	}
+	sum := sha256.Sum256([]byte(strings.Join(parts, separator)))
 	return hex.EncodeToString(sum[:16])
 }

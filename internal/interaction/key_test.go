@@ -60,31 +60,43 @@ func TestKeysAreEqual(t *testing.T) {
 			t.Parallel()
 			a, b := received(tt.a).Key(), received(tt.b).Key()
 			assert.Equal(t, tt.want, a == b)
-			assert.Equal(t, tt.want, a.UID() == b.UID())
+			assert.Equal(t, tt.want, a.Text() == b.Text())
 		})
 	}
 }
 
 // Each was computed as
 //
-//	printf 'interaction\037{tenant}\037{session}\037{id}\037{etag}\0370' | sha256sum | cut -c1-32
-func TestUID(t *testing.T) {
+//	printf 'interaction\037{tenant}\037{session}\037{id}\037{change}' | sha256sum | cut -c1-32
+func TestReceived_UID(t *testing.T) {
 	t.Parallel()
-	assert.Equal(t, "8c007a41924b392bad97f46ee91a2679", received(nil).Key().UID())
-	assert.Equal(t, "0c8c5e79cd96b44659f6f84042693d57", received(func(r *interaction.Received) {
-		r.Change, r.ETag = interaction.Updated, "1764601290000"
-	}).Key().UID())
-	assert.Equal(t, "948353427eb8e8dc80309f9bf2bbff65", received(func(r *interaction.Received) {
-		r.Change, r.ETag = interaction.Deleted, ""
-	}).Key().UID())
-	assert.Equal(t, "ab8f8fc6b8581121cc58ebc2550dfc08", received(func(r *interaction.Received) {
-		r.Change, r.WithoutContent = interaction.Deleted, true
-	}).Key().UID())
-	assert.Equal(t, "6c7706f74ad4037ab1c1029a446f6e06", interaction.Key{ID: "1"}.UID())
+	tests := map[string]struct {
+		change func(*interaction.Received)
+		want   string
+	}{
+		"of a creation":                    {nil, "9ee4629855724171f5ac4cd10b6d4c9f"},
+		"of a creation in a later version": {func(r *interaction.Received) { r.ETag = "1764601290000" }, "9ee4629855724171f5ac4cd10b6d4c9f"},
+		"of an update, with its etag": {func(r *interaction.Received) {
+			r.Change, r.ETag = interaction.Updated, "1764601290000"
+		}, "84d7c87b2f64ba071c356053c138f85b"},
+		"of an update without etag, with the id": {func(r *interaction.Received) {
+			r.Change, r.ETag = interaction.Updated, ""
+		}, "6be8eb84b8bd53afdb5c99c355dd54e0"},
+		"of a deletion": {func(r *interaction.Received) { r.Change, r.ETag = interaction.Deleted, "" }, "eed6cc0a09964727101afd3c547f058e"},
+		"of a deletion without content, with the subscription": {func(r *interaction.Received) {
+			r.Change, r.WithoutContent = interaction.Deleted, true
+		}, "84ff4ee9af6926da8a4dff26fc11e101"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Equal(t, test.want, received(test.change).UID())
+		})
+	}
 }
 
 // Without content the parts are those of the other form less one, so a session and an etag could stand for them.
-func TestTheTwoFormsOfAUIDNeverCollide(t *testing.T) {
+func TestKey_FormsNeverCollide(t *testing.T) {
 	t.Parallel()
 	bare := interaction.Key{Tenant: "t", Subscription: "s", ID: "1", WithoutContent: true}
 	for _, k := range []interaction.Key{
@@ -92,6 +104,6 @@ func TestTheTwoFormsOfAUIDNeverCollide(t *testing.T) {
 		{Tenant: "t", Session: "s", ID: "1", ETag: "0"},
 		{Tenant: "tombstone\x1ft", Session: "s", ID: "1"},
 	} {
-		assert.NotEqual(t, bare.UID(), k.UID())
+		assert.NotEqual(t, bare.Text(), k.Text())
 	}
 }

@@ -102,7 +102,7 @@ func summary(r *interaction.Received, length int) string {
 }
 
 func putInteraction(attributes pcommon.Map, r *interaction.Received) {
-	putString(attributes, attrLogRecordUID, r.Key().UID())
+	putString(attributes, attrLogRecordUID, r.UID())
 	putString(attributes, attrInteractionID, r.ID)
 	putString(attributes, attrInteractionType, r.Type)
 	putString(attributes, attrInteractionETag, r.ETag)

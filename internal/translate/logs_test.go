@@ -236,9 +236,9 @@ func TestOnlyAResponseHasAResponseIDAndAnAgent(t *testing.T) {
 	assert.Equal(t, "Microsoft 365 Chat", value(t, attributes, "gen_ai.agent.name"))
 }
 
-func TestTheUIDIsThatOfTheDedupeKey(t *testing.T) {
+func TestLogs_UIDIsThatOfTheInteraction(t *testing.T) {
 	t.Parallel()
 	r := fixture(t, "prompt")
 	attributes := recordOf(t, translate.LogSettings{}, r).Attributes()
-	assert.Equal(t, r.Key().UID(), value(t, attributes, "log.record.uid"))
+	assert.Equal(t, r.UID(), value(t, attributes, "log.record.uid"))
 }
