@@ -165,7 +165,7 @@ func newWorld() *world {
 		store:     &fakeStore{values: map[string][]byte{}},
 		telemetry: &fakeTelemetry{opened: map[history.Reason]int{}, closed: map[history.Reason]int{}, lost: map[history.Reason]time.Duration{}},
 	}
-	core, logs := observer.New(zapcore.InfoLevel)
+	core, logs := observer.New(zapcore.DebugLevel)
 	w.logs = logs
 	w.settings = history.Settings{
 		TenantID: tenant, Graph: w.graph, Intake: w.intake, Store: w.store, Telemetry: w.telemetry, Logger: zap.New(core),

@@ -21,25 +21,29 @@ type fakeIntake struct {
 	slow time.Duration
 }
 
-func (i *fakeIntake) Take(ctx context.Context, received []interaction.Received) error {
+func (i *fakeIntake) Deliver(ctx context.Context, received []interaction.Received) (delivered int, _ error) {
 	select {
 	case <-time.After(i.slow):
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.tries++
 	if i.refuse != nil {
 		if err := i.refuse(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for _, r := range received {
-		i.times[r.UserID+" "+r.ID]++
+		key := r.UserID + " " + r.ID
+		if i.times[key] == 0 {
+			delivered++
+		}
+		i.times[key]++
 		i.last = r
 	}
-	return nil
+	return delivered, nil
 }
 
 // seen is what came so far.

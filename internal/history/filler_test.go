@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/history"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
@@ -33,6 +34,45 @@ func TestAGapIsReadForEveryUserAndClosed(t *testing.T) {
 		assert.Equal(t, 1, w.said("reading history"))
 		assert.Equal(t, 1, w.said("history read"))
 		stop()
+	})
+}
+
+func TestBackfiller_LogsWhatWasNew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(10, time.Now().Add(-30*time.Minute))
+		f, stop := w.run(t)
+		f.Open(history.Gap{Reason: history.Startup, From: time.Now().Add(-time.Hour), To: time.Now()})
+		pass(2 * time.Hour)
+		stop()
+		lines := w.logs.FilterMessage("history read").All()
+		require.Len(t, lines, 2, "the last hour is read twice")
+		for i, want := range []struct {
+			level zapcore.Level
+			fresh int
+		}{{zapcore.InfoLevel, 10}, {zapcore.DebugLevel, 0}} {
+			assert.Equal(t, want.level, lines[i].Level)
+			assert.EqualValues(t, 10, lines[i].ContextMap()["interactions"])
+			assert.EqualValues(t, want.fresh, lines[i].ContextMap()["interactions_new"])
+		}
+	})
+}
+
+func TestBackfiller_LogsPollsAtDebugLevel(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		w.users(1)
+		w.settings.PollInterval = 5 * time.Minute
+		_, stop := w.run(t)
+		pass(time.Hour)
+		stop()
+		lines := w.logs.FilterMessage("history read").All()
+		require.NotEmpty(t, lines)
+		for _, line := range lines {
+			assert.Equal(t, zapcore.DebugLevel, line.Level)
+		}
 	})
 }
 

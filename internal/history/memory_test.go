@@ -50,7 +50,7 @@ func (c *crowd) LicensedUsers(_ context.Context, next string) (graph.UserPage, e
 
 type nothing struct{}
 
-func (nothing) Take(context.Context, []interaction.Received) error { return nil }
+func (nothing) Deliver(context.Context, []interaction.Received) (int, error) { return 0, nil }
 
 func heap() int {
 	runtime.GC()

@@ -29,7 +29,8 @@ const (
 
 // tale is what happened in a reading.
 type tale struct {
-	found, refused, unreadable atomic.Int64
+	// found counts all interactions that were taken, fresh those that were not delivered before.
+	found, fresh, refused, unreadable atomic.Int64
 	// without counts the users who have no history: no license, or nobody has that id.
 	without atomic.Int64
 	// failure is the last one of a single user, nil for none.
@@ -108,15 +109,15 @@ func (f *Filler) receive(name string, items []json.RawMessage, t *tale) []intera
 }
 
 // take hands interactions in, and waits for that beyond the end of ctx.
-func (f *Filler) take(ctx context.Context, received []interaction.Received) error {
+func (f *Filler) take(ctx context.Context, received []interaction.Received) (fresh int, _ error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return 0, err
 	}
 	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	forget := context.AfterFunc(ctx, func() { time.AfterFunc(handOver, end) })
 	defer forget()
-	return f.s.Intake.Take(lasting, received)
+	return f.s.Intake.Deliver(lasting, received)
 }
 
 // deliver hands interactions in until they are taken, or refused for good.
@@ -125,8 +126,9 @@ func (f *Filler) deliver(ctx context.Context, received []interaction.Received, t
 		return nil
 	}
 	for try := 1; ; try++ {
-		err := f.take(ctx, received)
+		fresh, err := f.take(ctx, received)
 		if err == nil {
+			t.fresh.Add(int64(fresh))
 			f.refusing.Store(false)
 			break
 		}

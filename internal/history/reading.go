@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
@@ -49,7 +50,7 @@ func (f *Filler) read(ctx context.Context, r *reading) {
 	done, late, total := q.state()
 	f.log("history read", r, zap.Int("users_done", done), zap.Int("users_left_for_later", late), zap.Int("users", total),
 		zap.Int64("users_without_history", t.without.Load()),
-		zap.Int64("interactions", t.found.Load()), zap.Int64("refused", t.refused.Load()), zap.Int64("unreadable", t.unreadable.Load()),
+		zap.Int64("interactions", t.found.Load()), zap.Int64("interactions_new", t.fresh.Load()), zap.Int64("refused", t.refused.Load()), zap.Int64("unreadable", t.unreadable.Load()),
 		zap.Stringer("took", time.Since(p.began).Round(time.Millisecond)))
 }
 
@@ -142,7 +143,11 @@ func (f *Filler) log(message string, r *reading, fields ...zap.Field) {
 	for _, reason := range r.reasons().sorted() {
 		reasons = append(reasons, string(reason))
 	}
-	f.s.Logger.Info(message, append([]zap.Field{
+	level := zapcore.InfoLevel
+	if r.kind() == again || len(reasons) == 1 && reasons[0] == string(Poll) {
+		level = zapcore.DebugLevel // it happens all the time, and says nothing unless something is looked for
+	}
+	f.s.Logger.Log(level, message, append([]zap.Field{
 		zap.Strings("reasons", reasons), zap.Time("from", from), zap.Time("to", to), zap.Bool("second_reading", r.kind() == again),
 	}, fields...)...)
 }

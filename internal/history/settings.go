@@ -56,9 +56,10 @@ type Graph interface {
 	LicensedUsers(ctx context.Context, next string) (graph.UserPage, error)
 }
 
-// Intake takes interactions in. It returns nil once all of them were taken, by a pipeline or as duplicates.
+// Intake takes interactions in.
 type Intake interface {
-	Take(ctx context.Context, received []interaction.Received) error
+	// Deliver returns nil once all interactions were taken, by a pipeline or as duplicates, and how many were new.
+	Deliver(ctx context.Context, received []interaction.Received) (delivered int, _ error)
 }
 
 // Telemetry counts what is done about gaps. It is called by many goroutines at once and must not block.

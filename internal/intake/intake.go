@@ -102,8 +102,15 @@ func New(set Settings) (*Intake, error) {
 // What the outlet did not take, for good or for now, is new again when it comes again.
 // Take may write to the elements of received, and leaves their order.
 func (i *Intake) Take(ctx context.Context, received []interaction.Received) error {
+	_, err := i.Deliver(ctx, received)
+	return err
+}
+
+// Deliver is Take that also tells how many of the interactions this call delivered; the others were delivered before or by
+// another call. It is 0 with an error, of which it says nothing.
+func (i *Intake) Deliver(ctx context.Context, received []interaction.Received) (delivered int, _ error) {
 	if len(received) == 0 {
-		return nil
+		return 0, nil
 	}
 	i.attribution.attribute(received)
 	if received[0].Source == interaction.FromHistory {
@@ -117,12 +124,17 @@ func (i *Intake) Take(ctx context.Context, received []interaction.Received) erro
 	if c.batch != nil {
 		delivery = i.deliver(ctx, c)
 	}
-	if elsewhere := i.await(ctx, c); elsewhere != nil && delivery != nil {
-		return errors.Join(delivery, elsewhere)
-	} else if elsewhere != nil {
-		return elsewhere
+	elsewhere := i.await(ctx, c)
+	switch {
+	case delivery != nil && elsewhere != nil:
+		return 0, errors.Join(delivery, elsewhere)
+	case delivery != nil:
+		return 0, delivery
+	case elsewhere != nil:
+		return 0, elsewhere
+	default:
+		return len(c.fresh), nil
 	}
-	return delivery
 }
 
 func (i *Intake) deliver(ctx context.Context, c claim) error {
