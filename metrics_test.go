@@ -172,3 +172,25 @@ func TestWhatThePipelineRefusesForGoodIsAnsweredAndCounted(t *testing.T) {
 	assert.EqualValues(t, 4, points[0].Value)
 	assert.Equal(t, 1, w.lines.FilterMessageSnippet("logs pipeline did not take").Len())
 }
+
+func TestMetrics_NotificationAgeGrowsUntilNext(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run(t)
+	age := func() (float64, bool) {
+		metric, found := w.latest(t)["microsoft.copilot.notification.age"]
+		if !found {
+			return 0, false
+		}
+		return metric.Gauge().DataPoints().At(0).DoubleValue(), true
+	}
+	require.Eventually(t, func() bool { return len(w.metrics.AllMetrics()) > 0 }, patience, 10*time.Millisecond)
+	_, known := age()
+	assert.False(t, known, "none has come")
+
+	w.deliver(t, turns(1)...)
+	require.Eventually(t, func() bool { at, known := age(); return known && at > 1.5 }, patience, 10*time.Millisecond)
+	before, _ := age()
+	w.deliver(t, turns(1)...)
+	require.Eventually(t, func() bool { at, _ := age(); return at < before }, patience, 10*time.Millisecond)
+}

@@ -32,6 +32,8 @@ type gate struct {
 	// keeper, and by whoever changes it.
 	behind atomic.Pointer[behind]
 	waking sync.RWMutex
+	// lastAuthentic is when the last authentic notification arrived; nil before the first.
+	lastAuthentic atomic.Pointer[time.Time]
 }
 
 type behind struct {
@@ -95,6 +97,9 @@ func (g *gate) warn(err error) {
 // state of ours, so what can't be decided of it was sent by Graph.
 func (g *gate) Open(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
 	opened, err := g.tryOpen(ctx, collection, at)
+	if err == nil && authenticated(len(collection.Items), opened) {
+		g.lastAuthentic.Store(&at)
+	}
 	if err != nil && g.behind.Load() != nil || authentic(opened) {
 		g.reached(at)
 	}
@@ -105,6 +110,26 @@ func (g *gate) Open(ctx context.Context, collection *notification.Collection, at
 		}
 	}
 	return opened, err
+}
+
+// authenticated tells whether tokens proved that any of so many items was sent by Graph. Those that were delivered before
+// leave nothing behind.
+func authenticated(items int, opened notification.Opened) bool {
+	for i := range opened.Rejected {
+		if gap := opened.Rejected[i].Gap; gap != notification.GapUndecryptable && gap != notification.GapEmpty {
+			items--
+		}
+	}
+	return items > 0
+}
+
+// notificationAge is how long ago the last authentic notification arrived; false before the first.
+func (g *gate) notificationAge(now time.Time) (time.Duration, bool) {
+	at := g.lastAuthentic.Load()
+	if at == nil {
+		return 0, false
+	}
+	return max(now.Sub(*at), 0), true
 }
 
 // authentic tells whether anything in it was sent by Graph.

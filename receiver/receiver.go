@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/history"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
@@ -179,17 +181,28 @@ func (r *Receiver) warn(message string, err error) {
 
 func (r *Receiver) gauges() []translate.Gauge {
 	now := time.Now()
+	// Each reason has a value, 0 where nothing is missing. What the next poll will read is not missing.
+	missing := make(map[history.Reason]time.Duration)
+	for _, reason := range history.Reasons() {
+		missing[reason] = 0
+	}
+	maps.Copy(missing, r.rooms.missing(now))
+	delete(missing, history.Poll)
 	return []translate.Gauge{
+		translate.NotificationAge(r.rooms.gate.notificationAge(now)),
 		translate.SubscriptionTimeLeft(r.rooms.gate.timeLeft(now)),
-		translate.HistoryGap(r.rooms.missing(now)),
+		translate.HistoryGap(missing),
 	}
 }
+
+// repeatInterval is the time between two lines of a failure that lasts.
+const repeatInterval = time.Hour
 
 // emitMetrics hands the current values to the metrics pipeline at each interval until ctx ends.
 func (r *Receiver) emitMetrics(ctx context.Context) {
 	ticker := time.NewTicker(r.settings.MetricsInterval)
 	defer ticker.Stop()
-	failing := false
+	var failedAt time.Time // when a failure was logged that is not over
 	for {
 		select {
 		case <-ctx.Done():
@@ -198,11 +211,12 @@ func (r *Receiver) emitMetrics(ctx context.Context) {
 		}
 		err := r.outlet.emitMetrics(ctx, r.gauges()...)
 		switch {
-		case err != nil && !failing:
+		case err != nil && time.Since(failedAt) >= repeatInterval:
+			failedAt = time.Now()
 			r.set.Logger.Warn("metrics not delivered, the next values contain them", zap.Error(err))
-		case err == nil && failing:
+		case err == nil && !failedAt.IsZero():
+			failedAt = time.Time{}
 			r.set.Logger.Info("metrics delivered again")
 		}
-		failing = err != nil
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
@@ -139,15 +138,9 @@ func (r *rooms) needed() time.Time {
 	return from
 }
 
-// missing is for how much time interactions are known to be missing, by reason, 0 where none are. What the next poll will
-// read is not missing.
+// missing is for how much time interactions are known to be missing, by reason.
 func (r *rooms) missing(now time.Time) map[history.Reason]time.Duration {
-	all := make(map[history.Reason]time.Duration)
-	for _, reason := range history.Reasons() {
-		all[reason] = 0
-	}
-	maps.Copy(all, r.filler.Missing(now))
-	delete(all, history.Poll)
+	all := r.filler.Missing(now)
 	if reason, since := r.continuity.missing(now); !since.IsZero() {
 		all[reason] += now.Sub(since)
 	}

@@ -129,7 +129,7 @@ func TestReceiver_NotesWhatItCannotDecide(t *testing.T) {
 	r, rooms := furnished(t)
 	post, state := listening(t, r, rooms)
 	token := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","kid":"k"}`)) + ".e30.e30"
-	body := `{"value":[{"clientState":"` + state + `","changeType":"created"}],"validationTokens":["` + token + `"]}`
+	body := `{"value":[{"clientState":"` + state + `","changeType":"created","tenantId":"` + r.settings.TenantID + `"}],"validationTokens":["` + token + `"]}`
 	assert.Equal(t, http.StatusServiceUnavailable, post(body), "the signing keys are out of reach")
 	assert.NotZero(t, rooms.silence.heard)
 	rooms.refused.sweep(t.Context(), time.Now())

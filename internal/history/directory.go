@@ -33,7 +33,8 @@ type directory struct {
 	users   []user // sorted
 	listed  time.Time
 	retryAt time.Time
-	told    bool
+	// toldAt is when the last failure was logged; zero while there is none.
+	toldAt time.Time
 }
 
 // fresh tells whether the list is there and new enough to be used.
@@ -130,17 +131,17 @@ func (d *directory) failed(err error, forbidden bool) {
 	if !forbidden {
 		d.retryAt = time.Now().Add(longestRest)
 	}
-	if d.told {
+	if time.Since(d.toldAt) < repeatInterval {
 		return
 	}
-	d.told = true
+	d.toldAt = time.Now()
 	d.logger.Warn("directory can't be read, history is read for users already seen alone and stays open for the others",
 		present("code", graph.Code(err)), zap.String("mend", graph.Mend(err)), zap.String("error", describe(err)))
 }
 
 func (d *directory) recovered(users int) {
-	if d.told {
-		d.told = false
+	if !d.toldAt.IsZero() {
+		d.toldAt = time.Time{}
 		d.logger.Info("directory can be read again", zap.Int("users", users))
 	}
 }

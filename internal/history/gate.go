@@ -17,6 +17,8 @@ const (
 	longestRest     = 2 * time.Minute
 	// longestThrottled is how long Graph may ask to wait, with no request that succeeds, until that is said.
 	longestThrottled = 15 * time.Minute
+	// repeatInterval is the time between two lines of a failure that lasts.
+	repeatInterval = time.Hour
 	// A refused token may be a matter of seconds, a missing permission is one of people.
 	longestDenied                = 5 * time.Minute
 	firstMissing, longestMissing = 5 * time.Minute, time.Hour
@@ -36,8 +38,9 @@ type gate struct {
 	broken, refused, missing int
 	// throttled is since when every request was answered with when to come again, zero for not.
 	throttled time.Time
-	// told is the failure that was reported last and is not over.
-	told string
+	// told is the failure that was reported last, at toldAt, and is not over.
+	told   string
+	toldAt time.Time
 }
 
 func newGate(s Settings) *gate {
@@ -140,17 +143,21 @@ func (g *gate) hold(wait time.Duration) {
 	}
 }
 
-// tell reports a failure once, until another one or its end. It is called with mu held.
+// tell reports a failure, again each hour until another one or its end. It is called with mu held.
 func (g *gate) tell(v verdict, err error, asked string) {
-	if s := signature(v, err); s != g.told {
-		g.told = s
-		failure := newFailure(err, asked)
-		g.logger.Warn("history can't be read, its gaps stay open, will be tried again",
-			present("code", graph.Code(err)),
-			zap.String("mend", graph.Mend(err)),
-			zap.String("error", failure.text))
+	s := signature(v, err)
+	if s == g.told && time.Since(g.toldAt) < repeatInterval {
+		return
+	}
+	failure := newFailure(err, asked)
+	if s != g.told {
 		g.status(failure)
 	}
+	g.told, g.toldAt = s, time.Now()
+	g.logger.Warn("history can't be read, its gaps stay open, will be tried again",
+		present("code", graph.Code(err)),
+		zap.String("mend", graph.Mend(err)),
+		zap.String("error", failure.text))
 }
 
 // recovered is called with mu held.

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -160,4 +161,16 @@ func requireOps(t *testing.T, b *bench, ops ...string) {
 		made = append(made, c.op)
 	}
 	require.True(t, slices.Equal(ops, made), "calls made: %v", made)
+}
+
+// assertHourlyFailures tells whether the failures were logged at once and then again each hour for as long as they lasted.
+func assertHourlyFailures(t *testing.T, b *bench, lasted time.Duration) {
+	t.Helper()
+	lines := b.lines("subscription fails, will be tried again")
+	hours := int(lasted / time.Hour)
+	assert.LessOrEqual(t, len(lines), hours+1)
+	assert.Greater(t, len(lines), hours*9/10, "the first try after an hour is at most 5 minutes later")
+	for i := 1; i < len(lines); i++ {
+		assert.GreaterOrEqual(t, lines[i].Time.Sub(lines[i-1].Time), time.Hour)
+	}
 }

@@ -119,7 +119,7 @@ func TestFailingRenewalsGoOnUntilTheEndAndThenItIsRecreated(t *testing.T) {
 		lost := b.interruptions[1]
 		assert.Equal(t, subscription.ReasonExpired, lost.reason)
 		assert.WithinDuration(t, b.start.Add(71*time.Hour), lost.since, 5*time.Minute, "since the last good check")
-		assert.Len(t, b.lines("subscription fails, will be tried again"), 1)
+		assertHourlyFailures(t, b, 71*time.Hour/3)
 		assert.Len(t, b.lines("subscription failure is over"), 1)
 	})
 }

@@ -14,7 +14,7 @@ import (
 const (
 	// mostNamed bounds the users that one log line names.
 	mostNamed = 10
-	// repeatInterval is the time between two lines of a failure that is logged again while it lasts.
+	// repeatInterval is the time between two lines of a failure that lasts.
 	repeatInterval = time.Hour
 )
 
@@ -28,7 +28,7 @@ func (k *Keeper) attempts() []*attempt {
 	return append(all, &k.strays)
 }
 
-// report logs each distinct failure once and its end once, and passes a change of health on.
+// report logs each distinct failure, again each hour while it lasts, and its end, and passes a change of health on.
 func (k *Keeper) report() {
 	all := k.attempts()
 	k.logFailures(all)
@@ -50,30 +50,27 @@ func (k *Keeper) report() {
 	k.s.Status(errors.Join(failures...))
 }
 
-// repeats tells whether a failure that was logged is to be logged again. One of keys is, since the receiver looks healthy
-// while it has the subscription.
-func (a *attempt) repeats(now time.Time) bool {
-	_, ok := errors.AsType[*KeyConflictError](a.err)
-	return ok && now.Sub(a.loggedAt) >= repeatInterval
-}
-
-// logFailures writes one line for each distinct failure that is new, however many users it meets.
+// logFailures writes one line for each distinct failure that is new, or was logged an hour ago and lasts, however many
+// users it meets.
 func (k *Keeper) logFailures(all []*attempt) {
 	now := time.Now()
-	told := map[string]bool{}
+	told := map[string]time.Time{}
 	for _, a := range all {
-		told[a.logged] = true
+		if now.Sub(a.loggedAt) < repeatInterval {
+			told[a.logged] = a.loggedAt
+		}
 	}
 	var order []string
 	fresh := map[string][]*attempt{}
 	for _, a := range all {
 		signature := a.signature()
-		if a.err == nil || (signature == a.logged && !a.repeats(now)) {
+		if a.err == nil || signature == a.logged && now.Sub(a.loggedAt) < repeatInterval {
 			continue
 		}
 		a.logged, a.loggedOf, a.loggedAt = signature, a.operation, now
-		if told[signature] && reachOf(a.err) != one {
+		if at, ok := told[signature]; ok && reachOf(a.err) != one {
 			// Graph being down is told once, and not again for whoever meets it next.
+			a.loggedAt = at
 			continue
 		}
 		if fresh[signature] == nil {
