@@ -47,7 +47,7 @@ func factories(t *testing.T, sink exporter.Factory) otelcol.Factories {
 }
 
 // yaml writes the world's configuration as a user would.
-func (w *world) yaml(t *testing.T) string {
+func (w *harness) yaml(t *testing.T) string {
 	t.Helper()
 	tls := w.config.Webhook.ServerConfig.TLS.Get()
 	files := strings.NewReplacer(
@@ -62,7 +62,7 @@ func (w *world) yaml(t *testing.T) string {
 
 func TestAWholeCollectorTakesInteractionsIn(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	collector, err := otelcol.NewCollector(otelcol.CollectorSettings{
 		BuildInfo: component.NewDefaultBuildInfo(),
 		Factories: func() (otelcol.Factories, error) {
@@ -92,7 +92,7 @@ func TestAWholeCollectorTakesInteractionsIn(t *testing.T) {
 
 func TestTheCollectorRefusesAWrongConfigurationWithThePath(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	file := write(t, strings.Replace(w.yaml(t), "tenant_id: "+testTenant, "tenant_id: contoso.com", 1))
 	_, err := otelcoltest.LoadConfigAndValidate(file, factories(t, sinkExporter(nil)))
 	require.ErrorContains(t, err, "receivers::m365_copilot")
@@ -101,9 +101,9 @@ func TestTheCollectorRefusesAWrongConfigurationWithThePath(t *testing.T) {
 
 func TestTwoReceiversLiveSideBySide(t *testing.T) {
 	t.Parallel()
-	first, second := newWorld(t), newWorld(t)
+	first, second := newHarness(t), newHarness(t)
 	factory := NewFactory()
-	for i, w := range []*world{first, second} {
+	for i, w := range []*harness{first, second} {
 		set := otelreceiver.Settings{
 			ID:                component.NewIDWithName(metadata.Type, string(rune('a'+i))),
 			TelemetrySettings: w.telemetry.NewTelemetrySettings(),
@@ -114,7 +114,7 @@ func TestTwoReceiversLiveSideBySide(t *testing.T) {
 		require.NoError(t, signal.Start(t.Context(), w.host))
 		t.Cleanup(func() { assert.NoError(t, signal.Shutdown(context.Background())) })
 	}
-	for i, w := range []*world{first, second} {
+	for i, w := range []*harness{first, second} {
 		w.subscribed(t)
 		w.deliver(t, graphtest.Created([]byte(`{"id": "1764599405123", "sessionId": "`+string(rune('a'+i))+`"}`))...)
 		require.Len(t, w.records(), 1)

@@ -22,7 +22,7 @@ import (
 // The contract of receivers: what a pipeline takes is delivered once, what it refuses for good is dropped, and what it
 // can't take now is offered again, here by Graph.
 func TestTheContractOfReceivers(t *testing.T) {
-	w := newWorld(t, func(s *graphtest.Settings) { s.RetryDelay, s.MaxRetryDelay = time.Millisecond, 50*time.Millisecond })
+	w := newHarness(t, func(s *graphtest.Settings) { s.RetryDelay, s.MaxRetryDelay = time.Millisecond, 50*time.Millisecond })
 	receivertest.CheckConsumeContract(receivertest.CheckConsumeContractParams{
 		T:             t,
 		Factory:       withTestIDs(),
@@ -36,7 +36,7 @@ func TestTheContractOfReceivers(t *testing.T) {
 // publisher is the tenant as a source of interactions.
 type publisher struct {
 	t     *testing.T
-	world *world
+	world *harness
 	// created counts the subscriptions of the scenarios before.
 	created int
 	last    atomic.Int64

@@ -52,7 +52,7 @@ func TestEveryCredentialGetsASubscription(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(s *graphtest.Settings) {
+			w := newHarness(t, func(s *graphtest.Settings) {
 				s.ClientCertificates, s.FederatedAssertion = []*x509.Certificate{certificate}, assertion
 			})
 			use(t, w.config)
@@ -72,7 +72,7 @@ func write(t *testing.T, content string) string {
 
 func TestANewSecretInTheFileNeedsNoRestart(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	file := write(t, "an-expired-secret")
 	w.config.Auth.ClientSecret, w.config.Auth.ClientSecretFile = "", file
 	w.start(t)
@@ -83,7 +83,7 @@ func TestANewSecretInTheFileNeedsNoRestart(t *testing.T) {
 }
 
 // withAuthenticator makes an extension get the tokens for Graph, from an authority.
-func (w *world) withAuthenticator(t *testing.T, authority string) {
+func (w *harness) withAuthenticator(t *testing.T, authority string) {
 	t.Helper()
 	factory := oauth2clientauthextension.NewFactory()
 	config, ok := factory.CreateDefaultConfig().(*oauth2clientauthextension.Config)
@@ -102,7 +102,7 @@ func (w *world) withAuthenticator(t *testing.T, authority string) {
 
 func TestAnAuthenticatorExtensionInPlaceOfTheSecrets(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.withAuthenticator(t, w.config.Auth.Authority)
 	w.run(t)
 	w.deliver(t, turns(2)...)

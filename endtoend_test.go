@@ -28,7 +28,7 @@ func turns(n int) []graphtest.Interaction {
 
 func TestAThousandInteractionsInAThousandRecordsOut(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.run(t)
 	in := turns(1000)
 	w.deliver(t, in...)
@@ -64,7 +64,7 @@ func valueOf(record plog.LogRecord, name string) string {
 
 func TestTheSubscriptionIsActiveWithinFiveSeconds(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	subscription := w.run(t)
 	took := time.Since(w.begun)
 	t.Logf("subscribed after %s", took)
@@ -74,7 +74,7 @@ func TestTheSubscriptionIsActiveWithinFiveSeconds(t *testing.T) {
 
 func TestStartReturnsAtOnceWhileGraphIsOutOfReachAndRecoversByItself(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.emulator.Fail(graphtest.OpToken, graphtest.Fault{Reset: true})
 	w.start(t)
 	t.Logf("both signals started in %s", w.started)
@@ -91,7 +91,7 @@ func TestStartReturnsAtOnceWhileGraphIsOutOfReachAndRecoversByItself(t *testing.
 
 func TestTextAndReferencesLeaveWhenAskedFor(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.config.Content = ContentConfig{Capture: CaptureText, References: true}
 	w.run(t)
 	w.deliver(t, graphtest.Created([]byte(`{
@@ -114,7 +114,7 @@ func TestAnAdoptedSubscriptionIsRenewedWhereItsEventsMayHaveGoneByUnheard(t *tes
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newHarness(t)
 			w.config.Encryption.Certificates = []CertificateConfig{encryptionCertificate(t, "2026-11")}
 			if test.stored {
 				w.withStorage(t)
@@ -135,7 +135,7 @@ func TestAnAdoptedSubscriptionIsRenewedWhereItsEventsMayHaveGoneByUnheard(t *tes
 
 func TestARestartAdoptsTheSubscription(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.config.Encryption.Certificates = []CertificateConfig{encryptionCertificate(t, "2026-11")}
 	first := w.run(t)
 	w.stop(t)
@@ -152,7 +152,7 @@ func TestARestartAdoptsTheSubscription(t *testing.T) {
 
 func TestANewFirstCertificateReplacesTheSubscriptionAndTheOldOneStillDecrypts(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	old, young := encryptionCertificate(t, "2026-11"), encryptionCertificate(t, "2026-12")
 	w.config.Encryption.Certificates = []CertificateConfig{old}
 	first := w.run(t)
@@ -181,7 +181,7 @@ func TestARemovedSubscriptionIsRecreated(t *testing.T) {
 	for name, announced := range map[string]bool{"announced by a lifecycle event": true, "found by the next check": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newHarness(t)
 			first := w.run(t)
 			require.NoError(t, w.emulator.RemoveSubscription(t.Context(), first.ID, announced))
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -196,7 +196,7 @@ func TestARemovedSubscriptionIsRecreated(t *testing.T) {
 
 func TestAnAuthenticReauthorizationRequestRenewsAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.config.Subscription.CheckInterval = time.Hour
 	w.run(t)
 	_, err := w.emulator.SendLifecycle(t.Context(), graphtest.ReauthorizationRequired)
@@ -210,7 +210,7 @@ func TestAnAuthenticReauthorizationRequestRenewsAtOnce(t *testing.T) {
 
 func TestOneSubscriptionForEachUser(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	const anna, ben = "b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00", "0d9c8b7a-6f5e-4d3c-8b2a-190807060504"
 	w.config.Subscription.Users = []string{anna, ben}
 	w.run(t)
@@ -240,7 +240,7 @@ func (stuck) ConsumeLogs(ctx context.Context, _ plog.Logs) error {
 
 func TestAShutdownWithoutADeadlineEndsAlsoBehindAStuckPipeline(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.nextLogs = stuck{consumertest.NewNop()}
 	w.config.Subscription.DeleteOnShutdown = true
 	w.run(t)
@@ -267,7 +267,7 @@ func TestDeleteOnShutdown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newHarness(t)
 			w.config.Subscription.DeleteOnShutdown = test.asked
 			w.run(t)
 			w.stop(t)

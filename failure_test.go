@@ -20,7 +20,7 @@ import (
 )
 
 // complaints are the lines of warning or worse that do not speak of the generated key.
-func (w *world) complaints() []observer.LoggedEntry {
+func (w *harness) complaints() []observer.LoggedEntry {
 	return w.lines.Filter(func(e observer.LoggedEntry) bool {
 		return e.Level >= zapcore.WarnLevel && !strings.Contains(e.Message, "encryption key")
 	}).All()
@@ -38,35 +38,35 @@ func text(t *testing.T, line observer.LoggedEntry) string {
 func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		breakIt func(*world)
-		mendIt  func(*world)
+		breakIt func(*harness)
+		mendIt  func(*harness)
 		// tries is an operation that is tried again and again meanwhile.
 		tries graphtest.Operation
 		want  []string
 	}{
 		"a wrong secret": {
-			breakIt: func(w *world) { w.config.Auth.ClientSecret = "the-wrong-secret" },
+			breakIt: func(w *harness) { w.config.Auth.ClientSecret = "the-wrong-secret" },
 			tries:   graphtest.OpToken,
 			want:    []string{"AADSTS7000215", "client secret"},
 		},
 		"an unknown application": {
-			breakIt: func(w *world) { w.config.Auth.ClientID = "99999999-0000-4000-8000-000000000009" },
+			breakIt: func(w *harness) { w.config.Auth.ClientID = "99999999-0000-4000-8000-000000000009" },
 			tries:   graphtest.OpToken,
 			want:    []string{"AADSTS700016", "client_id"},
 		},
 		"a missing permission": {
-			breakIt: func(w *world) { w.emulator.SetRoles("User.Read.All") },
-			mendIt:  func(w *world) { w.emulator.SetRoles(graphtest.RoleReadAll); w.emulator.RevokeTokens() },
+			breakIt: func(w *harness) { w.emulator.SetRoles("User.Read.All") },
+			mendIt:  func(w *harness) { w.emulator.SetRoles(graphtest.RoleReadAll); w.emulator.RevokeTokens() },
 			tries:   graphtest.OpCreate,
 			want:    []string{"AiEnterpriseInteraction.Read.All", "consent"},
 		},
 		"a notification URL that Graph can't reach": {
-			breakIt: func(w *world) { w.config.Subscription.NotificationURL = "https://127.0.0.1:1/graph/notifications" },
+			breakIt: func(w *harness) { w.config.Subscription.NotificationURL = "https://127.0.0.1:1/graph/notifications" },
 			tries:   graphtest.OpCreate,
 			want:    []string{"notification_url", "127.0.0.1:1"},
 		},
 		"a full quota": {
-			breakIt: func(w *world) {
+			breakIt: func(w *harness) {
 				_, err := w.emulator.AddSubscription(graphtest.Subscription{
 					Resource: "copilot/interactionHistory/getAllEnterpriseInteractions", ChangeType: "created",
 					NotificationURL: "https://elsewhere.example.com/n", Expiration: time.Now().Add(time.Hour),
@@ -75,7 +75,7 @@ func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 					panic(err)
 				}
 			},
-			mendIt: func(w *world) {
+			mendIt: func(w *harness) {
 				for _, s := range w.emulator.Subscriptions() {
 					if err := w.emulator.ExpireSubscription(s.ID, time.Now()); err != nil {
 						panic(err)
@@ -88,7 +88,7 @@ func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newHarness(t)
 			test.breakIt(w)
 			w.start(t)
 			w.host.await(t, componentstatus.StatusRecoverableError)
@@ -120,7 +120,7 @@ func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 
 func TestWebhook_SaysWhichPathAndAddressDoNotFit(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.config.Webhook.Path = "/copilot"
 	w.start(t)
 	w.host.await(t, componentstatus.StatusRecoverableError)
@@ -148,7 +148,7 @@ func TestWebhook_SaysWhereItListensWhenGraphGetsAnother(t *testing.T) {
 	elsewhere := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 	}))
-	w := newWorld(t)
+	w := newHarness(t)
 	tls := w.config.Webhook.ServerConfig.TLS.Get()
 	pair, err := cryptotls.X509KeyPair([]byte(tls.CertPem), []byte(tls.KeyPem))
 	require.NoError(t, err)
@@ -172,7 +172,7 @@ func TestWebhook_SaysWhereItListensWhenGraphGetsAnother(t *testing.T) {
 func TestNoLineAndNoErrorHoldsAConversationOrASecret(t *testing.T) {
 	t.Parallel()
 	const marker = "Zanzibar"
-	w := newWorld(t)
+	w := newHarness(t)
 	w.run(t)
 	json := []byte(`{"id": "1764599405123", "sessionId": "19:` + marker + `", "requestId": "` + marker + `", "interactionType": "userPrompt",
 		"body": {"contentType": "text", "content": "` + marker + `"}, "from": {"user": {"id": "` + marker + `"}},

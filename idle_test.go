@@ -41,12 +41,12 @@ func (c *connectionCount) now() (open, total int) {
 
 func TestReceiver_ShutdownClosesConnectionsToGraph(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*testing.T, *world){
-		"with a client secret": func(*testing.T, *world) {},
-		"with headers": func(_ *testing.T, w *world) {
+	for name, change := range map[string]func(*testing.T, *harness){
+		"with a client secret": func(*testing.T, *harness) {},
+		"with headers": func(_ *testing.T, w *harness) {
 			w.config.Graph.Headers = configopaque.MapList{{Name: "X-Proxy", Value: "a"}}
 		},
-		"with an authenticator extension": func(t *testing.T, w *world) {
+		"with an authenticator extension": func(t *testing.T, w *harness) {
 			t.Helper()
 			host := strings.TrimPrefix(w.config.Graph.Endpoint, "http://")
 			// The extension's own connections are not the receiver's to close.
@@ -60,7 +60,7 @@ func TestReceiver_ShutdownClosesConnectionsToGraph(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newHarness(t)
 			counted := &connectionCount{}
 			graph := httptest.NewUnstartedServer(w.emulator)
 			graph.Config.ConnState = counted.note

@@ -19,7 +19,7 @@ import (
 )
 
 // latest returns the metrics of the last batch by name.
-func (w *world) latest(t *testing.T) map[string]pmetric.Metric {
+func (w *harness) latest(t *testing.T) map[string]pmetric.Metric {
 	t.Helper()
 	all := w.metrics.AllMetrics()
 	require.NotEmpty(t, all)
@@ -38,7 +38,7 @@ func (w *world) latest(t *testing.T) map[string]pmetric.Metric {
 
 func TestMetricsOfWhatArrivedAreHandedOutAtShutdownAtTheLatest(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.config.Metrics.Interval = time.Hour
 	w.run(t)
 	w.deliver(t, turns(50)...)
@@ -60,7 +60,7 @@ func TestMetricsOfWhatArrivedAreHandedOutAtShutdownAtTheLatest(t *testing.T) {
 
 func TestMetricsComeAtEachIntervalAndAddUp(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.run(t)
 	w.deliver(t, turns(10)...)
 	require.Eventually(t, func() bool { return len(w.metrics.AllMetrics()) >= 2 }, patience, 10*time.Millisecond)
@@ -71,7 +71,7 @@ func TestMetricsComeAtEachIntervalAndAddUp(t *testing.T) {
 
 func TestARefusedMetricsBatchIsContainedInTheNext(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.nextMetrics = consumertest.NewErr(assert.AnError)
 	w.run(t)
 	w.deliver(t, turns(3)...)
@@ -86,7 +86,7 @@ func TestARefusedMetricsBatchIsContainedInTheNext(t *testing.T) {
 
 func TestWithoutALogsPipelineInteractionsAreCountedWithOneWarning(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.nextLogs = nil
 	w.run(t)
 	w.deliver(t, turns(10)...)
@@ -98,7 +98,7 @@ func TestWithoutALogsPipelineInteractionsAreCountedWithOneWarning(t *testing.T) 
 
 func TestTheReceiverReportsOnItself(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.config.Subscription.CheckInterval = time.Hour
 	w.run(t)
 	w.deliver(t, turns(20)...)
@@ -140,7 +140,7 @@ func TestTheReceiverReportsOnItself(t *testing.T) {
 
 func TestThrottlingAndRenewalsAreReported(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.emulator.Fail(graphtest.OpCreate, graphtest.Fault{Status: 429, RetryAfter: "1", Times: 1})
 	w.run(t)
 	_, err := w.emulator.SendLifecycle(t.Context(), graphtest.ReauthorizationRequired)
@@ -159,7 +159,7 @@ func TestThrottlingAndRenewalsAreReported(t *testing.T) {
 
 func TestWhatThePipelineRefusesForGoodIsAnsweredAndCounted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.nextLogs = consumertest.NewErr(consumererror.NewPermanent(assert.AnError))
 	w.run(t)
 	w.deliver(t, turns(4)...)
@@ -175,7 +175,7 @@ func TestWhatThePipelineRefusesForGoodIsAnsweredAndCounted(t *testing.T) {
 
 func TestMetrics_NotificationAgeGrowsUntilNext(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.run(t)
 	age := func() (float64, bool) {
 		metric, found := w.latest(t)["microsoft.copilot.notification.age"]

@@ -21,7 +21,7 @@ import (
 )
 
 // withStorage gives the receiver a storage that survives its restarts.
-func (w *world) withStorage(t *testing.T) {
+func (w *harness) withStorage(t *testing.T) {
 	t.Helper()
 	id := storagetest.NewStorageID("copilot")
 	w.config.Storage = &id
@@ -29,7 +29,7 @@ func (w *world) withStorage(t *testing.T) {
 }
 
 // restart stops the receiver and starts it with the same configuration and storage.
-func (w *world) restart(t *testing.T) {
+func (w *harness) restart(t *testing.T) {
 	t.Helper()
 	w.stop(t)
 	w.start(t)
@@ -68,7 +68,7 @@ func ids(t *testing.T, interactions ...graphtest.Interaction) []string {
 }
 
 // arrived are the ids of all records, sorted; what came twice stands there twice.
-func (w *world) arrived() []string {
+func (w *harness) arrived() []string {
 	var all []string
 	for _, record := range w.records() {
 		all = append(all, valueOf(record, "microsoft.copilot.interaction.id"))
@@ -78,12 +78,12 @@ func (w *world) arrived() []string {
 }
 
 // awaitRecords waits until n records are there.
-func (w *world) awaitRecords(t *testing.T, n int) {
+func (w *harness) awaitRecords(t *testing.T, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool { return w.logs.LogRecordCount() >= n }, patience, 10*time.Millisecond)
 }
 
-func (w *world) decrypted(t *testing.T) int64 {
+func (w *harness) decrypted(t *testing.T) int64 {
 	t.Helper()
 	metric, err := w.telemetry.GetMetric("otelcol_receiver_m365_copilot_items_decrypted")
 	require.NoError(t, err)
@@ -94,7 +94,7 @@ func (w *world) decrypted(t *testing.T) int64 {
 
 func TestARedeliveredBatchOfWhichHalfWasDeliveredYieldsEachOnceAndCostsNoDecryptionForThatHalf(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.run(t)
 	in := prompts(t, 10)
 	whole, err := w.emulator.Collection(in...)
@@ -115,7 +115,7 @@ func TestARedeliveredBatchOfWhichHalfWasDeliveredYieldsEachOnceAndCostsNoDecrypt
 
 func TestWhatWasDeliveredIsKnownAfterARestart(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.withStorage(t)
 	w.run(t)
 	in := prompts(t, 10)
@@ -136,7 +136,7 @@ func TestWhatWasDeliveredIsKnownAfterARestart(t *testing.T) {
 
 func TestWhatHappenedWhileTheSubscriptionWasGoneIsFetchedFromTheHistory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.config.History.Users = []string{asker}
 	all := prompts(t, 8)
 	before, lost := all[:1], all[1:]
@@ -155,7 +155,7 @@ func TestWhatHappenedWhileTheSubscriptionWasGoneIsFetchedFromTheHistory(t *testi
 
 func TestWhatHappenedWhileTheCollectorWasDownAndItsSubscriptionEndedIsFetchedFromTheHistory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.withStorage(t)
 	w.run(t)
 	all := prompts(t, 50)
@@ -174,7 +174,7 @@ func TestWhatHappenedWhileTheCollectorWasDownAndItsSubscriptionEndedIsFetchedFro
 			missing[reason.Str()] = point.DoubleValue()
 		}
 		return maps.Equal(missing, map[string]float64{
-			"startup": 0, "subscription": 0, "removed_key": 0, "refused": 0, "unverified": 0, "undecryptable": 0, "empty": 0,
+			"startup": 0, "subscription": 0, "removed_key": 0, "undelivered": 0, "unverified": 0, "undecryptable": 0, "empty": 0,
 			"lookback": 0, "users_unknown": 0,
 		})
 	}, patience, 50*time.Millisecond, "all was read, and each reason says so")
@@ -182,7 +182,7 @@ func TestWhatHappenedWhileTheCollectorWasDownAndItsSubscriptionEndedIsFetchedFro
 
 func TestAFirstStartImportsHistory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.withStorage(t)
 	w.config.History.Users, w.config.History.Lookback = []string{asker}, 24*time.Hour
 	old := prompts(t, 30)
@@ -194,7 +194,7 @@ func TestAFirstStartImportsHistory(t *testing.T) {
 
 func TestWithoutAPublicEndpointTheHistoryIsPolled(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.withStorage(t)
 	w.config.Subscription.NotificationURL = ""
 	w.config.Webhook.ServerConfig.NetAddr.Endpoint = "0.0.0.0:8443" // where nothing listens
@@ -213,7 +213,7 @@ func TestWithoutAPublicEndpointTheHistoryIsPolled(t *testing.T) {
 
 func TestAnItemThatCanNotBeReadIsFetchedFromTheHistory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.config.History.Users = []string{asker}
 	w.run(t)
 	in := prompts(t, 1)
@@ -239,7 +239,7 @@ func TestAStorageThatIsNoneNamesTheMend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newHarness(t)
 			id := storagetest.NewNonStorageID("x")
 			w.config.Storage = &id
 			if test.extension != nil {

@@ -25,7 +25,7 @@ import (
 const secretText = "words of a conversation"
 
 // panicOnce makes the logs pipeline panic with a value until it was called the given number of times.
-func (w *world) panicOnce(t *testing.T, value any) {
+func (w *harness) panicOnce(t *testing.T, value any) {
 	t.Helper()
 	var called atomic.Bool
 	next, err := consumer.NewLogs(func(ctx context.Context, logs plog.Logs) error {
@@ -39,14 +39,14 @@ func (w *world) panicOnce(t *testing.T, value any) {
 }
 
 // panics are the error lines about panics.
-func (w *world) panics(t *testing.T) []observer.LoggedEntry {
+func (w *harness) panics(t *testing.T) []observer.LoggedEntry {
 	t.Helper()
 	return w.lines.Filter(func(e observer.LoggedEntry) bool {
 		return e.Level >= zapcore.ErrorLevel && strings.Contains(text(t, e), "panic: ")
 	}).All()
 }
 
-func (w *world) assertOnePanicWithoutItemData(t *testing.T) {
+func (w *harness) assertOnePanicWithoutItemData(t *testing.T) {
 	t.Helper()
 	require.Len(t, w.panics(t), 1)
 	assert.Contains(t, text(t, w.panics(t)[0]), "panicOnce", "the stack names the place")
@@ -60,7 +60,7 @@ func TestConsumer_PanicCostsOneNotification(t *testing.T) {
 	for name, value := range map[string]any{"a text": secretText, "an error": errors.New(secretText)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newHarness(t)
 			w.panicOnce(t, value)
 			w.run(t)
 			in := prompts(t, 3)
@@ -76,7 +76,7 @@ func TestConsumer_PanicCostsOneNotification(t *testing.T) {
 
 func TestConsumer_PanicCostsOneDeliveryFromHistory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	w.withStorage(t)
 	w.panicOnce(t, secretText)
 	w.config.History.Users, w.config.History.Lookback = []string{asker}, 24*time.Hour
@@ -90,7 +90,7 @@ func TestConsumer_PanicCostsOneDeliveryFromHistory(t *testing.T) {
 
 func TestConsumer_PanicOfMetricsPipeline(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newHarness(t)
 	var called atomic.Bool
 	next, err := consumer.NewMetrics(func(ctx context.Context, metrics pmetric.Metrics) error {
 		if !called.Swap(true) {

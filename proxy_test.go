@@ -67,7 +67,7 @@ func TestProxy_IsNamedWhenItStandsInTheWay(t *testing.T) {
 			}
 			t.Run(name+" to "+call, func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t)
+				w := newHarness(t)
 				address := proxy.start(t)
 				prepare(w.config, address)
 				w.start(t)

@@ -17,7 +17,7 @@ import (
 
 // answers sends n notifications of one interaction each over as many connections as senders, and returns how long
 // each answer took, the longest last.
-func answers(t *testing.T, w *world, senders, n int, wantStatus int) []time.Duration {
+func answers(t *testing.T, w *harness, senders, n int, wantStatus int) []time.Duration {
 	t.Helper()
 	var (
 		mu   sync.Mutex
@@ -51,7 +51,7 @@ func answers(t *testing.T, w *world, senders, n int, wantStatus int) []time.Dura
 }
 
 func TestAnswersAreQuickWith64Connections(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	w.run(t)
 	took := answers(t, w, 64, 2000, 202)
 	require.Len(t, took, 2000)
@@ -62,7 +62,7 @@ func TestAnswersAreQuickWith64Connections(t *testing.T) {
 }
 
 func TestEveryAnswerComesInTimeWhileThePipelineBlocks(t *testing.T) {
-	w := newWorld(t)
+	w := newHarness(t)
 	release := make(chan struct{})
 	blocked, err := consumer.NewLogs(func(ctx context.Context, logs plog.Logs) error {
 		<-release

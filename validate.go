@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 )
 
 var (
@@ -26,7 +26,7 @@ const (
 	// encryptionCertificateId holds 128 characters, of which the receiver takes 17 for a digest of the key.
 	maxCertificateID = 128 - 17
 	// The window of delivered interactions is kept in that many places of the storage.
-	maxDedupeEntries = intake.MaxEntries
+	maxDedupeEntries = dedupe.MaxEntries
 )
 
 // Validate reports every problem at once, each with its YAML path and what to write instead.

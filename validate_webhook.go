@@ -32,7 +32,7 @@ func (w *WebhookConfig) validate(listens bool) error {
 	if longest <= 0 { // as confighttp reads it
 		longest = defaultMaxRequestBodySize
 	}
-	least := webhook.LeastInFlightBytes(longest)
+	least := webhook.MinInFlightBytes(longest)
 	if w.MaxInFlightBytes <= 0 {
 		errs = append(errs, errors.New("webhook.max_in_flight_bytes: write a number of bytes above 0, such as 67108864"))
 	} else if w.MaxInFlightBytes < least {

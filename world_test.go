@@ -36,8 +36,8 @@ const (
 	patience   = 20 * time.Second
 )
 
-// world is a tenant, and a receiver with both of its signals in front of sinks.
-type world struct {
+// harness is a tenant, and a receiver with both of its signals in front of sinks.
+type harness struct {
 	emulator *graphtest.Emulator
 	config   *Config
 	// nextLogs and nextMetrics may be replaced before start; nil leaves the signal out.
@@ -56,8 +56,8 @@ type world struct {
 	started time.Duration
 }
 
-// newWorld makes everything and starts nothing of the receiver.
-func newWorld(t *testing.T, change ...func(*graphtest.Settings)) *world {
+// newHarness makes everything and starts nothing of the receiver.
+func newHarness(t *testing.T, change ...func(*graphtest.Settings)) *harness {
 	t.Helper()
 	pair, err := graphtest.ServerCertificate(time.Hour)
 	require.NoError(t, err)
@@ -70,7 +70,7 @@ func newWorld(t *testing.T, change ...func(*graphtest.Settings)) *world {
 	for _, c := range change {
 		c(&settings)
 	}
-	w := &world{
+	w := &harness{
 		emulator:  graphtest.New(settings),
 		logs:      &consumertest.LogsSink{},
 		metrics:   &consumertest.MetricsSink{},
@@ -108,7 +108,7 @@ func freeAddress(t *testing.T) string {
 }
 
 // start makes and starts the receiver as the Collector does: once for each signal, of one configuration.
-func (w *world) start(t *testing.T) {
+func (w *harness) start(t *testing.T) {
 	t.Helper()
 	require.NoError(t, confmap.Validate(w.config))
 	w.create(t, w.settings())
@@ -145,7 +145,7 @@ func requireValues(t *testing.T, line observer.LoggedEntry) {
 	}
 }
 
-func (w *world) settings() receiver.Settings {
+func (w *harness) settings() receiver.Settings {
 	core, lines := observer.New(zap.DebugLevel)
 	w.lines = lines
 	set := metadatatest.NewSettings(w.telemetry)
@@ -153,7 +153,7 @@ func (w *world) settings() receiver.Settings {
 	return set
 }
 
-func (w *world) create(t *testing.T, set receiver.Settings) {
+func (w *harness) create(t *testing.T, set receiver.Settings) {
 	t.Helper()
 	factory := NewFactory()
 	w.signals = nil
@@ -170,7 +170,7 @@ func (w *world) create(t *testing.T, set receiver.Settings) {
 }
 
 // stop is safe to repeat.
-func (w *world) stop(t *testing.T) {
+func (w *harness) stop(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -180,13 +180,13 @@ func (w *world) stop(t *testing.T) {
 }
 
 // run starts the receiver and waits for its subscription.
-func (w *world) run(t *testing.T) graphtest.Subscription {
+func (w *harness) run(t *testing.T) graphtest.Subscription {
 	t.Helper()
 	w.start(t)
 	return w.subscribed(t)
 }
 
-func (w *world) subscribed(t *testing.T) graphtest.Subscription {
+func (w *harness) subscribed(t *testing.T) graphtest.Subscription {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -196,7 +196,7 @@ func (w *world) subscribed(t *testing.T) graphtest.Subscription {
 }
 
 // deliver publishes interactions and waits until Graph was told that all were taken.
-func (w *world) deliver(t *testing.T, interactions ...graphtest.Interaction) {
+func (w *harness) deliver(t *testing.T, interactions ...graphtest.Interaction) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -206,7 +206,7 @@ func (w *world) deliver(t *testing.T, interactions ...graphtest.Interaction) {
 	require.NoError(t, w.emulator.WaitDelivered(ctx, before+offered))
 }
 
-func (w *world) records() []plog.LogRecord {
+func (w *harness) records() []plog.LogRecord {
 	var records []plog.LogRecord
 	for _, logs := range w.logs.AllLogs() {
 		for _, resource := range logs.ResourceLogs().All() {

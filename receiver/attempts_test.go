@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
-	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
@@ -26,16 +26,16 @@ func TestWhatAPipelineHoldsIsWatchedBeforeItReturns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		out := make(blocking)
-		in, err := intake.New(intake.Settings{Outlet: out, MaxOpen: 10, Window: time.Hour, MaxEntries: 10})
+		in, err := dedupe.New(dedupe.Settings{Next: out, MaxOpen: 10, Window: time.Hour, MaxEntries: 10})
 		require.NoError(t, err)
 		watch, opened := watchRefused(t, newStore(t))
-		a := &attempts{intake: in, refused: watch, silence: &silence{}}
+		a := &trackedIntake{intake: in, undelivered: watch, silence: &silenceDetector{}}
 		now := time.Now()
 		done := make(chan error)
 		go func() { done <- a.Take(context.Background(), []interaction.Received{item(now)}) }()
 		synctest.Wait()
-		watch.sweep(t.Context(), now.Add(givenUp))
-		assert.Equal(t, []history.Gap{minuteOf(now)}, opened.gaps, "Graph has long given up")
+		watch.openExpired(t.Context(), now.Add(retryDeadline))
+		assert.Equal(t, []backfill.Gap{minuteOf(now)}, opened.gaps, "Graph has long given up")
 		close(out)
 		require.NoError(t, <-done)
 	})
@@ -45,16 +45,16 @@ func TestWhatWasDeliveredWithAnotherCallIsNotWatchedOnceItComesAgain(t *testing.
 	t.Parallel()
 	out := make(blocking)
 	close(out)
-	in, err := intake.New(intake.Settings{Outlet: out, MaxOpen: 10, Window: time.Hour, MaxEntries: 10})
+	in, err := dedupe.New(dedupe.Settings{Next: out, MaxOpen: 10, Window: time.Hour, MaxEntries: 10})
 	require.NoError(t, err)
 	watch, opened := watchRefused(t, newStore(t))
-	seen := known{intake: in, refused: watch}
+	seen := deliveredCheck{intake: in, undelivered: watch}
 	one := item(noon)
-	one.Signature[0] = 1
-	watch.failed([]interaction.Received{one}, noon)
-	assert.False(t, seen.Known(one.Signature), "it is still to be delivered")
+	one.ContentDigest[0] = 1
+	watch.track([]interaction.Received{one}, noon)
+	assert.False(t, seen.Known(one.ContentDigest), "it is still to be delivered")
 	require.NoError(t, in.Take(t.Context(), []interaction.Received{one}))
-	assert.True(t, seen.Known(one.Signature))
-	watch.sweep(t.Context(), noon.Add(givenUp))
+	assert.True(t, seen.Known(one.ContentDigest))
+	watch.openExpired(t.Context(), noon.Add(retryDeadline))
 	assert.Empty(t, opened.gaps)
 }

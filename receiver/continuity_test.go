@@ -15,7 +15,7 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
@@ -26,16 +26,16 @@ func newStore(t *testing.T) storage.Client {
 
 // shelf is a book that keeps what is opened, and whose writing may fail.
 type shelf struct {
-	gaps   []history.Gap
+	gaps   []backfill.Gap
 	broken bool
 	// flushed is how many gaps were there at the last flush.
 	flushed int
 }
 
-func (s *shelf) Open(gaps ...history.Gap) { s.gaps = append(s.gaps, plain(gaps)...) }
+func (s *shelf) Open(gaps ...backfill.Gap) { s.gaps = append(s.gaps, plain(gaps)...) }
 
 // plain gives gaps times that can be compared.
-func plain(gaps []history.Gap) []history.Gap {
+func plain(gaps []backfill.Gap) []backfill.Gap {
 	same := slices.Clone(gaps)
 	for i := range same {
 		same[i].From, same[i].To = same[i].From.UTC().Round(0), same[i].To.UTC().Round(0)
@@ -56,10 +56,10 @@ const (
 	testPatience = 15 * time.Minute
 )
 
-func newContinuity(store storage.Client, logger *zap.Logger, gaps book) *continuity {
-	return &continuity{
-		records: records{store}, logger: logger, gaps: gaps, resources: []string{tenantWide, "one of two users"},
-		doubt: testDoubt, patience: testPatience, down: map[string]debt{}, watched: map[string]bool{},
+func newContinuity(store storage.Client, logger *zap.Logger, gaps gapStore) *gapTracker {
+	return &gapTracker{
+		records: stateRecords{store}, logger: logger, gaps: gaps, resources: []string{tenantWide, "one of two users"},
+		fallbackLookback: testDoubt, staleAfter: testPatience, down: map[string]pendingGap{}, watchedResources: map[string]bool{},
 	}
 }
 
@@ -67,144 +67,144 @@ const tenantWide = "copilot/interactionHistory/getAllEnterpriseInteractions"
 
 func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 	t.Parallel()
-	type events func(c *continuity, now time.Time)
+	type events func(c *gapTracker, now time.Time)
 	for name, test := range map[string]struct {
 		// mark is the age of the last run's mark, 0 for none.
 		mark     time.Duration
 		lookback time.Duration
 		happens  events
-		want     func(now time.Time) []history.Gap
+		want     func(now time.Time) []backfill.Gap
 	}{
 		"a very first start leaves none": {
-			happens: func(c *continuity, now time.Time) {
+			happens: func(c *gapTracker, now time.Time) {
 				c.Interrupted(tenantWide, subscription.ReasonAbsent, time.Time{})
 				c.Restored(tenantWide, now)
 				c.Checked(now)
 			},
-			want: func(time.Time) []history.Gap { return nil },
+			want: func(time.Time) []backfill.Gap { return nil },
 		},
 		"a very first start imports what is asked for": {
 			lookback: 24 * time.Hour,
-			happens: func(c *continuity, now time.Time) {
+			happens: func(c *gapTracker, now time.Time) {
 				c.Interrupted(tenantWide, subscription.ReasonAbsent, time.Time{})
 				c.Restored(tenantWide, now.Add(time.Second))
 			},
-			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.Lookback, From: now.Add(-24 * time.Hour), To: now.Add(5*time.Minute + time.Second)}}
+			want: func(now time.Time) []backfill.Gap {
+				return []backfill.Gap{{Reason: backfill.Lookback, From: now.Add(-24 * time.Hour), To: now.Add(5*time.Minute + time.Second)}}
 			},
 		},
 		"a later start imports nothing more": {
 			mark:     time.Minute,
 			lookback: 24 * time.Hour,
-			happens:  func(c *continuity, now time.Time) { c.Checked(now) },
-			want:     func(time.Time) []history.Gap { return nil },
+			happens:  func(c *gapTracker, now time.Time) { c.Checked(now) },
+			want:     func(time.Time) []backfill.Gap { return nil },
 		},
 		"a restart within five minutes of the last good check leaves none": {
 			mark:    5 * time.Minute,
-			happens: func(c *continuity, now time.Time) { c.Checked(now) },
-			want:    func(time.Time) []history.Gap { return nil },
+			happens: func(c *gapTracker, now time.Time) { c.Checked(now) },
+			want:    func(time.Time) []backfill.Gap { return nil },
 		},
 		"a restart after more than five minutes leaves one from 65 minutes before the mark": {
 			mark: 6 * time.Minute,
-			happens: func(c *continuity, now time.Time) {
+			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now.Add(time.Minute))
 				c.Checked(now.Add(2 * time.Minute))
 			},
-			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.Startup, From: now.Add(-71 * time.Minute), To: now.Add(6 * time.Minute)}}
+			want: func(now time.Time) []backfill.Gap {
+				return []backfill.Gap{{Reason: backfill.Startup, From: now.Add(-71 * time.Minute), To: now.Add(6 * time.Minute)}}
 			},
 		},
 		"a restart that finds the subscription gone leaves one however young the mark is": {
 			mark: time.Minute,
-			happens: func(c *continuity, now time.Time) {
+			happens: func(c *gapTracker, now time.Time) {
 				c.Interrupted(tenantWide, subscription.ReasonAbsent, time.Time{})
 				c.Restored(tenantWide, now.Add(10*time.Minute))
 			},
-			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.Startup, From: now.Add(-66 * time.Minute), To: now.Add(15 * time.Minute)}}
+			want: func(now time.Time) []backfill.Gap {
+				return []backfill.Gap{{Reason: backfill.Startup, From: now.Add(-66 * time.Minute), To: now.Add(15 * time.Minute)}}
 			},
 		},
 		"a lost subscription leaves one from the last good check": {
 			mark: time.Minute,
-			happens: func(c *continuity, now time.Time) {
+			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now)
 				c.Interrupted(tenantWide, subscription.ReasonLost, now)
 				c.Restored(tenantWide, now.Add(time.Minute))
 			},
-			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(6 * time.Minute)}}
+			want: func(now time.Time) []backfill.Gap {
+				return []backfill.Gap{{Reason: backfill.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(6 * time.Minute)}}
 			},
 		},
 		"nothing is opened while the subscription is still away": {
 			mark: time.Minute,
-			happens: func(c *continuity, now time.Time) {
+			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now)
 				c.Interrupted(tenantWide, subscription.ReasonExpired, now)
 			},
-			want: func(time.Time) []history.Gap { return nil },
+			want: func(time.Time) []backfill.Gap { return nil },
 		},
 		"a subscription for a key that is not at hand leaves the time for which Graph sends again": {
 			mark: time.Minute,
-			happens: func(c *continuity, now time.Time) {
+			happens: func(c *gapTracker, now time.Time) {
 				c.Interrupted(tenantWide, subscription.ReasonRemovedKey, time.Time{})
 				c.Restored(tenantWide, now)
 			},
-			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.RemovedKey, From: now.Add(-5 * time.Hour), To: now.Add(5 * time.Minute)}}
+			want: func(now time.Time) []backfill.Gap {
+				return []backfill.Gap{{Reason: backfill.RemovedKey, From: now.Add(-5 * time.Hour), To: now.Add(5 * time.Minute)}}
 			},
 		},
 		"a key that was taken out of the configuration leaves the same": {
 			mark:    time.Minute,
-			happens: func(c *continuity, now time.Time) { c.removedKey(context.Background(), now); c.Checked(now) },
-			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.RemovedKey, From: now.Add(-5 * time.Hour), To: now.Add(5 * time.Minute)}}
+			happens: func(c *gapTracker, now time.Time) { c.removedKey(context.Background(), now); c.Checked(now) },
+			want: func(now time.Time) []backfill.Gap {
+				return []backfill.Gap{{Reason: backfill.RemovedKey, From: now.Add(-5 * time.Hour), To: now.Add(5 * time.Minute)}}
 			},
 		},
 		"a mark of the future is doubted": {
 			mark:    -time.Hour,
-			happens: func(c *continuity, now time.Time) { c.Checked(now) },
-			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.Startup, From: now.Add(-testDoubt), To: now.Add(5 * time.Minute)}}
+			happens: func(c *gapTracker, now time.Time) { c.Checked(now) },
+			want: func(now time.Time) []backfill.Gap {
+				return []backfill.Gap{{Reason: backfill.Startup, From: now.Add(-testDoubt), To: now.Add(5 * time.Minute)}}
 			},
 		},
 		"good checks a quarter of an hour apart leave none": {
 			mark:    time.Minute,
-			happens: func(c *continuity, now time.Time) { c.Checked(now); c.Checked(now.Add(testPatience)) },
-			want:    func(time.Time) []history.Gap { return nil },
+			happens: func(c *gapTracker, now time.Time) { c.Checked(now); c.Checked(now.Add(testPatience)) },
+			want:    func(time.Time) []backfill.Gap { return nil },
 		},
 		"good checks further apart leave one, since nobody knows what happened between": {
 			mark: time.Minute,
-			happens: func(c *continuity, now time.Time) {
+			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now)
 				c.Checked(now.Add(3 * time.Hour))
 				c.Checked(now.Add(3*time.Hour + time.Minute))
 			},
-			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(3*time.Hour + 5*time.Minute)}}
+			want: func(now time.Time) []backfill.Gap {
+				return []backfill.Gap{{Reason: backfill.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(3*time.Hour + 5*time.Minute)}}
 			},
 		},
 		"a subscription that expired in such a pause leaves no second reading": {
 			mark: time.Minute,
-			happens: func(c *continuity, now time.Time) {
+			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now)
 				c.Interrupted(tenantWide, subscription.ReasonExpired, now)
 				c.Restored(tenantWide, now.Add(3*time.Hour))
 				c.Checked(now.Add(3*time.Hour + time.Second))
 			},
-			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(3*time.Hour + 5*time.Minute)}}
+			want: func(now time.Time) []backfill.Gap {
+				return []backfill.Gap{{Reason: backfill.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(3*time.Hour + 5*time.Minute)}}
 			},
 		},
 		"what the keeper of the last keys left open the next good check settles": {
 			mark: time.Minute,
-			happens: func(c *continuity, now time.Time) {
+			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now)
 				c.Interrupted(tenantWide, subscription.ReasonMissed, now)
 				c.unwatched()
 				c.Checked(now.Add(time.Minute))
 			},
-			want: func(now time.Time) []history.Gap {
-				return []history.Gap{{Reason: history.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(6 * time.Minute)}}
+			want: func(now time.Time) []backfill.Gap {
+				return []backfill.Gap{{Reason: backfill.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(6 * time.Minute)}}
 			},
 		},
 	} {
@@ -213,7 +213,7 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				now, store := time.Now(), newStore(t)
 				if test.mark != 0 {
-					require.NoError(t, store.Set(t.Context(), markKey, []byte(strconv.FormatInt(now.Add(-test.mark).Unix(), 10))))
+					require.NoError(t, store.Set(t.Context(), checkpointKey, []byte(strconv.FormatInt(now.Add(-test.mark).Unix(), 10))))
 				}
 				got := &shelf{}
 				c := newContinuity(store, zap.NewNop(), got)
@@ -238,6 +238,6 @@ func TestASilenceIsToldOfAllThatIsReadAnyway(t *testing.T) {
 	c.removedKey(t.Context(), noon)
 	c.Interrupted(tenantWide, subscription.ReasonLost, noon)
 	c.Restored(tenantWide, noon.Add(time.Minute))
-	assert.Equal(t, noon.Add(-retrySpan), from)
+	assert.Equal(t, noon.Add(-graphRetryWindow), from)
 	assert.Equal(t, noon.Add(6*time.Minute), to)
 }

@@ -15,45 +15,45 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-// gate stands between the webhook, which listens from the start, and what needs an encryption key, which may still have
+// session stands between the webhook, which listens from the start, and what needs an encryption key, which may still have
 // to be made. Until it opens nothing authentic can arrive, since no subscription names that key.
-type gate struct {
-	logger  *zap.Logger
-	repeats *repeats
-	refused *refused
+type session struct {
+	logger      *zap.Logger
+	repeats     *occasionalLog
+	undelivered *undelivered
 	// reached hears of everything that Graph surely sent.
 	reached func(at time.Time)
 
-	once   sync.Once
-	opened chan struct{}
+	once  sync.Once
+	ready chan struct{}
 	// ended is closed once nobody will open the gate any more.
 	ended chan struct{}
-	// behind is what the present keys are used by; it is set before opened is closed. waking is held by those who wake its
+	// current is what the present keys are used by; it is set before opened is closed. waking is held by those who wake its
 	// keeper, and by whoever changes it.
-	behind atomic.Pointer[behind]
-	waking sync.RWMutex
+	current  atomic.Pointer[keyHolders]
+	handover sync.RWMutex
 	// lastAuthentic is when the last authentic notification arrived; nil before the first.
 	lastAuthentic atomic.Pointer[time.Time]
 }
 
-type behind struct {
-	opener *notification.Opener
-	keeper *subscription.Keeper
+type keyHolders struct {
+	decrypter *notification.Decrypter
+	keeper    *subscription.Manager
 }
 
 // errNoKey is for what arrives while the receiver ends before it had a key.
 var errNoKey = errors.New("there is no encryption key")
 
-func newGate(logger *zap.Logger, refused *refused, reached func(at time.Time)) *gate {
-	return &gate{logger: logger, repeats: newRepeats(), refused: refused, reached: reached, opened: make(chan struct{}), ended: make(chan struct{})}
+func newSession(logger *zap.Logger, refused *undelivered, reached func(at time.Time)) *session {
+	return &session{logger: logger, repeats: newOccasionalLog(), undelivered: refused, reached: reached, ready: make(chan struct{}), ended: make(chan struct{})}
 }
 
-// open lets everything through to these two from now on. What came for a keeper before, which has ended, is told by then.
-func (g *gate) open(opener *notification.Opener, keeper *subscription.Keeper) {
-	g.waking.Lock()
-	before := g.behind.Swap(&behind{opener: opener, keeper: keeper})
-	g.waking.Unlock()
-	g.once.Do(func() { close(g.opened) })
+// set lets everything through to these two from now on. What came for a keeper before, which has ended, is told by then.
+func (g *session) set(decrypter *notification.Decrypter, keeper *subscription.Manager) {
+	g.handover.Lock()
+	before := g.current.Swap(&keyHolders{decrypter: decrypter, keeper: keeper})
+	g.handover.Unlock()
+	g.once.Do(func() { close(g.ready) })
 	if before == nil {
 		return
 	}
@@ -62,24 +62,24 @@ func (g *gate) open(opener *notification.Opener, keeper *subscription.Keeper) {
 	}
 }
 
-// drain has the keeper, which has ended, tell what came for it since.
-func (g *gate) drain() {
-	if b := g.behind.Load(); b != nil {
+// drainEvents has the keeper, which has ended, tell what came for it since.
+func (g *session) drainEvents() {
+	if b := g.current.Load(); b != nil {
 		b.keeper.Drain()
 	}
 }
 
 // end lets go whoever waits at a gate that was never opened. It is called once.
-func (g *gate) end() { close(g.ended) }
+func (g *session) end() { close(g.ended) }
 
 // ClientStates implements webhook.Opener. It waits for the gate until ctx ends.
-func (g *gate) ClientStates(ctx context.Context) (func(clientState []byte) bool, error) {
-	opener, err := g.opener(ctx)
+func (g *session) ClientStates(ctx context.Context) (func(clientState []byte) bool, error) {
+	decrypter, err := g.opener(ctx)
 	if err != nil {
 		g.warn(err)
 		return nil, err
 	}
-	ours, err := opener.ClientStates()
+	ours, err := decrypter.ClientStates()
 	if err != nil {
 		g.warn(err)
 	}
@@ -87,26 +87,26 @@ func (g *gate) ClientStates(ctx context.Context) (func(clientState []byte) bool,
 }
 
 // warn logs why notifications are not opened.
-func (g *gate) warn(err error) {
+func (g *session) warn(err error) {
 	if count, ok := g.repeats.due("open", time.Now()); ok {
 		g.logger.Warn("notifications can't be opened now, graph sends them again", zap.Int("count", count), zap.Error(err))
 	}
 }
 
-// Open implements webhook.Opener. It waits for the gate until ctx ends. The collection holds only items with a client
+// Decrypt implements webhook.Opener. It waits for the gate until ctx ends. The collection holds only items with a client
 // state of ours, so what can't be decided of it was sent by Graph.
-func (g *gate) Open(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
+func (g *session) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
 	opened, err := g.tryOpen(ctx, collection, at)
 	if err == nil && authenticated(len(collection.Items), opened) {
 		g.lastAuthentic.Store(&at)
 	}
-	if err != nil && g.behind.Load() != nil || authentic(opened) {
+	if err != nil && g.current.Load() != nil || authentic(opened) {
 		g.reached(at)
 	}
 	if err != nil {
 		g.warn(err)
-		if g.behind.Load() != nil { // something in it was authentic enough to be asked about
-			g.refused.failedUnopened(collection.Items, at)
+		if g.current.Load() != nil { // something in it was authentic enough to be asked about
+			g.undelivered.trackUnopened(collection.Items, at)
 		}
 	}
 	return opened, err
@@ -124,7 +124,7 @@ func authenticated(items int, opened notification.Opened) bool {
 }
 
 // notificationAge is how long ago the last authentic notification arrived; false before the first.
-func (g *gate) notificationAge(now time.Time) (time.Duration, bool) {
+func (g *session) notificationAge(now time.Time) (time.Duration, bool) {
 	at := g.lastAuthentic.Load()
 	if at == nil {
 		return 0, false
@@ -138,38 +138,38 @@ func authentic(opened notification.Opened) bool {
 		slices.ContainsFunc(opened.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
 }
 
-func (g *gate) tryOpen(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
-	opener, err := g.opener(ctx)
+func (g *session) tryOpen(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
+	decrypter, err := g.opener(ctx)
 	if err != nil {
 		return notification.Opened{}, err
 	}
-	return opener.Open(ctx, collection, at)
+	return decrypter.Decrypt(ctx, collection, at)
 }
 
-func (g *gate) opener(ctx context.Context) (*notification.Opener, error) {
+func (g *session) opener(ctx context.Context) (*notification.Decrypter, error) {
 	select {
-	case <-g.opened:
+	case <-g.ready:
 	case <-g.ended:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the encryption key: %w", ctx.Err())
 	}
-	if b := g.behind.Load(); b != nil {
-		return b.opener, nil
+	if b := g.current.Load(); b != nil {
+		return b.decrypter, nil
 	}
 	return nil, errNoKey
 }
 
 // Wake implements webhook.Lifecycle.
-func (g *gate) Wake(event notification.Lifecycle) {
-	g.waking.RLock()
-	defer g.waking.RUnlock()
-	if b := g.behind.Load(); b != nil {
+func (g *session) Wake(event notification.Lifecycle) {
+	g.handover.RLock()
+	defer g.handover.RUnlock()
+	if b := g.current.Load(); b != nil {
 		b.keeper.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
 	}
 }
 
-func (g *gate) timeLeft(now time.Time) (time.Duration, bool) {
-	b := g.behind.Load()
+func (g *session) timeLeft(now time.Time) (time.Duration, bool) {
+	b := g.current.Load()
 	if b == nil {
 		return 0, false
 	}
@@ -177,8 +177,8 @@ func (g *gate) timeLeft(now time.Time) (time.Duration, bool) {
 }
 
 // deleteSubscriptions is for after the keeper's end.
-func (g *gate) deleteSubscriptions(ctx context.Context) error {
-	b := g.behind.Load()
+func (g *session) deleteSubscriptions(ctx context.Context) error {
+	b := g.current.Load()
 	if b == nil {
 		return nil
 	}

@@ -15,10 +15,10 @@ import (
 func TestNobodyWaitsForAKeyThatIsNotComing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(zap.NewNop(), nil, nil)
+		g := newSession(zap.NewNop(), nil, nil)
 		done := make(chan error)
 		go func() {
-			_, err := g.Open(context.Background(), &notification.Collection{}, time.Now())
+			_, err := g.Decrypt(context.Background(), &notification.Collection{}, time.Now())
 			done <- err
 		}()
 		synctest.Wait()

@@ -69,18 +69,18 @@ func TestAListOfKeysThatCannotBeReadOnceMayHaveHadARemovedKey(t *testing.T) {
 	store := newStore(t)
 	old, err := notification.GenerateKey("old")
 	require.NoError(t, err)
-	young, err := notification.GenerateKey("young")
+	newKeys, err := notification.GenerateKey("young")
 	require.NoError(t, err)
 	(&keys{store: store, logger: zap.NewNop()}).accept(t.Context(), notification.Ring{old})
 
 	failing := &keys{store: broken{store}, logger: zap.NewNop()}
-	assert.True(t, failing.missing(t.Context(), notification.Ring{young}), "nobody can tell any more once it is replaced")
+	assert.True(t, failing.missing(t.Context(), notification.Ring{newKeys}), "nobody can tell any more once it is replaced")
 	ended, end := context.WithCancel(t.Context())
 	end()
-	assert.False(t, failing.missing(ended, notification.Ring{young}), "a shutdown replaces nothing")
+	assert.False(t, failing.missing(ended, notification.Ring{newKeys}), "a shutdown replaces nothing")
 
 	require.NoError(t, store.Set(t.Context(), acceptedKey, []byte("{")))
-	assert.True(t, (&keys{store: store, logger: zap.NewNop()}).missing(t.Context(), notification.Ring{young}), "a damaged list is none")
+	assert.True(t, (&keys{store: store, logger: zap.NewNop()}).missing(t.Context(), notification.Ring{newKeys}), "a damaged list is none")
 }
 
 func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {
@@ -88,7 +88,7 @@ func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {
 	k := &keys{store: newStore(t), logger: zap.NewNop()}
 	old, err := notification.GenerateKey("old")
 	require.NoError(t, err)
-	young, err := notification.GenerateKey("young")
+	newKeys, err := notification.GenerateKey("young")
 	require.NoError(t, err)
 	for _, step := range []struct {
 		ring    notification.Ring
@@ -96,9 +96,9 @@ func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {
 	}{
 		{notification.Ring{old}, false},
 		{notification.Ring{old}, false},
-		{notification.Ring{young, old}, false},
-		{notification.Ring{young}, true},
-		{notification.Ring{young}, false},
+		{notification.Ring{newKeys, old}, false},
+		{notification.Ring{newKeys}, true},
+		{notification.Ring{newKeys}, false},
 	} {
 		assert.Equal(t, step.missing, k.missing(t.Context(), step.ring))
 		k.accept(t.Context(), step.ring)
@@ -110,12 +110,12 @@ func TestAKeyThatIsTakenOutWhileTheProcessLivesIsMissingWithoutStorageToo(t *tes
 	k := &keys{store: storage.NewNopClient(), logger: zap.NewNop()}
 	old, err := notification.GenerateKey("old")
 	require.NoError(t, err)
-	young, err := notification.GenerateKey("young")
+	newKeys, err := notification.GenerateKey("young")
 	require.NoError(t, err)
 	assert.False(t, k.missing(t.Context(), notification.Ring{old}))
 	k.accept(t.Context(), notification.Ring{old})
-	assert.False(t, k.missing(t.Context(), notification.Ring{young, old}))
-	assert.True(t, k.missing(t.Context(), notification.Ring{young}))
+	assert.False(t, k.missing(t.Context(), notification.Ring{newKeys, old}))
+	assert.True(t, k.missing(t.Context(), notification.Ring{newKeys}))
 }
 
 // keyFiles writes a new key pair to files and returns how to do it again.

@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
@@ -21,17 +21,17 @@ func TestTheMarkIsTheLastGoodCheck(t *testing.T) {
 	first := newContinuity(store, zap.NewNop(), &shelf{})
 	at := time.Unix(1_764_599_405, 0)
 	first.load(t.Context(), at)
-	first.end(t.Context(), at, true)
-	require.Nil(t, kept(t, store, markKey), "no check, no mark")
+	first.saveCheckpoint(t.Context(), at, true)
+	require.Nil(t, kept(t, store, checkpointKey), "no check, no mark")
 	first.Checked(at)
-	assert.Equal(t, "1764599405", string(kept(t, store, markKey)))
-	first.end(t.Context(), at.Add(time.Minute), false)
-	assert.Equal(t, "1764599405", string(kept(t, store, markKey)), "the subscription did not live at the end")
-	first.end(t.Context(), at.Add(time.Minute), true)
-	assert.Equal(t, "1764599465", string(kept(t, store, markKey)))
+	assert.Equal(t, "1764599405", string(kept(t, store, checkpointKey)))
+	first.saveCheckpoint(t.Context(), at.Add(time.Minute), false)
+	assert.Equal(t, "1764599405", string(kept(t, store, checkpointKey)), "the subscription did not live at the end")
+	first.saveCheckpoint(t.Context(), at.Add(time.Minute), true)
+	assert.Equal(t, "1764599465", string(kept(t, store, checkpointKey)))
 	first.Interrupted(tenantWide, subscription.ReasonLost, at)
-	first.end(t.Context(), at.Add(time.Hour), true)
-	assert.Equal(t, "1764599465", string(kept(t, store, markKey)), "an interruption is not over with the end")
+	first.saveCheckpoint(t.Context(), at.Add(time.Hour), true)
+	assert.Equal(t, "1764599465", string(kept(t, store, checkpointKey)), "an interruption is not over with the end")
 }
 
 func kept(t *testing.T, store storage.Client, key string) []byte {
@@ -43,12 +43,12 @@ func kept(t *testing.T, store storage.Client, key string) []byte {
 
 func TestWhatTheLastRunLeftMayBeDamaged(t *testing.T) {
 	t.Parallel()
-	for name, key := range map[string]string{"the mark": markKey, "what was owed": owedKey} {
+	for name, key := range map[string]string{"the mark": checkpointKey, "what was owed": pendingGapsKey} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, gaps := newStore(t), &shelf{}
 			now := time.Unix(1_764_599_400, 0)
-			require.NoError(t, store.Set(t.Context(), markKey, []byte("1764599400")))
+			require.NoError(t, store.Set(t.Context(), checkpointKey, []byte("1764599400")))
 			require.NoError(t, store.Set(t.Context(), key, []byte("yesterday")))
 			core, lines := observer.New(zap.WarnLevel)
 			c := newContinuity(store, zap.New(core), gaps)
@@ -56,9 +56,9 @@ func TestWhatTheLastRunLeftMayBeDamaged(t *testing.T) {
 			c.load(t.Context(), now)
 			assert.Equal(t, 1, lines.Len(), "it is reported")
 			c.Checked(now)
-			assert.Equal(t, plain([]history.Gap{{Reason: history.Startup, From: now.Add(-testDoubt), To: now.Add(5 * time.Minute)}}), gaps.gaps,
+			assert.Equal(t, plain([]backfill.Gap{{Reason: backfill.Startup, From: now.Add(-testDoubt), To: now.Add(5 * time.Minute)}}), gaps.gaps,
 				"what may be missing is read, and nothing is imported anew")
-			assert.Equal(t, "1764599400", string(kept(t, store, markKey)), "and it is replaced")
+			assert.Equal(t, "1764599400", string(kept(t, store, checkpointKey)), "and it is replaced")
 			newContinuity(store, zap.New(core), gaps).load(t.Context(), now)
 			assert.Equal(t, 1, lines.Len())
 		})
@@ -69,7 +69,7 @@ func TestWithoutASubscriptionAPauseLeavesNoGap(t *testing.T) {
 	t.Parallel()
 	gaps := &shelf{}
 	c := newContinuity(newStore(t), zap.NewNop(), gaps)
-	c.patience = 0
+	c.staleAfter = 0
 	c.check(t.Context(), noon)
 	c.check(t.Context(), noon.Add(24*time.Hour))
 	assert.Empty(t, gaps.gaps, "the next poll begins where the last one ended")
@@ -100,15 +100,15 @@ func TestTheMarkWaitsUntilAnOpenedGapIsWrittenDown(t *testing.T) {
 	t.Parallel()
 	store, gaps := newStore(t), &shelf{broken: true}
 	at := time.Unix(1_764_599_400, 0)
-	require.NoError(t, store.Set(t.Context(), markKey, []byte("1764590000")))
+	require.NoError(t, store.Set(t.Context(), checkpointKey, []byte("1764590000")))
 	c := newContinuity(store, zap.NewNop(), gaps)
 	c.load(t.Context(), at)
 	c.Checked(at)
-	c.end(t.Context(), at, true)
-	assert.Equal(t, "1764590000", string(kept(t, store, markKey)), "a crash now would leave nothing else of the gap")
+	c.saveCheckpoint(t.Context(), at, true)
+	assert.Equal(t, "1764590000", string(kept(t, store, checkpointKey)), "a crash now would leave nothing else of the gap")
 	gaps.broken = false
 	c.Checked(at.Add(time.Minute))
-	assert.Equal(t, "1764599460", string(kept(t, store, markKey)))
+	assert.Equal(t, "1764599460", string(kept(t, store, checkpointKey)))
 	assert.Len(t, gaps.gaps, 1, "it is opened once")
 }
 
@@ -121,9 +121,9 @@ func TestTheMarkMovesOnBesideASubscriptionThatIsDownAndOnRecord(t *testing.T) {
 	c.Checked(at)
 	c.Interrupted(other, subscription.ReasonLost, at)
 	c.Checked(at.Add(time.Minute))
-	assert.Equal(t, "1764599460", string(kept(t, store, markKey)))
+	assert.Equal(t, "1764599460", string(kept(t, store, checkpointKey)))
 	reason, since := c.missing(at.Add(time.Minute))
-	assert.Equal(t, history.Subscription, reason)
+	assert.Equal(t, backfill.Subscription, reason)
 	assert.Equal(t, at.Add(-65*time.Minute), since)
 	assert.Zero(t, c.outage(at.Add(time.Minute)), "of the other user something may come")
 
@@ -137,7 +137,7 @@ func TestTheMarkMovesOnBesideASubscriptionThatIsDownAndOnRecord(t *testing.T) {
 	c = newContinuity(store, zap.NewNop(), gaps)
 	c.load(t.Context(), at.Add(3*time.Minute))
 	c.Checked(at.Add(3 * time.Minute)) // one that finds it alive
-	assert.Equal(t, plain([]history.Gap{{Reason: history.Subscription, From: at.Add(-65 * time.Minute), To: at.Add(8 * time.Minute)}}), gaps.gaps)
+	assert.Equal(t, plain([]backfill.Gap{{Reason: backfill.Subscription, From: at.Add(-65 * time.Minute), To: at.Add(8 * time.Minute)}}), gaps.gaps)
 	reason, since = c.missing(at.Add(3 * time.Minute))
 	assert.Empty(t, reason)
 	assert.Zero(t, since)
@@ -149,13 +149,13 @@ func TestTheMarkStaysWhileAnInterruptionCanNotBePutOnRecord(t *testing.T) {
 	at := time.Unix(1_764_599_400, 0)
 	c := newContinuity(store, zap.NewNop(), &shelf{})
 	c.Checked(at)
-	store.refused = owedKey
+	store.refused = pendingGapsKey
 	c.Interrupted(tenantWide, subscription.ReasonLost, at)
 	c.Checked(at.Add(time.Minute))
-	assert.Equal(t, "1764599400", string(kept(t, store, markKey)))
+	assert.Equal(t, "1764599400", string(kept(t, store, checkpointKey)))
 	store.refused = ""
 	c.Checked(at.Add(2 * time.Minute))
-	assert.Equal(t, "1764599520", string(kept(t, store, markKey)))
+	assert.Equal(t, "1764599520", string(kept(t, store, checkpointKey)))
 }
 
 // unwritable is a storage that does not take one key.
@@ -178,13 +178,13 @@ func TestAStopInTheMiddleOfAnOutageLeavesTheMarkWhereItWas(t *testing.T) {
 	c := newContinuity(store, zap.NewNop(), gaps)
 	c.Checked(at)
 	reason, since := c.missing(at.Add(40 * time.Hour))
-	assert.Equal(t, history.Subscription, reason)
+	assert.Equal(t, backfill.Subscription, reason)
 	assert.Equal(t, at.Add(-65*time.Minute), since)
-	c.end(t.Context(), at.Add(40*time.Hour), true)
+	c.saveCheckpoint(t.Context(), at.Add(40*time.Hour), true)
 	c = newContinuity(store, zap.NewNop(), gaps)
 	c.load(t.Context(), at.Add(40*time.Hour))
 	c.Checked(at.Add(40 * time.Hour))
-	assert.Equal(t, plain([]history.Gap{{Reason: history.Startup, From: at.Add(-65 * time.Minute), To: at.Add(40*time.Hour + 5*time.Minute)}}), gaps.gaps)
+	assert.Equal(t, plain([]backfill.Gap{{Reason: backfill.Startup, From: at.Add(-65 * time.Minute), To: at.Add(40*time.Hour + 5*time.Minute)}}), gaps.gaps)
 }
 
 func TestAClockThatWasNotSetYetIsNotBelieved(t *testing.T) {
@@ -193,22 +193,22 @@ func TestAClockThatWasNotSetYetIsNotBelieved(t *testing.T) {
 	for name, test := range map[string]struct {
 		mark string
 		down time.Duration
-		want []history.Gap
+		want []backfill.Gap
 	}{
 		"a mark tells what is missing once the clock is set": {
 			"1764599400", 72 * time.Hour,
-			[]history.Gap{{Reason: history.Subscription, From: at.Add(-65 * time.Minute), To: at.Add(72*time.Hour + 5*time.Minute)}},
+			[]backfill.Gap{{Reason: backfill.Subscription, From: at.Add(-65 * time.Minute), To: at.Add(72*time.Hour + 5*time.Minute)}},
 		},
 		"where that was a short time nothing is": {"1764599400", 10 * time.Minute, nil},
 		"a damaged mark may be any": {
 			"x", time.Hour,
-			[]history.Gap{{Reason: history.Startup, From: at.Add(time.Hour - testDoubt), To: at.Add(65 * time.Minute)}},
+			[]backfill.Gap{{Reason: backfill.Startup, From: at.Add(time.Hour - testDoubt), To: at.Add(65 * time.Minute)}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, gaps := newStore(t), &shelf{}
-			require.NoError(t, store.Set(t.Context(), markKey, []byte(test.mark)))
+			require.NoError(t, store.Set(t.Context(), checkpointKey, []byte(test.mark)))
 			c := newContinuity(store, zap.NewNop(), gaps)
 			c.load(t.Context(), time.Unix(100, 0))
 			c.Checked(at.Add(test.down))
@@ -225,14 +225,14 @@ func TestARestartInsideAnOutageHidesNothingOfIt(t *testing.T) {
 	c.load(t.Context(), at)
 	c.Checked(at) // then the network fails, and a little later the process ends
 	c = newContinuity(store, zap.NewNop(), gaps)
-	c.load(t.Context(), at.Add(staleMark-time.Minute))
+	c.load(t.Context(), at.Add(maxCheckpointAge-time.Minute))
 	reason, since := c.missing(at.Add(5 * time.Hour))
-	assert.Equal(t, history.Subscription, reason)
+	assert.Equal(t, backfill.Subscription, reason)
 	assert.Equal(t, at.Add(-65*time.Minute), since)
-	c.end(t.Context(), at.Add(5*time.Hour), true)
-	assert.Equal(t, "1764599400", string(kept(t, store, markKey)))
+	c.saveCheckpoint(t.Context(), at.Add(5*time.Hour), true)
+	assert.Equal(t, "1764599400", string(kept(t, store, checkpointKey)))
 	c.Checked(at.Add(6 * time.Hour))
-	assert.Equal(t, plain([]history.Gap{{Reason: history.Subscription, From: at.Add(-65 * time.Minute), To: at.Add(6*time.Hour + 5*time.Minute)}}), gaps.gaps)
+	assert.Equal(t, plain([]backfill.Gap{{Reason: backfill.Subscription, From: at.Add(-65 * time.Minute), To: at.Add(6*time.Hour + 5*time.Minute)}}), gaps.gaps)
 }
 
 func TestAGoodCheckIsRecentAlsoAfterAQuickRestart(t *testing.T) {
@@ -248,6 +248,6 @@ func TestAGoodCheckIsRecentAlsoAfterAQuickRestart(t *testing.T) {
 	for _, down := range []time.Duration{time.Minute, time.Hour} {
 		c = newContinuity(store, zap.NewNop(), &shelf{})
 		c.load(t.Context(), at.Add(down))
-		assert.Equal(t, down < staleMark, c.recent(at.Add(down)))
+		assert.Equal(t, down < maxCheckpointAge, c.recent(at.Add(down)))
 	}
 }

@@ -19,10 +19,10 @@ import (
 // format is what the Collector's own telemetry calls the way the data came in.
 const format = "json"
 
-// outlet is the one way out: nothing else in the receiver calls the next consumers.
-type outlet struct {
+// pipelineOutput is the one way out: nothing else in the receiver calls the next consumers.
+type pipelineOutput struct {
 	logger  *zap.Logger
-	repeats *repeats
+	repeats *occasionalLog
 	obs     *receiverhelper.ObsReport
 
 	logs    *translate.Logs
@@ -41,7 +41,7 @@ type outlet struct {
 // Deliver hands interactions to the logs pipeline and, once it took them, counts them.
 // Without a logs pipeline counting is all there is to do, which is said once.
 // A panic is an error like any other: the interactions come again.
-func (o *outlet) Deliver(ctx context.Context, received []interaction.Received) error {
+func (o *pipelineOutput) Deliver(ctx context.Context, received []interaction.Received) error {
 	err := panics.Catch(func() error { return o.deliver(ctx, received) })
 	const refused = "the logs pipeline did not take interactions"
 	if err == nil || o.reportPanic(refused, err) {
@@ -54,7 +54,7 @@ func (o *outlet) Deliver(ctx context.Context, received []interaction.Received) e
 }
 
 // reportPanic logs a panic, and tells whether the error is one.
-func (o *outlet) reportPanic(message string, err error) bool {
+func (o *pipelineOutput) reportPanic(message string, err error) bool {
 	panicked, ok := errors.AsType[*panics.Error](err)
 	if !ok {
 		return false
@@ -66,7 +66,7 @@ func (o *outlet) reportPanic(message string, err error) bool {
 	return true
 }
 
-func (o *outlet) deliver(ctx context.Context, received []interaction.Received) error {
+func (o *pipelineOutput) deliver(ctx context.Context, received []interaction.Received) error {
 	if o.nextLogs == nil {
 		o.warnOnce.Do(func() {
 			o.logger.Warn("no logs pipeline uses this receiver: interactions are counted in memory and not kept; add the receiver to a pipeline of logs")
@@ -90,7 +90,7 @@ func askers(received []interaction.Received) []string {
 	return users
 }
 
-func (o *outlet) consumeLogs(ctx context.Context, received []interaction.Received) error {
+func (o *pipelineOutput) consumeLogs(ctx context.Context, received []interaction.Received) error {
 	logs := o.logs.Translate(received)
 	count := logs.LogRecordCount()
 	ctx = o.obs.StartLogsOp(ctx)
@@ -101,7 +101,7 @@ func (o *outlet) consumeLogs(ctx context.Context, received []interaction.Receive
 
 // emitMetrics hands the current values to the metrics pipeline. What a pipeline refuses is not lost: the sums and
 // histograms are cumulative, so the next values contain it.
-func (o *outlet) emitMetrics(ctx context.Context, gauges ...translate.Gauge) error {
+func (o *pipelineOutput) emitMetrics(ctx context.Context, gauges ...translate.Gauge) error {
 	if o.nextMetrics == nil {
 		return nil
 	}

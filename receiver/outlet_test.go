@@ -33,8 +33,8 @@ func TestDeliver_NotesUsersOfPromptsAlone(t *testing.T) {
 			logs := &consumertest.LogsSink{}
 			r.SendLogs(logs)
 			var seen []string
-			r.outlet.seen = func(users ...string) { seen = append(seen, users...) }
-			require.NoError(t, r.outlet.Deliver(t.Context(), []interaction.Received{{UserID: "u", UserSource: c.source}}))
+			r.output.seen = func(users ...string) { seen = append(seen, users...) }
+			require.NoError(t, r.output.Deliver(t.Context(), []interaction.Received{{UserID: "u", UserSource: c.source}}))
 			assert.Equal(t, c.want, seen)
 			assert.Equal(t, 1, logs.LogRecordCount())
 		})

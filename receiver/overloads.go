@@ -14,9 +14,9 @@ const (
 	overloadSpacing = time.Hour
 )
 
-// overloads are the minutes in which requests were turned away unread. Graph sends them again for 4 hours, so what was in
+// overloadDetector are the minutes in which requests were turned away unread. Graph sends them again for 4 hours, so what was in
 // them is lost only if it was overloaded again then. It decides and does nothing; whoever has it guards it.
-type overloads struct {
+type overloadDetector struct {
 	minutes map[int64]bool // since 1970
 	looked  time.Time
 	// opened are those whose gaps are open and may not be written down yet. They stay among the minutes until they are.
@@ -24,7 +24,7 @@ type overloads struct {
 }
 
 // add tells whether the minute is new.
-func (o *overloads) add(now time.Time) bool {
+func (o *overloadDetector) add(now time.Time) bool {
 	minute := now.Unix() / 60
 	known := o.minutes[minute]
 	o.minutes[minute] = true
@@ -32,7 +32,7 @@ func (o *overloads) add(now time.Time) bool {
 }
 
 // lost returns the minutes of so long ago that Graph has given up in which something may be lost, and forgets the others.
-func (o *overloads) lost(now time.Time, after time.Duration) []int64 {
+func (o *overloadDetector) lost(now time.Time, after time.Duration) []int64 {
 	if now.Sub(o.looked) < overloadSpacing && !now.Before(o.looked) {
 		return nil
 	}
@@ -58,7 +58,7 @@ func (o *overloads) lost(now time.Time, after time.Duration) []int64 {
 }
 
 // written says that the gaps that are open are written down.
-func (o *overloads) written() {
+func (o *overloadDetector) written() {
 	for _, minute := range o.opened {
 		delete(o.minutes, minute)
 	}

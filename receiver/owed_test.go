@@ -12,21 +12,21 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
 func TestWhatIsOwedSurvivesAKill(t *testing.T) {
 	t.Parallel()
-	for name, happens := range map[string]func(c *continuity, gaps *shelf, now time.Time){
-		"a key that was taken out of the configuration": func(c *continuity, _ *shelf, now time.Time) {
+	for name, happens := range map[string]func(c *gapTracker, gaps *shelf, now time.Time){
+		"a key that was taken out of the configuration": func(c *gapTracker, _ *shelf, now time.Time) {
 			c.removedKey(context.Background(), now)
 		},
-		"what Graph says it missed": func(c *continuity, _ *shelf, now time.Time) {
+		"what Graph says it missed": func(c *gapTracker, _ *shelf, now time.Time) {
 			c.Checked(now)
 			c.Interrupted(tenantWide, subscription.ReasonMissed, now)
 		},
-		"a subscription that is restored while the book can't be written": func(c *continuity, gaps *shelf, now time.Time) {
+		"a subscription that is restored while the book can't be written": func(c *gapTracker, gaps *shelf, now time.Time) {
 			c.Checked(now)
 			gaps.broken = true
 			c.Interrupted(tenantWide, subscription.ReasonLost, now)
@@ -34,17 +34,17 @@ func TestWhatIsOwedSurvivesAKill(t *testing.T) {
 			c.Interrupted("another", subscription.ReasonLost, now)
 			c.Checked(now)
 		},
-		"what nobody watches any more": func(c *continuity, _ *shelf, now time.Time) {
+		"what nobody watches any more": func(c *gapTracker, _ *shelf, now time.Time) {
 			c.Checked(now)
 			c.Interrupted(tenantWide, subscription.ReasonMissed, now)
 			c.unwatched()
-			c.end(context.Background(), now, true)
+			c.saveCheckpoint(context.Background(), now, true)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, now := newStore(t), time.Unix(1_764_599_400, 0)
-			require.NoError(t, store.Set(t.Context(), markKey, []byte("1764599400")))
+			require.NoError(t, store.Set(t.Context(), checkpointKey, []byte("1764599400")))
 			gaps := &shelf{}
 			c := newContinuity(store, zap.NewNop(), gaps)
 			c.load(t.Context(), now)
@@ -69,16 +69,16 @@ func TestWhatIsOwedSurvivesAKill(t *testing.T) {
 func TestRestartsWithoutASubscriptionDoNotPileUpWhatIsOwed(t *testing.T) {
 	t.Parallel()
 	store, gaps, now := newStore(t), &shelf{}, time.Unix(1_764_599_400, 0)
-	require.NoError(t, store.Set(t.Context(), markKey, []byte("1764590000")))
+	require.NoError(t, store.Set(t.Context(), checkpointKey, []byte("1764590000")))
 	for i := range 10 {
 		c := newContinuity(store, zap.NewNop(), gaps)
 		c.load(t.Context(), now.Add(time.Duration(i)*time.Hour))
 		c.removedKey(t.Context(), now.Add(time.Duration(i)*time.Hour))
 	}
-	owed, err := records{store}.owed(t.Context())
+	owed, err := stateRecords{store}.pendingGaps(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, []debt{
-		{Reason: history.RemovedKey, From: now.Add(-retrySpan)}, {Reason: history.Startup, From: time.Unix(1_764_590_000, 0).Add(-lateness)},
+	assert.Equal(t, []pendingGap{
+		{Reason: backfill.RemovedKey, From: now.Add(-graphRetryWindow)}, {Reason: backfill.Startup, From: time.Unix(1_764_590_000, 0).Add(-maxNotificationDelay)},
 	}, owed)
 }
 
@@ -101,15 +101,15 @@ func TestAStorageThatFailsAtTheStartIsAskedAgainAndNothingIsWrittenOverIt(t *tes
 	c.Interrupted(tenantWide, subscription.ReasonAbsent, time.Time{})
 	c.Restored(tenantWide, at.Add(time.Hour))
 	c.Checked(at.Add(time.Hour))
-	c.end(t.Context(), at.Add(time.Hour), true)
+	c.saveCheckpoint(t.Context(), at.Add(time.Hour), true)
 	assert.Equal(t, 1, lines.Len())
 	require.Len(t, gaps.gaps, 1, "what was missed is guessed until then")
 
 	c.records.store = store
 	c.Checked(at.Add(61 * time.Minute))
-	assert.Equal(t, history.RemovedKey, gaps.gaps[1].Reason)
-	assert.Equal(t, plain([]history.Gap{{Reason: history.Startup, From: at.Add(-65 * time.Minute), To: at.Add(66 * time.Minute)}}), gaps.gaps[2:])
-	assert.Equal(t, strconv.FormatInt(at.Add(61*time.Minute).Unix(), 10), string(kept(t, store, markKey)))
+	assert.Equal(t, backfill.RemovedKey, gaps.gaps[1].Reason)
+	assert.Equal(t, plain([]backfill.Gap{{Reason: backfill.Startup, From: at.Add(-65 * time.Minute), To: at.Add(66 * time.Minute)}}), gaps.gaps[2:])
+	assert.Equal(t, strconv.FormatInt(at.Add(61*time.Minute).Unix(), 10), string(kept(t, store, checkpointKey)))
 }
 
 func TestWhatCanNotBeWrittenIsReportedOnce(t *testing.T) {
@@ -118,7 +118,7 @@ func TestWhatCanNotBeWrittenIsReportedOnce(t *testing.T) {
 	core, lines := observer.New(zap.WarnLevel)
 	c := newContinuity(store, zap.New(core), &shelf{})
 	c.load(t.Context(), noon)
-	for _, key := range []string{owedKey, markKey} {
+	for _, key := range []string{pendingGapsKey, checkpointKey} {
 		before := lines.Len()
 		store.refused = key
 		for range 5 {
@@ -149,7 +149,7 @@ func TestManySubscriptionsThatAreDownCostFewWritesAndAreNotForgotten(t *testing.
 	for i := range resources {
 		resources[i] = "copilot/users/" + strconv.Itoa(i) + "/interactionHistory/getAllEnterpriseInteractions"
 	}
-	begin := func(at time.Time) *continuity {
+	begin := func(at time.Time) *gapTracker {
 		c := newContinuity(store, zap.NewNop(), gaps)
 		c.resources = resources
 		c.load(t.Context(), at)
@@ -163,11 +163,11 @@ func TestManySubscriptionsThatAreDownCostFewWritesAndAreNotForgotten(t *testing.
 	for _, r := range resources[:users/2] {
 		c.Restored(r, now.Add(time.Minute))
 	}
-	assert.Less(t, store.writes, 4*mostKept)
-	assert.Less(t, store.bytes, 4*mostKept*mostKept*200)
+	assert.Less(t, store.writes, 4*maxStoredResources)
+	assert.Less(t, store.bytes, 4*maxStoredResources*maxStoredResources*200)
 
 	gaps.gaps = nil
 	c = begin(now.Add(2 * time.Minute)) // after a kill
 	c.Checked(now.Add(2 * time.Minute))
-	assert.Equal(t, plain([]history.Gap{{Reason: history.Subscription, From: now.Add(-lateness), To: now.Add(7 * time.Minute)}}), gaps.gaps)
+	assert.Equal(t, plain([]backfill.Gap{{Reason: backfill.Subscription, From: now.Add(-maxNotificationDelay), To: now.Add(7 * time.Minute)}}), gaps.gaps)
 }

@@ -18,7 +18,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
@@ -36,12 +36,12 @@ type Receiver struct {
 
 	telemetry *telemetry
 	status    *status
-	outlet    *outlet
+	output    *pipelineOutput
 
 	starting sync.Once
 	startErr error
-	// rooms is nil before the start.
-	rooms *rooms
+	// components is nil before the start.
+	components *components
 	// loops are what runs in the background until stopLoops.
 	loops     sync.WaitGroup
 	stopLoops context.CancelFunc
@@ -70,9 +70,9 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 		onShutdown: onShutdown,
 		telemetry:  &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String())},
 		status:     &status{},
-		outlet: &outlet{
+		output: &pipelineOutput{
 			logger:  set.Logger,
-			repeats: newRepeats(),
+			repeats: newOccasionalLog(),
 			obs:     obs,
 			logs: translate.NewLogs(translate.LogSettings{
 				CaptureText: settings.CaptureText, References: settings.References,
@@ -97,10 +97,10 @@ func instanceID(set component.TelemetrySettings) string {
 }
 
 // SendLogs makes next the pipeline of logs. It is called before Start.
-func (r *Receiver) SendLogs(next consumer.Logs) { r.outlet.nextLogs = next }
+func (r *Receiver) SendLogs(next consumer.Logs) { r.output.nextLogs = next }
 
 // SendMetrics makes next the pipeline of metrics. It is called before Start.
-func (r *Receiver) SendMetrics(next consumer.Metrics) { r.outlet.nextMetrics = next }
+func (r *Receiver) SendMetrics(next consumer.Metrics) { r.output.nextMetrics = next }
 
 // Start listens, and does the rest in the background: it never waits for Microsoft Graph.
 // It fails for what no waiting mends: files that can't be read, an address in use, an extension that is missing.
@@ -111,19 +111,19 @@ func (r *Receiver) Start(ctx context.Context, host component.Host) error {
 }
 
 func (r *Receiver) start(ctx context.Context, host component.Host) error {
-	rooms, err := r.furnish(ctx, host)
+	components, err := r.newComponents(ctx, host)
 	if err != nil {
 		return err
 	}
-	if err := r.telemetry.observe(rooms.filler.Progress); err != nil {
-		return errors.Join(err, rooms.close(ctx))
+	if err := r.telemetry.observe(components.filler.Progress); err != nil {
+		return errors.Join(err, components.close(ctx))
 	}
-	if rooms.server != nil {
-		if err := rooms.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings); err != nil {
-			return errors.Join(err, rooms.close(ctx))
+	if components.server != nil {
+		if err := components.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings); err != nil {
+			return errors.Join(err, components.close(ctx))
 		}
 	}
-	r.rooms = rooms
+	r.components = components
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
@@ -149,26 +149,26 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	// Whoever shuts down first keeps a Start that is still to come from starting anything.
 	r.starting.Do(func() { r.startErr = errors.New("the receiver was shut down before it started") })
 	defer r.telemetry.builder.Shutdown()
-	if r.rooms == nil {
+	if r.components == nil {
 		return r.status.ended()
 	}
-	if r.rooms.server != nil {
-		r.rooms.server.Refuse()
+	if r.components.server != nil {
+		r.components.server.Refuse()
 	}
 	r.stopLoops()
-	if r.rooms.server != nil {
+	if r.components.server != nil {
 		draining, cancel := context.WithTimeout(ctx, drainTime)
-		r.warn("deliveries under way at the end were cut short", r.rooms.server.Shutdown(draining))
+		r.warn("deliveries under way at the end were cut short", r.components.server.Shutdown(draining))
 		cancel()
 	}
 	r.loops.Wait()
-	r.rooms.gate.drain()
-	r.warn("the last metrics were not delivered", r.outlet.emitMetrics(ctx, r.gauges()...))
-	r.warn("what the next run should know can't be kept", r.rooms.save(ctx))
+	r.components.session.drainEvents()
+	r.warn("the last metrics were not delivered", r.output.emitMetrics(ctx, r.gauges()...))
+	r.warn("what the next run should know can't be kept", r.components.save(ctx))
 	if r.settings.DeleteOnShutdown {
-		r.warn("the subscription can't be deleted and ends by itself", r.rooms.gate.deleteSubscriptions(ctx))
+		r.warn("the subscription can't be deleted and ends by itself", r.components.session.deleteSubscriptions(ctx))
 	}
-	return errors.Join(r.status.ended(), r.rooms.close(ctx))
+	return errors.Join(r.status.ended(), r.components.close(ctx))
 }
 
 // warn logs what went wrong at the end. It is no error of Shutdown: that would end the whole collector where its
@@ -182,15 +182,15 @@ func (r *Receiver) warn(message string, err error) {
 func (r *Receiver) gauges() []translate.Gauge {
 	now := time.Now()
 	// Each reason has a value, 0 where nothing is missing. What the next poll will read is not missing.
-	missing := make(map[history.Reason]time.Duration)
-	for _, reason := range history.Reasons() {
+	missing := make(map[backfill.Reason]time.Duration)
+	for _, reason := range backfill.Reasons() {
 		missing[reason] = 0
 	}
-	maps.Copy(missing, r.rooms.missing(now))
-	delete(missing, history.Poll)
+	maps.Copy(missing, r.components.missing(now))
+	delete(missing, backfill.Poll)
 	return []translate.Gauge{
-		translate.NotificationAge(r.rooms.gate.notificationAge(now)),
-		translate.SubscriptionTimeLeft(r.rooms.gate.timeLeft(now)),
+		translate.NotificationAge(r.components.session.notificationAge(now)),
+		translate.SubscriptionTimeLeft(r.components.session.timeLeft(now)),
 		translate.HistoryGap(missing),
 	}
 }
@@ -209,7 +209,7 @@ func (r *Receiver) emitMetrics(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		err := r.outlet.emitMetrics(ctx, r.gauges()...)
+		err := r.output.emitMetrics(ctx, r.gauges()...)
 		switch {
 		case err != nil && time.Since(failedAt) >= repeatInterval:
 			failedAt = time.Now()

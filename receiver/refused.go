@@ -9,25 +9,25 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
 const (
-	// givenUp is when Graph has surely stopped sending again: it does so for 4 hours.
+	// retryDeadline is when Graph has surely stopped sending again: it does so for 4 hours.
 	// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
-	givenUp = 4*time.Hour + 30*time.Minute
-	// maxRefused bounds the items that are watched one by one; of more the minute alone is kept.
-	maxRefused = 100_000
+	retryDeadline = 4*time.Hour + 30*time.Minute
+	// maxUndelivered bounds the items that are watched one by one; of more the minute alone is kept.
+	maxUndelivered = 100_000
 )
 
-// refused watches what Graph was asked to send again, until it is delivered or Graph has given up; then it opens a gap for
+// undelivered watches what Graph was asked to send again, until it is delivered or Graph has given up; then it opens a gap for
 // its minutes.
-type refused struct {
+type undelivered struct {
 	store  storage.Client
 	logger *zap.Logger
-	gaps   book
+	gaps   gapStore
 	// after is givenUp, but for tests.
 	after time.Duration
 
@@ -36,50 +36,50 @@ type refused struct {
 	// of the storage, which is logged, until a success.
 	loaded, failing bool
 	// items holds when each item was refused first, unopened the same of items that could not be opened, by signature.
-	items    map[interaction.Key]refusal
-	unopened map[signature]refusal
+	items    map[interaction.Key]undeliveredItem
+	unopened map[signature]undeliveredItem
 	// signed finds items by their signatures.
 	signed map[signature]interaction.Key
 	// minutes holds the minutes of items that are not watched one by one: those of earlier runs, and those without room.
 	minutes map[int64]time.Time
 	// handed are the minutes whose gaps are open and may not be written down yet.
 	handed    map[int64]time.Time
-	overloads overloads
+	overloads overloadDetector
 	// oldest is the first minute that may have to be read, 0 for none; it may be of something that is no longer watched
 	// until the next sweep.
 	oldest  int64
 	changed bool
 }
 
-type refusal struct {
+type undeliveredItem struct {
 	minute int64 // since 1970
 	first  time.Time
 	signature
 }
 
-func newRefused(store storage.Client, logger *zap.Logger, after time.Duration, gaps book) *refused {
-	return &refused{
-		store: store, logger: logger, gaps: gaps, after: after, items: map[interaction.Key]refusal{},
-		unopened: map[signature]refusal{}, signed: map[signature]interaction.Key{}, minutes: map[int64]time.Time{},
-		handed: map[int64]time.Time{}, overloads: overloads{minutes: map[int64]bool{}},
+func newUndelivered(store storage.Client, logger *zap.Logger, after time.Duration, gaps gapStore) *undelivered {
+	return &undelivered{
+		store: store, logger: logger, gaps: gaps, after: after, items: map[interaction.Key]undeliveredItem{},
+		unopened: map[signature]undeliveredItem{}, signed: map[signature]interaction.Key{}, minutes: map[int64]time.Time{},
+		handed: map[int64]time.Time{}, overloads: overloadDetector{minutes: map[int64]bool{}},
 	}
 }
 
-// failed notes items that Graph was asked to send again.
-func (r *refused) failed(received []interaction.Received, now time.Time) {
+// track notes items that Graph was asked to send again.
+func (r *undelivered) track(received []interaction.Received, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now = now.Round(0) // Graph does not stop its clock while this machine is suspended
 	for i := range received {
 		key, signed := received[i].Key(), signatureOf(&received[i])
-		if watch(r, r.items, key, refusal{minute: minuteOfID(received[i].ID, now), first: now, signature: signed}) {
+		if watch(r, r.items, key, undeliveredItem{minute: minuteOfID(received[i].ID, now), first: now, signature: signed}) {
 			r.signed[signed] = key
 		}
 	}
 }
 
 // unknown returns those that Graph was not asked to send again.
-func (r *refused) unknown(received []interaction.Received) []interaction.Received {
+func (r *undelivered) unknown(received []interaction.Received) []interaction.Received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.items)+len(r.unopened) == 0 {
@@ -97,7 +97,7 @@ func (r *refused) unknown(received []interaction.Received) []interaction.Receive
 }
 
 // needed is from when on deliveries must still be known, should what is watched be given up; zero for nothing.
-func (r *refused) needed() time.Time {
+func (r *undelivered) needed() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.oldest == 0 {
@@ -106,37 +106,37 @@ func (r *refused) needed() time.Time {
 	return time.Unix(60*r.oldest, 0)
 }
 
-// failedUnopened notes items that could not be opened, so that little is known of them.
-func (r *refused) failedUnopened(items []notification.Item, now time.Time) {
+// trackUnopened notes items that could not be opened, so that little is known of them.
+func (r *undelivered) trackUnopened(items []notification.Item, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now = now.Round(0)
 	for i := range items {
 		if items[i].LifecycleEvent == "" {
-			watch(r, r.unopened, signatureOfUnopened(&items[i]), refusal{minute: minuteOfID(items[i].ResourceID, now), first: now})
+			watch(r, r.unopened, signatureOfUnopened(&items[i]), undeliveredItem{minute: minuteOfID(items[i].ResourceID, now), first: now})
 		}
 	}
 }
 
 // overloaded notes that a request was turned away unread.
-func (r *refused) overloaded(now time.Time) {
+func (r *undelivered) overloaded(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.overloads.add(now) {
 		r.changed = true
-		r.remind(now.Add(-lateness).Unix() / 60)
+		r.remind(now.Add(-maxNotificationDelay).Unix() / 60)
 	}
 }
 
 // remind is called with mu held.
-func (r *refused) remind(minute int64) {
+func (r *undelivered) remind(minute int64) {
 	if r.oldest == 0 || minute < r.oldest {
 		r.oldest = minute
 	}
 }
 
 // recount finds the first minute anew. It is called with mu held.
-func (r *refused) recount() {
+func (r *undelivered) recount() {
 	r.oldest = 0
 	for _, one := range r.items {
 		r.remind(one.minute)
@@ -148,7 +148,7 @@ func (r *refused) recount() {
 		r.remind(minute)
 	}
 	for minute := range r.overloads.minutes {
-		r.remind(minute - int64(lateness/time.Minute))
+		r.remind(minute - int64(maxNotificationDelay/time.Minute))
 	}
 }
 
@@ -166,13 +166,13 @@ func minuteOfID(id string, now time.Time) int64 {
 
 // watch notes one item, unless it is watched already, and tells whether it is watched by itself now. It is called with mu
 // held.
-func watch[K comparable](r *refused, watched map[K]refusal, key K, one refusal) bool {
+func watch[K comparable](r *undelivered, watched map[K]undeliveredItem, key K, one undeliveredItem) bool {
 	if _, found := watched[key]; found {
 		return false
 	}
 	r.changed = true
 	r.remind(one.minute)
-	if len(watched) >= maxRefused {
+	if len(watched) >= maxUndelivered {
 		r.keepMinute(one.minute, one.first)
 		return false
 	}
@@ -181,14 +181,14 @@ func watch[K comparable](r *refused, watched map[K]refusal, key K, one refusal) 
 }
 
 // keepMinute is called with mu held.
-func (r *refused) keepMinute(minute int64, now time.Time) {
+func (r *undelivered) keepMinute(minute int64, now time.Time) {
 	if _, found := r.minutes[minute]; !found {
 		r.minutes[minute] = now
 	}
 }
 
 // delivered takes items off the watch.
-func (r *refused) delivered(received []interaction.Received) {
+func (r *undelivered) delivered(received []interaction.Received) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := len(r.items) + len(r.unopened)
@@ -202,9 +202,9 @@ func (r *refused) delivered(received []interaction.Received) {
 	r.changed = r.changed || len(r.items)+len(r.unopened) < before
 }
 
-// decided takes an item off the watch by its signature: it was delivered by another call, or is a gap for a reason of its
+// resolve takes an item off the watch by its signature: it was delivered by another call, or is a gap for a reason of its
 // own.
-func (r *refused) decided(one signature) {
+func (r *undelivered) resolve(one signature) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := len(r.items) + len(r.unopened)
@@ -216,15 +216,15 @@ func (r *refused) decided(one signature) {
 }
 
 // forget is called with mu held.
-func (r *refused) forget(key interaction.Key) {
+func (r *undelivered) forget(key interaction.Key) {
 	if one, found := r.items[key]; found {
 		delete(r.items, key)
 		delete(r.signed, one.signature)
 	}
 }
 
-// sweep opens the gaps of what Graph has given up, and keeps the rest for the next run. It is called by one at a time.
-func (r *refused) sweep(ctx context.Context, now time.Time) {
+// openExpired opens the gaps of what Graph has given up, and keeps the rest for the next run. It is called by one at a time.
+func (r *undelivered) openExpired(ctx context.Context, now time.Time) {
 	if r.open(now.Round(0)) && r.gaps.Flush(ctx) == nil {
 		r.mu.Lock()
 		clear(r.handed)
@@ -236,7 +236,7 @@ func (r *refused) sweep(ctx context.Context, now time.Time) {
 }
 
 // open tells whether any gap is open that may not be written down yet.
-func (r *refused) open(now time.Time) bool {
+func (r *undelivered) open(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	lost := map[int64]bool{}
@@ -251,19 +251,19 @@ func (r *refused) open(now time.Time) bool {
 	}
 	for minute := range lost {
 		from := time.Unix(60*minute, 0)
-		r.gaps.Open(history.Gap{Reason: history.Refused, From: from, To: from.Add(time.Minute)})
+		r.gaps.Open(backfill.Gap{Reason: backfill.Undelivered, From: from, To: from.Add(time.Minute)})
 		r.handed[minute] = now.Add(-r.after)
 	}
 	for _, minute := range r.overloads.lost(now, r.after) {
 		until := time.Unix(60*minute, 0).Add(time.Minute)
-		r.gaps.Open(history.Gap{Reason: history.Refused, From: until.Add(-lateness), To: until})
+		r.gaps.Open(backfill.Gap{Reason: backfill.Undelivered, From: until.Add(-maxNotificationDelay), To: until})
 	}
 	r.recount() // what was handed over the book knows
 	return len(r.handed)+len(r.overloads.opened) > 0
 }
 
 // takeLost moves the minutes of what was refused first before a time to lost.
-func takeLost[K comparable](watched map[K]refusal, lost map[int64]bool, before time.Time) {
+func takeLost[K comparable](watched map[K]undeliveredItem, lost map[int64]bool, before time.Time) {
 	for key, refusal := range watched {
 		if !refusal.first.After(before) {
 			lost[refusal.minute] = true

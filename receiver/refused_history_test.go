@@ -12,10 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
-	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
@@ -57,17 +57,17 @@ func TestWhatAPipelineRefusedForLongerThanGraphRetriesIsFoundInTheHistory(t *tes
 	t.Cleanup(emulator.Close)
 
 	out := &pipeline{got: map[string]int{}, want: n, filled: make(chan struct{})}
-	in, err := intake.New(intake.Settings{Outlet: out, MaxOpen: 100, Window: time.Hour, MaxEntries: 1000})
+	in, err := dedupe.New(dedupe.Settings{Next: out, MaxOpen: 100, Window: time.Hour, MaxEntries: 1000})
 	require.NoError(t, err)
-	filler := history.New(history.Settings{
+	filler := backfill.New(backfill.Settings{
 		TenantID: tenant, MaxGap: time.Hour, Users: []string{asker}, RequestsPerSecond: 25, Concurrency: 1,
 		Graph: graph.New(graph.Settings{Endpoint: base, Tokens: graph.NewTokens(graph.CredentialSettings{
 			TokenURL: graph.TokenURL(base, tenant), ClientID: client, Scope: graph.DefaultScope(base), Secret: secret,
 		})}),
 		Intake: in, Store: newStore(t), Logger: zap.NewNop(),
 	})
-	watch := newRefused(newStore(t), zap.NewNop(), 4*time.Hour, filler)
-	webhook := &attempts{intake: in, refused: watch, silence: &silence{}}
+	watch := newUndelivered(newStore(t), zap.NewNop(), 4*time.Hour, filler)
+	webhook := &trackedIntake{intake: in, undelivered: watch, silence: &silenceDetector{}}
 
 	var offered []interaction.Received
 	now := time.Now()
@@ -88,7 +88,7 @@ func TestWhatAPipelineRefusedForLongerThanGraphRetriesIsFoundInTheHistory(t *tes
 	defer cancel()
 	var running sync.WaitGroup
 	running.Go(func() { filler.Run(ctx) })
-	watch.sweep(ctx, now.Add(5*time.Hour))
+	watch.openExpired(ctx, now.Add(5*time.Hour))
 	select {
 	case <-out.filled:
 	case <-ctx.Done():

@@ -11,15 +11,15 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func watchRefused(t *testing.T, store storage.Client) (*refused, *shelf) {
+func watchRefused(t *testing.T, store storage.Client) (*undelivered, *shelf) {
 	t.Helper()
 	opened := &shelf{}
-	r := newRefused(store, zap.NewNop(), givenUp, opened)
+	r := newUndelivered(store, zap.NewNop(), retryDeadline, opened)
 	r.load(t.Context())
 	return r, opened
 }
@@ -31,23 +31,23 @@ func item(at time.Time) interaction.Received {
 
 var noon = time.Date(2026, 11, 24, 12, 0, 30, 0, time.UTC)
 
-func minuteOf(at time.Time) history.Gap {
+func minuteOf(at time.Time) backfill.Gap {
 	from := time.Unix(at.Unix()/60*60, 0).UTC()
-	return history.Gap{Reason: history.Refused, From: from, To: from.Add(time.Minute)}
+	return backfill.Gap{Reason: backfill.Undelivered, From: from, To: from.Add(time.Minute)}
 }
 
 func TestWhatGraphGaveUpBecomesAGap(t *testing.T) {
 	t.Parallel()
 	r, opened := watchRefused(t, newStore(t))
 	lost, late := item(noon.Add(-time.Hour)), item(noon)
-	r.failed([]interaction.Received{lost, late}, noon)
-	r.failed([]interaction.Received{lost}, noon.Add(4*time.Hour))
+	r.track([]interaction.Received{lost, late}, noon)
+	r.track([]interaction.Received{lost}, noon.Add(4*time.Hour))
 	r.delivered([]interaction.Received{late})
-	r.sweep(t.Context(), noon.Add(givenUp-time.Second))
+	r.openExpired(t.Context(), noon.Add(retryDeadline-time.Second))
 	assert.Empty(t, opened.gaps, "Graph may still send it again")
-	r.sweep(t.Context(), noon.Add(givenUp))
-	assert.Equal(t, []history.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
-	r.sweep(t.Context(), noon.Add(2*givenUp))
+	r.openExpired(t.Context(), noon.Add(retryDeadline))
+	assert.Equal(t, []backfill.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
+	r.openExpired(t.Context(), noon.Add(2*retryDeadline))
 	assert.Len(t, opened.gaps, 1, "once")
 }
 
@@ -58,35 +58,35 @@ func TestWhatCouldNotBeOpenedIsWatchedByItsSignature(t *testing.T) {
 		return notification.Item{ResourceID: strconv.FormatInt(at.UnixMilli(), 10), EncryptedContent: &notification.EncryptedContent{DataSignature: signature}}
 	}
 	lost, late := sealed("lost", noon.Add(-time.Hour)), sealed("late", noon)
-	r.failedUnopened([]notification.Item{lost, late, {LifecycleEvent: "missed"}}, noon)
+	r.trackUnopened([]notification.Item{lost, late, {LifecycleEvent: "missed"}}, noon)
 	received := item(noon)
-	received.Signature = late.Signature()
+	received.ContentDigest = late.ContentDigest()
 	r.delivered([]interaction.Received{received})
-	r.sweep(t.Context(), noon.Add(givenUp))
-	assert.Equal(t, []history.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
+	r.openExpired(t.Context(), noon.Add(retryDeadline))
+	assert.Equal(t, []backfill.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
 }
 
 func TestWhatIsDecidedAnotherWayIsNotWatchedAnyMore(t *testing.T) {
 	t.Parallel()
 	sealed := notification.Item{ResourceID: "x", EncryptedContent: &notification.EncryptedContent{DataSignature: "of both"}}
-	for name, fail := range map[string]func(r *refused){
-		"an item that was opened": func(r *refused) {
+	for name, fail := range map[string]func(r *undelivered){
+		"an item that was opened": func(r *undelivered) {
 			one := item(noon)
-			one.Signature = sealed.Signature()
-			r.failed([]interaction.Received{one}, noon)
+			one.ContentDigest = sealed.ContentDigest()
+			r.track([]interaction.Received{one}, noon)
 		},
-		"an item that could not be opened": func(r *refused) {
-			r.failedUnopened([]notification.Item{sealed}, noon)
+		"an item that could not be opened": func(r *undelivered) {
+			r.trackUnopened([]notification.Item{sealed}, noon)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r, opened := watchRefused(t, newStore(t))
 			fail(r)
-			r.failed([]interaction.Received{item(noon.Add(-time.Hour))}, noon)
-			r.decided(sealed.Signature())
-			r.sweep(t.Context(), noon.Add(givenUp))
-			assert.Equal(t, []history.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
+			r.track([]interaction.Received{item(noon.Add(-time.Hour))}, noon)
+			r.resolve(sealed.ContentDigest())
+			r.openExpired(t.Context(), noon.Add(retryDeadline))
+			assert.Equal(t, []backfill.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
 		})
 	}
 }
@@ -94,41 +94,41 @@ func TestWhatIsDecidedAnotherWayIsNotWatchedAnyMore(t *testing.T) {
 func TestAnItemWithoutAPlausibleTimeCountsAsNew(t *testing.T) {
 	t.Parallel()
 	r, opened := watchRefused(t, newStore(t))
-	r.failed([]interaction.Received{{Interaction: interaction.Interaction{ID: "x"}}, item(noon.Add(25 * time.Hour))}, noon)
-	r.sweep(t.Context(), noon.Add(givenUp))
-	assert.Equal(t, []history.Gap{minuteOf(noon)}, opened.gaps)
+	r.track([]interaction.Received{{Interaction: interaction.Interaction{ID: "x"}}, item(noon.Add(25 * time.Hour))}, noon)
+	r.openExpired(t.Context(), noon.Add(retryDeadline))
+	assert.Equal(t, []backfill.Gap{minuteOf(noon)}, opened.gaps)
 }
 
 func TestAnItemIsLookedForWhereItsIDSaysAlsoIfTheClockIsBehind(t *testing.T) {
 	t.Parallel()
 	r, opened := watchRefused(t, newStore(t))
-	r.failed([]interaction.Received{item(noon.Add(4 * time.Minute))}, noon)
-	r.sweep(t.Context(), noon.Add(givenUp))
-	assert.Equal(t, []history.Gap{minuteOf(noon.Add(4 * time.Minute))}, opened.gaps)
+	r.track([]interaction.Received{item(noon.Add(4 * time.Minute))}, noon)
+	r.openExpired(t.Context(), noon.Add(retryDeadline))
+	assert.Equal(t, []backfill.Gap{minuteOf(noon.Add(4 * time.Minute))}, opened.gaps)
 }
 
 func TestRefusedMinutesSurviveARestart(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	r, opened := watchRefused(t, store)
-	r.failed([]interaction.Received{item(noon)}, noon)
-	r.failedUnopened([]notification.Item{{ResourceID: "x", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}}, noon.Add(time.Minute))
-	r.sweep(t.Context(), noon.Add(2*time.Minute))
+	r.track([]interaction.Received{item(noon)}, noon)
+	r.trackUnopened([]notification.Item{{ResourceID: "x", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}}, noon.Add(time.Minute))
+	r.openExpired(t.Context(), noon.Add(2*time.Minute))
 	require.Empty(t, opened.gaps)
 
 	for range 2 {
 		r, opened = watchRefused(t, store)
 		opened.broken = true
-		r.sweep(t.Context(), noon.Add(givenUp))
-		require.Equal(t, []history.Gap{minuteOf(noon)}, opened.gaps, "as long as the gap is not written down")
+		r.openExpired(t.Context(), noon.Add(retryDeadline))
+		require.Equal(t, []backfill.Gap{minuteOf(noon)}, opened.gaps, "as long as the gap is not written down")
 	}
 	opened.broken = false
-	r.sweep(t.Context(), noon.Add(givenUp+time.Second))
+	r.openExpired(t.Context(), noon.Add(retryDeadline+time.Second))
 	r, opened = watchRefused(t, store)
-	r.sweep(t.Context(), noon.Add(givenUp+time.Minute))
-	require.Equal(t, []history.Gap{minuteOf(noon.Add(time.Minute))}, opened.gaps)
+	r.openExpired(t.Context(), noon.Add(retryDeadline+time.Minute))
+	require.Equal(t, []backfill.Gap{minuteOf(noon.Add(time.Minute))}, opened.gaps)
 	r, opened = watchRefused(t, store)
-	r.sweep(t.Context(), noon.Add(3*givenUp))
+	r.openExpired(t.Context(), noon.Add(3*retryDeadline))
 	assert.Empty(t, opened.gaps, "nothing is owed twice")
 }
 
@@ -136,21 +136,21 @@ func TestAStorageThatFailsForAWhileForgetsNothing(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	r, _ := watchRefused(t, store)
-	r.failed([]interaction.Received{item(noon)}, noon)
-	r.sweep(t.Context(), noon)
+	r.track([]interaction.Received{item(noon)}, noon)
+	r.openExpired(t.Context(), noon)
 
 	core, lines := observer.New(zap.InfoLevel)
 	opened := &shelf{}
-	r = newRefused(broken{store}, zap.New(core), givenUp, opened)
+	r = newUndelivered(broken{store}, zap.New(core), retryDeadline, opened)
 	r.load(t.Context())
-	r.failed([]interaction.Received{item(noon.Add(time.Minute))}, noon.Add(time.Minute))
-	r.sweep(t.Context(), noon.Add(time.Minute))
+	r.track([]interaction.Received{item(noon.Add(time.Minute))}, noon.Add(time.Minute))
+	r.openExpired(t.Context(), noon.Add(time.Minute))
 	r.store = store
-	r.sweep(t.Context(), noon.Add(time.Minute))
+	r.openExpired(t.Context(), noon.Add(time.Minute))
 	assert.Equal(t, 2, lines.Len(), "one line when it begins and one when it is over")
 	r, opened = watchRefused(t, store)
-	r.sweep(t.Context(), noon.Add(givenUp+time.Minute))
-	assert.ElementsMatch(t, []history.Gap{minuteOf(noon), minuteOf(noon.Add(time.Minute))}, opened.gaps)
+	r.openExpired(t.Context(), noon.Add(retryDeadline+time.Minute))
+	assert.ElementsMatch(t, []backfill.Gap{minuteOf(noon), minuteOf(noon.Add(time.Minute))}, opened.gaps)
 }
 
 func TestItemsWithoutContentAreToldApart(t *testing.T) {
@@ -159,28 +159,28 @@ func TestItemsWithoutContentAreToldApart(t *testing.T) {
 	bare := func(at time.Time) notification.Item {
 		return notification.Item{SubscriptionID: "s", ResourceID: strconv.FormatInt(at.UnixMilli(), 10), ChangeType: "deleted"}
 	}
-	r.failedUnopened([]notification.Item{bare(noon), bare(noon.Add(-time.Hour)), bare(noon.Add(-2 * time.Hour)), {LifecycleEvent: "missed"}}, noon)
+	r.trackUnopened([]notification.Item{bare(noon), bare(noon.Add(-time.Hour)), bare(noon.Add(-2 * time.Hour)), {LifecycleEvent: "missed"}}, noon)
 	late := item(noon.Add(-time.Hour))
 	late.SubscriptionID, late.WithoutContent = "s", true
 	r.delivered([]interaction.Received{late})
-	r.sweep(t.Context(), noon.Add(givenUp))
-	assert.ElementsMatch(t, []history.Gap{minuteOf(noon), minuteOf(noon.Add(-2 * time.Hour))}, opened.gaps)
+	r.openExpired(t.Context(), noon.Add(retryDeadline))
+	assert.ElementsMatch(t, []backfill.Gap{minuteOf(noon), minuteOf(noon.Add(-2 * time.Hour))}, opened.gaps)
 }
 
 func TestWhatWasTurnedAwayUnreadIsMissingIfItWasStillSoWhenGraphCameAgain(t *testing.T) {
 	t.Parallel()
-	hour := func(at time.Time) history.Gap {
+	hour := func(at time.Time) backfill.Gap {
 		until := minuteOf(at).To
-		return history.Gap{Reason: history.Refused, From: until.Add(-65 * time.Minute), To: until}
+		return backfill.Gap{Reason: backfill.Undelivered, From: until.Add(-65 * time.Minute), To: until}
 	}
 	for name, test := range map[string]struct {
 		overloads []time.Duration
-		want      []history.Gap
+		want      []backfill.Gap
 	}{
 		"a moment":             {[]time.Duration{0, time.Minute, 20 * time.Minute}, nil},
 		"two moments":          {[]time.Duration{0, 5 * time.Hour}, nil},
-		"for hours":            {[]time.Duration{0, time.Hour}, []history.Gap{hour(noon)}},
-		"the last one is late": {[]time.Duration{0, 4 * time.Hour}, []history.Gap{hour(noon)}},
+		"for hours":            {[]time.Duration{0, time.Hour}, []backfill.Gap{hour(noon)}},
+		"the last one is late": {[]time.Duration{0, 4 * time.Hour}, []backfill.Gap{hour(noon)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -189,16 +189,16 @@ func TestWhatWasTurnedAwayUnreadIsMissingIfItWasStillSoWhenGraphCameAgain(t *tes
 			for _, after := range test.overloads {
 				r.overloaded(noon.Add(after))
 			}
-			r.sweep(t.Context(), noon.Add(givenUp-time.Minute))
+			r.openExpired(t.Context(), noon.Add(retryDeadline-time.Minute))
 			require.Empty(t, opened.gaps)
 			r, opened = watchRefused(t, store) // a restart in between
 			opened.broken = true
-			r.sweep(t.Context(), noon.Add(givenUp))
+			r.openExpired(t.Context(), noon.Add(retryDeadline))
 			r, opened = watchRefused(t, store) // and a kill before the gap is written down
-			r.sweep(t.Context(), noon.Add(givenUp+time.Hour))
+			r.openExpired(t.Context(), noon.Add(retryDeadline+time.Hour))
 			assert.Equal(t, test.want, opened.gaps)
 			r, opened = watchRefused(t, store)
-			r.sweep(t.Context(), noon.Add(3*givenUp))
+			r.openExpired(t.Context(), noon.Add(3*retryDeadline))
 			assert.Empty(t, opened.gaps)
 		})
 	}
@@ -209,14 +209,14 @@ func TestWhatIsWatchedSaysWhatMustStillBeKnownAsDelivered(t *testing.T) {
 	store := newStore(t)
 	r, _ := watchRefused(t, store)
 	assert.Zero(t, r.needed())
-	r.failed([]interaction.Received{item(noon)}, noon)
+	r.track([]interaction.Received{item(noon)}, noon)
 	assert.Equal(t, minuteOf(noon).From.Unix(), r.needed().Unix())
 	r.overloaded(noon)
-	assert.Equal(t, minuteOf(noon).From.Add(-lateness).Unix(), r.needed().Unix())
-	r.sweep(t.Context(), noon)
+	assert.Equal(t, minuteOf(noon).From.Add(-maxNotificationDelay).Unix(), r.needed().Unix())
+	r.openExpired(t.Context(), noon)
 	r, _ = watchRefused(t, store)
-	assert.Equal(t, minuteOf(noon).From.Add(-lateness).Unix(), r.needed().Unix(), "also after a restart")
-	r.sweep(t.Context(), noon.Add(2*givenUp))
+	assert.Equal(t, minuteOf(noon).From.Add(-maxNotificationDelay).Unix(), r.needed().Unix(), "also after a restart")
+	r.openExpired(t.Context(), noon.Add(2*retryDeadline))
 	assert.Zero(t, r.needed(), "the book knows now")
 }
 
@@ -227,7 +227,7 @@ func TestOverloadsAreLookedAtOnceAnHour(t *testing.T) {
 		now := noon.Add(time.Duration(n) * time.Minute)
 		r.overloaded(now)
 		before := len(opened.gaps)
-		r.sweep(t.Context(), now)
+		r.openExpired(t.Context(), now)
 		if len(opened.gaps) > before && before > 0 {
 			assert.GreaterOrEqual(t, len(opened.gaps)-before, 59)
 		}
@@ -239,15 +239,15 @@ func TestOverloadsAreLookedAtOnceAnHour(t *testing.T) {
 func TestMoreThanCanBeWatchedIsKeptByTheMinute(t *testing.T) {
 	t.Parallel()
 	r, opened := watchRefused(t, newStore(t))
-	many := make([]interaction.Received, maxRefused+1)
+	many := make([]interaction.Received, maxUndelivered+1)
 	for i := range many {
 		many[i] = item(noon.Add(time.Duration(i) * time.Nanosecond))
 		many[i].SessionID = strconv.Itoa(i)
 	}
-	r.failed(many, noon)
+	r.track(many, noon)
 	r.delivered(many)
-	r.sweep(t.Context(), noon.Add(givenUp))
-	assert.Equal(t, []history.Gap{minuteOf(noon)}, opened.gaps, "one of them can't be told to have been delivered")
+	r.openExpired(t.Context(), noon.Add(retryDeadline))
+	assert.Equal(t, []backfill.Gap{minuteOf(noon)}, opened.gaps, "one of them can't be told to have been delivered")
 }
 
 func TestDamagedMinutesAreReportedAndReplaced(t *testing.T) {
@@ -256,14 +256,14 @@ func TestDamagedMinutesAreReportedAndReplaced(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store := newStore(t)
-			require.NoError(t, store.Set(t.Context(), refusedKey, []byte(value)))
+			require.NoError(t, store.Set(t.Context(), undeliveredKey, []byte(value)))
 			core, lines := observer.New(zap.WarnLevel)
-			r := newRefused(store, zap.New(core), givenUp, &shelf{})
+			r := newUndelivered(store, zap.New(core), retryDeadline, &shelf{})
 			r.load(t.Context())
 			assert.Equal(t, 1, lines.Len())
-			r.failed([]interaction.Received{item(noon)}, noon)
-			r.sweep(t.Context(), noon)
-			assert.Contains(t, string(kept(t, store, refusedKey)), "29")
+			r.track([]interaction.Received{item(noon)}, noon)
+			r.openExpired(t.Context(), noon)
+			assert.Contains(t, string(kept(t, store, undeliveredKey)), "29")
 		})
 	}
 }

@@ -12,15 +12,15 @@ type signature [sha256.Size]byte
 
 // signatureOf is that of its encrypted content. What came without content is known by what it said of itself.
 func signatureOf(received *interaction.Received) signature {
-	if received.Signature == ([sha256.Size]byte{}) {
+	if received.ContentDigest == ([sha256.Size]byte{}) {
 		return bareSignature(received.SubscriptionID, received.ID)
 	}
-	return received.Signature
+	return received.ContentDigest
 }
 
 // signatureOfUnopened is the same of an item that could not be opened.
 func signatureOfUnopened(item *notification.Item) signature {
-	if signed := item.Signature(); signed != ([sha256.Size]byte{}) {
+	if signed := item.ContentDigest(); signed != ([sha256.Size]byte{}) {
 		return signed
 	}
 	return bareSignature(item.SubscriptionID, item.ResourceID)

@@ -10,10 +10,10 @@ import (
 	"go.uber.org/zap"
 )
 
-const refusedKey = "refused"
+const undeliveredKey = "undelivered"
 
-// keptRefused is what the next run has to know: minutes since 1970, with the time of the first refusal in each.
-type keptRefused struct {
+// storedUndelivered is what the next run has to know: minutes since 1970, with the time of the first refusal in each.
+type storedUndelivered struct {
 	Minutes    map[int64]time.Time `json:"minutes"`
 	Overloaded []int64             `json:"overloaded,omitempty"`
 }
@@ -21,8 +21,8 @@ type keptRefused struct {
 // load reads what earlier runs kept. Whether their items are delivered later can't be known any more, so they become gaps
 // in any case: reading too much does no harm. Damage is reported and replaced; a storage that fails is asked again with
 // the next sweep, and nothing is written before.
-func (r *refused) load(ctx context.Context) {
-	value, err := r.store.Get(ctx, refusedKey)
+func (r *undelivered) load(ctx context.Context) {
+	value, err := r.store.Get(ctx, undeliveredKey)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.report(err); err != nil {
@@ -32,7 +32,7 @@ func (r *refused) load(ctx context.Context) {
 	if value == nil {
 		return
 	}
-	var kept keptRefused
+	var kept storedUndelivered
 	if err := json.Unmarshal(value, &kept); err != nil || kept.Minutes == nil {
 		r.logger.Warn("the minutes of refused notifications can't be read and are replaced", zap.Error(err))
 		r.changed = true
@@ -47,7 +47,7 @@ func (r *refused) load(ctx context.Context) {
 }
 
 // save writes without holding mu, since deliveries wait for it.
-func (r *refused) save(ctx context.Context) {
+func (r *undelivered) save(ctx context.Context) {
 	value, err := r.toKeep(ctx)
 	if value == nil && err == nil {
 		return
@@ -55,7 +55,7 @@ func (r *refused) save(ctx context.Context) {
 	if err == nil {
 		ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 		defer cancel()
-		err = r.store.Set(ctx, refusedKey, value)
+		err = r.store.Set(ctx, undeliveredKey, value)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,7 +64,7 @@ func (r *refused) save(ctx context.Context) {
 }
 
 // toKeep returns nil where the storage has it already.
-func (r *refused) toKeep(ctx context.Context) ([]byte, error) {
+func (r *undelivered) toKeep(ctx context.Context) ([]byte, error) {
 	r.mu.Lock()
 	loaded := r.loaded
 	r.mu.Unlock()
@@ -77,7 +77,7 @@ func (r *refused) toKeep(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	r.changed = false
-	kept := keptRefused{Minutes: maps.Clone(r.minutes), Overloaded: slices.Sorted(maps.Keys(r.overloads.minutes))}
+	kept := storedUndelivered{Minutes: maps.Clone(r.minutes), Overloaded: slices.Sorted(maps.Keys(r.overloads.minutes))}
 	maps.Copy(kept.Minutes, r.handed)
 	addMinutes(kept.Minutes, r.items)
 	addMinutes(kept.Minutes, r.unopened)
@@ -85,7 +85,7 @@ func (r *refused) toKeep(ctx context.Context) ([]byte, error) {
 }
 
 // addMinutes adds each minute with the time of its first refusal.
-func addMinutes[K comparable](minutes map[int64]time.Time, watched map[K]refusal) {
+func addMinutes[K comparable](minutes map[int64]time.Time, watched map[K]undeliveredItem) {
 	for _, refusal := range watched {
 		if first, found := minutes[refusal.minute]; !found || refusal.first.Before(first) {
 			minutes[refusal.minute] = refusal.first
@@ -94,7 +94,7 @@ func addMinutes[K comparable](minutes map[int64]time.Time, watched map[K]refusal
 }
 
 // report logs the first failure of the storage and the end of failing. It is called with mu held.
-func (r *refused) report(err error) {
+func (r *undelivered) report(err error) {
 	switch {
 	case err != nil && !r.failing:
 		r.logger.Warn("the minutes of refused notifications can't be kept", zap.Error(err))

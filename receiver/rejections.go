@@ -6,18 +6,18 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
 // rejections counts what was not let in, and says why with its mend.
 type rejections struct {
-	logger    *zap.Logger
-	telemetry *telemetry
-	repeats   *repeats
-	refused   *refused
-	gaps      interface {
-		Item(reason history.Reason, itemID string, now time.Time)
+	logger      *zap.Logger
+	telemetry   *telemetry
+	repeats     *occasionalLog
+	undelivered *undelivered
+	gaps        interface {
+		Item(reason backfill.Reason, itemID string, now time.Time)
 		Flush(ctx context.Context) error
 	}
 }
@@ -42,8 +42,8 @@ func (r *rejections) Reject(ctx context.Context, rejected []notification.Rejecti
 		}
 		kinds[rejection.Reason] = one
 		if rejection.Gap != "" {
-			r.gaps.Item(history.Reason(rejection.Gap), rejection.ItemID, now)
-			r.refused.decided(rejection.Signature)
+			r.gaps.Item(backfill.Reason(rejection.Gap), rejection.ItemID, now)
+			r.undelivered.resolve(rejection.ContentDigest)
 			missing = true
 		}
 	}

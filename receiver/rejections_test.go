@@ -14,14 +14,14 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func (s *shelf) Item(reason history.Reason, _ string, now time.Time) {
-	s.gaps = append(s.gaps, history.Gap{Reason: reason, From: now})
+func (s *shelf) Item(reason backfill.Reason, _ string, now time.Time) {
+	s.gaps = append(s.gaps, backfill.Gap{Reason: reason, From: now})
 }
 
 // rejecting makes a rejections that opens its gaps on a shelf.
@@ -32,7 +32,7 @@ func rejecting(t *testing.T, gaps *shelf) (*rejections, *observer.ObservedLogs) 
 	core, lines := observer.New(zap.WarnLevel)
 	return &rejections{
 		logger: zap.New(core), telemetry: &telemetry{builder: builder, receiver: attribute.String("receiver", "r")},
-		repeats: newRepeats(), gaps: gaps, refused: newRefused(newStore(t), zap.NewNop(), givenUp, gaps),
+		repeats: newOccasionalLog(), gaps: gaps, undelivered: newUndelivered(newStore(t), zap.NewNop(), retryDeadline, gaps),
 	}, lines
 }
 
@@ -41,13 +41,13 @@ func TestTheGapOfARejectedItemIsWrittenDownBeforeGraphIsAnswered(t *testing.T) {
 	gaps := &shelf{}
 	r, lines := rejecting(t, gaps)
 	sealed := notification.Item{ResourceID: "1", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}
-	r.refused.failedUnopened([]notification.Item{sealed}, time.Now())
+	r.undelivered.trackUnopened([]notification.Item{sealed}, time.Now())
 	r.Reject(t.Context(), []notification.Rejection{
-		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "1", Signature: sealed.Signature(), Err: errors.New("no such key")},
+		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "1", ContentDigest: sealed.ContentDigest(), Err: errors.New("no such key")},
 		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "2", Err: errors.New("no such key")},
 	})
 	assert.Equal(t, 2, gaps.flushed)
-	r.refused.sweep(t.Context(), time.Now().Add(givenUp))
+	r.undelivered.openExpired(t.Context(), time.Now().Add(retryDeadline))
 	assert.Len(t, gaps.gaps, 2, "an item whose gap is known for its own reason is not refused as well")
 	assert.Equal(t, 1, lines.Len(), "the same reason is said once")
 }

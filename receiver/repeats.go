@@ -8,23 +8,23 @@ import (
 // repeatAfter is how often at most the same thing is logged: outsiders and outages decide how often it happens.
 const repeatAfter = time.Minute
 
-// repeats keeps log lines rare. Its keys come from small fixed sets.
-type repeats struct {
+// occasionalLog keeps log lines rare. Its keys come from small fixed sets.
+type occasionalLog struct {
 	mu sync.Mutex // guards what follows
 	// logged is when each key was last due, and since how often it happened after that.
 	logged map[string]time.Time
 	since  map[string]int
 }
 
-func newRepeats() *repeats {
-	return &repeats{logged: map[string]time.Time{}, since: map[string]int{}}
+func newOccasionalLog() *occasionalLog {
+	return &occasionalLog{logged: map[string]time.Time{}, since: map[string]int{}}
 }
 
 // due counts an occurrence. If it is time for a line it returns how many there were since the last one.
-func (r *repeats) due(key string, now time.Time) (int, bool) { return r.dueAfter(key, 1, now) }
+func (r *occasionalLog) due(key string, now time.Time) (int, bool) { return r.dueAfter(key, 1, now) }
 
 // dueAfter counts so many occurrences at once.
-func (r *repeats) dueAfter(key string, occurrences int, now time.Time) (int, bool) {
+func (r *occasionalLog) dueAfter(key string, occurrences int, now time.Time) (int, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.since[key] += occurrences

@@ -9,77 +9,77 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
-	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// rooms are the parts of a receiver that was started, introduced to each other.
-type rooms struct {
+// components are the parts of a receiver that was started, introduced to each other.
+type components struct {
 	store       storage.Client
 	maxGap      time.Duration
 	keys        *keys
 	ring        notification.Ring
 	clients     clients
 	signingKeys *notification.KeySet
-	intake      *intake.Intake
-	filler      *history.Filler
-	refused     *refused
-	silence     *silence
-	continuity  *continuity
-	gate        *gate
+	intake      *dedupe.Deduplicator
+	filler      *backfill.Backfiller
+	undelivered *undelivered
+	silence     *silenceDetector
+	gapTracker  *gapTracker
+	session     *session
 	// server is nil where the history alone is read.
 	server *webhook.Server
 }
 
-// furnish makes the rooms and starts nothing. What it opened is closed again if it fails.
-func (r *Receiver) furnish(ctx context.Context, host component.Host) (*rooms, error) {
+// newComponents makes the rooms and starts nothing. What it opened is closed again if it fails.
+func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*components, error) {
 	store, err := openStorage(ctx, host, r.settings.Storage, r.set.ID, r.settings.TenantID)
 	if err != nil {
 		return nil, err
 	}
-	rooms := &rooms{store: store, maxGap: r.settings.History.MaxGap, keys: &keys{certificates: r.settings.Certificates, store: store, logger: r.set.Logger}}
-	if rooms.ring, err = rooms.keys.configured(); err != nil {
+	components := &components{store: store, maxGap: r.settings.History.MaxGap, keys: &keys{certificates: r.settings.Certificates, store: store, logger: r.set.Logger}}
+	if components.ring, err = components.keys.configured(); err != nil {
 		return nil, errors.Join(err, store.Close(ctx))
 	}
-	if rooms.clients, err = r.clients(ctx, host); err != nil {
+	if components.clients, err = r.clients(ctx, host); err != nil {
 		return nil, errors.Join(err, store.Close(ctx))
 	}
-	rooms.intake, err = intake.New(intake.Settings{
-		Outlet: r.outlet, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Needed: rooms.needed,
+	components.intake, err = dedupe.New(dedupe.Settings{
+		Next: r.output, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Needed: components.needed,
 		Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	if err != nil {
 		return nil, errors.Join(err, store.Close(ctx))
 	}
-	rooms.signingKeys = notification.NewKeySet(notification.KeySetSettings{JWKSURL: r.settings.JWKSURL, HTTP: rooms.clients.plain})
+	components.signingKeys = notification.NewKeySet(notification.KeySetSettings{JWKSURL: r.settings.JWKSURL, HTTP: components.clients.plain})
 	h := r.settings.History
-	rooms.filler = history.New(history.Settings{
+	components.filler = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, MaxGap: h.MaxGap, Disabled: !h.Enabled, PollInterval: h.PollInterval, Users: h.Users,
 		RequestsPerSecond: h.RequestsPerSecond, Concurrency: h.Concurrency,
-		Graph: rooms.clients.graph, Intake: rooms.intake, Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
+		Graph: components.clients.graph, Intake: components.intake, Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
 		Status: r.status.part("history"), Permanent: webhook.Permanent,
 	})
-	r.outlet.seen = rooms.filler.Seen
-	rooms.refused = newRefused(store, r.set.Logger, givenUp, rooms.filler)
-	rooms.silence = &silence{records: records{store}, logger: r.set.Logger, gaps: rooms.filler}
-	rooms.continuity = &continuity{
-		records: records{store}, logger: r.set.Logger, gaps: rooms.filler, explain: rooms.silence.explain, lookback: h.Lookback,
+	r.output.seen = components.filler.Seen
+	components.undelivered = newUndelivered(store, r.set.Logger, retryDeadline, components.filler)
+	components.silence = &silenceDetector{records: stateRecords{store}, logger: r.set.Logger, gaps: components.filler}
+	components.gapTracker = &gapTracker{
+		records: stateRecords{store}, logger: r.set.Logger, gaps: components.filler, explain: components.silence.explain, lookback: h.Lookback,
 		// What was delivered longer ago than the window knows would come out twice.
-		doubt: min(h.MaxGap, r.settings.Window), resources: r.settings.Resources,
-		down: map[string]debt{}, watched: map[string]bool{},
+		fallbackLookback: min(h.MaxGap, r.settings.Window), resources: r.settings.Resources,
+		down: map[string]pendingGap{}, watchedResources: map[string]bool{},
 	}
-	rooms.gate = newGate(r.set.Logger, rooms.refused, rooms.silence.reached)
-	rooms.silence.owed = rooms.continuity.outage
+	components.session = newSession(r.set.Logger, components.undelivered, components.silence.reached)
+	components.silence.pendingGapSince = components.gapTracker.outage
 	if len(r.settings.Resources) > 0 {
-		rooms.continuity.patience = 2*r.settings.CheckInterval + staleMark
-		rooms.server = r.newServer(rooms)
+		components.gapTracker.staleAfter = 2*r.settings.CheckInterval + maxCheckpointAge
+		components.server = r.newServer(components)
 	}
-	return rooms, nil
+	return components, nil
 }
 
-func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
+func (r *Receiver) newServer(components *components) *webhook.Server {
 	return webhook.NewServer(webhook.ServerSettings{
 		Config: r.settings.Webhook,
 		Handler: webhook.NewHandler(webhook.Settings{
@@ -87,14 +87,14 @@ func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
 			AckTimeout:       r.settings.AckTimeout,
 			MaxInFlightBytes: r.settings.MaxInFlightBytes,
 			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
-			Opener:           rooms.gate,
-			Intake:           &attempts{intake: rooms.intake, refused: rooms.refused, silence: rooms.silence},
-			Lifecycle:        rooms.gate,
+			Decrypter:        components.session,
+			Intake:           &trackedIntake{intake: components.intake, undelivered: components.undelivered, silence: components.silence},
+			Lifecycle:        components.session,
 			Rejections: &rejections{
-				logger: r.set.Logger, telemetry: r.telemetry, repeats: newRepeats(), refused: rooms.refused, gaps: rooms.filler,
+				logger: r.set.Logger, telemetry: r.telemetry, repeats: newOccasionalLog(), undelivered: components.undelivered, gaps: components.filler,
 			},
 			Telemetry:  r.telemetry,
-			Overloaded: rooms.refused.overloaded,
+			Overloaded: components.undelivered.overloaded,
 			Logger:     r.set.Logger,
 		}),
 		Fatal:  r.status.fatal,
@@ -103,10 +103,10 @@ func (r *Receiver) newServer(rooms *rooms) *webhook.Server {
 }
 
 // load reads what earlier runs kept.
-func (r *rooms) load(ctx context.Context) error {
-	r.refused.load(ctx)
+func (r *components) load(ctx context.Context) error {
+	r.undelivered.load(ctx)
 	r.silence.load(ctx)
-	r.continuity.load(ctx, time.Now())
+	r.gapTracker.load(ctx, time.Now())
 	var errs []error
 	if err := r.filler.Load(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("load the known gaps: %w", err))
@@ -120,47 +120,47 @@ func (r *rooms) load(ctx context.Context) error {
 
 // needed is from when on deliveries must still be known as such, since that time is read, or will be; zero where nothing
 // is. Further back than maxGap nothing is read, but for imported history, which is read once.
-func (r *rooms) needed() time.Time {
+func (r *components) needed() time.Time {
 	now := time.Now()
 	from := r.filler.Needed()
-	_, owed := r.continuity.missing(now)
-	for _, since := range []time.Time{owed, r.refused.needed(), r.silence.needed(now)} {
+	_, owed := r.gapTracker.missing(now)
+	for _, since := range []time.Time{owed, r.undelivered.needed(), r.silence.needed(now)} {
 		if since.IsZero() {
 			continue
 		}
-		if since = since.Add(-history.Overlap); from.IsZero() || since.Before(from) {
+		if since = since.Add(-backfill.Overlap); from.IsZero() || since.Before(from) {
 			from = since
 		}
 	}
-	if oldest := now.Add(-r.maxGap - lateness); !from.IsZero() && from.Before(oldest) {
+	if oldest := now.Add(-r.maxGap - maxNotificationDelay); !from.IsZero() && from.Before(oldest) {
 		from = oldest
 	}
 	return from
 }
 
 // missing is for how much time interactions are known to be missing, by reason.
-func (r *rooms) missing(now time.Time) map[history.Reason]time.Duration {
+func (r *components) missing(now time.Time) map[backfill.Reason]time.Duration {
 	all := r.filler.Missing(now)
-	if reason, since := r.continuity.missing(now); !since.IsZero() {
+	if reason, since := r.gapTracker.missing(now); !since.IsZero() {
 		all[reason] += now.Sub(since)
 	}
 	return all
 }
 
 // save keeps everything for the next run. It is for after the end of the loops.
-func (r *rooms) save(ctx context.Context) error {
+func (r *components) save(ctx context.Context) error {
 	now := time.Now()
-	r.refused.sweep(ctx, now)
+	r.undelivered.openExpired(ctx, now)
 	r.silence.save(ctx)
 	if err := errors.Join(r.intake.Save(ctx), r.filler.Save(ctx)); err != nil {
 		return fmt.Errorf("keep what is known for the next run: %w", err)
 	}
-	left, known := r.gate.timeLeft(now)
-	r.continuity.end(ctx, now, known && left > 0)
+	left, known := r.session.timeLeft(now)
+	r.gapTracker.saveCheckpoint(ctx, now, known && left > 0)
 	return nil
 }
 
-func (r *rooms) close(ctx context.Context) error {
+func (r *components) close(ctx context.Context) error {
 	r.signingKeys.Close()
 	r.clients.transports.close()
 	if err := r.store.Close(ctx); err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
@@ -16,26 +16,26 @@ func TestWhatIsMissingAndWhatIsNeededIncludesWhatIsNotInTheBookYet(t *testing.T)
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
-		filler := history.New(history.Settings{Disabled: true})
-		r := &rooms{
-			filler: filler, continuity: newContinuity(newStore(t), zap.NewNop(), filler), maxGap: 168 * time.Hour,
-			refused: newRefused(newStore(t), zap.NewNop(), givenUp, filler), silence: &silence{},
+		filler := backfill.New(backfill.Settings{Disabled: true})
+		r := &components{
+			filler: filler, gapTracker: newContinuity(newStore(t), zap.NewNop(), filler), maxGap: 168 * time.Hour,
+			undelivered: newUndelivered(newStore(t), zap.NewNop(), retryDeadline, filler), silence: &silenceDetector{},
 		}
 		assert.Empty(t, r.missing(now))
 		assert.Zero(t, r.needed())
 
-		r.continuity.Checked(now)
+		r.gapTracker.Checked(now)
 		time.Sleep(30 * time.Hour)
 		hour := func(n int) time.Duration { return time.Duration(n) * time.Hour }
-		assert.Equal(t, map[history.Reason]time.Duration{history.Subscription: hour(30) + lateness}, r.missing(time.Now()), "nobody knows since then")
-		assert.Equal(t, now.Add(-lateness-history.Overlap), r.needed())
+		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Subscription: hour(30) + maxNotificationDelay}, r.missing(time.Now()), "nobody knows since then")
+		assert.Equal(t, now.Add(-maxNotificationDelay-backfill.Overlap), r.needed())
 
-		r.continuity.Interrupted(tenantWide, subscription.ReasonExpired, now.Add(-hour(2)))
-		filler.Open(history.Gap{Reason: history.Refused, From: now.Add(-hour(1)), To: now})
-		assert.Equal(t, map[history.Reason]time.Duration{history.Refused: hour(1), history.Subscription: hour(32) + lateness}, r.missing(time.Now()))
-		assert.Equal(t, now.Add(-hour(2)-lateness-history.Overlap), r.needed())
+		r.gapTracker.Interrupted(tenantWide, subscription.ReasonExpired, now.Add(-hour(2)))
+		filler.Open(backfill.Gap{Reason: backfill.Undelivered, From: now.Add(-hour(1)), To: now})
+		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Undelivered: hour(1), backfill.Subscription: hour(32) + maxNotificationDelay}, r.missing(time.Now()))
+		assert.Equal(t, now.Add(-hour(2)-maxNotificationDelay-backfill.Overlap), r.needed())
 
 		time.Sleep(hour(200))
-		assert.Equal(t, time.Now().Add(-hour(168)-lateness), r.needed(), "further back nothing is read")
+		assert.Equal(t, time.Now().Add(-hour(168)-maxNotificationDelay), r.needed(), "further back nothing is read")
 	})
 }

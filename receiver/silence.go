@@ -8,19 +8,19 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// silence notices that Graph could not reach the webhook, as with an ingress or a certificate that is broken: Graph still
+// silenceDetector notices that Graph could not reach the webhook, as with an ingress or a certificate that is broken: Graph still
 // lists the subscription then, sends again for 4 hours, and gives up without a word. What arrives after a long silence and
 // is older than Graph is ever late was sent in vain before; then the whole silence is a gap.
-type silence struct {
-	records records
+type silenceDetector struct {
+	records stateRecords
 	logger  *zap.Logger
-	gaps    book
-	// owed is since when a gap is going to be opened for another cause, zero for none. It may be nil.
-	owed func(now time.Time) time.Time
+	gaps    gapStore
+	// pendingGapSince is since when a gap is going to be opened for another cause, zero for none. It may be nil.
+	pendingGapSince func(now time.Time) time.Time
 
 	mu sync.Mutex // guards what follows
 	// heard is when Graph reached the webhook last, whatever became of it, first when in this run; zero for never.
@@ -29,40 +29,40 @@ type silence struct {
 	loaded bool
 	// silences are the long ones that ended so lately that what was sent in vain may still come, the oldest first: at most
 	// five.
-	silences []quiet
+	silences []silentInterval
 	// explainedFrom and explainedTo are those of the last gap that was opened for another cause: what is late from there
 	// says nothing new.
 	explainedFrom, explainedTo time.Time
 	changed, failing           bool
 }
 
-// quiet is a time in which nothing arrived.
-type quiet struct{ from, to time.Time }
+// silentInterval is a time in which nothing arrived.
+type silentInterval struct{ from, to time.Time }
 
 // needed is from when on deliveries must still be known, should the present silence, or the last one, turn out to have
 // been an outage; zero for no silence.
-func (s *silence) needed(now time.Time) time.Time {
+func (s *silenceDetector) needed(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.forget(now)
 	switch {
 	case len(s.silences) > 0:
-		return s.silences[0].from.Add(-lateness)
-	case !s.heard.IsZero() && now.Sub(s.heard) > lateness:
-		return s.heard.Add(-lateness)
+		return s.silences[0].from.Add(-maxNotificationDelay)
+	case !s.heard.IsZero() && now.Sub(s.heard) > maxNotificationDelay:
+		return s.heard.Add(-maxNotificationDelay)
 	default:
 		return time.Time{}
 	}
 }
 
 // reached notes that Graph reached the webhook.
-func (s *silence) reached(now time.Time) {
+func (s *silenceDetector) reached(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now = now.Round(0)
 	s.forget(now)
-	if !s.heard.IsZero() && now.Sub(s.heard) > lateness {
-		s.silences = append(s.silences, quiet{s.heard, now})
+	if !s.heard.IsZero() && now.Sub(s.heard) > maxNotificationDelay {
+		s.silences = append(s.silences, silentInterval{s.heard, now})
 	}
 	if s.first.IsZero() {
 		s.first = now
@@ -71,19 +71,19 @@ func (s *silence) reached(now time.Time) {
 }
 
 // forget drops silences that are over for so long that nothing tells of them any more. It is called with mu held.
-func (s *silence) forget(now time.Time) {
-	s.silences = slices.DeleteFunc(s.silences, func(q quiet) bool { return now.Sub(q.to) > retrySpan })
+func (s *silenceDetector) forget(now time.Time) {
+	s.silences = slices.DeleteFunc(s.silences, func(q silentInterval) bool { return now.Sub(q.to) > graphRetryWindow })
 }
 
 // explain says that a gap was opened which does not need this one's attention.
-func (s *silence) explain(from, to time.Time) {
+func (s *silenceDetector) explain(from, to time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.explainedFrom, s.explainedTo, s.changed = from, to, true
 }
 
 // arrived looks at authentic interactions that Graph sent, but for those that it was asked to send again.
-func (s *silence) arrived(ctx context.Context, received []interaction.Received, now time.Time) {
+func (s *silenceDetector) arrived(ctx context.Context, received []interaction.Received, now time.Time) {
 	s.mu.Lock()
 	suspicious := len(s.silences) > 0
 	s.mu.Unlock()
@@ -91,8 +91,8 @@ func (s *silence) arrived(ctx context.Context, received []interaction.Received, 
 		return
 	}
 	var owed time.Time
-	if s.owed != nil {
-		owed = s.owed(now)
+	if s.pendingGapSince != nil {
+		owed = s.pendingGapSince(now)
 	}
 	from, to, found := s.broken(received, now.Round(0), owed)
 	if !found {
@@ -100,14 +100,14 @@ func (s *silence) arrived(ctx context.Context, received []interaction.Received, 
 	}
 	s.logger.Warn("notifications arrive late after a silence: graph could not reach the webhook, and may have given some of them up; check the ingress, its certificate and its DNS name",
 		zap.Time("from", from), zap.Time("to", to))
-	s.gaps.Open(history.Gap{Reason: history.Subscription, From: from.Add(-lateness), To: to.Add(settling)})
+	s.gaps.Open(backfill.Gap{Reason: backfill.Subscription, From: from.Add(-maxNotificationDelay), To: to.Add(subscriptionWarmup)})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
 	_ = s.gaps.Flush(ctx) // A failure is logged there, and the gap stays known in memory.
 }
 
 // broken returns a silence that turns out to have been an outage, once.
-func (s *silence) broken(received []interaction.Received, now, owed time.Time) (from, to time.Time, found bool) {
+func (s *silenceDetector) broken(received []interaction.Received, now, owed time.Time) (from, to time.Time, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.forget(now); len(s.silences) == 0 {
@@ -118,7 +118,7 @@ func (s *silence) broken(received []interaction.Received, now, owed time.Time) (
 		at, late := createdLate(&received[i], now)
 		within := func(from, to time.Time) bool { return !at.Before(from) && !at.After(to) }
 		explained := within(s.explainedFrom, s.explainedTo) || !owed.IsZero() && at.After(owed)
-		if late && within(from.Add(-lateness), to) && !explained {
+		if late && within(from.Add(-maxNotificationDelay), to) && !explained {
 			s.silences, s.changed = nil, true
 			return from, to, true
 		}
@@ -129,5 +129,5 @@ func (s *silence) broken(received []interaction.Received, now, owed time.Time) (
 // createdLate tells when an interaction was created, and whether Graph is never that late by itself.
 func createdLate(received *interaction.Received, now time.Time) (at time.Time, late bool) {
 	at, told := received.CreatedAt()
-	return at, told && received.Change == interaction.Created && now.Sub(at) > lateness
+	return at, told && received.Change == interaction.Created && now.Sub(at) > maxNotificationDelay
 }

@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
@@ -34,17 +34,17 @@ func TestWhatArrivesLateAfterASilenceSaysThatGraphCouldNotReachUs(t *testing.T) 
 		arrivals  []arrival
 		explained bool
 		owed      bool
-		want      []history.Gap
+		want      []backfill.Gap
 	}{
 		"a night without prompts":       {arrivals: []arrival{{hours(9), created(hours(9))}, {hours(9.1), created(hours(9.1))}}},
 		"graph is as late as it may be": {arrivals: []arrival{{hours(9), created(hours(8))}}},
 		"an outage": {
 			arrivals: []arrival{{hours(9), created(hours(9))}, {hours(9.5), created(hours(6))}, {hours(10), created(hours(7))}},
-			want:     []history.Gap{{Reason: history.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(9).Add(5 * time.Minute)}},
+			want:     []backfill.Gap{{Reason: backfill.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(9).Add(5 * time.Minute)}},
 		},
 		"an outage that the first arrival tells of": {
 			arrivals: []arrival{{hours(9), created(hours(6))}},
-			want:     []history.Gap{{Reason: history.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(9).Add(5 * time.Minute)}},
+			want:     []backfill.Gap{{Reason: backfill.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(9).Add(5 * time.Minute)}},
 		},
 		"something old, long after a silence": {arrivals: []arrival{
 			{hours(9), created(hours(9))},
@@ -57,7 +57,7 @@ func TestWhatArrivesLateAfterASilenceSaysThatGraphCouldNotReachUs(t *testing.T) 
 		}},
 		"an outage and then another quiet hour": {
 			arrivals: []arrival{{hours(9), created(hours(9))}, {hours(10.2), created(hours(10.2))}, {hours(10.3), created(hours(6.5))}},
-			want:     []history.Gap{{Reason: history.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(10.2).Add(5 * time.Minute)}},
+			want:     []backfill.Gap{{Reason: backfill.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(10.2).Add(5 * time.Minute)}},
 		},
 		"what a gap of another cause is going to hold": {arrivals: []arrival{{hours(9), created(hours(6))}}, owed: true},
 		"something old without a silence":              {arrivals: []arrival{{hours(1), created(hours(-3))}}},
@@ -67,17 +67,17 @@ func TestWhatArrivesLateAfterASilenceSaysThatGraphCouldNotReachUs(t *testing.T) 
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, gaps := newStore(t), &shelf{}
-			before := &silence{records: records{store}, logger: zap.NewNop(), gaps: gaps}
+			before := &silenceDetector{records: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
 			before.reached(noon)
 			before.save(t.Context())
 			core, lines := observer.New(zap.WarnLevel)
-			s := &silence{records: records{store}, logger: zap.New(core), gaps: gaps}
+			s := &silenceDetector{records: stateRecords{store}, logger: zap.New(core), gaps: gaps}
 			s.load(t.Context())
 			if test.explained {
 				s.explain(hours(5), hours(8))
 			}
 			if test.owed {
-				s.owed = func(time.Time) time.Time { return hours(5) }
+				s.pendingGapSince = func(time.Time) time.Time { return hours(5) }
 			}
 			for _, a := range test.arrivals {
 				s.reached(a.at)
@@ -100,7 +100,7 @@ func TestASilenceWhoseBeginningCanNotBeReadIsNone(t *testing.T) {
 	store, gaps := newStore(t), &shelf{}
 	require.NoError(t, store.Set(t.Context(), silenceKey, []byte("noon")))
 	core, lines := observer.New(zap.WarnLevel)
-	s := &silence{records: records{store}, logger: zap.New(core), gaps: gaps}
+	s := &silenceDetector{records: stateRecords{store}, logger: zap.New(core), gaps: gaps}
 	s.load(t.Context())
 	s.reached(noon)
 	s.arrived(t.Context(), []interaction.Received{created(noon.Add(-3 * time.Hour))}, noon)
@@ -118,11 +118,11 @@ func TestASilenceWhoseBeginningCanNotBeReadIsNone(t *testing.T) {
 
 func TestWhatComesAgainBecauseWeAskedForItIsNoSignOfAnOutage(t *testing.T) {
 	t.Parallel()
-	gaps, watch := &shelf{}, newRefused(newStore(t), zap.NewNop(), givenUp, &shelf{})
-	s := &silence{records: records{newStore(t)}, logger: zap.NewNop(), gaps: gaps}
+	gaps, watch := &shelf{}, newUndelivered(newStore(t), zap.NewNop(), retryDeadline, &shelf{})
+	s := &silenceDetector{records: stateRecords{newStore(t)}, logger: zap.NewNop(), gaps: gaps}
 	s.reached(noon)
 	one, other := created(noon), created(noon.Add(time.Second))
-	watch.failed([]interaction.Received{one}, noon)
+	watch.track([]interaction.Received{one}, noon)
 	later := noon.Add(72 * time.Minute)
 	s.reached(later)
 	s.arrived(t.Context(), watch.unknown([]interaction.Received{one}), later)
@@ -133,13 +133,13 @@ func TestWhatComesAgainBecauseWeAskedForItIsNoSignOfAnOutage(t *testing.T) {
 
 func TestASilenceHoldsWhatWouldHaveToBeReadAfterIt(t *testing.T) {
 	t.Parallel()
-	s := &silence{}
+	s := &silenceDetector{}
 	assert.Zero(t, s.needed(noon))
 	s.reached(noon)
 	assert.Zero(t, s.needed(noon.Add(time.Hour)))
-	assert.Equal(t, noon.Add(-lateness), s.needed(noon.Add(30*time.Hour)))
+	assert.Equal(t, noon.Add(-maxNotificationDelay), s.needed(noon.Add(30*time.Hour)))
 	s.reached(noon.Add(30 * time.Hour))
-	assert.Equal(t, noon.Add(-lateness), s.needed(noon.Add(31*time.Hour)), "what was sent in vain may still come")
+	assert.Equal(t, noon.Add(-maxNotificationDelay), s.needed(noon.Add(31*time.Hour)), "what was sent in vain may still come")
 	for n := 31; n <= 36; n++ {
 		s.reached(noon.Add(time.Duration(n) * time.Hour))
 	}
@@ -149,7 +149,7 @@ func TestASilenceHoldsWhatWouldHaveToBeReadAfterIt(t *testing.T) {
 func TestAQuietTenantHasManySilencesAndNoneWithoutEnd(t *testing.T) {
 	t.Parallel()
 	gaps := &shelf{}
-	s := &silence{records: records{newStore(t)}, logger: zap.NewNop(), gaps: gaps}
+	s := &silenceDetector{records: stateRecords{newStore(t)}, logger: zap.NewNop(), gaps: gaps}
 	now := noon
 	for ; now.Before(noon.Add(20 * 24 * time.Hour)); now = now.Add(2 * time.Hour) {
 		s.reached(now)
@@ -166,11 +166,11 @@ func TestAQuietTenantHasManySilencesAndNoneWithoutEnd(t *testing.T) {
 func TestASilenceThatSpansARestartIsNoticedAlsoIfTheStorageFailsAtFirst(t *testing.T) {
 	t.Parallel()
 	store, gaps := newStore(t), &shelf{}
-	before := &silence{records: records{store}, logger: zap.NewNop(), gaps: gaps}
+	before := &silenceDetector{records: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
 	before.reached(noon)
 	before.save(t.Context())
 
-	s := &silence{records: records{broken{store}}, logger: zap.NewNop(), gaps: gaps}
+	s := &silenceDetector{records: stateRecords{broken{store}}, logger: zap.NewNop(), gaps: gaps}
 	s.load(t.Context())
 	later := noon.Add(9 * time.Hour)
 	s.reached(later)
@@ -179,7 +179,7 @@ func TestASilenceThatSpansARestartIsNoticedAlsoIfTheStorageFailsAtFirst(t *testi
 	s.save(t.Context())
 	s.arrived(t.Context(), []interaction.Received{created(noon.Add(6 * time.Hour))}, later.Add(time.Minute))
 	require.Len(t, gaps.gaps, 1)
-	assert.Equal(t, noon.Add(-lateness).Unix(), gaps.gaps[0].From.Unix())
+	assert.Equal(t, noon.Add(-maxNotificationDelay).Unix(), gaps.gaps[0].From.Unix())
 	assert.Contains(t, string(kept(t, store, silenceKey)), fmt.Sprintf(`"heard":%d`, later.Unix()))
 }
 
@@ -187,23 +187,23 @@ func TestASilenceThatEndedBeforeARestartIsNoticedByWhatComesAfterIt(t *testing.T
 	t.Parallel()
 	hours := func(n float64) time.Time { return noon.Add(time.Duration(n * float64(time.Hour))) }
 	for name, test := range map[string]struct {
-		before func(s *silence)
+		before func(s *silenceDetector)
 		want   int
 	}{
-		"an outage":                             {func(*silence) {}, 1},
-		"one that was noticed before":           {func(s *silence) { s.arrived(t.Context(), []interaction.Received{created(hours(6))}, hours(9)) }, 1},
-		"one that a gap of another cause holds": {func(s *silence) { s.explain(hours(-2), hours(9)) }, 0},
+		"an outage":                             {func(*silenceDetector) {}, 1},
+		"one that was noticed before":           {func(s *silenceDetector) { s.arrived(t.Context(), []interaction.Received{created(hours(6))}, hours(9)) }, 1},
+		"one that a gap of another cause holds": {func(s *silenceDetector) { s.explain(hours(-2), hours(9)) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, gaps := newStore(t), &shelf{}
-			s := &silence{records: records{store}, logger: zap.NewNop(), gaps: gaps}
+			s := &silenceDetector{records: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
 			s.load(t.Context())
 			s.reached(noon)
 			s.reached(hours(9))
 			test.before(s)
 			s.save(t.Context())
-			s = &silence{records: records{store}, logger: zap.NewNop(), gaps: gaps}
+			s = &silenceDetector{records: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
 			s.load(t.Context())
 			s.reached(hours(9.2))
 			s.arrived(t.Context(), []interaction.Received{created(hours(7))}, hours(9.2))

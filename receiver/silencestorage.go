@@ -21,10 +21,10 @@ type keptSilence struct {
 
 // load reads what an earlier run heard. Without it a silence begins with this run. It may be called again while this run
 // hears something already.
-func (s *silence) load(ctx context.Context) {
+func (s *silenceDetector) load(ctx context.Context) {
 	var kept keptSilence
 	err := s.records.get(ctx, silenceKey, &kept)
-	_, damaged := errors.AsType[*damagedError](err)
+	_, damaged := errors.AsType[*corruptError](err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil && ctx.Err() == nil && !s.failing {
@@ -41,17 +41,17 @@ func (s *silence) load(ctx context.Context) {
 }
 
 // join is called with mu held.
-func (s *silence) join(kept keptSilence) {
+func (s *silenceDetector) join(kept keptSilence) {
 	at := time.Unix(kept.Heard, 0)
-	var earlier []quiet
+	var earlier []silentInterval
 	for _, q := range kept.Silences {
-		earlier = append(earlier, quiet{time.Unix(q[0], 0), time.Unix(q[1], 0)})
+		earlier = append(earlier, silentInterval{time.Unix(q[0], 0), time.Unix(q[1], 0)})
 	}
 	switch {
 	case s.heard.IsZero():
 		s.heard = at
-	case !at.After(s.heard) && s.first.Sub(at) > lateness:
-		earlier = append(earlier, quiet{at, s.first})
+	case !at.After(s.heard) && s.first.Sub(at) > maxNotificationDelay:
+		earlier = append(earlier, silentInterval{at, s.first})
 	}
 	s.silences = slices.Concat(earlier, s.silences)
 	if s.explainedTo.IsZero() && kept.Explained[1] != 0 {
@@ -60,7 +60,7 @@ func (s *silence) join(kept keptSilence) {
 }
 
 // save is called by one at a time.
-func (s *silence) save(ctx context.Context) {
+func (s *silenceDetector) save(ctx context.Context) {
 	s.mu.Lock()
 	loaded := s.loaded
 	s.mu.Unlock()
@@ -82,7 +82,7 @@ func (s *silence) save(ctx context.Context) {
 }
 
 // toKeep returns false where the storage has it already.
-func (s *silence) toKeep() (kept keptSilence, due bool) {
+func (s *silenceDetector) toKeep() (kept keptSilence, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.changed || !s.loaded || s.heard.IsZero() {

@@ -55,7 +55,7 @@ func TestTheReceiverIsWellWhenAllOfItsPartsAre(t *testing.T) {
 
 func TestTheSameThingIsLoggedOnceAMinute(t *testing.T) {
 	t.Parallel()
-	r, now := newRepeats(), time.Unix(0, 0)
+	r, now := newOccasionalLog(), time.Unix(0, 0)
 	count, due := r.due("a", now)
 	assert.True(t, due)
 	assert.Equal(t, 1, count)

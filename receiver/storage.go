@@ -29,38 +29,38 @@ func openStorage(ctx context.Context, host component.Host, id *component.ID, rec
 	if err != nil {
 		return nil, fmt.Errorf("storage: open %q: if its file is damaged, move it away; if it is locked, another collector uses it: %w", id, err)
 	}
-	return impatient{client}, nil
+	return timeoutClient{client}, nil
 }
 
-// storagePatience is how long a call to the storage may take. It is for what hangs: a disk that is merely slow is faster.
-const storagePatience = 3 * time.Second
+// storageTimeout is how long a call to the storage may take. It is for what hangs: a disk that is merely slow is faster.
+const storageTimeout = 3 * time.Second
 
-// impatient is a storage client whose calls end in time, so that a storage that does not answer is one that fails: what
+// timeoutClient is a storage client whose calls end in time, so that a storage that does not answer is one that fails: what
 // calls it knows how to go on without.
-type impatient struct{ client storage.Client }
+type timeoutClient struct{ client storage.Client }
 
-func (i impatient) Get(ctx context.Context, key string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+func (i timeoutClient) Get(ctx context.Context, key string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	return i.client.Get(ctx, key)
 }
 
-func (i impatient) Set(ctx context.Context, key string, value []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+func (i timeoutClient) Set(ctx context.Context, key string, value []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	return i.client.Set(ctx, key, value)
 }
 
-func (i impatient) Delete(ctx context.Context, key string) error {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+func (i timeoutClient) Delete(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	return i.client.Delete(ctx, key)
 }
 
-func (i impatient) Batch(ctx context.Context, operations ...*storage.Operation) error {
-	ctx, cancel := context.WithTimeout(ctx, storagePatience)
+func (i timeoutClient) Batch(ctx context.Context, operations ...*storage.Operation) error {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
 	defer cancel()
 	return i.client.Batch(ctx, operations...)
 }
 
-func (i impatient) Close(ctx context.Context) error { return i.client.Close(ctx) }
+func (i timeoutClient) Close(ctx context.Context) error { return i.client.Close(ctx) }

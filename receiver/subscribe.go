@@ -13,10 +13,10 @@ import (
 
 // subscribe keeps the subscriptions until ctx ends, with other keys once the files of the keys change.
 func (r *Receiver) subscribe(ctx context.Context) {
-	ring := r.rooms.ring
+	ring := r.components.ring
 	if len(ring) == 0 {
 		var err error
-		if ring, err = r.rooms.keys.generated(ctx); err != nil {
+		if ring, err = r.components.keys.generated(ctx); err != nil {
 			r.status.fatal(err)
 			return
 		}
@@ -26,10 +26,10 @@ func (r *Receiver) subscribe(ctx context.Context) {
 		}
 	}
 	for ctx.Err() == nil {
-		if r.rooms.keys.missing(ctx, ring) {
-			r.rooms.continuity.removedKey(ctx, time.Now())
+		if r.components.keys.missing(ctx, ring) {
+			r.components.gapTracker.removedKey(ctx, time.Now())
 		}
-		r.rooms.keys.accept(ctx, ring)
+		r.components.keys.accept(ctx, ring)
 		ring = r.subscribeWith(ctx, ring)
 	}
 }
@@ -47,34 +47,34 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 		Resources:          r.settings.Resources,
 		ChangeTypes:        r.settings.ChangeTypes,
 		NotificationURL:    r.settings.NotificationURL,
-		Webhook:            subscription.Webhook{Path: r.settings.WebhookPath, Address: r.rooms.server.Addr().String()},
+		Webhook:            subscription.Webhook{Path: r.settings.WebhookPath, Address: r.components.server.Addr().String()},
 		Lifetime:           r.settings.Lifetime,
 		CheckInterval:      r.settings.CheckInterval,
 		ReplaceForeign:     r.settings.ReplaceForeign,
 		Certificate:        subscription.Certificate{ID: ring[0].CertificateID(), DER: ring[0].CertificateDER()},
 		HeldCertificateIDs: certificateIDs(ring),
-		Known:              r.rooms.continuity.known(ctx),
-		Unheard:            !r.rooms.continuity.recent(time.Now()),
+		Known:              r.components.gapTracker.known(ctx),
+		RenewOnAdopt:       !r.components.gapTracker.recent(time.Now()),
 		ClientState:        func(resource string) string { return states[resource] },
-		Graph:              r.rooms.clients.graph,
-		Observer:           r.rooms.continuity,
+		Graph:              r.components.clients.graph,
+		Observer:           r.components.gapTracker,
 		Telemetry:          r.telemetry,
 		Logger:             r.set.Logger,
 		Status:             r.status.part("subscription"),
 	})
-	r.rooms.gate.open(notification.NewOpener(notification.Settings{
+	r.components.session.set(notification.NewDecrypter(notification.Settings{
 		TenantID:  r.settings.TenantID,
 		ClientID:  r.settings.ClientID,
 		Audiences: r.settings.Audiences,
 		Issuers:   r.settings.Issuers,
 		Resources: r.settings.Resources,
 		Ring:      ring,
-		Keys:      r.rooms.signingKeys,
-		Seen:      known{intake: r.rooms.intake, refused: r.rooms.refused},
+		Keys:      r.components.signingKeys,
+		Seen:      deliveredCheck{intake: r.components.intake, undelivered: r.components.undelivered},
 		Telemetry: r.telemetry,
 	}), keeper)
 
-	r.rooms.continuity.unwatched()
+	r.components.gapTracker.unwatched()
 
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -83,14 +83,14 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 		defer close(ended)
 		keeper.Run(running)
 	}()
-	young, changed := r.rooms.keys.changed(ctx)
+	newKeys, changed := r.components.keys.changed(ctx)
 	stop()
 	<-ended
 	if !changed {
 		return ring
 	}
-	r.set.Logger.Info("the encryption certificates changed", zap.Strings("certificate_ids", certificateIDs(young)))
-	return young
+	r.set.Logger.Info("the encryption certificates changed", zap.Strings("certificate_ids", certificateIDs(newKeys)))
+	return newKeys
 }
 
 // clientStates maps each resource to the secret that Graph has to show.

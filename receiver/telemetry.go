@@ -10,9 +10,9 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
-	"github.com/otelcopilot/m365copilotreceiver/internal/intake"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
@@ -29,8 +29,8 @@ type telemetry struct {
 
 var (
 	_ graph.Telemetry        = (*telemetry)(nil)
-	_ history.Telemetry      = (*telemetry)(nil)
-	_ intake.Telemetry       = (*telemetry)(nil)
+	_ backfill.Telemetry     = (*telemetry)(nil)
+	_ dedupe.Telemetry       = (*telemetry)(nil)
 	_ notification.Telemetry = (*telemetry)(nil)
 	_ subscription.Telemetry = (*telemetry)(nil)
 	_ webhook.Telemetry      = (*telemetry)(nil)
@@ -108,17 +108,17 @@ func (t *telemetry) Duplicate(ctx context.Context, source interaction.Source) {
 }
 
 // GapOpened implements history.Telemetry.
-func (t *telemetry) GapOpened(ctx context.Context, reason history.Reason) {
+func (t *telemetry) GapOpened(ctx context.Context, reason backfill.Reason) {
 	t.builder.ReceiverM365CopilotGapsOpened.Add(ctx, 1, t.with(attribute.String("reason", string(reason))))
 }
 
 // GapClosed implements history.Telemetry.
-func (t *telemetry) GapClosed(ctx context.Context, reason history.Reason) {
+func (t *telemetry) GapClosed(ctx context.Context, reason backfill.Reason) {
 	t.builder.ReceiverM365CopilotGapsClosed.Add(ctx, 1, t.with(attribute.String("reason", string(reason))))
 }
 
 // GapLost implements history.Telemetry.
-func (t *telemetry) GapLost(ctx context.Context, reason history.Reason, lost time.Duration) {
+func (t *telemetry) GapLost(ctx context.Context, reason backfill.Reason, lost time.Duration) {
 	t.builder.ReceiverM365CopilotGapsLost.Add(ctx, lost.Seconds(), t.with(attribute.String("reason", string(reason))))
 }
 
@@ -128,7 +128,7 @@ func (t *telemetry) HistoryInteractions(ctx context.Context, count int) {
 }
 
 // observe reports how far the present reading of the history has come, whenever somebody looks.
-func (t *telemetry) observe(progress func() history.Progress) error {
+func (t *telemetry) observe(progress func() backfill.Progress) error {
 	users := func(_ context.Context, o metric.Int64Observer) error {
 		now := progress()
 		for state, count := range map[string]int{"read": now.Done, "left": now.Left, "delayed": now.Late} {

@@ -10,7 +10,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/history"
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
 )
@@ -22,8 +22,8 @@ func TestTheProgressOfTheHistoryIsObserved(t *testing.T) {
 	require.NoError(t, err)
 	own := attribute.String("receiver", "m365_copilot/a")
 	reported := &telemetry{builder: builder, receiver: own}
-	require.NoError(t, reported.observe(func() history.Progress {
-		return history.Progress{Done: 30, Late: 2, Left: 68, TimeLeft: time.Minute}
+	require.NoError(t, reported.observe(func() backfill.Progress {
+		return backfill.Progress{Done: 30, Late: 2, Left: 68, TimeLeft: time.Minute}
 	}))
 	of := func(state string, users int64) metricdata.DataPoint[int64] {
 		return metricdata.DataPoint[int64]{Attributes: attribute.NewSet(own, attribute.String("state", state)), Value: users}

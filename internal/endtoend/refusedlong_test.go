@@ -56,7 +56,7 @@ func TestWhatIsRefusedForLongerThanGraphRetriesIsFoundInTheHistory(t *testing.T)
 			wait(clock, 4*time.Hour+31*time.Minute)
 			s.backend.await(t, names(t, in...), soon)
 			line := collector.awaitLine(t, "history read", soon)
-			assert.Contains(t, line, `"reasons": ["refused"]`)
+			assert.Contains(t, line, `"reasons": ["undelivered"]`)
 			assert.Equal(t, map[string]int{"history": len(in)}, s.backend.from(), "each once")
 		})
 	}

@@ -7,11 +7,11 @@ import (
 	"unicode"
 )
 
-// anonymous takes everything out of an error of History that may name a user or repeat a conversation, since errors are
+// redact takes everything out of an error of History that may name a user or repeat a conversation, since errors are
 // logged. What the error means is read before.
-func anonymous(err error, user string) error {
+func redact(err error, user string) error {
 	if e, ok := errors.AsType[*Error](err); ok {
-		e.refusal = refusalOf(e.Status, e.Message)
+		e.denial = denialOf(e.Status, e.Message)
 		e.Message = withoutValues(e.Message, user)
 	}
 	return err

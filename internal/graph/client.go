@@ -49,7 +49,7 @@ type Client struct {
 
 // New returns a client. An endpoint that is no absolute URL fails each call.
 func New(s Settings) *Client {
-	c := &Client{http: withoutRedirects(s.HTTP), tokens: s.Tokens, telemetry: orSilent(s.Telemetry)}
+	c := &Client{http: withoutRedirects(s.HTTP), tokens: s.Tokens, telemetry: orNoop(s.Telemetry)}
 	c.base, c.baseErr = url.Parse(strings.TrimRight(s.Endpoint, "/"))
 	if c.baseErr == nil && c.base.Host == "" {
 		c.baseErr = fmt.Errorf("graph.endpoint %q is not an absolute URL", s.Endpoint)

@@ -118,7 +118,7 @@ func TestOverTLSTheServerIsVerified(t *testing.T) {
 
 	_, err = graph.New(graph.Settings{Endpoint: server.URL, Tokens: fixed("a-token")}).ListSubscriptions(t.Context())
 	require.Error(t, err)
-	assert.Contains(t, graph.Mend(err), "graph.tls.ca_file")
+	assert.Contains(t, graph.Hint(err), "graph.tls.ca_file")
 }
 
 func TestFailuresOfTheTransport(t *testing.T) {

@@ -164,7 +164,7 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 			require.ErrorAs(t, err, &failed)
 			assert.Equal(t, test.setting, failed.Setting)
 			assert.Contains(t, err.Error(), test.path)
-			assert.Contains(t, graph.Mend(err), test.path)
+			assert.Contains(t, graph.Hint(err), test.path)
 			if test.cause != nil {
 				require.ErrorIs(t, err, test.cause)
 			}
@@ -184,6 +184,6 @@ func TestTheTokenClientIsLeftAsItIs(t *testing.T) {
 	err := tokenErr(t, s, "hush")
 	assert.Nil(t, given.CheckRedirect)
 	assert.Nil(t, given.Transport)
-	assert.Contains(t, graph.Mend(err), "connect to auth.authority")
+	assert.Contains(t, graph.Hint(err), "connect to auth.authority")
 	assert.Contains(t, err.Error(), "127.0.0.1:1")
 }

@@ -43,8 +43,8 @@ type Error struct {
 	RequestID string
 	// RetryAfter is how long Graph asked to stay away, 0 where it did not say.
 	RetryAfter time.Duration
-	// refusal is kept of a Message that was made anonymous.
-	refusal refusal
+	// denial is kept of a Message that was made anonymous.
+	denial denial
 }
 
 // Error returns one line with what Graph said and never the body of an answer.

@@ -130,6 +130,6 @@ func FuzzErrorBodies(f *testing.F) {
 		assert.LessOrEqual(t, utf8.RuneCountInString(got.Message), 500)
 		assert.GreaterOrEqual(t, got.RetryAfter, time.Duration(0))
 		assert.LessOrEqual(t, got.RetryAfter, 24*time.Hour)
-		assert.NotEmpty(t, graph.Mend(got))
+		assert.NotEmpty(t, graph.Hint(got))
 	})
 }

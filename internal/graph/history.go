@@ -45,7 +45,7 @@ func (c *Client) History(ctx context.Context, user string, from, to time.Time, n
 		r.target = historyTarget(user, from, to)
 	}
 	if err := c.do(ctx, r, &page); err != nil {
-		return HistoryPage{}, anonymous(err, user)
+		return HistoryPage{}, redact(err, user)
 	}
 	if page.Value == nil {
 		return HistoryPage{}, fmt.Errorf("%s: %w", opHistory, ErrUnreadable)

@@ -82,7 +82,7 @@ func TestWhatARefusedHistoryMeans(t *testing.T) {
 			require.Error(t, err)
 			assert.Equal(t, test.want, meaning{graph.Unlicensed(err), graph.Forbidden(err), graph.Unsupported(err)})
 			assert.NotContains(t, err.Error(), historyUser, "errors are logged, and a user is nobody's business")
-			assert.NotEmpty(t, graph.Mend(err))
+			assert.NotEmpty(t, graph.Hint(err))
 		})
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// Mend returns one sentence that tells the operator what to do about an error of this package, "" for nil.
-func Mend(err error) string {
+// Hint returns one sentence that tells the operator what to do about an error of this package, "" for nil.
+func Hint(err error) string {
 	if err == nil {
 		return ""
 	}
@@ -21,15 +21,15 @@ func Mend(err error) string {
 			" asks for; it is read again at the next attempt, no restart is needed."
 	}
 	if failed, ok := errors.AsType[*TokenError](err); ok {
-		return mendToken(failed)
+		return tokenHint(failed)
 	}
 	if failed, ok := errors.AsType[*Error](err); ok {
-		if sentence := mendReading(failed); sentence != "" {
+		if sentence := readingHint(failed); sentence != "" {
 			return sentence
 		}
-		return lookUp(complaint{byGraph, failed.Status, failed.Code, failed.Message})
+		return lookUpHint(failureInfo{byGraph, failed.Status, failed.Code, failed.Message})
 	}
-	if sentence := mendTransport(err, "graph.endpoint"); sentence != "" {
+	if sentence := transportHint(err, "graph.endpoint"); sentence != "" {
 		return sentence
 	}
 	return "Look at the error itself, check graph.endpoint and the network between the collector and Microsoft Graph; " +
@@ -56,7 +56,7 @@ func Code(err error) string {
 // not say. Graph says all of this in words only, so nothing but advice may hang on it.
 func HandshakeAnswer(err error) (answer string, failed bool) {
 	e, ok := errors.AsType[*Error](err)
-	if !ok || lookUp(complaint{byGraph, e.Status, e.Code, e.Message}) != checkReachable {
+	if !ok || lookUpHint(failureInfo{byGraph, e.Status, e.Code, e.Message}) != checkReachable {
 		return "", false
 	}
 	// "Subscription validation request failed. HTTP status code is 'NotFound'. Notification endpoint must respond ..."
@@ -65,9 +65,9 @@ func HandshakeAnswer(err error) (answer string, failed bool) {
 	return answer, true
 }
 
-func mendToken(failed *TokenError) string {
+func tokenHint(failed *TokenError) string {
 	if failed.Err != nil {
-		if sentence := mendTransport(failed.Err, "auth.authority or auth.token_url"); sentence != "" {
+		if sentence := transportHint(failed.Err, "auth.authority or auth.token_url"); sentence != "" {
 			return sentence
 		}
 	}
@@ -75,13 +75,13 @@ func mendToken(failed *TokenError) string {
 	if code == "" {
 		code = failed.Code
 	}
-	return lookUp(complaint{byTokenEndpoint, failed.Status, code, failed.Description})
+	return lookUpHint(failureInfo{byTokenEndpoint, failed.Status, code, failed.Description})
 }
 
-// mendTransport reads failures of the network and of what stands in it; key names the configuration of the address.
-func mendTransport(err error, key string) string {
+// transportHint reads failures of the network and of what stands in it; key names the configuration of the address.
+func transportHint(err error, key string) string {
 	if failed, ok := errors.AsType[*ProxyError](err); ok && !errors.Is(err, context.Canceled) {
-		return failed.mend()
+		return failed.hint()
 	}
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -126,32 +126,32 @@ const (
 	byTokenEndpoint
 )
 
-// complaint is what a remote host answered.
-type complaint struct {
+// failureInfo is what a remote host answered.
+type failureInfo struct {
 	by            remote
 	status        int
 	code, message string
 }
 
-// remedy is a row of the table of remedies. An empty list matches everything.
-type remedy struct {
+// hintRule is a row of the table of remedies. An empty list matches everything.
+type hintRule struct {
 	by       remote
 	statuses []int
 	codes    []string // compared without case
 	texts    []string // lower case; one of them in the message is enough
-	mend     string
+	hint     string
 }
 
-func (r remedy) fits(c complaint) bool {
+func (r hintRule) fits(c failureInfo) bool {
 	return r.by == c.by &&
 		(len(r.statuses) == 0 || slices.Contains(r.statuses, c.status)) &&
 		(len(r.codes) == 0 || slices.ContainsFunc(r.codes, func(code string) bool { return strings.EqualFold(code, c.code) })) &&
 		(len(r.texts) == 0 || slices.ContainsFunc(r.texts, func(text string) bool { return strings.Contains(c.message, text) }))
 }
 
-// lookUp returns the sentence of the first row that fits; the last row for each remote fits always.
-func lookUp(c complaint) string {
+// lookUpHint returns the sentence of the first row that fits; the last row for each remote fits always.
+func lookUpHint(c failureInfo) string {
 	c.message = strings.ToLower(c.message)
-	rows := remedies()
-	return rows[slices.IndexFunc(rows, func(r remedy) bool { return r.fits(c) })].mend
+	rows := hintRules()
+	return rows[slices.IndexFunc(rows, func(r hintRule) bool { return r.fits(c) })].hint
 }

@@ -119,13 +119,13 @@ func TestMend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := graph.Mend(fmt.Errorf("create subscription: %w", errors.Join(errors.New("beside"), test.err)))
+			got := graph.Hint(fmt.Errorf("create subscription: %w", errors.Join(errors.New("beside"), test.err)))
 			assert.Contains(t, got, test.want)
 			assert.True(t, strings.HasSuffix(got, "."), got)
 			assert.NotContains(t, strings.TrimSuffix(got, "."), ". ", "one sentence")
 		})
 	}
-	assert.Empty(t, graph.Mend(nil))
+	assert.Empty(t, graph.Hint(nil))
 }
 
 type timeout struct{}
@@ -183,8 +183,8 @@ func TestREADME_AgreesWithTheAdviceOnTokens(t *testing.T) {
 	require.Contains(t, rows, "7000215")
 	require.Contains(t, rows, "7000222")
 	for number, row := range rows {
-		advice := graph.Mend(entra(number))
-		assert.NotEqual(t, graph.Mend(entra("1")), advice, "the receiver does not know AADSTS%s", number)
+		advice := graph.Hint(entra(number))
+		assert.NotEqual(t, graph.Hint(entra("1")), advice, "the receiver does not know AADSTS%s", number)
 		assert.Equal(t, strings.Contains(advice, "expired"), strings.Contains(row, "expired"), "AADSTS%s: %s", number, row)
 	}
 }

@@ -4,20 +4,20 @@ import "net/http"
 
 const grantInteractions = "Grant the app registration of auth.client_id the application permission AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent"
 
-// mendReading tells what to do about a refused history or list of users; "" where that is what it is for any call.
-func mendReading(failed *Error) string {
+// readingHint tells what to do about a refused history or list of users; "" where that is what it is for any call.
+func readingHint(failed *Error) string {
 	switch failed.Operation {
 	case opHistory:
-		return mendHistory(failed)
+		return historyHint(failed)
 	case opUsers:
-		return mendUsers(failed)
+		return usersHint(failed)
 	default:
 		return ""
 	}
 }
 
-func mendHistory(failed *Error) string {
-	switch refusalIn(failed) {
+func historyHint(failed *Error) string {
+	switch denialIn(failed) {
 	case unlicensed:
 		return "Nothing to do where it is one user, who has no Copilot license or is not known to Microsoft Graph; where it is every user, " +
 			"check history.users and subscription.users, and the Microsoft 365 Copilot licenses of the tenant."
@@ -26,7 +26,7 @@ func mendHistory(failed *Error) string {
 	case unsupported:
 		return "Check cloud and graph.endpoint: this installation of Microsoft Graph does not offer the history of Copilot interactions; " +
 			"where it is the right one, set history.enabled: false."
-	case noRefusal:
+	case noDenial:
 	}
 	if failed.Status == http.StatusBadRequest {
 		return "Check that history.users and subscription.users hold object ids of users of this tenant; Microsoft support finds the call by its request-id."
@@ -34,7 +34,7 @@ func mendHistory(failed *Error) string {
 	return ""
 }
 
-func mendUsers(failed *Error) string {
+func usersHint(failed *Error) string {
 	switch failed.Status {
 	case http.StatusForbidden:
 		return "Grant the app registration of auth.client_id the application permission User.Read.All of Microsoft Graph, with admin consent, " +

@@ -30,8 +30,8 @@ func (e *ProxyError) Error() string {
 // Unwrap returns the cause where the proxy gave no answer.
 func (e *ProxyError) Unwrap() error { return e.Err }
 
-// mend names the settings that choose a proxy: https://pkg.go.dev/net/http#ProxyFromEnvironment
-func (e *ProxyError) mend() string {
+// hint names the settings that choose a proxy: https://pkg.go.dev/net/http#ProxyFromEnvironment
+func (e *ProxyError) hint() string {
 	const settings = ": graph.proxy_url chooses it, or where that is not set HTTPS_PROXY and NO_PROXY in the collector's environment."
 	switch {
 	case e.Status == http.StatusProxyAuthRequired || e.Status == http.StatusUnauthorized:

@@ -63,5 +63,5 @@ func TestThroughProxy_LeavesOtherFailuresAlone(t *testing.T) {
 	require.Error(t, err)
 	var failed *graph.ProxyError
 	assert.NotErrorAs(t, err, &failed)
-	assert.Contains(t, graph.Mend(err), "graph.endpoint")
+	assert.Contains(t, graph.Hint(err), "graph.endpoint")
 }

@@ -53,7 +53,7 @@ func TestEveryFailureOfAReadingIsTypedAndReported(t *testing.T) {
 			} else {
 				assert.Empty(t, seen.waits)
 			}
-			assert.NotEmpty(t, graph.Mend(err))
+			assert.NotEmpty(t, graph.Hint(err))
 		}
 	}
 }
@@ -202,8 +202,8 @@ func TestWhatToDoAboutARefusedReading(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			assert.Contains(t, graph.Mend(&test.err), test.want)
-			assert.NotContains(t, graph.Mend(&test.err), "notification_url")
+			assert.Contains(t, graph.Hint(&test.err), test.want)
+			assert.NotContains(t, graph.Hint(&test.err), "notification_url")
 		})
 	}
 }

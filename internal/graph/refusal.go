@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// refusal is what it means that a user's history was refused.
-type refusal int
+// denial is what it means that a user's history was refused.
+type denial int
 
 const (
-	noRefusal refusal = iota
+	noDenial denial = iota
 	unlicensed
 	forbidden
 	unsupported
 )
 
-// refusalOf reads a status and what Graph said with it. Graph sends one code, Forbidden or NotFound, for several causes, so
+// denialOf reads a status and what Graph said with it. Graph sends one code, Forbidden or NotFound, for several causes, so
 // only its words tell them apart.
-func refusalOf(status int, message string) refusal {
+func denialOf(status int, message string) denial {
 	said := strings.ToLower(message)
 	switch {
 	case status == http.StatusNotFound && strings.Contains(said, "requested api is not supported"):
@@ -28,29 +28,29 @@ func refusalOf(status int, message string) refusal {
 	case status == http.StatusForbidden:
 		return forbidden
 	default:
-		return noRefusal
+		return noDenial
 	}
 }
 
-func refusalIn(err error) refusal {
+func denialIn(err error) denial {
 	e, ok := errors.AsType[*Error](err)
 	switch {
 	case !ok:
-		return noRefusal
-	case e.refusal != noRefusal:
-		return e.refusal
+		return noDenial
+	case e.denial != noDenial:
+		return e.denial
 	default:
-		return refusalOf(e.Status, e.Message)
+		return denialOf(e.Status, e.Message)
 	}
 }
 
 // Unlicensed tells of an error of History that this one user has no history: no Copilot license (403), or not known and
 // without a mailbox (404). Such a user counts as read.
-func Unlicensed(err error) bool { return refusalIn(err) == unlicensed }
+func Unlicensed(err error) bool { return denialIn(err) == unlicensed }
 
 // Forbidden tells that Graph refused (403) for another reason than the user's license: a missing permission or consent.
-func Forbidden(err error) bool { return refusalIn(err) == forbidden }
+func Forbidden(err error) bool { return denialIn(err) == forbidden }
 
 // Unsupported tells that this installation of Graph does not have the call at all, whoever is asked for: a cloud without
 // Copilot, or a wrong graph.endpoint. It is a 404 that says nothing about a user.
-func Unsupported(err error) bool { return refusalIn(err) == unsupported }
+func Unsupported(err error) bool { return denialIn(err) == unsupported }

@@ -20,74 +20,74 @@ const (
 		"TLS 1.2 or later, and an ingress or firewall that lets a POST with a query string through to the receiver's webhook within 10 s."
 )
 
-// remedies is the table of what remote hosts complain of. Entra ID numbers its errors, and says that numbers may change
+// hintRules is the table of what remote hosts complain of. Entra ID numbers its errors, and says that numbers may change
 // (https://learn.microsoft.com/entra/identity-platform/reference-error-codes); Graph documents few of its codes and no texts,
 // so its rows look for words of the message, the narrow ones first. Hence nothing but advice hangs on this table,
 // and what it does not know gets advice as well.
-func remedies() []remedy {
-	return slices.Concat(tokenRemedies(), graphRemedies(), graphRefusals())
+func hintRules() []hintRule {
+	return slices.Concat(tokenHintRules(), graphHintRules(), denialHintRules())
 }
 
-func tokenRemedies() []remedy {
-	return []remedy{
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000215"}, mend: "The client secret is wrong: " + putNewValue},
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000222"}, mend: "The client secret has expired: " + putNewValue},
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000218"}, mend: "No credential arrived: set exactly one under auth, and check auth.auth_style where a proxy drops the Authorization header."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000112", "AADSTS7000229"}, mend: "Enable the enterprise application (service principal) of auth.client_id in this tenant, or create it by granting admin consent."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700016"}, mend: "Check that auth.client_id is the application (client) id of an app registration in the tenant of tenant_id, and that cloud is its cloud."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS90002", "AADSTS90038"}, mend: checkTenant},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700024"}, mend: "Set the clock of the collector's host; with auth.federated_token_file also check that the file is still being renewed, since the assertion is outside its time of validity."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700023"}, mend: "Check auth.token_url and auth.authority, since the assertion must be addressed to the endpoint that gets it, and leave auth.scope empty."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700027"}, mend: "Upload the certificate of auth.client_certificate to the app registration of auth.client_id, and check that it has not expired."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700030"}, mend: "Check cloud, and that the first certificate in auth.client_certificate's cert_file is the application's own: its subject or its issuer is not accepted there."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700021", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS7002131", "AADSTS70021"}, mend: checkFederation},
-		{by: byTokenEndpoint, codes: []string{"AADSTS53003"}, mend: "Let the service principal of auth.client_id sign in from the collector's address: a Conditional Access policy for workload identities blocks it."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS70011", "AADSTS1002012", "AADSTS500011", "invalid_scope"}, mend: "Check auth.scope: it is graph.endpoint of this cloud followed by /.default, which is also what it is when left empty."},
-		{by: byTokenEndpoint, codes: []string{"invalid_client"}, mend: "Check auth.client_id and the credential under auth: the token endpoint does not accept them together."},
-		{by: byTokenEndpoint, codes: []string{"unauthorized_client"}, mend: "Check that auth.client_id is an app registration of the tenant of tenant_id that may use client credentials."},
-		{by: byTokenEndpoint, statuses: []int{429, 500, 502, 503, 504}, mend: waitAWhile},
-		{by: byTokenEndpoint, statuses: []int{301, 302, 303, 307, 308}, mend: checkRedirect},
-		{by: byTokenEndpoint, statuses: []int{407}, mend: checkProxy},
-		{by: byTokenEndpoint, mend: "Check tenant_id, cloud, auth.authority and auth.token_url, and look the code up at https://login.microsoftonline.com/error; the receiver keeps trying."},
+func tokenHintRules() []hintRule {
+	return []hintRule{
+		{by: byTokenEndpoint, codes: []string{"AADSTS7000215"}, hint: "The client secret is wrong: " + putNewValue},
+		{by: byTokenEndpoint, codes: []string{"AADSTS7000222"}, hint: "The client secret has expired: " + putNewValue},
+		{by: byTokenEndpoint, codes: []string{"AADSTS7000218"}, hint: "No credential arrived: set exactly one under auth, and check auth.auth_style where a proxy drops the Authorization header."},
+		{by: byTokenEndpoint, codes: []string{"AADSTS7000112", "AADSTS7000229"}, hint: "Enable the enterprise application (service principal) of auth.client_id in this tenant, or create it by granting admin consent."},
+		{by: byTokenEndpoint, codes: []string{"AADSTS700016"}, hint: "Check that auth.client_id is the application (client) id of an app registration in the tenant of tenant_id, and that cloud is its cloud."},
+		{by: byTokenEndpoint, codes: []string{"AADSTS90002", "AADSTS90038"}, hint: checkTenant},
+		{by: byTokenEndpoint, codes: []string{"AADSTS700024"}, hint: "Set the clock of the collector's host; with auth.federated_token_file also check that the file is still being renewed, since the assertion is outside its time of validity."},
+		{by: byTokenEndpoint, codes: []string{"AADSTS700023"}, hint: "Check auth.token_url and auth.authority, since the assertion must be addressed to the endpoint that gets it, and leave auth.scope empty."},
+		{by: byTokenEndpoint, codes: []string{"AADSTS700027"}, hint: "Upload the certificate of auth.client_certificate to the app registration of auth.client_id, and check that it has not expired."},
+		{by: byTokenEndpoint, codes: []string{"AADSTS700030"}, hint: "Check cloud, and that the first certificate in auth.client_certificate's cert_file is the application's own: its subject or its issuer is not accepted there."},
+		{by: byTokenEndpoint, codes: []string{"AADSTS700021", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS7002131", "AADSTS70021"}, hint: checkFederation},
+		{by: byTokenEndpoint, codes: []string{"AADSTS53003"}, hint: "Let the service principal of auth.client_id sign in from the collector's address: a Conditional Access policy for workload identities blocks it."},
+		{by: byTokenEndpoint, codes: []string{"AADSTS70011", "AADSTS1002012", "AADSTS500011", "invalid_scope"}, hint: "Check auth.scope: it is graph.endpoint of this cloud followed by /.default, which is also what it is when left empty."},
+		{by: byTokenEndpoint, codes: []string{"invalid_client"}, hint: "Check auth.client_id and the credential under auth: the token endpoint does not accept them together."},
+		{by: byTokenEndpoint, codes: []string{"unauthorized_client"}, hint: "Check that auth.client_id is an app registration of the tenant of tenant_id that may use client credentials."},
+		{by: byTokenEndpoint, statuses: []int{429, 500, 502, 503, 504}, hint: waitAWhile},
+		{by: byTokenEndpoint, statuses: []int{301, 302, 303, 307, 308}, hint: checkRedirect},
+		{by: byTokenEndpoint, statuses: []int{407}, hint: checkProxy},
+		{by: byTokenEndpoint, hint: "Check tenant_id, cloud, auth.authority and auth.token_url, and look the code up at https://login.microsoftonline.com/error; the receiver keeps trying."},
 	}
 }
 
-// graphRemedies are the answers of Graph that are no refusals of access.
-func graphRemedies() []remedy {
+// graphHintRules are the answers of Graph that are no refusals of access.
+func graphHintRules() []hintRule {
 	bad, gone := []int{400}, []int{404, 410}
-	return []remedy{
-		{texts: []string{"validation request", "notification endpoint", "endpoint validation"}, mend: checkReachable},
-		{statuses: []int{429, 503, 509}, mend: waitAWhile},
-		{statuses: []int{500, 502, 504}, mend: "Nothing to do unless it lasts: Microsoft Graph failed, the receiver tries again, and Microsoft support wants the request-id."},
-		{statuses: []int{301, 302, 303, 307, 308}, mend: checkRedirect},
-		{statuses: bad, texts: []string{"lifecyclenotificationurl is a required", "lifecyclenotificationurl is required"}, mend: "Set subscription.notification_url, which also serves lifecycle events: " +
+	return []hintRule{
+		{texts: []string{"validation request", "notification endpoint", "endpoint validation"}, hint: checkReachable},
+		{statuses: []int{429, 503, 509}, hint: waitAWhile},
+		{statuses: []int{500, 502, 504}, hint: "Nothing to do unless it lasts: Microsoft Graph failed, the receiver tries again, and Microsoft support wants the request-id."},
+		{statuses: []int{301, 302, 303, 307, 308}, hint: checkRedirect},
+		{statuses: bad, texts: []string{"lifecyclenotificationurl is a required", "lifecyclenotificationurl is required"}, hint: "Set subscription.notification_url, which also serves lifecycle events: " +
 			"without a lifecycle URL a subscription lives for an hour at most."},
-		{statuses: bad, texts: []string{"in the future", "expirationdatetime", "expiration"}, mend: "Set subscription.lifetime to less than 72h, and set the clock of the collector's host."},
-		{statuses: bad, texts: []string{"encryptioncertificate", "certificate"}, mend: "Check the first of encryption.certificates: an X.509 certificate with an RSA key of 2048 to 4096 bits in PEM."},
-		{statuses: bad, texts: []string{"notificationurl"}, mend: checkReachable},
-		{statuses: []int{400, 404, 501}, texts: []string{"not supported", "unsupported", "resource not found for the segment"}, mend: "Check cloud and graph.endpoint: this installation of " +
+		{statuses: bad, texts: []string{"in the future", "expirationdatetime", "expiration"}, hint: "Set subscription.lifetime to less than 72h, and set the clock of the collector's host."},
+		{statuses: bad, texts: []string{"encryptioncertificate", "certificate"}, hint: "Check the first of encryption.certificates: an X.509 certificate with an RSA key of 2048 to 4096 bits in PEM."},
+		{statuses: bad, texts: []string{"notificationurl"}, hint: checkReachable},
+		{statuses: []int{400, 404, 501}, texts: []string{"not supported", "unsupported", "resource not found for the segment"}, hint: "Check cloud and graph.endpoint: this installation of " +
 			"Microsoft Graph does not offer Copilot interactions."},
-		{statuses: bad, codes: []string{"ValidationError"}, mend: checkReachable},
-		{statuses: bad, texts: []string{"user id", "userid", "user not found"}, mend: "Check subscription.users: each must be the object id of a user of this tenant."},
-		{statuses: bad, mend: "Read Graph's message, and check subscription.notification_url (reachable for Microsoft over HTTPS) and the other keys under subscription."},
-		{statuses: gone, mend: "Nothing to do where a subscription is gone, since the receiver makes a new one; otherwise check graph.endpoint and subscription.users."},
-		{statuses: []int{409}, mend: "Nothing to do if it passes: a subscription of this app registration for the same interactions exists already, the receiver adopts it where it is its own; " +
+		{statuses: bad, codes: []string{"ValidationError"}, hint: checkReachable},
+		{statuses: bad, texts: []string{"user id", "userid", "user not found"}, hint: "Check subscription.users: each must be the object id of a user of this tenant."},
+		{statuses: bad, hint: "Read Graph's message, and check subscription.notification_url (reachable for Microsoft over HTTPS) and the other keys under subscription."},
+		{statuses: gone, hint: "Nothing to do where a subscription is gone, since the receiver makes a new one; otherwise check graph.endpoint and subscription.users."},
+		{statuses: []int{409}, hint: "Nothing to do if it passes: a subscription of this app registration for the same interactions exists already, the receiver adopts it where it is its own; " +
 			"else delete it, set subscription.replace_foreign: true, or give this collector an app registration of its own."},
 	}
 }
 
-// graphRefusals are Graph's refusals of access: three different things come as 403.
-func graphRefusals() []remedy {
+// denialHintRules are Graph's refusals of access: three different things come as 403.
+func denialHintRules() []hintRule {
 	unauthorized, payment, forbidden := []int{401}, []int{402}, []int{403}
-	return []remedy{
-		{statuses: unauthorized, mend: "Check that auth.scope (or the scopes of the authenticator in graph.auth) is that of graph.endpoint, and that tenant_id and cloud belong together: Graph does not accept the access token."},
-		{statuses: []int{407}, mend: checkProxy},
-		{statuses: payment, mend: "Check the licenses and the billing of Microsoft 365 Copilot in this tenant: Graph asks for payment."},
-		{statuses: forbidden, texts: []string{"license", "service plan", "serviceplan"}, mend: "Assign Microsoft 365 Copilot licenses in this tenant, or take users without one out of subscription.users and history.users."},
-		{statuses: forbidden, texts: []string{"quota", "limit", "maximum", "exceed", "too many"}, mend: "Give this collector an app registration of its own, since Graph allows one tenant-wide subscription for each app registration and tenant; " +
+	return []hintRule{
+		{statuses: unauthorized, hint: "Check that auth.scope (or the scopes of the authenticator in graph.auth) is that of graph.endpoint, and that tenant_id and cloud belong together: Graph does not accept the access token."},
+		{statuses: []int{407}, hint: checkProxy},
+		{statuses: payment, hint: "Check the licenses and the billing of Microsoft 365 Copilot in this tenant: Graph asks for payment."},
+		{statuses: forbidden, texts: []string{"license", "service plan", "serviceplan"}, hint: "Assign Microsoft 365 Copilot licenses in this tenant, or take users without one out of subscription.users and history.users."},
+		{statuses: forbidden, texts: []string{"quota", "limit", "maximum", "exceed", "too many"}, hint: "Give this collector an app registration of its own, since Graph allows one tenant-wide subscription for each app registration and tenant; " +
 			"or set subscription.replace_foreign: true to take the place of the other one."},
-		{statuses: forbidden, texts: []string{"permission", "privilege", "scope", "role", "consent", "does not have access", "access denied", "not authorized", "unauthorized"}, mend: grantInteractions + "."},
-		{statuses: forbidden, mend: grantInteractions + "; if it is granted, check that the tenant has Microsoft 365 Copilot licenses and that no other collector uses this app registration."},
-		{mend: "Read Graph's message, and check graph.endpoint, cloud and the keys under subscription; Microsoft support finds the call by its request-id."},
+		{statuses: forbidden, texts: []string{"permission", "privilege", "scope", "role", "consent", "does not have access", "access denied", "not authorized", "unauthorized"}, hint: grantInteractions + "."},
+		{statuses: forbidden, hint: grantInteractions + "; if it is granted, check that the tenant has Microsoft 365 Copilot licenses and that no other collector uses this app registration."},
+		{hint: "Read Graph's message, and check graph.endpoint, cloud and the keys under subscription; Microsoft support finds the call by its request-id."},
 	}
 }

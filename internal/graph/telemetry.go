@@ -16,16 +16,16 @@ type Telemetry interface {
 	TokenRefresh(ctx context.Context, err error)
 }
 
-// silent is the Telemetry of those who set none.
-type silent struct{}
+// noopTelemetry is the Telemetry of those who set none.
+type noopTelemetry struct{}
 
-func (silent) GraphRequest(context.Context, string, int, time.Duration) {}
-func (silent) Throttled(context.Context, time.Duration)                 {}
-func (silent) TokenRefresh(context.Context, error)                      {}
+func (noopTelemetry) GraphRequest(context.Context, string, int, time.Duration) {}
+func (noopTelemetry) Throttled(context.Context, time.Duration)                 {}
+func (noopTelemetry) TokenRefresh(context.Context, error)                      {}
 
-func orSilent(t Telemetry) Telemetry {
+func orNoop(t Telemetry) Telemetry {
 	if t == nil {
-		return silent{}
+		return noopTelemetry{}
 	}
 	return t
 }

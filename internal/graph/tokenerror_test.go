@@ -99,7 +99,7 @@ func TestAnswersWithoutAToken(t *testing.T) {
 		require.ErrorIs(t, got, graph.ErrUnreadable, name)
 		assert.Equal(t, 200, got.Status)
 		assert.NotContains(t, got.Error(), "gran")
-		assert.Contains(t, graph.Mend(got), "proxy")
+		assert.Contains(t, graph.Hint(got), "proxy")
 	}
 }
 
@@ -112,7 +112,7 @@ func TestAnAnswerOfTheTokenEndpointWithoutAnEndIsAnError(t *testing.T) {
 		got := asked(t, resp)
 		require.ErrorIs(t, got, graph.ErrTooLarge)
 		assert.True(t, body.closed)
-		assert.Contains(t, graph.Mend(got), "auth.token_url")
+		assert.Contains(t, graph.Hint(got), "auth.token_url")
 	}
 }
 
@@ -137,7 +137,7 @@ func TestABrokenTokenURLIsAnError(t *testing.T) {
 		err := tokenErr(t, graph.CredentialSettings{TokenURL: address, Secret: "hush-hush"}, "hush-hush")
 		var failed *graph.TokenError
 		require.ErrorAs(t, err, &failed, address)
-		assert.Contains(t, graph.Mend(err), "auth.token_url")
+		assert.Contains(t, graph.Hint(err), "auth.token_url")
 	}
 }
 
@@ -159,6 +159,6 @@ func FuzzRefusals(f *testing.F) {
 		assert.True(t, utf8.ValidString(got.Error()))
 		assert.NotContains(t, got.Error(), "\n")
 		assert.LessOrEqual(t, utf8.RuneCountInString(got.Description), 300)
-		assert.NotEmpty(t, graph.Mend(got))
+		assert.NotEmpty(t, graph.Hint(got))
 	})
 }

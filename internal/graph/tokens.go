@@ -33,12 +33,12 @@ type Tokens struct {
 
 	mu     sync.Mutex
 	held   heldToken
-	flight *flight // nil while no request is under way
+	flight *refreshCall // nil while no request is under way
 }
 
 // NewTokens returns a source of tokens for one credential. Files are read at each token request and not here.
 func NewTokens(s CredentialSettings) *Tokens {
-	return &Tokens{fetch: newCredential(s).fetch, telemetry: orSilent(s.Telemetry)}
+	return &Tokens{fetch: newCredential(s).fetch, telemetry: orNoop(s.Telemetry)}
 }
 
 // heldToken is a token and its times; the zero value is none.
@@ -59,8 +59,8 @@ func hold(t *oauth2.Token, now time.Time) heldToken {
 	return heldToken{token: t.AccessToken, asked: now, refreshAt: end.Add(-margin), end: end}
 }
 
-// flight is one token request and its outcome, which may be read once done is closed.
-type flight struct {
+// refreshCall is one token request and its outcome, which may be read once done is closed.
+type refreshCall struct {
 	done  chan struct{}
 	token string
 	err   error
@@ -81,10 +81,10 @@ func (t *Tokens) get(ctx context.Context, forced bool) (string, error) {
 		}
 		current := t.flight
 		if current == nil {
-			current = &flight{done: make(chan struct{})}
+			current = &refreshCall{done: make(chan struct{})}
 			t.flight = current
 			t.mu.Unlock()
-			t.fly(ctx, current)
+			t.refresh(ctx, current)
 			return current.token, current.err
 		}
 		t.mu.Unlock()
@@ -109,8 +109,8 @@ func (t *Tokens) Fresh(ctx context.Context) (string, error) {
 	return t.get(ctx, old)
 }
 
-// fly makes the request on the goroutine of the caller that came first, under its context.
-func (t *Tokens) fly(ctx context.Context, f *flight) {
+// refresh makes the request on the goroutine of the caller that came first, under its context.
+func (t *Tokens) refresh(ctx context.Context, f *refreshCall) {
 	token, err := t.fetch(ctx)
 	t.telemetry.TokenRefresh(ctx, err)
 

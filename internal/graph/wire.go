@@ -41,12 +41,12 @@ func creation(s Subscription) wireSubscription {
 // over returns asked with all that Graph said laid over it.
 func (w wireSubscription) over(asked Subscription) Subscription {
 	s := asked
-	lay(&s.ID, w.ID)
-	lay(&s.Resource, w.Resource)
-	lay(&s.NotificationURL, w.NotificationURL)
-	lay(&s.LifecycleNotificationURL, w.LifecycleNotificationURL)
-	lay(&s.ClientState, w.ClientState)
-	lay(&s.EncryptionCertificateID, w.EncryptionCertificateID)
+	setIfNonEmpty(&s.ID, w.ID)
+	setIfNonEmpty(&s.Resource, w.Resource)
+	setIfNonEmpty(&s.NotificationURL, w.NotificationURL)
+	setIfNonEmpty(&s.LifecycleNotificationURL, w.LifecycleNotificationURL)
+	setIfNonEmpty(&s.ClientState, w.ClientState)
+	setIfNonEmpty(&s.EncryptionCertificateID, w.EncryptionCertificateID)
 	if types := splitChangeType(w.ChangeType); len(types) > 0 {
 		s.ChangeTypes = types
 	}
@@ -59,7 +59,7 @@ func (w wireSubscription) over(asked Subscription) Subscription {
 	return s
 }
 
-func lay(field *string, value string) {
+func setIfNonEmpty(field *string, value string) {
 	if value != "" {
 		*field = value
 	}

@@ -18,7 +18,7 @@ func htmlText(source string) string {
 	z := html.NewTokenizer(strings.NewReader(source))
 	// A script without its end would hide all the text that follows.
 	ends := map[atom.Atom]int{atom.Script: lastEnd(source, "script"), atom.Style: lastEnd(source, "style")}
-	var l layout
+	var l markupBuilder
 	var hidden atom.Atom // the script or style that we are in
 	read := 0
 	for {
@@ -93,7 +93,7 @@ func atomOf(name []byte) atom.Atom {
 }
 
 // isText writes a tag that is no element of HTML, as it is.
-func (l *layout) isText(name []byte, tag string) bool {
+func (l *markupBuilder) isText(name []byte, tag string) bool {
 	switch {
 	case string(name) == "attachment":
 		l.inline(tag) // splitTags knows which are Graph's

@@ -11,8 +11,8 @@ import (
 // maxIndent bounds the indentation of lists inside lists.
 const maxIndent = 16
 
-// layout turns a run of HTML tags and texts into lines.
-type layout struct {
+// markupBuilder turns a run of HTML tags and texts into lines.
+type markupBuilder struct {
 	out    bytes.Buffer
 	breaks int         // line breaks due before the next text, because of blocks
 	asked  int         // and because of <br>
@@ -36,11 +36,11 @@ const (
 	rowBegun          // it stays on this line
 )
 
-func (l *layout) String() string {
+func (l *markupBuilder) String() string {
 	return l.out.String()
 }
 
-func (l *layout) open(a atom.Atom, attributes map[string]string) {
+func (l *markupBuilder) open(a atom.Atom, attributes map[string]string) {
 	l.block(a)
 	switch a {
 	case atom.Br:
@@ -60,7 +60,7 @@ func (l *layout) open(a atom.Atom, attributes map[string]string) {
 	}
 }
 
-func (l *layout) close(a atom.Atom) {
+func (l *markupBuilder) close(a atom.Atom) {
 	switch a {
 	case atom.Ul, atom.Ol:
 		l.lists = l.lists[:max(len(l.lists)-1, 0)]
@@ -76,7 +76,7 @@ func (l *layout) close(a atom.Atom) {
 }
 
 // block puts a distance to what was written before. Paragraphs inside a list don't stretch it.
-func (l *layout) block(a atom.Atom) {
+func (l *markupBuilder) block(a atom.Atom) {
 	breaks := distance(a)
 	if len(l.lists) > 0 {
 		breaks = min(breaks, 1)
@@ -85,7 +85,7 @@ func (l *layout) block(a atom.Atom) {
 }
 
 // cell parts a cell from the one before it.
-func (l *layout) cell() {
+func (l *markupBuilder) cell() {
 	l.cells++
 	if l.cells == 1 {
 		return
@@ -99,7 +99,7 @@ func (l *layout) cell() {
 }
 
 // nextMark is what the list item that starts here begins with. Its value is the number that it sets, or empty.
-func (l *layout) nextMark(value string) string {
+func (l *markupBuilder) nextMark(value string) string {
 	depth := len(l.lists)
 	if depth == 0 {
 		return "- "
@@ -124,7 +124,7 @@ func integer(s string, otherwise int) int {
 }
 
 // text writes the text between two tags.
-func (l *layout) text(s string) {
+func (l *markupBuilder) text(s string) {
 	s = strings.ReplaceAll(s, "\u00a0", " ")
 	if l.row != noRow {
 		s = strings.ReplaceAll(s, "\n", " ")
@@ -148,7 +148,7 @@ func (l *layout) text(s string) {
 }
 
 // inline writes the line breaks and the mark that are due, and then s as it is.
-func (l *layout) inline(s string) {
+func (l *markupBuilder) inline(s string) {
 	if breaks := min(max(l.breaks, l.asked), 2); breaks > 0 {
 		l.trim()
 		switch {
@@ -167,7 +167,7 @@ func (l *layout) inline(s string) {
 }
 
 // trim takes the space off the end of what was written.
-func (l *layout) trim() {
+func (l *markupBuilder) trim() {
 	l.out.Truncate(len(bytes.TrimRight(l.out.Bytes(), " \t\n\f")))
 }
 

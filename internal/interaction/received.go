@@ -18,9 +18,9 @@ type Received struct {
 	At time.Time
 	// WithoutContent is true for a tombstone: a deletion of which Graph sent the id alone.
 	WithoutContent bool
-	// Signature is the SHA-256 of the dataSignature that its encrypted content came with and of the change, by which the
+	// ContentDigest is the SHA-256 of the dataSignature that its encrypted content came with and of the change, by which the
 	// same notification is recognized when it is sent again; zero where there was none.
-	Signature [32]byte
+	ContentDigest [32]byte
 
 	// UserID is the Entra object id of the user whose conversation it is; empty while unknown.
 	UserID string

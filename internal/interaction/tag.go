@@ -48,7 +48,7 @@ func splitTags(s string, text, tag func(string)) {
 
 // withoutTags is s without attachment tags.
 func withoutTags(s string) string {
-	var p page
+	var p textBuilder
 	splitTags(s, p.inline, func(string) {})
 	return p.b.String()
 }

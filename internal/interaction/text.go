@@ -26,7 +26,7 @@ func (i *Interaction) Text() string {
 		unwrap = func(s string) string { return s }
 	}
 
-	var p page
+	var p textBuilder
 	cards, pointed := i.cards(), false
 	splitTags(unwrap(content),
 		func(text string) { p.inline(withoutTags(unwrap(text))) },
@@ -92,8 +92,8 @@ func finalResponse(s string) string {
 	return answer
 }
 
-// page puts a text together from pieces in their order.
-type page struct {
+// textBuilder puts a text together from pieces in their order.
+type textBuilder struct {
 	b bytes.Buffer
 	// broken is whether the next piece starts on a line of its own.
 	broken bool
@@ -101,7 +101,7 @@ type page struct {
 
 // inline goes on in the line. Where a tag stood between two words it leaves a space, so that they stay two words,
 // and so that the text around a removed tag never makes up a new one.
-func (p *page) inline(s string) {
+func (p *textBuilder) inline(s string) {
 	if p.broken {
 		if s = strings.TrimLeftFunc(s, unicode.IsSpace); s != "" {
 			p.line(s)
@@ -119,7 +119,7 @@ func (p *page) inline(s string) {
 }
 
 // block has lines of its own.
-func (p *page) block(s string) {
+func (p *textBuilder) block(s string) {
 	if s = strings.TrimSpace(s); s != "" {
 		p.line(s)
 		p.broken = true
@@ -127,7 +127,7 @@ func (p *page) block(s string) {
 }
 
 // line starts a line with s.
-func (p *page) line(s string) {
+func (p *textBuilder) line(s string) {
 	p.b.Truncate(len(bytes.TrimRightFunc(p.b.Bytes(), unicode.IsSpace)))
 	if p.b.Len() > 0 {
 		p.b.WriteByte('\n')
@@ -135,12 +135,12 @@ func (p *page) line(s string) {
 	p.b.WriteString(s)
 }
 
-func (p *page) blank() bool {
+func (p *textBuilder) blank() bool {
 	return len(bytes.TrimSpace(p.b.Bytes())) == 0
 }
 
 // String is the page without space around it, its lines parted by line feeds alone.
-func (p *page) String() string {
+func (p *textBuilder) String() string {
 	s := strings.ReplaceAll(p.b.String(), "\r\n", "\n")
 	return strings.TrimSpace(strings.ReplaceAll(s, "\r", "\n"))
 }

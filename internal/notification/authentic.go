@@ -24,7 +24,7 @@ var errTokenMissing = refuse(ReasonTokenMissing, "Graph sent none, because the e
 	"the service principal Microsoft Graph Change Tracking (%s) an app role of the application", publisher)
 
 // authentic gives the indexes of the items with the right clientState and tenant, and rejects the others.
-func (o *Opener) authentic(items []Item, outcomes []outcome) []int {
+func (o *Decrypter) authentic(items []Item, outcomes []outcome) []int {
 	var passed []int
 	for i := range items {
 		item := &items[i]
@@ -46,9 +46,9 @@ func (o *Opener) authentic(items []Item, outcomes []outcome) []int {
 	return passed
 }
 
-// proven gives the indexes of the items to decrypt: those whose collection carries genuine tokens. It settles lifecycle
+// verified gives the indexes of the items to decrypt: those whose collection carries genuine tokens. It settles lifecycle
 // items, which need tokens only where Graph sends them, and rejects the others.
-func (o *Opener) proven(ctx context.Context, c *Collection, authentic []int, outcomes []outcome, at time.Time) ([]int, error) {
+func (o *Decrypter) verified(ctx context.Context, c *Collection, authentic []int, outcomes []outcome, at time.Time) ([]int, error) {
 	refused, err := o.checkTokens(ctx, c.ValidationTokens, at)
 	if err != nil {
 		return nil, err
@@ -76,7 +76,7 @@ func (o *Opener) proven(ctx context.Context, c *Collection, authentic []int, out
 
 // checkTokens asks for every token to be genuine: one that is not makes the whole collection doubtful. The error is for
 // what cannot be said now.
-func (o *Opener) checkTokens(ctx context.Context, tokens []string, at time.Time) (*TokenError, error) {
+func (o *Decrypter) checkTokens(ctx context.Context, tokens []string, at time.Time) (*TokenError, error) {
 	if len(tokens) > maxTokens {
 		return refuse(ReasonTokenCount, "%d of them, Graph sends one for each application and tenant", len(tokens)), nil
 	}

@@ -28,8 +28,8 @@ func TestForgeryTriggersNoCall(t *testing.T) {
 	event := lifecycleItem(t, key)
 	event.ClientState = ""
 
-	opened, err := notification.NewOpener(settings).
-		Open(t.Context(), collection([]string{mint(t, tokenClaims())}, forged, event, notification.Item{}), noon)
+	opened, err := notification.NewDecrypter(settings).
+		Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, forged, event, notification.Item{}), noon)
 	require.NoError(t, err)
 	assert.Empty(t, opened.Received)
 	assert.Empty(t, opened.Lifecycle)
@@ -55,11 +55,11 @@ func TestForgeryCostsTheSameForManyUsersAsForOne(t *testing.T) {
 		for i := range users {
 			settings.Resources = append(settings.Resources, "copilot/users/"+strconv.Itoa(i)+"/interactionHistory/getAllEnterpriseInteractions")
 		}
-		opener := notification.NewOpener(settings)
+		opener := notification.NewDecrypter(settings)
 		least := time.Hour
 		for range 5 {
 			began := time.Now()
-			opened, err := opener.Open(t.Context(), many, noon)
+			opened, err := opener.Decrypt(t.Context(), many, noon)
 			least = min(least, time.Since(began))
 			require.NoError(t, err)
 			require.Len(t, opened.Rejected, 1000)
@@ -87,7 +87,7 @@ func TestOpenSaysWhenItCannotDecide(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			opened, err := notification.NewOpener(test.settings).Open(test.ctx,
+			opened, err := notification.NewDecrypter(test.settings).Decrypt(test.ctx,
 				collection([]string{mint(t, tokenClaims())}, promptItem(t, key), notification.Item{}), noon)
 			require.Error(t, err)
 			if test.want != nil {

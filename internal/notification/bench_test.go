@@ -11,7 +11,7 @@ import (
 
 func BenchmarkOpenTenItems(b *testing.B) {
 	key := contentKey(b, 2048)
-	opener := notification.NewOpener(openerSettings(firstKey(b), key))
+	opener := notification.NewDecrypter(openerSettings(firstKey(b), key))
 	var items []notification.Item
 	for range 10 {
 		items = append(items, promptItem(b, key))
@@ -19,7 +19,7 @@ func BenchmarkOpenTenItems(b *testing.B) {
 	c := collection([]string{mint(b, tokenClaims())}, items...)
 	b.ReportAllocs()
 	for b.Loop() {
-		opened, err := opener.Open(b.Context(), c, noon)
+		opened, err := opener.Decrypt(b.Context(), c, noon)
 		require.NoError(b, err)
 		require.Len(b, opened.Received, 10)
 	}

@@ -52,9 +52,9 @@ type EncryptedContent struct {
 	CertificateThumbprint string `json:"encryptionCertificateThumbprint"`
 }
 
-// Signature is the SHA-256 of the dataSignature and the changeType, by which an item is recognized when it is sent again;
+// ContentDigest is the SHA-256 of the dataSignature and the changeType, by which an item is recognized when it is sent again;
 // zero where it has no dataSignature.
-func (i *Item) Signature() [sha256.Size]byte {
+func (i *Item) ContentDigest() [sha256.Size]byte {
 	if i.EncryptedContent == nil || i.EncryptedContent.DataSignature == "" {
 		return [sha256.Size]byte{}
 	}
@@ -104,7 +104,7 @@ const itemCost = 1 << 10
 // Every error wraps ErrNotCollection. Those for its size also wrap ErrTooDeep or ErrTooMany, and one is a *LimitError where
 // an item is ours. No error quotes the body.
 func Inspect(body []byte, ours func(clientState []byte) bool) (*Envelope, error) {
-	limit := measure(body)
+	limit := checkLimits(body)
 	if !json.Valid(body) {
 		return nil, fmt.Errorf("%w: broken JSON", ErrNotCollection)
 	}
@@ -154,8 +154,8 @@ func (e *Envelope) sort(items []byte, ours func(clientState []byte) bool) {
 	}
 }
 
-// Own returns the number of items that Decode returns.
-func (e *Envelope) Own() int { return len(e.own) }
+// OwnItems returns the number of items that Decode returns.
+func (e *Envelope) OwnItems() int { return len(e.own) }
 
 // Cost returns the bytes that Decode takes beyond those of the body.
 func (e *Envelope) Cost() int64 { return int64(len(e.own)) * itemCost }

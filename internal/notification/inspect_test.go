@@ -42,7 +42,7 @@ func TestInspect_TellsItemsApart(t *testing.T) {
 			body := `{"@odata.context":[{"clientState":"ours"}],"value":[` + test.items + `],"validationTokens":["t"]}`
 			envelope, err := notification.Inspect([]byte(body), isOurs)
 			require.NoError(t, err)
-			assert.Equal(t, test.own, envelope.Own())
+			assert.Equal(t, test.own, envelope.OwnItems())
 			assert.Equal(t, test.foreign, envelope.Foreign)
 			decoded := envelope.Decode()
 			assert.Len(t, decoded.Items, test.own)
@@ -66,7 +66,7 @@ func TestInspect_LeavesNothingOfForeignItems(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			key := contentKey(t, 2048)
-			ours, err := notification.NewOpener(openerSettings(firstKey(t), key)).ClientStates()
+			ours, err := notification.NewDecrypter(openerSettings(firstKey(t), key)).ClientStates()
 			require.NoError(t, err)
 			body := []byte(`{"value":[` + strings.TrimSuffix(strings.Repeat(item+",", 1000), ",") + `]}`)
 			result := testing.Benchmark(func(b *testing.B) {
@@ -172,14 +172,14 @@ func FuzzInspect(f *testing.F) {
 		if strings.Count(strings.ToLower(string(body)), "val") > 1 || strings.Contains(string(body), `\`) {
 			return // of several members with one name the codec merges the items
 		}
-		require.Len(t, plain.Value, envelope.Own()+envelope.Foreign)
+		require.Len(t, plain.Value, envelope.OwnItems()+envelope.Foreign)
 		own := 0
 		for _, item := range plain.Value {
 			if item.ClientState == "ours" {
 				own++
 			}
 		}
-		require.Equal(t, own, envelope.Own())
+		require.Equal(t, own, envelope.OwnItems())
 		require.Len(t, envelope.Decode().Items, own)
 	})
 }

@@ -20,7 +20,7 @@ var ErrPlaintext = errors.New("decrypted content is not an interaction")
 //
 // An item whose changeType is unknown is not guessed at: as an update it could hide a deletion. It becomes a gap, and the
 // history tells what the interaction is now.
-func (o *Opener) openItem(item *Item, at time.Time) outcome {
+func (o *Decrypter) openItem(item *Item, at time.Time) outcome {
 	change, known := changeOf(item.ChangeType)
 	if !known {
 		return outcome{rejection: item.unverified(ReasonChangeType,
@@ -40,8 +40,8 @@ func (o *Opener) openItem(item *Item, at time.Time) outcome {
 		received.ID, received.WithoutContent = item.ResourceID, true
 		return outcome{received: received}
 	}
-	received.Signature = item.Signature()
-	if o.seen != nil && received.Signature != ([sha256.Size]byte{}) && o.seen.Known(received.Signature) {
+	received.ContentDigest = item.ContentDigest()
+	if o.seen != nil && received.ContentDigest != ([sha256.Size]byte{}) && o.seen.Known(received.ContentDigest) {
 		return outcome{}
 	}
 	opened, err := o.decrypt(item)
@@ -73,7 +73,7 @@ func changeOf(changeType string) (interaction.Change, bool) {
 	return "", false
 }
 
-func (o *Opener) decrypt(item *Item) (*interaction.Interaction, error) {
+func (o *Decrypter) decrypt(item *Item) (*interaction.Interaction, error) {
 	content := item.EncryptedContent
 	key, found := o.ring.find(content.CertificateID, content.CertificateThumbprint)
 	if !found {

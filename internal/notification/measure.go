@@ -18,9 +18,9 @@ var (
 	ErrTooMany = fmt.Errorf("%w: more than %d items", ErrNotCollection, maxElements)
 )
 
-// measure looks at the brackets and commas of JSON that nobody has checked yet. What it says of broken JSON does not
+// checkLimits looks at the brackets and commas of JSON that nobody has checked yet. What it says of broken JSON does not
 // matter: decoding refuses that.
-func measure(body []byte) error {
+func checkLimits(body []byte) error {
 	// The elements of value and of validationTokens are the commas at this depth.
 	const insideMember = 2
 	depth, commas := 0, 0

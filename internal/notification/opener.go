@@ -45,9 +45,9 @@ type Settings struct {
 	Telemetry Telemetry
 }
 
-// Opener proves that notifications are authentic and decrypts them. It may be used by several goroutines, which share one
+// Decrypter proves that notifications are authentic and decrypts them. It may be used by several goroutines, which share one
 // bounded pool for the decryption.
-type Opener struct {
+type Decrypter struct {
 	// tenant is in lower case.
 	tenant    string
 	states    *clientStates
@@ -61,15 +61,15 @@ type Opener struct {
 	unusable error
 }
 
-// NewOpener derives the client states of every key and resource. If it cannot, Open says why.
-func NewOpener(settings Settings) *Opener {
+// NewDecrypter derives the client states of every key and resource. If it cannot, Open says why.
+func NewDecrypter(settings Settings) *Decrypter {
 	tenant, client := strings.ToLower(settings.TenantID), strings.ToLower(settings.ClientID)
 	audiences := settings.Audiences
 	if len(audiences) == 0 {
 		audiences = []string{client}
 	}
 	states, err := deriveClientStates(settings.Ring, tenant, client, settings.Resources)
-	return &Opener{
+	return &Decrypter{
 		tenant:    tenant,
 		states:    states,
 		verifier:  NewVerifier(VerifierSettings{TenantID: tenant, Audiences: audiences, Issuers: settings.Issuers, Keys: settings.Keys}),
@@ -83,7 +83,7 @@ func NewOpener(settings Settings) *Opener {
 
 // ClientStates returns what tells whether a clientState is that of a subscription of ours: one for each key and resource.
 // It fails if they can't be derived.
-func (o *Opener) ClientStates() (ours func(clientState []byte) bool, err error) {
+func (o *Decrypter) ClientStates() (ours func(clientState []byte) bool, err error) {
 	if o.unusable != nil {
 		return nil, fmt.Errorf("open notifications: %w", o.unusable)
 	}
@@ -97,24 +97,24 @@ type outcome struct {
 	rejection *Rejection
 }
 
-// Open takes the items of a collection apart: clientState first, then the validation tokens, then decryption. Items that
+// Decrypt takes the items of a collection apart: clientState first, then the validation tokens, then decryption. Items that
 // are not authentic cost nothing but a comparison, and when none is authentic nobody is called. at is when the collection
 // was taken in; tokens are judged at that time.
 //
 // There is an error only when nothing can be decided now. It wraps ErrKeysUnavailable or the context's error, and Opened is
 // empty.
-func (o *Opener) Open(ctx context.Context, c *Collection, at time.Time) (Opened, error) {
+func (o *Decrypter) Decrypt(ctx context.Context, c *Collection, at time.Time) (Opened, error) {
 	if o.unusable != nil {
 		return Opened{}, fmt.Errorf("open notifications: %w", o.unusable)
 	}
 	outcomes := make([]outcome, len(c.Items))
 	authentic := o.authentic(c.Items, outcomes)
 	if len(authentic) > 0 {
-		proven, err := o.proven(ctx, c, authentic, outcomes, at)
+		verified, err := o.verified(ctx, c, authentic, outcomes, at)
 		if err != nil {
 			return Opened{}, fmt.Errorf("open notifications: %w", err)
 		}
-		if err := o.decryptAll(ctx, c.Items, proven, outcomes, at); err != nil {
+		if err := o.decryptAll(ctx, c.Items, verified, outcomes, at); err != nil {
 			return Opened{}, fmt.Errorf("open notifications: %w", err)
 		}
 	}
@@ -122,10 +122,10 @@ func (o *Opener) Open(ctx context.Context, c *Collection, at time.Time) (Opened,
 }
 
 // decryptAll waits for all that it started, whatever the context says.
-func (o *Opener) decryptAll(ctx context.Context, items []Item, proven []int, outcomes []outcome, at time.Time) error {
+func (o *Decrypter) decryptAll(ctx context.Context, items []Item, verified []int, outcomes []outcome, at time.Time) error {
 	var running sync.WaitGroup
 	defer running.Wait()
-	for _, i := range proven {
+	for _, i := range verified {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ func gather(items []Item, outcomes []outcome) Opened {
 			opened.Lifecycle = append(opened.Lifecycle, *each.lifecycle)
 		case each.rejection != nil:
 			if each.rejection.Gap != "" {
-				each.rejection.Signature = items[i].Signature()
+				each.rejection.ContentDigest = items[i].ContentDigest()
 			}
 			opened.Rejected = append(opened.Rejected, *each.rejection)
 		}

@@ -65,7 +65,7 @@ func TestOpenGivesTheInteraction(t *testing.T) {
 	item := promptItem(t, key)
 	item.TenantID = strings.ToUpper(tenant)
 
-	opened, err := notification.NewOpener(settings).Open(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
+	opened, err := notification.NewDecrypter(settings).Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
 	require.NoError(t, err)
 	parsed, err := interaction.Parse([]byte(prompt))
 	require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestOpenGivesTheInteraction(t *testing.T) {
 		Change:         interaction.Created,
 		Source:         interaction.FromNotification,
 		At:             noon,
-		Signature:      sha256.Sum256([]byte(item.EncryptedContent.DataSignature + "\x1fcreated")),
+		ContentDigest:  sha256.Sum256([]byte(item.EncryptedContent.DataSignature + "\x1fcreated")),
 	}}}, opened))
 }
 
@@ -93,7 +93,7 @@ func TestOpenKeepsTheOrderOfTheItems(t *testing.T) {
 		item.EncryptedContent = seal(t, key, `{"id":"`+id+`"}`)
 		items, want = append(items, item), append(want, id)
 	}
-	opened, err := notification.NewOpener(settings).Open(t.Context(), collection([]string{mint(t, tokenClaims())}, items...), noon)
+	opened, err := notification.NewDecrypter(settings).Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, items...), noon)
 	require.NoError(t, err)
 	var got []string
 	for _, received := range opened.Received {
@@ -158,8 +158,8 @@ func TestOpenTakesTheItemsThatAreWithoutFault(t *testing.T) {
 			t.Parallel()
 			item := promptItem(t, key)
 			test.change(&item)
-			opened, err := notification.NewOpener(openerSettings(firstKey(t), key, older)).
-				Open(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
+			opened, err := notification.NewDecrypter(openerSettings(firstKey(t), key, older)).
+				Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
 			require.NoError(t, err)
 			require.Empty(t, opened.Rejected)
 			require.Len(t, opened.Received, 1)
@@ -177,11 +177,11 @@ func TestTheSameContentUnderAnotherChangeIsAnotherItem(t *testing.T) {
 	key := contentKey(t, 2048)
 	item := promptItem(t, key)
 	settings := openerSettings(firstKey(t), key)
-	settings.Seen = seenOnce{item.Signature(): true}
-	opener := notification.NewOpener(settings)
+	settings.Seen = seenOnce{item.ContentDigest(): true}
+	opener := notification.NewDecrypter(settings)
 	deletion := item
 	deletion.ChangeType = "Deleted"
-	opened, err := opener.Open(t.Context(), collection([]string{mint(t, tokenClaims())}, item, deletion), noon)
+	opened, err := opener.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item, deletion), noon)
 	require.NoError(t, err)
 	require.Len(t, opened.Received, 1)
 	assert.Equal(t, interaction.Deleted, opened.Received[0].Change)
@@ -196,14 +196,14 @@ func TestLifecycleItemsNeedNoTokens(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	prompt := promptItem(t, key)
-	opened, err := notification.NewOpener(openerSettings(firstKey(t), key)).
-		Open(t.Context(), collection(nil, lifecycleItem(t, key), prompt), noon)
+	opened, err := notification.NewDecrypter(openerSettings(firstKey(t), key)).
+		Decrypt(t.Context(), collection(nil, lifecycleItem(t, key), prompt), noon)
 	require.NoError(t, err)
 	assert.Equal(t, []notification.Lifecycle{{
 		SubscriptionID: "subscription", Event: notification.ReauthorizationRequired, Expiration: noon.Add(time.Hour),
 	}}, opened.Lifecycle)
 	require.Len(t, opened.Rejected, 1, "the prompt beside it does need them")
-	assert.Equal(t, prompt.Signature(), opened.Rejected[0].Signature, "so that it is known when it comes again")
+	assert.Equal(t, prompt.ContentDigest(), opened.Rejected[0].ContentDigest, "so that it is known when it comes again")
 	assert.Equal(t, notification.ReasonTokenMissing, opened.Rejected[0].Reason)
 }
 
@@ -221,7 +221,7 @@ func TestOpenStopsWithItsContext(t *testing.T) {
 	for range 200 {
 		items = append(items, item)
 	}
-	opened, err := notification.NewOpener(settings).Open(ctx, collection([]string{mint(t, tokenClaims())}, items...), noon)
+	opened, err := notification.NewDecrypter(settings).Decrypt(ctx, collection([]string{mint(t, tokenClaims())}, items...), noon)
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Empty(t, opened)
 	assert.Less(t, stops.items.Load(), int64(200))
@@ -240,12 +240,12 @@ func (s *stopping) Decrypted(time.Duration) {
 func TestOpenMayBeCalledByMany(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
-	opener := notification.NewOpener(openerSettings(firstKey(t), key))
+	opener := notification.NewDecrypter(openerSettings(firstKey(t), key))
 	c := collection([]string{mint(t, tokenClaims())}, promptItem(t, key), lifecycleItem(t, key))
 	var callers sync.WaitGroup
 	for range 8 {
 		callers.Go(func() {
-			opened, err := opener.Open(t.Context(), c, noon)
+			opened, err := opener.Decrypt(t.Context(), c, noon)
 			if assert.NoError(t, err) {
 				assert.Len(t, opened.Received, 1)
 				assert.Len(t, opened.Lifecycle, 1)
@@ -263,14 +263,14 @@ func TestOpenWaitsForTheKeysOfTheAuthority(t *testing.T) {
 		server := &authority{body: jwks(t, "first"), takes: time.Second, err: errDown}
 		set := notification.NewKeySet(notification.KeySetSettings{JWKSURL: "https://login.example/keys", HTTP: &http.Client{Transport: server}})
 		defer set.Close()
-		opener := notification.NewOpener(openerSettings(set, key))
+		opener := notification.NewDecrypter(openerSettings(set, key))
 		c := collection([]string{mint(t, tokenClaims())}, promptItem(t, key))
-		_, err := opener.Open(t.Context(), c, noon)
+		_, err := opener.Decrypt(t.Context(), c, noon)
 		require.ErrorIs(t, err, notification.ErrKeysUnavailable)
 
 		server.set(jwks(t, "first"), nil)
 		time.Sleep(time.Second)
-		opened, err := opener.Open(t.Context(), c, noon)
+		opened, err := opener.Decrypt(t.Context(), c, noon)
 		require.NoError(t, err)
 		assert.Len(t, opened.Received, 1)
 	})

@@ -45,8 +45,8 @@ type Rejection struct {
 	Gap GapReason
 	// ItemID is the id of the interaction, its time of creation in epoch milliseconds; empty where unknown or forged.
 	ItemID string
-	// Signature is that of its content, as in interaction.Received; zero where there is none, and where nothing is missing.
-	Signature [sha256.Size]byte
+	// ContentDigest is that of its content, as in interaction.Received; zero where there is none, and where nothing is missing.
+	ContentDigest [sha256.Size]byte
 	// Err says what happened and what mends it. It holds neither content nor tokens.
 	Err error
 }

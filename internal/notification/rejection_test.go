@@ -82,8 +82,8 @@ func TestOpenRejects(t *testing.T) {
 			if test.change != nil {
 				test.change(&item)
 			}
-			opened, err := notification.NewOpener(openerSettings(firstKey(t), key)).
-				Open(t.Context(), collection(test.tokens, item), noon)
+			opened, err := notification.NewDecrypter(openerSettings(firstKey(t), key)).
+				Decrypt(t.Context(), collection(test.tokens, item), noon)
 			require.NoError(t, err)
 			assert.Empty(t, opened.Received)
 			require.Len(t, opened.Rejected, 1)
@@ -109,7 +109,7 @@ func TestOneBadTokenMakesTheWholeCollectionDoubtful(t *testing.T) {
 	elsewhere := lifecycleItem(t, key)
 	elsewhere.TenantID = "another"
 	c := collection([]string{mint(t, tokenClaims()), "bad"}, promptItem(t, key), forged, lifecycleItem(t, key), elsewhere)
-	opened, err := notification.NewOpener(openerSettings(firstKey(t), key)).Open(t.Context(), c, noon)
+	opened, err := notification.NewDecrypter(openerSettings(firstKey(t), key)).Decrypt(t.Context(), c, noon)
 	require.NoError(t, err)
 	assert.Empty(t, opened.Received)
 	assert.Empty(t, opened.Lifecycle)

@@ -8,7 +8,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-const maxRemembered = 1024
+const maxVerifiedTokens = 1024
 
 // validity is when a token counts.
 type validity struct {
@@ -16,13 +16,13 @@ type validity struct {
 	expires   time.Time
 }
 
-// remembered holds the validity of verified tokens by their SHA-256: the one used longest ago makes room.
-type remembered = lru.Cache[[sha256.Size]byte, validity]
+// verifiedTokens holds the validity of verified tokens by their SHA-256: the one used longest ago makes room.
+type verifiedTokens = lru.Cache[[sha256.Size]byte, validity]
 
-func newRemembered() *remembered {
-	cache, err := lru.New[[sha256.Size]byte, validity](maxRemembered)
+func newVerifiedTokens() *verifiedTokens {
+	cache, err := lru.New[[sha256.Size]byte, validity](maxVerifiedTokens)
 	if err != nil {
-		panic(fmt.Sprintf("a cache of %d entries: %v", maxRemembered, err)) // only a size below 1 is an error
+		panic(fmt.Sprintf("a cache of %d entries: %v", maxVerifiedTokens, err)) // only a size below 1 is an error
 	}
 	return cache
 }

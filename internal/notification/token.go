@@ -41,7 +41,7 @@ type Verifier struct {
 	audiences []string
 	issuers   []string
 	keys      KeySource
-	verified  *remembered
+	verified  *verifiedTokens
 }
 
 // VerifierSettings say which tokens are ours.
@@ -61,7 +61,7 @@ func NewVerifier(settings VerifierSettings) *Verifier {
 		audiences: settings.Audiences,
 		issuers:   settings.Issuers,
 		keys:      settings.Keys,
-		verified:  newRemembered(),
+		verified:  newVerifiedTokens(),
 	}
 }
 

@@ -19,8 +19,8 @@ const (
 	opReplace = "replace"
 )
 
-// attempt is something that is tried until it works.
-type attempt struct {
+// retryState is something that is tried until it works.
+type retryState struct {
 	// name is how logs and errors call it, userID what they must not say.
 	name, userID string
 	// operation and err are the last failure; err is nil while there is none.
@@ -34,20 +34,20 @@ type attempt struct {
 	loggedAt         time.Time
 }
 
-func (a *attempt) succeed() {
+func (a *retryState) succeed() {
 	a.operation, a.err, a.failures, a.retryAt = "", nil, 0, time.Time{}
 }
 
-func (a *attempt) waits(now time.Time) bool { return now.Before(a.retryAt) }
+func (a *retryState) waits(now time.Time) bool { return now.Before(a.retryAt) }
 
-// turn bounds what is done before the loop looks again at what is most urgent.
-type turn struct {
+// passBudget bounds what is done before the loop looks again at what is most urgent.
+type passBudget struct {
 	until time.Time
 	// streak counts failures in a row that may well meet the next request too.
 	streak int
 	failed bool
-	// over says that no more calls are to be made now.
-	over bool
+	// exhausted says that no more calls are to be made now.
+	exhausted bool
 }
 
 const (
@@ -58,14 +58,14 @@ const (
 )
 
 // mayCall tells whether another call may be made in this turn.
-func (k *Keeper) mayCall(ctx context.Context) bool {
-	return ctx.Err() == nil && !k.turn.over && time.Now().Before(k.turn.until)
+func (k *Manager) mayCall(ctx context.Context) bool {
+	return ctx.Err() == nil && !k.budget.exhausted && time.Now().Before(k.budget.until)
 }
 
 // worked notes that a call succeeded. Success of a list alone says nothing about whether Graph takes changes.
-func (k *Keeper) worked(a *attempt) {
+func (k *Manager) worked(a *retryState) {
 	a.succeed()
-	k.turn.streak = 0
+	k.budget.streak = 0
 	if a != &k.list {
 		k.outage = 0
 	}
@@ -73,37 +73,37 @@ func (k *Keeper) worked(a *attempt) {
 
 // failed notes that a call failed, and decides when it, and any other call, may be made again.
 // A call that was cut off by the end of the process has not failed.
-func (k *Keeper) failed(ctx context.Context, a *attempt, operation string, err error) {
+func (k *Manager) failed(ctx context.Context, a *retryState, operation string, err error) {
 	if ctx.Err() != nil {
-		k.turn.over = true
+		k.budget.exhausted = true
 		return
 	}
 	now := time.Now()
 	a.operation, a.err = operation, err
 	a.failures++
-	k.turn.failed = true
+	k.budget.failed = true
 	a.retryAt = now.Add(backoff(a.failures))
 
-	asked, reach := graph.RetryAfter(err), reachOf(err)
-	if reach == maybeAll && operation != opList {
-		k.turn.streak++
+	asked, scope := graph.RetryAfter(err), scopeOf(err)
+	if scope == serverScope && operation != opList {
+		k.budget.streak++
 	}
 	switch {
 	case asked > 0:
 		a.retryAt = now.Add(asked)
 		k.hold = a.retryAt
-		k.turn.over = true
-	case reach == all || k.turn.streak >= longestStreak:
+		k.budget.exhausted = true
+	case scope == applicationScope || k.budget.streak >= longestStreak:
 		k.outage++
 		k.hold = now.Add(backoff(k.outage))
-		k.turn.over = true
+		k.budget.exhausted = true
 	}
 }
 
 // failedCreation is failed for a creation. An ingress may not lead to the listener yet when the collector starts, so that
 // Graph's validation of the notification URL fails with 400: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
-func (k *Keeper) failedCreation(ctx context.Context, w *watch, err error) {
-	k.failed(ctx, &w.attempt, opCreate, err)
+func (k *Manager) failedCreation(ctx context.Context, w *resourceState, err error) {
+	k.failed(ctx, &w.retryState, opCreate, err)
 	handshake := statusOf(err) == http.StatusBadRequest && graph.RetryAfter(err) == 0
 	if handshake && !w.lived && w.failures > 0 && w.failures <= handshakeRetries {
 		w.retryAt = time.Now().Add(shortestBackoff << (w.failures - 1))
@@ -111,7 +111,7 @@ func (k *Keeper) failedCreation(ctx context.Context, w *watch, err error) {
 }
 
 // remove deletes a subscription; one that is gone already is as good as deleted.
-func (k *Keeper) remove(ctx context.Context, id string) error {
+func (k *Manager) remove(ctx context.Context, id string) error {
 	err := k.s.Graph.DeleteSubscription(ctx, id)
 	if err != nil && statusOf(err) != http.StatusNotFound {
 		return err

@@ -34,37 +34,37 @@ func statusOf(err error) int {
 	return 0
 }
 
-// reach is how far a failure concerns other calls.
-type reach int
+// scope is how far a failure concerns other calls.
+type scope int
 
 const (
-	// one: Graph refused this very request. Others may well succeed.
-	one reach = iota
-	// maybeAll: a failure of a server or of the way to it, which often meets the next request too.
-	maybeAll
-	// all: without a token nothing will succeed, and a demand to stay away is meant for the application.
-	all
+	// requestScope: Graph refused this very request. Others may well succeed.
+	requestScope scope = iota
+	// serverScope: a failure of a server or of the way to it, which often meets the next request too.
+	serverScope
+	// applicationScope: without a token nothing will succeed, and a demand to stay away is meant for the application.
+	applicationScope
 )
 
-func reachOf(err error) reach {
+func scopeOf(err error) scope {
 	if _, ok := errors.AsType[*graph.TokenError](err); ok || graph.RetryAfter(err) > 0 {
-		return all
+		return applicationScope
 	}
 	if _, ok := errors.AsType[*graph.CredentialError](err); ok {
-		return all
+		return applicationScope
 	}
-	if _, ok := errors.AsType[*ForeignError](err); ok {
-		return one
+	if _, ok := errors.AsType[*ConflictError](err); ok {
+		return requestScope
 	}
 	if _, ok := errors.AsType[*KeyConflictError](err); ok {
-		return one
+		return requestScope
 	}
 	switch status := statusOf(err); {
 	case status == http.StatusUnauthorized || status == http.StatusTooManyRequests:
-		return all
+		return applicationScope
 	case status >= 400 && status < 500:
-		return one
+		return requestScope
 	default:
-		return maybeAll
+		return serverScope
 	}
 }

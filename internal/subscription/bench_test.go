@@ -30,7 +30,7 @@ const (
 // bench is a keeper on its fake Graph, with all that it says written down.
 type bench struct {
 	graph  *fakeGraph
-	keeper *subscription.Keeper
+	keeper *subscription.Manager
 	logs   *observer.ObservedLogs
 	start  time.Time
 	stop   func()

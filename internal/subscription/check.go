@@ -11,7 +11,7 @@ import (
 )
 
 // check reads the list once and does what plan makes of it.
-func (k *Keeper) check(ctx context.Context) {
+func (k *Manager) check(ctx context.Context) {
 	at := time.Now()
 	k.lastCheck = at
 	have, err := k.s.Graph.ListSubscriptions(ctx)
@@ -26,17 +26,17 @@ func (k *Keeper) check(ctx context.Context) {
 	have = k.withFresh(have, at)
 	k.prune(have)
 	k.noteKeyConflicts(have, at)
-	wanted := make([]graph.Subscription, 0, len(k.watches))
-	for _, w := range k.watches {
+	wanted := make([]graph.Subscription, 0, len(k.resources))
+	for _, w := range k.resources {
 		wanted = append(wanted, k.s.wanted(w.resource))
 	}
 	actions := plan(wanted, have, k.facts(), at)
-	for i, w := range k.watches {
+	for i, w := range k.resources {
 		k.do(ctx, w, actions[i], at)
 	}
-	k.removeSurplus(ctx, actions[len(k.watches):])
+	k.removeSurplus(ctx, actions[len(k.resources):])
 
-	for _, w := range k.watches {
+	for _, w := range k.resources {
 		if w.active && w.interruption == "" && !w.paused(at) {
 			k.s.Observer.Checked(at)
 			break
@@ -45,11 +45,11 @@ func (k *Keeper) check(ctx context.Context) {
 }
 
 // do carries out what was decided for one resource.
-func (k *Keeper) do(ctx context.Context, w *watch, a action, at time.Time) {
+func (k *Manager) do(ctx context.Context, w *resourceState, a action, at time.Time) {
 	if w.active && w.sub.ID != a.have.ID {
-		k.lose(w, ReasonLost)
+		k.markLost(w, ReasonLost)
 	}
-	if _, wasBlocked := errors.AsType[*ForeignError](w.err); wasBlocked && a.verb != blocked {
+	if _, wasBlocked := errors.AsType[*ConflictError](w.err); wasBlocked && a.verb != blocked {
 		// The place is free: nothing is left to wait for.
 		w.retryAt = time.Time{}
 	}
@@ -61,7 +61,7 @@ func (k *Keeper) do(ctx context.Context, w *watch, a action, at time.Time) {
 		if !w.active || w.operation != opRenew {
 			w.succeed()
 		}
-		k.take(w, a.have, at)
+		k.adopt(w, a.have, at)
 	case create:
 		k.interrupt(w, orReason(w.interruption, ReasonAbsent), w.aliveAt)
 		if !w.waits(at) && k.mayCall(ctx) {
@@ -69,23 +69,23 @@ func (k *Keeper) do(ctx context.Context, w *watch, a action, at time.Time) {
 		}
 	case replace:
 		if a.have.ID != "" {
-			k.take(w, a.have, at)
+			k.adopt(w, a.have, at)
 		}
 		if !w.waits(at) && k.mayCall(ctx) {
 			k.replace(ctx, w, a)
 		}
 	case blocked:
-		k.interrupt(w, ReasonForeign, w.aliveAt)
-		k.failed(ctx, &w.attempt, opCreate, &ForeignError{ID: a.foreign[0].ID, Host: hostOf(a.foreign[0].NotificationURL)})
+		k.interrupt(w, ReasonConflict, w.aliveAt)
+		k.failed(ctx, &w.retryState, opCreate, &ConflictError{ID: a.conflicting[0].ID, Host: hostOf(a.conflicting[0].NotificationURL)})
 	case wait:
-		k.interrupt(w, ReasonForeign, w.aliveAt)
+		k.interrupt(w, ReasonConflict, w.aliveAt)
 		w.succeed()
 		w.waitsForOther, w.retryAt = true, earlier(at.Add(longestBackoff), a.until)
 	}
 }
 
-// take uses, or goes on using, a subscription that the list shows.
-func (k *Keeper) take(w *watch, have graph.Subscription, at time.Time) {
+// adopt uses, or goes on using, a subscription that the list shows.
+func (k *Manager) adopt(w *resourceState, have graph.Subscription, at time.Time) {
 	if w.active {
 		// A list may lag behind a grant.
 		if !have.Expiration.IsZero() && at.Sub(w.grantedAt) >= k.grace() {
@@ -95,13 +95,13 @@ func (k *Keeper) take(w *watch, have graph.Subscription, at time.Time) {
 		w.use(have, false, at)
 		w.grantedAt, w.granted = time.Time{}, k.s.Lifetime
 		k.remember(have.ID, facts{known: k.known}.certificateOf(have))
-		k.askAgain(w, at)
+		k.resumeReauthorization(w, at)
 		k.event("subscription adopted", w)
 	}
 	k.restore(w, at)
 }
 
-func (k *Keeper) create(ctx context.Context, w *watch, want graph.Subscription) {
+func (k *Manager) create(ctx context.Context, w *resourceState, want graph.Subscription) {
 	want.Expiration = time.Now().Add(k.s.Lifetime).UTC()
 	want.ClientState = k.s.ClientState(w.resource)
 	got, err := k.s.Graph.CreateSubscription(ctx, want)
@@ -122,7 +122,7 @@ func (k *Keeper) create(ctx context.Context, w *watch, want graph.Subscription) 
 		k.failedCreation(ctx, w, k.explained(err))
 		return
 	}
-	k.worked(&w.attempt)
+	k.worked(&w.retryState)
 	w.use(got, true, now)
 	w.grant(got.Expiration, now)
 	k.remember(got.ID, want.EncryptionCertificateID)
@@ -135,19 +135,19 @@ func (k *Keeper) create(ctx context.Context, w *watch, want graph.Subscription) 
 }
 
 // replace deletes first, since an application may have only one subscription for a resource.
-func (k *Keeper) replace(ctx context.Context, w *watch, a action) {
+func (k *Manager) replace(ctx context.Context, w *resourceState, a action) {
 	if !w.active {
 		// Nothing serves the resource, however long the removal takes.
 		k.interrupt(w, orReason(w.interruption, a.reason), w.aliveAt)
 	}
-	for _, old := range slices.Concat(a.surplus, a.foreign) {
+	for _, old := range slices.Concat(a.surplus, a.conflicting) {
 		if err := k.remove(ctx, old.ID); err != nil {
-			k.failed(ctx, &w.attempt, opDelete, err)
+			k.failed(ctx, &w.retryState, opDelete, err)
 			return
 		}
 	}
-	k.worked(&w.attempt)
-	w.tookForeign = w.tookForeign || len(a.foreign) > 0
+	k.worked(&w.retryState)
+	w.tookConflicting = w.tookConflicting || len(a.conflicting) > 0
 	if w.interruption == "" || a.reason != ReasonLost {
 		// Why it was lost is known better then.
 		k.interrupt(w, a.reason, w.aliveAt)
@@ -156,27 +156,27 @@ func (k *Keeper) replace(ctx context.Context, w *watch, a action) {
 	k.create(ctx, w, a.want)
 }
 
-func (k *Keeper) removeSurplus(ctx context.Context, removals []action) {
+func (k *Manager) removeSurplus(ctx context.Context, removals []action) {
 	if len(removals) == 0 {
-		k.strays.succeed()
+		k.orphans.succeed()
 	}
 	for _, a := range removals {
 		for _, old := range a.surplus {
-			if k.strays.waits(time.Now()) || !k.mayCall(ctx) {
+			if k.orphans.waits(time.Now()) || !k.mayCall(ctx) {
 				return
 			}
 			if err := k.remove(ctx, old.ID); err != nil {
-				k.failed(ctx, &k.strays, opDelete, err)
+				k.failed(ctx, &k.orphans, opDelete, err)
 				continue
 			}
-			k.worked(&k.strays)
+			k.worked(&k.orphans)
 			k.eventSurplus(old)
 		}
 	}
 }
 
 // facts returns what plan must know.
-func (k *Keeper) facts() facts {
+func (k *Manager) facts() facts {
 	f := facts{
 		held:    map[string]bool{k.s.Certificate.ID: true},
 		known:   k.known,
@@ -190,28 +190,28 @@ func (k *Keeper) facts() facts {
 	for _, id := range k.s.HeldCertificateIDs {
 		f.held[id] = true
 	}
-	for _, w := range k.watches {
+	for _, w := range k.resources {
 		if w.active {
 			f.inUse[w.sub.ID] = true
 		}
 		if w.active && w.made {
 			f.made[w.sub.ID] = w.sub
 		}
-		f.mayTake[canonical(w.resource)] = k.s.ReplaceForeign && !w.tookForeign
+		f.mayTake[canonical(w.resource)] = k.s.ReplaceForeign && !w.tookConflicting
 	}
 	return f
 }
 
 // grace is how long Graph's own answer to a creation or renewal is believed rather than a list.
-func (k *Keeper) grace() time.Duration { return min(time.Minute, k.s.CheckInterval) }
+func (k *Manager) grace() time.Duration { return min(time.Minute, k.s.CheckInterval) }
 
 // withFresh adds what was created just now, if the list does not show it yet.
-func (k *Keeper) withFresh(have []graph.Subscription, at time.Time) []graph.Subscription {
+func (k *Manager) withFresh(have []graph.Subscription, at time.Time) []graph.Subscription {
 	listed := make(map[string]bool, len(have))
 	for _, h := range have {
 		listed[h.ID] = true
 	}
-	for _, w := range k.watches {
+	for _, w := range k.resources {
 		if w.active && !listed[w.sub.ID] && at.Sub(w.bornAt) < k.grace() {
 			have = append(have, w.sub)
 		}
@@ -220,7 +220,7 @@ func (k *Keeper) withFresh(have []graph.Subscription, at time.Time) []graph.Subs
 }
 
 // prune forgets subscriptions that are no more.
-func (k *Keeper) prune(have []graph.Subscription) {
+func (k *Manager) prune(have []graph.Subscription) {
 	listed := make(map[string]bool, len(have))
 	for _, h := range have {
 		listed[h.ID] = true

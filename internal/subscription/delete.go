@@ -9,9 +9,9 @@ import (
 
 // Delete deletes the subscriptions in use, and one whose creation was cut off by the end of Run but succeeded all the
 // same. It is called after Run returned.
-func (k *Keeper) Delete(ctx context.Context) error {
+func (k *Manager) Delete(ctx context.Context) error {
 	var errs []error
-	for _, w := range k.watches {
+	for _, w := range k.resources {
 		if !w.active {
 			continue
 		}
@@ -29,13 +29,13 @@ func (k *Keeper) Delete(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (k *Keeper) deleteCutOff(ctx context.Context) error {
+func (k *Manager) deleteCutOff(ctx context.Context) error {
 	have, err := k.s.Graph.ListSubscriptions(ctx)
 	if err != nil {
 		return fmt.Errorf("look for the subscription whose creation was cut off: %w", err)
 	}
 	var errs []error
-	for _, w := range k.watches {
+	for _, w := range k.resources {
 		want := k.s.wanted(w.resource)
 		for _, h := range have {
 			if !k.facts().serves(h, want) {

@@ -22,19 +22,19 @@ type Event struct {
 // maxPending bounds the subscriptions with events not yet looked at: an organization cannot have more.
 const maxPending = 10_000
 
-// happened are the events of one subscription, of which any number are as good as one.
-type happened struct{ reauthorize, removed, missed bool }
+// pendingEvents are the events of one subscription, of which any number are as good as one.
+type pendingEvents struct{ reauthorize, removed, missed bool }
 
 // inbox takes events in until the loop gets to them.
 type inbox struct {
 	wake chan struct{}
 
 	mu      sync.Mutex
-	pending map[string]happened // by subscription id
+	pending map[string]pendingEvents // by subscription id
 }
 
 func newInbox() *inbox {
-	return &inbox{wake: make(chan struct{}, 1), pending: map[string]happened{}}
+	return &inbox{wake: make(chan struct{}, 1), pending: map[string]pendingEvents{}}
 }
 
 func (i *inbox) put(e Event) {
@@ -62,10 +62,10 @@ func (i *inbox) put(e Event) {
 }
 
 // take empties the inbox.
-func (i *inbox) take() map[string]happened {
+func (i *inbox) take() map[string]pendingEvents {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	taken := i.pending
-	i.pending = map[string]happened{}
+	i.pending = map[string]pendingEvents{}
 	return taken
 }

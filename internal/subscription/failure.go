@@ -22,12 +22,12 @@ type Failure struct {
 	text string
 }
 
-func (f *Failure) Error() string { return f.text + ". " + mend(f.Err) }
+func (f *Failure) Error() string { return f.text + ". " + hint(f.Err) }
 
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
-func (a *attempt) failure() *Failure {
+func (a *retryState) failure() *Failure {
 	return &Failure{
 		Operation: a.operation,
 		Subject:   a.name,
@@ -37,7 +37,7 @@ func (a *attempt) failure() *Failure {
 }
 
 // scrubbed is the error's text with the user's id, which Graph likes to repeat, taken out.
-func (a *attempt) scrubbed() string {
+func (a *retryState) scrubbed() string {
 	text := a.err.Error()
 	if a.userID == "" {
 		return text
@@ -47,11 +47,11 @@ func (a *attempt) scrubbed() string {
 
 // signature tells distinct failures apart, without what differs at each try. A token that cannot be had is the same
 // failure whatever it was for.
-func (a *attempt) signature() string {
+func (a *retryState) signature() string {
 	if a.err == nil {
 		return ""
 	}
-	if e, ok := errors.AsType[*ForeignError](a.err); ok {
+	if e, ok := errors.AsType[*ConflictError](a.err); ok {
 		return "foreign " + e.ID
 	}
 	if _, ok := errors.AsType[*KeyConflictError](a.err); ok {
@@ -62,14 +62,14 @@ func (a *attempt) signature() string {
 	}
 	if e, ok := errors.AsType[*graph.Error](a.err); ok {
 		// Graph has one code for several failures, such as no license and a full quota.
-		return a.operation + " " + strconv.Itoa(e.Status) + " " + e.Code + " " + mend(a.err)
+		return a.operation + " " + strconv.Itoa(e.Status) + " " + e.Code + " " + hint(a.err)
 	}
 	// The text of a failed connection names ports that change, so its kind must do.
 	kind := fmt.Sprintf("%T", root(a.err))
 	if errno, ok := errors.AsType[syscall.Errno](a.err); ok {
 		kind = errno.Error()
 	}
-	return a.operation + " " + kind + " " + mend(a.err)
+	return a.operation + " " + kind + " " + hint(a.err)
 }
 
 func root(err error) error {
@@ -82,17 +82,17 @@ func root(err error) error {
 	}
 }
 
-func mend(err error) string {
-	if e, ok := errors.AsType[*ForeignError](err); ok {
-		return e.Mend()
+func hint(err error) string {
+	if e, ok := errors.AsType[*ConflictError](err); ok {
+		return e.Hint()
 	}
 	if e, ok := errors.AsType[*KeyConflictError](err); ok {
-		return e.Mend()
+		return e.Hint()
 	}
 	if e, ok := errors.AsType[*HandshakeError](err); ok {
-		return e.Mend()
+		return e.Hint()
 	}
-	return graph.Mend(err)
+	return graph.Hint(err)
 }
 
 // requestIDOf returns the id by which Microsoft's support finds the request, "" where there is none.

@@ -9,20 +9,20 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// ForeignError says that a subscription with another notification URL has the place of a wanted one. An application may
+// ConflictError says that a subscription with another notification URL has the place of a wanted one. An application may
 // have one for the whole tenant, and one for each user:
 // https://learn.microsoft.com/graph/change-notifications-overview#subscription-limits
-type ForeignError struct {
+type ConflictError struct {
 	// ID is the other subscription's, Host where it sends to.
 	ID, Host string
 }
 
-func (e *ForeignError) Error() string {
+func (e *ConflictError) Error() string {
 	return fmt.Sprintf("subscription %s of the same application, which sends to %s, takes the place of ours", e.ID, e.Host)
 }
 
-// Mend says in one sentence what to do about it.
-func (*ForeignError) Mend() string {
+// Hint says in one sentence what to do about it.
+func (*ConflictError) Hint() string {
 	return "Delete that subscription, use another app registration, or set subscription.replace_foreign: true to take its place."
 }
 
@@ -45,8 +45,8 @@ func (e *KeyConflictError) Error() string {
 		e.ID, certificate)
 }
 
-// Mend says in one sentence what to do about it.
-func (*KeyConflictError) Mend() string {
+// Hint says in one sentence what to do about it.
+func (*KeyConflictError) Hint() string {
 	return "Give all receivers at this URL the same encryption.certificates, or each an app registration and a notification_url of its own; until then they take turns, an hour each."
 }
 
@@ -93,7 +93,7 @@ func (c keyConflict) seen(s graph.Subscription, ownLived bool, now time.Time) ke
 }
 
 // noteKeyConflicts brings up to date what is known of other receivers, from the list as it is now.
-func (k *Keeper) noteKeyConflicts(have []graph.Subscription, at time.Time) {
+func (k *Manager) noteKeyConflicts(have []graph.Subscription, at time.Time) {
 	f := k.facts()
 	own := k.s.wanted("")
 	for _, h := range have {
@@ -108,7 +108,7 @@ func (k *Keeper) noteKeyConflicts(have []graph.Subscription, at time.Time) {
 }
 
 // reportKeyConflict makes a failure of it, one for all resources.
-func (k *Keeper) reportKeyConflict(at time.Time, over time.Duration) {
+func (k *Manager) reportKeyConflict(at time.Time, over time.Duration) {
 	for _, place := range slices.Sorted(maps.Keys(k.keyConflicts)) {
 		c := k.keyConflicts[place]
 		if !c.proven() {
@@ -126,6 +126,6 @@ func (k *Keeper) reportKeyConflict(at time.Time, over time.Duration) {
 }
 
 // lived tells whether this process has had a subscription in that place.
-func (k *Keeper) lived(place string) bool {
-	return slices.ContainsFunc(k.watches, func(w *watch) bool { return w.lived && path(w.resource) == place })
+func (k *Manager) lived(place string) bool {
+	return slices.ContainsFunc(k.resources, func(w *resourceState) bool { return w.lived && path(w.resource) == place })
 }

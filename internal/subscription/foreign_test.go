@@ -23,9 +23,9 @@ func TestSaysWhoStandsInTheWay(t *testing.T) {
 		b.pass(time.Hour)
 		assert.Zero(t, g.count("create", "delete", "renew"), "it is not ours to touch")
 		require.Len(t, b.statuses, 1)
-		var inTheWay *subscription.ForeignError
+		var inTheWay *subscription.ConflictError
 		require.ErrorAs(t, b.statuses[0], &inTheWay)
-		assert.Equal(t, subscription.ForeignError{ID: "f", Host: "other.example.com"}, *inTheWay)
+		assert.Equal(t, subscription.ConflictError{ID: "f", Host: "other.example.com"}, *inTheWay)
 		require.ErrorContains(t, b.statuses[0], "replace_foreign")
 		assert.NotContains(t, b.statuses[0].Error(), "hidden", "the query of its URL may be a secret")
 
@@ -35,12 +35,12 @@ func TestSaysWhoStandsInTheWay(t *testing.T) {
 		assert.Contains(t, said["error"], "f")
 		assert.Contains(t, said["error"], "other.example.com")
 		assert.NotContains(t, said["error"], "hidden")
-		assert.Contains(t, said["mend"], "replace_foreign")
+		assert.Contains(t, said["hint"], "replace_foreign")
 		assert.Less(t, g.count("list"), 50, "it backs off")
 		_, ok := b.keeper.TimeLeft(time.Now())
 		assert.False(t, ok)
 		assert.Empty(t, b.checked)
-		assert.Equal(t, []interruption{{tenantWide, subscription.ReasonForeign, time.Time{}}}, b.interruptions)
+		assert.Equal(t, []interruption{{tenantWide, subscription.ReasonConflict, time.Time{}}}, b.interruptions)
 
 		g.drop("f")
 		b.pass(5 * time.Minute)
@@ -94,7 +94,7 @@ func TestReplacesAForeignOneOnceForEachProcess(t *testing.T) {
 		b := begin(t, g, func(s *subscription.Settings) { s.ReplaceForeign = true })
 		requireOps(t, b, "list", "delete", "create")
 		assert.Equal(t, []string{"s1"}, g.living())
-		assert.Equal(t, []subscription.Reason{subscription.ReasonForeign}, b.recreated)
+		assert.Equal(t, []subscription.Reason{subscription.ReasonConflict}, b.recreated)
 
 		g.drop("s1")
 		g.put(existing("f2", 70*time.Hour, foreign))

@@ -32,8 +32,8 @@ func (e *HandshakeError) Error() string { return e.Err.Error() }
 // Unwrap returns Graph's own error.
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
-// Mend says in one sentence what to do about it, with both paths and the address.
-func (e *HandshakeError) Mend() string {
+// Hint says in one sentence what to do about it, with both paths and the address.
+func (e *HandshakeError) Hint() string {
 	served := fmt.Sprintf("the webhook serves %q (webhook.path) on %s (webhook.endpoint)", e.Webhook.Path, e.Webhook.Address)
 	differ := e.Path != e.Webhook.Path
 	switch missing := e.Answer == strings.ReplaceAll(http.StatusText(http.StatusNotFound), " ", ""); {
@@ -46,12 +46,12 @@ func (e *HandshakeError) Mend() string {
 		return fmt.Sprintf("Make the ingress let a POST with a query string through to the webhook, without login and redirect: Graph asked for %q and a server answered with %s, while %s.",
 			e.Path, e.Answer, served)
 	default:
-		return fmt.Sprintf("%s; Graph asks for %q, and %s.", strings.TrimSuffix(graph.Mend(e.Err), "."), e.Path, served)
+		return fmt.Sprintf("%s; Graph asks for %q, and %s.", strings.TrimSuffix(graph.Hint(e.Err), "."), e.Path, served)
 	}
 }
 
 // explained adds to Graph's refusal of a creation where the webhook is, if that is what it was refused for.
-func (k *Keeper) explained(err error) error {
+func (k *Manager) explained(err error) error {
 	answer, failed := graph.HandshakeAnswer(err)
 	public, parseErr := url.Parse(k.s.NotificationURL)
 	if !failed || parseErr != nil || k.s.Webhook.Address == "" {

@@ -29,7 +29,7 @@ func TestHandshakeError_AdvisesByWhatGraphGot(t *testing.T) {
 				Answer: test.answer, Path: test.path, Webhook: subscription.Webhook{Path: "/n", Address: "127.0.0.1:8443"},
 				Err: &graph.Error{Status: 400, Code: "ValidationError", Message: "Subscription validation request failed."},
 			}
-			said := err.Mend()
+			said := err.Hint()
 			for _, one := range []string{dns, login, equal, ingress} {
 				if one == test.want {
 					assert.Contains(t, said, one)

@@ -18,18 +18,18 @@ const (
 	recheckSpacing = 10 * time.Second
 )
 
-// Keeper sees to it that every wanted resource has a subscription that lives.
-type Keeper struct {
+// Manager sees to it that every wanted resource has a subscription that lives.
+type Manager struct {
 	s     Settings
 	inbox *inbox
 
 	// All up to mu belongs to Run.
-	watches      []*watch
-	list, strays attempt
+	resources     []*resourceState
+	list, orphans retryState
 	// keyConflicts are known by path, and keyConflict is the failure that they are.
 	keyConflicts map[string]keyConflict
-	keyConflict  attempt
-	turn         turn
+	keyConflict  retryState
+	budget       passBudget
 	// hold is the time before which no call is made at all, outage counts failures in a row that concerned all calls.
 	hold   time.Time
 	outage int
@@ -38,10 +38,10 @@ type Keeper struct {
 	lastCheck, nextCheck time.Time
 	known                map[string]string
 	knownChanged         bool
-	// unanswered is since when Graph waits for a reauthorization, by subscription.
-	unanswered map[string]time.Time
-	gone       map[string]bool
-	reported   []string
+	// reauthorizationRequestedAt is since when Graph waits for a reauthorization, by subscription.
+	reauthorizationRequestedAt map[string]time.Time
+	gone                       map[string]bool
+	reported                   []string
 	// cutOff says that a creation was under way when Run ended: it may have succeeded all the same.
 	cutOff bool
 
@@ -50,40 +50,40 @@ type Keeper struct {
 }
 
 // New makes a keeper. It does nothing until Run.
-func New(s Settings) *Keeper {
-	k := &Keeper{
-		s:      s.withDefaults(),
-		inbox:  newInbox(),
-		list:   attempt{name: "list"},
-		strays: attempt{name: "surplus"},
+func New(s Settings) *Manager {
+	k := &Manager{
+		s:       s.withDefaults(),
+		inbox:   newInbox(),
+		list:    retryState{name: "list"},
+		orphans: retryState{name: "surplus"},
 
 		keyConflicts: map[string]keyConflict{},
-		keyConflict:  attempt{name: "notification_url"},
+		keyConflict:  retryState{name: "notification_url"},
 
 		known: map[string]string{},
 		gone:  map[string]bool{},
 
-		unanswered: map[string]time.Time{},
+		reauthorizationRequestedAt: map[string]time.Time{},
 	}
 	listed := map[string]bool{}
 	for i, resource := range s.Resources {
 		if !listed[canonical(resource)] {
 			listed[canonical(resource)] = true
-			k.watches = append(k.watches, newWatch(resource, i))
+			k.resources = append(k.resources, newResourceState(resource, i))
 		}
 	}
 	for _, known := range s.Known {
 		k.known[known.ID] = known.CertificateID
-		if !known.Unanswered.IsZero() {
-			k.unanswered[known.ID] = known.Unanswered
+		if !known.ReauthorizationRequestedAt.IsZero() {
+			k.reauthorizationRequestedAt[known.ID] = known.ReauthorizationRequestedAt
 		}
 	}
 	return k
 }
 
 // Run keeps the subscriptions until the context ends. No failure ends it earlier. It is called once.
-func (k *Keeper) Run(ctx context.Context) {
-	if len(k.watches) == 0 {
+func (k *Manager) Run(ctx context.Context) {
+	if len(k.resources) == 0 {
 		<-ctx.Done()
 		return
 	}
@@ -106,15 +106,15 @@ func (k *Keeper) Run(ctx context.Context) {
 }
 
 // Wake takes in an authentic lifecycle event. It never blocks. Events of subscriptions that are not ours change nothing.
-func (k *Keeper) Wake(e Event) { k.inbox.put(e) }
+func (k *Manager) Wake(e Event) { k.inbox.put(e) }
 
 // Drain tells the Observer what events say that came too late for Run, and returns those that ask for a renewal, which are
 // for the next keeper. It is called after Run has returned.
-func (k *Keeper) Drain() []Event {
+func (k *Manager) Drain() []Event {
 	k.takeEvents()
 	k.tellKnown()
 	var left []Event
-	for _, w := range k.watches {
+	for _, w := range k.resources {
 		if w.reauthorize {
 			left = append(left, Event{SubscriptionID: w.sub.ID, Kind: ReauthorizationRequired})
 		}
@@ -124,7 +124,7 @@ func (k *Keeper) Drain() []Event {
 
 // TimeLeft returns how long the wanted subscription that ends first still lives, never less than zero; false while any of
 // them has not lived yet.
-func (k *Keeper) TimeLeft(now time.Time) (time.Duration, bool) {
+func (k *Manager) TimeLeft(now time.Time) (time.Duration, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.ends) == 0 {
@@ -134,14 +134,14 @@ func (k *Keeper) TimeLeft(now time.Time) (time.Duration, bool) {
 }
 
 // step does all that is due now.
-func (k *Keeper) step(ctx context.Context) {
+func (k *Manager) step(ctx context.Context) {
 	now := time.Now()
 	k.expire(now)
 	k.takeEvents() // what they say is noted also while no call may be made
 	k.tellKnown()
 	k.pause(now)
 	if !now.Before(k.hold) {
-		k.turn = turn{until: now.Add(longestTurn)}
+		k.budget = passBudget{until: now.Add(longestTurn)}
 		if !k.looked {
 			// Without a list it is not known whose the events are.
 			k.checkIfDue(ctx)
@@ -150,7 +150,7 @@ func (k *Keeper) step(ctx context.Context) {
 		k.pause(now)
 		k.renewDue(ctx)
 		k.checkIfDue(ctx)
-		if !k.turn.failed {
+		if !k.budget.failed {
 			k.outage = 0
 		}
 	}
@@ -159,9 +159,9 @@ func (k *Keeper) step(ctx context.Context) {
 }
 
 // next returns when something is due again.
-func (k *Keeper) next() time.Time {
+func (k *Manager) next() time.Time {
 	at := k.checkAt()
-	for _, w := range k.watches {
+	for _, w := range k.resources {
 		if patch, needed := w.patchAt(); needed {
 			at = earlier(at, patch)
 		}
@@ -173,18 +173,18 @@ func (k *Keeper) next() time.Time {
 }
 
 // checkAt returns when the list is to be read again.
-func (k *Keeper) checkAt() time.Time {
+func (k *Manager) checkAt() time.Time {
 	if k.list.err != nil {
 		return later(k.list.retryAt, k.lastCheck.Add(checkSpacing))
 	}
 	at := k.nextCheck
-	for _, w := range k.watches {
+	for _, w := range k.resources {
 		if check, needed := w.checkAt(); needed {
 			at = earlier(at, check)
 		}
 	}
-	if k.strays.err != nil {
-		at = earlier(at, k.strays.retryAt)
+	if k.orphans.err != nil {
+		at = earlier(at, k.orphans.retryAt)
 	}
 	if k.recheck {
 		at = earlier(at, k.lastCheck.Add(recheckSpacing))
@@ -192,14 +192,14 @@ func (k *Keeper) checkAt() time.Time {
 	return later(at, k.lastCheck.Add(checkSpacing))
 }
 
-func (k *Keeper) checkIfDue(ctx context.Context) {
+func (k *Manager) checkIfDue(ctx context.Context) {
 	if k.mayCall(ctx) && !time.Now().Before(k.checkAt()) {
 		k.check(ctx)
 	}
 }
 
 // takeEvents notes what the events ask for, as soon as it is known which subscriptions are ours.
-func (k *Keeper) takeEvents() {
+func (k *Manager) takeEvents() {
 	if !k.looked {
 		return
 	}
@@ -207,36 +207,36 @@ func (k *Keeper) takeEvents() {
 	if len(pending) == 0 {
 		return
 	}
-	for _, w := range k.watches {
+	for _, w := range k.resources {
 		happened, found := pending[w.sub.ID]
 		if !found || !w.active {
 			continue
 		}
 		switch {
 		case happened.removed:
-			k.lose(w, ReasonRemoved)
+			k.markLost(w, ReasonRemoved)
 			continue
 		case happened.missed:
 			k.interrupt(w, ReasonMissed, w.aliveAt)
 			k.recheck = true
 		}
 		if happened.reauthorize {
-			k.ask(w, time.Now())
+			k.requestReauthorization(w, time.Now())
 		}
 	}
 }
 
 // expire drops subscriptions whose time has passed.
-func (k *Keeper) expire(now time.Time) {
-	for _, w := range k.watches {
+func (k *Manager) expire(now time.Time) {
+	for _, w := range k.resources {
 		if w.active && expired(w.sub, now) {
-			k.lose(w, ReasonExpired)
+			k.markLost(w, ReasonExpired)
 		}
 	}
 }
 
 // publish shows the outside what changed.
-func (k *Keeper) publish() {
+func (k *Manager) publish() {
 	k.mu.Lock()
 	k.ends = k.endings()
 	k.mu.Unlock()
@@ -244,22 +244,22 @@ func (k *Keeper) publish() {
 }
 
 // tellKnown hands over what the next run has to know.
-func (k *Keeper) tellKnown() {
+func (k *Manager) tellKnown() {
 	if !k.knownChanged {
 		return
 	}
 	k.knownChanged = false
 	known := make([]Known, 0, len(k.known))
 	for _, id := range slices.SortedFunc(maps.Keys(k.known), strings.Compare) {
-		known = append(known, Known{ID: id, CertificateID: k.known[id], Unanswered: k.unanswered[id]})
+		known = append(known, Known{ID: id, CertificateID: k.known[id], ReauthorizationRequestedAt: k.reauthorizationRequestedAt[id]})
 	}
 	k.s.Observer.Known(known)
 }
 
 // endings returns when each wanted subscription ends or ended, nil until every one has lived.
-func (k *Keeper) endings() []time.Time {
-	ends := make([]time.Time, 0, len(k.watches))
-	for _, w := range k.watches {
+func (k *Manager) endings() []time.Time {
+	ends := make([]time.Time, 0, len(k.resources))
+	for _, w := range k.resources {
 		switch {
 		case !w.lived:
 			return nil
@@ -272,16 +272,16 @@ func (k *Keeper) endings() []time.Time {
 	return ends
 }
 
-func (k *Keeper) remember(id, certificateID string) {
+func (k *Manager) remember(id, certificateID string) {
 	if was, known := k.known[id]; !known || was != certificateID {
 		k.known[id] = certificateID
 		k.knownChanged = true
 	}
 }
 
-func (k *Keeper) forget(id string) {
+func (k *Manager) forget(id string) {
 	delete(k.gone, id)
-	delete(k.unanswered, id)
+	delete(k.reauthorizationRequestedAt, id)
 	if _, known := k.known[id]; known {
 		delete(k.known, id)
 		k.knownChanged = true

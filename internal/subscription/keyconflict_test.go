@@ -56,9 +56,9 @@ func (r replica) conflicts(t *testing.T) int {
 	t.Helper()
 	n := 0
 	for _, line := range r.lines("subscription fails, will be tried again") {
-		if said := line.ContextMap(); assert.Contains(t, said["mend"], "encryption.certificates") {
+		if said := line.ContextMap(); assert.Contains(t, said["hint"], "encryption.certificates") {
 			assert.Equal(t, zapcore.ErrorLevel, line.Level)
-			assert.Contains(t, said["mend"], "notification_url")
+			assert.Contains(t, said["hint"], "notification_url")
 			n++
 		}
 	}

@@ -36,8 +36,8 @@ type action struct {
 	have graph.Subscription
 	// surplus are ours: to be deleted before the creation by replace, and by remove.
 	surplus []graph.Subscription
-	// foreign are not ours: in the way of blocked, and deleted by replace.
-	foreign []graph.Subscription
+	// conflicting are not ours: in the way of blocked, and deleted by replace.
+	conflicting []graph.Subscription
 	// reason is why replace replaces.
 	reason Reason
 	// until is when wait ends.
@@ -117,11 +117,11 @@ func planOne(want graph.Subscription, have []graph.Subscription, f facts, now ti
 		}
 		return action{verb: adopt, want: want, have: best}, misfits
 	case len(foreign) > 0 && !f.mayTake[canonical(want.Resource)]:
-		return action{verb: blocked, want: want, foreign: foreign}, nil
+		return action{verb: blocked, want: want, conflicting: foreign}, nil
 	case len(leftAlone) > 0:
 		return action{verb: wait, want: want, until: f.keyConflicts[path(want.Resource)].waitsUntil()}, nil
 	case len(foreign) > 0 || len(misfits) > 0:
-		a := action{verb: replace, want: want, surplus: misfits, foreign: foreign, reason: ReasonForeign}
+		a := action{verb: replace, want: want, surplus: misfits, conflicting: foreign, reason: ReasonConflict}
 		for i, m := range misfits {
 			if f.serves(m, want) && !f.inUse[a.have.ID] {
 				a.have = m

@@ -43,12 +43,12 @@ func TestPlanRespectsForeignSubscriptions(t *testing.T) {
 		},
 		{
 			name: "it is replaced where that is allowed", facts: may,
-			have: []graph.Subscription{foreign}, expect: []decision{{verb: replace, foreign: []string{"f"}, reason: ReasonForeign}},
+			have: []graph.Subscription{foreign}, expect: []decision{{verb: replace, foreign: []string{"f"}, reason: ReasonConflict}},
 		},
 		{
 			name: "allowed or not, other resources of strangers are left alone", facts: may,
 			have:   []graph.Subscription{foreign, listed("g", userB, sendingTo(theirURL)), listed("h", "users", sendingTo(theirURL))},
-			expect: []decision{{verb: replace, foreign: []string{"f"}, reason: ReasonForeign}},
+			expect: []decision{{verb: replace, foreign: []string{"f"}, reason: ReasonConflict}},
 		},
 		{
 			name:   "one user's foreign one does not keep the other user out",

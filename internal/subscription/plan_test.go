@@ -68,7 +68,7 @@ type decision struct {
 func shorten(actions []action) []decision {
 	var short []decision
 	for _, a := range actions {
-		short = append(short, decision{a.verb, a.have.ID, idsOf(a.surplus), idsOf(a.foreign), a.reason})
+		short = append(short, decision{a.verb, a.have.ID, idsOf(a.surplus), idsOf(a.conflicting), a.reason})
 	}
 	return short
 }

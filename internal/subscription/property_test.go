@@ -60,9 +60,9 @@ func TestPlanNeverDeletesWhatIsNotOurs(t *testing.T) {
 				leftAlone := f.keyConflicts[path(s.Resource)].waits(planNow)
 				require.True(t, known || f.gone[s.ID] || f.held[s.EncryptionCertificateID] || !leftAlone, "deletes %+v", s)
 			}
-			if a.verb == replace && len(a.foreign) > 0 {
+			if a.verb == replace && len(a.conflicting) > 0 {
 				require.True(t, f.mayTake[canonical(a.want.Resource)])
-				for _, s := range a.foreign {
+				for _, s := range a.conflicting {
 					require.Equal(t, path(a.want.Resource), path(s.Resource), "takes only the place it needs")
 				}
 			}
@@ -99,7 +99,7 @@ func TestPlanIsAtRestAfterItsActions(t *testing.T) {
 	for range 5_000 {
 		wanted, have, f := anything(r)
 		for i, a := range plan(wanted, have, f, planNow) {
-			for _, gone := range append(idsOf(a.surplus), idsOf(a.foreign)...) {
+			for _, gone := range append(idsOf(a.surplus), idsOf(a.conflicting)...) {
 				if a.verb != blocked {
 					have = slices.DeleteFunc(have, func(s graph.Subscription) bool { return s.ID == gone })
 				}
@@ -139,7 +139,7 @@ func TestTheInboxIsBounded(t *testing.T) {
 	i.put(Event{SubscriptionID: "1", Kind: SubscriptionRemoved})
 	taken := i.take()
 	assert.Len(t, taken, maxPending)
-	assert.Equal(t, happened{removed: true, missed: true}, taken["1"], "one that is in it takes more in")
+	assert.Equal(t, pendingEvents{removed: true, missed: true}, taken["1"], "one that is in it takes more in")
 	assert.Empty(t, i.take())
 }
 

@@ -11,51 +11,51 @@ const (
 	adoptionSpacing = 200 * time.Millisecond
 )
 
-// ask notes that Graph waits for a reauthorization.
-func (k *Keeper) ask(w *watch, at time.Time) {
+// requestReauthorization notes that Graph waits for a reauthorization.
+func (k *Manager) requestReauthorization(w *resourceState, at time.Time) {
 	if !w.reauthorize {
-		w.reauthorize, w.askedAt = true, at
+		w.reauthorize, w.reauthorizationRequestedAt = true, at
 	}
-	if _, noted := k.unanswered[w.sub.ID]; !noted {
-		k.unanswered[w.sub.ID] = w.askedAt
+	if _, noted := k.reauthorizationRequestedAt[w.sub.ID]; !noted {
+		k.reauthorizationRequestedAt[w.sub.ID] = w.reauthorizationRequestedAt
 		k.knownChanged = true
 	}
 }
 
-// answer notes that Graph has it.
-func (k *Keeper) answer(w *watch, at time.Time) {
+// clearReauthorization notes that Graph has it.
+func (k *Manager) clearReauthorization(w *resourceState, at time.Time) {
 	if !w.reauthorize {
 		return
 	}
 	w.reauthorize, w.eventAt = false, at
-	if _, noted := k.unanswered[w.sub.ID]; noted {
-		delete(k.unanswered, w.sub.ID)
+	if _, noted := k.reauthorizationRequestedAt[w.sub.ID]; noted {
+		delete(k.reauthorizationRequestedAt, w.sub.ID)
 		k.knownChanged = true
 	}
 }
 
-// askAgain asks for what an earlier run may have left undone: what it knew of, or, where events may have gone by unheard,
+// resumeReauthorization asks for what an earlier run may have left undone: what it knew of, or, where events may have gone by unheard,
 // the renewal of whatever is adopted.
-func (k *Keeper) askAgain(w *watch, at time.Time) {
-	if since, found := k.unanswered[w.sub.ID]; found {
-		k.ask(w, since)
-	} else if k.s.Unheard {
-		k.ask(w, at)
+func (k *Manager) resumeReauthorization(w *resourceState, at time.Time) {
+	if since, found := k.reauthorizationRequestedAt[w.sub.ID]; found {
+		k.requestReauthorization(w, since)
+	} else if k.s.RenewOnAdopt {
+		k.requestReauthorization(w, at)
 		w.eventAt = at.Add(time.Duration(w.position)*adoptionSpacing - eventSpacing)
 	}
 }
 
 // paused tells whether Graph may have stopped to deliver, since it waits for a reauthorization for too long.
-func (w *watch) paused(now time.Time) bool {
-	return w.active && w.reauthorize && now.Sub(w.askedAt) > deliveryGoesOn
+func (w *resourceState) paused(now time.Time) bool {
+	return w.active && w.reauthorize && now.Sub(w.reauthorizationRequestedAt) > deliveryGoesOn
 }
 
 // pause opens an interruption where delivery may have paused.
-func (k *Keeper) pause(now time.Time) {
-	for _, w := range k.watches {
+func (k *Manager) pause(now time.Time) {
+	for _, w := range k.resources {
 		if w.paused(now) && w.interruption == "" {
 			k.warn("graph may have stopped to deliver, since the subscription can't be renewed as it asked to", w)
-			k.interrupt(w, ReasonPaused, w.askedAt)
+			k.interrupt(w, ReasonPaused, w.reauthorizationRequestedAt)
 		}
 	}
 }

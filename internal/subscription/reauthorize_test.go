@@ -54,7 +54,7 @@ func TestAReauthorizationThatSucceedsSoonInterruptsNothing(t *testing.T) {
 		b.graph.failing(nil)
 		b.pass(time.Hour)
 		assert.Len(t, b.interruptions, 1)
-		assert.Empty(t, b.known[0].Unanswered)
+		assert.Empty(t, b.known[0].ReauthorizationRequestedAt)
 	})
 }
 
@@ -92,7 +92,7 @@ func TestAnUnansweredReauthorizationOutlivesARestart(t *testing.T) {
 				first.wake(subscription.ReauthorizationRequired, "s1")
 				first.stop()
 				require.Len(t, first.known, 1)
-				assert.Equal(t, asked, first.known[0].Unanswered)
+				assert.Equal(t, asked, first.known[0].ReauthorizationRequestedAt)
 
 				time.Sleep(test.before)
 				g.failing(nil)
@@ -105,7 +105,7 @@ func TestAnUnansweredReauthorizationOutlivesARestart(t *testing.T) {
 				for i, reason := range test.reasons {
 					assert.Equal(t, interruption{tenantWide, reason, asked}, second.interruptions[i])
 				}
-				assert.Empty(t, second.known[0].Unanswered)
+				assert.Empty(t, second.known[0].ReauthorizationRequestedAt)
 			})
 		})
 	}
@@ -143,7 +143,7 @@ func TestWhatIsAdoptedAfterEventsMayHaveGoneByUnheardIsRenewedSoon(t *testing.T)
 		assert.Zero(t, g.count("renew"), "a quick restart missed nothing")
 
 		began := time.Now()
-		late := begin(t, g, users(manyUsers(100)...), func(s *subscription.Settings) { s.Known, s.Unheard = quick.known, true })
+		late := begin(t, g, users(manyUsers(100)...), func(s *subscription.Settings) { s.Known, s.RenewOnAdopt = quick.known, true })
 		late.pass(time.Hour)
 		late.stop()
 		renewals := g.callsOf("renew")
@@ -161,6 +161,6 @@ func TestAnEventThatComesTooLateForThisRunIsForTheNext(t *testing.T) {
 		b.stop()
 		b.keeper.Wake(subscription.Event{Kind: subscription.ReauthorizationRequired, SubscriptionID: "s1"})
 		b.keeper.Drain()
-		assert.Equal(t, time.Now(), b.known[0].Unanswered)
+		assert.Equal(t, time.Now(), b.known[0].ReauthorizationRequestedAt)
 	})
 }

@@ -8,15 +8,15 @@ import (
 
 // renewDue renews what is old enough, or what Graph wants to be reauthorized. A PATCH does both, and Microsoft warns of
 // sending reauthorize beside it: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
-func (k *Keeper) renewDue(ctx context.Context) {
-	for _, w := range k.watches {
+func (k *Manager) renewDue(ctx context.Context) {
+	for _, w := range k.resources {
 		if at, needed := w.patchAt(); needed && !time.Now().Before(at) && k.mayCall(ctx) {
 			k.renew(ctx, w)
 		}
 	}
 }
 
-func (k *Keeper) renew(ctx context.Context, w *watch) {
+func (k *Manager) renew(ctx context.Context, w *resourceState) {
 	asked := time.Now().Add(k.s.Lifetime).UTC()
 	got, err := k.s.Graph.RenewSubscription(ctx, w.sub.ID, asked)
 	now := time.Now()
@@ -26,21 +26,21 @@ func (k *Keeper) renew(ctx context.Context, w *watch) {
 	k.s.Telemetry.Renewal(ctx, err)
 	switch {
 	case err == nil:
-		k.worked(&w.attempt)
+		k.worked(&w.retryState)
 		w.grant(got.Expiration, now)
-		k.answer(w, now)
+		k.clearReauthorization(w, now)
 		k.event("subscription renewed", w)
 		k.restore(w, now)
 	case statusOf(err) == http.StatusNotFound:
 		// Graph says to create a new one rather than to try again.
-		k.lose(w, ReasonLost)
+		k.markLost(w, ReasonLost)
 	default:
-		k.failed(ctx, &w.attempt, opRenew, err)
+		k.failed(ctx, &w.retryState, opRenew, err)
 	}
 }
 
-// lose notes that the subscription in use is no more.
-func (k *Keeper) lose(w *watch, reason Reason) {
+// markLost notes that the subscription in use is no more.
+func (k *Manager) markLost(w *resourceState, reason Reason) {
 	if reason != ReasonExpired {
 		k.gone[w.sub.ID] = true
 	}
@@ -50,7 +50,7 @@ func (k *Keeper) lose(w *watch, reason Reason) {
 }
 
 // interrupt opens an interruption, or gives the open one a better reason.
-func (k *Keeper) interrupt(w *watch, reason Reason, since time.Time) {
+func (k *Manager) interrupt(w *resourceState, reason Reason, since time.Time) {
 	if w.interruption == "" {
 		k.s.Observer.Interrupted(w.resource, reason, since)
 	}
@@ -59,7 +59,7 @@ func (k *Keeper) interrupt(w *watch, reason Reason, since time.Time) {
 
 // restore notes that the resource has a living subscription, and closes an interruption. That Graph lists it says nothing
 // while delivery may have paused.
-func (k *Keeper) restore(w *watch, at time.Time) {
+func (k *Manager) restore(w *resourceState, at time.Time) {
 	if w.paused(at) {
 		return
 	}

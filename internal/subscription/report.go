@@ -18,19 +18,19 @@ const (
 	repeatInterval = time.Hour
 )
 
-// attempts are all that can fail, in the order in which failures are told.
-func (k *Keeper) attempts() []*attempt {
-	all := make([]*attempt, 0, len(k.watches)+3)
+// retryStates are all that can fail, in the order in which failures are told.
+func (k *Manager) retryStates() []*retryState {
+	all := make([]*retryState, 0, len(k.resources)+3)
 	all = append(all, &k.list, &k.keyConflict)
-	for _, w := range k.watches {
-		all = append(all, &w.attempt)
+	for _, w := range k.resources {
+		all = append(all, &w.retryState)
 	}
-	return append(all, &k.strays)
+	return append(all, &k.orphans)
 }
 
 // report logs each distinct failure, again each hour while it lasts, and its end, and passes a change of health on.
-func (k *Keeper) report() {
-	all := k.attempts()
+func (k *Manager) report() {
+	all := k.retryStates()
 	k.logFailures(all)
 	k.logRecoveries(all)
 
@@ -52,7 +52,7 @@ func (k *Keeper) report() {
 
 // logFailures writes one line for each distinct failure that is new, or was logged an hour ago and lasts, however many
 // users it meets.
-func (k *Keeper) logFailures(all []*attempt) {
+func (k *Manager) logFailures(all []*retryState) {
 	now := time.Now()
 	told := map[string]time.Time{}
 	for _, a := range all {
@@ -61,14 +61,14 @@ func (k *Keeper) logFailures(all []*attempt) {
 		}
 	}
 	var order []string
-	fresh := map[string][]*attempt{}
+	fresh := map[string][]*retryState{}
 	for _, a := range all {
 		signature := a.signature()
 		if a.err == nil || signature == a.logged && now.Sub(a.loggedAt) < repeatInterval {
 			continue
 		}
 		a.logged, a.loggedOf, a.loggedAt = signature, a.operation, now
-		if at, ok := told[signature]; ok && reachOf(a.err) != one {
+		if at, ok := told[signature]; ok && scopeOf(a.err) != requestScope {
 			// Graph being down is told once, and not again for whoever meets it next.
 			a.loggedAt = at
 			continue
@@ -84,15 +84,15 @@ func (k *Keeper) logFailures(all []*attempt) {
 }
 
 // logFailure writes the line of a failure that all the given ones have.
-func (k *Keeper) logFailure(failing []*attempt) {
+func (k *Manager) logFailure(failing []*retryState) {
 	a := failing[0]
 	level := zapcore.WarnLevel
 	if needsOperator(a.err) {
 		level = zapcore.ErrorLevel
 	}
 	code := graph.Code(a.err)
-	if _, ok := errors.AsType[*ForeignError](a.err); ok {
-		code = string(ReasonForeign)
+	if _, ok := errors.AsType[*ConflictError](a.err); ok {
+		code = string(ReasonConflict)
 	}
 	if _, ok := errors.AsType[*KeyConflictError](a.err); ok {
 		code = "key_conflict"
@@ -106,7 +106,7 @@ func (k *Keeper) logFailure(failing []*attempt) {
 		present("request_id", requestIDOf(a.err)),
 		// As text, since a bare number would say no unit.
 		zap.Stringer("retry_in", max(0, time.Until(a.retryAt)).Round(time.Millisecond)),
-		zap.String("mend", mend(a.err)),
+		zap.String("hint", hint(a.err)),
 		zap.String("error", a.scrubbed()))
 }
 
@@ -120,10 +120,10 @@ func present[T comparable](key string, value T) zap.Field {
 }
 
 // logRecoveries writes one line for each distinct failure that is over.
-func (k *Keeper) logRecoveries(all []*attempt) {
+func (k *Manager) logRecoveries(all []*retryState) {
 	lasting := map[string]bool{}
 	var order []string
-	over := map[string][]*attempt{}
+	over := map[string][]*retryState{}
 	for _, a := range all {
 		switch {
 		case a.err != nil:
@@ -149,7 +149,7 @@ func (k *Keeper) logRecoveries(all []*attempt) {
 
 // needsOperator tells whether waiting alone is unlikely to help.
 func needsOperator(err error) bool {
-	if _, ok := errors.AsType[*ForeignError](err); ok {
+	if _, ok := errors.AsType[*ConflictError](err); ok {
 		return true
 	}
 	if _, ok := errors.AsType[*KeyConflictError](err); ok {
@@ -165,7 +165,7 @@ func needsOperator(err error) bool {
 	return status >= 400 && status < 500 && status != 429
 }
 
-func names(attempts []*attempt) []string {
+func names(attempts []*retryState) []string {
 	list := make([]string, 0, min(len(attempts), mostNamed))
 	for _, a := range attempts[:min(len(attempts), mostNamed)] {
 		list = append(list, a.name)
@@ -174,15 +174,15 @@ func names(attempts []*attempt) []string {
 }
 
 // event logs what happened to the subscription of a resource.
-func (k *Keeper) event(message string, w *watch, more ...zap.Field) {
+func (k *Manager) event(message string, w *resourceState, more ...zap.Field) {
 	k.s.Logger.Info(message, append(k.fields(w), more...)...)
 }
 
-func (k *Keeper) warn(message string, w *watch, more ...zap.Field) {
+func (k *Manager) warn(message string, w *resourceState, more ...zap.Field) {
 	k.s.Logger.Warn(message, append(k.fields(w), more...)...)
 }
 
-func (k *Keeper) fields(w *watch) []zap.Field {
+func (k *Manager) fields(w *resourceState) []zap.Field {
 	return []zap.Field{
 		zap.String("id", w.sub.ID),
 		zap.String("for", w.name),
@@ -191,7 +191,7 @@ func (k *Keeper) fields(w *watch) []zap.Field {
 	}
 }
 
-func (k *Keeper) eventSurplus(old graph.Subscription) {
+func (k *Manager) eventSurplus(old graph.Subscription) {
 	k.s.Logger.Info("surplus subscription deleted",
 		zap.String("id", old.ID),
 		zap.Time("expiration", old.Expiration),

@@ -34,8 +34,8 @@ type Settings struct {
 	HeldCertificateIDs []string
 	// Known are the subscriptions that an earlier run of this collector reported to Observer.Known.
 	Known []Known
-	// Unheard says that lifecycle events may have come while nobody listened, so that what is adopted is renewed at once.
-	Unheard bool
+	// RenewOnAdopt says that lifecycle events may have come while nobody listened, so that what is adopted is renewed at once.
+	RenewOnAdopt bool
 	// ClientState returns the secret for a resource: the same at every call, at most 128 characters.
 	ClientState func(resource string) string
 
@@ -66,8 +66,8 @@ type Known struct {
 	ID string
 	// CertificateID is what it was created with, since Graph's list may not say it. Empty means not known.
 	CertificateID string
-	// Unanswered is since when Graph waits for a renewal that it asked for; zero if it does not.
-	Unanswered time.Time `json:",omitzero"`
+	// ReauthorizationRequestedAt is since when Graph waits for a renewal that it asked for; zero if it does not.
+	ReauthorizationRequestedAt time.Time `json:",omitzero"`
 }
 
 // Graph is the part of Microsoft Graph that a keeper uses. *graph.Client has it. Creation and renewal return the expiration
@@ -127,19 +127,19 @@ const (
 	// ReasonPaused means: Graph asked for a reauthorization and did not get it, so it may have stopped to deliver. The
 	// subscription itself lives.
 	ReasonPaused Reason = "paused"
-	// ReasonForeign means: another subscription is, or was, in the way.
-	ReasonForeign Reason = "foreign"
+	// ReasonConflict means: another subscription is, or was, in the way.
+	ReasonConflict Reason = "foreign"
 )
 
-type nobody struct{}
+type noopTelemetry struct{}
 
-func (nobody) Checked(time.Time)                        {}
-func (nobody) Interrupted(string, Reason, time.Time)    {}
-func (nobody) Restored(string, time.Time)               {}
-func (nobody) Known([]Known)                            {}
-func (nobody) Renewal(context.Context, error)           {}
-func (nobody) Created(context.Context, error)           {}
-func (nobody) Recreated(context.Context, Reason, error) {}
+func (noopTelemetry) Checked(time.Time)                        {}
+func (noopTelemetry) Interrupted(string, Reason, time.Time)    {}
+func (noopTelemetry) Restored(string, time.Time)               {}
+func (noopTelemetry) Known([]Known)                            {}
+func (noopTelemetry) Renewal(context.Context, error)           {}
+func (noopTelemetry) Created(context.Context, error)           {}
+func (noopTelemetry) Recreated(context.Context, Reason, error) {}
 
 func (s Settings) withDefaults() Settings {
 	if s.Lifetime <= 0 {
@@ -149,10 +149,10 @@ func (s Settings) withDefaults() Settings {
 		s.CheckInterval = 5 * time.Minute
 	}
 	if s.Observer == nil {
-		s.Observer = nobody{}
+		s.Observer = noopTelemetry{}
 	}
 	if s.Telemetry == nil {
-		s.Telemetry = nobody{}
+		s.Telemetry = noopTelemetry{}
 	}
 	if s.Logger == nil {
 		s.Logger = zap.NewNop()

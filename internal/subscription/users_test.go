@@ -87,7 +87,7 @@ func TestFailuresOfOneCodeAndDifferentMendsAreDistinct(t *testing.T) {
 		b.pass(time.Hour)
 		lines := b.lines("subscription fails, will be tried again")
 		require.Len(t, lines, 2)
-		assert.NotEqual(t, lines[0].ContextMap()["mend"], lines[1].ContextMap()["mend"])
+		assert.NotEqual(t, lines[0].ContextMap()["hint"], lines[1].ContextMap()["hint"])
 	})
 }
 

@@ -15,9 +15,9 @@ const (
 	shortLife = 10 * time.Minute
 )
 
-// watch is one resource that is to have a subscription. Its attempt is the one at giving it one, or at renewing it.
-type watch struct {
-	attempt
+// resourceState is one resource that is to have a subscription. Its attempt is the one at giving it one, or at renewing it.
+type resourceState struct {
+	retryState
 
 	resource string
 	// sub is the subscription in use, or the last one; active says which. made says that this process created it.
@@ -38,18 +38,18 @@ type watch struct {
 	position int
 	// reauthorize says that Graph asked for a reauthorization, at askedAt, and no renewal has answered yet; eventAt is when
 	// the last one did.
-	reauthorize      bool
-	askedAt, eventAt time.Time
+	reauthorize                         bool
+	reauthorizationRequestedAt, eventAt time.Time
 	// shortLives counts subscriptions in a row that were lost soon.
 	shortLives int
 	// waitsForOther says that a subscription of another receiver's key is left alone at present, and retryAt until when.
 	waitsForOther bool
-	// tookForeign says that the one time is used up.
-	tookForeign bool
+	// tookConflicting says that the one time is used up.
+	tookConflicting bool
 }
 
-func newWatch(resource string, position int) *watch {
-	w := &watch{resource: resource, position: position}
+func newResourceState(resource string, position int) *resourceState {
+	w := &resourceState{resource: resource, position: position}
 	w.name = "tenant"
 	if rest, found := strings.CutPrefix(canonical(resource), "copilot/users/"); found {
 		w.name = "users[" + strconv.Itoa(position) + "]"
@@ -59,7 +59,7 @@ func newWatch(resource string, position int) *watch {
 }
 
 // use begins with a subscription that was created or adopted.
-func (w *watch) use(sub graph.Subscription, made bool, now time.Time) {
+func (w *resourceState) use(sub graph.Subscription, made bool, now time.Time) {
 	w.sub, w.made = sub, made
 	w.active, w.lived = true, true
 	w.bornAt = now
@@ -67,7 +67,7 @@ func (w *watch) use(sub graph.Subscription, made bool, now time.Time) {
 }
 
 // grant notes how long the subscription lives from now on.
-func (w *watch) grant(expiration, now time.Time) {
+func (w *resourceState) grant(expiration, now time.Time) {
 	w.sub.Expiration = expiration
 	w.grantedAt = now
 	w.granted = expiration.Sub(now)
@@ -79,7 +79,7 @@ func renewAt(expiration, grantedAt time.Time, granted time.Duration) time.Time {
 }
 
 // patchAt is the earliest time at which the subscription is to be renewed, be it for its age or for an event.
-func (w *watch) patchAt() (time.Time, bool) {
+func (w *resourceState) patchAt() (time.Time, bool) {
 	if !w.active {
 		return time.Time{}, false
 	}
@@ -91,12 +91,12 @@ func (w *watch) patchAt() (time.Time, bool) {
 }
 
 // checkAt is when the list is to be read for this resource's sake, if it is.
-func (w *watch) checkAt() (time.Time, bool) {
+func (w *resourceState) checkAt() (time.Time, bool) {
 	return w.retryAt, !w.active || (w.err != nil && w.operation != opRenew)
 }
 
 // end notes that the subscription is no more, and spaces out the creation of the next one if that becomes a habit.
-func (w *watch) end(now time.Time) {
+func (w *resourceState) end(now time.Time) {
 	if !w.active {
 		return
 	}

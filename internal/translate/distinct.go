@@ -3,18 +3,18 @@ package translate
 // otherValue stands for every value of an attribute past its bound.
 const otherValue = "other"
 
-// distinct lets the first values through and replaces all later ones, so that the number of series is bounded.
-type distinct struct {
+// cardinalityLimiter lets the first values through and replaces all later ones, so that the number of series is bounded.
+type cardinalityLimiter struct {
 	seen map[string]struct{}
 	most int
 }
 
-func newDistinct(most int) distinct {
-	return distinct{seen: map[string]struct{}{}, most: most}
+func newCardinalityLimiter(most int) cardinalityLimiter {
+	return cardinalityLimiter{seen: map[string]struct{}{}, most: most}
 }
 
 // bound returns the value itself, or other when it is new and the bound is reached. An empty value is none.
-func (d *distinct) bound(value string) string {
+func (d *cardinalityLimiter) bound(value string) string {
 	if value == "" {
 		return ""
 	}

@@ -21,8 +21,8 @@ type Gauge struct {
 
 type gaugeValue struct {
 	// attribute and word are one attribute and its value, where the gauge has one.
-	attribute, word string
-	value           float64
+	attribute, attributeValue string
+	value                     float64
 }
 
 // SubscriptionTimeLeft is the time until the Graph subscription expires, in seconds; left out when it is not known.
@@ -60,7 +60,7 @@ func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
 		unit:        "s",
 	}
 	for _, reason := range slices.SortedFunc(maps.Keys(missing), cmp.Compare[Reason]) {
-		gauge.values = append(gauge.values, gaugeValue{attribute: attrReason, word: string(reason), value: missing[reason].Seconds()})
+		gauge.values = append(gauge.values, gaugeValue{attribute: attrReason, attributeValue: string(reason), value: missing[reason].Seconds()})
 	}
 	return gauge
 }
@@ -79,7 +79,7 @@ func (g Gauge) emit(metrics pmetric.MetricSlice, at pcommon.Timestamp) {
 		point.SetTimestamp(at)
 		point.SetDoubleValue(v.value)
 		if v.attribute != "" {
-			point.Attributes().PutStr(v.attribute, v.word)
+			point.Attributes().PutStr(v.attribute, v.attributeValue)
 		}
 	}
 }

@@ -39,8 +39,8 @@ type Metrics struct {
 	start    time.Time
 
 	mu     sync.Mutex // guards everything below
-	apps   distinct
-	types  distinct
+	apps   cardinalityLimiter
+	types  cardinalityLimiter
 	counts map[seriesKey]int64
 	delays map[seriesKey]*histogram
 }
@@ -66,8 +66,8 @@ func NewMetrics(settings MetricSettings, start time.Time) *Metrics {
 	return &Metrics{
 		settings: settings,
 		start:    start,
-		apps:     newDistinct(maxAppNames),
-		types:    newDistinct(maxInteractionTypes),
+		apps:     newCardinalityLimiter(maxAppNames),
+		types:    newCardinalityLimiter(maxInteractionTypes),
 		counts:   map[seriesKey]int64{},
 		delays:   map[seriesKey]*histogram{},
 	}

@@ -18,48 +18,48 @@ func TestAdmission(t *testing.T) {
 
 	t.Run("a request is charged 4 KiB however little it sends", func(t *testing.T) {
 		t.Parallel()
-		a := webhook.NewAdmission(3 * minimumShare)
+		a := webhook.NewByteLimiter(3 * minimumShare)
 		share, ok := a.Admit()
 		require.True(t, ok)
-		require.True(t, share.Hold(100))
+		require.True(t, share.Grow(100))
 		assert.EqualValues(t, minimumShare, a.InUse())
 	})
 
 	t.Run("a share grows to what was read and never shrinks", func(t *testing.T) {
 		t.Parallel()
-		a := webhook.NewAdmission(3 * minimumShare)
+		a := webhook.NewByteLimiter(3 * minimumShare)
 		share, _ := a.Admit()
-		require.True(t, share.Hold(minimumShare+1))
-		require.True(t, share.Hold(1))
+		require.True(t, share.Grow(minimumShare+1))
+		require.True(t, share.Grow(1))
 		assert.EqualValues(t, minimumShare+1, a.InUse())
 	})
 
 	t.Run("the limit can be reached but not passed", func(t *testing.T) {
 		t.Parallel()
-		a := webhook.NewAdmission(2 * minimumShare)
+		a := webhook.NewByteLimiter(2 * minimumShare)
 		share, _ := a.Admit()
-		assert.False(t, share.Hold(2*minimumShare+1))
+		assert.False(t, share.Grow(2*minimumShare+1))
 		assert.EqualValues(t, minimumShare, a.InUse(), "a refused growth takes nothing")
-		assert.True(t, share.Hold(2*minimumShare))
+		assert.True(t, share.Grow(2*minimumShare))
 		_, ok := a.Admit()
 		assert.False(t, ok)
 	})
 
 	t.Run("releasing twice gives back once, and ends the share", func(t *testing.T) {
 		t.Parallel()
-		a := webhook.NewAdmission(2 * minimumShare)
+		a := webhook.NewByteLimiter(2 * minimumShare)
 		first, _ := a.Admit()
 		_, ok := a.Admit()
 		require.True(t, ok)
 		first.Release()
 		first.Release()
 		assert.EqualValues(t, minimumShare, a.InUse())
-		assert.False(t, first.Hold(1))
+		assert.False(t, first.Grow(1))
 	})
 
 	t.Run("a negative or overflowing amount is refused", func(t *testing.T) {
 		t.Parallel()
-		a := webhook.NewAdmission(10)
+		a := webhook.NewByteLimiter(10)
 		require.True(t, a.Acquire(10))
 		assert.False(t, a.Acquire(-1))
 		assert.False(t, a.Acquire(1<<63-1))
@@ -69,7 +69,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("many requests at once stay within the limit and give everything back", func(t *testing.T) {
 		t.Parallel()
 		const limit = 10 * minimumShare
-		a := webhook.NewAdmission(limit)
+		a := webhook.NewByteLimiter(limit)
 		var workers sync.WaitGroup
 		var over, admitted atomic.Int64
 		for worker := range int64(32) {
@@ -80,7 +80,7 @@ func TestAdmission(t *testing.T) {
 						continue
 					}
 					admitted.Add(1)
-					share.Hold(worker * step * 13)
+					share.Grow(worker * step * 13)
 					if inUse := a.InUse(); inUse < minimumShare || inUse > limit {
 						over.Add(1)
 					}
@@ -101,9 +101,9 @@ func FuzzAdmission(f *testing.F) {
 	f.Add(uint16(0), []byte{0, 0, 0})
 	f.Fuzz(func(t *testing.T, kibibytes uint16, steps []byte) {
 		limit := int64(kibibytes) << 10
-		a := webhook.NewAdmission(limit)
-		var shares []*webhook.Share
-		expected := map[*webhook.Share]int64{}
+		a := webhook.NewByteLimiter(limit)
+		var shares []*webhook.Reservation
+		expected := map[*webhook.Reservation]int64{}
 		for i, step := range steps {
 			switch {
 			case step%3 == 0 || len(shares) == 0:
@@ -113,7 +113,7 @@ func FuzzAdmission(f *testing.F) {
 				}
 			case step%3 == 1:
 				share, total := shares[i%len(shares)], int64(step)<<8
-				if share.Hold(total) {
+				if share.Grow(total) {
 					require.Contains(t, expected, share, "a released share holds nothing")
 					expected[share] = max(expected[share], total)
 				}

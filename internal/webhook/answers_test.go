@@ -27,8 +27,8 @@ type counts = map[webhook.Outcome]int
 
 func TestAnswers(t *testing.T) {
 	t.Parallel()
-	takes := func(err error) func(*house) {
-		return func(h *house) {
+	takes := func(err error) func(*harness) {
+		return func(h *harness) {
 			h.take = func(context.Context, []interaction.Received) error { return err }
 		}
 	}
@@ -37,7 +37,7 @@ func TestAnswers(t *testing.T) {
 	}
 	tests := map[string]struct {
 		body    string
-		around  func(*house)
+		around  func(*harness)
 		request func(*http.Request)
 		limit   int64
 		status  int
@@ -88,7 +88,7 @@ func TestAnswers(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			around := newHouse()
+			around := newHarness()
 			if test.around != nil {
 				test.around(around)
 			}
@@ -117,7 +117,7 @@ func TestAnswers(t *testing.T) {
 func TestNoLimitOfABodyIsTheDefaultOf20MiB(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []int64{0, -1} {
-		settings := newHouse().settings()
+		settings := newHarness().settings()
 		settings.MaxBodySize = limit
 		handler := webhook.NewHandler(settings)
 		r := notify(t.Context(), oneItem)
@@ -186,7 +186,7 @@ func TestHandler_EndsConnectionOfStranger(t *testing.T) {
 			t.Parallel()
 			r := test.request()
 			r.ProtoMajor = test.major
-			assert.Equal(t, test.want, answerTo(newHouse().handler(), r).Header.Get("Connection"))
+			assert.Equal(t, test.want, answerTo(newHarness().handler(), r).Header.Get("Connection"))
 		})
 	}
 }
@@ -196,16 +196,16 @@ func padded(length int) string {
 	return oneItem + strings.Repeat(" ", length-len(oneItem))
 }
 
-func opens(err error) func(*house) {
-	return func(h *house) {
+func opens(err error) func(*harness) {
+	return func(h *harness) {
 		h.open = func(context.Context, *notification.Collection) (notification.Opened, error) {
 			return notification.Opened{}, err
 		}
 	}
 }
 
-func opensTo(opened notification.Opened) func(*house) {
-	return func(h *house) {
-		h.open = func(context.Context, *notification.Collection) (notification.Opened, error) { return opened, nil }
+func opensTo(decrypted notification.Opened) func(*harness) {
+	return func(h *harness) {
+		h.open = func(context.Context, *notification.Collection) (notification.Opened, error) { return decrypted, nil }
 	}
 }

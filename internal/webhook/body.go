@@ -16,7 +16,7 @@ var (
 // A body is read into small pieces at first, so that a slow sender holds little more memory than it has sent, and into
 // large ones later. A piece is the most that one read takes before it is charged.
 const (
-	smallPiece = MinimumShare
+	smallPiece = MinimumReservation
 	largePiece = 32 << 10
 )
 
@@ -93,7 +93,7 @@ func (b *body) release() {
 // have at most about twice the room that was charged.
 //
 // It fails with errTooLarge, errOverloaded or the error of the reader.
-func readBody(from io.Reader, limit int64, share *Share) (*body, error) {
+func readBody(from io.Reader, limit int64, share *Reservation) (*body, error) {
 	read := &body{}
 	for {
 		n, err := from.Read(read.room())
@@ -101,7 +101,7 @@ func readBody(from io.Reader, limit int64, share *Share) (*body, error) {
 		switch {
 		case int64(read.length) > limit:
 			err = errTooLarge
-		case !share.Hold(int64(read.length)):
+		case !share.Grow(int64(read.length)):
 			err = errOverloaded
 		case errors.Is(err, io.EOF):
 			return read, nil
@@ -110,7 +110,7 @@ func readBody(from io.Reader, limit int64, share *Share) (*body, error) {
 			read.release()
 			return nil, err
 		}
-		if read.length > smallShare {
+		if read.length > smallReservation {
 			// A sender that is faster than this reads would keep the processor for a whole time slice, 10 ms; with hundreds of
 			// such senders a notification of usual size would wait for seconds.
 			runtime.Gosched()

@@ -49,7 +49,7 @@ const decodedItem = 1024
 func TestASlowSenderHoldsOnlyWhatItSent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		handler := around.handler()
 		slow := send(t, handler, 10*megabytes)
 		synctest.Wait()
@@ -74,7 +74,7 @@ func TestASlowSenderHoldsOnlyWhatItSent(t *testing.T) {
 func TestAFullBudgetIsSaidAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		unblock := around.blockTake(nil)
 		settings := around.settings()
 		settings.MaxInFlightBytes = 4 * megabytes
@@ -115,7 +115,7 @@ func TestAFullBudgetIsSaidAtOnce(t *testing.T) {
 func TestSmallBodiesAreBoundedInNumber(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		unblock := around.blockTake(nil)
 		settings := around.settings()
 		settings.MaxInFlightBytes = 10 * minimumShare
@@ -152,7 +152,7 @@ func TestALateBodyIsStillDelivered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				around := newHouse()
+				around := newHarness()
 				around.slowTake(test.pipeline)
 				began := time.Now()
 				slow := send(t, around.handler(), -1)
@@ -185,7 +185,7 @@ func TestHandler_TellsOfOverloadsThatDeliveriesCause(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				around := newHouse()
+				around := newHarness()
 				unblock := around.blockTake(nil)
 				settings := around.settings()
 				told := 0
@@ -212,7 +212,7 @@ func TestHandler_TellsOfOverloadsThatDeliveriesCause(t *testing.T) {
 func TestHandler_TellsOfOverloadThatItsOwnItemsCause(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[string]int{"ours": 1, "theirs": 0} {
-		around := newHouse()
+		around := newHarness()
 		around.ours = func(state []byte) bool { return string(state) == "ours" }
 		settings := around.settings()
 		told := 0

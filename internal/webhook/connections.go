@@ -104,10 +104,10 @@ func withConnection(ctx context.Context, conn net.Conn) context.Context {
 }
 
 // noteAuthentic remembers that Microsoft Graph sent something on the connection of a request.
-func noteAuthentic(ctx context.Context, opened notification.Opened) {
+func noteAuthentic(ctx context.Context, decrypted notification.Opened) {
 	conn, ok := ctx.Value(connectionKey{}).(*connection)
-	sure := len(opened.Received)+len(opened.Lifecycle) > 0 ||
-		slices.ContainsFunc(opened.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
+	sure := len(decrypted.Received)+len(decrypted.Lifecycle) > 0 ||
+		slices.ContainsFunc(decrypted.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
 	if ok && sure {
 		conn.owner.move(conn, &conn.owner.proven)
 	}

@@ -58,7 +58,7 @@ func TestServer_AnswersBesideIdleConnections(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			around := newHouse()
+			around := newHarness()
 			server := serve(t, around.handler(), test.config)
 			ctx, stop := context.WithCancel(t.Context())
 			var strangers sync.WaitGroup
@@ -97,7 +97,7 @@ func TestServer_AnswersBesideIdleConnections(t *testing.T) {
 }
 
 // occupy opens a connection and keeps it until the server closes it, or ctx ends.
-func occupy(ctx context.Context, address net.Addr, secure func(net.Conn) net.Conn, sends string, opened func()) {
+func occupy(ctx context.Context, address net.Addr, secure func(net.Conn) net.Conn, sends string, decrypted func()) {
 	connection, err := (&net.Dialer{}).DialContext(ctx, address.Network(), address.String())
 	if err != nil {
 		return
@@ -112,7 +112,7 @@ func occupy(ctx context.Context, address net.Addr, secure func(net.Conn) net.Con
 	if sends == handshake {
 		_, _ = http.ReadResponse(bufio.NewReader(connection), nil)
 	}
-	opened()
+	decrypted()
 	_, _ = io.Copy(io.Discard, connection)
 }
 
@@ -120,7 +120,7 @@ func TestServer_ClosesConnectionWithoutRequest(t *testing.T) {
 	t.Parallel()
 	config := localConfig()
 	config.Keepalive.GetOrInsertDefault().IdleTimeout = 50 * time.Millisecond
-	server := serve(t, newHouse().handler(), config)
+	server := serve(t, newHarness().handler(), config)
 	connection := dial(t, server)
 	require.NoError(t, connection.SetDeadline(time.Now().Add(20*time.Second)))
 	_, err := fmt.Fprintf(connection, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
@@ -140,7 +140,7 @@ func TestServer_AnswersNewConnectionBesideActiveOnes(t *testing.T) {
 	t.Parallel()
 	config := localConfig()
 	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0
-	handler := newHouse().handler()
+	handler := newHarness().handler()
 	server := serve(t, handler, config)
 	strangers := make([]net.Conn, 1024)
 	for i := range strangers {
@@ -148,7 +148,7 @@ func TestServer_AnswersNewConnectionBesideActiveOnes(t *testing.T) {
 		_, err := io.WriteString(strangers[i], unfinished)
 		require.NoError(t, err)
 	}
-	require.Eventually(t, func() bool { return handler.InFlightBytes() >= 1024*webhook.MinimumShare }, 20*time.Second, time.Millisecond,
+	require.Eventually(t, func() bool { return handler.InFlightBytes() >= 1024*webhook.MinimumReservation }, 20*time.Second, time.Millisecond,
 		"every request is under way")
 	honest := dial(t, server)
 	dial(t, server)

@@ -18,7 +18,7 @@ const (
 
 // decoders returns where an element is held while a body of this length is decoded.
 func (h *Handler) decoders(length int) chan struct{} {
-	if length > smallShare {
+	if length > smallReservation {
 		return h.decodingLarge
 	}
 	return h.decodingSmall
@@ -26,11 +26,11 @@ func (h *Handler) decoders(length int) chan struct{} {
 
 // decode reads the items that are ours, and charges the share for them before it makes them. What belongs to strangers is
 // counted and leaves nothing. The collection is nil where there is nothing to deliver, and then there is the answer.
-func (h *Handler) decode(ctx context.Context, read *body, share *Share, arrived time.Time) (*notification.Collection, answer) {
+func (h *Handler) decode(ctx context.Context, read *body, share *Reservation, arrived time.Time) (*notification.Collection, answer) {
 	defer read.release()
 	waiting, cancel := context.WithTimeout(ctx, h.settings.timeLeft(arrived))
 	defer cancel()
-	ours, err := h.settings.Opener.ClientStates(waiting)
+	ours, err := h.settings.Decrypter.ClientStates(waiting)
 	if err != nil {
 		return nil, answer{status: http.StatusServiceUnavailable, outcome: Failed}
 	}
@@ -49,7 +49,7 @@ func (h *Handler) decode(ctx context.Context, read *body, share *Share, arrived 
 }
 
 func (h *Handler) decodeWhole(
-	ctx context.Context, all []byte, ours func([]byte) bool, share *Share, arrived time.Time,
+	ctx context.Context, all []byte, ours func([]byte) bool, share *Reservation, arrived time.Time,
 ) (*notification.Collection, answer) {
 	envelope, err := notification.Inspect(all, ours)
 	if err != nil {
@@ -61,7 +61,7 @@ func (h *Handler) decodeWhole(
 	if envelope.Foreign > 0 {
 		h.settings.Rejections.Reject(ctx, []notification.Rejection{notification.ForeignItems(envelope.Foreign)})
 	}
-	if envelope.Own() == 0 {
+	if envelope.OwnItems() == 0 {
 		return nil, answer{status: http.StatusAccepted, closes: true}
 	}
 	if !share.deliver(int64(len(all)) + envelope.Cost()) {

@@ -25,7 +25,7 @@ func stateIsOurs(state []byte) bool { return string(state) == "ours" }
 
 func TestHandler_OpensOnlyItemsOfOurs(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	around.ours = stateIsOurs
 	answer := answerTo(around.handler(), notify(t.Context(), `{"value":[{},{"clientState":"ours"},{"clientState":"x"},7]}`))
 	assert.Equal(t, http.StatusAccepted, answer.StatusCode)
@@ -36,7 +36,7 @@ func TestHandler_OpensOnlyItemsOfOurs(t *testing.T) {
 
 func TestHandler_AnswersForeignItemsAsAnyOther(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	around.ours = stateIsOurs
 	handler := around.handler()
 	answer := answerTo(handler, notify(t.Context(), `{"value":[{},{}]}`))
@@ -49,7 +49,7 @@ func TestHandler_AnswersForeignItemsAsAnyOther(t *testing.T) {
 // 60 KB of empty items became 38 MB when each was decoded and kept. It counts what the process allocates, so nothing runs
 // beside it.
 func TestHandler_LeavesLittleOfForeignItems(t *testing.T) {
-	around := newHouse()
+	around := newHarness()
 	around.ours = stateIsOurs
 	opensTo(notification.Opened{})(around)
 	handler := around.handler()
@@ -68,7 +68,7 @@ func TestHandler_LeavesLittleOfForeignItems(t *testing.T) {
 func TestHandler_ChargesForWhatItDecodes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		around.ours = stateIsOurs
 		unblock := around.blockTake(nil)
 		settings := around.settings()
@@ -102,19 +102,19 @@ func TestLeastInFlightBytes_AdmitsLargestBody(t *testing.T) {
 		body := `{"value":[` + strings.Repeat(item, min(size/len(item), 20_000))
 		body = strings.TrimSuffix(body, ",") + "]}"
 		body = body[:len(body)-2] + strings.Repeat(" ", max(size-len(body), 0)) + "]}"
-		settings := newHouse().settings()
+		settings := newHarness().settings()
 		settings.MaxBodySize = int64(len(body))
-		settings.MaxInFlightBytes = webhook.LeastInFlightBytes(settings.MaxBodySize)
+		settings.MaxInFlightBytes = webhook.MinInFlightBytes(settings.MaxBodySize)
 		assert.Equal(t, http.StatusAccepted, answerTo(webhook.NewHandler(settings), notify(t.Context(), body)).StatusCode, "%d bytes", len(body))
 	}
-	assert.Positive(t, webhook.LeastInFlightBytes(1<<63-1))
+	assert.Positive(t, webhook.MinInFlightBytes(1<<63-1))
 }
 
 // Bodies of strangers that wait to be decoded are answered in time, too, and those of usual size don't wait for large ones.
 func TestHandler_DecodesFewBodiesAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		var decoding, most atomic.Int32
 		release := make(chan struct{})
 		around.ours = func([]byte) bool {
@@ -153,7 +153,7 @@ func TestHandler_DecodesFewBodiesAtOnce(t *testing.T) {
 func TestHandler_RejectsWhatOnlyLimitsRefuse(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[string]int{"ours": 1, "theirs": 0} {
-		around := newHouse()
+		around := newHarness()
 		around.ours = stateIsOurs
 		item := `{"clientState":"` + state + `","resourceData":{"id":"1764599405123"},"x":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}`
 		answer := answerTo(around.handler(), notify(t.Context(), `{"value":[`+item+`]}`))
@@ -181,7 +181,7 @@ func TestHandler_LogsBodyOverLimitOnceAMinute(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				around := newHouse()
+				around := newHarness()
 				settings := around.settings()
 				core, lines := observer.New(zap.DebugLevel)
 				settings.Logger, settings.MaxBodySize = zap.New(core), megabytes

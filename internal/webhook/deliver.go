@@ -17,9 +17,9 @@ const leastWait = 10
 type delivery struct {
 	settings   Settings
 	collection *notification.Collection
-	// share is released when the delivery has ended, which may be long after the answer.
-	share   *Share
-	arrived time.Time
+	// reservation is released when the delivery has ended, which may be long after the answer.
+	reservation *Reservation
+	arrived     time.Time
 	// decided gets the status, once; it has room for it, so that the delivery can end although nobody waits any more.
 	decided chan int
 
@@ -31,14 +31,14 @@ type delivery struct {
 	pending int
 }
 
-func newDelivery(settings Settings, collection *notification.Collection, share *Share, arrived time.Time) *delivery {
+func newDelivery(settings Settings, collection *notification.Collection, share *Reservation, arrived time.Time) *delivery {
 	return &delivery{
-		settings:   settings,
-		collection: collection,
-		share:      share,
-		arrived:    arrived,
-		decided:    make(chan int, 1),
-		pending:    len(collection.Items),
+		settings:    settings,
+		collection:  collection,
+		reservation: share,
+		arrived:     arrived,
+		decided:     make(chan int, 1),
+		pending:     len(collection.Items),
 	}
 }
 
@@ -75,7 +75,7 @@ func (d *delivery) giveUp() (pending int, ok bool) {
 // run delivers, gives the bytes back, and then tells, so that a sender who was told finds room for its next request.
 func (d *delivery) run(ctx context.Context) {
 	outcome, items := d.deliverOrRecover(ctx)
-	d.share.Release()
+	d.reservation.Release()
 	d.count(ctx, outcome, items)
 	if outcome == Failed {
 		d.decided <- http.StatusServiceUnavailable
@@ -87,28 +87,28 @@ func (d *delivery) run(ctx context.Context) {
 // deliver opens the collection and hands its parts on. Lifecycle events come first, since a slow pipeline must not hold
 // up the renewal of the subscription.
 func (d *delivery) deliver(ctx context.Context) (outcome Outcome, items int) {
-	opened, err := d.settings.Opener.Open(ctx, d.collection, d.arrived)
+	decrypted, err := d.settings.Decrypter.Decrypt(ctx, d.collection, d.arrived)
 	if err != nil {
 		return Failed, len(d.collection.Items)
 	}
-	noteAuthentic(ctx, opened)
-	for _, event := range opened.Lifecycle {
+	noteAuthentic(ctx, decrypted)
+	for _, event := range decrypted.Lifecycle {
 		d.settings.Lifecycle.Wake(event)
 	}
-	if len(opened.Lifecycle) > 0 {
-		d.settings.Telemetry.Notifications(ctx, LifecycleEvent, len(opened.Lifecycle))
+	if len(decrypted.Lifecycle) > 0 {
+		d.settings.Telemetry.Notifications(ctx, LifecycleEvent, len(decrypted.Lifecycle))
 	}
-	if len(opened.Rejected) > 0 {
-		d.settings.Rejections.Reject(ctx, opened.Rejected)
+	if len(decrypted.Rejected) > 0 {
+		d.settings.Rejections.Reject(ctx, decrypted.Rejected)
 	}
-	items = len(opened.Received)
+	items = len(decrypted.Received)
 	if items == 0 {
 		return Delivered, 0
 	}
 	d.mu.Lock()
 	d.pending = items
 	d.mu.Unlock()
-	err = d.settings.Intake.Take(ctx, opened.Received)
+	err = d.settings.Intake.Take(ctx, decrypted.Received)
 	switch {
 	case err == nil:
 		return Delivered, items

@@ -19,7 +19,7 @@ import (
 
 // blockTake makes the pipeline block until the returned function is called, and then return err; or until the delivery's
 // context ends.
-func (h *house) blockTake(err error) (unblock func()) {
+func (h *harness) blockTake(err error) (unblock func()) {
 	blocked := make(chan struct{})
 	h.take = func(ctx context.Context, _ []interaction.Received) error {
 		select {
@@ -34,7 +34,7 @@ func (h *house) blockTake(err error) (unblock func()) {
 
 func TestLifecycleEventsAndRejectionsGoBeforeDelivery(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	opensTo(notification.Opened{
 		Received:  make([]interaction.Received, 2),
 		Lifecycle: []notification.Lifecycle{{Event: "missed"}, {Event: "reauthorizationRequired"}},
@@ -50,7 +50,7 @@ func TestLifecycleEventsAndRejectionsGoBeforeDelivery(t *testing.T) {
 
 func TestNothingIsHandedOnWhenOpeningFails(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	around.open = func(context.Context, *notification.Collection) (notification.Opened, error) {
 		return notification.Opened{
 			Received:  make([]interaction.Received, 1),
@@ -78,7 +78,7 @@ func TestASlowDelivery(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				around := newHouse()
+				around := newHarness()
 				handler := around.handler()
 				unblock := around.blockTake(test.err)
 
@@ -104,7 +104,7 @@ func TestASlowDelivery(t *testing.T) {
 func TestASlowOpenerIsAnsweredInTimeToo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		around.open = func(context.Context, *notification.Collection) (notification.Opened, error) {
 			time.Sleep(time.Minute)
 			return notification.Opened{Received: make([]interaction.Received, 1)}, nil
@@ -126,7 +126,7 @@ func TestASlowOpenerIsAnsweredInTimeToo(t *testing.T) {
 func TestOnlyWhatWaitsForThePipelineTimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		unblock := around.blockTake(nil)
 		opensTo(notification.Opened{
 			Received:  make([]interaction.Received, 1),
@@ -144,7 +144,7 @@ func TestOnlyWhatWaitsForThePipelineTimesOut(t *testing.T) {
 func TestADeliveryJustInTimeIsAccepted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		around.take = func(context.Context, []interaction.Received) error {
 			time.Sleep(2499 * time.Millisecond)
 			return nil
@@ -159,7 +159,7 @@ func TestADeliveryJustInTimeIsAccepted(t *testing.T) {
 func TestDelivery_DecidedInTimeIsAnsweredSo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		around.counting = func() { time.Sleep(2600 * time.Millisecond) }
 		assert.Equal(t, http.StatusAccepted, answerTo(around.handler(), notify(t.Context(), oneItem)).StatusCode)
 		assert.Equal(t, counts{webhook.Delivered: 1}, around.counted(), "and it is not counted as timed out")
@@ -170,7 +170,7 @@ func TestDelivery_DecidedInTimeIsAnsweredSo(t *testing.T) {
 func TestDelivery_ReleasesItsShareBeforeTheAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		handler := around.handler()
 		var held int64
 		around.counting = func() { held += handler.InFlightBytes() }
@@ -185,7 +185,7 @@ func TestASenderThatLeavesDoesNotEndTheDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type client struct{}
 		ctx, leave := context.WithCancel(context.WithValue(t.Context(), client{}, "metadata"))
-		around := newHouse()
+		around := newHarness()
 		var seen any
 		var ended error
 		around.take = func(ctx context.Context, _ []interaction.Received) error {
@@ -206,7 +206,7 @@ func TestASenderThatLeavesDoesNotEndTheDelivery(t *testing.T) {
 }
 
 // slowTake makes the pipeline take this long, whatever its context says.
-func (h *house) slowTake(duration time.Duration) {
+func (h *harness) slowTake(duration time.Duration) {
 	h.take = func(context.Context, []interaction.Received) error {
 		time.Sleep(duration)
 		return nil

@@ -2,5 +2,5 @@ package webhook
 
 // InFlightBytes returns the bytes that count against Settings.MaxInFlightBytes now.
 func (h *Handler) InFlightBytes() int64 {
-	return h.admission.InUse()
+	return h.limiter.InUse()
 }

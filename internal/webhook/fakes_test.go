@@ -24,9 +24,9 @@ const (
 // part is what the fakes were called with, in order.
 type part string
 
-// house is everything around a handler: it opens every item to one interaction, takes what it is given, and writes down
+// harness is everything around a handler: it opens every item to one interaction, takes what it is given, and writes down
 // what happened. Its functions may be replaced before the first request.
-type house struct {
+type harness struct {
 	// ours is whether an item with this client state is ours; nil for all.
 	ours func(clientState []byte) bool
 	open func(ctx context.Context, c *notification.Collection) (notification.Opened, error)
@@ -43,8 +43,8 @@ type house struct {
 	took       []time.Duration
 }
 
-func newHouse() *house {
-	return &house{
+func newHarness() *harness {
+	return &harness{
 		open: func(_ context.Context, c *notification.Collection) (notification.Opened, error) {
 			return notification.Opened{Received: make([]interaction.Received, len(c.Items))}, nil
 		},
@@ -55,39 +55,39 @@ func newHouse() *house {
 	}
 }
 
-func (h *house) note(p part) {
+func (h *harness) note(p part) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.parts = append(h.parts, p)
 }
 
-func (h *house) ClientStates(context.Context) (func([]byte) bool, error) {
+func (h *harness) ClientStates(context.Context) (func([]byte) bool, error) {
 	if h.ours == nil {
 		return func([]byte) bool { return true }, nil
 	}
 	return h.ours, nil
 }
 
-func (h *house) Open(ctx context.Context, c *notification.Collection, _ time.Time) (notification.Opened, error) {
+func (h *harness) Decrypt(ctx context.Context, c *notification.Collection, _ time.Time) (notification.Opened, error) {
 	h.note("open")
 	return h.open(ctx, c)
 }
 
-func (h *house) Take(ctx context.Context, received []interaction.Received) error {
+func (h *harness) Take(ctx context.Context, received []interaction.Received) error {
 	h.note("take")
 	return h.take(ctx, received)
 }
 
-func (h *house) Wake(event notification.Lifecycle) { h.note(part("wake " + event.Event)) }
+func (h *harness) Wake(event notification.Lifecycle) { h.note(part("wake " + event.Event)) }
 
-func (h *house) Reject(_ context.Context, rejections []notification.Rejection) {
+func (h *harness) Reject(_ context.Context, rejections []notification.Rejection) {
 	h.note(part("reject " + string(rejections[0].Reason)))
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.rejected = append(h.rejected, rejections...)
 }
 
-func (h *house) Notifications(_ context.Context, outcome webhook.Outcome, count int) {
+func (h *harness) Notifications(_ context.Context, outcome webhook.Outcome, count int) {
 	if h.counting != nil {
 		h.counting()
 	}
@@ -96,38 +96,38 @@ func (h *house) Notifications(_ context.Context, outcome webhook.Outcome, count 
 	h.outcomes[outcome] += count
 }
 
-func (h *house) Acknowledged(_ context.Context, status int, took time.Duration) {
+func (h *harness) Acknowledged(_ context.Context, status int, took time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.statuses[status]++
 	h.took = append(h.took, took)
 }
 
-func (h *house) Handshake(_ context.Context, status int) {
+func (h *harness) Handshake(_ context.Context, status int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.handshakes[status]++
 }
 
-func (h *house) counted() map[webhook.Outcome]int {
+func (h *harness) counted() map[webhook.Outcome]int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return maps.Clone(h.outcomes)
 }
 
-func (h *house) happened() []part {
+func (h *harness) happened() []part {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.parts)
 }
 
-func (h *house) settings() webhook.Settings {
+func (h *harness) settings() webhook.Settings {
 	return webhook.Settings{
 		Path:             path,
 		AckTimeout:       2500 * time.Millisecond,
 		MaxInFlightBytes: 64 * megabytes,
 		MaxBodySize:      20 * megabytes,
-		Opener:           h,
+		Decrypter:        h,
 		Intake:           h,
 		Lifecycle:        h,
 		Rejections:       h,
@@ -135,7 +135,7 @@ func (h *house) settings() webhook.Settings {
 	}
 }
 
-func (h *house) handler() *webhook.Handler { return webhook.NewHandler(h.settings()) }
+func (h *harness) handler() *webhook.Handler { return webhook.NewHandler(h.settings()) }
 
 // notify is a request with the body of a notification.
 func notify(ctx context.Context, body string) *http.Request {

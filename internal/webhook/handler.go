@@ -31,7 +31,7 @@ type Settings struct {
 	// MaxBodySize bounds the bytes of one body; 0 or less means 20 MiB.
 	MaxBodySize int64
 
-	Opener     Opener
+	Decrypter  Decrypter
 	Intake     Intake
 	Lifecycle  Lifecycle
 	Rejections Rejections
@@ -57,7 +57,7 @@ type Settings struct {
 //	not now             503 with Retry-After
 type Handler struct {
 	settings   Settings
-	admission  *Admission
+	limiter    *ByteLimiter
 	deliveries *deliveries
 	// misdirected limits the lines about handshakes at another path, since anybody can send one.
 	misdirected rate.Sometimes
@@ -81,7 +81,7 @@ func NewHandler(settings Settings) *Handler {
 	}
 	return &Handler{
 		settings:      settings,
-		admission:     NewAdmission(settings.MaxInFlightBytes),
+		limiter:       NewByteLimiter(settings.MaxInFlightBytes),
 		deliveries:    newDeliveries(),
 		decodingSmall: make(chan struct{}, maxDecodingSmall),
 		decodingLarge: make(chan struct{}, maxDecodingLarge),
@@ -156,7 +156,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 	if r.ContentLength > h.settings.MaxBodySize {
 		return h.tooLarge(r)
 	}
-	share, ok := h.admission.Admit()
+	share, ok := h.limiter.Admit()
 	if !ok {
 		h.overloaded(arrived)
 		return refuse(http.StatusServiceUnavailable, Overloaded)
@@ -185,7 +185,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 }
 
 // receive reads the body, and gives up when the receiver stops: a slow sender must not hold the shutdown up.
-func (h *Handler) receive(w http.ResponseWriter, r *http.Request, share *Share) (*body, error) {
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, share *Reservation) (*body, error) {
 	interrupted := make(chan struct{})
 	unhook := context.AfterFunc(h.deliveries.stopping, func() {
 		defer close(interrupted)
@@ -237,7 +237,7 @@ func (h *Handler) tooLarge(r *http.Request) answer {
 
 // overloaded notes that a request was turned away unread.
 func (h *Handler) overloaded(at time.Time) {
-	if h.admission.mostlyDelivering() {
+	if h.limiter.mostlyDelivering() {
 		h.settings.Overloaded(at)
 	}
 }

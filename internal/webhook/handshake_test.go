@@ -50,7 +50,7 @@ func TestHandshake(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			around := newHouse()
+			around := newHarness()
 			body := &untouched{}
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path+"?"+test.query, body)
 			r.Header.Set("Content-Type", "text/plain; charset=utf-8")
@@ -74,7 +74,7 @@ func TestHandshake(t *testing.T) {
 
 func TestHandshakeNeedsNoAdmissionAndSurvivesRefusal(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	settings := around.settings()
 	settings.MaxInFlightBytes = 0
 	handler := webhook.NewHandler(settings)
@@ -89,7 +89,7 @@ func TestHandshake_AtAnotherPathIsLoggedOnceAnHour(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.DebugLevel)
-		around := newHouse()
+		around := newHarness()
 		settings := around.settings()
 		settings.Logger = zap.New(core)
 		handler := webhook.NewHandler(settings)
@@ -128,7 +128,7 @@ func TestHandshake_AtAnotherPathIsLoggedOnceAnHour(t *testing.T) {
 func FuzzHandshake(f *testing.F) {
 	f.Add("Validation: Testing client application reachability for subscription Request-Id: 7c0d3a1e")
 	f.Add("a+b&c=d;e%20f\r\n\x00\xff<script>")
-	handler := newHouse().handler()
+	handler := newHarness().handler()
 	f.Fuzz(func(t *testing.T, token string) {
 		query := url.Values{"validationToken": {token}}.Encode()
 		answer := answerTo(handler, httptest.NewRequestWithContext(t.Context(), http.MethodPost, path+"?"+query, http.NoBody))

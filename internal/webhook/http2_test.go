@@ -18,7 +18,7 @@ func TestTheStreamsOfAConnectionAreBounded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	writeCertificate(t, dir, 1)
-	server := serve(t, newHouse().handler(), tlsConfig(dir, 0))
+	server := serve(t, newHarness().handler(), tlsConfig(dir, 0))
 	connection := tls.Client(dial(t, server), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	_, err := io.WriteString(connection, http2.ClientPreface)
 	require.NoError(t, err)
@@ -41,7 +41,7 @@ func TestShutdownDoesNotWaitForASlowHTTP2Sender(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	client := trusting(t, writeCertificate(t, dir, 1))
-	around := newHouse()
+	around := newHarness()
 	handler := around.handler()
 	config := tlsConfig(dir, 0)
 	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0

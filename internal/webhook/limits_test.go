@@ -21,14 +21,14 @@ import (
 // come within 3 s. It measures time, so nothing runs beside it.
 func TestAnswersOn64Connections(t *testing.T) {
 	t.Run("a quick pipeline", func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		took := storm(t, around, 50, http.StatusAccepted)
 		assert.Less(t, took[len(took)*99/100], time.Second)
 		assert.Equal(t, counts{webhook.Delivered: 64 * 50}, around.counted())
 		t.Logf("quick: median %v, p99 %v, slowest %v", took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
 	})
 	t.Run("a pipeline that blocks", func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		around.take = func(ctx context.Context, _ []interaction.Received) error {
 			<-ctx.Done()
 			return ctx.Err()
@@ -41,7 +41,7 @@ func TestAnswersOn64Connections(t *testing.T) {
 }
 
 // storm sends notifications of 16 KiB on 64 connections and returns how long each answer took, the quickest first.
-func storm(t *testing.T, around *house, each, status int) []time.Duration {
+func storm(t *testing.T, around *harness, each, status int) []time.Duration {
 	t.Helper()
 	handler := around.handler()
 	server := webhook.NewServer(webhook.ServerSettings{Config: localConfig(), Handler: handler, Fatal: func(error) {}, Logger: zap.NewNop()})

@@ -28,7 +28,7 @@ func listen(ctx context.Context, config confighttp.ServerConfig, connections int
 	}
 	plain, err := config.NetAddr.Listen(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("webhook.endpoint: %w: %s", err, mend(err))
+		return nil, fmt.Errorf("webhook.endpoint: %w: %s", err, listenHint(err))
 	}
 	limited := limitConnections(plain, connections)
 	if tlsConfig == nil {
@@ -37,8 +37,8 @@ func listen(ctx context.Context, config confighttp.ServerConfig, connections int
 	return tls.NewListener(limited, tlsConfig), nil
 }
 
-// mend says what to do about an address that cannot be listened on.
-func mend(err error) string {
+// listenHint says what to do about an address that cannot be listened on.
+func listenHint(err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "stop the program that listens there, or choose another port"

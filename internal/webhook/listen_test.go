@@ -14,6 +14,6 @@ import (
 func TestMendOfAForbiddenPort(t *testing.T) {
 	t.Parallel()
 	forbidden := fmt.Errorf("listen tcp :443: %w", os.NewSyscallError("bind", syscall.EACCES))
-	assert.Contains(t, mend(forbidden), "CAP_NET_BIND_SERVICE")
-	assert.NotContains(t, mend(errors.New("other")), "CAP_NET_BIND_SERVICE")
+	assert.Contains(t, listenHint(forbidden), "CAP_NET_BIND_SERVICE")
+	assert.NotContains(t, listenHint(errors.New("other")), "CAP_NET_BIND_SERVICE")
 }

@@ -18,17 +18,17 @@ import (
 
 func TestHandler_PanicCostsOneDelivery(t *testing.T) {
 	t.Parallel()
-	for name, breakIt := range map[string]func(*house){
-		"while it is opened": func(h *house) {
+	for name, breakIt := range map[string]func(*harness){
+		"while it is opened": func(h *harness) {
 			h.open = func(context.Context, *notification.Collection) (notification.Opened, error) { panic("a text") }
 		},
-		"while it is taken": func(h *house) {
+		"while it is taken": func(h *harness) {
 			h.take = func(context.Context, []interaction.Received) error { panic("a text") }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			around := newHouse()
+			around := newHarness()
 			breakIt(around)
 			core, lines := observer.New(zapcore.WarnLevel)
 			settings := around.settings()

@@ -57,7 +57,7 @@ func TestErrorsOfThePipeline(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			around := newHouse()
+			around := newHarness()
 			around.take = func(context.Context, []interaction.Received) error { return test.err }
 			status, counted := http.StatusAccepted, counts{webhook.Refused: 1}
 			if test.again {

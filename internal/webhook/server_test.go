@@ -83,7 +83,7 @@ func newClient(t *testing.T, transport *http.Transport) *http.Client {
 
 func TestServerDeliversAndEnds(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	server := serve(t, around.handler(), localConfig())
 
 	assert.Equal(t, http.StatusAccepted, <-postAside(t, server))
@@ -97,7 +97,7 @@ func TestServerDeliversAndEnds(t *testing.T) {
 
 func TestShutdownWithoutStart(t *testing.T) {
 	t.Parallel()
-	server := webhook.NewServer(webhook.ServerSettings{Config: localConfig(), Handler: newHouse().handler(), Logger: zap.NewNop()})
+	server := webhook.NewServer(webhook.ServerSettings{Config: localConfig(), Handler: newHarness().handler(), Logger: zap.NewNop()})
 	assert.Nil(t, server.Addr())
 	require.NoError(t, server.Shutdown(t.Context()))
 	require.NoError(t, server.Shutdown(t.Context()))
@@ -130,7 +130,7 @@ func TestStartSaysWhichKeyIsWrongAndWhatToDo(t *testing.T) {
 			t.Parallel()
 			config := localConfig()
 			test.config(&config)
-			server := webhook.NewServer(webhook.ServerSettings{Config: config, Handler: newHouse().handler(), Logger: zap.NewNop()})
+			server := webhook.NewServer(webhook.ServerSettings{Config: config, Handler: newHarness().handler(), Logger: zap.NewNop()})
 
 			err := server.Start(t.Context(), map[component.ID]component.Component{}, componenttest.NewNopTelemetrySettings())
 
@@ -144,7 +144,7 @@ func TestStartSaysWhichKeyIsWrongAndWhatToDo(t *testing.T) {
 
 func TestShutdownLetsDeliveriesEndAndSendersHearOfIt(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	taking, finish := make(chan struct{}), make(chan struct{})
 	around.take = func(context.Context, []interaction.Received) error {
 		close(taking)
@@ -174,7 +174,7 @@ func TestShutdownLetsDeliveriesEndAndSendersHearOfIt(t *testing.T) {
 
 func TestShutdownCutsDeliveriesWhenItsContextEnds(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	taking := make(chan struct{})
 	around.take = func(ctx context.Context, _ []interaction.Received) error {
 		close(taking)
@@ -194,7 +194,7 @@ func TestShutdownCutsDeliveriesWhenItsContextEnds(t *testing.T) {
 // A sender in the middle of its body, and one that has only connected, would hold a plain shutdown of net/http up.
 func TestShutdownDoesNotWaitForSlowSenders(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	handler := around.handler()
 	config := localConfig()
 	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0
@@ -219,7 +219,7 @@ func TestShutdownDoesNotWaitForSlowSenders(t *testing.T) {
 
 func TestASenderThatStallsIsCutOffByTheReadTimeout(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	config := localConfig()
 	config.ReadTimeout = 50 * time.Millisecond
 	server := serve(t, around.handler(), config)
@@ -235,7 +235,7 @@ func TestASenderThatStallsIsCutOffByTheReadTimeout(t *testing.T) {
 
 func TestHeadersAreBounded(t *testing.T) {
 	t.Parallel()
-	server := serve(t, newHouse().handler(), localConfig())
+	server := serve(t, newHarness().handler(), localConfig())
 	for length, status := range map[int]string{16 << 10: "HTTP/1.1 404 ", 64 << 10: "HTTP/1.1 431 "} {
 		connection := dial(t, server)
 		go func() {
@@ -251,7 +251,7 @@ func TestHeadersAreBounded(t *testing.T) {
 func TestWhatTheListenerRefusesSaysNoDetails(t *testing.T) {
 	t.Parallel()
 	denied := component.MustNewID("denied")
-	around := newHouse()
+	around := newHarness()
 	config := localConfig()
 	config.Auth = configoptional.Some(confighttp.AuthConfig{Config: configauth.Config{AuthenticatorID: denied}})
 	server := webhook.NewServer(webhook.ServerSettings{Config: config, Handler: around.handler(), Logger: zaptest.NewLogger(t)})
@@ -268,7 +268,7 @@ func TestWhatTheListenerRefusesSaysNoDetails(t *testing.T) {
 
 func TestACompressedBodyIsUnsupportedBeforeTheHandlerToo(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	server := serve(t, around.handler(), localConfig())
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+server.Addr().String()+path, strings.NewReader("\x1f\x8b"))
 	require.NoError(t, err)

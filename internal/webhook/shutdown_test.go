@@ -17,7 +17,7 @@ import (
 
 func TestAfterRefuseNotificationsAreAskedToComeAgain(t *testing.T) {
 	t.Parallel()
-	around := newHouse()
+	around := newHarness()
 	handler := around.handler()
 	handler.Refuse()
 	handler.Refuse()
@@ -39,7 +39,7 @@ func TestAfterRefuseNotificationsAreAskedToComeAgain(t *testing.T) {
 func TestABodyThatArrivesDuringRefuseIsNotDelivered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		handler := around.handler()
 		slow := send(t, handler, -1)
 		slow.write(t, oneItem[:10])
@@ -57,7 +57,7 @@ func TestABodyThatArrivesDuringRefuseIsNotDelivered(t *testing.T) {
 func TestDrainWaitsForDeliveriesPastTheirAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		around.slowTake(10 * time.Second)
 		handler := around.handler()
 		began := time.Now()
@@ -74,7 +74,7 @@ func TestDrainWaitsForDeliveriesPastTheirAnswer(t *testing.T) {
 func TestDrainCancelsWhatOutlastsItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		around.blockTake(nil)
 		handler := around.handler()
 		under := send(t, handler, -1)
@@ -101,7 +101,7 @@ func TestDrainCancelsWhatOutlastsItsContext(t *testing.T) {
 func TestDrainDoesNotWaitForeverForAPipelineThatIgnoresItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		around.slowTake(time.Hour)
 		handler := around.handler()
 		answerTo(handler, notify(t.Context(), oneItem))
@@ -121,7 +121,7 @@ func TestDrainDoesNotWaitForeverForAPipelineThatIgnoresItsContext(t *testing.T) 
 func TestADeliveryIsNotCanceledBeforeTheShutdownsEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		around := newHouse()
+		around := newHarness()
 		var ended error
 		around.take = func(ctx context.Context, _ []interaction.Received) error {
 			time.Sleep(time.Second)

@@ -81,7 +81,7 @@ func TestHTTP2OverTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	certificate := writeCertificate(t, dir, 1)
-	around := newHouse()
+	around := newHarness()
 	server := serve(t, around.handler(), tlsConfig(dir, 0))
 
 	answer, err := trusting(t, certificate).Post("https://"+server.Addr().String()+path, "application/json", strings.NewReader(oneItem))
@@ -97,7 +97,7 @@ func TestTLSWithoutHTTP2(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	certificate := writeCertificate(t, dir, 1)
-	server := serve(t, newHouse().handler(), tlsConfig(dir, 0))
+	server := serve(t, newHarness().handler(), tlsConfig(dir, 0))
 	pool := x509.NewCertPool()
 	pool.AddCert(certificate)
 	client := newClient(t, &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}})
@@ -114,7 +114,7 @@ func TestARenewedCertificateIsServedWithoutARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	writeCertificate(t, dir, 1)
-	server := serve(t, newHouse().handler(), tlsConfig(dir, time.Nanosecond))
+	server := serve(t, newHarness().handler(), tlsConfig(dir, time.Nanosecond))
 	assert.EqualValues(t, 1, servedSerial(t, server.Addr()))
 
 	writeCertificate(t, dir, 2)

@@ -10,13 +10,13 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-// Opener proves that the items of a collection are authentic and decrypts them.
-type Opener interface {
+// Decrypter proves that the items of a collection are authentic and decrypts them.
+type Decrypter interface {
 	// ClientStates returns what tells whether a clientState, empty for none, is that of a subscription of ours; what it is
 	// given is only valid during the call. It may wait until ctx ends, and fails only when that cannot be said now.
 	ClientStates(ctx context.Context) (ours func(clientState []byte) bool, err error)
-	// Open fails only when it cannot be decided now; the sender is then asked to come again.
-	Open(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error)
+	// Decrypt fails only when it cannot be decided now; the sender is then asked to come again.
+	Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error)
 }
 
 // Intake is the way into the pipelines.

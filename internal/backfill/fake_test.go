@@ -1,0 +1,224 @@
+package backfill_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// request is one page that was asked for.
+type request struct {
+	user, next string
+	from, to   time.Time
+	at         time.Time
+}
+
+// fakeGraph keeps what happened to users, and a directory.
+type fakeGraph struct {
+	mu       sync.Mutex
+	happened map[string][]time.Time // by user, whose ids are the times
+	licensed []string
+	requests []request
+	listed   []time.Time
+	// fail may refuse a request for history, failList one for the directory.
+	fail     func(r request) error
+	failList func() error
+	// took is how long an answer takes, pageSize how long a page is.
+	took     time.Duration
+	pageSize int
+	// rewrite may change what is sent.
+	rewrite func(page *graph.HistoryPage)
+	// rewriteList may change what is sent of the directory.
+	rewriteList func(page *graph.UserPage)
+}
+
+func (g *fakeGraph) History(ctx context.Context, user string, from, to time.Time, next string) (graph.HistoryPage, error) {
+	if g.took > 0 {
+		select {
+		case <-ctx.Done():
+			return graph.HistoryPage{}, ctx.Err()
+		case <-time.After(g.took):
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r := request{user, next, from, to, time.Now()}
+	g.requests = append(g.requests, r)
+	if g.fail != nil {
+		if err := g.fail(r); err != nil {
+			return graph.HistoryPage{}, err
+		}
+	}
+	return g.page(r), nil
+}
+
+func (g *fakeGraph) page(r request) graph.HistoryPage {
+	var found []json.RawMessage
+	for _, at := range g.happened[r.user] {
+		if at.After(r.from) && at.Before(r.to) {
+			found = append(found, json.RawMessage(fmt.Sprintf(`{"id":"%d","sessionId":"s-%s"}`, at.UnixMilli(), r.user)))
+		}
+	}
+	size := g.pageSize
+	if size == 0 {
+		size = 100
+	}
+	skip, _ := strconv.Atoi(r.next)
+	page := graph.HistoryPage{Items: found[min(skip, len(found)):min(skip+size, len(found))]}
+	if skip+size < len(found) {
+		page.Next = strconv.Itoa(skip + size)
+	}
+	if g.rewrite != nil {
+		g.rewrite(&page)
+	}
+	return page
+}
+
+func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPage, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.listed = append(g.listed, time.Now())
+	if g.failList != nil {
+		if err := g.failList(); err != nil {
+			if e, ok := errors.AsType[*graph.Error](err); ok {
+				e.Operation = "list users"
+			}
+			return graph.UserPage{}, err
+		}
+	}
+	const size = 999
+	skip, _ := strconv.Atoi(next)
+	page := graph.UserPage{IDs: g.licensed[min(skip, len(g.licensed)):min(skip+size, len(g.licensed))]}
+	if skip+size < len(g.licensed) {
+		page.Next = strconv.Itoa(skip + size)
+	}
+	if g.rewriteList != nil {
+		g.rewriteList(&page)
+	}
+	return page, nil
+}
+
+func (g *fakeGraph) asked() []request {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.requests)
+}
+
+func (g *fakeGraph) lists() []time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.listed)
+}
+
+func (g *fakeGraph) set(change func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	change()
+}
+
+func refusal(status int, message string, wait time.Duration) error {
+	return &graph.Error{Operation: "read history", Status: status, Code: "Code", Message: message, RetryAfter: wait}
+}
+
+func forbidden() error { return refusal(http.StatusForbidden, "Insufficient privileges.", 0) }
+
+func noLicense() error {
+	return refusal(http.StatusForbidden, "User 'x' does not have a valid Copilot license.", 0)
+}
+
+// harness is all that is around a filler.
+type harness struct {
+	graph     *fakeGraph
+	intake    *fakeIntake
+	store     *fakeStore
+	telemetry *fakeTelemetry
+	logs      *observer.ObservedLogs
+	settings  backfill.Settings
+
+	mu     sync.Mutex
+	status []error
+}
+
+const tenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
+
+// newHarness moves the bubble's clock to a time at which Copilot exists.
+func newHarness() *harness {
+	time.Sleep(time.Until(time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)))
+	w := &harness{
+		graph:     &fakeGraph{happened: map[string][]time.Time{}},
+		intake:    &fakeIntake{times: map[string]int{}},
+		store:     &fakeStore{values: map[string][]byte{}},
+		telemetry: &fakeTelemetry{opened: map[backfill.Reason]int{}, closed: map[backfill.Reason]int{}, lost: map[backfill.Reason]time.Duration{}},
+	}
+	core, logs := observer.New(zapcore.DebugLevel)
+	w.logs = logs
+	w.settings = backfill.Settings{
+		TenantID: tenant, Graph: w.graph, Intake: w.intake, Store: w.store, Telemetry: w.telemetry, Logger: zap.New(core),
+		Status: func(err error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.status = append(w.status, err)
+		},
+	}
+	return w
+}
+
+// run starts a filler. What it returns ends it and waits for that.
+func (w *harness) run(t *testing.T) (f *backfill.Backfiller, stop func()) {
+	t.Helper()
+	f = backfill.New(w.settings)
+	require.NoError(t, f.Load(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { f.Run(ctx) })
+	return f, func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+func (w *harness) said(message string) int { return w.logs.FilterMessageSnippet(message).Len() }
+
+func (w *harness) health() []error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.status)
+}
+
+func guid(n int) string { return fmt.Sprintf("%08x-0000-4000-8000-%012x", uint32(n)*2654435761, n) }
+
+func guids(n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = guid(i)
+	}
+	return ids
+}
+
+// users makes everyone a configured user to whom something happened at each of the times.
+func (w *harness) users(n int, at ...time.Time) {
+	w.settings.Users = guids(n)
+	for _, id := range w.settings.Users {
+		w.graph.happened[id] = at
+	}
+}
+
+// gap is a gap of an hour that ended long enough ago to be read once only.
+func gap(reason backfill.Reason) backfill.Gap {
+	return backfill.Gap{Reason: reason, From: time.Now().Add(-3 * time.Hour), To: time.Now().Add(-2 * time.Hour)}
+}

@@ -1,0 +1,222 @@
+package backfill
+
+import (
+	"container/heap"
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// userTries is how often reading a user may fail in a row before the others go first, and how soon it is tried again.
+	userTries     = 5
+	longUserRetry = 30 * time.Second
+	// mostLate bounds the users that are left for later. Beyond it the reading itself goes on until they are read.
+	mostLate = 1000
+	// forbiddenMeansAll users in a row without one that may be read mean that a permission is missing, and so many where
+	// others could be read before.
+	forbiddenMeansAll  = 20
+	forbiddenMeansLost = 10 * forbiddenMeansAll
+)
+
+// task is a user to read.
+type task struct {
+	user user
+	// failures is how often that failed in this reading.
+	failures int
+	due      time.Time
+	// again says that it was read before, and only whether it still can be is asked.
+	again bool
+}
+
+// queue hands the users of a reading to its workers.
+type queue struct {
+	mu      sync.Mutex // guards what follows
+	fresh   []user
+	retries tasks
+	active  int
+	total   int
+	done    int
+	// late are the users left for later.
+	late []user
+	// refused are users in a row that may not be read, of whom it is not known yet whether that is their own affair.
+	refused []task
+	// suspicious is how many of those mean that nobody may be read, 0 for never; pauses is how often that was the case since
+	// somebody could be read.
+	suspicious, pauses int
+	// probeUser is a user who could be read in this reading, nil for none.
+	probeUser *user
+	changed   chan struct{} // closed and replaced at each change
+}
+
+func newQueue(fresh []user, total, suspicious int) *queue {
+	return &queue{
+		fresh: fresh, total: total, done: total - len(fresh), suspicious: min(suspicious, total), changed: make(chan struct{}),
+	}
+}
+
+// next waits for a user to read. It is false when none is left, or the context has ended.
+func (q *queue) next(ctx context.Context) (task, bool) {
+	for ctx.Err() == nil {
+		t, found, wait, changed := q.take(time.Now())
+		if found || changed == nil {
+			return t, found
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+	return task{}, false
+}
+
+// take returns a user, else what to wait for; nil where there is nothing to wait for.
+func (q *queue) take(now time.Time) (t task, found bool, wait time.Duration, changed <-chan struct{}) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case len(q.retries) > 0 && !q.retries[0].due.After(now):
+		t, _ = heap.Pop(&q.retries).(task)
+	case len(q.fresh) > 0:
+		t = task{user: q.fresh[0]}
+		q.fresh = q.fresh[1:]
+	case len(q.retries) > 0:
+		return task{}, false, q.retries[0].due.Sub(now), q.changed
+	case q.active > 0:
+		return task{}, false, time.Hour, q.changed
+	default:
+		return task{}, false, 0, nil
+	}
+	q.active++
+	return t, true, 0, nil
+}
+
+// settle takes a user back. Where its refusal is the last of so many that nobody may be read, it calls pause before any
+// of them can be handed out again; after the pause others go first, since it may have been their own affair all the same.
+func (q *queue) settle(t task, v outcome, pause func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.active--
+	if t.again {
+		q.probeAnswered(v, pause)
+		q.change()
+		return
+	}
+	switch v {
+	case ok:
+		q.done++
+		q.individual()
+		q.pauses, q.probeUser = 0, &t.user
+		if q.suspicious > 0 {
+			q.suspicious = forbiddenMeansLost
+		}
+	case unlicensed:
+		q.done++
+	case forbidden:
+		q.refused = append(q.refused, t)
+		switch q.suspicious {
+		case 0:
+			q.individual()
+		case len(q.refused):
+			if q.probeUser != nil && q.pauses > 0 {
+				// It was so after the last pause too: is it these users, or is a permission gone?
+				heap.Push(&q.retries, task{user: *q.probeUser, due: time.Now(), again: true})
+				break
+			}
+			q.rest(pause)
+		}
+	default:
+		t.failures++
+		q.postpone(t)
+	}
+	if len(q.fresh)+len(q.retries)+q.active == 0 {
+		q.individual()
+	}
+	q.change()
+}
+
+// change is called with mu held, as are all below.
+func (q *queue) change() {
+	close(q.changed)
+	q.changed = make(chan struct{})
+}
+
+// probeAnswered takes in whether the witness can still be read.
+func (q *queue) probeAnswered(v outcome, pause func()) {
+	if v == ok {
+		q.suspicious = 0
+		q.individual()
+		return
+	}
+	q.rest(pause)
+}
+
+// rest gives everybody a rest, and others a try after it.
+func (q *queue) rest(pause func()) {
+	q.pauses++
+	pause()
+	for _, r := range q.refused {
+		q.fresh = append(q.fresh, r.user)
+	}
+	q.refused = nil
+}
+
+// individual leaves the users that may not be read for later, since others may be.
+func (q *queue) individual() {
+	for _, t := range q.refused {
+		t.failures = max(t.failures, userTries)
+		q.postpone(t)
+	}
+	q.refused = nil
+}
+
+// postpone puts off a user that failed.
+func (q *queue) postpone(t task) {
+	if t.failures >= userTries && len(q.late) < mostLate {
+		q.late = append(q.late, t.user)
+		return
+	}
+	wait := backoff(t.failures, longUserRetry)
+	if t.failures >= userTries {
+		wait = firstLateWait
+	}
+	t.due = time.Now().Add(wait)
+	heap.Push(&q.retries, t)
+}
+
+// giveBack returns a user that was not tried to the end, since the reading is interrupted.
+func (q *queue) giveBack() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.active--
+}
+
+// state returns how many users are done, left for later, and there in all.
+func (q *queue) state() (done, late, total int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.done, len(q.late), q.total
+}
+
+// tasks is a heap by the time at which they are due.
+type tasks []task
+
+func (t tasks) Len() int           { return len(t) }
+func (t tasks) Less(i, j int) bool { return t[i].due.Before(t[j].due) }
+func (t tasks) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+
+func (t *tasks) Push(x any) {
+	if one, ok := x.(task); ok {
+		*t = append(*t, one)
+	}
+}
+
+func (t *tasks) Pop() any {
+	last := len(*t) - 1
+	one := (*t)[last]
+	*t = (*t)[:last]
+	return one
+}

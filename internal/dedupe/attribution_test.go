@@ -1,0 +1,258 @@
+package dedupe_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+const (
+	tenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
+	anna   = "b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00"
+	ben    = "0d9c8b7a-6f5e-4d3c-8b2a-190807060504"
+)
+
+func prompt(session, request, id, user string) interaction.Received {
+	r := response(session, request, id)
+	r.Type = interaction.TypeUserPrompt
+	if user != "" {
+		r.From.User = &interaction.Identity{ID: user}
+	}
+	return r
+}
+
+func response(session, request, id string) interaction.Received {
+	return interaction.Received{
+		Interaction: interaction.Interaction{ID: id, SessionID: session, RequestID: request, Type: interaction.TypeAIResponse},
+		TenantID:    tenant,
+		Change:      interaction.Created,
+	}
+}
+
+func TestWhoAskedAndWhichTurn(t *testing.T) {
+	t.Parallel()
+	type known struct {
+		user   string
+		source interaction.UserSource
+		turn   string
+	}
+	elsewhere := response("s", "r1", "20")
+	elsewhere.TenantID = "another"
+	fromHistory := response("s", "", "30")
+	fromHistory.UserID, fromHistory.UserSource = ben, interaction.UserFromHistory
+
+	for name, test := range map[string]struct {
+		batches [][]interaction.Received
+		want    []known
+	}{
+		"a prompt names its user": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}},
+		},
+		"a response belongs to the user of the prompt of its request": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {response("s", "r1", "11")}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {anna, interaction.UserFromRequest, "r1"}},
+		},
+		"a batch has no order: a response before its prompt is attributed as well": {
+			batches: [][]interaction.Received{{response("s", "r1", "11"), prompt("s", "r1", "10", anna)}},
+			want:    []known{{anna, interaction.UserFromRequest, "r1"}, {anna, interaction.UserFromPrompt, "r1"}},
+		},
+		"a response of an unknown request belongs to the one user of its conversation": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {response("s", "r9", "11")}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {anna, interaction.UserFromConversation, "r9"}},
+		},
+		"a conversation that two users share says nothing about a response of an unknown request": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {prompt("s", "r2", "11", ben)}, {prompt("s", "r3", "12", anna)}, {response("s", "r9", "13")}},
+			want: []known{
+				{anna, interaction.UserFromPrompt, "r1"},
+				{ben, interaction.UserFromPrompt, "r2"},
+				{anna, interaction.UserFromPrompt, "r3"},
+				{"", "", "r9"},
+			},
+		},
+		"in a shared conversation the request still decides": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna), prompt("s", "r2", "11", ben), response("s", "r1", "12")}},
+			want: []known{
+				{anna, interaction.UserFromPrompt, "r1"},
+				{ben, interaction.UserFromPrompt, "r2"},
+				{anna, interaction.UserFromRequest, "r1"},
+			},
+		},
+		"a response whose prompt was never seen has no user": {
+			batches: [][]interaction.Received{{response("s", "r1", "11")}},
+			want:    []known{{"", "", "r1"}},
+		},
+		"another conversation says nothing": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {response("t", "r1", "11")}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
+		},
+		"another tenant says nothing": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {elsewhere}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
+		},
+		"a user that the way in already knew stays": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {fromHistory}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {ben, interaction.UserFromHistory, ""}},
+		},
+		"without request ids a turn is a prompt with the responses until the next prompt": {
+			batches: [][]interaction.Received{
+				{prompt("s", "", "9", anna)},
+				{response("s", "", "10"), response("s", "", "11")},
+				{prompt("s", "", "20", anna)},
+				{response("s", "", "21")},
+			},
+			want: []known{
+				{anna, interaction.UserFromPrompt, "9"},
+				{anna, interaction.UserFromConversation, "9"},
+				{anna, interaction.UserFromConversation, "9"},
+				{anna, interaction.UserFromPrompt, "20"},
+				{anna, interaction.UserFromConversation, "20"},
+			},
+		},
+		"a late response does not join the turn of a younger prompt": {
+			batches: [][]interaction.Received{{prompt("s", "", "20", anna)}, {response("s", "", "10")}},
+			want:    []known{{anna, interaction.UserFromPrompt, "20"}, {anna, interaction.UserFromConversation, ""}},
+		},
+		"an older prompt that comes late does not take over the conversation": {
+			batches: [][]interaction.Received{{prompt("s", "", "20", anna)}, {prompt("s", "", "9", anna)}, {response("s", "", "21")}},
+			want: []known{
+				{anna, interaction.UserFromPrompt, "20"},
+				{anna, interaction.UserFromPrompt, "9"},
+				{anna, interaction.UserFromConversation, "20"},
+			},
+		},
+		"a prompt without a user teaches nothing": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", "")}, {response("s", "r1", "11")}},
+			want:    []known{{"", "", "r1"}, {"", "", "r1"}},
+		},
+		"without a session nothing is joined": {
+			batches: [][]interaction.Received{{prompt("", "r1", "10", anna)}, {response("", "r1", "11")}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := &outlet{}
+			in := newIntake(t, out, nil)
+			for _, batch := range test.batches {
+				require.NoError(t, in.Take(t.Context(), batch))
+			}
+			var got []known
+			for i := range out.got {
+				got = append(got, known{out.got[i].UserID, out.got[i].UserSource, out.got[i].Turn})
+			}
+			assert.Equal(t, test.want, got)
+		})
+	}
+}
+
+func TestWhatIsRememberedIsBounded(t *testing.T) {
+	t.Parallel()
+	out := &outlet{}
+	in := newIntake(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
+	for i := range 3 {
+		n := strconv.Itoa(i)
+		require.NoError(t, in.Take(t.Context(), []interaction.Received{prompt("s"+n, "r", "1", anna)}))
+	}
+	out.got = nil
+	for i := range 3 {
+		require.NoError(t, in.Take(t.Context(), []interaction.Received{response("s"+strconv.Itoa(i), "r", "2")}))
+	}
+	assert.Empty(t, out.got[0].UserID, "the oldest is forgotten")
+	assert.Equal(t, anna, out.got[1].UserID)
+	assert.Equal(t, anna, out.got[2].UserID)
+}
+
+// A conversation that was forgotten may have had other users before.
+func TestAttribution_ForgottenConversation(t *testing.T) {
+	t.Parallel()
+	other := func(n int) interaction.Received { return prompt("other"+strconv.Itoa(n), "r", "1", ben) }
+	for name, test := range map[string]struct {
+		before [][]interaction.Received
+		again  interaction.Received
+		want   string
+	}{
+		"two users shared it, one of them asks again": {
+			before: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {prompt("s", "r2", "11", ben)}},
+			again:  prompt("s", "r3", "20", anna),
+		},
+		"one user asked, another asks now": {
+			before: [][]interaction.Received{{prompt("s", "r1", "10", anna)}},
+			again:  prompt("s", "r3", "20", ben),
+		},
+		"it was never seen before": {
+			again: prompt("s", "r3", "20", ben),
+			want:  ben,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := &outlet{}
+			in := newIntake(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
+			batches := append(slices.Clone(test.before), []interaction.Received{other(1)}, []interaction.Received{other(2)}, []interaction.Received{other(3)},
+				[]interaction.Received{test.again}, []interaction.Received{response("s", "r2", "21")}, []interaction.Received{response("s", "r3", "22")})
+			for _, batch := range batches {
+				require.NoError(t, in.Take(t.Context(), batch))
+			}
+			late, asked := out.got[len(out.got)-2], out.got[len(out.got)-1]
+			assert.Equal(t, test.want, late.UserID, "of a request that is not known any more")
+			assert.Equal(t, test.again.From.User.ID, asked.UserID, "the request still decides")
+		})
+	}
+}
+
+// TestAttribution_NeverToAWrongUser shuffles conversations of one user and of several through a memory that holds a fifth
+// of them. Some answers come long after their prompt.
+func TestAttribution_NeverToAWrongUser(t *testing.T) {
+	t.Parallel()
+	const conversations, turns, room = 250, 10_000, 50
+	random := rand.New(rand.NewPCG(1, 2))
+	out := &outlet{}
+	in := newIntake(t, out, func(set *dedupe.Settings) { set.MaxOpen = room })
+	asked := map[string]string{} // request to user
+	var open []interaction.Received
+	for i := range turns {
+		n := random.IntN(conversations)
+		session, request, id := "s"+strconv.Itoa(n), "r"+strconv.Itoa(i), strconv.Itoa(1_000_000+i)
+		user := "user" + strconv.Itoa(n)
+		if n%2 == 0 {
+			user += "-" + strconv.Itoa(random.IntN(3))
+		}
+		asked[request] = user
+		require.NoError(t, in.Take(t.Context(), []interaction.Received{prompt(session, request, id, user)}))
+		open = append(open, response(session, request, id+"1"))
+		if i%3 > 0 { // the answer to this prompt, or to any
+			j := len(open) - 1
+			if i%3 == 1 {
+				j = random.IntN(len(open))
+			}
+			require.NoError(t, in.Take(t.Context(), []interaction.Received{open[j]}))
+			open[j] = open[len(open)-1]
+			open = open[:len(open)-1]
+		}
+	}
+	wrong, known, byConversation := 0, 0, 0
+	for i := range out.got {
+		r := &out.got[i]
+		if r.Type != interaction.TypeAIResponse || r.UserID == "" {
+			continue
+		}
+		known++
+		if r.UserSource == interaction.UserFromConversation {
+			byConversation++
+		}
+		if r.UserID != asked[r.RequestID] {
+			wrong++
+		}
+	}
+	t.Logf("%d answers with a user, %d by their conversation, %d with a wrong one", known, byConversation, wrong)
+	assert.Zero(t, wrong)
+	assert.Greater(t, known, turns/4)
+}

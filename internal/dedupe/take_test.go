@@ -1,0 +1,161 @@
+package dedupe_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+func TestEachVersionGoesOutOnce(t *testing.T) {
+	t.Parallel()
+	elsewhere := item("1")
+	elsewhere.SessionID = "another"
+	abroad := item("1")
+	abroad.TenantID = "another"
+	shouted := item("1")
+	shouted.TenantID = "6F1D2C3B-0A4E-4D55-9B77-2F8E1C0A9D10"
+	withoutETag := item("1")
+	withoutETag.ETag = ""
+	both := map[interaction.Source]int{interaction.FromNotification: 1, interaction.FromHistory: 1}
+	notification := map[interaction.Source]int{interaction.FromNotification: 1}
+	history := map[interaction.Source]int{interaction.FromHistory: 1}
+	type batches [][]interaction.Received
+
+	for name, test := range map[string]struct {
+		batches    batches
+		want       int
+		calls      int
+		duplicates map[interaction.Source]int
+	}{
+		"what comes again is dropped": {batches{{item("1")}, {item("1")}}, 1, 1, notification},
+		"of a redelivered batch only the new half goes out": {
+			batches{items(0, 2), items(0, 4)}, 4, 2, map[interaction.Source]int{interaction.FromNotification: 2},
+		},
+		"what is in a batch twice goes out once":                            {batches{{item("1"), item("2"), item("1")}}, 2, 1, notification},
+		"the first of a batch may be the known one":                         {batches{{item("1")}, {item("1"), item("2"), item("3")}}, 3, 2, notification},
+		"the last of a batch may be the known one":                          {batches{{item("3")}, {item("1"), item("2"), item("3")}}, 3, 2, notification},
+		"another version is new":                                            {batches{{item("1")}, {updated(item("1"), "9")}}, 2, 2, nil},
+		"the same id in another session is new":                             {batches{{item("1")}, {elsewhere}}, 2, 2, nil},
+		"the same id in another tenant is new":                              {batches{{item("1")}, {abroad}}, 2, 2, nil},
+		"a tenant is the same in capitals":                                  {batches{{item("1")}, {shouted}}, 1, 1, notification},
+		"an absent etag is the id":                                          {batches{{item("1")}, {withoutETag}}, 1, 1, notification},
+		"a deletion is never a duplicate of what it deletes":                {batches{{item("1")}, {deleted(item("1"))}}, 2, 2, nil},
+		"a deletion comes again":                                            {batches{{deleted(item("1"))}, {deleted(item("1"))}}, 1, 1, notification},
+		"a creation that comes by notification after its deletion goes out": {batches{{deleted(item("1"))}, {item("1")}}, 2, 2, nil},
+		"the history yields to a notification":                              {batches{{item("1")}, {fromHistory(item("1"))}}, 1, 1, history},
+		"a notification yields to the history":                              {batches{{fromHistory(item("1"))}, {item("1")}}, 1, 1, notification},
+		"the history comes again, and a notification late":                  {batches{{fromHistory(item("1"))}, {fromHistory(item("1")), item("1")}}, 1, 1, both},
+		"the history yields to an update by notification":                   {batches{{updated(item("1"), "9")}, {fromHistory(updated(item("1"), "9"))}}, 1, 1, history},
+		"a version that only the history has goes out":                      {batches{{item("1")}, {fromHistory(updated(item("1"), "9"))}}, 2, 2, nil},
+		"the history yields to a deletion of the same version":              {batches{{deleted(item("1"))}, {fromHistory(item("1"))}}, 1, 1, history},
+		"the history yields to a deletion of another version":               {batches{{deleted(updated(item("1"), "9"))}, {fromHistory(item("1"))}}, 1, 1, history},
+		"the history yields to a deletion in the same batch":                {batches{{deleted(item("1")), fromHistory(item("1"))}}, 1, 1, history},
+		"a deletion says nothing about another id":                          {batches{{deleted(item("1"))}, {fromHistory(item("2"))}}, 2, 2, nil},
+		"a deletion without content comes again":                            {batches{{tombstone("a", "1")}, {tombstone("a", "1")}}, 1, 1, notification},
+		"a deletion without content is known by its subscription":           {batches{{tombstone("a", "1")}, {tombstone("b", "1")}}, 2, 2, nil},
+		"a deletion without content names no session to yield to":           {batches{{tombstone("a", "1")}, {fromHistory(item("1"))}}, 2, 2, nil},
+		"a deletion without content is none of a session without a name":    {batches{{tombstone("a", "1")}, {fromHistory(response("", "", "1"))}}, 2, 2, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out, dropped := &outlet{}, &duplicates{}
+			in := newIntake(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
+			for _, batch := range test.batches {
+				require.NoError(t, in.Take(t.Context(), batch))
+			}
+			assert.Len(t, out.got, test.want)
+			assert.Equal(t, test.calls, out.calls, "one call for what is new, none where nothing is")
+			assert.Equal(t, test.duplicates, dropped.of)
+		})
+	}
+}
+
+func TestTheOutletDecides(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("refused")
+	out, dropped := &outlet{err: refused}, &duplicates{}
+	in := newIntake(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
+	twice := []interaction.Received{item("1"), deleted(item("2")), item("1")}
+
+	assert.Equal(t, refused, in.Take(t.Context(), twice), "as it is, for the caller to judge")
+	assert.False(t, in.Known(item("1").ContentDigest))
+	assert.Zero(t, dropped.count(), "what was not delivered has no duplicates")
+	assert.NoError(t, in.Take(t.Context(), nil), "nothing to deliver is no reason to bother the pipeline")
+
+	out.err = nil
+	require.NoError(t, in.Take(t.Context(), append(twice, fromHistory(item("3")))))
+	assert.Equal(t, []string{"1", "2", "3"}, out.ids(), "what was refused is new when it comes again")
+	assert.True(t, in.Known(item("1").ContentDigest))
+	assert.Equal(t, 2, dropped.count())
+}
+
+func TestADeletionThatWasNotDeliveredDeletesNothing(t *testing.T) {
+	t.Parallel()
+	out := &outlet{err: errors.New("refused")}
+	in := newIntake(t, out, nil)
+	require.Error(t, in.Take(t.Context(), []interaction.Received{deleted(item("1"))}))
+	out.err = nil
+	require.NoError(t, in.Take(t.Context(), []interaction.Received{fromHistory(item("1"))}))
+	assert.Equal(t, []string{"1"}, out.ids())
+}
+
+func TestWhatIsTakenInStaysAsItIs(t *testing.T) {
+	t.Parallel()
+	in := newIntake(t, &outlet{}, nil)
+	require.NoError(t, in.Take(t.Context(), items(1, 2)))
+	batch := items(0, 4)
+	require.NoError(t, in.Take(t.Context(), batch))
+	for i := range batch {
+		assert.Equal(t, item(string(rune('0'+i))).ID, batch[i].ID, "the caller may go on with its slice")
+	}
+}
+
+func TestADuplicatePromptStillTeachesWhoAsked(t *testing.T) {
+	t.Parallel()
+	out := &outlet{}
+	in := newIntake(t, out, func(set *dedupe.Settings) { set.MaxOpen = 1 })
+	asked := prompt("s", "r", "1", anna)
+	require.NoError(t, in.Take(t.Context(), []interaction.Received{asked}))
+	require.NoError(t, in.Take(t.Context(), []interaction.Received{prompt("other", "r", "2", ben)}), "anna's is forgotten")
+	require.NoError(t, in.Take(t.Context(), []interaction.Received{asked, response("s", "r", "3")}))
+	require.Len(t, out.got, 3)
+	assert.Equal(t, anna, out.got[2].UserID)
+}
+
+func TestASignatureIsKnownAfterItsDelivery(t *testing.T) {
+	t.Parallel()
+	dropped := &duplicates{}
+	in := newIntake(t, &outlet{}, func(set *dedupe.Settings) { set.Telemetry = dropped })
+	one := item("1")
+	assert.False(t, in.Known(one.ContentDigest))
+	require.NoError(t, in.Take(t.Context(), []interaction.Received{one, fromHistory(item("2"))}))
+	assert.True(t, in.Known(one.ContentDigest))
+	assert.False(t, in.Known(item("2").ContentDigest))
+	assert.False(t, in.Known([32]byte{}), "no signature is nobody's")
+	assert.Equal(t, map[interaction.Source]int{interaction.FromNotification: 1}, dropped.of, "it is not handed to Take any more")
+}
+
+func TestSizesThatMakeNoSense(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*dedupe.Settings){
+		"no users":         func(set *dedupe.Settings) { set.MaxOpen = 0 },
+		"no window":        func(set *dedupe.Settings) { set.Window = 0 },
+		"no entries":       func(set *dedupe.Settings) { set.MaxEntries = 0 },
+		"too many entries": func(set *dedupe.Settings) { set.MaxEntries = 1 << 30 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			set := dedupe.Settings{Next: &outlet{}, MaxOpen: 1, Window: 1, MaxEntries: 1}
+			_, err := dedupe.New(set)
+			require.NoError(t, err)
+			change(&set)
+			_, err = dedupe.New(set)
+			assert.Error(t, err)
+		})
+	}
+}
