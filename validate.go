@@ -3,13 +3,20 @@ package m365copilotreceiver
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/collector/config/confignet"
+
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 var (
@@ -220,4 +227,153 @@ func objectIDs(path string, users []string) error {
 		seen[user] = true
 	}
 	return errors.Join(errs...)
+}
+
+// handshakeParameter is what Graph adds to the notification URL to validate it:
+// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+const handshakeParameter = "validationToken"
+
+func validateNotificationURL(raw string) error {
+	const path = "subscription.notification_url"
+	if raw == "" { // the history alone is read
+		return nil
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Hostname() == "" || u.Scheme != "https" {
+		return errors.New(path + ": Graph sends to https alone: write a full URL such as https://copilot.example.com/graph/notifications")
+	}
+	var errs []error
+	if u.User != nil || u.Fragment != "" {
+		errs = append(errs, errors.New(path+": leave out user name, password and fragment"))
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		errs = append(errs, errors.New(path+": its query can't be decoded, so Graph's validation of the URL would fail: write & between parameters, and %25 for a percent sign, %3B for a semicolon"))
+	}
+	if query.Has(handshakeParameter) {
+		errs = append(errs, errors.New(path+": leave out "+handshakeParameter+": Graph adds it, and what has it is no notification"))
+	}
+	return errors.Join(append(errs, validatePort(path, u))...)
+}
+
+// httpsOrLoopback keeps secrets and tokens off the wire in the clear; an empty URL stands for its default.
+func httpsOrLoopback(path, raw string) error {
+	if raw == "" {
+		return nil
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()))):
+		return fmt.Errorf("%s: write a full https URL; http is for loopback addresses alone", path)
+	case u.User != nil || u.Fragment != "":
+		return fmt.Errorf("%s: leave out user name, password and fragment", path)
+	default:
+		return validatePort(path, u)
+	}
+}
+
+// baseURL is for URLs that the receiver adds a path to. Nothing but the root of a Microsoft host works; a gateway may serve
+// below a path of its own. Adds says what the receiver adds.
+func baseURL(path, raw, adds string) error {
+	if err := httpsOrLoopback(path, raw); err != nil || raw == "" {
+		return err
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	below := strings.Trim(u.Path, "/")
+	switch {
+	case u.RawQuery != "" || u.ForceQuery:
+		return fmt.Errorf("%s: leave out the query", path)
+	case below != "" && isMicrosoft(u.Host):
+		return fmt.Errorf("%s: write %s://%s, without %q: the receiver adds %s", path, u.Scheme, u.Host, below, adds)
+	default:
+		return nil
+	}
+}
+
+func isMicrosoft(host string) bool {
+	return slices.ContainsFunc(graph.Clouds(), func(cloud graph.Cloud) bool {
+		return strings.EqualFold(cloud.Endpoint, "https://"+host) || strings.EqualFold(cloud.Authority, "https://"+host)
+	})
+}
+
+// validatePort takes no port for the scheme's own.
+func validatePort(path string, u *url.URL) error {
+	if u.Port() == "" {
+		return nil
+	}
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+		return fmt.Errorf("%s: write a port from 1 to 65535, not %s", path, u.Port())
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
+// Graph gives up on an answer after 3 seconds: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+const graphPatience = 3 * time.Second
+
+// transports are those that HTTP is served over.
+var transports = []confignet.TransportType{confignet.TransportTypeTCP, confignet.TransportTypeTCP4, confignet.TransportTypeTCP6}
+
+// validate leaves the endpoint alone where nothing listens.
+func (w *WebhookConfig) validate(listens bool) error {
+	errs := []error{
+		positive("webhook.ack_timeout", w.AckTimeout, time.Millisecond),
+	}
+	if w.AckTimeout >= graphPatience {
+		errs = append(errs, fmt.Errorf("webhook.ack_timeout: Graph waits 3s for an answer: write less, such as 2500ms, not %s", w.AckTimeout))
+	}
+	longest := w.ServerConfig.MaxRequestBodySize
+	if longest <= 0 { // as confighttp reads it
+		longest = defaultMaxRequestBodySize
+	}
+	least := webhook.MinInFlightBytes(longest)
+	if w.MaxInFlightBytes <= 0 {
+		errs = append(errs, errors.New("webhook.max_in_flight_bytes: write a number of bytes above 0, such as 67108864"))
+	} else if w.MaxInFlightBytes < least {
+		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d would refuse a body of webhook.max_request_body_size with what is decoded of it, or any at all: write at least %d", w.MaxInFlightBytes, least))
+	}
+	if slices.ContainsFunc(w.ServerConfig.CompressionAlgorithms, func(algorithm string) bool { return algorithm != "" }) {
+		errs = append(errs, errors.New(`webhook.compression_algorithms: Graph does not compress, and compressed bodies are refused: take it out`))
+	}
+	if w.Path != "" && (!strings.HasPrefix(w.Path, "/") || strings.ContainsAny(w.Path, "?#")) {
+		errs = append(errs, fmt.Errorf("webhook.path: write a path that begins with /, without query, such as /graph/notifications, not %q", w.Path))
+	}
+	// The handler compares it with the path of the request, which net/http has decoded.
+	if decoded, err := url.PathUnescape(w.Path); err == nil && decoded != w.Path {
+		errs = append(errs, fmt.Errorf("webhook.path: it is compared with the decoded path of a request: write %q, not %q", decoded, w.Path))
+	}
+	if limit := w.ServerConfig.WriteTimeout; limit > 0 && limit <= w.AckTimeout {
+		errs = append(errs, fmt.Errorf("webhook.write_timeout: an answer may take webhook.ack_timeout, %s: write more, such as 30s, or 0s for no limit, not %s", w.AckTimeout, limit))
+	}
+	if keepalive := w.ServerConfig.Keepalive.Get(); keepalive != nil && keepalive.IdleTimeout > webhook.MaxIdleTimeout {
+		errs = append(errs, fmt.Errorf("webhook.keepalive.idle_timeout: connections without a request take up places that Graph may need: write %s or less, not %s", webhook.MaxIdleTimeout, keepalive.IdleTimeout))
+	}
+	if !slices.Contains(transports, w.ServerConfig.NetAddr.Transport) {
+		errs = append(errs, fmt.Errorf("webhook.transport: write tcp, tcp4 or tcp6, or take it out, not %q", w.ServerConfig.NetAddr.Transport))
+	}
+	if listens {
+		errs = append(errs, w.validateEndpoint())
+	}
+	return errors.Join(errs...)
+}
+
+func (w *WebhookConfig) validateEndpoint() error {
+	endpoint := w.ServerConfig.NetAddr.Endpoint
+	host, port, err := net.SplitHostPort(endpoint)
+	switch {
+	case err != nil || port == "":
+		return fmt.Errorf("webhook.endpoint: write host:port, such as localhost:8443, not %q", endpoint)
+	case !w.ServerConfig.TLS.HasValue() && !w.TLSTerminatedUpstream && !isLoopback(host):
+		return fmt.Errorf("webhook.endpoint: %q would take conversations in without TLS: write webhook.tls, or webhook.tls_terminated_upstream: true where an ingress ends TLS", endpoint)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("webhook.endpoint: write a port up to 65535, such as localhost:8443, not %q", port)
+	}
+	return nil
 }

@@ -3,8 +3,18 @@ package backfill
 import (
 	"container/heap"
 	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"regexp"
+	"strings"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
 const (
@@ -219,4 +229,124 @@ func (t *tasks) Pop() any {
 	one := (*t)[last]
 	*t = (*t)[:last]
 	return one
+}
+
+// outcome is what an answer means for the user asked for, and for all others.
+type outcome int
+
+const (
+	ok outcome = iota
+	// unlicensed: this user has no history to read.
+	unlicensed
+	// forbidden: this user may not be read; where none may, a permission is missing.
+	forbidden
+	// denied: nobody can be read until somebody mends something.
+	denied
+	// throttled: Graph asks the application to stay away for a while.
+	throttled
+	// broken: it failed, and may well succeed another time.
+	broken
+)
+
+// classify reads an error of Graph.
+func classify(err error) outcome {
+	if err == nil {
+		return ok
+	}
+	status := 0
+	if e, ok := errors.AsType[*graph.Error](err); ok {
+		status = e.Status
+	}
+	_, token := errors.AsType[*graph.TokenError](err)
+	_, credential := errors.AsType[*graph.CredentialError](err)
+	switch {
+	case status == http.StatusTooManyRequests || graph.RetryAfter(err) > 0:
+		return throttled
+	case token || credential || status == http.StatusUnauthorized || graph.Unsupported(err):
+		return denied
+	case graph.Unlicensed(err):
+		return unlicensed
+	case graph.Forbidden(err):
+		return forbidden
+	default:
+		return broken
+	}
+}
+
+// backoff returns how long to wait after so many failures in a row: doubling from 1 s to longest, with equal jitter.
+func backoff(failures int, longest time.Duration) time.Duration {
+	bound := doubling(failures, time.Second, longest)
+	return bound/2 + rand.N(bound/2+1) //nolint:gosec // G404: jitter needs no secrecy.
+}
+
+// doubling is backoff without jitter, for what is seldom anyway.
+func doubling(failures int, first, longest time.Duration) time.Duration {
+	shift := max(failures-1, 0)
+	if shift > 20 || first<<shift > longest {
+		return longest
+	}
+	return first << shift
+}
+
+// Failure is what Settings.Status gets: why no history can be read, and what to do about it. It names no user.
+type Failure struct {
+	// Err is the cause. Unlike Error, its own text may name a user.
+	Err error
+
+	text string
+}
+
+func (f *Failure) Error() string { return "read the history: " + f.text + ". " + graph.Hint(f.Err) }
+
+// Unwrap returns the cause.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// newFailure describes an error without the user whose history was asked for, whom Graph and the transport like to name.
+func newFailure(err error, asked string) *Failure {
+	text := describe(err)
+	if asked != "" {
+		text = regexp.MustCompile(`(?i)`+regexp.QuoteMeta(asked)).ReplaceAllLiteralString(text, "…")
+	}
+	return &Failure{Err: err, text: text}
+}
+
+// describe says what Graph answered in its own short words; anything else by its text, without URLs and GUIDs, which name users.
+func describe(err error) string {
+	if e, ok := errors.AsType[*graph.Error](err); ok {
+		text := fmt.Sprintf("Graph answered %d %s", e.Status, e.Code)
+		if e.RequestID != "" {
+			text += " (request-id " + e.RequestID + ")"
+		}
+		return text
+	}
+	words := strings.Fields(guidPattern().ReplaceAllLiteralString(err.Error(), "…"))
+	for i, word := range words {
+		if strings.Contains(word, "://") {
+			words[i] = "…"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func guidPattern() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+}
+
+// present is a field of a log line, and none where it has no value.
+func present(key, value string) zap.Field {
+	if value == "" {
+		return zap.Skip()
+	}
+	return zap.String(key, value)
+}
+
+// signature tells distinct failures apart, without what differs at each try.
+func signature(v outcome, err error) string {
+	if v == throttled { // whichever status says so
+		return "throttled"
+	}
+	if e, ok := errors.AsType[*graph.Error](err); ok {
+		return fmt.Sprintf("%d %d %s", v, e.Status, e.Code)
+	}
+	return fmt.Sprintf("%d %s %s", v, graph.Code(err), graph.Hint(err))
 }

@@ -264,3 +264,43 @@ func newGUID() string {
 	b[8] = b[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
+
+// Telemetry takes what this package has to report. Its methods are called on the goroutine of the call they report,
+// by many goroutines at once, and must not block.
+type Telemetry interface {
+	// GraphRequest reports one HTTP exchange with Graph. Status is 0 where no whole answer came back.
+	GraphRequest(ctx context.Context, operation string, status int, took time.Duration)
+	// Throttled reports that Graph answered 429 or 503 and for how long it asked to stay away.
+	Throttled(ctx context.Context, wait time.Duration)
+	// TokenRefresh reports one request for an access token; err is nil where it succeeded.
+	TokenRefresh(ctx context.Context, err error)
+}
+
+// noopTelemetry is the Telemetry of those who set none.
+type noopTelemetry struct{}
+
+func (noopTelemetry) GraphRequest(context.Context, string, int, time.Duration) {}
+func (noopTelemetry) Throttled(context.Context, time.Duration)                 {}
+func (noopTelemetry) TokenRefresh(context.Context, error)                      {}
+
+func orNoop(t Telemetry) Telemetry {
+	if t == nil {
+		return noopTelemetry{}
+	}
+	return t
+}
+
+// longestRetryAfter bounds what is obeyed, so that an absurd header does not end the receiver's work for good.
+const longestRetryAfter = time.Hour
+
+// RetryAfter returns how long Graph or Entra ID asked to stay away, at most an hour; 0 where they did not.
+func RetryAfter(err error) time.Duration {
+	var asked time.Duration
+	if e, ok := errors.AsType[*Error](err); ok {
+		asked = e.RetryAfter
+	}
+	if e, ok := errors.AsType[*TokenError](err); ok {
+		asked = max(asked, e.RetryAfter)
+	}
+	return min(asked, longestRetryAfter)
+}

@@ -1,12 +1,15 @@
 package graphtest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -132,3 +135,209 @@ func parseWindow(query url.Values) (window, *graphError) {
 
 // errFilter is what Graph answers to a filter with one bound or with dates alone.
 var errFilter = &graphError{http.StatusInternalServerError, "InternalServerError", "Failed to execute request."}
+
+// archive keeps what happened by user, at most limit interactions.
+type archive struct {
+	limit int
+	// lag passes before what happened is shown.
+	lag time.Duration
+
+	mu         sync.Mutex // guards what follows
+	users      map[string][]*kept
+	order      []string // whose the interactions are, the oldest first
+	unlicensed map[string]bool
+}
+
+// kept is an interaction with its versions, the newest last. Before the newest is shown, an older one is.
+type kept struct {
+	id, session string
+	versions    []version
+}
+
+type version struct {
+	created, shown time.Time
+	json           json.RawMessage
+}
+
+func newArchive(s Settings) *archive {
+	return &archive{limit: s.HistorySize, lag: s.HistoryLag, users: map[string][]*kept{}, unlicensed: map[string]bool{}}
+}
+
+// add leaves deletions out: the history still shows what was deleted.
+// https://learn.microsoft.com/microsoftteams/export-teams-content-copilot
+func (a *archive) add(now time.Time, happened ...essence) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range happened {
+		v := version{created: h.at, shown: now.Add(a.lag), json: h.JSON}
+		switch h.Change {
+		case "deleted":
+		case "updated":
+			if k := a.findLocked(h); k != nil {
+				k.update(v, now)
+				continue
+			}
+			a.addLocked(h, v)
+		default:
+			a.addLocked(h, v)
+		}
+	}
+}
+
+func (a *archive) findLocked(h essence) *kept {
+	for _, k := range a.users[h.UserID] {
+		if k.id == h.id && k.session == h.session {
+			return k
+		}
+	}
+	return nil
+}
+
+func (a *archive) addLocked(h essence, v version) {
+	a.users[h.UserID] = append(a.users[h.UserID], &kept{h.id, h.session, []version{v}})
+	if a.order = append(a.order, h.UserID); len(a.order) <= a.limit {
+		return
+	}
+	oldest := a.order[0]
+	a.order = a.order[1:]
+	if a.users[oldest] = a.users[oldest][1:]; len(a.users[oldest]) == 0 {
+		delete(a.users, oldest)
+	}
+}
+
+// update drops the versions that none will see any more.
+func (k *kept) update(v version, now time.Time) {
+	if i := k.current(now); i > 0 {
+		k.versions = slices.Delete(k.versions, 0, i)
+	}
+	k.versions = append(k.versions, v)
+}
+
+// current is the index of the newest version that is shown, -1 for none.
+func (k *kept) current(now time.Time) int {
+	for i, v := range slices.Backward(k.versions) {
+		if !v.shown.After(now) {
+			return i
+		}
+	}
+	return -1
+}
+
+// read returns a page of the user's interactions, the newest first.
+func (a *archive) read(now time.Time, user string, asked window) (page []json.RawMessage, more bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var found []version
+	for _, k := range a.users[user] {
+		if i := k.current(now); i >= 0 && asked.has(k.versions[i].created) {
+			found = append(found, k.versions[i])
+		}
+	}
+	slices.SortStableFunc(found, func(x, y version) int { return y.created.Compare(x.created) })
+	page = []json.RawMessage{}
+	for _, v := range found[min(asked.skip, len(found)):min(asked.skip+asked.top, len(found))] {
+		page = append(page, v.json)
+	}
+	return page, asked.skip+asked.top < len(found)
+}
+
+func (a *archive) licensed(user string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.unlicensed[user]
+}
+
+// The largest page of the directory, and that of a request without $top: https://learn.microsoft.com/graph/api/user-list
+const (
+	maxUsersTop     = 999
+	defaultUsersTop = 100
+)
+
+// licensedFilter is the one filter that the emulated directory knows: the users whose Copilot Chat plan is enabled.
+const licensedFilter = "assignedPlans/any(p:p/servicePlanId eq 3f30311c-6b1e-48a4-ab79-725b469da960 and p/capabilityStatus eq 'Enabled')"
+
+// directory holds the ids of the licensed users: those that were set, else the first limit of those who conversed.
+type directory struct {
+	limit int
+
+	mu        sync.Mutex // guards what follows
+	set       bool
+	ids       []string
+	conversed []string
+	known     map[string]bool
+}
+
+func newDirectory(limit int) *directory { return &directory{limit: limit, known: map[string]bool{}} }
+
+// SetUsers says who has a Copilot license in the directory, nobody for none. Until it is called, everybody has one who ever
+// conversed. The history does not mind the directory: see SetUnlicensed.
+func (e *Emulator) SetUsers(ids ...string) {
+	e.directory.mu.Lock()
+	defer e.directory.mu.Unlock()
+	e.directory.set, e.directory.ids = true, slices.Clone(ids)
+}
+
+func (d *directory) converse(user string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if user == "" || d.known[user] || len(d.conversed) >= d.limit {
+		return
+	}
+	d.known[user] = true
+	d.conversed = append(d.conversed, user)
+}
+
+// directoryUser is a user with the one property that may be selected.
+type directoryUser struct {
+	ID string `json:"id"`
+}
+
+type directoryPage struct {
+	Count    int             `json:"@odata.count"`
+	NextLink string          `json:"@odata.nextLink,omitempty"`
+	Value    []directoryUser `json:"value"`
+}
+
+// serveUsers answers the list of licensed users, which is an advanced query: without the header and $count it is refused.
+// https://learn.microsoft.com/graph/aad-advanced-queries
+func (e *Emulator) serveUsers(w http.ResponseWriter, r *http.Request, _ []string) {
+	query := r.URL.Query()
+	top, topOK := number(query.Get("$top"), defaultUsersTop)
+	skip, skipOK := number(query.Get("$skiptoken"), 0)
+	switch {
+	case r.Header.Get("ConsistencyLevel") != "eventual" || query.Get("$count") != "true":
+		(&graphError{http.StatusBadRequest, "Request_UnsupportedQuery", "Unsupported or invalid query filter clause specified for property 'assignedPlans'."}).write(w)
+		return
+	case query.Get("$filter") != licensedFilter || query.Get("$select") != "id" || !topOK || !skipOK || top < 1 || top > maxUsersTop:
+		(&graphError{http.StatusBadRequest, "Request_BadRequest", "Invalid query."}).write(w)
+		return
+	}
+	page, more := e.directory.page(skip, top)
+	if more {
+		page.NextLink = e.nextLink(r, skip+top)
+	}
+	writeJSON(w, http.StatusOK, page)
+}
+
+// number reads a parameter that is not negative.
+func number(text string, absent int) (int, bool) {
+	if text == "" {
+		return absent, true
+	}
+	n, err := strconv.Atoi(text)
+	return n, err == nil && n >= 0
+}
+
+func (d *directory) page(skip, top int) (page directoryPage, more bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ids := d.conversed
+	if d.set {
+		ids = d.ids
+	}
+	page = directoryPage{Count: len(ids), Value: []directoryUser{}}
+	for _, id := range ids[min(skip, len(ids)):min(skip+top, len(ids))] {
+		page.Value = append(page.Value, directoryUser{id})
+	}
+	return page, skip+top < len(ids)
+}

@@ -1,12 +1,21 @@
 package graphtest
 
 import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -179,4 +188,486 @@ func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, *graphError) {
 		return nil, &graphError{http.StatusBadRequest, "BadRequest", "The request body can't be read."}
 	}
 	return body, nil
+}
+
+// Subscription is a subscription as Graph holds it, the secret included, so that a test can use and abuse it.
+type Subscription struct {
+	ID                       string
+	Resource                 string
+	ChangeType               string
+	NotificationURL          string
+	LifecycleNotificationURL string
+	ClientState              string
+	Expiration               time.Time
+	IncludeResourceData      bool
+	// EncryptionCertificate is in DER; nil without resource data.
+	EncryptionCertificate   []byte
+	EncryptionCertificateID string
+	NotificationURLAppID    string
+	TLSVersion              string
+
+	Created time.Time
+	// Patched and Reauthorized are the times of the last such call; zero: never.
+	Patched, Reauthorized time.Time
+	// Authorized is when the subscription was last created, patched or reauthorized; zero: its authorization has ended.
+	Authorized time.Time
+}
+
+// timeFormat has seven digits of a second, as Graph writes times.
+const timeFormat = "2006-01-02T15:04:05.0000000Z07:00"
+
+// wants tells whether the subscription is told of such a change.
+func (s Subscription) wants(change string) bool {
+	return slices.Contains(strings.Split(s.ChangeType, ","), change)
+}
+
+// sameChanges compares change types as sets.
+func sameChanges(a, b string) bool {
+	x, y := strings.Split(a, ","), strings.Split(b, ",")
+	slices.Sort(x)
+	slices.Sort(y)
+	return slices.Equal(x, y)
+}
+
+// body is the resource as Graph returns it: the certificate and the client state are never in it.
+func (s Subscription) body(settings Settings, hideCertificateID bool) map[string]any {
+	var certificateID any
+	if s.EncryptionCertificateID != "" && !hideCertificateID {
+		certificateID = s.EncryptionCertificateID
+	}
+	return map[string]any{
+		"id":                        s.ID,
+		"resource":                  s.Resource,
+		"applicationId":             settings.ClientID,
+		"changeType":                s.ChangeType,
+		"clientState":               nil,
+		"notificationUrl":           s.NotificationURL,
+		"notificationQueryOptions":  nil,
+		"lifecycleNotificationUrl":  orNull(s.LifecycleNotificationURL),
+		"expirationDateTime":        s.Expiration.UTC().Format(timeFormat),
+		"creatorId":                 settings.servicePrincipalID(),
+		"includeResourceData":       s.IncludeResourceData,
+		"latestSupportedTlsVersion": s.TLSVersion,
+		"encryptionCertificate":     nil,
+		"encryptionCertificateId":   certificateID,
+		"notificationUrlAppId":      orNull(s.NotificationURLAppID),
+		"notificationContentType":   "application/json",
+	}
+}
+
+// servicePrincipalID is made of the application's id: it only has to be another GUID.
+func (s Settings) servicePrincipalID() string {
+	swapped := bytes.Map(func(r rune) rune {
+		if i := strings.IndexRune("0123456789abcdef", r); i >= 0 {
+			return rune("0123456789abcdef"[15-i])
+		}
+		return r
+	}, []byte(strings.ToLower(s.ClientID)))
+	return string(swapped)
+}
+
+func orNull(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+// registry holds the subscriptions that live, the oldest first.
+type registry struct {
+	records *recorder
+
+	mu    sync.Mutex // guards what follows
+	subs  []Subscription
+	lists []time.Time // of the last lists, for their limit
+}
+
+func newRegistry(records *recorder) *registry { return &registry{records: records} }
+
+// sweep drops what has expired.
+func (g *registry) sweep() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sweepLocked()
+}
+
+func (g *registry) sweepLocked() {
+	before := len(g.subs)
+	now := time.Now()
+	g.subs = slices.DeleteFunc(g.subs, func(s Subscription) bool { return !s.Expiration.After(now) })
+	if len(g.subs) != before {
+		g.toldLocked()
+	}
+}
+
+// toldLocked wakes those who wait for a subscription. The recorder's lock is taken inside the registry's, never the other
+// way round.
+func (g *registry) toldLocked() {
+	n := len(g.subs)
+	g.records.update(func(s *Stats) { s.Subscriptions = n })
+}
+
+func (g *registry) live() []Subscription {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sweepLocked()
+	return slices.Clone(g.subs)
+}
+
+func (g *registry) get(id string) (Subscription, bool) {
+	for _, s := range g.live() {
+		if s.ID == id {
+			return s, true
+		}
+	}
+	return Subscription{}, false
+}
+
+// conflict tells why the subscription can't be added: the same one exists already, or the quota is used up.
+// https://learn.microsoft.com/graph/change-notifications-overview#latency and its quotas
+func (g *registry) conflict(s Subscription) *graphError {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.conflictLocked(s)
+}
+
+func (g *registry) conflictLocked(s Subscription) *graphError {
+	g.sweepLocked()
+	wanted, _ := parseResource(s.Resource)
+	for _, other := range g.subs {
+		held, _ := parseResource(other.Resource)
+		if held == wanted && sameChanges(other.ChangeType, s.ChangeType) {
+			return &graphError{
+				http.StatusConflict, "Conflict",
+				fmt.Sprintf("Subscription Id <%s> already exists for the requested combination", other.ID),
+			}
+		}
+	}
+	for _, other := range g.subs {
+		if held, _ := parseResource(other.Resource); held.user == wanted.user {
+			return &graphError{
+				http.StatusForbidden, "Forbidden",
+				"The application has reached the maximum number of subscriptions (1) for this resource in the tenant.",
+			}
+		}
+	}
+	return nil
+}
+
+// add takes the subscription in unless another one came first.
+func (g *registry) add(s Subscription) *graphError {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if refused := g.conflictLocked(s); refused != nil {
+		return refused
+	}
+	g.subs = append(g.subs, s)
+	g.toldLocked()
+	return nil
+}
+
+// change applies f to the subscription; false: it does not live.
+func (g *registry) change(id string, f func(*Subscription)) (Subscription, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sweepLocked()
+	i := slices.IndexFunc(g.subs, func(s Subscription) bool { return s.ID == id })
+	if i < 0 {
+		return Subscription{}, false
+	}
+	f(&g.subs[i])
+	g.toldLocked()
+	return g.subs[i], true
+}
+
+func (g *registry) remove(id string) (Subscription, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sweepLocked()
+	i := slices.IndexFunc(g.subs, func(s Subscription) bool { return s.ID == id })
+	if i < 0 {
+		return Subscription{}, false
+	}
+	gone := g.subs[i]
+	g.subs = slices.Delete(g.subs, i, i+1)
+	g.toldLocked()
+	return gone, true
+}
+
+// The limit of GET /subscriptions for an application in a tenant: https://learn.microsoft.com/graph/throttling-limits
+const (
+	listLimit  = 25
+	listWindow = 20 * time.Second
+)
+
+// admitList returns how long the client must wait before it may list again, 0 for now.
+func (g *registry) admitList(now time.Time) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lists = slices.DeleteFunc(g.lists, func(at time.Time) bool { return now.Sub(at) >= listWindow })
+	if len(g.lists) >= listLimit {
+		return g.lists[0].Add(listWindow).Sub(now)
+	}
+	g.lists = append(g.lists, now)
+	return 0
+}
+
+// watched is a resource that a subscription may name, in one spelling.
+type watched struct {
+	// user is an object id in lower case; empty: the whole tenant.
+	user   string
+	filter filter
+}
+
+// filter compares one property of an interaction; the zero value lets everything pass.
+type filter struct {
+	property string
+	not      bool
+	value    string
+}
+
+var resourcePattern = regexp.MustCompile(`(?i)^/?copilot/(?:users/([^/]+)/)?interactionhistory/getallenterpriseinteractions$`)
+
+// filterPattern knows what is documented: one comparison of a property of the interaction itself.
+// https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/change-notifications/aiinteraction-changenotifications
+var filterPattern = regexp.MustCompile(`^\$filter=(id|sessionId|requestId|appClass|interactionType|conversationType|locale) (eq|ne) '([^']*)'$`)
+
+func parseResource(resource string) (watched, bool) {
+	path, query, filtered := strings.Cut(resource, "?")
+	parts := resourcePattern.FindStringSubmatch(path)
+	if parts == nil {
+		return watched{}, false
+	}
+	w := watched{user: strings.ToLower(parts[1])}
+	if !filtered {
+		return w, true
+	}
+	if plain, err := url.PathUnescape(query); err == nil {
+		query = plain
+	}
+	compared := filterPattern.FindStringSubmatch(query)
+	if compared == nil {
+		return watched{}, false
+	}
+	w.filter = filter{property: compared[1], not: compared[2] == "ne", value: compared[3]}
+	return w, true
+}
+
+// passes tells whether the interaction meets the filter.
+func (f filter) passes(interaction json.RawMessage) bool {
+	if f.property == "" {
+		return true
+	}
+	var properties map[string]any
+	if json.Unmarshal(interaction, &properties) != nil {
+		return false
+	}
+	value, _ := properties[f.property].(string)
+	return (value == f.value) != f.not
+}
+
+// subscriptionRequest is what a client may send to create or change a subscription:
+// https://learn.microsoft.com/graph/api/resources/subscription#properties
+type subscriptionRequest struct {
+	Resource                 string `json:"resource"`
+	ChangeType               string `json:"changeType"`
+	NotificationURL          string `json:"notificationUrl"`
+	LifecycleNotificationURL string `json:"lifecycleNotificationUrl"`
+	ExpirationDateTime       string `json:"expirationDateTime"`
+	ClientState              string `json:"clientState"`
+	IncludeResourceData      bool   `json:"includeResourceData"`
+	EncryptionCertificate    string `json:"encryptionCertificate"`
+	EncryptionCertificateID  string `json:"encryptionCertificateId"`
+	TLSVersion               string `json:"latestSupportedTlsVersion"`
+	NotificationURLAppID     string `json:"notificationUrlAppId"`
+}
+
+const maxText = 128
+
+var (
+	creatable = []string{
+		"resource", "changeType", "notificationUrl", "lifecycleNotificationUrl", "expirationDateTime", "clientState",
+		"includeResourceData", "encryptionCertificate", "encryptionCertificateId", "latestSupportedTlsVersion",
+		"notificationUrlAppId", "@odata.type",
+	}
+	patchable   = []string{"expirationDateTime", "notificationUrl", "@odata.type"}
+	tlsVersions = []string{"v1_0", "v1_1", "v1_2", "v1_3"}
+)
+
+func badRequest(format string, args ...any) *graphError {
+	return &graphError{http.StatusBadRequest, "InvalidRequest", fmt.Sprintf(format, args...)}
+}
+
+// decode reads a request and refuses members that may not be sent.
+func decode(body []byte, allowed []string) (subscriptionRequest, []string, *graphError) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil {
+		return subscriptionRequest{}, nil, &graphError{http.StatusBadRequest, "BadRequest", "Unable to read JSON request payload."}
+	}
+	var names []string
+	for name := range members {
+		if !slices.Contains(allowed, name) {
+			return subscriptionRequest{}, nil, badRequest("The property '%s' can't be set in this request.", name)
+		}
+		names = append(names, name)
+	}
+	var request subscriptionRequest
+	if err := json.Unmarshal(body, &request); err != nil {
+		return subscriptionRequest{}, nil, &graphError{http.StatusBadRequest, "BadRequest", "A property has the wrong type."}
+	}
+	return request, names, nil
+}
+
+// created makes a subscription of the body of POST /subscriptions, or says which rule it breaks.
+func (s Settings) created(body []byte, now time.Time) (Subscription, *graphError) {
+	request, _, refused := decode(body, creatable)
+	if refused != nil {
+		return Subscription{}, refused
+	}
+	for _, check := range []func(subscriptionRequest) *graphError{checkRequired, checkResource, checkTexts, checkURLs} {
+		if refused := check(request); refused != nil {
+			return Subscription{}, refused
+		}
+	}
+	expiration, refused := s.expiration(request.ExpirationDateTime, request.LifecycleNotificationURL != "", now)
+	if refused != nil {
+		return Subscription{}, refused
+	}
+	certificate, refused := checkEncryption(request)
+	if refused != nil {
+		return Subscription{}, refused
+	}
+	if request.TLSVersion == "" {
+		request.TLSVersion = "v1_2"
+	}
+	return Subscription{
+		ID:                       newGUID(),
+		Resource:                 request.Resource,
+		ChangeType:               request.ChangeType,
+		NotificationURL:          request.NotificationURL,
+		LifecycleNotificationURL: request.LifecycleNotificationURL,
+		ClientState:              request.ClientState,
+		Expiration:               expiration,
+		IncludeResourceData:      request.IncludeResourceData,
+		EncryptionCertificate:    certificate,
+		EncryptionCertificateID:  request.EncryptionCertificateID,
+		NotificationURLAppID:     request.NotificationURLAppID,
+		TLSVersion:               request.TLSVersion,
+		Created:                  now,
+		Authorized:               now,
+	}, nil
+}
+
+func checkRequired(r subscriptionRequest) *graphError {
+	for _, required := range []struct{ name, value string }{
+		{"resource", r.Resource},
+		{"changeType", r.ChangeType},
+		{"notificationUrl", r.NotificationURL},
+		{"expirationDateTime", r.ExpirationDateTime},
+	} {
+		if required.value == "" {
+			return badRequest("'%s' is a required property for subscription creation.", required.name)
+		}
+	}
+	return nil
+}
+
+func checkResource(r subscriptionRequest) *graphError {
+	if _, ok := parseResource(r.Resource); !ok {
+		return badRequest("Resource '%s' is not supported, or its filter is not.", r.Resource)
+	}
+	seen := map[string]bool{}
+	for change := range strings.SplitSeq(r.ChangeType, ",") {
+		if seen[change] || !slices.Contains([]string{"created", "updated", "deleted"}, change) {
+			return badRequest("Invalid 'changeType' attribute: '%s'.", r.ChangeType)
+		}
+		seen[change] = true
+	}
+	return nil
+}
+
+func checkTexts(r subscriptionRequest) *graphError {
+	if len(r.ClientState) > maxText {
+		return badRequest("clientState can't be longer than %d characters.", maxText)
+	}
+	if len(r.EncryptionCertificateID) > maxText {
+		return badRequest("encryptionCertificateId can't be longer than %d characters.", maxText)
+	}
+	if r.TLSVersion != "" && !slices.Contains(tlsVersions, r.TLSVersion) {
+		return badRequest("latestSupportedTlsVersion must be one of %s.", strings.Join(tlsVersions, ", "))
+	}
+	return nil
+}
+
+func checkURLs(r subscriptionRequest) *graphError {
+	if refused := checkURL("notificationUrl", r.NotificationURL); refused != nil {
+		return refused
+	}
+	if r.LifecycleNotificationURL == "" {
+		return nil
+	}
+	return checkURL("lifecycleNotificationUrl", r.LifecycleNotificationURL)
+}
+
+func checkURL(name, text string) *graphError {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Fragment != "" || u.User != nil {
+		return badRequest("%s is not a valid URL.", name)
+	}
+	if u.Scheme != "https" {
+		return badRequest("%s must use HTTPS.", name)
+	}
+	return nil
+}
+
+// expiration reads the time asked for and grants the one within the limits:
+// https://learn.microsoft.com/graph/api/resources/subscription#subscription-lifetime
+func (s Settings) expiration(text string, lifecycle bool, now time.Time) (time.Time, *graphError) {
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, badRequest("expirationDateTime is not a date and time with an offset.")
+	}
+	lifetime := at.Sub(now)
+	switch {
+	case lifetime <= 0:
+		return time.Time{}, badRequest("Subscription expiration must be in the future.")
+	case lifetime > s.MaxLifetime:
+		return time.Time{}, badRequest("Subscription expiration can only be %.0f minutes in the future.", s.MaxLifetime.Minutes())
+	case lifetime > s.MaxLifetimeWithoutLifecycle && !lifecycle:
+		return time.Time{}, badRequest("lifecycleNotificationUrl is a required property for subscription creation on this " +
+			"resource when the expirationDateTime value is set to greater than 1 hour")
+	case lifetime < s.MinLifetime:
+		at = now.Add(s.MinLifetime)
+	}
+	return at.UTC(), nil
+}
+
+// checkEncryption returns the certificate in DER:
+// https://learn.microsoft.com/graph/change-notifications-with-resource-data#creating-a-subscription
+func checkEncryption(r subscriptionRequest) ([]byte, *graphError) {
+	if !r.IncludeResourceData {
+		if r.EncryptionCertificate != "" || r.EncryptionCertificateID != "" {
+			return nil, badRequest("encryptionCertificate needs includeResourceData.")
+		}
+		return nil, nil
+	}
+	if r.EncryptionCertificate == "" || r.EncryptionCertificateID == "" {
+		return nil, badRequest("encryptionCertificate and encryptionCertificateId are required with includeResourceData.")
+	}
+	der, err := base64.StdEncoding.DecodeString(r.EncryptionCertificate)
+	if err != nil {
+		return nil, badRequest("encryptionCertificate is not base64.")
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, badRequest("encryptionCertificate is not an X.509 certificate in DER.")
+	}
+	key, ok := certificate.PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return nil, badRequest("encryptionCertificate must hold an RSA key.")
+	}
+	if bits := key.N.BitLen(); bits < 2048 || bits > 4096 {
+		return nil, badRequest("The RSA key of encryptionCertificate has %d bits; 2048 to 4096 are supported.", bits)
+	}
+	return der, nil
 }

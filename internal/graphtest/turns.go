@@ -8,7 +8,11 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -179,4 +183,431 @@ func encode(value any) []byte {
 		panic(fmt.Sprintf("graphtest: encode an interaction: %v", err))
 	}
 	return bytes.TrimSpace(buffer.Bytes())
+}
+
+// prompt returns what a user's side says.
+func (t *turn) prompt() map[string]any {
+	text := t.subject.question
+	members := map[string]any{
+		"interactionType": "userPrompt",
+		"from":            map[string]any{"@odata.type": identitySetType, "application": nil, "device": nil, "user": t.identity()},
+	}
+	switch t.style {
+	case styleTeams:
+		members["contexts"] = t.meetingContexts()
+		members["attachments"] = []any{t.meetingAttachment()}
+		text += attachmentTag(t.meeting)
+	case styleExcel, stylePlain:
+		members["contexts"] = []any{map[string]any{
+			"contextType": t.extension(), "displayName": t.file, "contextReference": t.fileURL(),
+		}}
+	case styleNoFile:
+		members["contexts"] = []any{map[string]any{"contextType": "", "displayName": "unknown-file-name", "contextReference": nil}}
+		members["attachments"] = []any{unknownFile()}
+	case styleSparing:
+		members["contexts"], members["attachments"], members["links"], members["mentions"] = nil, nil, nil, nil
+	case styleCard:
+		if t.often(0.2) {
+			members["mentions"] = []any{t.mention()}
+		}
+	case styleCowork:
+	}
+	members["body"] = map[string]any{"contentType": "text", "content": t.noise(text)}
+	return members
+}
+
+const identitySetType = "#microsoft.graph.chatMessageFromIdentitySet"
+
+func (t *turn) identity() map[string]any {
+	identity := map[string]any{
+		"@odata.type":      "#microsoft.graph.teamworkUserIdentity",
+		"id":               t.user,
+		"displayName":      "8:orgid:" + t.user,
+		"userIdentityType": "aadUser",
+	}
+	if t.style != styleCowork {
+		identity["tenantId"] = t.settings.TenantID
+	}
+	return identity
+}
+
+// noise appends the tags that prompts end with now and then: of no attachment, and escaped.
+func (t *turn) noise(text string) string {
+	switch n := t.chance.Float64(); {
+	case n < 0.2:
+		return text + attachmentTag("")
+	case n < 0.3:
+		return text + `&lt;attachment id=&quot;` + t.hex(16) + `&quot;&gt;&lt;/attachment&gt;`
+	default:
+		return text
+	}
+}
+
+func attachmentTag(id string) string { return `<attachment id="` + id + `"></attachment>` }
+
+func (t *turn) meetingURL() string { return "https://microsoft.teams.com/threads/" + t.meeting }
+
+func (t *turn) meetingContexts() []any {
+	return []any{map[string]any{
+		"contextType": "TeamsMeeting", "displayName": "Teams Meeting Copilot", "contextReference": t.meetingURL(),
+	}}
+}
+
+func (t *turn) meetingAttachment() map[string]any {
+	return map[string]any{
+		"attachmentId": t.meeting, "contentType": "reference", "contentUrl": t.meetingURL(), "content": nil, "name": "Teams Meeting Copilot",
+	}
+}
+
+func unknownFile() map[string]any {
+	return map[string]any{
+		"attachmentId": nil, "contentType": "reference", "contentUrl": "file:///unknown-url", "content": nil, "name": "unknown-file-name",
+	}
+}
+
+func (t *turn) fileURL() string {
+	return "https://contoso.sharepoint.example/sites/garden/" + url.PathEscape(t.file)
+}
+
+func (t *turn) extension() string { return t.file[strings.LastIndex(t.file, ".")+1:] }
+
+func (t *turn) mention() map[string]any {
+	return map[string]any{
+		"mentionId": 0, "mentionText": "Lena",
+		"mentioned": map[string]any{
+			"application": nil, "device": nil, "conversation": nil, "tag": nil,
+			"user": map[string]any{"id": pick(t.chance, t.users), "displayName": "Lena", "userIdentityType": "aadUser"},
+		},
+	}
+}
+
+// botID is the application that all of Copilot answers as.
+const botID = "fb8d773d-7ef8-4ec0-a117-179f88add510"
+
+// response returns what Copilot's side says. It never names the user.
+func (t *turn) response() map[string]any {
+	members := map[string]any{
+		"interactionType": "aiResponse",
+		"from": map[string]any{
+			"@odata.type": identitySetType, "device": nil, "user": nil,
+			"application": map[string]any{
+				"@odata.type": "#microsoft.graph.teamworkApplicationIdentity",
+				"id":          botID, "displayName": t.bot, "applicationIdentityType": "bot",
+			},
+		},
+		"body": map[string]any{"contentType": "text", "content": t.subject.answer},
+	}
+	switch t.style {
+	case styleCard:
+		t.card(members, []any{
+			map[string]any{"type": "TextBlock", "text": t.subject.answer + " [" + t.file + "](" + t.fileURL() + ")", "wrap": true},
+			map[string]any{"type": "TextBlock", "id": "MessageTextField", "text": t.subject.answer + " " + t.file + "[^1^]", "wrap": true},
+			map[string]any{"type": "CustomRichUx", "payload": map[string]any{}},
+		})
+		members["links"] = t.links()
+	case styleExcel:
+		thoughts := map[string]any{"thoughts": "The user wants to know: " + t.subject.question, "finalResponse": t.subject.answer}
+		t.card(members, []any{map[string]any{"type": "TextBlock", "text": string(encode(thoughts)), "wrap": true}})
+		t.strayRequest(members)
+	case styleTeams:
+		members["body"] = map[string]any{"contentType": "text", "content": t.subject.answer + attachmentTag(t.meeting)}
+		members["attachments"] = []any{t.meetingAttachment()}
+		if t.often(0.5) { // a known issue: the meeting is missing on the answer
+			members["contexts"] = t.meetingContexts()
+		}
+	case styleCowork:
+		t.cowork(members)
+	case styleNoFile:
+		members["attachments"] = []any{unknownFile()}
+		t.strayRequest(members)
+	case styleSparing:
+		members["contexts"], members["attachments"], members["links"], members["mentions"] = nil, nil, nil, nil
+		if t.often(0.2) {
+			members["body"] = nil
+		}
+	case stylePlain:
+	}
+	return members
+}
+
+// card moves the answer into an adaptive card, of which the body holds nothing but the tag.
+func (t *turn) card(members map[string]any, blocks []any) {
+	id := t.hex(16)
+	members["body"] = map[string]any{"contentType": "html", "content": attachmentTag(id)}
+	members["attachments"] = []any{map[string]any{
+		"attachmentId": id, "contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": nil, "name": nil,
+		"content": string(encode(map[string]any{"type": "AdaptiveCard", "version": "1.0", "body": blocks})),
+	}}
+}
+
+// strayRequest gives an answer a request id of its own, as Excel and PowerPoint do now and then.
+func (t *turn) strayRequest(members map[string]any) {
+	if t.often(0.1) {
+		members["requestId"] = t.guid()
+	}
+}
+
+func (t *turn) cowork(members map[string]any) {
+	text := t.subject.answer
+	if t.often(0.3) {
+		text = ""
+	}
+	members["body"] = map[string]any{"contentType": "html", "content": text}
+	if t.often(0.5) {
+		members["attachments"] = []any{unknownFile()}
+	}
+}
+
+// links are of the documented types, and of none.
+func (t *turn) links() []any {
+	var links []any
+	for _, kind := range []any{"File", "Event", "Meeting", nil} {
+		if t.often(0.4) {
+			links = append(links, map[string]any{"linkUrl": t.fileURL(), "displayName": t.file, "linkType": kind})
+		}
+	}
+	return append([]any{}, links...)
+}
+
+// changeable is how many of the last interactions may still be changed.
+const changeable = 100
+
+// changes are those that happen to interactions of earlier turns. Nothing is drawn for what is off, so that the turns stay the
+// same.
+func (t *Turns) changes(now time.Time) []Interaction {
+	var changes []Interaction
+	if t.settings.Updates > 0 && t.often(t.settings.Updates) && len(t.recent) > 0 {
+		i := t.chance.IntN(len(t.recent))
+		t.recent[i] = edited(t.recent[i], now)
+		changes = append(changes, t.recent[i])
+	}
+	if t.settings.Deletes > 0 && t.often(t.settings.Deletes) && len(t.recent) > 0 {
+		i := t.chance.IntN(len(t.recent))
+		gone := t.recent[i]
+		t.recent = slices.Delete(t.recent, i, i+1)
+		gone.Change, gone.WithoutContent = "deleted", t.often(0.5)
+		changes = append(changes, gone)
+	}
+	return changes
+}
+
+// remember keeps interactions that may be changed later.
+func (t *Turns) remember(interactions []Interaction) {
+	if t.settings.Updates > 0 || t.settings.Deletes > 0 {
+		t.recent = bounded(changeable, t.recent, interactions...)
+	}
+}
+
+// edited is a later version: the same id, a higher etag, another text.
+func edited(i Interaction, now time.Time) Interaction {
+	var members map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(i.JSON))
+	decoder.UseNumber()
+	if err := decoder.Decode(&members); err != nil {
+		panic(fmt.Sprintf("graphtest: read an interaction: %v", err))
+	}
+	members["etag"] = strconv.FormatInt(max(now.UnixMilli(), milliseconds(members["id"])+1, milliseconds(members["etag"])+1), 10)
+	if body, ok := members["body"].(map[string]any); ok {
+		body["content"] = fmt.Sprint(body["content"], " (edited)")
+	}
+	return Interaction{JSON: encode(members), Change: "updated", UserID: i.UserID}
+}
+
+// milliseconds reads an id or an etag; 0 for null.
+func milliseconds(value any) int64 {
+	text, _ := value.(string)
+	ms, _ := strconv.ParseInt(text, 10, 64)
+	return ms
+}
+
+// style is how an app writes its interactions.
+type style int
+
+const (
+	stylePlain   style = iota // answers in plain text, like the apps around a document
+	styleCard                 // answers in an adaptive card, twice, like the chats
+	styleTeams                // in a meeting
+	styleExcel                // a card with JSON in it
+	styleCowork               // no request id, Markdown called html
+	styleNoFile               // a file that can't be named, like PowerPoint
+	styleSparing              // everything that may be null is
+)
+
+// app is a source of interactions.
+type app struct {
+	class, conversation, bot string
+	style                    style
+	// share is how often it occurs in a deck.
+	share int
+}
+
+const copilotClass = "IPM.SkypeTeams.Message.Copilot."
+
+// apps are the application classes that Microsoft documents or that were seen in exports.
+var apps = []app{
+	{copilotClass + "BizChat", "bizchat", "Microsoft 365 Chat", styleCard, 12},
+	{copilotClass + "WebChat", "webchat", "Copilot in WebChat", styleCard, 6},
+	{copilotClass + "Teams", "appchat", "Copilot in Teams", styleTeams, 8},
+	{copilotClass + "Word", "appchat", "Copilot in Word", stylePlain, 6},
+	{copilotClass + "Excel", "appchat", "Copilot in Excel", styleExcel, 5},
+	{copilotClass + "PowerPoint", "appchat", "Copilot in PowerPoint", styleNoFile, 4},
+	{copilotClass + "Outlook", "appchat", "Copilot in Outlook", stylePlain, 6},
+	{copilotClass + "OneNote", "appchat", "Copilot in OneNote", stylePlain, 2},
+	{copilotClass + "CoworkChat", "coworkchat", "28:cowork-bot-1", styleCowork, 4},
+	{copilotClass + "Loop", "appchat", "Copilot in Loop", stylePlain, 2},
+	{copilotClass + "SharePoint", "appchat", "Copilot in SharePoint", styleCard, 2},
+	{copilotClass + "Forms", "appchat", "Copilot in Forms", stylePlain, 1},
+	{copilotClass + "Whiteboard", "appchat", "Copilot in Whiteboard", stylePlain, 1},
+	{copilotClass + "PrivateChat", "bizchat", "Temporary Chat", styleCard, 1},
+	{copilotClass + "VivaEngage", "appchat", "Microsoft Copilot", stylePlain, 1},
+	{copilotClass + "M365AdminCenter", "appchat", "Copilot in M365AdminCenter", styleCard, 1},
+	{copilotClass + "OfficeCopilotSearchAnswer", "appchat", "Copilot in OfficeCopilotSearchAnswer", styleSparing, 1},
+	{copilotClass + "OfficeCopilotNotebook", "appchat", "Copilot in OfficeCopilotNotebook", styleCard, 1},
+	{copilotClass + "ThirdPartyCopilot", "bizchat", "Microsoft Copilot", styleSparing, 1},
+	{copilotClass + "Office", "appchat", "Microsoft Copilot", stylePlain, 1},
+	{copilotClass + "M365App", "bizchat", "Microsoft 365 Chat", styleCard, 1},
+	{copilotClass + "Planner", "appchat", "Microsoft Copilot", stylePlain, 1},
+	{copilotClass + "Stream", "appchat", "Microsoft Copilot", stylePlain, 1},
+	{copilotClass + "Designer", "appchat", "Microsoft Copilot", styleSparing, 1},
+	{copilotClass + "OneDrive", "appchat", "Microsoft Copilot", styleNoFile, 1},
+	{"IPM.SkypeTeams.Message.ConnectedAIApp.Entra.3f6a1c52-7d7e-4c0b-9a53-0f2d8b6f4e11", "appchat", "Orion Assistant", stylePlain, 1},
+}
+
+func deck() []app {
+	var cards []app
+	for _, a := range apps {
+		for range a.share {
+			cards = append(cards, a)
+		}
+	}
+	return cards
+}
+
+// subject is something to ask about and what comes back.
+type subject struct {
+	question, answer string
+}
+
+var subjects = []subject{
+	{"List the open risks in the Orion plan", "Two risks are open: the supplier of the hinges has not confirmed, and the test rig is booked until Friday."},
+	{"Summarize what changed since last week", "The budget moved to the second quarter and Lena took over the pilot in Graz."},
+	{"Draft a friendly reminder about the travel receipts", "Hello everyone,\n\nplease hand in your receipts by **Thursday**. Thank you!"},
+	{"Which of these numbers looks wrong?", "Row 14 stands out: 1,920 pieces at a price of 0.00 €."},
+	{"Wie sage ich das höflicher? „Das ist falsch“", "Vielleicht so: „Das sehe ich etwas anders – darf ich erklären, weshalb?“"},
+	{"Résume la réunion en trois points", "1. Le déménagement est fixé au 3 mai.\n2. Amélie prépare le plan.\n3. Les clés arrivent vendredi."},
+	{"次の会議の議題を提案してください", "議題の案です:進捗の確認、課題の整理、次の一歩。"},
+	{"اكتب ملخصا قصيرا", "هذا ملخص قصير: تمت الموافقة على الخطة وسيبدأ العمل يوم الأحد."},
+	{"Give me five names for a garden robot 🤖🌱", "- Mossy\n- Clover 🍀\n- Digby\n- Petal\n- Sir Trims-a-lot"},
+	{"Explain this: if a < b && b > c", "It is true where `b` is larger than both `a` and `c`. In a table:\n\n| a | b | c |\n|---|---|---|\n| 1 | 3 | 2 |"},
+	{"Turn my notes into tasks", "Done. I made four tasks; the first is due tomorrow at 9:00."},
+	{"What did the customer ask for? Their number is 555-0100 and the address is mara@example.com", "Mara asked for a second key and an invoice for room 12."},
+}
+
+var (
+	files   = []string{"Orion plan.docx", "Garden robots.pptx", "Umzug – Zeitplan.xlsx", "Notes (final, really).docx", "予算.xlsx"}
+	locales = []string{"en-us", "en-us", "en-us", "de-de", "fr-fr", "ja-jp", "en-gb"}
+)
+
+// Interaction is one prompt or answer that happens in the tenant, and what happens to it.
+type Interaction struct {
+	// JSON is an aiInteraction with an id.
+	JSON json.RawMessage
+	// Change is created, updated or deleted; empty: created.
+	Change string
+	// UserID is the object id of the user whose history it belongs to. Empty: from.user.id, else the user of the prompt with
+	// the same requestId, else of the last prompt of the same session.
+	UserID string
+	// WithoutContent leaves encryptedContent out of the notification.
+	WithoutContent bool
+}
+
+// Created says that the interactions were created.
+func Created(interactions ...[]byte) []Interaction {
+	list := make([]Interaction, 0, len(interactions))
+	for _, i := range interactions {
+		list = append(list, Interaction{JSON: i})
+	}
+	return list
+}
+
+// essence is what the emulator needs to know of an interaction.
+type essence struct {
+	Interaction
+	id, session, request string
+	at                   time.Time
+}
+
+func (i Interaction) essence() (essence, error) {
+	var got struct {
+		ID              string `json:"id"`
+		SessionID       string `json:"sessionId"`
+		RequestID       string `json:"requestId"`
+		CreatedDateTime string `json:"createdDateTime"`
+		From            struct {
+			User struct {
+				ID string `json:"id"`
+			} `json:"user"`
+		} `json:"from"`
+	}
+	if err := json.Unmarshal(i.JSON, &got); err != nil {
+		return essence{}, fmt.Errorf("publish: the interaction is not JSON as Graph writes it: %w", err)
+	}
+	if i.Change == "" {
+		i.Change = "created"
+	}
+	if i.UserID == "" {
+		i.UserID = got.From.User.ID
+	}
+	i.UserID = strings.ToLower(i.UserID)
+	return essence{Interaction: i, id: got.ID, session: got.SessionID, request: got.RequestID, at: createdAt(got.CreatedDateTime, got.ID)}, nil
+}
+
+// createdAt falls back on the id, which is a time in epoch milliseconds.
+func createdAt(text, id string) time.Time {
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at
+	}
+	if ms, err := strconv.ParseInt(id, 10, 64); err == nil {
+		return time.UnixMilli(ms)
+	}
+	return time.Time{}
+}
+
+// turnUsers knows whose turns are under way, for as many as limit; the oldest are forgotten.
+type turnUsers struct {
+	limit int
+
+	mu    sync.Mutex // guards what follows
+	users map[[2]string]string
+	order [][2]string
+}
+
+// attribute fills in the user of a response, and remembers the user of a prompt.
+func (t *turnUsers) attribute(e *essence) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	keys := [][2]string{{e.session, e.request}, {e.session, ""}}
+	if e.UserID != "" {
+		for _, key := range keys {
+			t.rememberLocked(key, e.UserID)
+		}
+		return
+	}
+	for _, key := range keys {
+		if user, ok := t.users[key]; ok {
+			e.UserID = user
+			return
+		}
+	}
+}
+
+func (t *turnUsers) rememberLocked(key [2]string, user string) {
+	if _, known := t.users[key]; !known {
+		t.order = append(t.order, key)
+	}
+	t.users[key] = user
+	if len(t.order) > t.limit {
+		delete(t.users, t.order[0])
+		t.order = t.order[1:]
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 )
@@ -235,4 +236,168 @@ func lenientTime(s string) time.Time {
 		return time.Time{}
 	}
 	return t.UTC()
+}
+
+// The functions of this file find their way in JSON that json.Valid accepted, without decoding or copying it. Each reads
+// what it is given once, so a few of them inside each other stay linear.
+
+// values yields the text of each value directly inside an array or object. In an object, names and values take turns.
+func values(container []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for i := 1; i < len(container)-1; {
+			switch container[i] {
+			case ' ', '\t', '\r', '\n', ',', ':':
+				i++
+			default:
+				end := endOfValue(container, i)
+				if !yield(container[i:end]) {
+					return
+				}
+				i = end
+			}
+		}
+	}
+}
+
+// members yields the name, in quotes, and the value of each member of an object; of anything else it yields nothing.
+func members(object []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
+		if !isObject(object) {
+			return
+		}
+		var name []byte
+		for text := range values(object) {
+			if name == nil {
+				name = text
+				continue
+			}
+			if !yield(name, text) {
+				return
+			}
+			name = nil
+		}
+	}
+}
+
+func isObject(value []byte) bool { return value[0] == '{' }
+
+func isArray(value []byte) bool { return value[0] == '[' }
+
+func isNull(value []byte) bool { return value[0] == 'n' }
+
+// endOfValue gives the index behind the value that begins at from.
+func endOfValue(text []byte, from int) int {
+	depth := 0
+	for i := from; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			i = endOfString(text, i+1)
+		case '{', '[':
+			depth++
+			continue
+		case '}', ']':
+			depth--
+		case ' ', '\t', '\r', '\n', ',', ':':
+			continue
+		default: // a number or a literal
+			for i+1 < len(text) && !endsLiteral(text[i+1]) {
+				i++
+			}
+		}
+		if depth == 0 {
+			return min(i+1, len(text))
+		}
+	}
+	return len(text)
+}
+
+func endsLiteral(b byte) bool {
+	switch b {
+	case ' ', '\t', '\r', '\n', ',', ':', ']', '}':
+		return true
+	default:
+		return false
+	}
+}
+
+// names tells whether a member's name is this one for encoding/json, which does not tell upper from lower case.
+func names(name []byte, want string) bool {
+	plain, ok := plainString(name, len(want))
+	return ok && bytes.EqualFold(plain, []byte(want))
+}
+
+// plainString gives the text of a string without quotes and escapes, and false for anything else, or one whose text is
+// certainly longer than longest bytes. It copies only where there are escapes.
+func plainString(value []byte, longest int) ([]byte, bool) {
+	const longestEscape, quotes = len(`\u0000`), 2
+	if value[0] != '"' || len(value) > longestEscape*longest+quotes {
+		return nil, false
+	}
+	inside := value[1 : len(value)-1]
+	if bytes.IndexByte(inside, '\\') < 0 {
+		return inside, true
+	}
+	var text string
+	if err := json.Unmarshal(value, &text); err != nil {
+		return nil, false
+	}
+	return []byte(text), true
+}
+
+// Bounds of a body. Graph documents none: 20,000 items of the smallest size that Graph sends fill about 20 MiB.
+const (
+	maxDepth    = 64
+	maxElements = 20_000
+)
+
+var (
+	// ErrTooDeep is what Inspect returns for JSON nested more than 64 deep; it wraps ErrNotCollection.
+	ErrTooDeep = fmt.Errorf("%w: nested more than %d deep", ErrNotCollection, maxDepth)
+	// ErrTooMany is what Inspect returns for more than 20,000 items and tokens; it wraps ErrNotCollection.
+	ErrTooMany = fmt.Errorf("%w: more than %d items", ErrNotCollection, maxElements)
+)
+
+// checkLimits looks at the brackets and commas of JSON that nobody has checked yet. What it says of broken JSON does not
+// matter: decoding refuses that.
+func checkLimits(body []byte) error {
+	// The elements of value and of validationTokens are the commas at this depth.
+	const insideMember = 2
+	depth, commas := 0, 0
+	for i := 0; i < len(body); i++ {
+		switch body[i] {
+		case '"':
+			i = endOfString(body, i+1)
+		case '{', '[':
+			if depth++; depth > maxDepth {
+				return ErrTooDeep
+			}
+		case '}', ']':
+			depth--
+		case ',':
+			if depth != insideMember {
+				continue
+			}
+			if commas++; commas >= maxElements {
+				return ErrTooMany
+			}
+		}
+	}
+	return nil
+}
+
+// endOfString gives the index of the quote that ends the string whose text starts at from, or the length of body.
+// Most of a body is the base64 of the content, so it goes from quote to quote and not from byte to byte.
+func endOfString(body []byte, from int) int {
+	for at := from; ; {
+		quote := bytes.IndexByte(body[at:], '"')
+		if quote < 0 {
+			return len(body)
+		}
+		end := at + quote
+		text := body[at:end]
+		if backslashes := len(text) - len(bytes.TrimRight(text, `\`)); backslashes%2 == 0 {
+			return end
+		}
+		at = end + 1
+	}
 }

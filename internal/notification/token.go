@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // publisher is the application "Microsoft Graph Change Tracking", which sends every notification:
@@ -190,4 +191,23 @@ func short(s string) string {
 		return fmt.Sprintf("%q...", s[:most])
 	}
 	return fmt.Sprintf("%q", s)
+}
+
+const maxVerifiedTokens = 1024
+
+// validity is when a token counts.
+type validity struct {
+	notBefore time.Time // zero where the token does not say
+	expires   time.Time
+}
+
+// verifiedTokens holds the validity of verified tokens by their SHA-256: the one used longest ago makes room.
+type verifiedTokens = lru.Cache[[sha256.Size]byte, validity]
+
+func newVerifiedTokens() *verifiedTokens {
+	cache, err := lru.New[[sha256.Size]byte, validity](maxVerifiedTokens)
+	if err != nil {
+		panic(fmt.Sprintf("a cache of %d entries: %v", maxVerifiedTokens, err)) // only a size below 1 is an error
+	}
+	return cache
 }

@@ -1,8 +1,16 @@
 package subscription
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -199,3 +207,146 @@ func (k *Manager) eventSurplus(old graph.Subscription) {
 }
 
 func reasonField(r Reason) zap.Field { return zap.String("reason", string(r)) }
+
+// Failure is what Settings.Status gets: what could not be done, and what to do about it. It names no user.
+type Failure struct {
+	// Operation is list, create, renew, delete or replace.
+	Operation string
+	// Subject is list, tenant, surplus, notification_url, or a user by its place in Settings.Resources: users[3].
+	Subject string
+	// Err is the cause. Unlike Error, its own text may name a user.
+	Err error
+
+	text string
+}
+
+func (f *Failure) Error() string { return f.text + ". " + hint(f.Err) }
+
+// Unwrap returns the cause.
+func (f *Failure) Unwrap() error { return f.Err }
+
+func (a *retryState) failure() *Failure {
+	return &Failure{
+		Operation: a.operation,
+		Subject:   a.name,
+		Err:       a.err,
+		text:      fmt.Sprintf("%s (%s): %s", a.operation, a.name, a.scrubbed()),
+	}
+}
+
+// scrubbed is the error's text with the user's id, which Graph likes to repeat, taken out.
+func (a *retryState) scrubbed() string {
+	text := a.err.Error()
+	if a.userID == "" {
+		return text
+	}
+	return regexp.MustCompile(`(?i)`+regexp.QuoteMeta(a.userID)).ReplaceAllLiteralString(text, a.name)
+}
+
+// signature tells distinct failures apart, without what differs at each try. A token that cannot be had is the same
+// failure whatever it was for.
+func (a *retryState) signature() string {
+	if a.err == nil {
+		return ""
+	}
+	if e, ok := errors.AsType[*ConflictError](a.err); ok {
+		return "foreign " + e.ID
+	}
+	if _, ok := errors.AsType[*KeyConflictError](a.err); ok {
+		return "key conflict"
+	}
+	if e, ok := errors.AsType[*graph.TokenError](a.err); ok {
+		return "token " + strconv.Itoa(e.Status) + " " + graph.Code(a.err)
+	}
+	if e, ok := errors.AsType[*graph.Error](a.err); ok {
+		// Graph has one code for several failures, such as no license and a full quota.
+		return a.operation + " " + strconv.Itoa(e.Status) + " " + e.Code + " " + hint(a.err)
+	}
+	// The text of a failed connection names ports that change, so its kind must do.
+	kind := fmt.Sprintf("%T", root(a.err))
+	if errno, ok := errors.AsType[syscall.Errno](a.err); ok {
+		kind = errno.Error()
+	}
+	return a.operation + " " + kind + " " + hint(a.err)
+}
+
+func root(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}
+
+func hint(err error) string {
+	if e, ok := errors.AsType[*ConflictError](err); ok {
+		return e.Hint()
+	}
+	if e, ok := errors.AsType[*KeyConflictError](err); ok {
+		return e.Hint()
+	}
+	if e, ok := errors.AsType[*HandshakeError](err); ok {
+		return e.Hint()
+	}
+	return graph.Hint(err)
+}
+
+// requestIDOf returns the id by which Microsoft's support finds the request, "" where there is none.
+func requestIDOf(err error) string {
+	if e, ok := errors.AsType[*graph.Error](err); ok {
+		return e.RequestID
+	}
+	return ""
+}
+
+// Webhook is where the receiver takes notifications in, for the advice on a notification URL that does not lead there.
+type Webhook struct {
+	// Path is the URL path that it serves, Address the host:port that it listens on.
+	Path, Address string
+}
+
+// HandshakeError says that Graph created no subscription, because the notification URL did not answer its validation
+// request as it must: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation
+type HandshakeError struct {
+	// Answer is the HTTP status that Graph got, in its words, such as NotFound; empty where it got none or does not say.
+	Answer string
+	// Path is that of the notification URL.
+	Path    string
+	Webhook Webhook
+	Err     error
+}
+
+func (e *HandshakeError) Error() string { return e.Err.Error() }
+
+// Unwrap returns Graph's own error.
+func (e *HandshakeError) Unwrap() error { return e.Err }
+
+// Hint says in one sentence what to do about it, with both paths and the address.
+func (e *HandshakeError) Hint() string {
+	served := fmt.Sprintf("the webhook serves %q (webhook.path) on %s (webhook.endpoint)", e.Webhook.Path, e.Webhook.Address)
+	differ := e.Path != e.Webhook.Path
+	switch missing := e.Answer == strings.ReplaceAll(http.StatusText(http.StatusNotFound), " ", ""); {
+	case missing && differ:
+		return fmt.Sprintf("Make webhook.path that of subscription.notification_url, unless an ingress translates the path: Graph asked for %q and a server answered %s, while %s.",
+			e.Path, e.Answer, served)
+	case missing:
+		return fmt.Sprintf("Make the ingress lead to the webhook and leave the path as it is: Graph asked for %q and a server answered %s, while %s.", e.Path, e.Answer, served)
+	case e.Answer != "":
+		return fmt.Sprintf("Make the ingress let a POST with a query string through to the webhook, without login and redirect: Graph asked for %q and a server answered with %s, while %s.",
+			e.Path, e.Answer, served)
+	default:
+		return fmt.Sprintf("%s; Graph asks for %q, and %s.", strings.TrimSuffix(graph.Hint(e.Err), "."), e.Path, served)
+	}
+}
+
+// explained adds to Graph's refusal of a creation where the webhook is, if that is what it was refused for.
+func (k *Manager) explained(err error) error {
+	answer, failed := graph.HandshakeAnswer(err)
+	public, parseErr := url.Parse(k.s.NotificationURL)
+	if !failed || parseErr != nil || k.s.Webhook.Address == "" {
+		return err
+	}
+	return &HandshakeError{Answer: answer, Path: cmp.Or(public.Path, "/"), Webhook: k.s.Webhook, Err: err}
+}

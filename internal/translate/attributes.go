@@ -1,8 +1,13 @@
 package translate
 
 import (
+	"math"
+	"time"
+
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
 // schemaURL names the version of the semantic conventions that the names below come from. It is the last one with
@@ -80,4 +85,31 @@ func putStrings(attributes pcommon.Map, name string, values []string) {
 	for _, value := range values {
 		slice.AppendEmpty().SetStr(value)
 	}
+}
+
+// fillResource describes the Copilot service of one tenant.
+func fillResource(resource pcommon.Resource, tenantID string) {
+	attributes := resource.Attributes()
+	attributes.PutStr(attrServiceName, serviceName)
+	putString(attributes, attrTenantID, tenantID)
+}
+
+// timestamp is when the interaction was created or, where that is not known or OTLP cannot hold it (before 1970,
+// after 2262), when it was taken in.
+func timestamp(r *interaction.Received) pcommon.Timestamp {
+	created, known := r.CreatedAt()
+	if !known || created.Before(time.Unix(0, 0)) || created.After(time.Unix(0, math.MaxInt64)) {
+		created = r.At
+	}
+	return pcommon.NewTimestampFromTime(created)
+}
+
+// ingestionDelay is the seconds from what happened to taking it in. It is never negative, though the clocks of
+// Microsoft and of this machine may differ. It is false when nothing says when it happened.
+func ingestionDelay(r *interaction.Received) (float64, bool) {
+	happened, known := r.HappenedAt()
+	if !known {
+		return 0, false
+	}
+	return max(0, r.At.Sub(happened).Seconds()), true
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -165,4 +166,146 @@ func (m *Metrics) emitDelays(metric pmetric.Metric, at pcommon.Timestamp) {
 		point.SetTimestamp(at)
 		m.delays[key].fill(point)
 	}
+}
+
+// Gauge holds values that are read at the moment of collecting. Without values it is left out.
+type Gauge struct {
+	name        string
+	description string
+	unit        string
+	// values are in the order in which they are emitted.
+	values []gaugeValue
+}
+
+type gaugeValue struct {
+	// attribute and word are one attribute and its value, where the gauge has one.
+	attribute, attributeValue string
+	value                     float64
+}
+
+// SubscriptionTimeLeft is the time until the Graph subscription expires, in seconds; left out when it is not known.
+func SubscriptionTimeLeft(left time.Duration, known bool) Gauge {
+	gauge := Gauge{
+		name:        "microsoft.copilot.subscription.time_left",
+		description: "Time until the Graph subscription expires unless it is renewed.",
+		unit:        "s",
+	}
+	if known {
+		gauge.values = []gaugeValue{{value: left.Seconds()}}
+	}
+	return gauge
+}
+
+// NotificationAge is the time since the last authentic notification, in seconds; left out while none has come.
+func NotificationAge(age time.Duration, known bool) Gauge {
+	gauge := Gauge{
+		name:        "microsoft.copilot.notification.age",
+		description: "Time since the last authentic notification.",
+		unit:        "s",
+	}
+	if known {
+		gauge.values = []gaugeValue{{value: age.Seconds()}}
+	}
+	return gauge
+}
+
+// HistoryGap is the time of which interactions are known to be missing and not yet fetched, in seconds, by the reason why.
+// It has a value for each reason given, 0 where nothing is missing, so that an alert can tell a recovery from a silence.
+func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
+	gauge := Gauge{
+		name:        "microsoft.copilot.history.gap",
+		description: "Time of which interactions are known to be missing and are not fetched yet.",
+		unit:        "s",
+	}
+	for _, reason := range slices.SortedFunc(maps.Keys(missing), cmp.Compare[Reason]) {
+		gauge.values = append(gauge.values, gaugeValue{attribute: attrReason, attributeValue: string(reason), value: missing[reason].Seconds()})
+	}
+	return gauge
+}
+
+func (g Gauge) emit(metrics pmetric.MetricSlice, at pcommon.Timestamp) {
+	if len(g.values) == 0 {
+		return
+	}
+	metric := metrics.AppendEmpty()
+	metric.SetName(g.name)
+	metric.SetDescription(g.description)
+	metric.SetUnit(g.unit)
+	points := metric.SetEmptyGauge().DataPoints()
+	for _, v := range g.values {
+		point := points.AppendEmpty()
+		point.SetTimestamp(at)
+		point.SetDoubleValue(v.value)
+		if v.attribute != "" {
+			point.Attributes().PutStr(v.attribute, v.attributeValue)
+		}
+	}
+}
+
+// delayBounds returns the upper bounds of the buckets in seconds. They reach past an hour because Graph may deliver up
+// to 60 minutes late: https://learn.microsoft.com/graph/change-notifications-overview
+//
+// Most delays lie between 2 and 10 seconds, so the buckets are narrow there: a percentile that a backend interpolates
+// within a bucket is then close to the true one.
+func delayBounds() [19]float64 {
+	return [...]float64{1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200}
+}
+
+// histogram is a cumulative histogram of ingestion delays. Each bound belongs to the bucket below it, as
+// https://opentelemetry.io/docs/specs/otel/metrics/data-model/#histogram asks.
+type histogram struct {
+	buckets [20]uint64
+	count   uint64
+	sum     float64
+	min     float64
+	max     float64
+}
+
+func (h *histogram) observe(value float64) {
+	bounds := delayBounds()
+	h.buckets[sort.SearchFloat64s(bounds[:], value)]++
+	if h.count == 0 {
+		h.min, h.max = value, value
+	}
+	h.count++
+	h.sum += value
+	h.min, h.max = min(h.min, value), max(h.max, value)
+}
+
+func (h *histogram) fill(point pmetric.HistogramDataPoint) {
+	bounds := delayBounds()
+	point.ExplicitBounds().FromRaw(bounds[:])
+	point.BucketCounts().FromRaw(h.buckets[:])
+	point.SetCount(h.count)
+	point.SetSum(h.sum)
+	point.SetMin(h.min)
+	point.SetMax(h.max)
+}
+
+// otherValue stands for every value of an attribute past its bound.
+const otherValue = "other"
+
+// cardinalityLimiter lets the first values through and replaces all later ones, so that the number of series is bounded.
+type cardinalityLimiter struct {
+	seen map[string]struct{}
+	most int
+}
+
+func newCardinalityLimiter(most int) cardinalityLimiter {
+	return cardinalityLimiter{seen: map[string]struct{}{}, most: most}
+}
+
+// bound returns the value itself, or other when it is new and the bound is reached. An empty value is none.
+func (d *cardinalityLimiter) bound(value string) string {
+	if value == "" {
+		return ""
+	}
+	if _, known := d.seen[value]; known {
+		return value
+	}
+	if len(d.seen) >= d.most {
+		return otherValue
+	}
+	d.seen[value] = struct{}{}
+	return value
 }

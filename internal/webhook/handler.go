@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
 // defaultMaxBodySize is what a MaxBodySize of 0 or less means, as in confighttp.
@@ -251,4 +253,107 @@ func isJSON(header http.Header) bool {
 	}
 	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
 	return media == "application/json" && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
+}
+
+// retryAfter is what a 503 asks for. The causes pass within seconds or not at all, and Microsoft Graph backs off by
+// itself: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+const retryAfter = 5 * time.Second
+
+// answer is what a request is told. Its body is the name of the status and nothing more: the sender is not known yet.
+type answer struct {
+	status int
+	// outcome is empty where the request is not counted, or has been.
+	outcome Outcome
+	// closes: the request's body was not read to its end, or nothing in it was authentic. Whoever sent it need not hold a
+	// connection.
+	closes bool
+}
+
+// refuse is the answer to a request of which the body was not read, or not in full.
+func refuse(status int, outcome Outcome) answer {
+	return answer{status: status, outcome: outcome, closes: true}
+}
+
+func (a answer) write(w http.ResponseWriter, r *http.Request) {
+	switch a.status {
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
+	case http.StatusMethodNotAllowed:
+		w.Header().Set("Allow", http.MethodPost)
+	}
+	if a.closes {
+		closeAfter(w, r)
+	}
+	http.Error(w, http.StatusText(a.status), a.status)
+}
+
+// closeAfter makes an HTTP/1 connection end with the answer. Without it net/http also reads the rest of a body before it
+// sends the answer, so a slow sender would wait for it. In HTTP/2 the stream alone is reset, and the header would end the
+// other streams of the connection.
+func closeAfter(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// How many bodies are decoded at once. Those of strangers are gone after a few nanoseconds for each of their bytes, so the
+// queue is short even if they fill all the room there is; and those of usual size do not wait for large ones.
+const (
+	maxDecodingSmall = 2
+	maxDecodingLarge = 1
+)
+
+// decoders returns where an element is held while a body of this length is decoded.
+func (h *Handler) decoders(length int) chan struct{} {
+	if length > smallReservation {
+		return h.decodingLarge
+	}
+	return h.decodingSmall
+}
+
+// decode reads the items that are ours, and charges the share for them before it makes them. What belongs to strangers is
+// counted and leaves nothing. The collection is nil where there is nothing to deliver, and then there is the answer.
+func (h *Handler) decode(ctx context.Context, read *body, share *Reservation, arrived time.Time) (*notification.Collection, answer) {
+	defer read.release()
+	waiting, cancel := context.WithTimeout(ctx, h.settings.timeLeft(arrived))
+	defer cancel()
+	ours, err := h.settings.Decrypter.ClientStates(waiting)
+	if err != nil {
+		return nil, answer{status: http.StatusServiceUnavailable, outcome: Failed}
+	}
+	decoders := h.decoders(read.length)
+	select {
+	case decoders <- struct{}{}:
+	case <-waiting.Done():
+		h.overloaded(arrived)
+		return nil, answer{status: http.StatusServiceUnavailable, outcome: Overloaded}
+	}
+	defer func() { <-decoders }()
+	var collection *notification.Collection
+	var instead answer
+	read.whole(func(all []byte) { collection, instead = h.decodeWhole(ctx, all, ours, share, arrived) })
+	return collection, instead
+}
+
+func (h *Handler) decodeWhole(
+	ctx context.Context, all []byte, ours func([]byte) bool, share *Reservation, arrived time.Time,
+) (*notification.Collection, answer) {
+	envelope, err := notification.Inspect(all, ours)
+	if err != nil {
+		if limit, ok := errors.AsType[*notification.LimitError](err); ok {
+			h.settings.Rejections.Reject(ctx, limit.Rejected)
+		}
+		return nil, answer{status: http.StatusBadRequest, outcome: Malformed, closes: true}
+	}
+	if envelope.Foreign > 0 {
+		h.settings.Rejections.Reject(ctx, []notification.Rejection{notification.ForeignItems(envelope.Foreign)})
+	}
+	if envelope.OwnItems() == 0 {
+		return nil, answer{status: http.StatusAccepted, closes: true}
+	}
+	if !share.deliver(int64(len(all)) + envelope.Cost()) {
+		h.settings.Overloaded(arrived)
+		return nil, answer{status: http.StatusServiceUnavailable, outcome: Overloaded}
+	}
+	return envelope.Decode(), answer{}
 }

@@ -1,0 +1,560 @@
+package backfill
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// user is a user in 16 bytes, so that 100,000 of them fit into 1.6 MB: the object id itself where it is a GUID, else a hash.
+type user [16]byte
+
+func (u user) compare(o user) int { return bytes.Compare(u[:], o[:]) }
+
+// parseGUID reads the usual form of a GUID, in any case.
+func parseGUID(id string) (u user, ok bool) {
+	if len(id) != 36 || id[8] != '-' || id[13] != '-' || id[18] != '-' || id[23] != '-' {
+		return user{}, false
+	}
+	digits := id[:8] + id[9:13] + id[14:18] + id[19:23] + id[24:]
+	if _, err := hex.Decode(u[:], []byte(digits)); err != nil {
+		return user{}, false
+	}
+	return u, true
+}
+
+// String returns the GUID in lower case.
+func (u user) String() string {
+	h := hex.EncodeToString(u[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+// parseUser reads what a configuration calls a user. Graph also takes user principal names, which are no GUIDs.
+func parseUser(name string) (u user, guid bool) {
+	if u, guid = parseGUID(name); guid {
+		return u, true
+	}
+	sum := sha256.Sum256([]byte(strings.ToLower(name)))
+	return user(sum[:16]), false
+}
+
+// sortUsers returns the users in order, each once. It reuses the slice.
+func sortUsers(users []user) []user {
+	slices.SortFunc(users, user.compare)
+	return slices.Compact(users)
+}
+
+// names knows the configured users that are no GUIDs.
+type names map[user]string
+
+// parseUsers reads the configured users.
+func parseUsers(configured []string) ([]user, names) {
+	users := make([]user, 0, len(configured))
+	named := names{}
+	for _, name := range configured {
+		u, guid := parseUser(name)
+		if !guid {
+			named[u] = name
+		}
+		users = append(users, u)
+	}
+	return sortUsers(users), named
+}
+
+// of returns what a URL calls a user.
+func (n names) of(u user) string {
+	if name, found := n[u]; found {
+		return name
+	}
+	return u.String()
+}
+
+// leaveAlone is how long a user without license or history is not asked for. Licenses come and go, so it ends.
+const leaveAlone = 72 * time.Hour
+
+// selectedUsers is the users of a reading.
+type selectedUsers struct {
+	// todo are those to read now, in order; total counts those done already, too.
+	todo  []user
+	total int
+	// known is false where not all users could be told.
+	known bool
+	// late are those that fail anyway and are left for later.
+	late []user
+}
+
+// selectUsers finds out whom to read. Its error is that of the context.
+func (f *Backfiller) selectUsers(ctx context.Context, r *pass) (selectedUsers, error) {
+	all, known, err := f.everyone(ctx, r)
+	if err != nil {
+		return selectedUsers{}, err
+	}
+	list := selectedUsers{total: len(all), known: known}
+	done := f.progress().sorted()
+	failing := f.failing(r)
+	now := time.Now()
+	list.todo = slices.DeleteFunc(all, func(u user) bool {
+		if _, found := slices.BinarySearchFunc(done, u, user.compare); found {
+			return true
+		}
+		if since, found := f.unlicensed.at(u); found && now.Sub(since) < leaveAlone {
+			return true
+		}
+		if from, to := f.window(r, u); !from.Before(to) {
+			return true
+		}
+		if _, found := slices.BinarySearchFunc(failing, u, user.compare); found {
+			list.late = append(list.late, u)
+			return true
+		}
+		return false
+	})
+	return list, nil
+}
+
+// everyone returns the users that a reading is for, in a slice of its own, and whether these are all.
+func (f *Backfiller) everyone(ctx context.Context, r *pass) (users []user, known bool, err error) {
+	switch {
+	case r.kind() == kindFailedUsers:
+		for _, l := range r.intervals[0].users {
+			users = append(users, l.user)
+		}
+		return users, true, nil
+	case len(f.configured) > 0:
+		return slices.Clone(f.configured), true, nil
+	case r.newUsersOnly:
+		return sortUsers(f.seen.users()), false, nil
+	}
+	listed, known, err := f.directory.list(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	return sortUsers(append(f.seen.users(), listed...)), known, nil
+}
+
+// failing returns the users that are left for later already, in order: what is read now is added to that.
+func (f *Backfiller) failing(r *pass) []user {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := f.gaps.late()
+	if i < 0 || r.kind() == kindFailedUsers {
+		return nil
+	}
+	users := make([]user, 0, len(f.gaps.intervals[i].users))
+	for _, l := range f.gaps.intervals[i].users {
+		users = append(users, l.user)
+	}
+	return users
+}
+
+// window returns what a reading is to read of a user; an empty one means nothing.
+//
+// Of a user who had no history when last asked, all since then was left out.
+//
+// Where the directory could not be read, an interval was read for the users seen until then. So of a user first seen
+// later only what was before is missing, and of one first seen earlier nothing.
+func (f *Backfiller) window(r *pass, u user) (from, to time.Time) {
+	from, to = r.bounds()
+	switch r.kind() {
+	case kindFailedUsers:
+		users := r.intervals[0].users
+		if i, found := slices.BinarySearchFunc(users, u, func(l failedUser, u user) int { return l.user.compare(u) }); found {
+			return users[i].from, users[i].to
+		}
+		return from, from
+	case kindUnknownUsers:
+		seen, found := f.seen.at(u)
+		if !found {
+			return from, to
+		}
+		if seen.Before(r.asOf()) {
+			return from, from
+		}
+		return from, earliest(to, seen)
+	default:
+		if since, found := f.unlicensed.at(u); found {
+			from = earliest(from, latest(since, time.Now().Add(-f.s.MaxGap)))
+		}
+		return from, to
+	}
+}
+
+// probeUser is a user who was read before a restart in the middle of this reading, nil for none.
+func (f *Backfiller) probeUser() *user {
+	for _, u := range f.progress().sorted() {
+		if _, left := f.unlicensed.at(u); !left {
+			return &u
+		}
+	}
+	return nil
+}
+
+// licensed says that a user who had no history when last asked has one now: all since then was left out of every gap. It
+// is asked for at most once an hour, since Graph may go on to say that there is none.
+func (f *Backfiller) licensed(u user) {
+	since, found := f.unlicensed.take(u)
+	if !found || f.s.Disabled {
+		return
+	}
+	f.open(func(now time.Time, c *change) {
+		from := latest(since, now.Add(-f.s.MaxGap))
+		left := interval{
+			kind: kindFailedUsers, from: from, to: now, reasons: reasonCounts{UsersUnknown: 1}, users: []failedUser{{user: u, from: from, to: now}},
+			due: since.Add(itemSpacing),
+		}
+		if from.Before(now) {
+			c.open(left.reasons)
+			f.gaps.insert(left, now, c)
+		}
+	})
+}
+
+const (
+	// directoryFresh is how long a list of users is used.
+	directoryFresh = 15 * time.Minute
+	// directoryRetry is the time between two tries where the directory may not be read.
+	directoryRetry = time.Hour
+	// directoryTries is how often in a row reading the list may break before the users already seen must do.
+	directoryTries = 5
+	// mostUserPages bounds the list of users: Graph sends up to 999 on a page.
+	mostUserPages = 5_000
+)
+
+var errEndless = errors.New("the list does not end, or links back to itself")
+
+// directory knows the licensed users of the tenant. It belongs to Run.
+type directory struct {
+	graph    Graph
+	throttle *throttle
+	logger   *zap.Logger
+
+	users   []user // sorted
+	listed  time.Time
+	retryAt time.Time
+	// toldAt is when the last failure was logged; zero while there is none.
+	toldAt time.Time
+}
+
+// fresh tells whether the list is there and new enough to be used.
+func (d *directory) fresh(now time.Time) bool {
+	return !d.listed.IsZero() && now.Sub(d.listed) < directoryFresh
+}
+
+// list returns the licensed users. False means that they are not known now, and will not be before retryAt. The error is
+// that of the context.
+func (d *directory) list(ctx context.Context) (users []user, known bool, err error) {
+	if d.fresh(time.Now()) {
+		return d.users, true, nil
+	}
+	if time.Now().Before(d.retryAt) {
+		return nil, false, nil
+	}
+	d.users = nil
+	for try := 1; ; try++ {
+		users, err := d.read(ctx)
+		if err == nil {
+			d.users, d.listed = users, time.Now()
+			d.recovered(len(users))
+			return users, true, nil
+		}
+		if ctx.Err() != nil {
+			return nil, false, ctx.Err()
+		}
+		forbidden := classify(err) != broken
+		if forbidden || try == directoryTries {
+			d.failed(err, forbidden)
+			return nil, false, nil
+		}
+		if err := sleep(ctx, backoff(try, time.Minute)); err != nil {
+			return nil, false, err
+		}
+	}
+}
+
+// read reads all pages. Only the 16 bytes of each user are kept.
+func (d *directory) read(ctx context.Context) ([]user, error) {
+	var users []user
+	next, seen := "", map[string]bool{}
+	for range mostUserPages {
+		page, err := d.page(ctx, next)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range page.IDs {
+			if u, ok := parseGUID(id); ok {
+				users = append(users, u)
+			}
+		}
+		if page.Next == "" {
+			return slices.Clip(sortUsers(users)), nil
+		}
+		if next = page.Next; seen[next] {
+			return nil, errEndless
+		}
+		seen[next] = true
+	}
+	return nil, errEndless
+}
+
+// page reads one page, however long Graph asks to wait for it.
+func (d *directory) page(ctx context.Context, next string) (graph.UserPage, error) {
+	for {
+		if err := d.throttle.Wait(ctx); err != nil {
+			return graph.UserPage{}, err
+		}
+		started := time.Now()
+		page, err := d.graph.LicensedUsers(ctx, next)
+		if err == nil {
+			return page, nil
+		}
+		if ctx.Err() != nil {
+			return graph.UserPage{}, ctx.Err()
+		}
+		switch classify(err) {
+		case throttled:
+			d.throttle.Observe(started, "", err)
+		case denied:
+			if graph.Unsupported(err) {
+				return graph.UserPage{}, err
+			}
+			d.throttle.Observe(started, "", err)
+		default:
+			return graph.UserPage{}, err
+		}
+	}
+}
+
+func (d *directory) failed(err error, forbidden bool) {
+	d.retryAt = time.Now().Add(directoryRetry)
+	if !forbidden {
+		d.retryAt = time.Now().Add(longestRest)
+	}
+	if time.Since(d.toldAt) < repeatInterval {
+		return
+	}
+	d.toldAt = time.Now()
+	d.logger.Warn("directory can't be read, history is read for users already seen alone and stays open for the others",
+		present("code", graph.Code(err)), zap.String("hint", graph.Hint(err)), zap.String("error", describe(err)))
+}
+
+func (d *directory) recovered(users int) {
+	if !d.toldAt.IsZero() {
+		d.toldAt = time.Time{}
+		d.logger.Info("directory can be read again", zap.Int("users", users))
+	}
+}
+
+const (
+	// shardCount is how many values a shelf is stored in: one more user rewrites one of them.
+	shardCount   = 64
+	userTimeSize = len(user{}) + 8
+	// mostUsers bounds a shelf.
+	mostUsers = 100_000
+)
+
+// userTimes keeps a time for each of a bounded number of users, over restarts.
+type userTimes struct {
+	key string
+
+	mu     sync.Mutex // guards what follows
+	shards [shardCount]map[user]int64
+	dirty  [shardCount]bool
+	size   int
+}
+
+func newUserTimes(key string) *userTimes { return &userTimes{key: key} }
+
+func shardOf(u user) int { return int(u[0]) * shardCount / 256 }
+
+// put notes the time of a user, rounded up to seconds. Where there is no room, what is older than stale goes; false means that none was made.
+func (s *userTimes) put(u user, at, stale time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := shardOf(u)
+	if _, found := s.shards[b][u]; !found {
+		if s.size >= mostUsers {
+			s.drop(stale)
+		}
+		if s.size >= mostUsers {
+			return false
+		}
+		s.size++
+	}
+	if s.shards[b] == nil {
+		s.shards[b] = map[user]int64{}
+	}
+	s.shards[b][u] = at.Add(time.Second - 1).Unix()
+	s.dirty[b] = true
+	return true
+}
+
+// take forgets a user and returns the time.
+func (s *userTimes) take(u user) (at time.Time, found bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := shardOf(u)
+	seconds, found := s.shards[b][u]
+	if found {
+		delete(s.shards[b], u)
+		s.dirty[b] = true
+		s.size--
+	}
+	return time.Unix(seconds, 0).UTC(), found
+}
+
+func (s *userTimes) drop(before time.Time) {
+	for b := range s.shards {
+		for u, at := range s.shards[b] {
+			if at < before.Unix() {
+				delete(s.shards[b], u)
+				s.dirty[b] = true
+				s.size--
+			}
+		}
+	}
+}
+
+// at returns the time of a user.
+func (s *userTimes) at(u user) (time.Time, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, found := s.shards[shardOf(u)][u]
+	return time.Unix(at, 0).UTC(), found
+}
+
+// users returns all users, in no order.
+func (s *userTimes) users() []user {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]user, 0, s.size)
+	for b := range s.shards {
+		for u := range s.shards[b] {
+			all = append(all, u)
+		}
+	}
+	return all
+}
+
+// changed tells whether something is not stored yet.
+func (s *userTimes) changed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, dirty := range s.dirty {
+		if dirty {
+			return true
+		}
+	}
+	return false
+}
+
+// flush stores what changed. One flush runs at a time.
+func (s *userTimes) flush(ctx context.Context, store Store) error {
+	for b := range shardCount {
+		s.mu.Lock()
+		dirty := s.dirty[b]
+		s.dirty[b] = false
+		value := []byte{formatVersion}
+		if dirty {
+			for u, at := range s.shards[b] {
+				value = append(value, u[:]...)
+				value = binary.BigEndian.AppendUint64(value, uint64(at)) //nolint:gosec // G115: read back the same way.
+			}
+		}
+		s.mu.Unlock()
+		if !dirty {
+			continue
+		}
+		if err := store.Set(ctx, s.key+strconv.Itoa(b), value); err != nil {
+			s.mu.Lock()
+			s.dirty[b] = true
+			s.mu.Unlock()
+			return fmt.Errorf("store users: %w", err)
+		}
+	}
+	return nil
+}
+
+// load reads what is stored, beside what is there. A value that can't be read is replaced with the next flush.
+func (s *userTimes) load(ctx context.Context, store Store) (damage, err error) {
+	for b := range shardCount {
+		value, err := store.Get(ctx, s.key+strconv.Itoa(b))
+		if err != nil {
+			return nil, err
+		}
+		if value == nil {
+			continue
+		}
+		times, bad := decodeShard(value, b)
+		s.mu.Lock()
+		if bad != nil {
+			damage = errors.Join(damage, bad)
+			s.dirty[b] = true
+		}
+		s.takeIn(b, times)
+		s.mu.Unlock()
+	}
+	return damage, nil
+}
+
+// takeIn is called with mu held. A time from the store is the older one, and stays.
+func (s *userTimes) takeIn(b int, times map[user]int64) {
+	if s.shards[b] == nil {
+		s.shards[b] = map[user]int64{}
+	}
+	for u, at := range times {
+		if _, found := s.shards[b][u]; !found {
+			if s.size >= mostUsers {
+				continue
+			}
+			s.size++
+		}
+		s.shards[b][u] = at
+	}
+}
+
+func decodeShard(value []byte, b int) (map[user]int64, error) {
+	body, err := unversioned(value)
+	if err != nil {
+		return nil, err
+	}
+	if len(body)%userTimeSize != 0 || len(body) > mostUsers*userTimeSize {
+		return nil, errShape
+	}
+	times := make(map[user]int64, len(body)/userTimeSize)
+	for ; len(body) > 0; body = body[userTimeSize:] {
+		u := user(body[:len(user{})])
+		at := int64(binary.BigEndian.Uint64(body[len(user{}):])) //nolint:gosec // G115: written the same way.
+		if shardOf(u) != b || !plausible(time.Unix(at, 0).UTC()) {
+			return nil, errShape
+		}
+		times[u] = at
+	}
+	return times, nil
+}
+
+// since tells whether a user has this time or a later one.
+func (s *userTimes) since(t time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for b := range s.shards {
+		for _, at := range s.shards[b] {
+			if !time.Unix(at, 0).Before(t) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,220 @@
+package graphtest
+
+import (
+	"bytes"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Fault is a way in which a call fails. The kinds are tried in the order of the fields; a Delay goes before each.
+type Fault struct {
+	// Delay passes before the answer; alone, the answer is then the usual one.
+	Delay time.Duration
+	// Reset cuts the connection without an answer.
+	Reset bool
+	// Status is answered with an error body, and RetryAfter as that header unless it is empty.
+	Status     int
+	RetryAfter string
+	// Code and Message are those of the error body; empty: what fits the status.
+	Code, Message string
+	// InvalidJSON answers 200 with a body that is cut off.
+	InvalidJSON bool
+	// Endless answers 200 with a body that has no end.
+	Endless bool
+
+	// Times is how often it strikes; 0: until Heal.
+	Times int
+	// Chance between 0 and 1 is how likely it strikes; 0: always.
+	Chance float64
+}
+
+// faultBoard holds at most one fault for each operation.
+type faultBoard struct {
+	mu       sync.Mutex // guards what follows
+	chance   *rand.Rand
+	faults   map[Operation]Fault
+	delivery DeliveryFaults
+}
+
+func newFaultBoard(seed uint64) *faultBoard {
+	//nolint:gosec // the faults of a test must be repeatable
+	return &faultBoard{chance: rand.New(rand.NewPCG(seed, 1)), faults: map[Operation]Fault{}}
+}
+
+// AnyGraph stands for every operation of Graph that has no fault of its own.
+const AnyGraph Operation = "any graph operation"
+
+// Fail makes calls of the operation fail from now on, in place of a fault set before.
+func (e *Emulator) Fail(op Operation, fault Fault) {
+	e.faults.mu.Lock()
+	defer e.faults.mu.Unlock()
+	e.faults.faults[op] = fault
+}
+
+// Heal ends the faults of the operations; without any, all faults.
+func (e *Emulator) Heal(operations ...Operation) {
+	e.faults.mu.Lock()
+	defer e.faults.mu.Unlock()
+	if len(operations) == 0 {
+		clear(e.faults.faults)
+	}
+	for _, op := range operations {
+		delete(e.faults.faults, op)
+	}
+}
+
+// strike returns the fault that this call meets.
+func (b *faultBoard) strike(op Operation) (Fault, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fault, found := b.faults[op]
+	if !found && op.isGraph() {
+		op = AnyGraph
+		fault, found = b.faults[op]
+	}
+	if !found || fault.Chance > 0 && b.chance.Float64() >= fault.Chance {
+		return Fault{}, false
+	}
+	if fault.Times == 1 {
+		delete(b.faults, op)
+	} else if fault.Times > 1 {
+		fault.Times--
+		b.faults[op] = fault
+	}
+	return fault, true
+}
+
+func (b *faultBoard) delivering() DeliveryFaults {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.delivery
+}
+
+func (b *faultBoard) shuffle(happened []essence) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.chance.Shuffle(len(happened), func(i, j int) { happened[i], happened[j] = happened[j], happened[i] })
+}
+
+// happens draws a lot.
+func (b *faultBoard) happens(chance float64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return chance > 0 && b.chance.Float64() < chance
+}
+
+// apply answers in the manner of the fault; false: the usual answer must follow.
+func (f Fault) apply(w http.ResponseWriter, r *http.Request, op Operation) bool {
+	if f.Delay > 0 && !pause(r.Context(), f.Delay) {
+		return true
+	}
+	switch {
+	case f.Reset:
+		if connection, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			_ = connection.Close()
+		}
+	case f.Status != 0:
+		f.refuse(w, op)
+	case f.InvalidJSON:
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write([]byte(`{"value":[{"id":`))
+	case f.Endless:
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusOK)
+		pour(w, r)
+	default:
+		return false
+	}
+	return true
+}
+
+func (f Fault) refuse(w http.ResponseWriter, op Operation) {
+	if f.RetryAfter != "" {
+		w.Header().Set("Retry-After", f.RetryAfter)
+	}
+	message := f.Message
+	if message == "" {
+		message = "The request failed because the emulator was told so."
+	}
+	if op.isGraph() {
+		code := f.Code
+		if code == "" {
+			code = codeOf(f.Status)
+		}
+		(&graphError{f.Status, code, message}).write(w)
+		return
+	}
+	writeJSON(w, f.Status, map[string]any{
+		"error": "temporarily_unavailable", "error_description": "AADSTS90033: " + message, "error_codes": []int{90033},
+	})
+}
+
+func codeOf(status int) string {
+	switch status {
+	case http.StatusUnauthorized:
+		return "InvalidAuthenticationToken"
+	case http.StatusForbidden:
+		return "Forbidden"
+	case http.StatusNotFound:
+		return "ResourceNotFound"
+	case http.StatusTooManyRequests:
+		return "TooManyRequests"
+	case http.StatusServiceUnavailable:
+		return "ServiceUnavailable"
+	default:
+		return "UnknownError"
+	}
+}
+
+// pour writes white space, which JSON allows, until the client has enough.
+func pour(w http.ResponseWriter, r *http.Request) {
+	chunk := bytes.Repeat([]byte(" "), 64<<10)
+	for r.Context().Err() == nil {
+		if _, err := w.Write(chunk); err != nil {
+			return
+		}
+	}
+}
+
+// mostUsersCounted bounds the users whose history requests are counted one by one.
+const mostUsersCounted = 200_000
+
+// demand is how the history was asked for.
+type demand struct {
+	// last are the requests of the last second.
+	last  []time.Time
+	users map[string]int
+}
+
+// historyAsked counts a request to the history, whatever becomes of it.
+func (r *recorder) historyAsked(user string) {
+	user = strings.ToLower(user)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.HistoryPeak = max(r.stats.HistoryPeak, r.demand.ask(user, time.Now()))
+}
+
+// ask returns how many requests there were in the second that ends with this one.
+func (d *demand) ask(user string, now time.Time) int {
+	if _, counted := d.users[user]; counted || len(d.users) < mostUsersCounted {
+		d.users[user]++
+	}
+	for len(d.last) > 0 && now.Sub(d.last[0]) >= time.Second {
+		d.last = d.last[1:] // append moves what is left once the room behind it is used up
+	}
+	d.last = append(d.last, now)
+	return len(d.last)
+}
+
+// HistoryRequests returns how often the history of each user was asked for, page by page and whatever the answer, by the
+// user's id in lower case.
+func (e *Emulator) HistoryRequests() map[string]int {
+	e.records.mu.Lock()
+	defer e.records.mu.Unlock()
+	return maps.Clone(e.records.demand.users)
+}

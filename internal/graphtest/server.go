@@ -1,0 +1,230 @@
+package graphtest
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Operation names what a client called.
+type Operation string
+
+// The operations that the emulator knows.
+const (
+	OpToken       Operation = "token"
+	OpMetadata    Operation = "metadata"
+	OpKeys        Operation = "keys"
+	OpList        Operation = "list"
+	OpCreate      Operation = "create"
+	OpGet         Operation = "get"
+	OpRenew       Operation = "renew"
+	OpReauthorize Operation = "reauthorize"
+	OpDelete      Operation = "delete"
+	OpHistory     Operation = "history"
+	OpUsers       Operation = "users"
+	OpUnknown     Operation = "unknown"
+)
+
+// isGraph tells whether the operation needs an access token.
+func (o Operation) isGraph() bool {
+	return o != OpToken && o != OpMetadata && o != OpKeys
+}
+
+// ServeHTTP answers as Graph and Entra ID do.
+func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	op, args := route(r.Method, r.URL.EscapedPath())
+	answer := &statusWriter{ResponseWriter: w}
+	at := time.Now()
+	defer func() { e.records.request(op, r, answer.status, at) }()
+
+	answer.Header().Set("Request-Id", newGUID())
+	if id := r.Header.Get("Client-Request-Id"); id != "" {
+		answer.Header().Set("Client-Request-Id", id)
+	}
+	if op == OpHistory {
+		e.records.historyAsked(args[0])
+	}
+	if fault, struck := e.faults.strike(op); struck && fault.apply(answer, r, op) {
+		return
+	}
+	if op.isGraph() {
+		if refused := e.authorize(r, op); refused != nil {
+			refused.write(answer)
+			return
+		}
+	}
+	e.handle(op)(answer, r, args)
+}
+
+type handler func(w http.ResponseWriter, r *http.Request, args []string)
+
+func (e *Emulator) handle(op Operation) handler {
+	switch op {
+	case OpToken:
+		return e.serveToken
+	case OpMetadata:
+		return e.serveMetadata
+	case OpKeys:
+		return e.serveKeys
+	case OpList:
+		return e.serveList
+	case OpCreate:
+		return e.serveCreate
+	case OpGet:
+		return e.serveGet
+	case OpRenew:
+		return e.serveRenew
+	case OpReauthorize:
+		return e.serveReauthorize
+	case OpDelete:
+		return e.serveDelete
+	case OpHistory:
+		return e.serveHistory
+	case OpUsers:
+		return e.serveUsers
+	default:
+		return func(w http.ResponseWriter, _ *http.Request, _ []string) { errUnsupported.write(w) }
+	}
+}
+
+var errUnsupported = &graphError{http.StatusNotFound, "NotFound", "Requested API is not supported. Please check the path."}
+
+// patterns are matched without regard to case, as Graph does; * is one segment, handed on.
+var patterns = []struct {
+	method, path string
+	op           Operation
+}{
+	{http.MethodPost, "*/oauth2/v2.0/token", OpToken},
+	{http.MethodGet, "*/.well-known/openid-configuration", OpMetadata},
+	{http.MethodGet, "*/v2.0/.well-known/openid-configuration", OpMetadata},
+	{http.MethodGet, "*/discovery/keys", OpKeys},
+	{http.MethodGet, "*/discovery/v2.0/keys", OpKeys},
+	{http.MethodGet, "v1.0/subscriptions", OpList},
+	{http.MethodPost, "v1.0/subscriptions", OpCreate},
+	{http.MethodGet, "v1.0/subscriptions/*", OpGet},
+	{http.MethodPatch, "v1.0/subscriptions/*", OpRenew},
+	{http.MethodDelete, "v1.0/subscriptions/*", OpDelete},
+	{http.MethodPost, "v1.0/subscriptions/*/reauthorize", OpReauthorize},
+	{http.MethodGet, "v1.0/copilot/users/*/interactionhistory/getallenterpriseinteractions", OpHistory},
+	{http.MethodGet, "v1.0/users", OpUsers},
+}
+
+func route(method, path string) (Operation, []string) {
+	got := strings.Split(strings.Trim(path, "/"), "/")
+	for _, p := range patterns {
+		if p.method != method {
+			continue
+		}
+		if args, ok := match(strings.Split(p.path, "/"), got); ok {
+			return p.op, args
+		}
+	}
+	return OpUnknown, nil
+}
+
+func match(want, got []string) ([]string, bool) {
+	var args []string
+	ok := slices.EqualFunc(want, got, func(w, g string) bool {
+		if w != "*" {
+			return strings.EqualFold(w, g)
+		}
+		segment, err := url.PathUnescape(g)
+		args = append(args, segment)
+		return err == nil && segment != ""
+	})
+	return args, ok
+}
+
+// base is the URL under which the client reaches the emulator.
+func (e *Emulator) base(r *http.Request) string {
+	if e.settings.URL != "" {
+		return strings.TrimSuffix(e.settings.URL, "/")
+	}
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// statusWriter remembers the status for the record.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// graphError is an error in the shape of Graph: https://learn.microsoft.com/graph/errors
+type graphError struct {
+	status        int
+	code, message string
+}
+
+func (g *graphError) write(w http.ResponseWriter) {
+	id := w.Header().Get("Request-Id")
+	writeJSON(w, g.status, map[string]any{"error": map[string]any{
+		"code":    g.code,
+		"message": g.message,
+		"innerError": map[string]any{
+			"date":              time.Now().UTC().Format("2006-01-02T15:04:05"),
+			"request-id":        id,
+			"client-request-id": id,
+		},
+	}})
+}
+
+// entraError is an error in the shape of Entra ID:
+// https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+type entraError struct {
+	kind    string
+	code    int
+	message string
+}
+
+func (e *entraError) write(w http.ResponseWriter) {
+	status := http.StatusBadRequest
+	if e.kind == "invalid_client" {
+		status = http.StatusUnauthorized
+	}
+	trace, correlation := newGUID(), newGUID()
+	at := time.Now().UTC().Format("2006-01-02 15:04:05Z")
+	writeJSON(w, status, map[string]any{
+		"error": e.kind,
+		"error_description": fmt.Sprintf("AADSTS%d: %s Trace ID: %s Correlation ID: %s Timestamp: %s",
+			e.code, e.message, trace, correlation, at),
+		"error_codes":    []int{e.code},
+		"timestamp":      at,
+		"trace_id":       trace,
+		"correlation_id": correlation,
+		"error_uri":      fmt.Sprintf("https://login.microsoftonline.com/error?code=%d", e.code),
+	})
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(value)
+}
+
+func newGUID() string {
+	b := randomBytes(16)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// randomBytes never fails: https://pkg.go.dev/crypto/rand#Read
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return b
+}

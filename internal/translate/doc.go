@@ -1,2 +1,0 @@
-// Package translate turns Copilot interactions into OpenTelemetry logs and metrics: pure functions of what was received.
-package translate

@@ -1,0 +1,298 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configauth"
+	"go.opentelemetry.io/collector/config/configmiddleware"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/extension/extensionmiddleware"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
+)
+
+// components are the parts of a receiver that was started, introduced to each other.
+type components struct {
+	store       storage.Client
+	maxGap      time.Duration
+	keys        *keys
+	ring        notification.Ring
+	clients     clients
+	signingKeys *notification.KeySet
+	intake      *dedupe.Deduplicator
+	filler      *backfill.Backfiller
+	undelivered *undelivered
+	silence     *silenceDetector
+	gapTracker  *gapTracker
+	session     *session
+	// server is nil where the history alone is read.
+	server *webhook.Server
+}
+
+// newComponents makes the rooms and starts nothing. What it opened is closed again if it fails.
+func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*components, error) {
+	store, err := openStorage(ctx, host, r.settings.Storage, r.set.ID, r.settings.TenantID)
+	if err != nil {
+		return nil, err
+	}
+	components := &components{store: store, maxGap: r.settings.History.MaxGap, keys: &keys{certificates: r.settings.Certificates, store: store, logger: r.set.Logger}}
+	if components.ring, err = components.keys.configured(); err != nil {
+		return nil, errors.Join(err, store.Close(ctx))
+	}
+	if components.clients, err = r.clients(ctx, host); err != nil {
+		return nil, errors.Join(err, store.Close(ctx))
+	}
+	components.intake, err = dedupe.New(dedupe.Settings{
+		Next: r.output, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Needed: components.needed,
+		Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
+	})
+	if err != nil {
+		return nil, errors.Join(err, store.Close(ctx))
+	}
+	components.signingKeys = notification.NewKeySet(notification.KeySetSettings{JWKSURL: r.settings.JWKSURL, HTTP: components.clients.plain})
+	h := r.settings.History
+	components.filler = backfill.New(backfill.Settings{
+		TenantID: r.settings.TenantID, MaxGap: h.MaxGap, Disabled: !h.Enabled, PollInterval: h.PollInterval, Users: h.Users,
+		RequestsPerSecond: h.RequestsPerSecond, Concurrency: h.Concurrency,
+		Graph: components.clients.graph, Intake: components.intake, Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
+		Status: r.status.part("history"), Permanent: webhook.Permanent,
+	})
+	r.output.seen = components.filler.Seen
+	components.undelivered = newUndelivered(store, r.set.Logger, retryDeadline, components.filler)
+	components.silence = &silenceDetector{records: stateRecords{store}, logger: r.set.Logger, gaps: components.filler}
+	components.gapTracker = &gapTracker{
+		records: stateRecords{store}, logger: r.set.Logger, gaps: components.filler, explain: components.silence.explain, lookback: h.Lookback,
+		// What was delivered longer ago than the window knows would come out twice.
+		fallbackLookback: min(h.MaxGap, r.settings.Window), resources: r.settings.Resources,
+		down: map[string]pendingGap{}, watchedResources: map[string]bool{},
+	}
+	components.session = newSession(r.set.Logger, components.undelivered, components.silence.reached)
+	components.silence.pendingGapSince = components.gapTracker.outage
+	if len(r.settings.Resources) > 0 {
+		components.gapTracker.staleAfter = 2*r.settings.CheckInterval + maxCheckpointAge
+		components.server = r.newServer(components)
+	}
+	return components, nil
+}
+
+func (r *Receiver) newServer(components *components) *webhook.Server {
+	return webhook.NewServer(webhook.ServerSettings{
+		Config: r.settings.Webhook,
+		Handler: webhook.NewHandler(webhook.Settings{
+			Path:             r.settings.WebhookPath,
+			AckTimeout:       r.settings.AckTimeout,
+			MaxInFlightBytes: r.settings.MaxInFlightBytes,
+			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
+			Decrypter:        components.session,
+			Intake:           &trackedIntake{intake: components.intake, undelivered: components.undelivered, silence: components.silence},
+			Lifecycle:        components.session,
+			Rejections: &rejections{
+				logger: r.set.Logger, telemetry: r.telemetry, repeats: newOccasionalLog(), undelivered: components.undelivered, gaps: components.filler,
+			},
+			Telemetry:  r.telemetry,
+			Overloaded: components.undelivered.overloaded,
+			Logger:     r.set.Logger,
+		}),
+		Fatal:  r.status.fatal,
+		Logger: r.set.Logger,
+	})
+}
+
+// load reads what earlier runs kept.
+func (r *components) load(ctx context.Context) error {
+	r.undelivered.load(ctx)
+	r.silence.load(ctx)
+	r.gapTracker.load(ctx, time.Now())
+	var errs []error
+	if err := r.filler.Load(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("load the known gaps: %w", err))
+	}
+	// What is missing says how much of what was delivered is needed.
+	if err := r.intake.Load(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("load what was delivered: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// needed is from when on deliveries must still be known as such, since that time is read, or will be; zero where nothing
+// is. Further back than maxGap nothing is read, but for imported history, which is read once.
+func (r *components) needed() time.Time {
+	now := time.Now()
+	from := r.filler.Needed()
+	_, owed := r.gapTracker.missing(now)
+	for _, since := range []time.Time{owed, r.undelivered.needed(), r.silence.needed(now)} {
+		if since.IsZero() {
+			continue
+		}
+		if since = since.Add(-backfill.Overlap); from.IsZero() || since.Before(from) {
+			from = since
+		}
+	}
+	if oldest := now.Add(-r.maxGap - maxNotificationDelay); !from.IsZero() && from.Before(oldest) {
+		from = oldest
+	}
+	return from
+}
+
+// missing is for how much time interactions are known to be missing, by reason.
+func (r *components) missing(now time.Time) map[backfill.Reason]time.Duration {
+	all := r.filler.Missing(now)
+	if reason, since := r.gapTracker.missing(now); !since.IsZero() {
+		all[reason] += now.Sub(since)
+	}
+	return all
+}
+
+// save keeps everything for the next run. It is for after the end of the loops.
+func (r *components) save(ctx context.Context) error {
+	now := time.Now()
+	r.undelivered.openExpired(ctx, now)
+	r.silence.save(ctx)
+	if err := errors.Join(r.intake.Save(ctx), r.filler.Save(ctx)); err != nil {
+		return fmt.Errorf("keep what is known for the next run: %w", err)
+	}
+	left, known := r.session.timeLeft(now)
+	r.gapTracker.saveCheckpoint(ctx, now, known && left > 0)
+	return nil
+}
+
+func (r *components) close(ctx context.Context) error {
+	r.signingKeys.Close()
+	r.clients.transports.close()
+	if err := r.store.Close(ctx); err != nil {
+		return fmt.Errorf("close storage: %w", err)
+	}
+	return nil
+}
+
+// clients are the ways out to Microsoft.
+type clients struct {
+	graph *graph.Client
+	// plain has the same proxy and TLS settings, and neither credentials nor headers for Graph.
+	plain *http.Client
+	// transports are those of both clients.
+	transports *transports
+}
+
+// transports is a middleware of HTTP clients that gets at the transports which confighttp makes and then hides behind
+// headers, credentials and instrumentation. These pass CloseIdleConnections on to nobody.
+type transports struct {
+	component.StartFunc
+	component.ShutdownFunc
+	all []http.RoundTripper
+}
+
+// GetHTTPRoundTripper implements extensionmiddleware.HTTPClient. It makes failures of a proxy errors that say so.
+func (t *transports) GetHTTPRoundTripper(context.Context) (extensionmiddleware.WrapHTTPRoundTripperFunc, error) {
+	return func(_ context.Context, base http.RoundTripper) (http.RoundTripper, error) {
+		t.all = append(t.all, base)
+		if transport, ok := base.(*http.Transport); ok {
+			return graph.ThroughProxy(transport), nil
+		}
+		return base, nil
+	}, nil
+}
+
+// close closes the connections that carry no request. Those that carry one are closed after it.
+func (t *transports) close() {
+	for _, transport := range t.all {
+		(&http.Client{Transport: transport}).CloseIdleConnections()
+	}
+}
+
+func (r *Receiver) clients(ctx context.Context, host component.Host) (clients, error) {
+	config := r.settings.Graph
+	// No extension of a user can be of the receiver's type.
+	kept, id := &transports{}, component.NewIDWithName(metadata.Type, "transport")
+	extensions := map[component.ID]component.Component{}
+	maps.Copy(extensions, host.GetExtensions())
+	extensions[id] = kept
+	// The last middleware is the one that gets the transport itself.
+	config.Middlewares = append(slices.Clone(config.Middlewares), configmiddleware.Config{ID: id})
+	authenticated, err := config.ToClient(ctx, extensions, r.set.TelemetrySettings)
+	if err != nil {
+		return clients{}, fmt.Errorf("graph: %w", err)
+	}
+	config.Auth = configoptional.None[configauth.Config]()
+	config.Headers = nil
+	plain, err := config.ToClient(ctx, extensions, r.set.TelemetrySettings)
+	if err != nil {
+		return clients{}, fmt.Errorf("graph: %w", err)
+	}
+	settings := graph.Settings{Endpoint: r.settings.Graph.Endpoint, HTTP: authenticated, Telemetry: r.telemetry}
+	if r.settings.Credential != nil {
+		credential := *r.settings.Credential
+		credential.HTTP, credential.Telemetry = plain, r.telemetry
+		settings.Tokens = graph.NewTokens(credential)
+	}
+	return clients{graph: graph.New(settings), plain: plain, transports: kept}, nil
+}
+
+// openStorage gets the receiver's client of the storage extension, once for all signals, since a file can be open only
+// once. Each tenant has its own: what is known of one, such as who has no license, is wrong of another. Without an
+// extension nothing is kept.
+func openStorage(ctx context.Context, host component.Host, id *component.ID, receiver component.ID, tenant string) (storage.Client, error) {
+	if id == nil {
+		return storage.NewNopClient(), nil
+	}
+	extension, found := host.GetExtensions()[*id]
+	if !found {
+		return nil, fmt.Errorf("storage: there is no extension %q: add it under extensions and to service.extensions", id)
+	}
+	keeper, ok := extension.(storage.Extension)
+	if !ok {
+		return nil, fmt.Errorf("storage: %q is no storage extension: name one, such as file_storage", id)
+	}
+	client, err := keeper.GetClient(ctx, component.KindReceiver, receiver, strings.ToLower(tenant))
+	if err != nil {
+		return nil, fmt.Errorf("storage: open %q: if its file is damaged, move it away; if it is locked, another collector uses it: %w", id, err)
+	}
+	return timeoutClient{client}, nil
+}
+
+// storageTimeout is how long a call to the storage may take. It is for what hangs: a disk that is merely slow is faster.
+const storageTimeout = 3 * time.Second
+
+// timeoutClient is a storage client whose calls end in time, so that a storage that does not answer is one that fails: what
+// calls it knows how to go on without.
+type timeoutClient struct{ client storage.Client }
+
+func (i timeoutClient) Get(ctx context.Context, key string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	return i.client.Get(ctx, key)
+}
+
+func (i timeoutClient) Set(ctx context.Context, key string, value []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	return i.client.Set(ctx, key, value)
+}
+
+func (i timeoutClient) Delete(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	return i.client.Delete(ctx, key)
+}
+
+func (i timeoutClient) Batch(ctx context.Context, operations ...*storage.Operation) error {
+	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
+	defer cancel()
+	return i.client.Batch(ctx, operations...)
+}
+
+func (i timeoutClient) Close(ctx context.Context) error { return i.client.Close(ctx) }

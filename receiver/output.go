@@ -1,0 +1,189 @@
+package receiver
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/receiver/receiverhelper"
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
+	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
+)
+
+// format is what the Collector's own telemetry calls the way the data came in.
+const format = "json"
+
+// pipelineOutput is the one way out: nothing else in the receiver calls the next consumers.
+type pipelineOutput struct {
+	logger  *zap.Logger
+	repeats *occasionalLog
+	obs     *receiverhelper.ObsReport
+
+	logs    *translate.Logs
+	metrics *translate.Metrics
+
+	// nextLogs and nextMetrics are nil without a pipeline of that signal. They are set before the receiver starts.
+	nextLogs    consumer.Logs
+	nextMetrics consumer.Metrics
+
+	// seen is told the users whose prompts were delivered; nil before the start.
+	seen func(userIDs ...string)
+
+	warnOnce sync.Once
+}
+
+// Deliver hands interactions to the logs pipeline and, once it took them, counts them.
+// Without a logs pipeline counting is all there is to do, which is said once.
+// A panic is an error like any other: the interactions come again.
+func (o *pipelineOutput) Deliver(ctx context.Context, received []interaction.Received) error {
+	err := panics.Catch(func() error { return o.deliver(ctx, received) })
+	const refused = "the logs pipeline did not take interactions"
+	if err == nil || o.reportPanic(refused, err) {
+		return err
+	}
+	if count, ok := o.repeats.due("logs", time.Now()); ok {
+		o.logger.Warn(refused, zap.Int("times", count), zap.Error(err))
+	}
+	return err
+}
+
+// reportPanic logs a panic, and tells whether the error is one.
+func (o *pipelineOutput) reportPanic(message string, err error) bool {
+	panicked, ok := errors.AsType[*panics.Error](err)
+	if !ok {
+		return false
+	}
+	if count, due := o.repeats.due(message, time.Now()); due {
+		o.logger.Error(message, zap.Int("times", count), zap.Error(err), zap.ByteString("stack", panicked.Stack),
+			zap.String("hint", "the stack names the component that panicked: report it to its maintainers"))
+	}
+	return true
+}
+
+func (o *pipelineOutput) deliver(ctx context.Context, received []interaction.Received) error {
+	if o.nextLogs == nil {
+		o.warnOnce.Do(func() {
+			o.logger.Warn("no logs pipeline uses this receiver: interactions are counted in memory and not kept; add the receiver to a pipeline of logs")
+		})
+	} else if err := o.consumeLogs(ctx, received); err != nil {
+		return err
+	}
+	o.metrics.Add(received)
+	o.seen(askers(received)...)
+	return nil
+}
+
+// askers are the users that prompts named themselves.
+func askers(received []interaction.Received) []string {
+	var users []string
+	for i := range received {
+		if received[i].UserSource == interaction.UserFromPrompt {
+			users = append(users, received[i].UserID)
+		}
+	}
+	return users
+}
+
+func (o *pipelineOutput) consumeLogs(ctx context.Context, received []interaction.Received) error {
+	logs := o.logs.Translate(received)
+	count := logs.LogRecordCount()
+	ctx = o.obs.StartLogsOp(ctx)
+	err := panics.Catch(func() error { return o.nextLogs.ConsumeLogs(ctx, logs) })
+	o.obs.EndLogsOp(ctx, format, count, err)
+	return err
+}
+
+// emitMetrics hands the current values to the metrics pipeline. What a pipeline refuses is not lost: the sums and
+// histograms are cumulative, so the next values contain it.
+func (o *pipelineOutput) emitMetrics(ctx context.Context, gauges ...translate.Gauge) error {
+	if o.nextMetrics == nil {
+		return nil
+	}
+	metrics := o.metrics.Collect(time.Now(), gauges...)
+	count := metrics.DataPointCount()
+	if count == 0 {
+		return nil
+	}
+	ctx = o.obs.StartMetricsOp(ctx)
+	err := panics.Catch(func() error { return o.nextMetrics.ConsumeMetrics(ctx, metrics) })
+	o.reportPanic("the metrics pipeline did not take metrics", err)
+	o.obs.EndMetricsOp(ctx, format, count, err)
+	if err != nil {
+		return fmt.Errorf("hand %d data points to the metrics pipeline: %w", count, err)
+	}
+	return nil
+}
+
+// trackedIntake is the intake as the webhook sees it: Graph sends again what was not taken, and that is watched.
+type trackedIntake struct {
+	intake      *dedupe.Deduplicator
+	undelivered *undelivered
+	silence     *silenceDetector
+}
+
+// Take implements webhook.Intake.
+func (a *trackedIntake) Take(ctx context.Context, received []interaction.Received) error {
+	a.silence.arrived(ctx, a.undelivered.unknown(received), time.Now())
+	// Graph may be asked to send again long before a blocked pipeline returns.
+	a.undelivered.track(received, time.Now())
+	err := a.intake.Take(ctx, received)
+	if err == nil || webhook.Permanent(err) {
+		a.undelivered.delivered(received)
+	}
+	return err
+}
+
+// deliveredCheck is what the intake knows as delivered, as the opener sees it: what comes again need not be watched any more.
+type deliveredCheck struct {
+	intake      *dedupe.Deduplicator
+	undelivered *undelivered
+}
+
+// Known implements notification.Seen.
+func (k deliveredCheck) Known(signature [sha256.Size]byte) bool {
+	delivered := k.intake.Known(signature)
+	if delivered {
+		k.undelivered.resolve(signature)
+	}
+	return delivered
+}
+
+// repeatAfter is how often at most the same thing is logged: outsiders and outages decide how often it happens.
+const repeatAfter = time.Minute
+
+// occasionalLog keeps log lines rare. Its keys come from small fixed sets.
+type occasionalLog struct {
+	mu sync.Mutex // guards what follows
+	// logged is when each key was last due, and since how often it happened after that.
+	logged map[string]time.Time
+	since  map[string]int
+}
+
+func newOccasionalLog() *occasionalLog {
+	return &occasionalLog{logged: map[string]time.Time{}, since: map[string]int{}}
+}
+
+// due counts an occurrence. If it is time for a line it returns how many there were since the last one.
+func (r *occasionalLog) due(key string, now time.Time) (int, bool) { return r.dueAfter(key, 1, now) }
+
+// dueAfter counts so many occurrences at once.
+func (r *occasionalLog) dueAfter(key string, occurrences int, now time.Time) (int, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.since[key] += occurrences
+	if last, ok := r.logged[key]; ok && now.Sub(last) < repeatAfter {
+		return 0, false
+	}
+	count := r.since[key]
+	r.logged[key], r.since[key] = now, 0
+	return count, true
+}

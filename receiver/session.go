@@ -1,0 +1,284 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+)
+
+// session stands between the webhook, which listens from the start, and what needs an encryption key, which may still have
+// to be made. Until it opens nothing authentic can arrive, since no subscription names that key.
+type session struct {
+	logger      *zap.Logger
+	repeats     *occasionalLog
+	undelivered *undelivered
+	// reached hears of everything that Graph surely sent.
+	reached func(at time.Time)
+
+	once  sync.Once
+	ready chan struct{}
+	// ended is closed once nobody will open the gate any more.
+	ended chan struct{}
+	// current is what the present keys are used by; it is set before opened is closed. waking is held by those who wake its
+	// keeper, and by whoever changes it.
+	current  atomic.Pointer[keyHolders]
+	handover sync.RWMutex
+	// lastAuthentic is when the last authentic notification arrived; nil before the first.
+	lastAuthentic atomic.Pointer[time.Time]
+}
+
+type keyHolders struct {
+	decrypter *notification.Decrypter
+	keeper    *subscription.Manager
+}
+
+// errNoKey is for what arrives while the receiver ends before it had a key.
+var errNoKey = errors.New("there is no encryption key")
+
+func newSession(logger *zap.Logger, refused *undelivered, reached func(at time.Time)) *session {
+	return &session{logger: logger, repeats: newOccasionalLog(), undelivered: refused, reached: reached, ready: make(chan struct{}), ended: make(chan struct{})}
+}
+
+// set lets everything through to these two from now on. What came for a keeper before, which has ended, is told by then.
+func (g *session) set(decrypter *notification.Decrypter, keeper *subscription.Manager) {
+	g.handover.Lock()
+	before := g.current.Swap(&keyHolders{decrypter: decrypter, keeper: keeper})
+	g.handover.Unlock()
+	g.once.Do(func() { close(g.ready) })
+	if before == nil {
+		return
+	}
+	for _, event := range before.keeper.Drain() {
+		keeper.Wake(event)
+	}
+}
+
+// drainEvents has the keeper, which has ended, tell what came for it since.
+func (g *session) drainEvents() {
+	if b := g.current.Load(); b != nil {
+		b.keeper.Drain()
+	}
+}
+
+// end lets go whoever waits at a gate that was never opened. It is called once.
+func (g *session) end() { close(g.ended) }
+
+// ClientStates implements webhook.Opener. It waits for the gate until ctx ends.
+func (g *session) ClientStates(ctx context.Context) (func(clientState []byte) bool, error) {
+	decrypter, err := g.opener(ctx)
+	if err != nil {
+		g.warn(err)
+		return nil, err
+	}
+	ours, err := decrypter.ClientStates()
+	if err != nil {
+		g.warn(err)
+	}
+	return ours, err
+}
+
+// warn logs why notifications are not opened.
+func (g *session) warn(err error) {
+	if count, ok := g.repeats.due("open", time.Now()); ok {
+		g.logger.Warn("notifications can't be opened now, graph sends them again", zap.Int("count", count), zap.Error(err))
+	}
+}
+
+// Decrypt implements webhook.Opener. It waits for the gate until ctx ends. The collection holds only items with a client
+// state of ours, so what can't be decided of it was sent by Graph.
+func (g *session) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
+	opened, err := g.tryOpen(ctx, collection, at)
+	if err == nil && authenticated(len(collection.Items), opened) {
+		g.lastAuthentic.Store(&at)
+	}
+	if err != nil && g.current.Load() != nil || authentic(opened) {
+		g.reached(at)
+	}
+	if err != nil {
+		g.warn(err)
+		if g.current.Load() != nil { // something in it was authentic enough to be asked about
+			g.undelivered.trackUnopened(collection.Items, at)
+		}
+	}
+	return opened, err
+}
+
+// authenticated tells whether tokens proved that any of so many items was sent by Graph. Those that were delivered before
+// leave nothing behind.
+func authenticated(items int, opened notification.Opened) bool {
+	for i := range opened.Rejected {
+		if gap := opened.Rejected[i].Gap; gap != notification.GapUndecryptable && gap != notification.GapEmpty {
+			items--
+		}
+	}
+	return items > 0
+}
+
+// notificationAge is how long ago the last authentic notification arrived; false before the first.
+func (g *session) notificationAge(now time.Time) (time.Duration, bool) {
+	at := g.lastAuthentic.Load()
+	if at == nil {
+		return 0, false
+	}
+	return max(now.Sub(*at), 0), true
+}
+
+// authentic tells whether anything in it was sent by Graph.
+func authentic(opened notification.Opened) bool {
+	return len(opened.Received)+len(opened.Lifecycle) > 0 ||
+		slices.ContainsFunc(opened.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
+}
+
+func (g *session) tryOpen(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
+	decrypter, err := g.opener(ctx)
+	if err != nil {
+		return notification.Opened{}, err
+	}
+	return decrypter.Decrypt(ctx, collection, at)
+}
+
+func (g *session) opener(ctx context.Context) (*notification.Decrypter, error) {
+	select {
+	case <-g.ready:
+	case <-g.ended:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the encryption key: %w", ctx.Err())
+	}
+	if b := g.current.Load(); b != nil {
+		return b.decrypter, nil
+	}
+	return nil, errNoKey
+}
+
+// Wake implements webhook.Lifecycle.
+func (g *session) Wake(event notification.Lifecycle) {
+	g.handover.RLock()
+	defer g.handover.RUnlock()
+	if b := g.current.Load(); b != nil {
+		b.keeper.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
+	}
+}
+
+func (g *session) timeLeft(now time.Time) (time.Duration, bool) {
+	b := g.current.Load()
+	if b == nil {
+		return 0, false
+	}
+	return b.keeper.TimeLeft(now)
+}
+
+// deleteSubscriptions is for after the keeper's end.
+func (g *session) deleteSubscriptions(ctx context.Context) error {
+	b := g.current.Load()
+	if b == nil {
+		return nil
+	}
+	if err := b.keeper.Delete(ctx); err != nil {
+		return fmt.Errorf("delete the subscription: %w", err)
+	}
+	return nil
+}
+
+// subscribe keeps the subscriptions until ctx ends, with other keys once the files of the keys change.
+func (r *Receiver) subscribe(ctx context.Context) {
+	ring := r.components.ring
+	if len(ring) == 0 {
+		var err error
+		if ring, err = r.components.keys.generated(ctx); err != nil {
+			r.status.fatal(err)
+			return
+		}
+		if r.settings.Storage == nil {
+			r.set.Logger.Warn("made an encryption key that is kept in memory alone: after a restart the subscription is replaced, and notifications still under way can't be read; name a storage extension in storage, or configure encryption.certificates",
+				zap.String("certificate_id", ring[0].CertificateID()))
+		}
+	}
+	for ctx.Err() == nil {
+		if r.components.keys.missing(ctx, ring) {
+			r.components.gapTracker.removedKey(ctx, time.Now())
+		}
+		r.components.keys.accept(ctx, ring)
+		ring = r.subscribeWith(ctx, ring)
+	}
+}
+
+// subscribeWith keeps the subscriptions with the keys of the ring until ctx ends or the keys change, and returns the
+// keys to go on with.
+func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) notification.Ring {
+	states, err := r.clientStates(ring[0])
+	if err != nil {
+		r.status.fatal(err)
+		<-ctx.Done()
+		return ring
+	}
+	keeper := subscription.New(subscription.Settings{
+		Resources:          r.settings.Resources,
+		ChangeTypes:        r.settings.ChangeTypes,
+		NotificationURL:    r.settings.NotificationURL,
+		Webhook:            subscription.Webhook{Path: r.settings.WebhookPath, Address: r.components.server.Addr().String()},
+		Lifetime:           r.settings.Lifetime,
+		CheckInterval:      r.settings.CheckInterval,
+		ReplaceForeign:     r.settings.ReplaceForeign,
+		Certificate:        subscription.Certificate{ID: ring[0].CertificateID(), DER: ring[0].CertificateDER()},
+		HeldCertificateIDs: certificateIDs(ring),
+		Known:              r.components.gapTracker.known(ctx),
+		RenewOnAdopt:       !r.components.gapTracker.recent(time.Now()),
+		ClientState:        func(resource string) string { return states[resource] },
+		Graph:              r.components.clients.graph,
+		Observer:           r.components.gapTracker,
+		Telemetry:          r.telemetry,
+		Logger:             r.set.Logger,
+		Status:             r.status.part("subscription"),
+	})
+	r.components.session.set(notification.NewDecrypter(notification.Settings{
+		TenantID:  r.settings.TenantID,
+		ClientID:  r.settings.ClientID,
+		Audiences: r.settings.Audiences,
+		Issuers:   r.settings.Issuers,
+		Resources: r.settings.Resources,
+		Ring:      ring,
+		Keys:      r.components.signingKeys,
+		Seen:      deliveredCheck{intake: r.components.intake, undelivered: r.components.undelivered},
+		Telemetry: r.telemetry,
+	}), keeper)
+
+	r.components.gapTracker.unwatched()
+
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		keeper.Run(running)
+	}()
+	newKeys, changed := r.components.keys.changed(ctx)
+	stop()
+	<-ended
+	if !changed {
+		return ring
+	}
+	r.set.Logger.Info("the encryption certificates changed", zap.Strings("certificate_ids", certificateIDs(newKeys)))
+	return newKeys
+}
+
+// clientStates maps each resource to the secret that Graph has to show.
+func (r *Receiver) clientStates(key *notification.Key) (map[string]string, error) {
+	states := make(map[string]string, len(r.settings.Resources))
+	for _, resource := range r.settings.Resources {
+		state, err := notification.ClientState(key, r.settings.TenantID, r.settings.ClientID, resource)
+		if err != nil {
+			return nil, fmt.Errorf("derive the client state: %w", err)
+		}
+		states[resource] = state
+	}
+	return states, nil
+}
