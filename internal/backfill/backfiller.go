@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	// lookSpacing is the longest time between two looks at the book.
-	lookSpacing = 15 * time.Minute
-	// saveSpacing is the shortest time between two writes of gaps and progress, and usersSpacing that of users.
-	saveSpacing  = time.Second
-	usersSpacing = 5 * time.Second
+	// checkInterval is the longest time between two looks at the book.
+	checkInterval = 15 * time.Minute
+	// saveInterval is the shortest time between two writes of gaps and progress, and usersSpacing that of users.
+	saveInterval      = time.Second
+	usersSaveInterval = 5 * time.Second
 )
 
 // Backfiller reads what is known to be missing. Open, Item, Seen and Missing are safe for concurrent use, also before Run and
@@ -34,13 +34,13 @@ type Backfiller struct {
 	// unlicensed are the users who had no history to read, and since when.
 	unlicensed *userTimes
 	estimate   atomic.Pointer[estimate] // of the present reading, nil for none
-	hanging    atomic.Bool              // whether the last flush could not get its turn
+	storeHangs atomic.Bool              // whether the last flush could not get its turn
 	refusing   atomic.Bool              // whether the pipeline does not take interactions just now
 	// newUsers is set while users seen since then are still to be read in intervals of unknown users. It belongs to Run.
 	newUsers bool
 
 	wake    chan struct{} // something may be there to read
-	written chan struct{} // something may be there to write
+	changed chan struct{} // something may be there to write
 
 	saving     chan struct{} // holds a value while somebody writes
 	storeFails bool          // belongs to whoever writes
@@ -55,91 +55,91 @@ type Backfiller struct {
 // New makes a filler. It does nothing until Run.
 func New(s Settings) *Backfiller {
 	s = s.withDefaults()
-	f := &Backfiller{
+	b := &Backfiller{
 		s:          s,
 		throttle:   newThrottle(s),
 		seen:       newUserTimes(seenKey),
 		unlicensed: newUserTimes(unlicensedKey),
 		wake:       make(chan struct{}, 1),
-		written:    make(chan struct{}, 1),
+		changed:    make(chan struct{}, 1),
 		saving:     make(chan struct{}, 1),
 		gaps:       s.newGapStore(),
 		done:       &progress{},
 	}
-	f.configured, f.names = parseUsers(s.Users)
-	f.directory = &directory{graph: s.Graph, throttle: f.throttle, logger: s.Logger}
-	return f
+	b.configured, b.names = parseUsers(s.Users)
+	b.directory = &directory{graph: s.Graph, throttle: b.throttle, logger: s.Logger}
+	return b
 }
 
 // Open notes gaps. Those that are empty, or open for the same reason already, change nothing. It never blocks: Run writes
 // them down within a second, and before it reads them. Whoever must know that they survive a kill calls Flush.
-func (f *Backfiller) Open(gaps ...Gap) {
-	f.open(func(now time.Time, c *change) {
+func (b *Backfiller) Open(gaps ...Gap) {
+	b.open(func(now time.Time, c *change) {
 		for _, g := range gaps {
 			k := kindFull
 			if g.Reason == UsersUnknown {
 				k = kindUnknownUsers
 			}
-			f.gaps.open(g, k, now, c)
+			b.gaps.open(g, k, now, c)
 		}
 	})
 }
 
 // Item notes that an item came that can't be used: its minute, if its id is a time, else, or if that time hardly fits to the
 // clock, the last hour. Such gaps are read at most once an hour. It never blocks.
-func (f *Backfiller) Item(reason Reason, itemID string, now time.Time) {
-	f.open(func(_ time.Time, c *change) {
+func (b *Backfiller) Item(reason Reason, itemID string, now time.Time) {
+	b.open(func(_ time.Time, c *change) {
 		for _, gap := range itemGaps(reason, itemID, now) {
-			f.gaps.open(gap, kindItem, now, c)
+			b.gaps.open(gap, kindItem, now, c)
 		}
 	})
 }
 
-func (f *Backfiller) open(note func(now time.Time, c *change)) {
+func (b *Backfiller) open(note func(now time.Time, c *change)) {
 	var c change
-	f.mu.Lock()
+	b.mu.Lock()
 	note(time.Now(), &c)
 	changed := len(c.opened) > 0
-	f.unsaved = f.unsaved || changed
-	f.mu.Unlock()
+	b.unsaved = b.unsaved || changed
+	b.mu.Unlock()
 	if changed {
-		f.report(context.Background(), c)
-		notify(f.wake)
-		f.signal()
+		b.report(context.Background(), c)
+		notify(b.wake)
+		b.signal()
 	}
 }
 
 // Seen notes users by their Entra object ids; other ids are ignored. It never blocks. The first 100,000 are kept.
-func (f *Backfiller) Seen(userIDs ...string) {
+func (b *Backfiller) Seen(userIDs ...string) {
 	fresh := false
 	for _, id := range userIDs {
 		u, ok := parseGUID(id)
 		if !ok {
 			continue
 		}
-		f.licensed(u)
-		if _, known := f.seen.at(u); !known {
-			fresh = f.seen.put(u, time.Now(), time.Time{}) || fresh
+		b.noteLicensed(u)
+		if _, known := b.seen.at(u); !known {
+			fresh = b.seen.put(u, time.Now(), time.Time{}) || fresh
 		}
 	}
 	if fresh {
-		f.signal()
+		b.signal()
 	}
 }
 
 // Run fills gaps until the context ends. No failure ends it earlier. It is called once.
-func (f *Backfiller) Run(ctx context.Context) {
+func (b *Backfiller) Run(ctx context.Context) {
 	var writer sync.WaitGroup
-	writer.Go(func() { f.write(ctx) })
+	writer.Go(func() { b.write(ctx) })
 	defer writer.Wait()
 	for ctx.Err() == nil {
-		if f.step(ctx) {
+		if b.step(ctx) {
 			continue
 		}
-		timer := time.NewTimer(f.untilNext())
+		timer := time.NewTimer(b.untilNext())
 		select {
 		case <-ctx.Done():
-		case <-f.wake:
+		case <-b.wake:
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -147,142 +147,142 @@ func (f *Backfiller) Run(ctx context.Context) {
 }
 
 // step reads what is due, and returns false where nothing is.
-func (f *Backfiller) step(ctx context.Context) bool {
-	if f.s.Disabled {
-		f.expire(ctx)
+func (b *Backfiller) step(ctx context.Context) bool {
+	if b.s.Disabled {
+		b.expire(ctx)
 		return false
 	}
-	directory, newUsers := f.askDirectory(ctx)
+	directory, newUsers := b.refreshDirectory(ctx)
 	var c change
-	f.mu.Lock()
+	b.mu.Lock()
 	now := time.Now()
-	before := len(f.gaps.intervals)
-	f.gaps.expire(now, &c)
-	f.gaps.poll(now, f.s.PollInterval, &c)
-	if f.gaps.pass == nil && f.gaps.begin(now, directory, newUsers, &c) {
-		f.done.start(f.gaps.pass.id)
-		f.unsaved = true
-		f.newUsers = f.newUsers && !f.gaps.pass.newUsersOnly
+	before := len(b.gaps.intervals)
+	b.gaps.expire(now, &c)
+	b.gaps.poll(now, b.s.PollInterval, &c)
+	if b.gaps.pass == nil && b.gaps.begin(now, directory, newUsers, &c) {
+		b.done.start(b.gaps.pass.id)
+		b.unsaved = true
+		b.newUsers = b.newUsers && !b.gaps.pass.newUsersOnly
 	}
-	r := f.gaps.pass
-	f.unsaved = f.unsaved || before != len(f.gaps.intervals) || len(c.opened)+len(c.closed)+len(c.lost) > 0
-	f.mu.Unlock()
-	f.report(ctx, c)
+	r := b.gaps.pass
+	b.unsaved = b.unsaved || before != len(b.gaps.intervals) || len(c.opened)+len(c.closed)+len(c.lost) > 0
+	b.mu.Unlock()
+	b.report(ctx, c)
 	if r == nil || ctx.Err() != nil {
 		return false
 	}
-	_ = f.flush(ctx, false) // What fails here was logged, and is written later.
-	f.read(ctx, r)
+	_ = b.flush(ctx, false) // What fails here was logged, and is written later.
+	b.read(ctx, r)
 	return true
 }
 
 // expire drops what is too old to be filled, where nothing is read.
-func (f *Backfiller) expire(ctx context.Context) {
+func (b *Backfiller) expire(ctx context.Context) {
 	var c change
-	f.mu.Lock()
-	before := len(f.gaps.intervals)
-	f.gaps.expire(time.Now(), &c)
-	changed := before != len(f.gaps.intervals) || len(c.closed)+len(c.lost) > 0
-	f.unsaved = f.unsaved || changed
-	f.mu.Unlock()
-	f.report(ctx, c)
+	b.mu.Lock()
+	before := len(b.gaps.intervals)
+	b.gaps.expire(time.Now(), &c)
+	changed := before != len(b.gaps.intervals) || len(c.closed)+len(c.lost) > 0
+	b.unsaved = b.unsaved || changed
+	b.mu.Unlock()
+	b.report(ctx, c)
 	if changed {
-		f.signal()
+		b.signal()
 	}
 }
 
 // never is later than anything that is planned.
 func never() time.Time { return time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC) }
 
-// askDirectory tries to find out who is missing in the intervals that were read for users seen. It returns from when on
+// refreshDirectory tries to find out who is missing in the intervals that were read for users seen. It returns from when on
 // those can be read, and whether for newly seen users alone.
-func (f *Backfiller) askDirectory(ctx context.Context) (from time.Time, newUsers bool) {
-	f.mu.Lock()
-	waiting, passRunning, since := f.gaps.has(kindUnknownUsers), f.gaps.pass != nil, f.gaps.asOf()
-	f.mu.Unlock()
+func (b *Backfiller) refreshDirectory(ctx context.Context) (from time.Time, newUsers bool) {
+	b.mu.Lock()
+	waiting, passRunning, since := b.gaps.has(kindUnknownUsers), b.gaps.pass != nil, b.gaps.asOf()
+	b.mu.Unlock()
 	if !waiting || passRunning {
 		return never(), false
 	}
-	if len(f.configured) > 0 {
+	if len(b.configured) > 0 {
 		return time.Time{}, false
 	}
-	due := !time.Now().Before(f.directory.retryAt)
-	_, known, err := f.directory.list(ctx)
+	due := !time.Now().Before(b.directory.retryAt)
+	_, known, err := b.directory.list(ctx)
 	switch {
 	case err != nil:
 		return never(), false
 	case known:
 		return time.Time{}, false
 	case due:
-		f.newUsers = f.seen.since(since)
+		b.newUsers = b.seen.anySince(since)
 	}
-	if f.newUsers {
+	if b.newUsers {
 		return time.Time{}, true
 	}
 	return never(), false
 }
 
 // untilNext returns how long there is nothing to do.
-func (f *Backfiller) untilNext() time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	next := time.Now().Add(lookSpacing)
-	if f.s.Disabled {
-		return lookSpacing
+func (b *Backfiller) untilNext() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	next := time.Now().Add(checkInterval)
+	if b.s.Disabled {
+		return checkInterval
 	}
-	if at, found := f.gaps.nextAt(f.directory.retryAt); found {
+	if at, found := b.gaps.nextAt(b.directory.retryAt); found {
 		next = earliest(next, at)
 	}
-	if f.s.PollInterval > 0 {
-		next = earliest(next, f.gaps.pollAt(f.s.PollInterval))
+	if b.s.PollInterval > 0 {
+		next = earliest(next, b.gaps.pollAt(b.s.PollInterval))
 	}
 	return max(time.Until(next), 10*time.Millisecond)
 }
 
 // write writes down what changed, soon after it did, until the context ends.
-func (f *Backfiller) write(ctx context.Context) {
+func (b *Backfiller) write(ctx context.Context) {
 	var users time.Time
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.written:
+		case <-b.changed:
 		}
-		due := time.Since(users) >= usersSpacing
+		due := time.Since(users) >= usersSaveInterval
 		if due {
 			users = time.Now()
 		}
-		failed := f.flush(ctx, due) != nil
-		if sleep(ctx, saveSpacing) != nil {
+		failed := b.flush(ctx, due) != nil
+		if sleep(ctx, saveInterval) != nil {
 			return
 		}
-		if failed || f.seen.changed() || f.unlicensed.changed() {
-			f.signal()
+		if failed || b.seen.changed() || b.unlicensed.changed() {
+			b.signal()
 		}
 	}
 }
 
 // report counts and logs what became of gaps.
-func (f *Backfiller) report(ctx context.Context, c change) {
+func (b *Backfiller) report(ctx context.Context, c change) {
 	for reason, n := range c.opened {
 		for range n {
-			f.s.Telemetry.GapOpened(ctx, reason)
+			b.s.Telemetry.GapOpened(ctx, reason)
 		}
 	}
 	for reason, n := range c.closed {
 		for range n {
-			f.s.Telemetry.GapClosed(ctx, reason)
+			b.s.Telemetry.GapClosed(ctx, reason)
 		}
 	}
 	for _, l := range c.lost {
-		f.s.Telemetry.GapLost(ctx, l.reason, l.to.Sub(l.from))
-		f.s.Logger.Warn("history is further back than history.max_gap and is not read: these interactions are lost",
+		b.s.Telemetry.GapLost(ctx, l.reason, l.to.Sub(l.from))
+		b.s.Logger.Warn("history is further back than history.max_gap and is not read: these interactions are lost",
 			zap.String("reason", string(l.reason)), zap.Time("from", l.from), zap.Time("to", l.to), zap.Int("users", l.users))
 	}
 }
 
 // signal tells the writer that something has changed.
-func (f *Backfiller) signal() { notify(f.written) }
+func (b *Backfiller) signal() { notify(b.changed) }
 
 func notify(c chan<- struct{}) {
 	select {
@@ -367,7 +367,9 @@ func (noopStore) Get(context.Context, string) ([]byte, error) { return nil, nil 
 func (noopStore) Set(context.Context, string, []byte) error   { return nil }
 func (noopStore) Delete(context.Context, string) error        { return nil }
 
-func (s Settings) newGapStore() gapStore { return gapStore{maxGap: s.MaxGap, bounded: s.Disabled} }
+func (s Settings) newGapStore() gapStore {
+	return gapStore{maxGap: s.MaxGap, boundLookback: s.Disabled}
+}
 
 func (s Settings) withDefaults() Settings {
 	if s.MaxGap <= 0 {
@@ -399,20 +401,20 @@ func (s Settings) withDefaults() Settings {
 
 // Missing returns for how much time interactions are known to be missing, each interval under its gravest reason. What was
 // read once counts as filled, though its gap is closed only when its last hour has been read again.
-func (f *Backfiller) Missing(now time.Time) map[Reason]time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.gaps.missing(now)
+func (b *Backfiller) Missing(now time.Time) map[Reason]time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.gaps.missing(now)
 }
 
 // Needed returns from when on deliveries must still be known as such, since the time after it is read or will be; zero where
 // nothing is.
-func (f *Backfiller) Needed() time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	from := f.gaps.earliest()
-	if f.s.PollInterval > 0 && !f.gaps.polled.IsZero() && (from.IsZero() || f.gaps.polled.Before(from)) {
-		from = f.gaps.polled
+func (b *Backfiller) Needed() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	from := b.gaps.earliest()
+	if b.s.PollInterval > 0 && !b.gaps.polled.IsZero() && (from.IsZero() || b.gaps.polled.Before(from)) {
+		from = b.gaps.polled
 	}
 	if from.IsZero() {
 		return from
@@ -423,14 +425,14 @@ func (f *Backfiller) Needed() time.Time {
 // Progress is how far the present reading has come; zero where there is none.
 type Progress struct {
 	// Done are users whose history was read, Late those left for later since it can't be, and Left those still to come.
-	Done, Late, Left int
+	Done, Failed, Left int
 	// TimeLeft is how long the rest takes, judging by what was read until now; 0 while nothing was.
 	TimeLeft time.Duration
 }
 
 // Progress is safe for concurrent use.
-func (f *Backfiller) Progress() Progress {
-	p := f.estimate.Load()
+func (b *Backfiller) Progress() Progress {
+	p := b.estimate.Load()
 	if p == nil {
 		return Progress{}
 	}
@@ -451,9 +453,9 @@ func newEstimate(q *queue) *estimate {
 }
 
 func (p *estimate) progress(now time.Time) Progress {
-	done, late, total := p.queue.state()
-	left := total - done - late
-	return Progress{Done: done, Late: late, Left: left, TimeLeft: timeLeft(now.Sub(p.began), done-p.before, left)}
+	done, failed, total := p.queue.state()
+	left := total - done - failed
+	return Progress{Done: done, Failed: failed, Left: left, TimeLeft: timeLeft(now.Sub(p.began), done-p.before, left)}
 }
 
 // timeLeft estimates how long a number of users still takes, from how long others took.

@@ -13,83 +13,83 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-func TestTheETagTellsCreatedFromUpdated(t *testing.T) {
+func TestBackfiller_DerivesChangeFromETag(t *testing.T) {
 	t.Parallel()
-	for item, wanted := range map[string]interaction.Change{
+	for raw, wanted := range map[string]interaction.Change{
 		`{"id":"1764599405123"}`:                        interaction.Created,
 		`{"id":"1764599405123","etag":null}`:            interaction.Created,
 		`{"id":"1764599405123","etag":"1764599405123"}`: interaction.Created,
 		`{"id":"1764599405123","etag":"1764599409999"}`: interaction.Updated,
 	} {
-		t.Run(item, func(t *testing.T) {
+		t.Run(raw, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w := newHarness()
-				w.users(1)
-				w.graph.rewrite = func(page *graph.HistoryPage) { page.Items = []json.RawMessage{json.RawMessage(item)} }
-				f, stop := w.run(t)
-				f.Open(gap(backfill.Startup))
+				h := newHarness()
+				h.users(1)
+				h.graph.rewrite = func(page *graph.HistoryPage) { page.Items = []json.RawMessage{json.RawMessage(raw)} }
+				b, stop := h.run(t)
+				b.Open(gap(backfill.Startup))
 				synctest.Wait()
 				stop()
-				assert.Equal(t, wanted, w.intake.seen().last.Change)
-				assert.Equal(t, "1764599405123", w.intake.seen().last.ID)
+				assert.Equal(t, wanted, h.intake.snapshot().last.Change)
+				assert.Equal(t, "1764599405123", h.intake.snapshot().last.ID)
 			})
 		})
 	}
 }
 
-func TestAnItemThatCannotBeReadIsSkippedAndSaidOnce(t *testing.T) {
+func TestBackfiller_SkipsUnreadableItem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		w.users(5, time.Now().Add(-150*time.Minute))
-		w.graph.rewrite = func(page *graph.HistoryPage) {
+		h := newHarness()
+		h.users(5, time.Now().Add(-150*time.Minute))
+		h.graph.rewrite = func(page *graph.HistoryPage) {
 			page.Items = append([]json.RawMessage{json.RawMessage(`{"no":"id"}`), json.RawMessage(`[]`)}, page.Items...)
 		}
-		f, stop := w.run(t)
-		f.Open(gap(backfill.Startup))
-		pass(time.Minute)
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(time.Minute)
 		stop()
-		assert.Equal(t, 5, w.intake.distinct())
-		assert.Equal(t, 1, w.said("can't be read and is skipped"))
-		assert.EqualValues(t, 10, w.logs.FilterMessage("history read").All()[0].ContextMap()["unreadable"])
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, w.telemetry.copy().closed)
+		assert.Equal(t, 5, h.intake.distinct())
+		assert.Equal(t, 1, h.logged("can't be read and is skipped"))
+		assert.EqualValues(t, 10, h.logs.FilterMessage("history read").All()[0].ContextMap()["unreadable"])
+		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
 	})
 }
 
-func TestAShutdownInTheMiddleOfAnythingEndsRun(t *testing.T) {
+func TestBackfiller_StopsAtOnce(t *testing.T) {
 	t.Parallel()
-	for name, prepare := range map[string]func(w *harness){
-		"while nothing is to do":         func(w *harness) {},
-		"during a request":               func(w *harness) { w.graph.took = time.Hour },
-		"while Graph asks to stay away":  func(w *harness) { w.graph.fail = func(request) error { return refusal(429, "", time.Hour) } },
-		"while the pipeline takes none":  func(w *harness) { w.intake.refuse = func() error { return errStore } },
-		"while a user waits for a retry": func(w *harness) { w.graph.fail = func(request) error { return errStore } },
-		"while the directory fails": func(w *harness) {
-			w.settings.Users = nil
-			w.graph.failList = func() error { return errStore }
+	for name, prepare := range map[string]func(h *harness){
+		"while nothing is to do":         func(h *harness) {},
+		"during a request":               func(h *harness) { h.graph.latency = time.Hour },
+		"while Graph asks to stay away":  func(h *harness) { h.graph.fail = func(request) error { return graphError(429, "", time.Hour) } },
+		"while the pipeline takes none":  func(h *harness) { h.intake.refuse = func() error { return errStore } },
+		"while a user waits for a retry": func(h *harness) { h.graph.fail = func(request) error { return errStore } },
+		"while the directory fails": func(h *harness) {
+			h.settings.Users = nil
+			h.graph.failList = func() error { return errStore }
 		},
-		"while the directory asks to stay away": func(w *harness) {
-			w.settings.Users = nil
-			w.graph.failList = func() error { return refusal(503, "", time.Hour) }
+		"while the directory asks to stay away": func(h *harness) {
+			h.settings.Users = nil
+			h.graph.failList = func() error { return graphError(503, "", time.Hour) }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w := newHarness()
-				w.users(50, time.Now().Add(-150*time.Minute))
-				prepare(w)
-				f, stop := w.run(t)
+				h := newHarness()
+				h.users(50, time.Now().Add(-150*time.Minute))
+				prepare(h)
+				b, stop := h.run(t)
 				if name != "while nothing is to do" {
-					f.Open(gap(backfill.Startup))
+					b.Open(gap(backfill.Startup))
 				}
-				pass(1200 * time.Millisecond)
+				advance(1200 * time.Millisecond)
 				asked := time.Now()
 				stop()
 				assert.Equal(t, asked, time.Now(), "at once")
 				if name != "while nothing is to do" {
-					assert.Equal(t, time.Hour, f.Missing(time.Now())[backfill.Startup], "and the gap stays")
+					assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.Startup], "and the gap stays")
 				}
 			})
 		})

@@ -30,16 +30,16 @@ type request struct {
 
 // fakeGraph keeps what happened to users, and a directory.
 type fakeGraph struct {
-	mu       sync.Mutex
-	happened map[string][]time.Time // by user, whose ids are the times
-	licensed []string
-	requests []request
-	listed   []time.Time
+	mu           sync.Mutex
+	interactions map[string][]time.Time // by user, whose ids are the times
+	licensed     []string
+	requests     []request
+	listed       []time.Time
 	// fail may refuse a request for history, failList one for the directory.
 	fail     func(r request) error
 	failList func() error
-	// took is how long an answer takes, pageSize how long a page is.
-	took     time.Duration
+	// latency is how long an answer takes, pageSize how long a page is.
+	latency  time.Duration
 	pageSize int
 	// rewrite may change what is sent.
 	rewrite func(page *graph.HistoryPage)
@@ -48,11 +48,11 @@ type fakeGraph struct {
 }
 
 func (g *fakeGraph) History(ctx context.Context, user string, from, to time.Time, next string) (graph.HistoryPage, error) {
-	if g.took > 0 {
+	if g.latency > 0 {
 		select {
 		case <-ctx.Done():
 			return graph.HistoryPage{}, ctx.Err()
-		case <-time.After(g.took):
+		case <-time.After(g.latency):
 		}
 	}
 	g.mu.Lock()
@@ -69,7 +69,7 @@ func (g *fakeGraph) History(ctx context.Context, user string, from, to time.Time
 
 func (g *fakeGraph) page(r request) graph.HistoryPage {
 	var found []json.RawMessage
-	for _, at := range g.happened[r.user] {
+	for _, at := range g.interactions[r.user] {
 		if at.After(r.from) && at.Before(r.to) {
 			found = append(found, json.RawMessage(fmt.Sprintf(`{"id":"%d","sessionId":"s-%s"}`, at.UnixMilli(), r.user)))
 		}
@@ -113,13 +113,13 @@ func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPag
 	return page, nil
 }
 
-func (g *fakeGraph) asked() []request {
+func (g *fakeGraph) historyRequests() []request {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.requests)
 }
 
-func (g *fakeGraph) lists() []time.Time {
+func (g *fakeGraph) directoryRequests() []time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.listed)
@@ -131,14 +131,14 @@ func (g *fakeGraph) set(change func()) {
 	change()
 }
 
-func refusal(status int, message string, wait time.Duration) error {
+func graphError(status int, message string, wait time.Duration) error {
 	return &graph.Error{Operation: "read history", Status: status, Code: "Code", Message: message, RetryAfter: wait}
 }
 
-func forbidden() error { return refusal(http.StatusForbidden, "Insufficient privileges.", 0) }
+func forbidden() error { return graphError(http.StatusForbidden, "Insufficient privileges.", 0) }
 
 func noLicense() error {
-	return refusal(http.StatusForbidden, "User 'x' does not have a valid Copilot license.", 0)
+	return graphError(http.StatusForbidden, "User 'x' does not have a valid Copilot license.", 0)
 }
 
 // harness is all that is around a filler.
@@ -159,45 +159,45 @@ const tenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
 // newHarness moves the bubble's clock to a time at which Copilot exists.
 func newHarness() *harness {
 	time.Sleep(time.Until(time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)))
-	w := &harness{
-		graph:     &fakeGraph{happened: map[string][]time.Time{}},
+	h := &harness{
+		graph:     &fakeGraph{interactions: map[string][]time.Time{}},
 		intake:    &fakeIntake{times: map[string]int{}},
 		store:     &fakeStore{values: map[string][]byte{}},
 		telemetry: &fakeTelemetry{opened: map[backfill.Reason]int{}, closed: map[backfill.Reason]int{}, lost: map[backfill.Reason]time.Duration{}},
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
-	w.logs = logs
-	w.settings = backfill.Settings{
-		TenantID: tenant, Graph: w.graph, Intake: w.intake, Store: w.store, Telemetry: w.telemetry, Logger: zap.New(core),
+	h.logs = logs
+	h.settings = backfill.Settings{
+		TenantID: tenant, Graph: h.graph, Intake: h.intake, Store: h.store, Telemetry: h.telemetry, Logger: zap.New(core),
 		Status: func(err error) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.status = append(w.status, err)
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.status = append(h.status, err)
 		},
 	}
-	return w
+	return h
 }
 
 // run starts a filler. What it returns ends it and waits for that.
-func (w *harness) run(t *testing.T) (f *backfill.Backfiller, stop func()) {
+func (h *harness) run(t *testing.T) (b *backfill.Backfiller, stop func()) {
 	t.Helper()
-	f = backfill.New(w.settings)
-	require.NoError(t, f.Load(t.Context()))
+	b = backfill.New(h.settings)
+	require.NoError(t, b.Load(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { f.Run(ctx) })
-	return f, func() {
+	running.Go(func() { b.Run(ctx) })
+	return b, func() {
 		cancel()
 		running.Wait()
 	}
 }
 
-func (w *harness) said(message string) int { return w.logs.FilterMessageSnippet(message).Len() }
+func (h *harness) logged(message string) int { return h.logs.FilterMessageSnippet(message).Len() }
 
-func (w *harness) health() []error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.status)
+func (h *harness) health() []error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.status)
 }
 
 func guid(n int) string { return fmt.Sprintf("%08x-0000-4000-8000-%012x", uint32(n)*2654435761, n) }
@@ -211,10 +211,10 @@ func guids(n int) []string {
 }
 
 // users makes everyone a configured user to whom something happened at each of the times.
-func (w *harness) users(n int, at ...time.Time) {
-	w.settings.Users = guids(n)
-	for _, id := range w.settings.Users {
-		w.graph.happened[id] = at
+func (h *harness) users(n int, at ...time.Time) {
+	h.settings.Users = guids(n)
+	for _, id := range h.settings.Users {
+		h.graph.interactions[id] = at
 	}
 }
 

@@ -46,8 +46,8 @@ func (i *fakeIntake) Deliver(ctx context.Context, received []interaction.Receive
 	return delivered, nil
 }
 
-// seen is what came so far.
-func (i *fakeIntake) seen() *fakeIntake {
+// snapshot is what came so far.
+func (i *fakeIntake) snapshot() *fakeIntake {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return &fakeIntake{last: i.last, tries: i.tries}

@@ -57,14 +57,14 @@ func (s *fakeStore) copy() *fakeStore {
 	return &fakeStore{values: maps.Clone(s.values), writes: s.writes}
 }
 
-func (s *fakeStore) breaks(broken bool) {
+func (s *fakeStore) setBroken(broken bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.broken = broken
 }
 
 // pass lets time pass, and everything happen that is due by then.
-func pass(d time.Duration) {
+func advance(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }

@@ -12,68 +12,68 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 )
 
-func TestTwentyRefusalsInARowMeanAMissingPermission(t *testing.T) {
+func TestQueue_PausesAfterTwentyForbiddenUsers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		w.users(1000, time.Now().Add(-150*time.Minute))
-		w.graph.fail = func(request) error { return forbidden() }
-		w.graph.took = time.Millisecond
-		w.settings.Concurrency = 1
-		f, stop := w.run(t)
-		f.Open(gap(backfill.Startup))
-		pass(4 * time.Minute)
-		assert.Len(t, w.graph.asked(), 20)
-		pass(2 * time.Minute)
-		assert.Len(t, w.graph.asked(), 40, "tried again after 5 minutes")
-		pass(9 * time.Minute)
-		assert.Len(t, w.graph.asked(), 40)
-		pass(2 * time.Minute)
-		assert.Len(t, w.graph.asked(), 60, "then after 10")
-		require.Len(t, w.health(), 1)
-		assert.Contains(t, w.health()[0].Error(), "AiEnterpriseInteraction.Read.All")
-		assert.Equal(t, 1, w.said("history can't be read"))
-		w.graph.set(func() { w.graph.fail = nil })
-		pass(30 * time.Minute)
-		assert.Equal(t, 1000, w.intake.distinct())
-		require.NoError(t, w.health()[1])
+		h := newHarness()
+		h.users(1000, time.Now().Add(-150*time.Minute))
+		h.graph.fail = func(request) error { return forbidden() }
+		h.graph.latency = time.Millisecond
+		h.settings.Concurrency = 1
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(4 * time.Minute)
+		assert.Len(t, h.graph.historyRequests(), 20)
+		advance(2 * time.Minute)
+		assert.Len(t, h.graph.historyRequests(), 40, "tried again after 5 minutes")
+		advance(9 * time.Minute)
+		assert.Len(t, h.graph.historyRequests(), 40)
+		advance(2 * time.Minute)
+		assert.Len(t, h.graph.historyRequests(), 60, "then after 10")
+		require.Len(t, h.health(), 1)
+		assert.Contains(t, h.health()[0].Error(), "AiEnterpriseInteraction.Read.All")
+		assert.Equal(t, 1, h.logged("history can't be read"))
+		h.graph.set(func() { h.graph.fail = nil })
+		advance(30 * time.Minute)
+		assert.Equal(t, 1000, h.intake.distinct())
+		require.NoError(t, h.health()[1])
 		stop()
 	})
 }
 
-func TestARefusalOfSomeUsersDoesNotStopTheOthers(t *testing.T) {
+func TestQueue_ContinuesPastForbiddenUsers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		w.users(100, time.Now().Add(-150*time.Minute))
+		h := newHarness()
+		h.users(100, time.Now().Add(-150*time.Minute))
 		bad := map[string]bool{guid(3): true, guid(50): true, guid(99): true}
-		w.graph.fail = func(r request) error {
+		h.graph.fail = func(r request) error {
 			if bad[r.user] {
 				return forbidden()
 			}
 			return nil
 		}
-		f, stop := w.run(t)
-		f.Open(gap(backfill.Startup))
-		pass(time.Minute)
-		assert.Equal(t, 97, w.intake.distinct())
-		assert.Len(t, w.graph.asked(), 100)
-		assert.Empty(t, w.telemetry.copy().closed, "the gap stays open for them")
-		assert.Equal(t, time.Hour, f.Missing(time.Now())[backfill.Startup])
-		assert.Empty(t, w.health())
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(time.Minute)
+		assert.Equal(t, 97, h.intake.distinct())
+		assert.Len(t, h.graph.historyRequests(), 100)
+		assert.Empty(t, h.telemetry.copy().closed, "the gap stays open for them")
+		assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.Startup])
+		assert.Empty(t, h.health())
 
-		pass(12 * time.Hour)
-		assert.Less(t, len(w.graph.asked()), 100+3*17, "they are tried again ever more seldom, down to once an hour")
-		w.graph.set(func() { bad = nil })
-		pass(time.Hour)
-		assert.Equal(t, 100, w.intake.distinct())
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, w.telemetry.copy().closed)
-		assert.Empty(t, f.Missing(time.Now()))
+		advance(12 * time.Hour)
+		assert.Less(t, len(h.graph.historyRequests()), 100+3*17, "they are tried again ever more seldom, down to once an hour")
+		h.graph.set(func() { bad = nil })
+		advance(time.Hour)
+		assert.Equal(t, 100, h.intake.distinct())
+		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+		assert.Empty(t, b.Missing(time.Now()))
 		stop()
 	})
 }
 
-func TestManyUsersInARowWhoMayNotBeReadDoNotKeepTheOthersFromBeing(t *testing.T) {
+func TestQueue_ContinuesPastManyForbiddenUsersInARow(t *testing.T) {
 	t.Parallel()
 	for name, readable := range map[string]func(n int) bool{
 		"after one who may":            func(n int) bool { return n < 3 || n > 40 },
@@ -83,26 +83,26 @@ func TestManyUsersInARowWhoMayNotBeReadDoNotKeepTheOthersFromBeing(t *testing.T)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w := newHarness()
-				w.users(60, time.Now().Add(-150*time.Minute))
+				h := newHarness()
+				h.users(60, time.Now().Add(-150*time.Minute))
 				bad, good := map[string]bool{}, 0
-				order := slices.Sorted(slices.Values(w.settings.Users)) // as they are read
+				order := slices.Sorted(slices.Values(h.settings.Users)) // as they are read
 				for n, user := range order {
 					if bad[user] = !readable(n); !bad[user] {
 						good++
 					}
 				}
-				w.graph.fail = func(r request) error {
+				h.graph.fail = func(r request) error {
 					if bad[r.user] {
 						return forbidden()
 					}
 					return nil
 				}
-				f, stop := w.run(t)
-				f.Open(gap(backfill.Startup))
-				pass(31 * time.Minute)
-				assert.Equal(t, good, w.intake.distinct())
-				line := w.logs.FilterMessageSnippet("history of some users can't be read").All()
+				b, stop := h.run(t)
+				b.Open(gap(backfill.Startup))
+				advance(31 * time.Minute)
+				assert.Equal(t, good, h.intake.distinct())
+				line := h.logs.FilterMessageSnippet("history of some users can't be read").All()
 				require.Len(t, line, 1)
 				assert.EqualValues(t, 60-good, line[0].ContextMap()["users"])
 				assert.Contains(t, line[0].ContextMap()["hint"], "AiEnterpriseInteraction.Read.All")
@@ -113,48 +113,50 @@ func TestManyUsersInARowWhoMayNotBeReadDoNotKeepTheOthersFromBeing(t *testing.T)
 	}
 }
 
-func TestManyUsersBehindTheLastOneWhoMayBeReadEndNoReading(t *testing.T) {
+func TestQueue_EndsPassWithForbiddenTail(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		w.users(300, time.Now().Add(-150*time.Minute))
-		good := slices.Min(w.settings.Users)
-		w.graph.fail = func(r request) error {
+		h := newHarness()
+		h.users(300, time.Now().Add(-150*time.Minute))
+		good := slices.Min(h.settings.Users)
+		h.graph.fail = func(r request) error {
 			if r.user != good {
 				return forbidden()
 			}
 			return nil
 		}
-		f, stop := w.run(t)
-		f.Open(gap(backfill.Startup))
-		pass(time.Hour)
-		w.graph.set(func() { w.graph.happened[good] = append(w.graph.happened[good], time.Now().Add(-125*time.Minute)) })
-		f.Open(gap(backfill.Subscription))
-		pass(time.Hour)
-		assert.Equal(t, 2, w.intake.distinct(), "the next gap is read as well")
-		pass(10 * time.Hour)
-		assert.Less(t, len(w.graph.asked()), 300*20, "and they are tried again once an hour")
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(time.Hour)
+		h.graph.set(func() {
+			h.graph.interactions[good] = append(h.graph.interactions[good], time.Now().Add(-125*time.Minute))
+		})
+		b.Open(gap(backfill.Subscription))
+		advance(time.Hour)
+		assert.Equal(t, 2, h.intake.distinct(), "the next gap is read as well")
+		advance(10 * time.Hour)
+		assert.Less(t, len(h.graph.historyRequests()), 300*20, "and they are tried again once an hour")
 		stop()
 	})
 }
 
-func TestAUserWhoseHistoryAlwaysFailsDoesNotHoldUpPolls(t *testing.T) {
+func TestPoll_ContinuesPastFailingUser(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		w.users(10)
-		w.settings.PollInterval = 5 * time.Minute
-		w.graph.fail = func(r request) error {
+		h := newHarness()
+		h.users(10)
+		h.settings.PollInterval = 5 * time.Minute
+		h.graph.fail = func(r request) error {
 			if r.user == guid(7) {
-				return refusal(500, "Failed to execute request.", 0)
+				return graphError(500, "Failed to execute request.", 0)
 			}
 			return nil
 		}
-		_, stop := w.run(t)
-		pass(24 * time.Hour)
+		_, stop := h.run(t)
+		advance(24 * time.Hour)
 		stop()
 		others, bad := 0, 0
-		for _, r := range w.graph.asked() {
+		for _, r := range h.graph.historyRequests() {
 			if r.user == guid(7) {
 				bad++
 			} else {
@@ -166,44 +168,44 @@ func TestAUserWhoseHistoryAlwaysFailsDoesNotHoldUpPolls(t *testing.T) {
 	})
 }
 
-func TestFewUsersOfWhomNoneMayBeReadMeanAMissingPermission(t *testing.T) {
+func TestQueue_PausesWhenAllOfFewUsersAreForbidden(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		w.users(3)
-		w.graph.fail = func(request) error { return forbidden() }
-		f, stop := w.run(t)
-		f.Open(gap(backfill.Startup))
-		pass(4 * time.Minute)
-		assert.Len(t, w.graph.asked(), 3)
-		assert.Len(t, w.health(), 1)
+		h := newHarness()
+		h.users(3)
+		h.graph.fail = func(request) error { return forbidden() }
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(4 * time.Minute)
+		assert.Len(t, h.graph.historyRequests(), 3)
+		assert.Len(t, h.health(), 1)
 		stop()
 	})
 }
 
-func TestUsersWhoCannotBeReadAreGivenUpWithTheirGap(t *testing.T) {
+func TestBackfiller_GivesUpFailedUsersWithTheirGap(t *testing.T) {
 	t.Parallel()
 	for _, reason := range []backfill.Reason{backfill.Startup, backfill.Lookback} {
 		t.Run(string(reason), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w := newHarness()
-				w.users(30)
-				w.graph.fail = func(r request) error {
+				h := newHarness()
+				h.users(30)
+				h.graph.fail = func(r request) error {
 					if r.user == guid(3) {
 						return forbidden()
 					}
 					return nil
 				}
-				f, stop := w.run(t)
-				f.Open(gap(reason))
-				pass(164 * time.Hour)
-				assert.Equal(t, time.Hour, f.Missing(time.Now())[reason])
-				pass(30 * time.Hour)
-				assert.Empty(t, f.Missing(time.Now()))
-				assert.Equal(t, map[backfill.Reason]time.Duration{reason: time.Hour}, w.telemetry.copy().lost)
-				assert.Equal(t, w.telemetry.copy().opened, w.telemetry.copy().closed)
-				assert.EqualValues(t, 1, w.logs.FilterMessageSnippet("history.max_gap").All()[0].ContextMap()["users"])
+				b, stop := h.run(t)
+				b.Open(gap(reason))
+				advance(164 * time.Hour)
+				assert.Equal(t, time.Hour, b.Missing(time.Now())[reason])
+				advance(30 * time.Hour)
+				assert.Empty(t, b.Missing(time.Now()))
+				assert.Equal(t, map[backfill.Reason]time.Duration{reason: time.Hour}, h.telemetry.copy().lost)
+				assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
+				assert.EqualValues(t, 1, h.logs.FilterMessageSnippet("history.max_gap").All()[0].ContextMap()["users"])
 				stop()
 			})
 		})

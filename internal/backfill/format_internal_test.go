@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// everything is a ledger with something in each of its members.
-func everything() *gapStore {
+// fullGapStore is a ledger with something in each of its members.
+func fullGapStore() *gapStore {
 	at := noon()
 	late1 := failedUser{user{1, 2, 3}, at.Add(-3 * time.Hour), at}
 	return &gapStore{
@@ -27,37 +27,37 @@ func everything() *gapStore {
 	}
 }
 
-func TestALedgerIsReadAsItWasWritten(t *testing.T) {
+func TestGapStore_RoundTrips(t *testing.T) {
 	t.Parallel()
-	value, err := everything().encode()
+	value, err := fullGapStore().encode()
 	require.NoError(t, err)
 	read := &gapStore{maxGap: time.Hour}
 	require.NoError(t, read.decode(value))
-	assert.Equal(t, everything(), read)
+	assert.Equal(t, fullGapStore(), read)
 }
 
-func TestALedgerThatMakesNoSenseIsNotTakenOver(t *testing.T) {
+func TestGapStore_RejectsInvalidValue(t *testing.T) {
 	t.Parallel()
-	for name, spoil := range map[string]func(l *gapStore){
-		"an inverted interval":            func(l *gapStore) { l.intervals[0].to = l.intervals[0].from.Add(-1) },
-		"a time that is none":             func(l *gapStore) { l.intervals[0].from = time.Unix(1, 0).UTC() },
-		"an unknown kind":                 func(l *gapStore) { l.intervals[0].kind = 9 },
-		"no reason":                       func(l *gapStore) { l.intervals[0].reasons = nil },
-		"an empty reason":                 func(l *gapStore) { l.intervals[0].reasons = reasonCounts{"": 1} },
-		"a negative count":                func(l *gapStore) { l.intervals[0].reasons = reasonCounts{Startup: -1} },
-		"negative attempts":               func(l *gapStore) { l.intervals[3].attempts = -1 },
-		"a second reading without a time": func(l *gapStore) { l.intervals[1].due = time.Time{} },
-		"no users where there must be":    func(l *gapStore) { l.intervals[3].users = nil },
-		"users where there are none":      func(l *gapStore) { l.intervals[0].users = l.intervals[3].users },
-		"an inverted user":                func(l *gapStore) { l.intervals[3].users[0].to = noon().Add(-30 * time.Hour) },
-		"a reading of nothing":            func(l *gapStore) { l.pass.intervals = nil },
-		"a reading that never began":      func(l *gapStore) { l.pass.began = time.Time{} },
-		"a reading of nonsense":           func(l *gapStore) { l.pass.intervals[0].kind = 77 },
-		"polls of another century":        func(l *gapStore) { l.polled = time.Unix(1, 0) },
+	for name, spoil := range map[string]func(gs *gapStore){
+		"an inverted interval":            func(gs *gapStore) { gs.intervals[0].to = gs.intervals[0].from.Add(-1) },
+		"a time that is none":             func(gs *gapStore) { gs.intervals[0].from = time.Unix(1, 0).UTC() },
+		"an unknown kind":                 func(gs *gapStore) { gs.intervals[0].kind = 9 },
+		"no reason":                       func(gs *gapStore) { gs.intervals[0].reasons = nil },
+		"an empty reason":                 func(gs *gapStore) { gs.intervals[0].reasons = reasonCounts{"": 1} },
+		"a negative count":                func(gs *gapStore) { gs.intervals[0].reasons = reasonCounts{Startup: -1} },
+		"negative attempts":               func(gs *gapStore) { gs.intervals[3].attempts = -1 },
+		"a second reading without a time": func(gs *gapStore) { gs.intervals[1].due = time.Time{} },
+		"no users where there must be":    func(gs *gapStore) { gs.intervals[3].users = nil },
+		"users where there are none":      func(gs *gapStore) { gs.intervals[0].users = gs.intervals[3].users },
+		"an inverted user":                func(gs *gapStore) { gs.intervals[3].users[0].to = noon().Add(-30 * time.Hour) },
+		"a reading of nothing":            func(gs *gapStore) { gs.pass.intervals = nil },
+		"a reading that never began":      func(gs *gapStore) { gs.pass.began = time.Time{} },
+		"a reading of nonsense":           func(gs *gapStore) { gs.pass.intervals[0].kind = 77 },
+		"polls of another century":        func(gs *gapStore) { gs.polled = time.Unix(1, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bad := everything()
+			bad := fullGapStore()
 			spoil(bad)
 			value, err := bad.encode()
 			require.NoError(t, err)
@@ -68,38 +68,38 @@ func TestALedgerThatMakesNoSenseIsNotTakenOver(t *testing.T) {
 	}
 }
 
-func FuzzLedger(f *testing.F) {
-	value, err := everything().encode()
+func FuzzGapStore(f *testing.F) {
+	value, err := fullGapStore().encode()
 	require.NoError(f, err)
 	f.Add(value)
 	f.Add([]byte{formatVersion, '{', '}'})
 	f.Fuzz(func(t *testing.T, value []byte) {
-		l := &gapStore{maxGap: 168 * time.Hour}
-		if l.decode(value) != nil {
+		gs := &gapStore{maxGap: 168 * time.Hour}
+		if gs.decode(value) != nil {
 			return
 		}
-		written, err := l.encode()
+		written, err := gs.encode()
 		require.NoError(t, err)
-		same := &gapStore{maxGap: l.maxGap}
+		same := &gapStore{maxGap: gs.maxGap}
 		require.NoError(t, same.decode(written))
-		require.Len(t, same.intervals, len(l.intervals))
+		require.Len(t, same.intervals, len(gs.intervals))
 		var c change
 		now := noon()
-		l.pass = nil
+		gs.pass = nil
 		for range 20 {
-			l.expire(now, &c)
-			_ = l.missing(now)
-			if l.begin(now, now, false, &c) {
-				from, to := l.pass.bounds()
+			gs.expire(now, &c)
+			_ = gs.missing(now)
+			if gs.begin(now, now, false, &c) {
+				from, to := gs.pass.bounds()
 				require.True(t, from.Before(to))
-				l.finish(passResult{}, now, &c)
+				gs.finish(passResult{}, now, &c)
 			}
 			now = now.Add(time.Hour)
 		}
 	})
 }
 
-func FuzzChunkAndBoard(f *testing.F) {
+func FuzzChunkAndShard(f *testing.F) {
 	f.Add(encodeChunk(7, []user{{1}, {2}}), 0)
 	f.Add([]byte{formatVersion, 1}, 63)
 	f.Fuzz(func(t *testing.T, value []byte, b int) {
@@ -115,7 +115,7 @@ func FuzzChunkAndBoard(f *testing.F) {
 	})
 }
 
-func TestGUIDsAreReadAndWritten(t *testing.T) {
+func TestParseGUID_RoundTrips(t *testing.T) {
 	t.Parallel()
 	u, ok := parseGUID("B2A7C9E4-5d31-4f0c-8e62-7a1b3c5d9f00")
 	require.True(t, ok)

@@ -11,126 +11,128 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 )
 
-func TestAUserWhoGetsALicenseLosesNothingOfTheTimeLeftAlone(t *testing.T) {
+func TestUsers_LosesNothingWhenLicenseIsAssigned(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		w.settings.PollInterval = 5 * time.Minute
-		w.users(2)
-		late := guid(1)
-		w.graph.fail = func(r request) error {
-			if r.user == late && len(w.graph.happened[late]) == 0 {
+		h := newHarness()
+		h.settings.PollInterval = 5 * time.Minute
+		h.users(2)
+		failed := guid(1)
+		h.graph.fail = func(r request) error {
+			if r.user == failed && len(h.graph.interactions[failed]) == 0 {
 				return noLicense()
 			}
 			return nil
 		}
-		_, stop := w.run(t)
-		pass(time.Hour)
+		_, stop := h.run(t)
+		advance(time.Hour)
 		for range 120 { // five days of prompts, one each hour
-			w.graph.set(func() { w.graph.happened[late] = append(w.graph.happened[late], time.Now()) })
-			pass(time.Hour)
+			h.graph.set(func() { h.graph.interactions[failed] = append(h.graph.interactions[failed], time.Now()) })
+			advance(time.Hour)
 		}
-		assert.Equal(t, 120, w.intake.distinct())
-		assert.Empty(t, w.telemetry.copy().lost)
+		assert.Equal(t, 120, h.intake.distinct())
+		assert.Empty(t, h.telemetry.copy().lost)
 		stop()
 	})
 }
 
-func TestOfAUserWhoPromptsAllSinceItWasLeftAloneIsReadAtOnce(t *testing.T) {
+func TestUsers_ReadsSkippedTimeWhenUnlicensedUserIsSeen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		w.users(2)
+		h := newHarness()
+		h.users(2)
 		licensed := false
-		w.graph.fail = func(r request) error {
+		h.graph.fail = func(r request) error {
 			if r.user == guid(0) && !licensed {
 				return noLicense()
 			}
 			return nil
 		}
-		f, stop := w.run(t)
-		f.Open(gap(backfill.Startup))
-		pass(10 * time.Hour)
-		w.graph.set(func() { licensed, w.graph.happened[guid(0)] = true, []time.Time{time.Now().Add(-150 * time.Minute)} })
-		f.Open(gap(backfill.Subscription))
-		pass(3 * time.Hour)
-		assert.Zero(t, w.intake.distinct(), "the user is left alone")
-		asked := len(w.graph.asked())
-		f.Seen(guid(0), guid(0))
-		f.Seen(guid(1), guid(0))
-		pass(time.Minute)
-		assert.Equal(t, 1, w.intake.distinct())
-		assert.Len(t, w.graph.asked(), asked+1, "and nobody else is asked for")
-		assert.Equal(t, w.telemetry.copy().opened, w.telemetry.copy().closed)
-		assert.Empty(t, f.Missing(time.Now()))
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(10 * time.Hour)
+		h.graph.set(func() {
+			licensed, h.graph.interactions[guid(0)] = true, []time.Time{time.Now().Add(-150 * time.Minute)}
+		})
+		b.Open(gap(backfill.Subscription))
+		advance(3 * time.Hour)
+		assert.Zero(t, h.intake.distinct(), "the user is left alone")
+		asked := len(h.graph.historyRequests())
+		b.Seen(guid(0), guid(0))
+		b.Seen(guid(1), guid(0))
+		advance(time.Minute)
+		assert.Equal(t, 1, h.intake.distinct())
+		assert.Len(t, h.graph.historyRequests(), asked+1, "and nobody else is asked for")
+		assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
+		assert.Empty(t, b.Missing(time.Now()))
 		stop()
 	})
 }
 
-func TestWhatCouldNotBeReadAtTheStartIsNeitherForgottenNorOverwritten(t *testing.T) {
+func TestStore_KeepsStateAfterFailedLoad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		first := backfill.New(w.settings)
+		h := newHarness()
+		first := backfill.New(h.settings)
 		require.NoError(t, first.Load(t.Context()))
 		first.Open(backfill.Gap{Reason: backfill.Lookback, From: time.Now().Add(-720 * time.Hour), To: time.Now()})
 		first.Seen(guid(7))
 		require.NoError(t, first.Save(t.Context()))
 
-		w.settings.Disabled = true // so that nothing is closed
-		w.store.breaks(true)
-		second := backfill.New(w.settings)
+		h.settings.Disabled = true // so that nothing is closed
+		h.store.setBroken(true)
+		second := backfill.New(h.settings)
 		require.ErrorIs(t, second.Load(t.Context()), errStore)
 		second.Item(backfill.Empty, "", time.Now())
 		require.ErrorIs(t, second.Flush(t.Context()), errStore)
-		w.store.breaks(false)
+		h.store.setBroken(false)
 		require.NoError(t, second.Flush(t.Context()))
 		require.NoError(t, second.Save(t.Context()))
 
-		third := backfill.New(w.settings)
+		third := backfill.New(h.settings)
 		require.NoError(t, third.Load(t.Context()))
 		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Lookback: 720 * time.Hour, backfill.Empty: time.Hour}, third.Missing(time.Now()))
 	})
 }
 
-func TestAReadingThatWasUnderWayIsGivenUpLikeAnyGapWhereNothingIsReadAnyMore(t *testing.T) {
+func TestBackfiller_ExpiresInterruptedPassWhenDisabled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		w.graph.took = time.Hour
-		w.users(3)
-		f, stop := w.run(t)
-		f.Open(gap(backfill.Startup))
-		f.Open(backfill.Gap{Reason: backfill.Lookback, From: time.Now().Add(-720 * time.Hour), To: time.Now().Add(-700 * time.Hour)})
-		pass(time.Minute)
+		h := newHarness()
+		h.graph.latency = time.Hour
+		h.users(3)
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		b.Open(backfill.Gap{Reason: backfill.Lookback, From: time.Now().Add(-720 * time.Hour), To: time.Now().Add(-700 * time.Hour)})
+		advance(time.Minute)
 		stop()
-		require.NoError(t, f.Save(t.Context()))
+		require.NoError(t, b.Save(t.Context()))
 
-		w.settings.Disabled = true
-		f, stop = w.run(t)
-		assert.Equal(t, time.Hour, f.Missing(time.Now())[backfill.Startup])
-		pass(168 * time.Hour)
-		assert.Empty(t, f.Missing(time.Now()))
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1, backfill.Lookback: 1}, w.telemetry.copy().closed)
+		h.settings.Disabled = true
+		b, stop = h.run(t)
+		assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.Startup])
+		advance(168 * time.Hour)
+		assert.Empty(t, b.Missing(time.Now()))
+		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1, backfill.Lookback: 1}, h.telemetry.copy().closed)
 		stop()
 	})
 }
 
-func TestWhatIsToBeReadMustStillBeKnownAsDelivered(t *testing.T) {
+func TestNeeded_CoversOpenGapsAndPolls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		w.settings.PollInterval = time.Hour
-		w.graph.took = time.Minute
-		w.users(1)
-		f, stop := w.run(t)
+		h := newHarness()
+		h.settings.PollInterval = time.Hour
+		h.graph.latency = time.Minute
+		h.users(1)
+		b, stop := h.run(t)
 		synctest.Wait()
 		began := time.Now()
-		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), f.Needed().Unix(), "the poll under way, with its overlap")
-		f.Open(gap(backfill.Undelivered))
-		assert.Equal(t, began.Add(-3*time.Hour-5*time.Minute).Unix(), f.Needed().Unix())
-		pass(59 * time.Minute)
-		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), f.Needed().Unix(), "its last hour is to be read again")
+		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), b.Needed().Unix(), "the poll under way, with its overlap")
+		b.Open(gap(backfill.Undelivered))
+		assert.Equal(t, began.Add(-3*time.Hour-5*time.Minute).Unix(), b.Needed().Unix())
+		advance(59 * time.Minute)
+		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), b.Needed().Unix(), "its last hour is to be read again")
 		stop()
 	})
 	assert.Zero(t, backfill.New(backfill.Settings{}).Needed())

@@ -10,10 +10,10 @@ import (
 
 const (
 	// chunkUsers is how many users one stored value names.
-	chunkUsers = 1024
-	chunkHead  = 1 + 8
-	// mostChunks bounds what is looked for in a store: ten million users.
-	mostChunks = 10_000
+	chunkUsers  = 1024
+	chunkHeader = 1 + 8
+	// maxChunks bounds what is looked for in a store: ten million users.
+	maxChunks = 10_000
 )
 
 // progress is the list of users that a reading is done with, in the order in which they were read. It is stored in chunks,
@@ -59,7 +59,7 @@ func (p *progress) flush(ctx context.Context, store Store) error {
 				return fmt.Errorf("store the progress of a gap: %w", err)
 			}
 			chunks = max(chunks, c+1)
-			p.note(id, c*chunkUsers+len(part), chunks)
+			p.setSaved(id, c*chunkUsers+len(part), chunks)
 		}
 	}
 	for needed := (len(users) + chunkUsers - 1) / chunkUsers; chunks > needed; {
@@ -67,13 +67,13 @@ func (p *progress) flush(ctx context.Context, store Store) error {
 			return fmt.Errorf("delete the progress of a closed gap: %w", err)
 		}
 		chunks--
-		p.note(id, len(users), chunks)
+		p.setSaved(id, len(users), chunks)
 	}
 	return nil
 }
 
-// note remembers what is stored, unless another reading has begun meanwhile.
-func (p *progress) note(id uint64, saved, chunks int) {
+// setSaved remembers what is stored, unless another reading has begun meanwhile.
+func (p *progress) setSaved(id uint64, saved, chunks int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.chunks = chunks
@@ -83,7 +83,7 @@ func (p *progress) note(id uint64, saved, chunks int) {
 }
 
 func encodeChunk(id uint64, users []user) []byte {
-	value := make([]byte, 0, chunkHead+len(users)*len(user{}))
+	value := make([]byte, 0, chunkHeader+len(users)*len(user{}))
 	value = binary.BigEndian.AppendUint64(append(value, formatVersion), id)
 	for _, u := range users {
 		value = append(value, u[:]...)
@@ -112,8 +112,8 @@ func loadProgress(ctx context.Context, store Store, current *pass) (p *progress,
 	if current != nil {
 		p.id = current.id
 	}
-	whole := current != nil
-	for p.chunks < mostChunks {
+	complete := current != nil
+	for p.chunks < maxChunks {
 		value, err := store.Get(ctx, doneKey+strconv.Itoa(p.chunks))
 		if err != nil {
 			return nil, nil, err
@@ -126,9 +126,9 @@ func loadProgress(ctx context.Context, store Store, current *pass) (p *progress,
 		if bad != nil {
 			damage = bad
 		}
-		if whole = whole && bad == nil && id == p.id; whole {
+		if complete = complete && bad == nil && id == p.id; complete {
 			p.users = append(p.users, users...)
-			whole = len(users) == chunkUsers
+			complete = len(users) == chunkUsers
 		}
 	}
 	p.saved = len(p.users)

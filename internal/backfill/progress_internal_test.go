@@ -11,24 +11,24 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// memory is a store whose calls can be watched and fail.
-type memory struct {
+// memoryStore is a store whose calls can be watched and fail.
+type memoryStore struct {
 	values map[string][]byte
 	before func(op, key string) error
 }
 
-func (m *memory) call(op, key string) error {
+func (m *memoryStore) call(op, key string) error {
 	if m.before == nil {
 		return nil
 	}
 	return m.before(op, key)
 }
 
-func (m *memory) Get(_ context.Context, key string) ([]byte, error) {
+func (m *memoryStore) Get(_ context.Context, key string) ([]byte, error) {
 	return m.values[key], m.call("get", key)
 }
 
-func (m *memory) Set(_ context.Context, key string, value []byte) error {
+func (m *memoryStore) Set(_ context.Context, key string, value []byte) error {
 	if err := m.call("set", key); err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (m *memory) Set(_ context.Context, key string, value []byte) error {
 	return nil
 }
 
-func (m *memory) Delete(_ context.Context, key string) error {
+func (m *memoryStore) Delete(_ context.Context, key string) error {
 	if err := m.call("delete", key); err != nil {
 		return err
 	}
@@ -44,15 +44,15 @@ func (m *memory) Delete(_ context.Context, key string) error {
 	return nil
 }
 
-func numbered(n int) user { return user{byte(n >> 16), byte(n >> 8), byte(n)} }
+func userNumber(n int) user { return user{byte(n >> 16), byte(n >> 8), byte(n)} }
 
-func TestProgressIsReadAsItWasWritten(t *testing.T) {
+func TestProgress_RoundTrips(t *testing.T) {
 	t.Parallel()
-	store := &memory{values: map[string][]byte{}}
+	store := &memoryStore{values: map[string][]byte{}}
 	p := &progress{}
 	p.start(5)
 	for i := range 3000 {
-		p.add(numbered(i))
+		p.add(userNumber(i))
 		if i%100 == 0 {
 			require.NoError(t, p.flush(t.Context(), store))
 		}
@@ -72,20 +72,20 @@ func TestProgressIsReadAsItWasWritten(t *testing.T) {
 	assert.Empty(t, store.values, "and is deleted")
 }
 
-func TestAReadingThatBeginsDuringAFlushIsWrittenWholly(t *testing.T) {
+func TestProgress_StoresPassThatStartsDuringFlush(t *testing.T) {
 	t.Parallel()
-	store := &memory{values: map[string][]byte{}}
+	store := &memoryStore{values: map[string][]byte{}}
 	p := &progress{}
 	p.start(1)
 	for i := range 1500 {
-		p.add(numbered(i))
+		p.add(userNumber(i))
 	}
 	begun := false
 	store.before = func(string, string) error {
 		if !begun {
 			begun = true
 			p.start(2)
-			p.add(numbered(9))
+			p.add(userNumber(9))
 		}
 		return nil
 	}
@@ -93,18 +93,18 @@ func TestAReadingThatBeginsDuringAFlushIsWrittenWholly(t *testing.T) {
 	require.NoError(t, p.flush(t.Context(), store))
 	read, _, err := loadProgress(t.Context(), store, &pass{id: 2})
 	require.NoError(t, err)
-	assert.Equal(t, []user{numbered(9)}, read.sorted())
+	assert.Equal(t, []user{userNumber(9)}, read.sorted())
 	assert.Len(t, store.values, 1)
 }
 
-func TestWhatCouldNotBeStoredIsStoredLater(t *testing.T) {
+func TestProgress_StoresAfterFailure(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("disk full")
 	for _, failing := range []string{"set", "delete"} {
-		store := &memory{values: map[string][]byte{}}
+		store := &memoryStore{values: map[string][]byte{}}
 		p := &progress{}
 		p.start(1)
-		p.add(numbered(1))
+		p.add(userNumber(1))
 		if failing == "delete" {
 			require.NoError(t, p.flush(t.Context(), store))
 			p.start(0)
@@ -122,12 +122,12 @@ func TestWhatCouldNotBeStoredIsStoredLater(t *testing.T) {
 	}
 }
 
-func TestAShelfIsReadAsItWasWritten(t *testing.T) {
+func TestUserTimes_RoundTrips(t *testing.T) {
 	t.Parallel()
-	store := &memory{values: map[string][]byte{}}
+	store := &memoryStore{values: map[string][]byte{}}
 	s := newUserTimes(seenKey)
 	for i := range 1000 {
-		require.True(t, s.put(numbered(i*16000), noon().Add(time.Duration(i)*time.Second), time.Time{}))
+		require.True(t, s.put(userNumber(i*16000), noon().Add(time.Duration(i)*time.Second), time.Time{}))
 	}
 	require.NoError(t, s.flush(t.Context(), store))
 	assert.False(t, s.changed())
@@ -136,45 +136,45 @@ func TestAShelfIsReadAsItWasWritten(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, damage)
 	assert.ElementsMatch(t, s.users(), read.users())
-	at, found := read.at(numbered(16000))
+	at, found := read.at(userNumber(16000))
 	require.True(t, found)
 	assert.Equal(t, noon().Add(time.Second), at)
 
 	writes := 0
 	store.before = func(string, string) error { writes++; return nil }
-	read.put(numbered(7), noon(), time.Time{})
+	read.put(userNumber(7), noon(), time.Time{})
 	require.NoError(t, read.flush(t.Context(), store))
 	assert.Equal(t, 1, writes, "one more user rewrites a small part")
 	store.before = func(string, string) error { return errors.New("disk full") }
-	read.put(numbered(8), noon(), time.Time{})
+	read.put(userNumber(8), noon(), time.Time{})
 	require.Error(t, read.flush(t.Context(), store))
 	assert.True(t, read.changed())
 	_, err = newUserTimes(seenKey).load(t.Context(), store)
 	assert.Error(t, err)
 }
 
-func TestAShelfIsBounded(t *testing.T) {
+func TestUserTimes_IsBounded(t *testing.T) {
 	t.Parallel()
 	s := newUserTimes(unlicensedKey)
-	for i := range mostUsers {
-		require.True(t, s.put(numbered(i), noon().Add(time.Duration(i%2)*time.Hour), time.Time{}))
+	for i := range maxUsers {
+		require.True(t, s.put(userNumber(i), noon().Add(time.Duration(i%2)*time.Hour), time.Time{}))
 	}
 	assert.False(t, s.put(user{255}, noon(), noon()), "nothing is older")
-	assert.True(t, s.put(numbered(3), noon(), noon()), "who is there already stays")
+	assert.True(t, s.put(userNumber(3), noon(), noon()), "who is there already stays")
 	assert.True(t, s.put(user{255}, noon(), noon().Add(time.Minute)))
-	assert.Len(t, s.users(), mostUsers/2, "what is stale made room")
+	assert.Len(t, s.users(), maxUsers/2, "what is stale made room")
 }
 
-func TestAStoreThatCannotBeReadIsAnError(t *testing.T) {
+func TestLoad_FailsWhenStoreFails(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("closed")
 	for _, key := range []string{gapsKey, doneKey + "0", seenKey + strconv.Itoa(63), unlicensedKey + "0"} {
-		f := New(Settings{Store: &memory{before: func(_, k string) error {
+		b := New(Settings{Store: &memoryStore{before: func(_, k string) error {
 			if k == key {
 				return broken
 			}
 			return nil
 		}}})
-		require.ErrorIs(t, f.Load(t.Context()), broken, key)
+		require.ErrorIs(t, b.Load(t.Context()), broken, key)
 	}
 }

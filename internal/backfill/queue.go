@@ -18,15 +18,15 @@ import (
 )
 
 const (
-	// userTries is how often reading a user may fail in a row before the others go first, and how soon it is tried again.
-	userTries     = 5
-	longUserRetry = 30 * time.Second
-	// mostLate bounds the users that are left for later. Beyond it the reading itself goes on until they are read.
-	mostLate = 1000
-	// forbiddenMeansAll users in a row without one that may be read mean that a permission is missing, and so many where
+	// maxUserAttempts is how often reading a user may fail in a row before the others go first, and how soon it is tried again.
+	maxUserAttempts = 5
+	maxUserBackoff  = 30 * time.Second
+	// maxFailedUsers bounds the users that are left for later. Beyond it the reading itself goes on until they are read.
+	maxFailedUsers = 1000
+	// forbiddenThreshold users in a row without one that may be read mean that a permission is missing, and so many where
 	// others could be read before.
-	forbiddenMeansAll  = 20
-	forbiddenMeansLost = 10 * forbiddenMeansAll
+	forbiddenThreshold             = 20
+	forbiddenThresholdAfterSuccess = 10 * forbiddenThreshold
 )
 
 // task is a user to read.
@@ -35,8 +35,8 @@ type task struct {
 	// failures is how often that failed in this reading.
 	failures int
 	due      time.Time
-	// again says that it was read before, and only whether it still can be is asked.
-	again bool
+	// probe says that it was read before, and only whether it still can be is asked.
+	probe bool
 }
 
 // queue hands the users of a reading to its workers.
@@ -47,21 +47,21 @@ type queue struct {
 	active  int
 	total   int
 	done    int
-	// late are the users left for later.
-	late []user
-	// refused are users in a row that may not be read, of whom it is not known yet whether that is their own affair.
-	refused []task
-	// suspicious is how many of those mean that nobody may be read, 0 for never; pauses is how often that was the case since
+	// failed are the users left for later.
+	failed []user
+	// forbidden are users in a row that may not be read, of whom it is not known yet whether that is their own affair.
+	forbidden []task
+	// forbiddenLimit is how many of those mean that nobody may be read, 0 for never; pauses is how often that was the case since
 	// somebody could be read.
-	suspicious, pauses int
+	forbiddenLimit, pauses int
 	// probeUser is a user who could be read in this reading, nil for none.
 	probeUser *user
 	changed   chan struct{} // closed and replaced at each change
 }
 
-func newQueue(fresh []user, total, suspicious int) *queue {
+func newQueue(fresh []user, total, forbiddenLimit int) *queue {
 	return &queue{
-		fresh: fresh, total: total, done: total - len(fresh), suspicious: min(suspicious, total), changed: make(chan struct{}),
+		fresh: fresh, total: total, done: total - len(fresh), forbiddenLimit: min(forbiddenLimit, total), changed: make(chan struct{}),
 	}
 }
 
@@ -104,46 +104,46 @@ func (q *queue) take(now time.Time) (t task, found bool, wait time.Duration, cha
 	return t, true, 0, nil
 }
 
-// settle takes a user back. Where its refusal is the last of so many that nobody may be read, it calls pause before any
+// complete takes a user back. Where its refusal is the last of so many that nobody may be read, it calls pause before any
 // of them can be handed out again; after the pause others go first, since it may have been their own affair all the same.
-func (q *queue) settle(t task, v outcome, pause func()) {
+func (q *queue) complete(t task, v outcome, pause func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.active--
-	if t.again {
-		q.probeAnswered(v, pause)
+	if t.probe {
+		q.probeDone(v, pause)
 		q.change()
 		return
 	}
 	switch v {
 	case ok:
 		q.done++
-		q.individual()
+		q.failForbidden()
 		q.pauses, q.probeUser = 0, &t.user
-		if q.suspicious > 0 {
-			q.suspicious = forbiddenMeansLost
+		if q.forbiddenLimit > 0 {
+			q.forbiddenLimit = forbiddenThresholdAfterSuccess
 		}
 	case unlicensed:
 		q.done++
 	case forbidden:
-		q.refused = append(q.refused, t)
-		switch q.suspicious {
+		q.forbidden = append(q.forbidden, t)
+		switch q.forbiddenLimit {
 		case 0:
-			q.individual()
-		case len(q.refused):
+			q.failForbidden()
+		case len(q.forbidden):
 			if q.probeUser != nil && q.pauses > 0 {
 				// It was so after the last pause too: is it these users, or is a permission gone?
-				heap.Push(&q.retries, task{user: *q.probeUser, due: time.Now(), again: true})
+				heap.Push(&q.retries, task{user: *q.probeUser, due: time.Now(), probe: true})
 				break
 			}
-			q.rest(pause)
+			q.pauseAll(pause)
 		}
 	default:
 		t.failures++
 		q.postpone(t)
 	}
 	if len(q.fresh)+len(q.retries)+q.active == 0 {
-		q.individual()
+		q.failForbidden()
 	}
 	q.change()
 }
@@ -154,61 +154,61 @@ func (q *queue) change() {
 	q.changed = make(chan struct{})
 }
 
-// probeAnswered takes in whether the witness can still be read.
-func (q *queue) probeAnswered(v outcome, pause func()) {
+// probeDone takes in whether the witness can still be read.
+func (q *queue) probeDone(v outcome, pause func()) {
 	if v == ok {
-		q.suspicious = 0
-		q.individual()
+		q.forbiddenLimit = 0
+		q.failForbidden()
 		return
 	}
-	q.rest(pause)
+	q.pauseAll(pause)
 }
 
-// rest gives everybody a rest, and others a try after it.
-func (q *queue) rest(pause func()) {
+// pauseAll gives everybody a rest, and others a try after it.
+func (q *queue) pauseAll(pause func()) {
 	q.pauses++
 	pause()
-	for _, r := range q.refused {
+	for _, r := range q.forbidden {
 		q.fresh = append(q.fresh, r.user)
 	}
-	q.refused = nil
+	q.forbidden = nil
 }
 
-// individual leaves the users that may not be read for later, since others may be.
-func (q *queue) individual() {
-	for _, t := range q.refused {
-		t.failures = max(t.failures, userTries)
+// failForbidden leaves the users that may not be read for later, since others may be.
+func (q *queue) failForbidden() {
+	for _, t := range q.forbidden {
+		t.failures = max(t.failures, maxUserAttempts)
 		q.postpone(t)
 	}
-	q.refused = nil
+	q.forbidden = nil
 }
 
 // postpone puts off a user that failed.
 func (q *queue) postpone(t task) {
-	if t.failures >= userTries && len(q.late) < mostLate {
-		q.late = append(q.late, t.user)
+	if t.failures >= maxUserAttempts && len(q.failed) < maxFailedUsers {
+		q.failed = append(q.failed, t.user)
 		return
 	}
-	wait := backoff(t.failures, longUserRetry)
-	if t.failures >= userTries {
-		wait = firstLateWait
+	wait := backoff(t.failures, maxUserBackoff)
+	if t.failures >= maxUserAttempts {
+		wait = minFailedUserWait
 	}
 	t.due = time.Now().Add(wait)
 	heap.Push(&q.retries, t)
 }
 
-// giveBack returns a user that was not tried to the end, since the reading is interrupted.
-func (q *queue) giveBack() {
+// release returns a user that was not tried to the end, since the reading is interrupted.
+func (q *queue) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.active--
 }
 
 // state returns how many users are done, left for later, and there in all.
-func (q *queue) state() (done, late, total int) {
+func (q *queue) state() (done, failed, total int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.done, len(q.late), q.total
+	return q.done, len(q.failed), q.total
 }
 
 // tasks is a heap by the time at which they are due.
@@ -332,16 +332,16 @@ func guidPattern() *regexp.Regexp {
 	return regexp.MustCompile(`(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 }
 
-// present is a field of a log line, and none where it has no value.
-func present(key, value string) zap.Field {
+// optionalString is a field of a log line, and none where it has no value.
+func optionalString(key, value string) zap.Field {
 	if value == "" {
 		return zap.Skip()
 	}
 	return zap.String(key, value)
 }
 
-// signature tells distinct failures apart, without what differs at each try.
-func signature(v outcome, err error) string {
+// failureKey tells distinct failures apart, without what differs at each try.
+func failureKey(v outcome, err error) string {
 	if v == throttled { // whichever status says so
 		return "throttled"
 	}

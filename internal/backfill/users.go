@@ -82,8 +82,8 @@ func (n names) of(u user) string {
 	return u.String()
 }
 
-// leaveAlone is how long a user without license or history is not asked for. Licenses come and go, so it ends.
-const leaveAlone = 72 * time.Hour
+// unlicensedRecheck is how long a user without license or history is not asked for. Licenses come and go, so it ends.
+const unlicensedRecheck = 72 * time.Hour
 
 // selectedUsers is the users of a reading.
 type selectedUsers struct {
@@ -92,32 +92,32 @@ type selectedUsers struct {
 	total int
 	// known is false where not all users could be told.
 	known bool
-	// late are those that fail anyway and are left for later.
-	late []user
+	// failed are those that fail anyway and are left for later.
+	failed []user
 }
 
 // selectUsers finds out whom to read. Its error is that of the context.
-func (f *Backfiller) selectUsers(ctx context.Context, r *pass) (selectedUsers, error) {
-	all, known, err := f.everyone(ctx, r)
+func (b *Backfiller) selectUsers(ctx context.Context, p *pass) (selectedUsers, error) {
+	all, known, err := b.allUsers(ctx, p)
 	if err != nil {
 		return selectedUsers{}, err
 	}
 	list := selectedUsers{total: len(all), known: known}
-	done := f.progress().sorted()
-	failing := f.failing(r)
+	done := b.progress().sorted()
+	failing := b.knownFailedUsers(p)
 	now := time.Now()
 	list.todo = slices.DeleteFunc(all, func(u user) bool {
 		if _, found := slices.BinarySearchFunc(done, u, user.compare); found {
 			return true
 		}
-		if since, found := f.unlicensed.at(u); found && now.Sub(since) < leaveAlone {
+		if since, found := b.unlicensed.at(u); found && now.Sub(since) < unlicensedRecheck {
 			return true
 		}
-		if from, to := f.window(r, u); !from.Before(to) {
+		if from, to := b.timeRange(p, u); !from.Before(to) {
 			return true
 		}
 		if _, found := slices.BinarySearchFunc(failing, u, user.compare); found {
-			list.late = append(list.late, u)
+			list.failed = append(list.failed, u)
 			return true
 		}
 		return false
@@ -125,112 +125,112 @@ func (f *Backfiller) selectUsers(ctx context.Context, r *pass) (selectedUsers, e
 	return list, nil
 }
 
-// everyone returns the users that a reading is for, in a slice of its own, and whether these are all.
-func (f *Backfiller) everyone(ctx context.Context, r *pass) (users []user, known bool, err error) {
+// allUsers returns the users that a reading is for, in a slice of its own, and whether these are all.
+func (b *Backfiller) allUsers(ctx context.Context, p *pass) (users []user, known bool, err error) {
 	switch {
-	case r.kind() == kindFailedUsers:
-		for _, l := range r.intervals[0].users {
-			users = append(users, l.user)
+	case p.kind() == kindFailedUsers:
+		for _, u := range p.intervals[0].users {
+			users = append(users, u.user)
 		}
 		return users, true, nil
-	case len(f.configured) > 0:
-		return slices.Clone(f.configured), true, nil
-	case r.newUsersOnly:
-		return sortUsers(f.seen.users()), false, nil
+	case len(b.configured) > 0:
+		return slices.Clone(b.configured), true, nil
+	case p.newUsersOnly:
+		return sortUsers(b.seen.users()), false, nil
 	}
-	listed, known, err := f.directory.list(ctx)
+	listed, known, err := b.directory.list(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	return sortUsers(append(f.seen.users(), listed...)), known, nil
+	return sortUsers(append(b.seen.users(), listed...)), known, nil
 }
 
-// failing returns the users that are left for later already, in order: what is read now is added to that.
-func (f *Backfiller) failing(r *pass) []user {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	i := f.gaps.late()
-	if i < 0 || r.kind() == kindFailedUsers {
+// knownFailedUsers returns the users that are left for later already, in order: what is read now is added to that.
+func (b *Backfiller) knownFailedUsers(p *pass) []user {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := b.gaps.failedUsersIndex()
+	if i < 0 || p.kind() == kindFailedUsers {
 		return nil
 	}
-	users := make([]user, 0, len(f.gaps.intervals[i].users))
-	for _, l := range f.gaps.intervals[i].users {
-		users = append(users, l.user)
+	users := make([]user, 0, len(b.gaps.intervals[i].users))
+	for _, u := range b.gaps.intervals[i].users {
+		users = append(users, u.user)
 	}
 	return users
 }
 
-// window returns what a reading is to read of a user; an empty one means nothing.
+// timeRange returns what a reading is to read of a user; an empty one means nothing.
 //
 // Of a user who had no history when last asked, all since then was left out.
 //
 // Where the directory could not be read, an interval was read for the users seen until then. So of a user first seen
 // later only what was before is missing, and of one first seen earlier nothing.
-func (f *Backfiller) window(r *pass, u user) (from, to time.Time) {
-	from, to = r.bounds()
-	switch r.kind() {
+func (b *Backfiller) timeRange(p *pass, u user) (from, to time.Time) {
+	from, to = p.bounds()
+	switch p.kind() {
 	case kindFailedUsers:
-		users := r.intervals[0].users
+		users := p.intervals[0].users
 		if i, found := slices.BinarySearchFunc(users, u, func(l failedUser, u user) int { return l.user.compare(u) }); found {
 			return users[i].from, users[i].to
 		}
 		return from, from
 	case kindUnknownUsers:
-		seen, found := f.seen.at(u)
+		seen, found := b.seen.at(u)
 		if !found {
 			return from, to
 		}
-		if seen.Before(r.asOf()) {
+		if seen.Before(p.asOf()) {
 			return from, from
 		}
 		return from, earliest(to, seen)
 	default:
-		if since, found := f.unlicensed.at(u); found {
-			from = earliest(from, latest(since, time.Now().Add(-f.s.MaxGap)))
+		if since, found := b.unlicensed.at(u); found {
+			from = earliest(from, latest(since, time.Now().Add(-b.s.MaxGap)))
 		}
 		return from, to
 	}
 }
 
 // probeUser is a user who was read before a restart in the middle of this reading, nil for none.
-func (f *Backfiller) probeUser() *user {
-	for _, u := range f.progress().sorted() {
-		if _, left := f.unlicensed.at(u); !left {
+func (b *Backfiller) probeUser() *user {
+	for _, u := range b.progress().sorted() {
+		if _, left := b.unlicensed.at(u); !left {
 			return &u
 		}
 	}
 	return nil
 }
 
-// licensed says that a user who had no history when last asked has one now: all since then was left out of every gap. It
+// noteLicensed says that a user who had no history when last asked has one now: all since then was left out of every gap. It
 // is asked for at most once an hour, since Graph may go on to say that there is none.
-func (f *Backfiller) licensed(u user) {
-	since, found := f.unlicensed.take(u)
-	if !found || f.s.Disabled {
+func (b *Backfiller) noteLicensed(u user) {
+	since, found := b.unlicensed.remove(u)
+	if !found || b.s.Disabled {
 		return
 	}
-	f.open(func(now time.Time, c *change) {
-		from := latest(since, now.Add(-f.s.MaxGap))
+	b.open(func(now time.Time, c *change) {
+		from := latest(since, now.Add(-b.s.MaxGap))
 		left := interval{
 			kind: kindFailedUsers, from: from, to: now, reasons: reasonCounts{UsersUnknown: 1}, users: []failedUser{{user: u, from: from, to: now}},
-			due: since.Add(itemSpacing),
+			due: since.Add(itemInterval),
 		}
 		if from.Before(now) {
 			c.open(left.reasons)
-			f.gaps.insert(left, now, c)
+			b.gaps.insert(left, now, c)
 		}
 	})
 }
 
 const (
-	// directoryFresh is how long a list of users is used.
-	directoryFresh = 15 * time.Minute
+	// directoryTTL is how long a list of users is used.
+	directoryTTL = 15 * time.Minute
 	// directoryRetry is the time between two tries where the directory may not be read.
 	directoryRetry = time.Hour
-	// directoryTries is how often in a row reading the list may break before the users already seen must do.
-	directoryTries = 5
-	// mostUserPages bounds the list of users: Graph sends up to 999 on a page.
-	mostUserPages = 5_000
+	// directoryAttempts is how often in a row reading the list may break before the users already seen must do.
+	directoryAttempts = 5
+	// maxUserPages bounds the list of users: Graph sends up to 999 on a page.
+	maxUserPages = 5_000
 )
 
 var errEndless = errors.New("the list does not end, or links back to itself")
@@ -244,13 +244,13 @@ type directory struct {
 	users   []user // sorted
 	listed  time.Time
 	retryAt time.Time
-	// toldAt is when the last failure was logged; zero while there is none.
-	toldAt time.Time
+	// loggedAt is when the last failure was logged; zero while there is none.
+	loggedAt time.Time
 }
 
 // fresh tells whether the list is there and new enough to be used.
 func (d *directory) fresh(now time.Time) bool {
-	return !d.listed.IsZero() && now.Sub(d.listed) < directoryFresh
+	return !d.listed.IsZero() && now.Sub(d.listed) < directoryTTL
 }
 
 // list returns the licensed users. False means that they are not known now, and will not be before retryAt. The error is
@@ -274,7 +274,7 @@ func (d *directory) list(ctx context.Context) (users []user, known bool, err err
 			return nil, false, ctx.Err()
 		}
 		forbidden := classify(err) != broken
-		if forbidden || try == directoryTries {
+		if forbidden || try == directoryAttempts {
 			d.failed(err, forbidden)
 			return nil, false, nil
 		}
@@ -288,7 +288,7 @@ func (d *directory) list(ctx context.Context) (users []user, known bool, err err
 func (d *directory) read(ctx context.Context) ([]user, error) {
 	var users []user
 	next, seen := "", map[string]bool{}
-	for range mostUserPages {
+	for range maxUserPages {
 		page, err := d.page(ctx, next)
 		if err != nil {
 			return nil, err
@@ -340,19 +340,19 @@ func (d *directory) page(ctx context.Context, next string) (graph.UserPage, erro
 func (d *directory) failed(err error, forbidden bool) {
 	d.retryAt = time.Now().Add(directoryRetry)
 	if !forbidden {
-		d.retryAt = time.Now().Add(longestRest)
+		d.retryAt = time.Now().Add(maxPause)
 	}
-	if time.Since(d.toldAt) < repeatInterval {
+	if time.Since(d.loggedAt) < repeatInterval {
 		return
 	}
-	d.toldAt = time.Now()
+	d.loggedAt = time.Now()
 	d.logger.Warn("directory can't be read, history is read for users already seen alone and stays open for the others",
-		present("code", graph.Code(err)), zap.String("hint", graph.Hint(err)), zap.String("error", describe(err)))
+		optionalString("code", graph.Code(err)), zap.String("hint", graph.Hint(err)), zap.String("error", describe(err)))
 }
 
 func (d *directory) recovered(users int) {
-	if !d.toldAt.IsZero() {
-		d.toldAt = time.Time{}
+	if !d.loggedAt.IsZero() {
+		d.loggedAt = time.Time{}
 		d.logger.Info("directory can be read again", zap.Int("users", users))
 	}
 }
@@ -361,8 +361,8 @@ const (
 	// shardCount is how many values a shelf is stored in: one more user rewrites one of them.
 	shardCount   = 64
 	userTimeSize = len(user{}) + 8
-	// mostUsers bounds a shelf.
-	mostUsers = 100_000
+	// maxUsers bounds a shelf.
+	maxUsers = 100_000
 )
 
 // userTimes keeps a time for each of a bounded number of users, over restarts.
@@ -385,10 +385,10 @@ func (s *userTimes) put(u user, at, stale time.Time) bool {
 	defer s.mu.Unlock()
 	b := shardOf(u)
 	if _, found := s.shards[b][u]; !found {
-		if s.size >= mostUsers {
+		if s.size >= maxUsers {
 			s.drop(stale)
 		}
-		if s.size >= mostUsers {
+		if s.size >= maxUsers {
 			return false
 		}
 		s.size++
@@ -401,8 +401,8 @@ func (s *userTimes) put(u user, at, stale time.Time) bool {
 	return true
 }
 
-// take forgets a user and returns the time.
-func (s *userTimes) take(u user) (at time.Time, found bool) {
+// remove forgets a user and returns the time.
+func (s *userTimes) remove(u user) (at time.Time, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := shardOf(u)
@@ -503,20 +503,20 @@ func (s *userTimes) load(ctx context.Context, store Store) (damage, err error) {
 			damage = errors.Join(damage, bad)
 			s.dirty[b] = true
 		}
-		s.takeIn(b, times)
+		s.mergeShard(b, times)
 		s.mu.Unlock()
 	}
 	return damage, nil
 }
 
-// takeIn is called with mu held. A time from the store is the older one, and stays.
-func (s *userTimes) takeIn(b int, times map[user]int64) {
+// mergeShard is called with mu held. A time from the store is the older one, and stays.
+func (s *userTimes) mergeShard(b int, times map[user]int64) {
 	if s.shards[b] == nil {
 		s.shards[b] = map[user]int64{}
 	}
 	for u, at := range times {
 		if _, found := s.shards[b][u]; !found {
-			if s.size >= mostUsers {
+			if s.size >= maxUsers {
 				continue
 			}
 			s.size++
@@ -530,7 +530,7 @@ func decodeShard(value []byte, b int) (map[user]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(body)%userTimeSize != 0 || len(body) > mostUsers*userTimeSize {
+	if len(body)%userTimeSize != 0 || len(body) > maxUsers*userTimeSize {
 		return nil, errShape
 	}
 	times := make(map[user]int64, len(body)/userTimeSize)
@@ -545,8 +545,8 @@ func decodeShard(value []byte, b int) (map[user]int64, error) {
 	return times, nil
 }
 
-// since tells whether a user has this time or a later one.
-func (s *userTimes) since(t time.Time) bool {
+// anySince tells whether a user has this time or a later one.
+func (s *userTimes) anySince(t time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for b := range s.shards {

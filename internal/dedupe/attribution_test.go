@@ -36,7 +36,7 @@ func response(session, request, id string) interaction.Received {
 	}
 }
 
-func TestWhoAskedAndWhichTurn(t *testing.T) {
+func TestAttribution_FindsUserAndTurn(t *testing.T) {
 	t.Parallel()
 	type known struct {
 		user   string
@@ -139,10 +139,10 @@ func TestWhoAskedAndWhichTurn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out := &outlet{}
-			in := newIntake(t, out, nil)
+			out := &fakePipeline{}
+			d := newDeduplicator(t, out, nil)
 			for _, batch := range test.batches {
-				require.NoError(t, in.Take(t.Context(), batch))
+				require.NoError(t, d.Take(t.Context(), batch))
 			}
 			var got []known
 			for i := range out.got {
@@ -153,17 +153,17 @@ func TestWhoAskedAndWhichTurn(t *testing.T) {
 	}
 }
 
-func TestWhatIsRememberedIsBounded(t *testing.T) {
+func TestAttribution_IsBounded(t *testing.T) {
 	t.Parallel()
-	out := &outlet{}
-	in := newIntake(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
+	out := &fakePipeline{}
+	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
 	for i := range 3 {
 		n := strconv.Itoa(i)
-		require.NoError(t, in.Take(t.Context(), []interaction.Received{prompt("s"+n, "r", "1", anna)}))
+		require.NoError(t, d.Take(t.Context(), []interaction.Received{prompt("s"+n, "r", "1", anna)}))
 	}
 	out.got = nil
 	for i := range 3 {
-		require.NoError(t, in.Take(t.Context(), []interaction.Received{response("s"+strconv.Itoa(i), "r", "2")}))
+		require.NoError(t, d.Take(t.Context(), []interaction.Received{response("s"+strconv.Itoa(i), "r", "2")}))
 	}
 	assert.Empty(t, out.got[0].UserID, "the oldest is forgotten")
 	assert.Equal(t, anna, out.got[1].UserID)
@@ -171,7 +171,7 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 }
 
 // A conversation that was forgotten may have had other users before.
-func TestAttribution_ForgottenConversation(t *testing.T) {
+func TestAttribution_TreatsEvictedConversationAsShared(t *testing.T) {
 	t.Parallel()
 	other := func(n int) interaction.Received { return prompt("other"+strconv.Itoa(n), "r", "1", ben) }
 	for name, test := range map[string]struct {
@@ -194,12 +194,12 @@ func TestAttribution_ForgottenConversation(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out := &outlet{}
-			in := newIntake(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
+			out := &fakePipeline{}
+			d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
 			batches := append(slices.Clone(test.before), []interaction.Received{other(1)}, []interaction.Received{other(2)}, []interaction.Received{other(3)},
 				[]interaction.Received{test.again}, []interaction.Received{response("s", "r2", "21")}, []interaction.Received{response("s", "r3", "22")})
 			for _, batch := range batches {
-				require.NoError(t, in.Take(t.Context(), batch))
+				require.NoError(t, d.Take(t.Context(), batch))
 			}
 			late, asked := out.got[len(out.got)-2], out.got[len(out.got)-1]
 			assert.Equal(t, test.want, late.UserID, "of a request that is not known any more")
@@ -208,14 +208,14 @@ func TestAttribution_ForgottenConversation(t *testing.T) {
 	}
 }
 
-// TestAttribution_NeverToAWrongUser shuffles conversations of one user and of several through a memory that holds a fifth
+// TestAttribution_NeverNamesWrongUser shuffles conversations of one user and of several through a memory that holds a fifth
 // of them. Some answers come long after their prompt.
-func TestAttribution_NeverToAWrongUser(t *testing.T) {
+func TestAttribution_NeverNamesWrongUser(t *testing.T) {
 	t.Parallel()
 	const conversations, turns, room = 250, 10_000, 50
 	random := rand.New(rand.NewPCG(1, 2))
-	out := &outlet{}
-	in := newIntake(t, out, func(set *dedupe.Settings) { set.MaxOpen = room })
+	out := &fakePipeline{}
+	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = room })
 	asked := map[string]string{} // request to user
 	var open []interaction.Received
 	for i := range turns {
@@ -226,14 +226,14 @@ func TestAttribution_NeverToAWrongUser(t *testing.T) {
 			user += "-" + strconv.Itoa(random.IntN(3))
 		}
 		asked[request] = user
-		require.NoError(t, in.Take(t.Context(), []interaction.Received{prompt(session, request, id, user)}))
+		require.NoError(t, d.Take(t.Context(), []interaction.Received{prompt(session, request, id, user)}))
 		open = append(open, response(session, request, id+"1"))
 		if i%3 > 0 { // the answer to this prompt, or to any
 			j := len(open) - 1
 			if i%3 == 1 {
 				j = random.IntN(len(open))
 			}
-			require.NoError(t, in.Take(t.Context(), []interaction.Received{open[j]}))
+			require.NoError(t, d.Take(t.Context(), []interaction.Received{open[j]}))
 			open[j] = open[len(open)-1]
 			open = open[:len(open)-1]
 		}

@@ -13,24 +13,24 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 )
 
-// aged is a store with several chunks that does not begin with the first, and some segments that no chunk contains.
-func aged(t *testing.T) *store {
+// agedStore is a store with several chunks that does not begin with the first, and some segments that no chunk contains.
+func agedStore(t *testing.T) *fakeStore {
 	t.Helper()
-	kept := newStore()
-	in, _ := start(t, &outlet{}, kept, narrow)
-	deliver(t, in, 0, 12_000, 100)
-	require.NoError(t, in.Save(t.Context()))
-	deliver(t, in, 12_000, 12_300, 10)
-	values := kept.keys()
+	stored := newFakeStore()
+	d, _ := start(t, &fakePipeline{}, stored, with6000Entries)
+	deliver(t, d, 0, 12_000, 100)
+	require.NoError(t, d.Save(t.Context()))
+	deliver(t, d, 12_000, 12_300, 10)
+	values := stored.keys()
 	require.Contains(t, values, "seen/index")
 	require.NotContains(t, values, "seen/c/0")
 	require.Contains(t, values, "seen/c/4")
-	return kept
+	return stored
 }
 
-func narrow(set *dedupe.Settings) { set.MaxEntries = 6000 }
+func with6000Entries(set *dedupe.Settings) { set.MaxEntries = 6000 }
 
-func TestWhatCannotBeReadIsReplaced(t *testing.T) {
+func TestJournal_ReplacesDamagedValue(t *testing.T) {
 	t.Parallel()
 	flip := func(value []byte) []byte { value[len(value)/2] ^= 1; return value }
 	cut := func(value []byte) []byte { return value[:len(value)-1] }
@@ -60,159 +60,159 @@ func TestWhatCannotBeReadIsReplaced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			kept := aged(t)
-			require.Contains(t, kept.values, test.key)
-			kept.values[test.key] = test.damage(slices.Clone(kept.values[test.key]))
+			stored := agedStore(t)
+			require.Contains(t, stored.values, test.key)
+			stored.values[test.key] = test.damage(slices.Clone(stored.values[test.key]))
 
-			in, logs := start(t, &outlet{}, kept, narrow)
-			assert.Equal(t, test.lost, unknown(in, 6300, 12_300))
+			d, logs := start(t, &fakePipeline{}, stored, with6000Entries)
+			assert.Equal(t, test.lost, countUnknown(d, 6300, 12_300))
 			require.Equal(t, 1, logs.Len(), "said once")
 			entry := logs.All()[0]
 			assert.Equal(t, zapcore.WarnLevel, entry.Level)
 			assert.Contains(t, entry.ContextMap()["error"], test.key)
 
-			in, logs = start(t, &outlet{}, kept, narrow)
-			assert.Equal(t, test.lost, unknown(in, 6300, 12_300), "and nothing more is lost by the next restart")
+			d, logs = start(t, &fakePipeline{}, stored, with6000Entries)
+			assert.Equal(t, test.lost, countUnknown(d, 6300, 12_300), "and nothing more is lost by the next restart")
 			assert.Zero(t, logs.Len(), "it was replaced")
-			assert.LessOrEqual(t, len(kept.values), 64+1+5, "nothing is left over")
+			assert.LessOrEqual(t, len(stored.values), 64+1+5, "nothing is left over")
 		})
 	}
 }
 
-func TestAnIndexAndAChunkMayBothBeBroken(t *testing.T) {
+func TestJournal_ReplacesDamagedIndexAndBlock(t *testing.T) {
 	t.Parallel()
-	kept := aged(t)
-	kept.values["seen/index"] = []byte("?")
-	kept.values["seen/c/6"] = []byte("?")
-	in, logs := start(t, &outlet{}, kept, narrow)
-	lost := unknown(in, 6300, 12_300)
+	stored := agedStore(t)
+	stored.values["seen/index"] = []byte("?")
+	stored.values["seen/c/6"] = []byte("?")
+	d, logs := start(t, &fakePipeline{}, stored, with6000Entries)
+	lost := countUnknown(d, 6300, 12_300)
 	assert.Less(t, lost, 1800)
 	assert.EqualValues(t, 2, logs.All()[0].ContextMap()["values"])
-	in, logs = start(t, &outlet{}, kept, narrow)
-	assert.Equal(t, lost, unknown(in, 6300, 12_300))
+	d, logs = start(t, &fakePipeline{}, stored, with6000Entries)
+	assert.Equal(t, lost, countUnknown(d, 6300, 12_300))
 	assert.Zero(t, logs.Len())
 }
 
-func TestChunksThatAKillKeptFromBeingDeletedAreDeletedLater(t *testing.T) {
+func TestJournal_DeletesLeftoverBlocks(t *testing.T) {
 	t.Parallel()
-	kept := aged(t)
-	left := maps.Clone(kept.values)
-	kept.values["seen/c/2"], kept.values["seen/c/1"] = left["seen/c/4"], []byte("?")
-	in, logs := start(t, &outlet{}, kept, narrow)
+	stored := agedStore(t)
+	left := maps.Clone(stored.values)
+	stored.values["seen/c/2"], stored.values["seen/c/1"] = left["seen/c/4"], []byte("?")
+	d, logs := start(t, &fakePipeline{}, stored, with6000Entries)
 	assert.Zero(t, logs.Len())
-	assert.Zero(t, unknown(in, 6300, 12_300))
-	assert.NotContains(t, kept.values, "seen/c/1")
-	assert.NotContains(t, kept.values, "seen/c/2")
+	assert.Zero(t, countUnknown(d, 6300, 12_300))
+	assert.NotContains(t, stored.values, "seen/c/1")
+	assert.NotContains(t, stored.values, "seen/c/2")
 }
 
-func TestAStoreThatCannotBeRead(t *testing.T) {
+func TestJournal_StartsWithUnreadableStore(t *testing.T) {
 	t.Parallel()
 
 	t.Run("at all is asked a few times only, and the receiver starts", func(t *testing.T) {
 		t.Parallel()
-		kept, out := aged(t), &outlet{}
-		kept.all = true
-		kept.fail(errStore)
-		kept.gets = 0
-		in, logs := start(t, out, kept, narrow)
-		assert.Equal(t, 3, kept.gets)
+		stored, out := agedStore(t), &fakePipeline{}
+		stored.all = true
+		stored.fail(errStore)
+		stored.gets = 0
+		d, logs := start(t, out, stored, with6000Entries)
+		assert.Equal(t, 3, stored.gets)
 		require.Equal(t, 1, logs.Len())
-		deliver(t, in, 20_000, 20_100, 10)
+		deliver(t, d, 20_000, 20_100, 10)
 		assert.Len(t, out.got, 100)
 		assert.Equal(t, 1, logs.Len(), "that it can't be written either was said")
 
-		kept.all = false
-		kept.mend()
-		deliver(t, in, 20_100, 26_000, 100)
-		in, logs = start(t, &outlet{}, kept, narrow)
+		stored.all = false
+		stored.repair()
+		deliver(t, d, 20_100, 26_000, 100)
+		d, logs = start(t, &fakePipeline{}, stored, with6000Entries)
 		assert.Zero(t, logs.Len())
-		assert.Zero(t, unknown(in, 20_000, 26_000), "what comes after is kept, and is younger than what could not be read")
+		assert.Zero(t, countUnknown(d, 20_000, 26_000), "what comes after is kept, and is younger than what could not be read")
 	})
 
 	t.Run("at some keys loses what is there", func(t *testing.T) {
 		t.Parallel()
-		kept := aged(t)
-		kept.unreadable = map[string]bool{"seen/c/4": true, "seen/j/3": true, "seen/j/5": true, "seen/j/7": true}
-		in, logs := start(t, &outlet{}, kept, narrow)
-		assert.Equal(t, 1800+30, unknown(in, 6300, 12_300))
+		stored := agedStore(t)
+		stored.unreadable = map[string]bool{"seen/c/4": true, "seen/j/3": true, "seen/j/5": true, "seen/j/7": true}
+		d, logs := start(t, &fakePipeline{}, stored, with6000Entries)
+		assert.Equal(t, 1800+30, countUnknown(d, 6300, 12_300))
 		require.Equal(t, 1, logs.Len())
 	})
 }
 
-func TestAStoreThatCanBeReadAndNotWritten(t *testing.T) {
+func TestJournal_StartsWithReadOnlyStore(t *testing.T) {
 	t.Parallel()
-	kept := aged(t)
-	kept.fail(errStore)
-	in, logs := start(t, &outlet{}, kept, narrow)
+	stored := agedStore(t)
+	stored.fail(errStore)
+	d, logs := start(t, &fakePipeline{}, stored, with6000Entries)
 	assert.Equal(t, 1, logs.Len())
-	assert.Zero(t, unknown(in, 6300, 12_300))
-	kept.mend()
-	deliver(t, in, 20_000, 20_010, 1)
+	assert.Zero(t, countUnknown(d, 6300, 12_300))
+	stored.repair()
+	deliver(t, d, 20_000, 20_010, 1)
 	assert.Equal(t, 2, logs.Len(), "it is over")
-	in, _ = start(t, &outlet{}, kept, narrow)
-	assert.Zero(t, unknown(in, 6310, 12_300), "what was not merged is not overwritten")
-	assert.Zero(t, unknown(in, 20_000, 20_010))
+	d, _ = start(t, &fakePipeline{}, stored, with6000Entries)
+	assert.Zero(t, countUnknown(d, 6310, 12_300), "what was not merged is not overwritten")
+	assert.Zero(t, countUnknown(d, 20_000, 20_010))
 }
 
-func TestAChunkUnderAnothersKeyIsBroken(t *testing.T) {
+func TestJournal_RejectsBlockUnderWrongKey(t *testing.T) {
 	t.Parallel()
-	kept := aged(t)
-	kept.values["seen/c/5"] = kept.values["seen/c/4"]
-	in, logs := start(t, &outlet{}, kept, narrow)
-	assert.Equal(t, 1800, unknown(in, 6300, 12_300))
+	stored := agedStore(t)
+	stored.values["seen/c/5"] = stored.values["seen/c/4"]
+	d, logs := start(t, &fakePipeline{}, stored, with6000Entries)
+	assert.Equal(t, 1800, countUnknown(d, 6300, 12_300))
 	assert.Equal(t, 1, logs.Len())
-	in, logs = start(t, &outlet{}, kept, narrow)
-	assert.Equal(t, 1800, unknown(in, 6300, 12_300))
+	d, logs = start(t, &fakePipeline{}, stored, with6000Entries)
+	assert.Equal(t, 1800, countUnknown(d, 6300, 12_300))
 	assert.Zero(t, logs.Len())
 }
 
-func TestAnAncientChunkBehindTheLastIsDeleted(t *testing.T) {
+func TestJournal_DeletesOutdatedBlock(t *testing.T) {
 	t.Parallel()
-	ancient := newStore()
-	first, _ := start(t, &outlet{}, ancient, nil)
+	ancient := newFakeStore()
+	first, _ := start(t, &fakePipeline{}, ancient, nil)
 	deliver(t, first, 0, 1, 1)
 	require.NoError(t, first.Save(t.Context()))
-	kept := aged(t)
-	require.NotContains(t, kept.values, "seen/c/8")
-	kept.values["seen/c/8"] = ancient.values["seen/c/0"]
-	in, logs := start(t, &outlet{}, kept, narrow)
+	stored := agedStore(t)
+	require.NotContains(t, stored.values, "seen/c/8")
+	stored.values["seen/c/8"] = ancient.values["seen/c/0"]
+	d, logs := start(t, &fakePipeline{}, stored, with6000Entries)
 	assert.Zero(t, logs.Len())
-	assert.Zero(t, unknown(in, 6300, 12_300))
-	assert.NotContains(t, kept.values, "seen/c/8")
+	assert.Zero(t, countUnknown(d, 6300, 12_300))
+	assert.NotContains(t, stored.values, "seen/c/8")
 }
 
 // Whatever is in the store, a start comes to an end, warns once, and leaves a store that the next start can read.
-func TestAnyDamageIsSurvived(t *testing.T) {
+func TestJournal_SurvivesRandomDamage(t *testing.T) {
 	t.Parallel()
-	whole := aged(t)
+	whole := agedStore(t)
 	keys := slices.Sorted(maps.Keys(whole.values))
 	for seed := range uint64(60) {
 		random := rand.New(rand.NewPCG(seed, 1))
-		kept := newStore()
-		kept.values = maps.Clone(whole.values)
+		stored := newFakeStore()
+		stored.values = maps.Clone(whole.values)
 		for range 1 + random.IntN(5) {
 			key := keys[random.IntN(len(keys))]
-			value := slices.Clone(kept.values[key])
+			value := slices.Clone(stored.values[key])
 			switch n := len(value); {
 			case n == 0 || random.IntN(4) == 0:
-				delete(kept.values, key)
+				delete(stored.values, key)
 			case random.IntN(3) == 0:
-				kept.values[key] = value[:random.IntN(n)]
+				stored.values[key] = value[:random.IntN(n)]
 			case random.IntN(2) == 0:
-				kept.values[key] = slices.Clone(kept.values[keys[random.IntN(len(keys))]])
+				stored.values[key] = slices.Clone(stored.values[keys[random.IntN(len(keys))]])
 			default:
 				value[random.IntN(n)] ^= byte(1 + random.IntN(255))
-				kept.values[key] = value
+				stored.values[key] = value
 			}
 		}
-		in, logs := start(t, &outlet{}, kept, narrow)
+		d, logs := start(t, &fakePipeline{}, stored, with6000Entries)
 		assert.LessOrEqual(t, logs.Len(), 1)
-		lost := unknown(in, 6300, 12_300)
-		deliver(t, in, 50_000, 50_100, 10)
+		lost := countUnknown(d, 6300, 12_300)
+		deliver(t, d, 50_000, 50_100, 10)
 
-		in, logs = start(t, &outlet{}, kept, narrow)
+		d, logs = start(t, &fakePipeline{}, stored, with6000Entries)
 		assert.Zero(t, logs.Len(), "seed %d", seed)
-		assert.LessOrEqual(t, unknown(in, 6400, 12_300), lost, "seed %d", seed)
-		assert.Zero(t, unknown(in, 50_000, 50_100), "seed %d", seed)
+		assert.LessOrEqual(t, countUnknown(d, 6400, 12_300), lost, "seed %d", seed)
+		assert.Zero(t, countUnknown(d, 50_000, 50_100), "seed %d", seed)
 	}
 }

@@ -17,12 +17,12 @@ import (
 // permanent: when the interaction comes again, it is delivered like a new one.
 var ErrFailedElsewhere = errors.New("an interaction that was already under way could not be delivered")
 
-// housekeeping is how often what is too old is freed.
-const housekeeping = time.Minute
+// housekeepingInterval is how often what is too old is freed.
+const housekeepingInterval = time.Minute
 
-// Outlet hands interactions to the pipelines. It returns nil only when they were taken;
+// Pipeline hands interactions to the pipelines. It returns nil only when they were taken;
 // after that the interactions are not touched again.
-type Outlet interface {
+type Pipeline interface {
 	Deliver(ctx context.Context, received []interaction.Received) error
 }
 
@@ -34,7 +34,7 @@ type Telemetry interface {
 
 // Settings are what an intake is made of.
 type Settings struct {
-	Next Outlet
+	Next Pipeline
 	// MaxOpen is how many requests, and how many conversations, the user is remembered of, the oldest forgotten first. A
 	// forgotten conversation may have had several users, and counts as one that has.
 	MaxOpen int
@@ -56,7 +56,7 @@ type Settings struct {
 
 // Deduplicator takes interactions in. It is safe for concurrent use.
 type Deduplicator struct {
-	outlet      Outlet
+	pipeline    Pipeline
 	telemetry   Telemetry
 	attribution *attribution
 	needed      func() time.Time
@@ -77,8 +77,8 @@ func New(set Settings) (*Deduplicator, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Deduplicator{
-		outlet:      set.Next,
+	d := &Deduplicator{
+		pipeline:    set.Next,
 		telemetry:   set.Telemetry,
 		attribution: attribution,
 		needed:      set.Needed,
@@ -89,9 +89,9 @@ func New(set Settings) (*Deduplicator, error) {
 		if logger == nil {
 			logger = zap.NewNop()
 		}
-		i.journal = newJournal(set.Store, i.cache, logger)
+		d.journal = newJournal(set.Store, d.cache, logger)
 	}
-	return i, nil
+	return d, nil
 }
 
 // Take delivers the interactions that were not delivered before, in one call of the outlet, and waits for those that are
@@ -101,30 +101,30 @@ func New(set Settings) (*Deduplicator, error) {
 //
 // What the outlet did not take, for good or for now, is new again when it comes again.
 // Take may write to the elements of received, and leaves their order.
-func (i *Deduplicator) Take(ctx context.Context, received []interaction.Received) error {
-	_, err := i.Deliver(ctx, received)
+func (d *Deduplicator) Take(ctx context.Context, received []interaction.Received) error {
+	_, err := d.Deliver(ctx, received)
 	return err
 }
 
 // Deliver is Take that also tells how many of the interactions this call delivered; the others were delivered before or by
 // another call. It is 0 with an error, of which it says nothing.
-func (i *Deduplicator) Deliver(ctx context.Context, received []interaction.Received) (delivered int, _ error) {
+func (d *Deduplicator) Deliver(ctx context.Context, received []interaction.Received) (delivered int, _ error) {
 	if len(received) == 0 {
 		return 0, nil
 	}
-	i.attribution.attribute(received)
+	d.attribution.attribute(received)
 	if received[0].Source == interaction.FromHistory {
-		i.retain() // what is read was found missing just now, maybe
+		d.retain() // what is read was found missing just now, maybe
 	}
-	c := i.cache.reserve(received, time.Now())
-	for _, source := range c.duplicates {
-		i.duplicate(ctx, source)
+	res := d.cache.reserve(received, time.Now())
+	for _, source := range res.duplicates {
+		d.duplicate(ctx, source)
 	}
 	var delivery error
-	if c.batch != nil {
-		delivery = i.deliver(ctx, c)
+	if res.batch != nil {
+		delivery = d.deliver(ctx, res)
 	}
-	elsewhere := i.await(ctx, c)
+	elsewhere := d.await(ctx, res)
 	switch {
 	case delivery != nil && elsewhere != nil:
 		return 0, errors.Join(delivery, elsewhere)
@@ -133,41 +133,41 @@ func (i *Deduplicator) Deliver(ctx context.Context, received []interaction.Recei
 	case elsewhere != nil:
 		return 0, elsewhere
 	default:
-		return len(c.fresh), nil
+		return len(res.fresh), nil
 	}
 }
 
-func (i *Deduplicator) deliver(ctx context.Context, c reservation) error {
-	if err := i.outlet.Deliver(ctx, c.fresh); err != nil {
-		i.cache.release(c.batch)
+func (d *Deduplicator) deliver(ctx context.Context, res reservation) error {
+	if err := d.pipeline.Deliver(ctx, res.fresh); err != nil {
+		d.cache.release(res.batch)
 		return err
 	}
-	if i.journal == nil {
-		i.cache.keep(time.Now(), c.batch)
+	if d.journal == nil {
+		d.cache.commit(time.Now(), res.batch)
 		return nil
 	}
 	// What was delivered is written down even if nobody waits any more.
-	i.journal.keep(context.WithoutCancel(ctx), c.batch)
+	d.journal.commit(context.WithoutCancel(ctx), res.batch)
 	return nil
 }
 
 // await waits for what is under way in other calls. What this call had twice is decided already.
-func (i *Deduplicator) await(ctx context.Context, c reservation) error {
+func (d *Deduplicator) await(ctx context.Context, res reservation) error {
 	var failed error
-	for _, w := range c.waiting {
+	for _, w := range res.waiting {
 		select {
-		case <-w.batch.decided:
+		case <-w.batch.done:
 		default:
 			select {
-			case <-w.batch.decided:
+			case <-w.batch.done:
 			case <-ctx.Done():
 				return errors.Join(failed, fmt.Errorf("wait for interactions that are already under way: %w", ctx.Err()))
 			}
 		}
 		switch {
 		case w.batch.delivered:
-			i.duplicate(ctx, w.source)
-		case w.batch != c.batch:
+			d.duplicate(ctx, w.source)
+		case w.batch != res.batch:
 			failed = ErrFailedElsewhere
 		}
 	}
@@ -175,66 +175,66 @@ func (i *Deduplicator) await(ctx context.Context, c reservation) error {
 }
 
 // retain keeps the window from forgetting what is needed.
-func (i *Deduplicator) retain() {
-	if i.needed != nil {
-		i.cache.retainFrom(i.needed())
+func (d *Deduplicator) retain() {
+	if d.needed != nil {
+		d.cache.retainFrom(d.needed())
 	}
 }
 
-func (i *Deduplicator) duplicate(ctx context.Context, source interaction.Source) {
-	if i.telemetry != nil {
-		i.telemetry.Duplicate(ctx, source)
+func (d *Deduplicator) duplicate(ctx context.Context, source interaction.Source) {
+	if d.telemetry != nil {
+		d.telemetry.Duplicate(ctx, source)
 	}
 }
 
 // Known tells whether an interaction whose Signature this is was delivered within the window, so that it need not be
 // decrypted again. If so, it counts as a duplicate here, since it is not handed to Take.
-func (i *Deduplicator) Known(signature [32]byte) bool {
-	short := digest(signature[:16])
-	if short == (digest{}) || !i.cache.known(short, time.Now()) {
+func (d *Deduplicator) Known(contentDigest [32]byte) bool {
+	short := digest(contentDigest[:16])
+	if short == (digest{}) || !d.cache.knownDigest(short, time.Now()) {
 		return false
 	}
-	i.duplicate(context.Background(), interaction.FromNotification)
+	d.duplicate(context.Background(), interaction.FromNotification)
 	return true
 }
 
 // Load reads from the store what was delivered before the restart. It is called before everything else.
 // What can't be read is reported and replaced; only the end of ctx is an error.
-func (i *Deduplicator) Load(ctx context.Context) error {
-	if i.journal == nil {
+func (d *Deduplicator) Load(ctx context.Context) error {
+	if d.journal == nil {
 		return nil
 	}
-	i.retain()
-	return i.journal.load(ctx)
+	d.retain()
+	return d.journal.load(ctx)
 }
 
 // Run frees what is too old and tidies the store, until ctx ends.
-func (i *Deduplicator) Run(ctx context.Context) {
-	ticker := time.NewTicker(housekeeping)
+func (d *Deduplicator) Run(ctx context.Context) {
+	ticker := time.NewTicker(housekeepingInterval)
 	defer ticker.Stop()
-	var full <-chan struct{}
-	if i.journal != nil {
-		full = i.journal.full
+	var mergeNeeded <-chan struct{}
+	if d.journal != nil {
+		mergeNeeded = d.journal.mergeNeeded
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-full:
+		case <-mergeNeeded:
 		case <-ticker.C:
 		}
-		i.retain()
-		i.cache.expire(time.Now())
-		if i.journal != nil {
-			i.journal.tidy(ctx)
+		d.retain()
+		d.cache.expire(time.Now())
+		if d.journal != nil {
+			d.journal.tidy(ctx)
 		}
 	}
 }
 
 // Save leaves the store tidy. Nothing that Take returned nil for depends on it.
-func (i *Deduplicator) Save(ctx context.Context) error {
-	if i.journal == nil {
+func (d *Deduplicator) Save(ctx context.Context) error {
+	if d.journal == nil {
 		return nil
 	}
-	return i.journal.save(ctx)
+	return d.journal.save(ctx)
 }

@@ -14,25 +14,25 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// taking is a call of Take under way.
-type taking struct {
+// takeCall is a call of Take under way.
+type takeCall struct {
 	in  *dedupe.Deduplicator
 	end chan error
 }
 
-func take(ctx context.Context, in *dedupe.Deduplicator, received ...interaction.Received) taking {
-	t := taking{in: in, end: make(chan error, 1)}
-	go func() { t.end <- in.Take(ctx, received) }()
+func take(ctx context.Context, d *dedupe.Deduplicator, received ...interaction.Received) takeCall {
+	t := takeCall{in: d, end: make(chan error, 1)}
+	go func() { t.end <- d.Take(ctx, received) }()
 	synctest.Wait()
 	return t
 }
 
-func (t taking) ended() bool {
+func (t takeCall) ended() bool {
 	synctest.Wait()
 	return len(t.end) > 0
 }
 
-func TestWhatIsUnderWayIsWaitedFor(t *testing.T) {
+func TestTake_WaitsForInFlight(t *testing.T) {
 	t.Parallel()
 	refused, busy := errors.New("refused for good"), errors.New("busy")
 
@@ -53,17 +53,17 @@ func TestWhatIsUnderWayIsWaitedFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				out, dropped := newGate(), &duplicates{}
-				in := newIntake(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
+				out, dropped := newBlockingPipeline(), &duplicateCounter{}
+				d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
 
-				first := take(t.Context(), in, item("1"), item("2"))
+				first := take(t.Context(), d, item("1"), item("2"))
 				one := <-out.arrived
-				second := take(t.Context(), in, item("2"), item("3"))
+				second := take(t.Context(), d, item("2"), item("3"))
 				two := <-out.arrived
 				assert.Equal(t, []string{"3"}, two.ids, "what is under way is not delivered beside it")
 				two.decide <- test.second
 				assert.False(t, second.ended(), "it depends on the other call")
-				assert.False(t, in.Known(item("2").ContentDigest), "what is under way may still fail")
+				assert.False(t, d.Known(item("2").ContentDigest), "what is under way may still fail")
 
 				one.decide <- test.first
 				assert.Equal(t, test.first, <-first.end)
@@ -83,15 +83,15 @@ func TestWhatIsUnderWayIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestThePipelinesErrorIsALeafOfItsOwn(t *testing.T) {
+func TestTake_JoinsErrorsUnchanged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		refused, busy := errors.New("refused for good"), errors.New("busy")
-		out := newGate()
-		in := newIntake(t, out, nil)
-		first := take(t.Context(), in, item("1"))
+		out := newBlockingPipeline()
+		d := newDeduplicator(t, out, nil)
+		first := take(t.Context(), d, item("1"))
 		one := <-out.arrived
-		second := take(t.Context(), in, item("1"), item("2"))
+		second := take(t.Context(), d, item("1"), item("2"))
 		(<-out.arrived).decide <- refused
 		one.decide <- busy
 		require.Error(t, <-first.end)
@@ -101,36 +101,36 @@ func TestThePipelinesErrorIsALeafOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestWaitingEndsWithTheContext(t *testing.T) {
+func TestTake_StopsWaitingWithContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		out := newGate()
-		in := newIntake(t, out, nil)
-		first := take(t.Context(), in, item("1"))
+		out := newBlockingPipeline()
+		d := newDeduplicator(t, out, nil)
+		first := take(t.Context(), d, item("1"))
 		one := <-out.arrived
 
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		start := time.Now()
-		require.ErrorIs(t, <-take(ctx, in, item("1")).end, context.DeadlineExceeded)
+		require.ErrorIs(t, <-take(ctx, d, item("1")).end, context.DeadlineExceeded)
 		assert.Equal(t, 2*time.Second, time.Since(start))
 
 		one.decide <- nil
 		assert.NoError(t, <-first.end)
-		assert.NoError(t, <-take(ctx, in, item("1")).end, "what was decided needs no waiting")
-		assert.True(t, in.Known(item("1").ContentDigest))
+		assert.NoError(t, <-take(ctx, d, item("1")).end, "what was decided needs no waiting")
+		assert.True(t, d.Known(item("1").ContentDigest))
 	})
 }
 
-func TestAFailureElsewhereIsToldBesideTheEndOfTheContext(t *testing.T) {
+func TestTake_ReportsFailureElsewhereAndContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		out := newGate()
-		in := newIntake(t, out, nil)
-		first, other := take(t.Context(), in, item("1")), take(t.Context(), in, item("2"))
+		out := newBlockingPipeline()
+		d := newDeduplicator(t, out, nil)
+		first, other := take(t.Context(), d, item("1")), take(t.Context(), d, item("2"))
 		one, two := <-out.arrived, <-out.arrived
 		ctx, cancel := context.WithCancel(t.Context())
-		second := take(ctx, in, item("1"), item("2"))
+		second := take(ctx, d, item("1"), item("2"))
 		one.decide <- errors.New("busy")
 		require.Error(t, <-first.end)
 		synctest.Wait()
@@ -143,15 +143,15 @@ func TestAFailureElsewhereIsToldBesideTheEndOfTheContext(t *testing.T) {
 	})
 }
 
-func TestTheHistoryWaitsForADeletionUnderWay(t *testing.T) {
+func TestTake_HistoryWaitsForDeletionInFlight(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		out, dropped := newGate(), &duplicates{}
-		in := newIntake(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
-		gone := take(t.Context(), in, deleted(updated(item("1"), "8")))
-		again := take(t.Context(), in, deleted(updated(item("1"), "9")))
+		out, dropped := newBlockingPipeline(), &duplicateCounter{}
+		d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
+		gone := take(t.Context(), d, deleted(updated(item("1"), "8")))
+		again := take(t.Context(), d, deleted(updated(item("1"), "9")))
 		first, second := <-out.arrived, <-out.arrived
-		read := take(t.Context(), in, fromHistory(item("1")))
+		read := take(t.Context(), d, fromHistory(item("1")))
 		second.decide <- errors.New("busy")
 		require.Error(t, <-again.end, "both deletions were under way, in their own right")
 		assert.False(t, read.ended())
@@ -163,17 +163,17 @@ func TestTheHistoryWaitsForADeletionUnderWay(t *testing.T) {
 	})
 }
 
-func TestTake_HistoryWaitsForADeletionAlsoAfterAnotherFailed(t *testing.T) {
+func TestTake_HistoryWaitsForDeletionAfterAnotherFailed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		out, dropped := newGate(), &duplicates{}
-		in := newIntake(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
-		gone := take(t.Context(), in, deleted(updated(item("1"), "8")))
-		again := take(t.Context(), in, deleted(updated(item("1"), "9")))
+		out, dropped := newBlockingPipeline(), &duplicateCounter{}
+		d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
+		gone := take(t.Context(), d, deleted(updated(item("1"), "8")))
+		again := take(t.Context(), d, deleted(updated(item("1"), "9")))
 		first, second := <-out.arrived, <-out.arrived
 		second.decide <- errors.New("busy")
 		require.Error(t, <-again.end)
-		read := take(t.Context(), in, fromHistory(item("1")))
+		read := take(t.Context(), d, fromHistory(item("1")))
 		assert.Empty(t, out.arrived, "the end of one deletion is not that of the other")
 		assert.False(t, read.ended())
 		first.decide <- nil
@@ -183,15 +183,15 @@ func TestTake_HistoryWaitsForADeletionAlsoAfterAnotherFailed(t *testing.T) {
 	})
 }
 
-func TestManyAtOnceDeliverEachOnce(t *testing.T) {
+func TestTake_DeliversOnceAcrossConcurrentCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		out, dropped := newGate(), &duplicates{}
-		in := newIntake(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
+		out, dropped := newBlockingPipeline(), &duplicateCounter{}
+		d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
 		const calls = 50
-		var all []taking
+		var all []takeCall
 		for range calls {
-			all = append(all, take(t.Context(), in, items(0, 10)...))
+			all = append(all, take(t.Context(), d, items(0, 10)...))
 		}
 		only := <-out.arrived
 		only.decide <- nil

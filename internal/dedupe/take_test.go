@@ -11,7 +11,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-func TestEachVersionGoesOutOnce(t *testing.T) {
+func TestTake_DeliversEachVersionOnce(t *testing.T) {
 	t.Parallel()
 	elsewhere := item("1")
 	elsewhere.SessionID = "another"
@@ -63,10 +63,10 @@ func TestEachVersionGoesOutOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out, dropped := &outlet{}, &duplicates{}
-			in := newIntake(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
+			out, dropped := &fakePipeline{}, &duplicateCounter{}
+			d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
 			for _, batch := range test.batches {
-				require.NoError(t, in.Take(t.Context(), batch))
+				require.NoError(t, d.Take(t.Context(), batch))
 			}
 			assert.Len(t, out.got, test.want)
 			assert.Equal(t, test.calls, out.calls, "one call for what is new, none where nothing is")
@@ -75,72 +75,72 @@ func TestEachVersionGoesOutOnce(t *testing.T) {
 	}
 }
 
-func TestTheOutletDecides(t *testing.T) {
+func TestTake_ReturnsErrorOfPipeline(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("refused")
-	out, dropped := &outlet{err: refused}, &duplicates{}
-	in := newIntake(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
+	out, dropped := &fakePipeline{err: refused}, &duplicateCounter{}
+	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
 	twice := []interaction.Received{item("1"), deleted(item("2")), item("1")}
 
-	assert.Equal(t, refused, in.Take(t.Context(), twice), "as it is, for the caller to judge")
-	assert.False(t, in.Known(item("1").ContentDigest))
+	assert.Equal(t, refused, d.Take(t.Context(), twice), "as it is, for the caller to judge")
+	assert.False(t, d.Known(item("1").ContentDigest))
 	assert.Zero(t, dropped.count(), "what was not delivered has no duplicates")
-	assert.NoError(t, in.Take(t.Context(), nil), "nothing to deliver is no reason to bother the pipeline")
+	assert.NoError(t, d.Take(t.Context(), nil), "nothing to deliver is no reason to bother the pipeline")
 
 	out.err = nil
-	require.NoError(t, in.Take(t.Context(), append(twice, fromHistory(item("3")))))
+	require.NoError(t, d.Take(t.Context(), append(twice, fromHistory(item("3")))))
 	assert.Equal(t, []string{"1", "2", "3"}, out.ids(), "what was refused is new when it comes again")
-	assert.True(t, in.Known(item("1").ContentDigest))
+	assert.True(t, d.Known(item("1").ContentDigest))
 	assert.Equal(t, 2, dropped.count())
 }
 
-func TestADeletionThatWasNotDeliveredDeletesNothing(t *testing.T) {
+func TestTake_ForgetsUndeliveredDeletion(t *testing.T) {
 	t.Parallel()
-	out := &outlet{err: errors.New("refused")}
-	in := newIntake(t, out, nil)
-	require.Error(t, in.Take(t.Context(), []interaction.Received{deleted(item("1"))}))
+	out := &fakePipeline{err: errors.New("refused")}
+	d := newDeduplicator(t, out, nil)
+	require.Error(t, d.Take(t.Context(), []interaction.Received{deleted(item("1"))}))
 	out.err = nil
-	require.NoError(t, in.Take(t.Context(), []interaction.Received{fromHistory(item("1"))}))
+	require.NoError(t, d.Take(t.Context(), []interaction.Received{fromHistory(item("1"))}))
 	assert.Equal(t, []string{"1"}, out.ids())
 }
 
-func TestWhatIsTakenInStaysAsItIs(t *testing.T) {
+func TestTake_KeepsOrderOfBatch(t *testing.T) {
 	t.Parallel()
-	in := newIntake(t, &outlet{}, nil)
-	require.NoError(t, in.Take(t.Context(), items(1, 2)))
+	d := newDeduplicator(t, &fakePipeline{}, nil)
+	require.NoError(t, d.Take(t.Context(), items(1, 2)))
 	batch := items(0, 4)
-	require.NoError(t, in.Take(t.Context(), batch))
+	require.NoError(t, d.Take(t.Context(), batch))
 	for i := range batch {
 		assert.Equal(t, item(string(rune('0'+i))).ID, batch[i].ID, "the caller may go on with its slice")
 	}
 }
 
-func TestADuplicatePromptStillTeachesWhoAsked(t *testing.T) {
+func TestTake_LearnsUserFromDuplicatePrompt(t *testing.T) {
 	t.Parallel()
-	out := &outlet{}
-	in := newIntake(t, out, func(set *dedupe.Settings) { set.MaxOpen = 1 })
+	out := &fakePipeline{}
+	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = 1 })
 	asked := prompt("s", "r", "1", anna)
-	require.NoError(t, in.Take(t.Context(), []interaction.Received{asked}))
-	require.NoError(t, in.Take(t.Context(), []interaction.Received{prompt("other", "r", "2", ben)}), "anna's is forgotten")
-	require.NoError(t, in.Take(t.Context(), []interaction.Received{asked, response("s", "r", "3")}))
+	require.NoError(t, d.Take(t.Context(), []interaction.Received{asked}))
+	require.NoError(t, d.Take(t.Context(), []interaction.Received{prompt("other", "r", "2", ben)}), "anna's is forgotten")
+	require.NoError(t, d.Take(t.Context(), []interaction.Received{asked, response("s", "r", "3")}))
 	require.Len(t, out.got, 3)
 	assert.Equal(t, anna, out.got[2].UserID)
 }
 
-func TestASignatureIsKnownAfterItsDelivery(t *testing.T) {
+func TestKnown_AfterDelivery(t *testing.T) {
 	t.Parallel()
-	dropped := &duplicates{}
-	in := newIntake(t, &outlet{}, func(set *dedupe.Settings) { set.Telemetry = dropped })
+	dropped := &duplicateCounter{}
+	d := newDeduplicator(t, &fakePipeline{}, func(set *dedupe.Settings) { set.Telemetry = dropped })
 	one := item("1")
-	assert.False(t, in.Known(one.ContentDigest))
-	require.NoError(t, in.Take(t.Context(), []interaction.Received{one, fromHistory(item("2"))}))
-	assert.True(t, in.Known(one.ContentDigest))
-	assert.False(t, in.Known(item("2").ContentDigest))
-	assert.False(t, in.Known([32]byte{}), "no signature is nobody's")
+	assert.False(t, d.Known(one.ContentDigest))
+	require.NoError(t, d.Take(t.Context(), []interaction.Received{one, fromHistory(item("2"))}))
+	assert.True(t, d.Known(one.ContentDigest))
+	assert.False(t, d.Known(item("2").ContentDigest))
+	assert.False(t, d.Known([32]byte{}), "no signature is nobody's")
 	assert.Equal(t, map[interaction.Source]int{interaction.FromNotification: 1}, dropped.of, "it is not handed to Take any more")
 }
 
-func TestSizesThatMakeNoSense(t *testing.T) {
+func TestNew_RejectsInvalidSizes(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*dedupe.Settings){
 		"no users":         func(set *dedupe.Settings) { set.MaxOpen = 0 },
@@ -150,7 +150,7 @@ func TestSizesThatMakeNoSense(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			set := dedupe.Settings{Next: &outlet{}, MaxOpen: 1, Window: 1, MaxEntries: 1}
+			set := dedupe.Settings{Next: &fakePipeline{}, MaxOpen: 1, Window: 1, MaxEntries: 1}
 			_, err := dedupe.New(set)
 			require.NoError(t, err)
 			change(&set)
