@@ -1,6 +1,8 @@
 package backfill_test
 
 import (
+	"encoding/json"
+	"net/http"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -11,6 +13,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
@@ -262,3 +265,308 @@ func TestPoll_MergesFailedPolls(t *testing.T) {
 }
 
 func interactionID(at time.Time) string { return strconv.FormatInt(at.UnixMilli(), 10) }
+
+func TestBackfiller_DerivesChangeFromETag(t *testing.T) {
+	t.Parallel()
+	for raw, wanted := range map[string]interaction.Change{
+		`{"id":"1764599405123"}`:                        interaction.Created,
+		`{"id":"1764599405123","etag":null}`:            interaction.Created,
+		`{"id":"1764599405123","etag":"1764599405123"}`: interaction.Created,
+		`{"id":"1764599405123","etag":"1764599409999"}`: interaction.Updated,
+	} {
+		t.Run(raw, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness()
+				h.users(1)
+				h.graph.rewrite = func(page *graph.HistoryPage) { page.Items = []json.RawMessage{json.RawMessage(raw)} }
+				b, stop := h.run(t)
+				b.Open(gap(backfill.Startup))
+				synctest.Wait()
+				stop()
+				assert.Equal(t, wanted, h.intake.snapshot().last.Change)
+				assert.Equal(t, "1764599405123", h.intake.snapshot().last.ID)
+			})
+		})
+	}
+}
+
+func TestBackfiller_SkipsUnreadableItem(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(5, time.Now().Add(-150*time.Minute))
+		h.graph.rewrite = func(page *graph.HistoryPage) {
+			page.Items = append([]json.RawMessage{json.RawMessage(`{"no":"id"}`), json.RawMessage(`[]`)}, page.Items...)
+		}
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(time.Minute)
+		stop()
+		assert.Equal(t, 5, h.intake.distinct())
+		assert.Equal(t, 1, h.logged("can't be read and is skipped"))
+		assert.EqualValues(t, 10, h.logs.FilterMessage("history read").All()[0].ContextMap()["unreadable"])
+		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+	})
+}
+
+func TestBackfiller_StopsAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(h *harness){
+		"while nothing is to do":         func(h *harness) {},
+		"during a request":               func(h *harness) { h.graph.latency = time.Hour },
+		"while Graph asks to stay away":  func(h *harness) { h.graph.fail = func(request) error { return graphError(429, "", time.Hour) } },
+		"while the pipeline takes none":  func(h *harness) { h.intake.refuse = func() error { return errStore } },
+		"while a user waits for a retry": func(h *harness) { h.graph.fail = func(request) error { return errStore } },
+		"while the directory fails": func(h *harness) {
+			h.settings.Users = nil
+			h.graph.failList = func() error { return errStore }
+		},
+		"while the directory asks to stay away": func(h *harness) {
+			h.settings.Users = nil
+			h.graph.failList = func() error { return graphError(503, "", time.Hour) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness()
+				h.users(50, time.Now().Add(-150*time.Minute))
+				prepare(h)
+				b, stop := h.run(t)
+				if name != "while nothing is to do" {
+					b.Open(gap(backfill.Startup))
+				}
+				advance(1200 * time.Millisecond)
+				asked := time.Now()
+				stop()
+				assert.Equal(t, asked, time.Now(), "at once")
+				if name != "while nothing is to do" {
+					assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.Startup], "and the gap stays")
+				}
+			})
+		})
+	}
+}
+
+func TestBackfiller_StopsAtCyclicPageLinks(t *testing.T) {
+	t.Parallel()
+	for name, links := range map[string][]string{"to itself": {"7"}, "to the page before": {"7", "8"}, "to one long before": {"5", "6", "7", "8", "9"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness()
+				h.users(1)
+				n := 0
+				h.graph.rewrite = func(page *graph.HistoryPage) {
+					page.Next = links[n%len(links)]
+					n++
+				}
+				b, stop := h.run(t)
+				b.Open(gap(backfill.Startup))
+				advance(3 * time.Minute)
+				assert.LessOrEqual(t, len(h.graph.historyRequests()), (len(links)+1)*5, "a few pages for each of five tries")
+				assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.Startup])
+				stop()
+			})
+		})
+	}
+}
+
+func TestDirectory_StopsAtCyclicPageLinks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		n := 0
+		h.graph.rewriteList = func(page *graph.UserPage) {
+			n++
+			page.Next = strconv.Itoa(n % 2)
+		}
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(3 * time.Minute)
+		assert.LessOrEqual(t, len(h.graph.directoryRequests()), 3*5*2, "a few pages for each of five tries, and two minutes later once more")
+		stop()
+	})
+}
+
+func TestPoll_FindsLateInteractions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(1)
+		h.settings.PollInterval = 5 * time.Minute
+		_, stop := h.run(t)
+		advance(3 * time.Hour)
+		at := time.Now()
+		advance(59 * time.Minute)
+		h.graph.set(func() { h.graph.interactions[guid(0)] = []time.Time{at} })
+		advance(time.Hour)
+		assert.Equal(t, 1, h.intake.distinct())
+		advance(20 * time.Hour)
+		stop()
+		assert.LessOrEqual(t, len(h.graph.historyRequests()), 24*12+24*3, "second readings are done together")
+		telemetry := h.telemetry.copy()
+		assert.InDelta(t, telemetry.opened[backfill.Poll], telemetry.closed[backfill.Poll], 20)
+	})
+}
+
+func TestBackfiller_PersistsPassBeforeReading(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(1)
+		h.settings.PollInterval = time.Hour
+		noted := false
+		h.graph.fail = func(request) error {
+			noted = assert.Contains(t, string(h.store.copy().values["history/gaps"]), `"reading"`)
+			return nil
+		}
+		_, stop := h.run(t)
+		advance(time.Second)
+		stop()
+		assert.True(t, noted)
+	})
+}
+
+func TestPoll_ReadsOnlyEarlierTimeOfNewUser(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.settings.PollInterval = 10 * time.Minute
+		h.graph.failList = forbidden
+		began := time.Now()
+		b, stop := h.run(t)
+		b.Seen(guid(1))
+		advance(35 * time.Minute)
+		b.Seen(guid(2)) // Polls read it from now on.
+		advance(40 * time.Minute)
+		stop()
+		var missed []request
+		for _, r := range h.graph.historyRequests() {
+			if r.user == guid(2) && r.from.Before(began) {
+				missed = append(missed, r)
+			}
+		}
+		require.NotEmpty(t, missed)
+		for _, r := range missed {
+			if r.at.After(began.Add(59*time.Minute)) && r.from.Before(began.Add(-10*time.Minute)) {
+				assert.WithinDuration(t, began.Add(35*time.Minute), r.to, 2*time.Second)
+			}
+		}
+	})
+}
+
+func TestPoll_RetriesFailedUserBetweenBackToBackPolls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(60)
+		h.settings.PollInterval = 2 * time.Minute
+		h.graph.latency = 12 * time.Second // so that reading all takes three minutes
+		unwell := true
+		h.graph.fail = func(r request) error {
+			if unwell && r.user == guid(7) {
+				return graphError(http.StatusInternalServerError, "x", 0)
+			}
+			return nil
+		}
+		_, stop := h.run(t)
+		advance(10 * time.Minute)
+		h.graph.set(func() { unwell = false })
+		advance(time.Hour)
+		at := time.Now()
+		h.graph.set(func() {
+			for _, id := range guids(60) {
+				h.graph.interactions[id] = []time.Time{at}
+			}
+		})
+		advance(2 * time.Hour)
+		stop()
+		assert.Equal(t, 60, h.intake.distinct())
+	})
+}
+
+func TestQueue_ToleratesScatteredForbiddenUsers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(1000, time.Now().Add(-150*time.Minute))
+		bad := map[string]bool{}
+		for i := 0; i < 1000; i += 10 {
+			bad[guid(i)] = true
+		}
+		h.graph.fail = func(r request) error {
+			if bad[r.user] {
+				return forbidden()
+			}
+			return nil
+		}
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(41 * time.Second)
+		assert.Equal(t, 900, h.intake.distinct())
+		assert.Empty(t, h.health())
+		advance(10 * time.Minute)
+		assert.Empty(t, h.health(), "nor are they when they alone are tried again")
+		stop()
+	})
+}
+
+func TestBackfiller_KeepsThenExpiresGapsWhenDisabled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.settings.Disabled, h.settings.PollInterval = true, time.Minute
+		h.users(3, time.Now().Add(-150*time.Minute))
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(2 * time.Second)
+		left := h.store.copy()
+		stop()
+
+		h.store, h.settings.Store = left, left
+		b, stop = h.run(t)
+		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Startup: time.Hour}, b.Missing(time.Now()), "kill -9 does not forget it")
+		advance(168 * time.Hour)
+		assert.Empty(t, b.Missing(time.Now()))
+		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+		assert.NotEmpty(t, h.telemetry.copy().lost)
+		assert.Positive(t, h.logged("history is further back than"))
+		assert.Empty(t, h.graph.historyRequests())
+		assert.Empty(t, h.graph.directoryRequests())
+		left = h.store.copy()
+		stop()
+
+		h.store, h.settings.Store = left, left
+		b, stop = h.run(t)
+		assert.Empty(t, b.Missing(time.Now()), "that is on record too")
+		stop()
+	})
+}
+
+func TestFlush_PersistsGaps(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		b := backfill.New(h.settings)
+		b.Item(backfill.Unverified, "", time.Now())
+		require.NoError(t, b.Flush(t.Context()))
+		writes := h.store.copy().writes
+		require.NoError(t, b.Flush(t.Context()))
+		assert.Equal(t, writes, h.store.copy().writes, "what is written down already costs nothing")
+
+		next := backfill.New(h.settings)
+		require.NoError(t, next.Load(t.Context()))
+		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Unverified: time.Hour}, next.Missing(time.Now()))
+
+		h.store.setBroken(true)
+		b.Open(gap(backfill.Startup))
+		require.ErrorIs(t, b.Flush(t.Context()), errStore)
+		require.ErrorIs(t, b.Flush(t.Context()), errStore)
+		assert.Equal(t, 1, h.logged("history state can't be stored"))
+		h.store.setBroken(false)
+		require.NoError(t, b.Flush(t.Context()))
+		assert.NotEqual(t, writes, h.store.copy().writes)
+	})
+}

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
 // request is one page that was asked for.
@@ -221,4 +224,149 @@ func (h *harness) users(n int, at ...time.Time) {
 // gap is a gap of an hour that ended long enough ago to be read once only.
 func gap(reason backfill.Reason) backfill.Gap {
 	return backfill.Gap{Reason: reason, From: time.Now().Add(-3 * time.Hour), To: time.Now().Add(-2 * time.Hour)}
+}
+
+// fakeIntake counts how often each interaction came.
+type fakeIntake struct {
+	mu     sync.Mutex
+	times  map[string]int
+	last   interaction.Received
+	refuse func() error
+	tries  int
+	// slow is how long each call takes.
+	slow time.Duration
+}
+
+func (i *fakeIntake) Deliver(ctx context.Context, received []interaction.Received) (delivered int, _ error) {
+	select {
+	case <-time.After(i.slow):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.tries++
+	if i.refuse != nil {
+		if err := i.refuse(); err != nil {
+			return 0, err
+		}
+	}
+	for _, r := range received {
+		key := r.UserID + " " + r.ID
+		if i.times[key] == 0 {
+			delivered++
+		}
+		i.times[key]++
+		i.last = r
+	}
+	return delivered, nil
+}
+
+// snapshot is what came so far.
+func (i *fakeIntake) snapshot() *fakeIntake {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return &fakeIntake{last: i.last, tries: i.tries}
+}
+
+func (i *fakeIntake) distinct() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.times)
+}
+
+type fakeTelemetry struct {
+	mu             sync.Mutex
+	opened, closed map[backfill.Reason]int
+	lost           map[backfill.Reason]time.Duration
+	found          int
+}
+
+func (f *fakeTelemetry) copy() *fakeTelemetry {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &fakeTelemetry{opened: maps.Clone(f.opened), closed: maps.Clone(f.closed), lost: maps.Clone(f.lost), found: f.found}
+}
+
+func (f *fakeTelemetry) GapOpened(_ context.Context, r backfill.Reason) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.opened[r]++
+}
+
+func (f *fakeTelemetry) GapClosed(_ context.Context, r backfill.Reason) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed[r]++
+}
+
+func (f *fakeTelemetry) GapLost(_ context.Context, r backfill.Reason, lost time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost[r] += lost
+}
+
+func (f *fakeTelemetry) HistoryInteractions(_ context.Context, found int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.found += found
+}
+
+// fakeStore is a store that can be broken.
+type fakeStore struct {
+	mu     sync.Mutex
+	values map[string][]byte
+	broken bool
+	writes int
+}
+
+var errStore = errors.New("disk full")
+
+func (s *fakeStore) Get(_ context.Context, key string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken {
+		return nil, errStore
+	}
+	return s.values[key], nil
+}
+
+func (s *fakeStore) Set(_ context.Context, key string, value []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken {
+		return errStore
+	}
+	s.writes++
+	s.values[key] = slices.Clone(value)
+	return nil
+}
+
+func (s *fakeStore) Delete(_ context.Context, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken {
+		return errStore
+	}
+	delete(s.values, key)
+	return nil
+}
+
+// copy is what a killed process leaves behind.
+func (s *fakeStore) copy() *fakeStore {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &fakeStore{values: maps.Clone(s.values), writes: s.writes}
+}
+
+func (s *fakeStore) setBroken(broken bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = broken
+}
+
+// pass lets time pass, and everything happen that is due by then.
+func advance(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
