@@ -108,10 +108,10 @@ func TestBackfiller_ReadsWithOverlapAndWholeSeconds(t *testing.T) {
 		to := time.Date(2026, 11, 24, 6, 0, 0, 1, time.UTC)
 		b.Open(backfill.Gap{Reason: backfill.Startup, From: from, To: to})
 		synctest.Wait()
-		asked := h.graph.historyRequests()
-		require.Len(t, asked, 1)
-		assert.Equal(t, time.Date(2026, 11, 24, 4, 55, 0, 0, time.UTC), asked[0].from)
-		assert.Equal(t, time.Date(2026, 11, 24, 6, 0, 2, 0, time.UTC), asked[0].to, "the end is excluded, and so is the second that it is in")
+		requests := h.graph.historyRequests()
+		require.Len(t, requests, 1)
+		assert.Equal(t, time.Date(2026, 11, 24, 4, 55, 0, 0, time.UTC), requests[0].from)
+		assert.Equal(t, time.Date(2026, 11, 24, 6, 0, 2, 0, time.UTC), requests[0].to, "Graph excludes the end, so that the second of the end must be covered")
 		stop()
 	})
 }
@@ -146,23 +146,23 @@ func TestBackfiller_ReadsLastHourAgain(t *testing.T) {
 		b.Open(backfill.Gap{Reason: backfill.Subscription, From: began.Add(-5 * time.Hour), To: began})
 		advance(time.Minute)
 		require.Len(t, h.graph.historyRequests(), 3)
-		assert.Empty(t, h.telemetry.copy().closed, "it is not closed before its second reading")
+		assert.Empty(t, h.telemetry.copy().closed, "it is not closed before its second pass")
 		assert.Empty(t, b.Missing(time.Now()), "but what was read is not missing")
 
-		// What Graph was late with.
+		// Graph delivers an interaction late.
 		h.graph.set(func() { h.graph.interactions[guid(1)] = []time.Time{began.Add(-10 * time.Minute)} })
 		advance(58 * time.Minute)
 		require.Len(t, h.graph.historyRequests(), 3)
 		advance(2 * time.Minute)
 
-		asked := h.graph.historyRequests()
-		require.Len(t, asked, 6)
-		assert.WithinDuration(t, began.Add(time.Hour), asked[3].at, 0)
-		assert.WithinDuration(t, began.Add(-time.Hour-300*time.Second), asked[3].from, 0)
+		requests := h.graph.historyRequests()
+		require.Len(t, requests, 6)
+		assert.WithinDuration(t, began.Add(time.Hour), requests[3].at, 0)
+		assert.WithinDuration(t, began.Add(-time.Hour-300*time.Second), requests[3].from, 0)
 		assert.Equal(t, 1, h.intake.distinct())
 		assert.Equal(t, map[backfill.Reason]int{backfill.Subscription: 1}, h.telemetry.copy().closed)
 		advance(5 * time.Hour)
-		assert.Len(t, h.graph.historyRequests(), 6, "there is no third reading")
+		assert.Len(t, h.graph.historyRequests(), 6, "there is no third pass")
 		stop()
 	})
 }
@@ -180,14 +180,14 @@ func TestBackfiller_ReadsFuturePartWhenDue(t *testing.T) {
 		assert.WithinDuration(t, began.Add(time.Second), h.graph.historyRequests()[0].to, 0)
 		advance(4 * time.Minute)
 		require.Len(t, h.graph.historyRequests(), 1)
-		assert.Empty(t, b.Missing(time.Now()), "what was missing was read; the rest is a precaution")
+		assert.Empty(t, b.Missing(time.Now()), "the rest of the gap is in the future")
 		advance(2 * time.Minute)
-		asked := h.graph.historyRequests()
-		require.Len(t, asked, 2)
-		assert.WithinDuration(t, began.Add(5*time.Minute), asked[1].at, 0)
-		assert.WithinDuration(t, began.Add(-300*time.Second), asked[1].from, 0)
+		requests := h.graph.historyRequests()
+		require.Len(t, requests, 2)
+		assert.WithinDuration(t, began.Add(5*time.Minute), requests[1].at, 0)
+		assert.WithinDuration(t, began.Add(-300*time.Second), requests[1].from, 0)
 		advance(3 * time.Hour)
-		assert.Len(t, h.graph.historyRequests(), 3, "both are read again in one go")
+		assert.Len(t, h.graph.historyRequests(), 3, "both are read again in one pass")
 		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
 		stop()
 	})
@@ -206,7 +206,7 @@ func TestBackfiller_ReadsItemGapsHourly(t *testing.T) {
 			}
 			advance(time.Minute)
 		}
-		assert.InDelta(t, 3, len(h.graph.historyRequests()), 1, "items and second readings together make one reading an hour")
+		assert.InDelta(t, 3, len(h.graph.historyRequests()), 1, "items and second passes are combined into one pass an hour")
 		advance(3 * time.Hour)
 		assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
 		assert.Empty(t, b.Missing(time.Now()))
@@ -223,24 +223,24 @@ func TestPoll_ResumesAfterRestart(t *testing.T) {
 		began := time.Now()
 		b, stop := h.run(t)
 		synctest.Wait()
-		asked := h.graph.historyRequests()
-		require.Len(t, asked, 1, "the first poll is at once")
-		assert.WithinDuration(t, began.Add(-10*time.Minute), asked[0].from, 0, "one interval back, with overlap")
+		requests := h.graph.historyRequests()
+		require.Len(t, requests, 1, "the first poll is at once")
+		assert.WithinDuration(t, began.Add(-10*time.Minute), requests[0].from, 0, "one interval back, with overlap")
 		advance(5*time.Minute + time.Second)
-		asked = h.graph.historyRequests()
-		require.Len(t, asked, 2)
-		assert.WithinDuration(t, began.Add(-time.Second-300*time.Second), asked[1].from, 0)
+		requests = h.graph.historyRequests()
+		require.Len(t, requests, 2)
+		assert.WithinDuration(t, began.Add(-time.Second-300*time.Second), requests[1].from, 0)
 		stop()
 		require.NoError(t, b.Save(t.Context()))
 
 		advance(2 * time.Hour) // The collector is down.
 		_, stop = h.run(t)
 		synctest.Wait()
-		asked = h.graph.historyRequests()
-		require.GreaterOrEqual(t, len(asked), 3)
+		requests = h.graph.historyRequests()
+		require.GreaterOrEqual(t, len(requests), 3)
 		polled := began.Add(5*time.Minute - time.Second)
-		assert.False(t, asked[2].from.After(polled), "polling goes on from its mark")
-		assert.WithinDuration(t, time.Now(), asked[2].to, time.Second)
+		assert.False(t, requests[2].from.After(polled), "polling resumes where it stopped")
+		assert.WithinDuration(t, time.Now(), requests[2].to, time.Second)
 		stop()
 	})
 }
@@ -338,9 +338,9 @@ func TestBackfiller_StopsAtOnce(t *testing.T) {
 					b.Open(gap(backfill.Startup))
 				}
 				advance(1200 * time.Millisecond)
-				asked := time.Now()
+				stopped := time.Now()
 				stop()
-				assert.Equal(t, asked, time.Now(), "at once")
+				assert.Equal(t, stopped, time.Now(), "at once")
 				if name != "while nothing is to do" {
 					assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.Startup], "and the gap stays")
 				}
@@ -405,7 +405,7 @@ func TestPoll_FindsLateInteractions(t *testing.T) {
 		assert.Equal(t, 1, h.intake.distinct())
 		advance(20 * time.Hour)
 		stop()
-		assert.LessOrEqual(t, len(h.graph.historyRequests()), 24*12+24*3, "second readings are done together")
+		assert.LessOrEqual(t, len(h.graph.historyRequests()), 24*12+24*3, "second passes are combined")
 		telemetry := h.telemetry.copy()
 		assert.InDelta(t, telemetry.opened[backfill.Poll], telemetry.closed[backfill.Poll], 20)
 	})
@@ -419,7 +419,7 @@ func TestBackfiller_PersistsPassBeforeReading(t *testing.T) {
 		h.settings.PollInterval = time.Hour
 		noted := false
 		h.graph.fail = func(request) error {
-			noted = assert.Contains(t, string(h.store.copy().values["history/gaps"]), `"reading"`)
+			noted = assert.Contains(t, string(h.store.copy().values["history/gaps"]), `"pass"`)
 			return nil
 		}
 		_, stop := h.run(t)
@@ -463,7 +463,7 @@ func TestPoll_RetriesFailedUserBetweenBackToBackPolls(t *testing.T) {
 		h := newHarness()
 		h.users(60)
 		h.settings.PollInterval = 2 * time.Minute
-		h.graph.latency = 12 * time.Second // so that reading all takes three minutes
+		h.graph.latency = 12 * time.Second // so that a pass takes three minutes
 		unwell := true
 		h.graph.fail = func(r request) error {
 			if unwell && r.user == guid(7) {
@@ -540,7 +540,7 @@ func TestBackfiller_KeepsThenExpiresGapsWhenDisabled(t *testing.T) {
 
 		h.store, h.settings.Store = left, left
 		b, stop = h.run(t)
-		assert.Empty(t, b.Missing(time.Now()), "that is on record too")
+		assert.Empty(t, b.Missing(time.Now()), "that is stored, too")
 		stop()
 	})
 }
@@ -554,7 +554,7 @@ func TestFlush_PersistsGaps(t *testing.T) {
 		require.NoError(t, b.Flush(t.Context()))
 		writes := h.store.copy().writes
 		require.NoError(t, b.Flush(t.Context()))
-		assert.Equal(t, writes, h.store.copy().writes, "what is written down already costs nothing")
+		assert.Equal(t, writes, h.store.copy().writes, "nothing is written twice")
 
 		next := backfill.New(h.settings)
 		require.NoError(t, next.Load(t.Context()))

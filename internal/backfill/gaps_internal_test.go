@@ -13,7 +13,7 @@ import (
 
 func noon() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) }
 
-// randomGaps returns gaps of the last four days, some of them empty, inverted or partly ahead.
+// randomGaps returns gaps of the last four days, some of them empty, inverted or partly in the future.
 func randomGaps(r *rand.Rand, n int) []Gap {
 	reasons := []Reason{Startup, Subscription, Undelivered, Poll}
 	gaps := make([]Gap, n)
@@ -48,7 +48,7 @@ func TestGapStore_MergesGapsToTheirUnion(t *testing.T) {
 			require.Equal(t, wanted, covered(gs.intervals, at), "seed %d, %s", seed, at)
 		}
 		for i := 1; i < len(gs.intervals); i++ {
-			require.True(t, gs.intervals[i-1].to.Before(gs.intervals[i].from), "what touches is one: seed %d", seed)
+			require.True(t, gs.intervals[i-1].to.Before(gs.intervals[i].from), "adjacent intervals merge: seed %d", seed)
 		}
 		r.Shuffle(len(gaps), func(i, j int) { gaps[i], gaps[j] = gaps[j], gaps[i] })
 		other := opened(gaps)
@@ -152,10 +152,10 @@ func TestGapStore_LimitsGapsToMaxGap(t *testing.T) {
 		kept time.Duration
 		lost time.Duration
 	}{
-		"longer":       {Gap{Startup, noon().Add(-200 * time.Hour), noon().Add(-time.Hour)}, 167 * time.Hour, 32 * time.Hour},
-		"older":        {Gap{Startup, noon().Add(-200 * time.Hour), noon().Add(-190 * time.Hour)}, 0, 10 * time.Hour},
-		"within":       {Gap{Startup, noon().Add(-168 * time.Hour), noon()}, 168 * time.Hour, 0},
-		"as was asked": {Gap{Lookback, noon().Add(-2000 * time.Hour), noon()}, 2000 * time.Hour, 0},
+		"longer":   {Gap{Startup, noon().Add(-200 * time.Hour), noon().Add(-time.Hour)}, 167 * time.Hour, 32 * time.Hour},
+		"older":    {Gap{Startup, noon().Add(-200 * time.Hour), noon().Add(-190 * time.Hour)}, 0, 10 * time.Hour},
+		"within":   {Gap{Startup, noon().Add(-168 * time.Hour), noon()}, 168 * time.Hour, 0},
+		"lookback": {Gap{Lookback, noon().Add(-2000 * time.Hour), noon()}, 2000 * time.Hour, 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -182,7 +182,7 @@ func TestGapStore_ClipsOldGapWhenPassBegins(t *testing.T) {
 	gs.open(Gap{Startup, noon().Add(-6 * time.Hour), noon()}, kindFull, noon(), &c)
 	later := noon().Add(2*time.Hour + 30*time.Minute)
 	gs.expire(later, &c)
-	assert.Empty(t, c.lost, "half an hour is too little to be told by itself")
+	assert.Empty(t, c.lost, "half an hour is too short to be reported by itself")
 	require.True(t, gs.begin(later, later, false, &c))
 	from, _ := gs.pass.bounds()
 	assert.Equal(t, later.Add(-8*time.Hour), from)
@@ -237,14 +237,14 @@ func TestGapStore_JoinsNearIntervals(t *testing.T) {
 	t.Parallel()
 	at := func(hours float64) time.Time { return noon().Add(time.Duration(hours * float64(time.Hour))) }
 	tests := map[string]struct {
-		gaps  []Gap
-		kind  kind
-		parts int
+		gaps   []Gap
+		kind   kind
+		joined int
 	}{
-		"less than an hour apart":      {[]Gap{{Undelivered, at(-5), at(-4)}, {Undelivered, at(-3.5), at(-3)}}, kindFull, 2},
-		"more than an hour apart":      {[]Gap{{Undelivered, at(-5), at(-4)}, {Undelivered, at(-2), at(-1)}}, kindFull, 1},
-		"items, however far apart":     {[]Gap{{Empty, at(-5), at(-4)}, {Empty, at(-2), at(-1)}}, kindItem, 2},
-		"so old that duplicates would": {[]Gap{{Undelivered, at(-50), at(-49)}, {Undelivered, at(-48.5), at(-48)}}, kindFull, 1},
+		"less than an hour apart":               {[]Gap{{Undelivered, at(-5), at(-4)}, {Undelivered, at(-3.5), at(-3)}}, kindFull, 2},
+		"more than an hour apart":               {[]Gap{{Undelivered, at(-5), at(-4)}, {Undelivered, at(-2), at(-1)}}, kindFull, 1},
+		"items, however far apart":              {[]Gap{{Empty, at(-5), at(-4)}, {Empty, at(-2), at(-1)}}, kindItem, 2},
+		"so old that duplicates may be unknown": {[]Gap{{Undelivered, at(-50), at(-49)}, {Undelivered, at(-48.5), at(-48)}}, kindFull, 1},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -254,7 +254,7 @@ func TestGapStore_JoinsNearIntervals(t *testing.T) {
 				gs.open(g, test.kind, noon(), &change{})
 			}
 			require.True(t, gs.begin(noon(), noon(), false, &change{}))
-			assert.Len(t, gs.pass.intervals, test.parts)
+			assert.Len(t, gs.pass.intervals, test.joined)
 		})
 	}
 }
@@ -265,7 +265,7 @@ func TestGapStore_ContinuesWhenClockIsSetBack(t *testing.T) {
 	var c change
 	gs.poll(noon(), 5*time.Minute, &c)
 	require.Len(t, gs.intervals, 1)
-	assert.Equal(t, noon().Add(-maxJoinAge), gs.intervals[0].from, "nobody knows when the last poll was")
+	assert.Equal(t, noon().Add(-maxJoinAge), gs.intervals[0].from, "the time of the last poll is unknown")
 	gs.open(Gap{Empty, noon().Add(-3 * time.Hour), noon().Add(-2 * time.Hour)}, kindItem, noon(), &c)
 	require.True(t, gs.begin(noon(), noon(), false, &c))
 	assert.True(t, slices.ContainsFunc(gs.pass.intervals, func(iv interval) bool { return iv.kind == kindItem }))

@@ -24,29 +24,29 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// request is one page that was asked for.
+// request is one request for a page of history.
 type request struct {
 	user, next string
 	from, to   time.Time
 	at         time.Time
 }
 
-// fakeGraph keeps what happened to users, and a directory.
+// fakeGraph has interactions of users, and a directory.
 type fakeGraph struct {
 	mu           sync.Mutex
-	interactions map[string][]time.Time // by user, whose ids are the times
+	interactions map[string][]time.Time // by user; ids are derived from the times
 	licensed     []string
 	requests     []request
 	listed       []time.Time
-	// fail may refuse a request for history, failList one for the directory.
+	// fail may fail a request for history, failList one for the directory.
 	fail     func(r request) error
 	failList func() error
-	// latency is how long an answer takes, pageSize how long a page is.
+	// latency is how long a response takes, pageSize how many interactions a page holds.
 	latency  time.Duration
 	pageSize int
-	// rewrite may change what is sent.
+	// rewrite may change a page of history.
 	rewrite func(page *graph.HistoryPage)
-	// rewriteList may change what is sent of the directory.
+	// rewriteList may change a page of the directory.
 	rewriteList func(page *graph.UserPage)
 }
 
@@ -144,7 +144,7 @@ func noLicense() error {
 	return graphError(http.StatusForbidden, "User 'x' does not have a valid Copilot license.", 0)
 }
 
-// harness is all that is around a filler.
+// harness is the environment of a Backfiller.
 type harness struct {
 	graph     *fakeGraph
 	intake    *fakeIntake
@@ -159,7 +159,7 @@ type harness struct {
 
 const tenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
 
-// newHarness moves the bubble's clock to a time at which Copilot exists.
+// newHarness advances the bubble's clock to a time at which Copilot exists.
 func newHarness() *harness {
 	time.Sleep(time.Until(time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)))
 	h := &harness{
@@ -181,7 +181,7 @@ func newHarness() *harness {
 	return h
 }
 
-// run starts a filler. What it returns ends it and waits for that.
+// run starts a Backfiller. The returned function stops it and waits for its end.
 func (h *harness) run(t *testing.T) (b *backfill.Backfiller, stop func()) {
 	t.Helper()
 	b = backfill.New(h.settings)
@@ -213,7 +213,7 @@ func guids(n int) []string {
 	return ids
 }
 
-// users makes everyone a configured user to whom something happened at each of the times.
+// users configures n users, each with an interaction at each of the times.
 func (h *harness) users(n int, at ...time.Time) {
 	h.settings.Users = guids(n)
 	for _, id := range h.settings.Users {
@@ -221,12 +221,12 @@ func (h *harness) users(n int, at ...time.Time) {
 	}
 }
 
-// gap is a gap of an hour that ended long enough ago to be read once only.
+// gap returns a gap of an hour that ended long enough ago to be read only once.
 func gap(reason backfill.Reason) backfill.Gap {
 	return backfill.Gap{Reason: reason, From: time.Now().Add(-3 * time.Hour), To: time.Now().Add(-2 * time.Hour)}
 }
 
-// fakeIntake counts how often each interaction came.
+// fakeIntake counts how often each interaction was delivered.
 type fakeIntake struct {
 	mu     sync.Mutex
 	times  map[string]int
@@ -262,7 +262,7 @@ func (i *fakeIntake) Deliver(ctx context.Context, received []interaction.Receive
 	return delivered, nil
 }
 
-// snapshot is what came so far.
+// snapshot returns the current state.
 func (i *fakeIntake) snapshot() *fakeIntake {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -312,7 +312,7 @@ func (f *fakeTelemetry) HistoryInteractions(_ context.Context, found int) {
 	f.found += found
 }
 
-// fakeStore is a store that can be broken.
+// fakeStore is a store that can fail.
 type fakeStore struct {
 	mu     sync.Mutex
 	values map[string][]byte
@@ -352,7 +352,7 @@ func (s *fakeStore) Delete(_ context.Context, key string) error {
 	return nil
 }
 
-// copy is what a killed process leaves behind.
+// copy returns what a killed process leaves behind.
 func (s *fakeStore) copy() *fakeStore {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -365,7 +365,7 @@ func (s *fakeStore) setBroken(broken bool) {
 	s.broken = broken
 }
 
-// pass lets time pass, and everything happen that is due by then.
+// advance lets time pass, and everything happen that is due by then.
 func advance(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()

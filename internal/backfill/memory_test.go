@@ -17,19 +17,19 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// largeGraph is a Graph that has many users and keeps nothing.
+// largeGraph is a Graph with many users and no interactions.
 type largeGraph struct {
 	users int
 
-	mu    sync.Mutex
-	asked int
-	half  chan struct{}
+	mu       sync.Mutex
+	requests int
+	half     chan struct{}
 }
 
 func (c *largeGraph) History(_ context.Context, _ string, _, to time.Time, _ string) (graph.HistoryPage, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.asked++; c.asked == c.users/2 {
+	if c.requests++; c.requests == c.users/2 {
 		close(c.half)
 	}
 	return graph.HistoryPage{Items: nil}, nil
@@ -80,6 +80,6 @@ func TestBackfiller_NeedsLittleMemoryFor100000Users(t *testing.T) {
 		advance(45 * time.Minute)
 		assert.Empty(t, b.Missing(time.Now()))
 		stop()
-		require.Equal(t, users, c.asked)
+		require.Equal(t, users, c.requests)
 	})
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// progressInterval is the time between two lines about a reading under way.
+// progressInterval is the time between two log lines about the progress of a pass.
 const progressInterval = 30 * time.Second
 
-// read reads the current reading to its end, or until the context ends: then it goes on with the next start.
+// read reads the current pass to its end, or until the context ends: then the next start resumes it.
 func (b *Backfiller) read(ctx context.Context, p *pass) {
 	list, err := b.selectUsers(ctx, p)
 	if err != nil {
@@ -76,7 +76,7 @@ func (b *Backfiller) work(ctx context.Context, p *pass, q *queue, stats *passSta
 			stats.failure.Store(newFailure(err, name))
 		}
 		switch {
-		case one.probe: // it is in the list of those done already
+		case one.probe: // the user is in the list of those done already
 		case v == unlicensed:
 			stats.withoutHistory.Add(1)
 			b.unlicensed.put(one.user, time.Now(), time.Now().Add(-unlicensedRecheck))
@@ -90,7 +90,7 @@ func (b *Backfiller) work(ctx context.Context, p *pass, q *queue, stats *passSta
 	}
 }
 
-// finish notes in the book that a reading is over. The failure is an example for the users that could not be read.
+// finish closes a pass. The failure is an example for the users that could not be read.
 func (b *Backfiller) finish(ctx context.Context, p *pass, e passResult, failure *Failure) {
 	var c change
 	b.mu.Lock()
@@ -119,7 +119,7 @@ func (b *Backfiller) failedUsers(p *pass, users []user) []failedUser {
 	return failed
 }
 
-// logProgress logs the progress of a reading until it is over, as long as there is any.
+// logProgress logs the progress of a pass until it has finished, if there is any.
 func (b *Backfiller) logProgress(p *pass, est *estimate, stats *passStats, finished <-chan struct{}) {
 	ticker := time.NewTicker(progressInterval)
 	defer ticker.Stop()
@@ -148,40 +148,40 @@ func (b *Backfiller) log(message string, p *pass, fields ...zap.Field) {
 	}
 	level := zapcore.InfoLevel
 	if p.kind() == kindSecondPass || len(reasons) == 1 && reasons[0] == string(Poll) {
-		level = zapcore.DebugLevel // it happens all the time, and says nothing unless something is looked for
+		level = zapcore.DebugLevel // routine: of interest only while debugging
 	}
 	b.s.Logger.Log(level, message, append([]zap.Field{
-		zap.Strings("reasons", reasons), zap.Time("from", from), zap.Time("to", to), zap.Bool("second_reading", p.kind() == kindSecondPass),
+		zap.Strings("reasons", reasons), zap.Time("from", from), zap.Time("to", to), zap.Bool("second_pass", p.kind() == kindSecondPass),
 	}, fields...)...)
 }
 
 const (
-	// Overlap is how much earlier than its gap a reading begins, since an interaction may appear with a time before others
-	// that were there already.
+	// Overlap is how much earlier than its gap a pass begins, since an interaction may appear later than others with a
+	// younger time.
 	Overlap = 300 * time.Second
-	// margin widens the end, as Graph takes whole seconds and excludes them.
+	// margin extends the end, since Graph takes whole seconds and excludes the end.
 	margin = time.Second
-	// maxPages bounds what is read of one user in one go: a million interactions.
+	// maxPages limits what is read of one user: a million interactions.
 	maxPages = 10_000
 
 	maxDeliveryBackoff = 30 * time.Second
-	// deliveryGrace is how long a delivery under way may take after the end: what the pipeline takes while nobody waits any more
-	// would be delivered again by the next run.
+	// deliveryGrace is how long a delivery in flight may take after the context ended: the next run would deliver again
+	// what the pipeline accepted after that.
 	deliveryGrace = 10 * time.Second
 )
 
-// passStats is what happened in a reading.
+// passStats counts the results of one pass.
 type passStats struct {
-	// found counts all interactions that were taken, fresh those that were not delivered before.
+	// found counts all interactions that were delivered, fresh those that were new.
 	found, fresh, refused, unreadable atomic.Int64
-	// withoutHistory counts the users who have no history: no license, or nobody has that id.
+	// withoutHistory counts users without history: no license, or no such user.
 	withoutHistory atomic.Int64
-	// failure is the last one of a single user, nil for none.
+	// failure is the last failure of a single user, nil if there is none.
 	failure atomic.Pointer[Failure]
 }
 
-// readUser reads what happened to a user between two times, and hands it on page by page. A failure between pages fails all
-// of it, and the next try begins anew: a page may be missing, and links to pages end.
+// readUser reads a user's interactions between two times and delivers them page by page. A failure of any page fails
+// the user, and the next attempt starts over, since page links expire.
 func (b *Backfiller) readUser(ctx context.Context, name string, from, to time.Time, stats *passStats) error {
 	from = from.Add(-Overlap).Truncate(time.Second)
 	to = to.Add(time.Second - 1).Truncate(time.Second).Add(margin)
@@ -205,7 +205,7 @@ func (b *Backfiller) readUser(ctx context.Context, name string, from, to time.Ti
 	return errEndless
 }
 
-// requestPage reads one page, however long Graph asks to wait for it.
+// requestPage reads one page. It waits as long as Graph asks for.
 func (b *Backfiller) requestPage(ctx context.Context, name string, from, to time.Time, next string) (graph.HistoryPage, error) {
 	for {
 		if err := b.throttle.Wait(ctx); err != nil {
@@ -222,7 +222,7 @@ func (b *Backfiller) requestPage(ctx context.Context, name string, from, to time
 	}
 }
 
-// receive decodes what Graph sent of a user. What can't be read is counted and left out.
+// receive decodes the items of a user. Unreadable items are counted and skipped.
 func (b *Backfiller) receive(name string, items []json.RawMessage, stats *passStats) []interaction.Received {
 	now := time.Now()
 	received := make([]interaction.Received, 0, len(items))
@@ -230,7 +230,7 @@ func (b *Backfiller) receive(name string, items []json.RawMessage, stats *passSt
 		i, err := interaction.Parse(raw)
 		if err != nil {
 			if stats.unreadable.Add(1) == 1 {
-				b.s.Logger.Warn("history holds an interaction that can't be read and is skipped; further ones are counted only", zap.Error(err))
+				b.s.Logger.Warn("history contains an interaction that can't be read and is skipped; further ones are only counted", zap.Error(err))
 			}
 			continue
 		}
@@ -251,7 +251,7 @@ func (b *Backfiller) receive(name string, items []json.RawMessage, stats *passSt
 	return received
 }
 
-// deliverOnce hands interactions in, and waits for that beyond the end of ctx.
+// deliverOnce delivers interactions. A delivery in flight may outlast ctx by deliveryGrace.
 func (b *Backfiller) deliverOnce(ctx context.Context, received []interaction.Received) (fresh int, _ error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -263,7 +263,7 @@ func (b *Backfiller) deliverOnce(ctx context.Context, received []interaction.Rec
 	return b.s.Intake.Deliver(lasting, received)
 }
 
-// deliver hands interactions in until they are taken, or refused for good.
+// deliver delivers interactions until they are accepted, or refused permanently.
 func (b *Backfiller) deliver(ctx context.Context, received []interaction.Received, stats *passStats) error {
 	if len(received) == 0 {
 		return nil
@@ -280,12 +280,12 @@ func (b *Backfiller) deliver(ctx context.Context, received []interaction.Receive
 		}
 		if b.s.Permanent(err) {
 			if stats.refused.Add(int64(len(received))) == int64(len(received)) {
-				b.s.Logger.Warn("pipeline refuses interactions of the history for good; further ones are counted only", zap.Error(err))
+				b.s.Logger.Warn("pipeline refuses interactions of the history permanently; further ones are only counted", zap.Error(err))
 			}
 			break
 		}
 		if !b.refusing.Swap(true) {
-			b.s.Logger.Warn("pipeline does not take interactions of the history, which are handed in again until it does", zap.Error(err))
+			b.s.Logger.Warn("pipeline does not accept interactions of the history, delivery is retried until it does", zap.Error(err))
 		}
 		if err := sleep(ctx, backoff(try, maxDeliveryBackoff)); err != nil {
 			return err

@@ -9,24 +9,24 @@ import (
 )
 
 const (
-	// chunkUsers is how many users one stored value names.
+	// chunkUsers is how many users one stored value holds.
 	chunkUsers  = 1024
 	chunkHeader = 1 + 8
-	// maxChunks bounds what is looked for in a store: ten million users.
+	// maxChunks limits how many values are read from a store: ten million users.
 	maxChunks = 10_000
 )
 
-// progress is the list of users that a reading is done with, in the order in which they were read. It is stored in chunks,
-// so that noting one more user rewrites one chunk and never the list.
+// progress is the list of users done in a pass, in the order in which they were read. It is stored in chunks, so that
+// one more user rewrites one chunk and never the list.
 type progress struct {
 	mu    sync.Mutex // guards what follows
-	id    uint64     // of the reading
+	id    uint64     // of the pass
 	users []user
-	// saved is how many of them are stored; chunks is how many values there are.
+	// saved is how many users are stored; chunks is how many values there are.
 	saved, chunks int
 }
 
-// start begins the list of another reading. The values of the one before are deleted with the next flush.
+// start begins the list of another pass. The next flush deletes the values of the previous one.
 func (p *progress) start(id uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -46,8 +46,8 @@ func (p *progress) sorted() []user {
 	return sortUsers(append([]user(nil), p.users...))
 }
 
-// flush stores what is new. Of values that are not needed any more the last goes first, so that none is left behind a hole.
-// One flush runs at a time.
+// flush stores new users. Values that are no longer needed are deleted from the last to the first, so that loadProgress
+// finds those that remain. Only one flush may run at a time.
 func (p *progress) flush(ctx context.Context, store Store) error {
 	p.mu.Lock()
 	id, users, saved, chunks := p.id, p.users, p.saved, p.chunks
@@ -72,7 +72,7 @@ func (p *progress) flush(ctx context.Context, store Store) error {
 	return nil
 }
 
-// setSaved remembers what is stored, unless another reading has begun meanwhile.
+// setSaved records what is stored, unless another pass has begun meanwhile.
 func (p *progress) setSaved(id uint64, saved, chunks int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,8 +105,8 @@ func decodeChunk(value []byte) (id uint64, users []user, err error) {
 	return binary.BigEndian.Uint64(body), users, nil
 }
 
-// loadProgress reads the users done of a reading. What is of another reading, or after a chunk that is not full, counts
-// as not done; damage says that a value could not be read.
+// loadProgress reads the users done in a pass. Users of another pass, or after a chunk that is not full, count as not
+// done; damage is not nil if a value could not be read.
 func loadProgress(ctx context.Context, store Store, current *pass) (p *progress, damage, err error) {
 	p = &progress{}
 	if current != nil {

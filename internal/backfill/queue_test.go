@@ -86,7 +86,7 @@ func TestQueue_ContinuesPastManyForbiddenUsersInARow(t *testing.T) {
 				h := newHarness()
 				h.users(60, time.Now().Add(-150*time.Minute))
 				bad, good := map[string]bool{}, 0
-				order := slices.Sorted(slices.Values(h.settings.Users)) // as they are read
+				order := slices.Sorted(slices.Values(h.settings.Users)) // in the order in which they are read
 				for n, user := range order {
 					if bad[user] = !readable(n); !bad[user] {
 						good++
@@ -135,7 +135,7 @@ func TestQueue_EndsPassWithForbiddenTail(t *testing.T) {
 		advance(time.Hour)
 		assert.Equal(t, 2, h.intake.distinct(), "the next gap is read as well")
 		advance(10 * time.Hour)
-		assert.Less(t, len(h.graph.historyRequests()), 300*20, "and they are tried again once an hour")
+		assert.Less(t, len(h.graph.historyRequests()), 300*20, "and they are retried once an hour")
 		stop()
 	})
 }
@@ -228,7 +228,7 @@ func TestQueue_PausesWhenPermissionIsRevoked(t *testing.T) {
 		b.Open(gap(backfill.Startup))
 		advance(24 * time.Hour)
 		assert.Less(t, len(h.graph.historyRequests()), 500+30*300, "a try after each pause, which grows to an hour")
-		assert.InDelta(t, 24, h.logged("history can't be read"), 2, "once an hour while it lasts")
+		assert.InDelta(t, 24, h.logged("history can't be read"), 2, "reported once an hour while it lasts")
 		h.graph.set(func() { h.graph.fail = nil })
 		advance(2 * time.Hour)
 		assert.Equal(t, 5000, h.intake.distinct())

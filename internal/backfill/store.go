@@ -11,16 +11,16 @@ import (
 	"go.uber.org/zap"
 )
 
-// Store keeps values over a restart, as a storage client of the Collector does. There are no transactions: what is written
-// here is written so that an end of the process between any two calls repeats work at worst.
+// Store persists values, as a storage client of the Collector does. There are no transactions: writes are ordered so
+// that a crash between any two of them only repeats work.
 type Store interface {
-	// Get returns nil for a key that is not there.
+	// Get returns nil for an absent key.
 	Get(ctx context.Context, key string) ([]byte, error)
 	Set(ctx context.Context, key string, value []byte) error
 	Delete(ctx context.Context, key string) error
 }
 
-// The keys. Those that end in a slash are followed by a number.
+// The keys. A number follows those that end in a slash.
 const (
 	gapsKey       = "history/gaps"
 	doneKey       = "history/done/"
@@ -28,9 +28,10 @@ const (
 	unlicensedKey = "history/unlicensed/"
 )
 
-// Load reads what an earlier run kept: the open gaps with their progress, the users seen, and those left alone. It is
-// called before everything else but Open, Item and Seen. A value that can't be read is logged and replaced; only a store
-// that fails is an error. Then nothing is written until it has been read after all, which every write tries first.
+// Load reads the stored state: the open gaps with their progress, the users seen, and those without a license. It is
+// called before everything else but Open, Item and Seen. A value that can't be read is logged and replaced; only a
+// failing store is an error. After an error every write first tries to load again, and writes nothing until that
+// succeeds.
 func (b *Backfiller) Load(ctx context.Context) error {
 	if err := b.acquireStore(ctx); err != nil {
 		return err
@@ -39,10 +40,10 @@ func (b *Backfiller) Load(ctx context.Context) error {
 	return b.load(ctx)
 }
 
-// acquireStore waits until nobody else writes. Its error is that of the context: the store may hang.
+// acquireStore waits until no other write runs. It returns the context's error, since the store may hang.
 func (b *Backfiller) acquireStore(ctx context.Context) error {
 	select {
-	case b.saving <- struct{}{}: // also where ctx has ended already: a last write may still work
+	case b.saving <- struct{}{}: // even if ctx has ended: a last write may still succeed
 		return nil
 	default:
 	}
@@ -54,7 +55,7 @@ func (b *Backfiller) acquireStore(ctx context.Context) error {
 	}
 }
 
-// load is called by whoever writes.
+// load is called with the store acquired.
 func (b *Backfiller) load(ctx context.Context) error {
 	value, err := b.s.Store.Get(ctx, gapsKey)
 	if err != nil {
@@ -89,8 +90,8 @@ func (b *Backfiller) load(ctx context.Context) error {
 	return nil
 }
 
-// adopt takes the stored book in, together with what was opened before. A stored reading begins anew where another is
-// under way, or none may be. It is called with mu held.
+// adopt merges the stored gaps with those opened before. A stored pass starts over if another one is running, or
+// reading is disabled. It is called with mu held.
 func (b *Backfiller) adopt(stored gapStore, done *progress) {
 	if p := stored.pass; p != nil && (b.gaps.pass != nil || b.s.Disabled) {
 		for _, part := range p.intervals {
@@ -108,8 +109,7 @@ func (b *Backfiller) adopt(stored gapStore, done *progress) {
 	b.gaps, b.done = stored, done
 }
 
-// ensureLoaded tells whether what an earlier run kept is known, and tries to read it where it is not. It is called by
-// whoever writes.
+// ensureLoaded loads the stored state unless that was done. It is called with the store acquired.
 func (b *Backfiller) ensureLoaded(ctx context.Context) error {
 	b.mu.Lock()
 	loaded := b.loaded
@@ -127,16 +127,16 @@ func (b *Backfiller) logDamaged(key string, err error) {
 	b.unsaved = true
 }
 
-// Save writes down everything. It is called at shutdown, after Run has returned.
+// Save persists everything. It is called at shutdown, after Run has returned.
 func (b *Backfiller) Save(ctx context.Context) error { return b.flush(ctx, true) }
 
-// Flush writes down the gaps. Those that were opened before it was called survive a kill once it has returned nil. A failure
-// is logged, once until the store works again. It is safe for concurrent use.
+// Flush persists the gaps. Those opened before the call survive a kill once it has returned nil. A failure is logged,
+// once until the store works again. It is safe for concurrent use.
 func (b *Backfiller) Flush(ctx context.Context) error {
 	err := b.acquireStore(ctx)
 	if wasHanging := b.storeHangs.Swap(err != nil); err != nil {
 		if !wasHanging {
-			b.s.Logger.Warn("storage does not answer, open gaps wait to be stored; check the storage extension", zap.Error(err))
+			b.s.Logger.Warn("storage does not respond, open gaps are not stored yet; check the storage extension", zap.Error(err))
 		}
 		return err
 	}
@@ -151,7 +151,7 @@ func (b *Backfiller) Flush(ctx context.Context) error {
 	return err
 }
 
-// flush writes down what changed. Gaps come before the users done of them: a list of users without its gap means nothing.
+// flush persists changes. Gaps come before the users done of them: a list of users is meaningless without its gap.
 func (b *Backfiller) flush(ctx context.Context, users bool) error {
 	if err := b.acquireStore(ctx); err != nil {
 		return err
@@ -175,11 +175,11 @@ func (b *Backfiller) flush(ctx context.Context, users bool) error {
 	return err
 }
 
-// logStoreFailure says once that the store fails, until it works again.
+// logStoreFailure logs that the store fails, once until it works again.
 func (b *Backfiller) logStoreFailure(err error) {
 	if !b.storeFails {
 		b.storeFails = true
-		b.s.Logger.Warn("history state can't be stored, a restart may read again what was read, and forget open gaps; check the storage extension",
+		b.s.Logger.Warn("history state can't be stored, a restart may lose open gaps and read others again; check the storage extension",
 			zap.Error(err))
 	}
 }
@@ -215,23 +215,23 @@ func (b *Backfiller) progress() *progress {
 const formatVersion = 1
 
 var (
-	errVersion = errors.New("it was written in another format")
-	errShape   = errors.New("it is damaged")
+	errVersion = errors.New("written in another format")
+	errShape   = errors.New("damaged")
 )
 
-// The stored form of a ledger is the version and JSON.
+// The stored form of a gapStore is the version and JSON.
 type (
 	storedGaps struct {
-		Intervals []storedInterval `json:"gaps,omitempty"`
-		Pass      *storedPass      `json:"reading,omitempty"`
+		Intervals []storedInterval `json:"intervals,omitempty"`
+		Pass      *storedPass      `json:"pass,omitempty"`
 		Polled    time.Time        `json:"polled,omitzero"`
 		ItemsRead time.Time        `json:"items_read,omitzero"`
 	}
 	storedPass struct {
 		ID           uint64           `json:"id"`
 		Began        time.Time        `json:"began"`
-		Intervals    []storedInterval `json:"parts"`
-		NewUsersOnly bool             `json:"newcomers,omitempty"`
+		Intervals    []storedInterval `json:"intervals"`
+		NewUsersOnly bool             `json:"new_users_only,omitempty"`
 	}
 	storedInterval struct {
 		Kind      kind         `json:"kind"`
@@ -239,7 +239,7 @@ type (
 		To        time.Time    `json:"to"`
 		Reasons   reasonCounts `json:"reasons"`
 		Due       time.Time    `json:"due,omitzero"`
-		NotBefore time.Time    `json:"anchor,omitzero"`
+		NotBefore time.Time    `json:"not_before,omitzero"`
 		Users     []byte       `json:"users,omitempty"` // 32 bytes for each: user, from and to in ns since 1970
 		Attempts  int          `json:"attempts,omitempty"`
 	}
@@ -252,12 +252,12 @@ func (gs *gapStore) encode() ([]byte, error) {
 	}
 	text, err := json.Marshal(stored)
 	if err != nil {
-		return nil, fmt.Errorf("write down gaps: %w", err)
+		return nil, fmt.Errorf("encode gaps: %w", err)
 	}
 	return append([]byte{formatVersion}, text...), nil
 }
 
-// decode replaces what is in the book. A value that can't be read changes nothing.
+// decode replaces the contents. A value that can't be read changes nothing.
 func (gs *gapStore) decode(value []byte) error {
 	body, err := unversioned(value)
 	if err != nil {
@@ -278,11 +278,11 @@ func (gs *gapStore) decode(value []byte) error {
 	}
 	var current *pass
 	if p := stored.Pass; p != nil {
-		parts, err := loadIntervals(p.Intervals)
-		if err != nil || len(parts) == 0 || !plausible(p.Began) {
+		passIntervals, err := loadIntervals(p.Intervals)
+		if err != nil || len(passIntervals) == 0 || !plausible(p.Began) {
 			return errShape
 		}
-		current = &pass{id: p.ID, began: p.Began, intervals: parts, newUsersOnly: p.NewUsersOnly}
+		current = &pass{id: p.ID, began: p.Began, intervals: passIntervals, newUsersOnly: p.NewUsersOnly}
 	}
 	gs.intervals, gs.pass = intervals, current
 	gs.polled, gs.itemsRead = stored.Polled, stored.ItemsRead
@@ -330,7 +330,7 @@ func loadIntervals(stored []storedInterval) ([]interval, error) {
 	return intervals, nil
 }
 
-// valid tells whether an interval from the store can be worked with.
+// valid reports whether an interval from the store can be used.
 func (iv *interval) valid() bool {
 	if iv.kind > kindFailedUsers || iv.attempts < 0 || len(iv.reasons) == 0 || !plausible(iv.from) || !plausible(iv.to) || !iv.from.Before(iv.to) {
 		return false

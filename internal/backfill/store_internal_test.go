@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fullGapStore is a ledger with something in each of its members.
+// fullGapStore returns a gapStore with a value in each field.
 func fullGapStore() *gapStore {
 	at := noon()
 	late1 := failedUser{user{1, 2, 3}, at.Add(-3 * time.Hour), at}
@@ -42,21 +42,21 @@ func TestGapStore_RoundTrips(t *testing.T) {
 func TestGapStore_RejectsInvalidValue(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(gs *gapStore){
-		"an inverted interval":            func(gs *gapStore) { gs.intervals[0].to = gs.intervals[0].from.Add(-1) },
-		"a time that is none":             func(gs *gapStore) { gs.intervals[0].from = time.Unix(1, 0).UTC() },
-		"an unknown kind":                 func(gs *gapStore) { gs.intervals[0].kind = 9 },
-		"no reason":                       func(gs *gapStore) { gs.intervals[0].reasons = nil },
-		"an empty reason":                 func(gs *gapStore) { gs.intervals[0].reasons = reasonCounts{"": 1} },
-		"a negative count":                func(gs *gapStore) { gs.intervals[0].reasons = reasonCounts{Startup: -1} },
-		"negative attempts":               func(gs *gapStore) { gs.intervals[3].attempts = -1 },
-		"a second reading without a time": func(gs *gapStore) { gs.intervals[1].due = time.Time{} },
-		"no users where there must be":    func(gs *gapStore) { gs.intervals[3].users = nil },
-		"users where there are none":      func(gs *gapStore) { gs.intervals[0].users = gs.intervals[3].users },
-		"an inverted user":                func(gs *gapStore) { gs.intervals[3].users[0].to = noon().Add(-30 * time.Hour) },
-		"a reading of nothing":            func(gs *gapStore) { gs.pass.intervals = nil },
-		"a reading that never began":      func(gs *gapStore) { gs.pass.began = time.Time{} },
-		"a reading of nonsense":           func(gs *gapStore) { gs.pass.intervals[0].kind = 77 },
-		"polls of another century":        func(gs *gapStore) { gs.polled = time.Unix(1, 0) },
+		"an inverted interval":         func(gs *gapStore) { gs.intervals[0].to = gs.intervals[0].from.Add(-1) },
+		"an invalid time":              func(gs *gapStore) { gs.intervals[0].from = time.Unix(1, 0).UTC() },
+		"an unknown kind":              func(gs *gapStore) { gs.intervals[0].kind = 9 },
+		"no reason":                    func(gs *gapStore) { gs.intervals[0].reasons = nil },
+		"an empty reason":              func(gs *gapStore) { gs.intervals[0].reasons = reasonCounts{"": 1} },
+		"a negative count":             func(gs *gapStore) { gs.intervals[0].reasons = reasonCounts{Startup: -1} },
+		"negative attempts":            func(gs *gapStore) { gs.intervals[3].attempts = -1 },
+		"a second pass without a time": func(gs *gapStore) { gs.intervals[1].due = time.Time{} },
+		"no users where there must be": func(gs *gapStore) { gs.intervals[3].users = nil },
+		"users where there are none":   func(gs *gapStore) { gs.intervals[0].users = gs.intervals[3].users },
+		"an inverted user":             func(gs *gapStore) { gs.intervals[3].users[0].to = noon().Add(-30 * time.Hour) },
+		"a pass of nothing":            func(gs *gapStore) { gs.pass.intervals = nil },
+		"a pass without a start":       func(gs *gapStore) { gs.pass.began = time.Time{} },
+		"a pass with an unknown kind":  func(gs *gapStore) { gs.pass.intervals[0].kind = 77 },
+		"polls in another century":     func(gs *gapStore) { gs.polled = time.Unix(1, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -129,7 +129,7 @@ func TestParseGUID_RoundTrips(t *testing.T) {
 	}
 }
 
-// memoryStore is a store whose calls can be watched and fail.
+// memoryStore is a store whose calls can be observed and made to fail.
 type memoryStore struct {
 	values map[string][]byte
 	before func(op, key string) error
@@ -185,7 +185,7 @@ func TestProgress_RoundTrips(t *testing.T) {
 
 	other, _, err := loadProgress(t.Context(), store, &pass{id: 6})
 	require.NoError(t, err)
-	assert.Empty(t, other.sorted(), "what is of another reading counts as not done")
+	assert.Empty(t, other.sorted(), "users of another pass count as not done")
 	require.NoError(t, other.flush(t.Context(), store))
 	assert.Empty(t, store.values, "and is deleted")
 }
@@ -278,9 +278,9 @@ func TestUserTimes_IsBounded(t *testing.T) {
 		require.True(t, s.put(userNumber(i), noon().Add(time.Duration(i%2)*time.Hour), time.Time{}))
 	}
 	assert.False(t, s.put(user{255}, noon(), noon()), "nothing is older")
-	assert.True(t, s.put(userNumber(3), noon(), noon()), "who is there already stays")
+	assert.True(t, s.put(userNumber(3), noon(), noon()), "a user who is present stays")
 	assert.True(t, s.put(user{255}, noon(), noon().Add(time.Minute)))
-	assert.Len(t, s.users(), maxUsers/2, "what is stale made room")
+	assert.Len(t, s.users(), maxUsers/2, "stale times were removed")
 }
 
 func TestLoad_FailsWhenStoreFails(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 func TestBackfiller_WaitsForDeliveryAtShutdown(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ slow, wait time.Duration }{
-		"a slow pipeline takes it, so that the next run does not deliver it again": {3 * time.Second, 2 * time.Second},
-		"a stuck one is left": {time.Hour, 10 * time.Second},
+		"a slow pipeline accepts it, so that the next run does not deliver it again": {3 * time.Second, 2 * time.Second},
+		"a stuck pipeline is given up": {time.Hour, 10 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -77,7 +77,7 @@ func TestStore_ResumesPassAfterRestart(t *testing.T) {
 				require.NoError(t, b.Save(t.Context()))
 
 				counts := h.graph.readUsers()
-				assert.Len(t, counts, 5001, "everyone was read, also who was not known before")
+				assert.Len(t, counts, 5001, "everyone was read, including those not known before")
 				assert.LessOrEqual(t, len(h.graph.historyRequests())-5001, test.again)
 				assert.Equal(t, 5000, h.intake.distinct())
 				assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
@@ -106,7 +106,7 @@ func TestStore_SurvivesKillAtAnyWrite(t *testing.T) {
 		stop()
 		require.Equal(t, 60, h.intake.distinct())
 		for _, left := range snapshots {
-			// What was delivered before the kill stays delivered; what remains must bring the rest.
+			// Deliveries before the kill remain; the stored state must lead to the others.
 			open := strings.Contains(string(left.values["history/gaps"]), "startup")
 			again := newHarness()
 			again.users(60, time.Now().Add(-150*time.Minute))
@@ -151,7 +151,7 @@ func TestStore_KeepsFailedUsersAndSecondPass(t *testing.T) {
 		assert.Equal(t, 30, h.intake.distinct())
 		assert.Empty(t, h.telemetry.copy().closed)
 		advance(time.Hour)
-		assert.Len(t, h.graph.historyRequests(), 30+1+30, "the second reading is not forgotten")
+		assert.Len(t, h.graph.historyRequests(), 30+1+30, "the second pass is not lost")
 		assert.Equal(t, map[backfill.Reason]int{backfill.Subscription: 1}, h.telemetry.copy().closed)
 		assert.Empty(t, b.Missing(time.Now()))
 		stop()
@@ -229,12 +229,12 @@ func TestStore_WritesGapsAtOnceAndProgressEverySecond(t *testing.T) {
 		assert.Contains(t, string(h.store.copy().values["history/gaps"]), "startup")
 		advance(59 * time.Second)
 		assert.Less(t, h.store.copy().writes, 2*62)
-		assert.Equal(t, 1, h.logged("history is being read"), "one line each 30 s")
+		assert.Equal(t, 1, h.logged("history is being read"), "one line every 30 s")
 		line := h.logs.FilterMessageSnippet("history is being read").All()[0].ContextMap()
 		assert.EqualValues(t, 2000, line["users"])
 		assert.InDelta(t, 750, line["users_done"], 10)
 		left, err := time.ParseDuration(line["time_left"].(string))
-		require.NoError(t, err, "a duration says its unit")
+		require.NoError(t, err, "a duration has a unit")
 		assert.InDelta(t, 50, left.Seconds(), 2)
 		stop()
 	})

@@ -12,43 +12,43 @@ import (
 )
 
 const (
-	// After brokenTolerated failures in a row without any success all users are given a rest, as Graph is unwell then.
+	// After failuresTolerated failures in a row all requests pause, since Graph is failing.
 	failuresTolerated = 4
 	maxPause          = 2 * time.Minute
-	// throttledReportAfter is how long Graph may ask to wait, with no request that succeeds, until that is said.
+	// throttledReportAfter is how long throttling may last without a successful request before it is reported.
 	throttledReportAfter = 15 * time.Minute
-	// repeatInterval is the time between two lines of a failure that lasts.
+	// repeatInterval is the time between two log lines of a lasting failure.
 	repeatInterval = time.Hour
-	// A refused token may be a matter of seconds, a missing permission is one of people.
+	// A refused token may be accepted in seconds, a missing permission takes an administrator.
 	maxDeniedPause                         = 5 * time.Minute
 	minPermissionPause, maxPermissionPause = 5 * time.Minute, time.Hour
 )
 
-// throttle is what every request to Graph passes: it spaces them, and holds all of them while Graph asks to stay away or
-// nothing can succeed.
+// throttle controls every request to Graph: it limits their rate, and pauses all of them while Graph asks to wait or no
+// request can succeed.
 type throttle struct {
 	limiter *rate.Limiter
 	logger  *zap.Logger
 	status  func(error)
 
 	mu sync.Mutex // guards what follows
-	// until is the time before which no request is made, since when that was said last.
+	// until is the time before which no request is made, since is when it was set last.
 	until, since time.Time
-	// broken, refused and missing count failures in a row that concerned everyone.
+	// broken, denied and missing count failures in a row that concern all users.
 	broken, denied, missing int
-	// throttled is since when every request was answered with when to come again, zero for not.
+	// throttled is when throttling began, zero if the last request was not throttled.
 	throttled time.Time
-	// reported is the failure that was reported last, at toldAt, and is not over.
+	// reported is the failure that was reported last, at reportedAt; empty once it is over.
 	reported   string
 	reportedAt time.Time
 }
 
 func newThrottle(s Settings) *throttle {
-	// A burst of one keeps any second from seeing more requests than the limit.
+	// With a burst of one no second sees more requests than the limit.
 	return &throttle{limiter: rate.NewLimiter(rate.Limit(s.RequestsPerSecond), 1), logger: s.Logger, status: s.Status}
 }
 
-// Wait waits until a request may be made. Its error is that of the context.
+// Wait blocks until a request may be made. It returns the context's error.
 func (t *throttle) Wait(ctx context.Context) error {
 	for {
 		if err := sleep(ctx, time.Until(t.pausedUntil())); err != nil {
@@ -69,12 +69,12 @@ func (t *throttle) pausedUntil() time.Time {
 	return t.until
 }
 
-// Observe takes in the answer to a request that was made at started, and returns what it means.
-func (t *throttle) Observe(started time.Time, asked string, err error) outcome {
+// Observe records the response to a request that was made at started, and returns its outcome.
+func (t *throttle) Observe(started time.Time, requests string, err error) outcome {
 	v := classify(err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	// What was under way when the gate closed says nothing new.
+	// Requests that were in flight when the pause began add nothing new.
 	fresh := !started.Before(t.since)
 	switch v {
 	case ok:
@@ -82,7 +82,7 @@ func (t *throttle) Observe(started time.Time, asked string, err error) outcome {
 			t.recovered()
 		}
 	case throttled:
-		t.noteThrottled(err, asked)
+		t.noteThrottled(err, requests)
 		wait := graph.RetryAfter(err)
 		if wait == 0 && fresh {
 			t.broken++
@@ -91,33 +91,33 @@ func (t *throttle) Observe(started time.Time, asked string, err error) outcome {
 		t.pauseFor(wait)
 	case denied:
 		if fresh {
-			t.noteDenied(err, asked)
+			t.noteDenied(err, requests)
 		}
 	case broken:
 		if !fresh {
 			break
 		}
 		if t.broken++; t.broken >= failuresTolerated {
-			t.report(v, err, asked)
+			t.report(v, err, requests)
 			t.pauseFor(backoff(t.broken-failuresTolerated+1, maxPause))
 		}
 	}
 	return v
 }
 
-// noteThrottled says once that there is no end of throttling. It is called with mu held.
-func (t *throttle) noteThrottled(err error, asked string) {
+// noteThrottled reports throttling that does not end. It is called with mu held.
+func (t *throttle) noteThrottled(err error, requests string) {
 	if t.throttled.IsZero() {
 		t.throttled = time.Now()
 	}
 	if time.Since(t.throttled) > throttledReportAfter {
-		t.report(throttled, err, asked)
+		t.report(throttled, err, requests)
 	}
 }
 
-// noteDenied holds everything, as no request can succeed.
-func (t *throttle) noteDenied(err error, asked string) {
-	t.report(denied, err, asked)
+// noteDenied pauses all requests, since none can succeed. It is called with mu held.
+func (t *throttle) noteDenied(err error, requests string) {
+	t.report(denied, err, requests)
 	if graph.Unsupported(err) {
 		t.missing++
 		t.pauseFor(doubling(t.missing, minPermissionPause, maxPermissionPause))
@@ -127,29 +127,29 @@ func (t *throttle) noteDenied(err error, asked string) {
 	t.pauseFor(backoff(t.denied, maxDeniedPause))
 }
 
-// Pause holds everything, as nobody's history may be read.
-func (t *throttle) Pause(err error, asked string) {
+// Pause pauses all requests, since no user's history may be read.
+func (t *throttle) Pause(err error, requests string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.report(forbidden, err, asked)
+	t.report(forbidden, err, requests)
 	t.missing++
 	t.pauseFor(doubling(t.missing, minPermissionPause, maxPermissionPause))
 }
 
-// pauseFor is called with mu held. A shorter wait never cuts a longer one.
+// pauseFor extends the pause, and never shortens it. It is called with mu held.
 func (t *throttle) pauseFor(wait time.Duration) {
 	if until := time.Now().Add(wait); wait > 0 && until.After(t.until) {
 		t.until, t.since = until, time.Now()
 	}
 }
 
-// report reports a failure, again each hour until another one or its end. It is called with mu held.
-func (t *throttle) report(v outcome, err error, asked string) {
+// report reports a failure, and again each hour while it lasts. It is called with mu held.
+func (t *throttle) report(v outcome, err error, requests string) {
 	s := failureKey(v, err)
 	if s == t.reported && time.Since(t.reportedAt) < repeatInterval {
 		return
 	}
-	failure := newFailure(err, asked)
+	failure := newFailure(err, requests)
 	if s != t.reported {
 		t.status(failure)
 	}
@@ -170,7 +170,7 @@ func (t *throttle) recovered() {
 	}
 }
 
-// sleep waits, or returns the context's error as soon as that ends.
+// sleep waits, or returns the context's error as soon as the context ends.
 func sleep(ctx context.Context, wait time.Duration) error {
 	if wait <= 0 {
 		return ctx.Err()

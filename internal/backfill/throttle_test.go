@@ -27,12 +27,12 @@ func TestThrottle_LimitsRequestRate(t *testing.T) {
 		advance(time.Minute)
 		stop()
 
-		asked := h.graph.historyRequests()
-		require.Len(t, asked, 500)
-		for i := 25; i < len(asked); i++ {
-			assert.GreaterOrEqual(t, asked[i].at.Sub(asked[i-25].at), time.Second-time.Millisecond, "26 requests take at least a second")
+		requests := h.graph.historyRequests()
+		require.Len(t, requests, 500)
+		for i := 25; i < len(requests); i++ {
+			assert.GreaterOrEqual(t, requests[i].at.Sub(requests[i-25].at), time.Second-time.Millisecond, "26 requests take at least a second")
 		}
-		assert.Less(t, asked[499].at.Sub(asked[0].at), 21*time.Second, "and the limit is made use of")
+		assert.Less(t, requests[499].at.Sub(requests[0].at), 21*time.Second, "and the limit is used")
 	})
 }
 
@@ -46,10 +46,10 @@ func TestThrottle_HonorsRetryAfter(t *testing.T) {
 				h.users(200)
 				h.graph.latency = 10 * time.Millisecond
 				n := 0
-				var told time.Time
+				var throttledAt time.Time
 				h.graph.fail = func(request) error {
 					if n++; n == 50 {
-						told = time.Now()
+						throttledAt = time.Now()
 						return graphError(status, "", 37*time.Second)
 					}
 					return nil
@@ -59,16 +59,16 @@ func TestThrottle_HonorsRetryAfter(t *testing.T) {
 				advance(5 * time.Minute)
 				stop()
 
-				asked := h.graph.historyRequests()
-				require.Len(t, asked, 201, "the refused page is asked for once more, and nothing else is")
+				requests := h.graph.historyRequests()
+				require.Len(t, requests, 201, "only the refused page is requested again")
 				resumed := time.Time{}
-				for _, r := range asked[50:] {
-					// One answer may have been under way.
-					if r.at.Sub(told) > 100*time.Millisecond && resumed.IsZero() {
+				for _, r := range requests[50:] {
+					// Another response may have been in flight.
+					if r.at.Sub(throttledAt) > 100*time.Millisecond && resumed.IsZero() {
 						resumed = r.at
 					}
 				}
-				assert.InDelta(t, 37, resumed.Sub(told).Seconds(), 0.1)
+				assert.InDelta(t, 37, resumed.Sub(throttledAt).Seconds(), 0.1)
 				assert.Empty(t, h.health(), "being throttled is no failure")
 			})
 		})
@@ -128,21 +128,21 @@ func TestThrottle_BacksOffWhileGraphFails(t *testing.T) {
 				b, stop := h.run(t)
 				b.Open(gap(backfill.Startup))
 				advance(time.Hour)
-				asked := h.graph.historyRequests()
-				assert.Less(t, len(asked), 400, "an hour of failure sees few requests")
-				failed := 0
-				for _, r := range asked {
-					if r.at.After(asked[0].at.Add(30 * time.Minute)) {
-						failed++
+				requests := h.graph.historyRequests()
+				assert.Less(t, len(requests), 400, "an hour of failure sees few requests")
+				secondHalf := 0
+				for _, r := range requests {
+					if r.at.After(requests[0].at.Add(30 * time.Minute)) {
+						secondHalf++
 					}
 				}
-				assert.Less(t, failed, 150)
+				assert.Less(t, secondHalf, 150)
 				assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Startup: time.Hour}, b.Missing(time.Now()), "the gap stays")
-				assert.LessOrEqual(t, h.logged("can't be read, its gaps"), 1, "it is said once")
+				assert.LessOrEqual(t, h.logged("can't be read, its gaps"), 1, "it is logged once")
 
 				h.graph.set(func() { h.graph.fail = nil })
 				advance(3 * time.Hour)
-				assert.Equal(t, 300, h.intake.distinct(), "everyone is read in the end")
+				assert.Equal(t, 300, h.intake.distinct(), "all users are read in the end")
 				assert.Empty(t, b.Missing(time.Now()))
 				assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
 				health := h.health()
@@ -199,10 +199,10 @@ func TestBackfiller_HandlesRefusedDelivery(t *testing.T) {
 		taken    int
 		requests int
 		missing  time.Duration
-		said     string
+		message  string
 	}{
-		"for now: they are handed in until it does, and Graph is left alone": {errors.New("queue is full"), 0, 2, time.Hour, "handed in again"},
-		"for good: they count as read":                                       {consumererror.NewPermanent(errors.New("no")), 0, 10, 0, "for good"},
+		"temporarily: delivery is retried, and Graph is not requested meanwhile": {errors.New("queue is full"), 0, 2, time.Hour, "delivery is retried"},
+		"permanently: they count as read":                                        {consumererror.NewPermanent(errors.New("no")), 0, 10, 0, "permanently"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -218,7 +218,7 @@ func TestBackfiller_HandlesRefusedDelivery(t *testing.T) {
 				assert.Len(t, h.graph.historyRequests(), test.requests)
 				assert.Equal(t, test.missing, b.Missing(time.Now())[backfill.Undelivered])
 				assert.Less(t, h.intake.snapshot().tries, 2*40+10)
-				assert.Equal(t, 1, h.logged(test.said))
+				assert.Equal(t, 1, h.logged(test.message))
 				h.intake.mu.Lock()
 				h.intake.refuse = nil
 				h.intake.mu.Unlock()
@@ -233,9 +233,9 @@ func TestBackfiller_HandlesRefusedDelivery(t *testing.T) {
 func TestFailure_NamesNoUser(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
-		"Graph repeats it":         graphError(http.StatusUnauthorized, "user "+strings.ToUpper(guid(0))+" is unknown", 0),
-		"it is in the URL":         errors.New(`Get "https://graph.microsoft.com/v1.0/copilot/users/` + guid(0) + `/x": EOF`),
-		"the transport says it so": errors.New("EOF while reading " + guid(0)),
+		"Graph names it":         graphError(http.StatusUnauthorized, "user "+strings.ToUpper(guid(0))+" is unknown", 0),
+		"it is in the URL":       errors.New(`Get "https://graph.microsoft.com/v1.0/copilot/users/` + guid(0) + `/x": EOF`),
+		"the transport names it": errors.New("EOF while reading " + guid(0)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

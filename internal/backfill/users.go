@@ -42,7 +42,7 @@ func (u user) String() string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
-// parseUser reads what a configuration calls a user. Graph also takes user principal names, which are no GUIDs.
+// parseUser reads a configured user. Graph also accepts user principal names, which are no GUIDs.
 func parseUser(name string) (u user, guid bool) {
 	if u, guid = parseGUID(name); guid {
 		return u, true
@@ -51,13 +51,13 @@ func parseUser(name string) (u user, guid bool) {
 	return user(sum[:16]), false
 }
 
-// sortUsers returns the users in order, each once. It reuses the slice.
+// sortUsers returns the users in order, without duplicates. It reuses the slice.
 func sortUsers(users []user) []user {
 	slices.SortFunc(users, user.compare)
 	return slices.Compact(users)
 }
 
-// names knows the configured users that are no GUIDs.
+// names maps the configured users that are no GUIDs.
 type names map[user]string
 
 // parseUsers reads the configured users.
@@ -74,7 +74,7 @@ func parseUsers(configured []string) ([]user, names) {
 	return sortUsers(users), named
 }
 
-// of returns what a URL calls a user.
+// of returns the user's name in a URL.
 func (n names) of(u user) string {
 	if name, found := n[u]; found {
 		return name
@@ -82,21 +82,22 @@ func (n names) of(u user) string {
 	return u.String()
 }
 
-// unlicensedRecheck is how long a user without license or history is not asked for. Licenses come and go, so it ends.
+// unlicensedRecheck is how long a user without license or history is not requested again. Licenses are assigned later,
+// too.
 const unlicensedRecheck = 72 * time.Hour
 
-// selectedUsers is the users of a reading.
+// selectedUsers are the users of a pass.
 type selectedUsers struct {
-	// todo are those to read now, in order; total counts those done already, too.
+	// todo are the users to read, in order; total includes those done already.
 	todo  []user
 	total int
-	// known is false where not all users could be told.
+	// known is false if not all users are known.
 	known bool
-	// failed are those that fail anyway and are left for later.
+	// failed are users that are known to fail and are left for later.
 	failed []user
 }
 
-// selectUsers finds out whom to read. Its error is that of the context.
+// selectUsers selects the users to read. It returns the context's error.
 func (b *Backfiller) selectUsers(ctx context.Context, p *pass) (selectedUsers, error) {
 	all, known, err := b.allUsers(ctx, p)
 	if err != nil {
@@ -125,7 +126,7 @@ func (b *Backfiller) selectUsers(ctx context.Context, p *pass) (selectedUsers, e
 	return list, nil
 }
 
-// allUsers returns the users that a reading is for, in a slice of its own, and whether these are all.
+// allUsers returns the users of a pass in a new slice, and whether these are all.
 func (b *Backfiller) allUsers(ctx context.Context, p *pass) (users []user, known bool, err error) {
 	switch {
 	case p.kind() == kindFailedUsers:
@@ -145,7 +146,8 @@ func (b *Backfiller) allUsers(ctx context.Context, p *pass) (users []user, known
 	return sortUsers(append(b.seen.users(), listed...)), known, nil
 }
 
-// knownFailedUsers returns the users that are left for later already, in order: what is read now is added to that.
+// knownFailedUsers returns the users that are left for later already, in order: the time of this pass is added to
+// theirs.
 func (b *Backfiller) knownFailedUsers(p *pass) []user {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -160,12 +162,12 @@ func (b *Backfiller) knownFailedUsers(p *pass) []user {
 	return users
 }
 
-// timeRange returns what a reading is to read of a user; an empty one means nothing.
+// timeRange returns the time range to read of a user; it may be empty.
 //
-// Of a user who had no history when last asked, all since then was left out.
+// A user without history at the last request was left out of everything since then.
 //
-// Where the directory could not be read, an interval was read for the users seen until then. So of a user first seen
-// later only what was before is missing, and of one first seen earlier nothing.
+// If the directory could not be read, an interval was read for the users seen until then. Of a user first seen later
+// only the time before that is missing, of one first seen earlier nothing.
 func (b *Backfiller) timeRange(p *pass, u user) (from, to time.Time) {
 	from, to = p.bounds()
 	switch p.kind() {
@@ -192,7 +194,7 @@ func (b *Backfiller) timeRange(p *pass, u user) (from, to time.Time) {
 	}
 }
 
-// probeUser is a user who was read before a restart in the middle of this reading, nil for none.
+// probeUser returns a user who was read before a restart interrupted this pass, nil if there is none.
 func (b *Backfiller) probeUser() *user {
 	for _, u := range b.progress().sorted() {
 		if _, left := b.unlicensed.at(u); !left {
@@ -202,8 +204,8 @@ func (b *Backfiller) probeUser() *user {
 	return nil
 }
 
-// noteLicensed says that a user who had no history when last asked has one now: all since then was left out of every gap. It
-// is asked for at most once an hour, since Graph may go on to say that there is none.
+// noteLicensed opens a gap for a user who had no history at the last request and has sent a prompt since: the user was
+// left out of every gap since then. It is read at most once an hour, since Graph may still report no license.
 func (b *Backfiller) noteLicensed(u user) {
 	since, found := b.unlicensed.remove(u)
 	if !found || b.s.Disabled {
@@ -223,19 +225,19 @@ func (b *Backfiller) noteLicensed(u user) {
 }
 
 const (
-	// directoryTTL is how long a list of users is used.
+	// directoryTTL is how long a list of users is valid.
 	directoryTTL = 15 * time.Minute
-	// directoryRetry is the time between two tries where the directory may not be read.
+	// directoryRetry is the time between two attempts if the directory may not be read.
 	directoryRetry = time.Hour
-	// directoryAttempts is how often in a row reading the list may break before the users already seen must do.
+	// directoryAttempts is how often in a row the list may fail before only the users already seen are read.
 	directoryAttempts = 5
-	// maxUserPages bounds the list of users: Graph sends up to 999 on a page.
+	// maxUserPages limits the list of users: Graph sends up to 999 on a page.
 	maxUserPages = 5_000
 )
 
-var errEndless = errors.New("the list does not end, or links back to itself")
+var errEndless = errors.New("the list has too many pages, or its links form a cycle")
 
-// directory knows the licensed users of the tenant. It belongs to Run.
+// directory lists the licensed users of the tenant. Only Run uses it.
 type directory struct {
 	graph    Graph
 	throttle *throttle
@@ -248,13 +250,12 @@ type directory struct {
 	loggedAt time.Time
 }
 
-// fresh tells whether the list is there and new enough to be used.
+// fresh reports whether the list is new enough.
 func (d *directory) fresh(now time.Time) bool {
 	return !d.listed.IsZero() && now.Sub(d.listed) < directoryTTL
 }
 
-// list returns the licensed users. False means that they are not known now, and will not be before retryAt. The error is
-// that of the context.
+// list returns the licensed users; known is false if they can't be read before retryAt. It returns the context's error.
 func (d *directory) list(ctx context.Context) (users []user, known bool, err error) {
 	if d.fresh(time.Now()) {
 		return d.users, true, nil
@@ -309,7 +310,7 @@ func (d *directory) read(ctx context.Context) ([]user, error) {
 	return nil, errEndless
 }
 
-// page reads one page, however long Graph asks to wait for it.
+// page reads one page. It waits as long as Graph asks for.
 func (d *directory) page(ctx context.Context, next string) (graph.UserPage, error) {
 	for {
 		if err := d.throttle.Wait(ctx); err != nil {
@@ -346,7 +347,7 @@ func (d *directory) failed(err error, forbidden bool) {
 		return
 	}
 	d.loggedAt = time.Now()
-	d.logger.Warn("directory can't be read, history is read for users already seen alone and stays open for the others",
+	d.logger.Warn("directory can't be read, history is only read for users already seen, gaps stay open for the others",
 		optionalString("code", graph.Code(err)), zap.String("hint", graph.Hint(err)), zap.String("error", describe(err)))
 }
 
@@ -358,14 +359,14 @@ func (d *directory) recovered(users int) {
 }
 
 const (
-	// shardCount is how many values a shelf is stored in: one more user rewrites one of them.
+	// shardCount is how many values userTimes is stored in: one more user rewrites one of them.
 	shardCount   = 64
 	userTimeSize = len(user{}) + 8
-	// maxUsers bounds a shelf.
+	// maxUsers limits a userTimes.
 	maxUsers = 100_000
 )
 
-// userTimes keeps a time for each of a bounded number of users, over restarts.
+// userTimes persists a time for each of a limited number of users.
 type userTimes struct {
 	key string
 
@@ -379,7 +380,8 @@ func newUserTimes(key string) *userTimes { return &userTimes{key: key} }
 
 func shardOf(u user) int { return int(u[0]) * shardCount / 256 }
 
-// put notes the time of a user, rounded up to seconds. Where there is no room, what is older than stale goes; false means that none was made.
+// put sets the time of a user, rounded up to seconds. If it is full, it removes times before stale; it returns false if
+// there are none.
 func (s *userTimes) put(u user, at, stale time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -401,7 +403,7 @@ func (s *userTimes) put(u user, at, stale time.Time) bool {
 	return true
 }
 
-// remove forgets a user and returns the time.
+// remove removes a user and returns the time.
 func (s *userTimes) remove(u user) (at time.Time, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -448,7 +450,7 @@ func (s *userTimes) users() []user {
 	return all
 }
 
-// changed tells whether something is not stored yet.
+// changed reports whether something is not stored yet.
 func (s *userTimes) changed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -460,7 +462,7 @@ func (s *userTimes) changed() bool {
 	return false
 }
 
-// flush stores what changed. One flush runs at a time.
+// flush stores changed shards. Only one flush may run at a time.
 func (s *userTimes) flush(ctx context.Context, store Store) error {
 	for b := range shardCount {
 		s.mu.Lock()
@@ -487,7 +489,7 @@ func (s *userTimes) flush(ctx context.Context, store Store) error {
 	return nil
 }
 
-// load reads what is stored, beside what is there. A value that can't be read is replaced with the next flush.
+// load adds the stored times. A value that can't be read is replaced by the next flush.
 func (s *userTimes) load(ctx context.Context, store Store) (damage, err error) {
 	for b := range shardCount {
 		value, err := store.Get(ctx, s.key+strconv.Itoa(b))
@@ -509,7 +511,7 @@ func (s *userTimes) load(ctx context.Context, store Store) (damage, err error) {
 	return damage, nil
 }
 
-// mergeShard is called with mu held. A time from the store is the older one, and stays.
+// mergeShard is called with mu held. A stored time is the older one and wins.
 func (s *userTimes) mergeShard(b int, times map[user]int64) {
 	if s.shards[b] == nil {
 		s.shards[b] = map[user]int64{}
@@ -545,7 +547,7 @@ func decodeShard(value []byte, b int) (map[user]int64, error) {
 	return times, nil
 }
 
-// anySince tells whether a user has this time or a later one.
+// anySince reports whether a user has this time or a later one.
 func (s *userTimes) anySince(t time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

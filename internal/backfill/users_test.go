@@ -52,7 +52,7 @@ func TestUsers_ReadsConfiguredUsersOnly(t *testing.T) {
 		advance(time.Minute)
 		stop()
 		assert.Equal(t, map[string]int{guid(1): 1, "ada@contoso.com": 1}, h.graph.readUsers())
-		assert.Empty(t, h.graph.directoryRequests(), "the directory is not asked")
+		assert.Empty(t, h.graph.directoryRequests(), "the directory is not requested")
 	})
 }
 
@@ -82,7 +82,7 @@ func TestUsers_SkipsUnlicensedUserFor72Hours(t *testing.T) {
 				stop()
 				require.NoError(t, b.Save(t.Context()))
 
-				b, stop = h.run(t) // It is known after a restart, too.
+				b, stop = h.run(t) // It is still known after a restart.
 				for time.Since(began) < 71*time.Hour {
 					b.Open(gap(backfill.Startup))
 					advance(4 * time.Hour)
@@ -119,12 +119,12 @@ func TestUsers_ReadsSeenUsersWithoutDirectoryPermission(t *testing.T) {
 		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
 		assert.Equal(t, 1, h.logged("directory can't be read"))
 		assert.Contains(t, h.logs.FilterMessageSnippet("directory can't be read").All()[0].ContextMap()["hint"], "User.Read.All")
-		assert.Empty(t, h.health(), "a directory that may not be read is a choice")
+		assert.Empty(t, h.health(), "a missing directory permission is a choice")
 
-		b.Seen(guid(2)) // A prompt of somebody who was not known then.
+		b.Seen(guid(2)) // A prompt of a user who was not known then.
 		advance(5 * time.Hour)
 		assert.Equal(t, map[string]int{guid(0): 1, guid(1): 1, guid(2): 1}, h.graph.readUsers())
-		assert.Len(t, h.graph.directoryRequests(), 6, "the directory is tried again each hour")
+		assert.Len(t, h.graph.directoryRequests(), 6, "the directory is retried each hour")
 		assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.UsersUnknown])
 
 		h.graph.set(func() { h.graph.failList = nil; h.graph.licensed = guids(5) })
@@ -172,7 +172,7 @@ func TestPoll_ReadsNewestOnlyWithoutDirectoryPermission(t *testing.T) {
 			assert.Less(t, r.to.Sub(r.from), 3*time.Hour, "what waits for the directory is not read again with each poll")
 		}
 		assert.GreaterOrEqual(t, len(h.graph.historyRequests()), 72*6)
-		assert.LessOrEqual(t, h.logged("history.max_gap"), 20, "what is lost is said a good piece at a time")
+		assert.LessOrEqual(t, h.logged("history.max_gap"), 20, "lost time is logged in large steps")
 		assert.InDelta(t, 26, b.Missing(time.Now())[backfill.UsersUnknown].Hours(), 3)
 		assert.InDelta(t, 47, h.telemetry.copy().lost[backfill.UsersUnknown].Hours(), 3)
 	})
@@ -286,13 +286,13 @@ func TestUsers_ReadsSkippedTimeWhenUnlicensedUserIsSeen(t *testing.T) {
 		})
 		b.Open(gap(backfill.Subscription))
 		advance(3 * time.Hour)
-		assert.Zero(t, h.intake.distinct(), "the user is left alone")
-		asked := len(h.graph.historyRequests())
+		assert.Zero(t, h.intake.distinct(), "the user is not requested")
+		requests := len(h.graph.historyRequests())
 		b.Seen(guid(0), guid(0))
 		b.Seen(guid(1), guid(0))
 		advance(time.Minute)
 		assert.Equal(t, 1, h.intake.distinct())
-		assert.Len(t, h.graph.historyRequests(), asked+1, "and nobody else is asked for")
+		assert.Len(t, h.graph.historyRequests(), requests+1, "and no other user is requested")
 		assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
 		assert.Empty(t, b.Missing(time.Now()))
 		stop()
@@ -358,11 +358,11 @@ func TestNeeded_CoversOpenGapsAndPolls(t *testing.T) {
 		b, stop := h.run(t)
 		synctest.Wait()
 		began := time.Now()
-		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), b.Needed().Unix(), "the poll under way, with its overlap")
+		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), b.Needed().Unix(), "the current poll, with its overlap")
 		b.Open(gap(backfill.Undelivered))
 		assert.Equal(t, began.Add(-3*time.Hour-5*time.Minute).Unix(), b.Needed().Unix())
 		advance(59 * time.Minute)
-		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), b.Needed().Unix(), "its last hour is to be read again")
+		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), b.Needed().Unix(), "the second pass is still to come")
 		stop()
 	})
 	assert.Zero(t, backfill.New(backfill.Settings{}).Needed())

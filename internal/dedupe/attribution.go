@@ -11,16 +11,16 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// attribution knows who asked. A response of Graph names an application and no user, so its user is that of the
-// prompt of the same request, else that of its conversation if all prompts seen of it came from one user: the
-// conversation of a meeting has several.
+// attribution finds the user of an interaction. A response of Graph names an application and no user, so its user is
+// that of the prompt of the same request, else that of its conversation if all known prompts of it came from one user:
+// the conversation of a meeting has several.
 type attribution struct {
 	mu sync.Mutex // guards what follows
 	// requests maps a request to the user of its prompt.
 	requests *simplelru.LRU[request, string]
-	// conversations maps a session to what its prompts said.
+	// conversations maps a session to what is known from its prompts.
 	conversations *simplelru.LRU[session, conversation]
-	// evicted has the conversations with a user that had to make room.
+	// evicted contains the evicted conversations that had a user.
 	evicted sessionSet
 }
 
@@ -34,9 +34,9 @@ type request struct {
 }
 
 type conversation struct {
-	// user asked every prompt seen; empty once there were two.
+	// user sent every known prompt; empty once there were two users.
 	user string
-	// shared is true once two users asked, or may have: what a forgotten conversation said is not known any more.
+	// shared is true once two users sent prompts, or may have: the users of an evicted conversation are unknown.
 	shared bool
 	// prompt is the id of the latest prompt without a request id; the responses after it belong to its turn.
 	prompt string
@@ -47,7 +47,7 @@ func newAttribution(maxOpen int) (*attribution, error) {
 	var err error
 	a.requests, err = simplelru.NewLRU[request, string](maxOpen, nil)
 	if err != nil {
-		return nil, fmt.Errorf("make room for %d requests: %w", maxOpen, err)
+		return nil, fmt.Errorf("attribution of %d requests: %w", maxOpen, err)
 	}
 	a.conversations, err = simplelru.NewLRU(maxOpen, func(key session, conv conversation) {
 		if conv.user != "" || conv.shared {
@@ -55,12 +55,12 @@ func newAttribution(maxOpen int) (*attribution, error) {
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make room for %d conversations: %w", maxOpen, err)
+		return nil, fmt.Errorf("attribution of %d conversations: %w", maxOpen, err)
 	}
 	return a, nil
 }
 
-// attribute fills in UserID, UserSource and Turn. The prompts come first, since a batch has no order.
+// attribute sets UserID, UserSource and Turn. Prompts come first, since a batch has no order.
 func (a *attribution) attribute(received []interaction.Received) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -123,8 +123,8 @@ func (a *attribution) fill(r *interaction.Received) {
 	}
 }
 
-// sessionSet is a Bloom filter with two bits for each session. It may have what was never added, in 0.3 % of the cases after
-// a million sessions and 20 % after ten million, but it never lacks what was. The zero value is empty.
+// sessionSet is a Bloom filter with two bits for each session. Its false positive rate is 0.3 % after a million
+// sessions and 20 % after ten million; it has no false negatives. The zero value is empty.
 type sessionSet struct {
 	// words are 4 MiB, nil until something is added.
 	words []uint64
@@ -159,8 +159,8 @@ func (s *sessionSet) bits(key session) [2]uint64 {
 	return [2]uint64{hash % (sessionSetWords * 64), (hash >> 32) % (sessionSetWords * 64)}
 }
 
-// turnOf gives what identifies the turn: the request, or where Graph sent none the prompt.
-// A response older than the prompt known of its conversation belongs to a turn that is not known any more.
+// turnOf returns the id of the turn: the request, or the prompt if Graph sent no request id. A response older than the
+// latest prompt of its conversation belongs to an unknown turn.
 func turnOf(r *interaction.Received, conv conversation) string {
 	switch {
 	case r.RequestID != "":
@@ -188,7 +188,7 @@ func later(a, b string) string {
 	return b
 }
 
-// compareIDs compares ids as the epoch milliseconds that they are, without a bound on their length.
+// compareIDs compares ids as epoch milliseconds of any length.
 func compareIDs(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }

@@ -68,7 +68,7 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {response("s", "r9", "11")}},
 			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {anna, interaction.UserFromConversation, "r9"}},
 		},
-		"a conversation that two users share says nothing about a response of an unknown request": {
+		"a conversation that two users share does not attribute a response of an unknown request": {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {prompt("s", "r2", "11", ben)}, {prompt("s", "r3", "12", anna)}, {response("s", "r9", "13")}},
 			want: []known{
 				{anna, interaction.UserFromPrompt, "r1"},
@@ -89,15 +89,15 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 			batches: [][]interaction.Received{{response("s", "r1", "11")}},
 			want:    []known{{"", "", "r1"}},
 		},
-		"another conversation says nothing": {
+		"another conversation is not used": {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {response("t", "r1", "11")}},
 			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
 		},
-		"another tenant says nothing": {
+		"another tenant is not used": {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {elsewhere}},
 			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
 		},
-		"a user that the way in already knew stays": {
+		"a user that the source already set stays": {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {fromHistory}},
 			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {ben, interaction.UserFromHistory, ""}},
 		},
@@ -128,7 +128,7 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 				{anna, interaction.UserFromConversation, "20"},
 			},
 		},
-		"a prompt without a user teaches nothing": {
+		"a prompt without a user is not used": {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", "")}, {response("s", "r1", "11")}},
 			want:    []known{{"", "", "r1"}, {"", "", "r1"}},
 		},
@@ -165,12 +165,12 @@ func TestAttribution_IsBounded(t *testing.T) {
 	for i := range 3 {
 		require.NoError(t, d.Take(t.Context(), []interaction.Received{response("s"+strconv.Itoa(i), "r", "2")}))
 	}
-	assert.Empty(t, out.got[0].UserID, "the oldest is forgotten")
+	assert.Empty(t, out.got[0].UserID, "the oldest is evicted")
 	assert.Equal(t, anna, out.got[1].UserID)
 	assert.Equal(t, anna, out.got[2].UserID)
 }
 
-// A conversation that was forgotten may have had other users before.
+// An evicted conversation may have had other users before.
 func TestAttribution_TreatsEvictedConversationAsShared(t *testing.T) {
 	t.Parallel()
 	other := func(n int) interaction.Received { return prompt("other"+strconv.Itoa(n), "r", "1", ben) }
@@ -202,20 +202,20 @@ func TestAttribution_TreatsEvictedConversationAsShared(t *testing.T) {
 				require.NoError(t, d.Take(t.Context(), batch))
 			}
 			late, asked := out.got[len(out.got)-2], out.got[len(out.got)-1]
-			assert.Equal(t, test.want, late.UserID, "of a request that is not known any more")
+			assert.Equal(t, test.want, late.UserID, "of an evicted request")
 			assert.Equal(t, test.again.From.User.ID, asked.UserID, "the request still decides")
 		})
 	}
 }
 
-// TestAttribution_NeverNamesWrongUser shuffles conversations of one user and of several through a memory that holds a fifth
-// of them. Some answers come long after their prompt.
+// TestAttribution_NeverNamesWrongUser mixes conversations of one and of several users, of which only a fifth
+// fit into the memory. Some responses come long after their prompt.
 func TestAttribution_NeverNamesWrongUser(t *testing.T) {
 	t.Parallel()
-	const conversations, turns, room = 250, 10_000, 50
+	const conversations, turns, maxOpen = 250, 10_000, 50
 	random := rand.New(rand.NewPCG(1, 2))
 	out := &fakePipeline{}
-	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = room })
+	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = maxOpen })
 	asked := map[string]string{} // request to user
 	var open []interaction.Received
 	for i := range turns {

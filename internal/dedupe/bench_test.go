@@ -10,12 +10,12 @@ import (
 )
 
 func BenchmarkTake(b *testing.B) {
-	for name, stored := range map[string]*fakeStore{"in memory": nil, "with a store": newFakeStore()} {
+	for name, store := range map[string]*fakeStore{"in memory": nil, "with a store": newFakeStore()} {
 		b.Run(name, func(b *testing.B) {
 			d := newDeduplicator(b, discardPipeline{}, func(set *dedupe.Settings) {
 				set.MaxEntries = 1_000_000
-				if stored != nil {
-					set.Store = stored
+				if store != nil {
+					set.Store = store
 				}
 			})
 			batch := make([]interaction.Received, 10)
@@ -48,9 +48,9 @@ func BenchmarkKnown(b *testing.B) {
 }
 
 func BenchmarkLoad(b *testing.B) {
-	stored := newFakeStore()
+	store := newFakeStore()
 	million := func(set *dedupe.Settings) { set.MaxEntries = 1_000_000 }
-	d, _ := start(b, discardPipeline{}, stored, million)
+	d, _ := start(b, discardPipeline{}, store, million)
 	batch := make([]interaction.Received, 1000)
 	for n := uint64(0); n < 1_000_000; n += 1000 {
 		for i := range batch {
@@ -60,7 +60,7 @@ func BenchmarkLoad(b *testing.B) {
 	}
 	last := batch[999]
 	for b.Loop() {
-		d, _ = start(b, discardPipeline{}, stored, million)
+		d, _ = start(b, discardPipeline{}, store, million)
 	}
 	require.True(b, d.Known(last.ContentDigest))
 }

@@ -11,44 +11,44 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// cache knows what was delivered lately and what is under way.
+// cache holds what was delivered lately and what is in flight.
 //
 // An entry takes at most 160 bytes: 36 in the queue, and 21 to 62 in the map for each of its two digests, since the map
-// grows in steps and does not use again at once what was deleted. Without a signature, as from the history, it takes at
-// most 98. A deletion makes two entries, the second without a signature.
+// grows in steps and does not reuse deleted slots at once. Without a content digest, as from the history, it takes at
+// most 98. A deletion makes two entries, the second without a content digest.
 type cache struct {
-	// ttl is how many seconds an entry is known.
+	// ttl is how long an entry is kept, in seconds.
 	ttl int64
-	// maxEntries is how many entries there may be.
+	// maxEntries is the maximum number of entries.
 	maxEntries int
 
 	mu sync.Mutex // guards what follows
-	// retained is the second from which on nothing is forgotten for its age.
+	// retained is the Unix time from which on no entry expires.
 	retained int64
-	// seen maps what was delivered to the second since when it is known.
+	// seen maps delivered digests to the Unix time of their delivery.
 	seen  map[digest]uint32
 	queue queue
-	// inFlight is what batches reserved.
+	// inFlight maps reserved digests to their batches.
 	inFlight map[digest]*batch
 }
 
-// batch is what one call of Take reserved. It is delivered as a whole or not at all.
+// batch is what one call of Take reserved. It is delivered completely or not at all.
 type batch struct {
 	records []record
-	// done is closed once delivered says how it ended.
+	// done is closed once delivered is set.
 	done      chan struct{}
 	delivered bool
 }
 
-// reservation is what became of the interactions of one call of Take.
+// reservation is the result of reserving the interactions of one call of Take.
 type reservation struct {
-	// batch holds the reservations; nil where nothing is new.
+	// batch holds the reserved keys; nil if nothing is new.
 	batch *batch
 	// fresh is what to deliver.
 	fresh []interaction.Received
-	// duplicates are the sources of what was delivered before.
+	// duplicates are the sources of interactions that were delivered before.
 	duplicates []interaction.Source
-	// waiting is what is under way already, in another call or in this one.
+	// waiting is what is in flight already, in another call or in this one.
 	waiting []waiter
 }
 
@@ -67,7 +67,7 @@ func newCache(ttl time.Duration, maxEntries int) *cache {
 	}
 }
 
-// reserve reserves what is neither known nor under way.
+// reserve reserves what is neither delivered nor in flight.
 func (c *cache) reserve(received []interaction.Received, now time.Time) reservation {
 	keys := make([]entryKey, len(received))
 	for i := range received {
@@ -89,7 +89,7 @@ func (c *cache) reserve(received []interaction.Received, now time.Time) reservat
 			c.reserveKey(m, own)
 			res.batch = own
 			if len(res.fresh) == i {
-				// As long as all are new nothing is copied; the bound makes the first append after that copy.
+				// While all are new nothing is copied; the capacity makes the first append after that copy.
 				res.fresh = received[: i+1 : i+1]
 			} else {
 				res.fresh = append(res.fresh, received[i])
@@ -112,12 +112,12 @@ func (c *cache) contains(d digest, now time.Time) bool {
 	return ok && !c.expired(at, now)
 }
 
-// expired lets an entry live for the whole span, and up to a second longer, since at was rounded down.
+// expired keeps an entry for the whole ttl, and up to a second longer, since at was rounded down.
 func (c *cache) expired(at uint32, now time.Time) bool {
 	return now.Unix()-int64(at) > c.ttl && int64(at) < c.retained
 }
 
-// retainFrom keeps what was delivered from a time on; zero holds nothing.
+// retainFrom keeps deliveries since a time from expiring; zero keeps none.
 func (c *cache) retainFrom(from time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,22 +131,22 @@ func (c *cache) reserveKey(m *entryKey, b *batch) {
 	before := len(b.records)
 	b.records = m.appendRecords(b.records)
 	for i := range b.records[before:] {
-		// The deletion of another version may be under way.
+		// The deletion of another version may be in flight.
 		if key := b.records[before+i].key; c.inFlight[key] == nil {
 			c.inFlight[key] = b
 		}
 	}
 }
 
-// knownDigest tells whether an interaction with this signature was delivered.
+// knownDigest reports whether an interaction with this content digest was delivered.
 func (c *cache) knownDigest(contentDigest digest, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.contains(contentDigest, now)
 }
 
-// commit makes the entries of delivered batches known. The oldest entries leave for them where there are too many; for their
-// age they leave with the housekeeping, which knows what is needed.
+// commit adds the entries of delivered batches, and evicts the oldest where there are too many. Expired entries are
+// evicted by expire, after retainFrom was updated.
 func (c *cache) commit(now time.Time, batches ...*batch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,7 +163,7 @@ func (c *cache) commit(now time.Time, batches ...*batch) {
 	}
 }
 
-// release forgets the reservations of a batch that was not delivered.
+// release removes the reservations of a batch that was not delivered.
 func (c *cache) release(b *batch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -187,7 +187,7 @@ func (c *cache) set(r record) {
 	}
 }
 
-// expire frees the entries that are too old.
+// expire evicts expired entries.
 func (c *cache) expire(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -204,7 +204,7 @@ func (c *cache) evict(now time.Time) {
 	}
 }
 
-// evictOldest forgets the oldest entry, of which there must be one.
+// evictOldest removes the oldest entry, of which there must be one.
 func (c *cache) evictOldest() {
 	r, _ := c.queue.oldest()
 	c.queue.pop()
@@ -212,7 +212,7 @@ func (c *cache) evictOldest() {
 	c.remove(r.contentDigest, r.at)
 }
 
-// remove leaves alone what was seen again later.
+// remove removes a digest unless it was delivered again later.
 func (c *cache) remove(d digest, at uint32) {
 	if c.seen[d] == at {
 		delete(c.seen, d)
@@ -223,33 +223,33 @@ func seconds(now time.Time) uint32 {
 	return uint32(min(max(now.Unix(), 0), math.MaxUint32))
 }
 
-// record is an entry of the window: 36 bytes.
+// record is an entry of the cache: 36 bytes.
 type record struct {
 	key digest
 	// contentDigest is zero for none.
 	contentDigest digest
-	// at is when the entry was kept, in seconds of Unix time.
+	// at is the time of delivery, in seconds of Unix time.
 	at uint32
 }
 
 // blockSize is how many records are stored under one key, so that the value stays below 64 KiB.
 const blockSize = 1800
 
-// block is a run of records, and the unit in which they are stored. Records are only ever appended, so that a slice of
-// them may be read without the lock of the window.
+// block is a sequence of records, and the unit in which they are stored. Records are only ever appended, so that a
+// slice of them may be read without the lock of the cache.
 type block struct {
 	number  uint64
 	records []record
-	// from is how many records left already.
+	// from is how many records have been removed from the front.
 	from int
-	// stored is how many records were stored in this chunk.
+	// stored is how many records the store has of this block.
 	stored int
 }
 
-// queue holds the records of the window, the oldest first.
+// queue holds the records of the cache, the oldest first.
 type queue struct {
 	blocks []*block
-	// next is the number of the chunk to come.
+	// next is the number of the next block.
 	next uint64
 	len  int
 }
@@ -264,7 +264,7 @@ func (q *queue) push(r record) {
 	q.len++
 }
 
-// appendStored appends a chunk as it is stored.
+// appendStored appends a block that is stored already.
 func (q *queue) appendStored(number uint64, records []record) {
 	q.next = number + 1
 	if len(records) == 0 {
@@ -274,7 +274,7 @@ func (q *queue) appendStored(number uint64, records []record) {
 	q.len += len(records)
 }
 
-// oldest gives the record that leaves next.
+// oldest returns the record that is removed next.
 func (q *queue) oldest() (r record, ok bool) {
 	if q.len == 0 {
 		return record{}, false
@@ -293,7 +293,7 @@ func (q *queue) pop() {
 	}
 }
 
-// first is the number of the oldest chunk that holds something, or of the one to come.
+// first returns the number of the oldest block, or of the next one if there is none.
 func (q *queue) first() uint64 {
 	if len(q.blocks) == 0 {
 		return q.next
@@ -301,8 +301,8 @@ func (q *queue) first() uint64 {
 	return q.blocks[0].number
 }
 
-// digest stands for a key or a signature in the window: the first half of a SHA-256. That two of ten million were equal
-// has a probability below 10^-24.
+// digest is the first half of the SHA-256 of a key or of content. The probability of a collision among ten million is
+// below 10^-24.
 type digest [16]byte
 
 func digestOf(parts ...string) digest {
@@ -310,16 +310,17 @@ func digestOf(parts ...string) digest {
 	return digest(sum[:16])
 }
 
-// entryKey is what one interaction is known by.
+// entryKey identifies one interaction.
 type entryKey struct {
 	key digest
-	// contentDigest is zero where the interaction came without one.
+	// contentDigest is zero if the interaction has none.
 	contentDigest digest
-	// deletion is the deletion of this interaction whatever its version. It is zero unless one of the next two is true.
+	// deletion identifies the deletion of this interaction in any version. It is zero unless deletes or
+	// supersededByDelete is true.
 	deletion digest
-	// deletes is true for what leaves such a deletion behind.
+	// deletes is true for a deletion, which adds that key.
 	deletes bool
-	// supersededByDelete is true for what is a duplicate of such a deletion: the history still has what was deleted.
+	// supersededByDelete is true for a duplicate of such a deletion: the history still contains deleted interactions.
 	supersededByDelete bool
 	source             interaction.Source
 }
@@ -329,7 +330,7 @@ func entryKeyOf(r *interaction.Received) entryKey {
 	m := entryKey{
 		key:           digestOf(key.Text()),
 		contentDigest: digest(r.ContentDigest[:16]),
-		// Without content no session is named, so the history can't ask for it.
+		// Without content the session is unknown, so the history can't look it up.
 		deletes:            key.Deleted && !key.WithoutContent,
 		supersededByDelete: r.Source == interaction.FromHistory && !key.Deleted,
 		source:             r.Source,
@@ -340,7 +341,7 @@ func entryKeyOf(r *interaction.Received) entryKey {
 	return m
 }
 
-// appendRecords appends what the interaction leaves in the window once it was delivered.
+// appendRecords appends the records that are kept of the interaction once it was delivered.
 func (m *entryKey) appendRecords(records []record) []record {
 	records = append(records, record{key: m.key, contentDigest: m.contentDigest})
 	if m.deletes {

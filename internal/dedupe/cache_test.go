@@ -39,7 +39,7 @@ func TestCache_KeepsEntryForWindow(t *testing.T) {
 				assert.Len(t, out.got, 2)
 
 				time.Sleep(2 * time.Minute)
-				assert.False(t, d.Known(one[0].ContentDigest), "a duplicate does not make an entry live longer")
+				assert.False(t, d.Known(one[0].ContentDigest), "a duplicate does not extend an entry")
 				require.NoError(t, d.Take(ctx, one))
 				require.NoError(t, d.Take(ctx, []interaction.Received{fromHistory(item("2"))}))
 				assert.Equal(t, []string{"1", "2", "1", "2"}, out.ids())
@@ -63,7 +63,7 @@ func TestCache_KeepsDeletionSinceItsLastVersion(t *testing.T) {
 		time.Sleep(20 * time.Hour)
 		take(deleted(updated(item("1"), "9")))
 		time.Sleep(20 * time.Hour)
-		take(item("3")) // what is too old leaves now
+		take(item("3")) // expired entries are evicted now
 		take(fromHistory(updated(item("1"), "5")))
 		assert.Equal(t, []string{"1", "1", "3"}, out.ids())
 	})
@@ -81,7 +81,7 @@ func TestCache_EvictsOldestEntry(t *testing.T) {
 	}
 }
 
-// numbered is an item whose digests differ with n, cheaply made.
+// numbered returns an item with digests that depend on n; it is cheap.
 func numbered(n uint64) interaction.Received {
 	r := response("session", "request", strconv.FormatUint(n, 10))
 	r.Source = interaction.FromNotification
@@ -93,7 +93,7 @@ type discardPipeline struct{}
 
 func (discardPipeline) Deliver(context.Context, []interaction.Received) error { return nil }
 
-// heap is what is alive, in bytes.
+// heap returns the live heap in bytes.
 func heap() uint64 {
 	runtime.GC()
 	runtime.GC()
@@ -102,14 +102,14 @@ func heap() uint64 {
 	return stats.HeapAlloc
 }
 
-// It is not parallel to others, since they would be counted.
+// Not parallel: it measures the heap of the process.
 func TestCache_NeedsStatedMemoryPerEntry(t *testing.T) {
 	const stated, most = 160, 200_000
 	d := newDeduplicator(t, discardPipeline{}, func(set *dedupe.Settings) { set.MaxEntries = most })
 	before := heap()
 	batch := make([]interaction.Received, 1000)
 	worst := 0.0
-	// The map grows in steps, so the cost is that of the worst moment; most of the time entries make room for others.
+	// The map grows in steps, so the worst moment counts; most of the time entries are evicted.
 	for n := uint64(0); n < 3*most; n += uint64(len(batch)) {
 		for i := range batch {
 			batch[i] = numbered(n + uint64(i))

@@ -1,5 +1,5 @@
-// Package intake is the one way in: whatever brought an interaction, here it is told from those that were delivered
-// before, and learns whose it is, before it goes out.
+// Package dedupe delivers each interaction once, whatever source it came from, and attributes it to a user before it is
+// delivered.
 package dedupe
 
 import (
@@ -13,40 +13,39 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// ErrFailedElsewhere says that an interaction was already under way in another call of Take, which failed. It is not
+// ErrFailedElsewhere reports that an interaction was in flight in another call of Take, which failed. It is not
 // permanent: when the interaction comes again, it is delivered like a new one.
-var ErrFailedElsewhere = errors.New("an interaction that was already under way could not be delivered")
+var ErrFailedElsewhere = errors.New("an interaction in flight in another call could not be delivered")
 
-// housekeepingInterval is how often what is too old is freed.
+// housekeepingInterval is the time between two removals of expired entries.
 const housekeepingInterval = time.Minute
 
-// Pipeline hands interactions to the pipelines. It returns nil only when they were taken;
-// after that the interactions are not touched again.
+// Pipeline delivers interactions. Deliver returns nil only once they were accepted; they are not changed after that.
 type Pipeline interface {
 	Deliver(ctx context.Context, received []interaction.Received) error
 }
 
-// Telemetry is what the intake reports of itself. Its methods never block.
+// Telemetry counts duplicates. Its methods must not block.
 type Telemetry interface {
-	// Duplicate counts one interaction that was delivered before and so was dropped.
+	// Duplicate counts one interaction that was dropped because it was delivered before.
 	Duplicate(ctx context.Context, source interaction.Source)
 }
 
-// Settings are what an intake is made of.
+// Settings configures a Deduplicator.
 type Settings struct {
 	Next Pipeline
-	// MaxOpen is how many requests, and how many conversations, the user is remembered of, the oldest forgotten first. A
-	// forgotten conversation may have had several users, and counts as one that has.
+	// MaxOpen is how many requests, and how many conversations, are kept for attribution; the oldest are evicted. An
+	// evicted conversation may have had several users, and counts as one that had.
 	MaxOpen int
 	// Window is how long an interaction is known after its delivery.
 	Window time.Duration
-	// Needed returns from when on deliveries stay known beyond Window, because what happened since then is read again; zero
-	// for none. It must not block. It may be nil.
+	// Needed returns the time from which on deliveries stay known beyond Window, because the history since then is read
+	// again; zero for none. It must not block. It may be nil.
 	Needed func() time.Time
-	// MaxEntries is how many are known at most, the oldest forgotten first; one takes at most 160 bytes.
-	// A deletion counts twice.
+	// MaxEntries is the maximum number of known deliveries; the oldest are evicted. Each takes at most 160 bytes. A
+	// deletion counts twice.
 	MaxEntries int
-	// Store keeps the window across a restart; nil for in memory alone.
+	// Store persists the cache; nil for memory only.
 	Store Store
 	// Logger may be nil.
 	Logger *zap.Logger
@@ -54,7 +53,7 @@ type Settings struct {
 	Telemetry Telemetry
 }
 
-// Deduplicator takes interactions in. It is safe for concurrent use.
+// Deduplicator delivers each interaction once. It is safe for concurrent use.
 type Deduplicator struct {
 	pipeline    Pipeline
 	telemetry   Telemetry
@@ -65,13 +64,13 @@ type Deduplicator struct {
 	journal *journal
 }
 
-// New makes an intake. It fails for sizes that make no sense.
+// New returns a Deduplicator. It fails for invalid sizes.
 func New(set Settings) (*Deduplicator, error) {
 	if set.Window <= 0 {
-		return nil, fmt.Errorf("the window for duplicates must be longer than %s", set.Window)
+		return nil, fmt.Errorf("dedupe: Window must be positive, not %s", set.Window)
 	}
 	if set.MaxEntries <= 0 || set.MaxEntries > MaxEntries {
-		return nil, fmt.Errorf("the window for duplicates has from 1 to %d entries, not %d", MaxEntries, set.MaxEntries)
+		return nil, fmt.Errorf("dedupe: MaxEntries must be between 1 and %d, not %d", MaxEntries, set.MaxEntries)
 	}
 	attribution, err := newAttribution(set.MaxOpen)
 	if err != nil {
@@ -94,27 +93,28 @@ func New(set Settings) (*Deduplicator, error) {
 	return d, nil
 }
 
-// Take delivers the interactions that were not delivered before, in one call of the outlet, and waits for those that are
-// under way in other calls until ctx ends. It returns nil once all of them were delivered, by whichever call, and what
-// was delivered is written down. Else the error joins those that apply: the outlet's as it is, ErrFailedElsewhere, or one
-// that wraps the error of ctx. Each leaf speaks for itself: the outlet's may be permanent while another is not.
+// Take delivers the interactions that were not delivered before, in one call of the pipeline, and waits until ctx ends
+// for those that are in flight in other calls. It returns nil once all of them were delivered, by whichever call, and
+// those of this call are persisted. Otherwise the error joins those that apply: that of the pipeline unchanged,
+// ErrFailedElsewhere, or one that wraps the error of ctx. Each joined error must be examined by itself: that of the
+// pipeline may be permanent while another is not.
 //
-// What the outlet did not take, for good or for now, is new again when it comes again.
-// Take may write to the elements of received, and leaves their order.
+// Interactions that the pipeline did not accept, permanently or not, are new when they come again. Take may write to
+// the elements of received, and keeps their order.
 func (d *Deduplicator) Take(ctx context.Context, received []interaction.Received) error {
 	_, err := d.Deliver(ctx, received)
 	return err
 }
 
-// Deliver is Take that also tells how many of the interactions this call delivered; the others were delivered before or by
-// another call. It is 0 with an error, of which it says nothing.
+// Deliver is like Take, and returns how many of the interactions this call delivered; the others were delivered before
+// or by another call. It returns 0 with an error.
 func (d *Deduplicator) Deliver(ctx context.Context, received []interaction.Received) (delivered int, _ error) {
 	if len(received) == 0 {
 		return 0, nil
 	}
 	d.attribution.attribute(received)
 	if received[0].Source == interaction.FromHistory {
-		d.retain() // what is read was found missing just now, maybe
+		d.retain() // the gap being read may have been opened just now
 	}
 	res := d.cache.reserve(received, time.Now())
 	for _, source := range res.duplicates {
@@ -146,12 +146,12 @@ func (d *Deduplicator) deliver(ctx context.Context, res reservation) error {
 		d.cache.commit(time.Now(), res.batch)
 		return nil
 	}
-	// What was delivered is written down even if nobody waits any more.
+	// Deliveries are persisted even if the caller is gone.
 	d.journal.commit(context.WithoutCancel(ctx), res.batch)
 	return nil
 }
 
-// await waits for what is under way in other calls. What this call had twice is decided already.
+// await waits for what is in flight in other calls. Duplicates within this call are decided already.
 func (d *Deduplicator) await(ctx context.Context, res reservation) error {
 	var failed error
 	for _, w := range res.waiting {
@@ -161,7 +161,7 @@ func (d *Deduplicator) await(ctx context.Context, res reservation) error {
 			select {
 			case <-w.batch.done:
 			case <-ctx.Done():
-				return errors.Join(failed, fmt.Errorf("wait for interactions that are already under way: %w", ctx.Err()))
+				return errors.Join(failed, fmt.Errorf("wait for interactions in flight in another call: %w", ctx.Err()))
 			}
 		}
 		switch {
@@ -174,7 +174,7 @@ func (d *Deduplicator) await(ctx context.Context, res reservation) error {
 	return failed
 }
 
-// retain keeps the window from forgetting what is needed.
+// retain keeps the cache from dropping entries that are needed.
 func (d *Deduplicator) retain() {
 	if d.needed != nil {
 		d.cache.retainFrom(d.needed())
@@ -187,8 +187,8 @@ func (d *Deduplicator) duplicate(ctx context.Context, source interaction.Source)
 	}
 }
 
-// Known tells whether an interaction whose Signature this is was delivered within the window, so that it need not be
-// decrypted again. If so, it counts as a duplicate here, since it is not handed to Take.
+// Known reports whether an interaction with this content digest was delivered within Window, so that it need not be
+// decrypted again. If so, it is counted as a duplicate, since it is not passed to Take.
 func (d *Deduplicator) Known(contentDigest [32]byte) bool {
 	short := digest(contentDigest[:16])
 	if short == (digest{}) || !d.cache.knownDigest(short, time.Now()) {
@@ -198,8 +198,8 @@ func (d *Deduplicator) Known(contentDigest [32]byte) bool {
 	return true
 }
 
-// Load reads from the store what was delivered before the restart. It is called before everything else.
-// What can't be read is reported and replaced; only the end of ctx is an error.
+// Load reads the stored cache. It is called before everything else. Values that can't be read are logged and replaced;
+// only the end of ctx is an error.
 func (d *Deduplicator) Load(ctx context.Context) error {
 	if d.journal == nil {
 		return nil
@@ -208,7 +208,7 @@ func (d *Deduplicator) Load(ctx context.Context) error {
 	return d.journal.load(ctx)
 }
 
-// Run frees what is too old and tidies the store, until ctx ends.
+// Run removes expired entries and merges the journal, until ctx ends.
 func (d *Deduplicator) Run(ctx context.Context) {
 	ticker := time.NewTicker(housekeepingInterval)
 	defer ticker.Stop()
@@ -231,7 +231,7 @@ func (d *Deduplicator) Run(ctx context.Context) {
 	}
 }
 
-// Save leaves the store tidy. Nothing that Take returned nil for depends on it.
+// Save merges the journal. What Take returned nil for is persisted without it, too.
 func (d *Deduplicator) Save(ctx context.Context) error {
 	if d.journal == nil {
 		return nil

@@ -50,19 +50,19 @@ func TestTake_DeliversEachVersionOnce(t *testing.T) {
 		"a deletion is never a duplicate of what it deletes":                {batches{{item("1")}, {deleted(item("1"))}}, 2, 2, nil},
 		"a deletion comes again":                                            {batches{{deleted(item("1"))}, {deleted(item("1"))}}, 1, 1, notification},
 		"a creation that comes by notification after its deletion goes out": {batches{{deleted(item("1"))}, {item("1")}}, 2, 2, nil},
-		"the history yields to a notification":                              {batches{{item("1")}, {fromHistory(item("1"))}}, 1, 1, history},
-		"a notification yields to the history":                              {batches{{fromHistory(item("1"))}, {item("1")}}, 1, 1, notification},
+		"the history is a duplicate of a notification":                      {batches{{item("1")}, {fromHistory(item("1"))}}, 1, 1, history},
+		"a notification is a duplicate of the history":                      {batches{{fromHistory(item("1"))}, {item("1")}}, 1, 1, notification},
 		"the history comes again, and a notification late":                  {batches{{fromHistory(item("1"))}, {fromHistory(item("1")), item("1")}}, 1, 1, both},
-		"the history yields to an update by notification":                   {batches{{updated(item("1"), "9")}, {fromHistory(updated(item("1"), "9"))}}, 1, 1, history},
+		"the history is a duplicate of an update by notification":           {batches{{updated(item("1"), "9")}, {fromHistory(updated(item("1"), "9"))}}, 1, 1, history},
 		"a version that only the history has goes out":                      {batches{{item("1")}, {fromHistory(updated(item("1"), "9"))}}, 2, 2, nil},
-		"the history yields to a deletion of the same version":              {batches{{deleted(item("1"))}, {fromHistory(item("1"))}}, 1, 1, history},
-		"the history yields to a deletion of another version":               {batches{{deleted(updated(item("1"), "9"))}, {fromHistory(item("1"))}}, 1, 1, history},
-		"the history yields to a deletion in the same batch":                {batches{{deleted(item("1")), fromHistory(item("1"))}}, 1, 1, history},
-		"a deletion says nothing about another id":                          {batches{{deleted(item("1"))}, {fromHistory(item("2"))}}, 2, 2, nil},
+		"the history is a duplicate of a deletion of the same version":      {batches{{deleted(item("1"))}, {fromHistory(item("1"))}}, 1, 1, history},
+		"the history is a duplicate of a deletion of another version":       {batches{{deleted(updated(item("1"), "9"))}, {fromHistory(item("1"))}}, 1, 1, history},
+		"the history is a duplicate of a deletion in the same batch":        {batches{{deleted(item("1")), fromHistory(item("1"))}}, 1, 1, history},
+		"a deletion does not affect another id":                             {batches{{deleted(item("1"))}, {fromHistory(item("2"))}}, 2, 2, nil},
 		"a deletion without content comes again":                            {batches{{tombstone("a", "1")}, {tombstone("a", "1")}}, 1, 1, notification},
 		"a deletion without content is known by its subscription":           {batches{{tombstone("a", "1")}, {tombstone("b", "1")}}, 2, 2, nil},
-		"a deletion without content names no session to yield to":           {batches{{tombstone("a", "1")}, {fromHistory(item("1"))}}, 2, 2, nil},
-		"a deletion without content is none of a session without a name":    {batches{{tombstone("a", "1")}, {fromHistory(response("", "", "1"))}}, 2, 2, nil},
+		"a deletion without content does not affect the history":            {batches{{tombstone("a", "1")}, {fromHistory(item("1"))}}, 2, 2, nil},
+		"a deletion without content does not affect an empty session":       {batches{{tombstone("a", "1")}, {fromHistory(response("", "", "1"))}}, 2, 2, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -85,10 +85,10 @@ func TestTake_ReturnsErrorOfPipeline(t *testing.T) {
 	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.Telemetry = dropped })
 	twice := []interaction.Received{item("1"), deleted(item("2")), item("1")}
 
-	assert.Equal(t, refused, d.Take(t.Context(), twice), "as it is, for the caller to judge")
+	assert.Equal(t, refused, d.Take(t.Context(), twice), "unchanged, so that the caller can examine it")
 	assert.False(t, d.Known(item("1").ContentDigest))
 	assert.Zero(t, dropped.count(), "what was not delivered has no duplicates")
-	assert.NoError(t, d.Take(t.Context(), nil), "nothing to deliver is no reason to bother the pipeline")
+	assert.NoError(t, d.Take(t.Context(), nil), "an empty batch does not reach the pipeline")
 
 	out.err = nil
 	require.NoError(t, d.Take(t.Context(), append(twice, fromHistory(item("3")))))
@@ -124,7 +124,7 @@ func TestTake_LearnsUserFromDuplicatePrompt(t *testing.T) {
 	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = 1 })
 	asked := prompt("s", "r", "1", anna)
 	require.NoError(t, d.Take(t.Context(), []interaction.Received{asked}))
-	require.NoError(t, d.Take(t.Context(), []interaction.Received{prompt("other", "r", "2", ben)}), "anna's is forgotten")
+	require.NoError(t, d.Take(t.Context(), []interaction.Received{prompt("other", "r", "2", ben)}), "anna's is evicted")
 	require.NoError(t, d.Take(t.Context(), []interaction.Received{asked, response("s", "r", "3")}))
 	require.Len(t, out.got, 3)
 	assert.Equal(t, anna, out.got[2].UserID)
@@ -139,8 +139,8 @@ func TestKnown_AfterDelivery(t *testing.T) {
 	require.NoError(t, d.Take(t.Context(), []interaction.Received{one, fromHistory(item("2"))}))
 	assert.True(t, d.Known(one.ContentDigest))
 	assert.False(t, d.Known(item("2").ContentDigest))
-	assert.False(t, d.Known([32]byte{}), "no signature is nobody's")
-	assert.Equal(t, map[interaction.Source]int{interaction.FromNotification: 1}, dropped.of, "it is not handed to Take any more")
+	assert.False(t, d.Known([32]byte{}), "a zero digest is never known")
+	assert.Equal(t, map[interaction.Source]int{interaction.FromNotification: 1}, dropped.of, "it is no longer passed to Take")
 }
 
 func TestNew_RejectsInvalidSizes(t *testing.T) {
@@ -163,7 +163,7 @@ func TestNew_RejectsInvalidSizes(t *testing.T) {
 	}
 }
 
-// takeCall is a call of Take under way.
+// takeCall is a running call of Take.
 type takeCall struct {
 	in  *dedupe.Deduplicator
 	end chan error
@@ -183,19 +183,19 @@ func (t takeCall) ended() bool {
 
 func TestTake_WaitsForInFlight(t *testing.T) {
 	t.Parallel()
-	refused, busy := errors.New("refused for good"), errors.New("busy")
+	refused, busy := errors.New("refused permanently"), errors.New("busy")
 
 	for name, test := range map[string]struct {
-		// first is what the outlet says to the first call, which has 1 and 2; second what it says to the second call, of
-		// which 3 is new.
+		// first is the result of the pipeline for the first call, which has 1 and 2, second that for the second call,
+		// of which 3 is new.
 		first, second error
 		want          []error
 		wantNot       []error
 		duplicates    int
 	}{
 		"both succeed":            {nil, nil, nil, nil, 1},
-		"the one under way fails": {busy, nil, []error{dedupe.ErrFailedElsewhere}, []error{busy}, 0},
-		"the one under way is refused for good: this call still asks for another try": {refused, nil, []error{dedupe.ErrFailedElsewhere}, []error{refused}, 0},
+		"the one in flight fails": {busy, nil, []error{dedupe.ErrFailedElsewhere}, []error{busy}, 0},
+		"the one in flight is refused permanently: this call still asks for a retry": {refused, nil, []error{dedupe.ErrFailedElsewhere}, []error{refused}, 0},
 		"the new one fails":                  {nil, busy, []error{busy}, []error{dedupe.ErrFailedElsewhere}, 1},
 		"both fail, each for its own reason": {busy, refused, []error{refused, dedupe.ErrFailedElsewhere}, []error{busy}, 0},
 	} {
@@ -209,10 +209,10 @@ func TestTake_WaitsForInFlight(t *testing.T) {
 				one := <-out.arrived
 				second := take(t.Context(), d, item("2"), item("3"))
 				two := <-out.arrived
-				assert.Equal(t, []string{"3"}, two.ids, "what is under way is not delivered beside it")
+				assert.Equal(t, []string{"3"}, two.ids, "what is in flight is not delivered twice")
 				two.decide <- test.second
 				assert.False(t, second.ended(), "it depends on the other call")
-				assert.False(t, d.Known(item("2").ContentDigest), "what is under way may still fail")
+				assert.False(t, d.Known(item("2").ContentDigest), "what is in flight may still fail")
 
 				one.decide <- test.first
 				assert.Equal(t, test.first, <-first.end)
@@ -235,7 +235,7 @@ func TestTake_WaitsForInFlight(t *testing.T) {
 func TestTake_JoinsErrorsUnchanged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		refused, busy := errors.New("refused for good"), errors.New("busy")
+		refused, busy := errors.New("refused permanently"), errors.New("busy")
 		out := newBlockingPipeline()
 		d := newDeduplicator(t, out, nil)
 		first := take(t.Context(), d, item("1"))
@@ -266,7 +266,7 @@ func TestTake_StopsWaitingWithContext(t *testing.T) {
 
 		one.decide <- nil
 		assert.NoError(t, <-first.end)
-		assert.NoError(t, <-take(ctx, d, item("1")).end, "what was decided needs no waiting")
+		assert.NoError(t, <-take(ctx, d, item("1")).end, "a finished delivery needs no waiting")
 		assert.True(t, d.Known(item("1").ContentDigest))
 	})
 }
@@ -302,7 +302,7 @@ func TestTake_HistoryWaitsForDeletionInFlight(t *testing.T) {
 		first, second := <-out.arrived, <-out.arrived
 		read := take(t.Context(), d, fromHistory(item("1")))
 		second.decide <- errors.New("busy")
-		require.Error(t, <-again.end, "both deletions were under way, in their own right")
+		require.Error(t, <-again.end, "both deletions were in flight independently")
 		assert.False(t, read.ended())
 		first.decide <- nil
 		assert.NoError(t, <-gone.end)

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// newDeduplicator makes an intake with a window of 26 h and room for 1000 entries.
+// newDeduplicator returns a Deduplicator that keeps 1000 entries for 26 h unless change sets something else.
 func newDeduplicator(tb testing.TB, out dedupe.Pipeline, change func(*dedupe.Settings)) *dedupe.Deduplicator {
 	tb.Helper()
 	set := dedupe.Settings{Next: out, MaxOpen: 100, Window: 26 * time.Hour, MaxEntries: 1000}
@@ -31,7 +31,7 @@ func newDeduplicator(tb testing.TB, out dedupe.Pipeline, change func(*dedupe.Set
 	return d
 }
 
-// fakePipeline takes everything, unless it is told otherwise.
+// fakePipeline accepts everything unless err is set.
 type fakePipeline struct {
 	mu    sync.Mutex
 	got   []interaction.Received
@@ -59,7 +59,7 @@ func (o *fakePipeline) ids() []string {
 	return ids
 }
 
-// blockingPipeline is an outlet at which each delivery waits for its decision, or for the end of its context.
+// blockingPipeline is a pipeline in which each delivery waits for its result, or for the end of its context.
 type blockingPipeline struct {
 	arrived chan delivery
 }
@@ -87,7 +87,7 @@ func (g *blockingPipeline) Deliver(ctx context.Context, received []interaction.R
 	}
 }
 
-// duplicateCounter counts what the intake reports.
+// duplicateCounter counts duplicates by source.
 type duplicateCounter struct {
 	mu sync.Mutex
 	of map[interaction.Source]int
@@ -108,12 +108,12 @@ func (d *duplicateCounter) count() int {
 	return d.of[interaction.FromNotification] + d.of[interaction.FromHistory]
 }
 
-// item is a response that came by notification.
+// item returns a response that came by notification.
 func item(id string) interaction.Received {
 	r := response("session", "request", id)
 	r.ETag = id
 	r.Source = interaction.FromNotification
-	r.ContentDigest = sha256.Sum256([]byte("signature of " + id))
+	r.ContentDigest = sha256.Sum256([]byte("content of " + id))
 	return r
 }
 
@@ -127,13 +127,13 @@ func items(from, to int) []interaction.Received {
 
 func updated(r interaction.Received, etag string) interaction.Received {
 	r.Change, r.ETag = interaction.Updated, etag
-	r.ContentDigest = sha256.Sum256([]byte("signature of " + r.ID + " as of " + etag))
+	r.ContentDigest = sha256.Sum256([]byte("content of " + r.ID + " as of " + etag))
 	return r
 }
 
 func deleted(r interaction.Received) interaction.Received {
 	r.Change = interaction.Deleted
-	r.ContentDigest = sha256.Sum256([]byte("signature of the deletion of " + r.ID + " as of " + r.ETag))
+	r.ContentDigest = sha256.Sum256([]byte("content of the deletion of " + r.ID + " as of " + r.ETag))
 	return r
 }
 

@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// Store keeps values by key, as a storage client of the Collector does.
+// Store persists values by key, as a storage client of the Collector does.
 type Store interface {
 	// Get returns nil, nil for an absent key.
 	Get(ctx context.Context, key string) ([]byte, error)
@@ -24,23 +24,23 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 }
 
-// The keys in the store. They are few and known, since a store can't be asked for its keys.
+// The keys in the store. They are few and known, since a store can't list its keys.
 const (
-	// indexKey holds a page without records. Its number is that of the oldest chunk; absent means 0.
+	// indexKey holds a segment without records. Its number is that of the oldest block; absent means 0.
 	indexKey = "seen/index"
-	// segmentCount is how many deliveries are written down between two merges.
+	// segmentCount is how many segments may be written between two merges.
 	segmentCount = 64
-	// blockKeys is how many keys the chunks use in turn.
+	// blockKeys is how many keys the blocks use in turn.
 	blockKeys = 1 << 15
-	// MaxEntries is the largest Settings.MaxEntries. It leaves room for chunks that are not full, and for a second copy while
-	// a damaged store is replaced.
+	// MaxEntries is the largest Settings.MaxEntries. It leaves room for blocks that are not full, and for a second copy
+	// while a damaged store is replaced.
 	MaxEntries = blockKeys / 4 * blockSize
 )
 
-// unknown is an index that is to be written whatever the oldest chunk is.
+// unknownIndex is an index that is to be written whatever the oldest block is.
 const unknownIndex = math.MaxUint64
 
-// writeTimeout bounds one write, since a delivery waits for up to two of them before it is acknowledged.
+// writeTimeout limits one write, since a delivery waits for up to two of them before it is acknowledged.
 const writeTimeout = time.Second
 
 func segmentKey(slot int) string { return "seen/j/" + strconv.Itoa(slot) }
@@ -49,34 +49,34 @@ func blockKey(number uint64) string {
 	return "seen/c/" + strconv.FormatUint(number%blockKeys, 10)
 }
 
-// journal writes the window down. Each delivery is first written as a segment of a journal; when some have come together,
-// the chunks of the window's queue that are new or have grown are written, and the segments are free to be overwritten.
-// Every value is whole in itself: after a kill -9 between any two writes an entry is at worst read twice.
+// journal persists the cache. Each delivery is first written as a segment; after a number of them a merge writes the
+// blocks of the queue that are new or have grown, and the segments may be overwritten. Every value is self-contained:
+// after a kill -9 between any two writes an entry is at worst read twice.
 type journal struct {
 	store  Store
 	cache  *cache
 	logger *zap.Logger
 
 	mu sync.Mutex // guards what follows
-	// waiting was delivered and not written down yet.
+	// waiting was delivered and is not persisted yet.
 	waiting []*batch
 
-	// writing holds a value while somebody writes, who alone uses what follows.
+	// writing is a semaphore: it holds a value during a write, and guards what follows.
 	writing chan struct{}
-	// last is the number of the last segment, merged that of the last one that the chunks contain.
+	// last is the number of the last segment, merged that of the last one that the blocks contain.
 	last, merged uint64
 	// used is how many segments were written since the last merge.
 	used int
-	// indexed is the number of the oldest chunk as the store has it, or unknown.
+	// indexed is the number of the oldest block in the store, or unknownIndex.
 	indexed uint64
-	// stale are keys to delete once the chunks are written.
+	// stale are keys to delete once the blocks are written.
 	stale map[string]struct{}
-	// incomplete is true while the store lacks something that the window has.
+	// incomplete is true while the store lacks something that the cache has.
 	incomplete bool
 	// failing is true from a failure, which is logged, until a write succeeds.
 	failing bool
 
-	// mergeNeeded asks for a merge.
+	// mergeNeeded requests a merge.
 	mergeNeeded chan struct{}
 }
 
@@ -87,8 +87,8 @@ func newJournal(store Store, cache *cache, logger *zap.Logger) *journal {
 	}
 }
 
-// commit writes down that a batch was delivered, and then makes it known: nobody is told of a delivery that a kill -9 would
-// make forgotten. Of those who wait for their turn, the first writes for all.
+// commit persists a delivered batch, and then adds it to the cache, so that nothing is acknowledged that a kill -9
+// would lose. Of concurrent calls, one writes for all.
 func (j *journal) commit(ctx context.Context, b *batch) {
 	j.mu.Lock()
 	j.waiting = append(j.waiting, b)
@@ -108,7 +108,7 @@ func (j *journal) commit(ctx context.Context, b *batch) {
 	}
 	err := j.append(ctx, batches)
 	j.report(err)
-	// Without its entry in the store a delivery is still a delivery: a duplicate after a restart is better than a loss.
+	// A delivery that can't be persisted is still acknowledged: a duplicate after a restart is better than a loss.
 	j.incomplete = j.incomplete || err != nil
 	j.cache.commit(time.Now(), batches...)
 	if err == nil && (j.incomplete || j.used >= segmentCount/2) {
@@ -126,7 +126,7 @@ func (j *journal) append(ctx context.Context, batches []*batch) error {
 		}
 	}
 	now := time.Now()
-	// By the clock a number is greater than any that could not be read.
+	// Derived from the clock, the number is greater than any that could not be read.
 	segment := storedSegment{number: max(j.last+1, uint64(max(now.UnixNano(), 0)))}
 	if j.indexed != unknownIndex {
 		segment.reference = j.indexed
@@ -145,8 +145,8 @@ func (j *journal) append(ctx context.Context, batches []*batch) error {
 	return nil
 }
 
-// merge writes the chunks that the store doesn't have as they are, then the number of the oldest, and only then lets the
-// segments be overwritten and deletes the chunks that left the window.
+// merge writes the blocks that the store lacks, then the number of the oldest, and only then frees the segments and
+// deletes the blocks that the cache no longer has.
 func (j *journal) merge(ctx context.Context) error {
 	first, blocks := j.cache.unwritten()
 	for i, c := range blocks {
@@ -179,7 +179,7 @@ func (j *journal) merge(ctx context.Context) error {
 	return nil
 }
 
-// tidy merges when it is time to.
+// tidy merges if necessary.
 func (j *journal) tidy(ctx context.Context) {
 	select {
 	case j.writing <- struct{}{}:
@@ -188,7 +188,7 @@ func (j *journal) tidy(ctx context.Context) {
 	}
 	defer func() { <-j.writing }()
 	if j.used >= segmentCount/2 || j.incomplete || len(j.stale) > 0 || j.cache.first() != j.indexed {
-		// A merge that was begun is brought to its end.
+		// A merge is not interrupted.
 		j.report(j.merge(context.WithoutCancel(ctx)))
 	}
 }
@@ -197,7 +197,7 @@ func (j *journal) save(ctx context.Context) error {
 	select {
 	case j.writing <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("wait to write down what was delivered: %w", ctx.Err())
+		return fmt.Errorf("wait for the storage: %w", ctx.Err())
 	}
 	defer func() { <-j.writing }()
 	return j.merge(ctx)
@@ -221,18 +221,18 @@ func (j *journal) delete(ctx context.Context, key string) error {
 	return nil
 }
 
-// report logs the first failure and the end of failing.
+// report logs the first failure and the next success.
 func (j *journal) report(err error) {
 	switch {
 	case err != nil && !j.failing:
-		j.logger.Warn("what was delivered can't be written to the storage: after a restart now it may be delivered again; see to the storage extension", zap.Error(err))
+		j.logger.Warn("delivered interactions can't be recorded in storage, a restart now may deliver them again; check the storage extension", zap.Error(err))
 	case err == nil && j.failing:
-		j.logger.Info("what was delivered is written to the storage again")
+		j.logger.Info("delivered interactions are recorded in storage again")
 	}
 	j.failing = err != nil
 }
 
-// blockSnapshot is a chunk as it was at one moment.
+// blockSnapshot is a block at one moment.
 type blockSnapshot struct {
 	number  uint64
 	records []record
@@ -240,7 +240,7 @@ type blockSnapshot struct {
 	size    int
 }
 
-// unwritten gives the number of the oldest chunk, and the chunks that the store does not have as they are.
+// unwritten returns the number of the oldest block, and the blocks that the store lacks or has in an older state.
 func (c *cache) unwritten() (first uint64, snapshots []blockSnapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -252,7 +252,7 @@ func (c *cache) unwritten() (first uint64, snapshots []blockSnapshot) {
 	return c.queue.first(), snapshots
 }
 
-// setStored notes that the store has a chunk as it was.
+// setStored records that the store has a snapshot.
 func (c *cache) setStored(i blockSnapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -265,7 +265,7 @@ func (c *cache) first() uint64 {
 	return c.queue.first()
 }
 
-// restore adds a chunk as the store has it.
+// restore adds a block as it is stored.
 func (c *cache) restore(seg storedSegment, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -279,7 +279,7 @@ func (c *cache) restore(seg storedSegment, now time.Time) {
 	c.evict(now)
 }
 
-// add adds records that no chunk of the store has, and returns how many of them were new.
+// add adds records that no stored block contains, and returns how many of them were new.
 func (c *cache) add(records []record, now time.Time) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -294,16 +294,16 @@ func (c *cache) add(records []record, now time.Time) int {
 	return added
 }
 
-// setNextNumber gives the chunks to come numbers from next on.
+// setNextNumber sets the number of the next block.
 func (c *cache) setNextNumber(next uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queue.next = next
 }
 
-// restoreRecord learns what was stored, unless it is known already or too old.
+// restoreRecord adds a stored record, unless it is known already or expired.
 func (c *cache) restoreRecord(r *record, now time.Time) bool {
-	// A clock that was ahead must not make an entry live longer.
+	// A clock that was ahead must not keep an entry longer.
 	r.at = min(r.at, seconds(now))
 	if at, ok := c.seen[r.key]; c.expired(r.at, now) || (ok && at >= r.at) {
 		return false
@@ -314,12 +314,12 @@ func (c *cache) restoreRecord(r *record, now time.Time) bool {
 
 // storedSegment is one value in the store. Its form, with big-endian numbers:
 //
-//	version (1 byte), CRC-32C of what follows (4), number (8), reference (8), then for each record at (4), key (16), signature (16)
+//	version (1 byte), CRC-32C of what follows (4), number (8), reference (8), then for each record at (4), key (16), content digest (16)
 type storedSegment struct {
-	// number orders the pages of a kind.
+	// number orders the values of a kind.
 	number uint64
-	// reference of a chunk says that the segments up to this number are contained in this chunk and those before it.
-	// That of a segment is the number of the oldest chunk when it was written.
+	// reference of a block says that the segments up to this number are contained in this block and those before it.
+	// That of a segment is the number of the oldest block when it was written.
 	reference uint64
 	records   []record
 }
@@ -333,7 +333,7 @@ const (
 // The reasons why a value can't be read.
 var (
 	errMissing = errors.New("missing")
-	errForeign = errors.New("written by another version, or by something else")
+	errForeign = errors.New("written by another version or another program")
 	errCorrupt = errors.New("corrupt")
 )
 
@@ -381,37 +381,37 @@ func checksum(b []byte) uint32 {
 	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
 }
 
-// maxReadFailures is how many failing reads in a row mean that the store can't be read at all.
+// maxReadFailures is how many failed reads in a row mean that the store can't be read at all.
 const maxReadFailures = 3
 
-// lookahead is how many chunks may be missing in a row before those after them are given up.
+// lookahead is how many blocks in a row may be missing before the rest is given up.
 const lookahead = 4
 
-// loadState is what a start finds in the store.
+// loadState is what a load finds in the store.
 type loadState struct {
 	store Store
-	// blocks and segments are what could be read, the oldest first.
+	// blocks and segments are the readable values, the oldest first.
 	blocks, segments []storedSegment
-	// index is the number of the oldest chunk.
+	// index is the number of the oldest block.
 	index uint64
-	// found are the keys of the chunks, readable or not; useless are other keys that are good for nothing.
+	// found are the keys of the blocks, readable or not; unusable are other keys to delete.
 	found, unusable []string
-	// broken is true if the index or a chunk could not be read, unreadable if nothing could.
+	// broken is true if the index or a block could not be read, unreadable if nothing could.
 	broken, unreadable bool
 	// problems counts the values that could not be read; example is the first reason.
 	problems int
 	example  error
-	// failures counts reads that failed one after another.
+	// failures counts failed reads in a row.
 	failures int
 }
 
-// load fills the window with what the store has, and makes the store sound where it is not.
+// load fills the cache from the store, and repairs the store if necessary.
 func (j *journal) load(ctx context.Context) error {
 	r := &loadState{store: j.store}
 	r.readSegments(ctx)
 	r.readBlocks(ctx)
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("read what was delivered before: %w", err)
+		return fmt.Errorf("read the dedupe cache from storage: %w", err)
 	}
 	j.writing <- struct{}{}
 	defer func() { <-j.writing }()
@@ -425,12 +425,12 @@ func (j *journal) load(ctx context.Context) error {
 		return nil
 	}
 	j.failing = err != nil
-	j.logger.Warn("part of what was delivered before can't be read from the storage and is replaced: what Microsoft Graph sends again of it is delivered again",
-		zap.Int("values", r.problems), zap.Error(r.example), zap.NamedError("replacing", err))
+	j.logger.Warn("part of the stored dedupe cache can't be read and is replaced, its interactions are delivered again if Microsoft Graph sends them again",
+		zap.Int("values", r.problems), zap.Error(r.example), zap.NamedError("replace_error", err))
 	return nil
 }
 
-// restore fills the window. Where a chunk is broken, all of them are written anew under other numbers.
+// restore fills the cache. If a block is damaged, all of them are written again under other numbers.
 func (j *journal) restore(r *loadState, now time.Time) {
 	j.indexed = r.index
 	for _, key := range r.unusable {
@@ -442,7 +442,7 @@ func (j *journal) restore(r *loadState, now time.Time) {
 		j.merged = max(j.merged, seg.reference)
 	}
 	if r.unreadable {
-		// By the clock, what will be written gets greater numbers than what is there, and so is younger.
+		// Derived from the clock, new values get greater numbers than the existing ones, and so are newer.
 		clock := uint64(max(now.UnixNano(), 0))
 		j.merged, next = clock, clock
 	}
@@ -472,12 +472,12 @@ func (j *journal) restore(r *loadState, now time.Time) {
 		}
 	}
 	if j.incomplete {
-		// Until they are merged, no segment is free.
+		// Until the segments are merged, none of them is free.
 		j.used = segmentCount
 	}
 }
 
-// readBlocks follows the chunks from the oldest on. If nothing tells which that is, it looks at every key.
+// readBlocks reads the blocks from the oldest on. If the index can't be read, it tries every key.
 func (r *loadState) readBlocks(ctx context.Context) {
 	if r.giveUp(ctx) {
 		r.broken, r.unreadable = true, true
@@ -501,7 +501,7 @@ func (r *loadState) readBlocks(ctx context.Context) {
 	r.findLeftovers(ctx)
 }
 
-// follow reads the chunks from the index on, past those that are broken or missing.
+// follow reads the blocks from the index on, past those that are damaged or missing.
 func (r *loadState) follow(ctx context.Context) {
 	absent := 0
 	for n := r.index; n-r.index < blockKeys && absent <= lookahead && !r.giveUp(ctx); n++ {
@@ -517,7 +517,7 @@ func (r *loadState) follow(ctx context.Context) {
 	}
 }
 
-// findLeftovers looks for chunks that the index does not know any more, but that a kill -9 kept from being deleted.
+// findLeftovers finds blocks before the index that a kill -9 kept from being deleted.
 func (r *loadState) findLeftovers(ctx context.Context) {
 	for n := r.index; n > 0 && r.index-n < blockKeys; n-- {
 		if value, err := r.store.Get(ctx, blockKey(n-1)); err != nil || value == nil {
@@ -527,7 +527,7 @@ func (r *loadState) findLeftovers(ctx context.Context) {
 	}
 }
 
-// readBlock returns false where there is none.
+// readBlock returns false if there is no such block.
 func (r *loadState) readBlock(ctx context.Context, number uint64) bool {
 	key := blockKey(number)
 	seg, found, err := r.get(ctx, key)
@@ -537,7 +537,7 @@ func (r *loadState) readBlock(ctx context.Context, number uint64) bool {
 	case !found:
 		return false
 	case seg.number < r.index:
-		// It left the window long ago.
+		// It is older than the cache.
 		r.unusable = append(r.unusable, key)
 		return false
 	case blockKey(seg.number) != key:
@@ -568,7 +568,7 @@ func (r *loadState) readSegments(ctx context.Context) {
 
 func byNumber(a, b storedSegment) int { return cmp.Compare(a.number, b.number) }
 
-// giveUp is true where going on would only take time.
+// giveUp reports whether further reads would only take time.
 func (r *loadState) giveUp(ctx context.Context) bool {
 	return r.failures >= maxReadFailures || ctx.Err() != nil
 }
