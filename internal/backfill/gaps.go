@@ -655,17 +655,17 @@ type passResult struct {
 }
 
 // finish ends the pass, and adds what remains to be done.
-func (gs *gapStore) finish(e passResult, now time.Time, c *change) {
+func (gs *gapStore) finish(result passResult, now time.Time, c *change) {
 	p := gs.pass
 	gs.pass = nil
-	gs.postpone(p, e.failed, now)
+	gs.postpone(p, result.failed, now)
 	for _, iv := range p.intervals {
 		switch {
-		case iv.kind == kindUnknownUsers && e.partial:
+		case iv.kind == kindUnknownUsers && result.partial:
 			iv.notBefore = p.began
 			gs.intervals = merge(gs.intervals, iv)
 			continue
-		case e.partial && (iv.kind == kindFull || iv.kind == kindItem):
+		case result.partial && (iv.kind == kindFull || iv.kind == kindItem):
 			left := interval{kind: kindUnknownUsers, from: iv.from, to: iv.to, reasons: reasonCounts{UsersUnknown: 1}, notBefore: p.began}
 			c.open(left.reasons)
 			gs.insert(left, now, c)

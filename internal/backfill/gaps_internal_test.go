@@ -91,8 +91,8 @@ func TestGapStore_ReadsAllPastTimeAndNoFuture(t *testing.T) {
 				require.True(t, covered(read, at), "seed %d", seed)
 			}
 			if last := g.To.Add(-time.Minute); last.After(g.From) && g.To.After(noon().Add(-30*time.Minute)) {
-				again := slices.ContainsFunc(read, func(iv interval) bool { return iv.kind == kindSecondPass && covered([]interval{iv}, last) })
-				require.True(t, again, "its last hour is read again: seed %d", seed)
+				secondPass := slices.ContainsFunc(read, func(iv interval) bool { return iv.kind == kindSecondPass && covered([]interval{iv}, last) })
+				require.True(t, secondPass, "its last hour is read again: seed %d", seed)
 			}
 		}
 	}

@@ -91,17 +91,17 @@ func (b *Backfiller) work(ctx context.Context, p *pass, q *queue, stats *passSta
 }
 
 // finish closes a pass. The failure is an example for the users that could not be read.
-func (b *Backfiller) finish(ctx context.Context, p *pass, e passResult, failure *Failure) {
+func (b *Backfiller) finish(ctx context.Context, p *pass, result passResult, failure *Failure) {
 	var c change
 	b.mu.Lock()
-	b.gaps.finish(e, time.Now(), &c)
+	b.gaps.finish(result, time.Now(), &c)
 	b.done.start(0)
 	b.unsaved = true
 	b.mu.Unlock()
 	b.signal()
 	b.report(ctx, c)
-	if len(e.failed) > 0 && p.kind() != kindFailedUsers {
-		fields := []zap.Field{zap.Int("users", len(e.failed))}
+	if len(result.failed) > 0 && p.kind() != kindFailedUsers {
+		fields := []zap.Field{zap.Int("users", len(result.failed))}
 		if failure != nil {
 			fields = append(fields, optionalString("code", graph.Code(failure.Err)), zap.String("hint", graph.Hint(failure.Err)),
 				zap.String("error", failure.text))
@@ -156,8 +156,8 @@ func (b *Backfiller) log(message string, p *pass, fields ...zap.Field) {
 }
 
 const (
-	// Overlap is how much earlier than its gap a pass begins, since an interaction may appear later than others with a
-	// younger time.
+	// Overlap is how much earlier than its gap a pass begins, since an interaction may appear after others that have a
+	// later time.
 	Overlap = 300 * time.Second
 	// margin extends the end, since Graph takes whole seconds and excludes the end.
 	margin = time.Second

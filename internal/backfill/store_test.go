@@ -41,8 +41,8 @@ func TestBackfiller_WaitsForDeliveryAtShutdown(t *testing.T) {
 func TestStore_ResumesPassAfterRestart(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		kill  bool
-		again int // how many users are read again at worst
+		kill   bool
+		reread int // how many users are read again at worst
 	}{
 		"after a shutdown": {false, 0},
 		"after kill -9":    {true, 2 * 25},
@@ -78,7 +78,7 @@ func TestStore_ResumesPassAfterRestart(t *testing.T) {
 
 				counts := h.graph.readUsers()
 				assert.Len(t, counts, 5001, "everyone was read, including those not known before")
-				assert.LessOrEqual(t, len(h.graph.historyRequests())-5001, test.again)
+				assert.LessOrEqual(t, len(h.graph.historyRequests())-5001, test.reread)
 				assert.Equal(t, 5000, h.intake.distinct())
 				assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
 				assert.Empty(t, b.Missing(time.Now()))
@@ -108,20 +108,20 @@ func TestStore_SurvivesKillAtAnyWrite(t *testing.T) {
 		for _, left := range snapshots {
 			// Deliveries before the kill remain; the stored state must lead to the others.
 			open := strings.Contains(string(left.values["history/gaps"]), "startup")
-			again := newHarness()
-			again.users(60, time.Now().Add(-150*time.Minute))
-			again.settings.Store = left
-			_, stop := again.run(t)
+			restarted := newHarness()
+			restarted.users(60, time.Now().Add(-150*time.Minute))
+			restarted.settings.Store = left
+			_, stop := restarted.run(t)
 			advance(time.Minute)
 			stop()
 			done := len(left.values["history/done/0"])
 			if open {
-				require.NotEmpty(t, again.telemetry.copy().closed)
+				require.NotEmpty(t, restarted.telemetry.copy().closed)
 				if done > 9 {
-					require.Equal(t, 60-(done-9)/16, again.intake.distinct())
+					require.Equal(t, 60-(done-9)/16, restarted.intake.distinct())
 				}
 			} else {
-				require.Zero(t, again.intake.distinct())
+				require.Zero(t, restarted.intake.distinct())
 			}
 		}
 	})

@@ -201,8 +201,8 @@ func TestAttribution_TreatsEvictedConversationAsShared(t *testing.T) {
 			for _, batch := range batches {
 				require.NoError(t, d.Take(t.Context(), batch))
 			}
-			late, asked := out.got[len(out.got)-2], out.got[len(out.got)-1]
-			assert.Equal(t, test.want, late.UserID, "of an evicted request")
+			evicted, asked := out.got[len(out.got)-2], out.got[len(out.got)-1]
+			assert.Equal(t, test.want, evicted.UserID, "of an evicted request")
 			assert.Equal(t, test.again.From.User.ID, asked.UserID, "the request still decides")
 		})
 	}

@@ -305,8 +305,8 @@ func (q *queue) first() uint64 {
 // below 10^-24.
 type digest [16]byte
 
-func digestOf(parts ...string) digest {
-	sum := sha256.Sum256([]byte(strings.Join(parts, "\x1f")))
+func digestOf(fields ...string) digest {
+	sum := sha256.Sum256([]byte(strings.Join(fields, "\x1f")))
 	return digest(sum[:16])
 }
 
