@@ -19,7 +19,7 @@ const (
 	throttledReportAfter = 15 * time.Minute
 	// repeatInterval is the time between two log lines of a lasting failure.
 	repeatInterval = time.Hour
-	// A refused token may be accepted in seconds, a missing permission takes an administrator.
+	// A refused token may be accepted seconds later; a missing permission has to be granted by an administrator.
 	maxDeniedPause                         = 5 * time.Minute
 	minPermissionPause, maxPermissionPause = 5 * time.Minute, time.Hour
 )
@@ -36,7 +36,7 @@ type throttle struct {
 	until, since time.Time
 	// broken, denied and missing count failures in a row that concern all users.
 	broken, denied, missing int
-	// throttled is when throttling began, zero if the last request was not throttled.
+	// throttled is when throttling began, zero if there was none since the last successful request.
 	throttled time.Time
 	// reported is the failure that was reported last, at reportedAt; empty once it is over.
 	reported   string
