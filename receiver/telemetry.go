@@ -131,7 +131,7 @@ func (t *telemetry) HistoryInteractions(ctx context.Context, count int) {
 func (t *telemetry) observe(progress func() backfill.Progress) error {
 	users := func(_ context.Context, o metric.Int64Observer) error {
 		now := progress()
-		for state, count := range map[string]int{"read": now.Done, "left": now.Left, "delayed": now.Late} {
+		for state, count := range map[string]int{"read": now.Done, "left": now.Left, "delayed": now.Failed} {
 			o.Observe(int64(count), t.with(attribute.String("state", state)))
 		}
 		return nil

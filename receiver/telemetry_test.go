@@ -23,7 +23,7 @@ func TestTheProgressOfTheHistoryIsObserved(t *testing.T) {
 	own := attribute.String("receiver", "m365_copilot/a")
 	reported := &telemetry{builder: builder, receiver: own}
 	require.NoError(t, reported.observe(func() backfill.Progress {
-		return backfill.Progress{Done: 30, Late: 2, Left: 68, TimeLeft: time.Minute}
+		return backfill.Progress{Done: 30, Failed: 2, Left: 68, TimeLeft: time.Minute}
 	}))
 	of := func(state string, users int64) metricdata.DataPoint[int64] {
 		return metricdata.DataPoint[int64]{Attributes: attribute.NewSet(own, attribute.String("state", state)), Value: users}

@@ -1,4 +1,4 @@
-// Package history fills known gaps from the history API of Microsoft Graph, and polls it where there is no webhook.
+// Package backfill reads known gaps from the history API of Microsoft Graph, and polls it where there is no webhook.
 package backfill
 
 import (
@@ -15,15 +15,14 @@ import (
 )
 
 const (
-	// lookSpacing is the longest time between two looks at the book.
-	lookSpacing = 15 * time.Minute
-	// saveSpacing is the shortest time between two writes of gaps and progress, and usersSpacing that of users.
-	saveSpacing  = time.Second
-	usersSpacing = 5 * time.Second
+	// checkInterval is the longest time between two checks for due work.
+	checkInterval = 15 * time.Minute
+	// saveInterval is the shortest time between two writes of gaps and progress, usersSaveInterval that of users.
+	saveInterval      = time.Second
+	usersSaveInterval = 5 * time.Second
 )
 
-// Backfiller reads what is known to be missing. Open, Item, Seen and Missing are safe for concurrent use, also before Run and
-// after it.
+// Backfiller reads gaps. Open, Item, Seen and Missing are safe for concurrent use, also before Run and after it.
 type Backfiller struct {
 	s          Settings
 	configured []user
@@ -31,258 +30,260 @@ type Backfiller struct {
 	throttle   *throttle
 	directory  *directory
 	seen       *userTimes
-	// unlicensed are the users who had no history to read, and since when.
+	// unlicensed are the users without history, with the time at which that was found.
 	unlicensed *userTimes
-	estimate   atomic.Pointer[estimate] // of the present reading, nil for none
-	hanging    atomic.Bool              // whether the last flush could not get its turn
-	refusing   atomic.Bool              // whether the pipeline does not take interactions just now
-	// newUsers is set while users seen since then are still to be read in intervals of unknown users. It belongs to Run.
+	estimate   atomic.Pointer[estimate] // of the current pass, nil if there is none
+	storeHangs atomic.Bool              // whether the last Flush ended before it could write
+	refusing   atomic.Bool              // whether the pipeline currently refuses interactions
+	// newUsers is set while users seen since the last pass remain to be read in intervals of unknown users. Only Run
+	// uses it.
 	newUsers bool
 
-	wake    chan struct{} // something may be there to read
-	written chan struct{} // something may be there to write
+	wake    chan struct{} // signals that something may be due
+	changed chan struct{} // signals that something may have to be persisted
 
-	saving     chan struct{} // holds a value while somebody writes
-	storeFails bool          // belongs to whoever writes
+	saving     chan struct{} // a semaphore: holds a value during a write
+	storeFails bool          // guarded by saving
 
 	mu      sync.Mutex // guards what follows
-	loaded  bool       // whether what an earlier run kept is known
+	loaded  bool       // whether the stored state was loaded
 	gaps    gapStore
-	done    *progress // of the current reading
-	unsaved bool      // whether the ledger has changed
+	done    *progress // users done in the current pass
+	unsaved bool      // whether gaps changed since they were stored
 }
 
-// New makes a filler. It does nothing until Run.
+// New returns a Backfiller. It does nothing until Run.
 func New(s Settings) *Backfiller {
 	s = s.withDefaults()
-	f := &Backfiller{
+	b := &Backfiller{
 		s:          s,
 		throttle:   newThrottle(s),
 		seen:       newUserTimes(seenKey),
 		unlicensed: newUserTimes(unlicensedKey),
 		wake:       make(chan struct{}, 1),
-		written:    make(chan struct{}, 1),
+		changed:    make(chan struct{}, 1),
 		saving:     make(chan struct{}, 1),
 		gaps:       s.newGapStore(),
 		done:       &progress{},
 	}
-	f.configured, f.names = parseUsers(s.Users)
-	f.directory = &directory{graph: s.Graph, throttle: f.throttle, logger: s.Logger}
-	return f
+	b.configured, b.names = parseUsers(s.Users)
+	b.directory = &directory{graph: s.Graph, throttle: b.throttle, logger: s.Logger}
+	return b
 }
 
-// Open notes gaps. Those that are empty, or open for the same reason already, change nothing. It never blocks: Run writes
-// them down within a second, and before it reads them. Whoever must know that they survive a kill calls Flush.
-func (f *Backfiller) Open(gaps ...Gap) {
-	f.open(func(now time.Time, c *change) {
+// Open adds gaps. Gaps that are empty, or open for the same reason already, change nothing. It never blocks: Run
+// persists them within a second, and before it reads them. A caller that must know that they survive a kill calls
+// Flush.
+func (b *Backfiller) Open(gaps ...Gap) {
+	b.open(func(now time.Time, c *change) {
 		for _, g := range gaps {
 			k := kindFull
 			if g.Reason == UsersUnknown {
 				k = kindUnknownUsers
 			}
-			f.gaps.open(g, k, now, c)
+			b.gaps.open(g, k, now, c)
 		}
 	})
 }
 
-// Item notes that an item came that can't be used: its minute, if its id is a time, else, or if that time hardly fits to the
-// clock, the last hour. Such gaps are read at most once an hour. It never blocks.
-func (f *Backfiller) Item(reason Reason, itemID string, now time.Time) {
-	f.open(func(_ time.Time, c *change) {
+// Item adds a gap for an item that can't be used: the minute of its id if that is a plausible time, the last hour if it
+// is not, both if the time differs much from the clock. Such gaps are read at most once an hour. It never blocks.
+func (b *Backfiller) Item(reason Reason, itemID string, now time.Time) {
+	b.open(func(_ time.Time, c *change) {
 		for _, gap := range itemGaps(reason, itemID, now) {
-			f.gaps.open(gap, kindItem, now, c)
+			b.gaps.open(gap, kindItem, now, c)
 		}
 	})
 }
 
-func (f *Backfiller) open(note func(now time.Time, c *change)) {
+func (b *Backfiller) open(note func(now time.Time, c *change)) {
 	var c change
-	f.mu.Lock()
+	b.mu.Lock()
 	note(time.Now(), &c)
 	changed := len(c.opened) > 0
-	f.unsaved = f.unsaved || changed
-	f.mu.Unlock()
+	b.unsaved = b.unsaved || changed
+	b.mu.Unlock()
 	if changed {
-		f.report(context.Background(), c)
-		notify(f.wake)
-		f.signal()
+		b.report(context.Background(), c)
+		notify(b.wake)
+		b.signal()
 	}
 }
 
-// Seen notes users by their Entra object ids; other ids are ignored. It never blocks. The first 100,000 are kept.
-func (f *Backfiller) Seen(userIDs ...string) {
+// Seen records users by their Entra object ids; other ids are ignored. It never blocks. The first 100,000 are kept.
+func (b *Backfiller) Seen(userIDs ...string) {
 	fresh := false
 	for _, id := range userIDs {
 		u, ok := parseGUID(id)
 		if !ok {
 			continue
 		}
-		f.licensed(u)
-		if _, known := f.seen.at(u); !known {
-			fresh = f.seen.put(u, time.Now(), time.Time{}) || fresh
+		b.noteLicensed(u)
+		if _, known := b.seen.at(u); !known {
+			fresh = b.seen.put(u, time.Now(), time.Time{}) || fresh
 		}
 	}
 	if fresh {
-		f.signal()
+		b.signal()
 	}
 }
 
-// Run fills gaps until the context ends. No failure ends it earlier. It is called once.
-func (f *Backfiller) Run(ctx context.Context) {
+// Run reads gaps until the context ends. No failure ends it earlier. It is called once.
+func (b *Backfiller) Run(ctx context.Context) {
 	var writer sync.WaitGroup
-	writer.Go(func() { f.write(ctx) })
+	writer.Go(func() { b.write(ctx) })
 	defer writer.Wait()
 	for ctx.Err() == nil {
-		if f.step(ctx) {
+		if b.step(ctx) {
 			continue
 		}
-		timer := time.NewTimer(f.untilNext())
+		timer := time.NewTimer(b.untilNext())
 		select {
 		case <-ctx.Done():
-		case <-f.wake:
+		case <-b.wake:
 		case <-timer.C:
 		}
 		timer.Stop()
 	}
 }
 
-// step reads what is due, and returns false where nothing is.
-func (f *Backfiller) step(ctx context.Context) bool {
-	if f.s.Disabled {
-		f.expire(ctx)
+// step reads what is due. It returns false if nothing is.
+func (b *Backfiller) step(ctx context.Context) bool {
+	if b.s.Disabled {
+		b.expire(ctx)
 		return false
 	}
-	directory, newUsers := f.askDirectory(ctx)
+	directory, newUsers := b.refreshDirectory(ctx)
 	var c change
-	f.mu.Lock()
+	b.mu.Lock()
 	now := time.Now()
-	before := len(f.gaps.intervals)
-	f.gaps.expire(now, &c)
-	f.gaps.poll(now, f.s.PollInterval, &c)
-	if f.gaps.pass == nil && f.gaps.begin(now, directory, newUsers, &c) {
-		f.done.start(f.gaps.pass.id)
-		f.unsaved = true
-		f.newUsers = f.newUsers && !f.gaps.pass.newUsersOnly
+	before := len(b.gaps.intervals)
+	b.gaps.expire(now, &c)
+	b.gaps.poll(now, b.s.PollInterval, &c)
+	if b.gaps.pass == nil && b.gaps.begin(now, directory, newUsers, &c) {
+		b.done.start(b.gaps.pass.id)
+		b.unsaved = true
+		b.newUsers = b.newUsers && !b.gaps.pass.newUsersOnly
 	}
-	r := f.gaps.pass
-	f.unsaved = f.unsaved || before != len(f.gaps.intervals) || len(c.opened)+len(c.closed)+len(c.lost) > 0
-	f.mu.Unlock()
-	f.report(ctx, c)
+	r := b.gaps.pass
+	b.unsaved = b.unsaved || before != len(b.gaps.intervals) || len(c.opened)+len(c.closed)+len(c.lost) > 0
+	b.mu.Unlock()
+	b.report(ctx, c)
 	if r == nil || ctx.Err() != nil {
 		return false
 	}
-	_ = f.flush(ctx, false) // What fails here was logged, and is written later.
-	f.read(ctx, r)
+	_ = b.flush(ctx, false) // A failure is logged, and the write is repeated later.
+	b.read(ctx, r)
 	return true
 }
 
-// expire drops what is too old to be filled, where nothing is read.
-func (f *Backfiller) expire(ctx context.Context) {
+// expire drops gaps that are older than MaxGap. It is used where reading is disabled.
+func (b *Backfiller) expire(ctx context.Context) {
 	var c change
-	f.mu.Lock()
-	before := len(f.gaps.intervals)
-	f.gaps.expire(time.Now(), &c)
-	changed := before != len(f.gaps.intervals) || len(c.closed)+len(c.lost) > 0
-	f.unsaved = f.unsaved || changed
-	f.mu.Unlock()
-	f.report(ctx, c)
+	b.mu.Lock()
+	before := len(b.gaps.intervals)
+	b.gaps.expire(time.Now(), &c)
+	changed := before != len(b.gaps.intervals) || len(c.closed)+len(c.lost) > 0
+	b.unsaved = b.unsaved || changed
+	b.mu.Unlock()
+	b.report(ctx, c)
 	if changed {
-		f.signal()
+		b.signal()
 	}
 }
 
-// never is later than anything that is planned.
+// never is later than any planned time.
 func never() time.Time { return time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC) }
 
-// askDirectory tries to find out who is missing in the intervals that were read for users seen. It returns from when on
-// those can be read, and whether for newly seen users alone.
-func (f *Backfiller) askDirectory(ctx context.Context) (from time.Time, newUsers bool) {
-	f.mu.Lock()
-	waiting, passRunning, since := f.gaps.has(kindUnknownUsers), f.gaps.pass != nil, f.gaps.asOf()
-	f.mu.Unlock()
+// refreshDirectory lists the directory if intervals wait for it. It returns the time from which on they can be read,
+// and whether only for newly seen users.
+func (b *Backfiller) refreshDirectory(ctx context.Context) (from time.Time, newUsers bool) {
+	b.mu.Lock()
+	waiting, passRunning, since := b.gaps.has(kindUnknownUsers), b.gaps.pass != nil, b.gaps.asOf()
+	b.mu.Unlock()
 	if !waiting || passRunning {
 		return never(), false
 	}
-	if len(f.configured) > 0 {
+	if len(b.configured) > 0 {
 		return time.Time{}, false
 	}
-	due := !time.Now().Before(f.directory.retryAt)
-	_, known, err := f.directory.list(ctx)
+	due := !time.Now().Before(b.directory.retryAt)
+	_, known, err := b.directory.list(ctx)
 	switch {
 	case err != nil:
 		return never(), false
 	case known:
 		return time.Time{}, false
 	case due:
-		f.newUsers = f.seen.since(since)
+		b.newUsers = b.seen.anySince(since)
 	}
-	if f.newUsers {
+	if b.newUsers {
 		return time.Time{}, true
 	}
 	return never(), false
 }
 
-// untilNext returns how long there is nothing to do.
-func (f *Backfiller) untilNext() time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	next := time.Now().Add(lookSpacing)
-	if f.s.Disabled {
-		return lookSpacing
+// untilNext returns the time until something may be due.
+func (b *Backfiller) untilNext() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	next := time.Now().Add(checkInterval)
+	if b.s.Disabled {
+		return checkInterval
 	}
-	if at, found := f.gaps.nextAt(f.directory.retryAt); found {
+	if at, found := b.gaps.nextAt(b.directory.retryAt); found {
 		next = earliest(next, at)
 	}
-	if f.s.PollInterval > 0 {
-		next = earliest(next, f.gaps.pollAt(f.s.PollInterval))
+	if b.s.PollInterval > 0 {
+		next = earliest(next, b.gaps.pollAt(b.s.PollInterval))
 	}
 	return max(time.Until(next), 10*time.Millisecond)
 }
 
-// write writes down what changed, soon after it did, until the context ends.
-func (f *Backfiller) write(ctx context.Context) {
+// write persists changes, at most every saveInterval, until the context ends.
+func (b *Backfiller) write(ctx context.Context) {
 	var users time.Time
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.written:
+		case <-b.changed:
 		}
-		due := time.Since(users) >= usersSpacing
+		due := time.Since(users) >= usersSaveInterval
 		if due {
 			users = time.Now()
 		}
-		failed := f.flush(ctx, due) != nil
-		if sleep(ctx, saveSpacing) != nil {
+		failed := b.flush(ctx, due) != nil
+		if sleep(ctx, saveInterval) != nil {
 			return
 		}
-		if failed || f.seen.changed() || f.unlicensed.changed() {
-			f.signal()
+		if failed || b.seen.changed() || b.unlicensed.changed() {
+			b.signal()
 		}
 	}
 }
 
-// report counts and logs what became of gaps.
-func (f *Backfiller) report(ctx context.Context, c change) {
+// report counts and logs changes of gaps.
+func (b *Backfiller) report(ctx context.Context, c change) {
 	for reason, n := range c.opened {
 		for range n {
-			f.s.Telemetry.GapOpened(ctx, reason)
+			b.s.Telemetry.GapOpened(ctx, reason)
 		}
 	}
 	for reason, n := range c.closed {
 		for range n {
-			f.s.Telemetry.GapClosed(ctx, reason)
+			b.s.Telemetry.GapClosed(ctx, reason)
 		}
 	}
 	for _, l := range c.lost {
-		f.s.Telemetry.GapLost(ctx, l.reason, l.to.Sub(l.from))
-		f.s.Logger.Warn("history is further back than history.max_gap and is not read: these interactions are lost",
+		b.s.Telemetry.GapLost(ctx, l.reason, l.to.Sub(l.from))
+		b.s.Logger.Warn("history is further back than history.max_gap and is not read: these interactions are lost",
 			zap.String("reason", string(l.reason)), zap.Time("from", l.from), zap.Time("to", l.to), zap.Int("users", l.users))
 	}
 }
 
 // signal tells the writer that something has changed.
-func (f *Backfiller) signal() { notify(f.written) }
+func (b *Backfiller) signal() { notify(b.changed) }
 
 func notify(c chan<- struct{}) {
 	select {
@@ -291,66 +292,66 @@ func notify(c chan<- struct{}) {
 	}
 }
 
-// Settings is what a Filler needs. TenantID, Graph and Intake are required.
+// Settings configures a Backfiller. TenantID, Graph and Intake are required.
 type Settings struct {
-	// TenantID is the tenant that is read, in lower case.
+	// TenantID is the tenant whose history is read, in lower case.
 	TenantID string
-	// MaxGap is how far back gaps are filled: 168 h unless set.
+	// MaxGap is how far back gaps are read: 168 h unless set.
 	MaxGap time.Duration
-	// Disabled keeps gaps from being read: they are reported and kept, until they are older than MaxGap.
+	// Disabled prevents reading: gaps are reported and kept until they are older than MaxGap.
 	Disabled bool
-	// PollInterval above 0 reads the history this often.
+	// PollInterval is the interval at which the history is polled; 0 disables polling.
 	PollInterval time.Duration
-	// Users are those whose history is read. Empty: the licensed users of the directory and those seen.
+	// Users are the users whose history is read. Empty: the licensed users of the directory and those seen.
 	Users []string
-	// RequestsPerSecond bounds the requests to Graph: 25 unless set, and Graph takes 30:
+	// RequestsPerSecond limits the requests to Graph: 25 unless set. Graph accepts 30:
 	// https://learn.microsoft.com/graph/throttling-limits
 	RequestsPerSecond float64
 	// Concurrency is how many users are read at once: 4 unless set. Each holds one page of up to 100 interactions.
 	Concurrency int
 
-	// Graph is read from.
+	// Graph is the API to read from.
 	Graph Graph
-	// Intake takes what was read.
+	// Intake receives the interactions.
 	Intake Intake
-	// Permanent tells of an error of Intake that the same interactions would be refused again, so that there is no point
-	// in handing them in again. Unless set it is consumererror.IsPermanent, which does not look into joined errors.
+	// Permanent reports whether Intake would return the same error again for the same interactions, so that a retry is
+	// pointless. Unless set it is consumererror.IsPermanent, which does not look into joined errors.
 	Permanent func(error) bool
-	// Store keeps gaps and progress over restarts. Nil keeps nothing.
+	// Store persists gaps and progress. Nil persists nothing.
 	Store Store
-	// Logger gets one line for each event. Nil is allowed.
+	// Logger may be nil.
 	Logger *zap.Logger
-	// Telemetry counts. Nil is allowed.
+	// Telemetry may be nil.
 	Telemetry Telemetry
-	// Status is called when the health changes, and only then: with a *Failure while no history can be read, or with nil
-	// when all is well again. It must not block. Nil is allowed.
+	// Status is called when the health changes, and only then: with a *Failure while no history can be read, with nil
+	// when it can be read again. It must not block. It may be nil.
 	Status func(error)
 }
 
-// Graph is the part of Microsoft Graph that is read. *graph.Client has it.
+// Graph is the part of Microsoft Graph that is used. *graph.Client implements it.
 type Graph interface {
-	// History reads a page of what happened to a user between two times, both excluded. Next is that of the page before,
-	// empty for the first.
+	// History reads a page of a user's interactions between two times, both excluded. Next is that of the previous
+	// page, empty for the first.
 	History(ctx context.Context, user string, from, to time.Time, next string) (graph.HistoryPage, error)
-	// LicensedUsers reads a page of the users that have a Copilot license.
+	// LicensedUsers reads a page of the users with a Copilot license.
 	LicensedUsers(ctx context.Context, next string) (graph.UserPage, error)
 }
 
-// Intake takes interactions in.
+// Intake receives interactions.
 type Intake interface {
-	// Deliver returns nil once all interactions were taken, by a pipeline or as duplicates, and how many were new.
+	// Deliver returns nil once all interactions were delivered, now or before, and how many of them were new.
 	Deliver(ctx context.Context, received []interaction.Received) (delivered int, _ error)
 }
 
-// Telemetry counts what is done about gaps. It is called by many goroutines at once and must not block.
+// Telemetry counts changes of gaps. Its methods are called concurrently and must not block.
 type Telemetry interface {
-	// GapOpened is one gap more.
+	// GapOpened counts a new gap.
 	GapOpened(ctx context.Context, reason Reason)
-	// GapClosed is one gap less: all of it was read for all users, twice where need be, or given up.
+	// GapClosed counts a gap that was read for all users, twice where necessary, or given up.
 	GapClosed(ctx context.Context, reason Reason)
-	// GapLost is time that is not read at all, or not for some users, since it is further back than Settings.MaxGap.
+	// GapLost counts time that is not read at all, or not for some users, because it is older than Settings.MaxGap.
 	GapLost(ctx context.Context, reason Reason, lost time.Duration)
-	// HistoryInteractions are interactions that were read and handed to the intake.
+	// HistoryInteractions counts interactions that were read and delivered.
 	HistoryInteractions(ctx context.Context, found int)
 }
 
@@ -367,7 +368,9 @@ func (noopStore) Get(context.Context, string) ([]byte, error) { return nil, nil 
 func (noopStore) Set(context.Context, string, []byte) error   { return nil }
 func (noopStore) Delete(context.Context, string) error        { return nil }
 
-func (s Settings) newGapStore() gapStore { return gapStore{maxGap: s.MaxGap, bounded: s.Disabled} }
+func (s Settings) newGapStore() gapStore {
+	return gapStore{maxGap: s.MaxGap, boundLookback: s.Disabled}
+}
 
 func (s Settings) withDefaults() Settings {
 	if s.MaxGap <= 0 {
@@ -397,22 +400,22 @@ func (s Settings) withDefaults() Settings {
 	return s
 }
 
-// Missing returns for how much time interactions are known to be missing, each interval under its gravest reason. What was
-// read once counts as filled, though its gap is closed only when its last hour has been read again.
-func (f *Backfiller) Missing(now time.Time) map[Reason]time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.gaps.missing(now)
+// Missing returns how much time is missing, each interval counted for its most severe reason. Time that was read once
+// is not missing, although its gap is closed only after the second pass over its last hour.
+func (b *Backfiller) Missing(now time.Time) map[Reason]time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.gaps.missing(now)
 }
 
-// Needed returns from when on deliveries must still be known as such, since the time after it is read or will be; zero where
-// nothing is.
-func (f *Backfiller) Needed() time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	from := f.gaps.earliest()
-	if f.s.PollInterval > 0 && !f.gaps.polled.IsZero() && (from.IsZero() || f.gaps.polled.Before(from)) {
-		from = f.gaps.polled
+// Needed returns the time from which on the dedupe cache must be retained, because the time since then is read or will
+// be; zero if nothing is.
+func (b *Backfiller) Needed() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	from := b.gaps.earliest()
+	if b.s.PollInterval > 0 && !b.gaps.polled.IsZero() && (from.IsZero() || b.gaps.polled.Before(from)) {
+		from = b.gaps.polled
 	}
 	if from.IsZero() {
 		return from
@@ -420,28 +423,29 @@ func (f *Backfiller) Needed() time.Time {
 	return from.Add(-Overlap)
 }
 
-// Progress is how far the present reading has come; zero where there is none.
+// Progress is the progress of the current pass; zero if there is none.
 type Progress struct {
-	// Done are users whose history was read, Late those left for later since it can't be, and Left those still to come.
-	Done, Late, Left int
-	// TimeLeft is how long the rest takes, judging by what was read until now; 0 while nothing was.
+	// Done counts the users whose history was read, Failed those whose history can't be read now, Left those still to
+	// come.
+	Done, Failed, Left int
+	// TimeLeft is the estimated time that the rest takes; 0 until a user was read.
 	TimeLeft time.Duration
 }
 
 // Progress is safe for concurrent use.
-func (f *Backfiller) Progress() Progress {
-	p := f.estimate.Load()
+func (b *Backfiller) Progress() Progress {
+	p := b.estimate.Load()
 	if p == nil {
 		return Progress{}
 	}
 	return p.progress(time.Now())
 }
 
-// estimate tells the progress of a reading.
+// estimate computes the progress of a pass.
 type estimate struct {
 	queue *queue
 	began time.Time
-	// before is how many users were done when this process began.
+	// before is how many users were done when this process started the pass.
 	before int
 }
 
@@ -451,12 +455,12 @@ func newEstimate(q *queue) *estimate {
 }
 
 func (p *estimate) progress(now time.Time) Progress {
-	done, late, total := p.queue.state()
-	left := total - done - late
-	return Progress{Done: done, Late: late, Left: left, TimeLeft: timeLeft(now.Sub(p.began), done-p.before, left)}
+	done, failed, total := p.queue.state()
+	left := total - done - failed
+	return Progress{Done: done, Failed: failed, Left: left, TimeLeft: timeLeft(now.Sub(p.began), done-p.before, left)}
 }
 
-// timeLeft estimates how long a number of users still takes, from how long others took.
+// timeLeft estimates the time for the users left from the time that others took.
 func timeLeft(took time.Duration, done, left int) time.Duration {
 	if done <= 0 {
 		return 0

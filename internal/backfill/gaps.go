@@ -13,15 +13,15 @@ import (
 // Reason is why interactions of an interval may be missing.
 type Reason string
 
-// The reasons, the gravest first: time that is missing for several reasons counts for the first of them.
+// The reasons, the most severe first: time that is missing for several reasons counts for the first of them.
 const (
 	// Startup: the collector was not running, or its subscription was gone when it started.
 	Startup Reason = "startup"
-	// Subscription: the subscription was lost, expired, removed or recreated, or Graph said that it missed something.
+	// Subscription: the subscription was lost, expired, removed or recreated, or Graph reported that it missed something.
 	Subscription Reason = "subscription"
-	// RemovedKey: notifications were encrypted for a key that is not at hand any more.
+	// RemovedKey: notifications were encrypted for a key that is no longer available.
 	RemovedKey Reason = "removed_key"
-	// Undelivered: notifications were answered 503 for so long that Graph gave them up.
+	// Undelivered: notifications were answered with 503 for so long that Graph stopped retrying.
 	Undelivered Reason = "undelivered"
 	// Unverified: the validation tokens of authentic notifications failed.
 	Unverified Reason = "unverified"
@@ -29,20 +29,20 @@ const (
 	Undecryptable Reason = "undecryptable"
 	// Empty: notifications came without the content they should have had.
 	Empty Reason = "empty"
-	// Lookback: the very first start imports what was before. It is the one reason that Settings.MaxGap does not bound.
+	// Lookback: the very first start imports earlier history. Settings.MaxGap does not limit it.
 	Lookback Reason = "lookback"
 	// Poll: the history is read at regular intervals.
 	Poll Reason = "poll"
-	// UsersUnknown: the interval was read, but only for users already seen, since the directory could not be.
+	// UsersUnknown: the interval was read, but only for users already seen, because the directory could not be read.
 	UsersUnknown Reason = "users_unknown"
 )
 
-// Reasons returns all reasons, the gravest first.
+// Reasons returns all reasons, the most severe first.
 func Reasons() []Reason {
 	return []Reason{Startup, Subscription, RemovedKey, Undelivered, Unverified, Undecryptable, Empty, Lookback, Poll, UsersUnknown}
 }
 
-// rank orders reasons by gravity; one that is not known comes last.
+// rank orders reasons by severity; an unknown reason comes last.
 func rank(r Reason) int {
 	order := Reasons()
 	if i := slices.Index(order, r); i >= 0 {
@@ -51,44 +51,45 @@ func rank(r Reason) int {
 	return len(order)
 }
 
-// Gap is an interval in which interactions may be missing. To may lie ahead: what is past is read at once, and the rest
-// as soon as its time has come.
+// Gap is an interval in which interactions may be missing. To may be in the future: the past part is read at once, the
+// rest when its time has come.
 type Gap struct {
 	Reason   Reason
 	From, To time.Time
 }
 
 const (
-	// itemAge is how old an item is at most when it is sent: Graph retries for 4 hours.
+	// maxItemAge is the maximum age of an item when it is sent: Graph retries for 4 hours.
 	// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
-	itemAge  = 6 * time.Hour
-	itemSkew = 5 * time.Minute
-	// wrongClock is how wrong this machine's clock may be for an id to be believed beside it: any time zone taken for another.
-	wrongClock = 24 * time.Hour
+	maxItemAge  = 6 * time.Hour
+	maxItemSkew = 5 * time.Minute
+	// maxClockError is how far the time in an id may be ahead of this machine's clock to be used at all: any time zone
+	// mistaken for another.
+	maxClockError = 24 * time.Hour
 )
 
-// itemGaps are the intervals of one item: the minute in which it was written, if its id tells. An id that does not fit to
-// the clock may be that of an old interaction that changed, or the clock is wrong, and often that is why the item could not
-// be used; then it is the last hour as well, as it is for an id that tells nothing.
+// itemGaps returns the intervals of one item: the minute of its creation, if its id is a time. If that time differs
+// much from the clock, the item may be an old interaction that changed, or the clock may be wrong, which often is why
+// the item could not be used; then the last hour is added. If the id has no usable time, it is the last hour alone.
 func itemGaps(reason Reason, itemID string, now time.Time) []Gap {
-	at, told := (&interaction.Interaction{ID: itemID}).CreatedAt()
+	at, found := (&interaction.Interaction{ID: itemID}).CreatedAt()
 	lastHour := Gap{Reason: reason, From: now.Add(-time.Hour), To: now}
-	// What is longer ago may not be known as delivered any more, and would come out twice.
-	if !told || at.Before(now.Add(-rejoinAge)) || at.After(now.Add(wrongClock)) {
+	// Earlier deliveries may no longer be in the dedupe cache, and would be delivered twice.
+	if !found || at.Before(now.Add(-maxJoinAge)) || at.After(now.Add(maxClockError)) {
 		return []Gap{lastHour}
 	}
 	minute := at.Truncate(time.Minute)
 	gap := Gap{Reason: reason, From: minute, To: minute.Add(time.Minute)}
-	if at.Before(now.Add(-itemAge)) || at.After(now.Add(itemSkew)) {
+	if at.Before(now.Add(-maxItemAge)) || at.After(now.Add(maxItemSkew)) {
 		return []Gap{gap, lastHour}
 	}
 	return []Gap{gap}
 }
 
-// reasonCounts says for which reasons an interval is open, and how many gaps were opened for each.
+// reasonCounts counts the gaps that an interval was opened for, by reason.
 type reasonCounts map[Reason]int
 
-// plus returns the sum of two tallies and changes neither.
+// plus returns the sum of both and changes neither.
 func (t reasonCounts) plus(other reasonCounts) reasonCounts {
 	sum := make(reasonCounts, len(t)+len(other))
 	maps.Copy(sum, t)
@@ -98,7 +99,7 @@ func (t reasonCounts) plus(other reasonCounts) reasonCounts {
 	return sum
 }
 
-// labels returns the reasons alone: for a part of an interval whose gaps are counted elsewhere.
+// labels returns the reasons with count 0: for an interval whose gaps are counted by another.
 func (t reasonCounts) labels() reasonCounts {
 	bare := make(reasonCounts, len(t))
 	for reason := range t {
@@ -107,14 +108,14 @@ func (t reasonCounts) labels() reasonCounts {
 	return bare
 }
 
-// sorted returns the reasons, the gravest first.
+// sorted returns the reasons, the most severe first.
 func (t reasonCounts) sorted() []Reason {
 	return slices.SortedFunc(maps.Keys(t), func(a, b Reason) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
 	})
 }
 
-// first returns the gravest reason.
+// first returns the most severe reason.
 func (t reasonCounts) first() Reason {
 	if len(t) == 0 {
 		return ""
@@ -122,129 +123,130 @@ func (t reasonCounts) first() Reason {
 	return t.sorted()[0]
 }
 
-// kind says what is still to be done with an interval. Intervals of one kind merge, those of different kinds do not.
+// kind is what remains to be done with an interval. Only intervals of one kind merge.
 type kind uint8
 
 const (
 	// kindFull: nothing of it was read.
 	kindFull kind = iota
-	// kindItem: likewise, but read at most once an hour, as it stands for single items.
+	// kindItem: nothing of it was read; it is read at most once an hour, since it stands for single items.
 	kindItem
-	// kindSecondPass: it was read, and is read once more, since Graph may be late.
+	// kindSecondPass: it was read, and is read once more, because Graph may deliver late.
 	kindSecondPass
 	// kindUnknownUsers: it was read for the users already seen, and waits for the directory.
 	kindUnknownUsers
-	// kindFailedUsers: it was read, except for the users that it names.
+	// kindFailedUsers: it was read, except for the users that it lists.
 	kindFailedUsers
 )
 
 const (
-	// lateness is how late Graph may be: https://learn.microsoft.com/graph/change-notifications-overview#latency
-	lateness = time.Hour
-	// againSlack is how much longer a second reading may wait so that it can be done together with others.
-	againSlack = 30 * time.Minute
-	// itemSpacing is the shortest time between two readings for the sake of items.
-	itemSpacing = time.Hour
-	// mostSpans bounds the intervals of one kind. Beyond it the closest ones become one that spans the hole between them.
-	mostSpans = 500
+	// maxGraphDelay is how late Graph may be: https://learn.microsoft.com/graph/change-notifications-overview#latency
+	maxGraphDelay = time.Hour
+	// secondPassSlack is how much longer a second pass may wait to be combined with others.
+	secondPassSlack = 30 * time.Minute
+	// itemInterval is the shortest time between two passes over intervals of items.
+	itemInterval = time.Hour
+	// maxIntervals limits the intervals of one kind. Beyond it the two closest become one, including the time between
+	// them.
+	maxIntervals = 500
 )
 
-// interval is an interval with what is to be done with it.
+// interval is a time range with what remains to be done with it.
 type interval struct {
 	kind     kind
 	from, to time.Time
 	reasons  reasonCounts
-	// due is the time before which it is not read; zero means at once.
+	// due is the time before which the interval is not read; zero means at once.
 	due time.Time
-	// notBefore of the kind again is when the earliest of those merged in it is due. Of the kind unknown it is up to when users
-	// were first seen that were read; zero means that nobody was.
+	// notBefore of kindSecondPass is when the earliest of the merged intervals is due. Of kindUnknownUsers: users first
+	// seen before it were read; zero means that no user was.
 	notBefore time.Time
-	// users of the kind late are those to read, by id; attempts says how often that failed in a row.
+	// users of kindFailedUsers are those to read, ordered by id; attempts counts failed passes in a row.
 	users    []failedUser
 	attempts int
 }
 
-// failedUser is a user that could not be read, and what of it could not be.
+// failedUser is a user that could not be read, with the time range that is missing.
 type failedUser struct {
 	user     user
 	from, to time.Time
 }
 
-// absorbs tells whether two intervals are to become one.
-func (s *interval) absorbs(o *interval) bool {
-	if s.kind != o.kind {
+// absorbs reports whether two intervals merge.
+func (iv *interval) absorbs(o *interval) bool {
+	if iv.kind != o.kind {
 		return false
 	}
-	if s.kind == kindFailedUsers {
+	if iv.kind == kindFailedUsers {
 		return true
 	}
-	if s.from.After(o.to) || o.from.After(s.to) {
+	if iv.from.After(o.to) || o.from.After(iv.to) {
 		return false
 	}
-	return s.kind != kindSecondPass || latest(s.due, o.due).Sub(earliest(s.notBefore, o.notBefore)) <= againSlack
+	return iv.kind != kindSecondPass || latest(iv.due, o.due).Sub(earliest(iv.notBefore, o.notBefore)) <= secondPassSlack
 }
 
-// absorb makes two intervals one, with all that lies between them.
-func (s *interval) absorb(o *interval) {
-	s.from, s.to = earliest(s.from, o.from), latest(s.to, o.to)
-	s.reasons = s.reasons.plus(o.reasons)
-	s.attempts = max(s.attempts, o.attempts)
-	switch s.kind {
+// absorb merges two intervals, including the time between them.
+func (iv *interval) absorb(o *interval) {
+	iv.from, iv.to = earliest(iv.from, o.from), latest(iv.to, o.to)
+	iv.reasons = iv.reasons.plus(o.reasons)
+	iv.attempts = max(iv.attempts, o.attempts)
+	switch iv.kind {
 	case kindSecondPass:
-		s.due, s.notBefore = latest(s.due, o.due), earliest(s.notBefore, o.notBefore)
+		iv.due, iv.notBefore = latest(iv.due, o.due), earliest(iv.notBefore, o.notBefore)
 	case kindFailedUsers:
-		s.due = earliest(s.due, o.due)
-		s.users = mergeFailedUsers(s.users, o.users)
+		iv.due = earliest(iv.due, o.due)
+		iv.users = mergeFailedUsers(iv.users, o.users)
 	case kindUnknownUsers:
-		s.due, s.notBefore = earliest(s.due, o.due), earliest(s.notBefore, o.notBefore)
+		iv.due, iv.notBefore = earliest(iv.due, o.due), earliest(iv.notBefore, o.notBefore)
 	default:
-		s.due = earliest(s.due, o.due)
+		iv.due = earliest(iv.due, o.due)
 	}
 }
 
-// covers tells whether an interval of the same kind adds nothing.
-func (s *interval) covers(o *interval) bool {
-	if s.kind != o.kind || s.kind == kindFailedUsers || s.kind == kindSecondPass || s.from.After(o.from) || s.to.Before(o.to) ||
-		s.due.After(o.due) || s.notBefore.After(o.notBefore) {
+// covers reports whether another interval of the same kind adds nothing.
+func (iv *interval) covers(o *interval) bool {
+	if iv.kind != o.kind || iv.kind == kindFailedUsers || iv.kind == kindSecondPass || iv.from.After(o.from) || iv.to.Before(o.to) ||
+		iv.due.After(o.due) || iv.notBefore.After(o.notBefore) {
 		return false
 	}
 	for reason := range o.reasons {
-		if _, found := s.reasons[reason]; !found {
+		if _, found := iv.reasons[reason]; !found {
 			return false
 		}
 	}
 	return true
 }
 
-// unread tells whether its time is missing, as opposed to read but to be read again.
-func (s *interval) unread() bool { return s.kind != kindSecondPass }
+// unread reports whether the interval is missing, as opposed to read and due for a second pass.
+func (iv *interval) unread() bool { return iv.kind != kindSecondPass }
 
-// readyAt returns when it can be read. The directory says when intervals of unknown users can be.
-func (s *interval) readyAt(itemsRead, directory time.Time) time.Time {
-	switch s.kind {
+// readyAt returns when the interval can be read. Intervals of unknown users can be from the time directory on.
+func (iv *interval) readyAt(itemsRead, directory time.Time) time.Time {
+	switch iv.kind {
 	case kindItem:
-		// The minute of an item, that is; where items come all the time there is always one that lies partly ahead.
-		ready := s.from.Add(time.Minute)
+		// After its minute: where items come all the time, one interval always lies partly in the future.
+		ready := iv.from.Add(time.Minute)
 		if !itemsRead.IsZero() {
-			ready = latest(ready, itemsRead.Add(itemSpacing))
+			ready = latest(ready, itemsRead.Add(itemInterval))
 		}
 		return ready
 	case kindUnknownUsers:
-		return latest(directory, s.due)
+		return latest(directory, iv.due)
 	default:
-		return latest(s.due, s.from.Add(time.Second))
+		return latest(iv.due, iv.from.Add(time.Second))
 	}
 }
 
-// merge puts an interval among others and returns them in order, bounded in number.
+// merge adds an interval and returns all in order, limited in number.
 func merge(intervals []interval, added interval) []interval {
 	kept := make([]interval, 0, len(intervals)+1)
-	for _, s := range intervals {
-		if added.absorbs(&s) {
-			added.absorb(&s)
+	for _, iv := range intervals {
+		if added.absorbs(&iv) {
+			added.absorb(&iv)
 			continue
 		}
-		kept = append(kept, s)
+		kept = append(kept, iv)
 	}
 	kept = append(kept, added)
 	slices.SortStableFunc(kept, func(a, b interval) int {
@@ -253,7 +255,7 @@ func merge(intervals []interval, added interval) []interval {
 	return bounded(kept, added.kind)
 }
 
-// bounded closes the smallest hole between intervals of a kind where they are too many.
+// bounded merges the two closest intervals of a kind if there are too many.
 func bounded(intervals []interval, k kind) []interval {
 	number, closest := 0, -1
 	var smallest time.Duration
@@ -269,25 +271,25 @@ func bounded(intervals []interval, k kind) []interval {
 			closest, smallest = i, hole
 		}
 	}
-	if number <= mostSpans {
+	if number <= maxIntervals {
 		return intervals
 	}
 	intervals[closest-1].absorb(&intervals[closest])
 	return slices.Delete(intervals, closest, closest+1)
 }
 
-// mergeFailedUsers joins two lists in order of users. A user of both is read from the earlier start to the later end.
+// mergeFailedUsers merges two lists ordered by user. A user of both is read from the earlier start to the later end.
 func mergeFailedUsers(a, b []failedUser) []failedUser {
 	all := append(slices.Clone(a), b...)
 	slices.SortStableFunc(all, func(x, y failedUser) int { return x.user.compare(y.user) })
 	merged := all[:0]
-	for _, l := range all {
-		if n := len(merged); n > 0 && merged[n-1].user == l.user {
-			merged[n-1].from = earliest(merged[n-1].from, l.from)
-			merged[n-1].to = latest(merged[n-1].to, l.to)
+	for _, u := range all {
+		if n := len(merged); n > 0 && merged[n-1].user == u.user {
+			merged[n-1].from = earliest(merged[n-1].from, u.from)
+			merged[n-1].to = latest(merged[n-1].to, u.to)
 			continue
 		}
-		merged = append(merged, l)
+		merged = append(merged, u)
 	}
 	return merged
 }
@@ -307,75 +309,75 @@ func latest(a, b time.Time) time.Time {
 }
 
 const (
-	// rejoin is the longest hole between two intervals that are read together, holes and all. One request for each user
-	// is what a reading costs, however long it is.
-	rejoin = time.Hour
-	// rejoinAge is how old such a hole may be: what was delivered in it must still be known as a duplicate.
-	rejoinAge = 20 * time.Hour
+	// maxJoinDistance is the longest time between two intervals that are read in one pass, together with that time. A
+	// pass costs one request for each user, however long it is.
+	maxJoinDistance = time.Hour
+	// maxJoinAge is how old the time between them may be: what was delivered in it must still be in the dedupe cache.
+	maxJoinAge = 20 * time.Hour
 )
 
-// gapStore is the book of all open gaps. It decides and does nothing; whoever has it guards it.
+// gapStore holds all open gaps and decides what is read next. It has no lock of its own.
 type gapStore struct {
 	maxGap time.Duration
-	// bounded says that maxGap bounds imported history as well.
-	bounded bool
+	// boundLookback applies maxGap to imported history, too.
+	boundLookback bool
 
 	intervals []interval
-	// pass is what is being read, nil for nothing.
+	// pass is the current pass, nil if there is none.
 	pass *pass
-	// polled is up to where the history was polled, zero for never.
+	// polled is the end of the last poll, zero if there was none.
 	polled time.Time
-	// itemsRead is when the last reading for the sake of items began.
+	// itemsRead is when the last pass over intervals of items began.
 	itemsRead time.Time
 }
 
-// pass is intervals that are read in one go.
+// pass is a set of intervals that are read together.
 type pass struct {
-	// id ties the list of users done to it.
+	// id links the stored list of users done to the pass.
 	id        uint64
 	began     time.Time
 	intervals []interval
-	// newUsersOnly is set where only users are read that were first seen after others had been read.
+	// newUsersOnly limits the pass to users first seen after the others had been read.
 	newUsersOnly bool
 }
 
-// bounds returns the interval that is read.
-func (r *pass) bounds() (from, to time.Time) {
-	from, to = r.intervals[0].from, r.intervals[0].to
-	for _, p := range r.intervals[1:] {
-		from, to = earliest(from, p.from), latest(to, p.to)
+// bounds returns the time range of the pass.
+func (p *pass) bounds() (from, to time.Time) {
+	from, to = p.intervals[0].from, p.intervals[0].to
+	for _, iv := range p.intervals[1:] {
+		from, to = earliest(from, iv.from), latest(to, iv.to)
 	}
 	return from, to
 }
 
-// asOf returns up to when users of the kind unknown were first seen that need not be read.
-func (r *pass) asOf() time.Time {
-	at := r.intervals[0].notBefore
-	for _, p := range r.intervals[1:] {
-		at = earliest(at, p.notBefore)
+// asOf returns the time before which users were first seen that need not be read.
+func (p *pass) asOf() time.Time {
+	at := p.intervals[0].notBefore
+	for _, iv := range p.intervals[1:] {
+		at = earliest(at, iv.notBefore)
 	}
 	return at
 }
 
-func (r *pass) kind() kind { return r.intervals[0].kind }
+func (p *pass) kind() kind { return p.intervals[0].kind }
 
-func (r *pass) reasons() reasonCounts {
+func (p *pass) reasons() reasonCounts {
 	all := reasonCounts{}
-	for _, p := range r.intervals {
-		all = all.plus(p.reasons)
+	for _, iv := range p.intervals {
+		all = all.plus(iv.reasons)
 	}
 	return all
 }
 
-// loss is time that will not be read any more.
+// loss is time that will not be read.
 type loss struct {
 	reason   Reason
 	from, to time.Time
-	// users is how many users it concerns, 0 for all.
+	// users is the number of users concerned, 0 for all.
 	users int
 }
 
-// change is what became of gaps.
+// change collects what happened to gaps.
 type change struct {
 	opened, closed reasonCounts
 	lost           []loss
@@ -384,125 +386,125 @@ type change struct {
 func (c *change) open(t reasonCounts)  { c.opened = c.opened.plus(t) }
 func (c *change) close(t reasonCounts) { c.closed = c.closed.plus(t) }
 
-// open puts a gap into the book. Nothing changes where it is empty or all of it is open for the same reason already.
-func (l *gapStore) open(g Gap, k kind, now time.Time, c *change) {
-	s := interval{kind: k, from: g.From.UTC().Round(0), to: g.To.UTC().Round(0), reasons: reasonCounts{g.Reason: 1}}
-	if g.Reason == "" || !plausible(s.from) || !plausible(s.to) || !s.from.Before(s.to) {
+// open adds a gap. Nothing changes if it is empty or completely open for the same reason already.
+func (gs *gapStore) open(g Gap, k kind, now time.Time, c *change) {
+	iv := interval{kind: k, from: g.From.UTC().Round(0), to: g.To.UTC().Round(0), reasons: reasonCounts{g.Reason: 1}}
+	if g.Reason == "" || !plausible(iv.from) || !plausible(iv.to) || !iv.from.Before(iv.to) {
 		return
 	}
-	if slices.ContainsFunc(l.intervals, func(o interval) bool { return o.covers(&s) }) {
+	if slices.ContainsFunc(gs.intervals, func(o interval) bool { return o.covers(&iv) }) {
 		return
 	}
-	c.open(s.reasons)
-	l.insert(s, now, c)
+	c.open(iv.reasons)
+	gs.insert(iv, now, c)
 }
 
-// insert puts an interval into the book, as far as it is not too old.
-func (l *gapStore) insert(s interval, now time.Time, c *change) {
-	if l.clip(&s, now, c); !s.from.Before(s.to) {
-		c.close(s.reasons)
+// insert adds the part of an interval that is not too old.
+func (gs *gapStore) insert(iv interval, now time.Time, c *change) {
+	if gs.clip(&iv, now, c); !iv.from.Before(iv.to) {
+		c.close(iv.reasons)
 		return
 	}
-	l.intervals = merge(l.intervals, s)
+	gs.intervals = merge(gs.intervals, iv)
 }
 
-// clip takes off what is older than is filled, and notes it as lost.
-func (l *gapStore) clip(s *interval, now time.Time, c *change) {
-	horizon := now.Add(-l.maxGap)
-	if s.kind == kindSecondPass || l.exempt(s) || !s.from.Before(horizon) {
+// clip removes the part that is older than maxGap, and records it as lost.
+func (gs *gapStore) clip(iv *interval, now time.Time, c *change) {
+	horizon := now.Add(-gs.maxGap)
+	if iv.kind == kindSecondPass || gs.exempt(iv) || !iv.from.Before(horizon) {
 		return
 	}
-	lost := loss{reason: s.reasons.first(), from: s.from, to: earliest(s.to, horizon), users: len(s.users)}
+	lost := loss{reason: iv.reasons.first(), from: iv.from, to: earliest(iv.to, horizon), users: len(iv.users)}
 	c.lost = append(c.lost, lost)
-	s.from = lost.to
-	s.users = slices.DeleteFunc(s.users, func(l failedUser) bool { return !l.to.After(horizon) })
-	for i := range s.users {
-		s.users[i].from = latest(s.users[i].from, horizon)
+	iv.from = lost.to
+	iv.users = slices.DeleteFunc(iv.users, func(u failedUser) bool { return !u.to.After(horizon) })
+	for i := range iv.users {
+		iv.users[i].from = latest(iv.users[i].from, horizon)
 	}
 }
 
-// exempt tells whether MaxGap does not bound an interval. A user whose imported history can't be read is given up too.
-func (l *gapStore) exempt(s *interval) bool {
-	_, found := s.reasons[Lookback]
-	return found && !l.bounded && (s.kind != kindFailedUsers || s.attempts < mostLateAttempts)
+// exempt reports whether maxGap does not apply. A user whose imported history can't be read is given up in the end.
+func (gs *gapStore) exempt(iv *interval) bool {
+	_, found := iv.reasons[Lookback]
+	return found && !gs.boundLookback && (iv.kind != kindFailedUsers || iv.attempts < maxFailedUserAttempts)
 }
 
-// expire drops what has become too old to be filled. What is partly so is clipped a good piece at a time, so that it is
-// not reported anew at every look.
-func (l *gapStore) expire(now time.Time, c *change) {
-	horizon := now.Add(-l.maxGap)
-	kept := l.intervals[:0]
-	for _, s := range l.intervals {
-		if !s.to.After(horizon) || horizon.Sub(s.from) >= l.maxGap/8 {
-			l.clip(&s, now, c)
+// expire drops intervals that are older than maxGap. An interval that is partly older is clipped only when an eighth of
+// maxGap has accumulated, so that its loss is not reported at every check.
+func (gs *gapStore) expire(now time.Time, c *change) {
+	horizon := now.Add(-gs.maxGap)
+	kept := gs.intervals[:0]
+	for _, iv := range gs.intervals {
+		if !iv.to.After(horizon) || horizon.Sub(iv.from) >= gs.maxGap/8 {
+			gs.clip(&iv, now, c)
 		}
-		if s.kind == kindSecondPass && !s.to.After(horizon) || !s.from.Before(s.to) {
-			c.close(s.reasons)
+		if iv.kind == kindSecondPass && !iv.to.After(horizon) || !iv.from.Before(iv.to) {
+			c.close(iv.reasons)
 			continue
 		}
-		kept = append(kept, s)
+		kept = append(kept, iv)
 	}
-	clear(l.intervals[len(kept):])
-	l.intervals = kept
+	clear(gs.intervals[len(kept):])
+	gs.intervals = kept
 }
 
-// poll opens a gap from the last poll to now, if it is time. One that has not been read yet becomes longer.
-func (l *gapStore) poll(now time.Time, interval time.Duration, c *change) {
-	ahead := l.polled.After(now) // The clock was set back.
-	if interval <= 0 || now.Before(l.pollAt(interval)) && !ahead {
+// poll opens a gap from the last poll to now, if one is due. A poll that was not read yet is extended.
+func (gs *gapStore) poll(now time.Time, interval time.Duration, c *change) {
+	ahead := gs.polled.After(now) // The clock was set back.
+	if interval <= 0 || now.Before(gs.pollAt(interval)) && !ahead {
 		return
 	}
 	to := now.Add(-pollLag)
-	from := l.polled
+	from := gs.polled
 	switch {
-	case ahead: // When the last poll was nobody knows, and this is as far back as deliveries are known.
-		from = now.Add(-max(interval, rejoinAge))
+	case ahead: // The time of the last poll is unknown, and the dedupe cache reaches back this far.
+		from = now.Add(-max(interval, maxJoinAge))
 	case from.IsZero():
 		from = now.Add(-interval)
 	}
-	l.open(Gap{Reason: Poll, From: from, To: to}, kindFull, now, c)
-	l.polled = to
+	gs.open(Gap{Reason: Poll, From: from, To: to}, kindFull, now, c)
+	gs.polled = to
 }
 
-// pollLag keeps polls a little behind, since the current second is not over.
+// pollLag keeps polls a second in the past, since the current second is not over.
 const pollLag = time.Second
 
 // pollAt returns when the next poll is due.
-func (l *gapStore) pollAt(interval time.Duration) time.Time {
-	if l.polled.IsZero() {
+func (gs *gapStore) pollAt(interval time.Duration) time.Time {
+	if gs.polled.IsZero() {
 		return time.Time{}
 	}
-	return l.polled.Add(pollLag + interval)
+	return gs.polled.Add(pollLag + interval)
 }
 
-// nextAt returns when there is something to read, false for nothing.
-func (l *gapStore) nextAt(directory time.Time) (time.Time, bool) {
+// nextAt returns when something can be read; false if there is nothing to read.
+func (gs *gapStore) nextAt(directory time.Time) (time.Time, bool) {
 	var next time.Time
-	for i := range l.intervals {
-		if at := l.intervals[i].readyAt(l.itemsRead, directory); i == 0 || at.Before(next) {
+	for i := range gs.intervals {
+		if at := gs.intervals[i].readyAt(gs.itemsRead, directory); i == 0 || at.Before(next) {
 			next = at
 		}
 	}
-	return next, len(l.intervals) > 0
+	return next, len(gs.intervals) > 0
 }
 
-// asOf returns up to when users were first seen that were read for all intervals of unknown users.
-func (l *gapStore) asOf() time.Time {
+// asOf returns the time before which users were first seen that were read for all intervals of unknown users.
+func (gs *gapStore) asOf() time.Time {
 	at := never()
-	for _, s := range l.intervals {
-		if s.kind == kindUnknownUsers {
-			at = earliest(at, s.notBefore)
+	for _, iv := range gs.intervals {
+		if iv.kind == kindUnknownUsers {
+			at = earliest(at, iv.notBefore)
 		}
 	}
 	return at
 }
 
-// earliest returns where the first interval begins that is read or to be read, zero where there is none.
-func (l *gapStore) earliest() time.Time {
+// earliest returns the start of the first interval that is read or will be; zero if there is none.
+func (gs *gapStore) earliest() time.Time {
 	var from time.Time
-	intervals := l.intervals
-	if l.pass != nil {
-		intervals = slices.Concat(intervals, l.pass.intervals)
+	intervals := gs.intervals
+	if gs.pass != nil {
+		intervals = slices.Concat(intervals, gs.pass.intervals)
 	}
 	for i := range intervals {
 		if from.IsZero() || intervals[i].from.Before(from) {
@@ -512,139 +514,139 @@ func (l *gapStore) earliest() time.Time {
 	return from
 }
 
-func (l *gapStore) has(k kind) bool {
-	return slices.ContainsFunc(l.intervals, func(s interval) bool { return s.kind == k })
+func (gs *gapStore) has(k kind) bool {
+	return slices.ContainsFunc(gs.intervals, func(iv interval) bool { return iv.kind == k })
 }
 
-// missing returns how much time is known to be missing, by its gravest reason. Not missing is what was read and is only to
-// be read again, and the rest of a gap that was read up to now and ends later.
-func (l *gapStore) missing(now time.Time) map[Reason]time.Duration {
+// missing returns how much time is missing, by its most severe reason. It leaves out time that awaits its second pass,
+// and the remainder of a gap that was read up to now and ends later.
+func (gs *gapStore) missing(now time.Time) map[Reason]time.Duration {
 	sum := map[Reason]time.Duration{}
 	count := func(intervals []interval) {
-		for _, s := range intervals {
-			rest := s.kind == kindFull && s.due.After(now)
-			if length := earliest(s.to, now).Sub(s.from); length > 0 && s.unread() && !rest {
-				sum[s.reasons.first()] += length
+		for _, iv := range intervals {
+			rest := iv.kind == kindFull && iv.due.After(now)
+			if length := earliest(iv.to, now).Sub(iv.from); length > 0 && iv.unread() && !rest {
+				sum[iv.reasons.first()] += length
 			}
 		}
 	}
-	count(l.intervals)
-	if l.pass != nil {
-		count(l.pass.intervals)
+	count(gs.intervals)
+	if gs.pass != nil {
+		count(gs.pass.intervals)
 	}
 	return sum
 }
 
-// plausible tells whether a time can be one of a gap: it keeps values that are no times out of the arithmetic.
+// plausible reports whether a time can be that of a gap; it protects the arithmetic from invalid values.
 func plausible(t time.Time) bool { return t.Year() >= 1990 && t.Year() < 2100 }
 
 const (
-	// remainderWait bounds how long the part of a gap that lies ahead is left alone, in case it lies far ahead.
-	remainderWait = time.Hour
-	firstLateWait = 5 * time.Minute
-	longLateWait  = time.Hour
-	// mostLateAttempts is how often users that can't be read are tried where no age ends it: a week.
-	mostLateAttempts = 168
-	// longestOvertaken is how long an interval that could be read is left to more urgent ones: where polls follow each other
-	// without a pause there would be no end of these.
-	longestOvertaken = 15 * time.Minute
+	// maxFutureWait limits how long the future part of a gap waits, in case its end is far away.
+	maxFutureWait     = time.Hour
+	minFailedUserWait = 5 * time.Minute
+	maxFailedUserWait = time.Hour
+	// maxFailedUserAttempts is how often users that can't be read are retried where maxGap does not apply: a week.
+	maxFailedUserAttempts = 168
+	// maxDeferral is how long an interval may wait for more urgent ones: polls without a pause between them would defer
+	// it forever.
+	maxDeferral = 15 * time.Minute
 )
 
-// urgency orders intervals by what is read first. Among equals it is the oldest, as that is lost first.
-func urgency(s *interval, readyAt, now time.Time) int {
+// urgency orders intervals by what is read first. Among equals it is the oldest, since that expires first.
+func urgency(iv *interval, readyAt, now time.Time) int {
 	switch {
-	case s.kind == kindFull, s.kind == kindItem, now.Sub(latest(readyAt, s.notBefore)) > longestOvertaken:
+	case iv.kind == kindFull, iv.kind == kindItem, now.Sub(latest(readyAt, iv.notBefore)) > maxDeferral:
 		return 0
-	case s.kind == kindSecondPass:
+	case iv.kind == kindSecondPass:
 		return 1
-	case s.kind == kindUnknownUsers:
+	case iv.kind == kindUnknownUsers:
 		return 2
 	default:
 		return 3
 	}
 }
 
-// begin takes out of the book what is to be read next, and returns false where nothing is due. From directory on,
-// intervals of unknown users can be read; newcomers says that this is for those seen meanwhile alone.
-func (l *gapStore) begin(now, directory time.Time, newUsers bool, c *change) bool {
-	if l.itemsRead.After(now) { // The clock was set back.
-		l.itemsRead = time.Time{}
+// begin starts the pass that is due next, and returns false if none is. Intervals of unknown users can be read from the
+// time directory on; newUsers limits that to users seen meanwhile.
+func (gs *gapStore) begin(now, directory time.Time, newUsers bool, c *change) bool {
+	if gs.itemsRead.After(now) { // The clock was set back.
+		gs.itemsRead = time.Time{}
 	}
-	ready := func(s *interval) bool { return !s.readyAt(l.itemsRead, directory).After(now) }
+	ready := func(iv *interval) bool { return !iv.readyAt(gs.itemsRead, directory).After(now) }
 	first, least := -1, 0
-	for i := range l.intervals {
-		s := &l.intervals[i]
-		if !ready(s) {
+	for i := range gs.intervals {
+		iv := &gs.intervals[i]
+		if !ready(iv) {
 			continue
 		}
-		u := urgency(s, s.readyAt(l.itemsRead, directory), now)
-		if first < 0 || u < least || u == least && s.from.Before(l.intervals[first].from) {
+		u := urgency(iv, iv.readyAt(gs.itemsRead, directory), now)
+		if first < 0 || u < least || u == least && iv.from.Before(gs.intervals[first].from) {
 			first, least = i, u
 		}
 	}
 	if first < 0 {
 		return false
 	}
-	r := &pass{id: rand.Uint64(), began: now} //nolint:gosec // G404: only to tell readings apart.
-	r.newUsersOnly = newUsers && l.intervals[first].kind == kindUnknownUsers
-	l.take(r, first, now, c)
-	for i := 0; i < len(l.intervals); {
-		if s := &l.intervals[i]; len(r.intervals) > 0 && ready(s) && r.joins(s, now) {
-			l.take(r, i, now, c)
+	p := &pass{id: rand.Uint64(), began: now} //nolint:gosec // G404: only distinguishes passes.
+	p.newUsersOnly = newUsers && gs.intervals[first].kind == kindUnknownUsers
+	gs.take(p, first, now, c)
+	for i := 0; i < len(gs.intervals); {
+		if iv := &gs.intervals[i]; len(p.intervals) > 0 && ready(iv) && p.joins(iv, now) {
+			gs.take(p, i, now, c)
 			i = 0
 			continue
 		}
 		i++
 	}
-	if len(r.intervals) == 0 {
-		return l.begin(now, directory, newUsers, c)
+	if len(p.intervals) == 0 {
+		return gs.begin(now, directory, newUsers, c)
 	}
-	if slices.ContainsFunc(r.intervals, func(p interval) bool { return p.kind == kindItem }) {
-		l.itemsRead = now
+	if slices.ContainsFunc(p.intervals, func(iv interval) bool { return iv.kind == kindItem }) {
+		gs.itemsRead = now
 	}
-	l.pass = r
+	gs.pass = p
 	return true
 }
 
-// take moves an interval, as far as it is past, from the book to a reading.
-func (l *gapStore) take(r *pass, i int, now time.Time, c *change) {
-	s := l.intervals[i]
-	l.intervals = slices.Delete(l.intervals, i, i+1)
-	if l.clip(&s, now, c); !s.from.Before(s.to) {
-		c.close(s.reasons)
+// take moves the past part of an interval to a pass.
+func (gs *gapStore) take(p *pass, i int, now time.Time, c *change) {
+	iv := gs.intervals[i]
+	gs.intervals = slices.Delete(gs.intervals, i, i+1)
+	if gs.clip(&iv, now, c); !iv.from.Before(iv.to) {
+		c.close(iv.reasons)
 		return
 	}
-	if s.to.After(now) {
-		ahead := s
-		ahead.from, ahead.due = now, earliest(s.to, now.Add(remainderWait))
-		s.to, s.reasons = now, s.reasons.labels()
-		l.intervals = merge(l.intervals, ahead)
+	if iv.to.After(now) {
+		ahead := iv
+		ahead.from, ahead.due = now, earliest(iv.to, now.Add(maxFutureWait))
+		iv.to, iv.reasons = now, iv.reasons.labels()
+		gs.intervals = merge(gs.intervals, ahead)
 	}
-	r.intervals = append(r.intervals, s)
+	p.intervals = append(p.intervals, iv)
 }
 
-// joins tells whether an interval is read together with what is read anyway.
-func (r *pass) joins(s *interval, now time.Time) bool {
-	if r.kind() == kindUnknownUsers || s.kind == kindUnknownUsers {
-		// Which users are newcomers is known for all such intervals together.
-		return r.kind() == s.kind
+// joins reports whether an interval is read in the same pass.
+func (p *pass) joins(iv *interval, now time.Time) bool {
+	if p.kind() == kindUnknownUsers || iv.kind == kindUnknownUsers {
+		// Which users are new is known only for all such intervals together.
+		return p.kind() == iv.kind
 	}
-	if r.kind() == kindFailedUsers || s.kind == kindFailedUsers {
+	if p.kind() == kindFailedUsers || iv.kind == kindFailedUsers {
 		return false
 	}
-	from, to := r.bounds()
-	holeFrom, holeTo := earliest(to, s.to), latest(from, s.from)
+	from, to := p.bounds()
+	holeFrom, holeTo := earliest(to, iv.to), latest(from, iv.from)
 	if !holeFrom.Before(holeTo) {
 		return true
 	}
-	if holeFrom.Before(now.Add(-rejoinAge)) {
+	if holeFrom.Before(now.Add(-maxJoinAge)) {
 		return false
 	}
-	withItems := s.kind == kindItem && slices.ContainsFunc(r.intervals, func(p interval) bool { return p.kind == kindItem })
-	return withItems || holeTo.Sub(holeFrom) <= rejoin
+	withItems := iv.kind == kindItem && slices.ContainsFunc(p.intervals, func(iv interval) bool { return iv.kind == kindItem })
+	return withItems || holeTo.Sub(holeFrom) <= maxJoinDistance
 }
 
-// passResult is how a reading went.
+// passResult is the result of a pass.
 type passResult struct {
 	// partial: not all users were known.
 	partial bool
@@ -652,64 +654,64 @@ type passResult struct {
 	failed []failedUser
 }
 
-// finish closes the reading, and notes what is left to do.
-func (l *gapStore) finish(e passResult, now time.Time, c *change) {
-	r := l.pass
-	l.pass = nil
-	l.postpone(r, e.failed, now)
-	for _, p := range r.intervals {
+// finish ends the pass, and adds what remains to be done.
+func (gs *gapStore) finish(result passResult, now time.Time, c *change) {
+	p := gs.pass
+	gs.pass = nil
+	gs.postpone(p, result.failed, now)
+	for _, iv := range p.intervals {
 		switch {
-		case p.kind == kindUnknownUsers && e.partial:
-			p.notBefore = r.began
-			l.intervals = merge(l.intervals, p)
+		case iv.kind == kindUnknownUsers && result.partial:
+			iv.notBefore = p.began
+			gs.intervals = merge(gs.intervals, iv)
 			continue
-		case e.partial && (p.kind == kindFull || p.kind == kindItem):
-			left := interval{kind: kindUnknownUsers, from: p.from, to: p.to, reasons: reasonCounts{UsersUnknown: 1}, notBefore: r.began}
+		case result.partial && (iv.kind == kindFull || iv.kind == kindItem):
+			left := interval{kind: kindUnknownUsers, from: iv.from, to: iv.to, reasons: reasonCounts{UsersUnknown: 1}, notBefore: p.began}
 			c.open(left.reasons)
-			l.insert(left, now, c)
+			gs.insert(left, now, c)
 		}
-		second := p.kind != kindSecondPass && p.kind != kindFailedUsers && p.to.After(r.began.Add(-lateness))
+		second := iv.kind != kindSecondPass && iv.kind != kindFailedUsers && iv.to.After(p.began.Add(-maxGraphDelay))
 		if !second {
-			l.settle(&p, c)
+			gs.closeUnlessFailed(&iv, c)
 			continue
 		}
-		due := r.began.Add(lateness)
-		l.intervals = merge(l.intervals, interval{
-			kind: kindSecondPass, from: latest(p.from, p.to.Add(-lateness)), to: p.to, reasons: p.reasons, due: due, notBefore: due,
+		due := p.began.Add(maxGraphDelay)
+		gs.intervals = merge(gs.intervals, interval{
+			kind: kindSecondPass, from: latest(iv.from, iv.to.Add(-maxGraphDelay)), to: iv.to, reasons: iv.reasons, due: due, notBefore: due,
 		})
 	}
 }
 
-// postpone notes users that could not be read.
-func (l *gapStore) postpone(r *pass, failed []failedUser, now time.Time) {
+// postpone adds an interval for users that could not be read.
+func (gs *gapStore) postpone(p *pass, failed []failedUser, now time.Time) {
 	if len(failed) == 0 {
 		return
 	}
-	left := interval{kind: kindFailedUsers, reasons: r.reasons().labels(), users: mergeFailedUsers(failed, nil)}
+	left := interval{kind: kindFailedUsers, reasons: p.reasons().labels(), users: mergeFailedUsers(failed, nil)}
 	left.from, left.to = failed[0].from, failed[0].to
 	for _, u := range failed {
 		left.from, left.to = earliest(left.from, u.from), latest(left.to, u.to)
 	}
-	if r.kind() == kindFailedUsers {
-		left.attempts = r.intervals[0].attempts + 1
+	if p.kind() == kindFailedUsers {
+		left.attempts = p.intervals[0].attempts + 1
 	}
-	left.due = now.Add(min(firstLateWait<<min(left.attempts, 10), longLateWait))
-	if i := l.late(); i >= 0 {
-		// Further gaps don't bring forward when those users are tried again, nor put it off.
-		left.due = l.intervals[i].due
+	left.due = now.Add(min(minFailedUserWait<<min(left.attempts, 10), maxFailedUserWait))
+	if i := gs.failedUsersIndex(); i >= 0 {
+		// Further gaps neither advance nor delay the next attempt.
+		left.due = gs.intervals[i].due
 	}
-	l.intervals = merge(l.intervals, left)
+	gs.intervals = merge(gs.intervals, left)
 }
 
-// settle closes the gaps of a part, or leaves them to the users that could not be read.
-func (l *gapStore) settle(p *interval, c *change) {
-	if i := l.late(); i >= 0 && !l.intervals[i].from.After(p.to) && !p.from.After(l.intervals[i].to) {
-		l.intervals[i].reasons = l.intervals[i].reasons.plus(p.reasons)
+// closeUnlessFailed closes the gaps of an interval, or moves them to the interval of users that could not be read.
+func (gs *gapStore) closeUnlessFailed(iv *interval, c *change) {
+	if i := gs.failedUsersIndex(); i >= 0 && !gs.intervals[i].from.After(iv.to) && !iv.from.After(gs.intervals[i].to) {
+		gs.intervals[i].reasons = gs.intervals[i].reasons.plus(iv.reasons)
 		return
 	}
-	c.close(p.reasons)
+	c.close(iv.reasons)
 }
 
-func (l *gapStore) late() int {
-	return slices.IndexFunc(l.intervals, func(s interval) bool { return s.kind == kindFailedUsers })
+func (gs *gapStore) failedUsersIndex() int {
+	return slices.IndexFunc(gs.intervals, func(iv interval) bool { return iv.kind == kindFailedUsers })
 }

@@ -17,25 +17,25 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// crowd is a Graph that has many users and keeps nothing.
-type crowd struct {
+// largeGraph is a Graph with many users and no interactions.
+type largeGraph struct {
 	users int
 
-	mu    sync.Mutex
-	asked int
-	half  chan struct{}
+	mu       sync.Mutex
+	requests int
+	half     chan struct{}
 }
 
-func (c *crowd) History(_ context.Context, _ string, _, to time.Time, _ string) (graph.HistoryPage, error) {
+func (c *largeGraph) History(_ context.Context, _ string, _, to time.Time, _ string) (graph.HistoryPage, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.asked++; c.asked == c.users/2 {
+	if c.requests++; c.requests == c.users/2 {
 		close(c.half)
 	}
 	return graph.HistoryPage{Items: nil}, nil
 }
 
-func (c *crowd) LicensedUsers(_ context.Context, next string) (graph.UserPage, error) {
+func (c *largeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPage, error) {
 	skip, _ := strconv.Atoi(next)
 	end := min(skip+999, c.users)
 	page := graph.UserPage{}
@@ -48,9 +48,9 @@ func (c *crowd) LicensedUsers(_ context.Context, next string) (graph.UserPage, e
 	return page, nil
 }
 
-type nothing struct{}
+type discardIntake struct{}
 
-func (nothing) Deliver(context.Context, []interaction.Received) (int, error) { return 0, nil }
+func (discardIntake) Deliver(context.Context, []interaction.Received) (int, error) { return 0, nil }
 
 func heap() int {
 	runtime.GC()
@@ -60,26 +60,26 @@ func heap() int {
 }
 
 // Not parallel: it measures the heap of the process.
-func TestOneHundredThousandUsersTakeLittleMemory(t *testing.T) {
+func TestBackfiller_NeedsLittleMemoryFor100000Users(t *testing.T) {
 	const users = 100_000
 	synctest.Test(t, func(t *testing.T) {
-		w := newHarness()
-		c := &crowd{users: users, half: make(chan struct{})}
-		w.settings.Graph, w.settings.Intake, w.settings.Store, w.settings.Logger = c, nothing{}, nil, nil
+		h := newHarness()
+		c := &largeGraph{users: users, half: make(chan struct{})}
+		h.settings.Graph, h.settings.Intake, h.settings.Store, h.settings.Logger = c, discardIntake{}, nil, nil
 		before := heap()
-		f, stop := w.run(t)
+		b, stop := h.run(t)
 		for i := range users {
-			f.Seen(guid(i))
+			b.Seen(guid(i))
 		}
 		began := time.Now()
-		f.Open(backfill.Gap{Reason: backfill.Startup, From: began.Add(-3 * time.Hour), To: began.Add(-2 * time.Hour)})
+		b.Open(backfill.Gap{Reason: backfill.Startup, From: began.Add(-3 * time.Hour), To: began.Add(-2 * time.Hour)})
 		<-c.half
 		used := heap() - before
 		t.Logf("%d users: %.1f MiB", users, float64(used)/(1<<20))
 		assert.Less(t, used, 25<<20)
-		pass(45 * time.Minute)
-		assert.Empty(t, f.Missing(time.Now()))
+		advance(45 * time.Minute)
+		assert.Empty(t, b.Missing(time.Now()))
 		stop()
-		require.Equal(t, users, c.asked)
+		require.Equal(t, users, c.requests)
 	})
 }

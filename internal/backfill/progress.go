@@ -9,24 +9,24 @@ import (
 )
 
 const (
-	// chunkUsers is how many users one stored value names.
-	chunkUsers = 1024
-	chunkHead  = 1 + 8
-	// mostChunks bounds what is looked for in a store: ten million users.
-	mostChunks = 10_000
+	// chunkUsers is how many users one stored value holds.
+	chunkUsers  = 1024
+	chunkHeader = 1 + 8
+	// maxChunks limits how many values are read from a store: ten million users.
+	maxChunks = 10_000
 )
 
-// progress is the list of users that a reading is done with, in the order in which they were read. It is stored in chunks,
-// so that noting one more user rewrites one chunk and never the list.
+// progress is the list of users done in a pass, in the order in which they were read. It is stored in chunks, so that
+// one more user rewrites one chunk and never the list.
 type progress struct {
 	mu    sync.Mutex // guards what follows
-	id    uint64     // of the reading
+	id    uint64     // of the pass
 	users []user
-	// saved is how many of them are stored; chunks is how many values there are.
+	// saved is how many users are stored; chunks is how many values there are.
 	saved, chunks int
 }
 
-// start begins the list of another reading. The values of the one before are deleted with the next flush.
+// start begins the list of another pass. The next flush deletes the values of the previous one.
 func (p *progress) start(id uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -46,8 +46,8 @@ func (p *progress) sorted() []user {
 	return sortUsers(append([]user(nil), p.users...))
 }
 
-// flush stores what is new. Of values that are not needed any more the last goes first, so that none is left behind a hole.
-// One flush runs at a time.
+// flush stores new users. Values that are no longer needed are deleted from the last to the first, so that loadProgress
+// finds those that remain. Only one flush may run at a time.
 func (p *progress) flush(ctx context.Context, store Store) error {
 	p.mu.Lock()
 	id, users, saved, chunks := p.id, p.users, p.saved, p.chunks
@@ -59,7 +59,7 @@ func (p *progress) flush(ctx context.Context, store Store) error {
 				return fmt.Errorf("store the progress of a gap: %w", err)
 			}
 			chunks = max(chunks, c+1)
-			p.note(id, c*chunkUsers+len(part), chunks)
+			p.setSaved(id, c*chunkUsers+len(part), chunks)
 		}
 	}
 	for needed := (len(users) + chunkUsers - 1) / chunkUsers; chunks > needed; {
@@ -67,13 +67,13 @@ func (p *progress) flush(ctx context.Context, store Store) error {
 			return fmt.Errorf("delete the progress of a closed gap: %w", err)
 		}
 		chunks--
-		p.note(id, len(users), chunks)
+		p.setSaved(id, len(users), chunks)
 	}
 	return nil
 }
 
-// note remembers what is stored, unless another reading has begun meanwhile.
-func (p *progress) note(id uint64, saved, chunks int) {
+// setSaved records what is stored, unless another pass has begun meanwhile.
+func (p *progress) setSaved(id uint64, saved, chunks int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.chunks = chunks
@@ -83,7 +83,7 @@ func (p *progress) note(id uint64, saved, chunks int) {
 }
 
 func encodeChunk(id uint64, users []user) []byte {
-	value := make([]byte, 0, chunkHead+len(users)*len(user{}))
+	value := make([]byte, 0, chunkHeader+len(users)*len(user{}))
 	value = binary.BigEndian.AppendUint64(append(value, formatVersion), id)
 	for _, u := range users {
 		value = append(value, u[:]...)
@@ -105,15 +105,15 @@ func decodeChunk(value []byte) (id uint64, users []user, err error) {
 	return binary.BigEndian.Uint64(body), users, nil
 }
 
-// loadProgress reads the users done of a reading. What is of another reading, or after a chunk that is not full, counts
-// as not done; damage says that a value could not be read.
+// loadProgress reads the users done in a pass. Users of another pass, or after a chunk that is not full, count as not
+// done; damage is not nil if a value could not be read.
 func loadProgress(ctx context.Context, store Store, current *pass) (p *progress, damage, err error) {
 	p = &progress{}
 	if current != nil {
 		p.id = current.id
 	}
-	whole := current != nil
-	for p.chunks < mostChunks {
+	complete := current != nil
+	for p.chunks < maxChunks {
 		value, err := store.Get(ctx, doneKey+strconv.Itoa(p.chunks))
 		if err != nil {
 			return nil, nil, err
@@ -126,9 +126,9 @@ func loadProgress(ctx context.Context, store Store, current *pass) (p *progress,
 		if bad != nil {
 			damage = bad
 		}
-		if whole = whole && bad == nil && id == p.id; whole {
+		if complete = complete && bad == nil && id == p.id; complete {
 			p.users = append(p.users, users...)
-			whole = len(users) == chunkUsers
+			complete = len(users) == chunkUsers
 		}
 	}
 	p.saved = len(p.users)

@@ -18,28 +18,29 @@ import (
 )
 
 const (
-	// userTries is how often reading a user may fail in a row before the others go first, and how soon it is tried again.
-	userTries     = 5
-	longUserRetry = 30 * time.Second
-	// mostLate bounds the users that are left for later. Beyond it the reading itself goes on until they are read.
-	mostLate = 1000
-	// forbiddenMeansAll users in a row without one that may be read mean that a permission is missing, and so many where
-	// others could be read before.
-	forbiddenMeansAll  = 20
-	forbiddenMeansLost = 10 * forbiddenMeansAll
+	// maxUserAttempts is how often a user may fail in a row before the others go first.
+	maxUserAttempts = 5
+	maxUserBackoff  = 30 * time.Second
+	// maxFailedUsers limits the users that are left for a later pass. Beyond it the current pass retries them until
+	// they are read.
+	maxFailedUsers = 1000
+	// forbiddenThreshold is how many forbidden users in a row mean a missing permission, forbiddenThresholdAfterSuccess
+	// how many where others could be read before.
+	forbiddenThreshold             = 20
+	forbiddenThresholdAfterSuccess = 10 * forbiddenThreshold
 )
 
 // task is a user to read.
 type task struct {
 	user user
-	// failures is how often that failed in this reading.
+	// failures counts the failed attempts in this pass.
 	failures int
 	due      time.Time
-	// again says that it was read before, and only whether it still can be is asked.
-	again bool
+	// probe marks a user that was read before: the request only checks whether it still can be read.
+	probe bool
 }
 
-// queue hands the users of a reading to its workers.
+// queue distributes the users of a pass to its workers.
 type queue struct {
 	mu      sync.Mutex // guards what follows
 	fresh   []user
@@ -47,25 +48,25 @@ type queue struct {
 	active  int
 	total   int
 	done    int
-	// late are the users left for later.
-	late []user
-	// refused are users in a row that may not be read, of whom it is not known yet whether that is their own affair.
-	refused []task
-	// suspicious is how many of those mean that nobody may be read, 0 for never; pauses is how often that was the case since
-	// somebody could be read.
-	suspicious, pauses int
-	// probeUser is a user who could be read in this reading, nil for none.
+	// failed are the users left for a later pass.
+	failed []user
+	// forbidden are the users in a row that are forbidden, as long as the cause may be a missing permission.
+	forbidden []task
+	// forbiddenLimit is how many of those mean a missing permission, 0 for never; pauses counts how often that happened
+	// since a user could be read.
+	forbiddenLimit, pauses int
+	// probeUser is a user who could be read in this pass, nil if there is none.
 	probeUser *user
 	changed   chan struct{} // closed and replaced at each change
 }
 
-func newQueue(fresh []user, total, suspicious int) *queue {
+func newQueue(fresh []user, total, forbiddenLimit int) *queue {
 	return &queue{
-		fresh: fresh, total: total, done: total - len(fresh), suspicious: min(suspicious, total), changed: make(chan struct{}),
+		fresh: fresh, total: total, done: total - len(fresh), forbiddenLimit: min(forbiddenLimit, total), changed: make(chan struct{}),
 	}
 }
 
-// next waits for a user to read. It is false when none is left, or the context has ended.
+// next waits for a user to read. It returns false if none is left, or the context has ended.
 func (q *queue) next(ctx context.Context) (task, bool) {
 	for ctx.Err() == nil {
 		t, found, wait, changed := q.take(time.Now())
@@ -83,7 +84,7 @@ func (q *queue) next(ctx context.Context) (task, bool) {
 	return task{}, false
 }
 
-// take returns a user, else what to wait for; nil where there is nothing to wait for.
+// take returns a user, or else what to wait for; changed is nil if there is nothing to wait for.
 func (q *queue) take(now time.Time) (t task, found bool, wait time.Duration, changed <-chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -104,114 +105,115 @@ func (q *queue) take(now time.Time) (t task, found bool, wait time.Duration, cha
 	return t, true, 0, nil
 }
 
-// settle takes a user back. Where its refusal is the last of so many that nobody may be read, it calls pause before any
-// of them can be handed out again; after the pause others go first, since it may have been their own affair all the same.
-func (q *queue) settle(t task, v outcome, pause func()) {
+// complete records the outcome of a user. If it is the last of so many forbidden users that a permission must be
+// missing, it calls pause before any of them can be read again; after the pause others go first, since the cause may be
+// the users after all.
+func (q *queue) complete(t task, v outcome, pause func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.active--
-	if t.again {
-		q.probeAnswered(v, pause)
+	if t.probe {
+		q.probeDone(v, pause)
 		q.change()
 		return
 	}
 	switch v {
 	case ok:
 		q.done++
-		q.individual()
+		q.failForbidden()
 		q.pauses, q.probeUser = 0, &t.user
-		if q.suspicious > 0 {
-			q.suspicious = forbiddenMeansLost
+		if q.forbiddenLimit > 0 {
+			q.forbiddenLimit = forbiddenThresholdAfterSuccess
 		}
 	case unlicensed:
 		q.done++
 	case forbidden:
-		q.refused = append(q.refused, t)
-		switch q.suspicious {
+		q.forbidden = append(q.forbidden, t)
+		switch q.forbiddenLimit {
 		case 0:
-			q.individual()
-		case len(q.refused):
+			q.failForbidden()
+		case len(q.forbidden):
 			if q.probeUser != nil && q.pauses > 0 {
-				// It was so after the last pause too: is it these users, or is a permission gone?
-				heap.Push(&q.retries, task{user: *q.probeUser, due: time.Now(), again: true})
+				// The last pause did not help: check whether the users are the cause or a missing permission.
+				heap.Push(&q.retries, task{user: *q.probeUser, due: time.Now(), probe: true})
 				break
 			}
-			q.rest(pause)
+			q.pauseAll(pause)
 		}
 	default:
 		t.failures++
 		q.postpone(t)
 	}
 	if len(q.fresh)+len(q.retries)+q.active == 0 {
-		q.individual()
+		q.failForbidden()
 	}
 	q.change()
 }
 
-// change is called with mu held, as are all below.
+// change wakes those who wait. It and all methods below until release are called with mu held.
 func (q *queue) change() {
 	close(q.changed)
 	q.changed = make(chan struct{})
 }
 
-// probeAnswered takes in whether the witness can still be read.
-func (q *queue) probeAnswered(v outcome, pause func()) {
+// probeDone records whether the probe user can still be read.
+func (q *queue) probeDone(v outcome, pause func()) {
 	if v == ok {
-		q.suspicious = 0
-		q.individual()
+		q.forbiddenLimit = 0
+		q.failForbidden()
 		return
 	}
-	q.rest(pause)
+	q.pauseAll(pause)
 }
 
-// rest gives everybody a rest, and others a try after it.
-func (q *queue) rest(pause func()) {
+// pauseAll pauses all requests, and puts other users first.
+func (q *queue) pauseAll(pause func()) {
 	q.pauses++
 	pause()
-	for _, r := range q.refused {
+	for _, r := range q.forbidden {
 		q.fresh = append(q.fresh, r.user)
 	}
-	q.refused = nil
+	q.forbidden = nil
 }
 
-// individual leaves the users that may not be read for later, since others may be.
-func (q *queue) individual() {
-	for _, t := range q.refused {
-		t.failures = max(t.failures, userTries)
+// failForbidden leaves the forbidden users for later, since others can be read.
+func (q *queue) failForbidden() {
+	for _, t := range q.forbidden {
+		t.failures = max(t.failures, maxUserAttempts)
 		q.postpone(t)
 	}
-	q.refused = nil
+	q.forbidden = nil
 }
 
-// postpone puts off a user that failed.
+// postpone schedules another attempt for a user that failed.
 func (q *queue) postpone(t task) {
-	if t.failures >= userTries && len(q.late) < mostLate {
-		q.late = append(q.late, t.user)
+	if t.failures >= maxUserAttempts && len(q.failed) < maxFailedUsers {
+		q.failed = append(q.failed, t.user)
 		return
 	}
-	wait := backoff(t.failures, longUserRetry)
-	if t.failures >= userTries {
-		wait = firstLateWait
+	wait := backoff(t.failures, maxUserBackoff)
+	if t.failures >= maxUserAttempts {
+		wait = minFailedUserWait
 	}
 	t.due = time.Now().Add(wait)
 	heap.Push(&q.retries, t)
 }
 
-// giveBack returns a user that was not tried to the end, since the reading is interrupted.
-func (q *queue) giveBack() {
+// release ends a user whose read was interrupted.
+func (q *queue) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.active--
 }
 
-// state returns how many users are done, left for later, and there in all.
-func (q *queue) state() (done, late, total int) {
+// state returns how many users are done, have failed, and exist in total.
+func (q *queue) state() (done, failed, total int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.done, len(q.late), q.total
+	return q.done, len(q.failed), q.total
 }
 
-// tasks is a heap by the time at which they are due.
+// tasks is a heap ordered by due time.
 type tasks []task
 
 func (t tasks) Len() int           { return len(t) }
@@ -231,24 +233,24 @@ func (t *tasks) Pop() any {
 	return one
 }
 
-// outcome is what an answer means for the user asked for, and for all others.
+// outcome is what a response means for the user, and for all others.
 type outcome int
 
 const (
 	ok outcome = iota
-	// unlicensed: this user has no history to read.
+	// unlicensed: this user has no history.
 	unlicensed
-	// forbidden: this user may not be read; where none may, a permission is missing.
+	// forbidden: this user may not be read; if no user may, a permission is missing.
 	forbidden
-	// denied: nobody can be read until somebody mends something.
+	// denied: no user can be read until the configuration is corrected.
 	denied
-	// throttled: Graph asks the application to stay away for a while.
+	// throttled: Graph asks the application to wait.
 	throttled
-	// broken: it failed, and may well succeed another time.
+	// broken: the request failed, and may succeed later.
 	broken
 )
 
-// classify reads an error of Graph.
+// classify returns the outcome for an error of Graph.
 func classify(err error) outcome {
 	if err == nil {
 		return ok
@@ -273,13 +275,13 @@ func classify(err error) outcome {
 	}
 }
 
-// backoff returns how long to wait after so many failures in a row: doubling from 1 s to longest, with equal jitter.
+// backoff returns the wait after a number of failures in a row: doubling from 1 s to longest, with equal jitter.
 func backoff(failures int, longest time.Duration) time.Duration {
 	bound := doubling(failures, time.Second, longest)
 	return bound/2 + rand.N(bound/2+1) //nolint:gosec // G404: jitter needs no secrecy.
 }
 
-// doubling is backoff without jitter, for what is seldom anyway.
+// doubling is backoff without jitter, for long waits.
 func doubling(failures int, first, longest time.Duration) time.Duration {
 	shift := max(failures-1, 0)
 	if shift > 20 || first<<shift > longest {
@@ -288,9 +290,9 @@ func doubling(failures int, first, longest time.Duration) time.Duration {
 	return first << shift
 }
 
-// Failure is what Settings.Status gets: why no history can be read, and what to do about it. It names no user.
+// Failure explains why no history can be read, and what to do about it. It names no user.
 type Failure struct {
-	// Err is the cause. Unlike Error, its own text may name a user.
+	// Err is the cause. Unlike Error, its text may name a user.
 	Err error
 
 	text string
@@ -301,16 +303,17 @@ func (f *Failure) Error() string { return "read the history: " + f.text + ". " +
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// newFailure describes an error without the user whose history was asked for, whom Graph and the transport like to name.
-func newFailure(err error, asked string) *Failure {
+// newFailure describes an error without the user that was requested, whom Graph and the transport may name.
+func newFailure(err error, requests string) *Failure {
 	text := describe(err)
-	if asked != "" {
-		text = regexp.MustCompile(`(?i)`+regexp.QuoteMeta(asked)).ReplaceAllLiteralString(text, "…")
+	if requests != "" {
+		text = regexp.MustCompile(`(?i)`+regexp.QuoteMeta(requests)).ReplaceAllLiteralString(text, "…")
 	}
 	return &Failure{Err: err, text: text}
 }
 
-// describe says what Graph answered in its own short words; anything else by its text, without URLs and GUIDs, which name users.
+// describe returns the status and code of Graph; of any other error the text, without URLs and GUIDs, which may name
+// users.
 func describe(err error) string {
 	if e, ok := errors.AsType[*graph.Error](err); ok {
 		text := fmt.Sprintf("Graph answered %d %s", e.Status, e.Code)
@@ -332,17 +335,17 @@ func guidPattern() *regexp.Regexp {
 	return regexp.MustCompile(`(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 }
 
-// present is a field of a log line, and none where it has no value.
-func present(key, value string) zap.Field {
+// optionalString is a log field that is left out if it is empty.
+func optionalString(key, value string) zap.Field {
 	if value == "" {
 		return zap.Skip()
 	}
 	return zap.String(key, value)
 }
 
-// signature tells distinct failures apart, without what differs at each try.
-func signature(v outcome, err error) string {
-	if v == throttled { // whichever status says so
+// failureKey identifies a failure, without what differs at each attempt.
+func failureKey(v outcome, err error) string {
+	if v == throttled { // with whatever status
 		return "throttled"
 	}
 	if e, ok := errors.AsType[*graph.Error](err); ok {

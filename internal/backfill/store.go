@@ -11,16 +11,16 @@ import (
 	"go.uber.org/zap"
 )
 
-// Store keeps values over a restart, as a storage client of the Collector does. There are no transactions: what is written
-// here is written so that an end of the process between any two calls repeats work at worst.
+// Store persists values, as a storage client of the Collector does. There are no transactions: writes are ordered so
+// that a crash between any two of them only repeats work.
 type Store interface {
-	// Get returns nil for a key that is not there.
+	// Get returns nil for an absent key.
 	Get(ctx context.Context, key string) ([]byte, error)
 	Set(ctx context.Context, key string, value []byte) error
 	Delete(ctx context.Context, key string) error
 }
 
-// The keys. Those that end in a slash are followed by a number.
+// The keys. A number follows those that end in a slash.
 const (
 	gapsKey       = "history/gaps"
 	doneKey       = "history/done/"
@@ -28,237 +28,237 @@ const (
 	unlicensedKey = "history/unlicensed/"
 )
 
-// Load reads what an earlier run kept: the open gaps with their progress, the users seen, and those left alone. It is
-// called before everything else but Open, Item and Seen. A value that can't be read is logged and replaced; only a store
-// that fails is an error. Then nothing is written until it has been read after all, which every write tries first.
-func (f *Backfiller) Load(ctx context.Context) error {
-	if err := f.turn(ctx); err != nil {
+// Load reads the stored state: the open gaps with their progress, the users seen, and those without a license. It is
+// called before everything else but Open, Item and Seen. A value that can't be read is logged and replaced; only a
+// failing store is an error. After an error every write first tries to load again, and writes nothing until that
+// succeeds.
+func (b *Backfiller) Load(ctx context.Context) error {
+	if err := b.acquireStore(ctx); err != nil {
 		return err
 	}
-	defer func() { <-f.saving }()
-	return f.load(ctx)
+	defer func() { <-b.saving }()
+	return b.load(ctx)
 }
 
-// turn waits until nobody else writes. Its error is that of the context: the store may hang.
-func (f *Backfiller) turn(ctx context.Context) error {
+// acquireStore waits until no other write runs. It returns the context's error, since the store may hang.
+func (b *Backfiller) acquireStore(ctx context.Context) error {
 	select {
-	case f.saving <- struct{}{}: // also where ctx has ended already: a last write may still work
+	case b.saving <- struct{}{}: // even if ctx has ended: a last write may still succeed
 		return nil
 	default:
 	}
 	select {
-	case f.saving <- struct{}{}:
+	case b.saving <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the storage: %w", ctx.Err())
 	}
 }
 
-// load is called by whoever writes.
-func (f *Backfiller) load(ctx context.Context) error {
-	value, err := f.s.Store.Get(ctx, gapsKey)
+// load is called with the store acquired.
+func (b *Backfiller) load(ctx context.Context) error {
+	value, err := b.s.Store.Get(ctx, gapsKey)
 	if err != nil {
 		return fmt.Errorf("read the open gaps from storage: %w", err)
 	}
-	stored := f.s.newGapStore()
+	stored := b.s.newGapStore()
 	if value != nil {
 		if err := stored.decode(value); err != nil {
-			f.damaged(gapsKey, err)
+			b.logDamaged(gapsKey, err)
 		}
 	}
-	done, damage, err := loadProgress(ctx, f.s.Store, stored.pass)
+	done, damage, err := loadProgress(ctx, b.s.Store, stored.pass)
 	if err != nil {
 		return fmt.Errorf("read the progress of a gap from storage: %w", err)
 	}
 	if damage != nil {
-		f.damaged(doneKey, damage)
+		b.logDamaged(doneKey, damage)
 	}
-	for _, s := range []*userTimes{f.seen, f.unlicensed} {
-		damage, err := s.load(ctx, f.s.Store)
+	for _, s := range []*userTimes{b.seen, b.unlicensed} {
+		damage, err := s.load(ctx, b.s.Store)
 		if err != nil {
 			return fmt.Errorf("read users from storage: %w", err)
 		}
 		if damage != nil {
-			f.damaged(s.key, damage)
+			b.logDamaged(s.key, damage)
 		}
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.adopt(stored, done)
-	f.loaded = true
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.adopt(stored, done)
+	b.loaded = true
 	return nil
 }
 
-// adopt takes the stored book in, together with what was opened before. A stored reading begins anew where another is
-// under way, or none may be. It is called with mu held.
-func (f *Backfiller) adopt(stored gapStore, done *progress) {
-	if r := stored.pass; r != nil && (f.gaps.pass != nil || f.s.Disabled) {
-		for _, part := range r.intervals {
+// adopt merges the stored gaps with those opened before. A stored pass starts over if another one is running, or
+// reading is disabled. It is called with mu held.
+func (b *Backfiller) adopt(stored gapStore, done *progress) {
+	if p := stored.pass; p != nil && (b.gaps.pass != nil || b.s.Disabled) {
+		for _, part := range p.intervals {
 			stored.intervals = merge(stored.intervals, part)
 		}
 		stored.pass = nil
-		f.unsaved = true
+		b.unsaved = true
 	}
-	for _, s := range f.gaps.intervals {
-		stored.intervals = merge(stored.intervals, s)
+	for _, iv := range b.gaps.intervals {
+		stored.intervals = merge(stored.intervals, iv)
 	}
-	if f.gaps.pass != nil {
-		stored.pass, done = f.gaps.pass, f.done
+	if b.gaps.pass != nil {
+		stored.pass, done = b.gaps.pass, b.done
 	}
-	f.gaps, f.done = stored, done
+	b.gaps, b.done = stored, done
 }
 
-// knows tells whether what an earlier run kept is known, and tries to read it where it is not. It is called by
-// whoever writes.
-func (f *Backfiller) knows(ctx context.Context) error {
-	f.mu.Lock()
-	loaded := f.loaded
-	f.mu.Unlock()
+// ensureLoaded loads the stored state unless that was done. It is called with the store acquired.
+func (b *Backfiller) ensureLoaded(ctx context.Context) error {
+	b.mu.Lock()
+	loaded := b.loaded
+	b.mu.Unlock()
 	if loaded {
 		return nil
 	}
-	return f.load(ctx)
+	return b.load(ctx)
 }
 
-func (f *Backfiller) damaged(key string, err error) {
-	f.s.Logger.Warn("stored history state can't be read and is replaced", zap.String("key", key), zap.Error(err))
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.unsaved = true
+func (b *Backfiller) logDamaged(key string, err error) {
+	b.s.Logger.Warn("stored history state can't be read and is replaced", zap.String("key", key), zap.Error(err))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unsaved = true
 }
 
-// Save writes down everything. It is called at shutdown, after Run has returned.
-func (f *Backfiller) Save(ctx context.Context) error { return f.flush(ctx, true) }
+// Save persists everything. It is called at shutdown, after Run has returned.
+func (b *Backfiller) Save(ctx context.Context) error { return b.flush(ctx, true) }
 
-// Flush writes down the gaps. Those that were opened before it was called survive a kill once it has returned nil. A failure
-// is logged, once until the store works again. It is safe for concurrent use.
-func (f *Backfiller) Flush(ctx context.Context) error {
-	err := f.turn(ctx)
-	if wasHanging := f.hanging.Swap(err != nil); err != nil {
+// Flush persists the gaps. Those opened before the call survive a kill once it has returned nil. A failure is logged,
+// once until the store works again. It is safe for concurrent use.
+func (b *Backfiller) Flush(ctx context.Context) error {
+	err := b.acquireStore(ctx)
+	if wasHanging := b.storeHangs.Swap(err != nil); err != nil {
 		if !wasHanging {
-			f.s.Logger.Warn("storage does not answer, open gaps wait to be stored; check the storage extension", zap.Error(err))
+			b.s.Logger.Warn("storage does not respond, open gaps are not stored yet; check the storage extension", zap.Error(err))
 		}
 		return err
 	}
-	defer func() { <-f.saving }()
-	err = f.knows(ctx)
+	defer func() { <-b.saving }()
+	err = b.ensureLoaded(ctx)
 	if err == nil {
-		err = f.flushGaps(ctx)
+		err = b.flushGaps(ctx)
 	}
 	if err != nil && ctx.Err() == nil {
-		f.unsavable(err)
+		b.logStoreFailure(err)
 	}
 	return err
 }
 
-// flush writes down what changed. Gaps come before the users done of them: a list of users without its gap means nothing.
-func (f *Backfiller) flush(ctx context.Context, users bool) error {
-	if err := f.turn(ctx); err != nil {
+// flush persists changes. Gaps come before the users done of them: a list of users is meaningless without its gap.
+func (b *Backfiller) flush(ctx context.Context, users bool) error {
+	if err := b.acquireStore(ctx); err != nil {
 		return err
 	}
-	defer func() { <-f.saving }()
-	err := f.knows(ctx)
+	defer func() { <-b.saving }()
+	err := b.ensureLoaded(ctx)
 	if err == nil {
-		err = f.flushGaps(ctx)
+		err = b.flushGaps(ctx)
 	}
 	if err == nil {
-		err = f.progress().flush(ctx, f.s.Store)
+		err = b.progress().flush(ctx, b.s.Store)
 	}
-	if users && f.knows(ctx) == nil {
-		err = errors.Join(err, f.seen.flush(ctx, f.s.Store), f.unlicensed.flush(ctx, f.s.Store))
+	if users && b.ensureLoaded(ctx) == nil {
+		err = errors.Join(err, b.seen.flush(ctx, b.s.Store), b.unlicensed.flush(ctx, b.s.Store))
 	}
 	if err != nil && ctx.Err() == nil {
-		f.unsavable(err)
+		b.logStoreFailure(err)
 	} else if err == nil {
-		f.storeFails = false
+		b.storeFails = false
 	}
 	return err
 }
 
-// unsavable says once that the store fails, until it works again.
-func (f *Backfiller) unsavable(err error) {
-	if !f.storeFails {
-		f.storeFails = true
-		f.s.Logger.Warn("history state can't be stored, a restart may read again what was read, and forget open gaps; check the storage extension",
+// logStoreFailure logs that the store fails, once until it works again.
+func (b *Backfiller) logStoreFailure(err error) {
+	if !b.storeFails {
+		b.storeFails = true
+		b.s.Logger.Warn("history state can't be stored, a restart may lose open gaps and read others again; check the storage extension",
 			zap.Error(err))
 	}
 }
 
-func (f *Backfiller) flushGaps(ctx context.Context) error {
-	f.mu.Lock()
-	if !f.unsaved {
-		f.mu.Unlock()
+func (b *Backfiller) flushGaps(ctx context.Context) error {
+	b.mu.Lock()
+	if !b.unsaved {
+		b.mu.Unlock()
 		return nil
 	}
-	f.unsaved = false
-	value, err := f.gaps.encode()
-	f.mu.Unlock()
+	b.unsaved = false
+	value, err := b.gaps.encode()
+	b.mu.Unlock()
 	if err == nil {
-		err = f.s.Store.Set(ctx, gapsKey, value)
+		err = b.s.Store.Set(ctx, gapsKey, value)
 	}
 	if err != nil {
-		f.mu.Lock()
-		f.unsaved = true
-		f.mu.Unlock()
+		b.mu.Lock()
+		b.unsaved = true
+		b.mu.Unlock()
 		return fmt.Errorf("store the open gaps: %w", err)
 	}
 	return nil
 }
 
-func (f *Backfiller) progress() *progress {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.done
+func (b *Backfiller) progress() *progress {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.done
 }
 
 // formatVersion is the first byte of every stored value.
 const formatVersion = 1
 
 var (
-	errVersion = errors.New("it was written in another format")
-	errShape   = errors.New("it is damaged")
+	errVersion = errors.New("written in another format")
+	errShape   = errors.New("damaged")
 )
 
-// The stored form of a ledger is the version and JSON.
+// The stored form of a gapStore is the version and JSON.
 type (
 	storedGaps struct {
-		Spans     []storedInterval `json:"gaps,omitempty"`
-		Reading   *storedPass      `json:"reading,omitempty"`
+		Intervals []storedInterval `json:"intervals,omitempty"`
+		Pass      *storedPass      `json:"pass,omitempty"`
 		Polled    time.Time        `json:"polled,omitzero"`
 		ItemsRead time.Time        `json:"items_read,omitzero"`
 	}
 	storedPass struct {
-		ID        uint64           `json:"id"`
-		Began     time.Time        `json:"began"`
-		Parts     []storedInterval `json:"parts"`
-		Newcomers bool             `json:"newcomers,omitempty"`
+		ID           uint64           `json:"id"`
+		Began        time.Time        `json:"began"`
+		Intervals    []storedInterval `json:"intervals"`
+		NewUsersOnly bool             `json:"new_users_only,omitempty"`
 	}
 	storedInterval struct {
-		Kind     kind         `json:"kind"`
-		From     time.Time    `json:"from"`
-		To       time.Time    `json:"to"`
-		Reasons  reasonCounts `json:"reasons"`
-		Due      time.Time    `json:"due,omitzero"`
-		Anchor   time.Time    `json:"anchor,omitzero"`
-		Users    []byte       `json:"users,omitempty"` // 32 bytes for each: user, from and to in ns since 1970
-		Attempts int          `json:"attempts,omitempty"`
+		Kind      kind         `json:"kind"`
+		From      time.Time    `json:"from"`
+		To        time.Time    `json:"to"`
+		Reasons   reasonCounts `json:"reasons"`
+		Due       time.Time    `json:"due,omitzero"`
+		NotBefore time.Time    `json:"not_before,omitzero"`
+		Users     []byte       `json:"users,omitempty"` // 32 bytes for each: user, from and to in ns since 1970
+		Attempts  int          `json:"attempts,omitempty"`
 	}
 )
 
-func (l *gapStore) encode() ([]byte, error) {
-	stored := storedGaps{Spans: storeSpans(l.intervals), Polled: l.polled, ItemsRead: l.itemsRead}
-	if r := l.pass; r != nil {
-		stored.Reading = &storedPass{ID: r.id, Began: r.began, Parts: storeSpans(r.intervals), Newcomers: r.newUsersOnly}
+func (gs *gapStore) encode() ([]byte, error) {
+	stored := storedGaps{Intervals: storeIntervals(gs.intervals), Polled: gs.polled, ItemsRead: gs.itemsRead}
+	if p := gs.pass; p != nil {
+		stored.Pass = &storedPass{ID: p.id, Began: p.began, Intervals: storeIntervals(p.intervals), NewUsersOnly: p.newUsersOnly}
 	}
 	text, err := json.Marshal(stored)
 	if err != nil {
-		return nil, fmt.Errorf("write down gaps: %w", err)
+		return nil, fmt.Errorf("encode gaps: %w", err)
 	}
 	return append([]byte{formatVersion}, text...), nil
 }
 
-// decode replaces what is in the book. A value that can't be read changes nothing.
-func (l *gapStore) decode(value []byte) error {
+// decode replaces the contents. A value that can't be read changes nothing.
+func (gs *gapStore) decode(value []byte) error {
 	body, err := unversioned(value)
 	if err != nil {
 		return err
@@ -272,30 +272,30 @@ func (l *gapStore) decode(value []byte) error {
 			return errShape
 		}
 	}
-	intervals, err := loadSpans(stored.Spans)
+	intervals, err := loadIntervals(stored.Intervals)
 	if err != nil {
 		return err
 	}
 	var current *pass
-	if r := stored.Reading; r != nil {
-		parts, err := loadSpans(r.Parts)
-		if err != nil || len(parts) == 0 || !plausible(r.Began) {
+	if p := stored.Pass; p != nil {
+		passIntervals, err := loadIntervals(p.Intervals)
+		if err != nil || len(passIntervals) == 0 || !plausible(p.Began) {
 			return errShape
 		}
-		current = &pass{id: r.ID, began: r.Began, intervals: parts, newUsersOnly: r.Newcomers}
+		current = &pass{id: p.ID, began: p.Began, intervals: passIntervals, newUsersOnly: p.NewUsersOnly}
 	}
-	l.intervals, l.pass = intervals, current
-	l.polled, l.itemsRead = stored.Polled, stored.ItemsRead
+	gs.intervals, gs.pass = intervals, current
+	gs.polled, gs.itemsRead = stored.Polled, stored.ItemsRead
 	return nil
 }
 
-func storeSpans(intervals []interval) []storedInterval {
+func storeIntervals(intervals []interval) []storedInterval {
 	stored := make([]storedInterval, 0, len(intervals))
-	for _, s := range intervals {
+	for _, iv := range intervals {
 		one := storedInterval{
-			Kind: s.kind, From: s.from, To: s.to, Reasons: s.reasons, Due: s.due, Anchor: s.notBefore, Attempts: s.attempts,
+			Kind: iv.kind, From: iv.from, To: iv.to, Reasons: iv.reasons, Due: iv.due, NotBefore: iv.notBefore, Attempts: iv.attempts,
 		}
-		for _, u := range s.users {
+		for _, u := range iv.users {
 			one.Users = append(one.Users, u.user[:]...)
 			one.Users = appendTime(appendTime(one.Users, u.from), u.to)
 		}
@@ -306,13 +306,13 @@ func storeSpans(intervals []interval) []storedInterval {
 
 const failedUserSize = len(user{}) + 8 + 8
 
-func loadSpans(stored []storedInterval) ([]interval, error) {
+func loadIntervals(stored []storedInterval) ([]interval, error) {
 	intervals := make([]interval, 0, len(stored))
 	for _, one := range stored {
-		s := interval{
-			kind: one.Kind, from: one.From, to: one.To, reasons: one.Reasons, due: one.Due, notBefore: one.Anchor, attempts: one.Attempts,
+		iv := interval{
+			kind: one.Kind, from: one.From, to: one.To, reasons: one.Reasons, due: one.Due, notBefore: one.NotBefore, attempts: one.Attempts,
 		}
-		if len(one.Users)%failedUserSize != 0 || !s.sound() {
+		if len(one.Users)%failedUserSize != 0 || !iv.valid() {
 			return nil, errShape
 		}
 		for users := one.Users; len(users) > 0; users = users[failedUserSize:] {
@@ -320,30 +320,30 @@ func loadSpans(stored []storedInterval) ([]interval, error) {
 			if !plausible(u.from) || !plausible(u.to) || u.to.Before(u.from) {
 				return nil, errShape
 			}
-			s.users = append(s.users, u)
+			iv.users = append(iv.users, u)
 		}
-		if (s.kind == kindFailedUsers) != (len(s.users) > 0) {
+		if (iv.kind == kindFailedUsers) != (len(iv.users) > 0) {
 			return nil, errShape
 		}
-		intervals = append(intervals, s)
+		intervals = append(intervals, iv)
 	}
 	return intervals, nil
 }
 
-// sound tells whether an interval from the store can be worked with.
-func (s *interval) sound() bool {
-	if s.kind > kindFailedUsers || s.attempts < 0 || len(s.reasons) == 0 || !plausible(s.from) || !plausible(s.to) || !s.from.Before(s.to) {
+// valid reports whether an interval from the store can be used.
+func (iv *interval) valid() bool {
+	if iv.kind > kindFailedUsers || iv.attempts < 0 || len(iv.reasons) == 0 || !plausible(iv.from) || !plausible(iv.to) || !iv.from.Before(iv.to) {
 		return false
 	}
-	if (s.kind == kindSecondPass || s.kind == kindFailedUsers) && !plausible(s.due) || s.kind == kindSecondPass && !plausible(s.notBefore) {
+	if (iv.kind == kindSecondPass || iv.kind == kindFailedUsers) && !plausible(iv.due) || iv.kind == kindSecondPass && !plausible(iv.notBefore) {
 		return false
 	}
-	for reason, n := range s.reasons {
+	for reason, n := range iv.reasons {
 		if reason == "" || len(reason) > 64 || n < 0 {
 			return false
 		}
 	}
-	return (s.due.IsZero() || plausible(s.due)) && (s.notBefore.IsZero() || plausible(s.notBefore))
+	return (iv.due.IsZero() || plausible(iv.due)) && (iv.notBefore.IsZero() || plausible(iv.notBefore))
 }
 
 func unversioned(value []byte) ([]byte, error) {

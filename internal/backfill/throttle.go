@@ -12,165 +12,165 @@ import (
 )
 
 const (
-	// After brokenTolerated failures in a row without any success all users are given a rest, as Graph is unwell then.
-	brokenTolerated = 4
-	longestRest     = 2 * time.Minute
-	// longestThrottled is how long Graph may ask to wait, with no request that succeeds, until that is said.
-	longestThrottled = 15 * time.Minute
-	// repeatInterval is the time between two lines of a failure that lasts.
+	// After failuresTolerated failures in a row all requests pause, since Graph is failing.
+	failuresTolerated = 4
+	maxPause          = 2 * time.Minute
+	// throttledReportAfter is how long throttling may last without a successful request before it is reported.
+	throttledReportAfter = 15 * time.Minute
+	// repeatInterval is the time between two log lines of a lasting failure.
 	repeatInterval = time.Hour
-	// A refused token may be a matter of seconds, a missing permission is one of people.
-	longestDenied                = 5 * time.Minute
-	firstMissing, longestMissing = 5 * time.Minute, time.Hour
+	// A refused token may be accepted seconds later; a missing permission has to be granted by an administrator.
+	maxDeniedPause                         = 5 * time.Minute
+	minPermissionPause, maxPermissionPause = 5 * time.Minute, time.Hour
 )
 
-// throttle is what every request to Graph passes: it spaces them, and holds all of them while Graph asks to stay away or
-// nothing can succeed.
+// throttle controls every request to Graph: it limits their rate, and pauses all of them while Graph asks to wait or no
+// request can succeed.
 type throttle struct {
 	limiter *rate.Limiter
 	logger  *zap.Logger
 	status  func(error)
 
 	mu sync.Mutex // guards what follows
-	// until is the time before which no request is made, since when that was said last.
+	// until is the time before which no request is made, since is when it was set last.
 	until, since time.Time
-	// broken, refused and missing count failures in a row that concerned everyone.
-	broken, refused, missing int
-	// throttled is since when every request was answered with when to come again, zero for not.
+	// broken, denied and missing count failures in a row that concern all users.
+	broken, denied, missing int
+	// throttled is when throttling began, zero if there was none since the last successful request.
 	throttled time.Time
-	// told is the failure that was reported last, at toldAt, and is not over.
-	told   string
-	toldAt time.Time
+	// reported is the failure that was reported last, at reportedAt; empty once it is over.
+	reported   string
+	reportedAt time.Time
 }
 
 func newThrottle(s Settings) *throttle {
-	// A burst of one keeps any second from seeing more requests than the limit.
+	// With a burst of one no second sees more requests than the limit.
 	return &throttle{limiter: rate.NewLimiter(rate.Limit(s.RequestsPerSecond), 1), logger: s.Logger, status: s.Status}
 }
 
-// Wait waits until a request may be made. Its error is that of the context.
-func (g *throttle) Wait(ctx context.Context) error {
+// Wait blocks until a request may be made. It returns the context's error.
+func (t *throttle) Wait(ctx context.Context) error {
 	for {
-		if err := sleep(ctx, time.Until(g.heldUntil())); err != nil {
+		if err := sleep(ctx, time.Until(t.pausedUntil())); err != nil {
 			return err
 		}
-		if err := g.limiter.Wait(ctx); err != nil {
+		if err := t.limiter.Wait(ctx); err != nil {
 			return err
 		}
-		if !time.Now().Before(g.heldUntil()) {
+		if !time.Now().Before(t.pausedUntil()) {
 			return nil
 		}
 	}
 }
 
-func (g *throttle) heldUntil() time.Time {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.until
+func (t *throttle) pausedUntil() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.until
 }
 
-// Observe takes in the answer to a request that was made at started, and returns what it means.
-func (g *throttle) Observe(started time.Time, asked string, err error) outcome {
+// Observe records the response to a request that was made at started, and returns its outcome.
+func (t *throttle) Observe(started time.Time, requests string, err error) outcome {
 	v := classify(err)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	// What was under way when the gate closed says nothing new.
-	fresh := !started.Before(g.since)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// Requests that were in flight when the pause began add nothing new.
+	fresh := !started.Before(t.since)
 	switch v {
 	case ok:
 		if fresh {
-			g.recovered()
+			t.recovered()
 		}
 	case throttled:
-		g.noteThrottled(err, asked)
+		t.noteThrottled(err, requests)
 		wait := graph.RetryAfter(err)
 		if wait == 0 && fresh {
-			g.broken++
-			wait = backoff(g.broken, longestRest)
+			t.broken++
+			wait = backoff(t.broken, maxPause)
 		}
-		g.hold(wait)
+		t.pauseFor(wait)
 	case denied:
 		if fresh {
-			g.deny(err, asked)
+			t.noteDenied(err, requests)
 		}
 	case broken:
 		if !fresh {
 			break
 		}
-		if g.broken++; g.broken >= brokenTolerated {
-			g.report(v, err, asked)
-			g.hold(backoff(g.broken-brokenTolerated+1, longestRest))
+		if t.broken++; t.broken >= failuresTolerated {
+			t.report(v, err, requests)
+			t.pauseFor(backoff(t.broken-failuresTolerated+1, maxPause))
 		}
 	}
 	return v
 }
 
-// noteThrottled says once that there is no end of throttling. It is called with mu held.
-func (g *throttle) noteThrottled(err error, asked string) {
-	if g.throttled.IsZero() {
-		g.throttled = time.Now()
+// noteThrottled reports throttling that does not end. It is called with mu held.
+func (t *throttle) noteThrottled(err error, requests string) {
+	if t.throttled.IsZero() {
+		t.throttled = time.Now()
 	}
-	if time.Since(g.throttled) > longestThrottled {
-		g.report(throttled, err, asked)
+	if time.Since(t.throttled) > throttledReportAfter {
+		t.report(throttled, err, requests)
 	}
 }
 
-// deny holds everything, as no request can succeed.
-func (g *throttle) deny(err error, asked string) {
-	g.report(denied, err, asked)
+// noteDenied pauses all requests, since none can succeed. It is called with mu held.
+func (t *throttle) noteDenied(err error, requests string) {
+	t.report(denied, err, requests)
 	if graph.Unsupported(err) {
-		g.missing++
-		g.hold(doubling(g.missing, firstMissing, longestMissing))
+		t.missing++
+		t.pauseFor(doubling(t.missing, minPermissionPause, maxPermissionPause))
 		return
 	}
-	g.refused++
-	g.hold(backoff(g.refused, longestDenied))
+	t.denied++
+	t.pauseFor(backoff(t.denied, maxDeniedPause))
 }
 
-// Pause holds everything, as nobody's history may be read.
-func (g *throttle) Pause(err error, asked string) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.report(forbidden, err, asked)
-	g.missing++
-	g.hold(doubling(g.missing, firstMissing, longestMissing))
+// Pause pauses all requests, since no user's history may be read.
+func (t *throttle) Pause(err error, requests string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.report(forbidden, err, requests)
+	t.missing++
+	t.pauseFor(doubling(t.missing, minPermissionPause, maxPermissionPause))
 }
 
-// hold is called with mu held. A shorter wait never cuts a longer one.
-func (g *throttle) hold(wait time.Duration) {
-	if until := time.Now().Add(wait); wait > 0 && until.After(g.until) {
-		g.until, g.since = until, time.Now()
+// pauseFor extends the pause, and never shortens it. It is called with mu held.
+func (t *throttle) pauseFor(wait time.Duration) {
+	if until := time.Now().Add(wait); wait > 0 && until.After(t.until) {
+		t.until, t.since = until, time.Now()
 	}
 }
 
-// report reports a failure, again each hour until another one or its end. It is called with mu held.
-func (g *throttle) report(v outcome, err error, asked string) {
-	s := signature(v, err)
-	if s == g.told && time.Since(g.toldAt) < repeatInterval {
+// report reports a failure, and again each hour while it lasts. It is called with mu held.
+func (t *throttle) report(v outcome, err error, requests string) {
+	s := failureKey(v, err)
+	if s == t.reported && time.Since(t.reportedAt) < repeatInterval {
 		return
 	}
-	failure := newFailure(err, asked)
-	if s != g.told {
-		g.status(failure)
+	failure := newFailure(err, requests)
+	if s != t.reported {
+		t.status(failure)
 	}
-	g.told, g.toldAt = s, time.Now()
-	g.logger.Warn("history can't be read, its gaps stay open, will be tried again",
-		present("code", graph.Code(err)),
+	t.reported, t.reportedAt = s, time.Now()
+	t.logger.Warn("history can't be read, its gaps stay open, will be tried again",
+		optionalString("code", graph.Code(err)),
 		zap.String("hint", graph.Hint(err)),
 		zap.String("error", failure.text))
 }
 
 // recovered is called with mu held.
-func (g *throttle) recovered() {
-	g.broken, g.refused, g.missing, g.throttled = 0, 0, 0, time.Time{}
-	if g.told != "" {
-		g.told = ""
-		g.logger.Info("history can be read again")
-		g.status(nil)
+func (t *throttle) recovered() {
+	t.broken, t.denied, t.missing, t.throttled = 0, 0, 0, time.Time{}
+	if t.reported != "" {
+		t.reported = ""
+		t.logger.Info("history can be read again")
+		t.status(nil)
 	}
 }
 
-// sleep waits, or returns the context's error as soon as that ends.
+// sleep waits, or returns the context's error as soon as the context ends.
 func sleep(ctx context.Context, wait time.Duration) error {
 	if wait <= 0 {
 		return ctx.Err()

@@ -42,7 +42,7 @@ func (u user) String() string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
-// parseUser reads what a configuration calls a user. Graph also takes user principal names, which are no GUIDs.
+// parseUser reads a configured user. Graph also accepts user principal names, which are no GUIDs.
 func parseUser(name string) (u user, guid bool) {
 	if u, guid = parseGUID(name); guid {
 		return u, true
@@ -51,13 +51,13 @@ func parseUser(name string) (u user, guid bool) {
 	return user(sum[:16]), false
 }
 
-// sortUsers returns the users in order, each once. It reuses the slice.
+// sortUsers returns the users in order, without duplicates. It reuses the slice.
 func sortUsers(users []user) []user {
 	slices.SortFunc(users, user.compare)
 	return slices.Compact(users)
 }
 
-// names knows the configured users that are no GUIDs.
+// names maps the configured users that are no GUIDs.
 type names map[user]string
 
 // parseUsers reads the configured users.
@@ -74,7 +74,7 @@ func parseUsers(configured []string) ([]user, names) {
 	return sortUsers(users), named
 }
 
-// of returns what a URL calls a user.
+// of returns the user's name in a URL.
 func (n names) of(u user) string {
 	if name, found := n[u]; found {
 		return name
@@ -82,42 +82,43 @@ func (n names) of(u user) string {
 	return u.String()
 }
 
-// leaveAlone is how long a user without license or history is not asked for. Licenses come and go, so it ends.
-const leaveAlone = 72 * time.Hour
+// unlicensedRecheck is how long a user without license or history is not requested again. Licenses are assigned later,
+// too.
+const unlicensedRecheck = 72 * time.Hour
 
-// selectedUsers is the users of a reading.
+// selectedUsers are the users of a pass.
 type selectedUsers struct {
-	// todo are those to read now, in order; total counts those done already, too.
+	// todo are the users to read, in order; total includes those done already.
 	todo  []user
 	total int
-	// known is false where not all users could be told.
+	// known is false if not all users are known.
 	known bool
-	// late are those that fail anyway and are left for later.
-	late []user
+	// failed are users that are known to fail and are left for later.
+	failed []user
 }
 
-// selectUsers finds out whom to read. Its error is that of the context.
-func (f *Backfiller) selectUsers(ctx context.Context, r *pass) (selectedUsers, error) {
-	all, known, err := f.everyone(ctx, r)
+// selectUsers selects the users to read. It returns the context's error.
+func (b *Backfiller) selectUsers(ctx context.Context, p *pass) (selectedUsers, error) {
+	all, known, err := b.allUsers(ctx, p)
 	if err != nil {
 		return selectedUsers{}, err
 	}
 	list := selectedUsers{total: len(all), known: known}
-	done := f.progress().sorted()
-	failing := f.failing(r)
+	done := b.progress().sorted()
+	failing := b.knownFailedUsers(p)
 	now := time.Now()
 	list.todo = slices.DeleteFunc(all, func(u user) bool {
 		if _, found := slices.BinarySearchFunc(done, u, user.compare); found {
 			return true
 		}
-		if since, found := f.unlicensed.at(u); found && now.Sub(since) < leaveAlone {
+		if since, found := b.unlicensed.at(u); found && now.Sub(since) < unlicensedRecheck {
 			return true
 		}
-		if from, to := f.window(r, u); !from.Before(to) {
+		if from, to := b.timeRange(p, u); !from.Before(to) {
 			return true
 		}
 		if _, found := slices.BinarySearchFunc(failing, u, user.compare); found {
-			list.late = append(list.late, u)
+			list.failed = append(list.failed, u)
 			return true
 		}
 		return false
@@ -125,117 +126,118 @@ func (f *Backfiller) selectUsers(ctx context.Context, r *pass) (selectedUsers, e
 	return list, nil
 }
 
-// everyone returns the users that a reading is for, in a slice of its own, and whether these are all.
-func (f *Backfiller) everyone(ctx context.Context, r *pass) (users []user, known bool, err error) {
+// allUsers returns the users of a pass in a new slice, and whether these are all.
+func (b *Backfiller) allUsers(ctx context.Context, p *pass) (users []user, known bool, err error) {
 	switch {
-	case r.kind() == kindFailedUsers:
-		for _, l := range r.intervals[0].users {
-			users = append(users, l.user)
+	case p.kind() == kindFailedUsers:
+		for _, u := range p.intervals[0].users {
+			users = append(users, u.user)
 		}
 		return users, true, nil
-	case len(f.configured) > 0:
-		return slices.Clone(f.configured), true, nil
-	case r.newUsersOnly:
-		return sortUsers(f.seen.users()), false, nil
+	case len(b.configured) > 0:
+		return slices.Clone(b.configured), true, nil
+	case p.newUsersOnly:
+		return sortUsers(b.seen.users()), false, nil
 	}
-	listed, known, err := f.directory.list(ctx)
+	listed, known, err := b.directory.list(ctx)
 	if err != nil {
 		return nil, false, err
 	}
-	return sortUsers(append(f.seen.users(), listed...)), known, nil
+	return sortUsers(append(b.seen.users(), listed...)), known, nil
 }
 
-// failing returns the users that are left for later already, in order: what is read now is added to that.
-func (f *Backfiller) failing(r *pass) []user {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	i := f.gaps.late()
-	if i < 0 || r.kind() == kindFailedUsers {
+// knownFailedUsers returns the users that are left for later already, in order: the time of this pass is added to
+// theirs.
+func (b *Backfiller) knownFailedUsers(p *pass) []user {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := b.gaps.failedUsersIndex()
+	if i < 0 || p.kind() == kindFailedUsers {
 		return nil
 	}
-	users := make([]user, 0, len(f.gaps.intervals[i].users))
-	for _, l := range f.gaps.intervals[i].users {
-		users = append(users, l.user)
+	users := make([]user, 0, len(b.gaps.intervals[i].users))
+	for _, u := range b.gaps.intervals[i].users {
+		users = append(users, u.user)
 	}
 	return users
 }
 
-// window returns what a reading is to read of a user; an empty one means nothing.
+// timeRange returns the time range to read of a user; it may be empty.
 //
-// Of a user who had no history when last asked, all since then was left out.
+// A user without history at the last request was left out of everything since then.
 //
-// Where the directory could not be read, an interval was read for the users seen until then. So of a user first seen
-// later only what was before is missing, and of one first seen earlier nothing.
-func (f *Backfiller) window(r *pass, u user) (from, to time.Time) {
-	from, to = r.bounds()
-	switch r.kind() {
+// If the directory could not be read, an interval was read for the users seen until then. Of a user first seen later
+// only the time before that is missing, of one first seen earlier nothing.
+func (b *Backfiller) timeRange(p *pass, u user) (from, to time.Time) {
+	from, to = p.bounds()
+	switch p.kind() {
 	case kindFailedUsers:
-		users := r.intervals[0].users
+		users := p.intervals[0].users
 		if i, found := slices.BinarySearchFunc(users, u, func(l failedUser, u user) int { return l.user.compare(u) }); found {
 			return users[i].from, users[i].to
 		}
 		return from, from
 	case kindUnknownUsers:
-		seen, found := f.seen.at(u)
+		seen, found := b.seen.at(u)
 		if !found {
 			return from, to
 		}
-		if seen.Before(r.asOf()) {
+		if seen.Before(p.asOf()) {
 			return from, from
 		}
 		return from, earliest(to, seen)
 	default:
-		if since, found := f.unlicensed.at(u); found {
-			from = earliest(from, latest(since, time.Now().Add(-f.s.MaxGap)))
+		if since, found := b.unlicensed.at(u); found {
+			from = earliest(from, latest(since, time.Now().Add(-b.s.MaxGap)))
 		}
 		return from, to
 	}
 }
 
-// probeUser is a user who was read before a restart in the middle of this reading, nil for none.
-func (f *Backfiller) probeUser() *user {
-	for _, u := range f.progress().sorted() {
-		if _, left := f.unlicensed.at(u); !left {
+// probeUser returns a user who was read before a restart interrupted this pass, nil if there is none.
+func (b *Backfiller) probeUser() *user {
+	for _, u := range b.progress().sorted() {
+		if _, left := b.unlicensed.at(u); !left {
 			return &u
 		}
 	}
 	return nil
 }
 
-// licensed says that a user who had no history when last asked has one now: all since then was left out of every gap. It
-// is asked for at most once an hour, since Graph may go on to say that there is none.
-func (f *Backfiller) licensed(u user) {
-	since, found := f.unlicensed.take(u)
-	if !found || f.s.Disabled {
+// noteLicensed opens a gap for a user who had no history at the last request and has sent a prompt since: the user was
+// left out of every gap since then. It is read at most once an hour, since Graph may still report no license.
+func (b *Backfiller) noteLicensed(u user) {
+	since, found := b.unlicensed.remove(u)
+	if !found || b.s.Disabled {
 		return
 	}
-	f.open(func(now time.Time, c *change) {
-		from := latest(since, now.Add(-f.s.MaxGap))
+	b.open(func(now time.Time, c *change) {
+		from := latest(since, now.Add(-b.s.MaxGap))
 		left := interval{
 			kind: kindFailedUsers, from: from, to: now, reasons: reasonCounts{UsersUnknown: 1}, users: []failedUser{{user: u, from: from, to: now}},
-			due: since.Add(itemSpacing),
+			due: since.Add(itemInterval),
 		}
 		if from.Before(now) {
 			c.open(left.reasons)
-			f.gaps.insert(left, now, c)
+			b.gaps.insert(left, now, c)
 		}
 	})
 }
 
 const (
-	// directoryFresh is how long a list of users is used.
-	directoryFresh = 15 * time.Minute
-	// directoryRetry is the time between two tries where the directory may not be read.
+	// directoryTTL is how long a list of users is valid.
+	directoryTTL = 15 * time.Minute
+	// directoryRetry is the time between two attempts if the directory may not be read.
 	directoryRetry = time.Hour
-	// directoryTries is how often in a row reading the list may break before the users already seen must do.
-	directoryTries = 5
-	// mostUserPages bounds the list of users: Graph sends up to 999 on a page.
-	mostUserPages = 5_000
+	// directoryAttempts is how often in a row the list may fail before only the users already seen are read.
+	directoryAttempts = 5
+	// maxUserPages limits the list of users: Graph sends up to 999 on a page.
+	maxUserPages = 5_000
 )
 
-var errEndless = errors.New("the list does not end, or links back to itself")
+var errEndless = errors.New("the list has too many pages, or its links form a cycle")
 
-// directory knows the licensed users of the tenant. It belongs to Run.
+// directory lists the licensed users of the tenant. Only Run uses it.
 type directory struct {
 	graph    Graph
 	throttle *throttle
@@ -244,17 +246,16 @@ type directory struct {
 	users   []user // sorted
 	listed  time.Time
 	retryAt time.Time
-	// toldAt is when the last failure was logged; zero while there is none.
-	toldAt time.Time
+	// loggedAt is when the last failure was logged; zero while there is none.
+	loggedAt time.Time
 }
 
-// fresh tells whether the list is there and new enough to be used.
+// fresh reports whether the list is new enough.
 func (d *directory) fresh(now time.Time) bool {
-	return !d.listed.IsZero() && now.Sub(d.listed) < directoryFresh
+	return !d.listed.IsZero() && now.Sub(d.listed) < directoryTTL
 }
 
-// list returns the licensed users. False means that they are not known now, and will not be before retryAt. The error is
-// that of the context.
+// list returns the licensed users; known is false if they can't be read before retryAt. It returns the context's error.
 func (d *directory) list(ctx context.Context) (users []user, known bool, err error) {
 	if d.fresh(time.Now()) {
 		return d.users, true, nil
@@ -274,7 +275,7 @@ func (d *directory) list(ctx context.Context) (users []user, known bool, err err
 			return nil, false, ctx.Err()
 		}
 		forbidden := classify(err) != broken
-		if forbidden || try == directoryTries {
+		if forbidden || try == directoryAttempts {
 			d.failed(err, forbidden)
 			return nil, false, nil
 		}
@@ -288,7 +289,7 @@ func (d *directory) list(ctx context.Context) (users []user, known bool, err err
 func (d *directory) read(ctx context.Context) ([]user, error) {
 	var users []user
 	next, seen := "", map[string]bool{}
-	for range mostUserPages {
+	for range maxUserPages {
 		page, err := d.page(ctx, next)
 		if err != nil {
 			return nil, err
@@ -309,7 +310,7 @@ func (d *directory) read(ctx context.Context) ([]user, error) {
 	return nil, errEndless
 }
 
-// page reads one page, however long Graph asks to wait for it.
+// page reads one page. It waits as long as Graph asks for.
 func (d *directory) page(ctx context.Context, next string) (graph.UserPage, error) {
 	for {
 		if err := d.throttle.Wait(ctx); err != nil {
@@ -340,32 +341,32 @@ func (d *directory) page(ctx context.Context, next string) (graph.UserPage, erro
 func (d *directory) failed(err error, forbidden bool) {
 	d.retryAt = time.Now().Add(directoryRetry)
 	if !forbidden {
-		d.retryAt = time.Now().Add(longestRest)
+		d.retryAt = time.Now().Add(maxPause)
 	}
-	if time.Since(d.toldAt) < repeatInterval {
+	if time.Since(d.loggedAt) < repeatInterval {
 		return
 	}
-	d.toldAt = time.Now()
-	d.logger.Warn("directory can't be read, history is read for users already seen alone and stays open for the others",
-		present("code", graph.Code(err)), zap.String("hint", graph.Hint(err)), zap.String("error", describe(err)))
+	d.loggedAt = time.Now()
+	d.logger.Warn("directory can't be read, history is only read for users already seen, gaps stay open for the others",
+		optionalString("code", graph.Code(err)), zap.String("hint", graph.Hint(err)), zap.String("error", describe(err)))
 }
 
 func (d *directory) recovered(users int) {
-	if !d.toldAt.IsZero() {
-		d.toldAt = time.Time{}
+	if !d.loggedAt.IsZero() {
+		d.loggedAt = time.Time{}
 		d.logger.Info("directory can be read again", zap.Int("users", users))
 	}
 }
 
 const (
-	// shardCount is how many values a shelf is stored in: one more user rewrites one of them.
+	// shardCount is how many values userTimes is stored in: one more user rewrites one of them.
 	shardCount   = 64
 	userTimeSize = len(user{}) + 8
-	// mostUsers bounds a shelf.
-	mostUsers = 100_000
+	// maxUsers limits a userTimes.
+	maxUsers = 100_000
 )
 
-// userTimes keeps a time for each of a bounded number of users, over restarts.
+// userTimes persists a time for each of a limited number of users.
 type userTimes struct {
 	key string
 
@@ -379,16 +380,17 @@ func newUserTimes(key string) *userTimes { return &userTimes{key: key} }
 
 func shardOf(u user) int { return int(u[0]) * shardCount / 256 }
 
-// put notes the time of a user, rounded up to seconds. Where there is no room, what is older than stale goes; false means that none was made.
+// put sets the time of a user, rounded up to seconds. If it is full, it removes times before stale; it returns false if
+// there are none.
 func (s *userTimes) put(u user, at, stale time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := shardOf(u)
 	if _, found := s.shards[b][u]; !found {
-		if s.size >= mostUsers {
+		if s.size >= maxUsers {
 			s.drop(stale)
 		}
-		if s.size >= mostUsers {
+		if s.size >= maxUsers {
 			return false
 		}
 		s.size++
@@ -401,8 +403,8 @@ func (s *userTimes) put(u user, at, stale time.Time) bool {
 	return true
 }
 
-// take forgets a user and returns the time.
-func (s *userTimes) take(u user) (at time.Time, found bool) {
+// remove removes a user and returns the time.
+func (s *userTimes) remove(u user) (at time.Time, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := shardOf(u)
@@ -448,7 +450,7 @@ func (s *userTimes) users() []user {
 	return all
 }
 
-// changed tells whether something is not stored yet.
+// changed reports whether something is not stored yet.
 func (s *userTimes) changed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -460,7 +462,7 @@ func (s *userTimes) changed() bool {
 	return false
 }
 
-// flush stores what changed. One flush runs at a time.
+// flush stores changed shards. Only one flush may run at a time.
 func (s *userTimes) flush(ctx context.Context, store Store) error {
 	for b := range shardCount {
 		s.mu.Lock()
@@ -487,7 +489,7 @@ func (s *userTimes) flush(ctx context.Context, store Store) error {
 	return nil
 }
 
-// load reads what is stored, beside what is there. A value that can't be read is replaced with the next flush.
+// load adds the stored times. A value that can't be read is replaced by the next flush.
 func (s *userTimes) load(ctx context.Context, store Store) (damage, err error) {
 	for b := range shardCount {
 		value, err := store.Get(ctx, s.key+strconv.Itoa(b))
@@ -503,20 +505,20 @@ func (s *userTimes) load(ctx context.Context, store Store) (damage, err error) {
 			damage = errors.Join(damage, bad)
 			s.dirty[b] = true
 		}
-		s.takeIn(b, times)
+		s.mergeShard(b, times)
 		s.mu.Unlock()
 	}
 	return damage, nil
 }
 
-// takeIn is called with mu held. A time from the store is the older one, and stays.
-func (s *userTimes) takeIn(b int, times map[user]int64) {
+// mergeShard is called with mu held. A stored time is the older one and wins.
+func (s *userTimes) mergeShard(b int, times map[user]int64) {
 	if s.shards[b] == nil {
 		s.shards[b] = map[user]int64{}
 	}
 	for u, at := range times {
 		if _, found := s.shards[b][u]; !found {
-			if s.size >= mostUsers {
+			if s.size >= maxUsers {
 				continue
 			}
 			s.size++
@@ -530,7 +532,7 @@ func decodeShard(value []byte, b int) (map[user]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(body)%userTimeSize != 0 || len(body) > mostUsers*userTimeSize {
+	if len(body)%userTimeSize != 0 || len(body) > maxUsers*userTimeSize {
 		return nil, errShape
 	}
 	times := make(map[user]int64, len(body)/userTimeSize)
@@ -545,8 +547,8 @@ func decodeShard(value []byte, b int) (map[user]int64, error) {
 	return times, nil
 }
 
-// since tells whether a user has this time or a later one.
-func (s *userTimes) since(t time.Time) bool {
+// anySince reports whether a user has this time or a later one.
+func (s *userTimes) anySince(t time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for b := range s.shards {

@@ -11,17 +11,17 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// attribution knows who asked. A response of Graph names an application and no user, so its user is that of the
-// prompt of the same request, else that of its conversation if all prompts seen of it came from one user: the
-// conversation of a meeting has several.
+// attribution finds the user of an interaction. A response of Graph names an application and no user, so its user is
+// that of the prompt of the same request, else that of its conversation if all known prompts of it came from one user:
+// the conversation of a meeting has several.
 type attribution struct {
 	mu sync.Mutex // guards what follows
 	// requests maps a request to the user of its prompt.
 	requests *simplelru.LRU[request, string]
-	// conversations maps a session to what its prompts said.
+	// conversations maps a session to what is known from its prompts.
 	conversations *simplelru.LRU[session, conversation]
-	// forgotten has the conversations with a user that had to make room.
-	forgotten sessionSet
+	// evicted contains the evicted conversations that had a user.
+	evicted sessionSet
 }
 
 type session struct {
@@ -34,9 +34,9 @@ type request struct {
 }
 
 type conversation struct {
-	// user asked every prompt seen; empty once there were two.
+	// user sent every known prompt; empty once there were two users.
 	user string
-	// shared is true once two users asked, or may have: what a forgotten conversation said is not known any more.
+	// shared is true once two users sent prompts, or may have: the users of an evicted conversation are unknown.
 	shared bool
 	// prompt is the id of the latest prompt without a request id; the responses after it belong to its turn.
 	prompt string
@@ -47,26 +47,26 @@ func newAttribution(maxOpen int) (*attribution, error) {
 	var err error
 	a.requests, err = simplelru.NewLRU[request, string](maxOpen, nil)
 	if err != nil {
-		return nil, fmt.Errorf("make room for %d requests: %w", maxOpen, err)
+		return nil, fmt.Errorf("attribution of %d requests: %w", maxOpen, err)
 	}
-	a.conversations, err = simplelru.NewLRU(maxOpen, func(in session, talk conversation) {
-		if talk.user != "" || talk.shared {
-			a.forgotten.add(in)
+	a.conversations, err = simplelru.NewLRU(maxOpen, func(key session, conv conversation) {
+		if conv.user != "" || conv.shared {
+			a.evicted.add(key)
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make room for %d conversations: %w", maxOpen, err)
+		return nil, fmt.Errorf("attribution of %d conversations: %w", maxOpen, err)
 	}
 	return a, nil
 }
 
-// attribute fills in UserID, UserSource and Turn. The prompts come first, since a batch has no order.
+// attribute sets UserID, UserSource and Turn. Prompts come first, since a batch has no order.
 func (a *attribution) attribute(received []interaction.Received) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i := range received {
 		if received[i].Type == interaction.TypeUserPrompt {
-			a.learn(&received[i])
+			a.addPrompt(&received[i])
 		}
 	}
 	for i := range received {
@@ -74,34 +74,34 @@ func (a *attribution) attribute(received []interaction.Received) {
 	}
 }
 
-func (a *attribution) learn(prompt *interaction.Received) {
+func (a *attribution) addPrompt(prompt *interaction.Received) {
 	if prompt.SessionID == "" {
 		return
 	}
-	in := session{tenant: prompt.TenantID, id: prompt.SessionID}
-	talk, remembered := a.conversations.Get(in)
-	if !remembered {
-		talk.shared = a.forgotten.mayHave(in)
+	key := session{tenant: prompt.TenantID, id: prompt.SessionID}
+	conv, known := a.conversations.Get(key)
+	if !known {
+		conv.shared = a.evicted.mayContain(key)
 	}
 	if prompt.RequestID == "" {
-		talk.prompt = later(talk.prompt, prompt.ID)
+		conv.prompt = later(conv.prompt, prompt.ID)
 	}
 	if user := userOf(prompt); user != "" {
 		if prompt.RequestID != "" {
-			a.requests.Add(request{session: in, id: prompt.RequestID}, user)
+			a.requests.Add(request{session: key, id: prompt.RequestID}, user)
 		}
-		talk.shared = talk.shared || (talk.user != "" && talk.user != user)
-		if talk.user = user; talk.shared {
-			talk.user = ""
+		conv.shared = conv.shared || (conv.user != "" && conv.user != user)
+		if conv.user = user; conv.shared {
+			conv.user = ""
 		}
 	}
-	a.conversations.Add(in, talk)
+	a.conversations.Add(key, conv)
 }
 
 func (a *attribution) fill(r *interaction.Received) {
-	in := session{tenant: r.TenantID, id: r.SessionID}
-	talk, _ := a.conversations.Get(in)
-	r.Turn = turnOf(r, talk)
+	key := session{tenant: r.TenantID, id: r.SessionID}
+	conv, _ := a.conversations.Get(key)
+	r.Turn = turnOf(r, conv)
 	if r.UserID != "" {
 		return
 	}
@@ -113,18 +113,18 @@ func (a *attribution) fill(r *interaction.Received) {
 		return
 	}
 	if r.RequestID != "" {
-		if user, ok := a.requests.Get(request{session: in, id: r.RequestID}); ok {
+		if user, ok := a.requests.Get(request{session: key, id: r.RequestID}); ok {
 			r.UserID, r.UserSource = user, interaction.UserFromRequest
 			return
 		}
 	}
-	if talk.user != "" {
-		r.UserID, r.UserSource = talk.user, interaction.UserFromConversation
+	if conv.user != "" {
+		r.UserID, r.UserSource = conv.user, interaction.UserFromConversation
 	}
 }
 
-// sessionSet is a Bloom filter with two bits for each session. It may have what was never added, in 0.3 % of the cases after
-// a million sessions and 20 % after ten million, but it never lacks what was. The zero value is empty.
+// sessionSet is a Bloom filter with two bits for each session. Its false positive rate is 0.3 % after a million
+// sessions and 20 % after ten million; it has no false negatives. The zero value is empty.
 type sessionSet struct {
 	// words are 4 MiB, nil until something is added.
 	words []uint64
@@ -133,20 +133,20 @@ type sessionSet struct {
 
 const sessionSetWords = 1 << 19
 
-func (s *sessionSet) add(in session) {
+func (s *sessionSet) add(key session) {
 	if s.words == nil {
 		s.words, s.seed = make([]uint64, sessionSetWords), maphash.MakeSeed()
 	}
-	for _, bit := range s.bits(in) {
+	for _, bit := range s.bits(key) {
 		s.words[bit/64] |= 1 << (bit % 64)
 	}
 }
 
-func (s *sessionSet) mayHave(in session) bool {
+func (s *sessionSet) mayContain(key session) bool {
 	if s.words == nil {
 		return false
 	}
-	for _, bit := range s.bits(in) {
+	for _, bit := range s.bits(key) {
 		if s.words[bit/64]&(1<<(bit%64)) == 0 {
 			return false
 		}
@@ -154,21 +154,21 @@ func (s *sessionSet) mayHave(in session) bool {
 	return true
 }
 
-func (s *sessionSet) bits(in session) [2]uint64 {
-	hash := maphash.Comparable(s.seed, in)
+func (s *sessionSet) bits(key session) [2]uint64 {
+	hash := maphash.Comparable(s.seed, key)
 	return [2]uint64{hash % (sessionSetWords * 64), (hash >> 32) % (sessionSetWords * 64)}
 }
 
-// turnOf gives what identifies the turn: the request, or where Graph sent none the prompt.
-// A response older than the prompt known of its conversation belongs to a turn that is not known any more.
-func turnOf(r *interaction.Received, talk conversation) string {
+// turnOf returns the id of the turn: the request, or the prompt if Graph sent no request id. A response older than the
+// latest prompt of its conversation belongs to an unknown turn.
+func turnOf(r *interaction.Received, conv conversation) string {
 	switch {
 	case r.RequestID != "":
 		return r.RequestID
 	case r.Type == interaction.TypeUserPrompt:
 		return r.ID
-	case talk.prompt != "" && compareIDs(talk.prompt, r.ID) <= 0:
-		return talk.prompt
+	case conv.prompt != "" && compareIDs(conv.prompt, r.ID) <= 0:
+		return conv.prompt
 	default:
 		return ""
 	}
@@ -188,7 +188,7 @@ func later(a, b string) string {
 	return b
 }
 
-// compareIDs compares ids as the epoch milliseconds that they are, without a bound on their length.
+// compareIDs compares ids as epoch milliseconds of any length.
 func compareIDs(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }

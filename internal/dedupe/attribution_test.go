@@ -36,7 +36,7 @@ func response(session, request, id string) interaction.Received {
 	}
 }
 
-func TestWhoAskedAndWhichTurn(t *testing.T) {
+func TestAttribution_FindsUserAndTurn(t *testing.T) {
 	t.Parallel()
 	type known struct {
 		user   string
@@ -68,7 +68,7 @@ func TestWhoAskedAndWhichTurn(t *testing.T) {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {response("s", "r9", "11")}},
 			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {anna, interaction.UserFromConversation, "r9"}},
 		},
-		"a conversation that two users share says nothing about a response of an unknown request": {
+		"a conversation that two users share does not attribute a response of an unknown request": {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {prompt("s", "r2", "11", ben)}, {prompt("s", "r3", "12", anna)}, {response("s", "r9", "13")}},
 			want: []known{
 				{anna, interaction.UserFromPrompt, "r1"},
@@ -89,15 +89,15 @@ func TestWhoAskedAndWhichTurn(t *testing.T) {
 			batches: [][]interaction.Received{{response("s", "r1", "11")}},
 			want:    []known{{"", "", "r1"}},
 		},
-		"another conversation says nothing": {
+		"another conversation is not used": {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {response("t", "r1", "11")}},
 			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
 		},
-		"another tenant says nothing": {
+		"another tenant is not used": {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {elsewhere}},
 			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
 		},
-		"a user that the way in already knew stays": {
+		"a user that the source already set stays": {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {fromHistory}},
 			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {ben, interaction.UserFromHistory, ""}},
 		},
@@ -128,7 +128,7 @@ func TestWhoAskedAndWhichTurn(t *testing.T) {
 				{anna, interaction.UserFromConversation, "20"},
 			},
 		},
-		"a prompt without a user teaches nothing": {
+		"a prompt without a user is not used": {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", "")}, {response("s", "r1", "11")}},
 			want:    []known{{"", "", "r1"}, {"", "", "r1"}},
 		},
@@ -139,10 +139,10 @@ func TestWhoAskedAndWhichTurn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out := &outlet{}
-			in := newIntake(t, out, nil)
+			out := &fakePipeline{}
+			d := newDeduplicator(t, out, nil)
 			for _, batch := range test.batches {
-				require.NoError(t, in.Take(t.Context(), batch))
+				require.NoError(t, d.Take(t.Context(), batch))
 			}
 			var got []known
 			for i := range out.got {
@@ -153,25 +153,25 @@ func TestWhoAskedAndWhichTurn(t *testing.T) {
 	}
 }
 
-func TestWhatIsRememberedIsBounded(t *testing.T) {
+func TestAttribution_IsBounded(t *testing.T) {
 	t.Parallel()
-	out := &outlet{}
-	in := newIntake(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
+	out := &fakePipeline{}
+	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
 	for i := range 3 {
 		n := strconv.Itoa(i)
-		require.NoError(t, in.Take(t.Context(), []interaction.Received{prompt("s"+n, "r", "1", anna)}))
+		require.NoError(t, d.Take(t.Context(), []interaction.Received{prompt("s"+n, "r", "1", anna)}))
 	}
 	out.got = nil
 	for i := range 3 {
-		require.NoError(t, in.Take(t.Context(), []interaction.Received{response("s"+strconv.Itoa(i), "r", "2")}))
+		require.NoError(t, d.Take(t.Context(), []interaction.Received{response("s"+strconv.Itoa(i), "r", "2")}))
 	}
-	assert.Empty(t, out.got[0].UserID, "the oldest is forgotten")
+	assert.Empty(t, out.got[0].UserID, "the oldest is evicted")
 	assert.Equal(t, anna, out.got[1].UserID)
 	assert.Equal(t, anna, out.got[2].UserID)
 }
 
-// A conversation that was forgotten may have had other users before.
-func TestAttribution_ForgottenConversation(t *testing.T) {
+// An evicted conversation may have had other users before.
+func TestAttribution_TreatsEvictedConversationAsShared(t *testing.T) {
 	t.Parallel()
 	other := func(n int) interaction.Received { return prompt("other"+strconv.Itoa(n), "r", "1", ben) }
 	for name, test := range map[string]struct {
@@ -194,28 +194,28 @@ func TestAttribution_ForgottenConversation(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out := &outlet{}
-			in := newIntake(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
+			out := &fakePipeline{}
+			d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
 			batches := append(slices.Clone(test.before), []interaction.Received{other(1)}, []interaction.Received{other(2)}, []interaction.Received{other(3)},
 				[]interaction.Received{test.again}, []interaction.Received{response("s", "r2", "21")}, []interaction.Received{response("s", "r3", "22")})
 			for _, batch := range batches {
-				require.NoError(t, in.Take(t.Context(), batch))
+				require.NoError(t, d.Take(t.Context(), batch))
 			}
-			late, asked := out.got[len(out.got)-2], out.got[len(out.got)-1]
-			assert.Equal(t, test.want, late.UserID, "of a request that is not known any more")
+			evicted, asked := out.got[len(out.got)-2], out.got[len(out.got)-1]
+			assert.Equal(t, test.want, evicted.UserID, "of an evicted request")
 			assert.Equal(t, test.again.From.User.ID, asked.UserID, "the request still decides")
 		})
 	}
 }
 
-// TestAttribution_NeverToAWrongUser shuffles conversations of one user and of several through a memory that holds a fifth
-// of them. Some answers come long after their prompt.
-func TestAttribution_NeverToAWrongUser(t *testing.T) {
+// TestAttribution_NeverNamesWrongUser mixes conversations of one and of several users, of which only a fifth
+// fit into the memory. Some responses come long after their prompt.
+func TestAttribution_NeverNamesWrongUser(t *testing.T) {
 	t.Parallel()
-	const conversations, turns, room = 250, 10_000, 50
+	const conversations, turns, maxOpen = 250, 10_000, 50
 	random := rand.New(rand.NewPCG(1, 2))
-	out := &outlet{}
-	in := newIntake(t, out, func(set *dedupe.Settings) { set.MaxOpen = room })
+	out := &fakePipeline{}
+	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = maxOpen })
 	asked := map[string]string{} // request to user
 	var open []interaction.Received
 	for i := range turns {
@@ -226,14 +226,14 @@ func TestAttribution_NeverToAWrongUser(t *testing.T) {
 			user += "-" + strconv.Itoa(random.IntN(3))
 		}
 		asked[request] = user
-		require.NoError(t, in.Take(t.Context(), []interaction.Received{prompt(session, request, id, user)}))
+		require.NoError(t, d.Take(t.Context(), []interaction.Received{prompt(session, request, id, user)}))
 		open = append(open, response(session, request, id+"1"))
 		if i%3 > 0 { // the answer to this prompt, or to any
 			j := len(open) - 1
 			if i%3 == 1 {
 				j = random.IntN(len(open))
 			}
-			require.NoError(t, in.Take(t.Context(), []interaction.Received{open[j]}))
+			require.NoError(t, d.Take(t.Context(), []interaction.Received{open[j]}))
 			open[j] = open[len(open)-1]
 			open = open[:len(open)-1]
 		}

@@ -9,13 +9,13 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-func BenchmarkTakeOfTenNewItems(b *testing.B) {
-	for name, kept := range map[string]*store{"in memory": nil, "with a store": newStore()} {
+func BenchmarkTake(b *testing.B) {
+	for name, store := range map[string]*fakeStore{"in memory": nil, "with a store": newFakeStore()} {
 		b.Run(name, func(b *testing.B) {
-			in := newIntake(b, sink{}, func(set *dedupe.Settings) {
+			d := newDeduplicator(b, discardPipeline{}, func(set *dedupe.Settings) {
 				set.MaxEntries = 1_000_000
-				if kept != nil {
-					set.Store = kept
+				if store != nil {
+					set.Store = store
 				}
 			})
 			batch := make([]interaction.Received, 10)
@@ -28,7 +28,7 @@ func BenchmarkTakeOfTenNewItems(b *testing.B) {
 					n++
 				}
 				b.StartTimer()
-				if err := in.Take(b.Context(), batch); err != nil {
+				if err := d.Take(b.Context(), batch); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -37,30 +37,30 @@ func BenchmarkTakeOfTenNewItems(b *testing.B) {
 }
 
 func BenchmarkKnown(b *testing.B) {
-	in := newIntake(b, sink{}, nil)
+	d := newDeduplicator(b, discardPipeline{}, nil)
 	one := numbered(1)
-	require.NoError(b, in.Take(b.Context(), []interaction.Received{one}))
+	require.NoError(b, d.Take(b.Context(), []interaction.Received{one}))
 	for b.Loop() {
-		if !in.Known(one.ContentDigest) {
+		if !d.Known(one.ContentDigest) {
 			b.Fatal("not known")
 		}
 	}
 }
 
-func BenchmarkLoadOfAMillionEntries(b *testing.B) {
-	kept := newStore()
+func BenchmarkLoad(b *testing.B) {
+	store := newFakeStore()
 	million := func(set *dedupe.Settings) { set.MaxEntries = 1_000_000 }
-	in, _ := start(b, sink{}, kept, million)
+	d, _ := start(b, discardPipeline{}, store, million)
 	batch := make([]interaction.Received, 1000)
 	for n := uint64(0); n < 1_000_000; n += 1000 {
 		for i := range batch {
 			batch[i] = numbered(n + uint64(i))
 		}
-		require.NoError(b, in.Take(b.Context(), batch))
+		require.NoError(b, d.Take(b.Context(), batch))
 	}
 	last := batch[999]
 	for b.Loop() {
-		in, _ = start(b, sink{}, kept, million)
+		d, _ = start(b, discardPipeline{}, store, million)
 	}
-	require.True(b, in.Known(last.ContentDigest))
+	require.True(b, d.Known(last.ContentDigest))
 }

@@ -11,44 +11,44 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// cache knows what was delivered lately and what is under way.
+// cache holds what was delivered lately and what is in flight.
 //
 // An entry takes at most 160 bytes: 36 in the queue, and 21 to 62 in the map for each of its two digests, since the map
-// grows in steps and does not use again at once what was deleted. Without a signature, as from the history, it takes at
-// most 98. A deletion makes two entries, the second without a signature.
+// grows in steps and does not reuse deleted slots at once. Without a content digest, as from the history, it takes at
+// most 98. A deletion makes two entries, the second without a content digest.
 type cache struct {
-	// span is how many seconds an entry is known.
-	span int64
-	// most is how many entries there may be.
-	most int
+	// ttl is how long an entry is kept, in seconds.
+	ttl int64
+	// maxEntries is the maximum number of entries.
+	maxEntries int
 
 	mu sync.Mutex // guards what follows
-	// held is the second from which on nothing is forgotten for its age.
-	held int64
-	// seen maps what was delivered to the second since when it is known.
+	// retained is the Unix time from which on no entry expires.
+	retained int64
+	// seen maps delivered digests to the Unix time of their delivery.
 	seen  map[digest]uint32
 	queue queue
-	// inFlight is what batches reserved.
+	// inFlight maps reserved digests to their batches.
 	inFlight map[digest]*batch
 }
 
-// batch is what one call of Take reserved. It is delivered as a whole or not at all.
+// batch is what one call of Take reserved. It is delivered completely or not at all.
 type batch struct {
 	records []record
-	// decided is closed once delivered says how it ended.
-	decided   chan struct{}
+	// done is closed once delivered is set.
+	done      chan struct{}
 	delivered bool
 }
 
-// reservation is what became of the interactions of one call of Take.
+// reservation is the result of reserving the interactions of one call of Take.
 type reservation struct {
-	// batch holds the reservations; nil where nothing is new.
+	// batch holds the reserved keys; nil if nothing is new.
 	batch *batch
 	// fresh is what to deliver.
 	fresh []interaction.Received
-	// duplicates are the sources of what was delivered before.
+	// duplicates are the sources of interactions that were delivered before.
 	duplicates []interaction.Source
-	// waiting is what is under way already, in another call or in this one.
+	// waiting is what is in flight already, in another call or in this one.
 	waiting []waiter
 }
 
@@ -57,165 +57,165 @@ type waiter struct {
 	source interaction.Source
 }
 
-func newCache(span time.Duration, most int) *cache {
+func newCache(ttl time.Duration, maxEntries int) *cache {
 	return &cache{
-		span:     int64(math.Ceil(span.Seconds())),
-		held:     math.MaxInt64,
-		most:     most,
-		seen:     map[digest]uint32{},
-		inFlight: map[digest]*batch{},
+		ttl:        int64(math.Ceil(ttl.Seconds())),
+		retained:   math.MaxInt64,
+		maxEntries: maxEntries,
+		seen:       map[digest]uint32{},
+		inFlight:   map[digest]*batch{},
 	}
 }
 
-// reserve reserves what is neither known nor under way.
-func (w *cache) reserve(received []interaction.Received, now time.Time) reservation {
-	marks := make([]entryKey, len(received))
+// reserve reserves what is neither delivered nor in flight.
+func (c *cache) reserve(received []interaction.Received, now time.Time) reservation {
+	keys := make([]entryKey, len(received))
 	for i := range received {
-		marks[i] = entryKeyOf(&received[i])
+		keys[i] = entryKeyOf(&received[i])
 	}
-	own := &batch{decided: make(chan struct{})}
-	var c reservation
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for i := range marks {
-		m := &marks[i]
-		known, other := w.lookUp(m, now)
+	own := &batch{done: make(chan struct{})}
+	var res reservation
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range keys {
+		m := &keys[i]
+		known, other := c.lookUp(m, now)
 		switch {
 		case known:
-			c.duplicates = append(c.duplicates, m.source)
+			res.duplicates = append(res.duplicates, m.source)
 		case other != nil:
-			c.waiting = append(c.waiting, waiter{batch: other, source: m.source})
+			res.waiting = append(res.waiting, waiter{batch: other, source: m.source})
 		default:
-			w.reserveKey(m, own)
-			c.batch = own
-			if len(c.fresh) == i {
-				// As long as all are new nothing is copied; the bound makes the first append after that copy.
-				c.fresh = received[: i+1 : i+1]
+			c.reserveKey(m, own)
+			res.batch = own
+			if len(res.fresh) == i {
+				// While all are new nothing is copied; the capacity makes the first append after that copy.
+				res.fresh = received[: i+1 : i+1]
 			} else {
-				c.fresh = append(c.fresh, received[i])
+				res.fresh = append(res.fresh, received[i])
 			}
 		}
 	}
-	return c
+	return res
 }
 
-func (w *cache) lookUp(m *entryKey, now time.Time) (known bool, underWay *batch) {
-	known, underWay = w.knows(m.key, now), w.inFlight[m.key]
+func (c *cache) lookUp(m *entryKey, now time.Time) (known bool, inFlight *batch) {
+	known, inFlight = c.contains(m.key, now), c.inFlight[m.key]
 	if !m.supersededByDelete {
-		return known, underWay
+		return known, inFlight
 	}
-	return known || w.knows(m.deletion, now), cmp.Or(underWay, w.inFlight[m.deletion])
+	return known || c.contains(m.deletion, now), cmp.Or(inFlight, c.inFlight[m.deletion])
 }
 
-func (w *cache) knows(d digest, now time.Time) bool {
-	at, ok := w.seen[d]
-	return ok && !w.expired(at, now)
+func (c *cache) contains(d digest, now time.Time) bool {
+	at, ok := c.seen[d]
+	return ok && !c.expired(at, now)
 }
 
-// expired lets an entry live for the whole span, and up to a second longer, since at was rounded down.
-func (w *cache) expired(at uint32, now time.Time) bool {
-	return now.Unix()-int64(at) > w.span && int64(at) < w.held
+// expired keeps an entry for the whole ttl, and up to a second longer, since at was rounded down.
+func (c *cache) expired(at uint32, now time.Time) bool {
+	return now.Unix()-int64(at) > c.ttl && int64(at) < c.retained
 }
 
-// retainFrom keeps what was delivered from a time on; zero holds nothing.
-func (w *cache) retainFrom(from time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.held = math.MaxInt64
+// retainFrom keeps deliveries since a time from expiring; zero keeps none.
+func (c *cache) retainFrom(from time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retained = math.MaxInt64
 	if !from.IsZero() {
-		w.held = from.Unix()
+		c.retained = from.Unix()
 	}
 }
 
-func (w *cache) reserveKey(m *entryKey, b *batch) {
+func (c *cache) reserveKey(m *entryKey, b *batch) {
 	before := len(b.records)
 	b.records = m.appendRecords(b.records)
 	for i := range b.records[before:] {
-		// The deletion of another version may be under way.
-		if key := b.records[before+i].key; w.inFlight[key] == nil {
-			w.inFlight[key] = b
+		// The deletion of another version may be in flight.
+		if key := b.records[before+i].key; c.inFlight[key] == nil {
+			c.inFlight[key] = b
 		}
 	}
 }
 
-// known tells whether an interaction with this signature was delivered.
-func (w *cache) known(signature digest, now time.Time) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.knows(signature, now)
+// knownDigest reports whether an interaction with this content digest was delivered.
+func (c *cache) knownDigest(contentDigest digest, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.contains(contentDigest, now)
 }
 
-// keep makes the entries of delivered batches known. The oldest entries leave for them where there are too many; for their
-// age they leave with the housekeeping, which knows what is needed.
-func (w *cache) keep(now time.Time, batches ...*batch) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// commit adds the entries of delivered batches, and evicts the oldest where there are too many. Expired entries are
+// evicted by expire, after retainFrom was updated.
+func (c *cache) commit(now time.Time, batches ...*batch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, b := range batches {
 		for _, r := range b.records {
 			r.at = seconds(now)
-			w.learn(r)
-			w.queue.push(r)
+			c.set(r)
+			c.queue.push(r)
 		}
-		w.end(b, true)
+		c.finish(b, true)
 	}
-	for w.queue.len > w.most {
-		w.drop()
+	for c.queue.len > c.maxEntries {
+		c.evictOldest()
 	}
 }
 
-// release forgets the reservations of a batch that was not delivered.
-func (w *cache) release(b *batch) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.end(b, false)
+// release removes the reservations of a batch that was not delivered.
+func (c *cache) release(b *batch) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.finish(b, false)
 }
 
-func (w *cache) end(b *batch, delivered bool) {
+func (c *cache) finish(b *batch, delivered bool) {
 	for i := range b.records {
-		if key := b.records[i].key; w.inFlight[key] == b {
-			delete(w.inFlight, key)
+		if key := b.records[i].key; c.inFlight[key] == b {
+			delete(c.inFlight, key)
 		}
 	}
 	b.records, b.delivered = nil, delivered
-	close(b.decided)
+	close(b.done)
 }
 
-func (w *cache) learn(r record) {
-	w.seen[r.key] = r.at
-	if r.signature != (digest{}) {
-		w.seen[r.signature] = r.at
+func (c *cache) set(r record) {
+	c.seen[r.key] = r.at
+	if r.contentDigest != (digest{}) {
+		c.seen[r.contentDigest] = r.at
 	}
 }
 
-// expire frees the entries that are too old.
-func (w *cache) expire(now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.trim(now)
+// expire evicts expired entries.
+func (c *cache) expire(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.evict(now)
 }
 
-func (w *cache) trim(now time.Time) {
+func (c *cache) evict(now time.Time) {
 	for {
-		r, ok := w.queue.oldest()
-		if !ok || (w.queue.len <= w.most && !w.expired(r.at, now)) {
+		r, ok := c.queue.oldest()
+		if !ok || (c.queue.len <= c.maxEntries && !c.expired(r.at, now)) {
 			return
 		}
-		w.drop()
+		c.evictOldest()
 	}
 }
 
-// drop forgets the oldest entry, of which there must be one.
-func (w *cache) drop() {
-	r, _ := w.queue.oldest()
-	w.queue.pop()
-	w.forget(r.key, r.at)
-	w.forget(r.signature, r.at)
+// evictOldest removes the oldest entry, of which there must be one.
+func (c *cache) evictOldest() {
+	r, _ := c.queue.oldest()
+	c.queue.pop()
+	c.remove(r.key, r.at)
+	c.remove(r.contentDigest, r.at)
 }
 
-// forget leaves alone what was seen again later.
-func (w *cache) forget(d digest, at uint32) {
-	if w.seen[d] == at {
-		delete(w.seen, d)
+// remove removes a digest unless it was delivered again later.
+func (c *cache) remove(d digest, at uint32) {
+	if c.seen[d] == at {
+		delete(c.seen, d)
 	}
 }
 
@@ -223,103 +223,104 @@ func seconds(now time.Time) uint32 {
 	return uint32(min(max(now.Unix(), 0), math.MaxUint32))
 }
 
-// record is an entry of the window: 36 bytes.
+// record is an entry of the cache: 36 bytes.
 type record struct {
 	key digest
-	// signature is zero for none.
-	signature digest
-	// at is when the entry was kept, in seconds of Unix time.
+	// contentDigest is zero for none.
+	contentDigest digest
+	// at is the time of delivery, in seconds of Unix time.
 	at uint32
 }
 
-// chunkSize is how many records are stored under one key, so that the value stays below 64 KiB.
-const chunkSize = 1800
+// blockSize is how many records are stored under one key, so that the value stays below 64 KiB.
+const blockSize = 1800
 
-// chunk is a run of records, and the unit in which they are stored. Records are only ever appended, so that a slice of
-// them may be read without the lock of the window.
-type chunk struct {
+// block is a sequence of records, and the unit in which they are stored. Records are only ever appended, so that a
+// slice of them may be read without the lock of the cache.
+type block struct {
 	number  uint64
 	records []record
-	// from is how many records left already.
+	// from is how many records have been removed from the front.
 	from int
-	// written is how many records were stored in this chunk.
-	written int
+	// stored is how many records the store has of this block.
+	stored int
 }
 
-// queue holds the records of the window, the oldest first.
+// queue holds the records of the cache, the oldest first.
 type queue struct {
-	chunks []*chunk
-	// next is the number of the chunk to come.
+	blocks []*block
+	// next is the number of the next block.
 	next uint64
 	len  int
 }
 
 func (q *queue) push(r record) {
-	if n := len(q.chunks); n == 0 || len(q.chunks[n-1].records) >= chunkSize {
-		q.chunks = append(q.chunks, &chunk{number: q.next, records: make([]record, 0, chunkSize)})
+	if n := len(q.blocks); n == 0 || len(q.blocks[n-1].records) >= blockSize {
+		q.blocks = append(q.blocks, &block{number: q.next, records: make([]record, 0, blockSize)})
 		q.next++
 	}
-	tail := q.chunks[len(q.chunks)-1]
+	tail := q.blocks[len(q.blocks)-1]
 	tail.records = append(tail.records, r)
 	q.len++
 }
 
-// adopt appends a chunk as it is stored.
-func (q *queue) adopt(number uint64, records []record) {
+// appendStored appends a block that is stored already.
+func (q *queue) appendStored(number uint64, records []record) {
 	q.next = number + 1
 	if len(records) == 0 {
 		return
 	}
-	q.chunks = append(q.chunks, &chunk{number: number, records: records, written: len(records)})
+	q.blocks = append(q.blocks, &block{number: number, records: records, stored: len(records)})
 	q.len += len(records)
 }
 
-// oldest gives the record that leaves next.
+// oldest returns the record that is removed next.
 func (q *queue) oldest() (r record, ok bool) {
 	if q.len == 0 {
 		return record{}, false
 	}
-	head := q.chunks[0]
+	head := q.blocks[0]
 	return head.records[head.from], true
 }
 
 func (q *queue) pop() {
-	head := q.chunks[0]
+	head := q.blocks[0]
 	head.from++
 	q.len--
 	if head.from == len(head.records) {
-		q.chunks[0] = nil
-		q.chunks = q.chunks[1:]
+		q.blocks[0] = nil
+		q.blocks = q.blocks[1:]
 	}
 }
 
-// first is the number of the oldest chunk that holds something, or of the one to come.
+// first returns the number of the oldest block, or of the next one if there is none.
 func (q *queue) first() uint64 {
-	if len(q.chunks) == 0 {
+	if len(q.blocks) == 0 {
 		return q.next
 	}
-	return q.chunks[0].number
+	return q.blocks[0].number
 }
 
-// digest stands for a key or a signature in the window: the first half of a SHA-256. That two of ten million were equal
-// has a probability below 10^-24.
+// digest is the first half of the SHA-256 of a key or of content. The probability of a collision among ten million is
+// below 10^-24.
 type digest [16]byte
 
-func digestOf(parts ...string) digest {
-	sum := sha256.Sum256([]byte(strings.Join(parts, "\x1f")))
+func digestOf(fields ...string) digest {
+	sum := sha256.Sum256([]byte(strings.Join(fields, "\x1f")))
 	return digest(sum[:16])
 }
 
-// entryKey is what one interaction is known by.
+// entryKey identifies one interaction.
 type entryKey struct {
 	key digest
-	// signature is zero where the interaction came without one.
-	signature digest
-	// deletion is the deletion of this interaction whatever its version. It is zero unless one of the next two is true.
+	// contentDigest is zero if the interaction has none.
+	contentDigest digest
+	// deletion identifies the deletion of this interaction in any version. It is zero unless deletes or
+	// supersededByDelete is true.
 	deletion digest
-	// deletes is true for what leaves such a deletion behind.
+	// deletes is true for a deletion, which adds that key.
 	deletes bool
-	// supersededByDelete is true for what is a duplicate of such a deletion: the history still has what was deleted.
+	// supersededByDelete is true for a duplicate of such a deletion: the history still contains deleted interactions.
 	supersededByDelete bool
 	source             interaction.Source
 }
@@ -327,9 +328,9 @@ type entryKey struct {
 func entryKeyOf(r *interaction.Received) entryKey {
 	key := r.Key()
 	m := entryKey{
-		key:       digestOf(key.Text()),
-		signature: digest(r.ContentDigest[:16]),
-		// Without content no session is named, so the history can't ask for it.
+		key:           digestOf(key.Text()),
+		contentDigest: digest(r.ContentDigest[:16]),
+		// Without content the session is unknown, so the history can't look it up.
 		deletes:            key.Deleted && !key.WithoutContent,
 		supersededByDelete: r.Source == interaction.FromHistory && !key.Deleted,
 		source:             r.Source,
@@ -340,9 +341,9 @@ func entryKeyOf(r *interaction.Received) entryKey {
 	return m
 }
 
-// appendRecords appends what the interaction leaves in the window once it was delivered.
+// appendRecords appends the records that are kept of the interaction once it was delivered.
 func (m *entryKey) appendRecords(records []record) []record {
-	records = append(records, record{key: m.key, signature: m.signature})
+	records = append(records, record{key: m.key, contentDigest: m.contentDigest})
 	if m.deletes {
 		records = append(records, record{key: m.deletion})
 	}

@@ -19,27 +19,27 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// newIntake makes an intake with a window of 26 h and room for 1000 entries.
-func newIntake(tb testing.TB, out dedupe.Outlet, change func(*dedupe.Settings)) *dedupe.Deduplicator {
+// newDeduplicator returns a Deduplicator that keeps 1000 entries for 26 h unless change sets something else.
+func newDeduplicator(tb testing.TB, out dedupe.Pipeline, change func(*dedupe.Settings)) *dedupe.Deduplicator {
 	tb.Helper()
 	set := dedupe.Settings{Next: out, MaxOpen: 100, Window: 26 * time.Hour, MaxEntries: 1000}
 	if change != nil {
 		change(&set)
 	}
-	in, err := dedupe.New(set)
+	d, err := dedupe.New(set)
 	require.NoError(tb, err)
-	return in
+	return d
 }
 
-// outlet takes everything, unless it is told otherwise.
-type outlet struct {
+// fakePipeline accepts everything unless err is set.
+type fakePipeline struct {
 	mu    sync.Mutex
 	got   []interaction.Received
 	calls int
 	err   error
 }
 
-func (o *outlet) Deliver(_ context.Context, received []interaction.Received) error {
+func (o *fakePipeline) Deliver(_ context.Context, received []interaction.Received) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.calls++
@@ -49,7 +49,7 @@ func (o *outlet) Deliver(_ context.Context, received []interaction.Received) err
 	return o.err
 }
 
-func (o *outlet) ids() []string {
+func (o *fakePipeline) ids() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var ids []string
@@ -59,8 +59,8 @@ func (o *outlet) ids() []string {
 	return ids
 }
 
-// gate is an outlet at which each delivery waits for its decision, or for the end of its context.
-type gate struct {
+// blockingPipeline is a pipeline in which each delivery waits for its result, or for the end of its context.
+type blockingPipeline struct {
 	arrived chan delivery
 }
 
@@ -69,9 +69,11 @@ type delivery struct {
 	decide chan error
 }
 
-func newGate() *gate { return &gate{arrived: make(chan delivery, 100)} }
+func newBlockingPipeline() *blockingPipeline {
+	return &blockingPipeline{arrived: make(chan delivery, 100)}
+}
 
-func (g *gate) Deliver(ctx context.Context, received []interaction.Received) error {
+func (g *blockingPipeline) Deliver(ctx context.Context, received []interaction.Received) error {
 	d := delivery{decide: make(chan error, 1)}
 	for i := range received {
 		d.ids = append(d.ids, received[i].ID)
@@ -85,13 +87,13 @@ func (g *gate) Deliver(ctx context.Context, received []interaction.Received) err
 	}
 }
 
-// duplicates counts what the intake reports.
-type duplicates struct {
+// duplicateCounter counts duplicates by source.
+type duplicateCounter struct {
 	mu sync.Mutex
 	of map[interaction.Source]int
 }
 
-func (d *duplicates) Duplicate(_ context.Context, source interaction.Source) {
+func (d *duplicateCounter) Duplicate(_ context.Context, source interaction.Source) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.of == nil {
@@ -100,18 +102,18 @@ func (d *duplicates) Duplicate(_ context.Context, source interaction.Source) {
 	d.of[source]++
 }
 
-func (d *duplicates) count() int {
+func (d *duplicateCounter) count() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.of[interaction.FromNotification] + d.of[interaction.FromHistory]
 }
 
-// item is a response that came by notification.
+// item returns a response that came by notification.
 func item(id string) interaction.Received {
 	r := response("session", "request", id)
 	r.ETag = id
 	r.Source = interaction.FromNotification
-	r.ContentDigest = sha256.Sum256([]byte("signature of " + id))
+	r.ContentDigest = sha256.Sum256([]byte("content of " + id))
 	return r
 }
 
@@ -125,13 +127,13 @@ func items(from, to int) []interaction.Received {
 
 func updated(r interaction.Received, etag string) interaction.Received {
 	r.Change, r.ETag = interaction.Updated, etag
-	r.ContentDigest = sha256.Sum256([]byte("signature of " + r.ID + " as of " + etag))
+	r.ContentDigest = sha256.Sum256([]byte("content of " + r.ID + " as of " + etag))
 	return r
 }
 
 func deleted(r interaction.Received) interaction.Received {
 	r.Change = interaction.Deleted
-	r.ContentDigest = sha256.Sum256([]byte("signature of the deletion of " + r.ID + " as of " + r.ETag))
+	r.ContentDigest = sha256.Sum256([]byte("content of the deletion of " + r.ID + " as of " + r.ETag))
 	return r
 }
 
@@ -149,8 +151,8 @@ func fromHistory(r interaction.Received) interaction.Received {
 
 var errStore = errors.New("disk full")
 
-// store keeps values in memory.
-type store struct {
+// fakeStore keeps values in memory.
+type fakeStore struct {
 	mu     sync.Mutex
 	values map[string][]byte
 	gets   int
@@ -162,9 +164,9 @@ type store struct {
 	all        bool
 }
 
-func newStore() *store { return &store{values: map[string][]byte{}} }
+func newFakeStore() *fakeStore { return &fakeStore{values: map[string][]byte{}} }
 
-func (s *store) Get(_ context.Context, key string) ([]byte, error) {
+func (s *fakeStore) Get(_ context.Context, key string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gets++
@@ -174,15 +176,15 @@ func (s *store) Get(_ context.Context, key string) ([]byte, error) {
 	return s.values[key], nil
 }
 
-func (s *store) Set(ctx context.Context, key string, value []byte) error {
+func (s *fakeStore) Set(ctx context.Context, key string, value []byte) error {
 	return s.write(ctx, key, func() { s.values[key] = value; s.sets++ })
 }
 
-func (s *store) Delete(ctx context.Context, key string) error {
+func (s *fakeStore) Delete(ctx context.Context, key string) error {
 	return s.write(ctx, key, func() { delete(s.values, key) })
 }
 
-func (s *store) write(ctx context.Context, key string, do func()) error {
+func (s *fakeStore) write(ctx context.Context, key string, do func()) error {
 	s.mu.Lock()
 	before := s.before
 	s.mu.Unlock()
@@ -200,25 +202,25 @@ func (s *store) write(ctx context.Context, key string, do func()) error {
 	return nil
 }
 
-func (s *store) fail(err error) {
+func (s *fakeStore) fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.before = func(string) error { return err }
 }
 
-func (s *store) mend() {
+func (s *fakeStore) repair() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.before = nil
 }
 
-func (s *store) written() int {
+func (s *fakeStore) written() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sets
 }
 
-func (s *store) keys() map[string][]byte {
+func (s *fakeStore) keys() map[string][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.values)

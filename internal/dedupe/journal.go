@@ -16,7 +16,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// Store keeps values by key, as a storage client of the Collector does.
+// Store persists values by key, as a storage client of the Collector does.
 type Store interface {
 	// Get returns nil, nil for an absent key.
 	Get(ctx context.Context, key string) ([]byte, error)
@@ -24,112 +24,112 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 }
 
-// The keys in the store. They are few and known, since a store can't be asked for its keys.
+// The keys in the store. They are few and known, since a store can't list its keys.
 const (
-	// indexKey holds a page without records. Its number is that of the oldest chunk; absent means 0.
+	// indexKey holds a segment without records. Its number is that of the oldest block; absent means 0.
 	indexKey = "seen/index"
-	// segmentCount is how many deliveries are written down between two merges.
+	// segmentCount is how many segments may be written between two merges.
 	segmentCount = 64
-	// chunkKeys is how many keys the chunks use in turn.
-	chunkKeys = 1 << 15
-	// MaxEntries is the largest Settings.MaxEntries. It leaves room for chunks that are not full, and for a second copy while
-	// a damaged store is replaced.
-	MaxEntries = chunkKeys / 4 * chunkSize
+	// blockKeys is how many keys the blocks use in turn.
+	blockKeys = 1 << 15
+	// MaxEntries is the largest Settings.MaxEntries. It leaves room for blocks that are not full, and for a second copy
+	// while a damaged store is replaced.
+	MaxEntries = blockKeys / 4 * blockSize
 )
 
-// unknown is an index that is to be written whatever the oldest chunk is.
-const unknown = math.MaxUint64
+// unknownIndex is an index that is to be written whatever the oldest block is.
+const unknownIndex = math.MaxUint64
 
-// writeTimeout bounds one write, since a delivery waits for up to two of them before it is acknowledged.
+// writeTimeout limits one write, since a delivery waits for up to two of them before it is acknowledged.
 const writeTimeout = time.Second
 
 func segmentKey(slot int) string { return "seen/j/" + strconv.Itoa(slot) }
 
-func chunkKey(number uint64) string {
-	return "seen/c/" + strconv.FormatUint(number%chunkKeys, 10)
+func blockKey(number uint64) string {
+	return "seen/c/" + strconv.FormatUint(number%blockKeys, 10)
 }
 
-// journal writes the window down. Each delivery is first written as a segment of a journal; when some have come together,
-// the chunks of the window's queue that are new or have grown are written, and the segments are free to be overwritten.
-// Every value is whole in itself: after a kill -9 between any two writes an entry is at worst read twice.
+// journal persists the cache. Each delivery is first written as a segment; after a number of them a merge writes the
+// blocks of the queue that are new or have grown, and the segments may be overwritten. Every value is self-contained:
+// after a kill -9 between any two writes an entry is at worst read twice.
 type journal struct {
 	store  Store
-	window *cache
+	cache  *cache
 	logger *zap.Logger
 
 	mu sync.Mutex // guards what follows
-	// waiting was delivered and not written down yet.
+	// waiting was delivered and is not persisted yet.
 	waiting []*batch
 
-	// turn holds a value while somebody writes, who alone uses what follows.
-	turn chan struct{}
-	// last is the number of the last segment, merged that of the last one that the chunks contain.
+	// writing is a semaphore: it holds a value during a write, and guards what follows.
+	writing chan struct{}
+	// last is the number of the last segment, merged that of the last one that the blocks contain.
 	last, merged uint64
 	// used is how many segments were written since the last merge.
 	used int
-	// indexed is the number of the oldest chunk as the store has it, or unknown.
+	// indexed is the number of the oldest block in the store, or unknownIndex.
 	indexed uint64
-	// stale are keys to delete once the chunks are written.
+	// stale are keys to delete once the blocks are written.
 	stale map[string]struct{}
-	// incomplete is true while the store lacks something that the window has.
+	// incomplete is true while the store lacks something that the cache has.
 	incomplete bool
 	// failing is true from a failure, which is logged, until a write succeeds.
 	failing bool
 
-	// full asks for a merge.
-	full chan struct{}
+	// mergeNeeded requests a merge.
+	mergeNeeded chan struct{}
 }
 
-func newJournal(store Store, window *cache, logger *zap.Logger) *journal {
+func newJournal(store Store, cache *cache, logger *zap.Logger) *journal {
 	return &journal{
-		store: store, window: window, logger: logger,
-		turn: make(chan struct{}, 1), full: make(chan struct{}, 1), stale: map[string]struct{}{},
+		store: store, cache: cache, logger: logger,
+		writing: make(chan struct{}, 1), mergeNeeded: make(chan struct{}, 1), stale: map[string]struct{}{},
 	}
 }
 
-// keep writes down that a batch was delivered, and then makes it known: nobody is told of a delivery that a kill -9 would
-// make forgotten. Of those who wait for their turn, the first writes for all.
-func (l *journal) keep(ctx context.Context, b *batch) {
-	l.mu.Lock()
-	l.waiting = append(l.waiting, b)
-	l.mu.Unlock()
+// commit persists a delivered batch, and then adds it to the cache, so that nothing is acknowledged that a kill -9
+// would lose. Of concurrent calls, one writes for all.
+func (j *journal) commit(ctx context.Context, b *batch) {
+	j.mu.Lock()
+	j.waiting = append(j.waiting, b)
+	j.mu.Unlock()
 	select {
-	case <-b.decided:
+	case <-b.done:
 		return
-	case l.turn <- struct{}{}:
+	case j.writing <- struct{}{}:
 	}
-	defer func() { <-l.turn }()
-	l.mu.Lock()
-	batches := l.waiting
-	l.waiting = nil
-	l.mu.Unlock()
+	defer func() { <-j.writing }()
+	j.mu.Lock()
+	batches := j.waiting
+	j.waiting = nil
+	j.mu.Unlock()
 	if len(batches) == 0 {
 		return
 	}
-	err := l.append(ctx, batches)
-	l.report(err)
-	// Without its entry in the store a delivery is still a delivery: a duplicate after a restart is better than a loss.
-	l.incomplete = l.incomplete || err != nil
-	l.window.keep(time.Now(), batches...)
-	if err == nil && (l.incomplete || l.used >= segmentCount/2) {
+	err := j.append(ctx, batches)
+	j.report(err)
+	// A delivery that can't be persisted is still acknowledged: a duplicate after a restart is better than a loss.
+	j.incomplete = j.incomplete || err != nil
+	j.cache.commit(time.Now(), batches...)
+	if err == nil && (j.incomplete || j.used >= segmentCount/2) {
 		select {
-		case l.full <- struct{}{}:
+		case j.mergeNeeded <- struct{}{}:
 		default:
 		}
 	}
 }
 
-func (l *journal) append(ctx context.Context, batches []*batch) error {
-	if l.used >= segmentCount {
-		if err := l.merge(ctx); err != nil {
+func (j *journal) append(ctx context.Context, batches []*batch) error {
+	if j.used >= segmentCount {
+		if err := j.merge(ctx); err != nil {
 			return err
 		}
 	}
 	now := time.Now()
-	// By the clock a number is greater than any that could not be read.
-	segment := storedSegment{number: max(l.last+1, uint64(max(now.UnixNano(), 0)))}
-	if l.indexed != unknown {
-		segment.reference = l.indexed
+	// Derived from the clock, the number is greater than any that could not be read.
+	segment := storedSegment{number: max(j.last+1, uint64(max(now.UnixNano(), 0)))}
+	if j.indexed != unknownIndex {
+		segment.reference = j.indexed
 	}
 	for _, b := range batches {
 		for _, r := range b.records {
@@ -137,189 +137,189 @@ func (l *journal) append(ctx context.Context, batches []*batch) error {
 			segment.records = append(segment.records, r)
 		}
 	}
-	if err := l.set(ctx, segmentKey(l.used), segment); err != nil {
+	if err := j.set(ctx, segmentKey(j.used), segment); err != nil {
 		return err
 	}
-	l.last = segment.number
-	l.used++
+	j.last = segment.number
+	j.used++
 	return nil
 }
 
-// merge writes the chunks that the store doesn't have as they are, then the number of the oldest, and only then lets the
-// segments be overwritten and deletes the chunks that left the window.
-func (l *journal) merge(ctx context.Context) error {
-	first, chunks := l.window.unwritten()
-	for i, c := range chunks {
-		merged := l.merged
-		if i == len(chunks)-1 {
-			merged = l.last
+// merge writes the blocks that the store lacks, then the number of the oldest, and only then frees the segments and
+// deletes the blocks that the cache no longer has.
+func (j *journal) merge(ctx context.Context) error {
+	first, blocks := j.cache.unwritten()
+	for i, c := range blocks {
+		merged := j.merged
+		if i == len(blocks)-1 {
+			merged = j.last
 		}
-		if err := l.set(ctx, chunkKey(c.number), storedSegment{number: c.number, reference: merged, records: c.records}); err != nil {
+		if err := j.set(ctx, blockKey(c.number), storedSegment{number: c.number, reference: merged, records: c.records}); err != nil {
 			return err
 		}
-		delete(l.stale, chunkKey(c.number))
-		l.window.wrote(c)
+		delete(j.stale, blockKey(c.number))
+		j.cache.setStored(c)
 	}
-	if first != l.indexed {
-		if err := l.set(ctx, indexKey, storedSegment{number: first}); err != nil {
+	if first != j.indexed {
+		if err := j.set(ctx, indexKey, storedSegment{number: first}); err != nil {
 			return err
 		}
-		for ; l.indexed < first; l.indexed++ {
-			l.stale[chunkKey(l.indexed)] = struct{}{}
+		for ; j.indexed < first; j.indexed++ {
+			j.stale[blockKey(j.indexed)] = struct{}{}
 		}
-		l.indexed = first
+		j.indexed = first
 	}
-	l.merged, l.used, l.incomplete = l.last, 0, false
-	for key := range l.stale {
-		if err := l.delete(ctx, key); err != nil {
+	j.merged, j.used, j.incomplete = j.last, 0, false
+	for key := range j.stale {
+		if err := j.delete(ctx, key); err != nil {
 			return err
 		}
-		delete(l.stale, key)
+		delete(j.stale, key)
 	}
 	return nil
 }
 
-// tidy merges when it is time to.
-func (l *journal) tidy(ctx context.Context) {
+// tidy merges if necessary.
+func (j *journal) tidy(ctx context.Context) {
 	select {
-	case l.turn <- struct{}{}:
+	case j.writing <- struct{}{}:
 	case <-ctx.Done():
 		return
 	}
-	defer func() { <-l.turn }()
-	if l.used >= segmentCount/2 || l.incomplete || len(l.stale) > 0 || l.window.first() != l.indexed {
-		// A merge that was begun is brought to its end.
-		l.report(l.merge(context.WithoutCancel(ctx)))
+	defer func() { <-j.writing }()
+	if j.used >= segmentCount/2 || j.incomplete || len(j.stale) > 0 || j.cache.first() != j.indexed {
+		// A merge is not interrupted.
+		j.report(j.merge(context.WithoutCancel(ctx)))
 	}
 }
 
-func (l *journal) save(ctx context.Context) error {
+func (j *journal) save(ctx context.Context) error {
 	select {
-	case l.turn <- struct{}{}:
+	case j.writing <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("wait to write down what was delivered: %w", ctx.Err())
+		return fmt.Errorf("wait for the storage: %w", ctx.Err())
 	}
-	defer func() { <-l.turn }()
-	return l.merge(ctx)
+	defer func() { <-j.writing }()
+	return j.merge(ctx)
 }
 
-func (l *journal) set(ctx context.Context, key string, p storedSegment) error {
+func (j *journal) set(ctx context.Context, key string, seg storedSegment) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if err := l.store.Set(ctx, key, p.encode()); err != nil {
+	if err := j.store.Set(ctx, key, seg.encode()); err != nil {
 		return fmt.Errorf("write %s: %w", key, err)
 	}
 	return nil
 }
 
-func (l *journal) delete(ctx context.Context, key string) error {
+func (j *journal) delete(ctx context.Context, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if err := l.store.Delete(ctx, key); err != nil {
+	if err := j.store.Delete(ctx, key); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
 	return nil
 }
 
-// report logs the first failure and the end of failing.
-func (l *journal) report(err error) {
+// report logs the first failure and the next success.
+func (j *journal) report(err error) {
 	switch {
-	case err != nil && !l.failing:
-		l.logger.Warn("what was delivered can't be written to the storage: after a restart now it may be delivered again; see to the storage extension", zap.Error(err))
-	case err == nil && l.failing:
-		l.logger.Info("what was delivered is written to the storage again")
+	case err != nil && !j.failing:
+		j.logger.Warn("delivered interactions can't be recorded in storage, a restart now may deliver them again; check the storage extension", zap.Error(err))
+	case err == nil && j.failing:
+		j.logger.Info("delivered interactions are recorded in storage again")
 	}
-	l.failing = err != nil
+	j.failing = err != nil
 }
 
-// batchRecords is a chunk as it was at one moment.
-type batchRecords struct {
+// blockSnapshot is a block at one moment.
+type blockSnapshot struct {
 	number  uint64
 	records []record
-	chunk   *chunk
+	block   *block
 	size    int
 }
 
-// unwritten gives the number of the oldest chunk, and the chunks that the store does not have as they are.
-func (w *cache) unwritten() (first uint64, images []batchRecords) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, c := range w.queue.chunks {
-		if c.written < len(c.records) {
-			images = append(images, batchRecords{number: c.number, records: c.records[c.from:], chunk: c, size: len(c.records)})
+// unwritten returns the number of the oldest block, and the blocks that the store lacks or has in an older state.
+func (c *cache) unwritten() (first uint64, snapshots []blockSnapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, b := range c.queue.blocks {
+		if b.stored < len(b.records) {
+			snapshots = append(snapshots, blockSnapshot{number: b.number, records: b.records[b.from:], block: b, size: len(b.records)})
 		}
 	}
-	return w.queue.first(), images
+	return c.queue.first(), snapshots
 }
 
-// wrote notes that the store has a chunk as it was.
-func (w *cache) wrote(i batchRecords) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	i.chunk.written = i.size
+// setStored records that the store has a snapshot.
+func (c *cache) setStored(i blockSnapshot) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i.block.stored = i.size
 }
 
-func (w *cache) first() uint64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.queue.first()
+func (c *cache) first() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queue.first()
 }
 
-// restore adds a chunk as the store has it.
-func (w *cache) restore(p storedSegment, now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	kept := p.records[:0]
-	for _, r := range p.records {
-		if w.readmit(&r, now) {
-			kept = append(kept, r)
+// restore adds a block as it is stored.
+func (c *cache) restore(seg storedSegment, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	restored := seg.records[:0]
+	for _, r := range seg.records {
+		if c.restoreRecord(&r, now) {
+			restored = append(restored, r)
 		}
 	}
-	w.queue.adopt(p.number, kept)
-	w.trim(now)
+	c.queue.appendStored(seg.number, restored)
+	c.evict(now)
 }
 
-// add adds records that no chunk of the store has, and returns how many of them were new.
-func (w *cache) add(records []record, now time.Time) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// add adds records that no stored block contains, and returns how many of them were new.
+func (c *cache) add(records []record, now time.Time) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	added := 0
 	for _, r := range records {
-		if w.readmit(&r, now) {
-			w.queue.push(r)
+		if c.restoreRecord(&r, now) {
+			c.queue.push(r)
 			added++
 		}
 	}
-	w.trim(now)
+	c.evict(now)
 	return added
 }
 
-// startAt gives the chunks to come numbers from next on.
-func (w *cache) startAt(next uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.queue.next = next
+// setNextNumber sets the number of the next block.
+func (c *cache) setNextNumber(next uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue.next = next
 }
 
-// readmit learns what was stored, unless it is known already or too old.
-func (w *cache) readmit(r *record, now time.Time) bool {
-	// A clock that was ahead must not make an entry live longer.
+// restoreRecord adds a stored record, unless it is known already or expired.
+func (c *cache) restoreRecord(r *record, now time.Time) bool {
+	// A clock that was ahead must not keep an entry longer.
 	r.at = min(r.at, seconds(now))
-	if at, ok := w.seen[r.key]; w.expired(r.at, now) || (ok && at >= r.at) {
+	if at, ok := c.seen[r.key]; c.expired(r.at, now) || (ok && at >= r.at) {
 		return false
 	}
-	w.learn(*r)
+	c.set(*r)
 	return true
 }
 
 // storedSegment is one value in the store. Its form, with big-endian numbers:
 //
-//	version (1 byte), CRC-32C of what follows (4), number (8), reference (8), then for each record at (4), key (16), signature (16)
+//	version (1 byte), CRC-32C of what follows (4), number (8), reference (8), then for each record at (4), key (16), content digest (16)
 type storedSegment struct {
-	// number orders the pages of a kind.
+	// number orders the values of a kind.
 	number uint64
-	// reference of a chunk says that the segments up to this number are contained in this chunk and those before it.
-	// That of a segment is the number of the oldest chunk when it was written.
+	// reference of a block says that the segments up to this number are contained in this block and those before it.
+	// That of a segment is the number of the oldest block when it was written.
 	reference uint64
 	records   []record
 }
@@ -333,20 +333,20 @@ const (
 // The reasons why a value can't be read.
 var (
 	errMissing = errors.New("missing")
-	errForeign = errors.New("written by another version, or by something else")
+	errForeign = errors.New("written by another version or another program")
 	errCorrupt = errors.New("corrupt")
 )
 
-func (p storedSegment) encode() []byte {
-	value := make([]byte, 5, headerSize+len(p.records)*recordSize)
+func (seg storedSegment) encode() []byte {
+	value := make([]byte, 5, headerSize+len(seg.records)*recordSize)
 	value[0] = version
-	value = binary.BigEndian.AppendUint64(value, p.number)
-	value = binary.BigEndian.AppendUint64(value, p.reference)
-	for i := range p.records {
-		r := &p.records[i]
+	value = binary.BigEndian.AppendUint64(value, seg.number)
+	value = binary.BigEndian.AppendUint64(value, seg.reference)
+	for i := range seg.records {
+		r := &seg.records[i]
 		value = binary.BigEndian.AppendUint32(value, r.at)
 		value = append(value, r.key[:]...)
-		value = append(value, r.signature[:]...)
+		value = append(value, r.contentDigest[:]...)
 	}
 	binary.BigEndian.PutUint32(value[1:], checksum(value[5:]))
 	return value
@@ -362,138 +362,138 @@ func decode(value []byte) (storedSegment, error) {
 	if checksum(value[5:]) != binary.BigEndian.Uint32(value[1:]) {
 		return storedSegment{}, fmt.Errorf("%w: wrong checksum", errCorrupt)
 	}
-	p := storedSegment{
+	seg := storedSegment{
 		number:    binary.BigEndian.Uint64(value[5:]),
 		reference: binary.BigEndian.Uint64(value[13:]),
 		records:   make([]record, 0, (len(value)-headerSize)/recordSize),
 	}
 	for rest := value[headerSize:]; len(rest) > 0; rest = rest[recordSize:] {
-		p.records = append(p.records, record{
-			at:        binary.BigEndian.Uint32(rest),
-			key:       digest(rest[4:20]),
-			signature: digest(rest[20:36]),
+		seg.records = append(seg.records, record{
+			at:            binary.BigEndian.Uint32(rest),
+			key:           digest(rest[4:20]),
+			contentDigest: digest(rest[20:36]),
 		})
 	}
-	return p, nil
+	return seg, nil
 }
 
 func checksum(b []byte) uint32 {
 	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
 }
 
-// maxReadFailures is how many failing reads in a row mean that the store can't be read at all.
+// maxReadFailures is how many failed reads in a row mean that the store can't be read at all.
 const maxReadFailures = 3
 
-// lookahead is how many chunks may be missing in a row before those after them are given up.
+// lookahead is how many blocks in a row may be missing before the rest is given up.
 const lookahead = 4
 
-// loadState is what a start finds in the store.
+// loadState is what a load finds in the store.
 type loadState struct {
 	store Store
-	// chunks and segments are what could be read, the oldest first.
-	chunks, segments []storedSegment
-	// index is the number of the oldest chunk.
+	// blocks and segments are the readable values, the oldest first.
+	blocks, segments []storedSegment
+	// index is the number of the oldest block.
 	index uint64
-	// found are the keys of the chunks, readable or not; useless are other keys that are good for nothing.
-	found, useless []string
-	// broken is true if the index or a chunk could not be read, unreadable if nothing could.
+	// found are the keys of the blocks, readable or not; unusable are other keys to delete.
+	found, unusable []string
+	// broken is true if the index or a block could not be read, unreadable if nothing could.
 	broken, unreadable bool
 	// problems counts the values that could not be read; example is the first reason.
 	problems int
 	example  error
-	// failures counts reads that failed one after another.
+	// failures counts failed reads in a row.
 	failures int
 }
 
-// load fills the window with what the store has, and makes the store sound where it is not.
-func (l *journal) load(ctx context.Context) error {
-	r := &loadState{store: l.store}
+// load fills the cache from the store, and repairs the store if necessary.
+func (j *journal) load(ctx context.Context) error {
+	r := &loadState{store: j.store}
 	r.readSegments(ctx)
-	r.readChunks(ctx)
+	r.readBlocks(ctx)
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("read what was delivered before: %w", err)
+		return fmt.Errorf("read the dedupe cache from storage: %w", err)
 	}
-	l.turn <- struct{}{}
-	defer func() { <-l.turn }()
-	l.restore(r, time.Now())
+	j.writing <- struct{}{}
+	defer func() { <-j.writing }()
+	j.restore(r, time.Now())
 	var err error
-	if l.incomplete || len(l.stale) > 0 {
-		err = l.merge(ctx)
+	if j.incomplete || len(j.stale) > 0 {
+		err = j.merge(ctx)
 	}
 	if r.problems == 0 {
-		l.report(err)
+		j.report(err)
 		return nil
 	}
-	l.failing = err != nil
-	l.logger.Warn("part of what was delivered before can't be read from the storage and is replaced: what Microsoft Graph sends again of it is delivered again",
-		zap.Int("values", r.problems), zap.Error(r.example), zap.NamedError("replacing", err))
+	j.failing = err != nil
+	j.logger.Warn("part of the stored dedupe cache can't be read and is replaced, its interactions are delivered again if Microsoft Graph sends them again",
+		zap.Int("values", r.problems), zap.Error(r.example), zap.NamedError("replace_error", err))
 	return nil
 }
 
-// restore fills the window. Where a chunk is broken, all of them are written anew under other numbers.
-func (l *journal) restore(r *loadState, now time.Time) {
-	l.indexed = r.index
-	for _, key := range r.useless {
-		l.stale[key] = struct{}{}
+// restore fills the cache. If a block is damaged, all of them are written again under other numbers.
+func (j *journal) restore(r *loadState, now time.Time) {
+	j.indexed = r.index
+	for _, key := range r.unusable {
+		j.stale[key] = struct{}{}
 	}
 	next := r.index
-	for _, p := range r.chunks {
-		next = max(next, p.number+1)
-		l.merged = max(l.merged, p.reference)
+	for _, seg := range r.blocks {
+		next = max(next, seg.number+1)
+		j.merged = max(j.merged, seg.reference)
 	}
 	if r.unreadable {
-		// By the clock, what will be written gets greater numbers than what is there, and so is younger.
+		// Derived from the clock, new values get greater numbers than the existing ones, and so are newer.
 		clock := uint64(max(now.UnixNano(), 0))
-		l.merged, next = clock, clock
+		j.merged, next = clock, clock
 	}
-	l.window.startAt(next)
+	j.cache.setNextNumber(next)
 	if r.broken {
-		l.indexed = unknown
-		l.incomplete = true
+		j.indexed = unknownIndex
+		j.incomplete = true
 		for _, key := range r.found {
-			l.stale[key] = struct{}{}
+			j.stale[key] = struct{}{}
 		}
 	}
-	for _, p := range r.chunks {
+	for _, seg := range r.blocks {
 		if r.broken {
-			l.window.add(p.records, now)
+			j.cache.add(seg.records, now)
 		} else {
-			l.window.restore(p, now)
+			j.cache.restore(seg, now)
 		}
 	}
-	l.last = l.merged
-	for _, p := range r.segments {
-		if p.number <= l.merged {
+	j.last = j.merged
+	for _, seg := range r.segments {
+		if seg.number <= j.merged {
 			continue
 		}
-		l.last = p.number
-		if l.window.add(p.records, now) > 0 {
-			l.incomplete = true
+		j.last = seg.number
+		if j.cache.add(seg.records, now) > 0 {
+			j.incomplete = true
 		}
 	}
-	if l.incomplete {
-		// Until they are merged, no segment is free.
-		l.used = segmentCount
+	if j.incomplete {
+		// Until the segments are merged, none of them is free.
+		j.used = segmentCount
 	}
 }
 
-// readChunks follows the chunks from the oldest on. If nothing tells which that is, it looks at every key.
-func (r *loadState) readChunks(ctx context.Context) {
-	if r.hopeless(ctx) {
+// readBlocks reads the blocks from the oldest on. If the index can't be read, it tries every key.
+func (r *loadState) readBlocks(ctx context.Context) {
+	if r.giveUp(ctx) {
 		r.broken, r.unreadable = true, true
 		return
 	}
 	index, found, err := r.get(ctx, indexKey)
-	if err == nil && !found && slices.ContainsFunc(r.segments, func(p storedSegment) bool { return p.reference > 0 }) {
+	if err == nil && !found && slices.ContainsFunc(r.segments, func(seg storedSegment) bool { return seg.reference > 0 }) {
 		err = fmt.Errorf("read %s: %w", indexKey, errMissing)
 		r.problem(err)
 	}
 	if err != nil {
 		r.broken = true
-		for n := uint64(0); n < chunkKeys && !r.hopeless(ctx); n++ {
-			r.readChunk(ctx, n)
+		for n := uint64(0); n < blockKeys && !r.giveUp(ctx); n++ {
+			r.readBlock(ctx, n)
 		}
-		slices.SortFunc(r.chunks, byNumber)
+		slices.SortFunc(r.blocks, byNumber)
 		return
 	}
 	r.index = index.number
@@ -501,50 +501,50 @@ func (r *loadState) readChunks(ctx context.Context) {
 	r.findLeftovers(ctx)
 }
 
-// follow reads the chunks from the index on, past those that are broken or missing.
+// follow reads the blocks from the index on, past those that are damaged or missing.
 func (r *loadState) follow(ctx context.Context) {
 	absent := 0
-	for n := r.index; n-r.index < chunkKeys && absent <= lookahead && !r.hopeless(ctx); n++ {
-		if !r.readChunk(ctx, n) {
+	for n := r.index; n-r.index < blockKeys && absent <= lookahead && !r.giveUp(ctx); n++ {
+		if !r.readBlock(ctx, n) {
 			absent++
 			continue
 		}
 		if absent > 0 {
 			r.broken = true
-			r.problem(fmt.Errorf("read %s: %w", chunkKey(n-1), errMissing))
+			r.problem(fmt.Errorf("read %s: %w", blockKey(n-1), errMissing))
 		}
 		absent = 0
 	}
 }
 
-// findLeftovers looks for chunks that the index does not know any more, but that a kill -9 kept from being deleted.
+// findLeftovers finds blocks before the index that a kill -9 kept from being deleted.
 func (r *loadState) findLeftovers(ctx context.Context) {
-	for n := r.index; n > 0 && r.index-n < chunkKeys; n-- {
-		if value, err := r.store.Get(ctx, chunkKey(n-1)); err != nil || value == nil {
+	for n := r.index; n > 0 && r.index-n < blockKeys; n-- {
+		if value, err := r.store.Get(ctx, blockKey(n-1)); err != nil || value == nil {
 			return
 		}
-		r.useless = append(r.useless, chunkKey(n-1))
+		r.unusable = append(r.unusable, blockKey(n-1))
 	}
 }
 
-// readChunk returns false where there is none.
-func (r *loadState) readChunk(ctx context.Context, number uint64) bool {
-	key := chunkKey(number)
-	p, found, err := r.get(ctx, key)
+// readBlock returns false if there is no such block.
+func (r *loadState) readBlock(ctx context.Context, number uint64) bool {
+	key := blockKey(number)
+	seg, found, err := r.get(ctx, key)
 	switch {
 	case err != nil:
 		r.broken = true
 	case !found:
 		return false
-	case p.number < r.index:
-		// It left the window long ago.
-		r.useless = append(r.useless, key)
+	case seg.number < r.index:
+		// It is older than the cache.
+		r.unusable = append(r.unusable, key)
 		return false
-	case chunkKey(p.number) != key:
+	case blockKey(seg.number) != key:
 		r.broken = true
 		r.problem(fmt.Errorf("read %s: %w", key, errForeign))
 	default:
-		r.chunks = append(r.chunks, p)
+		r.blocks = append(r.blocks, seg)
 	}
 	r.found = append(r.found, key)
 	return true
@@ -552,15 +552,15 @@ func (r *loadState) readChunk(ctx context.Context, number uint64) bool {
 
 func (r *loadState) readSegments(ctx context.Context) {
 	for slot := range segmentCount {
-		if r.hopeless(ctx) {
+		if r.giveUp(ctx) {
 			return
 		}
-		p, found, err := r.get(ctx, segmentKey(slot))
+		seg, found, err := r.get(ctx, segmentKey(slot))
 		switch {
 		case err != nil:
-			r.useless = append(r.useless, segmentKey(slot))
+			r.unusable = append(r.unusable, segmentKey(slot))
 		case found:
-			r.segments = append(r.segments, p)
+			r.segments = append(r.segments, seg)
 		}
 	}
 	slices.SortFunc(r.segments, byNumber)
@@ -568,12 +568,12 @@ func (r *loadState) readSegments(ctx context.Context) {
 
 func byNumber(a, b storedSegment) int { return cmp.Compare(a.number, b.number) }
 
-// hopeless is true where going on would only take time.
-func (r *loadState) hopeless(ctx context.Context) bool {
+// giveUp reports whether further reads would only take time.
+func (r *loadState) giveUp(ctx context.Context) bool {
 	return r.failures >= maxReadFailures || ctx.Err() != nil
 }
 
-func (r *loadState) get(ctx context.Context, key string) (p storedSegment, found bool, err error) {
+func (r *loadState) get(ctx context.Context, key string) (seg storedSegment, found bool, err error) {
 	value, err := r.store.Get(ctx, key)
 	switch {
 	case err != nil:
@@ -583,14 +583,14 @@ func (r *loadState) get(ctx context.Context, key string) (p storedSegment, found
 		return storedSegment{}, false, nil
 	default:
 		r.failures = 0
-		p, err = decode(value)
+		seg, err = decode(value)
 	}
 	if err != nil {
 		err = fmt.Errorf("read %s: %w", key, err)
 		r.problem(err)
 		return storedSegment{}, false, err
 	}
-	return p, true, nil
+	return seg, true, nil
 }
 
 func (r *loadState) problem(err error) {

@@ -1,0 +1,305 @@
+package backfill_test
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+)
+
+func TestQueue_PausesAfterTwentyForbiddenUsers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(1000, time.Now().Add(-150*time.Minute))
+		h.graph.fail = func(request) error { return forbidden() }
+		h.graph.latency = time.Millisecond
+		h.settings.Concurrency = 1
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(4 * time.Minute)
+		assert.Len(t, h.graph.historyRequests(), 20)
+		advance(2 * time.Minute)
+		assert.Len(t, h.graph.historyRequests(), 40, "tried again after 5 minutes")
+		advance(9 * time.Minute)
+		assert.Len(t, h.graph.historyRequests(), 40)
+		advance(2 * time.Minute)
+		assert.Len(t, h.graph.historyRequests(), 60, "then after 10")
+		require.Len(t, h.health(), 1)
+		assert.Contains(t, h.health()[0].Error(), "AiEnterpriseInteraction.Read.All")
+		assert.Equal(t, 1, h.logged("history can't be read"))
+		h.graph.set(func() { h.graph.fail = nil })
+		advance(30 * time.Minute)
+		assert.Equal(t, 1000, h.intake.distinct())
+		require.NoError(t, h.health()[1])
+		stop()
+	})
+}
+
+func TestQueue_ContinuesPastForbiddenUsers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(100, time.Now().Add(-150*time.Minute))
+		bad := map[string]bool{guid(3): true, guid(50): true, guid(99): true}
+		h.graph.fail = func(r request) error {
+			if bad[r.user] {
+				return forbidden()
+			}
+			return nil
+		}
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(time.Minute)
+		assert.Equal(t, 97, h.intake.distinct())
+		assert.Len(t, h.graph.historyRequests(), 100)
+		assert.Empty(t, h.telemetry.copy().closed, "the gap stays open for them")
+		assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.Startup])
+		assert.Empty(t, h.health())
+
+		advance(12 * time.Hour)
+		assert.Less(t, len(h.graph.historyRequests()), 100+3*17, "they are tried again ever more seldom, down to once an hour")
+		h.graph.set(func() { bad = nil })
+		advance(time.Hour)
+		assert.Equal(t, 100, h.intake.distinct())
+		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+		assert.Empty(t, b.Missing(time.Now()))
+		stop()
+	})
+}
+
+func TestQueue_ContinuesPastManyForbiddenUsersInARow(t *testing.T) {
+	t.Parallel()
+	for name, readable := range map[string]func(n int) bool{
+		"after one who may":            func(n int) bool { return n < 3 || n > 40 },
+		"before the first one who may": func(n int) bool { return n > 50 },
+		"after many who may":           func(n int) bool { return n < 30 || n > 58 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness()
+				h.users(60, time.Now().Add(-150*time.Minute))
+				bad, good := map[string]bool{}, 0
+				order := slices.Sorted(slices.Values(h.settings.Users)) // in the order in which they are read
+				for n, user := range order {
+					if bad[user] = !readable(n); !bad[user] {
+						good++
+					}
+				}
+				h.graph.fail = func(r request) error {
+					if bad[r.user] {
+						return forbidden()
+					}
+					return nil
+				}
+				b, stop := h.run(t)
+				b.Open(gap(backfill.Startup))
+				advance(31 * time.Minute)
+				assert.Equal(t, good, h.intake.distinct())
+				line := h.logs.FilterMessageSnippet("history of some users can't be read").All()
+				require.Len(t, line, 1)
+				assert.EqualValues(t, 60-good, line[0].ContextMap()["users"])
+				assert.Contains(t, line[0].ContextMap()["hint"], "AiEnterpriseInteraction.Read.All")
+				assert.Contains(t, line[0].ContextMap()["error"], "403")
+				stop()
+			})
+		})
+	}
+}
+
+func TestQueue_EndsPassWithForbiddenTail(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(300, time.Now().Add(-150*time.Minute))
+		good := slices.Min(h.settings.Users)
+		h.graph.fail = func(r request) error {
+			if r.user != good {
+				return forbidden()
+			}
+			return nil
+		}
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(time.Hour)
+		h.graph.set(func() {
+			h.graph.interactions[good] = append(h.graph.interactions[good], time.Now().Add(-125*time.Minute))
+		})
+		b.Open(gap(backfill.Subscription))
+		advance(time.Hour)
+		assert.Equal(t, 2, h.intake.distinct(), "the next gap is read as well")
+		advance(10 * time.Hour)
+		assert.Less(t, len(h.graph.historyRequests()), 300*20, "and they are retried once an hour")
+		stop()
+	})
+}
+
+func TestPoll_ContinuesPastFailingUser(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(10)
+		h.settings.PollInterval = 5 * time.Minute
+		h.graph.fail = func(r request) error {
+			if r.user == guid(7) {
+				return graphError(500, "Failed to execute request.", 0)
+			}
+			return nil
+		}
+		_, stop := h.run(t)
+		advance(24 * time.Hour)
+		stop()
+		others, bad := 0, 0
+		for _, r := range h.graph.historyRequests() {
+			if r.user == guid(7) {
+				bad++
+			} else {
+				others++
+			}
+		}
+		assert.GreaterOrEqual(t, others, 9*280, "polls go on")
+		assert.Less(t, bad, 5*40)
+	})
+}
+
+func TestQueue_PausesWhenAllOfFewUsersAreForbidden(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(3)
+		h.graph.fail = func(request) error { return forbidden() }
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(4 * time.Minute)
+		assert.Len(t, h.graph.historyRequests(), 3)
+		assert.Len(t, h.health(), 1)
+		stop()
+	})
+}
+
+func TestBackfiller_GivesUpFailedUsersWithTheirGap(t *testing.T) {
+	t.Parallel()
+	for _, reason := range []backfill.Reason{backfill.Startup, backfill.Lookback} {
+		t.Run(string(reason), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness()
+				h.users(30)
+				h.graph.fail = func(r request) error {
+					if r.user == guid(3) {
+						return forbidden()
+					}
+					return nil
+				}
+				b, stop := h.run(t)
+				b.Open(gap(reason))
+				advance(164 * time.Hour)
+				assert.Equal(t, time.Hour, b.Missing(time.Now())[reason])
+				advance(30 * time.Hour)
+				assert.Empty(t, b.Missing(time.Now()))
+				assert.Equal(t, map[backfill.Reason]time.Duration{reason: time.Hour}, h.telemetry.copy().lost)
+				assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
+				assert.EqualValues(t, 1, h.logs.FilterMessageSnippet("history.max_gap").All()[0].ContextMap()["users"])
+				stop()
+			})
+		})
+	}
+}
+
+func TestQueue_PausesWhenPermissionIsRevoked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(5000, time.Now().Add(-150*time.Minute))
+		allowed := 500
+		h.graph.fail = func(request) error {
+			if allowed--; allowed < 0 {
+				return forbidden()
+			}
+			return nil
+		}
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(24 * time.Hour)
+		assert.Less(t, len(h.graph.historyRequests()), 500+30*300, "a try after each pause, which grows to an hour")
+		assert.InDelta(t, 24, h.logged("history can't be read"), 2, "reported once an hour while it lasts")
+		h.graph.set(func() { h.graph.fail = nil })
+		advance(2 * time.Hour)
+		assert.Equal(t, 5000, h.intake.distinct())
+		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+		stop()
+	})
+}
+
+func TestQueue_EndsForbiddenTailAfterRestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(40, time.Now().Add(-150*time.Minute))
+		good := slices.Sorted(slices.Values(h.settings.Users))[:10]
+		h.graph.fail = func(r request) error {
+			if !slices.Contains(good, r.user) {
+				return forbidden()
+			}
+			return nil
+		}
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(time.Second)
+		stop()
+		require.NoError(t, b.Save(t.Context()))
+		require.Equal(t, 10, h.intake.distinct())
+
+		b, stop = h.run(t)
+		b.Open(gap(backfill.Subscription))
+		advance(2 * time.Hour)
+		assert.Positive(t, h.logged("the history of some users"), "the others are left for later")
+		assert.Less(t, len(h.graph.historyRequests()), 400)
+		h.graph.set(func() { h.graph.fail = nil })
+		advance(2 * time.Hour)
+		assert.Equal(t, 40, h.intake.distinct())
+		assert.Empty(t, b.Missing(time.Now()))
+		stop()
+	})
+}
+
+func TestUsers_RechecksActiveUnlicensedUserHourly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(1)
+		h.graph.fail = func(request) error { return noLicense() }
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		for range 1161 { // ten hours
+			advance(31 * time.Second)
+			b.Seen(guid(0))
+		}
+		assert.InDelta(t, 11, len(h.graph.historyRequests()), 1)
+		stop()
+	})
+}
+
+func TestUsers_ReadsAtMostMaxGapOfNewlyLicensedUser(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(1)
+		h.graph.fail = func(request) error { return noLicense() }
+		b, stop := h.run(t)
+		b.Open(gap(backfill.Startup))
+		advance(21 * 24 * time.Hour)
+		h.graph.set(func() { h.graph.fail = nil })
+		b.Seen(guid(0))
+		advance(time.Minute)
+		assert.Empty(t, h.telemetry.copy().lost)
+		assert.Equal(t, 168*time.Hour+5*time.Minute, h.graph.historyRequests()[1].to.Sub(h.graph.historyRequests()[1].from).Round(time.Minute))
+		stop()
+	})
+}
