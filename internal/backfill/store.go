@@ -212,7 +212,7 @@ func (b *Backfiller) progress() *progress {
 }
 
 // formatVersion is the first byte of every stored value.
-const formatVersion = 1
+const formatVersion = 2
 
 var (
 	errVersion = errors.New("written in another format")
