@@ -11,8 +11,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// bearer lists subscriptions with any Authorization header.
-func (g *graph) bearer(authorization string) (int, map[string]any) {
+// listWith lists subscriptions with any Authorization header.
+func (g *client) listWith(authorization string) (int, map[string]any) {
 	g.t.Helper()
 	r, err := http.NewRequestWithContext(g.t.Context(), http.MethodGet, g.url+"/v1.0/subscriptions", http.NoBody)
 	require.NoError(g.t, err)
@@ -26,7 +26,7 @@ func (g *graph) bearer(authorization string) (int, map[string]any) {
 	return status, answer
 }
 
-func TestGraphRefusesTokensThatAreNotItsOwn(t *testing.T) {
+func TestAccessToken_RefusesForeignTokens(t *testing.T) {
 	t.Parallel()
 	g, other := start(t, nil), start(t, nil)
 
@@ -34,13 +34,13 @@ func TestGraphRefusesTokensThatAreNotItsOwn(t *testing.T) {
 		"no token":           {"", "Access token is empty."},
 		"another scheme":     {"Basic eDp5", "Access token is empty."},
 		"no JWT":             {"Bearer x", "not well formed"},
-		"another issuer's":   {"Bearer " + other.login(), "Invalid"},
+		"another issuer's":   {"Bearer " + other.newToken(), "Invalid"},
 		"a validation token": {"Bearer " + g.Token(nil), "Invalid signature"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			status, answer := g.bearer(c.authorization)
-			code, message := problem(answer)
+			status, answer := g.listWith(c.authorization)
+			code, message := errorOf(answer)
 			assert.Equal(t, http.StatusUnauthorized, status)
 			assert.Equal(t, "InvalidAuthenticationToken", code)
 			assert.Contains(t, message, c.message)
@@ -48,46 +48,46 @@ func TestGraphRefusesTokensThatAreNotItsOwn(t *testing.T) {
 	}
 }
 
-func TestATokenForAnotherAudienceIsRefusedByItsAudience(t *testing.T) {
+func TestAccessToken_RefusesOtherAudience(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
-	token := g.login()
+	token := g.newToken()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url+"/v1.0/subscriptions", http.NoBody)
 	require.NoError(t, err)
 	r.Host = "localhost"
 	r.Header.Set("Authorization", "Bearer "+token)
 	status, _, answer := g.do(r)
-	_, message := problem(answer)
+	_, message := errorOf(answer)
 	assert.Equal(t, http.StatusUnauthorized, status)
 	assert.Contains(t, message, "Invalid audience")
 }
 
-func TestTokensEnd(t *testing.T) {
+func TestAccessToken_Expires(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(s *graphtest.Settings) { s.AccessTokenLifetime = -time.Second })
-	status, answer := g.bearer("bearer " + g.login())
-	_, message := problem(answer)
+	status, answer := g.listWith("bearer " + g.newToken())
+	_, message := errorOf(answer)
 	assert.Equal(t, http.StatusUnauthorized, status)
 	assert.Equal(t, "Lifetime validation failed, the token is expired.", message)
 }
 
-func TestRevokedTokensAreRefused(t *testing.T) {
+func TestRevokeTokens_RefusesIssuedTokens(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
-	token := g.login()
+	token := g.newToken()
 	g.RevokeTokens()
-	status, _ := g.bearer("Bearer " + token)
+	status, _ := g.listWith("Bearer " + token)
 	assert.Equal(t, http.StatusUnauthorized, status)
-	status, _ = g.bearer("Bearer " + g.login())
+	status, _ = g.listWith("Bearer " + g.newToken())
 	assert.Equal(t, http.StatusOK, status)
 }
 
-func TestAMissingRoleIsForbiddenWhereOneIsNeeded(t *testing.T) {
+func TestSetRoles_ForbidsCallsWithoutRole(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	s := g.subscribe(e, nil)
 	g.SetRoles("User.Read.All")
-	status, _ := g.call(http.MethodPatch, "/v1.0/subscriptions/"+s.ID, map[string]any{"expirationDateTime": in(time.Hour)})
+	status, _ := g.call(http.MethodPatch, "/v1.0/subscriptions/"+s.ID, map[string]any{"expirationDateTime": fromNow(time.Hour)})
 	assert.Equal(t, http.StatusOK, status, "a token keeps the roles it was issued with")
 	g.token = ""
 	for _, call := range []struct {
@@ -104,19 +104,19 @@ func TestAMissingRoleIsForbiddenWhereOneIsNeeded(t *testing.T) {
 		status, answer := g.call(call.method, call.path, map[string]any{})
 		assert.Equal(t, call.status, status, call.path)
 		if call.status == http.StatusForbidden {
-			code, message := problem(answer)
+			code, message := errorOf(answer)
 			assert.Equal(t, "Forbidden", code)
 			assert.Contains(t, message, graphtest.RoleReadAll)
 		}
 	}
 }
 
-func TestWhatIsNotKnownIsNotSupported(t *testing.T) {
+func TestServeHTTP_RejectsUnknownPaths(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	for _, path := range []string{"/beta/subscriptions", "/v1.0/me", "/v1.0/subscriptions/"} {
 		status, answer := g.call(http.MethodPut, path, nil)
-		code, message := problem(answer)
+		code, message := errorOf(answer)
 		assert.Equal(t, http.StatusNotFound, status, path)
 		assert.Equal(t, "NotFound", code)
 		assert.Contains(t, message, "Requested API is not supported")
@@ -124,11 +124,11 @@ func TestWhatIsNotKnownIsNotSupported(t *testing.T) {
 	assert.Len(t, g.Requests(graphtest.OpUnknown), 3)
 }
 
-func TestCallsAreRecordedWithoutTheirTokens(t *testing.T) {
+func TestRequests_OmitAuthorization(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(s *graphtest.Settings) { s.RecordSize = 2 })
-	g.bearer("Bearer " + g.login())
-	g.bearer("")
+	g.listWith("Bearer " + g.newToken())
+	g.listWith("")
 	requests := g.Requests()
 	require.Len(t, requests, 2, "the oldest went")
 	assert.Equal(t, []int{200, 401}, []int{requests[0].Status, requests[1].Status})

@@ -12,16 +12,16 @@ import (
 )
 
 // call sends JSON with a token of its own and returns status and body.
-func (g *graph) call(method, path string, body any) (int, map[string]any) {
+func (g *client) call(method, path string, body any) (int, map[string]any) {
 	g.t.Helper()
 	status, _, answer := g.exchange(method, path, body)
 	return status, answer
 }
 
-func (g *graph) exchange(method, path string, body any) (int, http.Header, map[string]any) {
+func (g *client) exchange(method, path string, body any) (int, http.Header, map[string]any) {
 	g.t.Helper()
 	if g.token == "" {
-		g.token = g.login()
+		g.token = g.newToken()
 	}
 	var payload io.Reader = http.NoBody
 	if body != nil {
@@ -42,7 +42,7 @@ func (g *graph) exchange(method, path string, body any) (int, http.Header, map[s
 	return g.do(request)
 }
 
-func (g *graph) do(request *http.Request) (int, http.Header, map[string]any) {
+func (g *client) do(request *http.Request) (int, http.Header, map[string]any) {
 	g.t.Helper()
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(g.t, err)
@@ -55,14 +55,14 @@ func (g *graph) do(request *http.Request) (int, http.Header, map[string]any) {
 	return response.StatusCode, response.Header, answer
 }
 
-// form is a token request that is granted.
-func (g *graph) form() url.Values {
+// tokenForm is a token request that is granted.
+func (g *client) tokenForm() url.Values {
 	return url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {clientID}, "client_secret": {secret}, "scope": {g.url + "/.default"},
 	}
 }
 
-func (g *graph) post(tenant string, form url.Values, prepare func(*http.Request)) (int, map[string]any) {
+func (g *client) postToken(tenant string, form url.Values, prepare func(*http.Request)) (int, map[string]any) {
 	g.t.Helper()
 	request, err := http.NewRequestWithContext(g.t.Context(), http.MethodPost, g.url+"/"+tenant+"/oauth2/v2.0/token",
 		strings.NewReader(form.Encode()))
@@ -75,15 +75,15 @@ func (g *graph) post(tenant string, form url.Values, prepare func(*http.Request)
 	return status, answer
 }
 
-func (g *graph) login() string {
+func (g *client) newToken() string {
 	g.t.Helper()
-	status, answer := g.post(tenantID, g.form(), nil)
+	status, answer := g.postToken(tenantID, g.tokenForm(), nil)
 	require.Equal(g.t, http.StatusOK, status, "%v", answer)
 	return answer["access_token"].(string)
 }
 
 // code and message of a Graph error.
-func problem(answer map[string]any) (code, message string) {
+func errorOf(answer map[string]any) (code, message string) {
 	e, _ := answer["error"].(map[string]any)
 	code, _ = e["code"].(string)
 	message, _ = e["message"].(string)

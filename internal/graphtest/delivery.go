@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// maxAnswerBytes of an answer are read, so that the connection can be used again.
-const maxAnswerBytes = 64 << 10
+// maxResponseBytes of an answer are read, so that the connection can be used again.
+const maxResponseBytes = 64 << 10
 
 // delivery is one notification on its way.
 type delivery struct {
@@ -28,34 +28,34 @@ type delivery struct {
 func (e *Emulator) deliver(ctx context.Context, d delivery) {
 	deadline := time.Now().Add(e.settings.RetryFor)
 	for attempt, wait := 1, e.settings.RetryDelay; ; {
-		s, ok := e.addressee(d)
+		s, ok := e.currentSubscription(d)
 		if !ok {
-			e.records.lose(d.ids...)
+			e.recorder.addLost(d.ids...)
 			return
 		}
 		if d.lifecycle || e.authorized(s) {
 			if e.attempt(ctx, s, d, attempt).Delivered() {
-				e.delivered(ctx, s, d, attempt)
+				e.recordDelivery(ctx, s, d, attempt)
 				return
 			}
 			if attempt++; attempt > 2 {
 				wait = min(2*wait, e.settings.MaxRetryDelay)
 			}
 		} else {
-			e.records.update(func(s *Stats) { s.Paused++ })
+			e.recorder.update(func(s *Stats) { s.Paused++ })
 		}
 		if time.Now().Add(wait).After(deadline) {
 			e.giveUp(d)
 			return
 		}
-		if !pause(ctx, wait) {
+		if !sleep(ctx, wait) {
 			return
 		}
 	}
 }
 
-// addressee returns the subscription as it is now. Items die with it; a lifecycle event tells of its end.
-func (e *Emulator) addressee(d delivery) (Subscription, bool) {
+// currentSubscription returns the subscription as it is now. Items die with it; a lifecycle event tells of its end.
+func (e *Emulator) currentSubscription(d delivery) (Subscription, bool) {
 	if s, ok := e.subs.get(d.subscription.ID); ok {
 		return s, true
 	}
@@ -87,7 +87,7 @@ func (e *Emulator) attempt(ctx context.Context, s Subscription, d delivery, atte
 	if err == nil {
 		e.post(ctx, target, body, timeout, &a)
 	}
-	e.records.acknowledged(a)
+	e.recorder.addAcknowledgement(a)
 	return a
 }
 
@@ -122,7 +122,7 @@ func (e *Emulator) exchange(ctx context.Context, target string, body []byte, hea
 		return 0, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	if _, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswerBytes)); err != nil {
+	if _, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxResponseBytes)); err != nil {
 		return 0, err
 	}
 	if err := ctx.Err(); err != nil { // a response may still slip through after the end of its time
@@ -131,29 +131,29 @@ func (e *Emulator) exchange(ctx context.Context, target string, body []byte, hea
 	return response.StatusCode, nil
 }
 
-func (e *Emulator) delivered(ctx context.Context, s Subscription, d delivery, attempt int) {
-	again := !d.lifecycle && e.faults.happens(e.faults.delivering().Duplicate)
-	e.records.update(func(st *Stats) {
+func (e *Emulator) recordDelivery(ctx context.Context, s Subscription, d delivery, attempt int) {
+	duplicate := !d.lifecycle && e.faults.roll(e.faults.deliveryFaults().Duplicate)
+	e.recorder.update(func(st *Stats) {
 		if d.lifecycle {
 			st.LifecycleAcknowledged++
 			return
 		}
 		st.Acknowledged += len(d.items)
-		if again {
+		if duplicate {
 			st.Duplicates += len(d.items)
 		}
 	})
-	if again {
+	if duplicate {
 		e.attempt(ctx, s, d, attempt+1)
 	}
 }
 
 func (e *Emulator) giveUp(d delivery) {
 	if d.lifecycle {
-		e.records.update(func(s *Stats) { s.LifecycleLost++ })
+		e.recorder.update(func(s *Stats) { s.LifecycleLost++ })
 		return
 	}
-	e.records.lose(d.ids...)
+	e.recorder.addLost(d.ids...)
 }
 
 // DeliveryFaults are what at-least-once delivery without order may do, each with a chance between 0 and 1.
@@ -178,58 +178,58 @@ func (e *Emulator) SetDeliveryFaults(faults DeliveryFaults) {
 // lives. It blocks while MaxPending notifications are on their way; an error means that some were not offered. What no
 // subscription was offered counts as Unheard and is among the Lost.
 func (e *Emulator) Publish(ctx context.Context, interactions ...Interaction) (int, error) {
-	happened, err := e.happen(interactions)
+	parsed, err := e.addToHistory(interactions)
 	if err != nil {
 		return 0, err
 	}
-	e.records.update(func(s *Stats) { s.Published += len(happened) })
-	faults := e.faults.delivering()
-	if e.faults.happens(faults.Reorder) {
-		e.faults.shuffle(happened)
+	e.recorder.update(func(s *Stats) { s.Published += len(parsed) })
+	faults := e.faults.deliveryFaults()
+	if e.faults.roll(faults.Reorder) {
+		e.faults.shuffle(parsed)
 	}
-	return e.notify(ctx, happened)
+	return e.notify(ctx, parsed)
 }
 
 // notify offers what happened to the subscriptions that want it.
-func (e *Emulator) notify(ctx context.Context, happened []essence) (offered int, err error) {
-	heard := make(map[change]bool, len(happened))
-	defer func() { e.records.unheard(unheard(happened, heard)...) }()
-	for _, s := range e.subs.live() {
-		for batch := range slices.Chunk(e.wanted(s, happened), e.settings.BatchSize) {
+func (e *Emulator) notify(ctx context.Context, parsed []parsedInteraction) (offered int, err error) {
+	covered := make(map[changeKey]bool, len(parsed))
+	defer func() { e.recorder.addUncovered(uncovered(parsed, covered)...) }()
+	for _, s := range e.subs.active() {
+		for batch := range slices.Chunk(e.wantedBy(s, parsed), e.settings.BatchSize) {
 			if err := e.offer(ctx, s, batch); err != nil {
 				return offered, err
 			}
 			offered += len(batch)
 			for _, i := range batch {
-				heard[i.change()] = true
+				covered[i.changeKey()] = true
 			}
 		}
 	}
 	return offered, nil
 }
 
-// change tells one of what happened from the others.
-type change struct{ session, id, kind string }
+// changeKey tells one of what happened from the others.
+type changeKey struct{ session, id, kind string }
 
-func (e essence) change() change { return change{e.session, e.id, e.Change} }
+func (e parsedInteraction) changeKey() changeKey { return changeKey{e.session, e.id, e.Change} }
 
-func unheard(happened []essence, heard map[change]bool) []string {
+func uncovered(parsed []parsedInteraction, covered map[changeKey]bool) []string {
 	var ids []string
-	for _, h := range happened {
-		if !heard[h.change()] {
+	for _, h := range parsed {
+		if !covered[h.changeKey()] {
 			ids = append(ids, h.id)
 		}
 	}
 	return ids
 }
 
-// wanted returns what the subscription is told of.
-func (e *Emulator) wanted(s Subscription, happened []essence) []essence {
+// wantedBy returns what the subscription is told of.
+func (e *Emulator) wantedBy(s Subscription, parsed []parsedInteraction) []parsedInteraction {
 	resource, _ := parseResource(s.Resource)
-	var wanted []essence
-	for _, i := range happened {
+	var wanted []parsedInteraction
+	for _, i := range parsed {
 		mine := resource.user == "" || resource.user == i.UserID
-		if mine && s.wants(i.Change) && resource.filter.passes(i.JSON) {
+		if mine && s.wants(i.Change) && resource.filter.matches(i.JSON) {
 			wanted = append(wanted, i)
 		}
 	}
@@ -237,7 +237,7 @@ func (e *Emulator) wanted(s Subscription, happened []essence) []essence {
 }
 
 // offer seals the batch and sends it in the background.
-func (e *Emulator) offer(ctx context.Context, s Subscription, batch []essence) error {
+func (e *Emulator) offer(ctx context.Context, s Subscription, batch []parsedInteraction) error {
 	d := delivery{subscription: s}
 	for _, i := range batch {
 		item, err := e.item(s, i)
@@ -249,14 +249,14 @@ func (e *Emulator) offer(ctx context.Context, s Subscription, batch []essence) e
 	if err := e.reserve(ctx); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	e.records.update(func(st *Stats) { st.Offered += len(batch) })
-	if e.faults.happens(e.faults.delivering().Drop) {
+	e.recorder.update(func(st *Stats) { st.Offered += len(batch) })
+	if e.faults.roll(e.faults.deliveryFaults().Drop) {
 		<-e.pending
-		e.records.lose(d.ids...)
+		e.recorder.addLost(d.ids...)
 		return nil
 	}
 	if err := e.send(d); err != nil {
-		e.records.update(func(st *Stats) { st.Offered -= len(batch) })
+		e.recorder.update(func(st *Stats) { st.Offered -= len(batch) })
 		return fmt.Errorf("publish: %w", err)
 	}
 	return nil
@@ -294,13 +294,13 @@ func (e *Emulator) send(d delivery) error {
 // Collection returns the authentic notification of the interactions for the oldest live subscription, for a test to change before it
 // posts it. Nothing is sent.
 func (e *Emulator) Collection(interactions ...Interaction) (Collection, error) {
-	s, err := e.oldest()
+	s, err := e.oldestSubscription()
 	if err != nil {
 		return Collection{}, err
 	}
 	var items []Item
 	for _, i := range interactions {
-		one, err := i.essence()
+		one, err := i.parse()
 		if err != nil {
 			return Collection{}, err
 		}
@@ -315,7 +315,7 @@ func (e *Emulator) Collection(interactions ...Interaction) (Collection, error) {
 
 // LifecycleCollection returns the authentic notification of a lifecycle event for the oldest live subscription.
 func (e *Emulator) LifecycleCollection(event string) (Collection, error) {
-	s, err := e.oldest()
+	s, err := e.oldestSubscription()
 	if err != nil {
 		return Collection{}, err
 	}
@@ -334,7 +334,7 @@ func (e *Emulator) Post(ctx context.Context, c Collection) (int, error) {
 // PostRaw sends any body once to the notification URL of the oldest live subscription and returns the status of the answer. The
 // header's fields replace the usual ones.
 func (e *Emulator) PostRaw(ctx context.Context, body []byte, header http.Header) (int, error) {
-	s, err := e.oldest()
+	s, err := e.oldestSubscription()
 	if err != nil {
 		return 0, err
 	}
@@ -348,17 +348,17 @@ func (e *Emulator) PostTo(ctx context.Context, target string, body []byte, heade
 	a := Acknowledgement{Attempt: 1, At: time.Now()}
 	a.Status, a.Err = e.exchange(ctx, target, body, header)
 	a.Latency = time.Since(a.At)
-	e.records.acknowledged(a)
+	e.recorder.addAcknowledgement(a)
 	if a.Err != nil {
 		return 0, fmt.Errorf("post: %w", a.Err)
 	}
 	return a.Status, nil
 }
 
-func (e *Emulator) oldest() (Subscription, error) {
-	live := e.subs.live()
-	if len(live) == 0 {
+func (e *Emulator) oldestSubscription() (Subscription, error) {
+	active := e.subs.active()
+	if len(active) == 0 {
 		return Subscription{}, ErrNoSubscription
 	}
-	return live[0], nil
+	return active[0], nil
 }

@@ -16,20 +16,20 @@ const (
 	response = `{"id":"1764599405640","sessionId":"s1","requestId":"r1","interactionType":"aiResponse","appClass":"IPM.SkypeTeams.Message.Copilot.BizChat","from":{"user":null}}`
 )
 
-var both = graphtest.Created([]byte(prompt), []byte(response))
+var promptAndResponse = graphtest.Created([]byte(prompt), []byte(response))
 
-func TestPublishedInteractionsArriveSealedForTheSubscription(t *testing.T) {
+func TestPublish_EncryptsForSubscription(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	s := g.subscribe(e, nil)
-	n, err := g.Publish(t.Context(), both...)
+	n, err := g.Publish(t.Context(), promptAndResponse...)
 	require.NoError(t, err)
 	assert.Equal(t, 2, n)
 	require.NoError(t, g.WaitDelivered(deadline(t), n))
 	posts, opened := e.received()
 	require.Len(t, posts, 1)
 	assert.Equal(t, []string{prompt, response}, opened)
-	assert.Empty(t, e.failed)
+	assert.Empty(t, e.errs)
 	item := posts[0].Value[0]
 	assert.Equal(t, s.ID, item.SubscriptionID)
 	assert.Equal(t, "state", item.ClientState)
@@ -45,14 +45,14 @@ func TestPublishedInteractionsArriveSealedForTheSubscription(t *testing.T) {
 	require.Len(t, posts[0].ValidationTokens, 1)
 }
 
-func TestAnEndpointThatFailsIsTriedAgain(t *testing.T) {
+func TestDelivery_RetriesFailures(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	g.subscribe(e, nil)
 	e.answerWith(func(w http.ResponseWriter, _ *http.Request, n int) {
 		w.WriteHeader(map[bool]int{true: http.StatusServiceUnavailable, false: http.StatusNoContent}[n < 4])
 	})
-	n, err := g.Publish(t.Context(), both...)
+	n, err := g.Publish(t.Context(), promptAndResponse...)
 	require.NoError(t, err)
 	require.NoError(t, g.WaitDelivered(deadline(t), n))
 	var statuses, attempts []int

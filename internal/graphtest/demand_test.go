@@ -16,20 +16,20 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// near is an emulator that is called without a network, so that its clock may be that of a synctest bubble.
-type near struct {
+// localClient is an emulator that is called without a network, so that its clock may be that of a synctest bubble.
+type localClient struct {
 	*graphtest.Emulator
 	t     *testing.T
 	token string
 }
 
-func newNear(t *testing.T, change func(*graphtest.Settings)) *near {
+func newLocalClient(t *testing.T, change func(*graphtest.Settings)) *localClient {
 	t.Helper()
 	settings := graphtest.Settings{TenantID: tenantID, ClientID: clientID, ClientSecret: secret, URL: "https://graph.example.com"}
 	if change != nil {
 		change(&settings)
 	}
-	n := &near{Emulator: graphtest.New(settings), t: t}
+	n := &localClient{Emulator: graphtest.New(settings), t: t}
 	t.Cleanup(n.Close)
 	form := url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {clientID}, "client_secret": {secret}, "scope": {"https://graph.example.com/.default"},
@@ -44,23 +44,23 @@ func newNear(t *testing.T, change func(*graphtest.Settings)) *near {
 	return n
 }
 
-func (n *near) serve(request *http.Request) *httptest.ResponseRecorder {
+func (n *localClient) serve(request *http.Request) *httptest.ResponseRecorder {
 	recorder := httptest.NewRecorder()
 	n.ServeHTTP(recorder, request)
 	return recorder
 }
 
-func (n *near) get(target string) *httptest.ResponseRecorder {
+func (n *localClient) get(target string) *httptest.ResponseRecorder {
 	request := httptest.NewRequestWithContext(n.t.Context(), http.MethodGet, target, http.NoBody)
 	request.Header.Set("Authorization", "Bearer "+n.token)
 	request.Header.Set("ConsistencyLevel", "eventual")
 	return n.serve(request)
 }
 
-// apps reads the app of each interaction in Alice's history.
-func (n *near) apps() []string {
+// historyApps reads the app of each interaction in Alice's history.
+func (n *localClient) historyApps() []string {
 	n.t.Helper()
-	answer := n.get(historyOf(alice, nil))
+	answer := n.get(historyPath(alice, nil))
 	require.Equal(n.t, http.StatusOK, answer.Code)
 	var page struct {
 		Value []struct{ AppClass string }
@@ -73,25 +73,25 @@ func (n *near) apps() []string {
 	return found
 }
 
-func TestTheHistoryTakesThirtyRequestsASecond(t *testing.T) {
+func TestHistoryLimit_Allows30RequestsPerSecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		n := newNear(t, nil)
+		n := newLocalClient(t, nil)
 		for range 120 { // 25 a second, of which a second's worth comes at once
-			assert.Equal(t, http.StatusOK, n.get(historyOf(alice, nil)).Code)
+			assert.Equal(t, http.StatusOK, n.get(historyPath(alice, nil)).Code)
 			time.Sleep(40 * time.Millisecond)
 		}
 		assert.Equal(t, 25, n.Stats().HistoryPeak)
 		time.Sleep(time.Second)
 		for range 30 {
-			assert.Equal(t, http.StatusOK, n.get(historyOf(bob, nil)).Code)
+			assert.Equal(t, http.StatusOK, n.get(historyPath(bob, nil)).Code)
 		}
-		refused := n.get(historyOf(bob, nil))
-		assert.Equal(t, http.StatusTooManyRequests, refused.Code)
-		assert.Equal(t, "1", refused.Header().Get("Retry-After"))
-		assert.Contains(t, refused.Body.String(), "TooManyRequests")
+		throttled := n.get(historyPath(bob, nil))
+		assert.Equal(t, http.StatusTooManyRequests, throttled.Code)
+		assert.Equal(t, "1", throttled.Header().Get("Retry-After"))
+		assert.Contains(t, throttled.Body.String(), "TooManyRequests")
 		time.Sleep(time.Second)
-		assert.Equal(t, http.StatusOK, n.get(historyOf(strings.ToUpper(bob), nil)).Code, "who obeys is served")
+		assert.Equal(t, http.StatusOK, n.get(historyPath(strings.ToUpper(bob), nil)).Code, "who obeys is served")
 		stats := n.Stats()
 		assert.Equal(t, 1, stats.HistoryThrottled)
 		assert.Equal(t, 31, stats.HistoryPeak, "also those that were refused")
@@ -99,63 +99,63 @@ func TestTheHistoryTakesThirtyRequestsASecond(t *testing.T) {
 	})
 }
 
-func TestTheLimitOfTheHistoryCanBeAnother(t *testing.T) {
+func TestHistoryLimit_IsConfigurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		slow := newNear(t, func(s *graphtest.Settings) { s.HistoryLimit = 1 })
-		assert.Equal(t, http.StatusOK, slow.get(historyOf(alice, nil)).Code)
-		assert.Equal(t, http.StatusTooManyRequests, slow.get(historyOf(alice, nil)).Code)
-		free := newNear(t, func(s *graphtest.Settings) { s.HistoryLimit = -1 })
+		slow := newLocalClient(t, func(s *graphtest.Settings) { s.HistoryLimit = 1 })
+		assert.Equal(t, http.StatusOK, slow.get(historyPath(alice, nil)).Code)
+		assert.Equal(t, http.StatusTooManyRequests, slow.get(historyPath(alice, nil)).Code)
+		free := newLocalClient(t, func(s *graphtest.Settings) { s.HistoryLimit = -1 })
 		for range 1000 {
-			assert.Equal(t, http.StatusOK, free.get(historyOf(alice, nil)).Code)
+			assert.Equal(t, http.StatusOK, free.get(historyPath(alice, nil)).Code)
 		}
 		assert.Equal(t, 1000, free.Stats().HistoryPeak)
 	})
 }
 
-func TestAnInteractionAppearsInTheHistoryAfterALag(t *testing.T) {
+func TestHistoryLag_DelaysInteractionsAndUpdates(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		n := newNear(t, func(s *graphtest.Settings) { s.HistoryLag = time.Minute })
-		first := said("1", "s", "r", alice, "first")
+		n := newLocalClient(t, func(s *graphtest.Settings) { s.HistoryLag = time.Minute })
+		first := newInteraction("1", "s", "r", alice, "first")
 		_, err := n.Publish(t.Context(), first)
 		require.NoError(t, err)
 		time.Sleep(time.Minute - time.Nanosecond)
-		assert.Empty(t, n.apps())
+		assert.Empty(t, n.historyApps())
 		time.Sleep(time.Nanosecond)
-		assert.Equal(t, []string{"first"}, n.apps())
+		assert.Equal(t, []string{"first"}, n.historyApps())
 
 		for _, app := range []string{"second", "third"} {
-			require.NoError(t, n.AddHistory(graphtest.Interaction{JSON: said("1", "s", "r", alice, app).JSON, Change: "updated"}))
+			require.NoError(t, n.AddHistory(graphtest.Interaction{JSON: newInteraction("1", "s", "r", alice, app).JSON, Change: "updated"}))
 			time.Sleep(30 * time.Second)
 		}
-		assert.Equal(t, []string{"second"}, n.apps(), "a change lags as well, and nothing vanishes meanwhile")
+		assert.Equal(t, []string{"second"}, n.historyApps(), "a change lags as well, and nothing vanishes meanwhile")
 		time.Sleep(30 * time.Second)
-		assert.Equal(t, []string{"third"}, n.apps())
-		require.NoError(t, n.AddHistory(graphtest.Interaction{JSON: said("1", "s", "r", alice, "fourth").JSON, Change: "updated"}))
-		assert.Equal(t, []string{"third"}, n.apps(), "the versions before it are forgotten, not this one")
+		assert.Equal(t, []string{"third"}, n.historyApps())
+		require.NoError(t, n.AddHistory(graphtest.Interaction{JSON: newInteraction("1", "s", "r", alice, "fourth").JSON, Change: "updated"}))
+		assert.Equal(t, []string{"third"}, n.historyApps(), "the versions before it are forgotten, not this one")
 	})
 }
 
-func TestTheHistoryNeedsItsPermission(t *testing.T) {
+func TestHistory_RequiresRole(t *testing.T) {
 	t.Parallel()
-	n := newNear(t, func(s *graphtest.Settings) { s.Roles = []string{graphtest.RoleUsersReadAll} })
-	refused := n.get(historyOf(alice, nil))
-	assert.Equal(t, http.StatusForbidden, refused.Code)
-	assert.Contains(t, refused.Body.String(), "AiEnterpriseInteraction.Read.All")
+	n := newLocalClient(t, func(s *graphtest.Settings) { s.Roles = []string{graphtest.RoleUsersReadAll} })
+	forbidden := n.get(historyPath(alice, nil))
+	assert.Equal(t, http.StatusForbidden, forbidden.Code)
+	assert.Contains(t, forbidden.Body.String(), "AiEnterpriseInteraction.Read.All")
 	assert.Equal(t, map[string]int{alice: 1}, n.HistoryRequests(), "it was asked for nonetheless")
 }
 
 // It runs alone, as memory is that of the process.
-func TestTheDirectoryOf100000UsersCostsAPageAtATime(t *testing.T) {
+func TestDirectory_AllocatesPerPage(t *testing.T) {
 	const users = 100_000
-	n := newNear(t, func(s *graphtest.Settings) { s.Roles = []string{graphtest.RoleUsersReadAll} })
+	n := newLocalClient(t, func(s *graphtest.Settings) { s.Roles = []string{graphtest.RoleUsersReadAll} })
 	ids := make([]string, users)
 	for i := range ids {
 		ids[i] = alice
 	}
 	n.SetUsers(ids...)
-	target, pages, found, began := "/v1.0/users?"+licensed("999").Encode(), 0, 0, time.Now()
+	target, pages, found, began := "/v1.0/users?"+licensedQuery("999").Encode(), 0, 0, time.Now()
 	before := allocated()
 	for target != "" {
 		var page struct {

@@ -12,18 +12,18 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// licensed is the query for the users with a Copilot license.
-func licensed(top string) url.Values {
+// licensedQuery is the query for the users with a Copilot license.
+func licensedQuery(top string) url.Values {
 	return url.Values{
 		"$filter": {"assignedPlans/any(p:p/servicePlanId eq 3f30311c-6b1e-48a4-ab79-725b469da960 and p/capabilityStatus eq 'Enabled')"},
 		"$count":  {"true"}, "$select": {"id"}, "$top": {top},
 	}
 }
 
-func (g *graph) users(target, consistency string) (int, map[string]any) {
+func (g *client) listUsers(target, consistency string) (int, map[string]any) {
 	g.t.Helper()
 	if g.token == "" {
-		g.token = g.login()
+		g.token = g.newToken()
 	}
 	request, err := http.NewRequestWithContext(g.t.Context(), http.MethodGet, target, http.NoBody)
 	require.NoError(g.t, err)
@@ -33,7 +33,7 @@ func (g *graph) users(target, consistency string) (int, map[string]any) {
 	return status, answer
 }
 
-func directoryOf(t *testing.T, users int) *graph {
+func startWithDirectory(t *testing.T, users int) *client {
 	t.Helper()
 	g := start(t, func(s *graphtest.Settings) { s.Roles = []string{graphtest.RoleUsersReadAll} })
 	ids := make([]string, users)
@@ -44,12 +44,12 @@ func directoryOf(t *testing.T, users int) *graph {
 	return g
 }
 
-func TestTheDirectoryGivesItsUsersPageByPage(t *testing.T) {
+func TestDirectory_PagesUsers(t *testing.T) {
 	t.Parallel()
-	g := directoryOf(t, 25)
-	target, pages, seen := g.url+"/v1.0/users?"+licensed("10").Encode(), 0, map[string]bool{}
+	g := startWithDirectory(t, 25)
+	target, pages, seen := g.url+"/v1.0/users?"+licensedQuery("10").Encode(), 0, map[string]bool{}
 	for target != "" {
-		status, answer := g.users(target, "eventual")
+		status, answer := g.listUsers(target, "eventual")
 		require.Equal(t, http.StatusOK, status)
 		value, ok := answer["value"].([]any)
 		require.True(t, ok)
@@ -63,9 +63,9 @@ func TestTheDirectoryGivesItsUsersPageByPage(t *testing.T) {
 	assert.Len(t, seen, 25)
 }
 
-func TestTheDirectoryRefusesAsGraphDoes(t *testing.T) {
+func TestDirectory_RefusesUnsupportedQueries(t *testing.T) {
 	t.Parallel()
-	g := directoryOf(t, 1)
+	g := startWithDirectory(t, 1)
 	for name, test := range map[string]struct {
 		change      func(url.Values)
 		consistency string
@@ -78,24 +78,24 @@ func TestTheDirectoryRefusesAsGraphDoes(t *testing.T) {
 		"more than the ids":                    {func(q url.Values) { q.Del("$select") }, "eventual"},
 		"a link that it did not give":          {func(q url.Values) { q.Set("$skiptoken", "x") }, "eventual"},
 	} {
-		query := licensed("999")
+		query := licensedQuery("999")
 		test.change(query)
-		status, _ := g.users(g.url+"/v1.0/users?"+query.Encode(), test.consistency)
+		status, _ := g.listUsers(g.url+"/v1.0/users?"+query.Encode(), test.consistency)
 		assert.Equal(t, http.StatusBadRequest, status, name)
 	}
 }
 
-func TestTheDirectoryNeedsAPermissionOfItsOwn(t *testing.T) {
+func TestDirectory_RequiresUsersRole(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
-	status, answer := g.users(g.url+"/v1.0/users?"+licensed("999").Encode(), "eventual")
+	status, answer := g.listUsers(g.url+"/v1.0/users?"+licensedQuery("999").Encode(), "eventual")
 	assert.Equal(t, http.StatusForbidden, status)
 	assert.Contains(t, fmt.Sprint(answer), "Authorization_RequestDenied")
 }
 
-func (g *graph) licensedUsers() []string {
+func (g *client) licensedUsers() []string {
 	g.t.Helper()
-	status, answer := g.users(g.url+"/v1.0/users?"+licensed("999").Encode(), "eventual")
+	status, answer := g.listUsers(g.url+"/v1.0/users?"+licensedQuery("999").Encode(), "eventual")
 	require.Equal(g.t, http.StatusOK, status)
 	found := []string{}
 	for _, user := range answer["value"].([]any) {
@@ -104,13 +104,13 @@ func (g *graph) licensedUsers() []string {
 	return found
 }
 
-func TestTheDirectoryKnowsThoseWhoConversedUntilItIsToldWhoThereIs(t *testing.T) {
+func TestDirectory_ListsActiveUsersUntilSetUsers(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(s *graphtest.Settings) { s.Roles, s.HistorySize = []string{graphtest.RoleUsersReadAll}, 2 })
 	assert.Empty(t, g.licensedUsers())
-	_, err := g.Publish(t.Context(), said("1", "s", "r", alice, "Word"), said("2", "s", "r", "", "Word"), said("3", "other", "x", "", "Word"))
+	_, err := g.Publish(t.Context(), newInteraction("1", "s", "r", alice, "Word"), newInteraction("2", "s", "r", "", "Word"), newInteraction("3", "other", "x", "", "Word"))
 	require.NoError(t, err)
-	require.NoError(t, g.AddHistory(said("4", "t", "r", bob, "Word"), said("5", "u", "r", "too many", "Word")))
+	require.NoError(t, g.AddHistory(newInteraction("4", "t", "r", bob, "Word"), newInteraction("5", "u", "r", "too many", "Word")))
 	g.SetUnlicensed(bob)
 	assert.Equal(t, []string{alice, bob}, g.licensedUsers(), "license data is advisory: the history may refuse nonetheless")
 	g.SetUsers("c")

@@ -82,9 +82,9 @@ type Emulator struct {
 	keys      *keyRing
 	access    *accessTokens
 	subs      *registry
-	records   *recorder
-	faults    *faultBoard
-	history   *archive
+	recorder  *recorder
+	faults    *faultSet
+	history   *historyStore
 	users     *turnUsers
 	directory *directory
 	client    *http.Client
@@ -110,15 +110,15 @@ func New(settings Settings) *Emulator {
 	}
 	settings = settings.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
-	records := newRecorder(settings.RecordSize)
+	recorder := newRecorder(settings.RecordSize)
 	return &Emulator{
 		settings:     settings,
 		keys:         newKeyRing(settings),
 		access:       &accessTokens{key: randomBytes(32), roles: settings.Roles},
-		subs:         newRegistry(records),
-		records:      records,
-		faults:       newFaultBoard(settings.Seed),
-		history:      newArchive(settings),
+		subs:         newRegistry(recorder),
+		recorder:     recorder,
+		faults:       newFaultSet(settings.Seed),
+		history:      newHistoryStore(settings),
 		directory:    newDirectory(settings.HistorySize),
 		historyLimit: newHistoryLimiter(settings.HistoryLimit),
 		users:        &turnUsers{limit: settings.HistorySize, users: map[[2]string]string{}},
@@ -153,8 +153,8 @@ func (e *Emulator) Start(address string) (string, error) {
 	return "http://" + listener.Addr().String(), nil
 }
 
-// answerTime is how long requests under way may still take once the emulator stops listening.
-const answerTime = 200 * time.Millisecond
+// shutdownTimeout is how long requests under way may still take once the emulator stops listening.
+const shutdownTimeout = 200 * time.Millisecond
 
 // StopListening lets go of the address at once, and soon of all connections to it. Deliveries go on until Close.
 func (e *Emulator) StopListening() {
@@ -164,7 +164,7 @@ func (e *Emulator) StopListening() {
 	if server == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), answerTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), shutdownTimeout)
 	defer cancel()
 	_ = server.Shutdown(ctx) // what is left of it is closed now
 	_ = server.Close()
@@ -262,8 +262,8 @@ type Settings struct {
 	ListPageSize int
 	// HideCertificateIDs leaves encryptionCertificateId out of every GET.
 	HideCertificateIDs bool
-	// ReauthorizeGap is how far apart a PATCH and a reauthorize must be, 10 min by default. See Violations.
-	ReauthorizeGap time.Duration
+	// MinReauthorizeInterval is how far apart a PATCH and a reauthorize must be, 10 min by default. See Violations.
+	MinReauthorizeInterval time.Duration
 	// NoListLimit lifts the limit of 25 lists in 20 s.
 	NoListLimit bool
 
@@ -303,7 +303,7 @@ func (s Settings) withDefaults() Settings {
 	s.RetryFor = cmp.Or(s.RetryFor, 4*time.Hour)
 	s.BatchSize = cmp.Or(s.BatchSize, 10)
 	s.Concurrency = cmp.Or(s.Concurrency, 16)
-	s.ReauthorizeGap = cmp.Or(s.ReauthorizeGap, 10*time.Minute)
+	s.MinReauthorizeInterval = cmp.Or(s.MinReauthorizeInterval, 10*time.Minute)
 	s.MaxPending = cmp.Or(s.MaxPending, 10_000)
 	s.HistorySize = cmp.Or(s.HistorySize, 100_000)
 	s.HistoryLimit = cmp.Or(s.HistoryLimit, 30)
@@ -313,16 +313,16 @@ func (s Settings) withDefaults() Settings {
 
 // Stats returns the counts so far.
 func (e *Emulator) Stats() Stats {
-	e.subs.sweep()
-	return e.records.snapshot()
+	e.subs.removeExpired()
+	return e.recorder.snapshot()
 }
 
 // Requests returns the calls of clients in the order of their end; of all operations when none is named.
 func (e *Emulator) Requests(operations ...Operation) []Request {
-	e.records.mu.Lock()
-	defer e.records.mu.Unlock()
+	e.recorder.mu.Lock()
+	defer e.recorder.mu.Unlock()
 	var requests []Request
-	for _, r := range e.records.requests {
+	for _, r := range e.recorder.requests {
 		if len(operations) == 0 || slices.Contains(operations, r.Operation) {
 			requests = append(requests, r)
 		}
@@ -332,29 +332,29 @@ func (e *Emulator) Requests(operations ...Operation) []Request {
 
 // Acknowledgements returns the answers to handshakes and notifications in the order in which they came.
 func (e *Emulator) Acknowledgements() []Acknowledgement {
-	e.records.mu.Lock()
-	defer e.records.mu.Unlock()
-	return slices.Clone(e.records.acks)
+	e.recorder.mu.Lock()
+	defer e.recorder.mu.Unlock()
+	return slices.Clone(e.recorder.acks)
 }
 
 // Lost returns the ids of the interactions that only the history has: not acknowledged within RetryFor, or their subscription
 // went (Stats.Lost), or none was there for them (Stats.Unheard).
 func (e *Emulator) Lost() []string {
-	e.records.mu.Lock()
-	defer e.records.mu.Unlock()
-	return slices.Clone(e.records.lost)
+	e.recorder.mu.Lock()
+	defer e.recorder.mu.Unlock()
+	return slices.Clone(e.recorder.lost)
 }
 
 // Violations returns what a client did that Microsoft warns of without refusing it.
 func (e *Emulator) Violations() []string {
-	e.records.mu.Lock()
-	defer e.records.mu.Unlock()
-	return slices.Clone(e.records.violations)
+	e.recorder.mu.Lock()
+	defer e.recorder.mu.Unlock()
+	return slices.Clone(e.recorder.violations)
 }
 
 // Wait blocks until done says so of the counts, or ctx ends.
 func (e *Emulator) Wait(ctx context.Context, done func(Stats) bool) error {
-	if err := e.records.wait(ctx, done); err != nil {
+	if err := e.recorder.wait(ctx, done); err != nil {
 		return fmt.Errorf("wait for the emulator: %w", err)
 	}
 	return nil
@@ -364,11 +364,11 @@ func (e *Emulator) Wait(ctx context.Context, done func(Stats) bool) error {
 func (e *Emulator) WaitSubscribed(ctx context.Context) (Subscription, error) {
 	var found Subscription
 	err := e.Wait(ctx, func(Stats) bool {
-		live := e.subs.live()
-		if len(live) > 0 {
-			found = live[0]
+		active := e.subs.active()
+		if len(active) > 0 {
+			found = active[0]
 		}
-		return len(live) > 0
+		return len(active) > 0
 	})
 	return found, err
 }
@@ -390,8 +390,8 @@ func (e *Emulator) WaitRequests(ctx context.Context, op Operation, n int) error 
 	return e.Wait(ctx, func(s Stats) bool { return s.Requests[op] >= n })
 }
 
-// pause waits and tells whether it waited to the end.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleep waits and tells whether it waited to the end.
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -13,13 +13,13 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestATenantAndAnApplicationAreRequired(t *testing.T) {
+func TestNew_RequiresTenantAndClient(t *testing.T) {
 	t.Parallel()
 	assert.Panics(t, func() { graphtest.New(graphtest.Settings{TenantID: tenantID}) })
 	assert.Panics(t, func() { graphtest.New(graphtest.Settings{ClientID: clientID}) })
 }
 
-func TestAnEmulatorListensOnce(t *testing.T) {
+func TestStart_ListensOnce(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	_, err := g.Start("")
@@ -30,7 +30,7 @@ func TestAnEmulatorListensOnce(t *testing.T) {
 	require.ErrorContains(t, err, "listen on 127.0.0.1:")
 }
 
-func TestTheHandlerServesBehindAnyServer(t *testing.T) {
+func TestServeHTTP_WorksBehindAnyServer(t *testing.T) {
 	t.Parallel()
 	emulator := graphtest.New(graphtest.Settings{TenantID: tenantID, ClientID: clientID})
 	defer emulator.Close()
@@ -44,7 +44,7 @@ func TestTheHandlerServesBehindAnyServer(t *testing.T) {
 	assert.Equal(t, http.StatusOK, response.StatusCode)
 }
 
-func TestWaitingEndsWithItsContext(t *testing.T) {
+func TestWait_EndsWithContext(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -54,7 +54,7 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, g.WaitDelivered(ctx, 1), context.DeadlineExceeded)
 }
 
-func TestWaitSubscribedReturnsTheSubscription(t *testing.T) {
+func TestWaitSubscribed_ReturnsSubscription(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	found := make(chan graphtest.Subscription, 1)
@@ -71,7 +71,7 @@ func TestWaitSubscribedReturnsTheSubscription(t *testing.T) {
 	assert.Equal(t, 1, g.Stats().Subscriptions)
 }
 
-func TestCertificatesAreForTheirPurpose(t *testing.T) {
+func TestCertificates_FitTheirPurpose(t *testing.T) {
 	t.Parallel()
 	server, err := graphtest.ServerCertificate(time.Hour)
 	require.NoError(t, err)

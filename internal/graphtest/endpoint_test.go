@@ -38,11 +38,11 @@ type endpoint struct {
 	key *rsa.PrivateKey
 	der []byte
 
-	mu     sync.Mutex // guards what follows
-	answer func(w http.ResponseWriter, r *http.Request, n int)
-	posts  []graphtest.Collection
-	opened []string
-	failed []error
+	mu        sync.Mutex // guards what follows
+	answer    func(w http.ResponseWriter, r *http.Request, n int)
+	posts     []graphtest.Collection
+	decrypted []string
+	errs      []error
 }
 
 // newEndpoint answers 202 until the test sets answer, which gets the number of the notification from 1 on.
@@ -85,12 +85,12 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if item.EncryptedContent == nil {
 			continue
 		}
-		plaintext, openErr := e.open(*item.EncryptedContent)
+		plaintext, openErr := e.decrypt(*item.EncryptedContent)
 		err = errors.Join(err, openErr)
-		e.opened = append(e.opened, string(plaintext))
+		e.decrypted = append(e.decrypted, string(plaintext))
 	}
 	if err != nil {
-		e.failed = append(e.failed, err)
+		e.errs = append(e.errs, err)
 	}
 	e.mu.Unlock()
 	if answer != nil {
@@ -109,11 +109,11 @@ func (e *endpoint) answerWith(answer func(w http.ResponseWriter, r *http.Request
 func (e *endpoint) received() ([]graphtest.Collection, []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return append([]graphtest.Collection{}, e.posts...), append([]string{}, e.opened...)
+	return append([]graphtest.Collection{}, e.posts...), append([]string{}, e.decrypted...)
 }
 
-// open decrypts as Microsoft's page tells, with the general form of OAEP.
-func (e *endpoint) open(c graphtest.EncryptedContent) ([]byte, error) {
+// decrypt decrypts as Microsoft's page tells, with the general form of OAEP.
+func (e *endpoint) decrypt(c graphtest.EncryptedContent) ([]byte, error) {
 	dataKey, err1 := base64.StdEncoding.DecodeString(c.DataKey)
 	data, err2 := base64.StdEncoding.DecodeString(c.Data)
 	signature, err3 := base64.StdEncoding.DecodeString(c.DataSignature)
@@ -146,8 +146,8 @@ const (
 	resource = "copilot/interactionHistory/getAllEnterpriseInteractions"
 )
 
-// graph is a client of the emulator.
-type graph struct {
+// client is a client of the emulator.
+type client struct {
 	*graphtest.Emulator
 	t     *testing.T
 	url   string
@@ -155,7 +155,7 @@ type graph struct {
 }
 
 // start runs an emulator that retries fast and trusts newEndpoint.
-func start(t *testing.T, change func(*graphtest.Settings)) *graph {
+func start(t *testing.T, change func(*graphtest.Settings)) *client {
 	t.Helper()
 	pair, err := serverPair()
 	require.NoError(t, err)
@@ -171,11 +171,11 @@ func start(t *testing.T, change func(*graphtest.Settings)) *graph {
 	t.Cleanup(emulator.Close)
 	url, err := emulator.Start("")
 	require.NoError(t, err)
-	return &graph{Emulator: emulator, t: t, url: url}
+	return &client{Emulator: emulator, t: t, url: url}
 }
 
 // subscribe creates a subscription of the whole tenant after change had its way with the request.
-func (g *graph) subscribe(e *endpoint, change func(map[string]any)) graphtest.Subscription {
+func (g *client) subscribe(e *endpoint, change func(map[string]any)) graphtest.Subscription {
 	g.t.Helper()
 	status, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, change))
 	require.Equal(g.t, http.StatusCreated, status, "%v", answer)

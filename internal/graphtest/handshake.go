@@ -36,7 +36,7 @@ func (e *Emulator) validate(ctx context.Context, endpoints ...string) *graphErro
 		}
 		at := time.Now()
 		status, err := e.Handshake(ctx, endpoint)
-		e.records.acknowledged(Acknowledgement{
+		e.recorder.addAcknowledgement(Acknowledgement{
 			Handshake: true, Attempt: 1, Status: status, Err: err, Latency: time.Since(at), At: at,
 		})
 		if err != nil {
@@ -51,7 +51,7 @@ func (e *Emulator) validate(ctx context.Context, endpoints ...string) *graphErro
 func handshakeFailure(status int, err error) string {
 	const demand = "Notification endpoint must respond with 200 OK to validation request."
 	switch {
-	case errors.Is(err, errTooLate):
+	case errors.Is(err, errTimeout):
 		return "Subscription validation request timed out."
 	case status != 0 && status != http.StatusOK:
 		return "Subscription validation request failed. HTTP status code is '" + statusName(status) + "'. " + demand
@@ -106,11 +106,11 @@ func (e *Emulator) Handshake(ctx context.Context, endpoint string) (int, error) 
 	return response.StatusCode, nil
 }
 
-var errTooLate = errors.New("the endpoint did not answer in time")
+var errTimeout = errors.New("the endpoint did not answer in time")
 
 func unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return errTooLate
+		return errTimeout
 	}
 	return fmt.Errorf("the endpoint can't be reached: %w", err)
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// answering serves every request of the test with f, over TLS that the emulator trusts.
-func answering(t *testing.T, f http.HandlerFunc) (endpointURL string, roots func(*graphtest.Settings)) {
+// newTLSEndpoint serves every request of the test with f, over TLS that the emulator trusts.
+func newTLSEndpoint(t *testing.T, f http.HandlerFunc) (endpointURL string, roots func(*graphtest.Settings)) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(f)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // some tests break connections
@@ -26,7 +26,7 @@ func answering(t *testing.T, f http.HandlerFunc) (endpointURL string, roots func
 	return server.URL, func(s *graphtest.Settings) { s.RootCAs, s.HandshakeTimeout = pool, 500*time.Millisecond }
 }
 
-func TestAHandshakeMustBeAnsweredToTheLetter(t *testing.T) {
+func TestHandshake_RequiresExactAnswer(t *testing.T) {
 	t.Parallel()
 	token := func(r *http.Request) string { return r.URL.Query().Get("validationToken") }
 	for name, c := range map[string]struct {
@@ -71,11 +71,11 @@ func TestAHandshakeMustBeAnsweredToTheLetter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			target, settings := answering(t, c.answer)
+			target, settings := newTLSEndpoint(t, c.answer)
 			g, e := start(t, settings), newEndpoint(t)
 			e.url = target
 			status, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, nil))
-			code, message := problem(answer)
+			code, message := errorOf(answer)
 			assert.Equal(t, http.StatusBadRequest, status)
 			assert.Equal(t, "ValidationError", code)
 			assert.Contains(t, message, c.message)
@@ -85,10 +85,10 @@ func TestAHandshakeMustBeAnsweredToTheLetter(t *testing.T) {
 	}
 }
 
-func TestBothURLsAreValidatedEachWithItsOwnQuery(t *testing.T) {
+func TestHandshake_ValidatesBothURLs(t *testing.T) {
 	t.Parallel()
 	seen := make(chan *http.Request, 2)
-	target, settings := answering(t, func(w http.ResponseWriter, r *http.Request) {
+	target, settings := newTLSEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		seen <- r
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, r.URL.Query().Get("validationToken"))
@@ -107,13 +107,13 @@ func TestBothURLsAreValidatedEachWithItsOwnQuery(t *testing.T) {
 	}
 }
 
-func TestACertificateThatIsNotTrustedFailsTheHandshake(t *testing.T) {
+func TestHandshake_FailsWithUntrustedCertificate(t *testing.T) {
 	t.Parallel()
-	target, _ := answering(t, func(http.ResponseWriter, *http.Request) {})
+	target, _ := newTLSEndpoint(t, func(http.ResponseWriter, *http.Request) {})
 	g, e := start(t, nil), newEndpoint(t)
 	e.url = target
 	_, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, nil))
-	_, message := problem(answer)
+	_, message := errorOf(answer)
 	assert.Contains(t, message, "certificate")
 	_, err := g.Handshake(t.Context(), "https://bad host/")
 	require.ErrorContains(t, err, "not a URL")

@@ -27,24 +27,24 @@ func (e *Emulator) SetUnlicensed(users ...string) {
 
 // AddHistory puts interactions into the history alone: nobody is notified.
 func (e *Emulator) AddHistory(interactions ...Interaction) error {
-	_, err := e.happen(interactions)
+	_, err := e.addToHistory(interactions)
 	return err
 }
 
-// happen reads the interactions, finds out whose they are and puts them into the history.
-func (e *Emulator) happen(interactions []Interaction) ([]essence, error) {
-	happened := make([]essence, 0, len(interactions))
+// addToHistory reads the interactions, finds out whose they are and puts them into the history.
+func (e *Emulator) addToHistory(interactions []Interaction) ([]parsedInteraction, error) {
+	parsed := make([]parsedInteraction, 0, len(interactions))
 	for _, i := range interactions {
-		one, err := i.essence()
+		one, err := i.parse()
 		if err != nil {
 			return nil, err
 		}
 		e.users.attribute(&one)
-		e.directory.converse(one.UserID)
-		happened = append(happened, one)
+		e.directory.addActive(one.UserID)
+		parsed = append(parsed, one)
 	}
-	e.history.add(time.Now(), happened...)
-	return happened, nil
+	e.history.add(time.Now(), parsed...)
+	return parsed, nil
 }
 
 // newHistoryLimiter lets a second's worth of requests come at once, since a client that keeps to the limit is not at fault for
@@ -58,13 +58,13 @@ func newHistoryLimiter(perSecond int) *rate.Limiter {
 
 const defaultTop = 20
 
-// window is what a request asks of the history.
-type window struct {
+// historyRequest is what a request asks of the history.
+type historyRequest struct {
 	after, before time.Time
 	top, skip     int
 }
 
-func (w window) has(created time.Time) bool {
+func (w historyRequest) matches(created time.Time) bool {
 	return w.after.IsZero() || created.After(w.after) && created.Before(w.before)
 }
 
@@ -75,24 +75,24 @@ var rangePattern = regexp.MustCompile(`^createdDateTime gt (\S+) and createdDate
 // serveHistory answers the export of one user's interactions, the newest first.
 func (e *Emulator) serveHistory(w http.ResponseWriter, r *http.Request, args []string) {
 	if !e.historyLimit.Allow() {
-		e.records.update(func(s *Stats) { s.HistoryThrottled++ })
+		e.recorder.update(func(s *Stats) { s.HistoryThrottled++ })
 		w.Header().Set("Retry-After", "1")
 		(&graphError{http.StatusTooManyRequests, "TooManyRequests", "Too many requests"}).write(w)
 		return
 	}
 	user := strings.ToLower(args[0])
-	asked, refused := parseWindow(r.URL.Query())
-	if refused == nil && !e.history.licensed(user) {
-		refused = &graphError{http.StatusForbidden, "Forbidden", fmt.Sprintf("User '%s' does not have a valid Copilot license.", user)}
+	request, apiErr := parseHistoryRequest(r.URL.Query())
+	if apiErr == nil && !e.history.licensed(user) {
+		apiErr = &graphError{http.StatusForbidden, "Forbidden", fmt.Sprintf("User '%s' does not have a valid Copilot license.", user)}
 	}
-	if refused != nil {
-		refused.write(w)
+	if apiErr != nil {
+		apiErr.write(w)
 		return
 	}
-	page, more := e.history.read(time.Now(), user, asked)
+	page, more := e.history.page(time.Now(), user, request)
 	answer := map[string]any{"value": page, "@odata.count": len(page)}
 	if more {
-		answer["@odata.nextLink"] = e.nextLink(r, asked.skip+asked.top)
+		answer["@odata.nextLink"] = e.nextLink(r, request.skip+request.top)
 	}
 	writeJSON(w, http.StatusOK, answer)
 }
@@ -101,55 +101,55 @@ func (e *Emulator) serveHistory(w http.ResponseWriter, r *http.Request, args []s
 func (e *Emulator) nextLink(r *http.Request, skip int) string {
 	query := r.URL.Query()
 	query.Set("$skiptoken", strconv.Itoa(skip))
-	return e.base(r) + r.URL.EscapedPath() + "?" + query.Encode()
+	return e.baseURL(r) + r.URL.EscapedPath() + "?" + query.Encode()
 }
 
-func parseWindow(query url.Values) (window, *graphError) {
-	asked := window{top: defaultTop}
-	for name, number := range map[string]*int{"$top": &asked.top, "$skiptoken": &asked.skip} {
+func parseHistoryRequest(query url.Values) (historyRequest, *graphError) {
+	request := historyRequest{top: defaultTop}
+	for name, number := range map[string]*int{"$top": &request.top, "$skiptoken": &request.skip} {
 		if !query.Has(name) {
 			continue
 		}
 		n, err := strconv.Atoi(query.Get(name))
 		if err != nil || n < 0 || n == 0 && name == "$top" {
-			return window{}, &graphError{http.StatusBadRequest, "BadRequest", fmt.Sprintf("Invalid value for %s.", name)}
+			return historyRequest{}, &graphError{http.StatusBadRequest, "BadRequest", fmt.Sprintf("Invalid value for %s.", name)}
 		}
 		*number = n
 	}
 	if !query.Has("$filter") {
-		return asked, nil
+		return request, nil
 	}
 	bounds := rangePattern.FindStringSubmatch(query.Get("$filter"))
 	if bounds == nil {
-		return window{}, errFilter
+		return historyRequest{}, errFilter
 	}
-	for i, at := range []*time.Time{&asked.after, &asked.before} {
+	for i, at := range []*time.Time{&request.after, &request.before} {
 		parsed, err := time.Parse(time.RFC3339, bounds[i+1])
 		if err != nil {
-			return window{}, errFilter
+			return historyRequest{}, errFilter
 		}
 		*at = parsed
 	}
-	return asked, nil
+	return request, nil
 }
 
 // errFilter is what Graph answers to a filter with one bound or with dates alone.
 var errFilter = &graphError{http.StatusInternalServerError, "InternalServerError", "Failed to execute request."}
 
-// archive keeps what happened by user, at most limit interactions.
-type archive struct {
+// historyStore keeps what happened by user, at most limit interactions.
+type historyStore struct {
 	limit int
 	// lag passes before what happened is shown.
 	lag time.Duration
 
 	mu         sync.Mutex // guards what follows
-	users      map[string][]*kept
+	users      map[string][]*storedInteraction
 	order      []string // whose the interactions are, the oldest first
 	unlicensed map[string]bool
 }
 
-// kept is an interaction with its versions, the newest last. Before the newest is shown, an older one is.
-type kept struct {
+// storedInteraction is an interaction with its versions, the newest last. Before the newest is shown, an older one is.
+type storedInteraction struct {
 	id, session string
 	versions    []version
 }
@@ -159,16 +159,16 @@ type version struct {
 	json           json.RawMessage
 }
 
-func newArchive(s Settings) *archive {
-	return &archive{limit: s.HistorySize, lag: s.HistoryLag, users: map[string][]*kept{}, unlicensed: map[string]bool{}}
+func newHistoryStore(s Settings) *historyStore {
+	return &historyStore{limit: s.HistorySize, lag: s.HistoryLag, users: map[string][]*storedInteraction{}, unlicensed: map[string]bool{}}
 }
 
 // add leaves deletions out: the history still shows what was deleted.
 // https://learn.microsoft.com/microsoftteams/export-teams-content-copilot
-func (a *archive) add(now time.Time, happened ...essence) {
+func (a *historyStore) add(now time.Time, parsed ...parsedInteraction) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, h := range happened {
+	for _, h := range parsed {
 		v := version{created: h.at, shown: now.Add(a.lag), json: h.JSON}
 		switch h.Change {
 		case "deleted":
@@ -184,7 +184,7 @@ func (a *archive) add(now time.Time, happened ...essence) {
 	}
 }
 
-func (a *archive) findLocked(h essence) *kept {
+func (a *historyStore) findLocked(h parsedInteraction) *storedInteraction {
 	for _, k := range a.users[h.UserID] {
 		if k.id == h.id && k.session == h.session {
 			return k
@@ -193,8 +193,8 @@ func (a *archive) findLocked(h essence) *kept {
 	return nil
 }
 
-func (a *archive) addLocked(h essence, v version) {
-	a.users[h.UserID] = append(a.users[h.UserID], &kept{h.id, h.session, []version{v}})
+func (a *historyStore) addLocked(h parsedInteraction, v version) {
+	a.users[h.UserID] = append(a.users[h.UserID], &storedInteraction{h.id, h.session, []version{v}})
 	if a.order = append(a.order, h.UserID); len(a.order) <= a.limit {
 		return
 	}
@@ -206,7 +206,7 @@ func (a *archive) addLocked(h essence, v version) {
 }
 
 // update drops the versions that none will see any more.
-func (k *kept) update(v version, now time.Time) {
+func (k *storedInteraction) update(v version, now time.Time) {
 	if i := k.current(now); i > 0 {
 		k.versions = slices.Delete(k.versions, 0, i)
 	}
@@ -214,7 +214,7 @@ func (k *kept) update(v version, now time.Time) {
 }
 
 // current is the index of the newest version that is shown, -1 for none.
-func (k *kept) current(now time.Time) int {
+func (k *storedInteraction) current(now time.Time) int {
 	for i, v := range slices.Backward(k.versions) {
 		if !v.shown.After(now) {
 			return i
@@ -223,25 +223,25 @@ func (k *kept) current(now time.Time) int {
 	return -1
 }
 
-// read returns a page of the user's interactions, the newest first.
-func (a *archive) read(now time.Time, user string, asked window) (page []json.RawMessage, more bool) {
+// page returns a page of the user's interactions, the newest first.
+func (a *historyStore) page(now time.Time, user string, request historyRequest) (page []json.RawMessage, more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var found []version
 	for _, k := range a.users[user] {
-		if i := k.current(now); i >= 0 && asked.has(k.versions[i].created) {
+		if i := k.current(now); i >= 0 && request.matches(k.versions[i].created) {
 			found = append(found, k.versions[i])
 		}
 	}
 	slices.SortStableFunc(found, func(x, y version) int { return y.created.Compare(x.created) })
 	page = []json.RawMessage{}
-	for _, v := range found[min(asked.skip, len(found)):min(asked.skip+asked.top, len(found))] {
+	for _, v := range found[min(request.skip, len(found)):min(request.skip+request.top, len(found))] {
 		page = append(page, v.json)
 	}
-	return page, asked.skip+asked.top < len(found)
+	return page, request.skip+request.top < len(found)
 }
 
-func (a *archive) licensed(user string) bool {
+func (a *historyStore) licensed(user string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return !a.unlicensed[user]
@@ -260,31 +260,31 @@ const licensedFilter = "assignedPlans/any(p:p/servicePlanId eq 3f30311c-6b1e-48a
 type directory struct {
 	limit int
 
-	mu        sync.Mutex // guards what follows
-	set       bool
-	ids       []string
-	conversed []string
-	known     map[string]bool
+	mu       sync.Mutex // guards what follows
+	explicit bool
+	ids      []string
+	active   []string
+	seen     map[string]bool
 }
 
-func newDirectory(limit int) *directory { return &directory{limit: limit, known: map[string]bool{}} }
+func newDirectory(limit int) *directory { return &directory{limit: limit, seen: map[string]bool{}} }
 
 // SetUsers says who has a Copilot license in the directory, nobody for none. Until it is called, everybody has one who ever
 // conversed. The history does not mind the directory: see SetUnlicensed.
 func (e *Emulator) SetUsers(ids ...string) {
 	e.directory.mu.Lock()
 	defer e.directory.mu.Unlock()
-	e.directory.set, e.directory.ids = true, slices.Clone(ids)
+	e.directory.explicit, e.directory.ids = true, slices.Clone(ids)
 }
 
-func (d *directory) converse(user string) {
+func (d *directory) addActive(user string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if user == "" || d.known[user] || len(d.conversed) >= d.limit {
+	if user == "" || d.seen[user] || len(d.active) >= d.limit {
 		return
 	}
-	d.known[user] = true
-	d.conversed = append(d.conversed, user)
+	d.seen[user] = true
+	d.active = append(d.active, user)
 }
 
 // directoryUser is a user with the one property that may be selected.
@@ -302,8 +302,8 @@ type directoryPage struct {
 // https://learn.microsoft.com/graph/aad-advanced-queries
 func (e *Emulator) serveUsers(w http.ResponseWriter, r *http.Request, _ []string) {
 	query := r.URL.Query()
-	top, topOK := number(query.Get("$top"), defaultUsersTop)
-	skip, skipOK := number(query.Get("$skiptoken"), 0)
+	top, topOK := parseCount(query.Get("$top"), defaultUsersTop)
+	skip, skipOK := parseCount(query.Get("$skiptoken"), 0)
 	switch {
 	case r.Header.Get("ConsistencyLevel") != "eventual" || query.Get("$count") != "true":
 		(&graphError{http.StatusBadRequest, "Request_UnsupportedQuery", "Unsupported or invalid query filter clause specified for property 'assignedPlans'."}).write(w)
@@ -319,8 +319,8 @@ func (e *Emulator) serveUsers(w http.ResponseWriter, r *http.Request, _ []string
 	writeJSON(w, http.StatusOK, page)
 }
 
-// number reads a parameter that is not negative.
-func number(text string, absent int) (int, bool) {
+// parseCount reads a parameter that is not negative.
+func parseCount(text string, absent int) (int, bool) {
 	if text == "" {
 		return absent, true
 	}
@@ -331,8 +331,8 @@ func number(text string, absent int) (int, bool) {
 func (d *directory) page(skip, top int) (page directoryPage, more bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	ids := d.conversed
-	if d.set {
+	ids := d.active
+	if d.explicit {
 		ids = d.ids
 	}
 	page = directoryPage{Count: len(ids), Value: []directoryUser{}}

@@ -121,7 +121,7 @@ func (e *Emulator) serveMetadata(w http.ResponseWriter, r *http.Request, args []
 	if !e.isTenant(tenant) {
 		issuer = strings.ReplaceAll(issuer, e.settings.TenantID, "{tenantid}")
 	}
-	base := e.base(r) + "/" + tenant
+	base := e.baseURL(r) + "/" + tenant
 	writeJSON(w, http.StatusOK, map[string]any{
 		"issuer":                                issuer,
 		"jwks_uri":                              base + keys,

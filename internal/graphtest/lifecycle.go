@@ -20,7 +20,7 @@ var ErrNoSubscription = errors.New("no such subscription lives")
 // SendLifecycle notifies every live subscription that has a lifecycle endpoint, in the background, and returns how many those are.
 func (e *Emulator) SendLifecycle(ctx context.Context, event string) (int, error) {
 	n := 0
-	for _, s := range e.subs.live() {
+	for _, s := range e.subs.active() {
 		if s.LifecycleNotificationURL == "" {
 			continue
 		}
@@ -36,10 +36,10 @@ func (e *Emulator) sendLifecycle(ctx context.Context, s Subscription, event stri
 	if err := e.reserve(ctx); err != nil {
 		return fmt.Errorf("send %s: %w", event, err)
 	}
-	e.records.update(func(st *Stats) { st.LifecycleOffered++ })
+	e.recorder.update(func(st *Stats) { st.LifecycleOffered++ })
 	err := e.send(delivery{subscription: s, items: []Item{e.lifecycleItem(s, event)}, lifecycle: true})
 	if err != nil {
-		e.records.update(func(st *Stats) { st.LifecycleLost++ })
+		e.recorder.update(func(st *Stats) { st.LifecycleLost++ })
 		return fmt.Errorf("send %s: %w", event, err)
 	}
 	return nil
@@ -63,7 +63,7 @@ func (e *Emulator) ExpireSubscription(id string, at time.Time) error {
 	if _, ok := e.subs.change(id, func(s *Subscription) { s.Expiration = at }); !ok {
 		return ErrNoSubscription
 	}
-	e.subs.sweep()
+	e.subs.removeExpired()
 	return nil
 }
 
@@ -87,11 +87,11 @@ func (e *Emulator) AddSubscription(s Subscription) (Subscription, error) {
 	}
 	now := time.Now()
 	s.Created, s.Authorized = now, now
-	if refused := e.subs.add(s); refused != nil {
-		return Subscription{}, fmt.Errorf("add a subscription: %s", refused.message)
+	if apiErr := e.subs.add(s); apiErr != nil {
+		return Subscription{}, fmt.Errorf("add a subscription: %s", apiErr.message)
 	}
 	return s, nil
 }
 
 // Subscriptions returns those that live, the oldest first, with their client state.
-func (e *Emulator) Subscriptions() []Subscription { return e.subs.live() }
+func (e *Emulator) Subscriptions() []Subscription { return e.subs.active() }

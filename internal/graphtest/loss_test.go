@@ -13,11 +13,11 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestWhatDeliveryLosesIsToldAndIsInTheHistory(t *testing.T) {
+func TestLost_ListsUndeliveredInteractions(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, func(s *graphtest.Settings) { s.RetryFor, s.MaxRetryDelay = 20*time.Millisecond, 5*time.Millisecond }), newEndpoint(t)
 	publish := func(id string, offered int) {
-		n, err := g.Publish(t.Context(), said(id, "s", "r", alice, "Word"))
+		n, err := g.Publish(t.Context(), newInteraction(id, "s", "r", alice, "Word"))
 		require.NoError(t, err)
 		assert.Equal(t, offered, n)
 	}
@@ -25,7 +25,7 @@ func TestWhatDeliveryLosesIsToldAndIsInTheHistory(t *testing.T) {
 	s := g.subscribe(e, with("changeType", "created"))
 	publish("2", 1)
 	require.NoError(t, g.WaitIdle(deadline(t)))
-	e.answerWith(refuse)
+	e.answerWith(answerUnavailable)
 	publish("3", 1) // given up
 	require.NoError(t, g.WaitIdle(deadline(t)))
 	g.SetDeliveryFaults(graphtest.DeliveryFaults{Drop: 1})
@@ -38,32 +38,32 @@ func TestWhatDeliveryLosesIsToldAndIsInTheHistory(t *testing.T) {
 	publish("6", 0)
 
 	stats := g.Stats()
-	assert.Equal(t, []int{6, 4, 1, 3, 2}, []int{stats.Published, stats.Offered, stats.Acknowledged, stats.Lost, stats.Unheard})
+	assert.Equal(t, []int{6, 4, 1, 3, 2}, []int{stats.Published, stats.Offered, stats.Acknowledged, stats.Lost, stats.Uncovered})
 	assert.Equal(t, []string{"1", "3", "4", "5", "6"}, g.Lost())
-	found, _ := g.idsOf(historyOf(alice, nil))
+	found, _ := g.historyIDs(historyPath(alice, nil))
 	assert.ElementsMatch(t, []string{"1", "2", "3", "4", "5", "6"}, found)
 }
 
-func TestWhatASubscriptionDoesNotWantIsUnheard(t *testing.T) {
+func TestUncovered_CountsUnwantedChanges(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	g.subscribe(e, with("changeType", "updated"))
-	n, err := g.Publish(t.Context(), said("1", "s", "r", alice, "Word"), graphtest.Interaction{JSON: said("1", "s", "r", alice, "Word").JSON, Change: "updated"})
+	n, err := g.Publish(t.Context(), newInteraction("1", "s", "r", alice, "Word"), graphtest.Interaction{JSON: newInteraction("1", "s", "r", alice, "Word").JSON, Change: "updated"})
 	require.NoError(t, err)
 	assert.Equal(t, 1, n)
-	assert.Equal(t, 1, g.Stats().Unheard)
+	assert.Equal(t, 1, g.Stats().Uncovered)
 	assert.Equal(t, []string{"1"}, g.Lost())
 }
 
-func TestWhatCanNotBeOfferedAnyMoreIsUnheardOnce(t *testing.T) {
+func TestUncovered_CountsOnceAfterClose(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	g.subscribe(e, nil)
 	g.Close()
-	_, err := g.Publish(t.Context(), both...)
+	_, err := g.Publish(t.Context(), promptAndResponse...)
 	require.ErrorIs(t, err, graphtest.ErrClosed)
 	stats := g.Stats()
-	assert.Equal(t, []int{0, 0, 2}, []int{stats.Offered, stats.Lost, stats.Unheard})
+	assert.Equal(t, []int{0, 0, 2}, []int{stats.Offered, stats.Lost, stats.Uncovered})
 	assert.Len(t, g.Lost(), 2)
 }
 
@@ -92,7 +92,7 @@ func write(t *testing.T, buffer *bufio.ReadWriter, text string) {
 	assert.NoError(t, buffer.Flush())
 }
 
-func TestAnAnswerThatIsCutOffIsNoAcknowledgement(t *testing.T) {
+func TestDelivery_RetriesTruncatedAnswers(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		answer string
@@ -117,13 +117,13 @@ func TestAnAnswerThatIsCutOffIsNoAcknowledgement(t *testing.T) {
 				}
 				w.WriteHeader(http.StatusAccepted)
 			})
-			n, err := g.Publish(t.Context(), both...)
+			n, err := g.Publish(t.Context(), promptAndResponse...)
 			require.NoError(t, err)
 			require.NoError(t, g.WaitIdle(deadline(t)))
 			stats := g.Stats()
 			assert.Equal(t, []int{n, n, 0, 0}, []int{stats.Offered, stats.Acknowledged, stats.Lost, stats.Duplicates})
 			assert.Equal(t, []int{3, 2}, []int{stats.Attempts, stats.Refused})
-			assert.Len(t, ids(t, e), 3*n, "it came again until it was acknowledged")
+			assert.Len(t, receivedIDs(t, e), 3*n, "it came again until it was acknowledged")
 		})
 	}
 }

@@ -78,7 +78,7 @@ func (e *Emulator) lifecycleItem(s Subscription, event string) Item {
 	}
 }
 
-func (e *Emulator) item(s Subscription, i essence) (Item, error) {
+func (e *Emulator) item(s Subscription, i parsedInteraction) (Item, error) {
 	resource := fmt.Sprintf("copilot/interactionHistory/interactions('%s')", i.id)
 	item := e.lifecycleItem(s, "")
 	item.ChangeType = i.Change
@@ -236,8 +236,8 @@ func (k *keyRing) token(audience string, now time.Time) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	key := k.currentLocked()
-	if held, ok := k.tokens[audience]; ok && held.expires.Sub(now) > k.settings.ValidationTokenLifetime/10 {
-		return held.text
+	if cached, ok := k.tokens[audience]; ok && cached.expires.Sub(now) > k.settings.ValidationTokenLifetime/10 {
+		return cached.text
 	}
 	text, err := SignWith(jwt.SigningMethodRS256, key.key, key.id, k.settings.validationClaims(k.version, audience, now))
 	if err != nil {

@@ -19,8 +19,8 @@ const (
 	bob   = "bbbbbbbb-0000-4000-a000-000000000002"
 )
 
-// said makes a prompt of the user, or a response when the user is empty.
-func said(id, session, request, user, app string) graphtest.Interaction {
+// newInteraction makes a prompt of the user, or a response when the user is empty.
+func newInteraction(id, session, request, user, app string) graphtest.Interaction {
 	from := map[string]any{"user": nil}
 	if user != "" {
 		from["user"] = map[string]any{"id": user}
@@ -32,7 +32,7 @@ func said(id, session, request, user, app string) graphtest.Interaction {
 	return graphtest.Interaction{JSON: text}
 }
 
-func ids(t *testing.T, e *endpoint) []string {
+func receivedIDs(t *testing.T, e *endpoint) []string {
 	t.Helper()
 	posts, _ := e.received()
 	var found []string
@@ -44,15 +44,15 @@ func ids(t *testing.T, e *endpoint) []string {
 	return found
 }
 
-func TestASubscriptionGetsWhatItAskedFor(t *testing.T) {
+func TestPublish_HonorsResourceAndChangeType(t *testing.T) {
 	t.Parallel()
-	happened := []graphtest.Interaction{
-		said("1", "s", "r1", alice, "Word"),
-		said("2", "s", "r1", "", "Word"),
-		said("3", "x", "r2", bob, "Excel"),
-		said("4", "x", "", "", "Excel"),
-		said("5", "nobody", "r3", "", "Word"),
-		{JSON: said("6", "nobody", "r4", "", "Excel").JSON, UserID: "AAAAAAAA-0000-4000-A000-000000000001", Change: "updated"},
+	interactions := []graphtest.Interaction{
+		newInteraction("1", "s", "r1", alice, "Word"),
+		newInteraction("2", "s", "r1", "", "Word"),
+		newInteraction("3", "x", "r2", bob, "Excel"),
+		newInteraction("4", "x", "", "", "Excel"),
+		newInteraction("5", "nobody", "r3", "", "Word"),
+		{JSON: newInteraction("6", "nobody", "r4", "", "Excel").JSON, UserID: "AAAAAAAA-0000-4000-A000-000000000001", Change: "updated"},
 	}
 	user := "/copilot/users/" + alice + "/interactionHistory/getAllEnterpriseInteractions"
 	for name, c := range map[string]struct {
@@ -69,45 +69,45 @@ func TestASubscriptionGetsWhatItAskedFor(t *testing.T) {
 			t.Parallel()
 			g, e := start(t, nil), newEndpoint(t)
 			g.subscribe(e, c.change)
-			n, err := g.Publish(t.Context(), happened...)
+			n, err := g.Publish(t.Context(), interactions...)
 			require.NoError(t, err)
 			assert.Equal(t, len(c.want), n)
 			require.NoError(t, g.WaitDelivered(deadline(t), n))
-			assert.Equal(t, c.want, ids(t, e))
+			assert.Equal(t, c.want, receivedIDs(t, e))
 		})
 	}
 }
 
-func TestNothingIsOfferedWithoutASubscription(t *testing.T) {
+func TestPublish_OffersNothingWithoutSubscription(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
-	n, err := g.Publish(t.Context(), both...)
+	n, err := g.Publish(t.Context(), promptAndResponse...)
 	require.NoError(t, err)
 	assert.Zero(t, n)
 	assert.Equal(t, 2, g.Stats().Published)
-	_, err = g.Collection(both...)
+	_, err = g.Collection(promptAndResponse...)
 	require.ErrorIs(t, err, graphtest.ErrNoSubscription)
 	_, err = g.Publish(t.Context(), graphtest.Created([]byte("{"))...)
 	require.ErrorContains(t, err, "not JSON as Graph writes it")
 }
 
-func TestManyInteractionsTravelInBatches(t *testing.T) {
+func TestPublish_SendsBatches(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, func(s *graphtest.Settings) { s.BatchSize = 3 }), newEndpoint(t)
 	g.subscribe(e, nil)
 	var many []graphtest.Interaction
 	for i := range 7 {
-		many = append(many, said(strconv.Itoa(i), "s", "r", alice, "Word"))
+		many = append(many, newInteraction(strconv.Itoa(i), "s", "r", alice, "Word"))
 	}
 	n, err := g.Publish(t.Context(), many...)
 	require.NoError(t, err)
 	require.NoError(t, g.WaitDelivered(deadline(t), n))
 	posts, _ := e.received()
 	assert.Len(t, posts, 3)
-	assert.Len(t, ids(t, e), 7)
+	assert.Len(t, receivedIDs(t, e), 7)
 }
 
-func TestATombstoneHasNoContent(t *testing.T) {
+func TestPublish_OmitsContentOfTombstones(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	g.subscribe(e, nil)
@@ -120,11 +120,11 @@ func TestATombstoneHasNoContent(t *testing.T) {
 	assert.NotEmpty(t, posts[0].ValidationTokens)
 }
 
-func TestABasicNotificationHasNeitherContentNorToken(t *testing.T) {
+func TestCollection_OfBasicSubscriptionHasNoContent(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	g.subscribe(e, without("includeResourceData", "encryptionCertificate", "encryptionCertificateId"))
-	c, err := g.Collection(both[0])
+	c, err := g.Collection(promptAndResponse[0])
 	require.NoError(t, err)
 	text, err := json.Marshal(c)
 	require.NoError(t, err)
@@ -132,75 +132,75 @@ func TestABasicNotificationHasNeitherContentNorToken(t *testing.T) {
 	assert.NotContains(t, string(text), "validationTokens")
 }
 
-func TestTokensCanBeNull(t *testing.T) {
+func TestSendNullTokens_SendsNull(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	g.subscribe(e, nil)
 	g.SendNullTokens(true)
-	c, err := g.Collection(both[0])
+	c, err := g.Collection(promptAndResponse[0])
 	require.NoError(t, err)
 	text, err := json.Marshal(c)
 	require.NoError(t, err)
 	assert.Contains(t, string(text), `"validationTokens":null`)
 	g.SendNullTokens(false)
-	c, err = g.Collection(both[0])
+	c, err = g.Collection(promptAndResponse[0])
 	require.NoError(t, err)
 	assert.Len(t, c.ValidationTokens, 1)
 }
 
-func TestDeliveryMayDuplicateReorderAndDrop(t *testing.T) {
+func TestDeliveryFaults_DuplicateReorderAndDrop(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	g.subscribe(e, nil)
 	g.SetDeliveryFaults(graphtest.DeliveryFaults{Duplicate: 1, Reorder: 1})
 	var many []graphtest.Interaction
 	for i := range 10 {
-		many = append(many, said(strconv.Itoa(i), "s", "r", alice, "Word"))
+		many = append(many, newInteraction(strconv.Itoa(i), "s", "r", alice, "Word"))
 	}
 	_, err := g.Publish(t.Context(), many...)
 	require.NoError(t, err)
 	require.NoError(t, g.Wait(deadline(t), func(s graphtest.Stats) bool { return s.Attempts == 2 }))
 	posts, _ := e.received()
 	assert.Equal(t, posts[0], posts[1])
-	assert.NotEqual(t, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, ids(t, e)[:10])
+	assert.NotEqual(t, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, receivedIDs(t, e)[:10])
 	assert.Equal(t, 10, g.Stats().Acknowledged, "an item counts once")
 	assert.Equal(t, 10, g.Stats().Duplicates)
 
 	g.SetDeliveryFaults(graphtest.DeliveryFaults{Drop: 1})
-	n, err := g.Publish(t.Context(), both...)
+	n, err := g.Publish(t.Context(), promptAndResponse...)
 	require.NoError(t, err)
 	assert.Equal(t, 2, n)
 	require.NoError(t, g.WaitIdle(deadline(t)))
 	assert.Equal(t, []string{"1764599405123", "1764599405640"}, g.Lost())
 }
 
-func TestPublishBlocksWhileTooMuchIsPending(t *testing.T) {
+func TestPublish_BlocksAtMaxPending(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, func(s *graphtest.Settings) { s.MaxPending = 1 }), newEndpoint(t)
 	g.subscribe(e, nil)
-	asked, free := make(chan struct{}), make(chan struct{})
+	received, release := make(chan struct{}), make(chan struct{})
 	e.answerWith(func(w http.ResponseWriter, _ *http.Request, n int) {
 		if n == 1 {
-			close(asked)
-			<-free
+			close(received)
+			<-release
 		}
 		w.WriteHeader(http.StatusAccepted)
 	})
-	_, err := g.Publish(t.Context(), both[0])
+	_, err := g.Publish(t.Context(), promptAndResponse[0])
 	require.NoError(t, err)
-	<-asked
+	<-received
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	n, err := g.Publish(ctx, both[1])
+	n, err := g.Publish(ctx, promptAndResponse[1])
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.Zero(t, n)
 	assert.Equal(t, 1, g.Stats().Offered)
 	assert.Zero(t, g.Stats().Lost)
 	_, err = g.SendLifecycle(ctx, graphtest.Missed)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	close(free)
+	close(release)
 	require.NoError(t, g.Wait(deadline(t), func(s graphtest.Stats) bool { return s.Acknowledged == 1 }))
-	_, err = g.Publish(deadline(t), both[1])
+	_, err = g.Publish(deadline(t), promptAndResponse[1])
 	require.NoError(t, err)
 	require.NoError(t, g.WaitDelivered(deadline(t), 2))
 }

@@ -52,8 +52,8 @@ type Stats struct {
 	Published, Offered int
 	// Acknowledged and Lost are items; Offered - Acknowledged - Lost are on their way.
 	Acknowledged, Lost int
-	// Unheard are interactions that no subscription was told of when they happened: only the history has them.
-	Unheard int
+	// Uncovered are interactions that no subscription was told of when they happened: only the history has them.
+	Uncovered int
 	// Duplicates are items sent once more after they were acknowledged.
 	Duplicates int
 	// Attempts are notifications posted, Refused those without 2xx.
@@ -76,21 +76,21 @@ type Stats struct {
 type recorder struct {
 	limit int
 
-	mu         sync.Mutex // guards what follows
-	changed    chan struct{}
-	stats      Stats
-	requests   []Request
-	acks       []Acknowledgement
-	lost       []string
-	demand     demand
-	violations []string
+	mu          sync.Mutex // guards what follows
+	changed     chan struct{}
+	stats       Stats
+	requests    []Request
+	acks        []Acknowledgement
+	lost        []string
+	historyLoad historyLoad
+	violations  []string
 }
 
 func newRecorder(limit int) *recorder {
 	return &recorder{
 		limit: limit, changed: make(chan struct{}),
-		stats:  Stats{Requests: map[Operation]int{}},
-		demand: demand{users: map[string]int{}},
+		stats:       Stats{Requests: map[Operation]int{}},
+		historyLoad: historyLoad{users: map[string]int{}},
 	}
 }
 
@@ -98,15 +98,15 @@ func (r *recorder) update(f func(*Stats)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f(&r.stats)
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
-func (r *recorder) wakeLocked() {
+func (r *recorder) notifyLocked() {
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
-func (r *recorder) request(op Operation, req *http.Request, status int, at time.Time) {
+func (r *recorder) addRequest(op Operation, req *http.Request, status int, at time.Time) {
 	header := req.Header.Clone()
 	header.Del("Authorization")
 	r.mu.Lock()
@@ -115,10 +115,10 @@ func (r *recorder) request(op Operation, req *http.Request, status int, at time.
 	r.requests = bounded(r.limit, r.requests, Request{
 		Operation: op, Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Header: header, Status: status, At: at,
 	})
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
-func (r *recorder) acknowledged(a Acknowledgement) {
+func (r *recorder) addAcknowledgement(a Acknowledgement) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.acks = bounded(r.limit, r.acks, a)
@@ -138,30 +138,30 @@ func (r *recorder) acknowledged(a Acknowledgement) {
 			s.Refused++
 		}
 	}
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
-func (r *recorder) lose(ids ...string) {
+func (r *recorder) addLost(ids ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stats.Lost += len(ids)
 	r.lost = bounded(r.limit, r.lost, ids...)
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
-func (r *recorder) unheard(ids ...string) {
+func (r *recorder) addUncovered(ids ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stats.Unheard += len(ids)
+	r.stats.Uncovered += len(ids)
 	r.lost = bounded(r.limit, r.lost, ids...)
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
-func (r *recorder) violation(text string) {
+func (r *recorder) addViolation(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.violations = bounded(r.limit, r.violations, text)
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
 func bounded[T any](limit int, list []T, more ...T) []T {

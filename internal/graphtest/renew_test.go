@@ -12,7 +12,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestOnlyExpirationAndURLCanBeChanged(t *testing.T) {
+func TestRenew_ChangesOnlyExpirationAndURL(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	s := g.subscribe(e, nil)
@@ -21,17 +21,17 @@ func TestOnlyExpirationAndURLCanBeChanged(t *testing.T) {
 		message string
 	}{
 		"nothing":                 {map[string]any{}, "expirationDateTime or notificationUrl is required"},
-		"a certificate":           {map[string]any{"encryptionCertificate": "x", "expirationDateTime": in(time.Hour)}, "'encryptionCertificate' can't be set"},
+		"a certificate":           {map[string]any{"encryptionCertificate": "x", "expirationDateTime": fromNow(time.Hour)}, "'encryptionCertificate' can't be set"},
 		"another lifecycle URL":   {map[string]any{"lifecycleNotificationUrl": e.url}, "'lifecycleNotificationUrl' can't be set"},
-		"a past expiration":       {map[string]any{"expirationDateTime": in(-time.Hour)}, "must be in the future"},
-		"more than 4,320 minutes": {map[string]any{"expirationDateTime": in(73 * time.Hour)}, "can only be 4320 minutes"},
+		"a past expiration":       {map[string]any{"expirationDateTime": fromNow(-time.Hour)}, "must be in the future"},
+		"more than 4,320 minutes": {map[string]any{"expirationDateTime": fromNow(73 * time.Hour)}, "can only be 4320 minutes"},
 		"plain HTTP":              {map[string]any{"notificationUrl": "http://localhost/"}, "notificationUrl must use HTTPS"},
 		"a URL nobody answers":    {map[string]any{"notificationUrl": "https://127.0.0.1:1/"}, "Subscription validation request failed."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			status, answer := g.call(http.MethodPatch, "/v1.0/subscriptions/"+s.ID, c.body)
-			_, message := problem(answer)
+			_, message := errorOf(answer)
 			assert.Equal(t, http.StatusBadRequest, status)
 			assert.Contains(t, message, c.message)
 		})
@@ -39,11 +39,11 @@ func TestOnlyExpirationAndURLCanBeChanged(t *testing.T) {
 	t.Cleanup(func() { assert.Equal(t, s.Expiration, g.Subscriptions()[0].Expiration) })
 }
 
-func TestARenewalGrantsTheNewExpiration(t *testing.T) {
+func TestRenew_GrantsExpiration(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
-	s := g.subscribe(e, with("expirationDateTime", in(time.Hour)))
-	status, answer := g.call(http.MethodPatch, "/v1.0/subscriptions/"+s.ID, map[string]any{"expirationDateTime": in(70 * time.Hour)})
+	s := g.subscribe(e, with("expirationDateTime", fromNow(time.Hour)))
+	status, answer := g.call(http.MethodPatch, "/v1.0/subscriptions/"+s.ID, map[string]any{"expirationDateTime": fromNow(70 * time.Hour)})
 	require.Equal(t, http.StatusOK, status, "%v", answer)
 	granted, err := time.Parse(time.RFC3339, answer["expirationDateTime"].(string))
 	require.NoError(t, err)
@@ -52,21 +52,21 @@ func TestARenewalGrantsTheNewExpiration(t *testing.T) {
 	assert.Equal(t, 2, g.Stats().Handshakes, "a renewal needs no handshake")
 }
 
-func TestANewNotificationURLIsValidatedAndUsed(t *testing.T) {
+func TestRenew_ValidatesNewURL(t *testing.T) {
 	t.Parallel()
 	g, first, second := start(t, nil), newEndpoint(t), newEndpoint(t)
 	s := g.subscribe(first, nil)
 	status, _ := g.call(http.MethodPatch, "/v1.0/subscriptions/"+s.ID, map[string]any{"notificationUrl": second.url})
 	require.Equal(t, http.StatusOK, status)
 	assert.Equal(t, 3, g.Stats().Handshakes)
-	n, err := g.Publish(t.Context(), both...)
+	n, err := g.Publish(t.Context(), promptAndResponse...)
 	require.NoError(t, err)
 	require.NoError(t, g.WaitDelivered(deadline(t), n))
 	posts, _ := first.received()
 	assert.Empty(t, posts)
 }
 
-func TestWhatIsGoneIsNotFound(t *testing.T) {
+func TestSubscriptions_DeletedIsNotFound(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	s := g.subscribe(e, nil)
@@ -78,12 +78,12 @@ func TestWhatIsGoneIsNotFound(t *testing.T) {
 		body         any
 	}{
 		{http.MethodGet, path, nil},
-		{http.MethodPatch, path, map[string]any{"expirationDateTime": in(time.Hour)}},
+		{http.MethodPatch, path, map[string]any{"expirationDateTime": fromNow(time.Hour)}},
 		{http.MethodDelete, path, nil},
 		{http.MethodPost, path + "/reauthorize", nil},
 	} {
 		status, answer := g.call(call.method, call.path, call.body)
-		code, _ := problem(answer)
+		code, _ := errorOf(answer)
 		assert.Equal(t, http.StatusNotFound, status, call.method)
 		assert.Equal(t, "ResourceNotFound", code)
 	}
@@ -91,12 +91,12 @@ func TestWhatIsGoneIsNotFound(t *testing.T) {
 	assert.Equal(t, []any{}, list["value"])
 }
 
-func TestPatchAndReauthorizeWithinTenMinutesAreNoted(t *testing.T) {
+func TestViolations_RecordPatchNearReauthorize(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	s := g.subscribe(e, nil)
 	path := "/v1.0/subscriptions/" + s.ID
-	renewal := map[string]any{"expirationDateTime": in(time.Hour)}
+	renewal := map[string]any{"expirationDateTime": fromNow(time.Hour)}
 	g.call(http.MethodPatch, path, renewal)
 	g.call(http.MethodPatch, path, renewal)
 	assert.Empty(t, g.Violations())
@@ -108,16 +108,16 @@ func TestPatchAndReauthorizeWithinTenMinutesAreNoted(t *testing.T) {
 	assert.Contains(t, g.Violations()[0], s.ID)
 }
 
-func TestPatchAndReauthorizeFarEnoughApartAreFine(t *testing.T) {
+func TestViolations_AllowPatchApartFromReauthorize(t *testing.T) {
 	t.Parallel()
-	g, e := start(t, func(s *graphtest.Settings) { s.ReauthorizeGap = time.Nanosecond }), newEndpoint(t)
+	g, e := start(t, func(s *graphtest.Settings) { s.MinReauthorizeInterval = time.Nanosecond }), newEndpoint(t)
 	path := "/v1.0/subscriptions/" + g.subscribe(e, nil).ID
-	g.call(http.MethodPatch, path, map[string]any{"expirationDateTime": in(time.Hour)})
+	g.call(http.MethodPatch, path, map[string]any{"expirationDateTime": fromNow(time.Hour)})
 	g.call(http.MethodPost, path+"/reauthorize", nil)
 	assert.Empty(t, g.Violations())
 }
 
-func TestTheListIsLimitedTo25In20Seconds(t *testing.T) {
+func TestList_Allows25RequestsIn20Seconds(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	for range 25 {
@@ -125,7 +125,7 @@ func TestTheListIsLimitedTo25In20Seconds(t *testing.T) {
 		require.Equal(t, http.StatusOK, status)
 	}
 	status, header, answer := g.exchange(http.MethodGet, "/v1.0/subscriptions", nil)
-	code, _ := problem(answer)
+	code, _ := errorOf(answer)
 	assert.Equal(t, http.StatusTooManyRequests, status)
 	assert.Equal(t, "TooManyRequests", code)
 	wait, err := strconv.Atoi(header.Get("Retry-After"))
@@ -133,7 +133,7 @@ func TestTheListIsLimitedTo25In20Seconds(t *testing.T) {
 	assert.InDelta(t, 15, wait, 5)
 }
 
-func TestTheLimitOfTheListCanBeLifted(t *testing.T) {
+func TestList_HasNoLimitWithNoListLimit(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(s *graphtest.Settings) { s.NoListLimit = true })
 	for range 30 {

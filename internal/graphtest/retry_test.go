@@ -11,16 +11,16 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func refuse(w http.ResponseWriter, _ *http.Request, _ int) {
+func answerUnavailable(w http.ResponseWriter, _ *http.Request, _ int) {
 	w.WriteHeader(http.StatusServiceUnavailable)
 }
 
-func TestAnItemIsGivenUpInTheEnd(t *testing.T) {
+func TestDelivery_GivesUpAfterRetryFor(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, func(s *graphtest.Settings) { s.RetryFor, s.MaxRetryDelay = 50*time.Millisecond, 5*time.Millisecond }), newEndpoint(t)
 	g.subscribe(e, nil)
-	e.answerWith(refuse)
-	_, err := g.Publish(t.Context(), both...)
+	e.answerWith(answerUnavailable)
+	_, err := g.Publish(t.Context(), promptAndResponse...)
 	require.NoError(t, err)
 	_, err = g.SendLifecycle(t.Context(), graphtest.ReauthorizationRequired)
 	require.NoError(t, err)
@@ -34,7 +34,7 @@ func TestAnItemIsGivenUpInTheEnd(t *testing.T) {
 	assert.Equal(t, []string{"1764599405123", "1764599405640"}, g.Lost())
 }
 
-func TestALateAnswerIsNoneAndLaterAttemptsWaitLonger(t *testing.T) {
+func TestDelivery_RetriesAfterTimeout(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, func(s *graphtest.Settings) { s.FirstTimeout = 10 * time.Millisecond }), newEndpoint(t)
 	g.subscribe(e, nil)
@@ -46,7 +46,7 @@ func TestALateAnswerIsNoneAndLaterAttemptsWaitLonger(t *testing.T) {
 		<-time.After(50 * time.Millisecond) // too late for a first attempt, in time for a later one
 		w.WriteHeader(http.StatusAccepted)
 	})
-	_, err := g.Publish(t.Context(), both...)
+	_, err := g.Publish(t.Context(), promptAndResponse...)
 	require.NoError(t, err)
 	require.NoError(t, g.WaitDelivered(deadline(t), 2))
 	var attempts []graphtest.Acknowledgement
@@ -65,7 +65,7 @@ func TestALateAnswerIsNoneAndLaterAttemptsWaitLonger(t *testing.T) {
 	assert.GreaterOrEqual(t, g.Stats().MaxLatency, 10*time.Millisecond)
 }
 
-func TestARedirectIsNoAcknowledgement(t *testing.T) {
+func TestDelivery_RetriesRedirects(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	g.subscribe(e, nil)
@@ -77,18 +77,18 @@ func TestARedirectIsNoAcknowledgement(t *testing.T) {
 		assert.Equal(t, "/graph/notifications", r.URL.Path)
 		w.WriteHeader(http.StatusAccepted)
 	})
-	_, err := g.Publish(t.Context(), both[0])
+	_, err := g.Publish(t.Context(), promptAndResponse[0])
 	require.NoError(t, err)
 	require.NoError(t, g.WaitDelivered(deadline(t), 1))
 	assert.Equal(t, 1, g.Stats().Refused)
 }
 
-func TestItemsDieWithTheirSubscription(t *testing.T) {
+func TestDelivery_EndsWithSubscription(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	s := g.subscribe(e, nil)
-	e.answerWith(refuse)
-	_, err := g.Publish(t.Context(), both...)
+	e.answerWith(answerUnavailable)
+	_, err := g.Publish(t.Context(), promptAndResponse...)
 	require.NoError(t, err)
 	require.NoError(t, g.Wait(deadline(t), func(s graphtest.Stats) bool { return s.Attempts > 1 }))
 	require.NoError(t, g.RemoveSubscription(t.Context(), s.ID, false))
@@ -97,11 +97,11 @@ func TestItemsDieWithTheirSubscription(t *testing.T) {
 	require.ErrorIs(t, g.RemoveSubscription(t.Context(), s.ID, false), graphtest.ErrNoSubscription)
 }
 
-func TestDeliveryPausesUntilTheSubscriptionIsReauthorized(t *testing.T) {
+func TestDelivery_PausesWithoutAuthorization(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, func(s *graphtest.Settings) { s.AuthorizationLifetime = time.Nanosecond }), newEndpoint(t)
 	s := g.subscribe(e, nil)
-	_, err := g.Publish(t.Context(), both...)
+	_, err := g.Publish(t.Context(), promptAndResponse...)
 	require.NoError(t, err)
 	n, err := g.SendLifecycle(t.Context(), graphtest.ReauthorizationRequired)
 	require.NoError(t, err)
@@ -115,13 +115,13 @@ func TestDeliveryPausesUntilTheSubscriptionIsReauthorized(t *testing.T) {
 	assert.Empty(t, posts[0].Value[0].Resource)
 }
 
-func TestAReauthorizedSubscriptionDeliversWhatWaited(t *testing.T) {
+func TestDelivery_ResumesAfterReauthorization(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	s := g.subscribe(e, nil)
 	require.NoError(t, g.ExpireAuthorization(s.ID))
 	require.ErrorIs(t, g.ExpireAuthorization("x"), graphtest.ErrNoSubscription)
-	_, err := g.Publish(t.Context(), both...)
+	_, err := g.Publish(t.Context(), promptAndResponse...)
 	require.NoError(t, err)
 	require.NoError(t, g.Wait(deadline(t), func(s graphtest.Stats) bool { return s.Paused > 1 }))
 	assert.Zero(t, g.Stats().Attempts)
@@ -130,7 +130,7 @@ func TestAReauthorizedSubscriptionDeliversWhatWaited(t *testing.T) {
 	require.NoError(t, g.WaitDelivered(deadline(t), 2))
 }
 
-func TestTheEndOfASubscriptionMayBeAnnounced(t *testing.T) {
+func TestRemoveSubscription_NotifiesLifecycleEndpoint(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	s := g.subscribe(e, nil)
@@ -142,17 +142,17 @@ func TestTheEndOfASubscriptionMayBeAnnounced(t *testing.T) {
 	assert.Equal(t, "state", posts[0].Value[0].ClientState)
 }
 
-func TestCloseEndsWhatIsUnderWay(t *testing.T) {
+func TestClose_EndsDeliveries(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, func(s *graphtest.Settings) { s.RetryDelay = time.Hour }), newEndpoint(t)
 	g.subscribe(e, nil)
-	e.answerWith(refuse)
-	_, err := g.Publish(t.Context(), both...)
+	e.answerWith(answerUnavailable)
+	_, err := g.Publish(t.Context(), promptAndResponse...)
 	require.NoError(t, err)
 	require.NoError(t, g.Wait(deadline(t), func(s graphtest.Stats) bool { return s.Refused == 1 }))
 	g.Close()
 	assert.Zero(t, g.Stats().Acknowledged)
-	_, err = g.Publish(t.Context(), both...)
+	_, err = g.Publish(t.Context(), promptAndResponse...)
 	require.ErrorIs(t, err, graphtest.ErrClosed)
 	_, err = g.Start("")
 	require.ErrorIs(t, err, graphtest.ErrClosed)

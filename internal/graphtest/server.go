@@ -40,21 +40,21 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	op, args := route(r.Method, r.URL.EscapedPath())
 	answer := &statusWriter{ResponseWriter: w}
 	at := time.Now()
-	defer func() { e.records.request(op, r, answer.status, at) }()
+	defer func() { e.recorder.addRequest(op, r, answer.status, at) }()
 
 	answer.Header().Set("Request-Id", newGUID())
 	if id := r.Header.Get("Client-Request-Id"); id != "" {
 		answer.Header().Set("Client-Request-Id", id)
 	}
 	if op == OpHistory {
-		e.records.historyAsked(args[0])
+		e.recorder.addHistoryRequest(args[0])
 	}
-	if fault, struck := e.faults.strike(op); struck && fault.apply(answer, r, op) {
+	if fault, struck := e.faults.take(op); struck && fault.apply(answer, r, op) {
 		return
 	}
 	if op.isGraph() {
-		if refused := e.authorize(r, op); refused != nil {
-			refused.write(answer)
+		if apiErr := e.authorize(r, op); apiErr != nil {
+			apiErr.write(answer)
 			return
 		}
 	}
@@ -94,8 +94,8 @@ func (e *Emulator) handle(op Operation) handler {
 
 var errUnsupported = &graphError{http.StatusNotFound, "NotFound", "Requested API is not supported. Please check the path."}
 
-// patterns are matched without regard to case, as Graph does; * is one segment, handed on.
-var patterns = []struct {
+// routes are matched without regard to case, as Graph does; * is one segment, handed on.
+var routes = []struct {
 	method, path string
 	op           Operation
 }{
@@ -116,7 +116,7 @@ var patterns = []struct {
 
 func route(method, path string) (Operation, []string) {
 	got := strings.Split(strings.Trim(path, "/"), "/")
-	for _, p := range patterns {
+	for _, p := range routes {
 		if p.method != method {
 			continue
 		}
@@ -140,8 +140,8 @@ func match(want, got []string) ([]string, bool) {
 	return args, ok
 }
 
-// base is the URL under which the client reaches the emulator.
-func (e *Emulator) base(r *http.Request) string {
+// baseURL is the URL under which the client reaches the emulator.
+func (e *Emulator) baseURL(r *http.Request) string {
 	if e.settings.URL != "" {
 		return strings.TrimSuffix(e.settings.URL, "/")
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func in(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339Nano) }
+func fromNow(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339Nano) }
 
 func with(name string, value any) func(map[string]any) {
 	return func(body map[string]any) { body[name] = value }
@@ -33,8 +33,8 @@ func without(names ...string) func(map[string]any) {
 	}
 }
 
-// certificateOf makes a certificate of a key that can't be used.
-func certificateOf(t *testing.T, public, private any) string {
+// selfSignedCertificate makes a certificate of a key that can't be used.
+func selfSignedCertificate(t *testing.T, public, private any) string {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
@@ -42,7 +42,7 @@ func certificateOf(t *testing.T, public, private any) string {
 	return base64.StdEncoding.EncodeToString(der)
 }
 
-func TestCreatingASubscriptionIsRefusedWhenARuleIsBroken(t *testing.T) {
+func TestCreate_RefusesInvalidRequests(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -67,11 +67,11 @@ func TestCreatingASubscriptionIsRefusedWhenARuleIsBroken(t *testing.T) {
 		"plain HTTP":               {with("notificationUrl", "http://127.0.0.1/"), "notificationUrl must use HTTPS"},
 		"plain HTTP for lifecycle": {with("lifecycleNotificationUrl", "http://127.0.0.1/"), "lifecycleNotificationUrl must use HTTPS"},
 		"a URL without a host":     {with("notificationUrl", "EventHub:x"), "not a valid URL"},
-		"a past expiration":        {with("expirationDateTime", in(-time.Second)), "must be in the future"},
-		"more than 4,320 minutes":  {with("expirationDateTime", in(72*time.Hour+time.Minute)), "can only be 4320 minutes in the future"},
+		"a past expiration":        {with("expirationDateTime", fromNow(-time.Second)), "must be in the future"},
+		"more than 4,320 minutes":  {with("expirationDateTime", fromNow(72*time.Hour+time.Minute)), "can only be 4320 minutes in the future"},
 		"an hour without lifecycle": {func(b map[string]any) {
 			without("lifecycleNotificationUrl")(b)
-			b["expirationDateTime"] = in(61 * time.Minute)
+			b["expirationDateTime"] = fromNow(61 * time.Minute)
 		}, "lifecycleNotificationUrl is a required property"},
 		"a time without an offset":  {with("expirationDateTime", "2030-01-01T00:00:00"), "not a date and time with an offset"},
 		"a long clientState":        {with("clientState", strings.Repeat("x", 129)), "clientState can't be longer than 128"},
@@ -81,8 +81,8 @@ func TestCreatingASubscriptionIsRefusedWhenARuleIsBroken(t *testing.T) {
 		"a certificate for nothing": {without("includeResourceData"), "needs includeResourceData"},
 		"a certificate in PEM":      {with("encryptionCertificate", "-----BEGIN CERTIFICATE-----"), "not base64"},
 		"a certificate of noise":    {with("encryptionCertificate", "AAAA"), "not an X.509 certificate in DER"},
-		"an elliptic key":           {with("encryptionCertificate", certificateOf(t, &curve.PublicKey, curve)), "must hold an RSA key"},
-		"a short key":               {with("encryptionCertificate", certificateOf(t, &small.PublicKey, small)), "has 1024 bits"},
+		"an elliptic key":           {with("encryptionCertificate", selfSignedCertificate(t, &curve.PublicKey, curve)), "must hold an RSA key"},
+		"a short key":               {with("encryptionCertificate", selfSignedCertificate(t, &small.PublicKey, small)), "has 1024 bits"},
 		"an unknown TLS version":    {with("latestSupportedTlsVersion", "v1_4"), "latestSupportedTlsVersion must be one of"},
 		"query options":             {with("notificationQueryOptions", "x"), "'notificationQueryOptions' can't be set"},
 		"a web push key":            {with("vapidPublicKey", "x"), "'vapidPublicKey' can't be set"},
@@ -92,7 +92,7 @@ func TestCreatingASubscriptionIsRefusedWhenARuleIsBroken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			status, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, c.change))
-			code, message := problem(answer)
+			code, message := errorOf(answer)
 			assert.Equal(t, http.StatusBadRequest, status)
 			assert.NotEmpty(t, code)
 			assert.Contains(t, message, c.message)
@@ -103,7 +103,7 @@ func TestCreatingASubscriptionIsRefusedWhenARuleIsBroken(t *testing.T) {
 	})
 }
 
-func TestABodyMustBeDeclaredAndBeJSON(t *testing.T) {
+func TestRequestBody_RequiresJSON(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	id := g.subscribe(e, nil).ID
@@ -114,23 +114,23 @@ func TestABodyMustBeDeclaredAndBeJSON(t *testing.T) {
 			r.Header.Set("Content-Type", kind)
 			r.Header.Set("Authorization", "Bearer "+g.token)
 			status, _, answer := g.do(r)
-			_, got := problem(answer)
+			_, got := errorOf(answer)
 			assert.Equal(t, http.StatusBadRequest, status)
 			assert.Contains(t, got, message)
 		}
 	}
 }
 
-func TestABodyHasABound(t *testing.T) {
+func TestRequestBody_IsLimited(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	status, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, with("clientState", strings.Repeat("x", 1<<20))))
-	_, message := problem(answer)
+	_, message := errorOf(answer)
 	assert.Equal(t, http.StatusBadRequest, status)
 	assert.Contains(t, message, "can't be read")
 }
 
-func TestASubscriptionIsReturnedWithoutSecrets(t *testing.T) {
+func TestSubscriptions_AreReturnedWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	status, created := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, nil))
@@ -138,7 +138,7 @@ func TestASubscriptionIsReturnedWithoutSecrets(t *testing.T) {
 	id := created["id"].(string)
 	_, got := g.call(http.MethodGet, "/V1.0/Subscriptions/"+id, nil)
 	_, list := g.call(http.MethodGet, "/v1.0/subscriptions", nil)
-	_, patched := g.call(http.MethodPatch, "/v1.0/subscriptions/"+id, map[string]any{"expirationDateTime": in(time.Hour)})
+	_, patched := g.call(http.MethodPatch, "/v1.0/subscriptions/"+id, map[string]any{"expirationDateTime": fromNow(time.Hour)})
 	for name, answer := range map[string]map[string]any{
 		"create": created, "get": got, "list": list["value"].([]any)[0].(map[string]any), "patch": patched,
 	} {
@@ -153,7 +153,7 @@ func TestASubscriptionIsReturnedWithoutSecrets(t *testing.T) {
 	}
 }
 
-func TestTheListMayHideCertificateIDsAndHavePages(t *testing.T) {
+func TestList_HidesCertificateIDsAndPages(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(s *graphtest.Settings) { s.HideCertificateIDs, s.ListPageSize = true, 2 })
 	for _, user := range []string{"a", "b", "c"} {
@@ -171,7 +171,7 @@ func TestTheListMayHideCertificateIDsAndHavePages(t *testing.T) {
 	assert.NotContains(t, second, "@odata.nextLink")
 }
 
-func TestTheSecondSubscriptionIsRefused(t *testing.T) {
+func TestCreate_RefusesSecondSubscription(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	first := g.subscribe(e, nil)
@@ -197,7 +197,7 @@ func TestTheSecondSubscriptionIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			status, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, c.change))
-			code, message := problem(answer)
+			code, message := errorOf(answer)
 			assert.Equal(t, c.status, status)
 			assert.Equal(t, c.code, code)
 			assert.Contains(t, message, c.message)
@@ -207,10 +207,10 @@ func TestTheSecondSubscriptionIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "maximum number of subscriptions")
 }
 
-func TestTwoAtOnceMakeOneSubscription(t *testing.T) {
+func TestCreate_ConcurrentRequestsCreateOne(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
-	g.token = g.login()
+	g.token = g.newToken()
 	statuses := make(chan int, 4)
 	for range cap(statuses) {
 		go func() {
@@ -229,33 +229,33 @@ func TestTwoAtOnceMakeOneSubscription(t *testing.T) {
 	assert.Equal(t, 1, made)
 }
 
-func TestLessThan45MinutesIsRaised(t *testing.T) {
+func TestCreate_RaisesShortExpiration(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
-	s := g.subscribe(e, with("expirationDateTime", in(time.Minute)))
+	s := g.subscribe(e, with("expirationDateTime", fromNow(time.Minute)))
 	assert.WithinDuration(t, time.Now().Add(45*time.Minute), s.Expiration, 5*time.Second)
 }
 
-func TestAnHourNeedsNoLifecycleURL(t *testing.T) {
+func TestCreate_AllowsHourWithoutLifecycleURL(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	s := g.subscribe(e, func(b map[string]any) {
 		without("lifecycleNotificationUrl")(b)
-		b["expirationDateTime"] = in(59 * time.Minute)
+		b["expirationDateTime"] = fromNow(59 * time.Minute)
 	})
 	assert.WithinDuration(t, time.Now().Add(59*time.Minute), s.Expiration, 5*time.Second)
-	status, _ := g.call(http.MethodPatch, "/v1.0/subscriptions/"+s.ID, map[string]any{"expirationDateTime": in(2 * time.Hour)})
+	status, _ := g.call(http.MethodPatch, "/v1.0/subscriptions/"+s.ID, map[string]any{"expirationDateTime": fromNow(2 * time.Hour)})
 	assert.Equal(t, http.StatusBadRequest, status)
 }
 
-func TestASubscriptionEndsAtItsExpiration(t *testing.T) {
+func TestSubscriptions_Expire(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, func(s *graphtest.Settings) { s.MinLifetime = time.Millisecond }), newEndpoint(t)
 	s := g.subscribe(e, nil)
 	require.NoError(t, g.ExpireSubscription(s.ID, time.Now()))
 	assert.Empty(t, g.Subscriptions())
 	status, answer := g.call(http.MethodGet, "/v1.0/subscriptions/"+s.ID, nil)
-	code, _ := problem(answer)
+	code, _ := errorOf(answer)
 	assert.Equal(t, http.StatusNotFound, status)
 	assert.Equal(t, "ResourceNotFound", code)
 	require.ErrorIs(t, g.ExpireSubscription(s.ID, time.Now()), graphtest.ErrNoSubscription)

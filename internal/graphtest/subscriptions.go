@@ -32,14 +32,14 @@ func (e *Emulator) serveList(w http.ResponseWriter, r *http.Request, _ []string)
 			return
 		}
 	}
-	subs := e.subs.live()
+	subs := e.subs.active()
 	first, _ := strconv.Atoi(r.URL.Query().Get("$skiptoken"))
 	first = min(max(first, 0), len(subs))
 	last := len(subs)
-	answer := map[string]any{"@odata.context": e.base(r) + "/v1.0/$metadata#subscriptions"}
+	answer := map[string]any{"@odata.context": e.baseURL(r) + "/v1.0/$metadata#subscriptions"}
 	if size := e.settings.ListPageSize; size > 0 && first+size < last {
 		last = first + size
-		answer["@odata.nextLink"] = e.base(r) + "/v1.0/subscriptions?" + url.Values{"$skiptoken": {strconv.Itoa(last)}}.Encode()
+		answer["@odata.nextLink"] = e.baseURL(r) + "/v1.0/subscriptions?" + url.Values{"$skiptoken": {strconv.Itoa(last)}}.Encode()
 	}
 	value := []map[string]any{}
 	for _, s := range subs[first:last] {
@@ -51,27 +51,27 @@ func (e *Emulator) serveList(w http.ResponseWriter, r *http.Request, _ []string)
 
 // serveCreate answers https://learn.microsoft.com/graph/api/subscription-post-subscriptions
 func (e *Emulator) serveCreate(w http.ResponseWriter, r *http.Request, _ []string) {
-	body, refused := readJSON(w, r)
-	if refused != nil {
-		refused.write(w)
+	body, apiErr := readJSON(w, r)
+	if apiErr != nil {
+		apiErr.write(w)
 		return
 	}
-	s, refused := e.settings.created(body, time.Now())
-	if refused == nil {
-		refused = e.subs.conflict(s)
+	s, apiErr := e.settings.newSubscription(body, time.Now())
+	if apiErr == nil {
+		apiErr = e.subs.conflict(s)
 	}
-	if refused == nil {
-		refused = e.validate(r.Context(), s.NotificationURL, s.LifecycleNotificationURL)
+	if apiErr == nil {
+		apiErr = e.validate(r.Context(), s.NotificationURL, s.LifecycleNotificationURL)
 	}
-	if refused == nil {
-		refused = e.subs.add(s)
+	if apiErr == nil {
+		apiErr = e.subs.add(s)
 	}
-	if refused != nil {
-		refused.write(w)
+	if apiErr != nil {
+		apiErr.write(w)
 		return
 	}
 	answer := s.body(e.settings, false)
-	answer["@odata.context"] = e.base(r) + "/v1.0/$metadata#subscriptions/$entity"
+	answer["@odata.context"] = e.baseURL(r) + "/v1.0/$metadata#subscriptions/$entity"
 	writeJSON(w, http.StatusCreated, answer)
 }
 
@@ -87,9 +87,9 @@ func (e *Emulator) serveGet(w http.ResponseWriter, _ *http.Request, args []strin
 
 // serveRenew answers https://learn.microsoft.com/graph/api/subscription-update
 func (e *Emulator) serveRenew(w http.ResponseWriter, r *http.Request, args []string) {
-	body, refused := readJSON(w, r)
-	if refused != nil {
-		refused.write(w)
+	body, apiErr := readJSON(w, r)
+	if apiErr != nil {
+		apiErr.write(w)
 		return
 	}
 	s, ok := e.subs.get(args[0])
@@ -98,17 +98,17 @@ func (e *Emulator) serveRenew(w http.ResponseWriter, r *http.Request, args []str
 		return
 	}
 	now := time.Now()
-	patched, refused := e.settings.patched(s, body, now)
-	if refused == nil && patched.NotificationURL != s.NotificationURL {
-		refused = e.validate(r.Context(), patched.NotificationURL)
+	patched, apiErr := e.settings.patchedSubscription(s, body, now)
+	if apiErr == nil && patched.NotificationURL != s.NotificationURL {
+		apiErr = e.validate(r.Context(), patched.NotificationURL)
 	}
-	if refused != nil {
-		refused.write(w)
+	if apiErr != nil {
+		apiErr.write(w)
 		return
 	}
 	s, ok = e.subs.change(s.ID, func(s *Subscription) {
 		s.Expiration, s.NotificationURL = patched.Expiration, patched.NotificationURL
-		e.noteConflict(s.ID, s.Reauthorized, now)
+		e.recordConflict(s.ID, s.Reauthorized, now)
 		s.Patched, s.Authorized = now, now
 	})
 	if !ok {
@@ -118,25 +118,25 @@ func (e *Emulator) serveRenew(w http.ResponseWriter, r *http.Request, args []str
 	writeJSON(w, http.StatusOK, s.body(e.settings, false))
 }
 
-// patched returns the subscription as a PATCH makes it. Only two properties can be changed; Microsoft's pages disagree about
+// patchedSubscription returns the subscription as a PATCH makes it. Only two properties can be changed; Microsoft's pages disagree about
 // the certificate, so nobody may rely on that.
-func (s Settings) patched(sub Subscription, body []byte, now time.Time) (Subscription, *graphError) {
-	request, names, refused := decode(body, patchable)
-	if refused != nil {
-		return Subscription{}, refused
+func (s Settings) patchedSubscription(sub Subscription, body []byte, now time.Time) (Subscription, *graphError) {
+	request, names, apiErr := decode(body, patchableProperties)
+	if apiErr != nil {
+		return Subscription{}, apiErr
 	}
 	if !slices.Contains(names, "expirationDateTime") && !slices.Contains(names, "notificationUrl") {
 		return Subscription{}, badRequest("expirationDateTime or notificationUrl is required to update a subscription.")
 	}
 	if slices.Contains(names, "expirationDateTime") {
-		sub.Expiration, refused = s.expiration(request.ExpirationDateTime, sub.LifecycleNotificationURL != "", now)
-		if refused != nil {
-			return Subscription{}, refused
+		sub.Expiration, apiErr = s.expiration(request.ExpirationDateTime, sub.LifecycleNotificationURL != "", now)
+		if apiErr != nil {
+			return Subscription{}, apiErr
 		}
 	}
 	if slices.Contains(names, "notificationUrl") {
-		if refused := checkURL("notificationUrl", request.NotificationURL); refused != nil {
-			return Subscription{}, refused
+		if apiErr := checkURL("notificationUrl", request.NotificationURL); apiErr != nil {
+			return Subscription{}, apiErr
 		}
 		sub.NotificationURL = request.NotificationURL
 	}
@@ -147,7 +147,7 @@ func (s Settings) patched(sub Subscription, body []byte, now time.Time) (Subscri
 func (e *Emulator) serveReauthorize(w http.ResponseWriter, _ *http.Request, args []string) {
 	now := time.Now()
 	_, ok := e.subs.change(args[0], func(s *Subscription) {
-		e.noteConflict(s.ID, s.Patched, now)
+		e.recordConflict(s.ID, s.Patched, now)
 		s.Reauthorized, s.Authorized = now, now
 	})
 	if !ok {
@@ -157,11 +157,11 @@ func (e *Emulator) serveReauthorize(w http.ResponseWriter, _ *http.Request, args
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// noteConflict records what Microsoft warns of: a PATCH and a reauthorize of one subscription within 10 minutes.
+// recordConflict records what Microsoft warns of: a PATCH and a reauthorize of one subscription within 10 minutes.
 // https://learn.microsoft.com/graph/change-notifications-lifecycle-events
-func (e *Emulator) noteConflict(id string, other, now time.Time) {
-	if !other.IsZero() && now.Sub(other) < e.settings.ReauthorizeGap {
-		e.records.violation("PATCH and reauthorize of subscription " + id + " within " + e.settings.ReauthorizeGap.String())
+func (e *Emulator) recordConflict(id string, other, now time.Time) {
+	if !other.IsZero() && now.Sub(other) < e.settings.MinReauthorizeInterval {
+		e.recorder.addViolation("PATCH and reauthorize of subscription " + id + " within " + e.settings.MinReauthorizeInterval.String())
 	}
 }
 
@@ -243,14 +243,14 @@ func (s Subscription) body(settings Settings, hideCertificateID bool) map[string
 		"clientState":               nil,
 		"notificationUrl":           s.NotificationURL,
 		"notificationQueryOptions":  nil,
-		"lifecycleNotificationUrl":  orNull(s.LifecycleNotificationURL),
+		"lifecycleNotificationUrl":  nilIfEmpty(s.LifecycleNotificationURL),
 		"expirationDateTime":        s.Expiration.UTC().Format(timeFormat),
 		"creatorId":                 settings.servicePrincipalID(),
 		"includeResourceData":       s.IncludeResourceData,
 		"latestSupportedTlsVersion": s.TLSVersion,
 		"encryptionCertificate":     nil,
 		"encryptionCertificateId":   certificateID,
-		"notificationUrlAppId":      orNull(s.NotificationURLAppID),
+		"notificationUrlAppId":      nilIfEmpty(s.NotificationURLAppID),
 		"notificationContentType":   "application/json",
 	}
 }
@@ -266,7 +266,7 @@ func (s Settings) servicePrincipalID() string {
 	return string(swapped)
 }
 
-func orNull(s string) any {
+func nilIfEmpty(s string) any {
 	if s == "" {
 		return nil
 	}
@@ -275,47 +275,47 @@ func orNull(s string) any {
 
 // registry holds the subscriptions that live, the oldest first.
 type registry struct {
-	records *recorder
+	recorder *recorder
 
 	mu    sync.Mutex // guards what follows
 	subs  []Subscription
 	lists []time.Time // of the last lists, for their limit
 }
 
-func newRegistry(records *recorder) *registry { return &registry{records: records} }
+func newRegistry(recorder *recorder) *registry { return &registry{recorder: recorder} }
 
-// sweep drops what has expired.
-func (g *registry) sweep() {
+// removeExpired drops what has expired.
+func (g *registry) removeExpired() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sweepLocked()
+	g.removeExpiredLocked()
 }
 
-func (g *registry) sweepLocked() {
+func (g *registry) removeExpiredLocked() {
 	before := len(g.subs)
 	now := time.Now()
 	g.subs = slices.DeleteFunc(g.subs, func(s Subscription) bool { return !s.Expiration.After(now) })
 	if len(g.subs) != before {
-		g.toldLocked()
+		g.notifyLocked()
 	}
 }
 
-// toldLocked wakes those who wait for a subscription. The recorder's lock is taken inside the registry's, never the other
+// notifyLocked wakes those who wait for a subscription. The recorder's lock is taken inside the registry's, never the other
 // way round.
-func (g *registry) toldLocked() {
+func (g *registry) notifyLocked() {
 	n := len(g.subs)
-	g.records.update(func(s *Stats) { s.Subscriptions = n })
+	g.recorder.update(func(s *Stats) { s.Subscriptions = n })
 }
 
-func (g *registry) live() []Subscription {
+func (g *registry) active() []Subscription {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sweepLocked()
+	g.removeExpiredLocked()
 	return slices.Clone(g.subs)
 }
 
 func (g *registry) get(id string) (Subscription, bool) {
-	for _, s := range g.live() {
+	for _, s := range g.active() {
 		if s.ID == id {
 			return s, true
 		}
@@ -332,11 +332,11 @@ func (g *registry) conflict(s Subscription) *graphError {
 }
 
 func (g *registry) conflictLocked(s Subscription) *graphError {
-	g.sweepLocked()
+	g.removeExpiredLocked()
 	wanted, _ := parseResource(s.Resource)
 	for _, other := range g.subs {
-		held, _ := parseResource(other.Resource)
-		if held == wanted && sameChanges(other.ChangeType, s.ChangeType) {
+		cached, _ := parseResource(other.Resource)
+		if cached == wanted && sameChanges(other.ChangeType, s.ChangeType) {
 			return &graphError{
 				http.StatusConflict, "Conflict",
 				fmt.Sprintf("Subscription Id <%s> already exists for the requested combination", other.ID),
@@ -344,7 +344,7 @@ func (g *registry) conflictLocked(s Subscription) *graphError {
 		}
 	}
 	for _, other := range g.subs {
-		if held, _ := parseResource(other.Resource); held.user == wanted.user {
+		if cached, _ := parseResource(other.Resource); cached.user == wanted.user {
 			return &graphError{
 				http.StatusForbidden, "Forbidden",
 				"The application has reached the maximum number of subscriptions (1) for this resource in the tenant.",
@@ -358,11 +358,11 @@ func (g *registry) conflictLocked(s Subscription) *graphError {
 func (g *registry) add(s Subscription) *graphError {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if refused := g.conflictLocked(s); refused != nil {
-		return refused
+	if apiErr := g.conflictLocked(s); apiErr != nil {
+		return apiErr
 	}
 	g.subs = append(g.subs, s)
-	g.toldLocked()
+	g.notifyLocked()
 	return nil
 }
 
@@ -370,27 +370,27 @@ func (g *registry) add(s Subscription) *graphError {
 func (g *registry) change(id string, f func(*Subscription)) (Subscription, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sweepLocked()
+	g.removeExpiredLocked()
 	i := slices.IndexFunc(g.subs, func(s Subscription) bool { return s.ID == id })
 	if i < 0 {
 		return Subscription{}, false
 	}
 	f(&g.subs[i])
-	g.toldLocked()
+	g.notifyLocked()
 	return g.subs[i], true
 }
 
 func (g *registry) remove(id string) (Subscription, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sweepLocked()
+	g.removeExpiredLocked()
 	i := slices.IndexFunc(g.subs, func(s Subscription) bool { return s.ID == id })
 	if i < 0 {
 		return Subscription{}, false
 	}
 	gone := g.subs[i]
 	g.subs = slices.Delete(g.subs, i, i+1)
-	g.toldLocked()
+	g.notifyLocked()
 	return gone, true
 }
 
@@ -412,8 +412,8 @@ func (g *registry) admitList(now time.Time) time.Duration {
 	return 0
 }
 
-// watched is a resource that a subscription may name, in one spelling.
-type watched struct {
+// resourceSpec is a resource that a subscription may name, in one spelling.
+type resourceSpec struct {
 	// user is an object id in lower case; empty: the whole tenant.
 	user   string
 	filter filter
@@ -432,13 +432,13 @@ var resourcePattern = regexp.MustCompile(`(?i)^/?copilot/(?:users/([^/]+)/)?inte
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/change-notifications/aiinteraction-changenotifications
 var filterPattern = regexp.MustCompile(`^\$filter=(id|sessionId|requestId|appClass|interactionType|conversationType|locale) (eq|ne) '([^']*)'$`)
 
-func parseResource(resource string) (watched, bool) {
+func parseResource(resource string) (resourceSpec, bool) {
 	path, query, filtered := strings.Cut(resource, "?")
 	parts := resourcePattern.FindStringSubmatch(path)
 	if parts == nil {
-		return watched{}, false
+		return resourceSpec{}, false
 	}
-	w := watched{user: strings.ToLower(parts[1])}
+	w := resourceSpec{user: strings.ToLower(parts[1])}
 	if !filtered {
 		return w, true
 	}
@@ -447,14 +447,14 @@ func parseResource(resource string) (watched, bool) {
 	}
 	compared := filterPattern.FindStringSubmatch(query)
 	if compared == nil {
-		return watched{}, false
+		return resourceSpec{}, false
 	}
 	w.filter = filter{property: compared[1], not: compared[2] == "ne", value: compared[3]}
 	return w, true
 }
 
-// passes tells whether the interaction meets the filter.
-func (f filter) passes(interaction json.RawMessage) bool {
+// matches tells whether the interaction meets the filter.
+func (f filter) matches(interaction json.RawMessage) bool {
 	if f.property == "" {
 		return true
 	}
@@ -482,16 +482,16 @@ type subscriptionRequest struct {
 	NotificationURLAppID     string `json:"notificationUrlAppId"`
 }
 
-const maxText = 128
+const maxTextLength = 128
 
 var (
-	creatable = []string{
+	creatableProperties = []string{
 		"resource", "changeType", "notificationUrl", "lifecycleNotificationUrl", "expirationDateTime", "clientState",
 		"includeResourceData", "encryptionCertificate", "encryptionCertificateId", "latestSupportedTlsVersion",
 		"notificationUrlAppId", "@odata.type",
 	}
-	patchable   = []string{"expirationDateTime", "notificationUrl", "@odata.type"}
-	tlsVersions = []string{"v1_0", "v1_1", "v1_2", "v1_3"}
+	patchableProperties = []string{"expirationDateTime", "notificationUrl", "@odata.type"}
+	tlsVersions         = []string{"v1_0", "v1_1", "v1_2", "v1_3"}
 )
 
 func badRequest(format string, args ...any) *graphError {
@@ -518,24 +518,24 @@ func decode(body []byte, allowed []string) (subscriptionRequest, []string, *grap
 	return request, names, nil
 }
 
-// created makes a subscription of the body of POST /subscriptions, or says which rule it breaks.
-func (s Settings) created(body []byte, now time.Time) (Subscription, *graphError) {
-	request, _, refused := decode(body, creatable)
-	if refused != nil {
-		return Subscription{}, refused
+// newSubscription makes a subscription of the body of POST /subscriptions, or says which rule it breaks.
+func (s Settings) newSubscription(body []byte, now time.Time) (Subscription, *graphError) {
+	request, _, apiErr := decode(body, creatableProperties)
+	if apiErr != nil {
+		return Subscription{}, apiErr
 	}
 	for _, check := range []func(subscriptionRequest) *graphError{checkRequired, checkResource, checkTexts, checkURLs} {
-		if refused := check(request); refused != nil {
-			return Subscription{}, refused
+		if apiErr := check(request); apiErr != nil {
+			return Subscription{}, apiErr
 		}
 	}
-	expiration, refused := s.expiration(request.ExpirationDateTime, request.LifecycleNotificationURL != "", now)
-	if refused != nil {
-		return Subscription{}, refused
+	expiration, apiErr := s.expiration(request.ExpirationDateTime, request.LifecycleNotificationURL != "", now)
+	if apiErr != nil {
+		return Subscription{}, apiErr
 	}
-	certificate, refused := checkEncryption(request)
-	if refused != nil {
-		return Subscription{}, refused
+	certificate, apiErr := checkEncryption(request)
+	if apiErr != nil {
+		return Subscription{}, apiErr
 	}
 	if request.TLSVersion == "" {
 		request.TLSVersion = "v1_2"
@@ -587,11 +587,11 @@ func checkResource(r subscriptionRequest) *graphError {
 }
 
 func checkTexts(r subscriptionRequest) *graphError {
-	if len(r.ClientState) > maxText {
-		return badRequest("clientState can't be longer than %d characters.", maxText)
+	if len(r.ClientState) > maxTextLength {
+		return badRequest("clientState can't be longer than %d characters.", maxTextLength)
 	}
-	if len(r.EncryptionCertificateID) > maxText {
-		return badRequest("encryptionCertificateId can't be longer than %d characters.", maxText)
+	if len(r.EncryptionCertificateID) > maxTextLength {
+		return badRequest("encryptionCertificateId can't be longer than %d characters.", maxTextLength)
 	}
 	if r.TLSVersion != "" && !slices.Contains(tlsVersions, r.TLSVersion) {
 		return badRequest("latestSupportedTlsVersion must be one of %s.", strings.Join(tlsVersions, ", "))
@@ -600,8 +600,8 @@ func checkTexts(r subscriptionRequest) *graphError {
 }
 
 func checkURLs(r subscriptionRequest) *graphError {
-	if refused := checkURL("notificationUrl", r.NotificationURL); refused != nil {
-		return refused
+	if apiErr := checkURL("notificationUrl", r.NotificationURL); apiErr != nil {
+		return apiErr
 	}
 	if r.LifecycleNotificationURL == "" {
 		return nil

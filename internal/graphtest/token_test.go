@@ -18,7 +18,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestTokenEndpointRefusesAsEntraDoes(t *testing.T) {
+func TestTokenEndpoint_RefusesInvalidRequests(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	for name, c := range map[string]struct {
@@ -49,14 +49,14 @@ func TestTokenEndpointRefusesAsEntraDoes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			form := g.form()
+			form := g.tokenForm()
 			if c.change != nil {
 				c.change(form)
 			}
 			if c.tenant == "" {
 				c.tenant = tenantID
 			}
-			status, answer := g.post(c.tenant, form, c.prepare)
+			status, answer := g.postToken(c.tenant, form, c.prepare)
 			assert.Equal(t, c.status, status)
 			assert.Equal(t, c.kind, answer["error"])
 			assert.Equal(t, []any{c.code}, answer["error_codes"])
@@ -70,35 +70,35 @@ func TestTokenEndpointRefusesAsEntraDoes(t *testing.T) {
 func set(name, value string) func(url.Values) { return func(v url.Values) { v.Set(name, value) } }
 func del(name string) func(url.Values)        { return func(v url.Values) { v.Del(name) } }
 
-func TestTokenEndpointTakesTheSecretAsBasic(t *testing.T) {
+func TestTokenEndpoint_AcceptsBasicAuth(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
-	form := g.form()
+	form := g.tokenForm()
 	form.Del("client_id")
 	form.Del("client_secret")
-	status, answer := g.post(tenantID, form, func(r *http.Request) { r.SetBasicAuth(clientID, url.QueryEscape(secret)) })
+	status, answer := g.postToken(tenantID, form, func(r *http.Request) { r.SetBasicAuth(clientID, url.QueryEscape(secret)) })
 	require.Equal(t, http.StatusOK, status, "%v", answer)
 	assert.Equal(t, "Bearer", answer["token_type"])
 	assert.InDelta(t, 3600, answer["expires_in"], 0)
 	assert.Equal(t, 1, g.Stats().TokensIssued)
 }
 
-func TestTokenEndpointTakesTheFederatedAssertionAlone(t *testing.T) {
+func TestTokenEndpoint_AcceptsFederatedAssertion(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(s *graphtest.Settings) { s.FederatedAssertion = "federated" })
-	form := g.form()
+	form := g.tokenForm()
 	form.Del("client_secret")
 	form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 	form.Set("client_assertion", "federated")
-	status, _ := g.post(tenantID, form, nil)
+	status, _ := g.postToken(tenantID, form, nil)
 	assert.Equal(t, http.StatusOK, status)
 	form.Set("client_assertion", "forged")
-	status, answer := g.post(tenantID, form, nil)
+	status, answer := g.postToken(tenantID, form, nil)
 	assert.Equal(t, http.StatusUnauthorized, status)
 	assert.Equal(t, []any{700213.0}, answer["error_codes"])
 }
 
-func TestTokenEndpointChecksAssertionsOfCertificates(t *testing.T) {
+func TestTokenEndpoint_ChecksCertificateAssertions(t *testing.T) {
 	t.Parallel()
 	pair, err := keyPair()
 	require.NoError(t, err)
@@ -141,7 +141,7 @@ func TestTokenEndpointChecksAssertionsOfCertificates(t *testing.T) {
 			}
 			text, err := token.SignedString(key)
 			require.NoError(t, err)
-			status, answer := assertionGrant(g, text)
+			status, answer := postAssertion(g, text)
 			if c.code == 0 {
 				assert.Equal(t, http.StatusOK, status, "%v", answer)
 				return
@@ -152,15 +152,15 @@ func TestTokenEndpointChecksAssertionsOfCertificates(t *testing.T) {
 	}
 	t.Run("that is no token is refused", func(t *testing.T) {
 		t.Parallel()
-		_, answer := assertionGrant(g, "x")
+		_, answer := postAssertion(g, "x")
 		assert.Equal(t, []any{50027.0}, answer["error_codes"])
 	})
 }
 
-func assertionGrant(g *graph, assertion string) (int, map[string]any) {
-	form := g.form()
+func postAssertion(g *client, assertion string) (int, map[string]any) {
+	form := g.tokenForm()
 	form.Del("client_secret")
 	form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 	form.Set("client_assertion", assertion)
-	return g.post(tenantID, form, nil)
+	return g.postToken(tenantID, form, nil)
 }

@@ -18,21 +18,21 @@ type versioned struct {
 	Body                *struct{ Content string }
 }
 
-func TestTurnsChangeNothingUnlessAsked(t *testing.T) {
+func TestTurns_ChangeNothingByDefault(t *testing.T) {
 	t.Parallel()
-	for _, turn := range stream(5, 500) {
+	for _, turn := range newTurnStream(5, 500) {
 		for _, one := range turn {
 			require.Empty(t, one.Change)
 		}
 	}
 }
 
-func TestTurnsMayUpdateAndDeleteWhatTheyCreated(t *testing.T) {
+func TestTurns_UpdateAndDeleteEarlierInteractions(t *testing.T) {
 	t.Parallel()
 	turns := graphtest.NewTurns(5, graphtest.TurnSettings{TenantID: tenantID, Updates: 0.5, Deletes: 0.3})
 	alive, etags, changes := map[string]graphtest.Interaction{}, map[string]int64{}, map[string]int{}
 	for n := range 1000 {
-		now := begin.Add(time.Duration(n/50) * time.Second) // several changes in the same instant
+		now := streamStart.Add(time.Duration(n/50) * time.Second) // several changes in the same instant
 		for _, one := range turns.Next(now) {
 			var got versioned
 			require.NoError(t, json.Unmarshal(one.JSON, &got))
@@ -69,23 +69,23 @@ func TestTurnsMayUpdateAndDeleteWhatTheyCreated(t *testing.T) {
 	assert.InDelta(t, 150, changes["tombstone"], 60)
 }
 
-func TestChangesAreTheSameForTheSameSeed(t *testing.T) {
+func TestTurns_ChangesAreRepeatable(t *testing.T) {
 	t.Parallel()
 	settings := graphtest.TurnSettings{TenantID: tenantID, Updates: 0.5, Deletes: 0.3}
 	first, second := graphtest.NewTurns(8, settings), graphtest.NewTurns(8, settings)
 	for range 200 {
-		assert.Equal(t, first.Next(begin), second.Next(begin))
+		assert.Equal(t, first.Next(streamStart), second.Next(streamStart))
 	}
 }
 
-func TestChangesOfTurnsTravelAndEndUpInTheHistory(t *testing.T) {
+func TestTurns_ChangesAreDeliveredAndInHistory(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	g.subscribe(e, nil)
 	turns := graphtest.NewTurns(6, graphtest.TurnSettings{TenantID: tenantID, Users: 1, Updates: 1, Deletes: 0.5})
 	offered, created := 0, 0
 	for n := range 20 {
-		turn := turns.Next(begin.Add(time.Duration(n) * time.Minute))
+		turn := turns.Next(streamStart.Add(time.Duration(n) * time.Minute))
 		for _, one := range turn {
 			if one.Change == "" {
 				created++
@@ -106,6 +106,6 @@ func TestChangesOfTurnsTravelAndEndUpInTheHistory(t *testing.T) {
 	assert.Equal(t, created, kinds["created"])
 	assert.Equal(t, 19, kinds["updated"], "with each turn but the first")
 	assert.Positive(t, kinds["deleted"])
-	found, _ := g.idsOf(historyOf(turns.Users()[0], nil))
+	found, _ := g.historyIDs(historyPath(turns.Users()[0], nil))
 	assert.Len(t, found, created, "the history keeps what was deleted, and each once")
 }

@@ -14,31 +14,31 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-var begin = time.Date(2026, 3, 4, 5, 6, 7, 891e6, time.UTC)
+var streamStart = time.Date(2026, 3, 4, 5, 6, 7, 891e6, time.UTC)
 
-func stream(seed uint64, n int) [][]graphtest.Interaction {
+func newTurnStream(seed uint64, n int) [][]graphtest.Interaction {
 	turns := graphtest.NewTurns(seed, graphtest.TurnSettings{TenantID: tenantID, Users: 7})
 	var all [][]graphtest.Interaction
 	for i := range n {
-		all = append(all, turns.Next(begin.Add(time.Duration(i)*time.Second)))
+		all = append(all, turns.Next(streamStart.Add(time.Duration(i)*time.Second)))
 	}
 	return all
 }
 
-func TestTheSameSeedGivesTheSameTurns(t *testing.T) {
+func TestTurns_SameSeedGivesSameTurns(t *testing.T) {
 	t.Parallel()
-	first, second := stream(1, 300), stream(1, 300)
+	first, second := newTurnStream(1, 300), newTurnStream(1, 300)
 	assert.Equal(t, first, second)
-	assert.NotEqual(t, stream(1, 3), stream(2, 3))
+	assert.NotEqual(t, newTurnStream(1, 3), newTurnStream(2, 3))
 }
 
-func TestTurnsHaveTheShapesOfGraph(t *testing.T) {
+func TestTurns_HaveShapesOfGraph(t *testing.T) {
 	t.Parallel()
 	seen := map[string]int{}
 	users := map[string]bool{}
 	ids := map[string]bool{}
-	for n, turn := range stream(3, 2000) {
-		now := begin.Add(time.Duration(n) * time.Second)
+	for n, turn := range newTurnStream(3, 2000) {
+		now := streamStart.Add(time.Duration(n) * time.Second)
 		for i, one := range turn {
 			var got map[string]any
 			require.NoError(t, json.Unmarshal(one.JSON, &got))
@@ -59,7 +59,7 @@ func TestTurnsHaveTheShapesOfGraph(t *testing.T) {
 				require.Equal(t, ms, at.UnixMilli())
 			}
 			checkSides(t, i, one, got)
-			note(seen, string(one.JSON), got)
+			countShapes(seen, string(one.JSON), got)
 		}
 	}
 	assert.Len(t, users, 7)
@@ -92,7 +92,7 @@ func checkSides(t *testing.T, i int, one graphtest.Interaction, got map[string]a
 	require.NotContains(t, string(one.JSON), "8:orgid:"+one.UserID)
 }
 
-func note(seen map[string]int, text string, got map[string]any) {
+func countShapes(seen map[string]int, text string, got map[string]any) {
 	for _, shape := range []string{
 		"MessageTextField", "finalResponse", "unknown-file-name", "TeamsMeeting", `<attachment id=\"\">`, "&lt;attachment", "coworkchat", "🍀",
 		`"linkType":null`, `"linkType":"Event"`, "mentionText",
@@ -108,12 +108,12 @@ func note(seen map[string]int, text string, got map[string]any) {
 	}
 }
 
-func TestUsersAreThoseWhoConverse(t *testing.T) {
+func TestTurns_UsersAreThoseOfPrompts(t *testing.T) {
 	t.Parallel()
 	turns := graphtest.NewTurns(9, graphtest.TurnSettings{TenantID: tenantID})
 	users := turns.Users()
 	require.Len(t, users, 5)
 	for range 50 {
-		assert.True(t, slices.Contains(users, turns.Next(begin)[0].UserID))
+		assert.True(t, slices.Contains(users, turns.Next(streamStart)[0].UserID))
 	}
 }
