@@ -17,7 +17,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// role is the permission that the operation needs, empty for none. An application may list and delete its own
+// role returns the permission that the operation requires, empty for none. An application may list and delete its own
 // subscriptions without a permission: https://learn.microsoft.com/graph/api/subscription-list
 func (o Operation) role() string {
 	switch o {
@@ -110,7 +110,7 @@ func (e *Emulator) serveToken(w http.ResponseWriter, r *http.Request, args []str
 	})
 }
 
-// checkTokenRequest returns nil when a token may be issued.
+// checkTokenRequest returns nil if a token may be issued.
 func (e *Emulator) checkTokenRequest(w http.ResponseWriter, r *http.Request, tenant string) *entraError {
 	r.Body = http.MaxBytesReader(w, r.Body, maxFormBytes)
 	if err := r.ParseForm(); err != nil {
@@ -196,8 +196,8 @@ func missingParameter(parameter string) *entraError {
 	return &entraError{"invalid_request", 900144, fmt.Sprintf("The request body must contain the following parameter: '%s'.", parameter)}
 }
 
-// accessTokens says what newly issued tokens hold and which old ones still count. Access tokens are for Graph alone,
-// opaque to their holder, so they have a key of their own and outlive every rotation of the published ones.
+// accessTokens holds the roles of new access tokens and the generation that is still valid. Only the emulated Graph verifies access
+// tokens, so they are signed with a key of their own, which is never rotated.
 type accessTokens struct {
 	key []byte
 
@@ -212,7 +212,7 @@ func (a *accessTokens) current() (roles []string, generation int) {
 	return a.roles, a.generation
 }
 
-// SetRoles changes the permissions of the application. As with Entra ID, only tokens issued from now on have them;
+// SetRoles replaces the permissions of the application. As with Entra ID, only tokens issued from now on carry them;
 // see RevokeTokens.
 func (e *Emulator) SetRoles(roles ...string) {
 	e.access.mu.Lock()
@@ -220,7 +220,7 @@ func (e *Emulator) SetRoles(roles ...string) {
 	e.access.roles = append([]string{}, roles...)
 }
 
-// RevokeTokens makes every access token issued so far invalid.
+// RevokeTokens invalidates every access token issued so far.
 func (e *Emulator) RevokeTokens() {
 	e.access.mu.Lock()
 	defer e.access.mu.Unlock()
@@ -245,7 +245,7 @@ func accessClaims(s Settings, audience string, roles []string, generation int, n
 	}
 }
 
-// errUnknownCertificate: the assertion names no certificate that is registered.
+// errUnknownCertificate means that the assertion names no registered certificate.
 var errUnknownCertificate = errors.New("the certificate with identifier used to sign the client assertion is not registered on application")
 
 // checkAssertion accepts the federated assertion of the settings, or a JWT signed by a registered certificate:
@@ -271,7 +271,7 @@ func (e *Emulator) checkAssertion(r *http.Request, kind, assertion string) *entr
 	return assertionError(err)
 }
 
-// assertionKey finds the certificate by x5t#S256.
+// assertionKey finds the registered certificate by the x5t#S256 header.
 func (e *Emulator) assertionKey(token *jwt.Token) (any, error) {
 	named, _ := token.Header["x5t#S256"].(string)
 	for _, certificate := range e.settings.ClientCertificates {

@@ -10,29 +10,29 @@ import (
 	"time"
 )
 
-// Fault is a way in which a call fails. The kinds are tried in the order of the fields; a Delay goes before each.
+// Fault describes how a call fails. The first kind that is set, in the order of the fields, applies after Delay.
 type Fault struct {
-	// Delay passes before the answer; alone, the answer is then the usual one.
+	// Delay is waited for before the answer; without another kind, the answer is then the usual one.
 	Delay time.Duration
-	// Reset cuts the connection without an answer.
+	// Reset closes the connection without an answer.
 	Reset bool
-	// Status is answered with an error body, and RetryAfter as that header unless it is empty.
+	// Status is answered with an error body, and with RetryAfter as the Retry-After header unless it is empty.
 	Status     int
 	RetryAfter string
-	// Code and Message are those of the error body; empty: what fits the status.
+	// Code and Message are those of the error body; if empty, they are derived from the status.
 	Code, Message string
-	// InvalidJSON answers 200 with a body that is cut off.
+	// InvalidJSON answers 200 with truncated JSON.
 	InvalidJSON bool
-	// Endless answers 200 with a body that has no end.
+	// Endless answers 200 with a body that never ends.
 	Endless bool
 
-	// Times is how often it strikes; 0: until Heal.
+	// Times is how many calls fail; 0 means until Heal.
 	Times int
-	// Chance between 0 and 1 is how likely it strikes; 0: always.
+	// Chance, between 0 and 1, is the probability that a call fails; 0 means always.
 	Chance float64
 }
 
-// faultSet holds at most one fault for each operation.
+// faultSet holds the faults in effect, at most one for each operation, and decides randomly which calls they affect.
 type faultSet struct {
 	mu       sync.Mutex // guards what follows
 	rng      *rand.Rand
@@ -45,17 +45,17 @@ func newFaultSet(seed uint64) *faultSet {
 	return &faultSet{rng: rand.New(rand.NewPCG(seed, 1)), faults: map[Operation]Fault{}}
 }
 
-// AnyGraph stands for every operation of Graph that has no fault of its own.
+// AnyGraph stands for every Graph operation that has no fault of its own.
 const AnyGraph Operation = "any graph operation"
 
-// Fail makes calls of the operation fail from now on, in place of a fault set before.
+// Fail makes calls of the operation fail from now on. It replaces a fault set before.
 func (e *Emulator) Fail(op Operation, fault Fault) {
 	e.faults.mu.Lock()
 	defer e.faults.mu.Unlock()
 	e.faults.faults[op] = fault
 }
 
-// Heal ends the faults of the operations; without any, all faults.
+// Heal removes the faults of the named operations, or all faults if none is named.
 func (e *Emulator) Heal(operations ...Operation) {
 	e.faults.mu.Lock()
 	defer e.faults.mu.Unlock()
@@ -67,7 +67,7 @@ func (e *Emulator) Heal(operations ...Operation) {
 	}
 }
 
-// take returns the fault that this call meets.
+// take returns the fault that affects this call, if any, and counts it against Fault.Times.
 func (b *faultSet) take(op Operation) (Fault, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -100,14 +100,14 @@ func (b *faultSet) shuffle(parsed []parsedInteraction) {
 	b.rng.Shuffle(len(parsed), func(i, j int) { parsed[i], parsed[j] = parsed[j], parsed[i] })
 }
 
-// roll draws a lot.
+// roll returns true with the given probability.
 func (b *faultSet) roll(chance float64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return chance > 0 && b.rng.Float64() < chance
 }
 
-// apply answers in the manner of the fault; false: the usual answer must follow.
+// apply reports whether it answered the request; if not, the usual answer must follow.
 func (f Fault) apply(w http.ResponseWriter, r *http.Request, op Operation) bool {
 	if f.Delay > 0 && !sleep(r.Context(), f.Delay) {
 		return true
@@ -139,7 +139,7 @@ func (f Fault) writeError(w http.ResponseWriter, op Operation) {
 	}
 	message := f.Message
 	if message == "" {
-		message = "The request failed because the emulator was told so."
+		message = "The request failed because of a fault set in the emulator."
 	}
 	if op.isGraph() {
 		code := f.Code
@@ -171,7 +171,7 @@ func errorCode(status int) string {
 	}
 }
 
-// writeEndless writes white space, which JSON allows, until the client has enough.
+// writeEndless writes white space, which JSON allows, until the client closes the connection.
 func writeEndless(w http.ResponseWriter, r *http.Request) {
 	chunk := bytes.Repeat([]byte(" "), 64<<10)
 	for r.Context().Err() == nil {
@@ -181,17 +181,17 @@ func writeEndless(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// maxCountedUsers bounds the users whose history requests are counted one by one.
+// maxCountedUsers bounds the users whose history requests are counted individually.
 const maxCountedUsers = 200_000
 
-// historyLoad is how the history was asked for.
+// historyLoad counts the requests to the history.
 type historyLoad struct {
-	// last are the requests of the last second.
+	// last holds the times of the requests of the last second.
 	last  []time.Time
 	users map[string]int
 }
 
-// addHistoryRequest counts a request to the history, whatever becomes of it.
+// addHistoryRequest counts a request to the history, whatever its outcome.
 func (r *recorder) addHistoryRequest(user string) {
 	user = strings.ToLower(user)
 	r.mu.Lock()
@@ -199,20 +199,20 @@ func (r *recorder) addHistoryRequest(user string) {
 	r.stats.HistoryPeak = max(r.stats.HistoryPeak, r.historyLoad.add(user, time.Now()))
 }
 
-// add returns how many requests there were in the second that ends with this one.
+// add counts a request and returns the number of requests in the second that ends with it.
 func (d *historyLoad) add(user string, now time.Time) int {
 	if _, counted := d.users[user]; counted || len(d.users) < maxCountedUsers {
 		d.users[user]++
 	}
 	for len(d.last) > 0 && now.Sub(d.last[0]) >= time.Second {
-		d.last = d.last[1:] // append moves what is left once the room behind it is used up
+		d.last = d.last[1:] // append reallocates the rest once the capacity is used up
 	}
 	d.last = append(d.last, now)
 	return len(d.last)
 }
 
-// HistoryRequests returns how often the history of each user was asked for, page by page and whatever the answer, by the
-// user's id in lower case.
+// HistoryRequests returns the number of requests to the history of each user, by the user's id in lower case. Each page counts,
+// whatever the answer.
 func (e *Emulator) HistoryRequests() map[string]int {
 	e.recorder.mu.Lock()
 	defer e.recorder.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// SetUnlicensed names the users without a Copilot license: their history is forbidden.
+// SetUnlicensed sets which users have no Copilot license: reading their history is forbidden.
 func (e *Emulator) SetUnlicensed(users ...string) {
 	e.history.mu.Lock()
 	defer e.history.mu.Unlock()
@@ -25,13 +25,13 @@ func (e *Emulator) SetUnlicensed(users ...string) {
 	}
 }
 
-// AddHistory puts interactions into the history alone: nobody is notified.
+// AddHistory adds interactions to the history without notifying any subscription.
 func (e *Emulator) AddHistory(interactions ...Interaction) error {
 	_, err := e.addToHistory(interactions)
 	return err
 }
 
-// addToHistory reads the interactions, finds out whose they are and puts them into the history.
+// addToHistory parses the interactions, attributes them to users and adds them to the history.
 func (e *Emulator) addToHistory(interactions []Interaction) ([]parsedInteraction, error) {
 	parsed := make([]parsedInteraction, 0, len(interactions))
 	for _, i := range interactions {
@@ -47,8 +47,8 @@ func (e *Emulator) addToHistory(interactions []Interaction) ([]parsedInteraction
 	return parsed, nil
 }
 
-// newHistoryLimiter lets a second's worth of requests come at once, since a client that keeps to the limit is not at fault for
-// how its requests travel. Stats.HistoryPeak is exact.
+// newHistoryLimiter permits bursts of one second's requests, since a client that respects the limit does not control how the network
+// spaces its requests. Stats.HistoryPeak is exact.
 func newHistoryLimiter(perSecond int) *rate.Limiter {
 	if perSecond < 0 {
 		return rate.NewLimiter(rate.Inf, 0)
@@ -58,7 +58,7 @@ func newHistoryLimiter(perSecond int) *rate.Limiter {
 
 const defaultTop = 20
 
-// historyRequest is what a request asks of the history.
+// historyRequest holds the query parameters of a history request. The bounds are zero without a filter.
 type historyRequest struct {
 	after, before time.Time
 	top, skip     int
@@ -68,11 +68,11 @@ func (w historyRequest) matches(created time.Time) bool {
 	return w.after.IsZero() || created.After(w.after) && created.Before(w.before)
 }
 
-// rangePattern is the one form of filter that is documented: both bounds, strict, with full times.
+// rangePattern is the only documented form of filter: both bounds, exclusive, with full times.
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/interaction-export/aiinteractionhistory-getallenterpriseinteractions
 var rangePattern = regexp.MustCompile(`^createdDateTime gt (\S+) and createdDateTime lt (\S+)$`)
 
-// serveHistory answers the export of one user's interactions, the newest first.
+// serveHistory answers a request for one user's interactions, newest first.
 func (e *Emulator) serveHistory(w http.ResponseWriter, r *http.Request, args []string) {
 	if !e.historyLimit.Allow() {
 		e.recorder.update(func(s *Stats) { s.HistoryThrottled++ })
@@ -97,7 +97,7 @@ func (e *Emulator) serveHistory(w http.ResponseWriter, r *http.Request, args []s
 	writeJSON(w, http.StatusOK, answer)
 }
 
-// nextLink repeats the request from the item with number skip on.
+// nextLink returns the URL that continues the request at the item with index skip.
 func (e *Emulator) nextLink(r *http.Request, skip int) string {
 	query := r.URL.Query()
 	query.Set("$skiptoken", strconv.Itoa(skip))
@@ -133,22 +133,22 @@ func parseHistoryRequest(query url.Values) (historyRequest, *graphError) {
 	return request, nil
 }
 
-// errFilter is what Graph answers to a filter with one bound or with dates alone.
+// errFilter is Graph's answer to a filter with only one bound or with dates without times.
 var errFilter = &graphError{http.StatusInternalServerError, "InternalServerError", "Failed to execute request."}
 
-// historyStore keeps what happened by user, at most limit interactions.
+// historyStore keeps the latest limit interactions by user.
 type historyStore struct {
 	limit int
-	// lag passes before what happened is shown.
+	// lag is the delay after which an interaction or a change becomes visible.
 	lag time.Duration
 
 	mu         sync.Mutex // guards what follows
 	users      map[string][]*storedInteraction
-	order      []string // whose the interactions are, the oldest first
+	order      []string // the user of each interaction, oldest first
 	unlicensed map[string]bool
 }
 
-// storedInteraction is an interaction with its versions, the newest last. Before the newest is shown, an older one is.
+// storedInteraction is an interaction with its versions, newest last. An older version is shown until the newest becomes visible.
 type storedInteraction struct {
 	id, session string
 	versions    []version
@@ -163,7 +163,7 @@ func newHistoryStore(s Settings) *historyStore {
 	return &historyStore{limit: s.HistorySize, lag: s.HistoryLag, users: map[string][]*storedInteraction{}, unlicensed: map[string]bool{}}
 }
 
-// add leaves deletions out: the history still shows what was deleted.
+// add ignores deletions: the history still shows deleted interactions.
 // https://learn.microsoft.com/microsoftteams/export-teams-content-copilot
 func (a *historyStore) add(now time.Time, parsed ...parsedInteraction) {
 	a.mu.Lock()
@@ -205,7 +205,7 @@ func (a *historyStore) addLocked(h parsedInteraction, v version) {
 	}
 }
 
-// update drops the versions that none will see any more.
+// update adds a version and drops those that will never be shown again.
 func (k *storedInteraction) update(v version, now time.Time) {
 	if i := k.current(now); i > 0 {
 		k.versions = slices.Delete(k.versions, 0, i)
@@ -213,7 +213,7 @@ func (k *storedInteraction) update(v version, now time.Time) {
 	k.versions = append(k.versions, v)
 }
 
-// current is the index of the newest version that is shown, -1 for none.
+// current returns the index of the newest visible version, -1 if none is.
 func (k *storedInteraction) current(now time.Time) int {
 	for i, v := range slices.Backward(k.versions) {
 		if !v.shown.After(now) {
@@ -223,7 +223,7 @@ func (k *storedInteraction) current(now time.Time) int {
 	return -1
 }
 
-// page returns a page of the user's interactions, the newest first.
+// page returns a page of the user's interactions, newest first.
 func (a *historyStore) page(now time.Time, user string, request historyRequest) (page []json.RawMessage, more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -253,10 +253,10 @@ const (
 	defaultUsersTop = 100
 )
 
-// licensedFilter is the one filter that the emulated directory knows: the users whose Copilot Chat plan is enabled.
+// licensedFilter is the only filter that the emulated directory supports: users whose Copilot Chat plan is enabled.
 const licensedFilter = "assignedPlans/any(p:p/servicePlanId eq 3f30311c-6b1e-48a4-ab79-725b469da960 and p/capabilityStatus eq 'Enabled')"
 
-// directory holds the ids of the licensed users: those that were set, else the first limit of those who conversed.
+// directory holds the ids of the licensed users: those passed to SetUsers or, before that, the first limit users with an interaction.
 type directory struct {
 	limit int
 
@@ -269,8 +269,8 @@ type directory struct {
 
 func newDirectory(limit int) *directory { return &directory{limit: limit, seen: map[string]bool{}} }
 
-// SetUsers says who has a Copilot license in the directory, nobody for none. Until it is called, everybody has one who ever
-// conversed. The history does not mind the directory: see SetUnlicensed.
+// SetUsers sets which users the directory lists as licensed; without arguments, none. Until it is called, every user with an
+// interaction is listed. The history does not depend on the directory: see SetUnlicensed.
 func (e *Emulator) SetUsers(ids ...string) {
 	e.directory.mu.Lock()
 	defer e.directory.mu.Unlock()
@@ -287,7 +287,7 @@ func (d *directory) addActive(user string) {
 	d.active = append(d.active, user)
 }
 
-// directoryUser is a user with the one property that may be selected.
+// directoryUser is a user with the only property that may be selected.
 type directoryUser struct {
 	ID string `json:"id"`
 }
@@ -298,7 +298,7 @@ type directoryPage struct {
 	Value    []directoryUser `json:"value"`
 }
 
-// serveUsers answers the list of licensed users, which is an advanced query: without the header and $count it is refused.
+// serveUsers lists the licensed users. This is an advanced query, which is refused without the header and $count:
 // https://learn.microsoft.com/graph/aad-advanced-queries
 func (e *Emulator) serveUsers(w http.ResponseWriter, r *http.Request, _ []string) {
 	query := r.URL.Query()
@@ -319,7 +319,7 @@ func (e *Emulator) serveUsers(w http.ResponseWriter, r *http.Request, _ []string
 	writeJSON(w, http.StatusOK, page)
 }
 
-// parseCount reads a parameter that is not negative.
+// parseCount parses a non-negative parameter, absent if text is empty.
 func parseCount(text string, absent int) (int, bool) {
 	if text == "" {
 		return absent, true

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// Operation names what a client called.
+// Operation names an endpoint of Graph or Entra ID.
 type Operation string
 
-// The operations that the emulator knows.
+// The operations that the emulator supports. OpUnknown is every other request.
 const (
 	OpToken       Operation = "token"
 	OpMetadata    Operation = "metadata"
@@ -30,12 +30,12 @@ const (
 	OpUnknown     Operation = "unknown"
 )
 
-// isGraph tells whether the operation needs an access token.
+// isGraph reports whether the operation belongs to Graph and therefore requires an access token.
 func (o Operation) isGraph() bool {
 	return o != OpToken && o != OpMetadata && o != OpKeys
 }
 
-// ServeHTTP answers as Graph and Entra ID do.
+// ServeHTTP answers requests to Graph and to Entra ID.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	op, args := route(r.Method, r.URL.EscapedPath())
 	answer := &statusWriter{ResponseWriter: w}
@@ -94,7 +94,7 @@ func (e *Emulator) handle(op Operation) handler {
 
 var errUnsupported = &graphError{http.StatusNotFound, "NotFound", "Requested API is not supported. Please check the path."}
 
-// routes are matched without regard to case, as Graph does; * is one segment, handed on.
+// routes are matched case-insensitively, as Graph does; * matches one segment, which is passed to the handler.
 var routes = []struct {
 	method, path string
 	op           Operation
@@ -140,7 +140,7 @@ func match(want, got []string) ([]string, bool) {
 	return args, ok
 }
 
-// baseURL is the URL under which the client reaches the emulator.
+// baseURL returns the URL under which the client reaches the emulator.
 func (e *Emulator) baseURL(r *http.Request) string {
 	if e.settings.URL != "" {
 		return strings.TrimSuffix(e.settings.URL, "/")
@@ -151,7 +151,7 @@ func (e *Emulator) baseURL(r *http.Request) string {
 	return "http://" + r.Host
 }
 
-// statusWriter remembers the status for the record.
+// statusWriter keeps the status for the recorder.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -164,7 +164,7 @@ func (w *statusWriter) WriteHeader(status int) {
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// graphError is an error in the shape of Graph: https://learn.microsoft.com/graph/errors
+// graphError is an error as Graph writes it: https://learn.microsoft.com/graph/errors
 type graphError struct {
 	status        int
 	code, message string
@@ -183,7 +183,7 @@ func (g *graphError) write(w http.ResponseWriter) {
 	}})
 }
 
-// entraError is an error in the shape of Entra ID:
+// entraError is an error as Entra ID writes it:
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 type entraError struct {
 	kind    string

@@ -118,8 +118,8 @@ func (e *Emulator) serveRenew(w http.ResponseWriter, r *http.Request, args []str
 	writeJSON(w, http.StatusOK, s.body(e.settings, false))
 }
 
-// patchedSubscription returns the subscription as a PATCH makes it. Only two properties can be changed; Microsoft's pages disagree about
-// the certificate, so nobody may rely on that.
+// patchedSubscription returns the subscription after a PATCH with this body. Only two properties can be changed: Microsoft's
+// documentation contradicts itself about the certificate, so clients must not rely on changing it.
 func (s Settings) patchedSubscription(sub Subscription, body []byte, now time.Time) (Subscription, *graphError) {
 	request, names, apiErr := decode(body, patchableProperties)
 	if apiErr != nil {
@@ -157,7 +157,7 @@ func (e *Emulator) serveReauthorize(w http.ResponseWriter, _ *http.Request, args
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// recordConflict records what Microsoft warns of: a PATCH and a reauthorize of one subscription within 10 minutes.
+// recordConflict records a violation that Microsoft warns of: a PATCH and a reauthorize of one subscription within 10 minutes.
 // https://learn.microsoft.com/graph/change-notifications-lifecycle-events
 func (e *Emulator) recordConflict(id string, other, now time.Time) {
 	if !other.IsZero() && now.Sub(other) < e.settings.MinReauthorizeInterval {
@@ -174,7 +174,7 @@ func (e *Emulator) serveDelete(w http.ResponseWriter, _ *http.Request, args []st
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// readJSON reads a bounded body that says it is JSON.
+// readJSON reads a body of limited size that must be declared as JSON.
 func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, *graphError) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
@@ -190,7 +190,7 @@ func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, *graphError) {
 	return body, nil
 }
 
-// Subscription is a subscription as Graph holds it, the secret included, so that a test can use and abuse it.
+// Subscription is a subscription as Graph stores it, including its client state, so that a test can forge notifications.
 type Subscription struct {
 	ID                       string
 	Resource                 string
@@ -207,16 +207,16 @@ type Subscription struct {
 	TLSVersion              string
 
 	Created time.Time
-	// Patched and Reauthorized are the times of the last such call; zero: never.
+	// Patched and Reauthorized are the times of the last such call; zero means never.
 	Patched, Reauthorized time.Time
-	// Authorized is when the subscription was last created, patched or reauthorized; zero: its authorization has ended.
+	// Authorized is when the subscription was last created, patched or reauthorized; zero means that its authorization has ended.
 	Authorized time.Time
 }
 
-// timeFormat has seven digits of a second, as Graph writes times.
+// timeFormat has seven fractional digits, as Graph writes times.
 const timeFormat = "2006-01-02T15:04:05.0000000Z07:00"
 
-// wants tells whether the subscription is told of such a change.
+// wants reports whether the subscription covers this type of change.
 func (s Subscription) wants(change string) bool {
 	return slices.Contains(strings.Split(s.ChangeType, ","), change)
 }
@@ -229,7 +229,7 @@ func sameChanges(a, b string) bool {
 	return slices.Equal(x, y)
 }
 
-// body is the resource as Graph returns it: the certificate and the client state are never in it.
+// body returns the resource as Graph returns it: never with the certificate and the client state.
 func (s Subscription) body(settings Settings, hideCertificateID bool) map[string]any {
 	var certificateID any
 	if s.EncryptionCertificateID != "" && !hideCertificateID {
@@ -255,7 +255,7 @@ func (s Subscription) body(settings Settings, hideCertificateID bool) map[string
 	}
 }
 
-// servicePrincipalID is made of the application's id: it only has to be another GUID.
+// servicePrincipalID derives a GUID from the application's id; it only has to be a different one.
 func (s Settings) servicePrincipalID() string {
 	swapped := bytes.Map(func(r rune) rune {
 		if i := strings.IndexRune("0123456789abcdef", r); i >= 0 {
@@ -273,18 +273,18 @@ func nilIfEmpty(s string) any {
 	return s
 }
 
-// registry holds the subscriptions that live, the oldest first.
+// registry holds the subscriptions, oldest first.
 type registry struct {
 	recorder *recorder
 
 	mu    sync.Mutex // guards what follows
 	subs  []Subscription
-	lists []time.Time // of the last lists, for their limit
+	lists []time.Time // times of the list requests within listWindow
 }
 
 func newRegistry(recorder *recorder) *registry { return &registry{recorder: recorder} }
 
-// removeExpired drops what has expired.
+// removeExpired removes the subscriptions that have expired.
 func (g *registry) removeExpired() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -300,8 +300,7 @@ func (g *registry) removeExpiredLocked() {
 	}
 }
 
-// notifyLocked wakes those who wait for a subscription. The recorder's lock is taken inside the registry's, never the other
-// way round.
+// notifyLocked wakes the callers that wait for a subscription. The lock order is the registry's before the recorder's.
 func (g *registry) notifyLocked() {
 	n := len(g.subs)
 	g.recorder.update(func(s *Stats) { s.Subscriptions = n })
@@ -323,7 +322,7 @@ func (g *registry) get(id string) (Subscription, bool) {
 	return Subscription{}, false
 }
 
-// conflict tells why the subscription can't be added: the same one exists already, or the quota is used up.
+// conflict returns why the subscription can't be added: the same one exists already, or the quota is used up.
 // https://learn.microsoft.com/graph/change-notifications-overview#latency and its quotas
 func (g *registry) conflict(s Subscription) *graphError {
 	g.mu.Lock()
@@ -354,7 +353,7 @@ func (g *registry) conflictLocked(s Subscription) *graphError {
 	return nil
 }
 
-// add takes the subscription in unless another one came first.
+// add adds the subscription unless it conflicts with one that was added meanwhile.
 func (g *registry) add(s Subscription) *graphError {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -366,7 +365,7 @@ func (g *registry) add(s Subscription) *graphError {
 	return nil
 }
 
-// change applies f to the subscription; false: it does not live.
+// change applies f to the subscription; it returns false if there is none with this id.
 func (g *registry) change(id string, f func(*Subscription)) (Subscription, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -400,7 +399,7 @@ const (
 	listWindow = 20 * time.Second
 )
 
-// admitList returns how long the client must wait before it may list again, 0 for now.
+// admitList returns how long the client must wait before it may list subscriptions, 0 if it may now.
 func (g *registry) admitList(now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -412,14 +411,14 @@ func (g *registry) admitList(now time.Time) time.Duration {
 	return 0
 }
 
-// resourceSpec is a resource that a subscription may name, in one spelling.
+// resourceSpec is the parsed resource of a subscription, so that spellings of the same resource compare equal.
 type resourceSpec struct {
-	// user is an object id in lower case; empty: the whole tenant.
+	// user is an object id in lower case; empty means the whole tenant.
 	user   string
 	filter filter
 }
 
-// filter compares one property of an interaction; the zero value lets everything pass.
+// filter compares one property of an interaction; the zero value matches everything.
 type filter struct {
 	property string
 	not      bool
@@ -428,7 +427,7 @@ type filter struct {
 
 var resourcePattern = regexp.MustCompile(`(?i)^/?copilot/(?:users/([^/]+)/)?interactionhistory/getallenterpriseinteractions$`)
 
-// filterPattern knows what is documented: one comparison of a property of the interaction itself.
+// filterPattern matches the documented filters: one comparison of a property of the interaction itself.
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/change-notifications/aiinteraction-changenotifications
 var filterPattern = regexp.MustCompile(`^\$filter=(id|sessionId|requestId|appClass|interactionType|conversationType|locale) (eq|ne) '([^']*)'$`)
 
@@ -453,7 +452,7 @@ func parseResource(resource string) (resourceSpec, bool) {
 	return w, true
 }
 
-// matches tells whether the interaction meets the filter.
+// matches reports whether the interaction meets the filter.
 func (f filter) matches(interaction json.RawMessage) bool {
 	if f.property == "" {
 		return true
@@ -466,7 +465,7 @@ func (f filter) matches(interaction json.RawMessage) bool {
 	return (value == f.value) != f.not
 }
 
-// subscriptionRequest is what a client may send to create or change a subscription:
+// subscriptionRequest is the body with which a client creates or changes a subscription:
 // https://learn.microsoft.com/graph/api/resources/subscription#properties
 type subscriptionRequest struct {
 	Resource                 string `json:"resource"`
@@ -498,7 +497,7 @@ func badRequest(format string, args ...any) *graphError {
 	return &graphError{http.StatusBadRequest, "InvalidRequest", fmt.Sprintf(format, args...)}
 }
 
-// decode reads a request and refuses members that may not be sent.
+// decode parses a request and returns the names of its members. A member that is not allowed is an error.
 func decode(body []byte, allowed []string) (subscriptionRequest, []string, *graphError) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(body, &members); err != nil {
@@ -518,7 +517,7 @@ func decode(body []byte, allowed []string) (subscriptionRequest, []string, *grap
 	return request, names, nil
 }
 
-// newSubscription makes a subscription of the body of POST /subscriptions, or says which rule it breaks.
+// newSubscription returns the subscription that the body of POST /subscriptions describes, or the rule that it violates.
 func (s Settings) newSubscription(body []byte, now time.Time) (Subscription, *graphError) {
 	request, _, apiErr := decode(body, creatableProperties)
 	if apiErr != nil {
@@ -620,7 +619,7 @@ func checkURL(name, text string) *graphError {
 	return nil
 }
 
-// expiration reads the time asked for and grants the one within the limits:
+// expiration parses the requested time and returns the one granted within the limits:
 // https://learn.microsoft.com/graph/api/resources/subscription#subscription-lifetime
 func (s Settings) expiration(text string, lifecycle bool, now time.Time) (time.Time, *graphError) {
 	at, err := time.Parse(time.RFC3339, text)
@@ -642,7 +641,7 @@ func (s Settings) expiration(text string, lifecycle bool, now time.Time) (time.T
 	return at.UTC(), nil
 }
 
-// checkEncryption returns the certificate in DER:
+// checkEncryption returns the certificate in DER, nil without resource data:
 // https://learn.microsoft.com/graph/change-notifications-with-resource-data#creating-a-subscription
 func checkEncryption(r subscriptionRequest) ([]byte, *graphError) {
 	if !r.IncludeResourceData {

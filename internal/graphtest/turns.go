@@ -16,35 +16,35 @@ import (
 	"time"
 )
 
-// TurnSettings say who converses with Copilot.
+// TurnSettings configure Turns.
 type TurnSettings struct {
 	// TenantID is the home tenant of all users.
 	TenantID string
-	// Users is how many there are, 5 by default.
+	// Users is the number of users, 5 by default.
 	Users int
-	// Updates and Deletes are the chances, between 0 and 1, that with a turn an earlier interaction is changed or deleted. 0, as
-	// by default: never, as with Microsoft 365 as far as is known.
+	// Updates and Deletes are the probabilities, between 0 and 1, that an earlier interaction is updated or deleted along with a
+	// turn. The default 0 means never: Microsoft 365 is not known to do either.
 	Updates, Deletes float64
 }
 
-// Turns invents a believable stream of prompts and answers. The same seed, settings and times give the same stream, byte for byte.
-// Every app class that was ever seen occurs, each with its own oddities: answers in cards that hold them twice, JSON inside a card,
-// absent request ids, nulls, empty and escaped attachment tags, meetings, links, several answers to one prompt. All texts are made up.
-// It is for one goroutine.
+// Turns generates a realistic stream of prompts and answers. The same seed, settings and times give the same stream, byte for byte.
+// Every known app class occurs, with its peculiarities: answers in cards that contain them twice, JSON inside a card,
+// missing request ids, nulls, empty and escaped attachment tags, meetings, links, several answers to one prompt. All texts are
+// invented. It is not safe for concurrent use.
 type Turns struct {
 	settings TurnSettings
 	rng      *rand.Rand
 	users    []string
-	// queue holds the apps still to come before it is shuffled anew.
+	// queue holds the apps of the next turns; when it is empty, it is refilled and shuffled.
 	queue []app
-	// sessions is the thread of a user in an app, and lastID the last id in each.
+	// sessions is the current session of each user and app class, lastID the last id in each session.
 	sessions map[[2]string]string
 	lastID   map[string]int64
-	// recent are interactions that may be changed, the oldest first.
+	// recent holds the interactions that may still be changed, oldest first.
 	recent []Interaction
 }
 
-// NewTurns begins a stream.
+// NewTurns returns the stream for the seed.
 func NewTurns(seed uint64, settings TurnSettings) *Turns {
 	settings.Users = cmp.Or(settings.Users, 5)
 	//nolint:gosec // the stream must be repeatable
@@ -60,10 +60,10 @@ func NewTurns(seed uint64, settings TurnSettings) *Turns {
 	return t
 }
 
-// Users returns the object ids of those who converse.
+// Users returns the object ids of all users.
 func (t *Turns) Users() []string { return append([]string(nil), t.users...) }
 
-// turn is what the interactions of one turn have in common.
+// turn holds what the interactions of one turn have in common.
 type turn struct {
 	*Turns
 	app
@@ -73,8 +73,8 @@ type turn struct {
 	meeting                string
 }
 
-// Next returns the next turn: a prompt and no to three answers, all created in the last seconds before now, in the order of creation;
-// after them the changes of earlier interactions, where TurnSettings want any.
+// Next returns the next turn: a prompt and up to three answers, all created in the last seconds before now, in order of creation.
+// They are followed by updates and deletions of earlier interactions, if TurnSettings enable them.
 func (t *Turns) Next(now time.Time) []Interaction {
 	one := t.newTurn()
 	at := now.Add(-time.Duration(2500+t.rng.IntN(5000)) * time.Millisecond)
@@ -106,7 +106,7 @@ func (t *Turns) newTurn() *turn {
 	return one
 }
 
-// answers is one most of the time; nobody always gets one.
+// answers returns the number of answers: usually one, sometimes none, at most three.
 func (t *turn) answers() int {
 	switch n := t.rng.Float64(); {
 	case n < 0.03:
@@ -120,7 +120,7 @@ func (t *turn) answers() int {
 	}
 }
 
-// interaction completes what a prompt and a response have in common.
+// interaction adds the members that prompts and responses have in common.
 func (t *turn) interaction(members map[string]any, at time.Time) Interaction {
 	ms := max(at.UnixMilli(), t.lastID[t.session]+1)
 	t.lastID[t.session] = ms
@@ -147,7 +147,7 @@ func (t *turn) interaction(members map[string]any, at time.Time) Interaction {
 	return Interaction{JSON: encode(all), UserID: t.user}
 }
 
-// nullSomeProperties makes a property that may be null so, now and then.
+// nullSomeProperties sets nullable properties to null at random.
 func (t *turn) nullSomeProperties(all map[string]any) {
 	for _, name := range []string{"conversationType", "etag", "createdDateTime", "contexts", "links", "mentions"} {
 		if t.roll(0.02) {
@@ -158,7 +158,7 @@ func (t *turn) nullSomeProperties(all map[string]any) {
 
 func (t *Turns) roll(chance float64) bool { return t.rng.Float64() < chance }
 
-// guid and hex draw from the stream's own chance, so that they can be repeated.
+// guid and hex use the stream's own random numbers, so that they are repeatable.
 func (t *Turns) guid() string {
 	h := t.hex(16)
 	return fmt.Sprintf("%s-%s-4%s-a%s-%s", h[:8], h[8:12], h[13:16], h[17:20], h[20:])
@@ -174,7 +174,7 @@ func (t *Turns) hex(n int) string {
 
 func choose[T any](chance *rand.Rand, list []T) T { return list[chance.IntN(len(list))] }
 
-// encode leaves < and > as they are, as Graph does.
+// encode does not escape < and >, as Graph does not.
 func encode(value any) []byte {
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
@@ -185,7 +185,7 @@ func encode(value any) []byte {
 	return bytes.TrimSpace(buffer.Bytes())
 }
 
-// prompt returns what a user's side says.
+// prompt returns the members of a prompt.
 func (t *turn) prompt() map[string]any {
 	text := t.topic.question
 	members := map[string]any{
@@ -231,7 +231,7 @@ func (t *turn) identity() map[string]any {
 	return identity
 }
 
-// addStrayTags appends the tags that prompts end with now and then: of no attachment, and escaped.
+// addStrayTags appends at random the tags that some prompts end with: of no attachment, or escaped.
 func (t *turn) addStrayTags(text string) string {
 	switch n := t.rng.Float64(); {
 	case n < 0.2:
@@ -281,10 +281,10 @@ func (t *turn) mention() map[string]any {
 	}
 }
 
-// botID is the application that all of Copilot answers as.
+// botID is the application id that every app's answers carry.
 const botID = "fb8d773d-7ef8-4ec0-a117-179f88add510"
 
-// response returns what Copilot's side says. It never names the user.
+// response returns the members of an answer. They never name the user.
 func (t *turn) response() map[string]any {
 	members := map[string]any{
 		"interactionType": "aiResponse",
@@ -312,7 +312,7 @@ func (t *turn) response() map[string]any {
 	case styleTeams:
 		members["body"] = map[string]any{"contentType": "text", "content": t.topic.answer + attachmentTag(t.meeting)}
 		members["attachments"] = []any{t.meetingAttachment()}
-		if t.roll(0.5) { // a known issue: the meeting is missing on the answer
+		if t.roll(0.5) { // a known issue of Graph: the meeting is missing on some answers
 			members["contexts"] = t.meetingContexts()
 		}
 	case styleCowork:
@@ -330,7 +330,7 @@ func (t *turn) response() map[string]any {
 	return members
 }
 
-// card moves the answer into an adaptive card, of which the body holds nothing but the tag.
+// card moves the answer into an adaptive card; the body holds nothing but its attachment tag.
 func (t *turn) card(members map[string]any, blocks []any) {
 	id := t.hex(16)
 	members["body"] = map[string]any{"contentType": "html", "content": attachmentTag(id)}
@@ -340,7 +340,7 @@ func (t *turn) card(members map[string]any, blocks []any) {
 	}}
 }
 
-// setStrayRequestID gives an answer a request id of its own, as Excel and PowerPoint do now and then.
+// setStrayRequestID gives some answers a request id that differs from the prompt's, as Excel and PowerPoint do.
 func (t *turn) setStrayRequestID(members map[string]any) {
 	if t.roll(0.1) {
 		members["requestId"] = t.guid()
@@ -358,7 +358,7 @@ func (t *turn) cowork(members map[string]any) {
 	}
 }
 
-// links are of the documented types, and of none.
+// links returns links of the documented types and without a type.
 func (t *turn) links() []any {
 	var links []any
 	for _, kind := range []any{"File", "Event", "Meeting", nil} {
@@ -369,11 +369,11 @@ func (t *turn) links() []any {
 	return append([]any{}, links...)
 }
 
-// maxRecent is how many of the last interactions may still be changed.
+// maxRecent is how many of the latest interactions may still be changed.
 const maxRecent = 100
 
-// nextChanges are those that happen to interactions of earlier turns. Nothing is drawn for what is off, so that the turns stay the
-// same.
+// nextChanges returns updates and deletions of interactions of earlier turns. A disabled kind uses no random number, so that the turns
+// are the same as without changes.
 func (t *Turns) nextChanges(now time.Time) []Interaction {
 	var changes []Interaction
 	if t.settings.Updates > 0 && t.roll(t.settings.Updates) && len(t.recent) > 0 {
@@ -391,14 +391,14 @@ func (t *Turns) nextChanges(now time.Time) []Interaction {
 	return changes
 }
 
-// keepRecent keeps interactions that may be changed later.
+// keepRecent stores interactions that may be changed later.
 func (t *Turns) keepRecent(interactions []Interaction) {
 	if t.settings.Updates > 0 || t.settings.Deletes > 0 {
 		t.recent = bounded(maxRecent, t.recent, interactions...)
 	}
 }
 
-// edit is a later version: the same id, a higher etag, another text.
+// edit returns a later version of the interaction: the same id, a higher etag, another text.
 func edit(i Interaction, now time.Time) Interaction {
 	var members map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(i.JSON))
@@ -413,7 +413,7 @@ func edit(i Interaction, now time.Time) Interaction {
 	return Interaction{JSON: encode(members), Change: "updated", UserID: i.UserID}
 }
 
-// milliseconds reads an id or an etag; 0 for null.
+// milliseconds parses an id or an etag; it returns 0 for null.
 func milliseconds(value any) int64 {
 	text, _ := value.(string)
 	ms, _ := strconv.ParseInt(text, 10, 64)
@@ -424,26 +424,26 @@ func milliseconds(value any) int64 {
 type style int
 
 const (
-	stylePlain  style = iota // answers in plain text, like the apps around a document
+	stylePlain  style = iota // answers in plain text, like the document apps
 	styleCard                // answers in an adaptive card, twice, like the chats
 	styleTeams               // in a meeting
 	styleExcel               // a card with JSON in it
 	styleCowork              // no request id, Markdown called html
-	styleNoFile              // a file that can't be named, like PowerPoint
-	styleNulls               // everything that may be null is
+	styleNoFile              // a file without a name and URL, like PowerPoint
+	styleNulls               // every nullable property is null
 )
 
-// app is a source of interactions.
+// app describes the interactions of one app class.
 type app struct {
 	class, conversation, bot string
 	style                    style
-	// share is how often it occurs in a deck.
+	// share is how often the app occurs each time the queue is refilled.
 	share int
 }
 
 const copilotClass = "IPM.SkypeTeams.Message.Copilot."
 
-// apps are the application classes that Microsoft documents or that were seen in exports.
+// apps are the app classes that Microsoft documents or that were seen in exports.
 var apps = []app{
 	{copilotClass + "BizChat", "bizchat", "Microsoft 365 Chat", styleCard, 12},
 	{copilotClass + "WebChat", "webchat", "Copilot in WebChat", styleCard, 6},
@@ -483,7 +483,7 @@ func weightedApps() []app {
 	return weighted
 }
 
-// topic is something to ask about and what comes back.
+// topic is the text of a prompt and of its answer.
 type topic struct {
 	question, answer string
 }
@@ -508,20 +508,20 @@ var (
 	locales = []string{"en-us", "en-us", "en-us", "de-de", "fr-fr", "ja-jp", "en-gb"}
 )
 
-// Interaction is one prompt or answer that happens in the tenant, and what happens to it.
+// Interaction is a prompt or answer and how it changes.
 type Interaction struct {
 	// JSON is an aiInteraction with an id.
 	JSON json.RawMessage
-	// Change is created, updated or deleted; empty: created.
+	// Change is created, updated or deleted; empty means created.
 	Change string
-	// UserID is the object id of the user whose history it belongs to. Empty: from.user.id, else the user of the prompt with
-	// the same requestId, else of the last prompt of the same session.
+	// UserID is the object id of the user whose history it belongs to. If it is empty, that is from.user.id, else the user of the
+	// prompt with the same requestId, else of the last prompt in the same session.
 	UserID string
 	// WithoutContent leaves encryptedContent out of the notification.
 	WithoutContent bool
 }
 
-// Created says that the interactions were created.
+// Created returns the interactions as newly created ones.
 func Created(interactions ...[]byte) []Interaction {
 	list := make([]Interaction, 0, len(interactions))
 	for _, i := range interactions {
@@ -530,7 +530,7 @@ func Created(interactions ...[]byte) []Interaction {
 	return list
 }
 
-// parsedInteraction is what the emulator needs to know of an interaction.
+// parsedInteraction is an interaction with the properties that the emulator uses.
 type parsedInteraction struct {
 	Interaction
 	id, session, request string
@@ -562,7 +562,7 @@ func (i Interaction) parse() (parsedInteraction, error) {
 	return parsedInteraction{Interaction: i, id: got.ID, session: got.SessionID, request: got.RequestID, at: createdAt(got.CreatedDateTime, got.ID)}, nil
 }
 
-// createdAt falls back on the id, which is a time in epoch milliseconds.
+// createdAt falls back to the id, which is a time in milliseconds since the epoch.
 func createdAt(text, id string) time.Time {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at
@@ -573,7 +573,7 @@ func createdAt(text, id string) time.Time {
 	return time.Time{}
 }
 
-// turnUsers knows whose turns are under way, for as many as limit; the oldest are forgotten.
+// turnUsers holds the users of the latest limit turns; the oldest are forgotten.
 type turnUsers struct {
 	limit int
 
@@ -582,7 +582,7 @@ type turnUsers struct {
 	order [][2]string
 }
 
-// attribute fills in the user of a response, and remembers the user of a prompt.
+// attribute sets the user of a response and stores the user of a prompt.
 func (t *turnUsers) attribute(e *parsedInteraction) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
