@@ -41,7 +41,7 @@ func TestAccessToken_RefusesForeignTokens(t *testing.T) {
 		"no token":           {"", "Access token is empty."},
 		"another scheme":     {"Basic eDp5", "Access token is empty."},
 		"no JWT":             {"Bearer x", "not well formed"},
-		"another issuer's":   {"Bearer " + other.newToken(), "Invalid"},
+		"a foreign issuer":   {"Bearer " + other.newToken(), "Invalid"},
 		"a validation token": {"Bearer " + g.Token(nil), "Invalid signature"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestRequests_OmitAuthorization(t *testing.T) {
 	g.listWith("Bearer " + g.newToken())
 	g.listWith("")
 	requests := g.Requests()
-	require.Len(t, requests, 2, "the oldest went")
+	require.Len(t, requests, 2, "the oldest is dropped")
 	assert.Equal(t, []int{200, 401}, []int{requests[0].Status, requests[1].Status})
 	assert.Equal(t, graphtest.OpList, requests[0].Operation)
 	assert.Equal(t, "/v1.0/subscriptions", requests[0].Path)
@@ -168,7 +168,7 @@ func TestTokenEndpoint_RefusesInvalidRequests(t *testing.T) {
 		"a scope with a permission":  {change: set("scope", "https://graph.microsoft.com/User.Read"), status: 400, kind: "invalid_scope", code: 1002012},
 		"the scope of another host":  {change: set("scope", "https://graph.microsoft.us/.default"), status: 400, kind: "invalid_resource", code: 500011},
 		"secrets in body and header": {prepare: func(r *http.Request) { r.SetBasicAuth(clientID, url.QueryEscape(secret)) }, status: 400, kind: "invalid_request", code: 90023},
-		"an assertion of no type":    {change: set("client_assertion", "x"), status: 400, kind: "invalid_request", code: 900144},
+		"an assertion without type":  {change: set("client_assertion", "x"), status: 400, kind: "invalid_request", code: 900144},
 		"a body that is not a form":  {prepare: func(r *http.Request) { r.Header.Set("Content-Type", "text/;") }, status: 400, kind: "invalid_request", code: 900144},
 		"Basic that is not form-encoded": {
 			change: del("client_secret"), prepare: func(r *http.Request) { r.SetBasicAuth(clientID, secret) },
@@ -244,15 +244,15 @@ func TestTokenEndpoint_ChecksCertificateAssertions(t *testing.T) {
 		header func(map[string]any)
 		code   float64
 	}{
-		"is granted":                           {},
-		"of another application is refused":    {claims: func(c jwt.MapClaims) { c["iss"] = "x" }, code: 700021},
-		"with another subject is refused":      {claims: func(c jwt.MapClaims) { c["sub"] = "x" }, code: 700021},
-		"for another audience is refused":      {claims: func(c jwt.MapClaims) { c["aud"] = "x" }, code: 700023},
-		"that is over is refused":              {claims: func(c jwt.MapClaims) { c["exp"] = time.Now().Add(-time.Second).Unix() }, code: 700024},
-		"that is not valid yet is refused":     {claims: func(c jwt.MapClaims) { c["nbf"] = time.Now().Add(time.Hour).Unix() }, code: 700024},
-		"without an end is refused":            {claims: func(c jwt.MapClaims) { delete(c, "exp") }, code: 50027},
-		"of an unknown certificate is refused": {header: func(h map[string]any) { h["x5t#S256"] = "x" }, code: 700027},
-		"that names no certificate is refused": {header: func(h map[string]any) { delete(h, "x5t#S256") }, code: 700027},
+		"a valid assertion is granted":                    {},
+		"an issuer other than the application is refused": {claims: func(c jwt.MapClaims) { c["iss"] = "x" }, code: 700021},
+		"a subject other than the application is refused": {claims: func(c jwt.MapClaims) { c["sub"] = "x" }, code: 700021},
+		"another audience is refused":                     {claims: func(c jwt.MapClaims) { c["aud"] = "x" }, code: 700023},
+		"an expired assertion is refused":                 {claims: func(c jwt.MapClaims) { c["exp"] = time.Now().Add(-time.Second).Unix() }, code: 700024},
+		"an assertion that is not yet valid is refused":   {claims: func(c jwt.MapClaims) { c["nbf"] = time.Now().Add(time.Hour).Unix() }, code: 700024},
+		"an assertion without expiry is refused":          {claims: func(c jwt.MapClaims) { delete(c, "exp") }, code: 50027},
+		"an unknown certificate is refused":               {header: func(h map[string]any) { h["x5t#S256"] = "x" }, code: 700027},
+		"an assertion without thumbprint is refused":      {header: func(h map[string]any) { delete(h, "x5t#S256") }, code: 700027},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -278,7 +278,7 @@ func TestTokenEndpoint_ChecksCertificateAssertions(t *testing.T) {
 			assert.Equal(t, []any{c.code}, answer["error_codes"])
 		})
 	}
-	t.Run("that is no token is refused", func(t *testing.T) {
+	t.Run("an assertion that is not a JWT is refused", func(t *testing.T) {
 		t.Parallel()
 		_, answer := postAssertion(g, "x")
 		assert.Equal(t, []any{50027.0}, answer["error_codes"])

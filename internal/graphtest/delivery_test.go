@@ -78,7 +78,7 @@ const (
 	bob   = "bbbbbbbb-0000-4000-a000-000000000002"
 )
 
-// newInteraction makes a prompt of the user, or a response when the user is empty.
+// newInteraction returns a prompt by the user, or a response if user is empty.
 func newInteraction(id, session, request, user, app string) graphtest.Interaction {
 	from := map[string]any{"user": nil}
 	if user != "" {
@@ -118,11 +118,11 @@ func TestPublish_HonorsResourceAndChangeType(t *testing.T) {
 		change func(map[string]any)
 		want   []string
 	}{
-		"everything of the tenant": {nil, []string{"1", "2", "3", "4", "5", "6"}},
-		"one kind of change":       {with("changeType", "updated"), []string{"6"}},
-		"one user, answers too":    {with("resource", user), []string{"1", "2", "6"}},
-		"one app":                  {with("resource", resource+"?$filter=appClass eq 'Word'"), []string{"1", "2", "5"}},
-		"all apps but one":         {with("resource", resource+"?$filter=appClass%20ne%20'Word'"), []string{"3", "4", "6"}},
+		"the whole tenant":      {nil, []string{"1", "2", "3", "4", "5", "6"}},
+		"one kind of change":    {with("changeType", "updated"), []string{"6"}},
+		"one user with answers": {with("resource", user), []string{"1", "2", "6"}},
+		"one app":               {with("resource", resource+"?$filter=appClass eq 'Word'"), []string{"1", "2", "5"}},
+		"all apps but one":      {with("resource", resource+"?$filter=appClass%20ne%20'Word'"), []string{"3", "4", "6"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -296,7 +296,7 @@ func TestDelivery_RetriesAfterTimeout(t *testing.T) {
 			<-r.Context().Done()
 			return
 		}
-		<-time.After(50 * time.Millisecond) // too late for a first attempt, in time for a later one
+		<-time.After(50 * time.Millisecond) // longer than FirstTimeout, shorter than RetryTimeout
 		w.WriteHeader(http.StatusAccepted)
 	})
 	_, err := g.Publish(t.Context(), promptAndResponse...)
@@ -419,18 +419,18 @@ func TestLost_ListsUndeliveredInteractions(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, offered, n)
 	}
-	publish("1", 0) // nobody subscribed
+	publish("1", 0) // no subscription exists
 	s := g.subscribe(e, with("changeType", "created"))
 	publish("2", 1)
 	require.NoError(t, g.WaitIdle(deadline(t)))
 	e.answerWith(answerUnavailable)
-	publish("3", 1) // given up
+	publish("3", 1) // not acknowledged within RetryFor
 	require.NoError(t, g.WaitIdle(deadline(t)))
 	g.SetDeliveryFaults(graphtest.DeliveryFaults{Drop: 1})
 	publish("4", 1) // dropped
 	g.SetDeliveryFaults(graphtest.DeliveryFaults{})
 	require.NoError(t, g.ExpireAuthorization(s.ID))
-	publish("5", 1) // its subscription goes
+	publish("5", 1) // its subscription is removed
 	require.NoError(t, g.RemoveSubscription(t.Context(), s.ID, false))
 	require.NoError(t, g.WaitIdle(deadline(t)))
 	publish("6", 0)
@@ -465,12 +465,12 @@ func TestUncovered_CountsOnceAfterClose(t *testing.T) {
 	assert.Len(t, g.Lost(), 2)
 }
 
-// hijack answers with bytes of its own and cuts the connection.
+// hijack writes the given bytes as the answer and closes the connection, with a TCP reset if reset is set.
 func hijack(t *testing.T, w http.ResponseWriter, answer string, reset bool) {
 	t.Helper()
 	connection, buffer, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		assert.Fail(t, "the connection can't be had", err.Error())
+		assert.Fail(t, "the connection can't be hijacked", err.Error())
 		return
 	}
 	defer func() { _ = connection.Close() }()
@@ -478,7 +478,7 @@ func hijack(t *testing.T, w http.ResponseWriter, answer string, reset bool) {
 	if inner, ok := connection.(interface{ NetConn() net.Conn }); ok && reset {
 		tcp, isTCP := inner.NetConn().(*net.TCPConn)
 		assert.True(t, isTCP)
-		assert.NoError(t, tcp.SetLinger(0)) // a reset, as of a killed process
+		assert.NoError(t, tcp.SetLinger(0)) // makes Close send a reset, as after a killed process
 		assert.NoError(t, tcp.Close())
 	}
 }
@@ -496,13 +496,13 @@ func TestDelivery_RetriesTruncatedAnswers(t *testing.T) {
 		answer string
 		reset  bool
 	}{
-		"no answer":                     {"", false},
-		"a reset":                       {"", true},
-		"a part of the status line":     {"HTTP/1.1 20", false},
-		"a status without its headers":  {"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n", false},
-		"a part of the body":            {"HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\n\r\nab", false},
-		"a part of the body, and reset": {"HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\n\r\nab", true},
-		"chunks without the last":       {"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", false},
+		"no answer":                    {"", false},
+		"a reset":                      {"", true},
+		"a partial status line":        {"HTTP/1.1 20", false},
+		"a status without all headers": {"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n", false},
+		"a partial body":               {"HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\n\r\nab", false},
+		"a partial body and a reset":   {"HTTP/1.1 202 Accepted\r\nContent-Length: 10\r\n\r\nab", true},
+		"no last chunk":                {"HTTP/1.1 202 Accepted\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -521,7 +521,7 @@ func TestDelivery_RetriesTruncatedAnswers(t *testing.T) {
 			stats := g.Stats()
 			assert.Equal(t, []int{n, n, 0, 0}, []int{stats.Offered, stats.Acknowledged, stats.Lost, stats.Duplicates})
 			assert.Equal(t, []int{3, 2}, []int{stats.Attempts, stats.Refused})
-			assert.Len(t, receivedIDs(t, e), 3*n, "it came again until it was acknowledged")
+			assert.Len(t, receivedIDs(t, e), 3*n, "it is sent again until it is acknowledged")
 		})
 	}
 }

@@ -97,7 +97,8 @@ func allocated() uint64 {
 	return stats.TotalAlloc
 }
 
-// newDiscardEndpoint acknowledges everything without a look at it, so that the emulator's own speed shows.
+// newDiscardEndpoint starts an endpoint that acknowledges everything unread, so that only the emulator's speed is measured, and
+// returns its URL.
 func newDiscardEndpoint(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -119,7 +120,7 @@ func newDiscardEndpoint(t *testing.T) string {
 	return server.URL
 }
 
-// It runs alone, as what is measured is time.
+// It is not parallel because it measures time.
 func TestEmulator_Delivers20000InteractionsQuickly(t *testing.T) {
 	const n, batch = 20_000, 10
 	g, e, sink := start(t, nil), newEndpoint(t), newDiscardEndpoint(t)

@@ -42,10 +42,10 @@ func TestFault_HasErrorShapeOfService(t *testing.T) {
 		problemCode, _ := errorOf(answer)
 		assert.Equal(t, status, got)
 		assert.Equal(t, code, problemCode)
-		g.Fail(graphtest.OpList, graphtest.Fault{Status: status, Code: "Mine", Message: "my words"})
+		g.Fail(graphtest.OpList, graphtest.Fault{Status: status, Code: "Mine", Message: "my message"})
 		_, answer = g.call(http.MethodGet, "/v1.0/subscriptions", nil)
 		mine, message := errorOf(answer)
-		assert.Equal(t, []string{"Mine", "my words"}, []string{mine, message})
+		assert.Equal(t, []string{"Mine", "my message"}, []string{mine, message})
 		g.Fail(graphtest.OpToken, graphtest.Fault{Status: status})
 		got, answer = g.postToken(tenantID, g.tokenForm(), nil)
 		assert.Equal(t, status, got)
@@ -58,7 +58,7 @@ func TestFault_HasErrorShapeOfService(t *testing.T) {
 	}
 }
 
-// readList lists subscriptions and returns the first bytes of the answer.
+// readList lists subscriptions and returns at most limit bytes of the answer.
 func (g *client) readList(ctx context.Context, limit int64) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.url+"/v1.0/subscriptions", http.NoBody)
 	if err != nil {

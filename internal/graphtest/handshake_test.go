@@ -15,7 +15,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// newTLSEndpoint serves every request of the test with f, over TLS that the emulator trusts.
+// newTLSEndpoint starts an endpoint that serves every request with f. It returns its URL and the change of the settings with which the
+// emulator trusts its certificate.
 func newTLSEndpoint(t *testing.T, f http.HandlerFunc) (endpointURL string, roots func(*graphtest.Settings)) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(f)
@@ -33,37 +34,37 @@ func TestHandshake_RequiresExactAnswer(t *testing.T) {
 		answer  http.HandlerFunc
 		message string
 	}{
-		"with 200, not 202": {func(w http.ResponseWriter, r *http.Request) {
+		"status 202": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.WriteHeader(http.StatusAccepted)
 			_, _ = io.WriteString(w, token(r))
 		}, "Subscription validation request failed. HTTP status code is 'Accepted'. Notification endpoint must respond with 200 OK to validation request."},
-		"not elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere?"+r.URL.RawQuery, http.StatusTemporaryRedirect)
 		}, "HTTP status code is 'TemporaryRedirect'."},
-		"as plain text": {func(w http.ResponseWriter, r *http.Request) {
+		"another content type": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			_, _ = io.WriteString(w, token(r))
 		}, "must be of type text/plain"},
-		"without quotes": {func(w http.ResponseWriter, r *http.Request) {
+		"a quoted token": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			_, _ = io.WriteString(w, `"`+token(r)+`"`)
 		}, "must be exactly the validationToken"},
-		"decoded": {func(w http.ResponseWriter, r *http.Request) {
+		"the token still encoded": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			_, _ = io.WriteString(w, url.QueryEscape(token(r)))
 		}, "must be exactly the validationToken"},
-		"decoded as a form": {func(w http.ResponseWriter, r *http.Request) {
+		"the token with + not decoded": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			half, _ := url.PathUnescape(r.URL.RawQuery[len("validationToken="):])
 			_, _ = io.WriteString(w, half)
 		}, "must be exactly the validationToken"},
-		"without more": {func(w http.ResponseWriter, r *http.Request) {
+		"a trailing newline": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			_, _ = io.WriteString(w, token(r)+"\n")
 		}, "must be exactly the validationToken"},
-		"in time": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "Subscription validation request timed out."},
-		"whole": {func(w http.ResponseWriter, _ *http.Request) {
+		"a late answer": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "Subscription validation request timed out."},
+		"a truncated body": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.Header().Set("Content-Length", "100")
 			_, _ = io.WriteString(w, "half")

@@ -30,12 +30,12 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// keyPair is one encryption key for all tests: making one is slow.
+// keyPair is one encryption key for all tests, since generating one is slow.
 var keyPair = sync.OnceValues(func() (graphtest.Pair, error) { return graphtest.EncryptionCertificate(2048, time.Hour) })
 
 var serverPair = sync.OnceValues(func() (graphtest.Pair, error) { return graphtest.ServerCertificate(time.Hour) })
 
-// endpoint is a notification endpoint that opens what it is sent.
+// endpoint is a notification endpoint that decrypts and keeps what it receives.
 type endpoint struct {
 	url string
 	key *rsa.PrivateKey
@@ -48,7 +48,8 @@ type endpoint struct {
 	errs      []error
 }
 
-// newEndpoint answers 202 until the test sets answer, which gets the number of the notification from 1 on.
+// newEndpoint starts an endpoint that answers 202 until the test calls answerWith. The function passed there gets the number of the
+// notification, counted from 1.
 func newEndpoint(t *testing.T) *endpoint {
 	t.Helper()
 	pair, err := keyPair()
@@ -115,7 +116,7 @@ func (e *endpoint) received() ([]graphtest.Collection, []string) {
 	return append([]graphtest.Collection{}, e.posts...), append([]string{}, e.decrypted...)
 }
 
-// decrypt decrypts as Microsoft's page tells, with the general form of OAEP.
+// decrypt decrypts as Microsoft documents it, using the general form of OAEP.
 func (e *endpoint) decrypt(c graphtest.EncryptedContent) ([]byte, error) {
 	dataKey, err1 := base64.StdEncoding.DecodeString(c.DataKey)
 	data, err2 := base64.StdEncoding.DecodeString(c.Data)
@@ -130,7 +131,7 @@ func (e *endpoint) decrypt(c graphtest.EncryptedContent) ([]byte, error) {
 	mac := hmac.New(sha256.New, symmetric)
 	mac.Write(data)
 	if !hmac.Equal(mac.Sum(nil), signature) {
-		return nil, errors.New("the signature does not fit")
+		return nil, errors.New("the signature does not match")
 	}
 	block, err := aes.NewCipher(symmetric)
 	if err != nil {
@@ -149,7 +150,7 @@ const (
 	resource = "copilot/interactionHistory/getAllEnterpriseInteractions"
 )
 
-// client is a client of the emulator.
+// client is an emulator with an HTTP client for it.
 type client struct {
 	*graphtest.Emulator
 	t     *testing.T
@@ -157,7 +158,7 @@ type client struct {
 	token string
 }
 
-// start runs an emulator that retries fast and trusts newEndpoint.
+// start starts an emulator that retries quickly and trusts the certificate of newEndpoint. change may adjust its settings.
 func start(t *testing.T, change func(*graphtest.Settings)) *client {
 	t.Helper()
 	pair, err := serverPair()
@@ -177,7 +178,7 @@ func start(t *testing.T, change func(*graphtest.Settings)) *client {
 	return &client{Emulator: emulator, t: t, url: url}
 }
 
-// subscribe creates a subscription of the whole tenant after change had its way with the request.
+// subscribe creates a subscription for the whole tenant. change may modify the request.
 func (g *client) subscribe(e *endpoint, change func(map[string]any)) graphtest.Subscription {
 	g.t.Helper()
 	status, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, change))
@@ -187,7 +188,7 @@ func (g *client) subscribe(e *endpoint, change func(map[string]any)) graphtest.S
 			return s
 		}
 	}
-	require.Fail(g.t, "the subscription does not live")
+	require.Fail(g.t, "the subscription does not exist")
 	return graphtest.Subscription{}
 }
 
@@ -216,7 +217,7 @@ func deadline(t *testing.T) context.Context {
 	return ctx
 }
 
-// call sends JSON with a token of its own and returns status and body.
+// call sends body as JSON with an access token and returns status and body of the answer. path may be a full URL.
 func (g *client) call(method, path string, body any) (int, map[string]any) {
 	g.t.Helper()
 	status, _, answer := g.exchange(method, path, body)
@@ -260,7 +261,7 @@ func (g *client) do(request *http.Request) (int, http.Header, map[string]any) {
 	return response.StatusCode, response.Header, answer
 }
 
-// tokenForm is a token request that is granted.
+// tokenForm returns a valid token request.
 func (g *client) tokenForm() url.Values {
 	return url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {clientID}, "client_secret": {secret}, "scope": {g.url + "/.default"},
@@ -287,7 +288,7 @@ func (g *client) newToken() string {
 	return answer["access_token"].(string)
 }
 
-// code and message of a Graph error.
+// errorOf returns code and message of a Graph error.
 func errorOf(answer map[string]any) (code, message string) {
 	e, _ := answer["error"].(map[string]any)
 	code, _ = e["code"].(string)

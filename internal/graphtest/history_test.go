@@ -26,7 +26,7 @@ func rangeFilter(after, before string) url.Values {
 	return url.Values{"$filter": {"createdDateTime gt " + after + " and createdDateTime lt " + before}}
 }
 
-// historyIDs reads all pages.
+// historyIDs reads all pages from path on and returns the ids and the number of pages.
 func (g *client) historyIDs(path string) (found []string, pages int) {
 	g.t.Helper()
 	for path != "" {
@@ -73,7 +73,7 @@ func TestHistory_KeepsNewestVersionAndDeleted(t *testing.T) {
 	assert.Equal(t, "Excel", value[1].(map[string]any)["appClass"])
 	require.NoError(t, g.AddHistory(graphtest.Interaction{JSON: newInteraction("3", "s", "r", alice, "Word").JSON, Change: "updated"}))
 	left, _ := g.historyIDs(historyPath(alice, nil))
-	assert.Equal(t, []string{"3", "2"}, left, "the oldest went")
+	assert.Equal(t, []string{"3", "2"}, left, "the oldest is dropped")
 	require.Error(t, g.AddHistory(graphtest.Interaction{JSON: []byte("{")}))
 	assert.Zero(t, g.Stats().Published)
 }
@@ -87,12 +87,12 @@ func TestHistory_RefusesInvalidRequests(t *testing.T) {
 		status        int
 		code, message string
 	}{
-		"one bound":               {historyPath(alice, url.Values{"$filter": {"createdDateTime gt 2025-12-01T14:30:00Z"}}), 500, "InternalServerError", "Failed to execute request."},
-		"dates alone":             {historyPath(alice, rangeFilter("2025-12-01", "2025-12-02")), 500, "InternalServerError", "Failed to execute request."},
-		"an upper date alone":     {historyPath(alice, rangeFilter("2025-12-01T14:30:00Z", "2025-12-02")), 500, "InternalServerError", "Failed to execute request."},
-		"a page of nothing":       {historyPath(alice, url.Values{"$top": {"0"}}), 400, "BadRequest", "Invalid value for $top."},
-		"a token of another kind": {historyPath(alice, url.Values{"$skiptoken": {"x"}}), 400, "BadRequest", "Invalid value for $skiptoken."},
-		"a user without license":  {historyPath(bob, nil), 403, "Forbidden", "User '" + bob + "' does not have a valid Copilot license."},
+		"one bound":              {historyPath(alice, url.Values{"$filter": {"createdDateTime gt 2025-12-01T14:30:00Z"}}), 500, "InternalServerError", "Failed to execute request."},
+		"dates without times":    {historyPath(alice, rangeFilter("2025-12-01", "2025-12-02")), 500, "InternalServerError", "Failed to execute request."},
+		"an upper date only":     {historyPath(alice, rangeFilter("2025-12-01T14:30:00Z", "2025-12-02")), 500, "InternalServerError", "Failed to execute request."},
+		"an empty page":          {historyPath(alice, url.Values{"$top": {"0"}}), 400, "BadRequest", "Invalid value for $top."},
+		"an invalid skip token":  {historyPath(alice, url.Values{"$skiptoken": {"x"}}), 400, "BadRequest", "Invalid value for $skiptoken."},
+		"a user without license": {historyPath(bob, nil), 403, "Forbidden", "User '" + bob + "' does not have a valid Copilot license."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -119,7 +119,7 @@ func TestTurnUsers_ForgetOldest(t *testing.T) {
 	assert.NotContains(t, found, "8")
 }
 
-// localClient is an emulator that is called without a network, so that its clock may be that of a synctest bubble.
+// localClient is an emulator that is called without a network, so that it can run in a synctest bubble.
 type localClient struct {
 	*graphtest.Emulator
 	t     *testing.T
@@ -160,7 +160,7 @@ func (n *localClient) get(target string) *httptest.ResponseRecorder {
 	return n.serve(request)
 }
 
-// historyApps reads the app of each interaction in Alice's history.
+// historyApps returns the app class of each interaction in the history of alice.
 func (n *localClient) historyApps() []string {
 	n.t.Helper()
 	answer := n.get(historyPath(alice, nil))
@@ -180,7 +180,7 @@ func TestHistoryLimit_Allows30RequestsPerSecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := newLocalClient(t, nil)
-		for range 120 { // 25 a second, of which a second's worth comes at once
+		for range 120 { // 25 per second
 			assert.Equal(t, http.StatusOK, n.get(historyPath(alice, nil)).Code)
 			time.Sleep(40 * time.Millisecond)
 		}
@@ -194,10 +194,10 @@ func TestHistoryLimit_Allows30RequestsPerSecond(t *testing.T) {
 		assert.Equal(t, "1", throttled.Header().Get("Retry-After"))
 		assert.Contains(t, throttled.Body.String(), "TooManyRequests")
 		time.Sleep(time.Second)
-		assert.Equal(t, http.StatusOK, n.get(historyPath(strings.ToUpper(bob), nil)).Code, "who obeys is served")
+		assert.Equal(t, http.StatusOK, n.get(historyPath(strings.ToUpper(bob), nil)).Code, "a client that waits is served")
 		stats := n.Stats()
 		assert.Equal(t, 1, stats.HistoryThrottled)
-		assert.Equal(t, 31, stats.HistoryPeak, "also those that were refused")
+		assert.Equal(t, 31, stats.HistoryPeak, "refused requests count too")
 		assert.Equal(t, map[string]int{alice: 120, bob: 32}, n.HistoryRequests())
 	})
 }
@@ -232,11 +232,11 @@ func TestHistoryLag_DelaysInteractionsAndUpdates(t *testing.T) {
 			require.NoError(t, n.AddHistory(graphtest.Interaction{JSON: newInteraction("1", "s", "r", alice, app).JSON, Change: "updated"}))
 			time.Sleep(30 * time.Second)
 		}
-		assert.Equal(t, []string{"second"}, n.historyApps(), "a change lags as well, and nothing vanishes meanwhile")
+		assert.Equal(t, []string{"second"}, n.historyApps(), "an update is delayed too; until then the previous version is shown")
 		time.Sleep(30 * time.Second)
 		assert.Equal(t, []string{"third"}, n.historyApps())
 		require.NoError(t, n.AddHistory(graphtest.Interaction{JSON: newInteraction("1", "s", "r", alice, "fourth").JSON, Change: "updated"}))
-		assert.Equal(t, []string{"third"}, n.historyApps(), "the versions before it are forgotten, not this one")
+		assert.Equal(t, []string{"third"}, n.historyApps(), "only versions older than the visible one are dropped")
 	})
 }
 
@@ -246,10 +246,10 @@ func TestHistory_RequiresRole(t *testing.T) {
 	forbidden := n.get(historyPath(alice, nil))
 	assert.Equal(t, http.StatusForbidden, forbidden.Code)
 	assert.Contains(t, forbidden.Body.String(), "AiEnterpriseInteraction.Read.All")
-	assert.Equal(t, map[string]int{alice: 1}, n.HistoryRequests(), "it was asked for nonetheless")
+	assert.Equal(t, map[string]int{alice: 1}, n.HistoryRequests(), "refused requests count too")
 }
 
-// It runs alone, as memory is that of the process.
+// It is not parallel because the allocations measured are those of the process. It reads a directory of 100,000 users.
 func TestDirectory_AllocatesPerPage(t *testing.T) {
 	const users = 100_000
 	n := newLocalClient(t, func(s *graphtest.Settings) { s.Roles = []string{graphtest.RoleUsersReadAll} })
@@ -278,7 +278,7 @@ func TestDirectory_AllocatesPerPage(t *testing.T) {
 	assert.Less(t, time.Since(began), 10*time.Second)
 }
 
-// licensedQuery is the query for the users with a Copilot license.
+// licensedQuery returns the query for users with a Copilot license.
 func licensedQuery(top string) url.Values {
 	return url.Values{
 		"$filter": {"assignedPlans/any(p:p/servicePlanId eq 3f30311c-6b1e-48a4-ab79-725b469da960 and p/capabilityStatus eq 'Enabled')"},
@@ -336,13 +336,13 @@ func TestDirectory_RefusesUnsupportedQueries(t *testing.T) {
 		change      func(url.Values)
 		consistency string
 	}{
-		"an advanced query without the header": {func(url.Values) {}, ""},
-		"an advanced query without count":      {func(q url.Values) { q.Del("$count") }, "eventual"},
-		"another filter":                       {func(q url.Values) { q.Set("$filter", "id eq 'x'") }, "eventual"},
-		"too large a page":                     {func(q url.Values) { q.Set("$top", "1000") }, "eventual"},
-		"a page of nothing":                    {func(q url.Values) { q.Set("$top", "0") }, "eventual"},
-		"more than the ids":                    {func(q url.Values) { q.Del("$select") }, "eventual"},
-		"a link that it did not give":          {func(q url.Values) { q.Set("$skiptoken", "x") }, "eventual"},
+		"no ConsistencyLevel header": {func(url.Values) {}, ""},
+		"no $count":                  {func(q url.Values) { q.Del("$count") }, "eventual"},
+		"another filter":             {func(q url.Values) { q.Set("$filter", "id eq 'x'") }, "eventual"},
+		"a page above 999":           {func(q url.Values) { q.Set("$top", "1000") }, "eventual"},
+		"an empty page":              {func(q url.Values) { q.Set("$top", "0") }, "eventual"},
+		"no $select":                 {func(q url.Values) { q.Del("$select") }, "eventual"},
+		"an invalid skip token":      {func(q url.Values) { q.Set("$skiptoken", "x") }, "eventual"},
 	} {
 		query := licensedQuery("999")
 		test.change(query)
@@ -378,7 +378,7 @@ func TestDirectory_ListsActiveUsersUntilSetUsers(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, g.AddHistory(newInteraction("4", "t", "r", bob, "Word"), newInteraction("5", "u", "r", "too many", "Word")))
 	g.SetUnlicensed(bob)
-	assert.Equal(t, []string{alice, bob}, g.licensedUsers(), "license data is advisory: the history may refuse nonetheless")
+	assert.Equal(t, []string{alice, bob}, g.licensedUsers(), "the directory does not depend on who may read the history")
 	g.SetUsers("c")
 	assert.Equal(t, []string{"c"}, g.licensedUsers())
 	g.SetUsers()

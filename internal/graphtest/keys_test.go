@@ -14,7 +14,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// jwks reads a key set with another library than the one that signs.
+// jwks reads the key set with a different library from the one that signs.
 func (g *client) jwks(path string) jose.JSONWebKeySet {
 	g.t.Helper()
 	r, err := http.NewRequestWithContext(g.t.Context(), http.MethodGet, g.url+path, http.NoBody)
@@ -27,7 +27,7 @@ func (g *client) jwks(path string) jose.JSONWebKeySet {
 	return set
 }
 
-// verify checks the signature and returns the claims and the key's id.
+// verify checks the signature and returns the claims and the id of the key.
 func verify(t *testing.T, set jose.JSONWebKeySet, token string) (map[string]any, string, error) {
 	t.Helper()
 	parsed, err := josejwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The expected values were made with another implementation.
+// The expected values come from an independent implementation.
 func TestEncrypt_MatchesTestVector(t *testing.T) {
 	t.Parallel()
 	key, err := hex.DecodeString("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")

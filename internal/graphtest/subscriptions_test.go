@@ -34,7 +34,7 @@ func without(names ...string) func(map[string]any) {
 	}
 }
 
-// selfSignedCertificate makes a certificate of a key that can't be used.
+// selfSignedCertificate returns a certificate for the key as base64, to test keys that are refused.
 func selfSignedCertificate(t *testing.T, public, private any) string {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
@@ -79,15 +79,15 @@ func TestCreate_RefusesInvalidRequests(t *testing.T) {
 		"a long certificate id":     {with("encryptionCertificateId", strings.Repeat("x", 129)), "encryptionCertificateId can't be longer than 128"},
 		"no certificate":            {without("encryptionCertificate"), "are required with includeResourceData"},
 		"no certificate id":         {without("encryptionCertificateId"), "are required with includeResourceData"},
-		"a certificate for nothing": {without("includeResourceData"), "needs includeResourceData"},
+		"a certificate without use": {without("includeResourceData"), "needs includeResourceData"},
 		"a certificate in PEM":      {with("encryptionCertificate", "-----BEGIN CERTIFICATE-----"), "not base64"},
-		"a certificate of noise":    {with("encryptionCertificate", "AAAA"), "not an X.509 certificate in DER"},
+		"an invalid certificate":    {with("encryptionCertificate", "AAAA"), "not an X.509 certificate in DER"},
 		"an elliptic key":           {with("encryptionCertificate", selfSignedCertificate(t, &curve.PublicKey, curve)), "must hold an RSA key"},
 		"a short key":               {with("encryptionCertificate", selfSignedCertificate(t, &small.PublicKey, small)), "has 1024 bits"},
 		"an unknown TLS version":    {with("latestSupportedTlsVersion", "v1_4"), "latestSupportedTlsVersion must be one of"},
 		"query options":             {with("notificationQueryOptions", "x"), "'notificationQueryOptions' can't be set"},
 		"a web push key":            {with("vapidPublicKey", "x"), "'vapidPublicKey' can't be set"},
-		"an id of its own":          {with("id", "x"), "'id' can't be set"},
+		"an id":                     {with("id", "x"), "'id' can't be set"},
 		"a wrong type":              {with("resource", 1), "wrong type"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestCreate_RefusesInvalidRequests(t *testing.T) {
 		})
 	}
 	t.Cleanup(func() {
-		assert.Zero(t, g.Stats().Handshakes, "rules come before the handshake")
+		assert.Zero(t, g.Stats().Handshakes, "the request is checked before the handshake")
 	})
 }
 
@@ -182,15 +182,15 @@ func TestCreate_RefusesSecondSubscription(t *testing.T) {
 		status        int
 		code, message string
 	}{
-		"of the same kind": {
+		"the same resource and changes": {
 			func(b map[string]any) {
 				b["changeType"], b["resource"] = "deleted,created,updated", "/"+strings.ToUpper(resource)
 			},
 			http.StatusConflict, "Conflict", "Subscription Id <" + first.ID + "> already exists for the requested combination",
 		},
-		"with other changes":  {with("changeType", "created"), http.StatusForbidden, "Forbidden", "maximum number of subscriptions (1)"},
-		"with another filter": {with("resource", resource+"?$filter=appClass eq 'x'"), http.StatusForbidden, "Forbidden", "maximum number"},
-		"of the same user": {
+		"other changes":  {with("changeType", "created"), http.StatusForbidden, "Forbidden", "maximum number of subscriptions (1)"},
+		"another filter": {with("resource", resource+"?$filter=appClass eq 'x'"), http.StatusForbidden, "Forbidden", "maximum number"},
+		"the same user": {
 			with("resource", "copilot/users/u/interactionHistory/getAllEnterpriseInteractions"),
 			http.StatusConflict, "Conflict", user.ID,
 		},
@@ -277,7 +277,7 @@ func TestRenew_ChangesOnlyExpirationAndURL(t *testing.T) {
 		"a past expiration":       {map[string]any{"expirationDateTime": fromNow(-time.Hour)}, "must be in the future"},
 		"more than 4,320 minutes": {map[string]any{"expirationDateTime": fromNow(73 * time.Hour)}, "can only be 4320 minutes"},
 		"plain HTTP":              {map[string]any{"notificationUrl": "http://localhost/"}, "notificationUrl must use HTTPS"},
-		"a URL nobody answers":    {map[string]any{"notificationUrl": "https://127.0.0.1:1/"}, "Subscription validation request failed."},
+		"an unreachable URL":      {map[string]any{"notificationUrl": "https://127.0.0.1:1/"}, "Subscription validation request failed."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -47,7 +47,7 @@ func TestTurns_HaveShapesOfGraph(t *testing.T) {
 			seen["answers "+strconv.Itoa(len(turn)-1)]++
 			users[one.UserID] = true
 			key := got["sessionId"].(string) + got["id"].(string)
-			require.False(t, ids[key], "an id comes once in a session")
+			require.False(t, ids[key], "ids are unique within a session")
 			ids[key] = true
 			ms, err := strconv.ParseInt(got["id"].(string), 10, 64)
 			require.NoError(t, err)
@@ -78,7 +78,8 @@ func TestTurns_HaveShapesOfGraph(t *testing.T) {
 	}
 }
 
-// checkSides: the first of a turn is the prompt, which alone names the user.
+// checkSides checks that interaction i of a turn is the prompt if it is the first and an answer otherwise, and that only the prompt
+// names the user.
 func checkSides(t *testing.T, i int, one graphtest.Interaction, got map[string]any) {
 	t.Helper()
 	from := got["from"].(map[string]any)
@@ -118,7 +119,7 @@ func TestTurns_UsersAreThoseOfPrompts(t *testing.T) {
 	}
 }
 
-// versioned is what tells the versions of an interaction apart.
+// versioned holds what distinguishes the versions of an interaction.
 type versioned struct {
 	ID, SessionID, ETag string
 	Body                *struct{ Content string }
@@ -136,14 +137,14 @@ func TestTurns_ChangeNothingByDefault(t *testing.T) {
 func TestTurns_UpdateAndDeleteEarlierInteractions(t *testing.T) {
 	t.Parallel()
 	turns := graphtest.NewTurns(5, graphtest.TurnSettings{TenantID: tenantID, Updates: 0.5, Deletes: 0.3})
-	alive, etags, changes := map[string]graphtest.Interaction{}, map[string]int64{}, map[string]int{}
+	existing, etags, changes := map[string]graphtest.Interaction{}, map[string]int64{}, map[string]int{}
 	for n := range 1000 {
 		now := streamStart.Add(time.Duration(n/50) * time.Second) // several changes in the same instant
 		for _, one := range turns.Next(now) {
 			var got versioned
 			require.NoError(t, json.Unmarshal(one.JSON, &got))
 			key := got.SessionID + got.ID
-			before, lives := alive[key]
+			before, exists := existing[key]
 			etag, _ := strconv.ParseInt(got.ETag, 10, 64)
 			changes[one.Change]++
 			if one.WithoutContent {
@@ -151,10 +152,10 @@ func TestTurns_UpdateAndDeleteEarlierInteractions(t *testing.T) {
 			}
 			switch one.Change {
 			case "":
-				require.False(t, lives)
-				alive[key], etags[key] = one, etag
+				require.False(t, exists)
+				existing[key], etags[key] = one, etag
 			case "updated":
-				require.True(t, lives, "only what is there changes")
+				require.True(t, exists, "only existing interactions are updated")
 				require.Equal(t, before.UserID, one.UserID)
 				require.Greater(t, etag, etags[key])
 				require.InDelta(t, now.UnixMilli(), etag, 60_000)
@@ -162,11 +163,11 @@ func TestTurns_UpdateAndDeleteEarlierInteractions(t *testing.T) {
 				if got.Body != nil {
 					require.Contains(t, got.Body.Content, "(edited)")
 				}
-				alive[key], etags[key] = one, etag
+				existing[key], etags[key] = one, etag
 			case "deleted":
-				require.True(t, lives, "only what is there goes, and once")
-				require.JSONEq(t, string(before.JSON), string(one.JSON), "in its last version")
-				delete(alive, key)
+				require.True(t, exists, "only existing interactions are deleted")
+				require.JSONEq(t, string(before.JSON), string(one.JSON), "a deletion carries the last version")
+				delete(existing, key)
 			}
 		}
 	}
@@ -210,8 +211,8 @@ func TestTurns_ChangesAreDeliveredAndInHistory(t *testing.T) {
 		}
 	}
 	assert.Equal(t, created, kinds["created"])
-	assert.Equal(t, 19, kinds["updated"], "with each turn but the first")
+	assert.Equal(t, 19, kinds["updated"], "every turn but the first has an update")
 	assert.Positive(t, kinds["deleted"])
 	found, _ := g.historyIDs(historyPath(turns.Users()[0], nil))
-	assert.Len(t, found, created, "the history keeps what was deleted, and each once")
+	assert.Len(t, found, created, "the history keeps deleted interactions and has each once")
 }
