@@ -212,7 +212,7 @@ func (e *Emulator) notify(ctx context.Context, parsed []parsedInteraction) (offe
 // changeKey identifies one change of one interaction.
 type changeKey struct{ session, id, kind string }
 
-func (e parsedInteraction) changeKey() changeKey { return changeKey{e.session, e.id, e.Change} }
+func (p parsedInteraction) changeKey() changeKey { return changeKey{p.session, p.id, p.Change} }
 
 func uncovered(parsed []parsedInteraction, covered map[changeKey]bool) []string {
 	var ids []string

@@ -165,27 +165,27 @@ func newHistoryStore(s Settings) *historyStore {
 
 // add ignores deletions: the history still shows deleted interactions.
 // https://learn.microsoft.com/microsoftteams/export-teams-content-copilot
-func (a *historyStore) add(now time.Time, parsed ...parsedInteraction) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (s *historyStore) add(now time.Time, parsed ...parsedInteraction) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, h := range parsed {
-		v := version{created: h.at, shown: now.Add(a.lag), json: h.JSON}
+		v := version{created: h.at, shown: now.Add(s.lag), json: h.JSON}
 		switch h.Change {
 		case "deleted":
 		case "updated":
-			if k := a.findLocked(h); k != nil {
+			if k := s.findLocked(h); k != nil {
 				k.update(v, now)
 				continue
 			}
-			a.addLocked(h, v)
+			s.addLocked(h, v)
 		default:
-			a.addLocked(h, v)
+			s.addLocked(h, v)
 		}
 	}
 }
 
-func (a *historyStore) findLocked(h parsedInteraction) *storedInteraction {
-	for _, k := range a.users[h.UserID] {
+func (s *historyStore) findLocked(h parsedInteraction) *storedInteraction {
+	for _, k := range s.users[h.UserID] {
 		if k.id == h.id && k.session == h.session {
 			return k
 		}
@@ -193,15 +193,15 @@ func (a *historyStore) findLocked(h parsedInteraction) *storedInteraction {
 	return nil
 }
 
-func (a *historyStore) addLocked(h parsedInteraction, v version) {
-	a.users[h.UserID] = append(a.users[h.UserID], &storedInteraction{h.id, h.session, []version{v}})
-	if a.order = append(a.order, h.UserID); len(a.order) <= a.limit {
+func (s *historyStore) addLocked(h parsedInteraction, v version) {
+	s.users[h.UserID] = append(s.users[h.UserID], &storedInteraction{h.id, h.session, []version{v}})
+	if s.order = append(s.order, h.UserID); len(s.order) <= s.limit {
 		return
 	}
-	oldest := a.order[0]
-	a.order = a.order[1:]
-	if a.users[oldest] = a.users[oldest][1:]; len(a.users[oldest]) == 0 {
-		delete(a.users, oldest)
+	oldest := s.order[0]
+	s.order = s.order[1:]
+	if s.users[oldest] = s.users[oldest][1:]; len(s.users[oldest]) == 0 {
+		delete(s.users, oldest)
 	}
 }
 
@@ -224,11 +224,11 @@ func (k *storedInteraction) current(now time.Time) int {
 }
 
 // page returns a page of the user's interactions, newest first.
-func (a *historyStore) page(now time.Time, user string, request historyRequest) (page []json.RawMessage, more bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (s *historyStore) page(now time.Time, user string, request historyRequest) (page []json.RawMessage, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var found []version
-	for _, k := range a.users[user] {
+	for _, k := range s.users[user] {
 		if i := k.current(now); i >= 0 && request.matches(k.versions[i].created) {
 			found = append(found, k.versions[i])
 		}
@@ -241,10 +241,10 @@ func (a *historyStore) page(now time.Time, user string, request historyRequest) 
 	return page, request.skip+request.top < len(found)
 }
 
-func (a *historyStore) licensed(user string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return !a.unlicensed[user]
+func (s *historyStore) licensed(user string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.unlicensed[user]
 }
 
 // The largest page of the directory, and that of a request without $top: https://learn.microsoft.com/graph/api/user-list
