@@ -1,11 +1,11 @@
-# Everything a developer needs: Go 1.26 and make. `make help` lists the targets.
+# Development tasks. They require Go 1.26 and make; `make help` lists the targets.
 
 BUILD := _build
 TOOLS := _tools
 TOOLMOD := internal/tools/go.mod
 COLLECTOR := $(BUILD)/otelcol-copilot/otelcol-copilot
 SIMULATOR := $(BUILD)/m365copilot
-# mdatagen names the package after the directory, so it works through a link of the right name.
+# mdatagen names the package after the directory, so it runs in a symbolic link with the right name.
 LINK := $(TOOLS)/m365copilotreceiver
 SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './_*' -not -path './internal/tools/*') go.mod go.sum
 COVERAGE := 85
@@ -20,10 +20,10 @@ help: ## List the targets
 
 build: $(COLLECTOR) $(SIMULATOR) ## Build the collector otelcol-copilot with ocb, and the operator's tool m365copilot
 
-run: build ## Run the collector against an emulated tenant, until Ctrl-C or for DURATION (such as 20s); RAW=1 shows the records
+run: build ## Run the collector against an emulated tenant, until Ctrl-C or for DURATION (such as 20s); RAW=1 prints the raw records
 	DURATION=$(DURATION) RAW=$(RAW) examples/quickstart.sh $(COLLECTOR) $(SIMULATOR)
 
-# One package at a time: the tests of speed and of waiting want the processors for themselves.
+# One package at a time, because tests that measure time must not compete for the processors.
 test: $(COLLECTOR) ## Run all tests with the race detector
 	go test -race -p 1 -timeout 30m -covermode=atomic -coverpkg=./... -coverprofile=coverage.out ./...
 
@@ -46,22 +46,22 @@ lint: $(TOOLS)/golangci-lint ## Run the linters
 fmt: $(TOOLS)/golangci-lint ## Format the code
 	$(TOOLS)/golangci-lint fmt ./...
 
-generate: $(TOOLS)/mdatagen ## Make the generated code and documentation.md anew from metadata.yaml
+generate: $(TOOLS)/mdatagen ## Regenerate code and documentation.md from metadata.yaml
 	@ln -sfn $(CURDIR) $(LINK)
 	cd $(LINK) && PWD=$(CURDIR)/$(LINK) $(CURDIR)/$(TOOLS)/mdatagen metadata.yaml
 
-check-generated: generate ## Fail if generated files are not current
+check-generated: generate ## Fail if generated files are out of date
 	@git diff --exit-code -- documentation.md README.md 'generated_*' '**/generated_*'
 	@test -z "$$(git ls-files --others --exclude-standard -- 'generated_*' '**/generated_*')"
 
-check-examples: $(COLLECTOR) ## Let the collector validate every example
+check-examples: $(COLLECTOR) ## Validate every example with the collector
 	@for example in examples/*.yaml; do \
 		COPILOT_TENANT_ID=6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10 COPILOT_CLIENT_ID=1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d \
 		COPILOT_CLIENT_SECRET=x COPILOT_NOTIFICATION_URL=https://copilot.example.com/n OTLP_ENDPOINT=https://otlp.example.com \
 		$(COLLECTOR) validate --config $$example || exit 1; \
 	done
 
-clean: ## Delete what was built
+clean: ## Delete build output
 	rm -rf $(BUILD) $(TOOLS) _run coverage.out
 
 $(COLLECTOR): builder-config.yaml $(SOURCES) $(TOOLS)/builder

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the emulated tenant and the collector side by side until Ctrl-C, and shows a line for each interaction, or with
-# RAW=1 the records as they are. With DURATION (such as 20s) it ends by itself, and exits 0 only if interactions and
-# metrics arrived: quickstart.sh COLLECTOR M365COPILOT
+# Usage: quickstart.sh COLLECTOR M365COPILOT
+# Runs the emulated tenant and the collector until Ctrl-C and prints a line for each interaction, or the raw records with
+# RAW=1. With DURATION (such as 20s) it stops by itself and exits 0 only if interactions and metrics arrived.
 set -euo pipefail
 collector=$1 m365copilot=$2
 here=$(dirname "$0")
@@ -12,7 +12,7 @@ rm -f "$run"/server.crt "$run"/server.key "$run"/*.log
 pids=()
 stop() {
 	trap - EXIT INT TERM
-	# The collector first, so that it can still talk to the tenant and to what shows its data while it ends.
+	# The collector stops first, so that it can still reach the emulated tenant and the viewer while it shuts down.
 	for pid in "${pids[@]}"; do
 		kill -TERM "$pid" 2>/dev/null || true
 		wait "$pid" 2>/dev/null || true
@@ -40,7 +40,7 @@ else
 	show=$!
 	"$collector" --config "$here/quickstart.yaml" >"$run/collector.log" 2>&1 &
 	pids=("$!" "$simulator" "$show")
-	echo "The collector's own log is $run/collector.log, that of the emulated tenant $run/simulator.log." >&2
+	echo "The collector logs to $run/collector.log, the emulated tenant to $run/simulator.log." >&2
 fi
 
 if [ -z "${DURATION:-}" ]; then
@@ -48,7 +48,7 @@ if [ -z "${DURATION:-}" ]; then
 	exit
 fi
 sleep "$DURATION"
-kill -0 "${pids[0]}" 2>/dev/null || { echo "the collector ended early:" >&2; tail -n 20 "$run/collector.log" >&2; exit 1; }
+kill -0 "${pids[0]}" 2>/dev/null || { echo "the collector exited early:" >&2; tail -n 20 "$run/collector.log" >&2; exit 1; }
 if [ -n "${RAW:-}" ]; then
 	stop
 	grep -q 'microsoft.copilot.interaction.id' "$run/collector.log" && grep -q '^microsoft.copilot.interaction.ingestion_delay' "$run/collector.log"

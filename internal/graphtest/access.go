@@ -17,7 +17,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// role is the permission that the operation needs, empty for none. An application may list and delete its own
+// role returns the permission that the operation requires, empty for none. An application may list and delete its own
 // subscriptions without a permission: https://learn.microsoft.com/graph/api/subscription-list
 func (o Operation) role() string {
 	switch o {
@@ -39,14 +39,14 @@ func (e *Emulator) authorize(r *http.Request, op Operation) *graphError {
 	claims := jwt.MapClaims{}
 	_, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return e.access.key, nil },
 		jwt.WithValidMethods([]string{"HS256"}),
-		jwt.WithAudience(e.base(r)),
+		jwt.WithAudience(e.baseURL(r)),
 		jwt.WithExpirationRequired(),
 	)
-	if err == nil && !e.access.counts(claims) {
+	if err == nil && !e.access.isCurrent(claims) {
 		err = jwt.ErrTokenExpired
 	}
 	if err != nil {
-		return &graphError{http.StatusUnauthorized, "InvalidAuthenticationToken", accessRefused(err)}
+		return &graphError{http.StatusUnauthorized, "InvalidAuthenticationToken", accessTokenMessage(err)}
 	}
 	roles, _ := claims["roles"].([]any)
 	role := op.role()
@@ -61,13 +61,13 @@ func (e *Emulator) authorize(r *http.Request, op Operation) *graphError {
 	}
 }
 
-func (a *accessTokens) counts(claims jwt.MapClaims) bool {
-	_, current := a.now()
+func (a *accessTokens) isCurrent(claims jwt.MapClaims) bool {
+	_, current := a.current()
 	generation, ok := claims[claimGeneration].(float64)
 	return ok && int(generation) == current
 }
 
-func accessRefused(err error) string {
+func accessTokenMessage(err error) string {
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return "Lifetime validation failed, the token is expired."
@@ -88,20 +88,20 @@ const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 // https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow
 func (e *Emulator) serveToken(w http.ResponseWriter, r *http.Request, args []string) {
 	w.Header().Set("Cache-Control", "no-store, no-cache")
-	refused := e.grant(w, r, args[0])
-	if refused != nil {
-		refused.write(w)
+	apiErr := e.checkTokenRequest(w, r, args[0])
+	if apiErr != nil {
+		apiErr.write(w)
 		return
 	}
 	lifetime := e.settings.AccessTokenLifetime
-	roles, generation := e.access.now()
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, accessClaims(e.settings, e.base(r), roles, generation, time.Now())).
+	roles, generation := e.access.current()
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, accessClaims(e.settings, e.baseURL(r), roles, generation, time.Now())).
 		SignedString(e.access.key)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	e.records.update(func(s *Stats) { s.TokensIssued++ })
+	e.recorder.update(func(s *Stats) { s.TokensIssued++ })
 	writeJSON(w, http.StatusOK, map[string]any{
 		"token_type":     "Bearer",
 		"expires_in":     int(lifetime.Seconds()),
@@ -110,8 +110,8 @@ func (e *Emulator) serveToken(w http.ResponseWriter, r *http.Request, args []str
 	})
 }
 
-// grant returns nil when a token may be issued.
-func (e *Emulator) grant(w http.ResponseWriter, r *http.Request, tenant string) *entraError {
+// checkTokenRequest returns nil if a token may be issued.
+func (e *Emulator) checkTokenRequest(w http.ResponseWriter, r *http.Request, tenant string) *entraError {
 	r.Body = http.MaxBytesReader(w, r.Body, maxFormBytes)
 	if err := r.ParseForm(); err != nil {
 		return &entraError{"invalid_request", 900144, "The request body is not a form."}
@@ -121,7 +121,7 @@ func (e *Emulator) grant(w http.ResponseWriter, r *http.Request, tenant string) 
 		return e.unknownTenant(tenant)
 	}
 	if grant := form.Get("grant_type"); grant == "" {
-		return missing("grant_type")
+		return missingParameter("grant_type")
 	} else if grant != "client_credentials" {
 		return &entraError{"unsupported_grant_type", 70003, fmt.Sprintf("The app requested an unsupported grant type '%s'.", grant)}
 	}
@@ -133,15 +133,15 @@ func (e *Emulator) grant(w http.ResponseWriter, r *http.Request, tenant string) 
 		id, secret = form.Get("client_id"), form.Get("client_secret")
 	}
 	if id == "" {
-		return missing("client_id")
+		return missingParameter("client_id")
 	}
 	if !strings.EqualFold(id, e.settings.ClientID) {
 		return &entraError{"unauthorized_client", 700016, fmt.Sprintf("Application with identifier '%s' was not found in the "+
 			"directory '%s'. This can happen if the application has not been installed by the administrator of the tenant or "+
 			"consented to by any user in the tenant.", id, e.settings.TenantID)}
 	}
-	if refused := e.authenticate(r, form, secret); refused != nil {
-		return refused
+	if apiErr := e.authenticate(r, form, secret); apiErr != nil {
+		return apiErr
 	}
 	return e.checkScope(r, form.Get("scope"))
 }
@@ -179,11 +179,11 @@ func (e *Emulator) checkScope(r *http.Request, scope string) *entraError {
 	resource, ok := strings.CutSuffix(scope, "/.default")
 	switch {
 	case scope == "":
-		return missing("scope")
+		return missingParameter("scope")
 	case !ok:
 		return &entraError{"invalid_scope", 1002012, fmt.Sprintf("The provided value for scope %s is not valid. Client credential "+
 			"flows must have a scope value with /.default suffixed to the resource identifier (application ID URI).", scope)}
-	case resource != e.base(r):
+	case resource != e.baseURL(r):
 		return &entraError{"invalid_resource", 500011, fmt.Sprintf("The resource principal named %s was not found in the tenant "+
 			"named %s. This can happen if the application has not been installed by the administrator of the tenant.",
 			resource, e.settings.TenantID)}
@@ -192,12 +192,12 @@ func (e *Emulator) checkScope(r *http.Request, scope string) *entraError {
 	}
 }
 
-func missing(parameter string) *entraError {
+func missingParameter(parameter string) *entraError {
 	return &entraError{"invalid_request", 900144, fmt.Sprintf("The request body must contain the following parameter: '%s'.", parameter)}
 }
 
-// accessTokens says what newly issued tokens hold and which old ones still count. Access tokens are for Graph alone,
-// opaque to their holder, so they have a key of their own and outlive every rotation of the published ones.
+// accessTokens holds the roles of new access tokens and the generation that is still valid. Only the emulated Graph verifies access
+// tokens, so they are signed with a key of their own, which is never rotated.
 type accessTokens struct {
 	key []byte
 
@@ -206,13 +206,13 @@ type accessTokens struct {
 	generation int
 }
 
-func (a *accessTokens) now() (roles []string, generation int) {
+func (a *accessTokens) current() (roles []string, generation int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.roles, a.generation
 }
 
-// SetRoles changes the permissions of the application. As with Entra ID, only tokens issued from now on have them;
+// SetRoles replaces the permissions of the application. As with Entra ID, only tokens issued from now on carry them;
 // see RevokeTokens.
 func (e *Emulator) SetRoles(roles ...string) {
 	e.access.mu.Lock()
@@ -220,7 +220,7 @@ func (e *Emulator) SetRoles(roles ...string) {
 	e.access.roles = append([]string{}, roles...)
 }
 
-// RevokeTokens makes every access token issued so far invalid.
+// RevokeTokens invalidates every access token issued so far.
 func (e *Emulator) RevokeTokens() {
 	e.access.mu.Lock()
 	defer e.access.mu.Unlock()
@@ -245,7 +245,7 @@ func accessClaims(s Settings, audience string, roles []string, generation int, n
 	}
 }
 
-// errUnknownCertificate: the assertion names no certificate that is registered.
+// errUnknownCertificate means that the assertion names no registered certificate.
 var errUnknownCertificate = errors.New("the certificate with identifier used to sign the client assertion is not registered on application")
 
 // checkAssertion accepts the federated assertion of the settings, or a JWT signed by a registered certificate:
@@ -265,13 +265,13 @@ func (e *Emulator) checkAssertion(r *http.Request, kind, assertion string) *entr
 		jwt.WithValidMethods([]string{"RS256", "PS256"}),
 		jwt.WithIssuer(e.settings.ClientID),
 		jwt.WithSubject(e.settings.ClientID),
-		jwt.WithAudience(e.base(r)+"/"+e.settings.TenantID+"/oauth2/v2.0/token"),
+		jwt.WithAudience(e.baseURL(r)+"/"+e.settings.TenantID+"/oauth2/v2.0/token"),
 		jwt.WithExpirationRequired(),
 	)
-	return assertionRefused(err)
+	return assertionError(err)
 }
 
-// assertionKey finds the certificate by x5t#S256.
+// assertionKey finds the registered certificate by the x5t#S256 header.
 func (e *Emulator) assertionKey(token *jwt.Token) (any, error) {
 	named, _ := token.Header["x5t#S256"].(string)
 	for _, certificate := range e.settings.ClientCertificates {
@@ -287,7 +287,7 @@ func thumbprintSHA256(certificate *x509.Certificate) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-func assertionRefused(err error) *entraError {
+func assertionError(err error) *entraError {
 	switch {
 	case err == nil:
 		return nil

@@ -11,58 +11,59 @@ import (
 	"time"
 )
 
-// maxAnswerBytes of an answer are read, so that the connection can be used again.
-const maxAnswerBytes = 64 << 10
+// maxResponseBytes is how much of a response is read, so that the connection can be reused.
+const maxResponseBytes = 64 << 10
 
-// delivery is one notification on its way.
+// delivery is one notification that is being delivered.
 type delivery struct {
 	subscription Subscription
 	items        []Item
-	// ids are those of the interactions; empty for lifecycle events.
+	// ids are the ids of the interactions; empty for lifecycle events.
 	ids       []string
 	lifecycle bool
 }
 
-// deliver posts until the endpoint acknowledges, RetryFor is over, the subscription is gone or the emulator closes:
+// deliver posts until the endpoint acknowledges, RetryFor is over, the subscription is removed or the emulator is closed:
 // https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#processing-the-change-notification
 func (e *Emulator) deliver(ctx context.Context, d delivery) {
 	deadline := time.Now().Add(e.settings.RetryFor)
 	for attempt, wait := 1, e.settings.RetryDelay; ; {
-		s, ok := e.addressee(d)
+		s, ok := e.currentSubscription(d)
 		if !ok {
-			e.records.lose(d.ids...)
+			e.recorder.addLost(d.ids...)
 			return
 		}
 		if d.lifecycle || e.authorized(s) {
 			if e.attempt(ctx, s, d, attempt).Delivered() {
-				e.delivered(ctx, s, d, attempt)
+				e.recordDelivery(ctx, s, d, attempt)
 				return
 			}
 			if attempt++; attempt > 2 {
 				wait = min(2*wait, e.settings.MaxRetryDelay)
 			}
 		} else {
-			e.records.update(func(s *Stats) { s.Paused++ })
+			e.recorder.update(func(s *Stats) { s.Paused++ })
 		}
 		if time.Now().Add(wait).After(deadline) {
 			e.giveUp(d)
 			return
 		}
-		if !pause(ctx, wait) {
+		if !sleep(ctx, wait) {
 			return
 		}
 	}
 }
 
-// addressee returns the subscription as it is now. Items die with it; a lifecycle event tells of its end.
-func (e *Emulator) addressee(d delivery) (Subscription, bool) {
+// currentSubscription returns the current state of the subscription. Once it is removed, only lifecycle events are still delivered:
+// they announce the removal.
+func (e *Emulator) currentSubscription(d delivery) (Subscription, bool) {
 	if s, ok := e.subs.get(d.subscription.ID); ok {
 		return s, true
 	}
 	return d.subscription, d.lifecycle
 }
 
-// authorized tells whether the token under which the endpoint is called still counts.
+// authorized reports whether the subscription's authorization is still valid.
 func (e *Emulator) authorized(s Subscription) bool {
 	if s.Authorized.IsZero() {
 		return false
@@ -87,11 +88,11 @@ func (e *Emulator) attempt(ctx context.Context, s Subscription, d delivery, atte
 	if err == nil {
 		e.post(ctx, target, body, timeout, &a)
 	}
-	e.records.acknowledged(a)
+	e.recorder.addAcknowledgement(a)
 	return a
 }
 
-// post fills in the answer.
+// post waits for a free slot, sends the body once and stores the result in a.
 func (e *Emulator) post(ctx context.Context, target string, body []byte, timeout time.Duration, a *Acknowledgement) {
 	select {
 	case e.slots <- struct{}{}:
@@ -107,7 +108,7 @@ func (e *Emulator) post(ctx context.Context, target string, body []byte, timeout
 	a.Latency = time.Since(a.At)
 }
 
-// exchange posts and returns the status; an answer that does not end in time is none.
+// exchange posts and returns the status. A response that is not complete before ctx ends is an error.
 func (e *Emulator) exchange(ctx context.Context, target string, body []byte, header http.Header) (int, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
 	if err != nil {
@@ -122,122 +123,122 @@ func (e *Emulator) exchange(ctx context.Context, target string, body []byte, hea
 		return 0, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	if _, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxAnswerBytes)); err != nil {
+	if _, err := io.Copy(io.Discard, io.LimitReader(response.Body, maxResponseBytes)); err != nil {
 		return 0, err
 	}
-	if err := ctx.Err(); err != nil { // a response may still slip through after the end of its time
+	if err := ctx.Err(); err != nil { // a response may still arrive just after the deadline
 		return 0, err
 	}
 	return response.StatusCode, nil
 }
 
-func (e *Emulator) delivered(ctx context.Context, s Subscription, d delivery, attempt int) {
-	again := !d.lifecycle && e.faults.happens(e.faults.delivering().Duplicate)
-	e.records.update(func(st *Stats) {
+func (e *Emulator) recordDelivery(ctx context.Context, s Subscription, d delivery, attempt int) {
+	duplicate := !d.lifecycle && e.faults.roll(e.faults.deliveryFaults().Duplicate)
+	e.recorder.update(func(st *Stats) {
 		if d.lifecycle {
 			st.LifecycleAcknowledged++
 			return
 		}
 		st.Acknowledged += len(d.items)
-		if again {
+		if duplicate {
 			st.Duplicates += len(d.items)
 		}
 	})
-	if again {
+	if duplicate {
 		e.attempt(ctx, s, d, attempt+1)
 	}
 }
 
 func (e *Emulator) giveUp(d delivery) {
 	if d.lifecycle {
-		e.records.update(func(s *Stats) { s.LifecycleLost++ })
+		e.recorder.update(func(s *Stats) { s.LifecycleLost++ })
 		return
 	}
-	e.records.lose(d.ids...)
+	e.recorder.addLost(d.ids...)
 }
 
-// DeliveryFaults are what at-least-once delivery without order may do, each with a chance between 0 and 1.
+// DeliveryFaults are what unordered at-least-once delivery may do, each with a probability between 0 and 1.
 type DeliveryFaults struct {
-	// Duplicate sends a notification again although it was acknowledged.
+	// Duplicate sends a notification again after it was acknowledged.
 	Duplicate float64
-	// Reorder mixes up the interactions of a Publish.
+	// Reorder shuffles the interactions of a Publish.
 	Reorder float64
-	// Drop loses a notification without a try. Graph does that to an endpoint in drop state.
+	// Drop loses a notification without sending it, as Graph does for an endpoint in drop state.
 	Drop float64
 }
 
-// SetDeliveryFaults changes how notifications travel from now on.
+// SetDeliveryFaults replaces the delivery faults for notifications published from now on.
 func (e *Emulator) SetDeliveryFaults(faults DeliveryFaults) {
 	e.faults.mu.Lock()
 	defer e.faults.mu.Unlock()
 	e.faults.delivery = faults
 }
 
-// Publish makes the interactions happen. They enter the history of their users, and every subscription that wants them is notified
-// in the background, up to BatchSize in a notification. It returns the number of items offered to subscriptions: 0 when none
-// lives. It blocks while MaxPending notifications are on their way; an error means that some were not offered. What no
-// subscription was offered counts as Unheard and is among the Lost.
+// Publish adds the interactions to the history of their users and notifies every subscription that covers them in the background, with
+// up to BatchSize items in a notification. It returns the number of items offered to subscriptions, 0 if none exists. It blocks
+// while MaxPending notifications are pending; an error means that some items were not offered. An interaction that was offered to no
+// subscription counts as Stats.Uncovered and is in Lost.
 func (e *Emulator) Publish(ctx context.Context, interactions ...Interaction) (int, error) {
-	happened, err := e.happen(interactions)
+	parsed, err := e.addToHistory(interactions)
 	if err != nil {
 		return 0, err
 	}
-	e.records.update(func(s *Stats) { s.Published += len(happened) })
-	faults := e.faults.delivering()
-	if e.faults.happens(faults.Reorder) {
-		e.faults.shuffle(happened)
+	e.recorder.update(func(s *Stats) { s.Published += len(parsed) })
+	faults := e.faults.deliveryFaults()
+	if e.faults.roll(faults.Reorder) {
+		e.faults.shuffle(parsed)
 	}
-	return e.notify(ctx, happened)
+	return e.notify(ctx, parsed)
 }
 
-// notify offers what happened to the subscriptions that want it.
-func (e *Emulator) notify(ctx context.Context, happened []essence) (offered int, err error) {
-	heard := make(map[change]bool, len(happened))
-	defer func() { e.records.unheard(unheard(happened, heard)...) }()
-	for _, s := range e.subs.live() {
-		for batch := range slices.Chunk(e.wanted(s, happened), e.settings.BatchSize) {
+// notify offers the interactions to the subscriptions that cover them.
+func (e *Emulator) notify(ctx context.Context, parsed []parsedInteraction) (offered int, err error) {
+	covered := make(map[changeKey]bool, len(parsed))
+	defer func() { e.recorder.addUncovered(uncovered(parsed, covered)...) }()
+	for _, s := range e.subs.active() {
+		for batch := range slices.Chunk(e.wantedBy(s, parsed), e.settings.BatchSize) {
 			if err := e.offer(ctx, s, batch); err != nil {
 				return offered, err
 			}
 			offered += len(batch)
 			for _, i := range batch {
-				heard[i.change()] = true
+				covered[i.changeKey()] = true
 			}
 		}
 	}
 	return offered, nil
 }
 
-// change tells one of what happened from the others.
-type change struct{ session, id, kind string }
+// changeKey identifies one change of one interaction.
+type changeKey struct{ session, id, kind string }
 
-func (e essence) change() change { return change{e.session, e.id, e.Change} }
+func (p parsedInteraction) changeKey() changeKey { return changeKey{p.session, p.id, p.Change} }
 
-func unheard(happened []essence, heard map[change]bool) []string {
+func uncovered(parsed []parsedInteraction, covered map[changeKey]bool) []string {
 	var ids []string
-	for _, h := range happened {
-		if !heard[h.change()] {
+	for _, h := range parsed {
+		if !covered[h.changeKey()] {
 			ids = append(ids, h.id)
 		}
 	}
 	return ids
 }
 
-// wanted returns what the subscription is told of.
-func (e *Emulator) wanted(s Subscription, happened []essence) []essence {
+// wantedBy returns the interactions that the subscription covers.
+func (e *Emulator) wantedBy(s Subscription, parsed []parsedInteraction) []parsedInteraction {
 	resource, _ := parseResource(s.Resource)
-	var wanted []essence
-	for _, i := range happened {
+	var wanted []parsedInteraction
+	for _, i := range parsed {
 		mine := resource.user == "" || resource.user == i.UserID
-		if mine && s.wants(i.Change) && resource.filter.passes(i.JSON) {
+		if mine && s.wants(i.Change) && resource.filter.matches(i.JSON) {
 			wanted = append(wanted, i)
 		}
 	}
 	return wanted
 }
 
-// offer seals the batch and sends it in the background.
-func (e *Emulator) offer(ctx context.Context, s Subscription, batch []essence) error {
+// offer encrypts the batch and sends it in the background.
+func (e *Emulator) offer(ctx context.Context, s Subscription, batch []parsedInteraction) error {
 	d := delivery{subscription: s}
 	for _, i := range batch {
 		item, err := e.item(s, i)
@@ -249,20 +250,20 @@ func (e *Emulator) offer(ctx context.Context, s Subscription, batch []essence) e
 	if err := e.reserve(ctx); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
-	e.records.update(func(st *Stats) { st.Offered += len(batch) })
-	if e.faults.happens(e.faults.delivering().Drop) {
+	e.recorder.update(func(st *Stats) { st.Offered += len(batch) })
+	if e.faults.roll(e.faults.deliveryFaults().Drop) {
 		<-e.pending
-		e.records.lose(d.ids...)
+		e.recorder.addLost(d.ids...)
 		return nil
 	}
 	if err := e.send(d); err != nil {
-		e.records.update(func(st *Stats) { st.Offered -= len(batch) })
+		e.recorder.update(func(st *Stats) { st.Offered -= len(batch) })
 		return fmt.Errorf("publish: %w", err)
 	}
 	return nil
 }
 
-// reserve takes room for one more delivery. Room that is free is taken even when ctx has ended.
+// reserve takes one of the MaxPending places, waiting for one if necessary. A free place is taken even if ctx has ended.
 func (e *Emulator) reserve(ctx context.Context) error {
 	select {
 	case e.pending <- struct{}{}:
@@ -279,7 +280,7 @@ func (e *Emulator) reserve(ctx context.Context) error {
 	}
 }
 
-// send hands the delivery, for which room was reserved, to a goroutine of its own.
+// send starts the delivery in a goroutine of its own, which frees the place that reserve took.
 func (e *Emulator) send(d delivery) error {
 	err := e.spawn(func(ctx context.Context) {
 		defer func() { <-e.pending }()
@@ -291,16 +292,16 @@ func (e *Emulator) send(d delivery) error {
 	return err
 }
 
-// Collection returns the authentic notification of the interactions for the oldest live subscription, for a test to change before it
+// Collection returns the authentic notification of the interactions for the oldest subscription, for a test to modify before it
 // posts it. Nothing is sent.
 func (e *Emulator) Collection(interactions ...Interaction) (Collection, error) {
-	s, err := e.oldest()
+	s, err := e.oldestSubscription()
 	if err != nil {
 		return Collection{}, err
 	}
 	var items []Item
 	for _, i := range interactions {
-		one, err := i.essence()
+		one, err := i.parse()
 		if err != nil {
 			return Collection{}, err
 		}
@@ -313,16 +314,16 @@ func (e *Emulator) Collection(interactions ...Interaction) (Collection, error) {
 	return e.collection(s, items), nil
 }
 
-// LifecycleCollection returns the authentic notification of a lifecycle event for the oldest live subscription.
+// LifecycleCollection returns the authentic notification of a lifecycle event for the oldest subscription. Nothing is sent.
 func (e *Emulator) LifecycleCollection(event string) (Collection, error) {
-	s, err := e.oldest()
+	s, err := e.oldestSubscription()
 	if err != nil {
 		return Collection{}, err
 	}
 	return Collection{Value: []Item{e.lifecycleItem(s, event)}}, nil
 }
 
-// Post sends the notification once to the oldest live subscription and returns the status of the answer.
+// Post sends the notification once to the oldest subscription's notification URL and returns the status of the answer.
 func (e *Emulator) Post(ctx context.Context, c Collection) (int, error) {
 	body, err := json.Marshal(c)
 	if err != nil {
@@ -331,34 +332,34 @@ func (e *Emulator) Post(ctx context.Context, c Collection) (int, error) {
 	return e.PostRaw(ctx, body, nil)
 }
 
-// PostRaw sends any body once to the notification URL of the oldest live subscription and returns the status of the answer. The
+// PostRaw sends any body once to the oldest subscription's notification URL and returns the status of the answer. The
 // header's fields replace the usual ones.
 func (e *Emulator) PostRaw(ctx context.Context, body []byte, header http.Header) (int, error) {
-	s, err := e.oldest()
+	s, err := e.oldestSubscription()
 	if err != nil {
 		return 0, err
 	}
 	return e.PostTo(ctx, s.NotificationURL, body, header)
 }
 
-// PostTo sends any body once to any URL.
+// PostTo sends any body once to any URL and returns the status of the answer.
 func (e *Emulator) PostTo(ctx context.Context, target string, body []byte, header http.Header) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.settings.RetryTimeout)
 	defer cancel()
 	a := Acknowledgement{Attempt: 1, At: time.Now()}
 	a.Status, a.Err = e.exchange(ctx, target, body, header)
 	a.Latency = time.Since(a.At)
-	e.records.acknowledged(a)
+	e.recorder.addAcknowledgement(a)
 	if a.Err != nil {
 		return 0, fmt.Errorf("post: %w", a.Err)
 	}
 	return a.Status, nil
 }
 
-func (e *Emulator) oldest() (Subscription, error) {
-	live := e.subs.live()
-	if len(live) == 0 {
+func (e *Emulator) oldestSubscription() (Subscription, error) {
+	active := e.subs.active()
+	if len(active) == 0 {
 		return Subscription{}, ErrNoSubscription
 	}
-	return live[0], nil
+	return active[0], nil
 }

@@ -1,8 +1,8 @@
 // Package graphtest is an emulator of Microsoft Graph and Entra ID for tests and demonstrations: tokens, subscriptions to Microsoft 365
 // Copilot interactions, their encrypted and signed notifications, and the history of interactions.
 //
-// It keeps the documented rules to the letter, and where Graph is unpredictable it is the harsher of the two. It shares no code with
-// the receiver, so what it seals and signs is an independent check of what the receiver opens and verifies.
+// It follows the documented rules exactly, and where Graph's behavior varies it takes the strictest variant. It shares no code with
+// the receiver, so what it encrypts and signs is an independent check of what the receiver decrypts and verifies.
 //
 //	emulator := graphtest.New(graphtest.Settings{TenantID: tenant, ClientID: client, ClientSecret: secret, RootCAs: roots})
 //	defer emulator.Close()
@@ -10,26 +10,28 @@
 //	...
 //	sub, err := emulator.WaitSubscribed(ctx)            // until the client under test has created its subscription
 //	n, err := emulator.Publish(ctx, graphtest.Created(prompt, response)...)
-//	err = emulator.WaitDelivered(ctx, n)                // until 2xx came for n items in all
+//	err = emulator.WaitDelivered(ctx, n)                // until n items in total were answered with 2xx
 //
 // # Time
 //
-// The zero Settings has the times of Graph: 45 minutes at least and 4,320 at most for a subscription, 3 s for a first answer, 10 s for
-// later ones, retries for 4 h. Each is a field, so that a test can make it milliseconds: MinLifetime, MaxLifetime, FirstTimeout,
-// RetryTimeout, RetryDelay, RetryFor, AccessTokenLifetime, AuthorizationLifetime. GET /subscriptions is limited to 25 in 20 s; a test
-// with a fast loop sets NoListLimit. The history is limited to 30 requests a second; a test that asks faster sets HistoryLimit.
+// The zero Settings has Graph's times: a subscription lasts 45 to 4,320 minutes, the first delivery attempt waits 3 s for an answer,
+// later ones 10 s, and retries end after 4 h. Each is a field, so that a test can shorten it to milliseconds: MinLifetime, MaxLifetime,
+// FirstTimeout, RetryTimeout, RetryDelay, RetryFor, AccessTokenLifetime, AuthorizationLifetime. GET /subscriptions is limited to 25
+// requests in 20 s; a test that lists more often sets NoListLimit. The history is limited to 30 requests per second; a test that needs
+// more sets HistoryLimit.
 //
 // # History and directory
 //
-// What was published is in the history of its user, delivered or not, deleted or not: Lost names what is nowhere else. AddHistory
-// puts more there. The directory lists the users that SetUsers names, else those who conversed, to holders of RoleUsersReadAll.
+// Every published interaction is in the history of its user, delivered or not, deleted or not; Lost returns those that are only
+// there. AddHistory adds interactions without notifying. The directory requires RoleUsersReadAll and lists the users passed to
+// SetUsers or, before SetUsers is called, every user with an interaction.
 //
-// # What happened
+// # Observing
 //
-// Stats, Requests, HistoryRequests, Acknowledgements, Lost, Violations and Subscriptions tell; Wait, WaitSubscribed, WaitDelivered,
-// WaitIdle and WaitRequests block until it has.
+// Stats, Requests, HistoryRequests, Acknowledgements, Lost, Violations and Subscriptions return what happened so far; Wait,
+// WaitSubscribed, WaitDelivered, WaitIdle and WaitRequests block until it has happened.
 //
-// # What goes wrong
+// # Faults
 //
 //	emulator.Fail(graphtest.OpCreate, graphtest.Fault{Status: 429, RetryAfter: "2", Times: 3})
 //	emulator.Fail(graphtest.AnyGraph, graphtest.Fault{Reset: true})     // until emulator.Heal()
@@ -37,23 +39,23 @@
 //	emulator.SendLifecycle(ctx, graphtest.ReauthorizationRequired)
 //	emulator.RemoveSubscription(ctx, id, false)
 //	emulator.ExpireSubscription(id, time.Now())
-//	emulator.ExpireAuthorization(id)                                    // pauses until PATCH or reauthorize
-//	emulator.SetUnlicensed(user)                                        // HistoryLimit and HistoryLag are Settings
+//	emulator.ExpireAuthorization(id)                                    // pauses delivery until PATCH or reauthorize
+//	emulator.SetUnlicensed(user)                                        // see also Settings.HistoryLimit and HistoryLag
 //	emulator.SetRoles(); emulator.RevokeTokens(); emulator.RotateKeys(); emulator.SendNullTokens(true)
 //
-// # What a forger sends
+// # Forged notifications
 //
-// Collection makes an authentic notification to change before Post sends it; Token changes the claims of a signed validation token;
-// SignWith signs with any key and method; Seal encrypts for any certificate; PostRaw and PostTo send any bytes.
+// Collection returns an authentic notification that a test can modify before Post sends it; Token returns a signed validation token
+// with modified claims; SignWith signs with any key and method; Seal encrypts for any certificate; PostRaw and PostTo send any bytes.
 //
 //	c, err := emulator.Collection(graphtest.Created(prompt)...)
 //	c.Value[0].ClientState = "guessed"
 //	c.ValidationTokens = []string{emulator.Token(func(claims map[string]any) { claims["aud"] = "another application" })}
 //	status, err := emulator.Post(ctx, c)
 //
-// # What a tenant looks like
+// # Test data
 //
-// Turns invents a stream of prompts and answers of many apps and users, the same for the same seed.
+// Turns generates a stream of prompts and answers of many apps and users; the same seed gives the same stream.
 // ServerCertificate makes a certificate for a notification endpoint on loopback.
 package graphtest
 
@@ -72,29 +74,29 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// ErrClosed is returned for work that comes after Close.
+// ErrClosed is returned for work that starts after Close.
 var ErrClosed = errors.New("the emulator is closed")
 
-// Emulator stands in for Microsoft Graph and Entra ID of one tenant with one registered application.
-// It is an http.Handler; Start serves it on an address of its own. All methods may be called at the same time.
+// Emulator emulates Microsoft Graph and Entra ID for one tenant with one registered application.
+// It is an http.Handler; Start serves it on an address of its own. All methods are safe for concurrent use.
 type Emulator struct {
 	settings  Settings
 	keys      *keyRing
 	access    *accessTokens
 	subs      *registry
-	records   *recorder
-	faults    *faultBoard
-	history   *archive
+	recorder  *recorder
+	faults    *faultSet
+	history   *historyStore
 	users     *turnUsers
 	directory *directory
 	client    *http.Client
-	// historyLimit is that of Settings.HistoryLimit.
+	// historyLimit enforces Settings.HistoryLimit.
 	historyLimit *rate.Limiter
 
-	// ctx lives until Close; deliveries end with it.
+	// ctx is canceled by Close, which ends all deliveries.
 	ctx    context.Context
 	cancel context.CancelFunc
-	// slots holds one token for each notification being posted, pending one for each not yet delivered.
+	// slots holds one value for each notification being posted, pending one for each not yet delivered.
 	slots, pending chan struct{}
 
 	mu     sync.Mutex // guards what follows
@@ -103,22 +105,22 @@ type Emulator struct {
 	work   sync.WaitGroup
 }
 
-// New makes an emulator. It panics when the tenant or the application has no id, since a test can do nothing about that.
+// New returns an emulator that does not listen yet. It panics without TenantID or ClientID: that is a mistake in the test.
 func New(settings Settings) *Emulator {
 	if settings.TenantID == "" || settings.ClientID == "" {
 		panic("graphtest: Settings need a TenantID and a ClientID")
 	}
 	settings = settings.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
-	records := newRecorder(settings.RecordSize)
+	recorder := newRecorder(settings.RecordSize)
 	return &Emulator{
 		settings:     settings,
 		keys:         newKeyRing(settings),
 		access:       &accessTokens{key: randomBytes(32), roles: settings.Roles},
-		subs:         newRegistry(records),
-		records:      records,
-		faults:       newFaultBoard(settings.Seed),
-		history:      newArchive(settings),
+		subs:         newRegistry(recorder),
+		recorder:     recorder,
+		faults:       newFaultSet(settings.Seed),
+		history:      newHistoryStore(settings),
 		directory:    newDirectory(settings.HistorySize),
 		historyLimit: newHistoryLimiter(settings.HistoryLimit),
 		users:        &turnUsers{limit: settings.HistorySize, users: map[[2]string]string{}},
@@ -130,7 +132,7 @@ func New(settings Settings) *Emulator {
 	}
 }
 
-// Start listens on address, 127.0.0.1:0 if empty, and serves plain HTTP there until Close. It returns the base URL,
+// Start listens on address (127.0.0.1:0 if empty) and serves plain HTTP there until Close. It returns the base URL,
 // which is both the Graph endpoint and the authority.
 func (e *Emulator) Start(address string) (string, error) {
 	if address == "" {
@@ -153,10 +155,10 @@ func (e *Emulator) Start(address string) (string, error) {
 	return "http://" + listener.Addr().String(), nil
 }
 
-// answerTime is how long requests under way may still take once the emulator stops listening.
-const answerTime = 200 * time.Millisecond
+// shutdownTimeout is how long requests in flight may still take after StopListening.
+const shutdownTimeout = 200 * time.Millisecond
 
-// StopListening lets go of the address at once, and soon of all connections to it. Deliveries go on until Close.
+// StopListening closes the listener immediately and all connections to it after at most 200 ms. Deliveries continue until Close.
 func (e *Emulator) StopListening() {
 	e.mu.Lock()
 	server := e.server
@@ -164,13 +166,13 @@ func (e *Emulator) StopListening() {
 	if server == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), answerTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), shutdownTimeout)
 	defer cancel()
-	_ = server.Shutdown(ctx) // what is left of it is closed now
+	_ = server.Shutdown(ctx) // Close ends the requests that outlast it
 	_ = server.Close()
 }
 
-// Close stops listening and delivering and waits until both ended. What was not delivered stays undelivered.
+// Close stops listening and delivering and waits until both have ended. Notifications in flight are not delivered.
 func (e *Emulator) Close() {
 	e.mu.Lock()
 	e.closed = true
@@ -184,7 +186,7 @@ func (e *Emulator) Close() {
 	e.client.CloseIdleConnections()
 }
 
-// spawn runs f under the emulator's own context; Close waits for it.
+// spawn runs f in a goroutine with the emulator's own context; Close waits for it.
 func (e *Emulator) spawn(f func(context.Context)) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -195,91 +197,91 @@ func (e *Emulator) spawn(f func(context.Context)) error {
 	return nil
 }
 
-// The application permissions that operations ask for.
+// The application permissions that operations require.
 const (
-	// RoleReadAll is for subscriptions to Copilot interactions and for the history.
+	// RoleReadAll permits subscriptions to Copilot interactions and reading the history.
 	RoleReadAll = "AiEnterpriseInteraction.Read.All"
-	// RoleUsersReadAll is for the directory. It is not granted unless Settings.Roles or SetRoles says so.
+	// RoleUsersReadAll permits reading the directory. It is granted only through Settings.Roles or SetRoles.
 	RoleUsersReadAll = "User.Read.All"
 )
 
-// Settings say what the emulated tenant holds and how it behaves. TenantID and ClientID are required;
-// everything else is what Microsoft documents unless a test sets it otherwise.
+// Settings describe the emulated tenant and how it behaves. TenantID and ClientID are required; every other default is what
+// Microsoft documents.
 type Settings struct {
-	// TenantID is the one tenant that exists, a GUID.
+	// TenantID is the only tenant, a GUID.
 	TenantID string
-	// ClientID is the one application that is registered in it.
+	// ClientID is the only application registered in the tenant, a GUID.
 	ClientID string
-	// ClientSecret is accepted in the body and as HTTP Basic; empty: no secret is accepted.
+	// ClientSecret is accepted in the body and as HTTP Basic; if empty, no secret is accepted.
 	ClientSecret string
 	// ClientCertificates are the certificates that may sign client assertions.
 	ClientCertificates []*x509.Certificate
-	// FederatedAssertion is the one assertion of a federated credential that is accepted; empty: none is.
+	// FederatedAssertion is the only assertion of a federated credential that is accepted; if empty, none is.
 	FederatedAssertion string
-	// Roles are granted to the application; nil: RoleReadAll. SetRoles changes them later.
+	// Roles are granted to the application; nil means RoleReadAll. SetRoles changes them later.
 	Roles []string
 
-	// URL is the base URL under which clients reach the emulator; empty: what each request says in its Host.
+	// URL is the base URL under which clients reach the emulator; if empty, it is derived from each request's Host.
 	URL string
-	// RootCAs are trusted when notifications are sent; nil: those of the system.
+	// RootCAs are trusted when notifications are sent; nil means the system's.
 	RootCAs *x509.CertPool
 
-	// AccessTokenLifetime is 1 h by default, whole seconds; a negative one issues tokens that are over.
+	// AccessTokenLifetime is 1 h by default, in whole seconds; if negative, tokens are issued expired.
 	AccessTokenLifetime time.Duration
-	// ValidationTokenLifetime is 24 h by default. A token is sent again and again until a tenth of it is left.
+	// ValidationTokenLifetime is 24 h by default. A token is reused until a tenth of its lifetime is left.
 	ValidationTokenLifetime time.Duration
-	// ValidationTokenVersion is 1 or 2; 0: 2.
+	// ValidationTokenVersion is 1 or 2, 2 by default.
 	ValidationTokenVersion int
-	// IssuerV1 and IssuerV2 are the issuers of validation tokens; empty: those of the global cloud.
+	// IssuerV1 and IssuerV2 are the issuers of validation tokens; by default those of the global cloud.
 	IssuerV1, IssuerV2 string
 
-	// MinLifetime of a subscription is 45 min by default: less is raised to it.
+	// MinLifetime of a subscription is 45 min by default; a shorter lifetime is raised to it.
 	MinLifetime time.Duration
-	// MaxLifetime of a subscription is 4,320 min by default: more is refused.
+	// MaxLifetime of a subscription is 4,320 min by default; a longer lifetime is refused.
 	MaxLifetime time.Duration
-	// MaxLifetimeWithoutLifecycle is 60 min by default: more needs a lifecycleNotificationUrl.
+	// MaxLifetimeWithoutLifecycle is 60 min by default; a longer lifetime requires a lifecycleNotificationUrl.
 	MaxLifetimeWithoutLifecycle time.Duration
-	// HandshakeTimeout is how long the validation of an endpoint may take, 10 s by default.
+	// HandshakeTimeout bounds the validation of an endpoint, 10 s by default.
 	HandshakeTimeout time.Duration
-	// AuthorizationLifetime is how long a subscription delivers after it was created, renewed or reauthorized; later it
-	// pauses until it is reauthorized. 0: for ever.
+	// AuthorizationLifetime is how long a subscription delivers after it was created, renewed or reauthorized; after that,
+	// delivery pauses until it is renewed or reauthorized. 0 means no limit.
 	AuthorizationLifetime time.Duration
 
-	// FirstTimeout is how long the first attempt to deliver waits for an answer, 3 s by default.
+	// FirstTimeout is how long the first delivery attempt waits for an answer, 3 s by default.
 	FirstTimeout time.Duration
 	// RetryTimeout is how long every later attempt waits, 10 s by default.
 	RetryTimeout time.Duration
-	// RetryDelay is the pause before the second attempt, 10 s by default; it doubles up to MaxRetryDelay, 10 min.
+	// RetryDelay is the delay before the second attempt, 10 s by default; it doubles up to MaxRetryDelay, 10 min by default.
 	RetryDelay, MaxRetryDelay time.Duration
-	// RetryFor is when an item is given up and lost, 4 h by default.
+	// RetryFor is how long delivery of an item is retried before it is lost, 4 h by default.
 	RetryFor time.Duration
-	// BatchSize is the most items of one notification, 10 by default.
+	// BatchSize is the maximum number of items in one notification, 10 by default.
 	BatchSize int
-	// Concurrency is the most notifications sent at once, 16 by default.
+	// Concurrency is the maximum number of notifications being posted at once, 16 by default.
 	Concurrency int
 
-	// ListPageSize splits the list of subscriptions into pages; 0: one page.
+	// ListPageSize splits the list of subscriptions into pages; 0 means a single page.
 	ListPageSize int
-	// HideCertificateIDs leaves encryptionCertificateId out of every GET.
+	// HideCertificateIDs makes encryptionCertificateId null in every GET.
 	HideCertificateIDs bool
-	// ReauthorizeGap is how far apart a PATCH and a reauthorize must be, 10 min by default. See Violations.
-	ReauthorizeGap time.Duration
-	// NoListLimit lifts the limit of 25 lists in 20 s.
+	// MinReauthorizeInterval is the minimum time between a PATCH and a reauthorize, 10 min by default. See Violations.
+	MinReauthorizeInterval time.Duration
+	// NoListLimit removes the limit of 25 lists in 20 s.
 	NoListLimit bool
 
-	// MaxPending bounds the notifications on their way, 10,000 by default; Publish blocks beyond it.
+	// MaxPending bounds the notifications not yet delivered, 10,000 by default; Publish blocks when it is reached.
 	MaxPending int
-	// HistorySize bounds the interactions kept for the history API, and the users known from them, 100,000 by default; the oldest
-	// interactions go first.
+	// HistorySize bounds the interactions kept for the history API and the users known from them, 100,000 by default; the oldest
+	// interactions are dropped first.
 	HistorySize int
-	// HistoryLimit is the most requests a second to the history of all users, 30 by default as documented
-	// (https://learn.microsoft.com/graph/throttling-limits); more get 429. Negative: no limit.
+	// HistoryLimit is the maximum number of history requests per second over all users, 30 by default as documented
+	// (https://learn.microsoft.com/graph/throttling-limits); further requests get 429. A negative value means no limit.
 	HistoryLimit int
-	// HistoryLag is how long after it happened an interaction, or a change of it, appears in the history.
+	// HistoryLag is the delay after which an interaction, or a change of it, appears in the history.
 	HistoryLag time.Duration
-	// RecordSize bounds each list that the emulator keeps for tests, 10,000 by default; the oldest go first.
+	// RecordSize bounds each list that the emulator keeps for tests, 10,000 by default; the oldest entries are dropped first.
 	RecordSize int
-	// Seed makes faults that strike by chance repeatable.
+	// Seed makes random faults repeatable.
 	Seed uint64
 }
 
@@ -303,7 +305,7 @@ func (s Settings) withDefaults() Settings {
 	s.RetryFor = cmp.Or(s.RetryFor, 4*time.Hour)
 	s.BatchSize = cmp.Or(s.BatchSize, 10)
 	s.Concurrency = cmp.Or(s.Concurrency, 16)
-	s.ReauthorizeGap = cmp.Or(s.ReauthorizeGap, 10*time.Minute)
+	s.MinReauthorizeInterval = cmp.Or(s.MinReauthorizeInterval, 10*time.Minute)
 	s.MaxPending = cmp.Or(s.MaxPending, 10_000)
 	s.HistorySize = cmp.Or(s.HistorySize, 100_000)
 	s.HistoryLimit = cmp.Or(s.HistoryLimit, 30)
@@ -313,16 +315,16 @@ func (s Settings) withDefaults() Settings {
 
 // Stats returns the counts so far.
 func (e *Emulator) Stats() Stats {
-	e.subs.sweep()
-	return e.records.snapshot()
+	e.subs.removeExpired()
+	return e.recorder.snapshot()
 }
 
-// Requests returns the calls of clients in the order of their end; of all operations when none is named.
+// Requests returns the calls of the named operations, or of all if none is named, in the order in which they ended.
 func (e *Emulator) Requests(operations ...Operation) []Request {
-	e.records.mu.Lock()
-	defer e.records.mu.Unlock()
+	e.recorder.mu.Lock()
+	defer e.recorder.mu.Unlock()
 	var requests []Request
-	for _, r := range e.records.requests {
+	for _, r := range e.recorder.requests {
 		if len(operations) == 0 || slices.Contains(operations, r.Operation) {
 			requests = append(requests, r)
 		}
@@ -330,68 +332,68 @@ func (e *Emulator) Requests(operations ...Operation) []Request {
 	return requests
 }
 
-// Acknowledgements returns the answers to handshakes and notifications in the order in which they came.
+// Acknowledgements returns the answers to handshakes and notifications in the order in which they arrived.
 func (e *Emulator) Acknowledgements() []Acknowledgement {
-	e.records.mu.Lock()
-	defer e.records.mu.Unlock()
-	return slices.Clone(e.records.acks)
+	e.recorder.mu.Lock()
+	defer e.recorder.mu.Unlock()
+	return slices.Clone(e.recorder.acks)
 }
 
-// Lost returns the ids of the interactions that only the history has: not acknowledged within RetryFor, or their subscription
-// went (Stats.Lost), or none was there for them (Stats.Unheard).
+// Lost returns the ids of the interactions that only the history has: not acknowledged within RetryFor or before their subscription
+// was removed (Stats.Lost), or covered by no subscription (Stats.Uncovered).
 func (e *Emulator) Lost() []string {
-	e.records.mu.Lock()
-	defer e.records.mu.Unlock()
-	return slices.Clone(e.records.lost)
+	e.recorder.mu.Lock()
+	defer e.recorder.mu.Unlock()
+	return slices.Clone(e.recorder.lost)
 }
 
-// Violations returns what a client did that Microsoft warns of without refusing it.
+// Violations returns what clients did that Microsoft's documentation warns against although Graph accepts it.
 func (e *Emulator) Violations() []string {
-	e.records.mu.Lock()
-	defer e.records.mu.Unlock()
-	return slices.Clone(e.records.violations)
+	e.recorder.mu.Lock()
+	defer e.recorder.mu.Unlock()
+	return slices.Clone(e.recorder.violations)
 }
 
-// Wait blocks until done says so of the counts, or ctx ends.
+// Wait blocks until done returns true for the current counts, or ctx ends.
 func (e *Emulator) Wait(ctx context.Context, done func(Stats) bool) error {
-	if err := e.records.wait(ctx, done); err != nil {
+	if err := e.recorder.wait(ctx, done); err != nil {
 		return fmt.Errorf("wait for the emulator: %w", err)
 	}
 	return nil
 }
 
-// WaitSubscribed blocks until a subscription lives and returns the oldest one.
+// WaitSubscribed blocks until a subscription exists and returns the oldest one.
 func (e *Emulator) WaitSubscribed(ctx context.Context) (Subscription, error) {
 	var found Subscription
 	err := e.Wait(ctx, func(Stats) bool {
-		live := e.subs.live()
-		if len(live) > 0 {
-			found = live[0]
+		active := e.subs.active()
+		if len(active) > 0 {
+			found = active[0]
 		}
-		return len(live) > 0
+		return len(active) > 0
 	})
 	return found, err
 }
 
-// WaitDelivered blocks until n items in all were acknowledged with 2xx.
+// WaitDelivered blocks until n items in total were acknowledged with 2xx.
 func (e *Emulator) WaitDelivered(ctx context.Context, n int) error {
 	return e.Wait(ctx, func(s Stats) bool { return s.Acknowledged >= n })
 }
 
-// WaitIdle blocks until nothing is on its way: every item offered was acknowledged or lost.
+// WaitIdle blocks until nothing is pending: every item offered was acknowledged or lost.
 func (e *Emulator) WaitIdle(ctx context.Context) error {
 	return e.Wait(ctx, func(s Stats) bool {
 		return s.Offered == s.Acknowledged+s.Lost && s.LifecycleOffered == s.LifecycleAcknowledged+s.LifecycleLost
 	})
 }
 
-// WaitRequests blocks until the operation was called n times in all.
+// WaitRequests blocks until the operation was called n times in total.
 func (e *Emulator) WaitRequests(ctx context.Context, op Operation, n int) error {
 	return e.Wait(ctx, func(s Stats) bool { return s.Requests[op] >= n })
 }
 
-// pause waits and tells whether it waited to the end.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleep reports whether it waited for all of d; false means that ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

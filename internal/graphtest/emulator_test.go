@@ -2,8 +2,11 @@ package graphtest_test
 
 import (
 	"context"
+	"crypto/tls"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"testing"
 	"time"
 
@@ -13,13 +16,13 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestATenantAndAnApplicationAreRequired(t *testing.T) {
+func TestNew_RequiresTenantAndClient(t *testing.T) {
 	t.Parallel()
 	assert.Panics(t, func() { graphtest.New(graphtest.Settings{TenantID: tenantID}) })
 	assert.Panics(t, func() { graphtest.New(graphtest.Settings{ClientID: clientID}) })
 }
 
-func TestAnEmulatorListensOnce(t *testing.T) {
+func TestStart_ListensOnce(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	_, err := g.Start("")
@@ -30,7 +33,7 @@ func TestAnEmulatorListensOnce(t *testing.T) {
 	require.ErrorContains(t, err, "listen on 127.0.0.1:")
 }
 
-func TestTheHandlerServesBehindAnyServer(t *testing.T) {
+func TestServeHTTP_WorksBehindAnyServer(t *testing.T) {
 	t.Parallel()
 	emulator := graphtest.New(graphtest.Settings{TenantID: tenantID, ClientID: clientID})
 	defer emulator.Close()
@@ -44,7 +47,7 @@ func TestTheHandlerServesBehindAnyServer(t *testing.T) {
 	assert.Equal(t, http.StatusOK, response.StatusCode)
 }
 
-func TestWaitingEndsWithItsContext(t *testing.T) {
+func TestWait_EndsWithContext(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -54,7 +57,7 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, g.WaitDelivered(ctx, 1), context.DeadlineExceeded)
 }
 
-func TestWaitSubscribedReturnsTheSubscription(t *testing.T) {
+func TestWaitSubscribed_ReturnsSubscription(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	found := make(chan graphtest.Subscription, 1)
@@ -71,7 +74,7 @@ func TestWaitSubscribedReturnsTheSubscription(t *testing.T) {
 	assert.Equal(t, 1, g.Stats().Subscriptions)
 }
 
-func TestCertificatesAreForTheirPurpose(t *testing.T) {
+func TestCertificates_FitTheirPurpose(t *testing.T) {
 	t.Parallel()
 	server, err := graphtest.ServerCertificate(time.Hour)
 	require.NoError(t, err)
@@ -86,4 +89,56 @@ func TestCertificatesAreForTheirPurpose(t *testing.T) {
 	require.ErrorContains(t, err, "no certificate in PEM")
 	_, err = graphtest.EncryptionCertificate(1, time.Hour)
 	require.Error(t, err)
+}
+
+func allocated() uint64 {
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.TotalAlloc
+}
+
+// newDiscardEndpoint starts an endpoint that acknowledges everything unread, so that only the emulator's speed is measured, and
+// returns its URL.
+func newDiscardEndpoint(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/plain")
+		if token := r.URL.Query().Get("validationToken"); token != "" {
+			_, _ = io.WriteString(w, token)
+			return
+		}
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	pair, err := serverPair()
+	require.NoError(t, err)
+	own, err := pair.TLS()
+	require.NoError(t, err)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// It is not parallel because it measures time.
+func TestEmulator_Delivers20000InteractionsQuickly(t *testing.T) {
+	const n, batch = 20_000, 10
+	g, e, sink := start(t, nil), newEndpoint(t), newDiscardEndpoint(t)
+	g.subscribe(e, func(body map[string]any) { body["notificationUrl"], body["lifecycleNotificationUrl"] = sink, sink })
+	turns := graphtest.NewTurns(4, graphtest.TurnSettings{TenantID: tenantID, Users: 100})
+	var interactions []graphtest.Interaction
+	for i := 0; len(interactions) < n; i++ {
+		interactions = append(interactions, turns.Next(streamStart.Add(time.Duration(i)*time.Second))...)
+	}
+	began := time.Now()
+	for first := 0; first < n; first += batch {
+		_, err := g.Publish(t.Context(), interactions[first:first+batch]...)
+		require.NoError(t, err)
+	}
+	published := time.Since(began)
+	require.NoError(t, g.WaitDelivered(deadline(t), n))
+	delivered := time.Since(began)
+	t.Logf("published in %s, delivered in %s", published, delivered)
+	assert.Equal(t, n/batch, g.Stats().Attempts)
+	assert.Less(t, delivered, 30*time.Second)
 }

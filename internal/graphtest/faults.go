@@ -10,52 +10,52 @@ import (
 	"time"
 )
 
-// Fault is a way in which a call fails. The kinds are tried in the order of the fields; a Delay goes before each.
+// Fault describes how a call fails. The first kind that is set, in the order of the fields, applies after Delay.
 type Fault struct {
-	// Delay passes before the answer; alone, the answer is then the usual one.
+	// Delay is waited for before the answer; without another kind, the answer is then the usual one.
 	Delay time.Duration
-	// Reset cuts the connection without an answer.
+	// Reset closes the connection without an answer.
 	Reset bool
-	// Status is answered with an error body, and RetryAfter as that header unless it is empty.
+	// Status is answered with an error body, and with RetryAfter as the Retry-After header unless it is empty.
 	Status     int
 	RetryAfter string
-	// Code and Message are those of the error body; empty: what fits the status.
+	// Code and Message are those of the error body; if empty, they are derived from the status.
 	Code, Message string
-	// InvalidJSON answers 200 with a body that is cut off.
+	// InvalidJSON answers 200 with truncated JSON.
 	InvalidJSON bool
-	// Endless answers 200 with a body that has no end.
+	// Endless answers 200 with a body that never ends.
 	Endless bool
 
-	// Times is how often it strikes; 0: until Heal.
+	// Times is how many calls fail; 0 means until Heal.
 	Times int
-	// Chance between 0 and 1 is how likely it strikes; 0: always.
+	// Chance, between 0 and 1, is the probability that a call fails; 0 means always.
 	Chance float64
 }
 
-// faultBoard holds at most one fault for each operation.
-type faultBoard struct {
+// faultSet holds the faults in effect, at most one for each operation, and decides randomly which calls they affect.
+type faultSet struct {
 	mu       sync.Mutex // guards what follows
-	chance   *rand.Rand
+	rng      *rand.Rand
 	faults   map[Operation]Fault
 	delivery DeliveryFaults
 }
 
-func newFaultBoard(seed uint64) *faultBoard {
+func newFaultSet(seed uint64) *faultSet {
 	//nolint:gosec // the faults of a test must be repeatable
-	return &faultBoard{chance: rand.New(rand.NewPCG(seed, 1)), faults: map[Operation]Fault{}}
+	return &faultSet{rng: rand.New(rand.NewPCG(seed, 1)), faults: map[Operation]Fault{}}
 }
 
-// AnyGraph stands for every operation of Graph that has no fault of its own.
+// AnyGraph stands for every Graph operation that has no fault of its own.
 const AnyGraph Operation = "any graph operation"
 
-// Fail makes calls of the operation fail from now on, in place of a fault set before.
+// Fail makes calls of the operation fail from now on. It replaces a fault set before.
 func (e *Emulator) Fail(op Operation, fault Fault) {
 	e.faults.mu.Lock()
 	defer e.faults.mu.Unlock()
 	e.faults.faults[op] = fault
 }
 
-// Heal ends the faults of the operations; without any, all faults.
+// Heal removes the faults of the named operations, or all faults if none is named.
 func (e *Emulator) Heal(operations ...Operation) {
 	e.faults.mu.Lock()
 	defer e.faults.mu.Unlock()
@@ -67,8 +67,8 @@ func (e *Emulator) Heal(operations ...Operation) {
 	}
 }
 
-// strike returns the fault that this call meets.
-func (b *faultBoard) strike(op Operation) (Fault, bool) {
+// take returns the fault that affects this call, if any, and counts it against Fault.Times.
+func (b *faultSet) take(op Operation) (Fault, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	fault, found := b.faults[op]
@@ -76,7 +76,7 @@ func (b *faultBoard) strike(op Operation) (Fault, bool) {
 		op = AnyGraph
 		fault, found = b.faults[op]
 	}
-	if !found || fault.Chance > 0 && b.chance.Float64() >= fault.Chance {
+	if !found || fault.Chance > 0 && b.rng.Float64() >= fault.Chance {
 		return Fault{}, false
 	}
 	if fault.Times == 1 {
@@ -88,28 +88,28 @@ func (b *faultBoard) strike(op Operation) (Fault, bool) {
 	return fault, true
 }
 
-func (b *faultBoard) delivering() DeliveryFaults {
+func (b *faultSet) deliveryFaults() DeliveryFaults {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.delivery
 }
 
-func (b *faultBoard) shuffle(happened []essence) {
+func (b *faultSet) shuffle(parsed []parsedInteraction) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.chance.Shuffle(len(happened), func(i, j int) { happened[i], happened[j] = happened[j], happened[i] })
+	b.rng.Shuffle(len(parsed), func(i, j int) { parsed[i], parsed[j] = parsed[j], parsed[i] })
 }
 
-// happens draws a lot.
-func (b *faultBoard) happens(chance float64) bool {
+// roll returns true with the given probability.
+func (b *faultSet) roll(chance float64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return chance > 0 && b.chance.Float64() < chance
+	return chance > 0 && b.rng.Float64() < chance
 }
 
-// apply answers in the manner of the fault; false: the usual answer must follow.
+// apply reports whether it answered the request; if not, the usual answer must follow.
 func (f Fault) apply(w http.ResponseWriter, r *http.Request, op Operation) bool {
-	if f.Delay > 0 && !pause(r.Context(), f.Delay) {
+	if f.Delay > 0 && !sleep(r.Context(), f.Delay) {
 		return true
 	}
 	switch {
@@ -118,7 +118,7 @@ func (f Fault) apply(w http.ResponseWriter, r *http.Request, op Operation) bool 
 			_ = connection.Close()
 		}
 	case f.Status != 0:
-		f.refuse(w, op)
+		f.writeError(w, op)
 	case f.InvalidJSON:
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusOK)
@@ -126,25 +126,25 @@ func (f Fault) apply(w http.ResponseWriter, r *http.Request, op Operation) bool 
 	case f.Endless:
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusOK)
-		pour(w, r)
+		writeEndless(w, r)
 	default:
 		return false
 	}
 	return true
 }
 
-func (f Fault) refuse(w http.ResponseWriter, op Operation) {
+func (f Fault) writeError(w http.ResponseWriter, op Operation) {
 	if f.RetryAfter != "" {
 		w.Header().Set("Retry-After", f.RetryAfter)
 	}
 	message := f.Message
 	if message == "" {
-		message = "The request failed because the emulator was told so."
+		message = "The request failed because of a fault set in the emulator."
 	}
 	if op.isGraph() {
 		code := f.Code
 		if code == "" {
-			code = codeOf(f.Status)
+			code = errorCode(f.Status)
 		}
 		(&graphError{f.Status, code, message}).write(w)
 		return
@@ -154,7 +154,7 @@ func (f Fault) refuse(w http.ResponseWriter, op Operation) {
 	})
 }
 
-func codeOf(status int) string {
+func errorCode(status int) string {
 	switch status {
 	case http.StatusUnauthorized:
 		return "InvalidAuthenticationToken"
@@ -171,8 +171,8 @@ func codeOf(status int) string {
 	}
 }
 
-// pour writes white space, which JSON allows, until the client has enough.
-func pour(w http.ResponseWriter, r *http.Request) {
+// writeEndless writes white space, which JSON allows, until the client closes the connection.
+func writeEndless(w http.ResponseWriter, r *http.Request) {
 	chunk := bytes.Repeat([]byte(" "), 64<<10)
 	for r.Context().Err() == nil {
 		if _, err := w.Write(chunk); err != nil {
@@ -181,40 +181,40 @@ func pour(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// mostUsersCounted bounds the users whose history requests are counted one by one.
-const mostUsersCounted = 200_000
+// maxCountedUsers bounds the users whose history requests are counted individually.
+const maxCountedUsers = 200_000
 
-// demand is how the history was asked for.
-type demand struct {
-	// last are the requests of the last second.
+// historyLoad counts the requests to the history.
+type historyLoad struct {
+	// last holds the times of the requests of the last second.
 	last  []time.Time
 	users map[string]int
 }
 
-// historyAsked counts a request to the history, whatever becomes of it.
-func (r *recorder) historyAsked(user string) {
+// addHistoryRequest counts a request to the history, whatever its outcome.
+func (r *recorder) addHistoryRequest(user string) {
 	user = strings.ToLower(user)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stats.HistoryPeak = max(r.stats.HistoryPeak, r.demand.ask(user, time.Now()))
+	r.stats.HistoryPeak = max(r.stats.HistoryPeak, r.historyLoad.add(user, time.Now()))
 }
 
-// ask returns how many requests there were in the second that ends with this one.
-func (d *demand) ask(user string, now time.Time) int {
-	if _, counted := d.users[user]; counted || len(d.users) < mostUsersCounted {
+// add counts a request and returns the number of requests in the second that ends with it.
+func (d *historyLoad) add(user string, now time.Time) int {
+	if _, counted := d.users[user]; counted || len(d.users) < maxCountedUsers {
 		d.users[user]++
 	}
 	for len(d.last) > 0 && now.Sub(d.last[0]) >= time.Second {
-		d.last = d.last[1:] // append moves what is left once the room behind it is used up
+		d.last = d.last[1:] // append reallocates the rest once the capacity is used up
 	}
 	d.last = append(d.last, now)
 	return len(d.last)
 }
 
-// HistoryRequests returns how often the history of each user was asked for, page by page and whatever the answer, by the
-// user's id in lower case.
+// HistoryRequests returns the number of requests to the history of each user, by the user's id in lower case. Each page counts,
+// whatever the answer.
 func (e *Emulator) HistoryRequests() map[string]int {
-	e.records.mu.Lock()
-	defer e.records.mu.Unlock()
-	return maps.Clone(e.records.demand.users)
+	e.recorder.mu.Lock()
+	defer e.recorder.mu.Unlock()
+	return maps.Clone(e.recorder.historyLoad.users)
 }

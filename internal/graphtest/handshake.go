@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// newClient makes the client that sends to notification endpoints. It follows no redirect and uses no proxy.
+// newClient returns the client that sends to notification endpoints. It follows no redirects and uses no proxy.
 func newClient(roots *x509.CertPool) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
@@ -27,7 +27,7 @@ func newClient(roots *x509.CertPool) *http.Client {
 	}
 }
 
-// validate asks each endpoint for its consent, as Graph does before it creates a subscription:
+// validate performs the handshake with each endpoint, as Graph does before it creates a subscription:
 // https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation
 func (e *Emulator) validate(ctx context.Context, endpoints ...string) *graphError {
 	for _, endpoint := range endpoints {
@@ -36,7 +36,7 @@ func (e *Emulator) validate(ctx context.Context, endpoints ...string) *graphErro
 		}
 		at := time.Now()
 		status, err := e.Handshake(ctx, endpoint)
-		e.records.acknowledged(Acknowledgement{
+		e.recorder.addAcknowledgement(Acknowledgement{
 			Handshake: true, Attempt: 1, Status: status, Err: err, Latency: time.Since(at), At: at,
 		})
 		if err != nil {
@@ -46,27 +46,27 @@ func (e *Emulator) validate(ctx context.Context, endpoints ...string) *graphErro
 	return nil
 }
 
-// handshakeFailure is what Graph says of a failed handshake: https://github.com/pnp/Microsoft365-Analytics-Insights/issues/273
-// has the words for an answer and for none in time. For the rest Graph has one sentence; what follows it here is for developers.
+// handshakeFailure returns Graph's message for a failed handshake. https://github.com/pnp/Microsoft365-Analytics-Insights/issues/273
+// has the messages for a wrong status and for a timeout. For everything else Graph has one sentence, to which the cause is added here.
 func handshakeFailure(status int, err error) string {
-	const demand = "Notification endpoint must respond with 200 OK to validation request."
+	const requirement = "Notification endpoint must respond with 200 OK to validation request."
 	switch {
-	case errors.Is(err, errTooLate):
+	case errors.Is(err, errTimeout):
 		return "Subscription validation request timed out."
 	case status != 0 && status != http.StatusOK:
-		return "Subscription validation request failed. HTTP status code is '" + statusName(status) + "'. " + demand
+		return "Subscription validation request failed. HTTP status code is '" + statusName(status) + "'. " + requirement
 	default:
-		return "Subscription validation request failed. " + demand + " " + err.Error()
+		return "Subscription validation request failed. " + requirement + " " + err.Error()
 	}
 }
 
-// statusName writes a status as Graph does: NotFound.
+// statusName returns the name of a status as Graph writes it, such as NotFound.
 func statusName(status int) string {
 	return strings.NewReplacer(" ", "", "-", "", "'", "").Replace(http.StatusText(status))
 }
 
-// Handshake sends one validation request and checks the answer as strictly as Graph does. The token has every character that a
-// careless decoder gets wrong.
+// Handshake sends one validation request, checks the answer as strictly as Graph does and returns its status. The token contains the
+// characters that a wrong decoder changes.
 func (e *Emulator) Handshake(ctx context.Context, endpoint string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.settings.HandshakeTimeout)
 	defer cancel()
@@ -86,7 +86,7 @@ func (e *Emulator) Handshake(ctx context.Context, endpoint string) (int, error) 
 		return 0, unreachable(ctx, err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	if err := ctx.Err(); err != nil { // a response may still slip through after the end of its time
+	if err := ctx.Err(); err != nil { // a response may still arrive just after the deadline
 		return 0, unreachable(ctx, err)
 	}
 	if response.StatusCode != http.StatusOK {
@@ -106,11 +106,11 @@ func (e *Emulator) Handshake(ctx context.Context, endpoint string) (int, error) 
 	return response.StatusCode, nil
 }
 
-var errTooLate = errors.New("the endpoint did not answer in time")
+var errTimeout = errors.New("the endpoint did not answer in time")
 
 func unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return errTooLate
+		return errTimeout
 	}
 	return fmt.Errorf("the endpoint can't be reached: %w", err)
 }

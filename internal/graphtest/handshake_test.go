@@ -15,8 +15,9 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// answering serves every request of the test with f, over TLS that the emulator trusts.
-func answering(t *testing.T, f http.HandlerFunc) (endpointURL string, roots func(*graphtest.Settings)) {
+// newTLSEndpoint starts an endpoint that serves every request with f. It returns its URL and the change of the settings with which the
+// emulator trusts its certificate.
+func newTLSEndpoint(t *testing.T, f http.HandlerFunc) (endpointURL string, roots func(*graphtest.Settings)) {
 	t.Helper()
 	server := httptest.NewUnstartedServer(f)
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // some tests break connections
@@ -26,44 +27,44 @@ func answering(t *testing.T, f http.HandlerFunc) (endpointURL string, roots func
 	return server.URL, func(s *graphtest.Settings) { s.RootCAs, s.HandshakeTimeout = pool, 500*time.Millisecond }
 }
 
-func TestAHandshakeMustBeAnsweredToTheLetter(t *testing.T) {
+func TestHandshake_RequiresExactAnswer(t *testing.T) {
 	t.Parallel()
 	token := func(r *http.Request) string { return r.URL.Query().Get("validationToken") }
 	for name, c := range map[string]struct {
 		answer  http.HandlerFunc
 		message string
 	}{
-		"with 200, not 202": {func(w http.ResponseWriter, r *http.Request) {
+		"status 202": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.WriteHeader(http.StatusAccepted)
 			_, _ = io.WriteString(w, token(r))
 		}, "Subscription validation request failed. HTTP status code is 'Accepted'. Notification endpoint must respond with 200 OK to validation request."},
-		"not elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere?"+r.URL.RawQuery, http.StatusTemporaryRedirect)
 		}, "HTTP status code is 'TemporaryRedirect'."},
-		"as plain text": {func(w http.ResponseWriter, r *http.Request) {
+		"another content type": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			_, _ = io.WriteString(w, token(r))
 		}, "must be of type text/plain"},
-		"without quotes": {func(w http.ResponseWriter, r *http.Request) {
+		"a quoted token": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			_, _ = io.WriteString(w, `"`+token(r)+`"`)
 		}, "must be exactly the validationToken"},
-		"decoded": {func(w http.ResponseWriter, r *http.Request) {
+		"the token still encoded": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			_, _ = io.WriteString(w, url.QueryEscape(token(r)))
 		}, "must be exactly the validationToken"},
-		"decoded as a form": {func(w http.ResponseWriter, r *http.Request) {
+		"the token with + not decoded": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			half, _ := url.PathUnescape(r.URL.RawQuery[len("validationToken="):])
 			_, _ = io.WriteString(w, half)
 		}, "must be exactly the validationToken"},
-		"without more": {func(w http.ResponseWriter, r *http.Request) {
+		"a trailing newline": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			_, _ = io.WriteString(w, token(r)+"\n")
 		}, "must be exactly the validationToken"},
-		"in time": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "Subscription validation request timed out."},
-		"whole": {func(w http.ResponseWriter, _ *http.Request) {
+		"a late answer": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "Subscription validation request timed out."},
+		"a truncated body": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.Header().Set("Content-Length", "100")
 			_, _ = io.WriteString(w, "half")
@@ -71,11 +72,11 @@ func TestAHandshakeMustBeAnsweredToTheLetter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			target, settings := answering(t, c.answer)
+			target, settings := newTLSEndpoint(t, c.answer)
 			g, e := start(t, settings), newEndpoint(t)
 			e.url = target
 			status, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, nil))
-			code, message := problem(answer)
+			code, message := errorOf(answer)
 			assert.Equal(t, http.StatusBadRequest, status)
 			assert.Equal(t, "ValidationError", code)
 			assert.Contains(t, message, c.message)
@@ -85,10 +86,10 @@ func TestAHandshakeMustBeAnsweredToTheLetter(t *testing.T) {
 	}
 }
 
-func TestBothURLsAreValidatedEachWithItsOwnQuery(t *testing.T) {
+func TestHandshake_ValidatesBothURLs(t *testing.T) {
 	t.Parallel()
 	seen := make(chan *http.Request, 2)
-	target, settings := answering(t, func(w http.ResponseWriter, r *http.Request) {
+	target, settings := newTLSEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		seen <- r
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, r.URL.Query().Get("validationToken"))
@@ -107,13 +108,13 @@ func TestBothURLsAreValidatedEachWithItsOwnQuery(t *testing.T) {
 	}
 }
 
-func TestACertificateThatIsNotTrustedFailsTheHandshake(t *testing.T) {
+func TestHandshake_FailsWithUntrustedCertificate(t *testing.T) {
 	t.Parallel()
-	target, _ := answering(t, func(http.ResponseWriter, *http.Request) {})
+	target, _ := newTLSEndpoint(t, func(http.ResponseWriter, *http.Request) {})
 	g, e := start(t, nil), newEndpoint(t)
 	e.url = target
 	_, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, nil))
-	_, message := problem(answer)
+	_, message := errorOf(answer)
 	assert.Contains(t, message, "certificate")
 	_, err := g.Handshake(t.Context(), "https://bad host/")
 	require.ErrorContains(t, err, "not a URL")

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// SetUnlicensed names the users without a Copilot license: their history is forbidden.
+// SetUnlicensed sets which users have no Copilot license: reading their history is forbidden.
 func (e *Emulator) SetUnlicensed(users ...string) {
 	e.history.mu.Lock()
 	defer e.history.mu.Unlock()
@@ -25,30 +25,30 @@ func (e *Emulator) SetUnlicensed(users ...string) {
 	}
 }
 
-// AddHistory puts interactions into the history alone: nobody is notified.
+// AddHistory adds interactions to the history without notifying any subscription.
 func (e *Emulator) AddHistory(interactions ...Interaction) error {
-	_, err := e.happen(interactions)
+	_, err := e.addToHistory(interactions)
 	return err
 }
 
-// happen reads the interactions, finds out whose they are and puts them into the history.
-func (e *Emulator) happen(interactions []Interaction) ([]essence, error) {
-	happened := make([]essence, 0, len(interactions))
+// addToHistory parses the interactions, attributes them to users and adds them to the history.
+func (e *Emulator) addToHistory(interactions []Interaction) ([]parsedInteraction, error) {
+	parsed := make([]parsedInteraction, 0, len(interactions))
 	for _, i := range interactions {
-		one, err := i.essence()
+		one, err := i.parse()
 		if err != nil {
 			return nil, err
 		}
 		e.users.attribute(&one)
-		e.directory.converse(one.UserID)
-		happened = append(happened, one)
+		e.directory.addActive(one.UserID)
+		parsed = append(parsed, one)
 	}
-	e.history.add(time.Now(), happened...)
-	return happened, nil
+	e.history.add(time.Now(), parsed...)
+	return parsed, nil
 }
 
-// newHistoryLimiter lets a second's worth of requests come at once, since a client that keeps to the limit is not at fault for
-// how its requests travel. Stats.HistoryPeak is exact.
+// newHistoryLimiter permits bursts of one second's requests, since a client that respects the limit does not control how the network
+// spaces its requests. Stats.HistoryPeak is exact.
 func newHistoryLimiter(perSecond int) *rate.Limiter {
 	if perSecond < 0 {
 		return rate.NewLimiter(rate.Inf, 0)
@@ -58,98 +58,98 @@ func newHistoryLimiter(perSecond int) *rate.Limiter {
 
 const defaultTop = 20
 
-// window is what a request asks of the history.
-type window struct {
+// historyRequest holds the query parameters of a history request. The bounds are zero without a filter.
+type historyRequest struct {
 	after, before time.Time
 	top, skip     int
 }
 
-func (w window) has(created time.Time) bool {
+func (w historyRequest) matches(created time.Time) bool {
 	return w.after.IsZero() || created.After(w.after) && created.Before(w.before)
 }
 
-// rangePattern is the one form of filter that is documented: both bounds, strict, with full times.
+// rangePattern is the only documented form of filter: both bounds, exclusive, with full times.
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/interaction-export/aiinteractionhistory-getallenterpriseinteractions
 var rangePattern = regexp.MustCompile(`^createdDateTime gt (\S+) and createdDateTime lt (\S+)$`)
 
-// serveHistory answers the export of one user's interactions, the newest first.
+// serveHistory answers a request for one user's interactions, newest first.
 func (e *Emulator) serveHistory(w http.ResponseWriter, r *http.Request, args []string) {
 	if !e.historyLimit.Allow() {
-		e.records.update(func(s *Stats) { s.HistoryThrottled++ })
+		e.recorder.update(func(s *Stats) { s.HistoryThrottled++ })
 		w.Header().Set("Retry-After", "1")
 		(&graphError{http.StatusTooManyRequests, "TooManyRequests", "Too many requests"}).write(w)
 		return
 	}
 	user := strings.ToLower(args[0])
-	asked, refused := parseWindow(r.URL.Query())
-	if refused == nil && !e.history.licensed(user) {
-		refused = &graphError{http.StatusForbidden, "Forbidden", fmt.Sprintf("User '%s' does not have a valid Copilot license.", user)}
+	request, apiErr := parseHistoryRequest(r.URL.Query())
+	if apiErr == nil && !e.history.licensed(user) {
+		apiErr = &graphError{http.StatusForbidden, "Forbidden", fmt.Sprintf("User '%s' does not have a valid Copilot license.", user)}
 	}
-	if refused != nil {
-		refused.write(w)
+	if apiErr != nil {
+		apiErr.write(w)
 		return
 	}
-	page, more := e.history.read(time.Now(), user, asked)
+	page, more := e.history.page(time.Now(), user, request)
 	answer := map[string]any{"value": page, "@odata.count": len(page)}
 	if more {
-		answer["@odata.nextLink"] = e.nextLink(r, asked.skip+asked.top)
+		answer["@odata.nextLink"] = e.nextLink(r, request.skip+request.top)
 	}
 	writeJSON(w, http.StatusOK, answer)
 }
 
-// nextLink repeats the request from the item with number skip on.
+// nextLink returns the URL that continues the request at the item with index skip.
 func (e *Emulator) nextLink(r *http.Request, skip int) string {
 	query := r.URL.Query()
 	query.Set("$skiptoken", strconv.Itoa(skip))
-	return e.base(r) + r.URL.EscapedPath() + "?" + query.Encode()
+	return e.baseURL(r) + r.URL.EscapedPath() + "?" + query.Encode()
 }
 
-func parseWindow(query url.Values) (window, *graphError) {
-	asked := window{top: defaultTop}
-	for name, number := range map[string]*int{"$top": &asked.top, "$skiptoken": &asked.skip} {
+func parseHistoryRequest(query url.Values) (historyRequest, *graphError) {
+	request := historyRequest{top: defaultTop}
+	for name, number := range map[string]*int{"$top": &request.top, "$skiptoken": &request.skip} {
 		if !query.Has(name) {
 			continue
 		}
 		n, err := strconv.Atoi(query.Get(name))
 		if err != nil || n < 0 || n == 0 && name == "$top" {
-			return window{}, &graphError{http.StatusBadRequest, "BadRequest", fmt.Sprintf("Invalid value for %s.", name)}
+			return historyRequest{}, &graphError{http.StatusBadRequest, "BadRequest", fmt.Sprintf("Invalid value for %s.", name)}
 		}
 		*number = n
 	}
 	if !query.Has("$filter") {
-		return asked, nil
+		return request, nil
 	}
 	bounds := rangePattern.FindStringSubmatch(query.Get("$filter"))
 	if bounds == nil {
-		return window{}, errFilter
+		return historyRequest{}, errFilter
 	}
-	for i, at := range []*time.Time{&asked.after, &asked.before} {
+	for i, at := range []*time.Time{&request.after, &request.before} {
 		parsed, err := time.Parse(time.RFC3339, bounds[i+1])
 		if err != nil {
-			return window{}, errFilter
+			return historyRequest{}, errFilter
 		}
 		*at = parsed
 	}
-	return asked, nil
+	return request, nil
 }
 
-// errFilter is what Graph answers to a filter with one bound or with dates alone.
+// errFilter is Graph's answer to a filter with only one bound or with dates without times.
 var errFilter = &graphError{http.StatusInternalServerError, "InternalServerError", "Failed to execute request."}
 
-// archive keeps what happened by user, at most limit interactions.
-type archive struct {
+// historyStore keeps the latest limit interactions by user.
+type historyStore struct {
 	limit int
-	// lag passes before what happened is shown.
+	// lag is the delay after which an interaction or a change becomes visible.
 	lag time.Duration
 
 	mu         sync.Mutex // guards what follows
-	users      map[string][]*kept
-	order      []string // whose the interactions are, the oldest first
+	users      map[string][]*storedInteraction
+	order      []string // the user of each interaction, oldest first
 	unlicensed map[string]bool
 }
 
-// kept is an interaction with its versions, the newest last. Before the newest is shown, an older one is.
-type kept struct {
+// storedInteraction is an interaction with its versions, newest last. An older version is shown until the newest becomes visible.
+type storedInteraction struct {
 	id, session string
 	versions    []version
 }
@@ -159,33 +159,33 @@ type version struct {
 	json           json.RawMessage
 }
 
-func newArchive(s Settings) *archive {
-	return &archive{limit: s.HistorySize, lag: s.HistoryLag, users: map[string][]*kept{}, unlicensed: map[string]bool{}}
+func newHistoryStore(s Settings) *historyStore {
+	return &historyStore{limit: s.HistorySize, lag: s.HistoryLag, users: map[string][]*storedInteraction{}, unlicensed: map[string]bool{}}
 }
 
-// add leaves deletions out: the history still shows what was deleted.
+// add ignores deletions: the history still shows deleted interactions.
 // https://learn.microsoft.com/microsoftteams/export-teams-content-copilot
-func (a *archive) add(now time.Time, happened ...essence) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, h := range happened {
-		v := version{created: h.at, shown: now.Add(a.lag), json: h.JSON}
+func (s *historyStore) add(now time.Time, parsed ...parsedInteraction) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range parsed {
+		v := version{created: h.at, shown: now.Add(s.lag), json: h.JSON}
 		switch h.Change {
 		case "deleted":
 		case "updated":
-			if k := a.findLocked(h); k != nil {
+			if k := s.findLocked(h); k != nil {
 				k.update(v, now)
 				continue
 			}
-			a.addLocked(h, v)
+			s.addLocked(h, v)
 		default:
-			a.addLocked(h, v)
+			s.addLocked(h, v)
 		}
 	}
 }
 
-func (a *archive) findLocked(h essence) *kept {
-	for _, k := range a.users[h.UserID] {
+func (s *historyStore) findLocked(h parsedInteraction) *storedInteraction {
+	for _, k := range s.users[h.UserID] {
 		if k.id == h.id && k.session == h.session {
 			return k
 		}
@@ -193,28 +193,28 @@ func (a *archive) findLocked(h essence) *kept {
 	return nil
 }
 
-func (a *archive) addLocked(h essence, v version) {
-	a.users[h.UserID] = append(a.users[h.UserID], &kept{h.id, h.session, []version{v}})
-	if a.order = append(a.order, h.UserID); len(a.order) <= a.limit {
+func (s *historyStore) addLocked(h parsedInteraction, v version) {
+	s.users[h.UserID] = append(s.users[h.UserID], &storedInteraction{h.id, h.session, []version{v}})
+	if s.order = append(s.order, h.UserID); len(s.order) <= s.limit {
 		return
 	}
-	oldest := a.order[0]
-	a.order = a.order[1:]
-	if a.users[oldest] = a.users[oldest][1:]; len(a.users[oldest]) == 0 {
-		delete(a.users, oldest)
+	oldest := s.order[0]
+	s.order = s.order[1:]
+	if s.users[oldest] = s.users[oldest][1:]; len(s.users[oldest]) == 0 {
+		delete(s.users, oldest)
 	}
 }
 
-// update drops the versions that none will see any more.
-func (k *kept) update(v version, now time.Time) {
+// update adds a version and drops those that will never be shown again.
+func (k *storedInteraction) update(v version, now time.Time) {
 	if i := k.current(now); i > 0 {
 		k.versions = slices.Delete(k.versions, 0, i)
 	}
 	k.versions = append(k.versions, v)
 }
 
-// current is the index of the newest version that is shown, -1 for none.
-func (k *kept) current(now time.Time) int {
+// current returns the index of the newest visible version, -1 if none is.
+func (k *storedInteraction) current(now time.Time) int {
 	for i, v := range slices.Backward(k.versions) {
 		if !v.shown.After(now) {
 			return i
@@ -223,28 +223,28 @@ func (k *kept) current(now time.Time) int {
 	return -1
 }
 
-// read returns a page of the user's interactions, the newest first.
-func (a *archive) read(now time.Time, user string, asked window) (page []json.RawMessage, more bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+// page returns a page of the user's interactions, newest first.
+func (s *historyStore) page(now time.Time, user string, request historyRequest) (page []json.RawMessage, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var found []version
-	for _, k := range a.users[user] {
-		if i := k.current(now); i >= 0 && asked.has(k.versions[i].created) {
+	for _, k := range s.users[user] {
+		if i := k.current(now); i >= 0 && request.matches(k.versions[i].created) {
 			found = append(found, k.versions[i])
 		}
 	}
 	slices.SortStableFunc(found, func(x, y version) int { return y.created.Compare(x.created) })
 	page = []json.RawMessage{}
-	for _, v := range found[min(asked.skip, len(found)):min(asked.skip+asked.top, len(found))] {
+	for _, v := range found[min(request.skip, len(found)):min(request.skip+request.top, len(found))] {
 		page = append(page, v.json)
 	}
-	return page, asked.skip+asked.top < len(found)
+	return page, request.skip+request.top < len(found)
 }
 
-func (a *archive) licensed(user string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return !a.unlicensed[user]
+func (s *historyStore) licensed(user string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.unlicensed[user]
 }
 
 // The largest page of the directory, and that of a request without $top: https://learn.microsoft.com/graph/api/user-list
@@ -253,41 +253,41 @@ const (
 	defaultUsersTop = 100
 )
 
-// licensedFilter is the one filter that the emulated directory knows: the users whose Copilot Chat plan is enabled.
+// licensedFilter is the only filter that the emulated directory supports: users whose Copilot Chat plan is enabled.
 const licensedFilter = "assignedPlans/any(p:p/servicePlanId eq 3f30311c-6b1e-48a4-ab79-725b469da960 and p/capabilityStatus eq 'Enabled')"
 
-// directory holds the ids of the licensed users: those that were set, else the first limit of those who conversed.
+// directory holds the ids of the licensed users: those passed to SetUsers or, before that, the first limit users with an interaction.
 type directory struct {
 	limit int
 
-	mu        sync.Mutex // guards what follows
-	set       bool
-	ids       []string
-	conversed []string
-	known     map[string]bool
+	mu       sync.Mutex // guards what follows
+	explicit bool
+	ids      []string
+	active   []string
+	seen     map[string]bool
 }
 
-func newDirectory(limit int) *directory { return &directory{limit: limit, known: map[string]bool{}} }
+func newDirectory(limit int) *directory { return &directory{limit: limit, seen: map[string]bool{}} }
 
-// SetUsers says who has a Copilot license in the directory, nobody for none. Until it is called, everybody has one who ever
-// conversed. The history does not mind the directory: see SetUnlicensed.
+// SetUsers sets which users the directory lists as licensed; without arguments, none. Until it is called, every user with an
+// interaction is listed. The history does not depend on the directory: see SetUnlicensed.
 func (e *Emulator) SetUsers(ids ...string) {
 	e.directory.mu.Lock()
 	defer e.directory.mu.Unlock()
-	e.directory.set, e.directory.ids = true, slices.Clone(ids)
+	e.directory.explicit, e.directory.ids = true, slices.Clone(ids)
 }
 
-func (d *directory) converse(user string) {
+func (d *directory) addActive(user string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if user == "" || d.known[user] || len(d.conversed) >= d.limit {
+	if user == "" || d.seen[user] || len(d.active) >= d.limit {
 		return
 	}
-	d.known[user] = true
-	d.conversed = append(d.conversed, user)
+	d.seen[user] = true
+	d.active = append(d.active, user)
 }
 
-// directoryUser is a user with the one property that may be selected.
+// directoryUser is a user with the only property that may be selected.
 type directoryUser struct {
 	ID string `json:"id"`
 }
@@ -298,12 +298,12 @@ type directoryPage struct {
 	Value    []directoryUser `json:"value"`
 }
 
-// serveUsers answers the list of licensed users, which is an advanced query: without the header and $count it is refused.
+// serveUsers lists the licensed users. This is an advanced query, which is refused without the header and $count:
 // https://learn.microsoft.com/graph/aad-advanced-queries
 func (e *Emulator) serveUsers(w http.ResponseWriter, r *http.Request, _ []string) {
 	query := r.URL.Query()
-	top, topOK := number(query.Get("$top"), defaultUsersTop)
-	skip, skipOK := number(query.Get("$skiptoken"), 0)
+	top, topOK := parseCount(query.Get("$top"), defaultUsersTop)
+	skip, skipOK := parseCount(query.Get("$skiptoken"), 0)
 	switch {
 	case r.Header.Get("ConsistencyLevel") != "eventual" || query.Get("$count") != "true":
 		(&graphError{http.StatusBadRequest, "Request_UnsupportedQuery", "Unsupported or invalid query filter clause specified for property 'assignedPlans'."}).write(w)
@@ -319,8 +319,8 @@ func (e *Emulator) serveUsers(w http.ResponseWriter, r *http.Request, _ []string
 	writeJSON(w, http.StatusOK, page)
 }
 
-// number reads a parameter that is not negative.
-func number(text string, absent int) (int, bool) {
+// parseCount parses a non-negative parameter, absent if text is empty.
+func parseCount(text string, absent int) (int, bool) {
 	if text == "" {
 		return absent, true
 	}
@@ -331,8 +331,8 @@ func number(text string, absent int) (int, bool) {
 func (d *directory) page(skip, top int) (page directoryPage, more bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	ids := d.conversed
-	if d.set {
+	ids := d.active
+	if d.explicit {
 		ids = d.ids
 	}
 	page = directoryPage{Count: len(ids), Value: []directoryUser{}}

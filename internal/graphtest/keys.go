@@ -15,23 +15,23 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// publishedKeys is how many keys the JWKS holds: the current one and those before it.
+// publishedKeys is how many keys the JWKS holds at most: the current one and those before it.
 const publishedKeys = 3
 
-// signingKey is a key of the authority.
+// signingKey is one signing key of the authority.
 type signingKey struct {
 	id  string
 	key *rsa.PrivateKey
 }
 
-// keyRing holds the authority's keys and the validation token in use.
+// keyRing holds the authority's keys and the validation tokens in use.
 type keyRing struct {
 	settings   Settings
 	nullTokens atomic.Bool
 
 	mu   sync.Mutex   // guards what follows
-	keys []signingKey // the newest first
-	// tokens in use by audience, each sent until it is near its end
+	keys []signingKey // newest first
+	// tokens holds the token in use for each audience, which is reused until it nears its expiry
 	tokens  map[string]validationToken
 	version int
 }
@@ -45,7 +45,7 @@ func newKeyRing(settings Settings) *keyRing {
 	return &keyRing{settings: settings, version: settings.ValidationTokenVersion, tokens: map[string]validationToken{}}
 }
 
-// current returns the newest key and makes the first one when it is needed.
+// current returns the newest key; the first one is generated when it is needed.
 func (k *keyRing) current() signingKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -67,7 +67,7 @@ func newSigningKey() signingKey {
 	return signingKey{id: strings.ReplaceAll(newGUID(), "-", ""), key: key}
 }
 
-// published returns the keys of the JWKS, the newest first.
+// published returns the keys of the JWKS, newest first.
 func (k *keyRing) published() []signingKey {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -75,8 +75,8 @@ func (k *keyRing) published() []signingKey {
 	return append([]signingKey(nil), k.keys...)
 }
 
-// RotateKeys makes a new signing key the current one. The JWKS has it at once, and keeps the two before it.
-// The validation token in use is replaced by one that the new key signed. It returns the new key's id.
+// RotateKeys makes a new signing key the current one and returns its id. The JWKS contains it immediately, with the two before it.
+// Validation tokens in use are replaced by tokens signed with the new key.
 func (e *Emulator) RotateKeys() string {
 	fresh := newSigningKey()
 	k := e.keys
@@ -89,14 +89,14 @@ func (e *Emulator) RotateKeys() string {
 	return fresh.id
 }
 
-// RetireKeys takes every key but the current one out of the JWKS.
+// RetireKeys removes every key but the current one from the JWKS.
 func (e *Emulator) RetireKeys() {
 	e.keys.mu.Lock()
 	defer e.keys.mu.Unlock()
 	e.keys.keys = e.keys.keys[:min(1, len(e.keys.keys))]
 }
 
-// sign makes a JWT with the current key.
+// sign returns a JWT signed with the current key.
 func (k *keyRing) sign(claims jwt.MapClaims) string {
 	key := k.current()
 	text, err := SignWith(jwt.SigningMethodRS256, key.key, key.id, claims)
@@ -106,7 +106,7 @@ func (k *keyRing) sign(claims jwt.MapClaims) string {
 	return text
 }
 
-// serveMetadata answers OpenID Connect discovery. As with Entra ID, the document of common has an issuer with a
+// serveMetadata answers OpenID Connect discovery. As with Entra ID, the metadata of common has an issuer with a
 // literal {tenantid}: https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
 func (e *Emulator) serveMetadata(w http.ResponseWriter, r *http.Request, args []string) {
 	tenant := args[0]
@@ -121,7 +121,7 @@ func (e *Emulator) serveMetadata(w http.ResponseWriter, r *http.Request, args []
 	if !e.isTenant(tenant) {
 		issuer = strings.ReplaceAll(issuer, e.settings.TenantID, "{tenantid}")
 	}
-	base := e.base(r) + "/" + tenant
+	base := e.baseURL(r) + "/" + tenant
 	writeJSON(w, http.StatusOK, map[string]any{
 		"issuer":                                issuer,
 		"jwks_uri":                              base + keys,
@@ -157,7 +157,7 @@ func (e *Emulator) isTenant(tenant string) bool {
 	return strings.EqualFold(tenant, e.settings.TenantID)
 }
 
-// knowsAuthority tells whether metadata and keys are served under the name.
+// knowsAuthority reports whether metadata and keys are served under the name.
 func (e *Emulator) knowsAuthority(name string) bool {
 	return e.isTenant(name) || strings.EqualFold(name, "common") || strings.EqualFold(name, "organizations")
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// jwks reads a key set with another library than the one that signs.
-func (g *graph) jwks(path string) jose.JSONWebKeySet {
+// jwks reads the key set with a different library from the one that signs.
+func (g *client) jwks(path string) jose.JSONWebKeySet {
 	g.t.Helper()
 	r, err := http.NewRequestWithContext(g.t.Context(), http.MethodGet, g.url+path, http.NoBody)
 	require.NoError(g.t, err)
@@ -27,7 +27,7 @@ func (g *graph) jwks(path string) jose.JSONWebKeySet {
 	return set
 }
 
-// verify checks the signature and returns the claims and the key's id.
+// verify checks the signature and returns the claims and the id of the key.
 func verify(t *testing.T, set jose.JSONWebKeySet, token string) (map[string]any, string, error) {
 	t.Helper()
 	parsed, err := josejwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
@@ -37,7 +37,7 @@ func verify(t *testing.T, set jose.JSONWebKeySet, token string) (map[string]any,
 	return claims, parsed.Headers[0].KeyID, err
 }
 
-func TestValidationTokensHaveTheClaimsOfTheirVersion(t *testing.T) {
+func TestValidationToken_HasClaimsOfVersion(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[int]map[string]any{
 		1: {"ver": "1.0", "iss": "https://sts.windows.net/" + tenantID + "/", "appid": graphtest.Publisher, "azp": nil},
@@ -56,7 +56,7 @@ func TestValidationTokensHaveTheClaimsOfTheirVersion(t *testing.T) {
 	}
 }
 
-func TestKeysArePublishedInEveryPlace(t *testing.T) {
+func TestKeys_ArePublishedUnderEveryAuthority(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	token := g.Token(nil)
@@ -73,7 +73,7 @@ func TestKeysArePublishedInEveryPlace(t *testing.T) {
 	}
 }
 
-func TestMetadataLeadToKeysAndTokens(t *testing.T) {
+func TestMetadata_NamesIssuerAndKeys(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	for path, want := range map[string][2]string{
@@ -89,23 +89,23 @@ func TestMetadataLeadToKeysAndTokens(t *testing.T) {
 	}
 }
 
-func TestTheURLOfTheSettingsIsTheOneThatCounts(t *testing.T) {
+func TestSettings_URLReplacesHost(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(s *graphtest.Settings) { s.URL = "https://graph.example/" })
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url+"/common/.well-known/openid-configuration", http.NoBody)
 	require.NoError(t, err)
 	_, _, answer := g.do(r)
 	assert.Equal(t, "https://graph.example/common/discovery/keys", answer["jwks_uri"])
-	form := g.form()
+	form := g.tokenForm()
 	form.Set("scope", "https://graph.example/.default")
-	status, granted := g.post(tenantID, form, nil)
+	status, granted := g.postToken(tenantID, form, nil)
 	require.Equal(t, http.StatusOK, status)
 	g.token = granted["access_token"].(string)
 	status, _ = g.call(http.MethodGet, "/v1.0/subscriptions", nil)
 	assert.Equal(t, http.StatusOK, status)
 }
 
-func TestRotationKeepsOldKeysUntilTheyAreRetired(t *testing.T) {
+func TestRotateKeys_KeepsOldKeysUntilRetired(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	first, token := g.CurrentKeyID(), g.Token(nil)
@@ -124,7 +124,7 @@ func TestRotationKeepsOldKeysUntilTheyAreRetired(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestTheJWKSHoldsThreeKeysAtMost(t *testing.T) {
+func TestRotateKeys_PublishesAtMostThreeKeys(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	for range 4 {
@@ -135,34 +135,34 @@ func TestTheJWKSHoldsThreeKeysAtMost(t *testing.T) {
 	assert.Equal(t, g.CurrentKeyID(), set.Keys[0].KeyID)
 }
 
-func TestAValidationTokenIsSentUntilItIsNearItsEnd(t *testing.T) {
+func TestValidationToken_IsReusedUntilNearExpiry(t *testing.T) {
 	t.Parallel()
 	g, short := start(t, nil), start(t, func(s *graphtest.Settings) { s.ValidationTokenLifetime = time.Nanosecond })
-	for _, emulator := range []*graph{g, short} {
+	for _, emulator := range []*client{g, short} {
 		emulator.subscribe(newEndpoint(t), nil)
 	}
-	token := func(g *graph) string {
-		c, err := g.Collection(both[0])
+	token := func(g *client) string {
+		c, err := g.Collection(promptAndResponse[0])
 		require.NoError(t, err)
 		require.Len(t, c.ValidationTokens, 1)
 		return c.ValidationTokens[0]
 	}
-	held := token(g)
-	assert.Equal(t, held, token(g))
+	cached := token(g)
+	assert.Equal(t, cached, token(g))
 	g.SetValidationTokenVersion(1)
 	other := token(g)
-	assert.NotEqual(t, held, other)
+	assert.NotEqual(t, cached, other)
 	g.RotateKeys()
 	assert.NotEqual(t, other, token(g))
 	first, second := token(short), token(short)
 	assert.NotEqual(t, first, second)
 }
 
-func TestTheTokenIsForTheApplicationOfTheEndpoint(t *testing.T) {
+func TestValidationToken_UsesNotificationURLAppID(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	g.subscribe(newEndpoint(t), with("notificationUrlAppId", "another application"))
-	c, err := g.Collection(both[0])
+	c, err := g.Collection(promptAndResponse[0])
 	require.NoError(t, err)
 	claims, _, err := verify(t, g.jwks("/common/discovery/keys"), c.ValidationTokens[0])
 	require.NoError(t, err)

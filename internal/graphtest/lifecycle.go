@@ -14,13 +14,13 @@ const (
 	Missed                  = "missed"
 )
 
-// ErrNoSubscription tells that the subscription that was to be used does not live.
-var ErrNoSubscription = errors.New("no such subscription lives")
+// ErrNoSubscription is returned when the subscription does not exist or no longer does.
+var ErrNoSubscription = errors.New("no such subscription")
 
-// SendLifecycle notifies every live subscription that has a lifecycle endpoint, in the background, and returns how many those are.
+// SendLifecycle notifies every subscription that has a lifecycle endpoint, in the background, and returns their number.
 func (e *Emulator) SendLifecycle(ctx context.Context, event string) (int, error) {
 	n := 0
-	for _, s := range e.subs.live() {
+	for _, s := range e.subs.active() {
 		if s.LifecycleNotificationURL == "" {
 			continue
 		}
@@ -36,17 +36,17 @@ func (e *Emulator) sendLifecycle(ctx context.Context, s Subscription, event stri
 	if err := e.reserve(ctx); err != nil {
 		return fmt.Errorf("send %s: %w", event, err)
 	}
-	e.records.update(func(st *Stats) { st.LifecycleOffered++ })
+	e.recorder.update(func(st *Stats) { st.LifecycleOffered++ })
 	err := e.send(delivery{subscription: s, items: []Item{e.lifecycleItem(s, event)}, lifecycle: true})
 	if err != nil {
-		e.records.update(func(st *Stats) { st.LifecycleLost++ })
+		e.recorder.update(func(st *Stats) { st.LifecycleLost++ })
 		return fmt.Errorf("send %s: %w", event, err)
 	}
 	return nil
 }
 
-// RemoveSubscription ends a subscription as Graph may do at any time; announced, its lifecycle endpoint is told. Items on their way
-// are lost.
+// RemoveSubscription removes a subscription, as Graph may do at any time. If announced, subscriptionRemoved is sent to its lifecycle
+// endpoint. Its pending items are lost.
 func (e *Emulator) RemoveSubscription(ctx context.Context, id string, announced bool) error {
 	s, ok := e.subs.remove(id)
 	if !ok {
@@ -58,17 +58,17 @@ func (e *Emulator) RemoveSubscription(ctx context.Context, id string, announced 
 	return e.sendLifecycle(ctx, s, SubscriptionRemoved)
 }
 
-// ExpireSubscription moves the end of a subscription to at, which may be past.
+// ExpireSubscription sets the expiration of a subscription to at, which may be in the past.
 func (e *Emulator) ExpireSubscription(id string, at time.Time) error {
 	if _, ok := e.subs.change(id, func(s *Subscription) { s.Expiration = at }); !ok {
 		return ErrNoSubscription
 	}
-	e.subs.sweep()
+	e.subs.removeExpired()
 	return nil
 }
 
-// ExpireAuthorization ends the token under which a subscription delivers. It pauses, without losing anything within RetryFor, until
-// a PATCH or reauthorize.
+// ExpireAuthorization ends the authorization of a subscription. Delivery pauses until a PATCH or reauthorize; nothing is lost within
+// RetryFor.
 func (e *Emulator) ExpireAuthorization(id string) error {
 	if _, ok := e.subs.change(id, func(s *Subscription) { s.Authorized = time.Time{} }); !ok {
 		return ErrNoSubscription
@@ -76,8 +76,8 @@ func (e *Emulator) ExpireAuthorization(id string) error {
 	return nil
 }
 
-// AddSubscription puts a subscription in place without the checks and the handshake of a request, as if it had been there before the
-// test began. It needs an Expiration to live; an empty ID is filled in.
+// AddSubscription adds a subscription without the checks and the handshake of a request, as if it had existed before the test
+// began. It must have an Expiration in the future; an empty ID is filled in.
 func (e *Emulator) AddSubscription(s Subscription) (Subscription, error) {
 	if s.ID == "" {
 		s.ID = newGUID()
@@ -87,11 +87,11 @@ func (e *Emulator) AddSubscription(s Subscription) (Subscription, error) {
 	}
 	now := time.Now()
 	s.Created, s.Authorized = now, now
-	if refused := e.subs.add(s); refused != nil {
-		return Subscription{}, fmt.Errorf("add a subscription: %s", refused.message)
+	if apiErr := e.subs.add(s); apiErr != nil {
+		return Subscription{}, fmt.Errorf("add a subscription: %s", apiErr.message)
 	}
 	return s, nil
 }
 
-// Subscriptions returns those that live, the oldest first, with their client state.
-func (e *Emulator) Subscriptions() []Subscription { return e.subs.live() }
+// Subscriptions returns the subscriptions that have not ended, oldest first, with their client state.
+func (e *Emulator) Subscriptions() []Subscription { return e.subs.active() }

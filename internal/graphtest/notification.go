@@ -32,7 +32,7 @@ import (
 type Collection struct {
 	Value            []Item   `json:"value"`
 	ValidationTokens []string `json:"validationTokens,omitempty"`
-	// NullTokens sends validationTokens as null, as Graph does when it can't mint a token for the application.
+	// NullTokens sends validationTokens as null, as Graph does when it can't obtain a token for the application.
 	NullTokens bool `json:"-"`
 }
 
@@ -58,14 +58,14 @@ type Item struct {
 	LifecycleEvent         string            `json:"lifecycleEvent,omitempty"`
 }
 
-// ResourceData names the interaction. It says neither whose it is nor of which session.
+// ResourceData identifies the interaction, but neither its user nor its session.
 type ResourceData struct {
 	ID        string `json:"id"`
 	ODataType string `json:"@odata.type"`
 	ODataID   string `json:"@odata.id"`
 }
 
-// pacific: Graph writes the expiration with an offset now and then, so the emulator always does in notifications.
+// pacific is the zone of expirations in notifications: Graph sometimes writes them with an offset, so the emulator always does.
 var pacific = time.FixedZone("", -8*60*60)
 
 func (e *Emulator) lifecycleItem(s Subscription, event string) Item {
@@ -78,7 +78,7 @@ func (e *Emulator) lifecycleItem(s Subscription, event string) Item {
 	}
 }
 
-func (e *Emulator) item(s Subscription, i essence) (Item, error) {
+func (e *Emulator) item(s Subscription, i parsedInteraction) (Item, error) {
 	resource := fmt.Sprintf("copilot/interactionHistory/interactions('%s')", i.id)
 	item := e.lifecycleItem(s, "")
 	item.ChangeType = i.Change
@@ -95,7 +95,7 @@ func (e *Emulator) item(s Subscription, i essence) (Item, error) {
 	return item, nil
 }
 
-// audience is the application that the validation token is for.
+// audience returns the id of the application that the validation token is for.
 func (e *Emulator) audience(s Subscription) string {
 	if s.NotificationURLAppID != "" {
 		return s.NotificationURLAppID
@@ -103,7 +103,7 @@ func (e *Emulator) audience(s Subscription) string {
 	return e.settings.ClientID
 }
 
-// collection adds what proves the sender. Only rich notifications carry tokens.
+// collection adds the validation token. Only notifications with resource data carry one.
 func (e *Emulator) collection(s Subscription, items []Item) Collection {
 	c := Collection{Value: items}
 	if !s.IncludeResourceData {
@@ -118,10 +118,10 @@ func (e *Emulator) collection(s Subscription, items []Item) Collection {
 }
 
 // SendNullTokens makes every notification carry validationTokens: null, as Graph does while the application's service principal
-// demands an assignment that Graph Change Tracking lacks.
+// requires an assignment that Microsoft Graph Change Tracking does not have.
 func (e *Emulator) SendNullTokens(on bool) { e.keys.nullTokens.Store(on) }
 
-// EncryptedContent is the encrypted resource of a notification: base64 but for the two names of the certificate.
+// EncryptedContent is the encrypted resource of a notification. All fields but the certificate's id and thumbprint are base64.
 // https://learn.microsoft.com/graph/api/resources/changenotificationencryptedcontent
 type EncryptedContent struct {
 	Data                            string `json:"data"`
@@ -180,7 +180,7 @@ func encrypt(key, plaintext []byte) (data, signature []byte, err error) {
 }
 
 func thumbprint(der []byte) string {
-	sum := sha1.Sum(der) //nolint:gosec // names a certificate, as Windows does
+	sum := sha1.Sum(der) //nolint:gosec // identifies a certificate, as Windows does
 	return strings.ToUpper(hex.EncodeToString(sum[:]))
 }
 
@@ -188,8 +188,8 @@ func thumbprint(der []byte) string {
 // https://learn.microsoft.com/graph/change-notifications-with-resource-data#validating-the-authenticity-of-notifications
 const Publisher = "0bf30f3b-4a52-48df-9a82-234910c4a086"
 
-// Token signs a validation token of the version in use with the current key, after mutate changed its claims; nil: an authentic
-// one. A claim is taken out with delete.
+// Token returns a validation token of the version in use, signed with the current key. mutate may change or delete claims before
+// that; if it is nil, the token is authentic.
 func (e *Emulator) Token(mutate func(claims map[string]any)) string {
 	claims := e.Claims()
 	if mutate != nil {
@@ -198,7 +198,7 @@ func (e *Emulator) Token(mutate func(claims map[string]any)) string {
 	return e.keys.sign(claims)
 }
 
-// Claims returns those of an authentic validation token that begins now.
+// Claims returns the claims of an authentic validation token that is valid from now on.
 func (e *Emulator) Claims() map[string]any {
 	e.keys.mu.Lock()
 	version := e.keys.version
@@ -206,8 +206,8 @@ func (e *Emulator) Claims() map[string]any {
 	return e.settings.validationClaims(version, e.settings.ClientID, time.Now())
 }
 
-// SignWith makes a JWT with any method and key: another RSA key, HS256 with a public key, jwt.UnsafeAllowNoneSignatureType.
-// An empty kid leaves the header out.
+// SignWith signs a JWT with any method and key: another RSA key, HS256 with a public key, jwt.UnsafeAllowNoneSignatureType.
+// If kid is empty, the header has none.
 func SignWith(method jwt.SigningMethod, key any, kid string, claims map[string]any) (string, error) {
 	token := jwt.NewWithClaims(method, jwt.MapClaims(claims))
 	if kid != "" {
@@ -220,7 +220,7 @@ func SignWith(method jwt.SigningMethod, key any, kid string, claims map[string]a
 	return text, nil
 }
 
-// SetValidationTokenVersion chooses version 1 or 2 for the tokens from now on.
+// SetValidationTokenVersion sets the version, 1 or 2, of validation tokens from now on.
 func (e *Emulator) SetValidationTokenVersion(version int) {
 	e.keys.mu.Lock()
 	defer e.keys.mu.Unlock()
@@ -228,16 +228,16 @@ func (e *Emulator) SetValidationTokenVersion(version int) {
 	clear(e.keys.tokens)
 }
 
-// CurrentKeyID returns the kid of the key that signs now.
+// CurrentKeyID returns the kid of the current signing key.
 func (e *Emulator) CurrentKeyID() string { return e.keys.current().id }
 
-// token returns the validation token in use for the audience: the same one until a tenth of its lifetime is left.
+// token returns the validation token for the audience, which is the same until a tenth of its lifetime is left.
 func (k *keyRing) token(audience string, now time.Time) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	key := k.currentLocked()
-	if held, ok := k.tokens[audience]; ok && held.expires.Sub(now) > k.settings.ValidationTokenLifetime/10 {
-		return held.text
+	if cached, ok := k.tokens[audience]; ok && cached.expires.Sub(now) > k.settings.ValidationTokenLifetime/10 {
+		return cached.text
 	}
 	text, err := SignWith(jwt.SigningMethodRS256, key.key, key.id, k.settings.validationClaims(k.version, audience, now))
 	if err != nil {
@@ -267,16 +267,16 @@ func (s Settings) validationClaims(version int, audience string, now time.Time) 
 	return claims
 }
 
-// Pair is a certificate and its private key, each in PEM.
+// Pair is a certificate and its private key, both in PEM.
 type Pair struct {
 	Certificate, Key []byte
 }
 
-// Organization is in the subject of every certificate that ServerCertificate made.
+// Organization is in the subject of every certificate that ServerCertificate makes.
 const Organization = "graphtest emulator"
 
-// ServerCertificate makes a self-signed certificate for localhost, 127.0.0.1 and ::1 that is valid from an hour before now on for the
-// time given. Graph itself accepts only certificates of public authorities; the emulator accepts what is in Settings.RootCAs.
+// ServerCertificate makes a self-signed certificate for localhost, 127.0.0.1 and ::1 that is valid from an hour ago until validFor from
+// now. Graph itself accepts only certificates of public authorities; the emulator accepts those in Settings.RootCAs.
 func ServerCertificate(validFor time.Duration) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -291,7 +291,7 @@ func ServerCertificate(validFor time.Duration) (Pair, error) {
 	}, key, &key.PublicKey, validFor)
 }
 
-// EncryptionCertificate makes a self-signed certificate with an RSA key of the given bits, as a subscription needs it.
+// EncryptionCertificate makes a self-signed certificate with an RSA key of the given size, as a subscription requires it.
 func EncryptionCertificate(bits int, validFor time.Duration) (Pair, error) {
 	key, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
@@ -326,7 +326,7 @@ func selfSigned(template *x509.Certificate, key, public any, validFor time.Durat
 	}, nil
 }
 
-// X509 returns the certificate.
+// X509 parses the certificate.
 func (p Pair) X509() (*x509.Certificate, error) {
 	block, _ := pem.Decode(p.Certificate)
 	if block == nil || block.Type != "CERTIFICATE" {
@@ -335,10 +335,10 @@ func (p Pair) X509() (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
-// TLS returns the pair for a server.
+// TLS returns the pair in the form that a TLS server needs.
 func (p Pair) TLS() (tls.Certificate, error) { return tls.X509KeyPair(p.Certificate, p.Key) }
 
-// Pool returns a pool that trusts exactly this certificate.
+// Pool returns a pool that contains only this certificate.
 func (p Pair) Pool() (*x509.CertPool, error) {
 	certificate, err := p.X509()
 	if err != nil {

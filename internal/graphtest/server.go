@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// Operation names what a client called.
+// Operation names an endpoint of Graph or Entra ID.
 type Operation string
 
-// The operations that the emulator knows.
+// The operations that the emulator supports. OpUnknown is every other request.
 const (
 	OpToken       Operation = "token"
 	OpMetadata    Operation = "metadata"
@@ -30,31 +30,31 @@ const (
 	OpUnknown     Operation = "unknown"
 )
 
-// isGraph tells whether the operation needs an access token.
+// isGraph reports whether the operation belongs to Graph and therefore requires an access token.
 func (o Operation) isGraph() bool {
 	return o != OpToken && o != OpMetadata && o != OpKeys
 }
 
-// ServeHTTP answers as Graph and Entra ID do.
+// ServeHTTP answers requests to Graph and to Entra ID.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	op, args := route(r.Method, r.URL.EscapedPath())
 	answer := &statusWriter{ResponseWriter: w}
 	at := time.Now()
-	defer func() { e.records.request(op, r, answer.status, at) }()
+	defer func() { e.recorder.addRequest(op, r, answer.status, at) }()
 
 	answer.Header().Set("Request-Id", newGUID())
 	if id := r.Header.Get("Client-Request-Id"); id != "" {
 		answer.Header().Set("Client-Request-Id", id)
 	}
 	if op == OpHistory {
-		e.records.historyAsked(args[0])
+		e.recorder.addHistoryRequest(args[0])
 	}
-	if fault, struck := e.faults.strike(op); struck && fault.apply(answer, r, op) {
+	if fault, struck := e.faults.take(op); struck && fault.apply(answer, r, op) {
 		return
 	}
 	if op.isGraph() {
-		if refused := e.authorize(r, op); refused != nil {
-			refused.write(answer)
+		if apiErr := e.authorize(r, op); apiErr != nil {
+			apiErr.write(answer)
 			return
 		}
 	}
@@ -94,8 +94,8 @@ func (e *Emulator) handle(op Operation) handler {
 
 var errUnsupported = &graphError{http.StatusNotFound, "NotFound", "Requested API is not supported. Please check the path."}
 
-// patterns are matched without regard to case, as Graph does; * is one segment, handed on.
-var patterns = []struct {
+// routes are matched case-insensitively, as Graph does; * matches one segment, which is passed to the handler.
+var routes = []struct {
 	method, path string
 	op           Operation
 }{
@@ -116,7 +116,7 @@ var patterns = []struct {
 
 func route(method, path string) (Operation, []string) {
 	got := strings.Split(strings.Trim(path, "/"), "/")
-	for _, p := range patterns {
+	for _, p := range routes {
 		if p.method != method {
 			continue
 		}
@@ -140,8 +140,8 @@ func match(want, got []string) ([]string, bool) {
 	return args, ok
 }
 
-// base is the URL under which the client reaches the emulator.
-func (e *Emulator) base(r *http.Request) string {
+// baseURL returns the URL under which the client reaches the emulator.
+func (e *Emulator) baseURL(r *http.Request) string {
 	if e.settings.URL != "" {
 		return strings.TrimSuffix(e.settings.URL, "/")
 	}
@@ -151,7 +151,7 @@ func (e *Emulator) base(r *http.Request) string {
 	return "http://" + r.Host
 }
 
-// statusWriter remembers the status for the record.
+// statusWriter keeps the status for the recorder.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -164,7 +164,7 @@ func (w *statusWriter) WriteHeader(status int) {
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// graphError is an error in the shape of Graph: https://learn.microsoft.com/graph/errors
+// graphError is an error as Graph writes it: https://learn.microsoft.com/graph/errors
 type graphError struct {
 	status        int
 	code, message string
@@ -183,7 +183,7 @@ func (g *graphError) write(w http.ResponseWriter) {
 	}})
 }
 
-// entraError is an error in the shape of Entra ID:
+// entraError is an error as Entra ID writes it:
 // https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 type entraError struct {
 	kind    string

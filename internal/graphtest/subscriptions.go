@@ -32,14 +32,14 @@ func (e *Emulator) serveList(w http.ResponseWriter, r *http.Request, _ []string)
 			return
 		}
 	}
-	subs := e.subs.live()
+	subs := e.subs.active()
 	first, _ := strconv.Atoi(r.URL.Query().Get("$skiptoken"))
 	first = min(max(first, 0), len(subs))
 	last := len(subs)
-	answer := map[string]any{"@odata.context": e.base(r) + "/v1.0/$metadata#subscriptions"}
+	answer := map[string]any{"@odata.context": e.baseURL(r) + "/v1.0/$metadata#subscriptions"}
 	if size := e.settings.ListPageSize; size > 0 && first+size < last {
 		last = first + size
-		answer["@odata.nextLink"] = e.base(r) + "/v1.0/subscriptions?" + url.Values{"$skiptoken": {strconv.Itoa(last)}}.Encode()
+		answer["@odata.nextLink"] = e.baseURL(r) + "/v1.0/subscriptions?" + url.Values{"$skiptoken": {strconv.Itoa(last)}}.Encode()
 	}
 	value := []map[string]any{}
 	for _, s := range subs[first:last] {
@@ -51,27 +51,27 @@ func (e *Emulator) serveList(w http.ResponseWriter, r *http.Request, _ []string)
 
 // serveCreate answers https://learn.microsoft.com/graph/api/subscription-post-subscriptions
 func (e *Emulator) serveCreate(w http.ResponseWriter, r *http.Request, _ []string) {
-	body, refused := readJSON(w, r)
-	if refused != nil {
-		refused.write(w)
+	body, apiErr := readJSON(w, r)
+	if apiErr != nil {
+		apiErr.write(w)
 		return
 	}
-	s, refused := e.settings.created(body, time.Now())
-	if refused == nil {
-		refused = e.subs.conflict(s)
+	s, apiErr := e.settings.newSubscription(body, time.Now())
+	if apiErr == nil {
+		apiErr = e.subs.conflict(s)
 	}
-	if refused == nil {
-		refused = e.validate(r.Context(), s.NotificationURL, s.LifecycleNotificationURL)
+	if apiErr == nil {
+		apiErr = e.validate(r.Context(), s.NotificationURL, s.LifecycleNotificationURL)
 	}
-	if refused == nil {
-		refused = e.subs.add(s)
+	if apiErr == nil {
+		apiErr = e.subs.add(s)
 	}
-	if refused != nil {
-		refused.write(w)
+	if apiErr != nil {
+		apiErr.write(w)
 		return
 	}
 	answer := s.body(e.settings, false)
-	answer["@odata.context"] = e.base(r) + "/v1.0/$metadata#subscriptions/$entity"
+	answer["@odata.context"] = e.baseURL(r) + "/v1.0/$metadata#subscriptions/$entity"
 	writeJSON(w, http.StatusCreated, answer)
 }
 
@@ -87,9 +87,9 @@ func (e *Emulator) serveGet(w http.ResponseWriter, _ *http.Request, args []strin
 
 // serveRenew answers https://learn.microsoft.com/graph/api/subscription-update
 func (e *Emulator) serveRenew(w http.ResponseWriter, r *http.Request, args []string) {
-	body, refused := readJSON(w, r)
-	if refused != nil {
-		refused.write(w)
+	body, apiErr := readJSON(w, r)
+	if apiErr != nil {
+		apiErr.write(w)
 		return
 	}
 	s, ok := e.subs.get(args[0])
@@ -98,17 +98,17 @@ func (e *Emulator) serveRenew(w http.ResponseWriter, r *http.Request, args []str
 		return
 	}
 	now := time.Now()
-	patched, refused := e.settings.patched(s, body, now)
-	if refused == nil && patched.NotificationURL != s.NotificationURL {
-		refused = e.validate(r.Context(), patched.NotificationURL)
+	patched, apiErr := e.settings.patchedSubscription(s, body, now)
+	if apiErr == nil && patched.NotificationURL != s.NotificationURL {
+		apiErr = e.validate(r.Context(), patched.NotificationURL)
 	}
-	if refused != nil {
-		refused.write(w)
+	if apiErr != nil {
+		apiErr.write(w)
 		return
 	}
 	s, ok = e.subs.change(s.ID, func(s *Subscription) {
 		s.Expiration, s.NotificationURL = patched.Expiration, patched.NotificationURL
-		e.noteConflict(s.ID, s.Reauthorized, now)
+		e.recordConflict(s.ID, s.Reauthorized, now)
 		s.Patched, s.Authorized = now, now
 	})
 	if !ok {
@@ -118,25 +118,25 @@ func (e *Emulator) serveRenew(w http.ResponseWriter, r *http.Request, args []str
 	writeJSON(w, http.StatusOK, s.body(e.settings, false))
 }
 
-// patched returns the subscription as a PATCH makes it. Only two properties can be changed; Microsoft's pages disagree about
-// the certificate, so nobody may rely on that.
-func (s Settings) patched(sub Subscription, body []byte, now time.Time) (Subscription, *graphError) {
-	request, names, refused := decode(body, patchable)
-	if refused != nil {
-		return Subscription{}, refused
+// patchedSubscription returns the subscription after a PATCH with this body. Only two properties can be changed: Microsoft's
+// documentation contradicts itself about the certificate, so clients must not rely on changing it.
+func (s Settings) patchedSubscription(sub Subscription, body []byte, now time.Time) (Subscription, *graphError) {
+	request, names, apiErr := decode(body, patchableProperties)
+	if apiErr != nil {
+		return Subscription{}, apiErr
 	}
 	if !slices.Contains(names, "expirationDateTime") && !slices.Contains(names, "notificationUrl") {
 		return Subscription{}, badRequest("expirationDateTime or notificationUrl is required to update a subscription.")
 	}
 	if slices.Contains(names, "expirationDateTime") {
-		sub.Expiration, refused = s.expiration(request.ExpirationDateTime, sub.LifecycleNotificationURL != "", now)
-		if refused != nil {
-			return Subscription{}, refused
+		sub.Expiration, apiErr = s.expiration(request.ExpirationDateTime, sub.LifecycleNotificationURL != "", now)
+		if apiErr != nil {
+			return Subscription{}, apiErr
 		}
 	}
 	if slices.Contains(names, "notificationUrl") {
-		if refused := checkURL("notificationUrl", request.NotificationURL); refused != nil {
-			return Subscription{}, refused
+		if apiErr := checkURL("notificationUrl", request.NotificationURL); apiErr != nil {
+			return Subscription{}, apiErr
 		}
 		sub.NotificationURL = request.NotificationURL
 	}
@@ -147,7 +147,7 @@ func (s Settings) patched(sub Subscription, body []byte, now time.Time) (Subscri
 func (e *Emulator) serveReauthorize(w http.ResponseWriter, _ *http.Request, args []string) {
 	now := time.Now()
 	_, ok := e.subs.change(args[0], func(s *Subscription) {
-		e.noteConflict(s.ID, s.Patched, now)
+		e.recordConflict(s.ID, s.Patched, now)
 		s.Reauthorized, s.Authorized = now, now
 	})
 	if !ok {
@@ -157,11 +157,11 @@ func (e *Emulator) serveReauthorize(w http.ResponseWriter, _ *http.Request, args
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// noteConflict records what Microsoft warns of: a PATCH and a reauthorize of one subscription within 10 minutes.
+// recordConflict records a violation that Microsoft warns of: a PATCH and a reauthorize of one subscription within 10 minutes.
 // https://learn.microsoft.com/graph/change-notifications-lifecycle-events
-func (e *Emulator) noteConflict(id string, other, now time.Time) {
-	if !other.IsZero() && now.Sub(other) < e.settings.ReauthorizeGap {
-		e.records.violation("PATCH and reauthorize of subscription " + id + " within " + e.settings.ReauthorizeGap.String())
+func (e *Emulator) recordConflict(id string, other, now time.Time) {
+	if !other.IsZero() && now.Sub(other) < e.settings.MinReauthorizeInterval {
+		e.recorder.addViolation("PATCH and reauthorize of subscription " + id + " within " + e.settings.MinReauthorizeInterval.String())
 	}
 }
 
@@ -174,7 +174,7 @@ func (e *Emulator) serveDelete(w http.ResponseWriter, _ *http.Request, args []st
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// readJSON reads a bounded body that says it is JSON.
+// readJSON reads a body of limited size that must be declared as JSON.
 func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, *graphError) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
@@ -190,7 +190,7 @@ func readJSON(w http.ResponseWriter, r *http.Request) ([]byte, *graphError) {
 	return body, nil
 }
 
-// Subscription is a subscription as Graph holds it, the secret included, so that a test can use and abuse it.
+// Subscription is a subscription as Graph stores it, including its client state, so that a test can forge notifications.
 type Subscription struct {
 	ID                       string
 	Resource                 string
@@ -207,16 +207,16 @@ type Subscription struct {
 	TLSVersion              string
 
 	Created time.Time
-	// Patched and Reauthorized are the times of the last such call; zero: never.
+	// Patched and Reauthorized are the times of the last such call; zero means never.
 	Patched, Reauthorized time.Time
-	// Authorized is when the subscription was last created, patched or reauthorized; zero: its authorization has ended.
+	// Authorized is when the subscription was last created, patched or reauthorized; zero means that its authorization has ended.
 	Authorized time.Time
 }
 
-// timeFormat has seven digits of a second, as Graph writes times.
+// timeFormat has seven fractional digits, as Graph writes times.
 const timeFormat = "2006-01-02T15:04:05.0000000Z07:00"
 
-// wants tells whether the subscription is told of such a change.
+// wants reports whether the subscription covers this type of change.
 func (s Subscription) wants(change string) bool {
 	return slices.Contains(strings.Split(s.ChangeType, ","), change)
 }
@@ -229,7 +229,7 @@ func sameChanges(a, b string) bool {
 	return slices.Equal(x, y)
 }
 
-// body is the resource as Graph returns it: the certificate and the client state are never in it.
+// body returns the resource as Graph returns it: never with the certificate and the client state.
 func (s Subscription) body(settings Settings, hideCertificateID bool) map[string]any {
 	var certificateID any
 	if s.EncryptionCertificateID != "" && !hideCertificateID {
@@ -243,19 +243,19 @@ func (s Subscription) body(settings Settings, hideCertificateID bool) map[string
 		"clientState":               nil,
 		"notificationUrl":           s.NotificationURL,
 		"notificationQueryOptions":  nil,
-		"lifecycleNotificationUrl":  orNull(s.LifecycleNotificationURL),
+		"lifecycleNotificationUrl":  nilIfEmpty(s.LifecycleNotificationURL),
 		"expirationDateTime":        s.Expiration.UTC().Format(timeFormat),
 		"creatorId":                 settings.servicePrincipalID(),
 		"includeResourceData":       s.IncludeResourceData,
 		"latestSupportedTlsVersion": s.TLSVersion,
 		"encryptionCertificate":     nil,
 		"encryptionCertificateId":   certificateID,
-		"notificationUrlAppId":      orNull(s.NotificationURLAppID),
+		"notificationUrlAppId":      nilIfEmpty(s.NotificationURLAppID),
 		"notificationContentType":   "application/json",
 	}
 }
 
-// servicePrincipalID is made of the application's id: it only has to be another GUID.
+// servicePrincipalID derives a GUID from the application's id; it only has to be a different one.
 func (s Settings) servicePrincipalID() string {
 	swapped := bytes.Map(func(r rune) rune {
 		if i := strings.IndexRune("0123456789abcdef", r); i >= 0 {
@@ -266,56 +266,55 @@ func (s Settings) servicePrincipalID() string {
 	return string(swapped)
 }
 
-func orNull(s string) any {
+func nilIfEmpty(s string) any {
 	if s == "" {
 		return nil
 	}
 	return s
 }
 
-// registry holds the subscriptions that live, the oldest first.
+// registry holds the subscriptions, oldest first.
 type registry struct {
-	records *recorder
+	recorder *recorder
 
 	mu    sync.Mutex // guards what follows
 	subs  []Subscription
-	lists []time.Time // of the last lists, for their limit
+	lists []time.Time // times of the list requests within listWindow
 }
 
-func newRegistry(records *recorder) *registry { return &registry{records: records} }
+func newRegistry(recorder *recorder) *registry { return &registry{recorder: recorder} }
 
-// sweep drops what has expired.
-func (g *registry) sweep() {
+// removeExpired removes the subscriptions that have expired.
+func (g *registry) removeExpired() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sweepLocked()
+	g.removeExpiredLocked()
 }
 
-func (g *registry) sweepLocked() {
+func (g *registry) removeExpiredLocked() {
 	before := len(g.subs)
 	now := time.Now()
 	g.subs = slices.DeleteFunc(g.subs, func(s Subscription) bool { return !s.Expiration.After(now) })
 	if len(g.subs) != before {
-		g.toldLocked()
+		g.notifyLocked()
 	}
 }
 
-// toldLocked wakes those who wait for a subscription. The recorder's lock is taken inside the registry's, never the other
-// way round.
-func (g *registry) toldLocked() {
+// notifyLocked wakes the callers that wait for a subscription. The lock order is the registry's before the recorder's.
+func (g *registry) notifyLocked() {
 	n := len(g.subs)
-	g.records.update(func(s *Stats) { s.Subscriptions = n })
+	g.recorder.update(func(s *Stats) { s.Subscriptions = n })
 }
 
-func (g *registry) live() []Subscription {
+func (g *registry) active() []Subscription {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sweepLocked()
+	g.removeExpiredLocked()
 	return slices.Clone(g.subs)
 }
 
 func (g *registry) get(id string) (Subscription, bool) {
-	for _, s := range g.live() {
+	for _, s := range g.active() {
 		if s.ID == id {
 			return s, true
 		}
@@ -323,7 +322,7 @@ func (g *registry) get(id string) (Subscription, bool) {
 	return Subscription{}, false
 }
 
-// conflict tells why the subscription can't be added: the same one exists already, or the quota is used up.
+// conflict returns why the subscription can't be added: the same one exists already, or the quota is used up.
 // https://learn.microsoft.com/graph/change-notifications-overview#latency and its quotas
 func (g *registry) conflict(s Subscription) *graphError {
 	g.mu.Lock()
@@ -332,11 +331,11 @@ func (g *registry) conflict(s Subscription) *graphError {
 }
 
 func (g *registry) conflictLocked(s Subscription) *graphError {
-	g.sweepLocked()
+	g.removeExpiredLocked()
 	wanted, _ := parseResource(s.Resource)
 	for _, other := range g.subs {
-		held, _ := parseResource(other.Resource)
-		if held == wanted && sameChanges(other.ChangeType, s.ChangeType) {
+		cached, _ := parseResource(other.Resource)
+		if cached == wanted && sameChanges(other.ChangeType, s.ChangeType) {
 			return &graphError{
 				http.StatusConflict, "Conflict",
 				fmt.Sprintf("Subscription Id <%s> already exists for the requested combination", other.ID),
@@ -344,7 +343,7 @@ func (g *registry) conflictLocked(s Subscription) *graphError {
 		}
 	}
 	for _, other := range g.subs {
-		if held, _ := parseResource(other.Resource); held.user == wanted.user {
+		if cached, _ := parseResource(other.Resource); cached.user == wanted.user {
 			return &graphError{
 				http.StatusForbidden, "Forbidden",
 				"The application has reached the maximum number of subscriptions (1) for this resource in the tenant.",
@@ -354,43 +353,43 @@ func (g *registry) conflictLocked(s Subscription) *graphError {
 	return nil
 }
 
-// add takes the subscription in unless another one came first.
+// add adds the subscription unless it conflicts with one that was added meanwhile.
 func (g *registry) add(s Subscription) *graphError {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if refused := g.conflictLocked(s); refused != nil {
-		return refused
+	if apiErr := g.conflictLocked(s); apiErr != nil {
+		return apiErr
 	}
 	g.subs = append(g.subs, s)
-	g.toldLocked()
+	g.notifyLocked()
 	return nil
 }
 
-// change applies f to the subscription; false: it does not live.
+// change applies f to the subscription; it returns false if there is none with this id.
 func (g *registry) change(id string, f func(*Subscription)) (Subscription, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sweepLocked()
+	g.removeExpiredLocked()
 	i := slices.IndexFunc(g.subs, func(s Subscription) bool { return s.ID == id })
 	if i < 0 {
 		return Subscription{}, false
 	}
 	f(&g.subs[i])
-	g.toldLocked()
+	g.notifyLocked()
 	return g.subs[i], true
 }
 
 func (g *registry) remove(id string) (Subscription, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sweepLocked()
+	g.removeExpiredLocked()
 	i := slices.IndexFunc(g.subs, func(s Subscription) bool { return s.ID == id })
 	if i < 0 {
 		return Subscription{}, false
 	}
 	gone := g.subs[i]
 	g.subs = slices.Delete(g.subs, i, i+1)
-	g.toldLocked()
+	g.notifyLocked()
 	return gone, true
 }
 
@@ -400,7 +399,7 @@ const (
 	listWindow = 20 * time.Second
 )
 
-// admitList returns how long the client must wait before it may list again, 0 for now.
+// admitList returns how long the client must wait before it may list subscriptions, 0 if it may now.
 func (g *registry) admitList(now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -412,14 +411,14 @@ func (g *registry) admitList(now time.Time) time.Duration {
 	return 0
 }
 
-// watched is a resource that a subscription may name, in one spelling.
-type watched struct {
-	// user is an object id in lower case; empty: the whole tenant.
+// resourceSpec is the parsed resource of a subscription, so that spellings of the same resource compare equal.
+type resourceSpec struct {
+	// user is an object id in lower case; empty means the whole tenant.
 	user   string
 	filter filter
 }
 
-// filter compares one property of an interaction; the zero value lets everything pass.
+// filter compares one property of an interaction; the zero value matches everything.
 type filter struct {
 	property string
 	not      bool
@@ -428,17 +427,17 @@ type filter struct {
 
 var resourcePattern = regexp.MustCompile(`(?i)^/?copilot/(?:users/([^/]+)/)?interactionhistory/getallenterpriseinteractions$`)
 
-// filterPattern knows what is documented: one comparison of a property of the interaction itself.
+// filterPattern matches the documented filters: one comparison of a property of the interaction itself.
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/change-notifications/aiinteraction-changenotifications
 var filterPattern = regexp.MustCompile(`^\$filter=(id|sessionId|requestId|appClass|interactionType|conversationType|locale) (eq|ne) '([^']*)'$`)
 
-func parseResource(resource string) (watched, bool) {
+func parseResource(resource string) (resourceSpec, bool) {
 	path, query, filtered := strings.Cut(resource, "?")
 	parts := resourcePattern.FindStringSubmatch(path)
 	if parts == nil {
-		return watched{}, false
+		return resourceSpec{}, false
 	}
-	w := watched{user: strings.ToLower(parts[1])}
+	w := resourceSpec{user: strings.ToLower(parts[1])}
 	if !filtered {
 		return w, true
 	}
@@ -447,14 +446,14 @@ func parseResource(resource string) (watched, bool) {
 	}
 	compared := filterPattern.FindStringSubmatch(query)
 	if compared == nil {
-		return watched{}, false
+		return resourceSpec{}, false
 	}
 	w.filter = filter{property: compared[1], not: compared[2] == "ne", value: compared[3]}
 	return w, true
 }
 
-// passes tells whether the interaction meets the filter.
-func (f filter) passes(interaction json.RawMessage) bool {
+// matches reports whether the interaction meets the filter.
+func (f filter) matches(interaction json.RawMessage) bool {
 	if f.property == "" {
 		return true
 	}
@@ -466,7 +465,7 @@ func (f filter) passes(interaction json.RawMessage) bool {
 	return (value == f.value) != f.not
 }
 
-// subscriptionRequest is what a client may send to create or change a subscription:
+// subscriptionRequest is the body with which a client creates or changes a subscription:
 // https://learn.microsoft.com/graph/api/resources/subscription#properties
 type subscriptionRequest struct {
 	Resource                 string `json:"resource"`
@@ -482,23 +481,23 @@ type subscriptionRequest struct {
 	NotificationURLAppID     string `json:"notificationUrlAppId"`
 }
 
-const maxText = 128
+const maxTextLength = 128
 
 var (
-	creatable = []string{
+	creatableProperties = []string{
 		"resource", "changeType", "notificationUrl", "lifecycleNotificationUrl", "expirationDateTime", "clientState",
 		"includeResourceData", "encryptionCertificate", "encryptionCertificateId", "latestSupportedTlsVersion",
 		"notificationUrlAppId", "@odata.type",
 	}
-	patchable   = []string{"expirationDateTime", "notificationUrl", "@odata.type"}
-	tlsVersions = []string{"v1_0", "v1_1", "v1_2", "v1_3"}
+	patchableProperties = []string{"expirationDateTime", "notificationUrl", "@odata.type"}
+	tlsVersions         = []string{"v1_0", "v1_1", "v1_2", "v1_3"}
 )
 
 func badRequest(format string, args ...any) *graphError {
 	return &graphError{http.StatusBadRequest, "InvalidRequest", fmt.Sprintf(format, args...)}
 }
 
-// decode reads a request and refuses members that may not be sent.
+// decode parses a request and returns the names of its members. A member that is not allowed is an error.
 func decode(body []byte, allowed []string) (subscriptionRequest, []string, *graphError) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(body, &members); err != nil {
@@ -518,24 +517,24 @@ func decode(body []byte, allowed []string) (subscriptionRequest, []string, *grap
 	return request, names, nil
 }
 
-// created makes a subscription of the body of POST /subscriptions, or says which rule it breaks.
-func (s Settings) created(body []byte, now time.Time) (Subscription, *graphError) {
-	request, _, refused := decode(body, creatable)
-	if refused != nil {
-		return Subscription{}, refused
+// newSubscription returns the subscription that the body of POST /subscriptions describes, or the rule that it violates.
+func (s Settings) newSubscription(body []byte, now time.Time) (Subscription, *graphError) {
+	request, _, apiErr := decode(body, creatableProperties)
+	if apiErr != nil {
+		return Subscription{}, apiErr
 	}
 	for _, check := range []func(subscriptionRequest) *graphError{checkRequired, checkResource, checkTexts, checkURLs} {
-		if refused := check(request); refused != nil {
-			return Subscription{}, refused
+		if apiErr := check(request); apiErr != nil {
+			return Subscription{}, apiErr
 		}
 	}
-	expiration, refused := s.expiration(request.ExpirationDateTime, request.LifecycleNotificationURL != "", now)
-	if refused != nil {
-		return Subscription{}, refused
+	expiration, apiErr := s.expiration(request.ExpirationDateTime, request.LifecycleNotificationURL != "", now)
+	if apiErr != nil {
+		return Subscription{}, apiErr
 	}
-	certificate, refused := checkEncryption(request)
-	if refused != nil {
-		return Subscription{}, refused
+	certificate, apiErr := checkEncryption(request)
+	if apiErr != nil {
+		return Subscription{}, apiErr
 	}
 	if request.TLSVersion == "" {
 		request.TLSVersion = "v1_2"
@@ -587,11 +586,11 @@ func checkResource(r subscriptionRequest) *graphError {
 }
 
 func checkTexts(r subscriptionRequest) *graphError {
-	if len(r.ClientState) > maxText {
-		return badRequest("clientState can't be longer than %d characters.", maxText)
+	if len(r.ClientState) > maxTextLength {
+		return badRequest("clientState can't be longer than %d characters.", maxTextLength)
 	}
-	if len(r.EncryptionCertificateID) > maxText {
-		return badRequest("encryptionCertificateId can't be longer than %d characters.", maxText)
+	if len(r.EncryptionCertificateID) > maxTextLength {
+		return badRequest("encryptionCertificateId can't be longer than %d characters.", maxTextLength)
 	}
 	if r.TLSVersion != "" && !slices.Contains(tlsVersions, r.TLSVersion) {
 		return badRequest("latestSupportedTlsVersion must be one of %s.", strings.Join(tlsVersions, ", "))
@@ -600,8 +599,8 @@ func checkTexts(r subscriptionRequest) *graphError {
 }
 
 func checkURLs(r subscriptionRequest) *graphError {
-	if refused := checkURL("notificationUrl", r.NotificationURL); refused != nil {
-		return refused
+	if apiErr := checkURL("notificationUrl", r.NotificationURL); apiErr != nil {
+		return apiErr
 	}
 	if r.LifecycleNotificationURL == "" {
 		return nil
@@ -620,7 +619,7 @@ func checkURL(name, text string) *graphError {
 	return nil
 }
 
-// expiration reads the time asked for and grants the one within the limits:
+// expiration parses the requested time and returns the one granted within the limits:
 // https://learn.microsoft.com/graph/api/resources/subscription#subscription-lifetime
 func (s Settings) expiration(text string, lifecycle bool, now time.Time) (time.Time, *graphError) {
 	at, err := time.Parse(time.RFC3339, text)
@@ -642,7 +641,7 @@ func (s Settings) expiration(text string, lifecycle bool, now time.Time) (time.T
 	return at.UTC(), nil
 }
 
-// checkEncryption returns the certificate in DER:
+// checkEncryption returns the certificate in DER, nil without resource data:
 // https://learn.microsoft.com/graph/change-notifications-with-resource-data#creating-a-subscription
 func checkEncryption(r subscriptionRequest) ([]byte, *graphError) {
 	if !r.IncludeResourceData {

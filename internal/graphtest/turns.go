@@ -16,41 +16,41 @@ import (
 	"time"
 )
 
-// TurnSettings say who converses with Copilot.
+// TurnSettings configure Turns.
 type TurnSettings struct {
 	// TenantID is the home tenant of all users.
 	TenantID string
-	// Users is how many there are, 5 by default.
+	// Users is the number of users, 5 by default.
 	Users int
-	// Updates and Deletes are the chances, between 0 and 1, that with a turn an earlier interaction is changed or deleted. 0, as
-	// by default: never, as with Microsoft 365 as far as is known.
+	// Updates and Deletes are the probabilities, between 0 and 1, that an earlier interaction is updated or deleted along with a
+	// turn. The default 0 means never: Microsoft 365 is not known to do either.
 	Updates, Deletes float64
 }
 
-// Turns invents a believable stream of prompts and answers. The same seed, settings and times give the same stream, byte for byte.
-// Every app class that was ever seen occurs, each with its own oddities: answers in cards that hold them twice, JSON inside a card,
-// absent request ids, nulls, empty and escaped attachment tags, meetings, links, several answers to one prompt. All texts are made up.
-// It is for one goroutine.
+// Turns generates a realistic stream of prompts and answers. The same seed, settings and times give the same stream, byte for byte.
+// Every known app class occurs, with its peculiarities: answers in cards that contain them twice, JSON inside a card,
+// missing request ids, nulls, empty and escaped attachment tags, meetings, links, several answers to one prompt. All texts are
+// invented. It is not safe for concurrent use.
 type Turns struct {
 	settings TurnSettings
-	chance   *rand.Rand
+	rng      *rand.Rand
 	users    []string
-	// deck holds the apps still to come before it is shuffled anew.
-	deck []app
-	// sessions is the thread of a user in an app, and lastID the last id in each.
+	// queue holds the apps of the next turns; when it is empty, it is refilled and shuffled.
+	queue []app
+	// sessions is the current session of each user and app class, lastID the last id in each session.
 	sessions map[[2]string]string
 	lastID   map[string]int64
-	// recent are interactions that may be changed, the oldest first.
+	// recent holds the interactions that may still be changed, oldest first.
 	recent []Interaction
 }
 
-// NewTurns begins a stream.
+// NewTurns returns the stream for the seed.
 func NewTurns(seed uint64, settings TurnSettings) *Turns {
 	settings.Users = cmp.Or(settings.Users, 5)
 	//nolint:gosec // the stream must be repeatable
 	t := &Turns{
 		settings: settings,
-		chance:   rand.New(rand.NewPCG(seed, 2)),
+		rng:      rand.New(rand.NewPCG(seed, 2)),
 		sessions: map[[2]string]string{},
 		lastID:   map[string]int64{},
 	}
@@ -60,55 +60,55 @@ func NewTurns(seed uint64, settings TurnSettings) *Turns {
 	return t
 }
 
-// Users returns the object ids of those who converse.
+// Users returns the object ids of all users.
 func (t *Turns) Users() []string { return append([]string(nil), t.users...) }
 
-// turn is what the interactions of one turn have in common.
+// turn holds what the interactions of one turn have in common.
 type turn struct {
 	*Turns
 	app
 	user, session, request string
-	subject                subject
+	topic                  topic
 	file                   string
 	meeting                string
 }
 
-// Next returns the next turn: a prompt and no to three answers, all created in the last seconds before now, in the order of creation;
-// after them the changes of earlier interactions, where TurnSettings want any.
+// Next returns the next turn: a prompt and up to three answers, all created in the last seconds before now, in order of creation.
+// They are followed by updates and deletions of earlier interactions, if TurnSettings enable them.
 func (t *Turns) Next(now time.Time) []Interaction {
-	one := t.begin()
-	at := now.Add(-time.Duration(2500+t.chance.IntN(5000)) * time.Millisecond)
+	one := t.newTurn()
+	at := now.Add(-time.Duration(2500+t.rng.IntN(5000)) * time.Millisecond)
 	interactions := []Interaction{one.interaction(one.prompt(), at)}
 	for range one.answers() {
-		at = at.Add(time.Duration(300+t.chance.IntN(500)) * time.Millisecond)
+		at = at.Add(time.Duration(300+t.rng.IntN(500)) * time.Millisecond)
 		interactions = append(interactions, one.interaction(one.response(), at))
 	}
-	changes := t.changes(now)
-	t.remember(interactions)
+	changes := t.nextChanges(now)
+	t.keepRecent(interactions)
 	return append(interactions, changes...)
 }
 
-func (t *Turns) begin() *turn {
-	if len(t.deck) == 0 {
-		t.deck = deck()
-		t.chance.Shuffle(len(t.deck), func(i, j int) { t.deck[i], t.deck[j] = t.deck[j], t.deck[i] })
+func (t *Turns) newTurn() *turn {
+	if len(t.queue) == 0 {
+		t.queue = weightedApps()
+		t.rng.Shuffle(len(t.queue), func(i, j int) { t.queue[i], t.queue[j] = t.queue[j], t.queue[i] })
 	}
-	one := &turn{Turns: t, app: t.deck[0], user: pick(t.chance, t.users), subject: pick(t.chance, subjects)}
-	t.deck = t.deck[1:]
+	one := &turn{Turns: t, app: t.queue[0], user: choose(t.rng, t.users), topic: choose(t.rng, topics)}
+	t.queue = t.queue[1:]
 	key := [2]string{one.user, one.class}
-	if t.sessions[key] == "" || t.often(0.2) {
+	if t.sessions[key] == "" || t.roll(0.2) {
 		delete(t.lastID, t.sessions[key])
 		t.sessions[key] = "19:" + t.hex(24) + "@thread.v2"
 	}
 	one.session, one.request = t.sessions[key], t.guid()
-	one.file = pick(t.chance, files)
+	one.file = choose(t.rng, files)
 	one.meeting = "19:meeting_" + t.hex(16) + "@thread.v2"
 	return one
 }
 
-// answers is one most of the time; nobody always gets one.
+// answers returns the number of answers: usually one, sometimes none, at most three.
 func (t *turn) answers() int {
-	switch n := t.chance.Float64(); {
+	switch n := t.rng.Float64(); {
 	case n < 0.03:
 		return 0
 	case n < 0.85:
@@ -120,7 +120,7 @@ func (t *turn) answers() int {
 	}
 }
 
-// interaction completes what a prompt and a response have in common.
+// interaction adds the members that prompts and responses have in common.
 func (t *turn) interaction(members map[string]any, at time.Time) Interaction {
 	ms := max(at.UnixMilli(), t.lastID[t.session]+1)
 	t.lastID[t.session] = ms
@@ -133,7 +133,7 @@ func (t *turn) interaction(members map[string]any, at time.Time) Interaction {
 		"conversationType": t.conversation,
 		"etag":             id,
 		"createdDateTime":  time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.999Z"),
-		"locale":           pick(t.chance, locales),
+		"locale":           choose(t.rng, locales),
 		"contexts":         []any{},
 		"attachments":      []any{},
 		"links":            []any{},
@@ -143,22 +143,22 @@ func (t *turn) interaction(members map[string]any, at time.Time) Interaction {
 	if t.style == styleCowork {
 		all["requestId"] = nil
 	}
-	t.blank(all)
+	t.nullSomeProperties(all)
 	return Interaction{JSON: encode(all), UserID: t.user}
 }
 
-// blank makes a property that may be null so, now and then.
-func (t *turn) blank(all map[string]any) {
+// nullSomeProperties sets nullable properties to null at random.
+func (t *turn) nullSomeProperties(all map[string]any) {
 	for _, name := range []string{"conversationType", "etag", "createdDateTime", "contexts", "links", "mentions"} {
-		if t.often(0.02) {
+		if t.roll(0.02) {
 			all[name] = nil
 		}
 	}
 }
 
-func (t *Turns) often(chance float64) bool { return t.chance.Float64() < chance }
+func (t *Turns) roll(chance float64) bool { return t.rng.Float64() < chance }
 
-// guid and hex draw from the stream's own chance, so that they can be repeated.
+// guid and hex use the stream's own random numbers, so that they are repeatable.
 func (t *Turns) guid() string {
 	h := t.hex(16)
 	return fmt.Sprintf("%s-%s-4%s-a%s-%s", h[:8], h[8:12], h[13:16], h[17:20], h[20:])
@@ -167,14 +167,14 @@ func (t *Turns) guid() string {
 func (t *Turns) hex(n int) string {
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = byte(t.chance.UintN(256)) //nolint:gosec // below 256
+		b[i] = byte(t.rng.UintN(256)) //nolint:gosec // below 256
 	}
 	return hex.EncodeToString(b)
 }
 
-func pick[T any](chance *rand.Rand, list []T) T { return list[chance.IntN(len(list))] }
+func choose[T any](chance *rand.Rand, list []T) T { return list[chance.IntN(len(list))] }
 
-// encode leaves < and > as they are, as Graph does.
+// encode does not escape < and >, as Graph does not.
 func encode(value any) []byte {
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
@@ -185,9 +185,9 @@ func encode(value any) []byte {
 	return bytes.TrimSpace(buffer.Bytes())
 }
 
-// prompt returns what a user's side says.
+// prompt returns the members of a prompt.
 func (t *turn) prompt() map[string]any {
-	text := t.subject.question
+	text := t.topic.question
 	members := map[string]any{
 		"interactionType": "userPrompt",
 		"from":            map[string]any{"@odata.type": identitySetType, "application": nil, "device": nil, "user": t.identity()},
@@ -204,15 +204,15 @@ func (t *turn) prompt() map[string]any {
 	case styleNoFile:
 		members["contexts"] = []any{map[string]any{"contextType": "", "displayName": "unknown-file-name", "contextReference": nil}}
 		members["attachments"] = []any{unknownFile()}
-	case styleSparing:
+	case styleNulls:
 		members["contexts"], members["attachments"], members["links"], members["mentions"] = nil, nil, nil, nil
 	case styleCard:
-		if t.often(0.2) {
+		if t.roll(0.2) {
 			members["mentions"] = []any{t.mention()}
 		}
 	case styleCowork:
 	}
-	members["body"] = map[string]any{"contentType": "text", "content": t.noise(text)}
+	members["body"] = map[string]any{"contentType": "text", "content": t.addStrayTags(text)}
 	return members
 }
 
@@ -231,9 +231,9 @@ func (t *turn) identity() map[string]any {
 	return identity
 }
 
-// noise appends the tags that prompts end with now and then: of no attachment, and escaped.
-func (t *turn) noise(text string) string {
-	switch n := t.chance.Float64(); {
+// addStrayTags appends at random the tags that some prompts end with: of no attachment, or escaped.
+func (t *turn) addStrayTags(text string) string {
+	switch n := t.rng.Float64(); {
 	case n < 0.2:
 		return text + attachmentTag("")
 	case n < 0.3:
@@ -276,15 +276,15 @@ func (t *turn) mention() map[string]any {
 		"mentionId": 0, "mentionText": "Lena",
 		"mentioned": map[string]any{
 			"application": nil, "device": nil, "conversation": nil, "tag": nil,
-			"user": map[string]any{"id": pick(t.chance, t.users), "displayName": "Lena", "userIdentityType": "aadUser"},
+			"user": map[string]any{"id": choose(t.rng, t.users), "displayName": "Lena", "userIdentityType": "aadUser"},
 		},
 	}
 }
 
-// botID is the application that all of Copilot answers as.
+// botID is the application id that every app's answers carry.
 const botID = "fb8d773d-7ef8-4ec0-a117-179f88add510"
 
-// response returns what Copilot's side says. It never names the user.
+// response returns the members of an answer. They never name the user.
 func (t *turn) response() map[string]any {
 	members := map[string]any{
 		"interactionType": "aiResponse",
@@ -295,34 +295,34 @@ func (t *turn) response() map[string]any {
 				"id":          botID, "displayName": t.bot, "applicationIdentityType": "bot",
 			},
 		},
-		"body": map[string]any{"contentType": "text", "content": t.subject.answer},
+		"body": map[string]any{"contentType": "text", "content": t.topic.answer},
 	}
 	switch t.style {
 	case styleCard:
 		t.card(members, []any{
-			map[string]any{"type": "TextBlock", "text": t.subject.answer + " [" + t.file + "](" + t.fileURL() + ")", "wrap": true},
-			map[string]any{"type": "TextBlock", "id": "MessageTextField", "text": t.subject.answer + " " + t.file + "[^1^]", "wrap": true},
+			map[string]any{"type": "TextBlock", "text": t.topic.answer + " [" + t.file + "](" + t.fileURL() + ")", "wrap": true},
+			map[string]any{"type": "TextBlock", "id": "MessageTextField", "text": t.topic.answer + " " + t.file + "[^1^]", "wrap": true},
 			map[string]any{"type": "CustomRichUx", "payload": map[string]any{}},
 		})
 		members["links"] = t.links()
 	case styleExcel:
-		thoughts := map[string]any{"thoughts": "The user wants to know: " + t.subject.question, "finalResponse": t.subject.answer}
+		thoughts := map[string]any{"thoughts": "The user wants to know: " + t.topic.question, "finalResponse": t.topic.answer}
 		t.card(members, []any{map[string]any{"type": "TextBlock", "text": string(encode(thoughts)), "wrap": true}})
-		t.strayRequest(members)
+		t.setStrayRequestID(members)
 	case styleTeams:
-		members["body"] = map[string]any{"contentType": "text", "content": t.subject.answer + attachmentTag(t.meeting)}
+		members["body"] = map[string]any{"contentType": "text", "content": t.topic.answer + attachmentTag(t.meeting)}
 		members["attachments"] = []any{t.meetingAttachment()}
-		if t.often(0.5) { // a known issue: the meeting is missing on the answer
+		if t.roll(0.5) { // a known issue of Graph: the meeting is missing on some answers
 			members["contexts"] = t.meetingContexts()
 		}
 	case styleCowork:
 		t.cowork(members)
 	case styleNoFile:
 		members["attachments"] = []any{unknownFile()}
-		t.strayRequest(members)
-	case styleSparing:
+		t.setStrayRequestID(members)
+	case styleNulls:
 		members["contexts"], members["attachments"], members["links"], members["mentions"] = nil, nil, nil, nil
-		if t.often(0.2) {
+		if t.roll(0.2) {
 			members["body"] = nil
 		}
 	case stylePlain:
@@ -330,7 +330,7 @@ func (t *turn) response() map[string]any {
 	return members
 }
 
-// card moves the answer into an adaptive card, of which the body holds nothing but the tag.
+// card moves the answer into an adaptive card; the body holds nothing but its attachment tag.
 func (t *turn) card(members map[string]any, blocks []any) {
 	id := t.hex(16)
 	members["body"] = map[string]any{"contentType": "html", "content": attachmentTag(id)}
@@ -340,66 +340,66 @@ func (t *turn) card(members map[string]any, blocks []any) {
 	}}
 }
 
-// strayRequest gives an answer a request id of its own, as Excel and PowerPoint do now and then.
-func (t *turn) strayRequest(members map[string]any) {
-	if t.often(0.1) {
+// setStrayRequestID gives some answers a request id that differs from the prompt's, as Excel and PowerPoint do.
+func (t *turn) setStrayRequestID(members map[string]any) {
+	if t.roll(0.1) {
 		members["requestId"] = t.guid()
 	}
 }
 
 func (t *turn) cowork(members map[string]any) {
-	text := t.subject.answer
-	if t.often(0.3) {
+	text := t.topic.answer
+	if t.roll(0.3) {
 		text = ""
 	}
 	members["body"] = map[string]any{"contentType": "html", "content": text}
-	if t.often(0.5) {
+	if t.roll(0.5) {
 		members["attachments"] = []any{unknownFile()}
 	}
 }
 
-// links are of the documented types, and of none.
+// links returns links of the documented types and without a type.
 func (t *turn) links() []any {
 	var links []any
 	for _, kind := range []any{"File", "Event", "Meeting", nil} {
-		if t.often(0.4) {
+		if t.roll(0.4) {
 			links = append(links, map[string]any{"linkUrl": t.fileURL(), "displayName": t.file, "linkType": kind})
 		}
 	}
 	return append([]any{}, links...)
 }
 
-// changeable is how many of the last interactions may still be changed.
-const changeable = 100
+// maxRecent is how many of the latest interactions may still be changed.
+const maxRecent = 100
 
-// changes are those that happen to interactions of earlier turns. Nothing is drawn for what is off, so that the turns stay the
-// same.
-func (t *Turns) changes(now time.Time) []Interaction {
+// nextChanges returns updates and deletions of interactions of earlier turns. A disabled kind uses no random number, so that the turns
+// are the same as without changes.
+func (t *Turns) nextChanges(now time.Time) []Interaction {
 	var changes []Interaction
-	if t.settings.Updates > 0 && t.often(t.settings.Updates) && len(t.recent) > 0 {
-		i := t.chance.IntN(len(t.recent))
-		t.recent[i] = edited(t.recent[i], now)
+	if t.settings.Updates > 0 && t.roll(t.settings.Updates) && len(t.recent) > 0 {
+		i := t.rng.IntN(len(t.recent))
+		t.recent[i] = edit(t.recent[i], now)
 		changes = append(changes, t.recent[i])
 	}
-	if t.settings.Deletes > 0 && t.often(t.settings.Deletes) && len(t.recent) > 0 {
-		i := t.chance.IntN(len(t.recent))
+	if t.settings.Deletes > 0 && t.roll(t.settings.Deletes) && len(t.recent) > 0 {
+		i := t.rng.IntN(len(t.recent))
 		gone := t.recent[i]
 		t.recent = slices.Delete(t.recent, i, i+1)
-		gone.Change, gone.WithoutContent = "deleted", t.often(0.5)
+		gone.Change, gone.WithoutContent = "deleted", t.roll(0.5)
 		changes = append(changes, gone)
 	}
 	return changes
 }
 
-// remember keeps interactions that may be changed later.
-func (t *Turns) remember(interactions []Interaction) {
+// keepRecent stores interactions that may be changed later.
+func (t *Turns) keepRecent(interactions []Interaction) {
 	if t.settings.Updates > 0 || t.settings.Deletes > 0 {
-		t.recent = bounded(changeable, t.recent, interactions...)
+		t.recent = bounded(maxRecent, t.recent, interactions...)
 	}
 }
 
-// edited is a later version: the same id, a higher etag, another text.
-func edited(i Interaction, now time.Time) Interaction {
+// edit returns a later version of the interaction: the same id, a higher etag, another text.
+func edit(i Interaction, now time.Time) Interaction {
 	var members map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(i.JSON))
 	decoder.UseNumber()
@@ -413,7 +413,7 @@ func edited(i Interaction, now time.Time) Interaction {
 	return Interaction{JSON: encode(members), Change: "updated", UserID: i.UserID}
 }
 
-// milliseconds reads an id or an etag; 0 for null.
+// milliseconds parses an id or an etag; it returns 0 for null.
 func milliseconds(value any) int64 {
 	text, _ := value.(string)
 	ms, _ := strconv.ParseInt(text, 10, 64)
@@ -424,26 +424,26 @@ func milliseconds(value any) int64 {
 type style int
 
 const (
-	stylePlain   style = iota // answers in plain text, like the apps around a document
-	styleCard                 // answers in an adaptive card, twice, like the chats
-	styleTeams                // in a meeting
-	styleExcel                // a card with JSON in it
-	styleCowork               // no request id, Markdown called html
-	styleNoFile               // a file that can't be named, like PowerPoint
-	styleSparing              // everything that may be null is
+	stylePlain  style = iota // answers in plain text, like the document apps
+	styleCard                // answers in an adaptive card, twice, like the chats
+	styleTeams               // in a meeting
+	styleExcel               // a card with JSON in it
+	styleCowork              // no request id, Markdown called html
+	styleNoFile              // a file without a name and URL, like PowerPoint
+	styleNulls               // every nullable property is null
 )
 
-// app is a source of interactions.
+// app describes the interactions of one app class.
 type app struct {
 	class, conversation, bot string
 	style                    style
-	// share is how often it occurs in a deck.
+	// share is how often the app occurs each time the queue is refilled.
 	share int
 }
 
 const copilotClass = "IPM.SkypeTeams.Message.Copilot."
 
-// apps are the application classes that Microsoft documents or that were seen in exports.
+// apps are the app classes that Microsoft documents or that were seen in exports.
 var apps = []app{
 	{copilotClass + "BizChat", "bizchat", "Microsoft 365 Chat", styleCard, 12},
 	{copilotClass + "WebChat", "webchat", "Copilot in WebChat", styleCard, 6},
@@ -461,34 +461,34 @@ var apps = []app{
 	{copilotClass + "PrivateChat", "bizchat", "Temporary Chat", styleCard, 1},
 	{copilotClass + "VivaEngage", "appchat", "Microsoft Copilot", stylePlain, 1},
 	{copilotClass + "M365AdminCenter", "appchat", "Copilot in M365AdminCenter", styleCard, 1},
-	{copilotClass + "OfficeCopilotSearchAnswer", "appchat", "Copilot in OfficeCopilotSearchAnswer", styleSparing, 1},
+	{copilotClass + "OfficeCopilotSearchAnswer", "appchat", "Copilot in OfficeCopilotSearchAnswer", styleNulls, 1},
 	{copilotClass + "OfficeCopilotNotebook", "appchat", "Copilot in OfficeCopilotNotebook", styleCard, 1},
-	{copilotClass + "ThirdPartyCopilot", "bizchat", "Microsoft Copilot", styleSparing, 1},
+	{copilotClass + "ThirdPartyCopilot", "bizchat", "Microsoft Copilot", styleNulls, 1},
 	{copilotClass + "Office", "appchat", "Microsoft Copilot", stylePlain, 1},
 	{copilotClass + "M365App", "bizchat", "Microsoft 365 Chat", styleCard, 1},
 	{copilotClass + "Planner", "appchat", "Microsoft Copilot", stylePlain, 1},
 	{copilotClass + "Stream", "appchat", "Microsoft Copilot", stylePlain, 1},
-	{copilotClass + "Designer", "appchat", "Microsoft Copilot", styleSparing, 1},
+	{copilotClass + "Designer", "appchat", "Microsoft Copilot", styleNulls, 1},
 	{copilotClass + "OneDrive", "appchat", "Microsoft Copilot", styleNoFile, 1},
 	{"IPM.SkypeTeams.Message.ConnectedAIApp.Entra.3f6a1c52-7d7e-4c0b-9a53-0f2d8b6f4e11", "appchat", "Orion Assistant", stylePlain, 1},
 }
 
-func deck() []app {
-	var cards []app
+func weightedApps() []app {
+	var weighted []app
 	for _, a := range apps {
 		for range a.share {
-			cards = append(cards, a)
+			weighted = append(weighted, a)
 		}
 	}
-	return cards
+	return weighted
 }
 
-// subject is something to ask about and what comes back.
-type subject struct {
+// topic is the text of a prompt and of its answer.
+type topic struct {
 	question, answer string
 }
 
-var subjects = []subject{
+var topics = []topic{
 	{"List the open risks in the Orion plan", "Two risks are open: the supplier of the hinges has not confirmed, and the test rig is booked until Friday."},
 	{"Summarize what changed since last week", "The budget moved to the second quarter and Lena took over the pilot in Graz."},
 	{"Draft a friendly reminder about the travel receipts", "Hello everyone,\n\nplease hand in your receipts by **Thursday**. Thank you!"},
@@ -508,20 +508,20 @@ var (
 	locales = []string{"en-us", "en-us", "en-us", "de-de", "fr-fr", "ja-jp", "en-gb"}
 )
 
-// Interaction is one prompt or answer that happens in the tenant, and what happens to it.
+// Interaction is a prompt or answer and how it changes.
 type Interaction struct {
 	// JSON is an aiInteraction with an id.
 	JSON json.RawMessage
-	// Change is created, updated or deleted; empty: created.
+	// Change is created, updated or deleted; empty means created.
 	Change string
-	// UserID is the object id of the user whose history it belongs to. Empty: from.user.id, else the user of the prompt with
-	// the same requestId, else of the last prompt of the same session.
+	// UserID is the object id of the user whose history it belongs to. If it is empty, that is from.user.id, else the user of the
+	// prompt with the same requestId, else of the last prompt in the same session.
 	UserID string
 	// WithoutContent leaves encryptedContent out of the notification.
 	WithoutContent bool
 }
 
-// Created says that the interactions were created.
+// Created returns the interactions as newly created ones.
 func Created(interactions ...[]byte) []Interaction {
 	list := make([]Interaction, 0, len(interactions))
 	for _, i := range interactions {
@@ -530,14 +530,14 @@ func Created(interactions ...[]byte) []Interaction {
 	return list
 }
 
-// essence is what the emulator needs to know of an interaction.
-type essence struct {
+// parsedInteraction is an interaction with the properties that the emulator uses.
+type parsedInteraction struct {
 	Interaction
 	id, session, request string
 	at                   time.Time
 }
 
-func (i Interaction) essence() (essence, error) {
+func (i Interaction) parse() (parsedInteraction, error) {
 	var got struct {
 		ID              string `json:"id"`
 		SessionID       string `json:"sessionId"`
@@ -550,7 +550,7 @@ func (i Interaction) essence() (essence, error) {
 		} `json:"from"`
 	}
 	if err := json.Unmarshal(i.JSON, &got); err != nil {
-		return essence{}, fmt.Errorf("publish: the interaction is not JSON as Graph writes it: %w", err)
+		return parsedInteraction{}, fmt.Errorf("publish: the interaction is not JSON as Graph writes it: %w", err)
 	}
 	if i.Change == "" {
 		i.Change = "created"
@@ -559,10 +559,10 @@ func (i Interaction) essence() (essence, error) {
 		i.UserID = got.From.User.ID
 	}
 	i.UserID = strings.ToLower(i.UserID)
-	return essence{Interaction: i, id: got.ID, session: got.SessionID, request: got.RequestID, at: createdAt(got.CreatedDateTime, got.ID)}, nil
+	return parsedInteraction{Interaction: i, id: got.ID, session: got.SessionID, request: got.RequestID, at: createdAt(got.CreatedDateTime, got.ID)}, nil
 }
 
-// createdAt falls back on the id, which is a time in epoch milliseconds.
+// createdAt falls back to the id, which is a time in milliseconds since the epoch.
 func createdAt(text, id string) time.Time {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at
@@ -573,7 +573,7 @@ func createdAt(text, id string) time.Time {
 	return time.Time{}
 }
 
-// turnUsers knows whose turns are under way, for as many as limit; the oldest are forgotten.
+// turnUsers holds the users of the latest limit turns; the oldest are forgotten.
 type turnUsers struct {
 	limit int
 
@@ -582,8 +582,8 @@ type turnUsers struct {
 	order [][2]string
 }
 
-// attribute fills in the user of a response, and remembers the user of a prompt.
-func (t *turnUsers) attribute(e *essence) {
+// attribute sets the user of a response and stores the user of a prompt.
+func (t *turnUsers) attribute(e *parsedInteraction) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	keys := [][2]string{{e.session, e.request}, {e.session, ""}}

@@ -128,69 +128,69 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	var err, errs error
 	builder.ReceiverM365CopilotAcknowledgementDuration, err = builder.meter.Float64Histogram(
 		"otelcol_receiver_m365_copilot_acknowledgement_duration",
-		metric.WithDescription("Time from the arrival of a request at the webhook to its answer. [Development]"),
+		metric.WithDescription("Time from the arrival of a request at the webhook, other than a handshake, to the end of the response. [Development]"),
 		metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries([]float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 2.5, 3, 5, 10}...),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotDecryptionDuration, err = builder.meter.Float64Histogram(
 		"otelcol_receiver_m365_copilot_decryption_duration",
-		metric.WithDescription("Time spent on the decryption of one item. [Development]"),
+		metric.WithDescription("Time to decrypt one item of a notification. [Development]"),
 		metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries([]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1}...),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotDuplicates, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_duplicates",
-		metric.WithDescription("Interactions that were delivered before and therefore dropped. [Development]"),
+		metric.WithDescription("Interactions dropped because they were already delivered. [Development]"),
 		metric.WithUnit("{interaction}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotGapsClosed, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_gaps_closed",
-		metric.WithDescription("Known gaps that were filled from the history. [Development]"),
+		metric.WithDescription("Gaps closed, because all of their time was backfilled or the rest is older than history.max_gap. [Development]"),
 		metric.WithUnit("{gap}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotGapsLost, err = builder.meter.Float64Counter(
 		"otelcol_receiver_m365_copilot_gaps_lost",
-		metric.WithDescription("Time of gaps that is not filled, because it is further back than history.max_gap. [Development]"),
+		metric.WithDescription("Time of gaps that is not backfilled, for all or some users, because it is older than history.max_gap. [Development]"),
 		metric.WithUnit("s"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotGapsOpened, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_gaps_opened",
-		metric.WithDescription("Times of which interactions became known to be missing. [Development]"),
+		metric.WithDescription("Gaps opened, intervals of which interactions are missing or may be. [Development]"),
 		metric.WithUnit("{gap}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotGraphRequests, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_graph_requests",
-		metric.WithDescription("Calls to Microsoft Graph. [Development]"),
+		metric.WithDescription("Requests to Microsoft Graph. [Development]"),
 		metric.WithUnit("{request}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotHandshakes, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_handshakes",
-		metric.WithDescription("Answers to Graph's question whether the webhook is ours. [Development]"),
+		metric.WithDescription("Validation requests that the webhook answered. Graph sends one before it creates a subscription. [Development]"),
 		metric.WithUnit("{handshake}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotHistoryInteractions, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_history_interactions",
-		metric.WithDescription("Interactions found in the history, those delivered before among them. [Development]"),
+		metric.WithDescription("Interactions read from the history API, including those already delivered. [Development]"),
 		metric.WithUnit("{interaction}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotHistoryTimeLeft, err = builder.meter.Float64ObservableGauge(
 		"otelcol_receiver_m365_copilot_history_time_left",
-		metric.WithDescription("How long the present reading of the history still takes, judging by what it took until now; 0 where none is under way. [Development]"),
+		metric.WithDescription("Estimated time until the current backfill pass ends, from its pace so far; 0 if there is none or no user was read yet. [Development]"),
 		metric.WithUnit("s"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotHistoryUsers, err = builder.meter.Int64ObservableGauge(
 		"otelcol_receiver_m365_copilot_history_users",
-		metric.WithDescription("Users of the present reading of the history; 0 where none is under way. [Development]"),
+		metric.WithDescription("Users of the current backfill pass; 0 if there is none. [Development]"),
 		metric.WithUnit("{user}"),
 	)
 	errs = errors.Join(errs, err)
@@ -202,25 +202,25 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotNotifications, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_notifications",
-		metric.WithDescription("Change notifications by what became of them. [Development]"),
+		metric.WithDescription("Change notifications by outcome. [Development]"),
 		metric.WithUnit("{notification}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotSubscriptionRecreations, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_subscription_recreations",
-		metric.WithDescription("Subscriptions created because there was none or the old one was lost or no longer fitted. [Development]"),
+		metric.WithDescription("Attempts to create a subscription, because none existed or the previous one was lost or no longer matched. [Development]"),
 		metric.WithUnit("{subscription}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotSubscriptionRenewals, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_subscription_renewals",
-		metric.WithDescription("Renewals of subscriptions. [Development]"),
+		metric.WithDescription("Attempts to renew a subscription. [Development]"),
 		metric.WithUnit("{renewal}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotThrottledDuration, err = builder.meter.Float64Counter(
 		"otelcol_receiver_m365_copilot_throttled_duration",
-		metric.WithDescription("Time that Microsoft Graph asked to wait before the next call. [Development]"),
+		metric.WithDescription("Total of the waiting times that Microsoft Graph requested with 429 or 503 (Retry-After). [Development]"),
 		metric.WithUnit("s"),
 	)
 	errs = errors.Join(errs, err)

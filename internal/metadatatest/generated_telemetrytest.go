@@ -24,7 +24,7 @@ func NewSettings(tt *componenttest.Telemetry) receiver.Settings {
 func AssertEqualReceiverM365CopilotAcknowledgementDuration(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.HistogramDataPoint[float64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_acknowledgement_duration",
-		Description: "Time from the arrival of a request at the webhook to its answer. [Development]",
+		Description: "Time from the arrival of a request at the webhook, other than a handshake, to the end of the response. [Development]",
 		Unit:        "s",
 		Data: metricdata.Histogram[float64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -39,7 +39,7 @@ func AssertEqualReceiverM365CopilotAcknowledgementDuration(t *testing.T, tt *com
 func AssertEqualReceiverM365CopilotDecryptionDuration(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.HistogramDataPoint[float64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_decryption_duration",
-		Description: "Time spent on the decryption of one item. [Development]",
+		Description: "Time to decrypt one item of a notification. [Development]",
 		Unit:        "s",
 		Data: metricdata.Histogram[float64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -54,7 +54,7 @@ func AssertEqualReceiverM365CopilotDecryptionDuration(t *testing.T, tt *componen
 func AssertEqualReceiverM365CopilotDuplicates(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_duplicates",
-		Description: "Interactions that were delivered before and therefore dropped. [Development]",
+		Description: "Interactions dropped because they were already delivered. [Development]",
 		Unit:        "{interaction}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -70,7 +70,7 @@ func AssertEqualReceiverM365CopilotDuplicates(t *testing.T, tt *componenttest.Te
 func AssertEqualReceiverM365CopilotGapsClosed(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_gaps_closed",
-		Description: "Known gaps that were filled from the history. [Development]",
+		Description: "Gaps closed, because all of their time was backfilled or the rest is older than history.max_gap. [Development]",
 		Unit:        "{gap}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -86,7 +86,7 @@ func AssertEqualReceiverM365CopilotGapsClosed(t *testing.T, tt *componenttest.Te
 func AssertEqualReceiverM365CopilotGapsLost(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[float64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_gaps_lost",
-		Description: "Time of gaps that is not filled, because it is further back than history.max_gap. [Development]",
+		Description: "Time of gaps that is not backfilled, for all or some users, because it is older than history.max_gap. [Development]",
 		Unit:        "s",
 		Data: metricdata.Sum[float64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -102,7 +102,7 @@ func AssertEqualReceiverM365CopilotGapsLost(t *testing.T, tt *componenttest.Tele
 func AssertEqualReceiverM365CopilotGapsOpened(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_gaps_opened",
-		Description: "Times of which interactions became known to be missing. [Development]",
+		Description: "Gaps opened, intervals of which interactions are missing or may be. [Development]",
 		Unit:        "{gap}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -118,7 +118,7 @@ func AssertEqualReceiverM365CopilotGapsOpened(t *testing.T, tt *componenttest.Te
 func AssertEqualReceiverM365CopilotGraphRequests(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_graph_requests",
-		Description: "Calls to Microsoft Graph. [Development]",
+		Description: "Requests to Microsoft Graph. [Development]",
 		Unit:        "{request}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -134,7 +134,7 @@ func AssertEqualReceiverM365CopilotGraphRequests(t *testing.T, tt *componenttest
 func AssertEqualReceiverM365CopilotHandshakes(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_handshakes",
-		Description: "Answers to Graph's question whether the webhook is ours. [Development]",
+		Description: "Validation requests that the webhook answered. Graph sends one before it creates a subscription. [Development]",
 		Unit:        "{handshake}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -150,7 +150,7 @@ func AssertEqualReceiverM365CopilotHandshakes(t *testing.T, tt *componenttest.Te
 func AssertEqualReceiverM365CopilotHistoryInteractions(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_history_interactions",
-		Description: "Interactions found in the history, those delivered before among them. [Development]",
+		Description: "Interactions read from the history API, including those already delivered. [Development]",
 		Unit:        "{interaction}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -166,7 +166,7 @@ func AssertEqualReceiverM365CopilotHistoryInteractions(t *testing.T, tt *compone
 func AssertEqualReceiverM365CopilotHistoryTimeLeft(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[float64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_history_time_left",
-		Description: "How long the present reading of the history still takes, judging by what it took until now; 0 where none is under way. [Development]",
+		Description: "Estimated time until the current backfill pass ends, from its pace so far; 0 if there is none or no user was read yet. [Development]",
 		Unit:        "s",
 		Data: metricdata.Gauge[float64]{
 			DataPoints: dps,
@@ -180,7 +180,7 @@ func AssertEqualReceiverM365CopilotHistoryTimeLeft(t *testing.T, tt *componentte
 func AssertEqualReceiverM365CopilotHistoryUsers(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_history_users",
-		Description: "Users of the present reading of the history; 0 where none is under way. [Development]",
+		Description: "Users of the current backfill pass; 0 if there is none. [Development]",
 		Unit:        "{user}",
 		Data: metricdata.Gauge[int64]{
 			DataPoints: dps,
@@ -210,7 +210,7 @@ func AssertEqualReceiverM365CopilotItemsDecrypted(t *testing.T, tt *componenttes
 func AssertEqualReceiverM365CopilotNotifications(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_notifications",
-		Description: "Change notifications by what became of them. [Development]",
+		Description: "Change notifications by outcome. [Development]",
 		Unit:        "{notification}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -226,7 +226,7 @@ func AssertEqualReceiverM365CopilotNotifications(t *testing.T, tt *componenttest
 func AssertEqualReceiverM365CopilotSubscriptionRecreations(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_subscription_recreations",
-		Description: "Subscriptions created because there was none or the old one was lost or no longer fitted. [Development]",
+		Description: "Attempts to create a subscription, because none existed or the previous one was lost or no longer matched. [Development]",
 		Unit:        "{subscription}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -242,7 +242,7 @@ func AssertEqualReceiverM365CopilotSubscriptionRecreations(t *testing.T, tt *com
 func AssertEqualReceiverM365CopilotSubscriptionRenewals(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_subscription_renewals",
-		Description: "Renewals of subscriptions. [Development]",
+		Description: "Attempts to renew a subscription. [Development]",
 		Unit:        "{renewal}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
@@ -258,7 +258,7 @@ func AssertEqualReceiverM365CopilotSubscriptionRenewals(t *testing.T, tt *compon
 func AssertEqualReceiverM365CopilotThrottledDuration(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[float64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_throttled_duration",
-		Description: "Time that Microsoft Graph asked to wait before the next call. [Development]",
+		Description: "Total of the waiting times that Microsoft Graph requested with 429 or 503 (Retry-After). [Development]",
 		Unit:        "s",
 		Data: metricdata.Sum[float64]{
 			Temporality: metricdata.CumulativeTemporality,

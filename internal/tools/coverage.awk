@@ -1,5 +1,5 @@
 # Reads a Go coverage profile and prints the share of covered statements of each hand-written package.
-# Exits 1 if one is below `least` percent. A block can stand in the profile once for each test binary: it is covered if one covered it.
+# Exits 1 if one is below `least` percent. A block may occur once for each test binary; it is covered if any of them covers it.
 /^mode:/ { next }
 {
 	split($1, place, ":")

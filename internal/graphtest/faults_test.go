@@ -15,7 +15,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestAFaultStrikesAsOftenAsItIsTold(t *testing.T) {
+func TestFault_IsLimitedByTimes(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	g.Fail(graphtest.OpList, graphtest.Fault{Status: 503, RetryAfter: "7", Times: 2})
@@ -30,36 +30,36 @@ func TestAFaultStrikesAsOftenAsItIsTold(t *testing.T) {
 	assert.Equal(t, []int{503, 503, 200}, statuses)
 }
 
-func TestFaultsHaveTheShapeOfWhoeverFails(t *testing.T) {
+func TestFault_HasErrorShapeOfService(t *testing.T) {
 	t.Parallel()
 	for status, code := range map[int]string{
 		401: "InvalidAuthenticationToken", 403: "Forbidden", 404: "ResourceNotFound", 429: "TooManyRequests", 503: "ServiceUnavailable", 500: "UnknownError",
 	} {
 		g := start(t, nil)
-		g.token = g.login()
+		g.token = g.newToken()
 		g.Fail(graphtest.AnyGraph, graphtest.Fault{Status: status})
 		got, answer := g.call(http.MethodGet, "/v1.0/subscriptions", nil)
-		problemCode, _ := problem(answer)
+		problemCode, _ := errorOf(answer)
 		assert.Equal(t, status, got)
 		assert.Equal(t, code, problemCode)
-		g.Fail(graphtest.OpList, graphtest.Fault{Status: status, Code: "Mine", Message: "my words"})
+		g.Fail(graphtest.OpList, graphtest.Fault{Status: status, Code: "Mine", Message: "my message"})
 		_, answer = g.call(http.MethodGet, "/v1.0/subscriptions", nil)
-		mine, message := problem(answer)
-		assert.Equal(t, []string{"Mine", "my words"}, []string{mine, message})
+		mine, message := errorOf(answer)
+		assert.Equal(t, []string{"Mine", "my message"}, []string{mine, message})
 		g.Fail(graphtest.OpToken, graphtest.Fault{Status: status})
-		got, answer = g.post(tenantID, g.form(), nil)
+		got, answer = g.postToken(tenantID, g.tokenForm(), nil)
 		assert.Equal(t, status, got)
 		assert.Contains(t, answer["error_description"], "AADSTS")
 		g.Heal(graphtest.OpToken)
-		g.login()
+		g.newToken()
 		g.Heal()
 		got, _ = g.call(http.MethodGet, "/v1.0/subscriptions", nil)
 		assert.Equal(t, http.StatusOK, got)
 	}
 }
 
-// get lists subscriptions and returns the first bytes of the answer.
-func (g *graph) get(ctx context.Context, limit int64) ([]byte, error) {
+// readList lists subscriptions and returns at most limit bytes of the answer.
+func (g *client) readList(ctx context.Context, limit int64) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, g.url+"/v1.0/subscriptions", http.NoBody)
 	if err != nil {
 		return nil, err
@@ -72,34 +72,34 @@ func (g *graph) get(ctx context.Context, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(response.Body, limit))
 }
 
-func TestAConnectionCanBeCut(t *testing.T) {
+func TestFault_ResetsConnection(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	g.Fail(graphtest.OpList, graphtest.Fault{Reset: true})
-	_, err := g.get(t.Context(), 1)
+	_, err := g.readList(t.Context(), 1)
 	require.ErrorIs(t, err, io.EOF)
 	require.NoError(t, g.WaitRequests(deadline(t), graphtest.OpList, 1))
 	assert.Zero(t, g.Requests()[0].Status)
 }
 
-func TestAnAnswerCanBeCutOffOrEndless(t *testing.T) {
+func TestFault_TruncatesOrNeverEndsBody(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	g.Fail(graphtest.OpList, graphtest.Fault{InvalidJSON: true, Times: 1})
-	body, err := g.get(t.Context(), 1000)
+	body, err := g.readList(t.Context(), 1000)
 	require.NoError(t, err)
 	assert.False(t, json.Valid(body))
 	assert.NotEmpty(t, body)
 	g.Fail(graphtest.OpList, graphtest.Fault{Endless: true})
-	body, err = g.get(t.Context(), 10<<20)
+	body, err = g.readList(t.Context(), 10<<20)
 	require.NoError(t, err)
 	assert.Equal(t, bytes.Repeat([]byte(" "), 10<<20), body)
 }
 
-func TestAnAnswerCanBeLate(t *testing.T) {
+func TestFault_DelaysAnswer(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
-	g.token = g.login()
+	g.token = g.newToken()
 	g.Fail(graphtest.OpList, graphtest.Fault{Delay: 20 * time.Millisecond})
 	at := time.Now()
 	status, _ := g.call(http.MethodGet, "/v1.0/subscriptions", nil)
@@ -108,15 +108,15 @@ func TestAnAnswerCanBeLate(t *testing.T) {
 	g.Fail(graphtest.OpList, graphtest.Fault{Delay: time.Hour})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	_, err := g.get(ctx, 1)
+	_, err := g.readList(ctx, 1)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-func TestAFaultByChanceIsRepeatable(t *testing.T) {
+func TestFault_ChanceIsRepeatable(t *testing.T) {
 	t.Parallel()
 	outcomes := func(seed uint64) (statuses []int) {
 		g := start(t, func(s *graphtest.Settings) { s.Seed, s.NoListLimit = seed, true })
-		g.token = g.login()
+		g.token = g.newToken()
 		g.Fail(graphtest.AnyGraph, graphtest.Fault{Status: 429, Chance: 0.5})
 		for range 40 {
 			status, _ := g.call(http.MethodGet, "/v1.0/subscriptions", nil)

@@ -8,89 +8,90 @@ import (
 	"time"
 )
 
-// Request is one call of a client.
+// Request is one call by a client.
 type Request struct {
 	Operation    Operation
 	Method, Path string
-	// Query is as it was sent.
+	// Query is the raw query string.
 	Query string
-	// Header has no Authorization.
+	// Header is without Authorization.
 	Header http.Header
-	// Status is what was answered; 0 when the connection was cut.
+	// Status is that of the answer; 0 if the connection was closed without one.
 	Status int
 	At     time.Time
 }
 
-// Acknowledgement is one answer of a notification endpoint, or the lack of one.
+// Acknowledgement is the result of one request to a notification endpoint.
 type Acknowledgement struct {
 	SubscriptionID string
-	// Lifecycle tells a lifecycle notification from one with items.
+	// Lifecycle is true for a lifecycle notification.
 	Lifecycle bool
-	// Handshake tells the validation of an endpoint.
+	// Handshake is true for the validation of an endpoint.
 	Handshake bool
 	Items     int
 	// Attempt counts from 1.
 	Attempt int
-	// Status is 0 when there was no answer; Err says why.
+	// Status is 0 if there was no answer; Err is then the reason.
 	Status  int
 	Err     error
 	Latency time.Duration
 	At      time.Time
 }
 
-// Delivered tells whether Graph would not try again.
+// Delivered reports whether the endpoint answered 2xx, after which Graph does not retry.
 func (a Acknowledgement) Delivered() bool { return a.Status >= 200 && a.Status < 300 }
 
-// Stats are counts since the emulator was made.
+// Stats are counts since New.
 type Stats struct {
-	// Requests by operation.
+	// Requests counts the calls of each operation.
 	Requests     map[Operation]int
 	TokensIssued int
-	// Subscriptions is how many live now.
+	// Subscriptions is the current number of subscriptions.
 	Subscriptions int
-	// Published counts the interactions given to Publish, Offered the items made of them for subscriptions.
+	// Published counts the interactions passed to Publish, Offered the items created from them for subscriptions.
 	Published, Offered int
-	// Acknowledged and Lost are items; Offered - Acknowledged - Lost are on their way.
+	// Acknowledged and Lost count items; Offered - Acknowledged - Lost are pending.
 	Acknowledged, Lost int
-	// Unheard are interactions that no subscription was told of when they happened: only the history has them.
-	Unheard int
-	// Duplicates are items sent once more after they were acknowledged.
+	// Uncovered counts interactions that no subscription covered when they were published: only the history has them.
+	Uncovered int
+	// Duplicates counts items sent again after they were acknowledged.
 	Duplicates int
-	// Attempts are notifications posted, Refused those without 2xx.
+	// Attempts counts notifications posted, Refused those that were not answered with 2xx.
 	Attempts, Refused int
-	// Paused counts how often a notification was put off because the authorization of its subscription had ended.
+	// Paused counts the attempts that were postponed because the authorization of the subscription had ended.
 	Paused int
-	// Slow are answers that took more than 3 s.
+	// Slow counts answers that took more than 3 s.
 	Slow int
-	// MaxLatency is the longest answer.
+	// MaxLatency is the longest time to an answer.
 	MaxLatency time.Duration
-	// The same counts of lifecycle notifications.
+	// The same counts for lifecycle notifications.
 	LifecycleOffered, LifecycleAcknowledged, LifecycleLost int
-	// HistoryPeak is the most requests to the history within any one second, HistoryThrottled how many got 429 from HistoryLimit.
+	// HistoryPeak is the highest number of history requests within one second, HistoryThrottled counts those that got 429 because of
+	// HistoryLimit.
 	HistoryPeak, HistoryThrottled int
-	// Handshakes are validation requests, HandshakesFailed those that were not answered as they must be.
+	// Handshakes counts validation requests, HandshakesFailed those without a valid answer.
 	Handshakes, HandshakesFailed int
 }
 
-// recorder keeps what happened, and wakes those who wait for it.
+// recorder keeps the counts and lists that tests read, and wakes the waiters when they change.
 type recorder struct {
 	limit int
 
-	mu         sync.Mutex // guards what follows
-	changed    chan struct{}
-	stats      Stats
-	requests   []Request
-	acks       []Acknowledgement
-	lost       []string
-	demand     demand
-	violations []string
+	mu          sync.Mutex // guards what follows
+	changed     chan struct{}
+	stats       Stats
+	requests    []Request
+	acks        []Acknowledgement
+	lost        []string
+	historyLoad historyLoad
+	violations  []string
 }
 
 func newRecorder(limit int) *recorder {
 	return &recorder{
 		limit: limit, changed: make(chan struct{}),
-		stats:  Stats{Requests: map[Operation]int{}},
-		demand: demand{users: map[string]int{}},
+		stats:       Stats{Requests: map[Operation]int{}},
+		historyLoad: historyLoad{users: map[string]int{}},
 	}
 }
 
@@ -98,15 +99,15 @@ func (r *recorder) update(f func(*Stats)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f(&r.stats)
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
-func (r *recorder) wakeLocked() {
+func (r *recorder) notifyLocked() {
 	close(r.changed)
 	r.changed = make(chan struct{})
 }
 
-func (r *recorder) request(op Operation, req *http.Request, status int, at time.Time) {
+func (r *recorder) addRequest(op Operation, req *http.Request, status int, at time.Time) {
 	header := req.Header.Clone()
 	header.Del("Authorization")
 	r.mu.Lock()
@@ -115,10 +116,10 @@ func (r *recorder) request(op Operation, req *http.Request, status int, at time.
 	r.requests = bounded(r.limit, r.requests, Request{
 		Operation: op, Method: req.Method, Path: req.URL.Path, Query: req.URL.RawQuery, Header: header, Status: status, At: at,
 	})
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
-func (r *recorder) acknowledged(a Acknowledgement) {
+func (r *recorder) addAcknowledgement(a Acknowledgement) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.acks = bounded(r.limit, r.acks, a)
@@ -138,36 +139,36 @@ func (r *recorder) acknowledged(a Acknowledgement) {
 			s.Refused++
 		}
 	}
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
-func (r *recorder) lose(ids ...string) {
+func (r *recorder) addLost(ids ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stats.Lost += len(ids)
 	r.lost = bounded(r.limit, r.lost, ids...)
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
-func (r *recorder) unheard(ids ...string) {
+func (r *recorder) addUncovered(ids ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stats.Unheard += len(ids)
+	r.stats.Uncovered += len(ids)
 	r.lost = bounded(r.limit, r.lost, ids...)
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
-func (r *recorder) violation(text string) {
+func (r *recorder) addViolation(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.violations = bounded(r.limit, r.violations, text)
-	r.wakeLocked()
+	r.notifyLocked()
 }
 
 func bounded[T any](limit int, list []T, more ...T) []T {
 	list = append(list, more...)
 	if excess := len(list) - limit; excess > 0 {
-		return list[excess:] // append moves what is left once the room behind it is used up
+		return list[excess:] // append reallocates the rest once the capacity is used up
 	}
 	return list
 }

@@ -12,11 +12,11 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestAnAuthenticNotificationCanBeChangedAndPosted(t *testing.T) {
+func TestPost_SendsModifiedNotification(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	g.subscribe(e, nil)
-	c, err := g.Collection(both...)
+	c, err := g.Collection(promptAndResponse...)
 	require.NoError(t, err)
 	require.Len(t, c.Value, 2)
 	c.Value[0].ClientState = "guessed"
@@ -32,7 +32,7 @@ func TestAnAuthenticNotificationCanBeChangedAndPosted(t *testing.T) {
 	assert.Equal(t, "another application", claims["aud"])
 }
 
-func TestAnyBytesCanBePosted(t *testing.T) {
+func TestPostRaw_SendsAnyBytes(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	_, err := g.PostRaw(t.Context(), []byte("{"), nil)
@@ -53,7 +53,7 @@ func TestAnyBytesCanBePosted(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestALifecycleNotificationCanBeForged(t *testing.T) {
+func TestLifecycleCollection_NamesSubscription(t *testing.T) {
 	t.Parallel()
 	g, e := start(t, nil), newEndpoint(t)
 	s := g.subscribe(e, nil)
@@ -64,7 +64,7 @@ func TestALifecycleNotificationCanBeForged(t *testing.T) {
 	assert.Empty(t, c.ValidationTokens)
 }
 
-func TestATokenCanBeSignedInEveryWrongWay(t *testing.T) {
+func TestSignWith_AcceptsAnyMethodAndKey(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	none, err := graphtest.SignWith(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, g.CurrentKeyID(), g.Claims())
@@ -80,7 +80,7 @@ func TestATokenCanBeSignedInEveryWrongWay(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestSealNeedsAnRSACertificate(t *testing.T) {
+func TestSeal_RequiresRSACertificate(t *testing.T) {
 	t.Parallel()
 	_, err := graphtest.Seal([]byte("noise"), "id", nil)
 	require.Error(t, err)
@@ -92,16 +92,16 @@ func TestSealNeedsAnRSACertificate(t *testing.T) {
 	require.ErrorContains(t, err, "no RSA key")
 }
 
-func TestASubscriptionThatCannotSealCannotPublish(t *testing.T) {
+func TestPublish_FailsWithUnusableCertificate(t *testing.T) {
 	t.Parallel()
 	g := start(t, nil)
 	_, err := g.AddSubscription(graphtest.Subscription{
 		Resource: resource, ChangeType: "created", Expiration: time.Now().Add(time.Hour), IncludeResourceData: true, EncryptionCertificate: []byte("noise"),
 	})
 	require.NoError(t, err)
-	_, err = g.Publish(t.Context(), both...)
+	_, err = g.Publish(t.Context(), promptAndResponse...)
 	require.ErrorContains(t, err, "seal")
-	_, err = g.Collection(both...)
+	_, err = g.Collection(promptAndResponse...)
 	require.ErrorContains(t, err, "seal")
 	_, err = g.Collection(graphtest.Created([]byte("{"))...)
 	require.ErrorContains(t, err, "not JSON")

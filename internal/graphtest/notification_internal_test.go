@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The expected values were made with another implementation.
-func TestEncryptMeetsTheTestVector(t *testing.T) {
+// The expected values come from an independent implementation.
+func TestEncrypt_MatchesTestVector(t *testing.T) {
 	t.Parallel()
 	key, err := hex.DecodeString("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
 	require.NoError(t, err)
@@ -20,7 +20,7 @@ func TestEncryptMeetsTheTestVector(t *testing.T) {
 	assert.Equal(t, "TNm32NOAY6YaMwqBPc7Rq6RpYgjwrSt5WHyBLWs1NnE=", base64.StdEncoding.EncodeToString(signature))
 }
 
-func TestEncryptNeedsAKeyOfAES(t *testing.T) {
+func TestEncrypt_RequiresAESKey(t *testing.T) {
 	t.Parallel()
 	_, _, err := encrypt([]byte("short"), nil)
 	require.Error(t, err)

@@ -1,6 +1,7 @@
 package graphtest_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/aes"
@@ -18,6 +19,8 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -27,25 +30,26 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// keyPair is one encryption key for all tests: making one is slow.
+// keyPair is one encryption key for all tests, since generating one is slow.
 var keyPair = sync.OnceValues(func() (graphtest.Pair, error) { return graphtest.EncryptionCertificate(2048, time.Hour) })
 
 var serverPair = sync.OnceValues(func() (graphtest.Pair, error) { return graphtest.ServerCertificate(time.Hour) })
 
-// endpoint is a notification endpoint that opens what it is sent.
+// endpoint is a notification endpoint that decrypts and keeps what it receives.
 type endpoint struct {
 	url string
 	key *rsa.PrivateKey
 	der []byte
 
-	mu     sync.Mutex // guards what follows
-	answer func(w http.ResponseWriter, r *http.Request, n int)
-	posts  []graphtest.Collection
-	opened []string
-	failed []error
+	mu        sync.Mutex // guards what follows
+	answer    func(w http.ResponseWriter, r *http.Request, n int)
+	posts     []graphtest.Collection
+	decrypted []string
+	errs      []error
 }
 
-// newEndpoint answers 202 until the test sets answer, which gets the number of the notification from 1 on.
+// newEndpoint starts an endpoint that answers 202 until the test calls answerWith. The function passed there gets the number of the
+// notification, counted from 1.
 func newEndpoint(t *testing.T) *endpoint {
 	t.Helper()
 	pair, err := keyPair()
@@ -85,12 +89,12 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if item.EncryptedContent == nil {
 			continue
 		}
-		plaintext, openErr := e.open(*item.EncryptedContent)
+		plaintext, openErr := e.decrypt(*item.EncryptedContent)
 		err = errors.Join(err, openErr)
-		e.opened = append(e.opened, string(plaintext))
+		e.decrypted = append(e.decrypted, string(plaintext))
 	}
 	if err != nil {
-		e.failed = append(e.failed, err)
+		e.errs = append(e.errs, err)
 	}
 	e.mu.Unlock()
 	if answer != nil {
@@ -109,11 +113,11 @@ func (e *endpoint) answerWith(answer func(w http.ResponseWriter, r *http.Request
 func (e *endpoint) received() ([]graphtest.Collection, []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return append([]graphtest.Collection{}, e.posts...), append([]string{}, e.opened...)
+	return append([]graphtest.Collection{}, e.posts...), append([]string{}, e.decrypted...)
 }
 
-// open decrypts as Microsoft's page tells, with the general form of OAEP.
-func (e *endpoint) open(c graphtest.EncryptedContent) ([]byte, error) {
+// decrypt decrypts as Microsoft documents it, using the general form of OAEP.
+func (e *endpoint) decrypt(c graphtest.EncryptedContent) ([]byte, error) {
 	dataKey, err1 := base64.StdEncoding.DecodeString(c.DataKey)
 	data, err2 := base64.StdEncoding.DecodeString(c.Data)
 	signature, err3 := base64.StdEncoding.DecodeString(c.DataSignature)
@@ -127,7 +131,7 @@ func (e *endpoint) open(c graphtest.EncryptedContent) ([]byte, error) {
 	mac := hmac.New(sha256.New, symmetric)
 	mac.Write(data)
 	if !hmac.Equal(mac.Sum(nil), signature) {
-		return nil, errors.New("the signature does not fit")
+		return nil, errors.New("the signature does not match")
 	}
 	block, err := aes.NewCipher(symmetric)
 	if err != nil {
@@ -146,16 +150,16 @@ const (
 	resource = "copilot/interactionHistory/getAllEnterpriseInteractions"
 )
 
-// graph is a client of the emulator.
-type graph struct {
+// client is an emulator with an HTTP client for it.
+type client struct {
 	*graphtest.Emulator
 	t     *testing.T
 	url   string
 	token string
 }
 
-// start runs an emulator that retries fast and trusts newEndpoint.
-func start(t *testing.T, change func(*graphtest.Settings)) *graph {
+// start starts an emulator that retries quickly and trusts the certificate of newEndpoint. change may adjust its settings.
+func start(t *testing.T, change func(*graphtest.Settings)) *client {
 	t.Helper()
 	pair, err := serverPair()
 	require.NoError(t, err)
@@ -171,11 +175,11 @@ func start(t *testing.T, change func(*graphtest.Settings)) *graph {
 	t.Cleanup(emulator.Close)
 	url, err := emulator.Start("")
 	require.NoError(t, err)
-	return &graph{Emulator: emulator, t: t, url: url}
+	return &client{Emulator: emulator, t: t, url: url}
 }
 
-// subscribe creates a subscription of the whole tenant after change had its way with the request.
-func (g *graph) subscribe(e *endpoint, change func(map[string]any)) graphtest.Subscription {
+// subscribe creates a subscription for the whole tenant. change may modify the request.
+func (g *client) subscribe(e *endpoint, change func(map[string]any)) graphtest.Subscription {
 	g.t.Helper()
 	status, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, change))
 	require.Equal(g.t, http.StatusCreated, status, "%v", answer)
@@ -184,7 +188,7 @@ func (g *graph) subscribe(e *endpoint, change func(map[string]any)) graphtest.Su
 			return s
 		}
 	}
-	require.Fail(g.t, "the subscription does not live")
+	require.Fail(g.t, "the subscription does not exist")
 	return graphtest.Subscription{}
 }
 
@@ -211,4 +215,83 @@ func deadline(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// call sends body as JSON with an access token and returns status and body of the answer. path may be a full URL.
+func (g *client) call(method, path string, body any) (int, map[string]any) {
+	g.t.Helper()
+	status, _, answer := g.exchange(method, path, body)
+	return status, answer
+}
+
+func (g *client) exchange(method, path string, body any) (int, http.Header, map[string]any) {
+	g.t.Helper()
+	if g.token == "" {
+		g.token = g.newToken()
+	}
+	var payload io.Reader = http.NoBody
+	if body != nil {
+		text, err := json.Marshal(body)
+		require.NoError(g.t, err)
+		payload = bytes.NewReader(text)
+	}
+	target := path
+	if !strings.HasPrefix(path, "http") {
+		target = g.url + path
+	}
+	request, err := http.NewRequestWithContext(g.t.Context(), method, target, payload)
+	require.NoError(g.t, err)
+	request.Header.Set("Authorization", "Bearer "+g.token)
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	return g.do(request)
+}
+
+func (g *client) do(request *http.Request) (int, http.Header, map[string]any) {
+	g.t.Helper()
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(g.t, err)
+	defer func() { _ = response.Body.Close() }()
+	var answer map[string]any
+	err = json.NewDecoder(response.Body).Decode(&answer)
+	if err != nil {
+		require.ErrorIs(g.t, err, io.EOF)
+	}
+	return response.StatusCode, response.Header, answer
+}
+
+// tokenForm returns a valid token request.
+func (g *client) tokenForm() url.Values {
+	return url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {clientID}, "client_secret": {secret}, "scope": {g.url + "/.default"},
+	}
+}
+
+func (g *client) postToken(tenant string, form url.Values, prepare func(*http.Request)) (int, map[string]any) {
+	g.t.Helper()
+	request, err := http.NewRequestWithContext(g.t.Context(), http.MethodPost, g.url+"/"+tenant+"/oauth2/v2.0/token",
+		strings.NewReader(form.Encode()))
+	require.NoError(g.t, err)
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if prepare != nil {
+		prepare(request)
+	}
+	status, _, answer := g.do(request)
+	return status, answer
+}
+
+func (g *client) newToken() string {
+	g.t.Helper()
+	status, answer := g.postToken(tenantID, g.tokenForm(), nil)
+	require.Equal(g.t, http.StatusOK, status, "%v", answer)
+	return answer["access_token"].(string)
+}
+
+// errorOf returns code and message of a Graph error.
+func errorOf(answer map[string]any) (code, message string) {
+	e, _ := answer["error"].(map[string]any)
+	code, _ = e["code"].(string)
+	message, _ = e["message"].(string)
+	return code, message
 }
