@@ -32,7 +32,7 @@ cover: ## Check the coverage of `make test`: at least 85 % of each hand-written 
 
 fuzz: ## Run every fuzz test for FUZZTIME
 	@set -e; grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u | while read -r dir; do \
-		for name in $$(grep -hoE '^func Fuzz[A-Za-z]+' $$dir/*_test.go | sed 's/func //'); do \
+		for name in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$dir/*_test.go | sed 's/func //'); do \
 			echo "$$dir $$name"; go test $$dir -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME); \
 		done; \
 	done
