@@ -19,13 +19,13 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-func TestACertificateSignsAnAssertionForEachRequest(t *testing.T) {
+func TestCertificateAssertion_SignedForEachRequest(t *testing.T) {
 	t.Parallel()
 	key := rsaKey(t)
 	certFile, keyFile, der := certificateFiles(t, key)
 	var ids []string
 	var s graph.CredentialSettings
-	s = entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+	s = newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _, basic := r.BasicAuth()
 		assert.False(t, basic)
 		assert.Equal(t, "an app", r.PostForm.Get("client_id"))
@@ -38,9 +38,9 @@ func TestACertificateSignsAnAssertionForEachRequest(t *testing.T) {
 		if !assert.NoError(t, err) {
 			return
 		}
-		wide, narrow := sha256.Sum256(der), sha1.Sum(der)
-		assert.Equal(t, base64.RawURLEncoding.EncodeToString(wide[:]), parsed.Header["x5t#S256"])
-		assert.Equal(t, base64.RawURLEncoding.EncodeToString(narrow[:]), parsed.Header["x5t"])
+		sha256Sum, sha1Sum := sha256.Sum256(der), sha1.Sum(der)
+		assert.Equal(t, base64.RawURLEncoding.EncodeToString(sha256Sum[:]), parsed.Header["x5t#S256"])
+		assert.Equal(t, base64.RawURLEncoding.EncodeToString(sha1Sum[:]), parsed.Header["x5t"])
 		assert.Equal(t, "JWT", parsed.Header["typ"])
 		assert.Equal(t, s.TokenURL, claims["aud"], "a string, not a list")
 		assert.InDelta(t, float64(time.Now().Unix()), claims["nbf"], 5)
@@ -59,12 +59,12 @@ func TestACertificateSignsAnAssertionForEachRequest(t *testing.T) {
 	assert.NotEqual(t, ids[0], ids[1])
 }
 
-func TestARenewedCertificateIsUsedAtTheNextRequest(t *testing.T) {
+func TestCertificateAssertion_UsesRenewedFiles(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile, _ := certificateFiles(t, rsaKey(t))
 	renewed := rsaKey(t)
 	renewedCert, renewedKey, _ := certificateFiles(t, renewed)
-	s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+	s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		_, err := jwt.Parse(r.PostForm.Get("client_assertion"), func(*jwt.Token) (any, error) { return renewed.Public(), nil })
 		if err != nil {
 			w.WriteHeader(http.StatusUnauthorized)
@@ -85,7 +85,7 @@ func TestARenewedCertificateIsUsedAtTheNextRequest(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestCertificatesThatCannotSign(t *testing.T) {
+func TestCertificateAssertion_RejectsUnusableFiles(t *testing.T) {
 	t.Parallel()
 	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -98,7 +98,7 @@ func TestCertificatesThatCannotSign(t *testing.T) {
 		"no key":                       {rsaCert, ""},
 		"the certificate for the key?": {rsaCert, rsaCert},
 	} {
-		s := entraOf(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
+		s := newTokenEndpoint(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
 		s.CertFile, s.KeyFile = files[0], files[1]
 		var failed *graph.CredentialError
 		require.ErrorAs(t, tokenErr(t, s), &failed, name)

@@ -83,8 +83,8 @@ type call struct {
 	limit int64
 }
 
-// answer is what came back, read whole.
-type answer struct {
+// response is what came back, read whole.
+type response struct {
 	status int
 	header http.Header
 	body   []byte
@@ -121,11 +121,11 @@ func (c *Client) do(ctx context.Context, r call, out any) error {
 	if err != nil {
 		return err
 	}
-	return c.read(ctx, r.operation, a, token, out)
+	return c.decode(ctx, r.operation, a, token, out)
 }
 
-// read turns an answer into a value or an error.
-func (c *Client) read(ctx context.Context, operation string, a answer, token string, out any) error {
+// decode turns an answer into a value or an error.
+func (c *Client) decode(ctx context.Context, operation string, a response, token string, out any) error {
 	if a.status/100 != 2 {
 		e := newError(operation, a, time.Now(), token)
 		if e.RetryAfter > 0 && (e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable) {
@@ -191,10 +191,10 @@ func (c *Client) renewToken(ctx context.Context, refused string) (string, error)
 }
 
 // exchange sends one request and reads the whole answer.
-func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload []byte, token string) (answer, error) {
+func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload []byte, token string) (response, error) {
 	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), bytes.NewReader(payload))
 	if err != nil {
-		return answer{}, fmt.Errorf("%s: %w", r.operation, err)
+		return response{}, fmt.Errorf("%s: %w", r.operation, err)
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Client-Request-Id", newGUID())
@@ -211,29 +211,29 @@ func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload 
 	a, err := c.send(req, cmp.Or(r.limit, maxBody))
 	c.telemetry.GraphRequest(ctx, r.operation, a.status, time.Since(started))
 	if err != nil {
-		return answer{}, fmt.Errorf("%s: %s: %w", r.operation, target.Host, plain(err))
+		return response{}, fmt.Errorf("%s: %s: %w", r.operation, target.Host, transportError(err))
 	}
 	return a, nil
 }
 
-func (c *Client) send(req *http.Request, limit int64) (answer, error) {
+func (c *Client) send(req *http.Request, limit int64) (response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	if resp.StatusCode/100 != 2 {
 		limit = min(limit, maxBody) // errors are small
 	}
 	body, err := readBody(resp.Body, limit)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
-	return answer{status: resp.StatusCode, header: resp.Header, body: body}, nil
+	return response{status: resp.StatusCode, header: resp.Header, body: body}, nil
 }
 
-// plain returns what is safe and useful of a failed round trip. The URL is taken off, as it may name a user; the failure of
+// transportError returns what is safe and useful of a failed round trip. The URL is taken off, as it may name a user; the failure of
 // an authenticator extension is read like one of our own credentials.
-func plain(err error) error {
+func transportError(err error) error {
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		return newTokenError(refused, time.Now())
 	}
@@ -290,8 +290,8 @@ func orNoop(t Telemetry) Telemetry {
 	return t
 }
 
-// longestRetryAfter bounds what is obeyed, so that an absurd header does not end the receiver's work for good.
-const longestRetryAfter = time.Hour
+// maxObeyedRetryAfter bounds what is obeyed, so that an absurd header does not end the receiver's work for good.
+const maxObeyedRetryAfter = time.Hour
 
 // RetryAfter returns how long Graph or Entra ID asked to stay away, at most an hour; 0 where they did not.
 func RetryAfter(err error) time.Duration {
@@ -302,5 +302,5 @@ func RetryAfter(err error) time.Duration {
 	if e, ok := errors.AsType[*TokenError](err); ok {
 		asked = max(asked, e.RetryAfter)
 	}
-	return min(asked, longestRetryAfter)
+	return min(asked, maxObeyedRetryAfter)
 }

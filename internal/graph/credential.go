@@ -100,7 +100,7 @@ func (c *credential) fetch(ctx context.Context) (*oauth2.Token, error) {
 		return nil, newTokenError(refused, time.Now(), proof)
 	}
 	if _, ok := errors.AsType[*url.Error](err); ok {
-		return nil, &TokenError{Err: fmt.Errorf("%s: %w", hostOf(c.settings.TokenURL), plain(err))}
+		return nil, &TokenError{Err: fmt.Errorf("%s: %w", hostOf(c.settings.TokenURL), transportError(err))}
 	}
 	// What is left is an answer of success without a token in it.
 	return nil, &TokenError{Status: last.status, Err: ErrUnreadable}
@@ -200,8 +200,8 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// assertionLife is the longest that Microsoft recommends for an assertion: it is used once, at once.
-const assertionLife = 10 * time.Minute
+// assertionLifetime is the longest that Microsoft recommends for an assertion: it is used once, at once.
+const assertionLifetime = 10 * time.Minute
 
 // certificateAssertion signs a JWT that proves possession of the certificate's key, with the SHA-256 thumbprint that
 // Microsoft documents and the SHA-1 one that it documented before. The files are read each time, so that a renewed certificate needs no restart.
@@ -224,17 +224,17 @@ func signAssertion(s CredentialSettings, now time.Time) (string, error) {
 		return "", errors.New("the key is not an RSA key, the only kind that Entra ID takes")
 	}
 	der := pair.Certificate[0]
-	wide, narrow := sha256.Sum256(der), sha1.Sum(der) //nolint:gosec // a lookup key, not a protection
+	sha256Sum, sha1Sum := sha256.Sum256(der), sha1.Sum(der) //nolint:gosec // a lookup key, not a protection
 	options := (&jose.SignerOptions{}).WithType("JWT").
-		WithHeader("x5t#S256", base64.RawURLEncoding.EncodeToString(wide[:])).
-		WithHeader("x5t", base64.RawURLEncoding.EncodeToString(narrow[:]))
+		WithHeader("x5t#S256", base64.RawURLEncoding.EncodeToString(sha256Sum[:])).
+		WithHeader("x5t", base64.RawURLEncoding.EncodeToString(sha1Sum[:]))
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.PS256, Key: key}, options)
 	if err != nil {
 		return "", fmt.Errorf("sign the client assertion: %w", err)
 	}
 	return jwt.Signed(signer).Claims(assertionClaims{
 		Audience: s.TokenURL, Issuer: s.ClientID, Subject: s.ClientID, ID: newGUID(),
-		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expiry: now.Add(assertionLife).Unix(),
+		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expiry: now.Add(assertionLifetime).Unix(),
 	}).Serialize()
 }
 

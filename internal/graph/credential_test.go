@@ -18,8 +18,8 @@ import (
 
 const grant = `{"token_type":"Bearer","expires_in":3599,"access_token":"granted"}`
 
-// entraOf is a token endpoint whose every answer comes from the handler, after the form was read.
-func entraOf(t *testing.T, handler http.HandlerFunc) graph.CredentialSettings {
+// newTokenEndpoint is a token endpoint whose every answer comes from the handler, after the form was read.
+func newTokenEndpoint(t *testing.T, handler http.HandlerFunc) graph.CredentialSettings {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		assert.NoError(t, r.ParseForm())
@@ -44,11 +44,11 @@ func tokenErr(t *testing.T, s graph.CredentialSettings, secrets ...string) error
 	return err
 }
 
-func TestTheSecretIsSentAsConfigured(t *testing.T) {
+func TestCredential_SendsSecretByAuthStyle(t *testing.T) {
 	t.Parallel()
 	const secret = "s%cr+t: ö/~&"
 	for style, basic := range map[string]bool{"": true, "header": true, "body": false} {
-		s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+		s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 			assert.Equal(t, "POST", r.Method)
 			assert.Equal(t, "client_credentials", r.PostForm.Get("grant_type"))
 			assert.Equal(t, "https://graph.example.com/.default", r.PostForm.Get("scope"))
@@ -78,9 +78,9 @@ func unescape(t *testing.T, text string) string {
 	return plain
 }
 
-func TestAScopeLeftOutIsNotSent(t *testing.T) {
+func TestCredential_OmitsEmptyScope(t *testing.T) {
 	t.Parallel()
-	s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+	s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.False(t, r.PostForm.Has("scope"))
 		write(w, grant)
 	})
@@ -89,9 +89,9 @@ func TestAScopeLeftOutIsNotSent(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestANewSecretInTheFileWorksWithoutRestart(t *testing.T) {
+func TestCredential_RereadsSecretFile(t *testing.T) {
 	t.Parallel()
-	s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+	s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.PostForm.Get("client_secret") != "new" {
 			w.WriteHeader(http.StatusUnauthorized)
 			write(w, `{"error":"invalid_client","error_description":"AADSTS7000222: expired"}`)
@@ -112,10 +112,10 @@ func TestANewSecretInTheFileWorksWithoutRestart(t *testing.T) {
 	assert.Equal(t, "granted", token)
 }
 
-func TestAFederatedTokenIsReadForEachRequest(t *testing.T) {
+func TestCredential_RereadsFederatedToken(t *testing.T) {
 	t.Parallel()
 	var sent []string
-	s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+	s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _, basic := r.BasicAuth()
 		assert.False(t, basic)
 		assert.Equal(t, "an app", r.PostForm.Get("client_id"))
@@ -135,7 +135,7 @@ func TestAFederatedTokenIsReadForEachRequest(t *testing.T) {
 	assert.Equal(t, []string{"first.to.ken", "second.to.ken"}, sent)
 }
 
-func TestFilesThatCannotBeUsed(t *testing.T) {
+func TestCredential_ReportsUnusableFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	absent, empty := filepath.Join(dir, "absent"), writeFile(t, filepath.Join(dir, "empty"), " \n")
@@ -155,9 +155,9 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			seen := &ledger{}
-			s := entraOf(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
-			s.Telemetry = seen
+			telemetry := &recordingTelemetry{}
+			s := newTokenEndpoint(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
+			s.Telemetry = telemetry
 			test.set(&s, test.path)
 			err := tokenErr(t, s, "hush")
 			var failed *graph.CredentialError
@@ -168,7 +168,7 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 			if test.cause != nil {
 				require.ErrorIs(t, err, test.cause)
 			}
-			assert.Equal(t, []error{err}, seen.refreshes)
+			assert.Equal(t, []error{err}, telemetry.refreshes)
 		})
 	}
 }
@@ -177,7 +177,7 @@ func secretFile(s *graph.CredentialSettings, path string)    { s.SecretFile = pa
 func federatedFile(s *graph.CredentialSettings, path string) { s.FederatedTokenFile = path }
 func certificate(s *graph.CredentialSettings, path string)   { s.CertFile, s.KeyFile = path, path }
 
-func TestTheTokenClientIsLeftAsItIs(t *testing.T) {
+func TestCredential_LeavesHTTPClientUnchanged(t *testing.T) {
 	t.Parallel()
 	given := &http.Client{}
 	s := graph.CredentialSettings{TokenURL: "http://127.0.0.1:1/token", Secret: "hush", HTTP: given}

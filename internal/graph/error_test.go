@@ -14,12 +14,12 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// answering returns the error of a call that gets this answer.
-func answering(t *testing.T, seen *ledger, resp *http.Response) *graph.Error {
+// errorForResponse returns the error of a call that gets this answer.
+func errorForResponse(t *testing.T, telemetry *recordingTelemetry, resp *http.Response) *graph.Error {
 	t.Helper()
 	client := graph.New(graph.Settings{
-		Endpoint: "https://graph.example.com", Tokens: fixed("a-token"), Telemetry: seen,
-		HTTP: tripper(func(*http.Request) (*http.Response, error) { return resp, nil }).client(),
+		Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry,
+		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) { return resp, nil }).client(),
 	})
 	_, err := client.CreateSubscription(t.Context(), graph.Subscription{})
 	refused, ok := errors.AsType[*graph.Error](err)
@@ -27,25 +27,25 @@ func answering(t *testing.T, seen *ledger, resp *http.Response) *graph.Error {
 	return refused
 }
 
-func TestEveryStatusThatIsNoSuccessIsATypedError(t *testing.T) {
+func TestError_ForEveryFailureStatus(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{300, 304, 400, 401, 402, 403, 404, 405, 409, 410, 412, 429, 500, 501, 502, 503, 504, 509} {
-		seen := &ledger{}
-		got := answering(t, seen, jsonReply(status, `{"error":{"code":"Forbidden","message":"User 'x' does not have a valid Copilot license.",
+		telemetry := &recordingTelemetry{}
+		got := errorForResponse(t, telemetry, jsonReply(status, `{"error":{"code":"Forbidden","message":"User 'x' does not have a valid Copilot license.",
 			"innerError":{"date":"2025-12-01T14:31:00","request-id":"8e6a","client-request-id":"9f7b"}}}`))
 		assert.Equal(t, status, got.Status)
 		assert.Equal(t, "Forbidden", got.Code)
 		assert.Equal(t, "8e6a", got.RequestID)
 		assert.Equal(t, "create subscription", got.Operation)
-		assert.Equal(t, []observed{{"create subscription", status}}, seen.requests)
-		assert.Empty(t, seen.waits)
+		assert.Equal(t, []recordedRequest{{"create subscription", status}}, telemetry.requests)
+		assert.Empty(t, telemetry.waits)
 		if status >= 400 {
 			assert.Contains(t, got.Error(), " Forbidden: User 'x' does not have a valid Copilot license. (request-id 8e6a)")
 		}
 	}
 }
 
-func TestErrorBodies(t *testing.T) {
+func TestError_ParsesBody(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("wörd ", 400)
 	for name, test := range map[string]struct {
@@ -69,7 +69,7 @@ func TestErrorBodies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := answering(t, &ledger{}, reply(400, test.body, "request-id", "from the header"))
+			got := errorForResponse(t, &recordingTelemetry{}, reply(400, test.body, "request-id", "from the header"))
 			if test.want.RequestID == "" {
 				test.want.RequestID = "from the header"
 			}
@@ -80,7 +80,7 @@ func TestErrorBodies(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
+func TestError_ParsesRetryAfter(t *testing.T) {
 	t.Parallel()
 	date := time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC)
 	for name, test := range map[string]struct {
@@ -101,21 +101,21 @@ func TestRetryAfter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, status := range []int{429, 503} {
-				seen := &ledger{}
-				assert.Equal(t, test.want, answering(t, seen, jsonReply(status, `{}`, test.header...)).RetryAfter)
+				telemetry := &recordingTelemetry{}
+				assert.Equal(t, test.want, errorForResponse(t, telemetry, jsonReply(status, `{}`, test.header...)).RetryAfter)
 				if test.want == 0 {
-					assert.Empty(t, seen.waits)
+					assert.Empty(t, telemetry.waits)
 				} else {
-					assert.Equal(t, []time.Duration{test.want}, seen.waits)
+					assert.Equal(t, []time.Duration{test.want}, telemetry.waits)
 				}
 			}
 		})
 	}
 }
 
-func TestARetryDateWithoutADateIsMeasuredByTheClock(t *testing.T) {
+func TestError_RetryAfterDateUsesLocalClock(t *testing.T) {
 	t.Parallel()
-	got := answering(t, &ledger{}, jsonReply(429, `{}`, "Retry-After", time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)))
+	got := errorForResponse(t, &recordingTelemetry{}, jsonReply(429, `{}`, "Retry-After", time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)))
 	assert.InDelta(t, 60, got.RetryAfter.Seconds(), 5)
 }
 
@@ -123,7 +123,7 @@ func FuzzErrorBodies(f *testing.F) {
 	f.Add([]byte(`{"error":{"code":"A","message":"b"}}`), "3")
 	f.Add([]byte("\xff\xfe{"), "Mon, 02 Jan 2006 15:04:05 GMT")
 	f.Fuzz(func(t *testing.T, body []byte, after string) {
-		got := answering(t, &ledger{}, jsonReply(400, string(body), "Retry-After", after))
+		got := errorForResponse(t, &recordingTelemetry{}, jsonReply(400, string(body), "Retry-After", after))
 		line := got.Error()
 		assert.True(t, utf8.ValidString(line))
 		assert.NotContains(t, line, "\n")

@@ -77,7 +77,7 @@ type errorBody struct {
 
 // newError reads an unsuccessful answer. A body that is not Graph's error object adds nothing, as it comes from a machine
 // in between and could hold anything. Where the answer repeats a secret, that is taken out.
-func newError(operation string, a answer, now time.Time, secrets ...string) *Error {
+func newError(operation string, a response, now time.Time, secrets ...string) *Error {
 	e := &Error{Operation: operation, Status: a.status, RetryAfter: retryAfter(a.header, now)}
 	var parsed errorBody
 	if json.Unmarshal(a.body, &parsed) == nil {
@@ -193,7 +193,7 @@ func redact(err error, user string) error {
 }
 
 const (
-	leftOut = "…"
+	redactionMark = "…"
 	// quotationMarks stand around values: "User 'b2a7c9e4-...' does not have a valid Copilot license."
 	quotationMarks = "'\"`‘’‚‛“”„‟«»‹›"
 )
@@ -204,9 +204,9 @@ var valuePattern = regexp.MustCompile(`(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-
 func withoutValues(message, user string) string {
 	message = withoutQuoted(message)
 	if user != "" {
-		message = regexp.MustCompile("(?i)"+regexp.QuoteMeta(user)).ReplaceAllLiteralString(message, leftOut)
+		message = regexp.MustCompile("(?i)"+regexp.QuoteMeta(user)).ReplaceAllLiteralString(message, redactionMark)
 	}
-	return valuePattern.ReplaceAllLiteralString(message, leftOut)
+	return valuePattern.ReplaceAllLiteralString(message, redactionMark)
 }
 
 // withoutQuoted leaves out what stands between the first quotation mark and the last, since a value may hold marks of its
@@ -227,9 +227,9 @@ func withoutQuoted(message string) string {
 	case marks == 0:
 		return message
 	case marks%2 == 1:
-		return string(runes[:first]) + leftOut
+		return string(runes[:first]) + redactionMark
 	default:
-		return string(runes[:first+1]) + leftOut + string(runes[last:])
+		return string(runes[:first+1]) + redactionMark + string(runes[last:])
 	}
 }
 

@@ -24,7 +24,7 @@ func Hint(err error) string {
 		return tokenHint(failed)
 	}
 	if failed, ok := errors.AsType[*Error](err); ok {
-		if sentence := readingHint(failed); sentence != "" {
+		if sentence := operationHint(failed); sentence != "" {
 			return sentence
 		}
 		return lookUpHint(failureInfo{byGraph, failed.Status, failed.Code, failed.Message})
@@ -93,16 +93,16 @@ func transportHint(err error, key string) string {
 			"report it to the receiver's project, what is missing stays known."
 	case errors.Is(err, ErrForeignHost), errors.Is(err, ErrTooManyPages):
 		return "Check that " + key + " is Microsoft Graph of this cloud itself, and not a gateway that rewrites its answers."
-	case is[*net.DNSError](err):
+	case isType[*net.DNSError](err):
 		return "Check the name in " + key + " and the DNS of the collector's host, or set graph.proxy_url where only a proxy may resolve it."
-	case is[*tls.CertificateVerificationError](err), is[x509.UnknownAuthorityError](err), is[x509.HostnameError](err),
-		is[x509.CertificateInvalidError](err):
+	case isType[*tls.CertificateVerificationError](err), isType[x509.UnknownAuthorityError](err), isType[x509.HostnameError](err),
+		isType[x509.CertificateInvalidError](err):
 		return "Check the clock, and where a proxy inspects TLS set graph.tls.ca_file to its CA certificate; " + key + " must be the name in the certificate."
-	case is[tls.RecordHeaderError](err), is[tls.AlertError](err), errors.Is(err, http.ErrSchemeMismatch):
+	case isType[tls.RecordHeaderError](err), isType[tls.AlertError](err), errors.Is(err, http.ErrSchemeMismatch):
 		return "Check that " + key + " and graph.proxy_url name a TLS endpoint and that nothing between it and the collector interferes with TLS."
 	case timedOut(err):
 		return "Check that the firewall lets the collector reach " + key + " within graph.timeout, or set graph.proxy_url."
-	case is[*net.OpError](err):
+	case isType[*net.OpError](err):
 		return "Check that the firewall or proxy lets the collector connect to " + key + ", or set graph.proxy_url."
 	}
 	return ""
@@ -113,7 +113,7 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || ok && failed.Timeout()
 }
 
-func is[E error](err error) bool {
+func isType[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
 }
@@ -128,22 +128,22 @@ const (
 
 // failureInfo is what a remote host answered.
 type failureInfo struct {
-	by            remote
+	remote        remote
 	status        int
 	code, message string
 }
 
 // hintRule is a row of the table of remedies. An empty list matches everything.
 type hintRule struct {
-	by       remote
+	remote   remote
 	statuses []int
 	codes    []string // compared without case
 	texts    []string // lower case; one of them in the message is enough
 	hint     string
 }
 
-func (r hintRule) fits(c failureInfo) bool {
-	return r.by == c.by &&
+func (r hintRule) matches(c failureInfo) bool {
+	return r.remote == c.remote &&
 		(len(r.statuses) == 0 || slices.Contains(r.statuses, c.status)) &&
 		(len(r.codes) == 0 || slices.ContainsFunc(r.codes, func(code string) bool { return strings.EqualFold(code, c.code) })) &&
 		(len(r.texts) == 0 || slices.ContainsFunc(r.texts, func(text string) bool { return strings.Contains(c.message, text) }))
@@ -153,13 +153,13 @@ func (r hintRule) fits(c failureInfo) bool {
 func lookUpHint(c failureInfo) string {
 	c.message = strings.ToLower(c.message)
 	rows := hintRules()
-	return rows[slices.IndexFunc(rows, func(r hintRule) bool { return r.fits(c) })].hint
+	return rows[slices.IndexFunc(rows, func(r hintRule) bool { return r.matches(c) })].hint
 }
 
 const grantInteractions = "Grant the app registration of auth.client_id the application permission AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent"
 
-// readingHint tells what to do about a refused history or list of users; "" where that is what it is for any call.
-func readingHint(failed *Error) string {
+// operationHint tells what to do about a refused history or list of users; "" where that is what it is for any call.
+func operationHint(failed *Error) string {
 	switch failed.Operation {
 	case opHistory:
 		return historyHint(failed)
@@ -201,9 +201,9 @@ func usersHint(failed *Error) string {
 }
 
 const (
-	waitAWhile = "Nothing to do: Microsoft asks for fewer calls or is unwell, and the receiver tries again after the time it was given."
+	nothingToDo = "Nothing to do: Microsoft asks for fewer calls or is unwell, and the receiver tries again after the time it was given."
 
-	putNewValue = "create a new client secret for this app registration and put its value (not its id) in auth.client_secret or auth.client_secret_file."
+	createNewSecret = "create a new client secret for this app registration and put its value (not its id) in auth.client_secret or auth.client_secret_file."
 
 	checkFederation = "Make the issuer, subject and audience of the app registration's federated credential equal to those of the token in auth.federated_token_file, " +
 		"and auth.client_id that app's id."
@@ -228,25 +228,25 @@ func hintRules() []hintRule {
 
 func tokenHintRules() []hintRule {
 	return []hintRule{
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000215"}, hint: "The client secret is wrong: " + putNewValue},
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000222"}, hint: "The client secret has expired: " + putNewValue},
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000218"}, hint: "No credential arrived: set exactly one under auth, and check auth.auth_style where a proxy drops the Authorization header."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000112", "AADSTS7000229"}, hint: "Enable the enterprise application (service principal) of auth.client_id in this tenant, or create it by granting admin consent."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700016"}, hint: "Check that auth.client_id is the application (client) id of an app registration in the tenant of tenant_id, and that cloud is its cloud."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS90002", "AADSTS90038"}, hint: checkTenant},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700024"}, hint: "Set the clock of the collector's host; with auth.federated_token_file also check that the file is still being renewed, since the assertion is outside its time of validity."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700023"}, hint: "Check auth.token_url and auth.authority, since the assertion must be addressed to the endpoint that gets it, and leave auth.scope empty."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700027"}, hint: "Upload the certificate of auth.client_certificate to the app registration of auth.client_id, and check that it has not expired."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700030"}, hint: "Check cloud, and that the first certificate in auth.client_certificate's cert_file is the application's own: its subject or its issuer is not accepted there."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700021", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS7002131", "AADSTS70021"}, hint: checkFederation},
-		{by: byTokenEndpoint, codes: []string{"AADSTS53003"}, hint: "Let the service principal of auth.client_id sign in from the collector's address: a Conditional Access policy for workload identities blocks it."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS70011", "AADSTS1002012", "AADSTS500011", "invalid_scope"}, hint: "Check auth.scope: it is graph.endpoint of this cloud followed by /.default, which is also what it is when left empty."},
-		{by: byTokenEndpoint, codes: []string{"invalid_client"}, hint: "Check auth.client_id and the credential under auth: the token endpoint does not accept them together."},
-		{by: byTokenEndpoint, codes: []string{"unauthorized_client"}, hint: "Check that auth.client_id is an app registration of the tenant of tenant_id that may use client credentials."},
-		{by: byTokenEndpoint, statuses: []int{429, 500, 502, 503, 504}, hint: waitAWhile},
-		{by: byTokenEndpoint, statuses: []int{301, 302, 303, 307, 308}, hint: checkRedirect},
-		{by: byTokenEndpoint, statuses: []int{407}, hint: checkProxy},
-		{by: byTokenEndpoint, hint: "Check tenant_id, cloud, auth.authority and auth.token_url, and look the code up at https://login.microsoftonline.com/error; the receiver keeps trying."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS7000215"}, hint: "The client secret is wrong: " + createNewSecret},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS7000222"}, hint: "The client secret has expired: " + createNewSecret},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS7000218"}, hint: "No credential arrived: set exactly one under auth, and check auth.auth_style where a proxy drops the Authorization header."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS7000112", "AADSTS7000229"}, hint: "Enable the enterprise application (service principal) of auth.client_id in this tenant, or create it by granting admin consent."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700016"}, hint: "Check that auth.client_id is the application (client) id of an app registration in the tenant of tenant_id, and that cloud is its cloud."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS90002", "AADSTS90038"}, hint: checkTenant},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700024"}, hint: "Set the clock of the collector's host; with auth.federated_token_file also check that the file is still being renewed, since the assertion is outside its time of validity."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700023"}, hint: "Check auth.token_url and auth.authority, since the assertion must be addressed to the endpoint that gets it, and leave auth.scope empty."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700027"}, hint: "Upload the certificate of auth.client_certificate to the app registration of auth.client_id, and check that it has not expired."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700030"}, hint: "Check cloud, and that the first certificate in auth.client_certificate's cert_file is the application's own: its subject or its issuer is not accepted there."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700021", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS7002131", "AADSTS70021"}, hint: checkFederation},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS53003"}, hint: "Let the service principal of auth.client_id sign in from the collector's address: a Conditional Access policy for workload identities blocks it."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS70011", "AADSTS1002012", "AADSTS500011", "invalid_scope"}, hint: "Check auth.scope: it is graph.endpoint of this cloud followed by /.default, which is also what it is when left empty."},
+		{remote: byTokenEndpoint, codes: []string{"invalid_client"}, hint: "Check auth.client_id and the credential under auth: the token endpoint does not accept them together."},
+		{remote: byTokenEndpoint, codes: []string{"unauthorized_client"}, hint: "Check that auth.client_id is an app registration of the tenant of tenant_id that may use client credentials."},
+		{remote: byTokenEndpoint, statuses: []int{429, 500, 502, 503, 504}, hint: nothingToDo},
+		{remote: byTokenEndpoint, statuses: []int{301, 302, 303, 307, 308}, hint: checkRedirect},
+		{remote: byTokenEndpoint, statuses: []int{407}, hint: checkProxy},
+		{remote: byTokenEndpoint, hint: "Check tenant_id, cloud, auth.authority and auth.token_url, and look the code up at https://login.microsoftonline.com/error; the receiver keeps trying."},
 	}
 }
 
@@ -255,7 +255,7 @@ func graphHintRules() []hintRule {
 	bad, gone := []int{400}, []int{404, 410}
 	return []hintRule{
 		{texts: []string{"validation request", "notification endpoint", "endpoint validation"}, hint: checkReachable},
-		{statuses: []int{429, 503, 509}, hint: waitAWhile},
+		{statuses: []int{429, 503, 509}, hint: nothingToDo},
 		{statuses: []int{500, 502, 504}, hint: "Nothing to do unless it lasts: Microsoft Graph failed, the receiver tries again, and Microsoft support wants the request-id."},
 		{statuses: []int{301, 302, 303, 307, 308}, hint: checkRedirect},
 		{statuses: bad, texts: []string{"lifecyclenotificationurl is a required", "lifecyclenotificationurl is required"}, hint: "Set subscription.notification_url, which also serves lifecycle events: " +

@@ -16,8 +16,8 @@ const (
 	historyTop = "100"
 	// maxHistoryBody bounds a page of 100 interactions, whose cards can be large.
 	maxHistoryBody = 64 << 20
-	// boundFormat is what the filter takes: full times in whole seconds.
-	boundFormat = "2006-01-02T15:04:05Z"
+	// filterTimeFormat is what the filter takes: full times in whole seconds.
+	filterTimeFormat = "2006-01-02T15:04:05Z"
 )
 
 // HistoryPage is one page of a user's interactions, the newest first as far as is known.
@@ -60,7 +60,7 @@ func historyTarget(user string, from, to time.Time) string {
 	}
 	query := url.Values{
 		"$top":    {historyTop},
-		"$filter": {"createdDateTime gt " + from.UTC().Format(boundFormat) + " and createdDateTime lt " + end.Format(boundFormat)},
+		"$filter": {"createdDateTime gt " + from.UTC().Format(filterTimeFormat) + " and createdDateTime lt " + end.Format(filterTimeFormat)},
 	}
 	// Graph's own links write a space as %20.
 	return "/copilot/users/" + url.PathEscape(user) + "/interactionHistory/getAllEnterpriseInteractions?" +

@@ -18,9 +18,9 @@ var (
 	windowTo   = time.Date(2026, 11, 24, 14, 0, 0, 1, time.FixedZone("", 3600))
 )
 
-func TestHistoryAsksForBothBoundsInWholeSeconds(t *testing.T) {
+func TestHistory_SendsBoundsInWholeSeconds(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "/v1.0/copilot/users/"+historyUser+"/interactionHistory/getAllEnterpriseInteractions", r.URL.Path)
 		assert.Equal(t, "100", r.URL.Query().Get("$top"))
 		assert.Equal(t, "createdDateTime gt 2026-11-24T12:00:00Z and createdDateTime lt 2026-11-24T13:00:01Z", r.URL.Query().Get("$filter"))
@@ -34,10 +34,10 @@ func TestHistoryAsksForBothBoundsInWholeSeconds(t *testing.T) {
 	assert.Empty(t, page.Next)
 }
 
-func TestHistoryFollowsLinksAsTheyAreAndOnlyToItsOwnHost(t *testing.T) {
+func TestHistory_FollowsLinksOnOwnHostOnly(t *testing.T) {
 	t.Parallel()
 	var asked []string
-	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.URL.String())
 		if len(asked) == 1 {
 			write(w, `{"value": [], "@odata.nextLink": "http://%s/v1.0/odd/Path?$skiptoken=a%%2Bb"}`, r.Host)
@@ -55,7 +55,7 @@ func TestHistoryFollowsLinksAsTheyAreAndOnlyToItsOwnHost(t *testing.T) {
 	assert.Len(t, asked, 2, "no token leaves for another host")
 }
 
-func TestWhatARefusedHistoryMeans(t *testing.T) {
+func TestHistory_ClassifiesDenial(t *testing.T) {
 	t.Parallel()
 	type meaning struct{ unlicensed, forbidden, unsupported bool }
 	for name, test := range map[string]struct {
@@ -74,7 +74,7 @@ func TestWhatARefusedHistoryMeans(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+			client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(test.status)
 				write(w, `{"error": {"code": %q, "message": %q}}`, test.code, test.message)
 			})
@@ -87,12 +87,12 @@ func TestWhatARefusedHistoryMeans(t *testing.T) {
 	}
 }
 
-func TestAHistoryPageWithoutAValueIsNoPage(t *testing.T) {
+func TestHistory_PageWithoutValueIsUnreadable(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{"no value": `{}`, "no JSON": `{"value": [`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
+			client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
 			_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
 			require.ErrorIs(t, err, graph.ErrUnreadable)
 			_, err = client.LicensedUsers(t.Context(), "")
@@ -101,10 +101,10 @@ func TestAHistoryPageWithoutAValueIsNoPage(t *testing.T) {
 	}
 }
 
-func TestHistoryMayBeLargerThanOtherAnswersAndStaysBounded(t *testing.T) {
+func TestHistory_BoundsPageSize(t *testing.T) {
 	t.Parallel()
 	size := 5 << 20
-	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		write(w, `{"value": ["`)
 		chunk := make([]byte, 1<<20)
 		for i := range chunk {
@@ -125,10 +125,10 @@ func TestHistoryMayBeLargerThanOtherAnswersAndStaysBounded(t *testing.T) {
 	require.ErrorIs(t, err, graph.ErrTooLarge)
 }
 
-func TestLicensedUsersAreAskedForByTheirPlan(t *testing.T) {
+func TestLicensedUsers_FiltersByServicePlan(t *testing.T) {
 	t.Parallel()
 	var asked int
-	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		asked++
 		assert.Equal(t, "eventual", r.Header.Get("ConsistencyLevel"), "on each page")
 		if asked == 1 {
@@ -148,9 +148,9 @@ func TestLicensedUsersAreAskedForByTheirPlan(t *testing.T) {
 	assert.Equal(t, graph.UserPage{IDs: []string{"c"}}, second)
 }
 
-func TestADirectoryWithoutPermissionIsForbidden(t *testing.T) {
+func TestLicensedUsers_ForbiddenWithoutPermission(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		write(w, `{"error": {"code": "Authorization_RequestDenied", "message": "Insufficient privileges to complete the operation."}}`)
 	})

@@ -14,8 +14,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// readings are the calls that read page by page, by the name that errors and telemetry have for them.
-func readings() map[string]func(context.Context, *graph.Client, string) error {
+// pagedCalls are the calls that read page by page, by the name that errors and telemetry have for them.
+func pagedCalls() map[string]func(context.Context, *graph.Client, string) error {
 	return map[string]func(context.Context, *graph.Client, string) error{
 		"read history": func(ctx context.Context, c *graph.Client, next string) error {
 			_, err := c.History(ctx, historyUser, windowFrom, windowTo, next)
@@ -28,14 +28,14 @@ func readings() map[string]func(context.Context, *graph.Client, string) error {
 	}
 }
 
-func TestEveryFailureOfAReadingIsTypedAndReported(t *testing.T) {
+func TestPagedCalls_ReturnTypedErrors(t *testing.T) {
 	t.Parallel()
-	for operation, read := range readings() {
+	for operation, read := range pagedCalls() {
 		for _, status := range []int{301, 307, 400, 401, 402, 403, 404, 409, 410, 429, 500, 501, 502, 503, 504} {
-			seen := &ledger{}
+			telemetry := &recordingTelemetry{}
 			client := graph.New(graph.Settings{
-				Endpoint: "https://graph.example.com", Tokens: fixed("a-token"), Telemetry: seen,
-				HTTP: tripper(func(*http.Request) (*http.Response, error) {
+				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry,
+				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 					return jsonReply(status, `{"error":{"code":"ACode","message":"A message.","innerError":{"request-id":"8e6a"}}}`, "Retry-After", "17"), nil
 				}).client(),
 			})
@@ -47,32 +47,32 @@ func TestEveryFailureOfAReadingIsTypedAndReported(t *testing.T) {
 			assert.Equal(t, "ACode", refused.Code)
 			assert.Equal(t, "8e6a", refused.RequestID)
 			assert.Equal(t, 17*time.Second, refused.RetryAfter)
-			assert.Equal(t, []observed{{operation, status}}, seen.requests)
+			assert.Equal(t, []recordedRequest{{operation, status}}, telemetry.requests)
 			if status == 429 || status == 503 {
-				assert.Equal(t, []time.Duration{17 * time.Second}, seen.waits)
+				assert.Equal(t, []time.Duration{17 * time.Second}, telemetry.waits)
 			} else {
-				assert.Empty(t, seen.waits)
+				assert.Empty(t, telemetry.waits)
 			}
 			assert.NotEmpty(t, graph.Hint(err))
 		}
 	}
 }
 
-func TestAReadingThatBreaksIsAnErrorThatNamesNobody(t *testing.T) {
+func TestPagedCalls_BrokenAnswerNamesNoUser(t *testing.T) {
 	t.Parallel()
-	body := func(text string) tripper {
+	body := func(text string) roundTripFunc {
 		return func(*http.Request) (*http.Response, error) { return jsonReply(200, text), nil }
 	}
-	for operation, read := range readings() {
+	for operation, read := range pagedCalls() {
 		for name, test := range map[string]struct {
-			trip   tripper
+			trip   roundTripFunc
 			want   error
 			status int
 		}{
 			"a reset connection": {func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNRESET }, syscall.ECONNRESET, 0},
 			"a success without an end": {func(*http.Request) (*http.Response, error) {
 				resp := jsonReply(200, "")
-				resp.Body = &endless{}
+				resp.Body = &endlessBody{}
 				return resp, nil
 			}, graph.ErrTooLarge, 0},
 			"a body that is cut off":  {body(`{"value":[{"id":`), graph.ErrUnreadable, 200},
@@ -83,31 +83,31 @@ func TestAReadingThatBreaksIsAnErrorThatNamesNobody(t *testing.T) {
 		} {
 			t.Run(operation+" with "+name, func(t *testing.T) {
 				t.Parallel()
-				seen := &ledger{}
-				client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", Tokens: fixed("a-token"), Telemetry: seen, HTTP: test.trip.client()})
+				telemetry := &recordingTelemetry{}
+				client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry, HTTP: test.trip.client()})
 				err := read(t.Context(), client, "")
 				require.ErrorIs(t, err, test.want)
 				assert.True(t, strings.HasPrefix(err.Error(), operation+": "), err)
 				assert.NotContains(t, err.Error(), historyUser)
 				assert.NotContains(t, err.Error(), "what was asked")
 				assert.NotContains(t, err.Error(), "a-token")
-				assert.Equal(t, []observed{{operation, test.status}}, seen.requests)
+				assert.Equal(t, []recordedRequest{{operation, test.status}}, telemetry.requests)
 				assert.False(t, graph.Unlicensed(err) || graph.Forbidden(err) || graph.Unsupported(err))
 			})
 		}
 	}
 }
 
-func TestALinkThatLeavesTheEndpointGetsNoRequest(t *testing.T) {
+func TestPagedCalls_RejectForeignLinks(t *testing.T) {
 	t.Parallel()
-	for operation, read := range readings() {
+	for operation, read := range pagedCalls() {
 		for _, next := range []string{
 			"https://evil.example.com/v1.0/users", "http://graph.example.com/v1.0/users", "https://graph.example.com:8443/v1.0/users",
 			"https://graph.example.com@evil.example.com/", "https://user@graph.example.com/v1.0/users", "users?$skiptoken=2", "%",
 		} {
 			client := graph.New(graph.Settings{
-				Endpoint: "https://graph.example.com", Tokens: fixed("a-token"),
-				HTTP: tripper(func(*http.Request) (*http.Response, error) {
+				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 					assert.Fail(t, "the token left", next)
 					return jsonReply(404, `{}`), nil
 				}).client(),
@@ -119,12 +119,12 @@ func TestALinkThatLeavesTheEndpointGetsNoRequest(t *testing.T) {
 	}
 }
 
-func TestALinkWithoutASchemeStaysAtTheEndpoint(t *testing.T) {
+func TestPagedCalls_SchemelessLinkStaysAtEndpoint(t *testing.T) {
 	t.Parallel()
-	for _, read := range readings() {
+	for _, read := range pagedCalls() {
 		client := graph.New(graph.Settings{
-			Endpoint: "https://graph.example.com", Tokens: fixed("a-token"),
-			HTTP: tripper(func(r *http.Request) (*http.Response, error) {
+			Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+			HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				assert.Equal(t, "graph.example.com", r.URL.Host)
 				return jsonReply(404, `{}`), nil
 			}).client(),
@@ -133,11 +133,11 @@ func TestALinkWithoutASchemeStaysAtTheEndpoint(t *testing.T) {
 	}
 }
 
-func TestAReadingEndsWithItsContext(t *testing.T) {
+func TestPagedCalls_StopOnCancel(t *testing.T) {
 	t.Parallel()
-	for operation, read := range readings() {
+	for operation, read := range pagedCalls() {
 		ctx, cancel := context.WithCancel(t.Context())
-		client := clientOf(t, func(_ http.ResponseWriter, r *http.Request) {
+		client := newTestClient(t, func(_ http.ResponseWriter, r *http.Request) {
 			cancel()
 			<-r.Context().Done()
 		})
@@ -147,25 +147,25 @@ func TestAReadingEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// counted is an endless body that knows how much of it was read.
-type counted struct {
-	endless
+// countingBody is an endless body that knows how much of it was read.
+type countingBody struct {
+	endlessBody
 
 	read int
 }
 
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.endless.Read(p)
+func (c *countingBody) Read(p []byte) (int, error) {
+	n, err := c.endlessBody.Read(p)
 	c.read += n
 	return n, err
 }
 
-func TestAnErrorWithoutAnEndIsReadNoFurtherThanErrorsAre(t *testing.T) {
+func TestHistory_BoundsErrorBody(t *testing.T) {
 	t.Parallel()
-	body := &counted{}
+	body := &countingBody{}
 	client := graph.New(graph.Settings{
-		Endpoint: "https://graph.example.com", Tokens: fixed("a-token"),
-		HTTP: tripper(func(*http.Request) (*http.Response, error) {
+		Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 			resp := jsonReply(500, "")
 			resp.Body = body
 			return resp, nil
@@ -176,7 +176,7 @@ func TestAnErrorWithoutAnEndIsReadNoFurtherThanErrorsAre(t *testing.T) {
 	assert.Less(t, body.read, 5<<20, "64 MiB are for a page alone")
 }
 
-func TestWhatToDoAboutARefusedReading(t *testing.T) {
+func TestHint_ForPagedCalls(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		err  graph.Error
@@ -208,9 +208,9 @@ func TestWhatToDoAboutARefusedReading(t *testing.T) {
 	}
 }
 
-func TestAPageOfUsersMaySayMoreThanWasAskedFor(t *testing.T) {
+func TestLicensedUsers_AcceptsUnrequestedProperties(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		write(w, `{"value": [{"id": "a", "assignedPlans": "`+strings.Repeat("x", 17<<20)+`"}]}`)
 	})
 	page, err := client.LicensedUsers(t.Context(), "")
@@ -218,9 +218,9 @@ func TestAPageOfUsersMaySayMoreThanWasAskedFor(t *testing.T) {
 	assert.Equal(t, []string{"a"}, page.IDs)
 }
 
-func TestUsersWithoutAnIDAreLeftOut(t *testing.T) {
+func TestLicensedUsers_SkipsUsersWithoutID(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { write(w, `{"value": [{"id": null}, {}, {"id": "a"}]}`) })
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, `{"value": [{"id": null}, {}, {"id": "a"}]}`) })
 	page, err := client.LicensedUsers(t.Context(), "")
 	require.NoError(t, err)
 	assert.Equal(t, []string{"a"}, page.IDs)

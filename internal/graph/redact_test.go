@@ -11,12 +11,12 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// refusedHistory is the error of a history that Graph refuses with this message.
-func refusedHistory(t *testing.T, user string, status int, message string) *graph.Error {
+// historyError is the error of a history that Graph refuses with this message.
+func historyError(t *testing.T, user string, status int, message string) *graph.Error {
 	t.Helper()
-	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
-		write(w, `{"error": {"code": "Forbidden", "message": %s}}`, quoted(message))
+		write(w, `{"error": {"code": "Forbidden", "message": %s}}`, jsonString(message))
 	})
 	_, err := client.History(t.Context(), user, windowFrom, windowTo, "")
 	var refused *graph.Error
@@ -24,7 +24,7 @@ func refusedHistory(t *testing.T, user string, status int, message string) *grap
 	return refused
 }
 
-func quoted(text string) string {
+func jsonString(text string) string {
 	b, err := json.Marshal(text)
 	if err != nil {
 		panic(err)
@@ -32,7 +32,7 @@ func quoted(text string) string {
 	return string(b)
 }
 
-func TestAnErrorOfHistoryNamesNobodyAndQuotesNothing(t *testing.T) {
+func TestHistory_RedactsErrorMessage(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ user, message, want string }{
 		"the user":                       {historyUser, "User '" + historyUser + "' does not have a valid Copilot license.", "User '…' does not have a valid Copilot license."},
@@ -50,36 +50,36 @@ func TestAnErrorOfHistoryNamesNobodyAndQuotesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			assert.Equal(t, test.want, refusedHistory(t, test.user, http.StatusForbidden, test.message).Message)
+			assert.Equal(t, test.want, historyError(t, test.user, http.StatusForbidden, test.message).Message)
 		})
 	}
 }
 
-func TestWhatARefusalMeansSurvivesThatItIsMadeAnonymous(t *testing.T) {
+func TestHistory_ClassifiesDenialBeforeRedaction(t *testing.T) {
 	t.Parallel()
-	license := refusedHistory(t, historyUser, http.StatusForbidden, "User 'a' does not have a valid Copilot license in 'b'.")
+	license := historyError(t, historyUser, http.StatusForbidden, "User 'a' does not have a valid Copilot license in 'b'.")
 	assert.Equal(t, "User '…'.", license.Message)
 	assert.True(t, graph.Unlicensed(license))
 	assert.False(t, graph.Forbidden(license))
 	assert.Contains(t, graph.Hint(license), "Nothing to do where it is one user")
-	path := refusedHistory(t, historyUser, http.StatusNotFound, "'x': Requested API is not supported. Please check the path 'y'.")
+	path := historyError(t, historyUser, http.StatusNotFound, "'x': Requested API is not supported. Please check the path 'y'.")
 	assert.True(t, graph.Unsupported(path))
 	assert.False(t, graph.Unlicensed(path))
 }
 
-func TestRefusalsAreReadOfErrorsAlone(t *testing.T) {
+func TestUnlicensed_FalseForOtherErrors(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{nil, graph.ErrUnreadable, &graph.TokenError{Status: 403}} {
 		assert.False(t, graph.Unlicensed(err) || graph.Forbidden(err) || graph.Unsupported(err), "%v", err)
 	}
 }
 
-func FuzzAnonymousErrors(f *testing.F) {
+func FuzzRedactedErrors(f *testing.F) {
 	f.Add("User ", "' does not have a valid Copilot license.")
 	f.Add("a \"b", "c' d")
 	f.Fuzz(func(t *testing.T, before, after string) {
-		client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: tripper(func(*http.Request) (*http.Response, error) {
-			return jsonReply(403, `{"error":{"message":`+quoted(before+" 'the secret plan' "+historyUser+" "+after)+`}}`), nil
+		client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+			return jsonReply(403, `{"error":{"message":`+jsonString(before+" 'the secret plan' "+historyUser+" "+after)+`}}`), nil
 		}).client()})
 		_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
 		assert.NotContains(t, err.Error(), "secret p")

@@ -11,7 +11,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-func TestRetryAfterIsWhatWasAskedForInMeasure(t *testing.T) {
+func TestRetryAfter_IsAtMostOneHour(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		err  error

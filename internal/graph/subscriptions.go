@@ -62,7 +62,7 @@ func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) 
 			return nil, fmt.Errorf("%s: %w", operation, ErrUnreadable)
 		}
 		for _, w := range *page.Value {
-			all = append(all, w.over(Subscription{}))
+			all = append(all, w.mergeInto(Subscription{}))
 		}
 		target = page.NextLink
 	}
@@ -76,14 +76,14 @@ func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) 
 func (c *Client) CreateSubscription(ctx context.Context, s Subscription) (Subscription, error) {
 	const operation = "create subscription"
 	var reply wireSubscription
-	r := call{operation: operation, method: http.MethodPost, target: "/subscriptions", body: creation(s), fresh: true}
+	r := call{operation: operation, method: http.MethodPost, target: "/subscriptions", body: newSubscriptionRequest(s), fresh: true}
 	if err := c.do(ctx, r, &reply); err != nil {
 		return Subscription{}, err
 	}
 	if reply.ID == "" {
 		return Subscription{}, fmt.Errorf("%s: %w", operation, ErrUnreadable)
 	}
-	return reply.over(s), nil
+	return reply.mergeInto(s), nil
 }
 
 // RenewSubscription asks for a later expiration, which also answers a reauthorizationRequired event, and returns what
@@ -103,7 +103,7 @@ func (c *Client) RenewSubscription(ctx context.Context, id string, expiration ti
 	if err := c.do(ctx, r, &reply); err != nil {
 		return Subscription{}, err
 	}
-	return reply.over(Subscription{ID: id, Expiration: expiration}), nil
+	return reply.mergeInto(Subscription{ID: id, Expiration: expiration}), nil
 }
 
 // DeleteSubscription ends a subscription; one that does not exist counts as deleted.
@@ -135,9 +135,9 @@ type wireSubscription struct {
 	LatestSupportedTLSVersion string `json:"latestSupportedTlsVersion,omitempty"`
 }
 
-// creation is the request for a subscription. The TLS version is announced as 1.2, which every gateway speaks;
+// newSubscriptionRequest is the request for a subscription. The TLS version is announced as 1.2, which every gateway speaks;
 // the handshake itself still agrees on a later one.
-func creation(s Subscription) wireSubscription {
+func newSubscriptionRequest(s Subscription) wireSubscription {
 	return wireSubscription{
 		Resource:                  s.Resource,
 		ChangeType:                strings.Join(s.ChangeTypes, ","),
@@ -152,8 +152,8 @@ func creation(s Subscription) wireSubscription {
 	}
 }
 
-// over returns asked with all that Graph said laid over it.
-func (w wireSubscription) over(asked Subscription) Subscription {
+// mergeInto returns asked with all that Graph said laid over it.
+func (w wireSubscription) mergeInto(asked Subscription) Subscription {
 	s := asked
 	setIfNonEmpty(&s.ID, w.ID)
 	setIfNonEmpty(&s.Resource, w.Resource)

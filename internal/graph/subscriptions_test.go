@@ -27,9 +27,9 @@ func wanted() graph.Subscription {
 	}
 }
 
-func TestCreateSendsARichSubscription(t *testing.T) {
+func TestCreateSubscription_SendsAllProperties(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "POST /v1.0/subscriptions", r.Method+" "+r.URL.Path)
 		assert.Equal(t, "application/json", r.Header.Get("Content-Type"))
 		var sent map[string]any
@@ -57,10 +57,10 @@ func TestCreateSendsARichSubscription(t *testing.T) {
 	assert.Empty(t, cmp.Diff(want, got))
 }
 
-func TestWhatTheReplyToCreateLeavesOutIsAsAskedFor(t *testing.T) {
+func TestCreateSubscription_FillsOmittedProperties(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{`{"id":"1"}`, `{"id":"1","expirationDateTime":null}`, `{"id":"1","expirationDateTime":"soon"}`} {
-		client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
+		client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
 		got, err := client.CreateSubscription(t.Context(), wanted())
 		require.NoError(t, err)
 		want := wanted()
@@ -69,16 +69,16 @@ func TestWhatTheReplyToCreateLeavesOutIsAsAskedFor(t *testing.T) {
 	}
 }
 
-func TestAReplyToCreateWithoutAnIDIsUnreadable(t *testing.T) {
+func TestCreateSubscription_RejectsReplyWithoutID(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{``, ` `, `{}`, `{"id":""}`, `<html>`, `[]`, `{"id":7}`, `null`} {
-		client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
+		client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
 		_, err := client.CreateSubscription(t.Context(), wanted())
 		require.ErrorIs(t, err, graph.ErrUnreadable, body)
 	}
 }
 
-func TestRenewSendsTheExpirationAlone(t *testing.T) {
+func TestRenewSubscription_SendsExpirationOnly(t *testing.T) {
 	t.Parallel()
 	asked := time.Date(2025, 12, 4, 10, 0, 0, 0, time.UTC)
 	for name, test := range map[string]struct {
@@ -97,7 +97,7 @@ func TestRenewSendsTheExpirationAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+			client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 				assert.Equal(t, "PATCH /v1.0/subscriptions/0c%2F1e", r.Method+" "+r.URL.EscapedPath())
 				var sent map[string]any
 				assert.NoError(t, json.NewDecoder(r.Body).Decode(&sent))
@@ -112,9 +112,9 @@ func TestRenewSendsTheExpirationAlone(t *testing.T) {
 	}
 }
 
-func TestARenewalOfWhatIsGoneIsA404(t *testing.T) {
+func TestRenewSubscription_ReportsNotFound(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		write(w, `{"error":{"code":"ResourceNotFound","message":"The object was not found."}}`)
 	})
@@ -125,10 +125,10 @@ func TestARenewalOfWhatIsGoneIsA404(t *testing.T) {
 	assert.Equal(t, "ResourceNotFound", graph.Code(err))
 }
 
-func TestDelete(t *testing.T) {
+func TestDeleteSubscription_TreatsNotFoundAsDeleted(t *testing.T) {
 	t.Parallel()
 	for status, fails := range map[int]bool{204: false, 200: false, 404: false, 403: true, 500: true} {
-		client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 			assert.Equal(t, "DELETE /v1.0/subscriptions/0c1e", r.Method+" "+r.URL.Path)
 			w.WriteHeader(status)
 		})
@@ -137,17 +137,17 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-func TestNoCallIsMadeForASubscriptionWithoutID(t *testing.T) {
+func TestSubscriptions_RejectEmptyID(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
+	client := newTestClient(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
 	_, err := client.RenewSubscription(t.Context(), "", time.Now())
 	require.Error(t, err)
 	require.Error(t, client.DeleteSubscription(t.Context(), ""))
 }
 
-func TestListReadsAllPages(t *testing.T) {
+func TestListSubscriptions_ReadsAllPages(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "GET", r.Method)
 		assert.Equal(t, "Bearer a-token", r.Header.Get("Authorization"))
 		if r.URL.Query().Get("$skiptoken") == "2" {
@@ -171,7 +171,7 @@ func TestListReadsAllPages(t *testing.T) {
 	}, got))
 }
 
-func TestLinksThatLeaveTheEndpointAreNotFollowed(t *testing.T) {
+func TestListSubscriptions_RejectsForeignLinks(t *testing.T) {
 	t.Parallel()
 	for name, link := range map[string]string{
 		"another host":           "https://evil.example.com/v1.0/subscriptions",
@@ -187,8 +187,8 @@ func TestLinksThatLeaveTheEndpointAreNotFollowed(t *testing.T) {
 			t.Parallel()
 			calls := 0
 			client := graph.New(graph.Settings{
-				Endpoint: "https://graph.example.com", Tokens: fixed("a-token"),
-				HTTP: tripper(func(*http.Request) (*http.Response, error) {
+				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 					calls++
 					return jsonReply(200, fmt.Sprintf(`{"value":[],"@odata.nextLink":%q}`, link)), nil
 				}).client(),
@@ -200,12 +200,12 @@ func TestLinksThatLeaveTheEndpointAreNotFollowed(t *testing.T) {
 	}
 }
 
-func TestAProtocolRelativeLinkStaysAtTheEndpoint(t *testing.T) {
+func TestListSubscriptions_SchemelessLinkStaysAtEndpoint(t *testing.T) {
 	t.Parallel()
 	var hosts []string
 	client := graph.New(graph.Settings{
-		Endpoint: "https://graph.example.com", Tokens: fixed("a-token"),
-		HTTP: tripper(func(r *http.Request) (*http.Response, error) {
+		Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+		HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 			hosts = append(hosts, r.URL.Host)
 			if len(hosts) == 1 {
 				return jsonReply(200, `{"value":[],"@odata.nextLink":"//evil.example.com/x"}`), nil
@@ -220,10 +220,10 @@ func TestAProtocolRelativeLinkStaysAtTheEndpoint(t *testing.T) {
 	}
 }
 
-func TestALinkMayWriteTheSameHostDifferently(t *testing.T) {
+func TestListSubscriptions_AcceptsEquivalentHost(t *testing.T) {
 	t.Parallel()
 	calls := 0
-	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: tripper(func(*http.Request) (*http.Response, error) {
+	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 		if calls++; calls == 1 {
 			return jsonReply(200, `{"value":[{"id":"1"}],"@odata.nextLink":"HTTPS://Graph.Example.com:443/v1.0/subscriptions?2"}`), nil
 		}
@@ -234,7 +234,7 @@ func TestALinkMayWriteTheSameHostDifferently(t *testing.T) {
 	assert.Len(t, got, 2)
 }
 
-func TestAListThatDoesNotEndIsAnError(t *testing.T) {
+func TestListSubscriptions_RejectsEndlessList(t *testing.T) {
 	t.Parallel()
 	for name, link := range map[string]func(calls int) string{
 		"it links to itself":      func(int) string { return "https://graph.example.com/v1.0/subscriptions?again" },
@@ -243,7 +243,7 @@ func TestAListThatDoesNotEndIsAnError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			calls := 0
-			client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: tripper(func(*http.Request) (*http.Response, error) {
+			client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 				calls++
 				return jsonReply(200, fmt.Sprintf(`{"value":[],"@odata.nextLink":%q}`, link(calls))), nil
 			}).client()})
@@ -254,10 +254,10 @@ func TestAListThatDoesNotEndIsAnError(t *testing.T) {
 	}
 }
 
-func TestAListWithoutValueIsUnreadableAndNotEmpty(t *testing.T) {
+func TestListSubscriptions_RejectsMissingValue(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{``, `{}`, `{"value":null}`, `{"value":{}}`, `[]`, `<html></html>`, `{"value":[`, `null`} {
-		client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
+		client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
 		_, err := client.ListSubscriptions(t.Context())
 		require.ErrorIs(t, err, graph.ErrUnreadable, body)
 	}

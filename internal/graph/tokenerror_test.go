@@ -17,19 +17,19 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// asked returns the error of a token request that gets this answer.
-func asked(t *testing.T, resp *http.Response) *graph.TokenError {
+// tokenErrorForResponse returns the error of a token request that gets this answer.
+func tokenErrorForResponse(t *testing.T, resp *http.Response) *graph.TokenError {
 	t.Helper()
 	err := tokenErr(t, graph.CredentialSettings{
 		TokenURL: "https://login.example.com/token", ClientID: "app", Secret: "hush-hush", AuthStyle: "body",
-		HTTP: tripper(func(*http.Request) (*http.Response, error) { return resp, nil }).client(),
+		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) { return resp, nil }).client(),
 	}, "hush-hush")
 	refused, ok := errors.AsType[*graph.TokenError](err)
 	require.True(t, ok, "%v", err)
 	return refused
 }
 
-func TestRefusalsOfTheTokenEndpoint(t *testing.T) {
+func TestTokenError_ParsesRefusal(t *testing.T) {
 	t.Parallel()
 	const described = "AADSTS7000215: Invalid client secret provided. Ensure the secret being sent is the value."
 	for name, test := range map[string]struct {
@@ -68,7 +68,7 @@ func TestRefusalsOfTheTokenEndpoint(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := asked(t, jsonReply(test.status, test.body, "Retry-After", "7"))
+			got := tokenErrorForResponse(t, jsonReply(test.status, test.body, "Retry-After", "7"))
 			test.want.Status, test.want.RetryAfter = test.status, 7*time.Second
 			assert.Equal(t, test.want, *got)
 			assert.Contains(t, got.Error(), fmt.Sprintf("get an access token: the token endpoint answered %d", test.status))
@@ -77,14 +77,14 @@ func TestRefusalsOfTheTokenEndpoint(t *testing.T) {
 	}
 }
 
-func TestARefusalAsPlainTextIsReadAsWell(t *testing.T) {
+func TestTokenError_ParsesPlainTextRefusal(t *testing.T) {
 	t.Parallel()
-	got := asked(t, reply(401, `{"error":"invalid_client","error_codes":[7000222]}`, "Content-Type", "text/plain"))
+	got := tokenErrorForResponse(t, reply(401, `{"error":"invalid_client","error_codes":[7000222]}`, "Content-Type", "text/plain"))
 	assert.Equal(t, "AADSTS7000222", got.AADSTS)
 	assert.Contains(t, got.Error(), "AADSTS7000222")
 }
 
-func TestAnswersWithoutAToken(t *testing.T) {
+func TestTokenError_ForSuccessWithoutToken(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ kind, body string }{
 		"a sign-in page":      {"text/html", "<html>"},
@@ -95,7 +95,7 @@ func TestAnswersWithoutAToken(t *testing.T) {
 		"a list":              {"application/json", "[]"},
 		"a number as a token": {"application/json", `{"access_token":7}`},
 	} {
-		got := asked(t, reply(200, test.body, "Content-Type", test.kind))
+		got := tokenErrorForResponse(t, reply(200, test.body, "Content-Type", test.kind))
 		require.ErrorIs(t, got, graph.ErrUnreadable, name)
 		assert.Equal(t, 200, got.Status)
 		assert.NotContains(t, got.Error(), "gran")
@@ -103,24 +103,24 @@ func TestAnswersWithoutAToken(t *testing.T) {
 	}
 }
 
-func TestAnAnswerOfTheTokenEndpointWithoutAnEndIsAnError(t *testing.T) {
+func TestTokenError_ForEndlessAnswer(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{200, 400} {
-		body := &endless{}
+		body := &endlessBody{}
 		resp := jsonReply(status, "")
 		resp.Body = body
-		got := asked(t, resp)
+		got := tokenErrorForResponse(t, resp)
 		require.ErrorIs(t, got, graph.ErrTooLarge)
 		assert.True(t, body.closed)
 		assert.Contains(t, graph.Hint(got), "auth.token_url")
 	}
 }
 
-func TestTheTokenEndpointsRedirectIsNotFollowed(t *testing.T) {
+func TestTokenError_ForRedirect(t *testing.T) {
 	t.Parallel()
 	thief := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("visited") }))
 	defer thief.Close()
-	s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+	s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, thief.URL, http.StatusTemporaryRedirect)
 	})
 	s.Secret = "hush-hush"
@@ -131,7 +131,7 @@ func TestTheTokenEndpointsRedirectIsNotFollowed(t *testing.T) {
 	assert.Contains(t, err.Error(), "redirect")
 }
 
-func TestABrokenTokenURLIsAnError(t *testing.T) {
+func TestTokenError_ForInvalidURL(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"", "login.example.com", "https://login.example.com:port", "http://[::1"} {
 		err := tokenErr(t, graph.CredentialSettings{TokenURL: address, Secret: "hush-hush"}, "hush-hush")
@@ -141,21 +141,21 @@ func TestABrokenTokenURLIsAnError(t *testing.T) {
 	}
 }
 
-func TestARefusalWithoutAResponseIsReadAsWell(t *testing.T) {
+func TestTokenError_ForRefusalWithoutResponse(t *testing.T) {
 	t.Parallel()
-	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: tripper(func(*http.Request) (*http.Response, error) {
+	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 		return nil, &oauth2.RetrieveError{ErrorCode: "invalid_client"}
 	}).client()})
 	_, err := client.ListSubscriptions(t.Context())
 	assert.Equal(t, "invalid_client", graph.Code(err))
 }
 
-func FuzzRefusals(f *testing.F) {
+func FuzzTokenErrors(f *testing.F) {
 	f.Add([]byte(`{"error":"invalid_client","error_description":"AADSTS7000215: no hush-hush","error_codes":[7000215]}`), "application/json")
 	f.Add([]byte("error=invalid_client&error_description=AADSTS"), "text/plain")
 	f.Add([]byte(`{"error":"x","error_description":"hush\nhush-hush"}`), "")
 	f.Fuzz(func(t *testing.T, body []byte, kind string) {
-		got := asked(t, reply(401, string(body), "Content-Type", kind))
+		got := tokenErrorForResponse(t, reply(401, string(body), "Content-Type", kind))
 		assert.True(t, utf8.ValidString(got.Error()))
 		assert.NotContains(t, got.Error(), "\n")
 		assert.LessOrEqual(t, utf8.RuneCountInString(got.Description), 300)

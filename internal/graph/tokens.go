@@ -21,12 +21,12 @@ type TokenSource interface {
 const (
 	// renewalMargin is how long before its end a token is replaced; a short-lived one when a fifth of its life is left.
 	renewalMargin = 5 * time.Minute
-	// unsaidLife is taken for the life of a token where the answer does not say it.
-	unsaidLife = 5 * time.Minute
-	// renewalPause is how long a token that could not be replaced is used on before the next attempt.
-	renewalPause = 30 * time.Second
-	// freshFor is how long a token counts as new.
-	freshFor = time.Minute
+	// defaultTokenLifetime is taken for the life of a token where the answer does not say it.
+	defaultTokenLifetime = 5 * time.Minute
+	// renewalRetryDelay is how long a token that could not be replaced is used on before the next attempt.
+	renewalRetryDelay = 30 * time.Second
+	// freshTokenAge is how long a token counts as new.
+	freshTokenAge = time.Minute
 )
 
 // Tokens keeps an access token until shortly before it ends. However many callers need a new one, one request is made.
@@ -34,9 +34,9 @@ type Tokens struct {
 	fetch     func(ctx context.Context) (*oauth2.Token, error)
 	telemetry Telemetry
 
-	mu     sync.Mutex
-	held   heldToken
-	flight *refreshCall // nil while no request is under way
+	mu       sync.Mutex
+	cached   cachedToken
+	inFlight *refreshCall // nil while no request is under way
 }
 
 // NewTokens returns a source of tokens for one credential. Files are read at each token request and not here.
@@ -44,22 +44,22 @@ func NewTokens(s CredentialSettings) *Tokens {
 	return &Tokens{fetch: newCredential(s).fetch, telemetry: orNoop(s.Telemetry)}
 }
 
-// heldToken is a token and its times; the zero value is none.
-type heldToken struct {
-	token     string
-	asked     time.Time // when one was asked for last, with success or not
-	refreshAt time.Time // from then on another one is asked for
-	mayAsk    time.Time // after a failure, when the login service may be asked again at the earliest
-	end       time.Time
+// cachedToken is a token and its times; the zero value is none.
+type cachedToken struct {
+	token          string
+	requestedAt    time.Time // when one was asked for last, with success or not
+	refreshAt      time.Time // from then on another one is asked for
+	retryNotBefore time.Time // after a failure, when the login service may be asked again at the earliest
+	expiry         time.Time
 }
 
-func hold(t *oauth2.Token, now time.Time) heldToken {
+func newCachedToken(t *oauth2.Token, now time.Time) cachedToken {
 	end := t.Expiry
 	if end.IsZero() {
-		end = now.Add(unsaidLife)
+		end = now.Add(defaultTokenLifetime)
 	}
 	margin := min(renewalMargin, end.Sub(now)/5)
-	return heldToken{token: t.AccessToken, asked: now, refreshAt: end.Add(-margin), end: end}
+	return cachedToken{token: t.AccessToken, requestedAt: now, refreshAt: end.Add(-margin), expiry: end}
 }
 
 // refreshCall is one token request and its outcome, which may be read once done is closed.
@@ -78,14 +78,14 @@ func (t *Tokens) Token(ctx context.Context) (string, error) { return t.get(ctx, 
 func (t *Tokens) get(ctx context.Context, forced bool) (string, error) {
 	for {
 		t.mu.Lock()
-		if !forced && time.Now().Before(t.held.refreshAt) {
+		if !forced && time.Now().Before(t.cached.refreshAt) {
 			defer t.mu.Unlock()
-			return t.held.token, nil
+			return t.cached.token, nil
 		}
-		current := t.flight
+		current := t.inFlight
 		if current == nil {
 			current = &refreshCall{done: make(chan struct{})}
-			t.flight = current
+			t.inFlight = current
 			t.mu.Unlock()
 			t.refresh(ctx, current)
 			return current.token, current.err
@@ -107,7 +107,7 @@ func (t *Tokens) get(ctx context.Context, forced bool) (string, error) {
 func (t *Tokens) Fresh(ctx context.Context) (string, error) {
 	t.mu.Lock()
 	now := time.Now()
-	old := now.Sub(t.held.asked) >= freshFor && !now.Before(t.held.mayAsk)
+	old := now.Sub(t.cached.requestedAt) >= freshTokenAge && !now.Before(t.cached.retryNotBefore)
 	t.mu.Unlock()
 	return t.get(ctx, old)
 }
@@ -122,24 +122,24 @@ func (t *Tokens) refresh(ctx context.Context, f *refreshCall) {
 	now := time.Now()
 	switch {
 	case err == nil:
-		t.held = hold(token, now)
-		f.token = t.held.token
-	case now.Before(t.held.end):
-		wait := renewalPause
+		t.cached = newCachedToken(token, now)
+		f.token = t.cached.token
+	case now.Before(t.cached.expiry):
+		wait := renewalRetryDelay
 		if failed, ok := errors.AsType[*TokenError](err); ok {
 			wait = max(wait, failed.RetryAfter)
 		}
-		if t.held.mayAsk = now.Add(wait); ctx.Err() == nil {
-			t.held.asked = now
+		if t.cached.retryNotBefore = now.Add(wait); ctx.Err() == nil {
+			t.cached.requestedAt = now
 		}
-		if t.held.refreshAt.Before(t.held.mayAsk) {
-			t.held.refreshAt = now.Add(min(wait, t.held.end.Sub(now)))
+		if t.cached.refreshAt.Before(t.cached.retryNotBefore) {
+			t.cached.refreshAt = now.Add(min(wait, t.cached.expiry.Sub(now)))
 		}
-		f.token = t.held.token
+		f.token = t.cached.token
 	default:
 		f.err, f.abandoned = err, ctx.Err() != nil
 	}
-	t.flight = nil
+	t.inFlight = nil
 	close(f.done)
 }
 
@@ -147,8 +147,8 @@ func (t *Tokens) refresh(ctx context.Context, f *refreshCall) {
 func (t *Tokens) Drop(token string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.held.token == token {
-		t.held = heldToken{}
+	if t.cached.token == token {
+		t.cached = cachedToken{}
 	}
 }
 

@@ -17,17 +17,17 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// endpoint is a token endpoint without a network, which takes a second for each answer.
-type endpoint struct {
-	mu    sync.Mutex
-	calls int
-	life  int // seconds; 0 = the answer does not say
-	down  bool
+// slowTokenEndpoint is a token endpoint without a network, which takes a second for each answer.
+type slowTokenEndpoint struct {
+	mu       sync.Mutex
+	calls    int
+	lifetime int // seconds; 0 = the answer does not say
+	down     bool
 	// throttled is the Retry-After of a 429, 0 for none.
 	throttled int
 }
 
-func (e *endpoint) RoundTrip(r *http.Request) (*http.Response, error) {
+func (e *slowTokenEndpoint) RoundTrip(r *http.Request) (*http.Response, error) {
 	select {
 	case <-time.After(time.Second):
 	case <-r.Context().Done():
@@ -42,19 +42,19 @@ func (e *endpoint) RoundTrip(r *http.Request) (*http.Response, error) {
 	if e.throttled > 0 {
 		return jsonReply(429, `{"error":"temporarily_unavailable"}`, "Retry-After", strconv.Itoa(e.throttled)), nil
 	}
-	if e.life == 0 {
+	if e.lifetime == 0 {
 		return jsonReply(200, fmt.Sprintf(`{"access_token":"token-%d"}`, e.calls)), nil
 	}
-	return jsonReply(200, fmt.Sprintf(`{"access_token":"token-%d","expires_in":%d}`, e.calls, e.life)), nil
+	return jsonReply(200, fmt.Sprintf(`{"access_token":"token-%d","expires_in":%d}`, e.calls, e.lifetime)), nil
 }
 
-func (e *endpoint) source(seen *ledger) *graph.Tokens {
+func (e *slowTokenEndpoint) source(telemetry *recordingTelemetry) *graph.Tokens {
 	return graph.NewTokens(graph.CredentialSettings{
-		TokenURL: "https://login.example.com/token", ClientID: "app", Secret: "hush", HTTP: &http.Client{Transport: e}, Telemetry: seen,
+		TokenURL: "https://login.example.com/token", ClientID: "app", Secret: "hush", HTTP: &http.Client{Transport: e}, Telemetry: telemetry,
 	})
 }
 
-func TestATokenIsReusedUntilShortlyBeforeItEnds(t *testing.T) {
+func TestTokens_ReusedUntilShortlyBeforeExpiry(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		life    int
@@ -69,8 +69,8 @@ func TestATokenIsReusedUntilShortlyBeforeItEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				e, seen := &endpoint{life: test.life}, &ledger{}
-				tokens := e.source(seen)
+				e, telemetry := &slowTokenEndpoint{lifetime: test.life}, &recordingTelemetry{}
+				tokens := e.source(telemetry)
 				get := func(want string) {
 					t.Helper()
 					got, err := tokens.Token(t.Context())
@@ -82,20 +82,20 @@ func TestATokenIsReusedUntilShortlyBeforeItEnds(t *testing.T) {
 				get("token-1")
 				time.Sleep(test.renewed - test.reused)
 				get("token-2")
-				assert.Equal(t, []error{nil, nil}, seen.refreshes)
+				assert.Equal(t, []error{nil, nil}, telemetry.refreshes)
 			})
 		})
 	}
 }
 
-func TestConcurrentCallersShareOneRequest(t *testing.T) {
+func TestTokens_ConcurrentCallersShareOneRequest(t *testing.T) {
 	t.Parallel()
 	for name, down := range map[string]bool{"its token": false, "its failure": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				e := &endpoint{life: 3600, down: down}
-				tokens := e.source(&ledger{})
+				e := &slowTokenEndpoint{lifetime: 3600, down: down}
+				tokens := e.source(&recordingTelemetry{})
 				var callers sync.WaitGroup
 				for range 20 {
 					callers.Go(func() {
@@ -114,11 +114,11 @@ func TestConcurrentCallersShareOneRequest(t *testing.T) {
 	}
 }
 
-func TestACallerThatGivesUpLeavesTheOthersAlone(t *testing.T) {
+func TestTokens_CanceledCallerDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		e := &endpoint{life: 3600}
-		tokens := e.source(&ledger{})
+		e := &slowTokenEndpoint{lifetime: 3600}
+		tokens := e.source(&recordingTelemetry{})
 		first, giveUp := context.WithCancel(t.Context())
 		var callers sync.WaitGroup
 		callers.Go(func() {
@@ -139,11 +139,11 @@ func TestACallerThatGivesUpLeavesTheOthersAlone(t *testing.T) {
 	})
 }
 
-func TestAWaitingCallerHeedsItsOwnContext(t *testing.T) {
+func TestTokens_WaitingCallerHonorsOwnContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		e := &endpoint{life: 3600}
-		tokens := e.source(&ledger{})
+		e := &slowTokenEndpoint{lifetime: 3600}
+		tokens := e.source(&recordingTelemetry{})
 		var callers sync.WaitGroup
 		callers.Go(func() {
 			_, err := tokens.Token(t.Context())
@@ -160,11 +160,11 @@ func TestAWaitingCallerHeedsItsOwnContext(t *testing.T) {
 	})
 }
 
-func TestATokenStillGoodOutlivesAnOutageOfTheEndpoint(t *testing.T) {
+func TestTokens_ValidTokenSurvivesOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		e, seen := &endpoint{life: 3600}, &ledger{}
-		tokens := e.source(seen)
+		e, telemetry := &slowTokenEndpoint{lifetime: 3600}, &recordingTelemetry{}
+		tokens := e.source(telemetry)
 		_, err := tokens.Token(t.Context())
 		require.NoError(t, err)
 		time.Sleep(56 * time.Minute)
@@ -175,7 +175,7 @@ func TestATokenStillGoodOutlivesAnOutageOfTheEndpoint(t *testing.T) {
 			assert.Equal(t, "token-1", token)
 		}
 		assert.Equal(t, 2, e.calls, "the next attempt comes half a minute later")
-		require.Error(t, seen.refreshes[1])
+		require.Error(t, telemetry.refreshes[1])
 		time.Sleep(31 * time.Second)
 		_, err = tokens.Token(t.Context())
 		require.NoError(t, err)
@@ -186,11 +186,11 @@ func TestATokenStillGoodOutlivesAnOutageOfTheEndpoint(t *testing.T) {
 	})
 }
 
-func TestADroppedTokenIsNotUsedAgain(t *testing.T) {
+func TestTokens_DroppedTokenIsNotReused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		e := &endpoint{life: 3600}
-		tokens := e.source(&ledger{})
+		e := &slowTokenEndpoint{lifetime: 3600}
+		tokens := e.source(&recordingTelemetry{})
 		first, err := tokens.Token(t.Context())
 		require.NoError(t, err)
 		tokens.Drop(first)
@@ -209,11 +209,11 @@ func TestADroppedTokenIsNotUsedAgain(t *testing.T) {
 	})
 }
 
-func TestAFreshTokenIsNoOlderThanAMinuteWhereOneCanBeHad(t *testing.T) {
+func TestTokens_FreshReturnsTokenUnderOneMinuteOld(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		from := &endpoint{life: 3600}
-		tokens := from.source(&ledger{})
+		from := &slowTokenEndpoint{lifetime: 3600}
+		tokens := from.source(&recordingTelemetry{})
 		take := func() string {
 			token, err := tokens.Fresh(t.Context())
 			require.NoError(t, err)
@@ -234,11 +234,11 @@ func TestAFreshTokenIsNoOlderThanAMinuteWhereOneCanBeHad(t *testing.T) {
 	})
 }
 
-func TestAFreshTokenThatCanNotBeHadCostsTheOthersNothing(t *testing.T) {
+func TestTokens_FailingFreshDoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		from := &endpoint{life: 3600}
-		tokens := from.source(&ledger{})
+		from := &slowTokenEndpoint{lifetime: 3600}
+		tokens := from.source(&recordingTelemetry{})
 		_, err := tokens.Token(t.Context())
 		require.NoError(t, err)
 		time.Sleep(10 * time.Minute)
@@ -261,14 +261,14 @@ func TestAFreshTokenThatCanNotBeHadCostsTheOthersNothing(t *testing.T) {
 	})
 }
 
-func TestCreationsAndRenewalsHaveAFreshToken(t *testing.T) {
+func TestClient_CreationAndRenewalUseFreshToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		from := &endpoint{life: 3600}
+		from := &slowTokenEndpoint{lifetime: 3600}
 		var tokens []string
 		client := graph.New(graph.Settings{
-			Endpoint: "https://graph.example.com", Tokens: from.source(&ledger{}),
-			HTTP: tripper(func(r *http.Request) (*http.Response, error) {
+			Endpoint: "https://graph.example.com", Tokens: from.source(&recordingTelemetry{}),
+			HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				tokens = append(tokens, r.Method+" "+r.Header.Get("Authorization"))
 				return jsonReply(200, `{"id": "s", "value": []}`), nil
 			}).client(),

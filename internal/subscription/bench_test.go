@@ -27,18 +27,18 @@ const (
 	secret     = "state-of-"
 )
 
-// bench is a keeper on its fake Graph, with all that it says written down.
-type bench struct {
-	graph  *fakeGraph
-	keeper *subscription.Manager
-	logs   *observer.ObservedLogs
-	start  time.Time
-	stop   func()
-	*witness
+// harness is a keeper on its fake Graph, with all that it says written down.
+type harness struct {
+	graph   *fakeGraph
+	manager *subscription.Manager
+	logs    *observer.ObservedLogs
+	start   time.Time
+	stop    func()
+	*recorder
 }
 
-// witness is Observer, Telemetry and Status at once.
-type witness struct {
+// recorder is Observer, Telemetry and Status at once.
+type recorder struct {
 	mu            sync.Mutex
 	checked       []time.Time
 	interruptions []interruption
@@ -56,33 +56,35 @@ type interruption struct {
 	since    time.Time
 }
 
-func (w *witness) Checked(at time.Time) { w.locked(func() { w.checked = append(w.checked, at) }) }
+func (r *recorder) Checked(at time.Time) { r.locked(func() { r.checked = append(r.checked, at) }) }
 
-func (w *witness) Interrupted(resource string, reason subscription.Reason, since time.Time) {
-	w.locked(func() { w.interruptions = append(w.interruptions, interruption{resource, reason, since}) })
+func (r *recorder) Interrupted(resource string, reason subscription.Reason, since time.Time) {
+	r.locked(func() { r.interruptions = append(r.interruptions, interruption{resource, reason, since}) })
 }
 
-func (w *witness) Restored(_ string, at time.Time) {
-	w.locked(func() { w.restored = append(w.restored, at) })
+func (r *recorder) Restored(_ string, at time.Time) {
+	r.locked(func() { r.restored = append(r.restored, at) })
 }
-func (w *witness) Known(known []subscription.Known) { w.locked(func() { w.known = known }) }
-func (w *witness) Renewal(_ context.Context, err error) {
-	w.locked(func() { w.renewals[err == nil]++ })
+func (r *recorder) Known(known []subscription.Known) { r.locked(func() { r.known = known }) }
+func (r *recorder) Renewal(_ context.Context, err error) {
+	r.locked(func() { r.renewals[err == nil]++ })
 }
 
-func (w *witness) Created(_ context.Context, err error) { w.locked(func() { w.created[err == nil]++ }) }
+func (r *recorder) Created(_ context.Context, err error) {
+	r.locked(func() { r.created[err == nil]++ })
+}
 
-func (w *witness) Status(err error) { w.locked(func() { w.statuses = append(w.statuses, err) }) }
+func (r *recorder) Status(err error) { r.locked(func() { r.statuses = append(r.statuses, err) }) }
 
-func (w *witness) Recreated(_ context.Context, reason subscription.Reason, err error) {
+func (r *recorder) Recreated(_ context.Context, reason subscription.Reason, err error) {
 	if err == nil {
-		w.locked(func() { w.recreated = append(w.recreated, reason) })
+		r.locked(func() { r.recreated = append(r.recreated, reason) })
 	}
 }
 
-func (w *witness) locked(do func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+func (r *recorder) locked(do func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	do()
 }
 
@@ -94,49 +96,49 @@ func settings() subscription.Settings {
 	}
 }
 
-// begin starts a keeper inside a synctest bubble. The bubble checks that it ends.
-func begin(t *testing.T, g *fakeGraph, changes ...func(*subscription.Settings)) *bench {
+// newHarness starts a keeper inside a synctest bubble. The bubble checks that it ends.
+func newHarness(t *testing.T, g *fakeGraph, changes ...func(*subscription.Settings)) *harness {
 	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
-	w := &witness{renewals: map[bool]int{}, created: map[bool]int{}}
+	r := &recorder{renewals: map[bool]int{}, created: map[bool]int{}}
 	s := settings()
-	s.Graph, s.Logger, s.Observer, s.Telemetry, s.Status = g, zap.New(core), w, w, w.Status
+	s.Graph, s.Logger, s.Observer, s.Telemetry, s.Status = g, zap.New(core), r, r, r.Status
 	for _, change := range changes {
 		change(&s)
 	}
-	b := &bench{graph: g, keeper: subscription.New(s), logs: logs, start: time.Now(), witness: w}
+	h := &harness{graph: g, manager: subscription.New(s), logs: logs, start: time.Now(), recorder: r}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		b.keeper.Run(ctx)
+		h.manager.Run(ctx)
 	}()
-	b.stop = sync.OnceFunc(func() {
+	h.stop = sync.OnceFunc(func() {
 		cancel()
 		<-ended
 	})
-	t.Cleanup(b.stop)
+	t.Cleanup(h.stop)
 	synctest.Wait()
-	return b
+	return h
 }
 
-// pass lets fake time go by.
-func (b *bench) pass(d time.Duration) {
-	b.locked(func() {}) // What the test has read so far happened before what the keeper writes now.
+// advance lets fake time go by.
+func (h *harness) advance(d time.Duration) {
+	h.locked(func() {}) // What the test has read so far happened before what the keeper writes now.
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// wake hands an event over and waits until it was looked at.
-func (b *bench) wake(kind, id string) {
-	b.locked(func() {})
-	b.keeper.Wake(subscription.Event{Kind: kind, SubscriptionID: id})
+// sendEvent hands an event over and waits until it was looked at.
+func (h *harness) sendEvent(kind, id string) {
+	h.locked(func() {})
+	h.manager.Wake(subscription.Event{Kind: kind, SubscriptionID: id})
 	synctest.Wait()
 }
 
 // lines returns the log lines with this message.
-func (b *bench) lines(message string) []observer.LoggedEntry {
-	return b.logs.FilterMessage(message).All()
+func (h *harness) lines(message string) []observer.LoggedEntry {
+	return h.logs.FilterMessage(message).All()
 }
 
 // existing is a subscription as an earlier run left it, with so much time left.
@@ -151,22 +153,22 @@ func existing(id string, left time.Duration, changes ...func(*graph.Subscription
 	return s
 }
 
-func foreign(s *graph.Subscription) { s.NotificationURL = theirURL }
+func atTheirURL(s *graph.Subscription) { s.NotificationURL = theirURL }
 
 // requireOps checks which calls were made, in order.
-func requireOps(t *testing.T, b *bench, ops ...string) {
+func requireOps(t *testing.T, h *harness, ops ...string) {
 	t.Helper()
 	var made []string
-	for _, c := range b.graph.callsOf() {
+	for _, c := range h.graph.callsOf() {
 		made = append(made, c.op)
 	}
 	require.True(t, slices.Equal(ops, made), "calls made: %v", made)
 }
 
 // assertHourlyFailures tells whether the failures were logged at once and then again each hour for as long as they lasted.
-func assertHourlyFailures(t *testing.T, b *bench, lasted time.Duration) {
+func assertHourlyFailures(t *testing.T, h *harness, lasted time.Duration) {
 	t.Helper()
-	lines := b.lines("subscription fails, will be tried again")
+	lines := h.lines("subscription fails, will be tried again")
 	hours := int(lasted / time.Hour)
 	assert.LessOrEqual(t, len(lines), hours+1)
 	assert.Greater(t, len(lines), hours*9/10, "the first try after an hour is at most 5 minutes later")

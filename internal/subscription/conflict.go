@@ -68,20 +68,20 @@ type keyConflict struct {
 	firstSeen, lastSeen time.Time
 }
 
-// proven tells whether there is another receiver.
-func (c keyConflict) proven() bool { return c.count > 1 }
+// confirmed tells whether there is another receiver.
+func (c keyConflict) confirmed() bool { return c.count > 1 }
 
-// waits tells whether the latest subscription of the other key is to be left alone for now.
-func (c keyConflict) waits(now time.Time) bool {
-	return c.count > keyConflictLimit && now.Before(c.waitsUntil())
+// deferred tells whether the latest subscription of the other key is to be left alone for now.
+func (c keyConflict) deferred(now time.Time) bool {
+	return c.count > keyConflictLimit && now.Before(c.deferredUntil())
 }
 
-func (c keyConflict) waitsUntil() time.Time { return c.firstSeen.Add(keyConflictWait) }
+func (c keyConflict) deferredUntil() time.Time { return c.firstSeen.Add(keyConflictWait) }
 
-// seen returns the conflict after a list that shows a subscription of the other key. ownLived says that this receiver had a
+// observe returns the conflict after a list that shows a subscription of the other key. ownLived says that this receiver had a
 // subscription in that place: then the other one must have been made after it.
-func (c keyConflict) seen(s graph.Subscription, ownLived bool, now time.Time) keyConflict {
-	if c.count == 0 && ownLived {
+func (c keyConflict) observe(s graph.Subscription, ownWasActive bool, now time.Time) keyConflict {
+	if c.count == 0 && ownWasActive {
 		c.count = 1
 	}
 	if s.ID != c.latest.ID {
@@ -92,40 +92,40 @@ func (c keyConflict) seen(s graph.Subscription, ownLived bool, now time.Time) ke
 	return c
 }
 
-// noteKeyConflicts brings up to date what is known of other receivers, from the list as it is now.
-func (k *Manager) noteKeyConflicts(have []graph.Subscription, at time.Time) {
-	f := k.facts()
-	own := k.s.wanted("")
+// updateKeyConflicts brings up to date what is known of other receivers, from the list as it is now.
+func (m *Manager) updateKeyConflicts(have []graph.Subscription, at time.Time) {
+	f := m.facts()
+	own := m.settings.wanted("")
 	for _, h := range have {
 		if !expired(h, at) && f.otherKey(h, own) {
-			k.keyConflicts[path(h.Resource)] = k.keyConflicts[path(h.Resource)].seen(h, k.lived(path(h.Resource)), at)
+			m.keyConflicts[path(h.Resource)] = m.keyConflicts[path(h.Resource)].observe(h, m.wasActive(path(h.Resource)), at)
 		}
 	}
 	// A receiver that is alive would have taken the place by then.
-	over := keyConflictWait + 2*k.s.CheckInterval + longestBackoff
-	maps.DeleteFunc(k.keyConflicts, func(_ string, c keyConflict) bool { return at.Sub(c.lastSeen) > over })
-	k.reportKeyConflict(at, over)
+	over := keyConflictWait + 2*m.settings.CheckInterval + maxBackoff
+	maps.DeleteFunc(m.keyConflicts, func(_ string, c keyConflict) bool { return at.Sub(c.lastSeen) > over })
+	m.reportKeyConflict(at, over)
 }
 
 // reportKeyConflict makes a failure of it, one for all resources.
-func (k *Manager) reportKeyConflict(at time.Time, over time.Duration) {
-	for _, place := range slices.Sorted(maps.Keys(k.keyConflicts)) {
-		c := k.keyConflicts[place]
-		if !c.proven() {
+func (m *Manager) reportKeyConflict(at time.Time, over time.Duration) {
+	for _, slot := range slices.Sorted(maps.Keys(m.keyConflicts)) {
+		c := m.keyConflicts[slot]
+		if !c.confirmed() {
 			continue
 		}
-		k.keyConflict.operation = opReplace
-		k.keyConflict.err = &KeyConflictError{ID: c.latest.ID, CertificateID: c.latest.EncryptionCertificateID}
-		k.keyConflict.retryAt = c.lastSeen.Add(over)
-		if c.waits(at) {
-			k.keyConflict.retryAt = c.waitsUntil()
+		m.keyConflict.operation = opReplace
+		m.keyConflict.err = &KeyConflictError{ID: c.latest.ID, CertificateID: c.latest.EncryptionCertificateID}
+		m.keyConflict.retryAt = c.lastSeen.Add(over)
+		if c.deferred(at) {
+			m.keyConflict.retryAt = c.deferredUntil()
 		}
 		return
 	}
-	k.keyConflict.succeed()
+	m.keyConflict.succeed()
 }
 
-// lived tells whether this process has had a subscription in that place.
-func (k *Manager) lived(place string) bool {
-	return slices.ContainsFunc(k.resources, func(w *resourceState) bool { return w.lived && path(w.resource) == place })
+// wasActive tells whether this process has had a subscription in that place.
+func (m *Manager) wasActive(slot string) bool {
+	return slices.ContainsFunc(m.resources, func(r *resourceState) bool { return r.wasActive && path(r.resource) == slot })
 }

@@ -14,22 +14,22 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-func TestSaysWhoStandsInTheWay(t *testing.T) {
+func TestConflict_NamesConflictingSubscription(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
-		g.put(existing("f", 70*time.Hour, foreign))
-		b := begin(t, g)
-		b.pass(time.Hour)
+		g.put(existing("f", 70*time.Hour, atTheirURL))
+		h := newHarness(t, g)
+		h.advance(time.Hour)
 		assert.Zero(t, g.count("create", "delete", "renew"), "it is not ours to touch")
-		require.Len(t, b.statuses, 1)
+		require.Len(t, h.statuses, 1)
 		var inTheWay *subscription.ConflictError
-		require.ErrorAs(t, b.statuses[0], &inTheWay)
+		require.ErrorAs(t, h.statuses[0], &inTheWay)
 		assert.Equal(t, subscription.ConflictError{ID: "f", Host: "other.example.com"}, *inTheWay)
-		require.ErrorContains(t, b.statuses[0], "replace_foreign")
-		assert.NotContains(t, b.statuses[0].Error(), "hidden", "the query of its URL may be a secret")
+		require.ErrorContains(t, h.statuses[0], "replace_foreign")
+		assert.NotContains(t, h.statuses[0].Error(), "hidden", "the query of its URL may be a secret")
 
-		lines := b.lines("subscription fails, will be tried again")
+		lines := h.lines("subscription fails, will be tried again")
 		require.Len(t, lines, 1)
 		said := lines[0].ContextMap()
 		assert.Contains(t, said["error"], "f")
@@ -37,123 +37,123 @@ func TestSaysWhoStandsInTheWay(t *testing.T) {
 		assert.NotContains(t, said["error"], "hidden")
 		assert.Contains(t, said["hint"], "replace_foreign")
 		assert.Less(t, g.count("list"), 50, "it backs off")
-		_, ok := b.keeper.TimeLeft(time.Now())
+		_, ok := h.manager.TimeLeft(time.Now())
 		assert.False(t, ok)
-		assert.Empty(t, b.checked)
-		assert.Equal(t, []interruption{{tenantWide, subscription.ReasonConflict, time.Time{}}}, b.interruptions)
+		assert.Empty(t, h.checked)
+		assert.Equal(t, []interruption{{tenantWide, subscription.ReasonConflict, time.Time{}}}, h.interruptions)
 
-		g.drop("f")
-		b.pass(5 * time.Minute)
-		assert.Equal(t, []string{"s1"}, g.living(), "it creates as soon as the place is free")
-		require.Len(t, b.statuses, 2)
-		require.NoError(t, b.statuses[1])
-		assert.Len(t, b.lines("subscription failure is over"), 1)
+		g.vanish("f")
+		h.advance(5 * time.Minute)
+		assert.Equal(t, []string{"s1"}, g.activeIDs(), "it creates as soon as the place is free")
+		require.Len(t, h.statuses, 2)
+		require.NoError(t, h.statuses[1])
+		assert.Len(t, h.lines("subscription failure is over"), 1)
 	})
 }
 
-func TestCreatesAsSoonAsALookShowsThePlaceFree(t *testing.T) {
+func TestConflict_CreatesWhenSlotBecomesFree(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
-		g.put(existing("f", 70*time.Hour, foreign))
-		b := begin(t, g, func(s *subscription.Settings) { s.CheckInterval = time.Second })
-		b.pass(59 * time.Minute)
-		g.drop("f")
-		b.pass(time.Second)
-		assert.Equal(t, []string{"s1"}, g.living())
-		assert.Len(t, b.lines("subscription fails, will be tried again"), 1)
+		g.put(existing("f", 70*time.Hour, atTheirURL))
+		h := newHarness(t, g, func(s *subscription.Settings) { s.CheckInterval = time.Second })
+		h.advance(59 * time.Minute)
+		g.vanish("f")
+		h.advance(time.Second)
+		assert.Equal(t, []string{"s1"}, g.activeIDs())
+		assert.Len(t, h.lines("subscription fails, will be tried again"), 1)
 	})
 }
 
-func TestFrequentLooksDoNotShortenABackoff(t *testing.T) {
+func TestManager_FrequentChecksKeepBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, resource := range []string{tenantWide, userB} {
 			g := &fakeGraph{fail: func(c call) error {
 				if c.op == "delete" {
-					return refusal(http.StatusBadGateway, "", 0)
+					return graphError(http.StatusBadGateway, "", 0)
 				}
 				return nil
 			}}
 			g.put(existing("x", 70*time.Hour, func(s *graph.Subscription) {
 				s.Resource, s.EncryptionCertificateID = resource, "old"
 			}))
-			b := begin(t, g, func(s *subscription.Settings) { s.CheckInterval = time.Second })
-			b.pass(time.Hour)
+			h := newHarness(t, g, func(s *subscription.Settings) { s.CheckInterval = time.Second })
+			h.advance(time.Hour)
 			assert.Less(t, g.count("delete"), 40, resource)
-			b.stop()
+			h.stop()
 		}
 	})
 }
 
-func TestReplacesAForeignOneOnceForEachProcess(t *testing.T) {
+func TestConflict_ReplacesOncePerProcess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
-		g.put(existing("f", 70*time.Hour, foreign))
-		b := begin(t, g, func(s *subscription.Settings) { s.ReplaceForeign = true })
-		requireOps(t, b, "list", "delete", "create")
-		assert.Equal(t, []string{"s1"}, g.living())
-		assert.Equal(t, []subscription.Reason{subscription.ReasonConflict}, b.recreated)
+		g.put(existing("f", 70*time.Hour, atTheirURL))
+		h := newHarness(t, g, func(s *subscription.Settings) { s.ReplaceForeign = true })
+		requireOps(t, h, "list", "delete", "create")
+		assert.Equal(t, []string{"s1"}, g.activeIDs())
+		assert.Equal(t, []subscription.Reason{subscription.ReasonConflict}, h.recreated)
 
-		g.drop("s1")
-		g.put(existing("f2", 70*time.Hour, foreign))
-		b.pass(time.Hour)
-		assert.Equal(t, []string{"f2"}, g.living(), "the second time it gives way")
+		g.vanish("s1")
+		g.put(existing("f2", 70*time.Hour, atTheirURL))
+		h.advance(time.Hour)
+		assert.Equal(t, []string{"f2"}, g.activeIDs(), "the second time it gives way")
 		assert.Equal(t, 1, g.count("delete"))
-		assert.Len(t, b.statuses, 1)
+		assert.Len(t, h.statuses, 1)
 	})
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{fail: func(c call) error {
 			if c.op == "delete" {
-				return refusal(http.StatusInternalServerError, "", 0)
+				return graphError(http.StatusInternalServerError, "", 0)
 			}
 			return nil
 		}}
-		g.put(existing("f", 70*time.Hour, foreign))
-		b := begin(t, g, func(s *subscription.Settings) { s.ReplaceForeign = true })
-		g.failing(nil)
-		b.pass(time.Minute)
-		assert.Equal(t, []string{"s1"}, g.living(), "a deletion that failed does not use the one time up")
+		g.put(existing("f", 70*time.Hour, atTheirURL))
+		h := newHarness(t, g, func(s *subscription.Settings) { s.ReplaceForeign = true })
+		g.failWith(nil)
+		h.advance(time.Minute)
+		assert.Equal(t, []string{"s1"}, g.activeIDs(), "a deletion that failed does not use the one time up")
 	})
 }
 
-func TestAQuotaThatTheListDoesNotExplainIsSaidAndBackedOff(t *testing.T) {
+func TestConflict_BacksOffOnUnexplainedQuota(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusConflict, http.StatusForbidden} {
 		synctest.Test(t, func(t *testing.T) {
-			b := begin(t, &fakeGraph{fail: func(c call) error {
+			h := newHarness(t, &fakeGraph{fail: func(c call) error {
 				if c.op == "create" {
-					return refusal(status, "Quota", 0)
+					return graphError(status, "Quota", 0)
 				}
 				return nil
 			}})
-			b.pass(24 * time.Hour)
-			assert.Less(t, b.graph.count("create"), 600)
-			assert.Greater(t, b.graph.count("create"), 280, "for ever, at most 5 min apart")
-			assertHourlyFailures(t, b, 24*time.Hour)
-			require.Len(t, b.statuses, 1)
+			h.advance(24 * time.Hour)
+			assert.Less(t, h.graph.count("create"), 600)
+			assert.Greater(t, h.graph.count("create"), 280, "for ever, at most 5 min apart")
+			assertHourlyFailures(t, h, 24*time.Hour)
+			require.Len(t, h.statuses, 1)
 			var said *graph.Error
-			require.ErrorAs(t, b.statuses[0], &said)
+			require.ErrorAs(t, h.statuses[0], &said)
 			assert.Equal(t, status, said.Status)
-			b.graph.failing(nil)
-			b.pass(5 * time.Minute)
-			assert.Equal(t, []string{"s1"}, b.graph.living())
+			h.graph.failWith(nil)
+			h.advance(5 * time.Minute)
+			assert.Equal(t, []string{"s1"}, h.graph.activeIDs())
 		})
 	}
 }
 
-func TestAConflictWithASubscriptionThatTheListShowedLateIsResolvedByAdoption(t *testing.T) {
+func TestConflict_AdoptsSubscriptionListedLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := &fakeGraph{lag: 30 * time.Second}
+		g := &fakeGraph{listLag: 30 * time.Second}
 		g.put(existing("x", 70*time.Hour))
-		b := begin(t, g)
-		require.Error(t, errors.Join(b.statuses...))
-		b.pass(2 * time.Minute)
-		assert.Equal(t, []string{"x"}, g.living())
+		h := newHarness(t, g)
+		require.Error(t, errors.Join(h.statuses...))
+		h.advance(2 * time.Minute)
+		assert.Equal(t, []string{"x"}, g.activeIDs())
 		assert.Zero(t, g.count("delete"))
-		require.Len(t, b.statuses, 2)
-		assert.NoError(t, b.statuses[1])
+		require.Len(t, h.statuses, 2)
+		assert.NoError(t, h.statuses[1])
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-func TestHandshakeError_AdvisesByWhatGraphGot(t *testing.T) {
+func TestHandshakeError_HintDependsOnAnswer(t *testing.T) {
 	t.Parallel()
 	const dns, login, equal, ingress = "public DNS name", "without login", "Make webhook.path that of", "leave the path as it is"
 	for name, test := range map[string]struct {

@@ -18,17 +18,17 @@ import (
 
 // replica is one of several receivers that share an application and a notification URL.
 type replica struct {
-	*bench
+	*harness
 	deleted *[]time.Time
 }
 
-// counted notes the deletions of one replica.
-type counted struct {
+// deleteCounter notes the deletions of one replica.
+type deleteCounter struct {
 	*fakeGraph
 	deleted *[]time.Time
 }
 
-func (c counted) DeleteSubscription(ctx context.Context, id string) error {
+func (c deleteCounter) DeleteSubscription(ctx context.Context, id string) error {
 	err := c.fakeGraph.DeleteSubscription(ctx, id)
 	if err == nil {
 		*c.deleted = append(*c.deleted, time.Now())
@@ -36,23 +36,23 @@ func (c counted) DeleteSubscription(ctx context.Context, id string) error {
 	return err
 }
 
-// beginReplica starts a receiver whose only key is that of the certificate.
-func beginReplica(t *testing.T, g *fakeGraph, certificateID string, changes ...func(*subscription.Settings)) replica {
+// newReplica starts a receiver whose only key is that of the certificate.
+func newReplica(t *testing.T, g *fakeGraph, certificateID string, changes ...func(*subscription.Settings)) replica {
 	t.Helper()
 	deleted := new([]time.Time)
 	own := func(s *subscription.Settings) {
-		s.Graph = counted{g, deleted}
+		s.Graph = deleteCounter{g, deleted}
 		s.Certificate.ID, s.HeldCertificateIDs = certificateID, nil
 	}
-	return replica{begin(t, g, append([]func(*subscription.Settings){own}, changes...)...), deleted}
+	return replica{newHarness(t, g, append([]func(*subscription.Settings){own}, changes...)...), deleted}
 }
 
-func checkedEach(interval time.Duration) func(*subscription.Settings) {
+func checkInterval(interval time.Duration) func(*subscription.Settings) {
 	return func(s *subscription.Settings) { s.CheckInterval = interval }
 }
 
-// conflicts counts the failures said, each of which must name the settings to change.
-func (r replica) conflicts(t *testing.T) int {
+// countConflicts counts the failures said, each of which must name the settings to change.
+func (r replica) countConflicts(t *testing.T) int {
 	t.Helper()
 	n := 0
 	for _, line := range r.lines("subscription fails, will be tried again") {
@@ -72,7 +72,7 @@ func (r replica) requireConflict(t *testing.T) {
 	var conflict *subscription.KeyConflictError
 	require.ErrorAs(t, r.statuses[0], &conflict)
 	require.ErrorContains(t, r.statuses[0], "encryption.certificates")
-	require.Equal(t, 1, r.conflicts(t))
+	require.Equal(t, 1, r.countConflicts(t))
 }
 
 // certificates returns what the living subscriptions are encrypted for.
@@ -88,7 +88,7 @@ func (f *fakeGraph) certificates() []string {
 	return ids
 }
 
-func TestKeyConflict_EndsAfterTwoReplacementsByEach(t *testing.T) {
+func TestKeyConflict_LimitsReplacementsToTwo(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]struct {
 		graph    func(*fakeGraph)
@@ -98,8 +98,8 @@ func TestKeyConflict_EndsAfterTwoReplacementsByEach(t *testing.T) {
 		"checked each second":                       {interval: time.Second},
 		"checked each five minutes":                 {interval: 5 * time.Minute},
 		"checked each half hour":                    {interval: 30 * time.Minute},
-		"the list does not say the certificates":    {interval: time.Second, graph: func(f *fakeGraph) { f.unsaid = true }},
-		"the list lags behind":                      {interval: time.Minute, graph: func(f *fakeGraph) { f.lag = 20 * time.Second }},
+		"the list does not say the certificates":    {interval: time.Second, graph: func(f *fakeGraph) { f.omitCertificateID = true }},
+		"the list lags behind":                      {interval: time.Minute, graph: func(f *fakeGraph) { f.listLag = 20 * time.Second }},
 		"two users have subscriptions of their own": {interval: time.Second, users: []string{userA, userB}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -113,39 +113,39 @@ func TestKeyConflict_EndsAfterTwoReplacementsByEach(t *testing.T) {
 				if change.users != nil {
 					resources = change.users
 				}
-				a := beginReplica(t, g, "a", checkedEach(change.interval), users(resources...))
-				a.pass(change.interval/2 + change.interval)
-				b := beginReplica(t, g, "b", checkedEach(change.interval), users(resources...))
-				b.pass(time.Minute + 2*change.interval)
+				a := newReplica(t, g, "a", checkInterval(change.interval), users(resources...))
+				a.advance(change.interval/2 + change.interval)
+				b := newReplica(t, g, "b", checkInterval(change.interval), users(resources...))
+				b.advance(time.Minute + 2*change.interval)
 				for _, r := range []replica{a, b} {
 					assert.LessOrEqual(t, len(*r.deleted), 2*len(resources))
 					r.requireConflict(t)
 				}
-				held := g.living()
+				held := g.activeIDs()
 				require.Len(t, held, len(resources))
-				b.pass(30*time.Minute - change.interval)
-				assert.Equal(t, held, g.living(), "whoever has it keeps it")
+				b.advance(30*time.Minute - change.interval)
+				assert.Equal(t, held, g.activeIDs(), "whoever has it keeps it")
 			})
 		})
 	}
 }
 
-func TestKeyConflict_ReceiversTakeTurnsHourly(t *testing.T) {
+func TestKeyConflict_AlternatesHourly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
-		a, b := beginReplica(t, g, "a"), beginReplica(t, g, "b")
-		b.pass(30 * time.Minute)
+		a, b := newReplica(t, g, "a"), newReplica(t, g, "b")
+		b.advance(30 * time.Minute)
 		before := [2]int{len(*a.deleted), len(*b.deleted)}
-		b.pass(24 * time.Hour)
+		b.advance(24 * time.Hour)
 		for i, r := range []replica{a, b} {
 			assert.InDelta(t, 12, len(*r.deleted)-before[i], 2)
-			assert.InDelta(t, 24, r.conflicts(t), 2, "the error is said again each hour")
+			assert.InDelta(t, 24, r.countConflicts(t), 2, "the error is said again each hour")
 			assert.Empty(t, r.lines("subscription failure is over"))
 			assert.Len(t, r.statuses, 1)
 			assert.GreaterOrEqual(t, len(r.restored), 10, "each gets to read what it lacks")
 		}
-		assert.Len(t, g.living(), 1)
+		assert.Len(t, g.activeIDs(), 1)
 	})
 }
 
@@ -153,7 +153,7 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 	t.Parallel()
 	deletes := func(t *testing.T, gone replica) {
 		t.Helper()
-		require.NoError(t, gone.keeper.Delete(t.Context()))
+		require.NoError(t, gone.manager.Delete(t.Context()))
 	}
 	for name, c := range map[string]struct {
 		interval time.Duration // 5 min unless set
@@ -176,10 +176,10 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := &fakeGraph{granted: c.granted}
 				interval, settle := cmp.Or(c.interval, 5*time.Minute), cmp.Or(c.settle, 25*time.Minute)
-				a := beginReplica(t, g, "a", checkedEach(interval))
-				a.pass(interval / 2)
-				b := beginReplica(t, g, "b", checkedEach(interval))
-				b.pass(settle)
+				a := newReplica(t, g, "a", checkInterval(interval))
+				a.advance(interval / 2)
+				b := newReplica(t, g, "b", checkInterval(interval))
+				b.advance(settle)
 				gone, left := a, b
 				if g.certificates()[0] == "b" {
 					gone, left = b, a
@@ -190,12 +190,12 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 				if c.end != nil {
 					c.end(t, gone)
 				}
-				left.pass(c.within)
+				left.advance(c.within)
 				require.Len(t, g.certificates(), 1)
 				assert.Equal(t, left.known[0].CertificateID, g.certificates()[0], "the survivor has it")
 				require.Len(t, left.restored, restored+1)
 				assert.False(t, lost.since.IsZero(), "what it lacks since then is read now")
-				left.pass(2*time.Hour + 3*interval)
+				left.advance(2*time.Hour + 3*interval)
 				assert.Len(t, left.lines("subscription failure is over"), 1)
 				require.Len(t, left.statuses, 2)
 				assert.NoError(t, left.statuses[1])
@@ -204,7 +204,7 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 	}
 }
 
-func TestKeyConflict_LeftoverIsReplacedAtOnce(t *testing.T) {
+func TestKeyConflict_ReplacesLeftoverImmediately(t *testing.T) {
 	t.Parallel()
 	lost := func(s *graph.Subscription) { s.EncryptionCertificateID = "lost" }
 	for name, known := range map[string][]subscription.Known{
@@ -215,11 +215,11 @@ func TestKeyConflict_LeftoverIsReplacedAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				g := &fakeGraph{lingers: 50 * time.Second}
+				g := &fakeGraph{deleteLag: 50 * time.Second}
 				g.put(existing("x", 70*time.Hour, lost))
-				b := beginReplica(t, g, "new", checkedEach(10*time.Second), func(s *subscription.Settings) { s.Known = known })
+				b := newReplica(t, g, "new", checkInterval(10*time.Second), func(s *subscription.Settings) { s.Known = known })
 				assert.Equal(t, []string{"new"}, g.certificates())
-				b.pass(24 * time.Hour)
+				b.advance(24 * time.Hour)
 				assert.Equal(t, []string{"new"}, g.certificates())
 				assert.Empty(t, b.statuses)
 				assert.Equal(t, 1, g.count("create"))
@@ -228,16 +228,16 @@ func TestKeyConflict_LeftoverIsReplacedAtOnce(t *testing.T) {
 	}
 }
 
-func TestKeyConflict_RollingUpdateIsNone(t *testing.T) {
+func TestKeyConflict_IgnoresRollingUpdate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
 		for n := range 5 {
-			old := beginReplica(t, g, fmt.Sprintf("generation %d", n))
-			old.pass(24*time.Hour + time.Minute)
+			old := newReplica(t, g, fmt.Sprintf("generation %d", n))
+			old.advance(24*time.Hour + time.Minute)
 			assert.Equal(t, []string{fmt.Sprintf("generation %d", n)}, g.certificates())
 			assert.Empty(t, old.statuses)
-			next := beginReplica(t, g, fmt.Sprintf("generation %d", n+1))
+			next := newReplica(t, g, fmt.Sprintf("generation %d", n+1))
 			old.stop()
 			assert.Equal(t, []string{fmt.Sprintf("generation %d", n+1)}, g.certificates(), "the new one takes it at once")
 			next.stop()
@@ -245,33 +245,33 @@ func TestKeyConflict_RollingUpdateIsNone(t *testing.T) {
 	})
 }
 
-func TestKeyConflict_RestartTakesItOnce(t *testing.T) {
+func TestKeyConflict_RestartReplacesOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
-		a, b := beginReplica(t, g, "a"), beginReplica(t, g, "b")
-		b.pass(30 * time.Minute)
+		a, b := newReplica(t, g, "a"), newReplica(t, g, "b")
+		b.advance(30 * time.Minute)
 		blocked, stays, key := a, b, "a"
 		if g.certificates()[0] == "a" {
 			blocked, stays, key = b, a, "b"
 		}
 		blocked.stop()
 		before := len(*stays.deleted)
-		again := beginReplica(t, g, key, func(s *subscription.Settings) { s.Known = blocked.known })
-		again.pass(45 * time.Minute)
+		again := newReplica(t, g, key, func(s *subscription.Settings) { s.Known = blocked.known })
+		again.advance(45 * time.Minute)
 		assert.Len(t, *again.deleted, 1)
 		assert.Len(t, *stays.deleted, before, "the other one waits")
 		assert.Equal(t, []string{key}, g.certificates())
 	})
 }
 
-func TestKeyConflict_OtherResourcesAtTheSameURL(t *testing.T) {
+func TestKeyConflict_CoversOtherResourcesAtSameURL(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
-		a := beginReplica(t, g, "a", users(userA), checkedEach(time.Second))
-		b := beginReplica(t, g, "b", users(userB), checkedEach(time.Second))
-		b.pass(time.Minute)
+		a := newReplica(t, g, "a", users(userA), checkInterval(time.Second))
+		b := newReplica(t, g, "b", users(userB), checkInterval(time.Second))
+		b.advance(time.Minute)
 		for _, r := range []replica{a, b} {
 			assert.LessOrEqual(t, len(*r.deleted), 2)
 			r.requireConflict(t)
@@ -280,13 +280,13 @@ func TestKeyConflict_OtherResourcesAtTheSameURL(t *testing.T) {
 	})
 }
 
-func TestKeyConflict_SharedCertificatesMakeNone(t *testing.T) {
+func TestKeyConflict_NoneWithSharedCertificates(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
-		a := beginReplica(t, g, "shared", checkedEach(time.Minute))
-		b := beginReplica(t, g, "shared", checkedEach(time.Minute))
-		b.pass(100 * time.Hour)
+		a := newReplica(t, g, "shared", checkInterval(time.Minute))
+		b := newReplica(t, g, "shared", checkInterval(time.Minute))
+		b.advance(100 * time.Hour)
 		assert.Equal(t, 1, g.count("create"))
 		for _, r := range []replica{a, b} {
 			assert.Empty(t, *r.deleted)

@@ -14,82 +14,82 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-func TestReauthorizationIsOnePatchAtOnce(t *testing.T) {
+func TestReauthorization_SendsOnePatchImmediately(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.pass(100 * time.Second)
-		b.wake(subscription.ReauthorizationRequired, "s1")
-		requireOps(t, b, "list", "create", "renew")
-		assert.Equal(t, []float64{100}, seconds(b.graph.callsOf("renew"), b.start))
-		left, _ := b.keeper.TimeLeft(time.Now())
+		h := newHarness(t, &fakeGraph{})
+		h.advance(100 * time.Second)
+		h.sendEvent(subscription.ReauthorizationRequired, "s1")
+		requireOps(t, h, "list", "create", "renew")
+		assert.Equal(t, []float64{100}, seconds(h.graph.callsOf("renew"), h.start))
+		left, _ := h.manager.TimeLeft(time.Now())
 		assert.Equal(t, 71*time.Hour, left)
 
-		b.pass(10 * time.Second)
-		b.wake(subscription.ReauthorizationRequired, "s1")
-		b.pass(10 * time.Minute)
-		assert.Equal(t, []float64{100, 160}, seconds(b.graph.callsOf("renew"), b.start), "one within the minute is done when it is over")
+		h.advance(10 * time.Second)
+		h.sendEvent(subscription.ReauthorizationRequired, "s1")
+		h.advance(10 * time.Minute)
+		assert.Equal(t, []float64{100, 160}, seconds(h.graph.callsOf("renew"), h.start), "one within the minute is done when it is over")
 	})
 }
 
-func TestAFloodOfEventsIsAtMostOnePatchAMinute(t *testing.T) {
+func TestLifecycleEvents_LimitCallsDuringFlood(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
+		h := newHarness(t, &fakeGraph{})
 		for range 10_000 {
-			b.wake(subscription.ReauthorizationRequired, "s1")
+			h.sendEvent(subscription.ReauthorizationRequired, "s1")
 			time.Sleep(60 * time.Millisecond)
 		}
-		b.pass(time.Hour)
-		patches := b.graph.callsOf("renew")
+		h.advance(time.Hour)
+		patches := h.graph.callsOf("renew")
 		assert.Len(t, patches, 11, "ten minutes of events")
 		for i := 1; i < len(patches); i++ {
 			assert.Equal(t, time.Minute, patches[i].at.Sub(patches[i-1].at))
 		}
-		assert.Equal(t, 1+600/300+3600/300, b.graph.count("list"), "such events read no list")
+		assert.Equal(t, 1+600/300+3600/300, h.graph.count("list"), "such events read no list")
 	})
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
+		h := newHarness(t, &fakeGraph{})
 		for range 10_000 {
-			b.wake(subscription.Missed, "s1")
+			h.sendEvent(subscription.Missed, "s1")
 			time.Sleep(60 * time.Millisecond)
 		}
-		assert.LessOrEqual(t, b.graph.count("list"), 61, "a list each ten seconds")
+		assert.LessOrEqual(t, h.graph.count("list"), 61, "a list each ten seconds")
 	})
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
+		h := newHarness(t, &fakeGraph{})
 		var senders sync.WaitGroup
 		for i := range 10 {
 			senders.Go(func() {
 				for j := range 3000 {
-					b.keeper.Wake(subscription.Event{Kind: subscription.SubscriptionRemoved, SubscriptionID: fmt.Sprint("strange ", i, " ", j)})
+					h.manager.Wake(subscription.Event{Kind: subscription.SubscriptionRemoved, SubscriptionID: fmt.Sprint("strange ", i, " ", j)})
 				}
 			})
 		}
 		senders.Wait()
 		synctest.Wait()
-		b.pass(time.Second)
-		requireOps(t, b, "list", "create")
-		b.wake(subscription.ReauthorizationRequired, "s1")
-		assert.Equal(t, 1, b.graph.count("renew"), "the bound of the inbox does not last")
+		h.advance(time.Second)
+		requireOps(t, h, "list", "create")
+		h.sendEvent(subscription.ReauthorizationRequired, "s1")
+		assert.Equal(t, 1, h.graph.count("renew"), "the bound of the inbox does not last")
 	})
 }
 
-func TestAFailedReauthorizationFollowsTheBackoff(t *testing.T) {
+func TestReauthorization_BacksOffAfterFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.graph.failing(func(c call) error {
-			if c.op == "renew" && b.graph.countLocked("renew") <= 3 {
-				return refusal(http.StatusBadGateway, "", 0)
+		h := newHarness(t, &fakeGraph{})
+		h.graph.failWith(func(c call) error {
+			if c.op == "renew" && h.graph.countLocked("renew") <= 3 {
+				return graphError(http.StatusBadGateway, "", 0)
 			}
 			return nil
 		})
 		for range 600 {
-			b.wake(subscription.ReauthorizationRequired, "s1")
+			h.sendEvent(subscription.ReauthorizationRequired, "s1")
 			time.Sleep(100 * time.Millisecond)
 		}
-		tries := b.graph.callsOf("renew")
+		tries := h.graph.callsOf("renew")
 		require.GreaterOrEqual(t, len(tries), 4)
 		for i := 1; i < 4; i++ {
 			wait, bound := tries[i].at.Sub(tries[i-1].at), time.Second<<i
@@ -100,117 +100,117 @@ func TestAFailedReauthorizationFollowsTheBackoff(t *testing.T) {
 	})
 }
 
-func TestARemovedSubscriptionIsRecreatedAtOnce(t *testing.T) {
+func TestManager_RecreatesRemovedSubscription(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.pass(6 * time.Minute)
-		b.graph.drop("s1")
-		b.wake(subscription.SubscriptionRemoved, "s1")
-		assert.Equal(t, []string{"s2"}, b.graph.living())
-		assert.Equal(t, b.start.Add(6*time.Minute), b.graph.callsOf("create")[1].at)
-		assert.Equal(t, interruption{tenantWide, subscription.ReasonRemoved, b.start.Add(5 * time.Minute)}, b.interruptions[1])
-		assert.Equal(t, []subscription.Reason{subscription.ReasonRemoved}, b.recreated)
-		b.wake(subscription.SubscriptionRemoved, "s1")
-		b.pass(time.Second)
-		assert.Equal(t, 2, b.graph.count("create"), "the old id means nothing any more")
+		h := newHarness(t, &fakeGraph{})
+		h.advance(6 * time.Minute)
+		h.graph.vanish("s1")
+		h.sendEvent(subscription.SubscriptionRemoved, "s1")
+		assert.Equal(t, []string{"s2"}, h.graph.activeIDs())
+		assert.Equal(t, h.start.Add(6*time.Minute), h.graph.callsOf("create")[1].at)
+		assert.Equal(t, interruption{tenantWide, subscription.ReasonRemoved, h.start.Add(5 * time.Minute)}, h.interruptions[1])
+		assert.Equal(t, []subscription.Reason{subscription.ReasonRemoved}, h.recreated)
+		h.sendEvent(subscription.SubscriptionRemoved, "s1")
+		h.advance(time.Second)
+		assert.Equal(t, 2, h.graph.count("create"), "the old id means nothing any more")
 	})
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.pass(6 * time.Minute)
-		b.wake(subscription.SubscriptionRemoved, "s1")
-		requireOps(t, b, "list", "create", "list", "list", "delete", "create")
-		assert.Equal(t, []string{"s2"}, b.graph.living(), "one that the list still shows is deleted first")
-		assert.Equal(t, []subscription.Reason{subscription.ReasonRemoved}, b.recreated)
-	})
-}
-
-func TestMissedChangesAreToldAndTheListIsReadAtOnce(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.pass(6 * time.Minute)
-		b.wake(subscription.Missed, "s1")
-		requireOps(t, b, "list", "create", "list", "list")
-		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, b.start.Add(5 * time.Minute)}, b.interruptions[1])
-		assert.Equal(t, b.start.Add(6*time.Minute), b.restored[1])
-		assert.Empty(t, b.recreated)
+		h := newHarness(t, &fakeGraph{})
+		h.advance(6 * time.Minute)
+		h.sendEvent(subscription.SubscriptionRemoved, "s1")
+		requireOps(t, h, "list", "create", "list", "list", "delete", "create")
+		assert.Equal(t, []string{"s2"}, h.graph.activeIDs(), "one that the list still shows is deleted first")
+		assert.Equal(t, []subscription.Reason{subscription.ReasonRemoved}, h.recreated)
 	})
 }
 
-func TestEventsThatAreNotOursChangeNothing(t *testing.T) {
+func TestLifecycleEvents_MissedOpensInterruption(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.pass(90 * time.Second)
+		h := newHarness(t, &fakeGraph{})
+		h.advance(6 * time.Minute)
+		h.sendEvent(subscription.Missed, "s1")
+		requireOps(t, h, "list", "create", "list", "list")
+		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, h.start.Add(5 * time.Minute)}, h.interruptions[1])
+		assert.Equal(t, h.start.Add(6*time.Minute), h.restored[1])
+		assert.Empty(t, h.recreated)
+	})
+}
+
+func TestLifecycleEvents_IgnoreUnknownSubscriptions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, &fakeGraph{})
+		h.advance(90 * time.Second)
 		for _, kind := range []string{subscription.ReauthorizationRequired, subscription.SubscriptionRemoved, subscription.Missed} {
-			b.wake(kind, "somebody else's")
-			b.wake(kind, "")
+			h.sendEvent(kind, "somebody else's")
+			h.sendEvent(kind, "")
 		}
-		b.wake("somethingNew", "s1")
-		b.pass(90 * time.Second)
-		requireOps(t, b, "list", "create")
-		assert.Len(t, b.interruptions, 1)
+		h.sendEvent("somethingNew", "s1")
+		h.advance(90 * time.Second)
+		requireOps(t, h, "list", "create")
+		assert.Len(t, h.interruptions, 1)
 	})
 }
 
-func TestEventsOfAnEndedSubscriptionChangeNothing(t *testing.T) {
+func TestLifecycleEvents_IgnoreEndedSubscription(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.graph.drop("s1")
-		b.graph.failing(func(c call) error {
+		h := newHarness(t, &fakeGraph{})
+		h.graph.vanish("s1")
+		h.graph.failWith(func(c call) error {
 			if c.op == "create" {
-				return refusal(http.StatusForbidden, "", 0)
+				return graphError(http.StatusForbidden, "", 0)
 			}
 			return nil
 		})
 		for range 10 {
-			b.wake(subscription.SubscriptionRemoved, "s1")
-			b.wake(subscription.ReauthorizationRequired, "s1")
-			b.pass(time.Second)
+			h.sendEvent(subscription.SubscriptionRemoved, "s1")
+			h.sendEvent(subscription.ReauthorizationRequired, "s1")
+			h.advance(time.Second)
 		}
-		assert.Len(t, b.lines("subscription ended"), 1)
-		assert.Zero(t, b.graph.count("renew"))
+		assert.Len(t, h.lines("subscription ended"), 1)
+		assert.Zero(t, h.graph.count("renew"))
 	})
 }
 
-func TestAnEventBeforeTheFirstListIsRemembered(t *testing.T) {
+func TestLifecycleEvents_KeptUntilFirstList(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := &fakeGraph{fail: func(call) error { return refusal(http.StatusInternalServerError, "", 0) }}
+		g := &fakeGraph{fail: func(call) error { return graphError(http.StatusInternalServerError, "", 0) }}
 		g.put(existing("x", 70*time.Hour))
-		b := begin(t, g)
-		b.wake(subscription.ReauthorizationRequired, "x")
-		g.failing(nil)
-		b.pass(2 * time.Second)
-		requireOps(t, b, "list", "list", "renew")
+		h := newHarness(t, g)
+		h.sendEvent(subscription.ReauthorizationRequired, "x")
+		g.failWith(nil)
+		h.advance(2 * time.Second)
+		requireOps(t, h, "list", "list", "renew")
 	})
 }
 
-func TestWhatGraphMissedIsToldAlsoWhileNoCallMayBeMadeAndAtTheEnd(t *testing.T) {
+func TestLifecycleEvents_MissedReportedInBackoffAndDrain(t *testing.T) {
 	t.Parallel()
-	held := func(t *testing.T) *bench {
+	held := func(t *testing.T) *harness {
 		t.Helper()
-		b := begin(t, &fakeGraph{})
-		b.graph.failing(func(call) error { return refusal(http.StatusTooManyRequests, "", time.Hour) })
-		b.pass(6 * time.Minute)
-		return b
+		h := newHarness(t, &fakeGraph{})
+		h.graph.failWith(func(call) error { return graphError(http.StatusTooManyRequests, "", time.Hour) })
+		h.advance(6 * time.Minute)
+		return h
 	}
 	synctest.Test(t, func(t *testing.T) {
-		b := held(t)
-		calls := len(b.graph.calls)
-		b.wake(subscription.Missed, "s1")
-		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, b.start}, b.interruptions[1])
-		assert.Len(t, b.graph.calls, calls, "throttled for an hour")
+		h := held(t)
+		calls := len(h.graph.calls)
+		h.sendEvent(subscription.Missed, "s1")
+		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, h.start}, h.interruptions[1])
+		assert.Len(t, h.graph.calls, calls, "throttled for an hour")
 	})
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.pass(time.Minute)
-		b.stop()
-		b.keeper.Wake(subscription.Event{Kind: subscription.Missed, SubscriptionID: "s1"})
-		b.keeper.Wake(subscription.Event{Kind: subscription.ReauthorizationRequired, SubscriptionID: "s1"})
-		assert.Equal(t, []subscription.Event{{Kind: subscription.ReauthorizationRequired, SubscriptionID: "s1"}}, b.keeper.Drain())
-		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, b.start}, b.interruptions[1])
+		h := newHarness(t, &fakeGraph{})
+		h.advance(time.Minute)
+		h.stop()
+		h.manager.Wake(subscription.Event{Kind: subscription.Missed, SubscriptionID: "s1"})
+		h.manager.Wake(subscription.Event{Kind: subscription.ReauthorizationRequired, SubscriptionID: "s1"})
+		assert.Equal(t, []subscription.Event{{Kind: subscription.ReauthorizationRequired, SubscriptionID: "s1"}}, h.manager.Drain())
+		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, h.start}, h.interruptions[1])
 	})
 }

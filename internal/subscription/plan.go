@@ -54,13 +54,13 @@ type facts struct {
 	known map[string]string
 	// inUse are the subscriptions that are kept alive at present.
 	inUse map[string]bool
-	// made are those that this process created, as Graph's answer showed them. Graph may write something in another way than
+	// created are those that this process created, as Graph's answer showed them. Graph may write something in another way than
 	// it was asked for, and then a new one would look no better.
-	made map[string]graph.Subscription
+	created map[string]graph.Subscription
 	// gone are subscriptions that Graph told us are no more, though a list may still show them.
 	gone map[string]bool
-	// mayTake holds the canonical resources for which a foreign subscription may be replaced.
-	mayTake map[string]bool
+	// mayReplace holds the canonical resources for which a foreign subscription may be replaced.
+	mayReplace map[string]bool
 	// keyConflicts are other receivers at our notification URL with another key, by path.
 	keyConflicts map[string]keyConflict
 }
@@ -71,22 +71,22 @@ type facts struct {
 // A subscription is ours if it has our notification URL or a known id. Nothing else is ever deleted, unless mayTake says so.
 func plan(wanted, have []graph.Subscription, f facts, now time.Time) []action {
 	actions := make([]action, 0, len(wanted)+1)
-	places := make(map[string][]graph.Subscription, len(wanted))
+	slots := make(map[string][]graph.Subscription, len(wanted))
 	for _, h := range have {
 		if !expired(h, now) {
-			places[path(h.Resource)] = append(places[path(h.Resource)], h)
+			slots[path(h.Resource)] = append(slots[path(h.Resource)], h)
 		}
 	}
 	var leftOver []graph.Subscription
 	for _, w := range wanted {
-		a, rest := planOne(w, places[path(w.Resource)], f, now)
+		a, rest := planOne(w, slots[path(w.Resource)], f, now)
 		actions = append(actions, a)
 		leftOver = append(leftOver, rest...)
-		delete(places, path(w.Resource))
+		delete(slots, path(w.Resource))
 	}
 	// The list is walked again rather than the map, for a stable order.
 	for _, h := range have {
-		if _, unwanted := places[path(h.Resource)]; unwanted && !expired(h, now) && f.ours(h, wanted) && !f.leftAlone(h, wanted[0], now) {
+		if _, unwanted := slots[path(h.Resource)]; unwanted && !expired(h, now) && f.ours(h, wanted) && !f.leftAlone(h, wanted[0], now) {
 			leftOver = append(leftOver, h)
 		}
 	}
@@ -98,38 +98,38 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) []action {
 
 // planOne decides about one wanted subscription among those at the same path, and returns what of ours is left over there.
 func planOne(want graph.Subscription, have []graph.Subscription, f facts, now time.Time) (action, []graph.Subscription) {
-	var fitting, misfits, foreign, leftAlone []graph.Subscription
+	var matching, mismatched, conflicting, leftAlone []graph.Subscription
 	for _, h := range have {
 		switch {
 		case !f.ours(h, []graph.Subscription{want}):
-			foreign = append(foreign, h)
+			conflicting = append(conflicting, h)
 		case f.fits(h, want):
-			fitting = append(fitting, h)
+			matching = append(matching, h)
 		case f.leftAlone(h, want, now):
 			leftAlone = append(leftAlone, h)
 		default:
-			misfits = append(misfits, h)
+			mismatched = append(mismatched, h)
 		}
 	}
 	switch {
-	case len(fitting) > 0:
-		best := slices.MaxFunc(fitting, f.preference)
+	case len(matching) > 0:
+		best := slices.MaxFunc(matching, f.preference)
 		if f.inUse[best.ID] {
-			return action{verb: keep, want: want, have: best}, misfits
+			return action{verb: keep, want: want, have: best}, mismatched
 		}
-		return action{verb: adopt, want: want, have: best}, misfits
-	case len(foreign) > 0 && !f.mayTake[canonical(want.Resource)]:
-		return action{verb: blocked, want: want, conflicting: foreign}, nil
+		return action{verb: adopt, want: want, have: best}, mismatched
+	case len(conflicting) > 0 && !f.mayReplace[canonical(want.Resource)]:
+		return action{verb: blocked, want: want, conflicting: conflicting}, nil
 	case len(leftAlone) > 0:
-		return action{verb: wait, want: want, until: f.keyConflicts[path(want.Resource)].waitsUntil()}, nil
-	case len(foreign) > 0 || len(misfits) > 0:
-		a := action{verb: replace, want: want, surplus: misfits, conflicting: foreign, reason: ReasonConflict}
-		for i, m := range misfits {
+		return action{verb: wait, want: want, until: f.keyConflicts[path(want.Resource)].deferredUntil()}, nil
+	case len(conflicting) > 0 || len(mismatched) > 0:
+		a := action{verb: replace, want: want, surplus: mismatched, conflicting: conflicting, reason: ReasonConflict}
+		for i, m := range mismatched {
 			if f.serves(m, want) && !f.inUse[a.have.ID] {
 				a.have = m
 			}
 			if i == 0 {
-				a.reason = f.misfit(m)
+				a.reason = f.replaceReason(m)
 			}
 		}
 		return a, nil
@@ -160,7 +160,7 @@ func (f facts) otherKey(h, want graph.Subscription) bool {
 
 // leftAlone tells whether a subscription of ours by its URL is another receiver's that was replaced often enough.
 func (f facts) leftAlone(h, want graph.Subscription, now time.Time) bool {
-	return f.keyConflicts[path(h.Resource)].waits(now) && f.otherKey(h, want)
+	return f.keyConflicts[path(h.Resource)].deferred(now) && f.otherKey(h, want)
 }
 
 // fits tells whether a subscription of ours is just what a new one would be.
@@ -177,7 +177,7 @@ func (f facts) fits(h, want graph.Subscription) bool {
 
 // unchanged tells whether a subscription is one that this process created and that is still as it was then.
 func (f facts) unchanged(h graph.Subscription) bool {
-	made, found := f.made[h.ID]
+	made, found := f.created[h.ID]
 	return found && !f.gone[h.ID] && canonical(h.Resource) == canonical(made.Resource) && h.NotificationURL == made.NotificationURL &&
 		sameChangeTypes(h.ChangeTypes, made.ChangeTypes) && f.certificateOf(h) == f.certificateOf(made)
 }
@@ -203,7 +203,7 @@ func (f facts) certificateOf(h graph.Subscription) string {
 	return f.known[h.ID]
 }
 
-func (f facts) misfit(h graph.Subscription) Reason {
+func (f facts) replaceReason(h graph.Subscription) Reason {
 	if f.gone[h.ID] {
 		return ReasonLost
 	}

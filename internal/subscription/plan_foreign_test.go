@@ -9,56 +9,56 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-func TestPlanRespectsForeignSubscriptions(t *testing.T) {
+func TestPlan_RespectsConflictingSubscription(t *testing.T) {
 	t.Parallel()
-	may := facts{mayTake: map[string]bool{canonical(tenantWide): true}}
-	foreign := listed("f", tenantWide, sendingTo(theirURL))
+	may := facts{mayReplace: map[string]bool{canonical(tenantWide): true}}
+	conflicting := listed("f", tenantWide, sendingTo(theirURL))
 	runPlan(t, []planCase{
 		{
 			name: "another notification URL at our resource is in the way",
-			have: []graph.Subscription{foreign}, expect: []decision{{verb: blocked, foreign: []string{"f"}}},
+			have: []graph.Subscription{conflicting}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
 		{
 			name:   "other change types are in the way too since the quota is 1",
 			have:   []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL), changes("deleted"))},
-			expect: []decision{{verb: blocked, foreign: []string{"f"}}},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
 		{
 			name:   "another filter is in the way too since the quota is 1",
 			have:   []graph.Subscription{listed("f", "/"+tenantWide+"?$filter=appClass eq 'x'", sendingTo(theirURL))},
-			expect: []decision{{verb: blocked, foreign: []string{"f"}}},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
 		{
 			name: "a certificate id like ours does not make it ours",
-			have: []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL+"&x=1"))}, expect: []decision{{verb: blocked, foreign: []string{"f"}}},
+			have: []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL+"&x=1"))}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
 		{
 			name: "another path at our host is foreign",
-			have: []graph.Subscription{listed("f", tenantWide, sendingTo(ourURL+"/"))}, expect: []decision{{verb: blocked, foreign: []string{"f"}}},
+			have: []graph.Subscription{listed("f", tenantWide, sendingTo(ourURL+"/"))}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
 		{
 			name:   "nothing of ours is deleted while a foreign one would keep its successor out",
-			have:   []graph.Subscription{foreign, listed("s1", tenantWide, certificate("old"))},
-			expect: []decision{{verb: blocked, foreign: []string{"f"}}},
+			have:   []graph.Subscription{conflicting, listed("s1", tenantWide, certificate("old"))},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
 		{
 			name: "it is replaced where that is allowed", facts: may,
-			have: []graph.Subscription{foreign}, expect: []decision{{verb: replace, foreign: []string{"f"}, reason: ReasonConflict}},
+			have: []graph.Subscription{conflicting}, expect: []decision{{verb: replace, conflicting: []string{"f"}, reason: ReasonConflict}},
 		},
 		{
 			name: "allowed or not, other resources of strangers are left alone", facts: may,
-			have:   []graph.Subscription{foreign, listed("g", userB, sendingTo(theirURL)), listed("h", "users", sendingTo(theirURL))},
-			expect: []decision{{verb: replace, foreign: []string{"f"}, reason: ReasonConflict}},
+			have:   []graph.Subscription{conflicting, listed("g", userB, sendingTo(theirURL)), listed("h", "users", sendingTo(theirURL))},
+			expect: []decision{{verb: replace, conflicting: []string{"f"}, reason: ReasonConflict}},
 		},
 		{
 			name:   "one user's foreign one does not keep the other user out",
 			wanted: wantedOf(userA, userB), have: []graph.Subscription{listed("f", userA, sendingTo(theirURL))},
-			expect: []decision{{verb: blocked, foreign: []string{"f"}}, {verb: create}},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}, {verb: create}},
 		},
 	})
 }
 
-func TestPlan_LeavesAnotherReceiversKeyAlone(t *testing.T) {
+func TestPlan_DefersReplacementOfAnotherReceiversKey(t *testing.T) {
 	t.Parallel()
 	other := listed("b3", tenantWide, certificate("other"))
 	seen := func(count int, ago time.Duration) facts {
@@ -103,22 +103,22 @@ func TestPlan_LeavesAnotherReceiversKeyAlone(t *testing.T) {
 	})
 }
 
-func TestKeyConflict_CountsWhatWasMadeAgain(t *testing.T) {
+func TestKeyConflict_CountsNewSubscriptions(t *testing.T) {
 	t.Parallel()
 	one, two := listed("b1", tenantWide), listed("b2", tenantWide)
 	at := func(minutes int) time.Time { return planNow.Add(time.Duration(minutes) * time.Minute) }
 
-	c := keyConflict{}.seen(one, false, at(0))
-	assert.False(t, c.proven(), "it may be a leftover")
-	c = c.seen(one, true, at(1))
-	assert.False(t, c.proven(), "the same one again proves nothing")
-	c = c.seen(two, true, at(2))
-	assert.True(t, c.proven(), "somebody made another")
-	assert.False(t, c.waits(at(2)))
-	c = c.seen(one, true, at(3)).seen(one, true, at(50))
-	assert.True(t, c.waits(at(62)))
-	assert.False(t, c.waits(at(63)), "an hour after it was first seen")
+	c := keyConflict{}.observe(one, false, at(0))
+	assert.False(t, c.confirmed(), "it may be a leftover")
+	c = c.observe(one, true, at(1))
+	assert.False(t, c.confirmed(), "the same one again proves nothing")
+	c = c.observe(two, true, at(2))
+	assert.True(t, c.confirmed(), "somebody made another")
+	assert.False(t, c.deferred(at(2)))
+	c = c.observe(one, true, at(3)).observe(one, true, at(50))
+	assert.True(t, c.deferred(at(62)))
+	assert.False(t, c.deferred(at(63)), "an hour after it was first seen")
 	assert.Equal(t, at(50), c.lastSeen)
 
-	assert.True(t, keyConflict{}.seen(one, true, at(0)).proven(), "what took the place of our own is no leftover")
+	assert.True(t, keyConflict{}.observe(one, true, at(0)).confirmed(), "what took the place of our own is no leftover")
 }

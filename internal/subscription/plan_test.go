@@ -58,11 +58,11 @@ func endingIn(d time.Duration) func(*graph.Subscription) {
 
 // decision is an action in short: what is done, with which, and what is deleted for it.
 type decision struct {
-	verb    verb
-	have    string
-	deleted []string
-	foreign []string
-	reason  Reason
+	verb        verb
+	have        string
+	deleted     []string
+	conflicting []string
+	reason      Reason
 }
 
 func shorten(actions []action) []decision {
@@ -105,7 +105,7 @@ func runPlan(t *testing.T, cases []planCase) {
 	}
 }
 
-func TestPlanAdoptsWhatFits(t *testing.T) {
+func TestPlan_AdoptsMatchingSubscription(t *testing.T) {
 	t.Parallel()
 	adopts := []decision{{verb: adopt, have: "s1"}}
 	runPlan(t, []planCase{
@@ -163,7 +163,7 @@ func TestPlanAdoptsWhatFits(t *testing.T) {
 	})
 }
 
-func TestPlanReplacesWhatIsOursButDoesNotFit(t *testing.T) {
+func TestPlan_ReplacesMismatchedSubscription(t *testing.T) {
 	t.Parallel()
 	runPlan(t, []planCase{
 		{
@@ -232,7 +232,7 @@ func TestPlanReplacesWhatIsOursButDoesNotFit(t *testing.T) {
 	})
 }
 
-func TestPlanCreatesWhatIsMissing(t *testing.T) {
+func TestPlan_CreatesMissingSubscription(t *testing.T) {
 	t.Parallel()
 	runPlan(t, []planCase{
 		{name: "an empty list makes a creation", expect: []decision{{verb: create}}},
@@ -260,7 +260,7 @@ func TestPlanCreatesWhatIsMissing(t *testing.T) {
 	})
 }
 
-func TestRenewalIsDueWhenAThirdOfTheGrantedLifetimeIsLeft(t *testing.T) {
+func TestRenewAt_OneThirdOfGrantedLifetimeLeft(t *testing.T) {
 	t.Parallel()
 	granted := planNow.Add(-time.Hour)
 	assert.Equal(t, granted.Add(48*time.Hour), renewAt(granted.Add(72*time.Hour), granted, 72*time.Hour))

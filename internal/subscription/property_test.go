@@ -15,11 +15,11 @@ import (
 
 func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 
-// anything returns a list, what is known about it and what is wanted, at random.
-func anything(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
+// randomInput returns a list, what is known about it and what is wanted, at random.
+func randomInput(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
 	f = facts{
 		held: map[string]bool{"new": true, "old": true}, known: map[string]string{}, inUse: map[string]bool{},
-		gone: map[string]bool{}, mayTake: map[string]bool{},
+		gone: map[string]bool{}, mayReplace: map[string]bool{},
 		keyConflicts: map[string]keyConflict{
 			path(pick(r, tenantWide, userA, userB)): {count: r.IntN(5), firstSeen: planNow.Add(-pick(r, 0, 2*time.Hour))},
 		},
@@ -45,23 +45,23 @@ func anything(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
 	return wanted, have, f
 }
 
-func TestPlanNeverDeletesWhatIsNotOurs(t *testing.T) {
+func TestPlan_NeverDeletesUnownedSubscription(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 10_000 {
-		wanted, have, f := anything(r)
+		wanted, have, f := randomInput(r)
 		if r.IntN(2) == 0 {
-			f.mayTake[canonical(pick(r, wanted...).Resource)] = true
+			f.mayReplace[canonical(pick(r, wanted...).Resource)] = true
 		}
 		for _, a := range plan(wanted, have, f, planNow) {
 			for _, s := range a.surplus {
 				_, known := f.known[s.ID]
 				require.True(t, known || s.NotificationURL == ourURL, "deletes %+v of %+v", s, have)
-				leftAlone := f.keyConflicts[path(s.Resource)].waits(planNow)
+				leftAlone := f.keyConflicts[path(s.Resource)].deferred(planNow)
 				require.True(t, known || f.gone[s.ID] || f.held[s.EncryptionCertificateID] || !leftAlone, "deletes %+v", s)
 			}
 			if a.verb == replace && len(a.conflicting) > 0 {
-				require.True(t, f.mayTake[canonical(a.want.Resource)])
+				require.True(t, f.mayReplace[canonical(a.want.Resource)])
 				for _, s := range a.conflicting {
 					require.Equal(t, path(a.want.Resource), path(s.Resource), "takes only the place it needs")
 				}
@@ -70,11 +70,11 @@ func TestPlanNeverDeletesWhatIsNotOurs(t *testing.T) {
 	}
 }
 
-func TestPlanDecidesOnceForEachAndDeletesNothingThatItUses(t *testing.T) {
+func TestPlan_NeverDeletesSubscriptionInUse(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 10_000 {
-		wanted, have, f := anything(r)
+		wanted, have, f := randomInput(r)
 		actions := plan(wanted, have, f, planNow)
 		require.GreaterOrEqual(t, len(actions), len(wanted))
 		var deleted []string
@@ -93,11 +93,11 @@ func TestPlanDecidesOnceForEachAndDeletesNothingThatItUses(t *testing.T) {
 	}
 }
 
-func TestPlanIsAtRestAfterItsActions(t *testing.T) {
+func TestPlan_IsStableAfterItsActions(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(5, 6))
 	for range 5_000 {
-		wanted, have, f := anything(r)
+		wanted, have, f := randomInput(r)
 		for i, a := range plan(wanted, have, f, planNow) {
 			for _, gone := range append(idsOf(a.surplus), idsOf(a.conflicting)...) {
 				if a.verb != blocked {
@@ -120,7 +120,7 @@ func TestPlanIsAtRestAfterItsActions(t *testing.T) {
 	}
 }
 
-func TestBackoffStaysBetweenOneSecondAndFiveMinutes(t *testing.T) {
+func TestBackoff_StaysWithinBounds(t *testing.T) {
 	t.Parallel()
 	for failures := range 1000 {
 		wait := backoff(failures)
@@ -130,30 +130,30 @@ func TestBackoffStaysBetweenOneSecondAndFiveMinutes(t *testing.T) {
 	assert.GreaterOrEqual(t, backoff(20), 150*time.Second)
 }
 
-func TestTheInboxIsBounded(t *testing.T) {
+func TestInbox_IsBounded(t *testing.T) {
 	t.Parallel()
 	i := newInbox()
 	for n := range maxPending + 100 {
 		i.put(Event{SubscriptionID: strconv.Itoa(n), Kind: Missed})
 	}
 	i.put(Event{SubscriptionID: "1", Kind: SubscriptionRemoved})
-	taken := i.take()
-	assert.Len(t, taken, maxPending)
-	assert.Equal(t, pendingEvents{removed: true, missed: true}, taken["1"], "one that is in it takes more in")
-	assert.Empty(t, i.take())
+	pending := i.drain()
+	assert.Len(t, pending, maxPending)
+	assert.Equal(t, pendingEvents{removed: true, missed: true}, pending["1"], "one that is in it takes more in")
+	assert.Empty(t, i.drain())
 }
 
-func TestWhatGraphNoLongerListsIsForgotten(t *testing.T) {
+func TestManager_PrunesUnlistedSubscriptions(t *testing.T) {
 	t.Parallel()
-	k := New(Settings{Known: []Known{{ID: "a"}, {ID: "b"}}})
-	k.gone["b"], k.gone["c"] = true, true
-	k.prune([]graph.Subscription{{ID: "a"}})
-	assert.Equal(t, map[string]string{"a": ""}, k.known)
-	assert.Empty(t, k.gone)
-	assert.True(t, k.knownChanged)
+	m := New(Settings{Known: []Known{{ID: "a"}, {ID: "b"}}})
+	m.gone["b"], m.gone["c"] = true, true
+	m.prune([]graph.Subscription{{ID: "a"}})
+	assert.Equal(t, map[string]string{"a": ""}, m.known)
+	assert.Empty(t, m.gone)
+	assert.True(t, m.knownChanged)
 }
 
-func TestHostOfNamesTheReceiverAndNothingElse(t *testing.T) {
+func TestHostOf_ReturnsHostOnly(t *testing.T) {
 	t.Parallel()
 	for target, host := range map[string]string{
 		"https://a.example.com:8443/x?code=1":                                  "a.example.com:8443",

@@ -20,106 +20,106 @@ import (
 )
 
 const (
-	// mostNamed bounds the users that one log line names.
-	mostNamed = 10
+	// maxNamed bounds the users that one log line names.
+	maxNamed = 10
 	// repeatInterval is the time between two lines of a failure that lasts.
 	repeatInterval = time.Hour
 )
 
 // retryStates are all that can fail, in the order in which failures are told.
-func (k *Manager) retryStates() []*retryState {
-	all := make([]*retryState, 0, len(k.resources)+3)
-	all = append(all, &k.list, &k.keyConflict)
-	for _, w := range k.resources {
-		all = append(all, &w.retryState)
+func (m *Manager) retryStates() []*retryState {
+	all := make([]*retryState, 0, len(m.resources)+3)
+	all = append(all, &m.list, &m.keyConflict)
+	for _, r := range m.resources {
+		all = append(all, &r.retryState)
 	}
-	return append(all, &k.orphans)
+	return append(all, &m.orphans)
 }
 
 // report logs each distinct failure, again each hour while it lasts, and its end, and passes a change of health on.
-func (k *Manager) report() {
-	all := k.retryStates()
-	k.logFailures(all)
-	k.logRecoveries(all)
+func (m *Manager) report() {
+	all := m.retryStates()
+	m.logFailures(all)
+	m.logRecoveries(all)
 
 	var signatures []string
 	var failures []error
-	for _, a := range all {
-		if s := a.logged; s != "" && !slices.Contains(signatures, s) {
-			signatures = append(signatures, s)
-			failures = append(failures, a.failure())
+	for _, s := range all {
+		if signature := s.loggedSignature; signature != "" && !slices.Contains(signatures, signature) {
+			signatures = append(signatures, signature)
+			failures = append(failures, s.failure())
 		}
 	}
 	slices.Sort(signatures)
-	if slices.Equal(signatures, k.reported) {
+	if slices.Equal(signatures, m.reported) {
 		return
 	}
-	k.reported = signatures
-	k.s.Status(errors.Join(failures...))
+	m.reported = signatures
+	m.settings.Status(errors.Join(failures...))
 }
 
 // logFailures writes one line for each distinct failure that is new, or was logged an hour ago and lasts, however many
 // users it meets.
-func (k *Manager) logFailures(all []*retryState) {
+func (m *Manager) logFailures(all []*retryState) {
 	now := time.Now()
-	told := map[string]time.Time{}
-	for _, a := range all {
-		if now.Sub(a.loggedAt) < repeatInterval {
-			told[a.logged] = a.loggedAt
+	recentlyLogged := map[string]time.Time{}
+	for _, s := range all {
+		if now.Sub(s.loggedAt) < repeatInterval {
+			recentlyLogged[s.loggedSignature] = s.loggedAt
 		}
 	}
 	var order []string
-	fresh := map[string][]*retryState{}
-	for _, a := range all {
-		signature := a.signature()
-		if a.err == nil || signature == a.logged && now.Sub(a.loggedAt) < repeatInterval {
+	newFailures := map[string][]*retryState{}
+	for _, s := range all {
+		signature := s.signature()
+		if s.err == nil || signature == s.loggedSignature && now.Sub(s.loggedAt) < repeatInterval {
 			continue
 		}
-		a.logged, a.loggedOf, a.loggedAt = signature, a.operation, now
-		if at, ok := told[signature]; ok && scopeOf(a.err) != requestScope {
+		s.loggedSignature, s.loggedOperation, s.loggedAt = signature, s.operation, now
+		if at, ok := recentlyLogged[signature]; ok && scopeOf(s.err) != requestScope {
 			// Graph being down is told once, and not again for whoever meets it next.
-			a.loggedAt = at
+			s.loggedAt = at
 			continue
 		}
-		if fresh[signature] == nil {
+		if newFailures[signature] == nil {
 			order = append(order, signature)
 		}
-		fresh[signature] = append(fresh[signature], a)
+		newFailures[signature] = append(newFailures[signature], s)
 	}
 	for _, signature := range order {
-		k.logFailure(fresh[signature])
+		m.logFailure(newFailures[signature])
 	}
 }
 
 // logFailure writes the line of a failure that all the given ones have.
-func (k *Manager) logFailure(failing []*retryState) {
-	a := failing[0]
+func (m *Manager) logFailure(failing []*retryState) {
+	s := failing[0]
 	level := zapcore.WarnLevel
-	if needsOperator(a.err) {
+	if needsOperator(s.err) {
 		level = zapcore.ErrorLevel
 	}
-	code := graph.Code(a.err)
-	if _, ok := errors.AsType[*ConflictError](a.err); ok {
+	code := graph.Code(s.err)
+	if _, ok := errors.AsType[*ConflictError](s.err); ok {
 		code = string(ReasonConflict)
 	}
-	if _, ok := errors.AsType[*KeyConflictError](a.err); ok {
+	if _, ok := errors.AsType[*KeyConflictError](s.err); ok {
 		code = "key_conflict"
 	}
-	k.s.Logger.Log(level, "subscription fails, will be tried again",
-		zap.String("operation", a.operation),
+	m.settings.Logger.Log(level, "subscription fails, will be tried again",
+		zap.String("operation", s.operation),
 		zap.Strings("for", names(failing)),
 		zap.Int("count", len(failing)),
-		present("code", code),
-		present("status", statusOf(a.err)),
-		present("request_id", requestIDOf(a.err)),
+		fieldIfSet("code", code),
+		fieldIfSet("status", statusOf(s.err)),
+		fieldIfSet("request_id", requestIDOf(s.err)),
 		// As text, since a bare number would say no unit.
-		zap.Stringer("retry_in", max(0, time.Until(a.retryAt)).Round(time.Millisecond)),
-		zap.String("hint", hint(a.err)),
-		zap.String("error", a.scrubbed()))
+		zap.Stringer("retry_in", max(0, time.Until(s.retryAt)).Round(time.Millisecond)),
+		zap.String("hint", hint(s.err)),
+		zap.String("error", s.redactedError()))
 }
 
-// present is a field of a log line, and none where it has no value.
-func present[T comparable](key string, value T) zap.Field {
+// fieldIfSet is a field of a log line, and none where it has no value.
+func fieldIfSet[T comparable](key string, value T) zap.Field {
 	var none T
 	if value == none {
 		return zap.Skip()
@@ -128,28 +128,28 @@ func present[T comparable](key string, value T) zap.Field {
 }
 
 // logRecoveries writes one line for each distinct failure that is over.
-func (k *Manager) logRecoveries(all []*retryState) {
+func (m *Manager) logRecoveries(all []*retryState) {
 	lasting := map[string]bool{}
 	var order []string
 	over := map[string][]*retryState{}
-	for _, a := range all {
+	for _, s := range all {
 		switch {
-		case a.err != nil:
-			lasting[a.logged] = true
-		case a.logged != "":
-			if over[a.logged] == nil {
-				order = append(order, a.logged)
+		case s.err != nil:
+			lasting[s.loggedSignature] = true
+		case s.loggedSignature != "":
+			if over[s.loggedSignature] == nil {
+				order = append(order, s.loggedSignature)
 			}
-			over[a.logged] = append(over[a.logged], a)
-			a.logged = ""
+			over[s.loggedSignature] = append(over[s.loggedSignature], s)
+			s.loggedSignature = ""
 		}
 	}
 	for _, signature := range order {
 		if lasting[signature] {
 			continue
 		}
-		k.s.Logger.Info("subscription failure is over",
-			zap.String("operation", over[signature][0].loggedOf),
+		m.settings.Logger.Info("subscription failure is over",
+			zap.String("operation", over[signature][0].loggedOperation),
 			zap.Strings("for", names(over[signature])),
 			zap.Int("count", len(over[signature])))
 	}
@@ -174,33 +174,33 @@ func needsOperator(err error) bool {
 }
 
 func names(attempts []*retryState) []string {
-	list := make([]string, 0, min(len(attempts), mostNamed))
-	for _, a := range attempts[:min(len(attempts), mostNamed)] {
-		list = append(list, a.name)
+	list := make([]string, 0, min(len(attempts), maxNamed))
+	for _, s := range attempts[:min(len(attempts), maxNamed)] {
+		list = append(list, s.name)
 	}
 	return list
 }
 
-// event logs what happened to the subscription of a resource.
-func (k *Manager) event(message string, w *resourceState, more ...zap.Field) {
-	k.s.Logger.Info(message, append(k.fields(w), more...)...)
+// logEvent logs what happened to the subscription of a resource.
+func (m *Manager) logEvent(message string, r *resourceState, more ...zap.Field) {
+	m.settings.Logger.Info(message, append(m.logFields(r), more...)...)
 }
 
-func (k *Manager) warn(message string, w *resourceState, more ...zap.Field) {
-	k.s.Logger.Warn(message, append(k.fields(w), more...)...)
+func (m *Manager) logWarning(message string, r *resourceState, more ...zap.Field) {
+	m.settings.Logger.Warn(message, append(m.logFields(r), more...)...)
 }
 
-func (k *Manager) fields(w *resourceState) []zap.Field {
+func (m *Manager) logFields(r *resourceState) []zap.Field {
 	return []zap.Field{
-		zap.String("id", w.sub.ID),
-		zap.String("for", w.name),
-		zap.Time("expiration", w.sub.Expiration),
-		zap.String("host", hostOf(k.s.NotificationURL)),
+		zap.String("id", r.sub.ID),
+		zap.String("for", r.name),
+		zap.Time("expiration", r.sub.Expiration),
+		zap.String("host", hostOf(m.settings.NotificationURL)),
 	}
 }
 
-func (k *Manager) eventSurplus(old graph.Subscription) {
-	k.s.Logger.Info("surplus subscription deleted",
+func (m *Manager) logSurplusDeleted(old graph.Subscription) {
+	m.settings.Logger.Info("surplus subscription deleted",
 		zap.String("id", old.ID),
 		zap.Time("expiration", old.Expiration),
 		zap.String("host", hostOf(old.NotificationURL)))
@@ -225,52 +225,52 @@ func (f *Failure) Error() string { return f.text + ". " + hint(f.Err) }
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
-func (a *retryState) failure() *Failure {
+func (s *retryState) failure() *Failure {
 	return &Failure{
-		Operation: a.operation,
-		Subject:   a.name,
-		Err:       a.err,
-		text:      fmt.Sprintf("%s (%s): %s", a.operation, a.name, a.scrubbed()),
+		Operation: s.operation,
+		Subject:   s.name,
+		Err:       s.err,
+		text:      fmt.Sprintf("%s (%s): %s", s.operation, s.name, s.redactedError()),
 	}
 }
 
-// scrubbed is the error's text with the user's id, which Graph likes to repeat, taken out.
-func (a *retryState) scrubbed() string {
-	text := a.err.Error()
-	if a.userID == "" {
+// redactedError is the error's text with the user's id, which Graph likes to repeat, taken out.
+func (s *retryState) redactedError() string {
+	text := s.err.Error()
+	if s.userID == "" {
 		return text
 	}
-	return regexp.MustCompile(`(?i)`+regexp.QuoteMeta(a.userID)).ReplaceAllLiteralString(text, a.name)
+	return regexp.MustCompile(`(?i)`+regexp.QuoteMeta(s.userID)).ReplaceAllLiteralString(text, s.name)
 }
 
 // signature tells distinct failures apart, without what differs at each try. A token that cannot be had is the same
 // failure whatever it was for.
-func (a *retryState) signature() string {
-	if a.err == nil {
+func (s *retryState) signature() string {
+	if s.err == nil {
 		return ""
 	}
-	if e, ok := errors.AsType[*ConflictError](a.err); ok {
+	if e, ok := errors.AsType[*ConflictError](s.err); ok {
 		return "foreign " + e.ID
 	}
-	if _, ok := errors.AsType[*KeyConflictError](a.err); ok {
+	if _, ok := errors.AsType[*KeyConflictError](s.err); ok {
 		return "key conflict"
 	}
-	if e, ok := errors.AsType[*graph.TokenError](a.err); ok {
-		return "token " + strconv.Itoa(e.Status) + " " + graph.Code(a.err)
+	if e, ok := errors.AsType[*graph.TokenError](s.err); ok {
+		return "token " + strconv.Itoa(e.Status) + " " + graph.Code(s.err)
 	}
-	if e, ok := errors.AsType[*graph.Error](a.err); ok {
+	if e, ok := errors.AsType[*graph.Error](s.err); ok {
 		// Graph has one code for several failures, such as no license and a full quota.
-		return a.operation + " " + strconv.Itoa(e.Status) + " " + e.Code + " " + hint(a.err)
+		return s.operation + " " + strconv.Itoa(e.Status) + " " + e.Code + " " + hint(s.err)
 	}
 	// The text of a failed connection names ports that change, so its kind must do.
-	kind := fmt.Sprintf("%T", root(a.err))
-	if errno, ok := errors.AsType[syscall.Errno](a.err); ok {
+	kind := fmt.Sprintf("%T", rootCause(s.err))
+	if errno, ok := errors.AsType[syscall.Errno](s.err); ok {
 		kind = errno.Error()
 	}
-	return a.operation + " " + kind + " " + hint(a.err)
+	return s.operation + " " + kind + " " + hint(s.err)
 }
 
-func root(err error) error {
+func rootCause(err error) error {
 	for {
 		inner := errors.Unwrap(err)
 		if inner == nil {
@@ -341,12 +341,12 @@ func (e *HandshakeError) Hint() string {
 	}
 }
 
-// explained adds to Graph's refusal of a creation where the webhook is, if that is what it was refused for.
-func (k *Manager) explained(err error) error {
+// explainHandshake adds to Graph's refusal of a creation where the webhook is, if that is what it was refused for.
+func (m *Manager) explainHandshake(err error) error {
 	answer, failed := graph.HandshakeAnswer(err)
-	public, parseErr := url.Parse(k.s.NotificationURL)
-	if !failed || parseErr != nil || k.s.Webhook.Address == "" {
+	public, parseErr := url.Parse(m.settings.NotificationURL)
+	if !failed || parseErr != nil || m.settings.Webhook.Address == "" {
 		return err
 	}
-	return &HandshakeError{Answer: answer, Path: cmp.Or(public.Path, "/"), Webhook: k.s.Webhook, Err: err}
+	return &HandshakeError{Answer: answer, Path: cmp.Or(public.Path, "/"), Webhook: m.settings.Webhook, Err: err}
 }
