@@ -1,7 +1,10 @@
 package graph_test
 
 import (
+	"context"
 	"net/http"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -156,4 +159,216 @@ func TestLicensedUsers_ForbiddenWithoutPermission(t *testing.T) {
 	})
 	_, err := client.LicensedUsers(t.Context(), "")
 	assert.True(t, graph.Forbidden(err))
+}
+
+// pagedCalls are the calls that read page by page, by the name that errors and telemetry have for them.
+func pagedCalls() map[string]func(context.Context, *graph.Client, string) error {
+	return map[string]func(context.Context, *graph.Client, string) error{
+		"read history": func(ctx context.Context, c *graph.Client, next string) error {
+			_, err := c.History(ctx, historyUser, windowFrom, windowTo, next)
+			return err
+		},
+		"list users": func(ctx context.Context, c *graph.Client, next string) error {
+			_, err := c.LicensedUsers(ctx, next)
+			return err
+		},
+	}
+}
+
+func TestPagedCalls_ReturnTypedErrors(t *testing.T) {
+	t.Parallel()
+	for operation, read := range pagedCalls() {
+		for _, status := range []int{301, 307, 400, 401, 402, 403, 404, 409, 410, 429, 500, 501, 502, 503, 504} {
+			telemetry := &recordingTelemetry{}
+			client := graph.New(graph.Settings{
+				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry,
+				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+					return jsonReply(status, `{"error":{"code":"ACode","message":"A message.","innerError":{"request-id":"8e6a"}}}`, "Retry-After", "17"), nil
+				}).client(),
+			})
+			err := read(t.Context(), client, "")
+			var refused *graph.Error
+			require.ErrorAs(t, err, &refused)
+			assert.Equal(t, operation, refused.Operation)
+			assert.Equal(t, status, refused.Status)
+			assert.Equal(t, "ACode", refused.Code)
+			assert.Equal(t, "8e6a", refused.RequestID)
+			assert.Equal(t, 17*time.Second, refused.RetryAfter)
+			assert.Equal(t, []recordedRequest{{operation, status}}, telemetry.requests)
+			if status == 429 || status == 503 {
+				assert.Equal(t, []time.Duration{17 * time.Second}, telemetry.waits)
+			} else {
+				assert.Empty(t, telemetry.waits)
+			}
+			assert.NotEmpty(t, graph.Hint(err))
+		}
+	}
+}
+
+func TestPagedCalls_BrokenAnswerNamesNoUser(t *testing.T) {
+	t.Parallel()
+	body := func(text string) roundTripFunc {
+		return func(*http.Request) (*http.Response, error) { return jsonReply(200, text), nil }
+	}
+	for operation, read := range pagedCalls() {
+		for name, test := range map[string]struct {
+			trip   roundTripFunc
+			want   error
+			status int
+		}{
+			"a reset connection": {func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNRESET }, syscall.ECONNRESET, 0},
+			"a success without an end": {func(*http.Request) (*http.Response, error) {
+				resp := jsonReply(200, "")
+				resp.Body = &endlessBody{}
+				return resp, nil
+			}, graph.ErrTooLarge, 0},
+			"a body that is cut off":  {body(`{"value":[{"id":`), graph.ErrUnreadable, 200},
+			"an empty body":           {body(""), graph.ErrUnreadable, 200},
+			"a value that is no list": {body(`{"value":{"text":"what was asked"}}`), graph.ErrUnreadable, 200},
+			"no value":                {body(`{}`), graph.ErrUnreadable, 200},
+			"a null value":            {body(`{"value":null}`), graph.ErrUnreadable, 200},
+		} {
+			t.Run(operation+" with "+name, func(t *testing.T) {
+				t.Parallel()
+				telemetry := &recordingTelemetry{}
+				client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry, HTTP: test.trip.client()})
+				err := read(t.Context(), client, "")
+				require.ErrorIs(t, err, test.want)
+				assert.True(t, strings.HasPrefix(err.Error(), operation+": "), err)
+				assert.NotContains(t, err.Error(), historyUser)
+				assert.NotContains(t, err.Error(), "what was asked")
+				assert.NotContains(t, err.Error(), "a-token")
+				assert.Equal(t, []recordedRequest{{operation, test.status}}, telemetry.requests)
+				assert.False(t, graph.Unlicensed(err) || graph.Forbidden(err) || graph.Unsupported(err))
+			})
+		}
+	}
+}
+
+func TestPagedCalls_RejectForeignLinks(t *testing.T) {
+	t.Parallel()
+	for operation, read := range pagedCalls() {
+		for _, next := range []string{
+			"https://evil.example.com/v1.0/users", "http://graph.example.com/v1.0/users", "https://graph.example.com:8443/v1.0/users",
+			"https://graph.example.com@evil.example.com/", "https://user@graph.example.com/v1.0/users", "users?$skiptoken=2", "%",
+		} {
+			client := graph.New(graph.Settings{
+				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+					assert.Fail(t, "the token left", next)
+					return jsonReply(404, `{}`), nil
+				}).client(),
+			})
+			err := read(t.Context(), client, next)
+			require.ErrorIs(t, err, graph.ErrForeignHost, next)
+			assert.Contains(t, err.Error(), operation)
+		}
+	}
+}
+
+func TestPagedCalls_SchemelessLinkStaysAtEndpoint(t *testing.T) {
+	t.Parallel()
+	for _, read := range pagedCalls() {
+		client := graph.New(graph.Settings{
+			Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+			HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+				assert.Equal(t, "graph.example.com", r.URL.Host)
+				return jsonReply(404, `{}`), nil
+			}).client(),
+		})
+		require.Error(t, read(t.Context(), client, "//evil.example.com/v1.0/users"))
+	}
+}
+
+func TestPagedCalls_StopOnCancel(t *testing.T) {
+	t.Parallel()
+	for operation, read := range pagedCalls() {
+		ctx, cancel := context.WithCancel(t.Context())
+		client := newTestClient(t, func(_ http.ResponseWriter, r *http.Request) {
+			cancel()
+			<-r.Context().Done()
+		})
+		err := read(ctx, client, "")
+		require.ErrorIs(t, err, context.Canceled)
+		assert.Contains(t, err.Error(), operation)
+	}
+}
+
+// countingBody is an endless body that knows how much of it was read.
+type countingBody struct {
+	endlessBody
+
+	read int
+}
+
+func (c *countingBody) Read(p []byte) (int, error) {
+	n, err := c.endlessBody.Read(p)
+	c.read += n
+	return n, err
+}
+
+func TestHistory_BoundsErrorBody(t *testing.T) {
+	t.Parallel()
+	body := &countingBody{}
+	client := graph.New(graph.Settings{
+		Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+			resp := jsonReply(500, "")
+			resp.Body = body
+			return resp, nil
+		}).client(),
+	})
+	_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
+	require.ErrorIs(t, err, graph.ErrTooLarge)
+	assert.Less(t, body.read, 5<<20, "64 MiB are for a page alone")
+}
+
+func TestHint_ForPagedCalls(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		err  graph.Error
+		want string
+	}{
+		"history without permission": {
+			graph.Error{Operation: "read history", Status: 403, Message: "Missing role permissions on the request."},
+			"application permission AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent",
+		},
+		"history of a user without license": {
+			graph.Error{Operation: "read history", Status: 403, Message: "User '…' does not have a valid Copilot license."}, "Nothing to do where it is one user",
+		},
+		"history of an unknown user": {graph.Error{Operation: "read history", Status: 404}, "Nothing to do where it is one user"},
+		"history where there is none": {
+			graph.Error{Operation: "read history", Status: 404, Message: "Requested API is not supported. Please check the path."}, "cloud and graph.endpoint",
+		},
+		"history with a bad user":       {graph.Error{Operation: "read history", Status: 400}, "object ids"},
+		"history too often":             {graph.Error{Operation: "read history", Status: 429}, "Nothing to do: Microsoft asks for fewer calls"},
+		"users without permission":      {graph.Error{Operation: "list users", Status: 403, Message: "Insufficient privileges to complete the operation."}, "application permission User.Read.All"},
+		"users that are read in part":   {graph.Error{Operation: "list users", Status: 403}, "until then only users already seen are read"},
+		"users where they can't be had": {graph.Error{Operation: "list users", Status: 400, Code: "Request_UnsupportedQuery"}, "Name the users in history.users"},
+		"users, a failure of Graph":     {graph.Error{Operation: "list users", Status: 500}, "Microsoft Graph failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Contains(t, graph.Hint(&test.err), test.want)
+			assert.NotContains(t, graph.Hint(&test.err), "notification_url")
+		})
+	}
+}
+
+func TestLicensedUsers_AcceptsUnrequestedProperties(t *testing.T) {
+	t.Parallel()
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
+		write(w, `{"value": [{"id": "a", "assignedPlans": "`+strings.Repeat("x", 17<<20)+`"}]}`)
+	})
+	page, err := client.LicensedUsers(t.Context(), "")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a"}, page.IDs)
+}
+
+func TestLicensedUsers_SkipsUsersWithoutID(t *testing.T) {
+	t.Parallel()
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, `{"value": [{"id": null}, {}, {"id": "a"}]}`) })
+	page, err := client.LicensedUsers(t.Context(), "")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a"}, page.IDs)
 }

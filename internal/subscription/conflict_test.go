@@ -1,7 +1,10 @@
 package subscription_test
 
 import (
+	"cmp"
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -9,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
@@ -155,5 +159,284 @@ func TestConflict_AdoptsSubscriptionListedLate(t *testing.T) {
 		assert.Zero(t, g.count("delete"))
 		require.Len(t, h.statuses, 2)
 		assert.NoError(t, h.statuses[1])
+	})
+}
+
+// replica is one of several receivers that share an application and a notification URL.
+type replica struct {
+	*harness
+	deleted *[]time.Time
+}
+
+// deleteCounter notes the deletions of one replica.
+type deleteCounter struct {
+	*fakeGraph
+	deleted *[]time.Time
+}
+
+func (c deleteCounter) DeleteSubscription(ctx context.Context, id string) error {
+	err := c.fakeGraph.DeleteSubscription(ctx, id)
+	if err == nil {
+		*c.deleted = append(*c.deleted, time.Now())
+	}
+	return err
+}
+
+// newReplica starts a receiver whose only key is that of the certificate.
+func newReplica(t *testing.T, g *fakeGraph, certificateID string, changes ...func(*subscription.Settings)) replica {
+	t.Helper()
+	deleted := new([]time.Time)
+	own := func(s *subscription.Settings) {
+		s.Graph = deleteCounter{g, deleted}
+		s.Certificate.ID, s.HeldCertificateIDs = certificateID, nil
+	}
+	return replica{newHarness(t, g, append([]func(*subscription.Settings){own}, changes...)...), deleted}
+}
+
+func checkInterval(interval time.Duration) func(*subscription.Settings) {
+	return func(s *subscription.Settings) { s.CheckInterval = interval }
+}
+
+// countConflicts counts the failures said, each of which must name the settings to change.
+func (r replica) countConflicts(t *testing.T) int {
+	t.Helper()
+	n := 0
+	for _, line := range r.lines("subscription fails, will be tried again") {
+		if said := line.ContextMap(); assert.Contains(t, said["hint"], "encryption.certificates") {
+			assert.Equal(t, zapcore.ErrorLevel, line.Level)
+			assert.Contains(t, said["hint"], "notification_url")
+			n++
+		}
+	}
+	return n
+}
+
+// requireConflict checks that a replica is in error because of another's key.
+func (r replica) requireConflict(t *testing.T) {
+	t.Helper()
+	require.Len(t, r.statuses, 1)
+	var conflict *subscription.KeyConflictError
+	require.ErrorAs(t, r.statuses[0], &conflict)
+	require.ErrorContains(t, r.statuses[0], "encryption.certificates")
+	require.Equal(t, 1, r.countConflicts(t))
+}
+
+// certificates returns what the living subscriptions are encrypted for.
+func (f *fakeGraph) certificates() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var ids []string
+	for _, s := range f.subs {
+		if s.Expiration.After(time.Now()) {
+			ids = append(ids, s.EncryptionCertificateID)
+		}
+	}
+	return ids
+}
+
+func TestKeyConflict_LimitsReplacementsToTwo(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]struct {
+		graph    func(*fakeGraph)
+		interval time.Duration
+		users    []string
+	}{
+		"checked each second":                       {interval: time.Second},
+		"checked each five minutes":                 {interval: 5 * time.Minute},
+		"checked each half hour":                    {interval: 30 * time.Minute},
+		"the list does not say the certificates":    {interval: time.Second, graph: func(f *fakeGraph) { f.omitCertificateID = true }},
+		"the list lags behind":                      {interval: time.Minute, graph: func(f *fakeGraph) { f.listLag = 20 * time.Second }},
+		"two users have subscriptions of their own": {interval: time.Second, users: []string{userA, userB}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := &fakeGraph{}
+				if change.graph != nil {
+					change.graph(g)
+				}
+				resources := []string{tenantWide}
+				if change.users != nil {
+					resources = change.users
+				}
+				a := newReplica(t, g, "a", checkInterval(change.interval), users(resources...))
+				a.advance(change.interval/2 + change.interval)
+				b := newReplica(t, g, "b", checkInterval(change.interval), users(resources...))
+				b.advance(time.Minute + 2*change.interval)
+				for _, r := range []replica{a, b} {
+					assert.LessOrEqual(t, len(*r.deleted), 2*len(resources))
+					r.requireConflict(t)
+				}
+				held := g.activeIDs()
+				require.Len(t, held, len(resources))
+				b.advance(30*time.Minute - change.interval)
+				assert.Equal(t, held, g.activeIDs(), "whoever has it keeps it")
+			})
+		})
+	}
+}
+
+func TestKeyConflict_AlternatesHourly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		a, b := newReplica(t, g, "a"), newReplica(t, g, "b")
+		b.advance(30 * time.Minute)
+		before := [2]int{len(*a.deleted), len(*b.deleted)}
+		b.advance(24 * time.Hour)
+		for i, r := range []replica{a, b} {
+			assert.InDelta(t, 12, len(*r.deleted)-before[i], 2)
+			assert.InDelta(t, 24, r.countConflicts(t), 2, "the error is said again each hour")
+			assert.Empty(t, r.lines("subscription failure is over"))
+			assert.Len(t, r.statuses, 1)
+			assert.GreaterOrEqual(t, len(r.restored), 10, "each gets to read what it lacks")
+		}
+		assert.Len(t, g.activeIDs(), 1)
+	})
+}
+
+func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
+	t.Parallel()
+	deletes := func(t *testing.T, gone replica) {
+		t.Helper()
+		require.NoError(t, gone.manager.Delete(t.Context()))
+	}
+	for name, c := range map[string]struct {
+		interval time.Duration // 5 min unless set
+		granted  time.Duration
+		// settle is how long the conflict lasts before one ends: 25 min unless set.
+		settle time.Duration
+		end    func(t *testing.T, gone replica)
+		within time.Duration
+	}{
+		"an hour after the other one crashed": {within: time.Hour + 5*time.Minute},
+		"after that hour also where checks are rare": {
+			interval: 2 * time.Hour, settle: 3*time.Hour + 10*time.Minute, within: 55 * time.Minute,
+		},
+		"as soon as the subscription of one that crashed has ended":   {granted: 40 * time.Minute, within: 45 * time.Minute},
+		"at the next check after the other one deleted it at its end": {end: deletes, within: 5 * time.Minute},
+		"at once where checks are frequent":                           {interval: time.Second, end: deletes, within: 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := &fakeGraph{granted: c.granted}
+				interval, settle := cmp.Or(c.interval, 5*time.Minute), cmp.Or(c.settle, 25*time.Minute)
+				a := newReplica(t, g, "a", checkInterval(interval))
+				a.advance(interval / 2)
+				b := newReplica(t, g, "b", checkInterval(interval))
+				b.advance(settle)
+				gone, left := a, b
+				if g.certificates()[0] == "b" {
+					gone, left = b, a
+				}
+				lost := left.interruptions[len(left.interruptions)-1]
+				restored := len(left.restored)
+				gone.stop()
+				if c.end != nil {
+					c.end(t, gone)
+				}
+				left.advance(c.within)
+				require.Len(t, g.certificates(), 1)
+				assert.Equal(t, left.known[0].CertificateID, g.certificates()[0], "the survivor has it")
+				require.Len(t, left.restored, restored+1)
+				assert.False(t, lost.since.IsZero(), "what it lacks since then is read now")
+				left.advance(2*time.Hour + 3*interval)
+				assert.Len(t, left.lines("subscription failure is over"), 1)
+				require.Len(t, left.statuses, 2)
+				assert.NoError(t, left.statuses[1])
+			})
+		})
+	}
+}
+
+func TestKeyConflict_ReplacesLeftoverImmediately(t *testing.T) {
+	t.Parallel()
+	lost := func(s *graph.Subscription) { s.EncryptionCertificateID = "lost" }
+	for name, known := range map[string][]subscription.Known{
+		"the storage was lost":         nil,
+		"its key was removed":          {{ID: "x", CertificateID: "lost"}},
+		"its certificate is not known": {{ID: "x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := &fakeGraph{deleteLag: 50 * time.Second}
+				g.put(existing("x", 70*time.Hour, lost))
+				b := newReplica(t, g, "new", checkInterval(10*time.Second), func(s *subscription.Settings) { s.Known = known })
+				assert.Equal(t, []string{"new"}, g.certificates())
+				b.advance(24 * time.Hour)
+				assert.Equal(t, []string{"new"}, g.certificates())
+				assert.Empty(t, b.statuses)
+				assert.Equal(t, 1, g.count("create"))
+			})
+		})
+	}
+}
+
+func TestKeyConflict_IgnoresRollingUpdate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		for n := range 5 {
+			old := newReplica(t, g, fmt.Sprintf("generation %d", n))
+			old.advance(24*time.Hour + time.Minute)
+			assert.Equal(t, []string{fmt.Sprintf("generation %d", n)}, g.certificates())
+			assert.Empty(t, old.statuses)
+			next := newReplica(t, g, fmt.Sprintf("generation %d", n+1))
+			old.stop()
+			assert.Equal(t, []string{fmt.Sprintf("generation %d", n+1)}, g.certificates(), "the new one takes it at once")
+			next.stop()
+		}
+	})
+}
+
+func TestKeyConflict_RestartReplacesOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		a, b := newReplica(t, g, "a"), newReplica(t, g, "b")
+		b.advance(30 * time.Minute)
+		blocked, stays, key := a, b, "a"
+		if g.certificates()[0] == "a" {
+			blocked, stays, key = b, a, "b"
+		}
+		blocked.stop()
+		before := len(*stays.deleted)
+		again := newReplica(t, g, key, func(s *subscription.Settings) { s.Known = blocked.known })
+		again.advance(45 * time.Minute)
+		assert.Len(t, *again.deleted, 1)
+		assert.Len(t, *stays.deleted, before, "the other one waits")
+		assert.Equal(t, []string{key}, g.certificates())
+	})
+}
+
+func TestKeyConflict_CoversOtherResourcesAtSameURL(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		a := newReplica(t, g, "a", users(userA), checkInterval(time.Second))
+		b := newReplica(t, g, "b", users(userB), checkInterval(time.Second))
+		b.advance(time.Minute)
+		for _, r := range []replica{a, b} {
+			assert.LessOrEqual(t, len(*r.deleted), 2)
+			r.requireConflict(t)
+		}
+		assert.ElementsMatch(t, []string{"a", "b"}, g.certificates(), "both are served")
+	})
+}
+
+func TestKeyConflict_NoneWithSharedCertificates(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		a := newReplica(t, g, "shared", checkInterval(time.Minute))
+		b := newReplica(t, g, "shared", checkInterval(time.Minute))
+		b.advance(100 * time.Hour)
+		assert.Equal(t, 1, g.count("create"))
+		for _, r := range []replica{a, b} {
+			assert.Empty(t, *r.deleted)
+			assert.Empty(t, r.statuses)
+		}
 	})
 }

@@ -1,10 +1,14 @@
 package subscription
 
 import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
@@ -266,4 +270,205 @@ func TestRenewAt_OneThirdOfGrantedLifetimeLeft(t *testing.T) {
 	assert.Equal(t, granted.Add(48*time.Hour), renewAt(granted.Add(72*time.Hour), granted, 72*time.Hour))
 	assert.Equal(t, granted.Add(30*time.Minute), renewAt(granted.Add(45*time.Minute), granted, 45*time.Minute), "what was granted counts")
 	assert.Equal(t, granted.Add(time.Second), renewAt(granted.Add(time.Millisecond), granted, time.Millisecond), "never at once again")
+}
+
+func TestPlan_RespectsConflictingSubscription(t *testing.T) {
+	t.Parallel()
+	may := facts{mayReplace: map[string]bool{canonical(tenantWide): true}}
+	conflicting := listed("f", tenantWide, sendingTo(theirURL))
+	runPlan(t, []planCase{
+		{
+			name: "another notification URL at our resource is in the way",
+			have: []graph.Subscription{conflicting}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name:   "other change types are in the way too since the quota is 1",
+			have:   []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL), changes("deleted"))},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name:   "another filter is in the way too since the quota is 1",
+			have:   []graph.Subscription{listed("f", "/"+tenantWide+"?$filter=appClass eq 'x'", sendingTo(theirURL))},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name: "a certificate id like ours does not make it ours",
+			have: []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL+"&x=1"))}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name: "another path at our host is foreign",
+			have: []graph.Subscription{listed("f", tenantWide, sendingTo(ourURL+"/"))}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name:   "nothing of ours is deleted while a foreign one would keep its successor out",
+			have:   []graph.Subscription{conflicting, listed("s1", tenantWide, certificate("old"))},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name: "it is replaced where that is allowed", facts: may,
+			have: []graph.Subscription{conflicting}, expect: []decision{{verb: replace, conflicting: []string{"f"}, reason: ReasonConflict}},
+		},
+		{
+			name: "allowed or not, other resources of strangers are left alone", facts: may,
+			have:   []graph.Subscription{conflicting, listed("g", userB, sendingTo(theirURL)), listed("h", "users", sendingTo(theirURL))},
+			expect: []decision{{verb: replace, conflicting: []string{"f"}, reason: ReasonConflict}},
+		},
+		{
+			name:   "one user's foreign one does not keep the other user out",
+			wanted: wantedOf(userA, userB), have: []graph.Subscription{listed("f", userA, sendingTo(theirURL))},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}, {verb: create}},
+		},
+	})
+}
+
+func TestPlan_DefersReplacementOfAnotherReceiversKey(t *testing.T) {
+	t.Parallel()
+	other := listed("b3", tenantWide, certificate("other"))
+	seen := func(count int, ago time.Duration) facts {
+		return facts{keyConflicts: map[string]keyConflict{path(tenantWide): {count: count, latest: other, firstSeen: planNow.Add(-ago)}}}
+	}
+	with := func(f facts, change func(*facts)) facts { change(&f); return f }
+	replaced := []decision{{verb: replace, deleted: []string{"b3"}, reason: ReasonRemovedKey}}
+	waits := []decision{{verb: wait}}
+	runPlan(t, []planCase{
+		{name: "the first may be a leftover and is replaced", facts: seen(1, 0), have: []graph.Subscription{other}, expect: replaced},
+		{name: "the second is replaced too", facts: seen(2, 0), have: []graph.Subscription{other}, expect: replaced},
+		{name: "the third is left alone", facts: seen(3, 0), have: []graph.Subscription{other}, expect: waits},
+		{name: "and so is any later one", facts: seen(100, 59*time.Minute), have: []graph.Subscription{other}, expect: waits},
+		{name: "an hour later it is replaced", facts: seen(3, time.Hour), have: []graph.Subscription{other}, expect: replaced},
+		{name: "as soon as it is gone the place is taken", facts: seen(3, 0), expect: []decision{{verb: create}}},
+		{
+			name: "one of a key that is held is adopted whatever there was before", facts: seen(3, 0),
+			have: []graph.Subscription{listed("s1", tenantWide)}, expect: []decision{{verb: adopt, have: "s1"}},
+		},
+		{
+			name: "one of our own whose key was removed is replaced whatever there was before", have: []graph.Subscription{other},
+			facts:  with(seen(3, 0), func(f *facts) { f.known = map[string]string{"b3": "other"} }),
+			expect: replaced,
+		},
+		{
+			name: "beside one that fits it is left alone", facts: seen(3, 0),
+			have: []graph.Subscription{other, listed("s1", tenantWide)}, expect: []decision{{verb: adopt, have: "s1"}},
+		},
+		{
+			name: "where nothing is wanted it is left alone", facts: seen(3, 0), wanted: wantedOf(userA),
+			have: []graph.Subscription{other}, expect: []decision{{verb: create}},
+		},
+		{
+			name: "a conflict about one user is none about the other", wanted: wantedOf(userA, userB),
+			facts: facts{keyConflicts: map[string]keyConflict{path(userA): {count: 3, firstSeen: planNow}}},
+			have:  []graph.Subscription{listed("a", userA, certificate("other")), listed("b", userB, certificate("other"))},
+			expect: []decision{
+				{verb: wait},
+				{verb: replace, deleted: []string{"b"}, reason: ReasonRemovedKey},
+			},
+		},
+	})
+}
+
+func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
+
+// randomInput returns a list, what is known about it and what is wanted, at random.
+func randomInput(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
+	f = facts{
+		held: map[string]bool{"new": true, "old": true}, known: map[string]string{}, inUse: map[string]bool{},
+		gone: map[string]bool{}, mayReplace: map[string]bool{},
+		keyConflicts: map[string]keyConflict{
+			path(pick(r, tenantWide, userA, userB)): {count: r.IntN(5), firstSeen: planNow.Add(-pick(r, 0, 2*time.Hour))},
+		},
+	}
+	wanted = pick(r, wantedOf(tenantWide), wantedOf(userA), wantedOf(userA, userB))
+	for i := range r.IntN(6) {
+		h := listed(strconv.Itoa(i), pick(r, tenantWide, "/"+tenantWide, tenantWide+"?$filter=x eq 'y'", userA, userB, "users"),
+			sendingTo(pick(r, ourURL, theirURL, ourURL+"/", "http://copilot.example.com/graph/notifications", "%", "")),
+			certificate(pick(r, "new", "old", "lost", "")),
+			changes(pick(r, []string{"created", "updated"}, []string{"deleted"}, nil)...),
+			endingIn(pick(r, -time.Hour, time.Hour, 70*time.Hour)))
+		have = append(have, h)
+		for _, set := range []func(){
+			func() { f.known[h.ID] = pick(r, "", "new", "old") },
+			func() { f.inUse[h.ID] = true },
+			func() { f.gone[h.ID] = true },
+		} {
+			if r.IntN(4) == 0 {
+				set()
+			}
+		}
+	}
+	return wanted, have, f
+}
+
+func TestPlan_NeverDeletesUnownedSubscription(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 10_000 {
+		wanted, have, f := randomInput(r)
+		if r.IntN(2) == 0 {
+			f.mayReplace[canonical(pick(r, wanted...).Resource)] = true
+		}
+		for _, a := range plan(wanted, have, f, planNow) {
+			for _, s := range a.surplus {
+				_, known := f.known[s.ID]
+				require.True(t, known || s.NotificationURL == ourURL, "deletes %+v of %+v", s, have)
+				leftAlone := f.keyConflicts[path(s.Resource)].deferred(planNow)
+				require.True(t, known || f.gone[s.ID] || f.held[s.EncryptionCertificateID] || !leftAlone, "deletes %+v", s)
+			}
+			if a.verb == replace && len(a.conflicting) > 0 {
+				require.True(t, f.mayReplace[canonical(a.want.Resource)])
+				for _, s := range a.conflicting {
+					require.Equal(t, path(a.want.Resource), path(s.Resource), "takes only the place it needs")
+				}
+			}
+		}
+	}
+}
+
+func TestPlan_NeverDeletesSubscriptionInUse(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 10_000 {
+		wanted, have, f := randomInput(r)
+		actions := plan(wanted, have, f, planNow)
+		require.GreaterOrEqual(t, len(actions), len(wanted))
+		var deleted []string
+		for i, a := range actions {
+			require.Equal(t, i >= len(wanted), a.verb == remove)
+			deleted = append(deleted, idsOf(a.surplus)...)
+		}
+		for _, a := range actions[:len(wanted)] {
+			if a.verb == keep || a.verb == adopt {
+				require.NotContains(t, deleted, a.have.ID)
+				require.True(t, f.fits(a.have, a.want))
+			}
+		}
+		slices.Sort(deleted)
+		require.Len(t, slices.Compact(slices.Clone(deleted)), len(deleted), "nothing is deleted twice")
+	}
+}
+
+func TestPlan_IsStableAfterItsActions(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 5_000 {
+		wanted, have, f := randomInput(r)
+		for i, a := range plan(wanted, have, f, planNow) {
+			for _, gone := range append(idsOf(a.surplus), idsOf(a.conflicting)...) {
+				if a.verb != blocked {
+					have = slices.DeleteFunc(have, func(s graph.Subscription) bool { return s.ID == gone })
+				}
+			}
+			switch a.verb {
+			case create, replace:
+				made := a.want
+				made.ID, made.Expiration = "made"+strconv.Itoa(i), planNow.Add(71*time.Hour)
+				have = append(have, made)
+				f.inUse[made.ID] = true
+			case adopt:
+				f.inUse[a.have.ID] = true
+			}
+		}
+		for _, a := range plan(wanted, have, f, planNow) {
+			require.Contains(t, []verb{keep, blocked, wait}, a.verb, "%+v", have)
+		}
+	}
 }
