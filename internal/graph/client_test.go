@@ -183,7 +183,7 @@ func TestClient_FailsOnTruncatedBody(t *testing.T) {
 		write(w, `{"value":[]}`)
 	})
 	_, err := client.ListSubscriptions(t.Context())
-	require.ErrorContains(t, err, "read the answer")
+	require.ErrorContains(t, err, "read the response")
 }
 
 func TestClient_StopsOnCancel(t *testing.T) {

@@ -206,7 +206,7 @@ func TestHistory_ClassifiesDenialBeforeRedaction(t *testing.T) {
 	assert.Equal(t, "User '…'.", license.Message)
 	assert.True(t, graph.Unlicensed(license))
 	assert.False(t, graph.Forbidden(license))
-	assert.Contains(t, graph.Hint(license), "Nothing to do where it is one user")
+	assert.Contains(t, graph.Hint(license), "Nothing to do if it is one user")
 	path := historyError(t, historyUser, http.StatusNotFound, "'x': Requested API is not supported. Please check the path 'y'.")
 	assert.True(t, graph.Unsupported(path))
 	assert.False(t, graph.Unlicensed(path))

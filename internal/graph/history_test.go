@@ -334,14 +334,14 @@ func TestHint_ForPagedCalls(t *testing.T) {
 			"application permission AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent",
 		},
 		"history of a user without license": {
-			graph.Error{Operation: "read history", Status: 403, Message: "User '…' does not have a valid Copilot license."}, "Nothing to do where it is one user",
+			graph.Error{Operation: "read history", Status: 403, Message: "User '…' does not have a valid Copilot license."}, "Nothing to do if it is one user",
 		},
-		"history of an unknown user": {graph.Error{Operation: "read history", Status: 404}, "Nothing to do where it is one user"},
+		"history of an unknown user": {graph.Error{Operation: "read history", Status: 404}, "Nothing to do if it is one user"},
 		"history where there is none": {
 			graph.Error{Operation: "read history", Status: 404, Message: "Requested API is not supported. Please check the path."}, "cloud and graph.endpoint",
 		},
 		"history with a bad user":       {graph.Error{Operation: "read history", Status: 400}, "object ids"},
-		"history too often":             {graph.Error{Operation: "read history", Status: 429}, "Nothing to do: Microsoft asks for fewer calls"},
+		"history too often":             {graph.Error{Operation: "read history", Status: 429}, "Nothing to do: Microsoft throttles the receiver"},
 		"users without permission":      {graph.Error{Operation: "list users", Status: 403, Message: "Insufficient privileges to complete the operation."}, "application permission User.Read.All"},
 		"users that are read in part":   {graph.Error{Operation: "list users", Status: 403}, "until then only users already seen are read"},
 		"users where they can't be had": {graph.Error{Operation: "list users", Status: 400, Code: "Request_UnsupportedQuery"}, "Name the users in history.users"},
