@@ -236,7 +236,7 @@ func TestReauthorization_LongFailureOpensInterruption(t *testing.T) {
 		assert.Equal(t, interruption{tenantWide, subscription.ReasonPaused, asked}, h.interruptions[1])
 		assert.WithinDuration(t, asked.Add(15*time.Minute), h.checked[len(h.checked)-1], 5*time.Minute, "from then on the list is no proof of delivery")
 		assert.Len(t, h.restored, 1)
-		assert.Len(t, h.lines("graph may have stopped to deliver, since the subscription can't be renewed as it asked to"), 1)
+		assert.Len(t, h.lines("Graph may have paused delivery, because the reauthorization that it asked for has not succeeded"), 1)
 
 		h.graph.failWith(nil)
 		h.advance(10 * time.Minute)

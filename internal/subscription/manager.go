@@ -1,4 +1,5 @@
-// Package subscription keeps the Graph subscriptions of a receiver alive.
+// Package subscription creates, renews and replaces the Graph subscriptions of a receiver. A pure function, plan, compares the
+// wanted subscriptions with those in Graph; a Manager carries out its actions in passes.
 package subscription
 
 import (
@@ -19,42 +20,42 @@ const (
 	// checkSpacing is the shortest time between two lists. Graph allows 25 in 20 s:
 	// https://learn.microsoft.com/graph/throttling-limits
 	checkSpacing = time.Second
-	// recheckSpacing is the shortest time between two lists that events ask for.
+	// recheckSpacing is the shortest time between two lists that events cause.
 	recheckSpacing = 10 * time.Second
 )
 
-// Manager sees to it that every wanted resource has a subscription that lives.
+// Manager ensures that every wanted resource has an active subscription.
 type Manager struct {
 	settings Settings
 	inbox    *inbox
 
-	// All up to mu belongs to Run.
+	// The fields up to mu are used by Run only, and by Drain and Delete after it has returned.
 	resources     []*resourceState
 	list, orphans retryState
-	// keyConflicts are known by path, and keyConflict is the failure that they are.
+	// keyConflicts are the known conflicts by path; keyConflict is the failure that reports them.
 	keyConflicts map[string]keyConflict
 	keyConflict  retryState
 	budget       passBudget
-	// backoffUntil is the time before which no call is made at all, outage counts failures in a row that concerned all calls.
+	// backoffUntil is the time before which no call is made; outageFailures counts consecutive failures that affect all calls.
 	backoffUntil   time.Time
 	outageFailures int
-	// everListed says that the list was read at least once; recheck that an event asks for reading it again.
+	// everListed means that the list was read at least once, recheck that an event requires reading it again.
 	everListed, recheck  bool
 	lastCheck, nextCheck time.Time
 	known                map[string]string
 	knownChanged         bool
-	// reauthorizationRequestedAt is since when Graph waits for a reauthorization, by subscription.
+	// reauthorizationRequestedAt is when Graph asked for a reauthorization that is still pending, by subscription id.
 	reauthorizationRequestedAt map[string]time.Time
 	gone                       map[string]bool
 	reported                   []string
-	// creationCanceled says that a creation was under way when Run ended: it may have succeeded all the same.
+	// creationCanceled means that a creation was in flight when Run was canceled, so that it may have succeeded.
 	creationCanceled bool
 
 	mu       sync.Mutex
-	endTimes []time.Time // guarded by mu: when each wanted subscription ends; nil until every one has lived
+	endTimes []time.Time // guarded by mu: when each wanted subscription ends; nil until every resource has had one
 }
 
-// New makes a keeper. It does nothing until Run.
+// New returns a Manager. It does nothing until Run.
 func New(s Settings) *Manager {
 	m := &Manager{
 		settings: s.withDefaults(),
@@ -86,7 +87,7 @@ func New(s Settings) *Manager {
 	return m
 }
 
-// Run keeps the subscriptions until the context ends. No failure ends it earlier. It is called once.
+// Run manages the subscriptions until the context ends, whatever fails. It must be called only once.
 func (m *Manager) Run(ctx context.Context) {
 	if len(m.resources) == 0 {
 		<-ctx.Done()
@@ -101,7 +102,7 @@ func (m *Manager) Run(ctx context.Context) {
 		case <-timer.C:
 		case <-m.inbox.wake:
 		}
-		// Both may be ready, and then either is chosen.
+		// If several cases are ready, select picks any of them.
 		if ctx.Err() != nil {
 			return
 		}
@@ -110,11 +111,11 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
-// Wake takes in an authentic lifecycle event. It never blocks. Events of subscriptions that are not ours change nothing.
+// Wake queues an authentic lifecycle event. It never blocks. Events of subscriptions that are not this Manager's are ignored.
 func (m *Manager) Wake(e Event) { m.inbox.put(e) }
 
-// Drain tells the Observer what events say that came too late for Run, and returns those that ask for a renewal, which are
-// for the next keeper. It is called after Run has returned.
+// Drain processes the events that arrived too late for Run: it notifies the Observer, and returns the pending
+// reauthorizations for the next Manager. It must be called after Run has returned.
 func (m *Manager) Drain() []Event {
 	m.takeEvents()
 	m.reportKnown()
@@ -127,8 +128,8 @@ func (m *Manager) Drain() []Event {
 	return left
 }
 
-// TimeLeft returns how long the wanted subscription that ends first still lives, never less than zero; false while any of
-// them has not lived yet.
+// TimeLeft returns the time until the first wanted subscription ends, at least zero. It returns false until every resource has
+// had a subscription.
 func (m *Manager) TimeLeft(now time.Time) (time.Duration, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -138,17 +139,17 @@ func (m *Manager) TimeLeft(now time.Time) (time.Duration, bool) {
 	return max(0, slices.MinFunc(m.endTimes, time.Time.Compare).Sub(now)), true
 }
 
-// step does all that is due now.
+// step does everything that is due.
 func (m *Manager) step(ctx context.Context) {
 	now := time.Now()
 	m.expire(now)
-	m.takeEvents() // what they say is noted also while no call may be made
+	m.takeEvents() // events are recorded even while no call may be made
 	m.reportKnown()
 	m.interruptPaused(now)
 	if !now.Before(m.backoffUntil) {
 		m.budget = passBudget{until: now.Add(passTimeLimit)}
 		if !m.everListed {
-			// Without a list it is not known whose the events are.
+			// Events can only be assigned once the list is known.
 			m.checkIfDue(ctx)
 		}
 		m.takeEvents()
@@ -203,7 +204,7 @@ func (m *Manager) checkIfDue(ctx context.Context) {
 	}
 }
 
-// takeEvents notes what the events ask for, as soon as it is known which subscriptions are ours.
+// takeEvents records what the pending events require. Until the first list they stay pending.
 func (m *Manager) takeEvents() {
 	if !m.everListed {
 		return
@@ -231,7 +232,7 @@ func (m *Manager) takeEvents() {
 	}
 }
 
-// expire drops subscriptions whose time has passed.
+// expire marks subscriptions as lost whose expiration has passed.
 func (m *Manager) expire(now time.Time) {
 	for _, r := range m.resources {
 		if r.active && expired(r.sub, now) {
@@ -240,7 +241,7 @@ func (m *Manager) expire(now time.Time) {
 	}
 }
 
-// publish shows the outside what changed.
+// publish updates what TimeLeft and the Observer can see.
 func (m *Manager) publish() {
 	m.mu.Lock()
 	m.endTimes = m.currentEndTimes()
@@ -248,7 +249,7 @@ func (m *Manager) publish() {
 	m.reportKnown()
 }
 
-// reportKnown hands over what the next run has to know.
+// reportKnown passes the known subscriptions to the Observer if they changed.
 func (m *Manager) reportKnown() {
 	if !m.knownChanged {
 		return
@@ -261,7 +262,7 @@ func (m *Manager) reportKnown() {
 	m.settings.Observer.Known(known)
 }
 
-// currentEndTimes returns when each wanted subscription ends or ended, nil until every one has lived.
+// currentEndTimes returns when each wanted subscription ends or ended, or nil until every resource has had one.
 func (m *Manager) currentEndTimes() []time.Time {
 	ends := make([]time.Time, 0, len(m.resources))
 	for _, r := range m.resources {
@@ -293,7 +294,7 @@ func (m *Manager) forget(id string) {
 	}
 }
 
-// check reads the list once and does what plan makes of it.
+// check reads the list once and carries out the plan for it.
 func (m *Manager) check(ctx context.Context) {
 	at := time.Now()
 	m.lastCheck = at
@@ -327,13 +328,13 @@ func (m *Manager) check(ctx context.Context) {
 	}
 }
 
-// apply carries out what was decided for one resource.
+// apply carries out the action for one resource.
 func (m *Manager) apply(ctx context.Context, r *resourceState, a action, at time.Time) {
 	if r.active && r.sub.ID != a.have.ID {
 		m.markLost(r, ReasonLost)
 	}
 	if _, wasBlocked := errors.AsType[*ConflictError](r.err); wasBlocked && a.verb != blocked {
-		// The place is free: nothing is left to wait for.
+		// The slot is free, so there is no reason to wait any longer.
 		r.retryAt = time.Time{}
 	}
 	if r.waitsForOther && a.verb != wait {
@@ -367,7 +368,7 @@ func (m *Manager) apply(ctx context.Context, r *resourceState, a action, at time
 	}
 }
 
-// adopt uses, or goes on using, a subscription that the list shows.
+// adopt uses, or continues to use, a subscription that the list shows.
 func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time) {
 	if r.active {
 		// A list may lag behind a grant.
@@ -391,7 +392,7 @@ func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subsc
 	now := time.Now()
 	m.creationCanceled = err != nil && ctx.Err() != nil
 	if err == nil && !got.Expiration.After(now) {
-		// It is there all the same: the next list will show what it is worth.
+		// The subscription exists nonetheless, and the next list will show it.
 		m.remember(got.ID, want.EncryptionCertificateID)
 		err = errPastExpiration
 	}
@@ -417,10 +418,10 @@ func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subsc
 	m.restore(r, now)
 }
 
-// replace deletes first, since an application may have only one subscription for a resource.
+// replace deletes before it creates, since an application may have only one subscription for a resource.
 func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
 	if !r.active {
-		// Nothing serves the resource, however long the removal takes.
+		// The resource has no subscription, however long the deletion takes.
 		m.interrupt(r, orReason(r.interruption, a.reason), r.lastConfirmed)
 	}
 	for _, old := range slices.Concat(a.surplus, a.conflicting) {
@@ -431,8 +432,8 @@ func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
 	}
 	m.succeeded(&r.retryState)
 	r.replacedConflicting = r.replacedConflicting || len(a.conflicting) > 0
+	// ReasonLost is less precise than the reason of an interruption that is already open.
 	if r.interruption == "" || a.reason != ReasonLost {
-		// Why it was lost is known better then.
 		m.interrupt(r, a.reason, r.lastConfirmed)
 	}
 	r.deactivate(time.Now())
@@ -458,7 +459,7 @@ func (m *Manager) removeSurplus(ctx context.Context, removals []action) {
 	}
 }
 
-// facts returns what plan must know.
+// facts returns the inputs of plan other than the list.
 func (m *Manager) facts() facts {
 	f := facts{
 		held:       map[string]bool{m.settings.Certificate.ID: true},
@@ -485,10 +486,10 @@ func (m *Manager) facts() facts {
 	return f
 }
 
-// gracePeriod is how long Graph's own answer to a creation or renewal is believed rather than a list.
+// gracePeriod is how long the response to a creation or renewal takes precedence over a list, which may lag behind.
 func (m *Manager) gracePeriod() time.Duration { return min(time.Minute, m.settings.CheckInterval) }
 
-// withNewlyCreated adds what was created just now, if the list does not show it yet.
+// withNewlyCreated adds recently created subscriptions that the list does not show yet.
 func (m *Manager) withNewlyCreated(have []graph.Subscription, at time.Time) []graph.Subscription {
 	listed := make(map[string]bool, len(have))
 	for _, h := range have {
@@ -502,7 +503,7 @@ func (m *Manager) withNewlyCreated(have []graph.Subscription, at time.Time) []gr
 	return have
 }
 
-// prune forgets subscriptions that are no more.
+// prune forgets subscriptions that are no longer listed.
 func (m *Manager) prune(have []graph.Subscription) {
 	listed := make(map[string]bool, len(have))
 	for _, h := range have {
@@ -523,8 +524,8 @@ func orReason(r, otherwise Reason) Reason {
 	return r
 }
 
-// renewDue renews what is old enough, or what Graph wants to be reauthorized. A PATCH does both, and Microsoft warns of
-// sending reauthorize beside it: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
+// renewDue renews the subscriptions whose renewal or reauthorization is due. A PATCH does both, and Microsoft warns against
+// also sending reauthorize: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
 func (m *Manager) renewDue(ctx context.Context) {
 	for _, r := range m.resources {
 		if at, needed := r.patchAt(); needed && !time.Now().Before(at) && m.mayCall(ctx) {
@@ -534,8 +535,8 @@ func (m *Manager) renewDue(ctx context.Context) {
 }
 
 func (m *Manager) renew(ctx context.Context, r *resourceState) {
-	asked := time.Now().Add(m.settings.Lifetime).UTC()
-	got, err := m.settings.Graph.RenewSubscription(ctx, r.sub.ID, asked)
+	expiration := time.Now().Add(m.settings.Lifetime).UTC()
+	got, err := m.settings.Graph.RenewSubscription(ctx, r.sub.ID, expiration)
 	now := time.Now()
 	if err == nil && !got.Expiration.After(now) {
 		err = errPastExpiration
@@ -549,14 +550,14 @@ func (m *Manager) renew(ctx context.Context, r *resourceState) {
 		m.logEvent("subscription renewed", r)
 		m.restore(r, now)
 	case statusOf(err) == http.StatusNotFound:
-		// Graph says to create a new one rather than to try again.
+		// Graph documents 404 as a reason to create a new subscription rather than to retry.
 		m.markLost(r, ReasonLost)
 	default:
 		m.failed(ctx, &r.retryState, opRenew, err)
 	}
 }
 
-// markLost notes that the subscription in use is no more.
+// markLost records that the subscription in use ended.
 func (m *Manager) markLost(r *resourceState, reason Reason) {
 	if reason != ReasonExpired {
 		m.gone[r.sub.ID] = true
@@ -566,7 +567,7 @@ func (m *Manager) markLost(r *resourceState, reason Reason) {
 	m.interrupt(r, reason, r.lastConfirmed)
 }
 
-// interrupt opens an interruption, or gives the open one a better reason.
+// interrupt opens an interruption, or updates the reason of the open one.
 func (m *Manager) interrupt(r *resourceState, reason Reason, since time.Time) {
 	if r.interruption == "" {
 		m.settings.Observer.Interrupted(r.resource, reason, since)
@@ -574,8 +575,8 @@ func (m *Manager) interrupt(r *resourceState, reason Reason, since time.Time) {
 	r.interruption = reason
 }
 
-// restore notes that the resource has a living subscription, and closes an interruption. That Graph lists it says nothing
-// while delivery may have paused.
+// restore records that the resource has an active subscription, and closes its interruption. It does nothing while delivery
+// may have paused, since a listed subscription does not prove delivery then.
 func (m *Manager) restore(r *resourceState, at time.Time) {
 	if r.paused(at) {
 		return
@@ -587,8 +588,8 @@ func (m *Manager) restore(r *resourceState, at time.Time) {
 	}
 }
 
-// Delete deletes the subscriptions in use, and one whose creation was cut off by the end of Run but succeeded all the
-// same. It is called after Run returned.
+// Delete deletes the subscriptions in use, and one whose creation was canceled at the end of Run but succeeded nonetheless.
+// It must be called after Run has returned.
 func (m *Manager) Delete(ctx context.Context) error {
 	var errs []error
 	for _, r := range m.resources {
@@ -612,7 +613,7 @@ func (m *Manager) Delete(ctx context.Context) error {
 func (m *Manager) deleteCanceledCreation(ctx context.Context) error {
 	have, err := m.settings.Graph.ListSubscriptions(ctx)
 	if err != nil {
-		return fmt.Errorf("look for the subscription whose creation was cut off: %w", err)
+		return fmt.Errorf("find the subscription whose creation was canceled: %w", err)
 	}
 	var errs []error
 	for _, r := range m.resources {

@@ -259,7 +259,7 @@ func TestManager_RunReturnsOnCancel(t *testing.T) {
 		h.advance(time.Minute)
 		h.stop()
 		assert.Equal(t, time.Minute, time.Since(h.start))
-		assert.Zero(t, h.logs.Len(), "what the end cut off has not failed")
+		assert.Zero(t, h.logs.Len(), "a canceled call is not a failure")
 		assert.Empty(t, h.statuses)
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -336,7 +336,7 @@ func TestManager_DeleteRemovesCanceledCreation(t *testing.T) {
 		h := newHarness(t, g, func(s *subscription.Settings) { s.Graph = lostResponseGraph{g} })
 		h.stop()
 		g.failWith(func(c call) error { return graphError(http.StatusServiceUnavailable, c.op, 0) })
-		require.ErrorContains(t, h.manager.Delete(t.Context()), "creation was cut off")
+		require.ErrorContains(t, h.manager.Delete(t.Context()), "creation was canceled")
 		g.failWith(func(c call) error {
 			if c.op == "delete" {
 				return graphError(http.StatusServiceUnavailable, c.op, 0)

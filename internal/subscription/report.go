@@ -22,11 +22,11 @@ import (
 const (
 	// maxNamed bounds the users that one log line names.
 	maxNamed = 10
-	// repeatInterval is the time between two lines of a failure that lasts.
+	// repeatInterval is the time between two log lines of a failure that persists.
 	repeatInterval = time.Hour
 )
 
-// retryStates are all that can fail, in the order in which failures are told.
+// retryStates returns the states of everything that can fail, in the order in which failures are reported.
 func (m *Manager) retryStates() []*retryState {
 	all := make([]*retryState, 0, len(m.resources)+3)
 	all = append(all, &m.list, &m.keyConflict)
@@ -36,7 +36,7 @@ func (m *Manager) retryStates() []*retryState {
 	return append(all, &m.orphans)
 }
 
-// report logs each distinct failure, again each hour while it lasts, and its end, and passes a change of health on.
+// report logs each distinct failure, again each hour while it persists, and its end. It calls Status if the failures changed.
 func (m *Manager) report() {
 	all := m.retryStates()
 	m.logFailures(all)
@@ -58,8 +58,7 @@ func (m *Manager) report() {
 	m.settings.Status(errors.Join(failures...))
 }
 
-// logFailures writes one line for each distinct failure that is new, or was logged an hour ago and lasts, however many
-// users it meets.
+// logFailures logs one line for each distinct failure that is new or was logged an hour ago, however many users it affects.
 func (m *Manager) logFailures(all []*retryState) {
 	now := time.Now()
 	recentlyLogged := map[string]time.Time{}
@@ -77,7 +76,7 @@ func (m *Manager) logFailures(all []*retryState) {
 		}
 		s.loggedSignature, s.loggedOperation, s.loggedAt = signature, s.operation, now
 		if at, ok := recentlyLogged[signature]; ok && scopeOf(s.err) != requestScope {
-			// Graph being down is told once, and not again for whoever meets it next.
+			// An outage of Graph is logged once, and not again for each resource that it affects later.
 			s.loggedAt = at
 			continue
 		}
@@ -91,7 +90,7 @@ func (m *Manager) logFailures(all []*retryState) {
 	}
 }
 
-// logFailure writes the line of a failure that all the given ones have.
+// logFailure logs one line for a failure that all the given states share.
 func (m *Manager) logFailure(failing []*retryState) {
 	s := failing[0]
 	level := zapcore.WarnLevel
@@ -112,13 +111,13 @@ func (m *Manager) logFailure(failing []*retryState) {
 		fieldIfSet("code", code),
 		fieldIfSet("status", statusOf(s.err)),
 		fieldIfSet("request_id", requestIDOf(s.err)),
-		// As text, since a bare number would say no unit.
+		// As text, since a number would have no unit.
 		zap.Stringer("retry_in", max(0, time.Until(s.retryAt)).Round(time.Millisecond)),
 		zap.String("hint", hint(s.err)),
 		zap.String("error", s.redactedError()))
 }
 
-// fieldIfSet is a field of a log line, and none where it has no value.
+// fieldIfSet returns a log field, or none if the value is zero.
 func fieldIfSet[T comparable](key string, value T) zap.Field {
 	var none T
 	if value == none {
@@ -127,35 +126,35 @@ func fieldIfSet[T comparable](key string, value T) zap.Field {
 	return zap.Any(key, value)
 }
 
-// logRecoveries writes one line for each distinct failure that is over.
+// logRecoveries logs one line for each distinct failure that has ended.
 func (m *Manager) logRecoveries(all []*retryState) {
-	lasting := map[string]bool{}
+	persisting := map[string]bool{}
 	var order []string
-	over := map[string][]*retryState{}
+	ended := map[string][]*retryState{}
 	for _, s := range all {
 		switch {
 		case s.err != nil:
-			lasting[s.loggedSignature] = true
+			persisting[s.loggedSignature] = true
 		case s.loggedSignature != "":
-			if over[s.loggedSignature] == nil {
+			if ended[s.loggedSignature] == nil {
 				order = append(order, s.loggedSignature)
 			}
-			over[s.loggedSignature] = append(over[s.loggedSignature], s)
+			ended[s.loggedSignature] = append(ended[s.loggedSignature], s)
 			s.loggedSignature = ""
 		}
 	}
 	for _, signature := range order {
-		if lasting[signature] {
+		if persisting[signature] {
 			continue
 		}
 		m.settings.Logger.Info("subscription failure is over",
-			zap.String("operation", over[signature][0].loggedOperation),
-			zap.Strings("for", names(over[signature])),
-			zap.Int("count", len(over[signature])))
+			zap.String("operation", ended[signature][0].loggedOperation),
+			zap.Strings("for", names(ended[signature])),
+			zap.Int("count", len(ended[signature])))
 	}
 }
 
-// needsOperator tells whether waiting alone is unlikely to help.
+// needsOperator reports whether the failure is unlikely to end by itself.
 func needsOperator(err error) bool {
 	if _, ok := errors.AsType[*ConflictError](err); ok {
 		return true
@@ -173,15 +172,15 @@ func needsOperator(err error) bool {
 	return status >= 400 && status < 500 && status != 429
 }
 
-func names(attempts []*retryState) []string {
-	list := make([]string, 0, min(len(attempts), maxNamed))
-	for _, s := range attempts[:min(len(attempts), maxNamed)] {
+func names(states []*retryState) []string {
+	list := make([]string, 0, min(len(states), maxNamed))
+	for _, s := range states[:min(len(states), maxNamed)] {
 		list = append(list, s.name)
 	}
 	return list
 }
 
-// logEvent logs what happened to the subscription of a resource.
+// logEvent logs a change of the subscription of a resource.
 func (m *Manager) logEvent(message string, r *resourceState, more ...zap.Field) {
 	m.settings.Logger.Info(message, append(m.logFields(r), more...)...)
 }
@@ -208,11 +207,11 @@ func (m *Manager) logSurplusDeleted(old graph.Subscription) {
 
 func reasonField(r Reason) zap.Field { return zap.String("reason", string(r)) }
 
-// Failure is what Settings.Status gets: what could not be done, and what to do about it. It names no user.
+// Failure is an error passed to Settings.Status: the operation that failed, and a hint. Its text names no user.
 type Failure struct {
 	// Operation is list, create, renew, delete or replace.
 	Operation string
-	// Subject is list, tenant, surplus, notification_url, or a user by its place in Settings.Resources: users[3].
+	// Subject is list, tenant, surplus, notification_url, or a user by the index in Settings.Resources: users[3].
 	Subject string
 	// Err is the cause. Unlike Error, its own text may name a user.
 	Err error
@@ -234,7 +233,7 @@ func (s *retryState) failure() *Failure {
 	}
 }
 
-// redactedError is the error's text with the user's id, which Graph likes to repeat, taken out.
+// redactedError returns the error's text without the user's id, which Graph may repeat.
 func (s *retryState) redactedError() string {
 	text := s.err.Error()
 	if s.userID == "" {
@@ -243,14 +242,14 @@ func (s *retryState) redactedError() string {
 	return regexp.MustCompile(`(?i)`+regexp.QuoteMeta(s.userID)).ReplaceAllLiteralString(text, s.name)
 }
 
-// signature tells distinct failures apart, without what differs at each try. A token that cannot be had is the same
-// failure whatever it was for.
+// signature identifies a distinct failure by what does not vary between attempts. A failed token request is the same failure
+// for every operation.
 func (s *retryState) signature() string {
 	if s.err == nil {
 		return ""
 	}
 	if e, ok := errors.AsType[*ConflictError](s.err); ok {
-		return "foreign " + e.ID
+		return "conflict " + e.ID
 	}
 	if _, ok := errors.AsType[*KeyConflictError](s.err); ok {
 		return "key conflict"
@@ -259,10 +258,10 @@ func (s *retryState) signature() string {
 		return "token " + strconv.Itoa(e.Status) + " " + graph.Code(s.err)
 	}
 	if e, ok := errors.AsType[*graph.Error](s.err); ok {
-		// Graph has one code for several failures, such as no license and a full quota.
+		// Graph uses one code for several failures, such as a missing license and an exhausted quota.
 		return s.operation + " " + strconv.Itoa(e.Status) + " " + e.Code + " " + hint(s.err)
 	}
-	// The text of a failed connection names ports that change, so its kind must do.
+	// The text of a failed connection contains ports that vary, so the type of the error is used.
 	kind := fmt.Sprintf("%T", rootCause(s.err))
 	if errno, ok := errors.AsType[syscall.Errno](s.err); ok {
 		kind = errno.Error()
@@ -293,7 +292,7 @@ func hint(err error) string {
 	return graph.Hint(err)
 }
 
-// requestIDOf returns the id by which Microsoft's support finds the request, "" where there is none.
+// requestIDOf returns the id by which Microsoft support finds the request, or "" if there is none.
 func requestIDOf(err error) string {
 	if e, ok := errors.AsType[*graph.Error](err); ok {
 		return e.RequestID
@@ -301,18 +300,19 @@ func requestIDOf(err error) string {
 	return ""
 }
 
-// Webhook is where the receiver takes notifications in, for the advice on a notification URL that does not lead there.
+// Webhook is the listener of the receiver. Hints about a notification URL that does not lead to it contain its address.
 type Webhook struct {
-	// Path is the URL path that it serves, Address the host:port that it listens on.
+	// Path is the URL path that it serves, Address the host:port on which it listens.
 	Path, Address string
 }
 
-// HandshakeError says that Graph created no subscription, because the notification URL did not answer its validation
-// request as it must: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation
+// HandshakeError means that Graph created no subscription because the notification URL did not answer its validation request
+// as required: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation
 type HandshakeError struct {
-	// Answer is the HTTP status that Graph got, in its words, such as NotFound; empty where it got none or does not say.
+	// Answer is the HTTP status that Graph received, as Graph spells it, such as NotFound; empty if it received none or does
+	// not name it.
 	Answer string
-	// Path is that of the notification URL.
+	// Path is the path of the notification URL.
 	Path    string
 	Webhook Webhook
 	Err     error
@@ -320,28 +320,28 @@ type HandshakeError struct {
 
 func (e *HandshakeError) Error() string { return e.Err.Error() }
 
-// Unwrap returns Graph's own error.
+// Unwrap returns the error of Graph.
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
-// Hint says in one sentence what to do about it, with both paths and the address.
+// Hint returns one sentence with a suggested fix, both paths and the address.
 func (e *HandshakeError) Hint() string {
 	served := fmt.Sprintf("the webhook serves %q (webhook.path) on %s (webhook.endpoint)", e.Webhook.Path, e.Webhook.Address)
 	differ := e.Path != e.Webhook.Path
 	switch missing := e.Answer == strings.ReplaceAll(http.StatusText(http.StatusNotFound), " ", ""); {
 	case missing && differ:
-		return fmt.Sprintf("Make webhook.path that of subscription.notification_url, unless an ingress translates the path: Graph asked for %q and a server answered %s, while %s.",
+		return fmt.Sprintf("Make webhook.path equal to the path of subscription.notification_url, unless an ingress rewrites the path: Graph requested %q and a server answered %s, while %s.",
 			e.Path, e.Answer, served)
 	case missing:
-		return fmt.Sprintf("Make the ingress lead to the webhook and leave the path as it is: Graph asked for %q and a server answered %s, while %s.", e.Path, e.Answer, served)
+		return fmt.Sprintf("Make the ingress route to the webhook and keep the path: Graph requested %q and a server answered %s, while %s.", e.Path, e.Answer, served)
 	case e.Answer != "":
-		return fmt.Sprintf("Make the ingress let a POST with a query string through to the webhook, without login and redirect: Graph asked for %q and a server answered with %s, while %s.",
+		return fmt.Sprintf("Make the ingress let a POST with a query string through to the webhook, without login and redirect: Graph requested %q and a server answered %s, while %s.",
 			e.Path, e.Answer, served)
 	default:
-		return fmt.Sprintf("%s; Graph asks for %q, and %s.", strings.TrimSuffix(graph.Hint(e.Err), "."), e.Path, served)
+		return fmt.Sprintf("%s; Graph requests %q, and %s.", strings.TrimSuffix(graph.Hint(e.Err), "."), e.Path, served)
 	}
 }
 
-// explainHandshake adds to Graph's refusal of a creation where the webhook is, if that is what it was refused for.
+// explainHandshake adds the address of the webhook to a creation that Graph refused because the handshake failed.
 func (m *Manager) explainHandshake(err error) error {
 	answer, failed := graph.HandshakeAnswer(err)
 	public, parseErr := url.Parse(m.settings.NotificationURL)

@@ -169,7 +169,7 @@ func TestManager_RunsWithRequiredSettingsOnly(t *testing.T) {
 
 func TestHandshakeError_HintDependsOnAnswer(t *testing.T) {
 	t.Parallel()
-	const dns, login, equal, ingress = "public DNS name", "without login", "Make webhook.path that of", "leave the path as it is"
+	const dns, login, equal, ingress = "public DNS name", "without login", "Make webhook.path equal to", "keep the path"
 	for name, test := range map[string]struct {
 		answer, path string
 		want         string
@@ -195,7 +195,7 @@ func TestHandshakeError_HintDependsOnAnswer(t *testing.T) {
 					assert.NotContains(t, said, one)
 				}
 			}
-			assert.Contains(t, said, `Graph ask`)
+			assert.Contains(t, said, `Graph request`)
 			assert.Contains(t, said, `"`+test.path+`"`)
 			assert.Contains(t, said, `serves "/n" (webhook.path) on 127.0.0.1:8443 (webhook.endpoint).`)
 		})

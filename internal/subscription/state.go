@@ -13,42 +13,42 @@ import (
 )
 
 const (
-	// eventSpacing is the shortest time between two renewals that lifecycle events ask for.
+	// eventSpacing is the shortest time between two renewals that lifecycle events cause.
 	eventSpacing = time.Minute
-	// shortLifetime is how long a subscription must have lived for its loss not to count as one of a series.
+	// shortLifetime is the time from which on the loss of a subscription does not count as one of a series.
 	shortLifetime = 10 * time.Minute
 )
 
-// resourceState is one resource that is to have a subscription. Its attempt is the one at giving it one, or at renewing it.
+// resourceState is the state of one wanted resource. Its retryState is that of the creation or renewal of its subscription.
 type resourceState struct {
 	retryState
 
 	resource string
-	// sub is the subscription in use, or the last one; active says which. made says that this process created it.
+	// sub is the subscription in use while active is set, and else the previous one. created means that this process created it.
 	sub             graph.Subscription
 	active, created bool
-	// wasActive says that there has been one in this process.
+	// wasActive means that this process has had an active subscription for the resource.
 	wasActive bool
-	// grantedAt is when the expiration of sub was granted, and granted the lifetime it had then.
+	// grantedAt is when the expiration of sub was granted, and granted is the lifetime at that time.
 	grantedAt time.Time
 	granted   time.Duration
-	// startedAt is when sub was created or adopted, endedAt when it was found to be no more.
+	// startedAt is when sub was created or adopted, endedAt when it was found to have ended.
 	startedAt, endedAt time.Time
-	// lastConfirmed is when one was last seen alive.
+	// lastConfirmed is when an active subscription was last confirmed.
 	lastConfirmed time.Time
-	// interruption is the open one, "" while there is none.
+	// interruption is the reason of the open interruption, "" while there is none.
 	interruption Reason
-	// position is its place among the watches.
+	// position is the index of the resource in Settings.Resources.
 	position int
-	// reauthorize says that Graph asked for a reauthorization, at askedAt, and no renewal has answered yet; eventAt is when
-	// the last one did.
+	// reauthorize means that Graph asked for a reauthorization, at reauthorizationRequestedAt, and no renewal has succeeded
+	// since. reauthorizedAt is when the last one did.
 	reauthorize                                bool
 	reauthorizationRequestedAt, reauthorizedAt time.Time
-	// shortLifetimes counts subscriptions in a row that were lost soon.
+	// shortLifetimes counts the consecutive subscriptions that were lost within shortLifetime.
 	shortLifetimes int
-	// waitsForOther says that a subscription of another receiver's key is left alone at present, and retryAt until when.
+	// waitsForOther means that the replacement of another receiver's subscription is deferred until retryAt.
 	waitsForOther bool
-	// replacedConflicting says that the one time is used up.
+	// replacedConflicting means that the one replacement that ReplaceForeign allows has been used.
 	replacedConflicting bool
 }
 
@@ -62,7 +62,7 @@ func newResourceState(resource string, position int) *resourceState {
 	return r
 }
 
-// activate begins with a subscription that was created or adopted.
+// activate starts to use a subscription that was created or adopted.
 func (r *resourceState) activate(sub graph.Subscription, made bool, now time.Time) {
 	r.sub, r.created = sub, made
 	r.active, r.wasActive = true, true
@@ -70,19 +70,19 @@ func (r *resourceState) activate(sub graph.Subscription, made bool, now time.Tim
 	r.reauthorize = false
 }
 
-// setGrant notes how long the subscription lives from now on.
+// setGrant records a granted expiration.
 func (r *resourceState) setGrant(expiration, now time.Time) {
 	r.sub.Expiration = expiration
 	r.grantedAt = now
 	r.granted = expiration.Sub(now)
 }
 
-// renewAt is when a third of the granted lifetime is left, and never within a second of the grant.
+// renewAt returns the time at which a third of the granted lifetime is left, at least a second after the grant.
 func renewAt(expiration, grantedAt time.Time, granted time.Duration) time.Time {
 	return later(expiration.Add(-granted/3), grantedAt.Add(time.Second))
 }
 
-// patchAt is the earliest time at which the subscription is to be renewed, be it for its age or for an event.
+// patchAt returns when the subscription is to be renewed, because of its age or an event, and whether there is one.
 func (r *resourceState) patchAt() (time.Time, bool) {
 	if !r.active {
 		return time.Time{}, false
@@ -94,12 +94,12 @@ func (r *resourceState) patchAt() (time.Time, bool) {
 	return later(at, r.retryAt), true
 }
 
-// checkAt is when the list is to be read for this resource's sake, if it is.
+// checkAt returns when the list is to be read for this resource, and whether it has to be.
 func (r *resourceState) checkAt() (time.Time, bool) {
 	return r.retryAt, !r.active || (r.err != nil && r.operation != opRenew)
 }
 
-// deactivate notes that the subscription is no more, and spaces out the creation of the next one if that becomes a habit.
+// deactivate records that the subscription ended. After repeated short lifetimes it delays the next creation.
 func (r *resourceState) deactivate(now time.Time) {
 	if !r.active {
 		return
@@ -130,7 +130,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// The operations that can fail, as logs name them.
+// The operations that can fail, as named in logs.
 const (
 	opList   = "list"
 	opCreate = "create"
@@ -140,17 +140,17 @@ const (
 	opReplace = "replace"
 )
 
-// retryState is something that is tried until it works.
+// retryState is the state of an operation that is retried until it succeeds.
 type retryState struct {
-	// name is how logs and errors call it, userID what they must not say.
+	// name identifies it in logs and errors, which must not contain userID.
 	name, userID string
-	// operation and err are the last failure; err is nil while there is none.
+	// operation and err describe the last failure; err is nil after a success.
 	operation string
 	err       error
-	// failures counts those in a row, retryAt is the earliest next try.
+	// failures counts consecutive failures, retryAt is the earliest time of the next attempt.
 	failures int
 	retryAt  time.Time
-	// loggedSignature is the distinct failure that the log has a line of, since loggedAt, loggedOf the operation that failed.
+	// loggedSignature is the failure that was logged last, loggedAt the time and loggedOperation the operation.
 	loggedSignature, loggedOperation string
 	loggedAt                         time.Time
 }
@@ -161,29 +161,29 @@ func (s *retryState) succeed() {
 
 func (s *retryState) waiting(now time.Time) bool { return now.Before(s.retryAt) }
 
-// passBudget bounds what is done before the loop looks again at what is most urgent.
+// passBudget bounds one pass, so that the loop returns to the most urgent work in time.
 type passBudget struct {
 	until time.Time
-	// consecutiveFailures counts failures in a row that may well meet the next request too.
+	// consecutiveFailures counts server failures, which are likely to affect the next request too.
 	consecutiveFailures int
 	failed              bool
-	// exhausted says that no more calls are to be made now.
+	// exhausted means that this pass makes no further calls.
 	exhausted bool
 }
 
 const (
-	// passTimeLimit keeps ten thousand creations from delaying a renewal that is due.
+	// passTimeLimit prevents ten thousand creations from delaying a renewal that is due.
 	passTimeLimit = 30 * time.Second
-	// maxConsecutiveFailures is how many users may find Graph broken before it is taken to be so for all.
+	// maxConsecutiveFailures is how many users may meet a server failure before it is assumed to affect all of them.
 	maxConsecutiveFailures = 3
 )
 
-// mayCall tells whether another call may be made in this turn.
+// mayCall reports whether this pass may make another call.
 func (m *Manager) mayCall(ctx context.Context) bool {
 	return ctx.Err() == nil && !m.budget.exhausted && time.Now().Before(m.budget.until)
 }
 
-// succeeded notes that a call succeeded. Success of a list alone says nothing about whether Graph takes changes.
+// succeeded records a successful call. A successful list does not end an outage, since Graph may still refuse changes.
 func (m *Manager) succeeded(s *retryState) {
 	s.succeed()
 	m.budget.consecutiveFailures = 0
@@ -192,8 +192,8 @@ func (m *Manager) succeeded(s *retryState) {
 	}
 }
 
-// failed notes that a call failed, and decides when it, and any other call, may be made again.
-// A call that was cut off by the end of the process has not failed.
+// failed records a failed call and decides when this and any other call may be made again.
+// A call that was canceled at shutdown does not count as failed.
 func (m *Manager) failed(ctx context.Context, s *retryState, operation string, err error) {
 	if ctx.Err() != nil {
 		m.budget.exhausted = true
@@ -205,13 +205,13 @@ func (m *Manager) failed(ctx context.Context, s *retryState, operation string, e
 	m.budget.failed = true
 	s.retryAt = now.Add(backoff(s.failures))
 
-	asked, scope := graph.RetryAfter(err), scopeOf(err)
+	retryAfter, scope := graph.RetryAfter(err), scopeOf(err)
 	if scope == serverScope && operation != opList {
 		m.budget.consecutiveFailures++
 	}
 	switch {
-	case asked > 0:
-		s.retryAt = now.Add(asked)
+	case retryAfter > 0:
+		s.retryAt = now.Add(retryAfter)
 		m.backoffUntil = s.retryAt
 		m.budget.exhausted = true
 	case scope == applicationScope || m.budget.consecutiveFailures >= maxConsecutiveFailures:
@@ -221,8 +221,9 @@ func (m *Manager) failed(ctx context.Context, s *retryState, operation string, e
 	}
 }
 
-// failedCreation is failed for a creation. An ingress may not lead to the listener yet when the collector starts, so that
-// Graph's validation of the notification URL fails with 400: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+// failedCreation records a failed creation. When the collector starts, the ingress may not route to the listener yet, and
+// Graph's validation of the notification URL fails with 400; these first failures are retried sooner:
+// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 func (m *Manager) failedCreation(ctx context.Context, r *resourceState, err error) {
 	m.failed(ctx, &r.retryState, opCreate, err)
 	handshake := statusOf(err) == http.StatusBadRequest && graph.RetryAfter(err) == 0
@@ -231,7 +232,7 @@ func (m *Manager) failedCreation(ctx context.Context, r *resourceState, err erro
 	}
 }
 
-// remove deletes a subscription; one that is gone already is as good as deleted.
+// remove deletes a subscription. One that no longer exists counts as deleted.
 func (m *Manager) remove(ctx context.Context, id string) error {
 	err := m.settings.Graph.DeleteSubscription(ctx, id)
 	if err != nil && statusOf(err) != http.StatusNotFound {
@@ -247,11 +248,11 @@ var errPastExpiration = errors.New("Graph granted no expiration in the future: c
 const (
 	minBackoff = time.Second
 	maxBackoff = 5 * time.Minute
-	// handshakeRetries are made without jitter, since whoever starts a collector waits for them: after 1, 2 and 4 s.
+	// handshakeRetries are made after 1, 2 and 4 s without jitter, since the person who starts a collector waits for them.
 	handshakeRetries = 3
 )
 
-// backoff returns how long to wait after so many failures in a row: exponential between 1 s and 5 min with equal jitter.
+// backoff returns the delay after the given number of consecutive failures: exponential from 1 s to 5 min, with equal jitter.
 func backoff(failures int) time.Duration {
 	bound := maxBackoff
 	if shift := max(failures, 1); shift < 9 {
@@ -261,7 +262,7 @@ func backoff(failures int) time.Duration {
 	return bound/2 + rand.N(bound/2+1)
 }
 
-// statusOf returns the HTTP status of Graph's answer, 0 where Graph did not answer.
+// statusOf returns the HTTP status of Graph's response, 0 if there was none.
 func statusOf(err error) int {
 	if e, ok := errors.AsType[*graph.Error](err); ok {
 		return e.Status
@@ -269,15 +270,15 @@ func statusOf(err error) int {
 	return 0
 }
 
-// scope is how far a failure concerns other calls.
+// scope is the set of calls that a failure affects.
 type scope int
 
 const (
-	// requestScope: Graph refused this very request. Others may well succeed.
+	// requestScope: Graph refused this request. Others may succeed.
 	requestScope scope = iota
-	// serverScope: a failure of a server or of the way to it, which often meets the next request too.
+	// serverScope: a failure of a server or of the network, which often affects the next request too.
 	serverScope
-	// applicationScope: without a token nothing will succeed, and a demand to stay away is meant for the application.
+	// applicationScope: no call succeeds without a token, and a Retry-After applies to the whole application.
 	applicationScope
 )
 
