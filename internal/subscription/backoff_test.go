@@ -16,6 +16,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
+// A Retry-After holds for all calls, to the second, at most an hour, and events do not shorten it.
 func TestManager_ObeysRetryAfter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -47,7 +48,7 @@ func TestManager_ObeysRetryAfter(t *testing.T) {
 			h.sendEvent(subscription.ReauthorizationRequired, "s1")
 			h.sendEvent(subscription.Missed, "s1")
 		}
-		assert.Equal(t, before+1, h.graph.count(), "no call goes out meanwhile, not even a look at the list")
+		assert.Equal(t, before+1, h.graph.count(), "no call is made meanwhile, not even a list")
 		h.graph.failWith(nil)
 		h.advance(time.Minute)
 		assert.Equal(t, []float64{0, 2400}, seconds(h.graph.callsOf("renew"), h.start))
@@ -57,7 +58,7 @@ func TestManager_ObeysRetryAfter(t *testing.T) {
 			return &graph.TokenError{Status: http.StatusTooManyRequests, RetryAfter: 1000 * time.Hour}
 		}})
 		h.advance(3*time.Hour + time.Second)
-		assert.Equal(t, []float64{0, 3600, 7200, 10800}, seconds(h.graph.callsOf(), h.start), "an absurd demand is obeyed for an hour")
+		assert.Equal(t, []float64{0, 3600, 7200, 10800}, seconds(h.graph.callsOf(), h.start), "an absurd Retry-After is obeyed for an hour")
 	})
 }
 
@@ -83,13 +84,13 @@ func TestManager_BacksOffWithoutRetryAfter(t *testing.T) {
 						return nil
 					}})
 					h.advance(24 * time.Hour)
-					tries := h.graph.callsOf(op)
-					assert.LessOrEqual(t, len(tries), 24*60*60/150+10, "at least 2.5 min apart in the end")
-					assert.GreaterOrEqual(t, len(tries), 24*60*60/300, "for ever, at most 5 min apart")
+					attempts := h.graph.callsOf(op)
+					assert.LessOrEqual(t, len(attempts), 24*60*60/150+10, "at least 2.5 min apart in the end")
+					assert.GreaterOrEqual(t, len(attempts), 24*60*60/300, "forever, at most 5 min apart")
 					assert.LessOrEqual(t, h.graph.count("list"), 24*60*60/150+300)
-					for i := 1; i < len(tries); i++ {
+					for i := 1; i < len(attempts); i++ {
 						bound := min(time.Second<<min(i, 12), 5*time.Minute)
-						wait := tries[i].at.Sub(tries[i-1].at)
+						wait := attempts[i].at.Sub(attempts[i-1].at)
 						assert.GreaterOrEqual(t, wait, bound/2)
 						assert.LessOrEqual(t, wait, bound+time.Second)
 					}
@@ -120,7 +121,7 @@ func TestManager_RetriesHandshakeAfterOneTwoFourSeconds(t *testing.T) {
 		h.advance(7 * time.Second)
 		assert.Equal(t, []float64{0, 1, 3, 7}, seconds(h.graph.callsOf("create"), h.start))
 		h.advance(7 * time.Second)
-		assert.Equal(t, 4, h.graph.count("create"), "then the usual back-off goes on")
+		assert.Equal(t, 4, h.graph.count("create"), "then the usual backoff continues")
 		h.advance(10 * time.Second)
 		assert.Equal(t, 5, h.graph.count("create"))
 	})
@@ -136,12 +137,13 @@ func TestManager_RetriesHandshakeAfterOneTwoFourSeconds(t *testing.T) {
 	})
 }
 
+// An expiration in the past is a failure, and does not cause a storm of creations.
 func TestManager_BacksOffAfterExpirationInThePast(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, &fakeGraph{rewrite: func(s *graph.Subscription) { s.Expiration = time.Time{} }})
 		h.advance(time.Hour)
-		assert.Less(t, h.graph.count("create"), 40, "nor is none at all")
+		assert.Less(t, h.graph.count("create"), 40, "no expiration at all")
 		require.Len(t, h.statuses, 1)
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -166,6 +168,7 @@ func TestManager_BacksOffAfterExpirationInThePast(t *testing.T) {
 	})
 }
 
+// A subscription that is lost again and again is recreated after increasing delays.
 func TestManager_SlowsRecreationOfVanishingSubscription(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -180,10 +183,11 @@ func TestManager_SlowsRecreationOfVanishingSubscription(t *testing.T) {
 		assert.Less(t, h.graph.count("create"), 40)
 		assert.Greater(t, h.graph.count("create"), 10)
 		created := seconds(h.graph.callsOf("create"), h.start)
-		assert.LessOrEqual(t, created[1], 1.0, "the first time at once")
+		assert.LessOrEqual(t, created[1], 1.0, "the first time immediately")
 	})
 }
 
+// A failed token request affects every call, so the pass ends after the first one.
 func TestManager_StopsPassWithoutToken(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
@@ -197,7 +201,7 @@ func TestManager_StopsPassWithoutToken(t *testing.T) {
 			before := h.graph.count()
 			h.manager.Wake(subscription.Event{Kind: subscription.ReauthorizationRequired, SubscriptionID: "s1"})
 			h.sendEvent(subscription.ReauthorizationRequired, "s2")
-			assert.Equal(t, before+1, h.graph.count(), "the second user would meet the same")
+			assert.Equal(t, before+1, h.graph.count(), "the second user would meet the same failure")
 		})
 	}
 }

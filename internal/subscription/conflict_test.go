@@ -25,21 +25,21 @@ func TestConflict_NamesConflictingSubscription(t *testing.T) {
 		g.put(existing("f", 70*time.Hour, atTheirURL))
 		h := newHarness(t, g)
 		h.advance(time.Hour)
-		assert.Zero(t, g.count("create", "delete", "renew"), "it is not ours to touch")
+		assert.Zero(t, g.count("create", "delete", "renew"), "a subscription of others is not changed")
 		require.Len(t, h.statuses, 1)
-		var inTheWay *subscription.ConflictError
-		require.ErrorAs(t, h.statuses[0], &inTheWay)
-		assert.Equal(t, subscription.ConflictError{ID: "f", Host: "other.example.com"}, *inTheWay)
+		var conflict *subscription.ConflictError
+		require.ErrorAs(t, h.statuses[0], &conflict)
+		assert.Equal(t, subscription.ConflictError{ID: "f", Host: "other.example.com"}, *conflict)
 		require.ErrorContains(t, h.statuses[0], "replace_foreign")
 		assert.NotContains(t, h.statuses[0].Error(), "hidden", "the query of its URL may be a secret")
 
 		lines := h.lines("subscription fails, will be tried again")
 		require.Len(t, lines, 1)
-		said := lines[0].ContextMap()
-		assert.Contains(t, said["error"], "f")
-		assert.Contains(t, said["error"], "other.example.com")
-		assert.NotContains(t, said["error"], "hidden")
-		assert.Contains(t, said["hint"], "replace_foreign")
+		fields := lines[0].ContextMap()
+		assert.Contains(t, fields["error"], "f")
+		assert.Contains(t, fields["error"], "other.example.com")
+		assert.NotContains(t, fields["error"], "hidden")
+		assert.Contains(t, fields["hint"], "replace_foreign")
 		assert.Less(t, g.count("list"), 50, "it backs off")
 		_, ok := h.manager.TimeLeft(time.Now())
 		assert.False(t, ok)
@@ -48,7 +48,7 @@ func TestConflict_NamesConflictingSubscription(t *testing.T) {
 
 		g.vanish("f")
 		h.advance(5 * time.Minute)
-		assert.Equal(t, []string{"s1"}, g.activeIDs(), "it creates as soon as the place is free")
+		assert.Equal(t, []string{"s1"}, g.activeIDs(), "it creates one as soon as the slot is free")
 		require.Len(t, h.statuses, 2)
 		require.NoError(t, h.statuses[1])
 		assert.Len(t, h.lines("subscription failure is over"), 1)
@@ -69,6 +69,7 @@ func TestConflict_CreatesWhenSlotBecomesFree(t *testing.T) {
 	})
 }
 
+// A short check interval does not shorten the backoff of a failed deletion.
 func TestManager_FrequentChecksKeepBackoff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -90,6 +91,7 @@ func TestManager_FrequentChecksKeepBackoff(t *testing.T) {
 	})
 }
 
+// A conflicting subscription is replaced once, so that two collectors do not replace each other's forever.
 func TestConflict_ReplacesOncePerProcess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -103,7 +105,7 @@ func TestConflict_ReplacesOncePerProcess(t *testing.T) {
 		g.vanish("s1")
 		g.put(existing("f2", 70*time.Hour, atTheirURL))
 		h.advance(time.Hour)
-		assert.Equal(t, []string{"f2"}, g.activeIDs(), "the second time it gives way")
+		assert.Equal(t, []string{"f2"}, g.activeIDs(), "the second time the other one stays")
 		assert.Equal(t, 1, g.count("delete"))
 		assert.Len(t, h.statuses, 1)
 	})
@@ -118,10 +120,11 @@ func TestConflict_ReplacesOncePerProcess(t *testing.T) {
 		h := newHarness(t, g, func(s *subscription.Settings) { s.ReplaceForeign = true })
 		g.failWith(nil)
 		h.advance(time.Minute)
-		assert.Equal(t, []string{"s1"}, g.activeIDs(), "a deletion that failed does not use the one time up")
+		assert.Equal(t, []string{"s1"}, g.activeIDs(), "a failed deletion does not count as the one replacement")
 	})
 }
 
+// Graph may report an exhausted quota although the list shows no subscription.
 func TestConflict_BacksOffOnUnexplainedQuota(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusConflict, http.StatusForbidden} {
@@ -134,12 +137,12 @@ func TestConflict_BacksOffOnUnexplainedQuota(t *testing.T) {
 			}})
 			h.advance(24 * time.Hour)
 			assert.Less(t, h.graph.count("create"), 600)
-			assert.Greater(t, h.graph.count("create"), 280, "for ever, at most 5 min apart")
+			assert.Greater(t, h.graph.count("create"), 280, "forever, at most 5 min apart")
 			assertHourlyFailures(t, h, 24*time.Hour)
 			require.Len(t, h.statuses, 1)
-			var said *graph.Error
-			require.ErrorAs(t, h.statuses[0], &said)
-			assert.Equal(t, status, said.Status)
+			var failed *graph.Error
+			require.ErrorAs(t, h.statuses[0], &failed)
+			assert.Equal(t, status, failed.Status)
 			h.graph.failWith(nil)
 			h.advance(5 * time.Minute)
 			assert.Equal(t, []string{"s1"}, h.graph.activeIDs())
@@ -147,6 +150,7 @@ func TestConflict_BacksOffOnUnexplainedQuota(t *testing.T) {
 	}
 }
 
+// A creation that fails because of a subscription that the list showed too late is resolved by adopting it.
 func TestConflict_AdoptsSubscriptionListedLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -168,7 +172,7 @@ type replica struct {
 	deleted *[]time.Time
 }
 
-// deleteCounter notes the deletions of one replica.
+// deleteCounter records the deletions of one replica.
 type deleteCounter struct {
 	*fakeGraph
 	deleted *[]time.Time
@@ -182,7 +186,7 @@ func (c deleteCounter) DeleteSubscription(ctx context.Context, id string) error 
 	return err
 }
 
-// newReplica starts a receiver whose only key is that of the certificate.
+// newReplica starts a receiver whose only certificate has the given id.
 func newReplica(t *testing.T, g *fakeGraph, certificateID string, changes ...func(*subscription.Settings)) replica {
 	t.Helper()
 	deleted := new([]time.Time)
@@ -197,21 +201,21 @@ func checkInterval(interval time.Duration) func(*subscription.Settings) {
 	return func(s *subscription.Settings) { s.CheckInterval = interval }
 }
 
-// countConflicts counts the failures said, each of which must name the settings to change.
+// countConflicts returns the number of logged failures, each of which must name the settings to change.
 func (r replica) countConflicts(t *testing.T) int {
 	t.Helper()
 	n := 0
 	for _, line := range r.lines("subscription fails, will be tried again") {
-		if said := line.ContextMap(); assert.Contains(t, said["hint"], "encryption.certificates") {
+		if fields := line.ContextMap(); assert.Contains(t, fields["hint"], "encryption.certificates") {
 			assert.Equal(t, zapcore.ErrorLevel, line.Level)
-			assert.Contains(t, said["hint"], "notification_url")
+			assert.Contains(t, fields["hint"], "notification_url")
 			n++
 		}
 	}
 	return n
 }
 
-// requireConflict checks that a replica is in error because of another's key.
+// requireConflict checks that the replica reports a key conflict as its only failure.
 func (r replica) requireConflict(t *testing.T) {
 	t.Helper()
 	require.Len(t, r.statuses, 1)
@@ -221,7 +225,7 @@ func (r replica) requireConflict(t *testing.T) {
 	require.Equal(t, 1, r.countConflicts(t))
 }
 
-// certificates returns what the living subscriptions are encrypted for.
+// certificates returns the certificate ids of the active subscriptions.
 func (f *fakeGraph) certificates() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -244,7 +248,7 @@ func TestKeyConflict_LimitsReplacementsToTwo(t *testing.T) {
 		"checked each second":                       {interval: time.Second},
 		"checked each five minutes":                 {interval: 5 * time.Minute},
 		"checked each half hour":                    {interval: 30 * time.Minute},
-		"the list does not say the certificates":    {interval: time.Second, graph: func(f *fakeGraph) { f.omitCertificateID = true }},
+		"the list omits the certificates":           {interval: time.Second, graph: func(f *fakeGraph) { f.omitCertificateID = true }},
 		"the list lags behind":                      {interval: time.Minute, graph: func(f *fakeGraph) { f.listLag = 20 * time.Second }},
 		"two users have subscriptions of their own": {interval: time.Second, users: []string{userA, userB}},
 	} {
@@ -270,7 +274,7 @@ func TestKeyConflict_LimitsReplacementsToTwo(t *testing.T) {
 				held := g.activeIDs()
 				require.Len(t, held, len(resources))
 				b.advance(30*time.Minute - change.interval)
-				assert.Equal(t, held, g.activeIDs(), "whoever has it keeps it")
+				assert.Equal(t, held, g.activeIDs(), "the current owner keeps it")
 			})
 		})
 	}
@@ -286,10 +290,10 @@ func TestKeyConflict_AlternatesHourly(t *testing.T) {
 		b.advance(24 * time.Hour)
 		for i, r := range []replica{a, b} {
 			assert.InDelta(t, 12, len(*r.deleted)-before[i], 2)
-			assert.InDelta(t, 24, r.countConflicts(t), 2, "the error is said again each hour")
+			assert.InDelta(t, 24, r.countConflicts(t), 2, "the error is logged again each hour")
 			assert.Empty(t, r.lines("subscription failure is over"))
 			assert.Len(t, r.statuses, 1)
-			assert.GreaterOrEqual(t, len(r.restored), 10, "each gets to read what it lacks")
+			assert.GreaterOrEqual(t, len(r.restored), 10, "each can read what it missed")
 		}
 		assert.Len(t, g.activeIDs(), 1)
 	})
@@ -304,18 +308,18 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 	for name, c := range map[string]struct {
 		interval time.Duration // 5 min unless set
 		granted  time.Duration
-		// settle is how long the conflict lasts before one ends: 25 min unless set.
+		// settle is how long the conflict lasts before one receiver stops: 25 min unless set.
 		settle time.Duration
 		end    func(t *testing.T, gone replica)
 		within time.Duration
 	}{
 		"an hour after the other one crashed": {within: time.Hour + 5*time.Minute},
-		"after that hour also where checks are rare": {
+		"after that hour also if checks are rare": {
 			interval: 2 * time.Hour, settle: 3*time.Hour + 10*time.Minute, within: 55 * time.Minute,
 		},
 		"as soon as the subscription of one that crashed has ended":   {granted: 40 * time.Minute, within: 45 * time.Minute},
 		"at the next check after the other one deleted it at its end": {end: deletes, within: 5 * time.Minute},
-		"at once where checks are frequent":                           {interval: time.Second, end: deletes, within: 2 * time.Second},
+		"immediately if checks are frequent":                          {interval: time.Second, end: deletes, within: 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -340,7 +344,7 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 				require.Len(t, g.certificates(), 1)
 				assert.Equal(t, left.known[0].CertificateID, g.certificates()[0], "the survivor has it")
 				require.Len(t, left.restored, restored+1)
-				assert.False(t, lost.since.IsZero(), "what it lacks since then is read now")
+				assert.False(t, lost.since.IsZero(), "what it missed since then is read now")
 				left.advance(2*time.Hour + 3*interval)
 				assert.Len(t, left.lines("subscription failure is over"), 1)
 				require.Len(t, left.statuses, 2)
@@ -385,12 +389,13 @@ func TestKeyConflict_IgnoresRollingUpdate(t *testing.T) {
 			assert.Empty(t, old.statuses)
 			next := newReplica(t, g, fmt.Sprintf("generation %d", n+1))
 			old.stop()
-			assert.Equal(t, []string{fmt.Sprintf("generation %d", n+1)}, g.certificates(), "the new one takes it at once")
+			assert.Equal(t, []string{fmt.Sprintf("generation %d", n+1)}, g.certificates(), "the new one replaces it immediately")
 			next.stop()
 		}
 	})
 }
 
+// A restart forgets the conflict, so it replaces the other receiver's subscription once.
 func TestKeyConflict_RestartReplacesOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -411,6 +416,7 @@ func TestKeyConflict_RestartReplacesOnce(t *testing.T) {
 	})
 }
 
+// Two receivers with different resources and keys delete each other's subscriptions as surplus until the conflict is known.
 func TestKeyConflict_CoversOtherResourcesAtSameURL(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -422,7 +428,7 @@ func TestKeyConflict_CoversOtherResourcesAtSameURL(t *testing.T) {
 			assert.LessOrEqual(t, len(*r.deleted), 2)
 			r.requireConflict(t)
 		}
-		assert.ElementsMatch(t, []string{"a", "b"}, g.certificates(), "both are served")
+		assert.ElementsMatch(t, []string{"a", "b"}, g.certificates(), "both have a subscription")
 	})
 }
 

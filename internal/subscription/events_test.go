@@ -28,10 +28,11 @@ func TestReauthorization_SendsOnePatchImmediately(t *testing.T) {
 		h.advance(10 * time.Second)
 		h.sendEvent(subscription.ReauthorizationRequired, "s1")
 		h.advance(10 * time.Minute)
-		assert.Equal(t, []float64{100, 160}, seconds(h.graph.callsOf("renew"), h.start), "one within the minute is done when it is over")
+		assert.Equal(t, []float64{100, 160}, seconds(h.graph.callsOf("renew"), h.start), "one within a minute of the first is sent after that minute")
 	})
 }
 
+// However many events arrive, there is at most one PATCH a minute and one list in ten seconds.
 func TestLifecycleEvents_LimitCallsDuringFlood(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -46,7 +47,7 @@ func TestLifecycleEvents_LimitCallsDuringFlood(t *testing.T) {
 		for i := 1; i < len(patches); i++ {
 			assert.Equal(t, time.Minute, patches[i].at.Sub(patches[i-1].at))
 		}
-		assert.Equal(t, 1+600/300+3600/300, h.graph.count("list"), "such events read no list")
+		assert.Equal(t, 1+600/300+3600/300, h.graph.count("list"), "these events cause no list")
 	})
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, &fakeGraph{})
@@ -54,7 +55,7 @@ func TestLifecycleEvents_LimitCallsDuringFlood(t *testing.T) {
 			h.sendEvent(subscription.Missed, "s1")
 			time.Sleep(60 * time.Millisecond)
 		}
-		assert.LessOrEqual(t, h.graph.count("list"), 61, "a list each ten seconds")
+		assert.LessOrEqual(t, h.graph.count("list"), 61, "one list in ten seconds")
 	})
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, &fakeGraph{})
@@ -62,7 +63,7 @@ func TestLifecycleEvents_LimitCallsDuringFlood(t *testing.T) {
 		for i := range 10 {
 			senders.Go(func() {
 				for j := range 3000 {
-					h.manager.Wake(subscription.Event{Kind: subscription.SubscriptionRemoved, SubscriptionID: fmt.Sprint("strange ", i, " ", j)})
+					h.manager.Wake(subscription.Event{Kind: subscription.SubscriptionRemoved, SubscriptionID: fmt.Sprint("unknown ", i, " ", j)})
 				}
 			})
 		}
@@ -71,7 +72,7 @@ func TestLifecycleEvents_LimitCallsDuringFlood(t *testing.T) {
 		h.advance(time.Second)
 		requireOps(t, h, "list", "create")
 		h.sendEvent(subscription.ReauthorizationRequired, "s1")
-		assert.Equal(t, 1, h.graph.count("renew"), "the bound of the inbox does not last")
+		assert.Equal(t, 1, h.graph.count("renew"), "the inbox is empty again")
 	})
 }
 
@@ -89,14 +90,14 @@ func TestReauthorization_BacksOffAfterFailure(t *testing.T) {
 			h.sendEvent(subscription.ReauthorizationRequired, "s1")
 			time.Sleep(100 * time.Millisecond)
 		}
-		tries := h.graph.callsOf("renew")
-		require.GreaterOrEqual(t, len(tries), 4)
+		attempts := h.graph.callsOf("renew")
+		require.GreaterOrEqual(t, len(attempts), 4)
 		for i := 1; i < 4; i++ {
-			wait, bound := tries[i].at.Sub(tries[i-1].at), time.Second<<i
+			wait, bound := attempts[i].at.Sub(attempts[i-1].at), time.Second<<i
 			assert.GreaterOrEqual(t, wait, bound/2)
 			assert.LessOrEqual(t, wait, bound)
 		}
-		assert.Len(t, tries, 4, "and after the success the minute begins")
+		assert.Len(t, attempts, 4, "after the success the minute begins")
 	})
 }
 
@@ -113,7 +114,7 @@ func TestManager_RecreatesRemovedSubscription(t *testing.T) {
 		assert.Equal(t, []subscription.Reason{subscription.ReasonRemoved}, h.recreated)
 		h.sendEvent(subscription.SubscriptionRemoved, "s1")
 		h.advance(time.Second)
-		assert.Equal(t, 2, h.graph.count("create"), "the old id means nothing any more")
+		assert.Equal(t, 2, h.graph.count("create"), "events with the old id are ignored")
 	})
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, &fakeGraph{})
@@ -125,6 +126,7 @@ func TestManager_RecreatesRemovedSubscription(t *testing.T) {
 	})
 }
 
+// A missed event opens an interruption and reads the list immediately.
 func TestLifecycleEvents_MissedOpensInterruption(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -188,6 +190,7 @@ func TestLifecycleEvents_KeptUntilFirstList(t *testing.T) {
 	})
 }
 
+// A missed event is reported even while no call may be made, and after Run has returned.
 func TestLifecycleEvents_MissedReportedInBackoffAndDrain(t *testing.T) {
 	t.Parallel()
 	held := func(t *testing.T) *harness {
@@ -215,7 +218,7 @@ func TestLifecycleEvents_MissedReportedInBackoffAndDrain(t *testing.T) {
 	})
 }
 
-// refuseRenewal refuses renewals, as where an administrator withdrew consent: the list needs none.
+// refuseRenewal refuses renewals, as after an administrator has revoked consent, which the list does not need.
 func refuseRenewal(c call) error {
 	if c.op == "renew" {
 		return graphError(http.StatusForbidden, "Forbidden", 0)
@@ -234,7 +237,7 @@ func TestReauthorization_LongFailureOpensInterruption(t *testing.T) {
 		h.advance(24 * time.Hour)
 		require.Len(t, h.interruptions, 2)
 		assert.Equal(t, interruption{tenantWide, subscription.ReasonPaused, asked}, h.interruptions[1])
-		assert.WithinDuration(t, asked.Add(15*time.Minute), h.checked[len(h.checked)-1], 5*time.Minute, "from then on the list is no proof of delivery")
+		assert.WithinDuration(t, asked.Add(15*time.Minute), h.checked[len(h.checked)-1], 5*time.Minute, "from then on a list does not prove delivery")
 		assert.Len(t, h.restored, 1)
 		assert.Len(t, h.lines("Graph may have paused delivery, because the reauthorization that it asked for has not succeeded"), 1)
 
@@ -261,6 +264,7 @@ func TestReauthorization_QuickSuccessOpensNoInterruption(t *testing.T) {
 	})
 }
 
+// A paused subscription that is then lost is one interruption, until the next one is active.
 func TestReauthorization_LossWhilePausedKeepsInterruption(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -282,8 +286,8 @@ func TestReauthorization_PersistsAcrossRestart(t *testing.T) {
 		before  time.Duration
 		reasons []subscription.Reason
 	}{
-		"a short one interrupts nothing": {time.Minute, nil},
-		"a long one did":                 {time.Hour, []subscription.Reason{subscription.ReasonPaused}},
+		"a short one opens no interruption": {time.Minute, nil},
+		"a long one opens an interruption":  {time.Hour, []subscription.Reason{subscription.ReasonPaused}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -301,7 +305,7 @@ func TestReauthorization_PersistsAcrossRestart(t *testing.T) {
 				g.failWith(nil)
 				second := newHarness(t, g, func(s *subscription.Settings) { s.Known = first.known })
 				second.advance(10 * time.Second)
-				assert.Equal(t, 2, g.count("renew"), "one that failed and one that did not")
+				assert.Equal(t, 2, g.count("renew"), "one failed and one succeeded")
 				require.Len(t, second.known, 1)
 				require.Len(t, second.interruptions, len(test.reasons))
 				assert.Len(t, second.restored, len(test.reasons))
@@ -331,6 +335,7 @@ func TestReauthorization_RestartConfirmsNothingWhilePaused(t *testing.T) {
 	})
 }
 
+// Where events may have been missed, adopted subscriptions are renewed soon, with some time between them.
 func TestManager_RenewsOnAdopt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -343,7 +348,7 @@ func TestManager_RenewsOnAdopt(t *testing.T) {
 		quick := newHarness(t, g, users(manyUsers(100)...), func(s *subscription.Settings) { s.Known = first.known })
 		quick.advance(time.Hour)
 		quick.stop()
-		assert.Zero(t, g.count("renew"), "a quick restart missed nothing")
+		assert.Zero(t, g.count("renew"), "a quick restart missed no events")
 
 		began := time.Now()
 		late := newHarness(t, g, users(manyUsers(100)...), func(s *subscription.Settings) { s.Known, s.RenewOnAdopt = quick.known, true })
@@ -352,11 +357,12 @@ func TestManager_RenewsOnAdopt(t *testing.T) {
 		renewals := g.callsOf("renew")
 		require.Len(t, renewals, 100)
 		assert.WithinDuration(t, began, renewals[0].at, time.Second)
-		assert.WithinDuration(t, began.Add(20*time.Second), renewals[99].at, time.Second, "they are spread")
-		assert.Len(t, late.checked, 13, "and looked at meanwhile")
+		assert.WithinDuration(t, began.Add(20*time.Second), renewals[99].at, time.Second, "there is time between them")
+		assert.Len(t, late.checked, 13, "checks continue meanwhile")
 	})
 }
 
+// A reauthorization that arrives too late for Run is recorded for the next run.
 func TestManager_DrainRecordsReauthorization(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -12,36 +12,36 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// call is one request that the fake got.
+// call is one request to the fake.
 type call struct {
 	op  string // list, create, renew, delete
-	id  string // of renew and delete; of create the resource
+	id  string // of renew and delete; the resource of create
 	at  time.Time
-	got graph.Subscription // what create was asked for
+	got graph.Subscription // the request of create
 }
 
-// fakeGraph keeps subscriptions as Graph does: one for each resource, whatever the filter, with ids that are never used
-// again, ending by themselves.
+// fakeGraph stores subscriptions as Graph does: one for each resource, regardless of the filter, with ids that are never
+// reused, and until they expire.
 type fakeGraph struct {
 	mu      sync.Mutex
 	subs    []graph.Subscription
 	created int
 	calls   []call
-	// fail may refuse a call before anything happens.
+	// fail may refuse a call before it has an effect.
 	fail func(c call) error
-	// granted, unless 0, is the lifetime that is granted whatever was asked for.
+	// granted, unless 0, is the lifetime that is granted instead of the requested one.
 	granted time.Duration
-	// omitCertificateID leaves the certificate id out of lists.
+	// omitCertificateID omits the certificate id from lists.
 	omitCertificateID bool
-	// listLag is how long lists do not show a new subscription.
+	// listLag is how long lists do not show a new subscription or a renewal.
 	listLag   time.Duration
 	createdAt map[string]time.Time
-	// deleteLag is how long lists still show what was deleted.
+	// deleteLag is how long lists still show a deleted subscription.
 	deleteLag time.Duration
 	deleted   []deleted
-	// outdated holds what a lagging list shows for a while after a renewal.
+	// outdated are the subscriptions before their renewal, which a lagging list shows.
 	outdated map[string]graph.Subscription
-	// rewrite changes how a subscription is written down.
+	// rewrite changes a subscription before it is stored.
 	rewrite func(s *graph.Subscription)
 }
 
@@ -54,7 +54,7 @@ func graphError(status int, code string, wait time.Duration) error {
 	return &graph.Error{Operation: "call", Status: status, Code: code, RequestID: "r-1", RetryAfter: wait}
 }
 
-// record notes a call, drops what has expired, and returns the refusal if there is one.
+// record records a call, drops expired subscriptions, and returns the error of fail if there is one.
 func (f *fakeGraph) record(ctx context.Context, c call) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -74,14 +74,14 @@ func (f *fakeGraph) ListSubscriptions(ctx context.Context) ([]graph.Subscription
 	if err := f.record(ctx, call{op: "list"}); err != nil {
 		return nil, err
 	}
-	there := slices.Clone(f.subs)
+	all := slices.Clone(f.subs)
 	for _, d := range f.deleted {
 		if time.Since(d.at) < f.deleteLag {
-			there = append(there, d.sub)
+			all = append(all, d.sub)
 		}
 	}
 	var shown []graph.Subscription
-	for _, s := range there {
+	for _, s := range all {
 		if time.Since(f.createdAt[s.ID]) < f.listLag {
 			continue
 		}
@@ -121,7 +121,7 @@ func slot(s graph.Subscription) string {
 	return before
 }
 
-// put adds a subscription, as one that was there before the test began.
+// put adds a subscription that existed before the test.
 func (f *fakeGraph) put(s graph.Subscription) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -179,14 +179,14 @@ func (f *fakeGraph) DeleteSubscription(ctx context.Context, id string) error {
 	return nil
 }
 
-// vanish makes a subscription vanish without anybody being told.
+// vanish removes a subscription without a lifecycle event.
 func (f *fakeGraph) vanish(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.subs = slices.DeleteFunc(f.subs, func(s graph.Subscription) bool { return s.ID == id })
 }
 
-// failWith sets what is refused from now on.
+// failWith sets fail.
 func (f *fakeGraph) failWith(fail func(c call) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -209,7 +209,7 @@ func (f *fakeGraph) callsOf(ops ...string) []call {
 	return found
 }
 
-// activeIDs returns the ids that are there.
+// activeIDs returns the ids of the subscriptions that have not expired.
 func (f *fakeGraph) activeIDs() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -222,7 +222,7 @@ func (f *fakeGraph) activeIDs() []string {
 	return ids
 }
 
-// seconds returns when calls were made, in seconds after a time.
+// seconds returns the times of calls, in seconds after a time.
 func seconds(calls []call, after time.Time) []float64 {
 	var s []float64
 	for _, c := range calls {

@@ -27,7 +27,7 @@ const (
 	secret     = "state-of-"
 )
 
-// harness is a keeper on its fake Graph, with all that it says written down.
+// harness runs a Manager against a fake Graph and records what it reports.
 type harness struct {
 	graph   *fakeGraph
 	manager *subscription.Manager
@@ -37,7 +37,7 @@ type harness struct {
 	*recorder
 }
 
-// recorder is Observer, Telemetry and Status at once.
+// recorder implements Observer, Telemetry and Status.
 type recorder struct {
 	mu            sync.Mutex
 	checked       []time.Time
@@ -96,7 +96,7 @@ func settings() subscription.Settings {
 	}
 }
 
-// newHarness starts a keeper inside a synctest bubble. The bubble checks that it ends.
+// newHarness starts a Manager inside a synctest bubble, which checks that it returns.
 func newHarness(t *testing.T, g *fakeGraph, changes ...func(*subscription.Settings)) *harness {
 	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
@@ -122,14 +122,14 @@ func newHarness(t *testing.T, g *fakeGraph, changes ...func(*subscription.Settin
 	return h
 }
 
-// advance lets fake time go by.
+// advance lets fake time pass.
 func (h *harness) advance(d time.Duration) {
-	h.locked(func() {}) // What the test has read so far happened before what the keeper writes now.
+	h.locked(func() {}) // Orders the reads of the test before the next writes of the Manager.
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// sendEvent hands an event over and waits until it was looked at.
+// sendEvent sends an event and waits until it was processed.
 func (h *harness) sendEvent(kind, id string) {
 	h.locked(func() {})
 	h.manager.Wake(subscription.Event{Kind: kind, SubscriptionID: id})
@@ -141,7 +141,7 @@ func (h *harness) lines(message string) []observer.LoggedEntry {
 	return h.logs.FilterMessage(message).All()
 }
 
-// existing is a subscription as an earlier run left it, with so much time left.
+// existing returns a subscription of an earlier run that expires after left.
 func existing(id string, left time.Duration, changes ...func(*graph.Subscription)) graph.Subscription {
 	s := graph.Subscription{
 		ID: id, Resource: tenantWide, ChangeTypes: []string{"created", "updated", "deleted"}, NotificationURL: ourURL,
@@ -155,7 +155,7 @@ func existing(id string, left time.Duration, changes ...func(*graph.Subscription
 
 func atTheirURL(s *graph.Subscription) { s.NotificationURL = theirURL }
 
-// requireOps checks which calls were made, in order.
+// requireOps checks the operations of all calls, in order.
 func requireOps(t *testing.T, h *harness, ops ...string) {
 	t.Helper()
 	var made []string
@@ -165,13 +165,13 @@ func requireOps(t *testing.T, h *harness, ops ...string) {
 	require.True(t, slices.Equal(ops, made), "calls made: %v", made)
 }
 
-// assertHourlyFailures tells whether the failures were logged at once and then again each hour for as long as they lasted.
+// assertHourlyFailures checks that the failure was logged immediately and then once an hour.
 func assertHourlyFailures(t *testing.T, h *harness, lasted time.Duration) {
 	t.Helper()
 	lines := h.lines("subscription fails, will be tried again")
 	hours := int(lasted / time.Hour)
 	assert.LessOrEqual(t, len(lines), hours+1)
-	assert.Greater(t, len(lines), hours*9/10, "the first try after an hour is at most 5 minutes later")
+	assert.Greater(t, len(lines), hours*9/10, "the first attempt after an hour is at most 5 minutes later")
 	for i := 1; i < len(lines); i++ {
 		assert.GreaterOrEqual(t, lines[i].Time.Sub(lines[i-1].Time), time.Hour)
 	}

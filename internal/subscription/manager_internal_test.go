@@ -20,14 +20,14 @@ func TestKeyConflict_CountsNewSubscriptions(t *testing.T) {
 	c = c.observe(one, true, at(1))
 	assert.False(t, c.confirmed(), "the same one again proves nothing")
 	c = c.observe(two, true, at(2))
-	assert.True(t, c.confirmed(), "somebody made another")
+	assert.True(t, c.confirmed(), "another one was created")
 	assert.False(t, c.deferred(at(2)))
 	c = c.observe(one, true, at(3)).observe(one, true, at(50))
 	assert.True(t, c.deferred(at(62)))
 	assert.False(t, c.deferred(at(63)), "an hour after it was first seen")
 	assert.Equal(t, at(50), c.lastSeen)
 
-	assert.True(t, keyConflict{}.observe(one, true, at(0)).confirmed(), "what took the place of our own is no leftover")
+	assert.True(t, keyConflict{}.observe(one, true, at(0)).confirmed(), "one that replaced our own is not a leftover")
 }
 
 func TestBackoff_StaysWithinBounds(t *testing.T) {
@@ -49,7 +49,7 @@ func TestInbox_IsBounded(t *testing.T) {
 	i.put(Event{SubscriptionID: "1", Kind: SubscriptionRemoved})
 	pending := i.drain()
 	assert.Len(t, pending, maxPending)
-	assert.Equal(t, pendingEvents{removed: true, missed: true}, pending["1"], "one that is in it takes more in")
+	assert.Equal(t, pendingEvents{removed: true, missed: true}, pending["1"], "a pending subscription accepts further events")
 	assert.Empty(t, i.drain())
 }
 

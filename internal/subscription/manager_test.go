@@ -43,7 +43,7 @@ func TestManager_CreatesMissingSubscription(t *testing.T) {
 		assert.Contains(t, line, "expiration")
 
 		h.advance(time.Hour)
-		assert.Equal(t, 13, h.graph.count("list"), "one look each check interval")
+		assert.Equal(t, 13, h.graph.count("list"), "one list each check interval")
 		assert.Len(t, h.checked, 13)
 		assert.Equal(t, 1, h.graph.count("create"))
 	})
@@ -86,7 +86,7 @@ func TestManager_RenewsAtTwoThirdsOfGrantedLifetime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, &fakeGraph{granted: 45 * time.Minute})
 		h.advance(31 * time.Minute)
-		assert.Equal(t, []float64{1800}, seconds(h.graph.callsOf("renew"), h.start), "granted counts, not what was asked for")
+		assert.Equal(t, []float64{1800}, seconds(h.graph.callsOf("renew"), h.start), "the granted lifetime counts, not the requested one")
 	})
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
@@ -94,10 +94,11 @@ func TestManager_RenewsAtTwoThirdsOfGrantedLifetime(t *testing.T) {
 		h := newHarness(t, g)
 		h.advance(time.Hour)
 		assert.Equal(t, []float64{(24*time.Hour - 71*time.Hour/3).Seconds()}, seconds(h.graph.callsOf("renew"), h.start),
-			"an adopted one is taken to have had the configured lifetime")
+			"an adopted one is assumed to have had the configured lifetime")
 	})
 }
 
+// A failing renewal is retried until the subscription expires, and then it is recreated.
 func TestManager_RetriesRenewalUntilExpiration(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -119,7 +120,7 @@ func TestManager_RetriesRenewalUntilExpiration(t *testing.T) {
 		assert.Equal(t, []subscription.Reason{subscription.ReasonExpired}, h.recreated)
 		lost := h.interruptions[1]
 		assert.Equal(t, subscription.ReasonExpired, lost.reason)
-		assert.WithinDuration(t, h.start.Add(71*time.Hour), lost.since, 5*time.Minute, "since the last good check")
+		assert.WithinDuration(t, h.start.Add(71*time.Hour), lost.since, 5*time.Minute, "since the last successful check")
 		assertHourlyFailures(t, h, 71*time.Hour/3)
 		assert.Len(t, h.lines("subscription failure is over"), 1)
 	})
@@ -149,7 +150,7 @@ func TestManager_RecreatesLostSubscription(t *testing.T) {
 		h.advance(3*time.Minute - time.Second)
 		assert.Empty(t, h.graph.activeIDs())
 		h.advance(time.Second)
-		assert.Equal(t, []string{"s2"}, h.graph.activeIDs(), "the next look finds it")
+		assert.Equal(t, []string{"s2"}, h.graph.activeIDs(), "the next check finds it")
 		assert.Equal(t, interruption{tenantWide, subscription.ReasonLost, h.start.Add(10 * time.Minute)}, h.interruptions[1])
 		assert.Equal(t, h.start.Add(15*time.Minute), h.restored[1])
 		assert.Equal(t, []subscription.Known{{ID: "s2", CertificateID: "new"}}, h.known)
@@ -162,11 +163,12 @@ func TestManager_RecreatesLostSubscription(t *testing.T) {
 		h.graph.vanish("s1")
 		h.advance(47 * time.Hour)
 		requireOps(t, h, "list", "create", "renew", "list", "create")
-		assert.Equal(t, h.graph.callsOf("renew")[0].at, h.graph.callsOf("create")[1].at, "404 on PATCH recreates at once")
+		assert.Equal(t, h.graph.callsOf("renew")[0].at, h.graph.callsOf("create")[1].at, "404 on PATCH recreates immediately")
 		assert.Equal(t, []subscription.Reason{subscription.ReasonLost}, h.recreated)
 	})
 }
 
+// The response to a creation or renewal takes precedence over a list that lags behind.
 func TestManager_ToleratesLaggingList(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -181,7 +183,7 @@ func TestManager_ToleratesLaggingList(t *testing.T) {
 		h.advance(20 * time.Second)
 		h.sendEvent(subscription.Missed, "s1")
 		left, _ := h.manager.TimeLeft(time.Now())
-		assert.Equal(t, 71*time.Hour-20*time.Second, left, "nor does it believe an old expiration")
+		assert.Equal(t, 71*time.Hour-20*time.Second, left, "an old expiration in the list is ignored")
 	})
 }
 
@@ -198,7 +200,7 @@ func TestManager_ReplacesAfterCertificateRotation(t *testing.T) {
 		}
 		h := newHarness(t, g)
 		left, ok := h.manager.TimeLeft(time.Now())
-		assert.True(t, ok, "the old one serves meanwhile")
+		assert.True(t, ok, "the old one delivers meanwhile")
 		assert.Equal(t, 50*time.Hour, left)
 		assert.Empty(t, h.interruptions)
 		g.failWith(nil)
@@ -227,6 +229,7 @@ func TestManager_ReplacesAfterCertificateRotation(t *testing.T) {
 	})
 }
 
+// If Graph writes a property differently than requested, the subscription is not replaced again and again.
 func TestManager_AcceptsSubscriptionRewrittenByGraph(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -242,7 +245,7 @@ func TestManager_AcceptsSubscriptionRewrittenByGraph(t *testing.T) {
 		g.subs[0].NotificationURL = theirURL
 		g.mu.Unlock()
 		h.advance(5 * time.Minute)
-		assert.Equal(t, []string{"s2"}, g.activeIDs(), "but a change by others is undone")
+		assert.Equal(t, []string{"s2"}, g.activeIDs(), "a change by others is undone")
 	})
 }
 
@@ -270,7 +273,7 @@ func TestManager_RunReturnsOnCancel(t *testing.T) {
 	})
 }
 
-// hangingGraph is a Graph whose creation takes until the caller gives up.
+// hangingGraph is a Graph whose creation blocks until the context is canceled.
 type hangingGraph struct{ *fakeGraph }
 
 func (hangingGraph) CreateSubscription(ctx context.Context, _ graph.Subscription) (graph.Subscription, error) {
@@ -289,13 +292,13 @@ func TestManager_DeleteRemovesOwnSubscriptions(t *testing.T) {
 		assert.Equal(t, []string{"f"}, g.activeIDs())
 		assert.Empty(t, h.known)
 		require.NoError(t, h.manager.Delete(t.Context()))
-		assert.Equal(t, 1, g.count("delete"), "once is enough")
+		assert.Equal(t, 1, g.count("delete"), "one deletion is enough")
 	})
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, &fakeGraph{})
 		h.stop()
 		h.graph.vanish("s1")
-		require.NoError(t, h.manager.Delete(t.Context()), "gone already is as good")
+		require.NoError(t, h.manager.Delete(t.Context()), "one that no longer exists counts as deleted")
 	})
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, &fakeGraph{})
@@ -303,13 +306,13 @@ func TestManager_DeleteRemovesOwnSubscriptions(t *testing.T) {
 		h.graph.failWith(func(call) error { return graphError(http.StatusServiceUnavailable, "", 0) })
 		err := h.manager.Delete(t.Context())
 		require.ErrorContains(t, err, "delete subscription s1")
-		var said *graph.Error
-		require.ErrorAs(t, err, &said)
-		assert.Equal(t, http.StatusServiceUnavailable, said.Status)
+		var failed *graph.Error
+		require.ErrorAs(t, err, &failed)
+		assert.Equal(t, http.StatusServiceUnavailable, failed.Status)
 	})
 }
 
-// lostResponseGraph is a Graph that creates, and whose answer does not come before the caller gives up.
+// lostResponseGraph is a Graph that creates the subscription, but does not answer before the context is canceled.
 type lostResponseGraph struct{ *fakeGraph }
 
 func (s lostResponseGraph) CreateSubscription(ctx context.Context, wanted graph.Subscription) (graph.Subscription, error) {
@@ -327,7 +330,7 @@ func TestManager_DeleteRemovesCanceledCreation(t *testing.T) {
 		g.put(existing("f", 50*time.Hour, atTheirURL, func(s *graph.Subscription) { s.Resource = userB }))
 		h := newHarness(t, g, func(s *subscription.Settings) { s.Graph = lostResponseGraph{g} })
 		h.stop()
-		require.Len(t, g.activeIDs(), 2, "it was created after all")
+		require.Len(t, g.activeIDs(), 2, "it was created")
 		require.NoError(t, h.manager.Delete(t.Context()))
 		assert.Equal(t, []string{"f"}, g.activeIDs())
 	})

@@ -32,7 +32,7 @@ func wantedOf(resources ...string) []graph.Subscription {
 	return wanted
 }
 
-// listed returns a subscription of ours as the list shows it, changed by the given functions.
+// listed returns a subscription of this receiver as the list shows it, changed by the given functions.
 func listed(id, resource string, changes ...func(*graph.Subscription)) graph.Subscription {
 	s := graph.Subscription{
 		ID: id, Resource: resource, ChangeTypes: []string{"updated", "created"}, NotificationURL: ourURL,
@@ -60,7 +60,7 @@ func endingIn(d time.Duration) func(*graph.Subscription) {
 	return func(s *graph.Subscription) { s.Expiration = planNow.Add(d) }
 }
 
-// decision is an action in short: what is done, with which, and what is deleted for it.
+// decision is the short form of an action: the verb, the subscription it keeps, and those it deletes.
 type decision struct {
 	verb        verb
 	have        string
@@ -87,7 +87,7 @@ func idsOf(subs []graph.Subscription) []string {
 
 type planCase struct {
 	name   string
-	wanted []graph.Subscription // the tenant unless set
+	wanted []graph.Subscription // the whole tenant unless set
 	have   []graph.Subscription
 	facts  facts
 	expect []decision
@@ -113,7 +113,7 @@ func TestPlan_AdoptsMatchingSubscription(t *testing.T) {
 	t.Parallel()
 	adopts := []decision{{verb: adopt, have: "s1"}}
 	runPlan(t, []planCase{
-		{name: "one with everything as wanted is adopted", have: []graph.Subscription{listed("s1", tenantWide)}, expect: adopts},
+		{name: "one with all wanted properties is adopted", have: []graph.Subscription{listed("s1", tenantWide)}, expect: adopts},
 		{
 			name: "case and one leading slash of the resource do not matter",
 			have: []graph.Subscription{listed("s1", "/Copilot/InteractionHistory/GETALLENTERPRISEINTERACTIONS")}, expect: adopts,
@@ -127,41 +127,41 @@ func TestPlan_AdoptsMatchingSubscription(t *testing.T) {
 			have: []graph.Subscription{listed("s1", tenantWide, changes("Updated", " created", "updated"))}, expect: adopts,
 		},
 		{
-			name: "the host of the notification URL knows no case and the default port no difference",
+			name: "case and default port of the notification URL do not matter",
 			have: []graph.Subscription{listed("s1", tenantWide, sendingTo("HTTPS://Copilot.Example.com:443/graph/notifications"))}, expect: adopts,
 		},
 		{
-			name: "one whose certificate the list does not say is adopted if its id is known",
+			name: "one whose certificate the list omits is adopted if its id is known",
 			have: []graph.Subscription{listed("s1", tenantWide, certificate(""))}, facts: facts{known: map[string]string{"s1": ""}}, expect: adopts,
 		},
 		{
-			name: "of several that fit the one that lives longest is adopted and none is deleted",
+			name: "of several that match the one that expires last is adopted and none is deleted",
 			have: []graph.Subscription{
 				listed("s0", tenantWide, endingIn(time.Hour)), listed("s1", tenantWide, endingIn(2*time.Hour)), listed("s2", tenantWide, endingIn(time.Minute)),
 			},
 			expect: adopts,
 		},
 		{
-			name:  "the one in use is kept even if another lives longer",
+			name:  "the one in use is kept even if another expires later",
 			have:  []graph.Subscription{listed("s0", tenantWide, endingIn(60*time.Hour)), listed("s1", tenantWide, endingIn(time.Hour))},
 			facts: facts{inUse: map[string]bool{"s1": true}}, expect: []decision{{verb: keep, have: "s1"}},
 		},
 		{
-			name:  "the one in use is kept wherever it stands in the list",
+			name:  "the one in use is kept wherever it is in the list",
 			have:  []graph.Subscription{listed("s1", tenantWide, endingIn(time.Hour)), listed("s0", tenantWide, endingIn(60*time.Hour))},
 			facts: facts{inUse: map[string]bool{"s1": true}}, expect: []decision{{verb: keep, have: "s1"}},
 		},
 		{
-			name: "one that does not say when it ends still counts",
+			name: "one without an expiration still counts",
 			have: []graph.Subscription{listed("s1", tenantWide, func(s *graph.Subscription) { s.Expiration = time.Time{} })}, expect: adopts,
 		},
 		{
-			name:   "a misfit of ours beside one that fits is deleted",
+			name:   "a mismatched one of ours beside one that matches is deleted",
 			have:   []graph.Subscription{listed("s1", tenantWide), listed("s2", tenantWide, certificate("old"))},
 			expect: []decision{{verb: adopt, have: "s1"}, {verb: remove, deleted: []string{"s2"}}},
 		},
 		{
-			name: "a foreign one beside one that fits is left alone",
+			name: "a conflicting one beside one that matches is not deleted",
 			have: []graph.Subscription{listed("s1", tenantWide), listed("f", tenantWide, sendingTo(theirURL))}, expect: adopts,
 		},
 	})
@@ -171,12 +171,12 @@ func TestPlan_ReplacesMismatchedSubscription(t *testing.T) {
 	t.Parallel()
 	runPlan(t, []planCase{
 		{
-			name:   "a certificate that is held but not the first is a rotation, and the old one serves until then",
+			name:   "a certificate that is held but not the first is a rotation, and the old one delivers until then",
 			have:   []graph.Subscription{listed("s1", tenantWide, certificate("old"))},
 			expect: []decision{{verb: replace, have: "s1", deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
-			name: "of two that serve until then the one in use goes on",
+			name: "of two that deliver until then the one in use is kept",
 			have: []graph.Subscription{
 				listed("s1", tenantWide, certificate("old")), listed("s2", tenantWide, certificate("old"), changes("updated", "created")),
 			},
@@ -184,17 +184,17 @@ func TestPlan_ReplacesMismatchedSubscription(t *testing.T) {
 			expect: []decision{{verb: replace, have: "s1", deleted: []string{"s1", "s2"}, reason: ReasonReplaced}},
 		},
 		{
-			name: "the certificate of a known id is remembered where the list does not say it",
+			name: "the certificate of a known id is used if the list omits it",
 			have: []graph.Subscription{listed("s1", tenantWide, certificate(""))}, facts: facts{known: map[string]string{"s1": "old"}},
 			expect: []decision{{verb: replace, have: "s1", deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
-			name:   "a certificate that is not held makes it unreadable",
+			name:   "one with a certificate that is not held is replaced because it cannot be decrypted",
 			have:   []graph.Subscription{listed("s1", tenantWide, certificate("lost"))},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonRemovedKey}},
 		},
 		{
-			name:   "one at our URL with an unknown id whose certificate is not said is not trusted",
+			name:   "one at our URL with an unknown id and no certificate id is replaced",
 			have:   []graph.Subscription{listed("s1", tenantWide, certificate(""))},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
@@ -204,32 +204,32 @@ func TestPlan_ReplacesMismatchedSubscription(t *testing.T) {
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
-			name:   "a filter makes another resource, in the same place",
+			name:   "a filter makes another resource in the same slot",
 			have:   []graph.Subscription{listed("s1", tenantWide+"?$filter=conversationType ne 'bizchat'")},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
-			name: "a known id at another notification URL is ours after the URL was changed",
+			name: "a known id at another notification URL is ours, as after a change of the URL",
 			have: []graph.Subscription{listed("s1", tenantWide, sendingTo(theirURL))}, facts: facts{known: map[string]string{"s1": "new"}},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
-			name: "one that Graph said is gone is replaced though a list still shows it",
+			name: "one that Graph reported as deleted is replaced though a list still shows it",
 			have: []graph.Subscription{listed("s1", tenantWide)}, facts: facts{gone: map[string]bool{"s1": true}},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonLost}},
 		},
 		{
-			name:   "a user who is no longer wanted loses the subscription at our URL",
+			name:   "the subscription of a user who is no longer wanted is deleted",
 			wanted: wantedOf(userA), have: []graph.Subscription{listed("a", userA), listed("b", userB)},
 			expect: []decision{{verb: adopt, have: "a"}, {verb: remove, deleted: []string{"b"}}},
 		},
 		{
-			name:   "going from the tenant to users creates those and then deletes the tenant's",
+			name:   "a change from the tenant to users creates those of the users and then deletes that of the tenant",
 			wanted: wantedOf(userA, userB), have: []graph.Subscription{listed("s1", tenantWide)},
 			expect: []decision{{verb: create}, {verb: create}, {verb: remove, deleted: []string{"s1"}}},
 		},
 		{
-			name: "a known id of another resource at another URL is cleaned up",
+			name: "a known id of another resource at another URL is deleted",
 			have: []graph.Subscription{listed("s1", tenantWide), listed("b", userB, sendingTo(theirURL))}, facts: facts{known: map[string]string{"b": "new"}},
 			expect: []decision{{verb: adopt, have: "s1"}, {verb: remove, deleted: []string{"b"}}},
 		},
@@ -239,21 +239,21 @@ func TestPlan_ReplacesMismatchedSubscription(t *testing.T) {
 func TestPlan_CreatesMissingSubscription(t *testing.T) {
 	t.Parallel()
 	runPlan(t, []planCase{
-		{name: "an empty list makes a creation", expect: []decision{{verb: create}}},
+		{name: "an empty list leads to a creation", expect: []decision{{verb: create}}},
 		{
-			name: "one that ended this moment does not count",
+			name: "one that expires now does not count",
 			have: []graph.Subscription{listed("s1", tenantWide, endingIn(0))}, expect: []decision{{verb: create}},
 		},
 		{
-			name: "a foreign one that has ended is not in the way",
+			name: "a conflicting one that has expired does not block",
 			have: []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL), endingIn(-time.Second))}, expect: []decision{{verb: create}},
 		},
 		{
-			name: "a foreign one of a user is not in the way of the tenant's",
+			name: "a conflicting one of a user does not block that of the tenant",
 			have: []graph.Subscription{listed("f", userA, sendingTo(theirURL))}, expect: []decision{{verb: create}},
 		},
 		{
-			name:   "a foreign one of the tenant is not in the way of a user's",
+			name:   "a conflicting one of the tenant does not block that of a user",
 			wanted: wantedOf(userA), have: []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL))}, expect: []decision{{verb: create}},
 		},
 		{
@@ -268,8 +268,8 @@ func TestRenewAt_OneThirdOfGrantedLifetimeLeft(t *testing.T) {
 	t.Parallel()
 	granted := planNow.Add(-time.Hour)
 	assert.Equal(t, granted.Add(48*time.Hour), renewAt(granted.Add(72*time.Hour), granted, 72*time.Hour))
-	assert.Equal(t, granted.Add(30*time.Minute), renewAt(granted.Add(45*time.Minute), granted, 45*time.Minute), "what was granted counts")
-	assert.Equal(t, granted.Add(time.Second), renewAt(granted.Add(time.Millisecond), granted, time.Millisecond), "never at once again")
+	assert.Equal(t, granted.Add(30*time.Minute), renewAt(granted.Add(45*time.Minute), granted, 45*time.Minute), "the granted lifetime counts")
+	assert.Equal(t, granted.Add(time.Second), renewAt(granted.Add(time.Millisecond), granted, time.Millisecond), "at least a second later")
 }
 
 func TestPlan_RespectsConflictingSubscription(t *testing.T) {
@@ -278,16 +278,16 @@ func TestPlan_RespectsConflictingSubscription(t *testing.T) {
 	conflicting := listed("f", tenantWide, sendingTo(theirURL))
 	runPlan(t, []planCase{
 		{
-			name: "another notification URL at our resource is in the way",
+			name: "another notification URL at our resource blocks",
 			have: []graph.Subscription{conflicting}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
 		{
-			name:   "other change types are in the way too since the quota is 1",
+			name:   "other change types block too since the quota is 1",
 			have:   []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL), changes("deleted"))},
 			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
 		{
-			name:   "another filter is in the way too since the quota is 1",
+			name:   "another filter blocks too since the quota is 1",
 			have:   []graph.Subscription{listed("f", "/"+tenantWide+"?$filter=appClass eq 'x'", sendingTo(theirURL))},
 			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
@@ -296,25 +296,25 @@ func TestPlan_RespectsConflictingSubscription(t *testing.T) {
 			have: []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL+"&x=1"))}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
 		{
-			name: "another path at our host is foreign",
+			name: "another path at our host is not ours",
 			have: []graph.Subscription{listed("f", tenantWide, sendingTo(ourURL+"/"))}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
 		{
-			name:   "nothing of ours is deleted while a foreign one would keep its successor out",
+			name:   "nothing of ours is deleted while a conflicting one blocks its successor",
 			have:   []graph.Subscription{conflicting, listed("s1", tenantWide, certificate("old"))},
 			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
 		},
 		{
-			name: "it is replaced where that is allowed", facts: may,
+			name: "it is replaced if that is allowed", facts: may,
 			have: []graph.Subscription{conflicting}, expect: []decision{{verb: replace, conflicting: []string{"f"}, reason: ReasonConflict}},
 		},
 		{
-			name: "allowed or not, other resources of strangers are left alone", facts: may,
+			name: "other resources of others are never deleted", facts: may,
 			have:   []graph.Subscription{conflicting, listed("g", userB, sendingTo(theirURL)), listed("h", "users", sendingTo(theirURL))},
 			expect: []decision{{verb: replace, conflicting: []string{"f"}, reason: ReasonConflict}},
 		},
 		{
-			name:   "one user's foreign one does not keep the other user out",
+			name:   "a conflicting one of one user does not block another user",
 			wanted: wantedOf(userA, userB), have: []graph.Subscription{listed("f", userA, sendingTo(theirURL))},
 			expect: []decision{{verb: blocked, conflicting: []string{"f"}}, {verb: create}},
 		},
@@ -333,29 +333,29 @@ func TestPlan_DefersReplacementOfAnotherReceiversKey(t *testing.T) {
 	runPlan(t, []planCase{
 		{name: "the first may be a leftover and is replaced", facts: seen(1, 0), have: []graph.Subscription{other}, expect: replaced},
 		{name: "the second is replaced too", facts: seen(2, 0), have: []graph.Subscription{other}, expect: replaced},
-		{name: "the third is left alone", facts: seen(3, 0), have: []graph.Subscription{other}, expect: waits},
-		{name: "and so is any later one", facts: seen(100, 59*time.Minute), have: []graph.Subscription{other}, expect: waits},
+		{name: "replacing the third is deferred", facts: seen(3, 0), have: []graph.Subscription{other}, expect: waits},
+		{name: "replacing any later one is deferred too", facts: seen(100, 59*time.Minute), have: []graph.Subscription{other}, expect: waits},
 		{name: "an hour later it is replaced", facts: seen(3, time.Hour), have: []graph.Subscription{other}, expect: replaced},
-		{name: "as soon as it is gone the place is taken", facts: seen(3, 0), expect: []decision{{verb: create}}},
+		{name: "one is created as soon as the slot is free", facts: seen(3, 0), expect: []decision{{verb: create}}},
 		{
-			name: "one of a key that is held is adopted whatever there was before", facts: seen(3, 0),
+			name: "one with a key that is held is adopted regardless of the conflict", facts: seen(3, 0),
 			have: []graph.Subscription{listed("s1", tenantWide)}, expect: []decision{{verb: adopt, have: "s1"}},
 		},
 		{
-			name: "one of our own whose key was removed is replaced whatever there was before", have: []graph.Subscription{other},
+			name: "one of ours whose key was removed is replaced regardless of the conflict", have: []graph.Subscription{other},
 			facts:  with(seen(3, 0), func(f *facts) { f.known = map[string]string{"b3": "other"} }),
 			expect: replaced,
 		},
 		{
-			name: "beside one that fits it is left alone", facts: seen(3, 0),
+			name: "beside one that matches it is not deleted", facts: seen(3, 0),
 			have: []graph.Subscription{other, listed("s1", tenantWide)}, expect: []decision{{verb: adopt, have: "s1"}},
 		},
 		{
-			name: "where nothing is wanted it is left alone", facts: seen(3, 0), wanted: wantedOf(userA),
+			name: "at a resource that is not wanted it is not deleted", facts: seen(3, 0), wanted: wantedOf(userA),
 			have: []graph.Subscription{other}, expect: []decision{{verb: create}},
 		},
 		{
-			name: "a conflict about one user is none about the other", wanted: wantedOf(userA, userB),
+			name: "a conflict about one user does not affect another", wanted: wantedOf(userA, userB),
 			facts: facts{keyConflicts: map[string]keyConflict{path(userA): {count: 3, firstSeen: planNow}}},
 			have:  []graph.Subscription{listed("a", userA, certificate("other")), listed("b", userB, certificate("other"))},
 			expect: []decision{
@@ -368,7 +368,7 @@ func TestPlan_DefersReplacementOfAnotherReceiversKey(t *testing.T) {
 
 func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 
-// randomInput returns a list, what is known about it and what is wanted, at random.
+// randomInput returns random arguments of plan.
 func randomInput(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
 	f = facts{
 		held: map[string]bool{"new": true, "old": true}, known: map[string]string{}, inUse: map[string]bool{},
@@ -416,13 +416,14 @@ func TestPlan_NeverDeletesUnownedSubscription(t *testing.T) {
 			if a.verb == replace && len(a.conflicting) > 0 {
 				require.True(t, f.mayReplace[canonical(a.want.Resource)])
 				for _, s := range a.conflicting {
-					require.Equal(t, path(a.want.Resource), path(s.Resource), "takes only the place it needs")
+					require.Equal(t, path(a.want.Resource), path(s.Resource), "replaces only in the slot it needs")
 				}
 			}
 		}
 	}
 }
 
+// There is one action for each wanted subscription, and none deletes what another one uses.
 func TestPlan_NeverDeletesSubscriptionInUse(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
@@ -446,6 +447,7 @@ func TestPlan_NeverDeletesSubscriptionInUse(t *testing.T) {
 	}
 }
 
+// A second plan after the actions of the first one has nothing left to do.
 func TestPlan_IsStableAfterItsActions(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(5, 6))

@@ -32,9 +32,9 @@ func TestReport_LogsEachFailureOnceWithDetails(t *testing.T) {
 		assert.Equal(t, graph.Hint(secretWrong), line["hint"])
 		assert.Contains(t, line["error"], "list subscriptions")
 		wait, err := time.ParseDuration(line["retry_in"].(string))
-		require.NoError(t, err, "a duration says its unit")
+		require.NoError(t, err, "a duration has a unit")
 		assert.Positive(t, wait)
-		assert.NotContains(t, line, "status", "nothing is said of what has no value")
+		assert.NotContains(t, line, "status", "a field without a value is omitted")
 		assert.NotContains(t, line, "request_id")
 		require.Len(t, h.statuses, 1)
 		var failure *subscription.Failure
@@ -59,11 +59,12 @@ func TestReport_LogsEachFailureOnceWithDetails(t *testing.T) {
 		require.Len(t, h.statuses, 3)
 		require.NoError(t, h.statuses[2])
 		h.advance(24 * time.Hour)
-		assert.Equal(t, 4, h.logs.Len(), "all is well and there is nothing to say")
+		assert.Equal(t, 4, h.logs.Len(), "nothing is logged without failures")
 		assert.Len(t, h.statuses, 3)
 	})
 }
 
+// A port number that varies between attempts does not make a new failure.
 func TestReport_IgnoresDetailsThatVaryByAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -87,10 +88,11 @@ func TestReport_IgnoresDetailsThatVaryByAttempt(t *testing.T) {
 		h.advance(5 * time.Minute)
 		h.graph.failWith(func(call) error { return syscall.ENETDOWN })
 		h.advance(5 * time.Minute)
-		assert.Equal(t, 4, h.logs.Len(), "another cause is another failure whatever its mend")
+		assert.Equal(t, 4, h.logs.Len(), "another cause is another failure, even with the same hint")
 	})
 }
 
+// A failing list does not delay a renewal.
 func TestManager_RenewsWhileListFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -110,10 +112,11 @@ func TestManager_RenewsWhileListFails(t *testing.T) {
 		h.graph.vanish("s1")
 		h.sendEvent(subscription.SubscriptionRemoved, "s1")
 		require.Len(t, h.interruptions, 2)
-		assert.Equal(t, patches[len(patches)-1].at, h.interruptions[1].since, "a renewal shows life too")
+		assert.Equal(t, patches[len(patches)-1].at, h.interruptions[1].since, "a renewal confirms the subscription too")
 	})
 }
 
+// The failure of a lost subscription ends when another one is adopted.
 func TestReport_FailureEndsWithAdoptedSuccessor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -187,17 +190,17 @@ func TestHandshakeError_HintDependsOnAnswer(t *testing.T) {
 				Answer: test.answer, Path: test.path, Webhook: subscription.Webhook{Path: "/n", Address: "127.0.0.1:8443"},
 				Err: &graph.Error{Status: 400, Code: "ValidationError", Message: "Subscription validation request failed."},
 			}
-			said := err.Hint()
+			hint := err.Hint()
 			for _, one := range []string{dns, login, equal, ingress} {
 				if one == test.want {
-					assert.Contains(t, said, one)
+					assert.Contains(t, hint, one)
 				} else {
-					assert.NotContains(t, said, one)
+					assert.NotContains(t, hint, one)
 				}
 			}
-			assert.Contains(t, said, `Graph request`)
-			assert.Contains(t, said, `"`+test.path+`"`)
-			assert.Contains(t, said, `serves "/n" (webhook.path) on 127.0.0.1:8443 (webhook.endpoint).`)
+			assert.Contains(t, hint, `Graph request`)
+			assert.Contains(t, hint, `"`+test.path+`"`)
+			assert.Contains(t, hint, `serves "/n" (webhook.path) on 127.0.0.1:8443 (webhook.endpoint).`)
 		})
 	}
 }

@@ -22,7 +22,7 @@ func users(resources ...string) func(*subscription.Settings) {
 	return func(s *subscription.Settings) { s.Resources = resources }
 }
 
-// manyUsers returns the resources of so many users.
+// manyUsers returns the resources of n users.
 func manyUsers(n int) []string {
 	var resources []string
 	for i := range n {
@@ -31,6 +31,7 @@ func manyUsers(n int) []string {
 	return resources
 }
 
+// refuseUserB refuses the creation for userB, who has no license.
 func refuseUserB(c call) error {
 	if c.op == "create" && c.id == userB {
 		return &graph.Error{
@@ -51,9 +52,9 @@ func TestUsers_UnlicensedUserDoesNotBlockOthers(t *testing.T) {
 		assert.InDelta(t, 10*24/(71.0*2/3), h.graph.count("renew"), 1)
 		assert.LessOrEqual(t, h.graph.count("create"), 10*24*60*60/150+10)
 		require.NotEmpty(t, h.checked)
-		assert.WithinDuration(t, time.Now(), h.checked[len(h.checked)-1], 5*time.Minute, "what lives is still confirmed")
+		assert.WithinDuration(t, time.Now(), h.checked[len(h.checked)-1], 5*time.Minute, "the other one is still confirmed")
 		_, ok := h.manager.TimeLeft(time.Now())
-		assert.False(t, ok, "one has never lived")
+		assert.False(t, ok, "one has never been active")
 
 		require.Len(t, h.statuses, 1)
 		assertHourlyFailures(t, h, 10*24*time.Hour)
@@ -74,6 +75,7 @@ func TestUsers_UnlicensedUserDoesNotBlockOthers(t *testing.T) {
 	})
 }
 
+// Failures with the same code but different hints are logged separately.
 func TestReport_SeparatesFailuresByHint(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -103,7 +105,7 @@ func TestUsers_ShareOneList(t *testing.T) {
 	})
 }
 
-// slowGraph is a Graph whose creations take long, as each waits for a handshake.
+// slowGraph is a Graph whose creations are slow, since each waits for a handshake.
 type slowGraph struct {
 	*fakeGraph
 	delay time.Duration
@@ -131,6 +133,7 @@ func TestUsers_SlowCreationsDoNotDelayRenewal(t *testing.T) {
 	})
 }
 
+// A server failure that several users meet is assumed to affect all, so the others are not tried.
 func TestUsers_ServerFailureStopsPass(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -163,13 +166,14 @@ func TestUsers_RefusalsRespectListRateLimit(t *testing.T) {
 		}}, users(manyUsers(300)...))
 		h.advance(20 * time.Minute)
 		lists := h.graph.callsOf("list")
-		assert.Greater(t, len(lists), 100, "their waits differ")
+		assert.Greater(t, len(lists), 100, "their delays differ")
 		for i := range lists[25:] {
 			assert.GreaterOrEqual(t, lists[25+i].at.Sub(lists[i].at), 20*time.Second, "Graph allows 25 in 20 s")
 		}
 	})
 }
 
+// A user that meets a failure which others already have is logged with a line of its own.
 func TestReport_NamesUserThatFailsLater(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -194,7 +198,7 @@ func TestReport_NamesUserThatFailsLater(t *testing.T) {
 		assert.Len(t, lines[0].ContextMap()["for"], 10)
 		assert.EqualValues(t, 29, lines[0].ContextMap()["count"])
 		assert.Equal(t, []any{"users[29]"}, lines[1].ContextMap()["for"])
-		assert.Len(t, h.statuses, 1, "the health is as bad as before")
+		assert.Len(t, h.statuses, 1, "the set of failures is the same")
 	})
 }
 
@@ -227,12 +231,12 @@ func TestManager_TimeLeftIsShortest(t *testing.T) {
 		g := &fakeGraph{fail: refuseUserB}
 		h := newHarness(t, g, users(userA, userB))
 		_, ok := h.manager.TimeLeft(time.Now())
-		assert.False(t, ok, "not while one has never lived")
+		assert.False(t, ok, "not while one has never been active")
 		g.failWith(nil)
 		h.advance(5 * time.Second)
 		left, ok := h.manager.TimeLeft(h.start.Add(5 * time.Second))
 		assert.True(t, ok)
-		assert.Equal(t, 71*time.Hour-5*time.Second, left, "the shortest counts")
+		assert.Equal(t, 71*time.Hour-5*time.Second, left, "the one that ends first counts")
 		left, _ = h.manager.TimeLeft(h.start.Add(1000 * time.Hour))
 		assert.Zero(t, left, "never below zero")
 
@@ -246,10 +250,11 @@ func TestManager_TimeLeftIsShortest(t *testing.T) {
 		h.sendEvent(subscription.SubscriptionRemoved, "s1")
 		left, ok = h.manager.TimeLeft(time.Now())
 		assert.True(t, ok)
-		assert.Zero(t, left, "one that was lost has no time left")
+		assert.Zero(t, left, "a lost one has no time left")
 	})
 }
 
+// A resource without a usable subscription is interrupted even if the old one cannot be deleted.
 func TestUsers_InterruptedWhileOldCannotBeDeleted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -265,7 +270,7 @@ func TestUsers_InterruptedWhileOldCannotBeDeleted(t *testing.T) {
 		h := newHarness(t, g, func(s *subscription.Settings) { s.Resources = []string{userA, userB} })
 		h.advance(time.Hour)
 		assert.Contains(t, h.interruptions, interruption{userB, subscription.ReasonRemovedKey, time.Time{}})
-		assert.Len(t, h.restored, 1, "that of the other user")
-		assert.Len(t, h.interruptions, 2, "and it is said once")
+		assert.Len(t, h.restored, 1, "the one of the other user")
+		assert.Len(t, h.interruptions, 2, "it is reported once")
 	})
 }
