@@ -69,6 +69,7 @@ func TestClient_SendsRequestIDAndToken(t *testing.T) {
 	}
 }
 
+// Without a token source the HTTP client authenticates by itself.
 func TestClient_SendsNoTokenWithoutSource(t *testing.T) {
 	t.Parallel()
 	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
@@ -136,7 +137,7 @@ func TestClient_ReportsTransportFailures(t *testing.T) {
 			trip:  func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNRESET },
 			check: func(t *testing.T, err error) { t.Helper(); require.ErrorIs(t, err, syscall.ECONNRESET) },
 		},
-		"a body without an end": {
+		"a body that never ends": {
 			trip: func(*http.Request) (*http.Response, error) {
 				resp := jsonReply(200, "")
 				resp.Body = stream
@@ -197,7 +198,7 @@ func TestClient_StopsOnCancel(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// rotatingTokens gives each token once it is asked for after a Drop.
+// rotatingTokens is a token source that returns the first of its tokens, until Drop removes it.
 type rotatingTokens struct {
 	tokens  []string
 	dropped []string
@@ -258,7 +259,7 @@ func TestClient_ReplacesRefusedTokenOnce(t *testing.T) {
 			var refused *graph.Error
 			require.ErrorAs(t, err, &refused)
 			assert.Equal(t, test.wantStatus, refused.Status)
-			assert.NotContains(t, refused.Message, requests[len(requests)-1][len("Bearer "):], "the token that Graph repeats")
+			assert.NotContains(t, refused.Message, requests[len(requests)-1][len("Bearer "):], "the message must not contain the token")
 		})
 	}
 }

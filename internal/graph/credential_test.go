@@ -26,7 +26,8 @@ import (
 
 const grant = `{"token_type":"Bearer","expires_in":3599,"access_token":"granted"}`
 
-// newTokenEndpoint is a token endpoint whose every answer comes from the handler, after the form was read.
+// newTokenEndpoint starts a token endpoint with the handler, which is called after the form was parsed, and returns the
+// settings for it.
 func newTokenEndpoint(t *testing.T, handler http.HandlerFunc) graph.CredentialSettings {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -40,7 +41,7 @@ func newTokenEndpoint(t *testing.T, handler http.HandlerFunc) graph.CredentialSe
 	}
 }
 
-// tokenErr returns the error of one request and checks that nothing secret is in it.
+// tokenErr returns the error of one request and checks that it does not contain the secrets.
 func tokenErr(t *testing.T, s graph.CredentialSettings, secrets ...string) error {
 	t.Helper()
 	_, err := graph.NewTokens(s).Token(t.Context())
@@ -156,7 +157,7 @@ func TestCredential_ReportsUnusableFiles(t *testing.T) {
 		"no secret file":        {set: secretFile, path: absent, setting: "auth.client_secret_file", cause: os.ErrNotExist},
 		"an empty secret file":  {set: secretFile, path: empty, setting: "auth.client_secret_file"},
 		"a large secret file":   {set: secretFile, path: large, setting: "auth.client_secret_file"},
-		"a folder":              {set: secretFile, path: dir, setting: "auth.client_secret_file"},
+		"a directory":           {set: secretFile, path: dir, setting: "auth.client_secret_file"},
 		"no federated token":    {set: federatedFile, path: absent, setting: "auth.federated_token_file", cause: os.ErrNotExist},
 		"no certificate":        {set: certificate, path: absent, setting: "auth.client_certificate", cause: os.ErrNotExist},
 		"no PEM in certificate": {set: certificate, path: large, setting: "auth.client_certificate"},
@@ -270,10 +271,10 @@ func TestCertificateAssertion_RejectsUnusableFiles(t *testing.T) {
 	rsaCert, _, _ := certificateFiles(t, rsaKey(t))
 	_, otherKey, _ := certificateFiles(t, rsaKey(t))
 	for name, files := range map[string][2]string{
-		"an elliptic curve key":        {ecCert, ecKey},
-		"the key of another":           {rsaCert, otherKey},
-		"no key":                       {rsaCert, ""},
-		"the certificate for the key?": {rsaCert, rsaCert},
+		"an elliptic curve key":     {ecCert, ecKey},
+		"a key that does not match": {rsaCert, otherKey},
+		"no key":                    {rsaCert, ""},
+		"a certificate as the key":  {rsaCert, rsaCert},
 	} {
 		s := newTokenEndpoint(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
 		s.CertFile, s.KeyFile = files[0], files[1]

@@ -16,7 +16,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// errorForResponse returns the error of a call that gets this answer.
+// errorForResponse returns the error of a call that receives this response.
 func errorForResponse(t *testing.T, telemetry *recordingTelemetry, resp *http.Response) *graph.Error {
 	t.Helper()
 	client := graph.New(graph.Settings{
@@ -55,7 +55,7 @@ func TestError_ParsesBody(t *testing.T) {
 		want graph.Error
 	}{
 		"nothing":                       {body: ""},
-		"a page of a proxy":             {body: "<html>who@example.com asked</html>"},
+		"an HTML page of a proxy":       {body: "<html>who@example.com asked</html>"},
 		"another JSON object":           {body: `{"message":"who@example.com asked"}`},
 		"an error that is text":         {body: `{"error":"invalid_request"}`},
 		"null members":                  {body: `{"error":{"code":null,"message":null,"innerError":null}}`},
@@ -89,16 +89,16 @@ func TestError_ParsesRetryAfter(t *testing.T) {
 		header []string
 		want   time.Duration
 	}{
-		"absent":                  {},
-		"seconds":                 {header: []string{"Retry-After", "17"}, want: 17 * time.Second},
-		"seconds in white space":  {header: []string{"Retry-After", " 17 "}, want: 17 * time.Second},
-		"zero":                    {header: []string{"Retry-After", "0"}},
-		"negative":                {header: []string{"Retry-After", "-5"}},
-		"a word":                  {header: []string{"Retry-After", "soon"}},
-		"absurdly many seconds":   {header: []string{"Retry-After", "9223372036854775807"}, want: 24 * time.Hour},
-		"a date, by the answer's": {header: []string{"Retry-After", date.Add(90 * time.Second).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}, want: 90 * time.Second},
-		"a date that has passed":  {header: []string{"Retry-After", date.Add(-time.Second).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}},
-		"a date in another year":  {header: []string{"Retry-After", date.AddDate(1, 0, 0).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}, want: 24 * time.Hour},
+		"absent":                 {},
+		"seconds":                {header: []string{"Retry-After", "17"}, want: 17 * time.Second},
+		"seconds in white space": {header: []string{"Retry-After", " 17 "}, want: 17 * time.Second},
+		"zero":                   {header: []string{"Retry-After", "0"}},
+		"negative":               {header: []string{"Retry-After", "-5"}},
+		"a word":                 {header: []string{"Retry-After", "soon"}},
+		"absurdly many seconds":  {header: []string{"Retry-After", "9223372036854775807"}, want: 24 * time.Hour},
+		"a date with a Date":     {header: []string{"Retry-After", date.Add(90 * time.Second).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}, want: 90 * time.Second},
+		"a date that has passed": {header: []string{"Retry-After", date.Add(-time.Second).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}},
+		"a date in another year": {header: []string{"Retry-After", date.AddDate(1, 0, 0).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}, want: 24 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -142,12 +142,12 @@ func TestRetryAfter_IsAtMostOneHour(t *testing.T) {
 		err  error
 		want time.Duration
 	}{
-		"by Graph":               {&graph.Error{RetryAfter: 7 * time.Second}, 7 * time.Second},
-		"by Entra ID":            {fmt.Errorf("list: %w", &graph.TokenError{RetryAfter: 8 * time.Second}), 8 * time.Second},
-		"by both, the longer":    {errors.Join(&graph.Error{RetryAfter: 7 * time.Second}, &graph.TokenError{RetryAfter: 8 * time.Second}), 8 * time.Second},
-		"for a day, which is no": {&graph.Error{RetryAfter: 24 * time.Hour}, time.Hour},
-		"by nobody":              {errors.New("connection reset"), 0},
-		"without a failure":      {nil, 0},
+		"by Graph":            {&graph.Error{RetryAfter: 7 * time.Second}, 7 * time.Second},
+		"by Entra ID":         {fmt.Errorf("list: %w", &graph.TokenError{RetryAfter: 8 * time.Second}), 8 * time.Second},
+		"by both":             {errors.Join(&graph.Error{RetryAfter: 7 * time.Second}, &graph.TokenError{RetryAfter: 8 * time.Second}), 8 * time.Second},
+		"for a day":           {&graph.Error{RetryAfter: 24 * time.Hour}, time.Hour},
+		"without Retry-After": {errors.New("connection reset"), 0},
+		"without a failure":   {nil, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -156,7 +156,7 @@ func TestRetryAfter_IsAtMostOneHour(t *testing.T) {
 	}
 }
 
-// historyError is the error of a history that Graph refuses with this message.
+// historyError returns the error of History when Graph answers with this status and message.
 func historyError(t *testing.T, user string, status int, message string) *graph.Error {
 	t.Helper()
 	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -180,18 +180,18 @@ func jsonString(text string) string {
 func TestHistory_RedactsErrorMessage(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ user, message, want string }{
-		"the user":                       {historyUser, "User '" + historyUser + "' does not have a valid Copilot license.", "User '…' does not have a valid Copilot license."},
-		"the user, in upper case":        {historyUser, "No mailbox of B2A7C9E4-5D31-4F0C-8E62-7A1B3C5D9F00.", "No mailbox of …."},
-		"another user":                   {historyUser, "Not 0d9c8b7a-6f5e-4d3c-8b2a-190807060504 either.", "Not … either."},
-		"a user principal name":          {"jo@contoso.com", "No jo@contoso.com, nor mailto:li@contoso.com here", "No …, nor … here"},
-		"a user of another kind of name": {"Jo.Doe", "jo.doe has none", "… has none"},
-		"a quoted prompt":                {historyUser, `Can't parse "what's in Orion" at 3.`, `Can't parse "…" at 3.`},
-		"a quoted prompt that quotes":    {historyUser, `Can't parse "say "Orion" aloud", sorry.`, `Can't parse "…", sorry.`},
-		"curly quotation marks":          {historyUser, "Not “Orion” but „Apollo“ was found", "Not “…“ was found"},
-		"a quotation that is cut off":    {historyUser, "Found 'a' and 'the secret plan of", "Found …"},
-		"a plural's apostrophe":          {historyUser, "The users' secret plan is blocked", "The users…"},
-		"a URL":                          {historyUser, "See https://contoso.sharepoint.com/plan.docx now", "See … now"},
-		"nothing of anybody":             {historyUser, "It's Graph's fault.", "It's Graph's fault."},
+		"the user":                    {historyUser, "User '" + historyUser + "' does not have a valid Copilot license.", "User '…' does not have a valid Copilot license."},
+		"the user, in upper case":     {historyUser, "No mailbox of B2A7C9E4-5D31-4F0C-8E62-7A1B3C5D9F00.", "No mailbox of …."},
+		"another user":                {historyUser, "Not 0d9c8b7a-6f5e-4d3c-8b2a-190807060504 either.", "Not … either."},
+		"a user principal name":       {"jo@contoso.com", "No jo@contoso.com, nor mailto:li@contoso.com here", "No …, nor … here"},
+		"a user with another name":    {"Jo.Doe", "jo.doe has none", "… has none"},
+		"a quoted prompt":             {historyUser, `Can't parse "what's in Orion" at 3.`, `Can't parse "…" at 3.`},
+		"a quoted prompt that quotes": {historyUser, `Can't parse "say "Orion" aloud", sorry.`, `Can't parse "…", sorry.`},
+		"curly quotation marks":       {historyUser, "Not “Orion” but „Apollo“ was found", "Not “…“ was found"},
+		"a truncated quotation":       {historyUser, "Found 'a' and 'the secret plan of", "Found …"},
+		"a plural's apostrophe":       {historyUser, "The users' secret plan is blocked", "The users…"},
+		"a URL":                       {historyUser, "See https://contoso.sharepoint.com/plan.docx now", "See … now"},
+		"nothing to redact":           {historyUser, "It's Graph's fault.", "It's Graph's fault."},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -200,6 +200,7 @@ func TestHistory_RedactsErrorMessage(t *testing.T) {
 	}
 }
 
+// The redacted message may no longer show the reason of a denial, so it is classified before.
 func TestHistory_ClassifiesDenialBeforeRedaction(t *testing.T) {
 	t.Parallel()
 	license := historyError(t, historyUser, http.StatusForbidden, "User 'a' does not have a valid Copilot license in 'b'.")

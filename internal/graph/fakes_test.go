@@ -25,7 +25,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// roundTripFunc answers requests without a network.
+// roundTripFunc is a round tripper without a network.
 type roundTripFunc func(*http.Request) (*http.Response, error)
 
 func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -49,7 +49,7 @@ type staticToken string
 
 func (f staticToken) Token(context.Context) (string, error) { return string(f), nil }
 
-// newTestClient returns a client whose every answer comes from the handler.
+// newTestClient returns a client of a server with the handler.
 func newTestClient(t *testing.T, handler http.HandlerFunc) *graph.Client {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -57,7 +57,7 @@ func newTestClient(t *testing.T, handler http.HandlerFunc) *graph.Client {
 	return graph.New(graph.Settings{Endpoint: server.URL, HTTP: server.Client(), Tokens: staticToken("a-token")})
 }
 
-// write formats where there are arguments.
+// write writes text, formatted if there are arguments.
 func write(w io.Writer, text string, args ...any) {
 	if len(args) > 0 {
 		text = fmt.Sprintf(text, args...)
@@ -70,7 +70,7 @@ type recordedRequest struct {
 	status    int
 }
 
-// recordingTelemetry is a Telemetry that remembers.
+// recordingTelemetry is a Telemetry that records its calls.
 type recordingTelemetry struct {
 	mu        sync.Mutex
 	requests  []recordedRequest
@@ -99,7 +99,7 @@ func (l *recordingTelemetry) TokenRefresh(_ context.Context, err error) {
 	l.refreshes = append(l.refreshes, err)
 }
 
-// endlessBody is a body without an end.
+// endlessBody is a body that never ends.
 type endlessBody struct{ closed bool }
 
 func (*endlessBody) Read(p []byte) (int, error) {
@@ -120,7 +120,7 @@ func writeFile(t *testing.T, path, content string) string {
 	return path
 }
 
-// certificateFiles writes a self-signed certificate of the key and returns the paths and the DER.
+// certificateFiles writes a self-signed certificate of the key and the key itself, and returns their paths and the DER.
 func certificateFiles(t *testing.T, key crypto.Signer) (certFile, keyFile string, der []byte) {
 	t.Helper()
 	template := &x509.Certificate{

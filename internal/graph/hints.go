@@ -203,7 +203,7 @@ func usersHint(failed *Error) string {
 const (
 	nothingToDo = "Nothing to do: Microsoft throttles the receiver or is unavailable, and the receiver tries again after the time that Microsoft asked for."
 
-	createNewSecret = "create a new client secret for this app registration and set its value (not its id) in auth.client_secret or auth.client_secret_file."
+	createNewValue = "create a new client secret for this app registration and set its value (not its id) in auth.client_secret or auth.client_secret_file."
 
 	checkFederation = "Make the issuer, subject and audience of the app registration's federated credential equal to those of the token in auth.federated_token_file, " +
 		"and auth.client_id that app's id."
@@ -228,8 +228,8 @@ func hintRules() []hintRule {
 
 func tokenHintRules() []hintRule {
 	return []hintRule{
-		{remote: byTokenEndpoint, codes: []string{"AADSTS7000215"}, hint: "The client secret is wrong: " + createNewSecret},
-		{remote: byTokenEndpoint, codes: []string{"AADSTS7000222"}, hint: "The client secret has expired: " + createNewSecret},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS7000215"}, hint: "The client secret is wrong: " + createNewValue},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS7000222"}, hint: "The client secret has expired: " + createNewValue},
 		{remote: byTokenEndpoint, codes: []string{"AADSTS7000218"}, hint: "No credential arrived: set exactly one under auth, and check auth.auth_style where a proxy drops the Authorization header."},
 		{remote: byTokenEndpoint, codes: []string{"AADSTS7000112", "AADSTS7000229"}, hint: "Enable the enterprise application (service principal) of auth.client_id in this tenant, or create it by granting admin consent."},
 		{remote: byTokenEndpoint, codes: []string{"AADSTS700016"}, hint: "Check that auth.client_id is the application (client) id of an app registration in the tenant of tenant_id, and that cloud is its cloud."},

@@ -27,7 +27,7 @@ func TestHistory_SendsBoundsInWholeSeconds(t *testing.T) {
 		assert.Equal(t, "/v1.0/copilot/users/"+historyUser+"/interactionHistory/getAllEnterpriseInteractions", r.URL.Path)
 		assert.Equal(t, "100", r.URL.Query().Get("$top"))
 		assert.Equal(t, "createdDateTime gt 2026-11-24T12:00:00Z and createdDateTime lt 2026-11-24T13:00:01Z", r.URL.Query().Get("$filter"))
-		assert.NotContains(t, r.URL.RawQuery, "+", "a plus would be a plus to some")
+		assert.NotContains(t, r.URL.RawQuery, "+", "some servers do not decode + as a space")
 		write(w, `{"value": [{"id": "1"}, {"id": "2"}]}`)
 	})
 	page, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
@@ -37,6 +37,7 @@ func TestHistory_SendsBoundsInWholeSeconds(t *testing.T) {
 	assert.Empty(t, page.Next)
 }
 
+// A link is followed unchanged, and only on the host of the endpoint.
 func TestHistory_FollowsLinksOnOwnHostOnly(t *testing.T) {
 	t.Parallel()
 	var asked []string
@@ -55,7 +56,7 @@ func TestHistory_FollowsLinksOnOwnHostOnly(t *testing.T) {
 	assert.Equal(t, "/v1.0/odd/Path?$skiptoken=a%2Bb", asked[1])
 	_, err = client.History(t.Context(), historyUser, windowFrom, windowTo, second.Next)
 	require.ErrorIs(t, err, graph.ErrForeignHost)
-	assert.Len(t, asked, 2, "no token leaves for another host")
+	assert.Len(t, asked, 2, "the token is not sent to another host")
 }
 
 func TestHistory_ClassifiesDenial(t *testing.T) {
@@ -67,13 +68,13 @@ func TestHistory_ClassifiesDenial(t *testing.T) {
 		message string
 		want    meaning
 	}{
-		"a user without a license":              {403, "Forbidden", "User '" + historyUser + "' does not have a valid Copilot license.", meaning{unlicensed: true}},
-		"a missing permission":                  {403, "Forbidden", "Missing role permissions on the request.", meaning{forbidden: true}},
-		"a refusal without a reason":            {403, "UnknownError", "", meaning{forbidden: true}},
-		"a user that is not known":              {404, "ResourceNotFound", "User not found.", meaning{unlicensed: true}},
-		"a cloud that does not have the call":   {404, "NotFound", "Requested API is not supported. Please check the path.", meaning{unsupported: true}},
-		"a date filter that was not understood": {500, "InternalServerError", "Failed to execute request.", meaning{}},
-		"too many calls":                        {429, "TooManyRequests", "", meaning{}},
+		"a user without a license":    {403, "Forbidden", "User '" + historyUser + "' does not have a valid Copilot license.", meaning{unlicensed: true}},
+		"a missing permission":        {403, "Forbidden", "Missing role permissions on the request.", meaning{forbidden: true}},
+		"a refusal without a message": {403, "UnknownError", "", meaning{forbidden: true}},
+		"an unknown user":             {404, "ResourceNotFound", "User not found.", meaning{unlicensed: true}},
+		"a cloud without the call":    {404, "NotFound", "Requested API is not supported. Please check the path.", meaning{unsupported: true}},
+		"a failure of Graph":          {500, "InternalServerError", "Failed to execute request.", meaning{}},
+		"too many calls":              {429, "TooManyRequests", "", meaning{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -84,7 +85,7 @@ func TestHistory_ClassifiesDenial(t *testing.T) {
 			_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
 			require.Error(t, err)
 			assert.Equal(t, test.want, meaning{graph.Unlicensed(err), graph.Forbidden(err), graph.Unsupported(err)})
-			assert.NotContains(t, err.Error(), historyUser, "errors are logged, and a user is nobody's business")
+			assert.NotContains(t, err.Error(), historyUser, "errors are logged, and a user id is personal data")
 			assert.NotEmpty(t, graph.Hint(err))
 		})
 	}
@@ -161,7 +162,7 @@ func TestLicensedUsers_ForbiddenWithoutPermission(t *testing.T) {
 	assert.True(t, graph.Forbidden(err))
 }
 
-// pagedCalls are the calls that read page by page, by the name that errors and telemetry have for them.
+// pagedCalls returns the calls that return pages, by their operation in errors and telemetry.
 func pagedCalls() map[string]func(context.Context, *graph.Client, string) error {
 	return map[string]func(context.Context, *graph.Client, string) error{
 		"read history": func(ctx context.Context, c *graph.Client, next string) error {
@@ -217,16 +218,16 @@ func TestPagedCalls_BrokenAnswerNamesNoUser(t *testing.T) {
 			status int
 		}{
 			"a reset connection": {func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNRESET }, syscall.ECONNRESET, 0},
-			"a success without an end": {func(*http.Request) (*http.Response, error) {
+			"a body that never ends": {func(*http.Request) (*http.Response, error) {
 				resp := jsonReply(200, "")
 				resp.Body = &endlessBody{}
 				return resp, nil
 			}, graph.ErrTooLarge, 0},
-			"a body that is cut off":  {body(`{"value":[{"id":`), graph.ErrUnreadable, 200},
-			"an empty body":           {body(""), graph.ErrUnreadable, 200},
-			"a value that is no list": {body(`{"value":{"text":"what was asked"}}`), graph.ErrUnreadable, 200},
-			"no value":                {body(`{}`), graph.ErrUnreadable, 200},
-			"a null value":            {body(`{"value":null}`), graph.ErrUnreadable, 200},
+			"a truncated body":          {body(`{"value":[{"id":`), graph.ErrUnreadable, 200},
+			"an empty body":             {body(""), graph.ErrUnreadable, 200},
+			"a value that is an object": {body(`{"value":{"text":"what was asked"}}`), graph.ErrUnreadable, 200},
+			"no value":                  {body(`{}`), graph.ErrUnreadable, 200},
+			"a null value":              {body(`{"value":null}`), graph.ErrUnreadable, 200},
 		} {
 			t.Run(operation+" with "+name, func(t *testing.T) {
 				t.Parallel()
@@ -255,7 +256,7 @@ func TestPagedCalls_RejectForeignLinks(t *testing.T) {
 			client := graph.New(graph.Settings{
 				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
 				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
-					assert.Fail(t, "the token left", next)
+					assert.Fail(t, "the token was sent", next)
 					return jsonReply(404, `{}`), nil
 				}).client(),
 			})
@@ -294,7 +295,7 @@ func TestPagedCalls_StopOnCancel(t *testing.T) {
 	}
 }
 
-// countingBody is an endless body that knows how much of it was read.
+// countingBody is an endless body that counts the bytes read from it.
 type countingBody struct {
 	endlessBody
 
@@ -307,6 +308,7 @@ func (c *countingBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// An error body is read up to the general limit, not up to that of a history page.
 func TestHistory_BoundsErrorBody(t *testing.T) {
 	t.Parallel()
 	body := &countingBody{}
@@ -320,7 +322,7 @@ func TestHistory_BoundsErrorBody(t *testing.T) {
 	})
 	_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
 	require.ErrorIs(t, err, graph.ErrTooLarge)
-	assert.Less(t, body.read, 5<<20, "64 MiB are for a page alone")
+	assert.Less(t, body.read, 5<<20, "the limit of 64 MiB applies to successful pages only")
 }
 
 func TestHint_ForPagedCalls(t *testing.T) {
@@ -337,15 +339,15 @@ func TestHint_ForPagedCalls(t *testing.T) {
 			graph.Error{Operation: "read history", Status: 403, Message: "User '…' does not have a valid Copilot license."}, "Nothing to do if it is one user",
 		},
 		"history of an unknown user": {graph.Error{Operation: "read history", Status: 404}, "Nothing to do if it is one user"},
-		"history where there is none": {
+		"history in a cloud without Copilot": {
 			graph.Error{Operation: "read history", Status: 404, Message: "Requested API is not supported. Please check the path."}, "cloud and graph.endpoint",
 		},
-		"history with a bad user":       {graph.Error{Operation: "read history", Status: 400}, "object ids"},
-		"history too often":             {graph.Error{Operation: "read history", Status: 429}, "Nothing to do: Microsoft throttles the receiver"},
-		"users without permission":      {graph.Error{Operation: "list users", Status: 403, Message: "Insufficient privileges to complete the operation."}, "application permission User.Read.All"},
-		"users that are read in part":   {graph.Error{Operation: "list users", Status: 403}, "until then only users already seen are read"},
-		"users where they can't be had": {graph.Error{Operation: "list users", Status: 400, Code: "Request_UnsupportedQuery"}, "Name the users in history.users"},
-		"users, a failure of Graph":     {graph.Error{Operation: "list users", Status: 500}, "Microsoft Graph failed"},
+		"history with a bad user":         {graph.Error{Operation: "read history", Status: 400}, "object ids"},
+		"history throttled":               {graph.Error{Operation: "read history", Status: 429}, "Nothing to do: Microsoft throttles the receiver"},
+		"users without permission":        {graph.Error{Operation: "list users", Status: 403, Message: "Insufficient privileges to complete the operation."}, "application permission User.Read.All"},
+		"users without a message":         {graph.Error{Operation: "list users", Status: 403}, "until then only users already seen are read"},
+		"users with an unsupported query": {graph.Error{Operation: "list users", Status: 400, Code: "Request_UnsupportedQuery"}, "Name the users in history.users"},
+		"users with a failure of Graph":   {graph.Error{Operation: "list users", Status: 500}, "Microsoft Graph failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -355,6 +357,7 @@ func TestHint_ForPagedCalls(t *testing.T) {
 	}
 }
 
+// A page may contain more properties than $select asks for.
 func TestLicensedUsers_AcceptsUnrequestedProperties(t *testing.T) {
 	t.Parallel()
 	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {

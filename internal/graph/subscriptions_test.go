@@ -57,6 +57,7 @@ func TestCreateSubscription_SendsAllProperties(t *testing.T) {
 	assert.Empty(t, cmp.Diff(want, got))
 }
 
+// Properties that the response omits are as requested.
 func TestCreateSubscription_FillsOmittedProperties(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{`{"id":"1"}`, `{"id":"1","expirationDateTime":null}`, `{"id":"1","expirationDateTime":"soon"}`} {
@@ -86,7 +87,7 @@ func TestRenewSubscription_SendsExpirationOnly(t *testing.T) {
 		body   string
 		want   graph.Subscription
 	}{
-		"what was granted counts": {
+		"the granted expiration": {
 			status: 200, body: `{"id":"0c/1e","resource":"r","expirationDateTime":"2025-12-04T01:00:00.00-08:00","encryptionCertificate":"MIL/"}`,
 			want: graph.Subscription{
 				ID: "0c/1e", Resource: "r", Expiration: asked.Add(-time.Hour), EncryptionCertificate: []byte{0x30, 0x82, 0xff},
@@ -177,7 +178,7 @@ func TestListSubscriptions_RejectsForeignLinks(t *testing.T) {
 		"another host":           "https://evil.example.com/v1.0/subscriptions",
 		"another scheme":         "http://graph.example.com/v1.0/subscriptions",
 		"another port":           "https://graph.example.com:8443/v1.0/subscriptions",
-		"a host as user":         "https://graph.example.com@evil.example.com/",
+		"a host as user info":    "https://graph.example.com@evil.example.com/",
 		"a user at the host":     "https://someone@graph.example.com/v1.0/subscriptions",
 		"a longer host":          "https://graph.example.com.evil.example.com/",
 		"no URL":                 "https://[::1",
@@ -220,6 +221,7 @@ func TestListSubscriptions_SchemelessLinkStaysAtEndpoint(t *testing.T) {
 	}
 }
 
+// A link may spell the scheme, host and default port differently.
 func TestListSubscriptions_AcceptsEquivalentHost(t *testing.T) {
 	t.Parallel()
 	calls := 0
@@ -238,7 +240,7 @@ func TestListSubscriptions_RejectsEndlessList(t *testing.T) {
 	t.Parallel()
 	for name, link := range map[string]func(calls int) string{
 		"it links to itself":      func(int) string { return "https://graph.example.com/v1.0/subscriptions?again" },
-		"there is another always": func(calls int) string { return fmt.Sprintf("https://graph.example.com/v1.0/subscriptions?%d", calls) },
+		"there is always another": func(calls int) string { return fmt.Sprintf("https://graph.example.com/v1.0/subscriptions?%d", calls) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -254,6 +256,7 @@ func TestListSubscriptions_RejectsEndlessList(t *testing.T) {
 	}
 }
 
+// A page without a value is an error, not an empty list.
 func TestListSubscriptions_RejectsMissingValue(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{``, `{}`, `{"value":null}`, `{"value":{}}`, `[]`, `<html></html>`, `{"value":[`, `null`} {

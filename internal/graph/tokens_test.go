@@ -21,7 +21,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// slowTokenEndpoint is a token endpoint without a network, which takes a second for each answer.
+// slowTokenEndpoint is a token endpoint without a network that answers after a second.
 type slowTokenEndpoint struct {
 	mu       sync.Mutex
 	calls    int
@@ -65,10 +65,10 @@ func TestTokens_ReusedUntilShortlyBeforeExpiry(t *testing.T) {
 		reused  time.Duration
 		renewed time.Duration
 	}{
-		"an hour: 5 minutes before":            {life: 3600, reused: 55*time.Minute - time.Second, renewed: 55 * time.Minute},
-		"10 minutes: a fifth of them before":   {life: 600, reused: 8*time.Minute - time.Second, renewed: 8 * time.Minute},
-		"a life not said: as if of 5 minutes":  {life: 0, reused: 4*time.Minute - time.Second, renewed: 4 * time.Minute},
-		"5 seconds: one before, not 5 minutes": {life: 5, reused: 3 * time.Second, renewed: 4 * time.Second},
+		"an hour: 5 minutes before":          {life: 3600, reused: 55*time.Minute - time.Second, renewed: 55 * time.Minute},
+		"10 minutes: a fifth of them before": {life: 600, reused: 8*time.Minute - time.Second, renewed: 8 * time.Minute},
+		"no lifetime: as for 5 minutes":      {life: 0, reused: 4*time.Minute - time.Second, renewed: 4 * time.Minute},
+		"5 seconds: one second before":       {life: 5, reused: 3 * time.Second, renewed: 4 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -118,6 +118,7 @@ func TestTokens_ConcurrentCallersShareOneRequest(t *testing.T) {
 	}
 }
 
+// If the caller that makes the request is canceled, those that wait for it make another one.
 func TestTokens_CanceledCallerDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -186,7 +187,7 @@ func TestTokens_ValidTokenSurvivesOutage(t *testing.T) {
 		assert.Equal(t, 3, e.calls)
 		time.Sleep(4 * time.Minute)
 		_, err = tokens.Token(t.Context())
-		require.Error(t, err, "its time is over")
+		require.Error(t, err, "the token has expired")
 	})
 }
 
@@ -204,7 +205,7 @@ func TestTokens_DroppedTokenIsNotReused(t *testing.T) {
 		tokens.Drop(first)
 		third, err := tokens.Token(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, second, third, "another caller dropped the first one too late")
+		assert.Equal(t, second, third, "dropping the first one again has no effect")
 
 		tokens.Drop(second)
 		e.down = true
@@ -213,6 +214,7 @@ func TestTokens_DroppedTokenIsNotReused(t *testing.T) {
 	})
 }
 
+// Fresh returns a token less than a minute old, and an older one only if the request fails.
 func TestTokens_FreshReturnsTokenUnderOneMinuteOld(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -234,10 +236,11 @@ func TestTokens_FreshReturnsTokenUnderOneMinuteOld(t *testing.T) {
 		from.mu.Unlock()
 		assert.Equal(t, "token-2", take(), "an old one is better than none")
 		assert.Equal(t, "token-2", take())
-		assert.Equal(t, 3, from.calls, "and a failure is no reason for a storm")
+		assert.Equal(t, 3, from.calls, "a failed request is not repeated at once")
 	})
 }
 
+// While the endpoint refuses new tokens, calls that need no fresh token get the cached one immediately.
 func TestTokens_FailingFreshDoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -257,11 +260,11 @@ func TestTokens_FailingFreshDoesNotDelayOthers(t *testing.T) {
 				asked := time.Now()
 				_, err = tokens.Token(t.Context())
 				require.NoError(t, err)
-				require.Zero(t, time.Since(asked), "the token is good for long")
+				require.Zero(t, time.Since(asked), "the token is valid for long")
 			}
 			time.Sleep(30 * time.Second)
 		}
-		assert.Equal(t, 2, from.calls, "and the login service asked to wait")
+		assert.Equal(t, 2, from.calls, "the endpoint asked to wait")
 	})
 }
 
@@ -291,7 +294,7 @@ func TestClient_CreationAndRenewalUseFreshToken(t *testing.T) {
 	})
 }
 
-// tokenErrorForResponse returns the error of a token request that gets this answer.
+// tokenErrorForResponse returns the error of a token request that receives this response.
 func tokenErrorForResponse(t *testing.T, resp *http.Response) *graph.TokenError {
 	t.Helper()
 	err := tokenErr(t, graph.CredentialSettings{
@@ -319,7 +322,7 @@ func TestTokenError_ParsesRefusal(t *testing.T) {
 			400, `{"error":"unauthorized_client","error_description":"AADSTS700016: No.\r\nTrace ID: 1\r\nCorrelation ID: 2","error_codes":[700016]}`,
 			graph.TokenError{Code: "unauthorized_client", AADSTS: "AADSTS700016", Description: "AADSTS700016: No."},
 		},
-		"a number only in the list": {
+		"a code only in the list": {
 			400, `{"error":"invalid_request","error_description":"No.","error_codes":[90002]}`,
 			graph.TokenError{Code: "invalid_request", AADSTS: "AADSTS90002", Description: "No."},
 		},
@@ -335,10 +338,10 @@ func TestTokenError_ParsesRefusal(t *testing.T) {
 			401, `{"error":"invalid_client","error_description":"` + strings.Repeat("a", 1000) + `"}`,
 			graph.TokenError{Code: "invalid_client", Description: strings.Repeat("a", 299) + "…"},
 		},
-		"an error with status 200":   {200, `{"error":"invalid_client"}`, graph.TokenError{Code: "invalid_client"}},
-		"a page of a proxy":          {403, `<html>hush-hush</html>`, graph.TokenError{}},
-		"an empty answer of failure": {500, ``, graph.TokenError{}},
-		"throttling":                 {429, `{"error":"temporarily_unavailable"}`, graph.TokenError{Code: "temporarily_unavailable"}},
+		"an error with status 200": {200, `{"error":"invalid_client"}`, graph.TokenError{Code: "invalid_client"}},
+		"an HTML page of a proxy":  {403, `<html>hush-hush</html>`, graph.TokenError{}},
+		"an empty failure":         {500, ``, graph.TokenError{}},
+		"throttling":               {429, `{"error":"temporarily_unavailable"}`, graph.TokenError{Code: "temporarily_unavailable"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -415,6 +418,7 @@ func TestTokenError_ForInvalidURL(t *testing.T) {
 	}
 }
 
+// An authenticator extension may return a refusal without the HTTP response.
 func TestTokenError_ForRefusalWithoutResponse(t *testing.T) {
 	t.Parallel()
 	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {

@@ -7,11 +7,11 @@ import (
 
 // The lifecycle events of Graph: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
 const (
-	// ReauthorizationRequired: delivery will pause unless the subscription is renewed.
+	// ReauthorizationRequired means that delivery will pause unless the subscription is renewed.
 	ReauthorizationRequired = "reauthorizationRequired"
-	// SubscriptionRemoved: the subscription no longer exists.
+	// SubscriptionRemoved means that the subscription no longer exists.
 	SubscriptionRemoved = "subscriptionRemoved"
-	// Missed: some changes were not delivered.
+	// Missed means that some changes were not delivered.
 	Missed = "missed"
 )
 
