@@ -329,12 +329,12 @@ func (e *HandshakeError) Hint() string {
 	differ := e.Path != e.Webhook.Path
 	switch missing := e.Answer == strings.ReplaceAll(http.StatusText(http.StatusNotFound), " ", ""); {
 	case missing && differ:
-		return fmt.Sprintf("Make webhook.path equal to the path of subscription.notification_url, unless an ingress rewrites the path: Graph requested %q and a server answered %s, while %s.",
+		return fmt.Sprintf("Make webhook.path equal to the path of subscription.notification_url, unless an ingress rewrites the path: Graph requested %q and a server answered with %s, while %s.",
 			e.Path, e.Answer, served)
 	case missing:
-		return fmt.Sprintf("Make the ingress route to the webhook and keep the path: Graph requested %q and a server answered %s, while %s.", e.Path, e.Answer, served)
+		return fmt.Sprintf("Make the ingress route to the webhook and keep the path: Graph requested %q and a server answered with %s, while %s.", e.Path, e.Answer, served)
 	case e.Answer != "":
-		return fmt.Sprintf("Make the ingress let a POST with a query string through to the webhook, without login and redirect: Graph requested %q and a server answered %s, while %s.",
+		return fmt.Sprintf("Make the ingress let a POST with a query string through to the webhook, without login and redirect: Graph requested %q and a server answered with %s, while %s.",
 			e.Path, e.Answer, served)
 	default:
 		return fmt.Sprintf("%s; Graph requests %q, and %s.", strings.TrimSuffix(graph.Hint(e.Err), "."), e.Path, served)

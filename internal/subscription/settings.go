@@ -81,7 +81,7 @@ type Graph interface {
 }
 
 // Observer is notified when a subscription is interrupted and when it is restored, so that the changes missed meanwhile can be
-// read from the history. It is called from Run, and Known also from Delete, one call at a time. It must not block.
+// read from the history. It is called from Run and Drain, and Known also from Delete, one call at a time. It must not block.
 //
 // For each resource, calls of Interrupted and Restored alternate, beginning with Interrupted.
 type Observer interface {
