@@ -25,7 +25,7 @@ import (
 type slowTokenEndpoint struct {
 	mu       sync.Mutex
 	calls    int
-	lifetime int // seconds; 0 = the answer does not say
+	lifetime int // in seconds; 0 omits it from the response
 	down     bool
 	// throttled is the Retry-After of a 429, 0 for none.
 	throttled int

@@ -271,10 +271,10 @@ func TestKeyConflict_LimitsReplacementsToTwo(t *testing.T) {
 					assert.LessOrEqual(t, len(*r.deleted), 2*len(resources))
 					r.requireConflict(t)
 				}
-				held := g.activeIDs()
-				require.Len(t, held, len(resources))
+				owned := g.activeIDs()
+				require.Len(t, owned, len(resources))
 				b.advance(30*time.Minute - change.interval)
-				assert.Equal(t, held, g.activeIDs(), "the current owner keeps it")
+				assert.Equal(t, owned, g.activeIDs(), "the current owner keeps it")
 			})
 		})
 	}

@@ -146,7 +146,7 @@ func TestLifecycleEvents_IgnoreUnknownSubscriptions(t *testing.T) {
 		h := newHarness(t, &fakeGraph{})
 		h.advance(90 * time.Second)
 		for _, kind := range []string{subscription.ReauthorizationRequired, subscription.SubscriptionRemoved, subscription.Missed} {
-			h.sendEvent(kind, "somebody else's")
+			h.sendEvent(kind, "unknown")
 			h.sendEvent(kind, "")
 		}
 		h.sendEvent("somethingNew", "s1")
@@ -193,7 +193,7 @@ func TestLifecycleEvents_KeptUntilFirstList(t *testing.T) {
 // A missed event is reported even while no call may be made, and after Run has returned.
 func TestLifecycleEvents_MissedReportedInBackoffAndDrain(t *testing.T) {
 	t.Parallel()
-	held := func(t *testing.T) *harness {
+	throttled := func(t *testing.T) *harness {
 		t.Helper()
 		h := newHarness(t, &fakeGraph{})
 		h.graph.failWith(func(call) error { return graphError(http.StatusTooManyRequests, "", time.Hour) })
@@ -201,7 +201,7 @@ func TestLifecycleEvents_MissedReportedInBackoffAndDrain(t *testing.T) {
 		return h
 	}
 	synctest.Test(t, func(t *testing.T) {
-		h := held(t)
+		h := throttled(t)
 		calls := len(h.graph.calls)
 		h.sendEvent(subscription.Missed, "s1")
 		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, h.start}, h.interruptions[1])
