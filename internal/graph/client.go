@@ -1,6 +1,6 @@
 // Package graph is the REST client of Microsoft Graph: access tokens, subscriptions, the history of interactions, licensed
-// users, typed errors and their mends.
-// Each call is one attempt; who calls decides when to try again.
+// users, typed errors and hints on how to fix them.
+// Each call is one attempt; the caller decides when to retry.
 package graph
 
 import (
@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// maxBody is far above a page of subscriptions and far below what hurts.
+	// maxBody is far larger than a page of subscriptions and small enough to hold in memory.
 	maxBody        = 4 << 20
 	defaultTimeout = 30 * time.Second
 )
@@ -30,15 +30,15 @@ const (
 type Settings struct {
 	// Endpoint is the root of Graph without the version: https://graph.microsoft.com. A path is kept.
 	Endpoint string
-	// HTTP makes the calls. It is copied, and the copy follows no redirects. Nil is a plain client with a timeout of 30 s.
+	// HTTP makes the calls. It is copied, and the copy follows no redirects. Nil means a default client with a timeout of 30 s.
 	HTTP *http.Client
-	// Tokens gives the access token of each call. Nil where HTTP authenticates by itself, as with an authenticator extension.
+	// Tokens provides the access token of each call. Nil if HTTP authenticates by itself, as with an authenticator extension.
 	Tokens TokenSource
 	// Telemetry may be nil.
 	Telemetry Telemetry
 }
 
-// Client calls Graph. It may be used by many goroutines at once.
+// Client calls Graph. It is safe for concurrent use.
 type Client struct {
 	base      *url.URL
 	baseErr   error
@@ -47,7 +47,7 @@ type Client struct {
 	telemetry Telemetry
 }
 
-// New returns a client. An endpoint that is no absolute URL fails each call.
+// New returns a client. If the endpoint is not an absolute URL, every call fails.
 func New(s Settings) *Client {
 	c := &Client{http: withoutRedirects(s.HTTP), tokens: s.Tokens, telemetry: orNoop(s.Telemetry)}
 	c.base, c.baseErr = url.Parse(strings.TrimRight(s.Endpoint, "/"))
@@ -57,7 +57,7 @@ func New(s Settings) *Client {
 	return c
 }
 
-// withoutRedirects copies a client such that a redirect is an answer like any other.
+// withoutRedirects copies a client; the copy returns a redirect as the response instead of following it.
 func withoutRedirects(given *http.Client) *http.Client {
 	client := http.Client{Timeout: defaultTimeout}
 	if given != nil {
@@ -69,29 +69,29 @@ func withoutRedirects(given *http.Client) *http.Client {
 
 // call is one operation of Graph.
 type call struct {
-	// operation names it in errors and telemetry: a few fixed words, never an id.
+	// operation names the call in errors and telemetry: a few fixed words, never an id.
 	operation, method string
 	// target is a path below the version, such as /subscriptions, or an absolute URL that Graph sent.
 	target string
-	// body is what is sent as JSON, nil for nothing.
+	// body is sent as JSON; nil sends no body.
 	body any
-	// header is sent beside what every call sends.
+	// header is sent in addition to the headers of every call.
 	header map[string]string
-	// fresh asks for a token with all of its life before it.
+	// fresh asks for a token that was issued just now, with its whole lifetime left.
 	fresh bool
-	// limit bounds the answer in bytes; 0 is maxBody.
+	// limit bounds the response body in bytes; 0 means maxBody.
 	limit int64
 }
 
-// answer is what came back, read whole.
-type answer struct {
+// response is an HTTP response whose body was read completely.
+type response struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// do makes a call and decodes a successful answer into out, unless out is nil or the answer is empty.
-// Where Graph refuses the token, as after a revocation, the call is repeated once with a new one.
+// do makes a call and decodes a successful response into out, unless out is nil or the body is empty.
+// If Graph rejects the token, as after a revocation, the call is repeated once with a new one.
 func (c *Client) do(ctx context.Context, r call, out any) error {
 	target, err := c.resolve(r.target)
 	if err != nil {
@@ -121,11 +121,11 @@ func (c *Client) do(ctx context.Context, r call, out any) error {
 	if err != nil {
 		return err
 	}
-	return c.read(ctx, r.operation, a, token, out)
+	return c.decode(ctx, r.operation, a, token, out)
 }
 
-// read turns an answer into a value or an error.
-func (c *Client) read(ctx context.Context, operation string, a answer, token string, out any) error {
+// decode turns a response into a value or an error.
+func (c *Client) decode(ctx context.Context, operation string, a response, token string, out any) error {
 	if a.status/100 != 2 {
 		e := newError(operation, a, time.Now(), token)
 		if e.RetryAfter > 0 && (e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable) {
@@ -136,15 +136,15 @@ func (c *Client) read(ctx context.Context, operation string, a answer, token str
 	if out == nil || len(bytes.TrimSpace(a.body)) == 0 {
 		return nil
 	}
-	// The decoder's error may quote the answer.
+	// The decoder's error is dropped because it may quote the body.
 	if json.Unmarshal(a.body, out) != nil {
 		return fmt.Errorf("%s: status %d: %w", operation, a.status, ErrUnreadable)
 	}
 	return nil
 }
 
-// resolve returns the URL of a call and refuses any that is not at the endpoint: this is the one place where it is decided
-// who may see the access token.
+// resolve returns the URL of a call. It rejects every URL that is not at the endpoint: this is the only place that decides
+// which host receives the access token.
 func (c *Client) resolve(target string) (*url.URL, error) {
 	if c.baseErr != nil {
 		return nil, c.baseErr
@@ -180,7 +180,7 @@ func (c *Client) token(ctx context.Context, fresh bool) (string, error) {
 	return c.tokens.Token(ctx)
 }
 
-// renewToken drops a refused token and asks for another; where the source keeps none, the refused one comes back.
+// renewToken drops a rejected token and returns another. If the source has no cache, it returns the rejected token.
 func (c *Client) renewToken(ctx context.Context, refused string) (string, error) {
 	source, ok := c.tokens.(interface{ Drop(token string) })
 	if !ok {
@@ -190,11 +190,11 @@ func (c *Client) renewToken(ctx context.Context, refused string) (string, error)
 	return c.tokens.Token(ctx)
 }
 
-// exchange sends one request and reads the whole answer.
-func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload []byte, token string) (answer, error) {
+// exchange sends one request and reads the whole response.
+func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload []byte, token string) (response, error) {
 	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), bytes.NewReader(payload))
 	if err != nil {
-		return answer{}, fmt.Errorf("%s: %w", r.operation, err)
+		return response{}, fmt.Errorf("%s: %w", r.operation, err)
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Client-Request-Id", newGUID())
@@ -211,29 +211,29 @@ func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload 
 	a, err := c.send(req, cmp.Or(r.limit, maxBody))
 	c.telemetry.GraphRequest(ctx, r.operation, a.status, time.Since(started))
 	if err != nil {
-		return answer{}, fmt.Errorf("%s: %s: %w", r.operation, target.Host, plain(err))
+		return response{}, fmt.Errorf("%s: %s: %w", r.operation, target.Host, transportError(err))
 	}
 	return a, nil
 }
 
-func (c *Client) send(req *http.Request, limit int64) (answer, error) {
+func (c *Client) send(req *http.Request, limit int64) (response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	if resp.StatusCode/100 != 2 {
-		limit = min(limit, maxBody) // errors are small
+		limit = min(limit, maxBody) // error bodies are small
 	}
 	body, err := readBody(resp.Body, limit)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
-	return answer{status: resp.StatusCode, header: resp.Header, body: body}, nil
+	return response{status: resp.StatusCode, header: resp.Header, body: body}, nil
 }
 
-// plain returns what is safe and useful of a failed round trip. The URL is taken off, as it may name a user; the failure of
-// an authenticator extension is read like one of our own credentials.
-func plain(err error) error {
+// transportError returns the part of a failed round trip that is useful and safe to log. It removes the URL, which may name
+// a user, and converts the failure of an authenticator extension to a *TokenError, like one of this package's credentials.
+func transportError(err error) error {
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		return newTokenError(refused, time.Now())
 	}
@@ -245,10 +245,10 @@ func plain(err error) error {
 
 // readBody reads and closes a body of at most limit bytes; a longer one is ErrTooLarge.
 func readBody(body io.ReadCloser, limit int64) ([]byte, error) {
-	defer func() { _ = body.Close() }() // what was read is whole, or its error is reported
+	defer func() { _ = body.Close() }() // the body was read completely, or its error is returned
 	data, err := io.ReadAll(io.LimitReader(body, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the answer: %w", err)
+		return nil, fmt.Errorf("read the response: %w", err)
 	}
 	if int64(len(data)) > limit {
 		return nil, ErrTooLarge
@@ -256,7 +256,7 @@ func readBody(body io.ReadCloser, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// newGUID returns a random UUID (RFC 9562, section 5.4), the form that Graph wants of a client-request-id.
+// newGUID returns a random UUID (RFC 9562, section 5.4), the form that Graph requires of a client-request-id.
 func newGUID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails: https://pkg.go.dev/crypto/rand#Read
@@ -265,18 +265,18 @@ func newGUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// Telemetry takes what this package has to report. Its methods are called on the goroutine of the call they report,
-// by many goroutines at once, and must not block.
+// Telemetry receives the measurements of this package. Its methods are called on the goroutine of the call that they report.
+// They must be safe for concurrent use and must not block.
 type Telemetry interface {
-	// GraphRequest reports one HTTP exchange with Graph. Status is 0 where no whole answer came back.
+	// GraphRequest reports one HTTP exchange with Graph. Status is 0 if no complete response arrived.
 	GraphRequest(ctx context.Context, operation string, status int, took time.Duration)
-	// Throttled reports that Graph answered 429 or 503 and for how long it asked to stay away.
+	// Throttled reports that Graph answered 429 or 503 with a Retry-After, and its duration.
 	Throttled(ctx context.Context, wait time.Duration)
-	// TokenRefresh reports one request for an access token; err is nil where it succeeded.
+	// TokenRefresh reports one request for an access token; err is nil if it succeeded.
 	TokenRefresh(ctx context.Context, err error)
 }
 
-// noopTelemetry is the Telemetry of those who set none.
+// noopTelemetry is used where no Telemetry is set.
 type noopTelemetry struct{}
 
 func (noopTelemetry) GraphRequest(context.Context, string, int, time.Duration) {}
@@ -290,17 +290,17 @@ func orNoop(t Telemetry) Telemetry {
 	return t
 }
 
-// longestRetryAfter bounds what is obeyed, so that an absurd header does not end the receiver's work for good.
-const longestRetryAfter = time.Hour
+// maxObeyedRetryAfter bounds the wait, so that an absurd header does not stop the receiver for good.
+const maxObeyedRetryAfter = time.Hour
 
-// RetryAfter returns how long Graph or Entra ID asked to stay away, at most an hour; 0 where they did not.
+// RetryAfter returns the Retry-After of Graph or Entra ID, at most an hour, or 0 if there was none.
 func RetryAfter(err error) time.Duration {
-	var asked time.Duration
+	var wait time.Duration
 	if e, ok := errors.AsType[*Error](err); ok {
-		asked = e.RetryAfter
+		wait = e.RetryAfter
 	}
 	if e, ok := errors.AsType[*TokenError](err); ok {
-		asked = max(asked, e.RetryAfter)
+		wait = max(wait, e.RetryAfter)
 	}
-	return min(asked, longestRetryAfter)
+	return min(wait, maxObeyedRetryAfter)
 }

@@ -21,7 +21,7 @@ import (
 
 const emptyList = `{"value":[]}`
 
-func TestEndpointsAreJoinedWithTheVersion(t *testing.T) {
+func TestClient_JoinsEndpointAndVersion(t *testing.T) {
 	t.Parallel()
 	for endpoint, want := range map[string]string{
 		"https://graph.example.com":           "https://graph.example.com/v1.0/subscriptions",
@@ -29,7 +29,7 @@ func TestEndpointsAreJoinedWithTheVersion(t *testing.T) {
 		"http://127.0.0.1:8080/emulator/one/": "http://127.0.0.1:8080/emulator/one/v1.0/subscriptions",
 	} {
 		var got string
-		client := graph.New(graph.Settings{Endpoint: endpoint, HTTP: tripper(func(r *http.Request) (*http.Response, error) {
+		client := graph.New(graph.Settings{Endpoint: endpoint, HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 			got = r.URL.String()
 			return jsonReply(200, emptyList), nil
 		}).client()})
@@ -39,7 +39,7 @@ func TestEndpointsAreJoinedWithTheVersion(t *testing.T) {
 	}
 }
 
-func TestAnEndpointThatIsNoURLFailsEachCall(t *testing.T) {
+func TestClient_InvalidEndpointFailsEachCall(t *testing.T) {
 	t.Parallel()
 	for _, endpoint := range []string{"", "graph.example.com", "https://graph.example.com:port"} {
 		_, err := graph.New(graph.Settings{Endpoint: endpoint}).ListSubscriptions(t.Context())
@@ -48,10 +48,10 @@ func TestAnEndpointThatIsNoURLFailsEachCall(t *testing.T) {
 	}
 }
 
-func TestEachRequestCarriesItsOwnIDAndTheToken(t *testing.T) {
+func TestClient_SendsRequestIDAndToken(t *testing.T) {
 	t.Parallel()
 	var ids []string
-	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		ids = append(ids, r.Header.Get("client-request-id"))
 		assert.Equal(t, "Bearer a-token", r.Header.Get("Authorization"))
 		assert.Equal(t, "application/json", r.Header.Get("Accept"))
@@ -69,9 +69,10 @@ func TestEachRequestCarriesItsOwnIDAndTheToken(t *testing.T) {
 	}
 }
 
-func TestAClientThatAuthenticatesItselfGetsNoHeaderFromUs(t *testing.T) {
+// Without a token source the HTTP client authenticates by itself.
+func TestClient_SendsNoTokenWithoutSource(t *testing.T) {
 	t.Parallel()
-	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: tripper(func(r *http.Request) (*http.Response, error) {
+	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 		assert.Empty(t, r.Header.Get("Authorization"))
 		return jsonReply(401, `{}`), nil
 	}).client()})
@@ -81,13 +82,13 @@ func TestAClientThatAuthenticatesItselfGetsNoHeaderFromUs(t *testing.T) {
 	assert.Equal(t, 401, refused.Status)
 }
 
-func TestRedirectsAreNotFollowedAndTakeNoTokenAlong(t *testing.T) {
+func TestClient_DoesNotFollowRedirects(t *testing.T) {
 	t.Parallel()
 	var visited bool
 	thief := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { visited = true }))
 	defer thief.Close()
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, thief.URL+"/steal", status)
 		})
 		err := client.DeleteSubscription(t.Context(), "1")
@@ -99,44 +100,44 @@ func TestRedirectsAreNotFollowedAndTakeNoTokenAlong(t *testing.T) {
 	assert.False(t, visited)
 }
 
-func TestTheGivenClientIsLeftAsItIs(t *testing.T) {
+func TestClient_LeavesHTTPClientUnchanged(t *testing.T) {
 	t.Parallel()
 	given := &http.Client{}
 	graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: given})
 	assert.Nil(t, given.CheckRedirect)
 }
 
-func TestOverTLSTheServerIsVerified(t *testing.T) {
+func TestClient_VerifiesServerCertificate(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { write(w, emptyList) }))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	defer server.Close()
 
-	_, err := graph.New(graph.Settings{Endpoint: server.URL, HTTP: server.Client(), Tokens: fixed("a-token")}).ListSubscriptions(t.Context())
+	_, err := graph.New(graph.Settings{Endpoint: server.URL, HTTP: server.Client(), Tokens: staticToken("a-token")}).ListSubscriptions(t.Context())
 	require.NoError(t, err)
 
-	_, err = graph.New(graph.Settings{Endpoint: server.URL, Tokens: fixed("a-token")}).ListSubscriptions(t.Context())
+	_, err = graph.New(graph.Settings{Endpoint: server.URL, Tokens: staticToken("a-token")}).ListSubscriptions(t.Context())
 	require.Error(t, err)
 	assert.Contains(t, graph.Hint(err), "graph.tls.ca_file")
 }
 
-func TestFailuresOfTheTransport(t *testing.T) {
+func TestClient_ReportsTransportFailures(t *testing.T) {
 	t.Parallel()
-	stream := &endless{}
+	stream := &endlessBody{}
 	retrieve := &oauth2.RetrieveError{
 		Response: &http.Response{StatusCode: http.StatusUnauthorized, Status: "401 Unauthorized"}, ErrorCode: "invalid_client",
 		ErrorDescription: "AADSTS7000222: The provided client secret keys are expired. Trace ID: 1", Body: []byte("client_secret=hush"),
 	}
 	for name, test := range map[string]struct {
-		trip  tripper
+		trip  roundTripFunc
 		check func(*testing.T, error)
 	}{
 		"a reset connection": {
 			trip:  func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNRESET },
 			check: func(t *testing.T, err error) { t.Helper(); require.ErrorIs(t, err, syscall.ECONNRESET) },
 		},
-		"a body without an end": {
+		"a body that never ends": {
 			trip: func(*http.Request) (*http.Response, error) {
 				resp := jsonReply(200, "")
 				resp.Body = stream
@@ -163,33 +164,33 @@ func TestFailuresOfTheTransport(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			seen := &ledger{}
-			client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: test.trip.client(), Tokens: fixed("a-token"), Telemetry: seen})
+			telemetry := &recordingTelemetry{}
+			client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: test.trip.client(), Tokens: staticToken("a-token"), Telemetry: telemetry})
 			_, err := client.RenewSubscription(t.Context(), "some-id", time.Now())
 			require.Error(t, err)
 			assert.Contains(t, err.Error(), "renew subscription: graph.example.com: ")
 			assert.NotContains(t, err.Error(), "some-id")
 			assert.NotContains(t, err.Error(), "a-token")
-			assert.Equal(t, []observed{{"renew subscription", 0}}, seen.requests)
+			assert.Equal(t, []recordedRequest{{"renew subscription", 0}}, telemetry.requests)
 			test.check(t, err)
 		})
 	}
 }
 
-func TestAConnectionThatBreaksInTheBodyIsAnError(t *testing.T) {
+func TestClient_FailsOnTruncatedBody(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		write(w, `{"value":[]}`)
 	})
 	_, err := client.ListSubscriptions(t.Context())
-	require.ErrorContains(t, err, "read the answer")
+	require.ErrorContains(t, err, "read the response")
 }
 
-func TestACanceledContextEndsTheCall(t *testing.T) {
+func TestClient_StopsOnCancel(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	client := clientOf(t, func(_ http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(_ http.ResponseWriter, r *http.Request) {
 		cancel()
 		<-r.Context().Done()
 	})
@@ -197,26 +198,26 @@ func TestACanceledContextEndsTheCall(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// rotating gives each token once it is asked for after a Drop.
-type rotating struct {
+// rotatingTokens is a token source that returns the first of its tokens, until Drop removes it.
+type rotatingTokens struct {
 	tokens  []string
 	dropped []string
 	err     error
 }
 
-func (r *rotating) Token(context.Context) (string, error) {
+func (r *rotatingTokens) Token(context.Context) (string, error) {
 	if len(r.tokens) == 0 {
 		return "", r.err
 	}
 	return r.tokens[0], nil
 }
 
-func (r *rotating) Drop(token string) {
+func (r *rotatingTokens) Drop(token string) {
 	r.dropped = append(r.dropped, token)
 	r.tokens = r.tokens[1:]
 }
 
-func TestARefusedTokenIsReplacedOnce(t *testing.T) {
+func TestClient_ReplacesRefusedTokenOnce(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		tokens       []string
@@ -233,10 +234,10 @@ func TestARefusedTokenIsReplacedOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var requests []string
-			source, seen := &rotating{tokens: test.tokens}, &ledger{}
+			source, telemetry := &rotatingTokens{tokens: test.tokens}, &recordingTelemetry{}
 			client := graph.New(graph.Settings{
-				Endpoint: "https://graph.example.com", Tokens: source, Telemetry: seen,
-				HTTP: tripper(func(r *http.Request) (*http.Response, error) {
+				Endpoint: "https://graph.example.com", Tokens: source, Telemetry: telemetry,
+				HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 					requests = append(requests, r.Header.Get("Authorization"))
 					var sent [64]byte
 					n, _ := r.Body.Read(sent[:])
@@ -249,7 +250,7 @@ func TestARefusedTokenIsReplacedOnce(t *testing.T) {
 			})
 			_, err := client.RenewSubscription(t.Context(), "1", time.Now())
 			assert.Equal(t, test.wantRequests, requests)
-			assert.Len(t, seen.requests, len(requests))
+			assert.Len(t, telemetry.requests, len(requests))
 			assert.Equal(t, []string{"old"}, source.dropped)
 			if test.wantStatus == 0 {
 				require.NoError(t, err)
@@ -258,27 +259,27 @@ func TestARefusedTokenIsReplacedOnce(t *testing.T) {
 			var refused *graph.Error
 			require.ErrorAs(t, err, &refused)
 			assert.Equal(t, test.wantStatus, refused.Status)
-			assert.NotContains(t, refused.Message, requests[len(requests)-1][len("Bearer "):], "the token that Graph repeats")
+			assert.NotContains(t, refused.Message, requests[len(requests)-1][len("Bearer "):], "the message must not contain the token")
 		})
 	}
 }
 
-func TestAFailureToReplaceARefusedTokenIsTheError(t *testing.T) {
+func TestClient_ReturnsErrorOfTokenReplacement(t *testing.T) {
 	t.Parallel()
 	down := errors.New("the token endpoint is down")
 	client := graph.New(graph.Settings{
-		Endpoint: "https://graph.example.com", Tokens: &rotating{tokens: []string{"old"}, err: down},
-		HTTP: tripper(func(*http.Request) (*http.Response, error) { return jsonReply(401, `{}`), nil }).client(),
+		Endpoint: "https://graph.example.com", Tokens: &rotatingTokens{tokens: []string{"old"}, err: down},
+		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) { return jsonReply(401, `{}`), nil }).client(),
 	})
 	require.ErrorIs(t, client.DeleteSubscription(t.Context(), "1"), down)
 }
 
-func TestWithoutATokenNothingIsSent(t *testing.T) {
+func TestClient_SendsNothingWithoutToken(t *testing.T) {
 	t.Parallel()
 	down := errors.New("the token endpoint is down")
 	client := graph.New(graph.Settings{
-		Endpoint: "https://graph.example.com", Tokens: &rotating{err: down},
-		HTTP: tripper(func(*http.Request) (*http.Response, error) { panic("sent") }).client(),
+		Endpoint: "https://graph.example.com", Tokens: &rotatingTokens{err: down},
+		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) { panic("sent") }).client(),
 	})
 	require.ErrorIs(t, client.DeleteSubscription(t.Context(), "1"), down)
 }

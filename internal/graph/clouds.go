@@ -4,9 +4,9 @@ import "strings"
 
 // Cloud is one of Microsoft's separate installations of Graph and Entra ID: https://learn.microsoft.com/graph/deployments
 type Cloud struct {
-	// Name is the word of the configuration: global, us_gov, us_gov_dod, china.
+	// Name is the configuration value: global, us_gov, us_gov_dod or china.
 	Name string
-	// Endpoint is the root of Graph, Authority that of Entra ID, both without a trailing slash.
+	// Endpoint is the root URL of Graph and Authority that of Entra ID, both without a trailing slash.
 	Endpoint, Authority string
 
 	// stsHost issues v1 tokens, loginHosts issue v2 tokens.
@@ -30,15 +30,15 @@ func Clouds() []Cloud {
 			stsHost: "sts.windows.net", loginHosts: []string{"login.microsoftonline.us"},
 		},
 		{
-			// Microsoft's deployments page names the first login host, its authentication libraries the second:
-			// tokens of either are those of this cloud.
+			// Microsoft's deployments page names the first login host, its authentication libraries the second.
+			// Both issue tokens of this cloud.
 			Name: "china", Endpoint: "https://microsoftgraph.chinacloudapi.cn", Authority: "https://login.chinacloudapi.cn",
 			stsHost: "sts.chinacloudapi.cn", loginHosts: []string{"login.chinacloudapi.cn", "login.partner.microsoftonline.cn"},
 		},
 	}
 }
 
-// CloudOf returns the cloud of that name, false where there is none.
+// CloudOf returns the cloud with that name, or false if there is none.
 func CloudOf(name string) (Cloud, bool) {
 	for _, c := range Clouds() {
 		if c.Name == name {
@@ -59,12 +59,12 @@ func (c Cloud) Issuers(tenant string) []string {
 	return issuers
 }
 
-// TokenURL returns the tenant's OAuth 2.0 token endpoint at an authority.
+// TokenURL returns the URL of the tenant's OAuth 2.0 token endpoint at an authority.
 func TokenURL(authority, tenant string) string {
 	return strings.TrimRight(authority, "/") + "/" + tenant + "/oauth2/v2.0/token"
 }
 
-// KeysURL returns where an authority publishes the keys (JWKS) that its tokens are signed with.
+// KeysURL returns the URL at which an authority publishes the keys (JWKS) that sign its tokens.
 func KeysURL(authority string) string {
 	return strings.TrimRight(authority, "/") + "/common/discovery/v2.0/keys"
 }

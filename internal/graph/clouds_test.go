@@ -9,7 +9,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-func TestClouds(t *testing.T) {
+func TestCloudOf_ReturnsEndpointsAndIssuers(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]struct {
 		endpoint, authority string
@@ -44,7 +44,7 @@ func TestClouds(t *testing.T) {
 	assert.False(t, ok)
 }
 
-func TestAddressesOfAnAuthority(t *testing.T) {
+func TestTokenURL_IgnoresTrailingSlash(t *testing.T) {
 	t.Parallel()
 	for _, authority := range []string{"https://login.example.com", "https://login.example.com/"} {
 		assert.Equal(t, "https://login.example.com/ab/oauth2/v2.0/token", graph.TokenURL(authority, "ab"))

@@ -25,56 +25,56 @@ import (
 )
 
 const (
-	// maxTokenBody is above the largest token that Entra ID makes, with all of its group and role claims.
+	// maxTokenBody is larger than the largest token that Entra ID issues, with all of its group and role claims.
 	maxTokenBody = 256 << 10
-	// maxSecretFile bounds what is read of a file whose whole content is a secret or an assertion.
+	// maxSecretFile bounds the size of a file whose whole content is a secret or an assertion.
 	maxSecretFile = 64 << 10
 
 	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 )
 
-// CredentialSettings says how an application proves itself to the token endpoint. Exactly one of Secret, SecretFile,
+// CredentialSettings configures how an application authenticates to the token endpoint. Exactly one of Secret, SecretFile,
 // CertFile with KeyFile, and FederatedTokenFile is set.
 type CredentialSettings struct {
-	// TokenURL is the OAuth 2.0 token endpoint, as TokenURL makes it.
+	// TokenURL is the OAuth 2.0 token endpoint, as the function TokenURL returns it.
 	TokenURL string
 	ClientID string
-	// Scope is one string, as DefaultScope makes it; several scopes are separated by spaces.
+	// Scope is one string, as DefaultScope returns it; several scopes are separated by spaces.
 	Scope string
-	// AuthStyle says how client id and secret are sent: header (the default) is HTTP Basic with both form-encoded first,
-	// as RFC 6749, section 2.3.1 demands and Entra ID decodes; body sends them as form parameters, for endpoints that
-	// skip that decoding. Assertions are always in the body.
+	// AuthStyle selects how the client id and secret are sent: header (the default) is HTTP Basic with both form-encoded
+	// first, as RFC 6749, section 2.3.1 requires and Entra ID decodes; body sends them as form parameters, for endpoints
+	// that skip that decoding. Assertions are always in the body.
 	AuthStyle string
 
 	Secret string
-	// SecretFile holds the secret; white space around it does not count.
+	// SecretFile contains the secret; white space around it is ignored.
 	SecretFile string
-	// CertFile and KeyFile hold a certificate (a chain may follow) and its unencrypted RSA key in PEM.
+	// CertFile contains a certificate, optionally followed by its chain, and KeyFile its unencrypted RSA key, both in PEM.
 	CertFile, KeyFile string
-	// FederatedTokenFile holds a client assertion that a workload identity provider keeps fresh.
+	// FederatedTokenFile contains a client assertion that a workload identity provider renews.
 	FederatedTokenFile string
 
-	// HTTP makes the token requests. It is copied, and the copy follows no redirects. It must not be a client that adds
-	// Graph's own authentication or headers. Nil is a plain client with a timeout of 30 s.
+	// HTTP makes the token requests. It is copied, and the copy follows no redirects. It must not add Graph's own
+	// authentication or headers. Nil means a default client with a timeout of 30 s.
 	HTTP *http.Client
 	// Telemetry may be nil.
 	Telemetry Telemetry
 }
 
-// CredentialError says that a file of the credential cannot be used. The file is read again at the next token request.
+// CredentialError is a file of the credential that cannot be used. It is read again at the next token request.
 type CredentialError struct {
-	// Setting is the configuration key that names the file, and Path the file.
+	// Setting is the configuration key of the file, and Path the file itself.
 	Setting, Path string
 	Err           error
 }
 
-// Error names the key and the file, never what it holds.
+// Error names the key and the file, never its content.
 func (e *CredentialError) Error() string { return fmt.Sprintf("%s %s: %v", e.Setting, e.Path, e.Err) }
 
 // Unwrap returns the cause.
 func (e *CredentialError) Unwrap() error { return e.Err }
 
-// credential asks the token endpoint for tokens.
+// credential requests tokens from the token endpoint.
 type credential struct {
 	settings CredentialSettings
 	http     *http.Client
@@ -90,8 +90,8 @@ func (c *credential) fetch(ctx context.Context) (*oauth2.Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, last := *c.http, &tokenTransport{base: c.http.Transport}
-	client.Transport = last
+	client, transport := *c.http, &tokenTransport{base: c.http.Transport}
+	client.Transport = transport
 	token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, &client))
 	if err == nil {
 		return token, nil
@@ -100,10 +100,10 @@ func (c *credential) fetch(ctx context.Context) (*oauth2.Token, error) {
 		return nil, newTokenError(refused, time.Now(), proof)
 	}
 	if _, ok := errors.AsType[*url.Error](err); ok {
-		return nil, &TokenError{Err: fmt.Errorf("%s: %w", hostOf(c.settings.TokenURL), plain(err))}
+		return nil, &TokenError{Err: fmt.Errorf("%s: %w", hostOf(c.settings.TokenURL), transportError(err))}
 	}
-	// What is left is an answer of success without a token in it.
-	return nil, &TokenError{Status: last.status, Err: ErrUnreadable}
+	// The remaining case is a successful response without a token.
+	return nil, &TokenError{Status: transport.status, Err: ErrUnreadable}
 }
 
 func hostOf(address string) string {
@@ -114,7 +114,7 @@ func hostOf(address string) string {
 	return u.Host
 }
 
-// config builds the request. The proof is what must not appear in an error.
+// config builds the request. It also returns the secret or assertion in it, which must not appear in an error.
 func (c *credential) config(now time.Time) (config *clientcredentials.Config, proof string, err error) {
 	s := c.settings
 	config = &clientcredentials.Config{ClientID: s.ClientID, TokenURL: s.TokenURL, AuthStyle: oauth2.AuthStyleInParams}
@@ -145,13 +145,13 @@ func (s CredentialSettings) secret() (string, error) {
 	return s.Secret, nil
 }
 
-// readSecret reads a file whose content, without the white space around it, is the secret.
+// readSecret reads a file that contains nothing but the secret, and trims white space around it.
 func readSecret(setting, path string) (string, error) {
 	file, err := os.Open(path) //nolint:gosec // the operator names the file
 	if err != nil {
 		return "", &CredentialError{Setting: setting, Path: path, Err: withoutPath(err)}
 	}
-	defer func() { _ = file.Close() }() // only read
+	defer func() { _ = file.Close() }() // opened for reading only
 	content, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
 	secret := strings.TrimSpace(string(content))
 	switch {
@@ -167,7 +167,7 @@ func readSecret(setting, path string) (string, error) {
 	return "", &CredentialError{Setting: setting, Path: path, Err: err}
 }
 
-// withoutPath takes the path off an error whose reader names it already.
+// withoutPath removes the path from an error that is wrapped in one that names the path already.
 func withoutPath(err error) error {
 	if failed, ok := errors.AsType[*fs.PathError](err); ok {
 		return failed.Err
@@ -175,8 +175,8 @@ func withoutPath(err error) error {
 	return err
 }
 
-// tokenTransport reads each answer whole and bounded, so that what goes wrong meanwhile arrives as what it is,
-// and remembers the status, which oauth2 does not tell of an answer that it cannot read.
+// tokenTransport reads each response completely, up to maxTokenBody, so that a failure while reading keeps its own error.
+// It records the status, which oauth2 does not report for a response that it cannot parse.
 type tokenTransport struct {
 	base   http.RoundTripper
 	status int
@@ -200,11 +200,12 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// assertionLife is the longest that Microsoft recommends for an assertion: it is used once, at once.
-const assertionLife = 10 * time.Minute
+// assertionLifetime is the longest lifetime that Microsoft recommends for an assertion. Each one is used once, immediately.
+const assertionLifetime = 10 * time.Minute
 
 // certificateAssertion signs a JWT that proves possession of the certificate's key, with the SHA-256 thumbprint that
-// Microsoft documents and the SHA-1 one that it documented before. The files are read each time, so that a renewed certificate needs no restart.
+// Microsoft documents and the SHA-1 thumbprint that it documented before. It reads the files each time, so that a renewed
+// certificate needs no restart.
 // See https://learn.microsoft.com/entra/identity-platform/certificate-credentials
 func certificateAssertion(s CredentialSettings, now time.Time) (string, error) {
 	signed, err := signAssertion(s, now)
@@ -221,24 +222,24 @@ func signAssertion(s CredentialSettings, now time.Time) (string, error) {
 	}
 	key, ok := pair.PrivateKey.(*rsa.PrivateKey)
 	if !ok {
-		return "", errors.New("the key is not an RSA key, the only kind that Entra ID takes")
+		return "", errors.New("the key is not an RSA key, the only kind that Entra ID accepts")
 	}
 	der := pair.Certificate[0]
-	wide, narrow := sha256.Sum256(der), sha1.Sum(der) //nolint:gosec // a lookup key, not a protection
+	sha256Sum, sha1Sum := sha256.Sum256(der), sha1.Sum(der) //nolint:gosec // the thumbprint is a lookup key and protects nothing
 	options := (&jose.SignerOptions{}).WithType("JWT").
-		WithHeader("x5t#S256", base64.RawURLEncoding.EncodeToString(wide[:])).
-		WithHeader("x5t", base64.RawURLEncoding.EncodeToString(narrow[:]))
+		WithHeader("x5t#S256", base64.RawURLEncoding.EncodeToString(sha256Sum[:])).
+		WithHeader("x5t", base64.RawURLEncoding.EncodeToString(sha1Sum[:]))
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.PS256, Key: key}, options)
 	if err != nil {
 		return "", fmt.Errorf("sign the client assertion: %w", err)
 	}
 	return jwt.Signed(signer).Claims(assertionClaims{
 		Audience: s.TokenURL, Issuer: s.ClientID, Subject: s.ClientID, ID: newGUID(),
-		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expiry: now.Add(assertionLife).Unix(),
+		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expiry: now.Add(assertionLifetime).Unix(),
 	}).Serialize()
 }
 
-// assertionClaims are the claims as Microsoft documents them: the audience is a string, where jwt.Claims writes a list.
+// assertionClaims are the claims that Microsoft documents. The audience is a string; jwt.Claims would write a list.
 type assertionClaims struct {
 	Audience  string `json:"aud"`
 	Issuer    string `json:"iss"`

@@ -1,6 +1,12 @@
 package graph_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -9,7 +15,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -18,8 +26,9 @@ import (
 
 const grant = `{"token_type":"Bearer","expires_in":3599,"access_token":"granted"}`
 
-// entraOf is a token endpoint whose every answer comes from the handler, after the form was read.
-func entraOf(t *testing.T, handler http.HandlerFunc) graph.CredentialSettings {
+// newTokenEndpoint starts a token endpoint with the handler, which is called after the form was parsed, and returns the
+// settings for it.
+func newTokenEndpoint(t *testing.T, handler http.HandlerFunc) graph.CredentialSettings {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		assert.NoError(t, r.ParseForm())
@@ -32,7 +41,7 @@ func entraOf(t *testing.T, handler http.HandlerFunc) graph.CredentialSettings {
 	}
 }
 
-// tokenErr returns the error of one request and checks that nothing secret is in it.
+// tokenErr returns the error of one request and checks that it does not contain the secrets.
 func tokenErr(t *testing.T, s graph.CredentialSettings, secrets ...string) error {
 	t.Helper()
 	_, err := graph.NewTokens(s).Token(t.Context())
@@ -44,11 +53,11 @@ func tokenErr(t *testing.T, s graph.CredentialSettings, secrets ...string) error
 	return err
 }
 
-func TestTheSecretIsSentAsConfigured(t *testing.T) {
+func TestCredential_SendsSecretByAuthStyle(t *testing.T) {
 	t.Parallel()
 	const secret = "s%cr+t: ö/~&"
 	for style, basic := range map[string]bool{"": true, "header": true, "body": false} {
-		s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+		s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 			assert.Equal(t, "POST", r.Method)
 			assert.Equal(t, "client_credentials", r.PostForm.Get("grant_type"))
 			assert.Equal(t, "https://graph.example.com/.default", r.PostForm.Get("scope"))
@@ -78,9 +87,9 @@ func unescape(t *testing.T, text string) string {
 	return plain
 }
 
-func TestAScopeLeftOutIsNotSent(t *testing.T) {
+func TestCredential_OmitsEmptyScope(t *testing.T) {
 	t.Parallel()
-	s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+	s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.False(t, r.PostForm.Has("scope"))
 		write(w, grant)
 	})
@@ -89,9 +98,9 @@ func TestAScopeLeftOutIsNotSent(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestANewSecretInTheFileWorksWithoutRestart(t *testing.T) {
+func TestCredential_RereadsSecretFile(t *testing.T) {
 	t.Parallel()
-	s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+	s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.PostForm.Get("client_secret") != "new" {
 			w.WriteHeader(http.StatusUnauthorized)
 			write(w, `{"error":"invalid_client","error_description":"AADSTS7000222: expired"}`)
@@ -112,10 +121,10 @@ func TestANewSecretInTheFileWorksWithoutRestart(t *testing.T) {
 	assert.Equal(t, "granted", token)
 }
 
-func TestAFederatedTokenIsReadForEachRequest(t *testing.T) {
+func TestCredential_RereadsFederatedToken(t *testing.T) {
 	t.Parallel()
 	var sent []string
-	s := entraOf(t, func(w http.ResponseWriter, r *http.Request) {
+	s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _, basic := r.BasicAuth()
 		assert.False(t, basic)
 		assert.Equal(t, "an app", r.PostForm.Get("client_id"))
@@ -135,7 +144,7 @@ func TestAFederatedTokenIsReadForEachRequest(t *testing.T) {
 	assert.Equal(t, []string{"first.to.ken", "second.to.ken"}, sent)
 }
 
-func TestFilesThatCannotBeUsed(t *testing.T) {
+func TestCredential_ReportsUnusableFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	absent, empty := filepath.Join(dir, "absent"), writeFile(t, filepath.Join(dir, "empty"), " \n")
@@ -148,16 +157,16 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 		"no secret file":        {set: secretFile, path: absent, setting: "auth.client_secret_file", cause: os.ErrNotExist},
 		"an empty secret file":  {set: secretFile, path: empty, setting: "auth.client_secret_file"},
 		"a large secret file":   {set: secretFile, path: large, setting: "auth.client_secret_file"},
-		"a folder":              {set: secretFile, path: dir, setting: "auth.client_secret_file"},
+		"a directory":           {set: secretFile, path: dir, setting: "auth.client_secret_file"},
 		"no federated token":    {set: federatedFile, path: absent, setting: "auth.federated_token_file", cause: os.ErrNotExist},
 		"no certificate":        {set: certificate, path: absent, setting: "auth.client_certificate", cause: os.ErrNotExist},
 		"no PEM in certificate": {set: certificate, path: large, setting: "auth.client_certificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			seen := &ledger{}
-			s := entraOf(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
-			s.Telemetry = seen
+			telemetry := &recordingTelemetry{}
+			s := newTokenEndpoint(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
+			s.Telemetry = telemetry
 			test.set(&s, test.path)
 			err := tokenErr(t, s, "hush")
 			var failed *graph.CredentialError
@@ -168,7 +177,7 @@ func TestFilesThatCannotBeUsed(t *testing.T) {
 			if test.cause != nil {
 				require.ErrorIs(t, err, test.cause)
 			}
-			assert.Equal(t, []error{err}, seen.refreshes)
+			assert.Equal(t, []error{err}, telemetry.refreshes)
 		})
 	}
 }
@@ -177,7 +186,7 @@ func secretFile(s *graph.CredentialSettings, path string)    { s.SecretFile = pa
 func federatedFile(s *graph.CredentialSettings, path string) { s.FederatedTokenFile = path }
 func certificate(s *graph.CredentialSettings, path string)   { s.CertFile, s.KeyFile = path, path }
 
-func TestTheTokenClientIsLeftAsItIs(t *testing.T) {
+func TestCredential_LeavesHTTPClientUnchanged(t *testing.T) {
 	t.Parallel()
 	given := &http.Client{}
 	s := graph.CredentialSettings{TokenURL: "http://127.0.0.1:1/token", Secret: "hush", HTTP: given}
@@ -186,4 +195,91 @@ func TestTheTokenClientIsLeftAsItIs(t *testing.T) {
 	assert.Nil(t, given.Transport)
 	assert.Contains(t, graph.Hint(err), "connect to auth.authority")
 	assert.Contains(t, err.Error(), "127.0.0.1:1")
+}
+
+func TestCertificateAssertion_SignedForEachRequest(t *testing.T) {
+	t.Parallel()
+	key := rsaKey(t)
+	certFile, keyFile, der := certificateFiles(t, key)
+	var ids []string
+	var s graph.CredentialSettings
+	s = newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _, basic := r.BasicAuth()
+		assert.False(t, basic)
+		assert.Equal(t, "an app", r.PostForm.Get("client_id"))
+		assert.Equal(t, "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", r.PostForm.Get("client_assertion_type"))
+
+		var claims jwt.MapClaims
+		parsed, err := jwt.ParseWithClaims(r.PostForm.Get("client_assertion"), &claims,
+			func(*jwt.Token) (any, error) { return key.Public(), nil }, jwt.WithValidMethods([]string{"PS256"}),
+			jwt.WithAudience(s.TokenURL), jwt.WithIssuer("an app"), jwt.WithSubject("an app"), jwt.WithExpirationRequired(), jwt.WithIssuedAt())
+		if !assert.NoError(t, err) {
+			return
+		}
+		sha256Sum, sha1Sum := sha256.Sum256(der), sha1.Sum(der)
+		assert.Equal(t, base64.RawURLEncoding.EncodeToString(sha256Sum[:]), parsed.Header["x5t#S256"])
+		assert.Equal(t, base64.RawURLEncoding.EncodeToString(sha1Sum[:]), parsed.Header["x5t"])
+		assert.Equal(t, "JWT", parsed.Header["typ"])
+		assert.Equal(t, s.TokenURL, claims["aud"], "a string, not a list")
+		assert.InDelta(t, float64(time.Now().Unix()), claims["nbf"], 5)
+		assert.InDelta(t, 600, claims["exp"].(float64)-claims["nbf"].(float64), 0)
+		ids = append(ids, claims["jti"].(string))
+		write(w, grant)
+	})
+	s.CertFile, s.KeyFile = certFile, keyFile
+	tokens := graph.NewTokens(s)
+	for range 2 {
+		token, err := tokens.Token(t.Context())
+		require.NoError(t, err)
+		tokens.Drop(token)
+	}
+	require.Len(t, ids, 2)
+	assert.NotEqual(t, ids[0], ids[1])
+}
+
+func TestCertificateAssertion_UsesRenewedFiles(t *testing.T) {
+	t.Parallel()
+	certFile, keyFile, _ := certificateFiles(t, rsaKey(t))
+	renewed := rsaKey(t)
+	renewedCert, renewedKey, _ := certificateFiles(t, renewed)
+	s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		_, err := jwt.Parse(r.PostForm.Get("client_assertion"), func(*jwt.Token) (any, error) { return renewed.Public(), nil })
+		if err != nil {
+			w.WriteHeader(http.StatusUnauthorized)
+			write(w, `{"error":"invalid_client","error_description":"AADSTS700027: bad %s"}`, r.PostForm.Get("client_assertion")[:40])
+			return
+		}
+		write(w, grant)
+	})
+	s.CertFile, s.KeyFile = certFile, keyFile
+	tokens := graph.NewTokens(s)
+	_, err := tokens.Token(t.Context())
+	require.Error(t, err)
+	assert.Equal(t, "AADSTS700027", graph.Code(err))
+
+	require.NoError(t, os.Rename(renewedCert, certFile))
+	require.NoError(t, os.Rename(renewedKey, keyFile))
+	_, err = tokens.Token(t.Context())
+	require.NoError(t, err)
+}
+
+func TestCertificateAssertion_RejectsUnusableFiles(t *testing.T) {
+	t.Parallel()
+	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	ecCert, ecKey, _ := certificateFiles(t, curve)
+	rsaCert, _, _ := certificateFiles(t, rsaKey(t))
+	_, otherKey, _ := certificateFiles(t, rsaKey(t))
+	for name, files := range map[string][2]string{
+		"an elliptic curve key":     {ecCert, ecKey},
+		"a key that does not match": {rsaCert, otherKey},
+		"no key":                    {rsaCert, ""},
+		"a certificate as the key":  {rsaCert, rsaCert},
+	} {
+		s := newTokenEndpoint(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
+		s.CertFile, s.KeyFile = files[0], files[1]
+		var failed *graph.CredentialError
+		require.ErrorAs(t, tokenErr(t, s), &failed, name)
+		assert.Equal(t, "auth.client_certificate", failed.Setting)
+	}
 }

@@ -13,14 +13,14 @@ import (
 )
 
 var (
-	// ErrTooLarge says that an answer was longer than any that this package asks for.
-	ErrTooLarge = errors.New("the answer is larger than this client accepts")
-	// ErrUnreadable says that a successful answer was not the JSON that Graph or Entra ID is documented to send.
-	ErrUnreadable = errors.New("the answer is not the JSON that was expected")
-	// ErrForeignHost says that a link in an answer leads away from the configured endpoint. It was not followed,
-	// since the access token would have gone there.
-	ErrForeignHost = errors.New("a link in the answer leaves the scheme and host of graph.endpoint")
-	// ErrTooManyPages says that a list did not end, or linked back to itself.
+	// ErrTooLarge means that a response was larger than the limit of its call.
+	ErrTooLarge = errors.New("the response is larger than this client accepts")
+	// ErrUnreadable means that a successful response was not the documented JSON of Graph or Entra ID.
+	ErrUnreadable = errors.New("the response is not the expected JSON")
+	// ErrForeignHost means that a link in a response leads away from the configured endpoint. It was not followed, since
+	// that would have sent the access token there.
+	ErrForeignHost = errors.New("a link in the response leaves the scheme and host of graph.endpoint")
+	// ErrTooManyPages means that a list did not end, or linked back to itself.
 	ErrTooManyPages = errors.New("the list of subscriptions does not end")
 )
 
@@ -28,27 +28,27 @@ const (
 	maxMessage   = 500
 	maxCode      = 100
 	maxRequestID = 64
-	// maxRetryAfter keeps an absurd header from stopping a caller that obeys it, and from overflowing a duration.
+	// maxRetryAfter prevents an absurd header from stopping a caller that obeys it, and from overflowing a duration.
 	maxRetryAfter = 24 * time.Hour
 )
 
-// Error is an answer of Graph that is not a success: https://learn.microsoft.com/graph/errors
+// Error is an unsuccessful response of Graph: https://learn.microsoft.com/graph/errors
 type Error struct {
-	// Operation is what was being done, for example "create subscription".
+	// Operation is the call that failed, for example "create subscription".
 	Operation string
-	// Status is the HTTP status; 3xx is here too, since redirects are not followed.
+	// Status is the HTTP status. It may be 3xx, since redirects are not followed.
 	Status int
-	// Code and Message are what Graph said, on one line and shortened; both may be empty.
+	// Code and Message are those of Graph's error, on one line and shortened. Both may be empty.
 	Code, Message string
-	// RequestID finds this request in Microsoft's logs: support asks for it.
+	// RequestID identifies the request in Microsoft's logs. Microsoft support asks for it.
 	RequestID string
-	// RetryAfter is how long Graph asked to stay away, 0 where it did not say.
+	// RetryAfter is the value of the Retry-After header, 0 if there was none.
 	RetryAfter time.Duration
-	// denial is kept of a Message that was made anonymous.
+	// denial is the meaning of Message, derived before Message was redacted.
 	denial denial
 }
 
-// Error returns one line with what Graph said and never the body of an answer.
+// Error returns one line with the fields of Graph's error and never the body of the response.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: Graph answered %d", e.Operation, e.Status)
@@ -75,9 +75,9 @@ type errorBody struct {
 	} `json:"error"`
 }
 
-// newError reads an unsuccessful answer. A body that is not Graph's error object adds nothing, as it comes from a machine
-// in between and could hold anything. Where the answer repeats a secret, that is taken out.
-func newError(operation string, a answer, now time.Time, secrets ...string) *Error {
+// newError parses an unsuccessful response. A body that is not Graph's error object is ignored, since it comes from a machine
+// in between and may contain anything. A secret that the response repeats is removed.
+func newError(operation string, a response, now time.Time, secrets ...string) *Error {
 	e := &Error{Operation: operation, Status: a.status, RetryAfter: retryAfter(a.header, now)}
 	var parsed errorBody
 	if json.Unmarshal(a.body, &parsed) == nil {
@@ -89,13 +89,13 @@ func newError(operation string, a answer, now time.Time, secrets ...string) *Err
 		e.RequestID = oneLine(a.header.Get("Request-Id"), maxRequestID, secrets...)
 	}
 	if a.status/100 == 3 {
-		e.Message = "a redirect, which is never followed: it could carry the access token to another host"
+		e.Message = "a redirect, which is never followed because it could send the access token to another host"
 	}
 	return e
 }
 
-// retryAfter reads Retry-After in both of its forms (RFC 9110, section 10.2.3). A date is measured from the answer's own
-// Date where there is one, so that the clock of this machine does not matter.
+// retryAfter parses both forms of Retry-After (RFC 9110, section 10.2.3). A date is measured from the response's Date if
+// there is one, so that the clock of this machine does not matter.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	value := strings.TrimSpace(header.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {
@@ -111,15 +111,15 @@ func retryAfter(header http.Header, now time.Time) time.Duration {
 	return min(max(until.Sub(now), 0), maxRetryAfter)
 }
 
-// oneLine makes text of a remote host fit for a log: secrets are taken out, control characters and runs of white space
-// become one space, and what is over the limit of characters is cut.
+// oneLine makes the text of a remote host fit for a log: it removes secrets, replaces control characters and runs of white
+// space by one space, and cuts the text after limit characters.
 func oneLine(text string, limit int, secrets ...string) string {
 	for _, secret := range secrets {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "[secret]")
 		}
 	}
-	// Only so much can be needed, even where each character is four bytes wide.
+	// No more bytes can be needed, even if each character is four bytes long.
 	if most := limit * 8; len(text) > most {
 		text = text[:most]
 	}
@@ -133,7 +133,7 @@ func oneLine(text string, limit int, secrets ...string) string {
 	return string(runes)
 }
 
-// denial is what it means that a user's history was refused.
+// denial is the reason for which Graph refused a user's history.
 type denial int
 
 const (
@@ -143,14 +143,14 @@ const (
 	unsupported
 )
 
-// denialOf reads a status and what Graph said with it. Graph sends one code, Forbidden or NotFound, for several causes, so
-// only its words tell them apart.
+// denialOf classifies a status and its message. Graph sends the same code, Forbidden or NotFound, for several causes, so
+// only the text of the message distinguishes them.
 func denialOf(status int, message string) denial {
-	said := strings.ToLower(message)
+	text := strings.ToLower(message)
 	switch {
-	case status == http.StatusNotFound && strings.Contains(said, "requested api is not supported"):
+	case status == http.StatusNotFound && strings.Contains(text, "requested api is not supported"):
 		return unsupported
-	case status == http.StatusNotFound, status == http.StatusForbidden && strings.Contains(said, "valid copilot license"):
+	case status == http.StatusNotFound, status == http.StatusForbidden && strings.Contains(text, "valid copilot license"):
 		return unlicensed
 	case status == http.StatusForbidden:
 		return forbidden
@@ -171,19 +171,19 @@ func denialIn(err error) denial {
 	}
 }
 
-// Unlicensed tells of an error of History that this one user has no history: no Copilot license (403), or not known and
+// Unlicensed reports whether an error of History means that this user has no history: no Copilot license (403), or unknown or
 // without a mailbox (404). Such a user counts as read.
 func Unlicensed(err error) bool { return denialIn(err) == unlicensed }
 
-// Forbidden tells that Graph refused (403) for another reason than the user's license: a missing permission or consent.
+// Forbidden reports whether Graph refused (403) for another reason than the user's license: a missing permission or consent.
 func Forbidden(err error) bool { return denialIn(err) == forbidden }
 
-// Unsupported tells that this installation of Graph does not have the call at all, whoever is asked for: a cloud without
-// Copilot, or a wrong graph.endpoint. It is a 404 that says nothing about a user.
+// Unsupported reports whether this installation of Graph does not offer the call for any user: a cloud without Copilot, or a
+// wrong graph.endpoint. It is a 404 that is not about a user.
 func Unsupported(err error) bool { return denialIn(err) == unsupported }
 
-// redact takes everything out of an error of History that may name a user or repeat a conversation, since errors are
-// logged. What the error means is read before.
+// redact removes everything from an error of History that may name a user or repeat a conversation, since errors are logged.
+// It classifies the error first, because the redacted text may no longer show the reason.
 func redact(err error, user string) error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		e.denial = denialOf(e.Status, e.Message)
@@ -193,24 +193,24 @@ func redact(err error, user string) error {
 }
 
 const (
-	leftOut = "…"
-	// quotationMarks stand around values: "User 'b2a7c9e4-...' does not have a valid Copilot license."
+	redactionMark = "…"
+	// quotationMarks enclose values: "User 'b2a7c9e4-...' does not have a valid Copilot license."
 	quotationMarks = "'\"`‘’‚‛“”„‟«»‹›"
 )
 
-// valuePattern finds GUIDs, names with a domain such as user principal names, and URLs.
+// valuePattern matches GUIDs, names with a domain such as user principal names, and URLs.
 var valuePattern = regexp.MustCompile(`(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[^\s@]+@[^\s@]+|[a-z][a-z0-9+.-]*://\S+`)
 
 func withoutValues(message, user string) string {
 	message = withoutQuoted(message)
 	if user != "" {
-		message = regexp.MustCompile("(?i)"+regexp.QuoteMeta(user)).ReplaceAllLiteralString(message, leftOut)
+		message = regexp.MustCompile("(?i)"+regexp.QuoteMeta(user)).ReplaceAllLiteralString(message, redactionMark)
 	}
-	return valuePattern.ReplaceAllLiteralString(message, leftOut)
+	return valuePattern.ReplaceAllLiteralString(message, redactionMark)
 }
 
-// withoutQuoted leaves out what stands between the first quotation mark and the last, since a value may hold marks of its
-// own; where one has no counterpart, everything after the first.
+// withoutQuoted removes the text between the first quotation mark and the last, since a value may contain marks of its own.
+// If one has no counterpart, it removes everything from the first on.
 func withoutQuoted(message string) string {
 	runes := []rune(message)
 	first, last, marks := -1, -1, 0
@@ -227,13 +227,13 @@ func withoutQuoted(message string) string {
 	case marks == 0:
 		return message
 	case marks%2 == 1:
-		return string(runes[:first]) + leftOut
+		return string(runes[:first]) + redactionMark
 	default:
-		return string(runes[:first+1]) + leftOut + string(runes[last:])
+		return string(runes[:first+1]) + redactionMark + string(runes[last:])
 	}
 }
 
-// isQuotationMark takes a mark between two letters for an apostrophe.
+// isQuotationMark reports whether the rune is a quotation mark. A mark between two letters is an apostrophe.
 func isQuotationMark(runes []rune, i int) bool {
 	inWord := i > 0 && i+1 < len(runes) && unicode.IsLetter(runes[i-1]) && unicode.IsLetter(runes[i+1])
 	return strings.ContainsRune(quotationMarks, runes[i]) && !inWord

@@ -11,20 +11,20 @@ import (
 	"strings"
 )
 
-// Hint returns one sentence that tells the operator what to do about an error of this package, "" for nil.
+// Hint returns one sentence that tells the operator what to do about an error of this package, or "" for nil.
 func Hint(err error) string {
 	if err == nil {
 		return ""
 	}
 	if failed, ok := errors.AsType[*CredentialError](err); ok {
-		return "Make " + failed.Path + " a file that the collector can read and that holds what " + failed.Setting +
-			" asks for; it is read again at the next attempt, no restart is needed."
+		return "Make the file " + failed.Path + " readable for the collector, with the content that " + failed.Setting +
+			" requires; the next attempt reads it again, without a restart."
 	}
 	if failed, ok := errors.AsType[*TokenError](err); ok {
 		return tokenHint(failed)
 	}
 	if failed, ok := errors.AsType[*Error](err); ok {
-		if sentence := readingHint(failed); sentence != "" {
+		if sentence := operationHint(failed); sentence != "" {
 			return sentence
 		}
 		return lookUpHint(failureInfo{byGraph, failed.Status, failed.Code, failed.Message})
@@ -32,12 +32,12 @@ func Hint(err error) string {
 	if sentence := transportHint(err, "graph.endpoint"); sentence != "" {
 		return sentence
 	}
-	return "Look at the error itself, check graph.endpoint and the network between the collector and Microsoft Graph; " +
+	return "Read the error, and check graph.endpoint and the network between the collector and Microsoft Graph; " +
 		"the receiver keeps trying."
 }
 
-// Code returns the short name of a failure for logs and for telling failures apart: AADSTS7000215, else OAuth's error, or
-// Graph's code; "" where no remote host named one, as for failures of the transport.
+// Code returns a short code that identifies a failure in logs: the AADSTS code or else the OAuth error of Entra ID, or the
+// code of Graph. It is "" if no remote host sent one, as for failures of the transport.
 func Code(err error) string {
 	if failed, ok := errors.AsType[*TokenError](err); ok {
 		if failed.AADSTS != "" {
@@ -51,9 +51,9 @@ func Code(err error) string {
 	return ""
 }
 
-// HandshakeAnswer tells whether Graph refused a subscription because its validation request to the notification URL
-// failed. The answer is the HTTP status that it got there, in its words, such as NotFound; "" where it got none or does
-// not say. Graph says all of this in words only, so nothing but advice may hang on it.
+// HandshakeAnswer reports whether Graph refused a subscription because its validation request to the notification URL
+// failed. The answer is the HTTP status that Graph received, as Graph spells it, such as NotFound; "" if it received none or
+// does not name it. All of this is parsed from Graph's message, so it must be used for hints only.
 func HandshakeAnswer(err error) (answer string, failed bool) {
 	e, ok := errors.AsType[*Error](err)
 	if !ok || lookUpHint(failureInfo{byGraph, e.Status, e.Code, e.Message}) != checkReachable {
@@ -78,7 +78,7 @@ func tokenHint(failed *TokenError) string {
 	return lookUpHint(failureInfo{byTokenEndpoint, failed.Status, code, failed.Description})
 }
 
-// transportHint reads failures of the network and of what stands in it; key names the configuration of the address.
+// transportHint covers failures of the network and of proxies in it; key is the configuration key of the address.
 func transportHint(err error, key string) string {
 	if failed, ok := errors.AsType[*ProxyError](err); ok && !errors.Is(err, context.Canceled) {
 		return failed.hint()
@@ -89,20 +89,20 @@ func transportHint(err error, key string) string {
 	case errors.Is(err, ErrUnreadable):
 		return "Check " + key + ", and whether a proxy or a sign-in page of the network answers in place of Microsoft."
 	case errors.Is(err, ErrTooLarge):
-		return "Check " + key + ", and whether a proxy answers in place of Microsoft; if Microsoft does, the answer is larger than the receiver reads: " +
-			"report it to the receiver's project, what is missing stays known."
+		return "Check " + key + ", and whether a proxy answers in place of Microsoft; if Microsoft does, the response exceeds the limit of the receiver: " +
+			"report that to the receiver's project, the gap stays open."
 	case errors.Is(err, ErrForeignHost), errors.Is(err, ErrTooManyPages):
-		return "Check that " + key + " is Microsoft Graph of this cloud itself, and not a gateway that rewrites its answers."
-	case is[*net.DNSError](err):
-		return "Check the name in " + key + " and the DNS of the collector's host, or set graph.proxy_url where only a proxy may resolve it."
-	case is[*tls.CertificateVerificationError](err), is[x509.UnknownAuthorityError](err), is[x509.HostnameError](err),
-		is[x509.CertificateInvalidError](err):
-		return "Check the clock, and where a proxy inspects TLS set graph.tls.ca_file to its CA certificate; " + key + " must be the name in the certificate."
-	case is[tls.RecordHeaderError](err), is[tls.AlertError](err), errors.Is(err, http.ErrSchemeMismatch):
+		return "Check that " + key + " is Microsoft Graph of this cloud itself, and not a gateway that rewrites its responses."
+	case isType[*net.DNSError](err):
+		return "Check the name in " + key + " and the DNS of the collector's host, or set graph.proxy_url if only a proxy can resolve it."
+	case isType[*tls.CertificateVerificationError](err), isType[x509.UnknownAuthorityError](err), isType[x509.HostnameError](err),
+		isType[x509.CertificateInvalidError](err):
+		return "Check the clock, and if a proxy inspects TLS set graph.tls.ca_file to its CA certificate; " + key + " must be the name in the certificate."
+	case isType[tls.RecordHeaderError](err), isType[tls.AlertError](err), errors.Is(err, http.ErrSchemeMismatch):
 		return "Check that " + key + " and graph.proxy_url name a TLS endpoint and that nothing between it and the collector interferes with TLS."
 	case timedOut(err):
 		return "Check that the firewall lets the collector reach " + key + " within graph.timeout, or set graph.proxy_url."
-	case is[*net.OpError](err):
+	case isType[*net.OpError](err):
 		return "Check that the firewall or proxy lets the collector connect to " + key + ", or set graph.proxy_url."
 	}
 	return ""
@@ -113,12 +113,12 @@ func timedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || ok && failed.Timeout()
 }
 
-func is[E error](err error) bool {
+func isType[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
 }
 
-// remote is who complained.
+// remote is the kind of host that reported a failure.
 type remote int
 
 const (
@@ -126,40 +126,40 @@ const (
 	byTokenEndpoint
 )
 
-// failureInfo is what a remote host answered.
+// failureInfo is what a remote host reported.
 type failureInfo struct {
-	by            remote
+	remote        remote
 	status        int
 	code, message string
 }
 
-// hintRule is a row of the table of remedies. An empty list matches everything.
+// hintRule is a row of the table of hints. An empty list matches everything.
 type hintRule struct {
-	by       remote
+	remote   remote
 	statuses []int
-	codes    []string // compared without case
+	codes    []string // compared case-insensitively
 	texts    []string // lower case; one of them in the message is enough
 	hint     string
 }
 
-func (r hintRule) fits(c failureInfo) bool {
-	return r.by == c.by &&
+func (r hintRule) matches(c failureInfo) bool {
+	return r.remote == c.remote &&
 		(len(r.statuses) == 0 || slices.Contains(r.statuses, c.status)) &&
 		(len(r.codes) == 0 || slices.ContainsFunc(r.codes, func(code string) bool { return strings.EqualFold(code, c.code) })) &&
 		(len(r.texts) == 0 || slices.ContainsFunc(r.texts, func(text string) bool { return strings.Contains(c.message, text) }))
 }
 
-// lookUpHint returns the sentence of the first row that fits; the last row for each remote fits always.
+// lookUpHint returns the hint of the first row that matches. The last row of each remote matches everything.
 func lookUpHint(c failureInfo) string {
 	c.message = strings.ToLower(c.message)
 	rows := hintRules()
-	return rows[slices.IndexFunc(rows, func(r hintRule) bool { return r.fits(c) })].hint
+	return rows[slices.IndexFunc(rows, func(r hintRule) bool { return r.matches(c) })].hint
 }
 
 const grantInteractions = "Grant the app registration of auth.client_id the application permission AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent"
 
-// readingHint tells what to do about a refused history or list of users; "" where that is what it is for any call.
-func readingHint(failed *Error) string {
+// operationHint returns the hint that is specific to the history or the list of users, or "" if the general hints apply.
+func operationHint(failed *Error) string {
 	switch failed.Operation {
 	case opHistory:
 		return historyHint(failed)
@@ -173,13 +173,13 @@ func readingHint(failed *Error) string {
 func historyHint(failed *Error) string {
 	switch denialIn(failed) {
 	case unlicensed:
-		return "Nothing to do where it is one user, who has no Copilot license or is not known to Microsoft Graph; where it is every user, " +
+		return "Nothing to do if it is one user, who has no Copilot license or is not known to Microsoft Graph; if it is every user, " +
 			"check history.users and subscription.users, and the Microsoft 365 Copilot licenses of the tenant."
 	case forbidden:
-		return grantInteractions + "; where it is granted and only some users are refused, check their Microsoft 365 Copilot licenses."
+		return grantInteractions + "; if it is granted and only some users are refused, check their Microsoft 365 Copilot licenses."
 	case unsupported:
 		return "Check cloud and graph.endpoint: this installation of Microsoft Graph does not offer the history of Copilot interactions; " +
-			"where it is the right one, set history.enabled: false."
+			"if it is the right one, set history.enabled: false."
 	case noDenial:
 	}
 	if failed.Status == http.StatusBadRequest {
@@ -201,65 +201,65 @@ func usersHint(failed *Error) string {
 }
 
 const (
-	waitAWhile = "Nothing to do: Microsoft asks for fewer calls or is unwell, and the receiver tries again after the time it was given."
+	nothingToDo = "Nothing to do: Microsoft throttles the receiver or is unavailable, and the receiver tries again after the time that Microsoft asked for."
 
-	putNewValue = "create a new client secret for this app registration and put its value (not its id) in auth.client_secret or auth.client_secret_file."
+	createNewValue = "create a new client secret for this app registration and set its value (not its id) in auth.client_secret or auth.client_secret_file."
 
 	checkFederation = "Make the issuer, subject and audience of the app registration's federated credential equal to those of the token in auth.federated_token_file, " +
 		"and auth.client_id that app's id."
 
 	checkTenant = "Check tenant_id and cloud: this cloud has no such tenant."
 
-	checkRedirect = "Set the address to the one that answers by itself, without a redirect: a proxy, a sign-in page of the network or http instead of https is the usual cause."
+	checkRedirect = "Set the address to the one that answers without a redirect: a proxy, a sign-in page of the network or http instead of https is the usual cause."
 
-	checkProxy = "Give the proxy its login: a proxy answered in place of Microsoft, graph.proxy_url chooses it, or where that is not set HTTPS_PROXY, HTTP_PROXY and NO_PROXY in the collector's environment."
+	checkProxy = "Add the login of the proxy: a proxy answered in place of Microsoft, set by graph.proxy_url, or if that is empty by HTTPS_PROXY, HTTP_PROXY and NO_PROXY in the collector's environment."
 
 	checkReachable = "Make subscription.notification_url reachable for Microsoft: public DNS name, a certificate with its whole chain from a public CA, " +
 		"TLS 1.2 or later, and an ingress or firewall that lets a POST with a query string through to the receiver's webhook within 10 s."
 )
 
-// hintRules is the table of what remote hosts complain of. Entra ID numbers its errors, and says that numbers may change
+// hintRules is the table of known failures of remote hosts. Entra ID numbers its errors, and warns that numbers may change
 // (https://learn.microsoft.com/entra/identity-platform/reference-error-codes); Graph documents few of its codes and no texts,
-// so its rows look for words of the message, the narrow ones first. Hence nothing but advice hangs on this table,
-// and what it does not know gets advice as well.
+// so its rows look for words of the message, the most specific ones first. The table is therefore used for hints only, and
+// unknown failures get a general hint.
 func hintRules() []hintRule {
 	return slices.Concat(tokenHintRules(), graphHintRules(), denialHintRules())
 }
 
 func tokenHintRules() []hintRule {
 	return []hintRule{
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000215"}, hint: "The client secret is wrong: " + putNewValue},
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000222"}, hint: "The client secret has expired: " + putNewValue},
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000218"}, hint: "No credential arrived: set exactly one under auth, and check auth.auth_style where a proxy drops the Authorization header."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS7000112", "AADSTS7000229"}, hint: "Enable the enterprise application (service principal) of auth.client_id in this tenant, or create it by granting admin consent."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700016"}, hint: "Check that auth.client_id is the application (client) id of an app registration in the tenant of tenant_id, and that cloud is its cloud."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS90002", "AADSTS90038"}, hint: checkTenant},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700024"}, hint: "Set the clock of the collector's host; with auth.federated_token_file also check that the file is still being renewed, since the assertion is outside its time of validity."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700023"}, hint: "Check auth.token_url and auth.authority, since the assertion must be addressed to the endpoint that gets it, and leave auth.scope empty."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700027"}, hint: "Upload the certificate of auth.client_certificate to the app registration of auth.client_id, and check that it has not expired."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700030"}, hint: "Check cloud, and that the first certificate in auth.client_certificate's cert_file is the application's own: its subject or its issuer is not accepted there."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS700021", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS7002131", "AADSTS70021"}, hint: checkFederation},
-		{by: byTokenEndpoint, codes: []string{"AADSTS53003"}, hint: "Let the service principal of auth.client_id sign in from the collector's address: a Conditional Access policy for workload identities blocks it."},
-		{by: byTokenEndpoint, codes: []string{"AADSTS70011", "AADSTS1002012", "AADSTS500011", "invalid_scope"}, hint: "Check auth.scope: it is graph.endpoint of this cloud followed by /.default, which is also what it is when left empty."},
-		{by: byTokenEndpoint, codes: []string{"invalid_client"}, hint: "Check auth.client_id and the credential under auth: the token endpoint does not accept them together."},
-		{by: byTokenEndpoint, codes: []string{"unauthorized_client"}, hint: "Check that auth.client_id is an app registration of the tenant of tenant_id that may use client credentials."},
-		{by: byTokenEndpoint, statuses: []int{429, 500, 502, 503, 504}, hint: waitAWhile},
-		{by: byTokenEndpoint, statuses: []int{301, 302, 303, 307, 308}, hint: checkRedirect},
-		{by: byTokenEndpoint, statuses: []int{407}, hint: checkProxy},
-		{by: byTokenEndpoint, hint: "Check tenant_id, cloud, auth.authority and auth.token_url, and look the code up at https://login.microsoftonline.com/error; the receiver keeps trying."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS7000215"}, hint: "The client secret is wrong: " + createNewValue},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS7000222"}, hint: "The client secret has expired: " + createNewValue},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS7000218"}, hint: "No credential arrived: set exactly one under auth, and check auth.auth_style where a proxy drops the Authorization header."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS7000112", "AADSTS7000229"}, hint: "Enable the enterprise application (service principal) of auth.client_id in this tenant, or create it by granting admin consent."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700016"}, hint: "Check that auth.client_id is the application (client) id of an app registration in the tenant of tenant_id, and that cloud is its cloud."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS90002", "AADSTS90038"}, hint: checkTenant},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700024"}, hint: "Set the clock of the collector's host; with auth.federated_token_file also check that the file is still being renewed, since the assertion is outside its time of validity."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700023"}, hint: "Check auth.token_url and auth.authority, since the assertion must be addressed to the endpoint that gets it, and leave auth.scope empty."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700027"}, hint: "Upload the certificate of auth.client_certificate to the app registration of auth.client_id, and check that it has not expired."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700030"}, hint: "Check cloud, and that the first certificate in auth.client_certificate's cert_file is the application's own: its subject or its issuer is not accepted there."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS700021", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS7002131", "AADSTS70021"}, hint: checkFederation},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS53003"}, hint: "Let the service principal of auth.client_id sign in from the collector's address: a Conditional Access policy for workload identities blocks it."},
+		{remote: byTokenEndpoint, codes: []string{"AADSTS70011", "AADSTS1002012", "AADSTS500011", "invalid_scope"}, hint: "Check auth.scope: it is graph.endpoint of this cloud followed by /.default, which is also what it is when left empty."},
+		{remote: byTokenEndpoint, codes: []string{"invalid_client"}, hint: "Check auth.client_id and the credential under auth: the token endpoint does not accept them together."},
+		{remote: byTokenEndpoint, codes: []string{"unauthorized_client"}, hint: "Check that auth.client_id is an app registration of the tenant of tenant_id that may use client credentials."},
+		{remote: byTokenEndpoint, statuses: []int{429, 500, 502, 503, 504}, hint: nothingToDo},
+		{remote: byTokenEndpoint, statuses: []int{301, 302, 303, 307, 308}, hint: checkRedirect},
+		{remote: byTokenEndpoint, statuses: []int{407}, hint: checkProxy},
+		{remote: byTokenEndpoint, hint: "Check tenant_id, cloud, auth.authority and auth.token_url, and look the code up at https://login.microsoftonline.com/error; the receiver keeps trying."},
 	}
 }
 
-// graphHintRules are the answers of Graph that are no refusals of access.
+// graphHintRules covers failures of Graph other than denied access.
 func graphHintRules() []hintRule {
 	bad, gone := []int{400}, []int{404, 410}
 	return []hintRule{
 		{texts: []string{"validation request", "notification endpoint", "endpoint validation"}, hint: checkReachable},
-		{statuses: []int{429, 503, 509}, hint: waitAWhile},
+		{statuses: []int{429, 503, 509}, hint: nothingToDo},
 		{statuses: []int{500, 502, 504}, hint: "Nothing to do unless it lasts: Microsoft Graph failed, the receiver tries again, and Microsoft support wants the request-id."},
 		{statuses: []int{301, 302, 303, 307, 308}, hint: checkRedirect},
 		{statuses: bad, texts: []string{"lifecyclenotificationurl is a required", "lifecyclenotificationurl is required"}, hint: "Set subscription.notification_url, which also serves lifecycle events: " +
-			"without a lifecycle URL a subscription lives for an hour at most."},
+			"without a lifecycle URL a subscription lasts an hour at most."},
 		{statuses: bad, texts: []string{"in the future", "expirationdatetime", "expiration"}, hint: "Set subscription.lifetime to less than 72h, and set the clock of the collector's host."},
 		{statuses: bad, texts: []string{"encryptioncertificate", "certificate"}, hint: "Check the first of encryption.certificates: an X.509 certificate with an RSA key of 2048 to 4096 bits in PEM."},
 		{statuses: bad, texts: []string{"notificationurl"}, hint: checkReachable},
@@ -268,13 +268,13 @@ func graphHintRules() []hintRule {
 		{statuses: bad, codes: []string{"ValidationError"}, hint: checkReachable},
 		{statuses: bad, texts: []string{"user id", "userid", "user not found"}, hint: "Check subscription.users: each must be the object id of a user of this tenant."},
 		{statuses: bad, hint: "Read Graph's message, and check subscription.notification_url (reachable for Microsoft over HTTPS) and the other keys under subscription."},
-		{statuses: gone, hint: "Nothing to do where a subscription is gone, since the receiver makes a new one; otherwise check graph.endpoint and subscription.users."},
-		{statuses: []int{409}, hint: "Nothing to do if it passes: a subscription of this app registration for the same interactions exists already, the receiver adopts it where it is its own; " +
-			"else delete it, set subscription.replace_foreign: true, or give this collector an app registration of its own."},
+		{statuses: gone, hint: "Nothing to do if a subscription no longer exists, since the receiver creates a new one; otherwise check graph.endpoint and subscription.users."},
+		{statuses: []int{409}, hint: "Nothing to do if it passes: a subscription of this app registration for the same interactions exists already, and the receiver adopts it if it is its own; " +
+			"otherwise delete it, set subscription.replace_foreign: true, or give this collector an app registration of its own."},
 	}
 }
 
-// denialHintRules are Graph's refusals of access: three different things come as 403.
+// denialHintRules covers denied access. Graph sends 403 for three causes: licenses, quotas and permissions.
 func denialHintRules() []hintRule {
 	unauthorized, payment, forbidden := []int{401}, []int{402}, []int{403}
 	return []hintRule{
@@ -283,7 +283,7 @@ func denialHintRules() []hintRule {
 		{statuses: payment, hint: "Check the licenses and the billing of Microsoft 365 Copilot in this tenant: Graph asks for payment."},
 		{statuses: forbidden, texts: []string{"license", "service plan", "serviceplan"}, hint: "Assign Microsoft 365 Copilot licenses in this tenant, or take users without one out of subscription.users and history.users."},
 		{statuses: forbidden, texts: []string{"quota", "limit", "maximum", "exceed", "too many"}, hint: "Give this collector an app registration of its own, since Graph allows one tenant-wide subscription for each app registration and tenant; " +
-			"or set subscription.replace_foreign: true to take the place of the other one."},
+			"or set subscription.replace_foreign: true to replace the other one."},
 		{statuses: forbidden, texts: []string{"permission", "privilege", "scope", "role", "consent", "does not have access", "access denied", "not authorized", "unauthorized"}, hint: grantInteractions + "."},
 		{statuses: forbidden, hint: grantInteractions + "; if it is granted, check that the tenant has Microsoft 365 Copilot licenses and that no other collector uses this app registration."},
 		{hint: "Read Graph's message, and check graph.endpoint, cloud and the keys under subscription; Microsoft support finds the call by its request-id."},

@@ -23,99 +23,99 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-func entra(number string) error {
+func entraError(number string) error {
 	return &graph.TokenError{Status: 401, Code: "invalid_client", AADSTS: "AADSTS" + number}
 }
 
-func said(status int, code, message string) error {
+func graphError(status int, code, message string) error {
 	return &graph.Error{Operation: "create subscription", Status: status, Code: code, Message: message}
 }
 
-func unreachable(cause error) error { return &graph.TokenError{Err: cause} }
+func transportFailure(cause error) error { return &graph.TokenError{Err: cause} }
 
-func TestMend(t *testing.T) {
+func TestHint_ForEachFailure(t *testing.T) {
 	t.Parallel()
 	dial := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	for name, test := range map[string]struct {
 		err  error
 		want string
 	}{
-		"wrong secret":                        {entra("7000215"), "value (not its id)"},
-		"expired secret":                      {entra("7000222"), "has expired"},
-		"no credential":                       {entra("7000218"), "auth.auth_style"},
-		"wrong client id":                     {entra("700016"), "auth.client_id"},
-		"disabled application":                {entra("7000112"), "Enable the enterprise application"},
-		"no such tenant":                      {entra("90002"), "tenant_id"},
-		"certificate not registered":          {entra("700027"), "Upload the certificate"},
-		"assertion for another endpoint":      {entra("700023"), "auth.token_url"},
-		"assertion out of time":               {entra("700024"), "clock"},
-		"federation: client id":               {entra("700021"), "auth.federated_token_file"},
-		"federation: issuer":                  {entra("700211"), "issuer, subject and audience"},
-		"federation: audience":                {entra("700212"), "issuer, subject and audience"},
-		"federation: subject":                 {entra("700213"), "issuer, subject and audience"},
-		"conditional access":                  {entra("53003"), "Conditional Access"},
-		"wrong scope":                         {entra("70011"), "auth.scope"},
-		"no service principal":                {entra("7000229"), "Enable the enterprise application"},
-		"tenant of another cloud":             {entra("90038"), "tenant_id and cloud"},
-		"certificate of another subject":      {entra("700030"), "client_certificate's cert_file"},
-		"federation: subject or expression":   {entra("7002131"), "issuer, subject and audience"},
-		"federation: nothing matches":         {entra("70021"), "issuer, subject and audience"},
-		"scope that is no default":            {entra("1002012"), "auth.scope"},
-		"scope of an unknown resource":        {entra("500011"), "auth.scope"},
-		"scope, without a number":             {&graph.TokenError{Status: 400, Code: "invalid_scope"}, "auth.scope"},
-		"refusal without a number":            {&graph.TokenError{Status: 401, Code: "invalid_client"}, "does not accept them together"},
-		"unauthorized client":                 {&graph.TokenError{Status: 400, Code: "unauthorized_client"}, "client credentials"},
-		"unknown number of Entra ID":          {entra("1"), "https://login.microsoftonline.com/error"},
-		"throttled token endpoint":            {&graph.TokenError{Status: 429}, "Nothing to do"},
-		"token endpoint that redirects":       {&graph.TokenError{Status: 302}, "redirect"},
-		"token endpoint that is something":    {&graph.TokenError{Status: 200, Err: graph.ErrUnreadable}, "auth.authority"},
-		"token endpoint that does not end":    {&graph.TokenError{Err: graph.ErrTooLarge}, "auth.authority"},
-		"token endpoint without name":         {unreachable(&net.DNSError{Err: "no such host"}), "auth.authority"},
-		"token endpoint, unknown failure":     {unreachable(io.ErrUnexpectedEOF), "auth.token_url"},
-		"unreadable secret file":              {&graph.CredentialError{Setting: "auth.client_secret_file", Path: "/run/s", Err: io.EOF}, "Make /run/s a file"},
-		"refused token":                       {said(401, "InvalidAuthenticationToken", "Access token validation failure."), "auth.scope"},
-		"payment required":                    {said(402, "", ""), "billing"},
-		"missing permission":                  {said(403, "Forbidden", "Caller does not have access to the resource"), "AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent."},
-		"missing role":                        {said(403, "ExtensionError", "Missing role permissions on the request."), "with admin consent."},
-		"over quota":                          {said(403, "Forbidden", "Subscription Limit of '1' reached for the app and tenant"), "replace_foreign: true"},
-		"over quota, though access is named":  {said(403, "Forbidden", "The app exceeded its quota and does not have access"), "app registration of its own"},
-		"no license":                          {said(403, "Forbidden", "User '1' does not have a valid Copilot license."), "Assign Microsoft 365 Copilot licenses"},
-		"403 that says nothing":               {said(403, "UnknownError", ""), "no other collector uses this app registration"},
-		"notification URL not reached":        {said(400, "InvalidRequest", "Subscription validation request failed. Notification endpoint must respond with 200 OK to validation request."), "POST"},
-		"notification URL too slow":           {said(400, "ValidationError", "Subscription validation request timed out."), "public CA"},
-		"validation error of another text":    {said(400, "ValidationError", "The remote name could not be resolved"), "notification_url reachable"},
-		"notification URL not accepted":       {said(400, "InvalidRequest", "NotificationUrl must be https"), "notification_url reachable"},
-		"no lifecycle URL":                    {said(400, "InvalidRequest", "lifecycleNotificationUrl is a required property for subscription creation on this resource when the expirationDateTime value is set to greater than 1 hour"), "an hour at most"},
-		"expiration too far":                  {said(400, "ExtensionError", "Subscription expiration can only be 4320 minutes in the future."), "subscription.lifetime"},
-		"certificate not accepted":            {said(400, "BadRequest", "The encryptionCertificate is invalid"), "RSA key"},
-		"resource not in this cloud":          {said(404, "NotFound", "Requested API is not supported. Please check the path."), "cloud and graph.endpoint"},
-		"user not known":                      {said(400, "BadRequest", "Invalid user id"), "subscription.users"},
-		"bad request that says nothing":       {said(400, "BadRequest", ""), "Graph's message"},
-		"gone":                                {said(404, "ResourceNotFound", ""), "makes a new one"},
-		"exists":                              {said(409, "Conflict", "Subscription Id <1> already exists for the requested combination"), "adopts"},
-		"throttled":                           {said(429, "TooManyRequests", ""), "Nothing to do"},
-		"unavailable":                         {said(503, "ServiceUnavailable", ""), "Nothing to do"},
-		"failing":                             {said(500, "InternalServerError", ""), "request-id"},
-		"redirected":                          {said(302, "", "a redirect"), "redirect"},
-		"a status nobody expects":             {said(418, "", ""), "request-id"},
-		"no name":                             {&net.DNSError{Err: "no such host", Name: "graph"}, "DNS"},
-		"refused connection":                  {dial, "firewall"},
-		"timeout":                             {context.DeadlineExceeded, "graph.timeout"},
-		"timeout of the network":              {&net.OpError{Op: "read", Err: timeout{}}, "graph.timeout"},
-		"proxy that wants a login":            {unreachable(&graph.ProxyError{Proxy: "p:3128", Status: 407}), "proxy p:3128 its login"},
-		"proxy that answers 401":              {&graph.ProxyError{Proxy: "p:3128", Status: 401}, "graph.proxy_url"},
-		"proxy with rules":                    {unreachable(&graph.ProxyError{Proxy: "p:3128", Status: 403}), "rules of the proxy p:3128"},
-		"proxy without name":                  {unreachable(&graph.ProxyError{Proxy: "p:3128", Err: &net.DNSError{Err: "no such host"}}), "address of the proxy p:3128"},
-		"call canceled at the proxy":          {&graph.ProxyError{Proxy: "p:3128", Err: context.Canceled}, "shuts down"},
-		"proxy in place of Graph":             {said(407, "", ""), "HTTPS_PROXY"},
-		"proxy in place of the endpoint":      {&graph.TokenError{Status: 407}, "HTTPS_PROXY"},
-		"unknown authority":                   {&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, "graph.tls.ca_file"},
-		"no TLS at all":                       {tls.RecordHeaderError{}, "TLS endpoint"},
-		"plain HTTP":                          {&url.Error{Op: "Get", Err: http.ErrSchemeMismatch}, "TLS endpoint"},
-		"canceled":                            {context.Canceled, "shuts down"},
-		"unreadable":                          {graph.ErrUnreadable, "proxy"},
-		"a foreign link":                      {graph.ErrForeignHost, "gateway"},
-		"an unknown failure of the transport": {io.EOF, "keeps trying"},
+		"wrong secret":                          {entraError("7000215"), "value (not its id)"},
+		"expired secret":                        {entraError("7000222"), "has expired"},
+		"no credential":                         {entraError("7000218"), "auth.auth_style"},
+		"wrong client id":                       {entraError("700016"), "auth.client_id"},
+		"disabled application":                  {entraError("7000112"), "Enable the enterprise application"},
+		"no such tenant":                        {entraError("90002"), "tenant_id"},
+		"certificate not registered":            {entraError("700027"), "Upload the certificate"},
+		"assertion for another endpoint":        {entraError("700023"), "auth.token_url"},
+		"assertion outside its validity":        {entraError("700024"), "clock"},
+		"federation: client id":                 {entraError("700021"), "auth.federated_token_file"},
+		"federation: issuer":                    {entraError("700211"), "issuer, subject and audience"},
+		"federation: audience":                  {entraError("700212"), "issuer, subject and audience"},
+		"federation: subject":                   {entraError("700213"), "issuer, subject and audience"},
+		"conditional access":                    {entraError("53003"), "Conditional Access"},
+		"wrong scope":                           {entraError("70011"), "auth.scope"},
+		"no service principal":                  {entraError("7000229"), "Enable the enterprise application"},
+		"tenant of another cloud":               {entraError("90038"), "tenant_id and cloud"},
+		"certificate of another subject":        {entraError("700030"), "client_certificate's cert_file"},
+		"federation: subject or expression":     {entraError("7002131"), "issuer, subject and audience"},
+		"federation: nothing matches":           {entraError("70021"), "issuer, subject and audience"},
+		"scope that is no default":              {entraError("1002012"), "auth.scope"},
+		"scope of an unknown resource":          {entraError("500011"), "auth.scope"},
+		"scope, without a number":               {&graph.TokenError{Status: 400, Code: "invalid_scope"}, "auth.scope"},
+		"refusal without a number":              {&graph.TokenError{Status: 401, Code: "invalid_client"}, "does not accept them together"},
+		"unauthorized client":                   {&graph.TokenError{Status: 400, Code: "unauthorized_client"}, "client credentials"},
+		"unknown number of Entra ID":            {entraError("1"), "https://login.microsoftonline.com/error"},
+		"throttled token endpoint":              {&graph.TokenError{Status: 429}, "Nothing to do"},
+		"token endpoint that redirects":         {&graph.TokenError{Status: 302}, "redirect"},
+		"token endpoint that is another server": {&graph.TokenError{Status: 200, Err: graph.ErrUnreadable}, "auth.authority"},
+		"token endpoint that does not end":      {&graph.TokenError{Err: graph.ErrTooLarge}, "auth.authority"},
+		"token endpoint without name":           {transportFailure(&net.DNSError{Err: "no such host"}), "auth.authority"},
+		"token endpoint, unknown failure":       {transportFailure(io.ErrUnexpectedEOF), "auth.token_url"},
+		"unreadable secret file":                {&graph.CredentialError{Setting: "auth.client_secret_file", Path: "/run/s", Err: io.EOF}, "Make the file /run/s readable"},
+		"refused token":                         {graphError(401, "InvalidAuthenticationToken", "Access token validation failure."), "auth.scope"},
+		"payment required":                      {graphError(402, "", ""), "billing"},
+		"missing permission":                    {graphError(403, "Forbidden", "Caller does not have access to the resource"), "AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent."},
+		"missing role":                          {graphError(403, "ExtensionError", "Missing role permissions on the request."), "with admin consent."},
+		"over quota":                            {graphError(403, "Forbidden", "Subscription Limit of '1' reached for the app and tenant"), "replace_foreign: true"},
+		"over quota, with a mention of access":  {graphError(403, "Forbidden", "The app exceeded its quota and does not have access"), "app registration of its own"},
+		"no license":                            {graphError(403, "Forbidden", "User '1' does not have a valid Copilot license."), "Assign Microsoft 365 Copilot licenses"},
+		"403 without a message":                 {graphError(403, "UnknownError", ""), "no other collector uses this app registration"},
+		"notification URL not reached":          {graphError(400, "InvalidRequest", "Subscription validation request failed. Notification endpoint must respond with 200 OK to validation request."), "POST"},
+		"notification URL too slow":             {graphError(400, "ValidationError", "Subscription validation request timed out."), "public CA"},
+		"validation error of another text":      {graphError(400, "ValidationError", "The remote name could not be resolved"), "notification_url reachable"},
+		"notification URL not accepted":         {graphError(400, "InvalidRequest", "NotificationUrl must be https"), "notification_url reachable"},
+		"no lifecycle URL":                      {graphError(400, "InvalidRequest", "lifecycleNotificationUrl is a required property for subscription creation on this resource when the expirationDateTime value is set to greater than 1 hour"), "an hour at most"},
+		"expiration too far":                    {graphError(400, "ExtensionError", "Subscription expiration can only be 4320 minutes in the future."), "subscription.lifetime"},
+		"certificate not accepted":              {graphError(400, "BadRequest", "The encryptionCertificate is invalid"), "RSA key"},
+		"resource not in this cloud":            {graphError(404, "NotFound", "Requested API is not supported. Please check the path."), "cloud and graph.endpoint"},
+		"user not known":                        {graphError(400, "BadRequest", "Invalid user id"), "subscription.users"},
+		"bad request without a message":         {graphError(400, "BadRequest", ""), "Graph's message"},
+		"no longer existing":                    {graphError(404, "ResourceNotFound", ""), "creates a new one"},
+		"exists":                                {graphError(409, "Conflict", "Subscription Id <1> already exists for the requested combination"), "adopts"},
+		"throttled":                             {graphError(429, "TooManyRequests", ""), "Nothing to do"},
+		"unavailable":                           {graphError(503, "ServiceUnavailable", ""), "Nothing to do"},
+		"failing":                               {graphError(500, "InternalServerError", ""), "request-id"},
+		"redirected":                            {graphError(302, "", "a redirect"), "redirect"},
+		"an unexpected status":                  {graphError(418, "", ""), "request-id"},
+		"no name":                               {&net.DNSError{Err: "no such host", Name: "graph"}, "DNS"},
+		"refused connection":                    {dial, "firewall"},
+		"timeout":                               {context.DeadlineExceeded, "graph.timeout"},
+		"timeout of the network":                {&net.OpError{Op: "read", Err: timeout{}}, "graph.timeout"},
+		"proxy that wants a login":              {transportFailure(&graph.ProxyError{Proxy: "p:3128", Status: 407}), "proxy p:3128 its login"},
+		"proxy that answers 401":                {&graph.ProxyError{Proxy: "p:3128", Status: 401}, "graph.proxy_url"},
+		"proxy with rules":                      {transportFailure(&graph.ProxyError{Proxy: "p:3128", Status: 403}), "rules of the proxy p:3128"},
+		"proxy without name":                    {transportFailure(&graph.ProxyError{Proxy: "p:3128", Err: &net.DNSError{Err: "no such host"}}), "address of the proxy p:3128"},
+		"call canceled at the proxy":            {&graph.ProxyError{Proxy: "p:3128", Err: context.Canceled}, "shuts down"},
+		"proxy in place of Graph":               {graphError(407, "", ""), "HTTPS_PROXY"},
+		"proxy in place of the endpoint":        {&graph.TokenError{Status: 407}, "HTTPS_PROXY"},
+		"unknown authority":                     {&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, "graph.tls.ca_file"},
+		"no TLS at all":                         {tls.RecordHeaderError{}, "TLS endpoint"},
+		"plain HTTP":                            {&url.Error{Op: "Get", Err: http.ErrSchemeMismatch}, "TLS endpoint"},
+		"canceled":                              {context.Canceled, "shuts down"},
+		"unreadable":                            {graph.ErrUnreadable, "proxy"},
+		"a foreign link":                        {graph.ErrForeignHost, "gateway"},
+		"an unknown failure of the transport":   {io.EOF, "keeps trying"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -134,7 +134,7 @@ func (timeout) Error() string   { return "slow" }
 func (timeout) Timeout() bool   { return true }
 func (timeout) Temporary() bool { return true }
 
-func TestHandshakeAnswer_IsTheStatusThatGraphNames(t *testing.T) {
+func TestHandshakeAnswer_ReturnsStatusNamedByGraph(t *testing.T) {
 	t.Parallel()
 	const failed = "Subscription validation request failed. "
 	for name, test := range map[string]struct {
@@ -142,11 +142,11 @@ func TestHandshakeAnswer_IsTheStatusThatGraphNames(t *testing.T) {
 		answer string
 		failed bool
 	}{
-		"a server that answers": {said(400, "ValidationError", failed+"HTTP status code is 'NotFound'. Notification endpoint must respond with 200 OK to validation request."), "NotFound", true},
-		"nobody answers":        {said(400, "ValidationError", failed+"Notification endpoint must respond with 200 OK to validation request."), "", true},
-		"nobody in time":        {said(400, "InvalidRequest", "Subscription validation request timed out."), "", true},
-		"another failure":       {said(403, "Forbidden", "HTTP status code is 'NotFound'."), "", false},
-		"no answer of Graph":    {io.EOF, "", false},
+		"a server answers":     {graphError(400, "ValidationError", failed+"HTTP status code is 'NotFound'. Notification endpoint must respond with 200 OK to validation request."), "NotFound", true},
+		"no server answers":    {graphError(400, "ValidationError", failed+"Notification endpoint must respond with 200 OK to validation request."), "", true},
+		"a timeout":            {graphError(400, "InvalidRequest", "Subscription validation request timed out."), "", true},
+		"another failure":      {graphError(403, "Forbidden", "HTTP status code is 'NotFound'."), "", false},
+		"no response of Graph": {io.EOF, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -157,18 +157,18 @@ func TestHandshakeAnswer_IsTheStatusThatGraphNames(t *testing.T) {
 	}
 }
 
-func TestCode(t *testing.T) {
+func TestCode_NamesFailure(t *testing.T) {
 	t.Parallel()
-	assert.Equal(t, "AADSTS7000215", graph.Code(fmt.Errorf("list: %w", entra("7000215"))))
+	assert.Equal(t, "AADSTS7000215", graph.Code(fmt.Errorf("list: %w", entraError("7000215"))))
 	assert.Equal(t, "invalid_client", graph.Code(&graph.TokenError{Code: "invalid_client"}))
-	assert.Equal(t, "Forbidden", graph.Code(fmt.Errorf("list: %w", said(403, "Forbidden", ""))))
-	assert.Empty(t, graph.Code(unreachable(io.EOF)))
+	assert.Equal(t, "Forbidden", graph.Code(fmt.Errorf("list: %w", graphError(403, "Forbidden", ""))))
+	assert.Empty(t, graph.Code(transportFailure(io.EOF)))
 	assert.Empty(t, graph.Code(io.EOF))
 	assert.Empty(t, graph.Code(nil))
 }
 
-// A row of README's table of failures must not say of a code what the receiver's own advice contradicts.
-func TestREADME_AgreesWithTheAdviceOnTokens(t *testing.T) {
+// The rows of README's table of failures must not contradict the hints for the same code.
+func TestREADME_AgreesWithTokenHints(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
 	require.NoError(t, err)
@@ -183,8 +183,8 @@ func TestREADME_AgreesWithTheAdviceOnTokens(t *testing.T) {
 	require.Contains(t, rows, "7000215")
 	require.Contains(t, rows, "7000222")
 	for number, row := range rows {
-		advice := graph.Hint(entra(number))
-		assert.NotEqual(t, graph.Hint(entra("1")), advice, "the receiver does not know AADSTS%s", number)
-		assert.Equal(t, strings.Contains(advice, "expired"), strings.Contains(row, "expired"), "AADSTS%s: %s", number, row)
+		hint := graph.Hint(entraError(number))
+		assert.NotEqual(t, graph.Hint(entraError("1")), hint, "there is no hint for AADSTS%s", number)
+		assert.Equal(t, strings.Contains(hint, "expired"), strings.Contains(row, "expired"), "AADSTS%s: %s", number, row)
 	}
 }

@@ -16,24 +16,24 @@ const (
 	historyTop = "100"
 	// maxHistoryBody bounds a page of 100 interactions, whose cards can be large.
 	maxHistoryBody = 64 << 20
-	// boundFormat is what the filter takes: full times in whole seconds.
-	boundFormat = "2006-01-02T15:04:05Z"
+	// filterTimeFormat is the form that the filter accepts: date and time in whole seconds of UTC.
+	filterTimeFormat = "2006-01-02T15:04:05Z"
 )
 
 // HistoryPage is one page of a user's interactions, the newest first as far as is known.
 type HistoryPage struct {
-	// Items are aiInteraction resources as Graph sent them.
+	// Items are aiInteraction resources in the JSON that Graph sent.
 	Items []json.RawMessage
 	// Next is the link to the following page; empty on the last.
 	Next string
 }
 
-// History reads one page of a user's interactions that were created after from and before to. Graph compares strictly, and
-// is asked in whole seconds: from is rounded down and to is rounded up. So what was created at from itself, where that is a
-// whole second, is not there: ask with a margin. next is the link of the page before, empty for the first; it is followed as
-// it is, and on the endpoint's own host alone (ErrForeignHost). It needs the application permission
-// AiEnterpriseInteraction.Read.All. An *Error names no user and quotes nothing; Unlicensed, Forbidden and Unsupported tell
-// what it means.
+// History reads one page of a user's interactions that were created after from and before to. Both bounds are exclusive and
+// sent in whole seconds: from is rounded down and to is rounded up. An interaction created at from exactly, on a whole second,
+// is therefore not returned, so callers need a margin. next is the link of the previous page, empty for the first page; it is
+// followed unchanged, and only on the endpoint's own host (ErrForeignHost). The call needs the application permission
+// AiEnterpriseInteraction.Read.All. An *Error names no user and quotes no values; Unlicensed, Forbidden and Unsupported
+// classify it.
 // See https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/interaction-export/aiinteractionhistory-getallenterpriseinteractions
 func (c *Client) History(ctx context.Context, user string, from, to time.Time, next string) (HistoryPage, error) {
 	var page struct {
@@ -60,7 +60,7 @@ func historyTarget(user string, from, to time.Time) string {
 	}
 	query := url.Values{
 		"$top":    {historyTop},
-		"$filter": {"createdDateTime gt " + from.UTC().Format(boundFormat) + " and createdDateTime lt " + end.Format(boundFormat)},
+		"$filter": {"createdDateTime gt " + from.UTC().Format(filterTimeFormat) + " and createdDateTime lt " + end.Format(filterTimeFormat)},
 	}
 	// Graph's own links write a space as %20.
 	return "/copilot/users/" + url.PathEscape(user) + "/interactionHistory/getAllEnterpriseInteractions?" +
@@ -69,9 +69,9 @@ func historyTarget(user string, from, to time.Time) string {
 
 const (
 	opUsers = "list users"
-	// maxUsersBody is above a page of 999 users with all that Graph may say of them, whatever was asked for.
+	// maxUsersBody is larger than a page of 999 users with all of their properties, even if Graph ignores $select.
 	maxUsersBody = 32 << 20
-	// copilotPlan is the service plan of Microsoft 365 Copilot Chat, which every license for the history contains.
+	// copilotPlan is the service plan of Microsoft 365 Copilot Chat, which every license that includes the history contains.
 	copilotPlan = "3f30311c-6b1e-48a4-ab79-725b469da960"
 )
 
@@ -83,9 +83,9 @@ type UserPage struct {
 	Next string
 }
 
-// LicensedUsers reads one page of the users with a Copilot license, by its service plan, since several products have it. next
-// is the link of the page before, empty for the first; it is followed on the endpoint's own host alone (ErrForeignHost). It
-// needs the application permission User.Read.All: without it, Forbidden tells so of the error.
+// LicensedUsers reads one page of the users with a Copilot license. It filters by the service plan, since several products
+// contain it. next is the link of the previous page, empty for the first page; it is followed only on the endpoint's own host
+// (ErrForeignHost). The call needs the application permission User.Read.All; without it, Forbidden reports true for the error.
 // See https://learn.microsoft.com/graph/api/user-list and https://learn.microsoft.com/graph/aad-advanced-queries
 func (c *Client) LicensedUsers(ctx context.Context, next string) (UserPage, error) {
 	r := call{operation: opUsers, method: http.MethodGet, target: next, limit: maxUsersBody, header: map[string]string{"ConsistencyLevel": "eventual"}}

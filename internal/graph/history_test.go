@@ -1,7 +1,10 @@
 package graph_test
 
 import (
+	"context"
 	"net/http"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,13 +21,13 @@ var (
 	windowTo   = time.Date(2026, 11, 24, 14, 0, 0, 1, time.FixedZone("", 3600))
 )
 
-func TestHistoryAsksForBothBoundsInWholeSeconds(t *testing.T) {
+func TestHistory_SendsBoundsInWholeSeconds(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "/v1.0/copilot/users/"+historyUser+"/interactionHistory/getAllEnterpriseInteractions", r.URL.Path)
 		assert.Equal(t, "100", r.URL.Query().Get("$top"))
 		assert.Equal(t, "createdDateTime gt 2026-11-24T12:00:00Z and createdDateTime lt 2026-11-24T13:00:01Z", r.URL.Query().Get("$filter"))
-		assert.NotContains(t, r.URL.RawQuery, "+", "a plus would be a plus to some")
+		assert.NotContains(t, r.URL.RawQuery, "+", "some servers do not decode + as a space")
 		write(w, `{"value": [{"id": "1"}, {"id": "2"}]}`)
 	})
 	page, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
@@ -34,10 +37,11 @@ func TestHistoryAsksForBothBoundsInWholeSeconds(t *testing.T) {
 	assert.Empty(t, page.Next)
 }
 
-func TestHistoryFollowsLinksAsTheyAreAndOnlyToItsOwnHost(t *testing.T) {
+// A link is followed unchanged, and only on the host of the endpoint.
+func TestHistory_FollowsLinksOnOwnHostOnly(t *testing.T) {
 	t.Parallel()
 	var asked []string
-	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		asked = append(asked, r.URL.String())
 		if len(asked) == 1 {
 			write(w, `{"value": [], "@odata.nextLink": "http://%s/v1.0/odd/Path?$skiptoken=a%%2Bb"}`, r.Host)
@@ -52,10 +56,10 @@ func TestHistoryFollowsLinksAsTheyAreAndOnlyToItsOwnHost(t *testing.T) {
 	assert.Equal(t, "/v1.0/odd/Path?$skiptoken=a%2Bb", asked[1])
 	_, err = client.History(t.Context(), historyUser, windowFrom, windowTo, second.Next)
 	require.ErrorIs(t, err, graph.ErrForeignHost)
-	assert.Len(t, asked, 2, "no token leaves for another host")
+	assert.Len(t, asked, 2, "the token is not sent to another host")
 }
 
-func TestWhatARefusedHistoryMeans(t *testing.T) {
+func TestHistory_ClassifiesDenial(t *testing.T) {
 	t.Parallel()
 	type meaning struct{ unlicensed, forbidden, unsupported bool }
 	for name, test := range map[string]struct {
@@ -64,35 +68,35 @@ func TestWhatARefusedHistoryMeans(t *testing.T) {
 		message string
 		want    meaning
 	}{
-		"a user without a license":              {403, "Forbidden", "User '" + historyUser + "' does not have a valid Copilot license.", meaning{unlicensed: true}},
-		"a missing permission":                  {403, "Forbidden", "Missing role permissions on the request.", meaning{forbidden: true}},
-		"a refusal without a reason":            {403, "UnknownError", "", meaning{forbidden: true}},
-		"a user that is not known":              {404, "ResourceNotFound", "User not found.", meaning{unlicensed: true}},
-		"a cloud that does not have the call":   {404, "NotFound", "Requested API is not supported. Please check the path.", meaning{unsupported: true}},
-		"a date filter that was not understood": {500, "InternalServerError", "Failed to execute request.", meaning{}},
-		"too many calls":                        {429, "TooManyRequests", "", meaning{}},
+		"a user without a license":    {403, "Forbidden", "User '" + historyUser + "' does not have a valid Copilot license.", meaning{unlicensed: true}},
+		"a missing permission":        {403, "Forbidden", "Missing role permissions on the request.", meaning{forbidden: true}},
+		"a refusal without a message": {403, "UnknownError", "", meaning{forbidden: true}},
+		"an unknown user":             {404, "ResourceNotFound", "User not found.", meaning{unlicensed: true}},
+		"a cloud without the call":    {404, "NotFound", "Requested API is not supported. Please check the path.", meaning{unsupported: true}},
+		"a failure of Graph":          {500, "InternalServerError", "Failed to execute request.", meaning{}},
+		"too many calls":              {429, "TooManyRequests", "", meaning{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+			client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(test.status)
 				write(w, `{"error": {"code": %q, "message": %q}}`, test.code, test.message)
 			})
 			_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
 			require.Error(t, err)
 			assert.Equal(t, test.want, meaning{graph.Unlicensed(err), graph.Forbidden(err), graph.Unsupported(err)})
-			assert.NotContains(t, err.Error(), historyUser, "errors are logged, and a user is nobody's business")
+			assert.NotContains(t, err.Error(), historyUser, "errors are logged, and a user id is personal data")
 			assert.NotEmpty(t, graph.Hint(err))
 		})
 	}
 }
 
-func TestAHistoryPageWithoutAValueIsNoPage(t *testing.T) {
+func TestHistory_PageWithoutValueIsUnreadable(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{"no value": `{}`, "no JSON": `{"value": [`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
+			client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
 			_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
 			require.ErrorIs(t, err, graph.ErrUnreadable)
 			_, err = client.LicensedUsers(t.Context(), "")
@@ -101,10 +105,10 @@ func TestAHistoryPageWithoutAValueIsNoPage(t *testing.T) {
 	}
 }
 
-func TestHistoryMayBeLargerThanOtherAnswersAndStaysBounded(t *testing.T) {
+func TestHistory_BoundsPageSize(t *testing.T) {
 	t.Parallel()
 	size := 5 << 20
-	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		write(w, `{"value": ["`)
 		chunk := make([]byte, 1<<20)
 		for i := range chunk {
@@ -125,10 +129,10 @@ func TestHistoryMayBeLargerThanOtherAnswersAndStaysBounded(t *testing.T) {
 	require.ErrorIs(t, err, graph.ErrTooLarge)
 }
 
-func TestLicensedUsersAreAskedForByTheirPlan(t *testing.T) {
+func TestLicensedUsers_FiltersByServicePlan(t *testing.T) {
 	t.Parallel()
 	var asked int
-	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		asked++
 		assert.Equal(t, "eventual", r.Header.Get("ConsistencyLevel"), "on each page")
 		if asked == 1 {
@@ -148,12 +152,226 @@ func TestLicensedUsersAreAskedForByTheirPlan(t *testing.T) {
 	assert.Equal(t, graph.UserPage{IDs: []string{"c"}}, second)
 }
 
-func TestADirectoryWithoutPermissionIsForbidden(t *testing.T) {
+func TestLicensedUsers_ForbiddenWithoutPermission(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		write(w, `{"error": {"code": "Authorization_RequestDenied", "message": "Insufficient privileges to complete the operation."}}`)
 	})
 	_, err := client.LicensedUsers(t.Context(), "")
 	assert.True(t, graph.Forbidden(err))
+}
+
+// pagedCalls returns the calls that return pages, by their operation in errors and telemetry.
+func pagedCalls() map[string]func(context.Context, *graph.Client, string) error {
+	return map[string]func(context.Context, *graph.Client, string) error{
+		"read history": func(ctx context.Context, c *graph.Client, next string) error {
+			_, err := c.History(ctx, historyUser, windowFrom, windowTo, next)
+			return err
+		},
+		"list users": func(ctx context.Context, c *graph.Client, next string) error {
+			_, err := c.LicensedUsers(ctx, next)
+			return err
+		},
+	}
+}
+
+func TestPagedCalls_ReturnTypedErrors(t *testing.T) {
+	t.Parallel()
+	for operation, read := range pagedCalls() {
+		for _, status := range []int{301, 307, 400, 401, 402, 403, 404, 409, 410, 429, 500, 501, 502, 503, 504} {
+			telemetry := &recordingTelemetry{}
+			client := graph.New(graph.Settings{
+				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry,
+				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+					return jsonReply(status, `{"error":{"code":"ACode","message":"A message.","innerError":{"request-id":"8e6a"}}}`, "Retry-After", "17"), nil
+				}).client(),
+			})
+			err := read(t.Context(), client, "")
+			var refused *graph.Error
+			require.ErrorAs(t, err, &refused)
+			assert.Equal(t, operation, refused.Operation)
+			assert.Equal(t, status, refused.Status)
+			assert.Equal(t, "ACode", refused.Code)
+			assert.Equal(t, "8e6a", refused.RequestID)
+			assert.Equal(t, 17*time.Second, refused.RetryAfter)
+			assert.Equal(t, []recordedRequest{{operation, status}}, telemetry.requests)
+			if status == 429 || status == 503 {
+				assert.Equal(t, []time.Duration{17 * time.Second}, telemetry.waits)
+			} else {
+				assert.Empty(t, telemetry.waits)
+			}
+			assert.NotEmpty(t, graph.Hint(err))
+		}
+	}
+}
+
+func TestPagedCalls_BrokenAnswerNamesNoUser(t *testing.T) {
+	t.Parallel()
+	body := func(text string) roundTripFunc {
+		return func(*http.Request) (*http.Response, error) { return jsonReply(200, text), nil }
+	}
+	for operation, read := range pagedCalls() {
+		for name, test := range map[string]struct {
+			trip   roundTripFunc
+			want   error
+			status int
+		}{
+			"a reset connection": {func(*http.Request) (*http.Response, error) { return nil, syscall.ECONNRESET }, syscall.ECONNRESET, 0},
+			"a body that never ends": {func(*http.Request) (*http.Response, error) {
+				resp := jsonReply(200, "")
+				resp.Body = &endlessBody{}
+				return resp, nil
+			}, graph.ErrTooLarge, 0},
+			"a truncated body":          {body(`{"value":[{"id":`), graph.ErrUnreadable, 200},
+			"an empty body":             {body(""), graph.ErrUnreadable, 200},
+			"a value that is an object": {body(`{"value":{"text":"what was asked"}}`), graph.ErrUnreadable, 200},
+			"no value":                  {body(`{}`), graph.ErrUnreadable, 200},
+			"a null value":              {body(`{"value":null}`), graph.ErrUnreadable, 200},
+		} {
+			t.Run(operation+" with "+name, func(t *testing.T) {
+				t.Parallel()
+				telemetry := &recordingTelemetry{}
+				client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry, HTTP: test.trip.client()})
+				err := read(t.Context(), client, "")
+				require.ErrorIs(t, err, test.want)
+				assert.True(t, strings.HasPrefix(err.Error(), operation+": "), err)
+				assert.NotContains(t, err.Error(), historyUser)
+				assert.NotContains(t, err.Error(), "what was asked")
+				assert.NotContains(t, err.Error(), "a-token")
+				assert.Equal(t, []recordedRequest{{operation, test.status}}, telemetry.requests)
+				assert.False(t, graph.Unlicensed(err) || graph.Forbidden(err) || graph.Unsupported(err))
+			})
+		}
+	}
+}
+
+func TestPagedCalls_RejectForeignLinks(t *testing.T) {
+	t.Parallel()
+	for operation, read := range pagedCalls() {
+		for _, next := range []string{
+			"https://evil.example.com/v1.0/users", "http://graph.example.com/v1.0/users", "https://graph.example.com:8443/v1.0/users",
+			"https://graph.example.com@evil.example.com/", "https://user@graph.example.com/v1.0/users", "users?$skiptoken=2", "%",
+		} {
+			client := graph.New(graph.Settings{
+				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+					assert.Fail(t, "the token was sent", next)
+					return jsonReply(404, `{}`), nil
+				}).client(),
+			})
+			err := read(t.Context(), client, next)
+			require.ErrorIs(t, err, graph.ErrForeignHost, next)
+			assert.Contains(t, err.Error(), operation)
+		}
+	}
+}
+
+func TestPagedCalls_SchemelessLinkStaysAtEndpoint(t *testing.T) {
+	t.Parallel()
+	for _, read := range pagedCalls() {
+		client := graph.New(graph.Settings{
+			Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+			HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+				assert.Equal(t, "graph.example.com", r.URL.Host)
+				return jsonReply(404, `{}`), nil
+			}).client(),
+		})
+		require.Error(t, read(t.Context(), client, "//evil.example.com/v1.0/users"))
+	}
+}
+
+func TestPagedCalls_StopOnCancel(t *testing.T) {
+	t.Parallel()
+	for operation, read := range pagedCalls() {
+		ctx, cancel := context.WithCancel(t.Context())
+		client := newTestClient(t, func(_ http.ResponseWriter, r *http.Request) {
+			cancel()
+			<-r.Context().Done()
+		})
+		err := read(ctx, client, "")
+		require.ErrorIs(t, err, context.Canceled)
+		assert.Contains(t, err.Error(), operation)
+	}
+}
+
+// countingBody is an endless body that counts the bytes read from it.
+type countingBody struct {
+	endlessBody
+
+	read int
+}
+
+func (c *countingBody) Read(p []byte) (int, error) {
+	n, err := c.endlessBody.Read(p)
+	c.read += n
+	return n, err
+}
+
+// An error body is read up to the general limit, not up to that of a history page.
+func TestHistory_BoundsErrorBody(t *testing.T) {
+	t.Parallel()
+	body := &countingBody{}
+	client := graph.New(graph.Settings{
+		Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+			resp := jsonReply(500, "")
+			resp.Body = body
+			return resp, nil
+		}).client(),
+	})
+	_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
+	require.ErrorIs(t, err, graph.ErrTooLarge)
+	assert.Less(t, body.read, 5<<20, "the limit of 64 MiB applies to successful pages only")
+}
+
+func TestHint_ForPagedCalls(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		err  graph.Error
+		want string
+	}{
+		"history without permission": {
+			graph.Error{Operation: "read history", Status: 403, Message: "Missing role permissions on the request."},
+			"application permission AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent",
+		},
+		"history of a user without license": {
+			graph.Error{Operation: "read history", Status: 403, Message: "User '…' does not have a valid Copilot license."}, "Nothing to do if it is one user",
+		},
+		"history of an unknown user": {graph.Error{Operation: "read history", Status: 404}, "Nothing to do if it is one user"},
+		"history in a cloud without Copilot": {
+			graph.Error{Operation: "read history", Status: 404, Message: "Requested API is not supported. Please check the path."}, "cloud and graph.endpoint",
+		},
+		"history with a bad user":         {graph.Error{Operation: "read history", Status: 400}, "object ids"},
+		"history throttled":               {graph.Error{Operation: "read history", Status: 429}, "Nothing to do: Microsoft throttles the receiver"},
+		"users without permission":        {graph.Error{Operation: "list users", Status: 403, Message: "Insufficient privileges to complete the operation."}, "application permission User.Read.All"},
+		"users without a message":         {graph.Error{Operation: "list users", Status: 403}, "until then only users already seen are read"},
+		"users with an unsupported query": {graph.Error{Operation: "list users", Status: 400, Code: "Request_UnsupportedQuery"}, "Name the users in history.users"},
+		"users with a failure of Graph":   {graph.Error{Operation: "list users", Status: 500}, "Microsoft Graph failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Contains(t, graph.Hint(&test.err), test.want)
+			assert.NotContains(t, graph.Hint(&test.err), "notification_url")
+		})
+	}
+}
+
+// A page may contain more properties than $select asks for.
+func TestLicensedUsers_AcceptsUnrequestedProperties(t *testing.T) {
+	t.Parallel()
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
+		write(w, `{"value": [{"id": "a", "assignedPlans": "`+strings.Repeat("x", 17<<20)+`"}]}`)
+	})
+	page, err := client.LicensedUsers(t.Context(), "")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a"}, page.IDs)
+}
+
+func TestLicensedUsers_SkipsUsersWithoutID(t *testing.T) {
+	t.Parallel()
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, `{"value": [{"id": null}, {}, {"id": "a"}]}`) })
+	page, err := client.LicensedUsers(t.Context(), "")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a"}, page.IDs)
 }

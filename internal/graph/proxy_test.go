@@ -13,8 +13,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// through returns a client of Graph at an https endpoint behind the proxy.
-func through(t *testing.T, proxy string) *graph.Client {
+// clientThroughProxy returns a client of Graph at an https endpoint behind the proxy.
+func clientThroughProxy(t *testing.T, proxy string) *graph.Client {
 	t.Helper()
 	address, err := url.Parse(proxy)
 	require.NoError(t, err)
@@ -23,7 +23,7 @@ func through(t *testing.T, proxy string) *graph.Client {
 	return graph.New(graph.Settings{Endpoint: "https://graph.invalid", HTTP: &http.Client{Transport: graph.ThroughProxy(transport)}})
 }
 
-func TestThroughProxy_NamesTheProxyThatRefuses(t *testing.T) {
+func TestThroughProxy_NamesRefusingProxy(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, http.MethodConnect, r.Method)
@@ -31,20 +31,20 @@ func TestThroughProxy_NamesTheProxyThatRefuses(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	address := server.Listener.Addr().String()
-	_, err := through(t, "http://scott:tiger@"+address).ListSubscriptions(t.Context())
+	_, err := clientThroughProxy(t, "http://scott:tiger@"+address).ListSubscriptions(t.Context())
 	var failed *graph.ProxyError
 	require.ErrorAs(t, err, &failed)
 	assert.Equal(t, graph.ProxyError{Proxy: address, Status: http.StatusForbidden}, *failed)
 	assert.Equal(t, "list subscriptions: graph.invalid: proxy "+address+" refused to connect: 403 Forbidden", err.Error())
 }
 
-func TestThroughProxy_NamesTheProxyThatIsNotThere(t *testing.T) {
+func TestThroughProxy_NamesUnreachableProxy(t *testing.T) {
 	t.Parallel()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())
-	_, err = through(t, "http://scott:tiger@"+address).ListSubscriptions(t.Context())
+	_, err = clientThroughProxy(t, "http://scott:tiger@"+address).ListSubscriptions(t.Context())
 	var failed *graph.ProxyError
 	require.ErrorAs(t, err, &failed)
 	assert.Equal(t, address, failed.Proxy)
@@ -52,7 +52,7 @@ func TestThroughProxy_NamesTheProxyThatIsNotThere(t *testing.T) {
 	assert.NotContains(t, err.Error(), "tiger")
 }
 
-func TestThroughProxy_LeavesOtherFailuresAlone(t *testing.T) {
+func TestThroughProxy_LeavesOtherFailuresUnchanged(t *testing.T) {
 	t.Parallel()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)

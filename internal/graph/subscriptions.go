@@ -13,33 +13,33 @@ import (
 
 // Subscription is the subscription resource of Graph: https://learn.microsoft.com/graph/api/resources/subscription
 type Subscription struct {
-	// ID is given by Graph; a recreated subscription has a new one.
+	// ID is assigned by Graph; a recreated subscription has a new one.
 	ID string
-	// Resource is what is watched, with or without a leading slash.
+	// Resource is the path of the subscribed resource, with or without a leading slash.
 	Resource string
 	// ChangeTypes holds created, updated and deleted in any order.
 	ChangeTypes []string
-	// NotificationURL and LifecycleNotificationURL are where Graph sends to.
+	// NotificationURL receives the changes and LifecycleNotificationURL the lifecycle events.
 	NotificationURL          string
 	LifecycleNotificationURL string
-	// Expiration is when the subscription ends. What Graph granted counts, not what was asked for.
-	// In a list it is the zero time where Graph gave none that can be read.
+	// Expiration is when the subscription ends, as granted by Graph, which may differ from the requested time.
+	// In a list it is the zero time if Graph sent none that can be parsed.
 	Expiration time.Time
-	// ClientState is written and never read back: Graph does not return it.
+	// ClientState is write-only: Graph does not return it.
 	ClientState string
-	// EncryptionCertificate is the certificate in DER, EncryptionCertificateID our label of it.
-	// A list may leave out both.
+	// EncryptionCertificate is the certificate in DER, and EncryptionCertificateID the receiver's own label for it.
+	// A list may omit both.
 	EncryptionCertificate   []byte
 	EncryptionCertificateID string
 }
 
-// maxPages is far above what 10,000 subscriptions, the most that an organization can have, need.
+// maxPages is far more than the pages of 10,000 subscriptions, the limit of an organization.
 const maxPages = 1000
 
-// errNoID keeps a call for one subscription from becoming a call for the collection.
+// errNoID prevents a call for one subscription from becoming a call for the whole collection.
 var errNoID = errors.New("the subscription has no id")
 
-// ListSubscriptions returns the subscriptions that this app registration made in the tenant, whatever they watch.
+// ListSubscriptions returns all subscriptions of this app registration in the tenant, for any resource.
 // See https://learn.microsoft.com/graph/api/subscription-list
 func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) {
 	const operation = "list subscriptions"
@@ -50,7 +50,7 @@ func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) 
 			return nil, fmt.Errorf("%s: %w", operation, ErrTooManyPages)
 		}
 		read[target] = true
-		// A page without value is no page: taking it for an empty list would make the caller create what exists.
+		// A page without value is an error: treating it as an empty list would make the caller create what already exists.
 		var page struct {
 			Value    *[]wireSubscription `json:"value"`
 			NextLink string              `json:"@odata.nextLink"`
@@ -62,33 +62,34 @@ func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) 
 			return nil, fmt.Errorf("%s: %w", operation, ErrUnreadable)
 		}
 		for _, w := range *page.Value {
-			all = append(all, w.over(Subscription{}))
+			all = append(all, w.mergeInto(Subscription{}))
 		}
 		target = page.NextLink
 	}
 	return all, nil
 }
 
-// CreateSubscription makes a subscription with resource data and returns it as granted; what Graph does not repeat is as
-// asked for. Graph calls the notification URL before it answers, which can take more than 10 s.
-// After an error the subscription may exist nonetheless: list before the next try.
+// CreateSubscription creates a subscription with resource data and returns it as granted; properties that the response omits
+// are as requested. Graph calls the notification URL before it answers, which can take more than 10 s.
+// After an error the subscription may exist nonetheless, so list before the next attempt.
 // See https://learn.microsoft.com/graph/api/subscription-post-subscriptions
 func (c *Client) CreateSubscription(ctx context.Context, s Subscription) (Subscription, error) {
 	const operation = "create subscription"
 	var reply wireSubscription
-	r := call{operation: operation, method: http.MethodPost, target: "/subscriptions", body: creation(s), fresh: true}
+	r := call{operation: operation, method: http.MethodPost, target: "/subscriptions", body: newSubscriptionRequest(s), fresh: true}
 	if err := c.do(ctx, r, &reply); err != nil {
 		return Subscription{}, err
 	}
 	if reply.ID == "" {
 		return Subscription{}, fmt.Errorf("%s: %w", operation, ErrUnreadable)
 	}
-	return reply.over(s), nil
+	return reply.mergeInto(s), nil
 }
 
-// RenewSubscription asks for a later expiration, which also answers a reauthorizationRequired event, and returns what
-// was granted. As for a creation the token is a new one, since Graph delivers as long as it lives:
-// https://learn.microsoft.com/graph/change-notifications-lifecycle-events. Status 404 in an *Error says that the subscription is gone.
+// RenewSubscription requests a later expiration, which also answers a reauthorizationRequired event, and returns what was
+// granted. Like a creation it uses a fresh token, since Graph delivers only while that token is valid:
+// https://learn.microsoft.com/graph/change-notifications-lifecycle-events. An *Error with status 404 means that the
+// subscription no longer exists.
 // See https://learn.microsoft.com/graph/api/subscription-update
 func (c *Client) RenewSubscription(ctx context.Context, id string, expiration time.Time) (Subscription, error) {
 	const operation = "renew subscription"
@@ -103,10 +104,10 @@ func (c *Client) RenewSubscription(ctx context.Context, id string, expiration ti
 	if err := c.do(ctx, r, &reply); err != nil {
 		return Subscription{}, err
 	}
-	return reply.over(Subscription{ID: id, Expiration: expiration}), nil
+	return reply.mergeInto(Subscription{ID: id, Expiration: expiration}), nil
 }
 
-// DeleteSubscription ends a subscription; one that does not exist counts as deleted.
+// DeleteSubscription deletes a subscription. One that does not exist counts as deleted.
 // See https://learn.microsoft.com/graph/api/subscription-delete
 func (c *Client) DeleteSubscription(ctx context.Context, id string) error {
 	const operation = "delete subscription"
@@ -120,7 +121,7 @@ func (c *Client) DeleteSubscription(ctx context.Context, id string) error {
 	return err
 }
 
-// wireSubscription is the JSON of a subscription. Members that Graph may send as null, or not at all, are empty then.
+// wireSubscription is the JSON form of a subscription. Members that Graph omits or sends as null are empty.
 type wireSubscription struct {
 	ID                        string `json:"id,omitempty"`
 	Resource                  string `json:"resource,omitempty"`
@@ -135,9 +136,9 @@ type wireSubscription struct {
 	LatestSupportedTLSVersion string `json:"latestSupportedTlsVersion,omitempty"`
 }
 
-// creation is the request for a subscription. The TLS version is announced as 1.2, which every gateway speaks;
-// the handshake itself still agrees on a later one.
-func creation(s Subscription) wireSubscription {
+// newSubscriptionRequest returns the body of a creation. It announces TLS 1.2, which every gateway supports; the handshake
+// still negotiates a later version.
+func newSubscriptionRequest(s Subscription) wireSubscription {
 	return wireSubscription{
 		Resource:                  s.Resource,
 		ChangeType:                strings.Join(s.ChangeTypes, ","),
@@ -152,9 +153,9 @@ func creation(s Subscription) wireSubscription {
 	}
 }
 
-// over returns asked with all that Graph said laid over it.
-func (w wireSubscription) over(asked Subscription) Subscription {
-	s := asked
+// mergeInto returns requested, overwritten by every property that Graph sent.
+func (w wireSubscription) mergeInto(requested Subscription) Subscription {
+	s := requested
 	setIfNonEmpty(&s.ID, w.ID)
 	setIfNonEmpty(&s.Resource, w.Resource)
 	setIfNonEmpty(&s.NotificationURL, w.NotificationURL)
@@ -183,13 +184,13 @@ func splitChangeType(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// formatTime gives whole seconds of UTC, rounded down so that the longest lifetime allowed is not exceeded.
+// formatTime returns whole seconds of UTC, rounded down so that the maximum lifetime is not exceeded.
 func formatTime(t time.Time) string {
 	return t.UTC().Format("2006-01-02T15:04:05Z")
 }
 
-// parseTime reads an RFC 3339 time with any fraction and offset. A time without offset, which OData 4 allows some services
-// to send, is taken for UTC.
+// parseTime parses an RFC 3339 time with any fraction and offset. A time without an offset, which OData 4 permits, is
+// taken as UTC.
 func parseTime(text string) (time.Time, bool) {
 	text = strings.ToUpper(strings.TrimSpace(text))
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05"} {

@@ -27,9 +27,9 @@ func wanted() graph.Subscription {
 	}
 }
 
-func TestCreateSendsARichSubscription(t *testing.T) {
+func TestCreateSubscription_SendsAllProperties(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "POST /v1.0/subscriptions", r.Method+" "+r.URL.Path)
 		assert.Equal(t, "application/json", r.Header.Get("Content-Type"))
 		var sent map[string]any
@@ -57,10 +57,11 @@ func TestCreateSendsARichSubscription(t *testing.T) {
 	assert.Empty(t, cmp.Diff(want, got))
 }
 
-func TestWhatTheReplyToCreateLeavesOutIsAsAskedFor(t *testing.T) {
+// Properties that the response omits are as requested.
+func TestCreateSubscription_FillsOmittedProperties(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{`{"id":"1"}`, `{"id":"1","expirationDateTime":null}`, `{"id":"1","expirationDateTime":"soon"}`} {
-		client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
+		client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
 		got, err := client.CreateSubscription(t.Context(), wanted())
 		require.NoError(t, err)
 		want := wanted()
@@ -69,16 +70,16 @@ func TestWhatTheReplyToCreateLeavesOutIsAsAskedFor(t *testing.T) {
 	}
 }
 
-func TestAReplyToCreateWithoutAnIDIsUnreadable(t *testing.T) {
+func TestCreateSubscription_RejectsReplyWithoutID(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{``, ` `, `{}`, `{"id":""}`, `<html>`, `[]`, `{"id":7}`, `null`} {
-		client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
+		client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
 		_, err := client.CreateSubscription(t.Context(), wanted())
 		require.ErrorIs(t, err, graph.ErrUnreadable, body)
 	}
 }
 
-func TestRenewSendsTheExpirationAlone(t *testing.T) {
+func TestRenewSubscription_SendsExpirationOnly(t *testing.T) {
 	t.Parallel()
 	asked := time.Date(2025, 12, 4, 10, 0, 0, 0, time.UTC)
 	for name, test := range map[string]struct {
@@ -86,7 +87,7 @@ func TestRenewSendsTheExpirationAlone(t *testing.T) {
 		body   string
 		want   graph.Subscription
 	}{
-		"what was granted counts": {
+		"the granted expiration": {
 			status: 200, body: `{"id":"0c/1e","resource":"r","expirationDateTime":"2025-12-04T01:00:00.00-08:00","encryptionCertificate":"MIL/"}`,
 			want: graph.Subscription{
 				ID: "0c/1e", Resource: "r", Expiration: asked.Add(-time.Hour), EncryptionCertificate: []byte{0x30, 0x82, 0xff},
@@ -97,7 +98,7 @@ func TestRenewSendsTheExpirationAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+			client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 				assert.Equal(t, "PATCH /v1.0/subscriptions/0c%2F1e", r.Method+" "+r.URL.EscapedPath())
 				var sent map[string]any
 				assert.NoError(t, json.NewDecoder(r.Body).Decode(&sent))
@@ -112,9 +113,9 @@ func TestRenewSendsTheExpirationAlone(t *testing.T) {
 	}
 }
 
-func TestARenewalOfWhatIsGoneIsA404(t *testing.T) {
+func TestRenewSubscription_ReportsNotFound(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		write(w, `{"error":{"code":"ResourceNotFound","message":"The object was not found."}}`)
 	})
@@ -125,10 +126,10 @@ func TestARenewalOfWhatIsGoneIsA404(t *testing.T) {
 	assert.Equal(t, "ResourceNotFound", graph.Code(err))
 }
 
-func TestDelete(t *testing.T) {
+func TestDeleteSubscription_TreatsNotFoundAsDeleted(t *testing.T) {
 	t.Parallel()
 	for status, fails := range map[int]bool{204: false, 200: false, 404: false, 403: true, 500: true} {
-		client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+		client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 			assert.Equal(t, "DELETE /v1.0/subscriptions/0c1e", r.Method+" "+r.URL.Path)
 			w.WriteHeader(status)
 		})
@@ -137,17 +138,17 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-func TestNoCallIsMadeForASubscriptionWithoutID(t *testing.T) {
+func TestSubscriptions_RejectEmptyID(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
+	client := newTestClient(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
 	_, err := client.RenewSubscription(t.Context(), "", time.Now())
 	require.Error(t, err)
 	require.Error(t, client.DeleteSubscription(t.Context(), ""))
 }
 
-func TestListReadsAllPages(t *testing.T) {
+func TestListSubscriptions_ReadsAllPages(t *testing.T) {
 	t.Parallel()
-	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
+	client := newTestClient(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "GET", r.Method)
 		assert.Equal(t, "Bearer a-token", r.Header.Get("Authorization"))
 		if r.URL.Query().Get("$skiptoken") == "2" {
@@ -171,13 +172,13 @@ func TestListReadsAllPages(t *testing.T) {
 	}, got))
 }
 
-func TestLinksThatLeaveTheEndpointAreNotFollowed(t *testing.T) {
+func TestListSubscriptions_RejectsForeignLinks(t *testing.T) {
 	t.Parallel()
 	for name, link := range map[string]string{
 		"another host":           "https://evil.example.com/v1.0/subscriptions",
 		"another scheme":         "http://graph.example.com/v1.0/subscriptions",
 		"another port":           "https://graph.example.com:8443/v1.0/subscriptions",
-		"a host as user":         "https://graph.example.com@evil.example.com/",
+		"a host as user info":    "https://graph.example.com@evil.example.com/",
 		"a user at the host":     "https://someone@graph.example.com/v1.0/subscriptions",
 		"a longer host":          "https://graph.example.com.evil.example.com/",
 		"no URL":                 "https://[::1",
@@ -187,8 +188,8 @@ func TestLinksThatLeaveTheEndpointAreNotFollowed(t *testing.T) {
 			t.Parallel()
 			calls := 0
 			client := graph.New(graph.Settings{
-				Endpoint: "https://graph.example.com", Tokens: fixed("a-token"),
-				HTTP: tripper(func(*http.Request) (*http.Response, error) {
+				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 					calls++
 					return jsonReply(200, fmt.Sprintf(`{"value":[],"@odata.nextLink":%q}`, link)), nil
 				}).client(),
@@ -200,12 +201,12 @@ func TestLinksThatLeaveTheEndpointAreNotFollowed(t *testing.T) {
 	}
 }
 
-func TestAProtocolRelativeLinkStaysAtTheEndpoint(t *testing.T) {
+func TestListSubscriptions_SchemelessLinkStaysAtEndpoint(t *testing.T) {
 	t.Parallel()
 	var hosts []string
 	client := graph.New(graph.Settings{
-		Endpoint: "https://graph.example.com", Tokens: fixed("a-token"),
-		HTTP: tripper(func(r *http.Request) (*http.Response, error) {
+		Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
+		HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 			hosts = append(hosts, r.URL.Host)
 			if len(hosts) == 1 {
 				return jsonReply(200, `{"value":[],"@odata.nextLink":"//evil.example.com/x"}`), nil
@@ -220,10 +221,11 @@ func TestAProtocolRelativeLinkStaysAtTheEndpoint(t *testing.T) {
 	}
 }
 
-func TestALinkMayWriteTheSameHostDifferently(t *testing.T) {
+// A link may spell the scheme, host and default port differently.
+func TestListSubscriptions_AcceptsEquivalentHost(t *testing.T) {
 	t.Parallel()
 	calls := 0
-	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: tripper(func(*http.Request) (*http.Response, error) {
+	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 		if calls++; calls == 1 {
 			return jsonReply(200, `{"value":[{"id":"1"}],"@odata.nextLink":"HTTPS://Graph.Example.com:443/v1.0/subscriptions?2"}`), nil
 		}
@@ -234,16 +236,16 @@ func TestALinkMayWriteTheSameHostDifferently(t *testing.T) {
 	assert.Len(t, got, 2)
 }
 
-func TestAListThatDoesNotEndIsAnError(t *testing.T) {
+func TestListSubscriptions_RejectsEndlessList(t *testing.T) {
 	t.Parallel()
 	for name, link := range map[string]func(calls int) string{
 		"it links to itself":      func(int) string { return "https://graph.example.com/v1.0/subscriptions?again" },
-		"there is another always": func(calls int) string { return fmt.Sprintf("https://graph.example.com/v1.0/subscriptions?%d", calls) },
+		"there is always another": func(calls int) string { return fmt.Sprintf("https://graph.example.com/v1.0/subscriptions?%d", calls) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			calls := 0
-			client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: tripper(func(*http.Request) (*http.Response, error) {
+			client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 				calls++
 				return jsonReply(200, fmt.Sprintf(`{"value":[],"@odata.nextLink":%q}`, link(calls))), nil
 			}).client()})
@@ -254,10 +256,11 @@ func TestAListThatDoesNotEndIsAnError(t *testing.T) {
 	}
 }
 
-func TestAListWithoutValueIsUnreadableAndNotEmpty(t *testing.T) {
+// A page without a value is an error, not an empty list.
+func TestListSubscriptions_RejectsMissingValue(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{``, `{}`, `{"value":null}`, `{"value":{}}`, `[]`, `<html></html>`, `{"value":[`, `null`} {
-		client := clientOf(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
+		client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
 		_, err := client.ListSubscriptions(t.Context())
 		require.ErrorIs(t, err, graph.ErrUnreadable, body)
 	}

@@ -13,79 +13,79 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TokenSource gives an access token that can be used now. An error is a *TokenError, a *CredentialError, or of the context.
+// TokenSource returns a valid access token. Its error is a *TokenError, a *CredentialError or the error of the context.
 type TokenSource interface {
 	Token(ctx context.Context) (string, error)
 }
 
 const (
-	// renewalMargin is how long before its end a token is replaced; a short-lived one when a fifth of its life is left.
+	// renewalMargin is how long before its expiry a token is replaced, at most a fifth of its lifetime.
 	renewalMargin = 5 * time.Minute
-	// unsaidLife is taken for the life of a token where the answer does not say it.
-	unsaidLife = 5 * time.Minute
-	// renewalPause is how long a token that could not be replaced is used on before the next attempt.
-	renewalPause = 30 * time.Second
-	// freshFor is how long a token counts as new.
-	freshFor = time.Minute
+	// defaultTokenLifetime is assumed where the response does not state a lifetime.
+	defaultTokenLifetime = 5 * time.Minute
+	// renewalRetryDelay is the time between a failed renewal and the next attempt; the current token is used meanwhile.
+	renewalRetryDelay = 30 * time.Second
+	// freshTokenAge is the age up to which Fresh accepts a token.
+	freshTokenAge = time.Minute
 )
 
-// Tokens keeps an access token until shortly before it ends. However many callers need a new one, one request is made.
+// Tokens caches an access token until shortly before it expires. Concurrent callers that need a new one share one request.
 type Tokens struct {
 	fetch     func(ctx context.Context) (*oauth2.Token, error)
 	telemetry Telemetry
 
-	mu     sync.Mutex
-	held   heldToken
-	flight *refreshCall // nil while no request is under way
+	mu       sync.Mutex
+	cached   cachedToken
+	inFlight *refreshCall // nil while no request is in flight
 }
 
-// NewTokens returns a source of tokens for one credential. Files are read at each token request and not here.
+// NewTokens returns a token source for one credential. It reads no files; each token request does.
 func NewTokens(s CredentialSettings) *Tokens {
 	return &Tokens{fetch: newCredential(s).fetch, telemetry: orNoop(s.Telemetry)}
 }
 
-// heldToken is a token and its times; the zero value is none.
-type heldToken struct {
-	token     string
-	asked     time.Time // when one was asked for last, with success or not
-	refreshAt time.Time // from then on another one is asked for
-	mayAsk    time.Time // after a failure, when the login service may be asked again at the earliest
-	end       time.Time
+// cachedToken is a token with its times; the zero value is no token.
+type cachedToken struct {
+	token          string
+	requestedAt    time.Time // time of the last request, successful or not
+	refreshAt      time.Time // when the token is to be replaced
+	retryNotBefore time.Time // after a failure, the earliest time of the next request
+	expiry         time.Time
 }
 
-func hold(t *oauth2.Token, now time.Time) heldToken {
+func newCachedToken(t *oauth2.Token, now time.Time) cachedToken {
 	end := t.Expiry
 	if end.IsZero() {
-		end = now.Add(unsaidLife)
+		end = now.Add(defaultTokenLifetime)
 	}
 	margin := min(renewalMargin, end.Sub(now)/5)
-	return heldToken{token: t.AccessToken, asked: now, refreshAt: end.Add(-margin), end: end}
+	return cachedToken{token: t.AccessToken, requestedAt: now, refreshAt: end.Add(-margin), expiry: end}
 }
 
-// refreshCall is one token request and its outcome, which may be read once done is closed.
+// refreshCall is one token request and its result, which may be read once done is closed.
 type refreshCall struct {
 	done  chan struct{}
 	token string
 	err   error
-	// abandoned says that the caller who made the request gave up: that is no answer for those who waited with it.
+	// abandoned means that the caller that made the request was canceled. The callers that waited for it then try again.
 	abandoned bool
 }
 
-// Token returns the token held, or waits for a new one. While a token is still good, a failing renewal is no error.
+// Token returns the cached token, or waits for a new one. A failed renewal is not an error while the cached token is valid.
 func (t *Tokens) Token(ctx context.Context) (string, error) { return t.get(ctx, false) }
 
-// get asks for another token in any case where forced.
-func (t *Tokens) get(ctx context.Context, forced bool) (string, error) {
+// get returns the cached token; with force, or where it is to be replaced, it requests another.
+func (t *Tokens) get(ctx context.Context, force bool) (string, error) {
 	for {
 		t.mu.Lock()
-		if !forced && time.Now().Before(t.held.refreshAt) {
+		if !force && time.Now().Before(t.cached.refreshAt) {
 			defer t.mu.Unlock()
-			return t.held.token, nil
+			return t.cached.token, nil
 		}
-		current := t.flight
+		current := t.inFlight
 		if current == nil {
 			current = &refreshCall{done: make(chan struct{})}
-			t.flight = current
+			t.inFlight = current
 			t.mu.Unlock()
 			t.refresh(ctx, current)
 			return current.token, current.err
@@ -102,17 +102,17 @@ func (t *Tokens) get(ctx context.Context, forced bool) (string, error) {
 	}
 }
 
-// Fresh is Token, but with a token that was obtained within the last minute, if one can be had: Graph keeps the token of
-// some calls and asks for another when it ends.
+// Fresh is like Token but returns a token that was obtained within the last minute, if possible: Graph stores the token of
+// some calls and requires a reauthorization when it expires.
 func (t *Tokens) Fresh(ctx context.Context) (string, error) {
 	t.mu.Lock()
 	now := time.Now()
-	old := now.Sub(t.held.asked) >= freshFor && !now.Before(t.held.mayAsk)
+	old := now.Sub(t.cached.requestedAt) >= freshTokenAge && !now.Before(t.cached.retryNotBefore)
 	t.mu.Unlock()
 	return t.get(ctx, old)
 }
 
-// refresh makes the request on the goroutine of the caller that came first, under its context.
+// refresh makes the request on the goroutine of the first caller, with its context.
 func (t *Tokens) refresh(ctx context.Context, f *refreshCall) {
 	token, err := t.fetch(ctx)
 	t.telemetry.TokenRefresh(ctx, err)
@@ -122,51 +122,51 @@ func (t *Tokens) refresh(ctx context.Context, f *refreshCall) {
 	now := time.Now()
 	switch {
 	case err == nil:
-		t.held = hold(token, now)
-		f.token = t.held.token
-	case now.Before(t.held.end):
-		wait := renewalPause
+		t.cached = newCachedToken(token, now)
+		f.token = t.cached.token
+	case now.Before(t.cached.expiry):
+		wait := renewalRetryDelay
 		if failed, ok := errors.AsType[*TokenError](err); ok {
 			wait = max(wait, failed.RetryAfter)
 		}
-		if t.held.mayAsk = now.Add(wait); ctx.Err() == nil {
-			t.held.asked = now
+		if t.cached.retryNotBefore = now.Add(wait); ctx.Err() == nil {
+			t.cached.requestedAt = now
 		}
-		if t.held.refreshAt.Before(t.held.mayAsk) {
-			t.held.refreshAt = now.Add(min(wait, t.held.end.Sub(now)))
+		if t.cached.refreshAt.Before(t.cached.retryNotBefore) {
+			t.cached.refreshAt = now.Add(min(wait, t.cached.expiry.Sub(now)))
 		}
-		f.token = t.held.token
+		f.token = t.cached.token
 	default:
 		f.err, f.abandoned = err, ctx.Err() != nil
 	}
-	t.flight = nil
+	t.inFlight = nil
 	close(f.done)
 }
 
-// Drop forgets a token that its receiver refused. One that was replaced meanwhile stays.
+// Drop removes a token that Graph rejected. A token that has replaced it meanwhile stays.
 func (t *Tokens) Drop(token string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.held.token == token {
-		t.held = heldToken{}
+	if t.cached.token == token {
+		t.cached = cachedToken{}
 	}
 }
 
 const maxDescription = 300
 
-// TokenError says that the token endpoint gave no token: it refused (Code, AADSTS), no whole answer came (Status 0, Err is
-// the failure of the transport or ErrTooLarge), or it answered with something else (Err is ErrUnreadable).
+// TokenError is a token request without a token: the endpoint refused (Code, AADSTS), no complete response arrived (Status 0,
+// Err is the failure of the transport or ErrTooLarge), or the response was something else (Err is ErrUnreadable).
 // See https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 type TokenError struct {
-	// Status is the HTTP status, 0 where no whole answer came.
+	// Status is the HTTP status, 0 if no complete response arrived.
 	Status int
-	// Code is OAuth's error, such as invalid_client, and AADSTS that of Entra ID, such as AADSTS7000215. Both may be empty.
+	// Code is the OAuth error, such as invalid_client, and AADSTS that of Entra ID, such as AADSTS7000215. Both may be empty.
 	Code, AADSTS string
-	// Description is the first line of what the endpoint said, shortened.
+	// Description is the first line of the endpoint's error_description, shortened.
 	Description string
-	// RetryAfter is how long the endpoint asked to stay away, 0 where it did not say.
+	// RetryAfter is the value of the Retry-After header, 0 if there was none.
 	RetryAfter time.Duration
-	// Err is the cause where the endpoint did not refuse by itself.
+	// Err is the cause if the endpoint did not send a refusal.
 	Err error
 }
 
@@ -201,8 +201,8 @@ type tokenErrorBody struct {
 	Codes       []json.Number `json:"error_codes"`
 }
 
-// newTokenError takes from a refusal what may be shown. The refusal itself is not kept: it holds the request, with the
-// secret in it, and its text quotes the whole answer.
+// newTokenError copies from a refusal what may be logged. It does not wrap the refusal, which contains the request with the
+// secret and quotes the whole response in its text.
 func newTokenError(refused *oauth2.RetrieveError, now time.Time, secrets ...string) *TokenError {
 	e := &TokenError{}
 	if refused.Response != nil {
@@ -218,12 +218,12 @@ func newTokenError(refused *oauth2.RetrieveError, now time.Time, secrets ...stri
 	e.AADSTS = aadsts(body)
 	e.Description = oneLine(firstLine(body.Description), maxDescription, secrets...)
 	if e.Status/100 == 3 {
-		e.Description = "a redirect, which is never followed: it could carry the credential to another host"
+		e.Description = "a redirect, which is never followed because it could send the credential to another host"
 	}
 	return e
 }
 
-// aadsts finds the number of Entra ID's error in the description, else in the list of codes.
+// aadsts returns Entra ID's error code from the description or else from the list of codes.
 func aadsts(body tokenErrorBody) string {
 	const prefix = "AADSTS"
 	if _, after, found := strings.Cut(body.Description, prefix); found {
@@ -240,7 +240,7 @@ func aadsts(body tokenErrorBody) string {
 	return ""
 }
 
-// firstLine is the description without the ids of the request, which follow it on the same line or on lines of their own.
+// firstLine returns the description without the request ids, which follow on the same line or on lines of their own.
 func firstLine(description string) string {
 	description = strings.TrimSpace(description)
 	line, _, _ := strings.Cut(description, "\n")

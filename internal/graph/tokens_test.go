@@ -5,29 +5,33 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// endpoint is a token endpoint without a network, which takes a second for each answer.
-type endpoint struct {
-	mu    sync.Mutex
-	calls int
-	life  int // seconds; 0 = the answer does not say
-	down  bool
+// slowTokenEndpoint is a token endpoint without a network that answers after a second.
+type slowTokenEndpoint struct {
+	mu       sync.Mutex
+	calls    int
+	lifetime int // in seconds; 0 omits it from the response
+	down     bool
 	// throttled is the Retry-After of a 429, 0 for none.
 	throttled int
 }
 
-func (e *endpoint) RoundTrip(r *http.Request) (*http.Response, error) {
+func (e *slowTokenEndpoint) RoundTrip(r *http.Request) (*http.Response, error) {
 	select {
 	case <-time.After(time.Second):
 	case <-r.Context().Done():
@@ -42,35 +46,35 @@ func (e *endpoint) RoundTrip(r *http.Request) (*http.Response, error) {
 	if e.throttled > 0 {
 		return jsonReply(429, `{"error":"temporarily_unavailable"}`, "Retry-After", strconv.Itoa(e.throttled)), nil
 	}
-	if e.life == 0 {
+	if e.lifetime == 0 {
 		return jsonReply(200, fmt.Sprintf(`{"access_token":"token-%d"}`, e.calls)), nil
 	}
-	return jsonReply(200, fmt.Sprintf(`{"access_token":"token-%d","expires_in":%d}`, e.calls, e.life)), nil
+	return jsonReply(200, fmt.Sprintf(`{"access_token":"token-%d","expires_in":%d}`, e.calls, e.lifetime)), nil
 }
 
-func (e *endpoint) source(seen *ledger) *graph.Tokens {
+func (e *slowTokenEndpoint) source(telemetry *recordingTelemetry) *graph.Tokens {
 	return graph.NewTokens(graph.CredentialSettings{
-		TokenURL: "https://login.example.com/token", ClientID: "app", Secret: "hush", HTTP: &http.Client{Transport: e}, Telemetry: seen,
+		TokenURL: "https://login.example.com/token", ClientID: "app", Secret: "hush", HTTP: &http.Client{Transport: e}, Telemetry: telemetry,
 	})
 }
 
-func TestATokenIsReusedUntilShortlyBeforeItEnds(t *testing.T) {
+func TestTokens_ReusedUntilShortlyBeforeExpiry(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		life    int
 		reused  time.Duration
 		renewed time.Duration
 	}{
-		"an hour: 5 minutes before":            {life: 3600, reused: 55*time.Minute - time.Second, renewed: 55 * time.Minute},
-		"10 minutes: a fifth of them before":   {life: 600, reused: 8*time.Minute - time.Second, renewed: 8 * time.Minute},
-		"a life not said: as if of 5 minutes":  {life: 0, reused: 4*time.Minute - time.Second, renewed: 4 * time.Minute},
-		"5 seconds: one before, not 5 minutes": {life: 5, reused: 3 * time.Second, renewed: 4 * time.Second},
+		"an hour: 5 minutes before":          {life: 3600, reused: 55*time.Minute - time.Second, renewed: 55 * time.Minute},
+		"10 minutes: a fifth of them before": {life: 600, reused: 8*time.Minute - time.Second, renewed: 8 * time.Minute},
+		"no lifetime: as for 5 minutes":      {life: 0, reused: 4*time.Minute - time.Second, renewed: 4 * time.Minute},
+		"5 seconds: one second before":       {life: 5, reused: 3 * time.Second, renewed: 4 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				e, seen := &endpoint{life: test.life}, &ledger{}
-				tokens := e.source(seen)
+				e, telemetry := &slowTokenEndpoint{lifetime: test.life}, &recordingTelemetry{}
+				tokens := e.source(telemetry)
 				get := func(want string) {
 					t.Helper()
 					got, err := tokens.Token(t.Context())
@@ -82,20 +86,20 @@ func TestATokenIsReusedUntilShortlyBeforeItEnds(t *testing.T) {
 				get("token-1")
 				time.Sleep(test.renewed - test.reused)
 				get("token-2")
-				assert.Equal(t, []error{nil, nil}, seen.refreshes)
+				assert.Equal(t, []error{nil, nil}, telemetry.refreshes)
 			})
 		})
 	}
 }
 
-func TestConcurrentCallersShareOneRequest(t *testing.T) {
+func TestTokens_ConcurrentCallersShareOneRequest(t *testing.T) {
 	t.Parallel()
 	for name, down := range map[string]bool{"its token": false, "its failure": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				e := &endpoint{life: 3600, down: down}
-				tokens := e.source(&ledger{})
+				e := &slowTokenEndpoint{lifetime: 3600, down: down}
+				tokens := e.source(&recordingTelemetry{})
 				var callers sync.WaitGroup
 				for range 20 {
 					callers.Go(func() {
@@ -114,11 +118,12 @@ func TestConcurrentCallersShareOneRequest(t *testing.T) {
 	}
 }
 
-func TestACallerThatGivesUpLeavesTheOthersAlone(t *testing.T) {
+// If the caller that makes the request is canceled, those that wait for it make another one.
+func TestTokens_CanceledCallerDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		e := &endpoint{life: 3600}
-		tokens := e.source(&ledger{})
+		e := &slowTokenEndpoint{lifetime: 3600}
+		tokens := e.source(&recordingTelemetry{})
 		first, giveUp := context.WithCancel(t.Context())
 		var callers sync.WaitGroup
 		callers.Go(func() {
@@ -139,11 +144,11 @@ func TestACallerThatGivesUpLeavesTheOthersAlone(t *testing.T) {
 	})
 }
 
-func TestAWaitingCallerHeedsItsOwnContext(t *testing.T) {
+func TestTokens_WaitingCallerHonorsOwnContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		e := &endpoint{life: 3600}
-		tokens := e.source(&ledger{})
+		e := &slowTokenEndpoint{lifetime: 3600}
+		tokens := e.source(&recordingTelemetry{})
 		var callers sync.WaitGroup
 		callers.Go(func() {
 			_, err := tokens.Token(t.Context())
@@ -160,11 +165,11 @@ func TestAWaitingCallerHeedsItsOwnContext(t *testing.T) {
 	})
 }
 
-func TestATokenStillGoodOutlivesAnOutageOfTheEndpoint(t *testing.T) {
+func TestTokens_ValidTokenSurvivesOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		e, seen := &endpoint{life: 3600}, &ledger{}
-		tokens := e.source(seen)
+		e, telemetry := &slowTokenEndpoint{lifetime: 3600}, &recordingTelemetry{}
+		tokens := e.source(telemetry)
 		_, err := tokens.Token(t.Context())
 		require.NoError(t, err)
 		time.Sleep(56 * time.Minute)
@@ -175,22 +180,22 @@ func TestATokenStillGoodOutlivesAnOutageOfTheEndpoint(t *testing.T) {
 			assert.Equal(t, "token-1", token)
 		}
 		assert.Equal(t, 2, e.calls, "the next attempt comes half a minute later")
-		require.Error(t, seen.refreshes[1])
+		require.Error(t, telemetry.refreshes[1])
 		time.Sleep(31 * time.Second)
 		_, err = tokens.Token(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, 3, e.calls)
 		time.Sleep(4 * time.Minute)
 		_, err = tokens.Token(t.Context())
-		require.Error(t, err, "its time is over")
+		require.Error(t, err, "the token has expired")
 	})
 }
 
-func TestADroppedTokenIsNotUsedAgain(t *testing.T) {
+func TestTokens_DroppedTokenIsNotReused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		e := &endpoint{life: 3600}
-		tokens := e.source(&ledger{})
+		e := &slowTokenEndpoint{lifetime: 3600}
+		tokens := e.source(&recordingTelemetry{})
 		first, err := tokens.Token(t.Context())
 		require.NoError(t, err)
 		tokens.Drop(first)
@@ -200,7 +205,7 @@ func TestADroppedTokenIsNotUsedAgain(t *testing.T) {
 		tokens.Drop(first)
 		third, err := tokens.Token(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, second, third, "another caller dropped the first one too late")
+		assert.Equal(t, second, third, "dropping the first one again has no effect")
 
 		tokens.Drop(second)
 		e.down = true
@@ -209,11 +214,12 @@ func TestADroppedTokenIsNotUsedAgain(t *testing.T) {
 	})
 }
 
-func TestAFreshTokenIsNoOlderThanAMinuteWhereOneCanBeHad(t *testing.T) {
+// Fresh returns a token less than a minute old, and an older one only if the request fails.
+func TestTokens_FreshReturnsTokenUnderOneMinuteOld(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		from := &endpoint{life: 3600}
-		tokens := from.source(&ledger{})
+		from := &slowTokenEndpoint{lifetime: 3600}
+		tokens := from.source(&recordingTelemetry{})
 		take := func() string {
 			token, err := tokens.Fresh(t.Context())
 			require.NoError(t, err)
@@ -230,15 +236,16 @@ func TestAFreshTokenIsNoOlderThanAMinuteWhereOneCanBeHad(t *testing.T) {
 		from.mu.Unlock()
 		assert.Equal(t, "token-2", take(), "an old one is better than none")
 		assert.Equal(t, "token-2", take())
-		assert.Equal(t, 3, from.calls, "and a failure is no reason for a storm")
+		assert.Equal(t, 3, from.calls, "a failed request is not repeated at once")
 	})
 }
 
-func TestAFreshTokenThatCanNotBeHadCostsTheOthersNothing(t *testing.T) {
+// While the endpoint refuses new tokens, calls that need no fresh token get the cached one immediately.
+func TestTokens_FailingFreshDoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		from := &endpoint{life: 3600}
-		tokens := from.source(&ledger{})
+		from := &slowTokenEndpoint{lifetime: 3600}
+		tokens := from.source(&recordingTelemetry{})
 		_, err := tokens.Token(t.Context())
 		require.NoError(t, err)
 		time.Sleep(10 * time.Minute)
@@ -253,22 +260,22 @@ func TestAFreshTokenThatCanNotBeHadCostsTheOthersNothing(t *testing.T) {
 				asked := time.Now()
 				_, err = tokens.Token(t.Context())
 				require.NoError(t, err)
-				require.Zero(t, time.Since(asked), "the token is good for long")
+				require.Zero(t, time.Since(asked), "the token is valid for long")
 			}
 			time.Sleep(30 * time.Second)
 		}
-		assert.Equal(t, 2, from.calls, "and the login service asked to wait")
+		assert.Equal(t, 2, from.calls, "the endpoint asked to wait")
 	})
 }
 
-func TestCreationsAndRenewalsHaveAFreshToken(t *testing.T) {
+func TestClient_CreationAndRenewalUseFreshToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		from := &endpoint{life: 3600}
+		from := &slowTokenEndpoint{lifetime: 3600}
 		var tokens []string
 		client := graph.New(graph.Settings{
-			Endpoint: "https://graph.example.com", Tokens: from.source(&ledger{}),
-			HTTP: tripper(func(r *http.Request) (*http.Response, error) {
+			Endpoint: "https://graph.example.com", Tokens: from.source(&recordingTelemetry{}),
+			HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				tokens = append(tokens, r.Method+" "+r.Header.Get("Authorization"))
 				return jsonReply(200, `{"id": "s", "value": []}`), nil
 			}).client(),
@@ -284,5 +291,152 @@ func TestCreationsAndRenewalsHaveAFreshToken(t *testing.T) {
 		_, err = client.RenewSubscription(t.Context(), "s", time.Now().Add(time.Hour))
 		require.NoError(t, err)
 		assert.Equal(t, []string{"GET Bearer token-1", "GET Bearer token-1", "POST Bearer token-2", "PATCH Bearer token-3"}, tokens)
+	})
+}
+
+// tokenErrorForResponse returns the error of a token request that receives this response.
+func tokenErrorForResponse(t *testing.T, resp *http.Response) *graph.TokenError {
+	t.Helper()
+	err := tokenErr(t, graph.CredentialSettings{
+		TokenURL: "https://login.example.com/token", ClientID: "app", Secret: "hush-hush", AuthStyle: "body",
+		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) { return resp, nil }).client(),
+	}, "hush-hush")
+	refused, ok := errors.AsType[*graph.TokenError](err)
+	require.True(t, ok, "%v", err)
+	return refused
+}
+
+func TestTokenError_ParsesRefusal(t *testing.T) {
+	t.Parallel()
+	const described = "AADSTS7000215: Invalid client secret provided. Ensure the secret being sent is the value."
+	for name, test := range map[string]struct {
+		status int
+		body   string
+		want   graph.TokenError
+	}{
+		"ids on the same line": {
+			401, `{"error":"invalid_client","error_description":"` + described + ` Trace ID: 1 Correlation ID: 2 Timestamp: 3","error_codes":[7000215]}`,
+			graph.TokenError{Code: "invalid_client", AADSTS: "AADSTS7000215", Description: described},
+		},
+		"ids on lines of their own": {
+			400, `{"error":"unauthorized_client","error_description":"AADSTS700016: No.\r\nTrace ID: 1\r\nCorrelation ID: 2","error_codes":[700016]}`,
+			graph.TokenError{Code: "unauthorized_client", AADSTS: "AADSTS700016", Description: "AADSTS700016: No."},
+		},
+		"a code only in the list": {
+			400, `{"error":"invalid_request","error_description":"No.","error_codes":[90002]}`,
+			graph.TokenError{Code: "invalid_request", AADSTS: "AADSTS90002", Description: "No."},
+		},
+		"a list of words": {
+			400, `{"error":"invalid_request","error_description":"AADSTS: No.","error_codes":["x"]}`,
+			graph.TokenError{Code: "invalid_request", Description: "AADSTS: No."},
+		},
+		"a description that repeats the secret": {
+			401, `{"error":"invalid_client","error_description":"hush-hush is wrong"}`,
+			graph.TokenError{Code: "invalid_client", Description: "[secret] is wrong"},
+		},
+		"a long description": {
+			401, `{"error":"invalid_client","error_description":"` + strings.Repeat("a", 1000) + `"}`,
+			graph.TokenError{Code: "invalid_client", Description: strings.Repeat("a", 299) + "…"},
+		},
+		"an error with status 200": {200, `{"error":"invalid_client"}`, graph.TokenError{Code: "invalid_client"}},
+		"an HTML page of a proxy":  {403, `<html>hush-hush</html>`, graph.TokenError{}},
+		"an empty failure":         {500, ``, graph.TokenError{}},
+		"throttling":               {429, `{"error":"temporarily_unavailable"}`, graph.TokenError{Code: "temporarily_unavailable"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := tokenErrorForResponse(t, jsonReply(test.status, test.body, "Retry-After", "7"))
+			test.want.Status, test.want.RetryAfter = test.status, 7*time.Second
+			assert.Equal(t, test.want, *got)
+			assert.Contains(t, got.Error(), fmt.Sprintf("get an access token: the token endpoint answered %d", test.status))
+			assert.Contains(t, got.Error(), test.want.Description)
+		})
+	}
+}
+
+func TestTokenError_ParsesPlainTextRefusal(t *testing.T) {
+	t.Parallel()
+	got := tokenErrorForResponse(t, reply(401, `{"error":"invalid_client","error_codes":[7000222]}`, "Content-Type", "text/plain"))
+	assert.Equal(t, "AADSTS7000222", got.AADSTS)
+	assert.Contains(t, got.Error(), "AADSTS7000222")
+}
+
+func TestTokenError_ForSuccessWithoutToken(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ kind, body string }{
+		"a sign-in page":      {"text/html", "<html>"},
+		"text":                {"text/plain", "welcome"},
+		"nothing":             {"application/json", ""},
+		"an object":           {"application/json", "{}"},
+		"half an object":      {"application/json", `{"access_token":"gran`},
+		"a list":              {"application/json", "[]"},
+		"a number as a token": {"application/json", `{"access_token":7}`},
+	} {
+		got := tokenErrorForResponse(t, reply(200, test.body, "Content-Type", test.kind))
+		require.ErrorIs(t, got, graph.ErrUnreadable, name)
+		assert.Equal(t, 200, got.Status)
+		assert.NotContains(t, got.Error(), "gran")
+		assert.Contains(t, graph.Hint(got), "proxy")
+	}
+}
+
+func TestTokenError_ForEndlessAnswer(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{200, 400} {
+		body := &endlessBody{}
+		resp := jsonReply(status, "")
+		resp.Body = body
+		got := tokenErrorForResponse(t, resp)
+		require.ErrorIs(t, got, graph.ErrTooLarge)
+		assert.True(t, body.closed)
+		assert.Contains(t, graph.Hint(got), "auth.token_url")
+	}
+}
+
+func TestTokenError_ForRedirect(t *testing.T) {
+	t.Parallel()
+	thief := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("visited") }))
+	defer thief.Close()
+	s := newTokenEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, thief.URL, http.StatusTemporaryRedirect)
+	})
+	s.Secret = "hush-hush"
+	err := tokenErr(t, s, "hush-hush")
+	var refused *graph.TokenError
+	require.ErrorAs(t, err, &refused)
+	assert.Equal(t, 307, refused.Status)
+	assert.Contains(t, err.Error(), "redirect")
+}
+
+func TestTokenError_ForInvalidURL(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"", "login.example.com", "https://login.example.com:port", "http://[::1"} {
+		err := tokenErr(t, graph.CredentialSettings{TokenURL: address, Secret: "hush-hush"}, "hush-hush")
+		var failed *graph.TokenError
+		require.ErrorAs(t, err, &failed, address)
+		assert.Contains(t, graph.Hint(err), "auth.token_url")
+	}
+}
+
+// An authenticator extension may return a refusal without the HTTP response.
+func TestTokenError_ForRefusalWithoutResponse(t *testing.T) {
+	t.Parallel()
+	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+		return nil, &oauth2.RetrieveError{ErrorCode: "invalid_client"}
+	}).client()})
+	_, err := client.ListSubscriptions(t.Context())
+	assert.Equal(t, "invalid_client", graph.Code(err))
+}
+
+func FuzzTokenErrors(f *testing.F) {
+	f.Add([]byte(`{"error":"invalid_client","error_description":"AADSTS7000215: no hush-hush","error_codes":[7000215]}`), "application/json")
+	f.Add([]byte("error=invalid_client&error_description=AADSTS"), "text/plain")
+	f.Add([]byte(`{"error":"x","error_description":"hush\nhush-hush"}`), "")
+	f.Fuzz(func(t *testing.T, body []byte, kind string) {
+		got := tokenErrorForResponse(t, reply(401, string(body), "Content-Type", kind))
+		assert.True(t, utf8.ValidString(got.Error()))
+		assert.NotContains(t, got.Error(), "\n")
+		assert.LessOrEqual(t, utf8.RuneCountInString(got.Description), 300)
+		assert.NotEmpty(t, graph.Hint(got))
 	})
 }

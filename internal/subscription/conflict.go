@@ -9,30 +9,30 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// ConflictError says that a subscription with another notification URL has the place of a wanted one. An application may
-// have one for the whole tenant, and one for each user:
+// ConflictError means that a subscription with another notification URL occupies the slot of a wanted one. An application may
+// have one subscription for the whole tenant, and one for each user:
 // https://learn.microsoft.com/graph/change-notifications-overview#subscription-limits
 type ConflictError struct {
-	// ID is the other subscription's, Host where it sends to.
+	// ID is the id of the other subscription, Host the host of its notification URL.
 	ID, Host string
 }
 
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("subscription %s of the same application, which sends to %s, takes the place of ours", e.ID, e.Host)
+	return fmt.Sprintf("subscription %s of the same application, which sends to %s, occupies the place of this receiver's subscription", e.ID, e.Host)
 }
 
-// Hint says in one sentence what to do about it.
+// Hint returns one sentence with a suggested fix.
 func (*ConflictError) Hint() string {
-	return "Delete that subscription, use another app registration, or set subscription.replace_foreign: true to take its place."
+	return "Delete that subscription, use another app registration, or set subscription.replace_foreign: true to replace it."
 }
 
-// KeyConflictError says that another receiver uses our notification URL with an encryption key that we don't have, so that
-// the two took each other's subscription away: an application may have one for each resource, and what is encrypted for one
-// of them the other one can't read.
+// KeyConflictError means that another receiver uses the same notification URL with a key that this receiver does not have, so
+// that each of the two replaced the other's subscription: an application may have only one for each resource, and neither
+// receiver can decrypt what is encrypted for the other.
 type KeyConflictError struct {
-	// ID is the subscription that the other receiver made last.
+	// ID is the subscription that the other receiver created last.
 	ID string
-	// CertificateID is what that is encrypted for, "" where Graph does not say.
+	// CertificateID is the certificate it is encrypted for, "" if Graph does not name it.
 	CertificateID string
 }
 
@@ -41,47 +41,47 @@ func (e *KeyConflictError) Error() string {
 	if e.CertificateID != "" {
 		certificate = "certificate " + e.CertificateID
 	}
-	return fmt.Sprintf("another receiver uses the same notification URL with another encryption key: it made subscription %s, encrypted for %s, in place of ours",
+	return fmt.Sprintf("another receiver uses the same notification URL with another encryption key: it created subscription %s, encrypted for %s, in place of this receiver's subscription",
 		e.ID, certificate)
 }
 
-// Hint says in one sentence what to do about it.
+// Hint returns one sentence with a suggested fix.
 func (*KeyConflictError) Hint() string {
-	return "Give all receivers at this URL the same encryption.certificates, or each an app registration and a notification_url of its own; until then they take turns, an hour each."
+	return "Give all receivers at this URL the same encryption.certificates, or each an app registration and a notification_url of its own; until then they alternate, an hour each."
 }
 
 const (
-	// keyConflictLimit is how many subscriptions of another key in a row are replaced at once.
+	// keyConflictLimit is how many consecutive subscriptions with another key are replaced immediately.
 	keyConflictLimit = 2
-	// keyConflictWait is how long a further one is left alone. Its receiver may be gone, and if it is not, then each of the
-	// two has the subscription for a while, after which it reads from the history what went to the other one.
+	// keyConflictWait is how long the replacement of a further one is deferred. Its receiver may be gone by then. If it is
+	// not, the two receivers alternate, and each reads from the history what was delivered to the other.
 	keyConflictWait = time.Hour
 )
 
-// keyConflict is about one place in Graph's quota, and a receiver with another key that makes subscriptions there.
+// keyConflict tracks another receiver that creates subscriptions with its own key in one slot of Graph's quota.
 type keyConflict struct {
-	// count is the number of subscriptions in a row that one of the other key followed on, or was: the first may be a
-	// leftover of an earlier run of this receiver whose key was lost, while what follows on it was made by somebody alive.
+	// count is the number of consecutive subscriptions that had another key or were replaced by one that has. The first may be
+	// a leftover of an earlier run of this receiver whose key was lost; any that follow come from a running receiver.
 	count int
-	// latest is the last one, firstSeen and lastSeen when the list showed it.
+	// latest is the most recent one; firstSeen and lastSeen are when the list showed it.
 	latest              graph.Subscription
 	firstSeen, lastSeen time.Time
 }
 
-// proven tells whether there is another receiver.
-func (c keyConflict) proven() bool { return c.count > 1 }
+// confirmed reports whether another receiver is certain.
+func (c keyConflict) confirmed() bool { return c.count > 1 }
 
-// waits tells whether the latest subscription of the other key is to be left alone for now.
-func (c keyConflict) waits(now time.Time) bool {
-	return c.count > keyConflictLimit && now.Before(c.waitsUntil())
+// deferred reports whether the replacement of the latest subscription with the other key has to wait.
+func (c keyConflict) deferred(now time.Time) bool {
+	return c.count > keyConflictLimit && now.Before(c.deferredUntil())
 }
 
-func (c keyConflict) waitsUntil() time.Time { return c.firstSeen.Add(keyConflictWait) }
+func (c keyConflict) deferredUntil() time.Time { return c.firstSeen.Add(keyConflictWait) }
 
-// seen returns the conflict after a list that shows a subscription of the other key. ownLived says that this receiver had a
-// subscription in that place: then the other one must have been made after it.
-func (c keyConflict) seen(s graph.Subscription, ownLived bool, now time.Time) keyConflict {
-	if c.count == 0 && ownLived {
+// observe returns the conflict updated with a list that shows s, a subscription with the other key. ownWasActive means that
+// this receiver had a subscription in that slot, so that the other one must have been created after it.
+func (c keyConflict) observe(s graph.Subscription, ownWasActive bool, now time.Time) keyConflict {
+	if c.count == 0 && ownWasActive {
 		c.count = 1
 	}
 	if s.ID != c.latest.ID {
@@ -92,40 +92,40 @@ func (c keyConflict) seen(s graph.Subscription, ownLived bool, now time.Time) ke
 	return c
 }
 
-// noteKeyConflicts brings up to date what is known of other receivers, from the list as it is now.
-func (k *Manager) noteKeyConflicts(have []graph.Subscription, at time.Time) {
-	f := k.facts()
-	own := k.s.wanted("")
+// updateKeyConflicts updates the conflicts with other receivers from the current list.
+func (m *Manager) updateKeyConflicts(have []graph.Subscription, at time.Time) {
+	f := m.facts()
+	own := m.settings.wanted("")
 	for _, h := range have {
 		if !expired(h, at) && f.otherKey(h, own) {
-			k.keyConflicts[path(h.Resource)] = k.keyConflicts[path(h.Resource)].seen(h, k.lived(path(h.Resource)), at)
+			m.keyConflicts[path(h.Resource)] = m.keyConflicts[path(h.Resource)].observe(h, m.wasActive(path(h.Resource)), at)
 		}
 	}
-	// A receiver that is alive would have taken the place by then.
-	over := keyConflictWait + 2*k.s.CheckInterval + longestBackoff
-	maps.DeleteFunc(k.keyConflicts, func(_ string, c keyConflict) bool { return at.Sub(c.lastSeen) > over })
-	k.reportKeyConflict(at, over)
+	// A running receiver would have created another subscription by then.
+	endsAfter := keyConflictWait + 2*m.settings.CheckInterval + maxBackoff
+	maps.DeleteFunc(m.keyConflicts, func(_ string, c keyConflict) bool { return at.Sub(c.lastSeen) > endsAfter })
+	m.reportKeyConflict(at, endsAfter)
 }
 
-// reportKeyConflict makes a failure of it, one for all resources.
-func (k *Manager) reportKeyConflict(at time.Time, over time.Duration) {
-	for _, place := range slices.Sorted(maps.Keys(k.keyConflicts)) {
-		c := k.keyConflicts[place]
-		if !c.proven() {
+// reportKeyConflict records a confirmed conflict as a failure, one for all resources.
+func (m *Manager) reportKeyConflict(at time.Time, endsAfter time.Duration) {
+	for _, slot := range slices.Sorted(maps.Keys(m.keyConflicts)) {
+		c := m.keyConflicts[slot]
+		if !c.confirmed() {
 			continue
 		}
-		k.keyConflict.operation = opReplace
-		k.keyConflict.err = &KeyConflictError{ID: c.latest.ID, CertificateID: c.latest.EncryptionCertificateID}
-		k.keyConflict.retryAt = c.lastSeen.Add(over)
-		if c.waits(at) {
-			k.keyConflict.retryAt = c.waitsUntil()
+		m.keyConflict.operation = opReplace
+		m.keyConflict.err = &KeyConflictError{ID: c.latest.ID, CertificateID: c.latest.EncryptionCertificateID}
+		m.keyConflict.retryAt = c.lastSeen.Add(endsAfter)
+		if c.deferred(at) {
+			m.keyConflict.retryAt = c.deferredUntil()
 		}
 		return
 	}
-	k.keyConflict.succeed()
+	m.keyConflict.succeed()
 }
 
-// lived tells whether this process has had a subscription in that place.
-func (k *Manager) lived(place string) bool {
-	return slices.ContainsFunc(k.resources, func(w *resourceState) bool { return w.lived && path(w.resource) == place })
+// wasActive reports whether this process has had a subscription in that slot.
+func (m *Manager) wasActive(slot string) bool {
+	return slices.ContainsFunc(m.resources, func(r *resourceState) bool { return r.wasActive && path(r.resource) == slot })
 }

@@ -7,28 +7,28 @@ import (
 
 // The lifecycle events of Graph: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
 const (
-	// ReauthorizationRequired means: delivery will pause unless the subscription is renewed.
+	// ReauthorizationRequired means that delivery will pause unless the subscription is renewed.
 	ReauthorizationRequired = "reauthorizationRequired"
-	// SubscriptionRemoved means: the subscription is no more.
+	// SubscriptionRemoved means that the subscription no longer exists.
 	SubscriptionRemoved = "subscriptionRemoved"
-	// Missed means: some changes were not delivered.
+	// Missed means that some changes were not delivered.
 	Missed = "missed"
 )
 
-// Event is a lifecycle event whose authenticity was proven.
+// Event is a lifecycle event whose authenticity was verified.
 type Event struct {
 	SubscriptionID string
 	// Kind is one of the three events above. Others are ignored.
 	Kind string
 }
 
-// maxPending bounds the subscriptions with events not yet looked at: an organization cannot have more.
+// maxPending bounds the subscriptions with pending events: an organization cannot have more.
 const maxPending = 10_000
 
-// pendingEvents are the events of one subscription, of which any number are as good as one.
+// pendingEvents are the pending events of one subscription. Repeated events of a kind count as one.
 type pendingEvents struct{ reauthorize, removed, missed bool }
 
-// inbox takes events in until the loop gets to them.
+// inbox collects events until the loop processes them.
 type inbox struct {
 	wake chan struct{}
 
@@ -64,69 +64,69 @@ func (i *inbox) put(e Event) {
 	}
 }
 
-// take empties the inbox.
-func (i *inbox) take() map[string]pendingEvents {
+// drain returns the pending events and empties the inbox.
+func (i *inbox) drain() map[string]pendingEvents {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	taken := i.pending
+	pending := i.pending
 	i.pending = map[string]pendingEvents{}
-	return taken
+	return pending
 }
 
 const (
-	// deliveryGoesOn is how long Graph is taken to deliver after it asked for a reauthorization. It says that delivery
-	// pauses after a while, and that what happens then is lost, not after which:
+	// deliveryGracePeriod is how long Graph is assumed to deliver after it asked for a reauthorization. Graph documents that
+	// delivery pauses after a while and that changes are lost then, but not after how long:
 	// https://learn.microsoft.com/graph/change-notifications-lifecycle-events
-	deliveryGoesOn = 15 * time.Minute
-	// adoptionSpacing is the time between the renewals of subscriptions that are adopted together.
+	deliveryGracePeriod = 15 * time.Minute
+	// adoptionSpacing separates the renewals of subscriptions that are adopted together.
 	adoptionSpacing = 200 * time.Millisecond
 )
 
-// requestReauthorization notes that Graph waits for a reauthorization.
-func (k *Manager) requestReauthorization(w *resourceState, at time.Time) {
-	if !w.reauthorize {
-		w.reauthorize, w.reauthorizationRequestedAt = true, at
+// requestReauthorization records that Graph asked for a reauthorization.
+func (m *Manager) requestReauthorization(r *resourceState, at time.Time) {
+	if !r.reauthorize {
+		r.reauthorize, r.reauthorizationRequestedAt = true, at
 	}
-	if _, noted := k.reauthorizationRequestedAt[w.sub.ID]; !noted {
-		k.reauthorizationRequestedAt[w.sub.ID] = w.reauthorizationRequestedAt
-		k.knownChanged = true
+	if _, noted := m.reauthorizationRequestedAt[r.sub.ID]; !noted {
+		m.reauthorizationRequestedAt[r.sub.ID] = r.reauthorizationRequestedAt
+		m.knownChanged = true
 	}
 }
 
-// clearReauthorization notes that Graph has it.
-func (k *Manager) clearReauthorization(w *resourceState, at time.Time) {
-	if !w.reauthorize {
+// clearReauthorization records that Graph received the reauthorization.
+func (m *Manager) clearReauthorization(r *resourceState, at time.Time) {
+	if !r.reauthorize {
 		return
 	}
-	w.reauthorize, w.eventAt = false, at
-	if _, noted := k.reauthorizationRequestedAt[w.sub.ID]; noted {
-		delete(k.reauthorizationRequestedAt, w.sub.ID)
-		k.knownChanged = true
+	r.reauthorize, r.reauthorizedAt = false, at
+	if _, noted := m.reauthorizationRequestedAt[r.sub.ID]; noted {
+		delete(m.reauthorizationRequestedAt, r.sub.ID)
+		m.knownChanged = true
 	}
 }
 
-// resumeReauthorization asks for what an earlier run may have left undone: what it knew of, or, where events may have gone by unheard,
-// the renewal of whatever is adopted.
-func (k *Manager) resumeReauthorization(w *resourceState, at time.Time) {
-	if since, found := k.reauthorizationRequestedAt[w.sub.ID]; found {
-		k.requestReauthorization(w, since)
-	} else if k.s.RenewOnAdopt {
-		k.requestReauthorization(w, at)
-		w.eventAt = at.Add(time.Duration(w.position)*adoptionSpacing - eventSpacing)
+// resumeReauthorization requests the reauthorization that an earlier run left pending. With RenewOnAdopt, when events may have
+// been missed, it requests one for every adopted subscription.
+func (m *Manager) resumeReauthorization(r *resourceState, at time.Time) {
+	if since, found := m.reauthorizationRequestedAt[r.sub.ID]; found {
+		m.requestReauthorization(r, since)
+	} else if m.settings.RenewOnAdopt {
+		m.requestReauthorization(r, at)
+		r.reauthorizedAt = at.Add(time.Duration(r.position)*adoptionSpacing - eventSpacing)
 	}
 }
 
-// paused tells whether Graph may have stopped to deliver, since it waits for a reauthorization for too long.
-func (w *resourceState) paused(now time.Time) bool {
-	return w.active && w.reauthorize && now.Sub(w.reauthorizationRequestedAt) > deliveryGoesOn
+// paused reports whether Graph may have paused delivery because a reauthorization has been pending for too long.
+func (r *resourceState) paused(now time.Time) bool {
+	return r.active && r.reauthorize && now.Sub(r.reauthorizationRequestedAt) > deliveryGracePeriod
 }
 
-// pause opens an interruption where delivery may have paused.
-func (k *Manager) pause(now time.Time) {
-	for _, w := range k.resources {
-		if w.paused(now) && w.interruption == "" {
-			k.warn("graph may have stopped to deliver, since the subscription can't be renewed as it asked to", w)
-			k.interrupt(w, ReasonPaused, w.reauthorizationRequestedAt)
+// interruptPaused opens an interruption for each resource whose delivery may have paused.
+func (m *Manager) interruptPaused(now time.Time) {
+	for _, r := range m.resources {
+		if r.paused(now) && r.interruption == "" {
+			m.logWarning("Graph may have paused delivery, because the reauthorization that it asked for has not succeeded", r)
+			m.interrupt(r, ReasonPaused, r.reauthorizationRequestedAt)
 		}
 	}
 }

@@ -12,36 +12,36 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// call is one request that the fake got.
+// call is one request to the fake.
 type call struct {
 	op  string // list, create, renew, delete
-	id  string // of renew and delete; of create the resource
+	id  string // of renew and delete; the resource of create
 	at  time.Time
-	got graph.Subscription // what create was asked for
+	got graph.Subscription // the request of create
 }
 
-// fakeGraph keeps subscriptions as Graph does: one for each resource, whatever the filter, with ids that are never used
-// again, ending by themselves.
+// fakeGraph stores subscriptions as Graph does: one for each resource, regardless of the filter, with ids that are never
+// reused, and until they expire.
 type fakeGraph struct {
-	mu    sync.Mutex
-	subs  []graph.Subscription
-	made  int
-	calls []call
-	// fail may refuse a call before anything happens.
+	mu      sync.Mutex
+	subs    []graph.Subscription
+	created int
+	calls   []call
+	// fail may refuse a call before it has an effect.
 	fail func(c call) error
-	// granted, unless 0, is the lifetime that is granted whatever was asked for.
+	// granted, unless 0, is the lifetime that is granted instead of the requested one.
 	granted time.Duration
-	// unsaid leaves the certificate id out of lists.
-	unsaid bool
-	// lag is how long lists do not show a new subscription.
-	lag  time.Duration
-	born map[string]time.Time
-	// lingers is how long lists still show what was deleted.
-	lingers time.Duration
-	deleted []deleted
-	// outdated holds what a lagging list shows for a while after a renewal.
+	// omitCertificateID omits the certificate id from lists.
+	omitCertificateID bool
+	// listLag is how long lists do not show a new subscription or a renewal.
+	listLag   time.Duration
+	createdAt map[string]time.Time
+	// deleteLag is how long lists still show a deleted subscription.
+	deleteLag time.Duration
+	deleted   []deleted
+	// outdated are the subscriptions before their renewal, which a lagging list shows.
 	outdated map[string]graph.Subscription
-	// rewrite changes how a subscription is written down.
+	// rewrite changes a subscription before it is stored.
 	rewrite func(s *graph.Subscription)
 }
 
@@ -50,12 +50,12 @@ type deleted struct {
 	at  time.Time
 }
 
-func refusal(status int, code string, wait time.Duration) error {
+func graphError(status int, code string, wait time.Duration) error {
 	return &graph.Error{Operation: "call", Status: status, Code: code, RequestID: "r-1", RetryAfter: wait}
 }
 
-// begin notes a call, drops what has expired, and returns the refusal if there is one.
-func (f *fakeGraph) begin(ctx context.Context, c call) error {
+// record records a call, drops expired subscriptions, and returns the error of fail if there is one.
+func (f *fakeGraph) record(ctx context.Context, c call) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -71,25 +71,25 @@ func (f *fakeGraph) begin(ctx context.Context, c call) error {
 func (f *fakeGraph) ListSubscriptions(ctx context.Context) ([]graph.Subscription, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.begin(ctx, call{op: "list"}); err != nil {
+	if err := f.record(ctx, call{op: "list"}); err != nil {
 		return nil, err
 	}
-	there := slices.Clone(f.subs)
+	all := slices.Clone(f.subs)
 	for _, d := range f.deleted {
-		if time.Since(d.at) < f.lingers {
-			there = append(there, d.sub)
+		if time.Since(d.at) < f.deleteLag {
+			all = append(all, d.sub)
 		}
 	}
 	var shown []graph.Subscription
-	for _, s := range there {
-		if time.Since(f.born[s.ID]) < f.lag {
+	for _, s := range all {
+		if time.Since(f.createdAt[s.ID]) < f.listLag {
 			continue
 		}
-		if old, found := f.outdated[s.ID]; found && time.Since(f.born[s.ID+" renewed"]) < f.lag {
+		if old, found := f.outdated[s.ID]; found && time.Since(f.createdAt[s.ID+" renewed"]) < f.listLag {
 			s.Expiration = old.Expiration
 		}
 		s.ClientState, s.EncryptionCertificate = "", nil
-		if f.unsaid {
+		if f.omitCertificateID {
 			s.EncryptionCertificateID = ""
 		}
 		shown = append(shown, s)
@@ -100,28 +100,28 @@ func (f *fakeGraph) ListSubscriptions(ctx context.Context) ([]graph.Subscription
 func (f *fakeGraph) CreateSubscription(ctx context.Context, s graph.Subscription) (graph.Subscription, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.begin(ctx, call{op: "create", id: s.Resource, got: s}); err != nil {
+	if err := f.record(ctx, call{op: "create", id: s.Resource, got: s}); err != nil {
 		return graph.Subscription{}, err
 	}
 	for _, other := range f.subs {
-		if strings.EqualFold(place(other), place(s)) {
+		if strings.EqualFold(slot(other), slot(s)) {
 			if slices.Equal(other.ChangeTypes, s.ChangeTypes) {
-				return graph.Subscription{}, refusal(http.StatusConflict, "ExtensionError", 0)
+				return graph.Subscription{}, graphError(http.StatusConflict, "ExtensionError", 0)
 			}
-			return graph.Subscription{}, refusal(http.StatusForbidden, "Forbidden", 0)
+			return graph.Subscription{}, graphError(http.StatusForbidden, "Forbidden", 0)
 		}
 	}
-	f.made++
-	s.ID = fmt.Sprintf("s%d", f.made)
+	f.created++
+	s.ID = fmt.Sprintf("s%d", f.created)
 	return f.add(s), nil
 }
 
-func place(s graph.Subscription) string {
+func slot(s graph.Subscription) string {
 	before, _, _ := strings.Cut(strings.TrimPrefix(s.Resource, "/"), "?")
 	return before
 }
 
-// put adds a subscription, as one that was there before the test began.
+// put adds a subscription that existed before the test.
 func (f *fakeGraph) put(s graph.Subscription) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -133,10 +133,10 @@ func (f *fakeGraph) add(s graph.Subscription) graph.Subscription {
 	if f.rewrite != nil {
 		f.rewrite(&s)
 	}
-	if f.born == nil {
-		f.born = map[string]time.Time{}
+	if f.createdAt == nil {
+		f.createdAt = map[string]time.Time{}
 	}
-	f.born[s.ID] = time.Now()
+	f.createdAt[s.ID] = time.Now()
 	f.subs = append(f.subs, s)
 	return s
 }
@@ -151,43 +151,43 @@ func (f *fakeGraph) grant(asked time.Time) time.Time {
 func (f *fakeGraph) RenewSubscription(ctx context.Context, id string, asked time.Time) (graph.Subscription, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.begin(ctx, call{op: "renew", id: id}); err != nil {
+	if err := f.record(ctx, call{op: "renew", id: id}); err != nil {
 		return graph.Subscription{}, err
 	}
 	for i := range f.subs {
 		if f.subs[i].ID == id {
-			f.outdated, f.born[id+" renewed"] = map[string]graph.Subscription{id: f.subs[i]}, time.Now()
+			f.outdated, f.createdAt[id+" renewed"] = map[string]graph.Subscription{id: f.subs[i]}, time.Now()
 			f.subs[i].Expiration = f.grant(asked)
 			return f.subs[i], nil
 		}
 	}
-	return graph.Subscription{}, refusal(http.StatusNotFound, "ResourceNotFound", 0)
+	return graph.Subscription{}, graphError(http.StatusNotFound, "ResourceNotFound", 0)
 }
 
 func (f *fakeGraph) DeleteSubscription(ctx context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.begin(ctx, call{op: "delete", id: id}); err != nil {
+	if err := f.record(ctx, call{op: "delete", id: id}); err != nil {
 		return err
 	}
 	i := slices.IndexFunc(f.subs, func(s graph.Subscription) bool { return s.ID == id })
 	if i < 0 {
-		return refusal(http.StatusNotFound, "ResourceNotFound", 0)
+		return graphError(http.StatusNotFound, "ResourceNotFound", 0)
 	}
 	f.deleted = append(f.deleted, deleted{f.subs[i], time.Now()})
 	f.subs = slices.Delete(f.subs, i, i+1)
 	return nil
 }
 
-// drop makes a subscription vanish without anybody being told.
-func (f *fakeGraph) drop(id string) {
+// vanish removes a subscription without a lifecycle event.
+func (f *fakeGraph) vanish(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.subs = slices.DeleteFunc(f.subs, func(s graph.Subscription) bool { return s.ID == id })
 }
 
-// failing sets what is refused from now on.
-func (f *fakeGraph) failing(fail func(c call) error) {
+// failWith sets fail.
+func (f *fakeGraph) failWith(fail func(c call) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail = fail
@@ -209,8 +209,8 @@ func (f *fakeGraph) callsOf(ops ...string) []call {
 	return found
 }
 
-// living returns the ids that are there.
-func (f *fakeGraph) living() []string {
+// activeIDs returns the ids of the subscriptions that have not expired.
+func (f *fakeGraph) activeIDs() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var ids []string
@@ -222,7 +222,7 @@ func (f *fakeGraph) living() []string {
 	return ids
 }
 
-// seconds returns when calls were made, in seconds after a time.
+// seconds returns the times of calls, in seconds after a time.
 func seconds(calls []call, after time.Time) []float64 {
 	var s []float64
 	for _, c := range calls {

@@ -1,4 +1,5 @@
-// Package subscription keeps the Graph subscriptions of a receiver alive.
+// Package subscription creates, renews and replaces the Graph subscriptions of a receiver. A pure function, plan, compares the
+// wanted subscriptions with those in Graph; a Manager carries out its actions in passes.
 package subscription
 
 import (
@@ -19,48 +20,48 @@ const (
 	// checkSpacing is the shortest time between two lists. Graph allows 25 in 20 s:
 	// https://learn.microsoft.com/graph/throttling-limits
 	checkSpacing = time.Second
-	// recheckSpacing is the shortest time between two lists that events ask for.
+	// recheckSpacing is the shortest time between two lists that events cause.
 	recheckSpacing = 10 * time.Second
 )
 
-// Manager sees to it that every wanted resource has a subscription that lives.
+// Manager ensures that every wanted resource has an active subscription.
 type Manager struct {
-	s     Settings
-	inbox *inbox
+	settings Settings
+	inbox    *inbox
 
-	// All up to mu belongs to Run.
+	// The fields up to mu are used by Run only, and by Drain and Delete after it has returned.
 	resources     []*resourceState
 	list, orphans retryState
-	// keyConflicts are known by path, and keyConflict is the failure that they are.
+	// keyConflicts are the known conflicts by path; keyConflict is the failure that reports them.
 	keyConflicts map[string]keyConflict
 	keyConflict  retryState
 	budget       passBudget
-	// hold is the time before which no call is made at all, outage counts failures in a row that concerned all calls.
-	hold   time.Time
-	outage int
-	// looked says that the list was read at least once; recheck that an event asks for reading it again.
-	looked, recheck      bool
+	// backoffUntil is the time before which no call is made; outageFailures counts consecutive failures that affect all calls.
+	backoffUntil   time.Time
+	outageFailures int
+	// everListed means that the list was read at least once, recheck that an event requires reading it again.
+	everListed, recheck  bool
 	lastCheck, nextCheck time.Time
 	known                map[string]string
 	knownChanged         bool
-	// reauthorizationRequestedAt is since when Graph waits for a reauthorization, by subscription.
+	// reauthorizationRequestedAt is when Graph asked for a reauthorization that is still pending, by subscription id.
 	reauthorizationRequestedAt map[string]time.Time
 	gone                       map[string]bool
 	reported                   []string
-	// cutOff says that a creation was under way when Run ended: it may have succeeded all the same.
-	cutOff bool
+	// creationCanceled means that a creation was in flight when Run was canceled, so that it may have succeeded.
+	creationCanceled bool
 
-	mu   sync.Mutex
-	ends []time.Time // guarded by mu: when each wanted subscription ends; nil until every one has lived
+	mu       sync.Mutex
+	endTimes []time.Time // guarded by mu: when each wanted subscription ends; nil until every resource has had one
 }
 
-// New makes a keeper. It does nothing until Run.
+// New returns a Manager. It does nothing until Run.
 func New(s Settings) *Manager {
-	k := &Manager{
-		s:       s.withDefaults(),
-		inbox:   newInbox(),
-		list:    retryState{name: "list"},
-		orphans: retryState{name: "surplus"},
+	m := &Manager{
+		settings: s.withDefaults(),
+		inbox:    newInbox(),
+		list:     retryState{name: "list"},
+		orphans:  retryState{name: "surplus"},
 
 		keyConflicts: map[string]keyConflict{},
 		keyConflict:  retryState{name: "notification_url"},
@@ -74,21 +75,21 @@ func New(s Settings) *Manager {
 	for i, resource := range s.Resources {
 		if !listed[canonical(resource)] {
 			listed[canonical(resource)] = true
-			k.resources = append(k.resources, newResourceState(resource, i))
+			m.resources = append(m.resources, newResourceState(resource, i))
 		}
 	}
 	for _, known := range s.Known {
-		k.known[known.ID] = known.CertificateID
+		m.known[known.ID] = known.CertificateID
 		if !known.ReauthorizationRequestedAt.IsZero() {
-			k.reauthorizationRequestedAt[known.ID] = known.ReauthorizationRequestedAt
+			m.reauthorizationRequestedAt[known.ID] = known.ReauthorizationRequestedAt
 		}
 	}
-	return k
+	return m
 }
 
-// Run keeps the subscriptions until the context ends. No failure ends it earlier. It is called once.
-func (k *Manager) Run(ctx context.Context) {
-	if len(k.resources) == 0 {
+// Run manages the subscriptions until the context ends, whatever fails. It must be called only once.
+func (m *Manager) Run(ctx context.Context) {
+	if len(m.resources) == 0 {
 		<-ctx.Done()
 		return
 	}
@@ -99,421 +100,421 @@ func (k *Manager) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-		case <-k.inbox.wake:
+		case <-m.inbox.wake:
 		}
-		// Both may be ready, and then either is chosen.
+		// If several cases are ready, select picks any of them.
 		if ctx.Err() != nil {
 			return
 		}
-		k.step(ctx)
-		timer.Reset(time.Until(k.next()))
+		m.step(ctx)
+		timer.Reset(time.Until(m.next()))
 	}
 }
 
-// Wake takes in an authentic lifecycle event. It never blocks. Events of subscriptions that are not ours change nothing.
-func (k *Manager) Wake(e Event) { k.inbox.put(e) }
+// Wake queues an authentic lifecycle event. It never blocks. Events of subscriptions that are not this Manager's are ignored.
+func (m *Manager) Wake(e Event) { m.inbox.put(e) }
 
-// Drain tells the Observer what events say that came too late for Run, and returns those that ask for a renewal, which are
-// for the next keeper. It is called after Run has returned.
-func (k *Manager) Drain() []Event {
-	k.takeEvents()
-	k.tellKnown()
+// Drain processes the events that arrived too late for Run: it notifies the Observer, and returns the pending
+// reauthorizations for the next Manager. It must be called after Run has returned.
+func (m *Manager) Drain() []Event {
+	m.takeEvents()
+	m.reportKnown()
 	var left []Event
-	for _, w := range k.resources {
-		if w.reauthorize {
-			left = append(left, Event{SubscriptionID: w.sub.ID, Kind: ReauthorizationRequired})
+	for _, r := range m.resources {
+		if r.reauthorize {
+			left = append(left, Event{SubscriptionID: r.sub.ID, Kind: ReauthorizationRequired})
 		}
 	}
 	return left
 }
 
-// TimeLeft returns how long the wanted subscription that ends first still lives, never less than zero; false while any of
-// them has not lived yet.
-func (k *Manager) TimeLeft(now time.Time) (time.Duration, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.ends) == 0 {
+// TimeLeft returns the time until the first wanted subscription ends, at least zero. It returns false until every resource has
+// had a subscription.
+func (m *Manager) TimeLeft(now time.Time) (time.Duration, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.endTimes) == 0 {
 		return 0, false
 	}
-	return max(0, slices.MinFunc(k.ends, time.Time.Compare).Sub(now)), true
+	return max(0, slices.MinFunc(m.endTimes, time.Time.Compare).Sub(now)), true
 }
 
-// step does all that is due now.
-func (k *Manager) step(ctx context.Context) {
+// step does everything that is due.
+func (m *Manager) step(ctx context.Context) {
 	now := time.Now()
-	k.expire(now)
-	k.takeEvents() // what they say is noted also while no call may be made
-	k.tellKnown()
-	k.pause(now)
-	if !now.Before(k.hold) {
-		k.budget = passBudget{until: now.Add(longestTurn)}
-		if !k.looked {
-			// Without a list it is not known whose the events are.
-			k.checkIfDue(ctx)
+	m.expire(now)
+	m.takeEvents() // events are recorded even while no call may be made
+	m.reportKnown()
+	m.interruptPaused(now)
+	if !now.Before(m.backoffUntil) {
+		m.budget = passBudget{until: now.Add(passTimeLimit)}
+		if !m.everListed {
+			// Events can only be assigned once the list is known.
+			m.checkIfDue(ctx)
 		}
-		k.takeEvents()
-		k.pause(now)
-		k.renewDue(ctx)
-		k.checkIfDue(ctx)
-		if !k.budget.failed {
-			k.outage = 0
+		m.takeEvents()
+		m.interruptPaused(now)
+		m.renewDue(ctx)
+		m.checkIfDue(ctx)
+		if !m.budget.failed {
+			m.outageFailures = 0
 		}
 	}
-	k.publish()
-	k.report()
+	m.publish()
+	m.report()
 }
 
 // next returns when something is due again.
-func (k *Manager) next() time.Time {
-	at := k.checkAt()
-	for _, w := range k.resources {
-		if patch, needed := w.patchAt(); needed {
+func (m *Manager) next() time.Time {
+	at := m.checkAt()
+	for _, r := range m.resources {
+		if patch, needed := r.patchAt(); needed {
 			at = earlier(at, patch)
 		}
-		if w.active && !w.sub.Expiration.IsZero() {
-			at = earlier(at, w.sub.Expiration)
+		if r.active && !r.sub.Expiration.IsZero() {
+			at = earlier(at, r.sub.Expiration)
 		}
 	}
-	return later(at, k.hold)
+	return later(at, m.backoffUntil)
 }
 
 // checkAt returns when the list is to be read again.
-func (k *Manager) checkAt() time.Time {
-	if k.list.err != nil {
-		return later(k.list.retryAt, k.lastCheck.Add(checkSpacing))
+func (m *Manager) checkAt() time.Time {
+	if m.list.err != nil {
+		return later(m.list.retryAt, m.lastCheck.Add(checkSpacing))
 	}
-	at := k.nextCheck
-	for _, w := range k.resources {
-		if check, needed := w.checkAt(); needed {
+	at := m.nextCheck
+	for _, r := range m.resources {
+		if check, needed := r.checkAt(); needed {
 			at = earlier(at, check)
 		}
 	}
-	if k.orphans.err != nil {
-		at = earlier(at, k.orphans.retryAt)
+	if m.orphans.err != nil {
+		at = earlier(at, m.orphans.retryAt)
 	}
-	if k.recheck {
-		at = earlier(at, k.lastCheck.Add(recheckSpacing))
+	if m.recheck {
+		at = earlier(at, m.lastCheck.Add(recheckSpacing))
 	}
-	return later(at, k.lastCheck.Add(checkSpacing))
+	return later(at, m.lastCheck.Add(checkSpacing))
 }
 
-func (k *Manager) checkIfDue(ctx context.Context) {
-	if k.mayCall(ctx) && !time.Now().Before(k.checkAt()) {
-		k.check(ctx)
+func (m *Manager) checkIfDue(ctx context.Context) {
+	if m.mayCall(ctx) && !time.Now().Before(m.checkAt()) {
+		m.check(ctx)
 	}
 }
 
-// takeEvents notes what the events ask for, as soon as it is known which subscriptions are ours.
-func (k *Manager) takeEvents() {
-	if !k.looked {
+// takeEvents records what the pending events require. Until the first list they stay pending.
+func (m *Manager) takeEvents() {
+	if !m.everListed {
 		return
 	}
-	pending := k.inbox.take()
+	pending := m.inbox.drain()
 	if len(pending) == 0 {
 		return
 	}
-	for _, w := range k.resources {
-		happened, found := pending[w.sub.ID]
-		if !found || !w.active {
+	for _, r := range m.resources {
+		happened, found := pending[r.sub.ID]
+		if !found || !r.active {
 			continue
 		}
 		switch {
 		case happened.removed:
-			k.markLost(w, ReasonRemoved)
+			m.markLost(r, ReasonRemoved)
 			continue
 		case happened.missed:
-			k.interrupt(w, ReasonMissed, w.aliveAt)
-			k.recheck = true
+			m.interrupt(r, ReasonMissed, r.lastConfirmed)
+			m.recheck = true
 		}
 		if happened.reauthorize {
-			k.requestReauthorization(w, time.Now())
+			m.requestReauthorization(r, time.Now())
 		}
 	}
 }
 
-// expire drops subscriptions whose time has passed.
-func (k *Manager) expire(now time.Time) {
-	for _, w := range k.resources {
-		if w.active && expired(w.sub, now) {
-			k.markLost(w, ReasonExpired)
+// expire marks subscriptions as lost whose expiration has passed.
+func (m *Manager) expire(now time.Time) {
+	for _, r := range m.resources {
+		if r.active && expired(r.sub, now) {
+			m.markLost(r, ReasonExpired)
 		}
 	}
 }
 
-// publish shows the outside what changed.
-func (k *Manager) publish() {
-	k.mu.Lock()
-	k.ends = k.endings()
-	k.mu.Unlock()
-	k.tellKnown()
+// publish updates what TimeLeft and the Observer can see.
+func (m *Manager) publish() {
+	m.mu.Lock()
+	m.endTimes = m.currentEndTimes()
+	m.mu.Unlock()
+	m.reportKnown()
 }
 
-// tellKnown hands over what the next run has to know.
-func (k *Manager) tellKnown() {
-	if !k.knownChanged {
+// reportKnown passes the known subscriptions to the Observer if they changed.
+func (m *Manager) reportKnown() {
+	if !m.knownChanged {
 		return
 	}
-	k.knownChanged = false
-	known := make([]Known, 0, len(k.known))
-	for _, id := range slices.SortedFunc(maps.Keys(k.known), strings.Compare) {
-		known = append(known, Known{ID: id, CertificateID: k.known[id], ReauthorizationRequestedAt: k.reauthorizationRequestedAt[id]})
+	m.knownChanged = false
+	known := make([]Known, 0, len(m.known))
+	for _, id := range slices.SortedFunc(maps.Keys(m.known), strings.Compare) {
+		known = append(known, Known{ID: id, CertificateID: m.known[id], ReauthorizationRequestedAt: m.reauthorizationRequestedAt[id]})
 	}
-	k.s.Observer.Known(known)
+	m.settings.Observer.Known(known)
 }
 
-// endings returns when each wanted subscription ends or ended, nil until every one has lived.
-func (k *Manager) endings() []time.Time {
-	ends := make([]time.Time, 0, len(k.resources))
-	for _, w := range k.resources {
+// currentEndTimes returns when each wanted subscription ends or ended, or nil until every resource has had one.
+func (m *Manager) currentEndTimes() []time.Time {
+	ends := make([]time.Time, 0, len(m.resources))
+	for _, r := range m.resources {
 		switch {
-		case !w.lived:
+		case !r.wasActive:
 			return nil
-		case w.active:
-			ends = append(ends, w.sub.Expiration)
+		case r.active:
+			ends = append(ends, r.sub.Expiration)
 		default:
-			ends = append(ends, w.endedAt)
+			ends = append(ends, r.endedAt)
 		}
 	}
 	return ends
 }
 
-func (k *Manager) remember(id, certificateID string) {
-	if was, known := k.known[id]; !known || was != certificateID {
-		k.known[id] = certificateID
-		k.knownChanged = true
+func (m *Manager) remember(id, certificateID string) {
+	if was, known := m.known[id]; !known || was != certificateID {
+		m.known[id] = certificateID
+		m.knownChanged = true
 	}
 }
 
-func (k *Manager) forget(id string) {
-	delete(k.gone, id)
-	delete(k.reauthorizationRequestedAt, id)
-	if _, known := k.known[id]; known {
-		delete(k.known, id)
-		k.knownChanged = true
+func (m *Manager) forget(id string) {
+	delete(m.gone, id)
+	delete(m.reauthorizationRequestedAt, id)
+	if _, known := m.known[id]; known {
+		delete(m.known, id)
+		m.knownChanged = true
 	}
 }
 
-// check reads the list once and does what plan makes of it.
-func (k *Manager) check(ctx context.Context) {
+// check reads the list once and carries out the plan for it.
+func (m *Manager) check(ctx context.Context) {
 	at := time.Now()
-	k.lastCheck = at
-	have, err := k.s.Graph.ListSubscriptions(ctx)
+	m.lastCheck = at
+	have, err := m.settings.Graph.ListSubscriptions(ctx)
 	if err != nil {
-		k.failed(ctx, &k.list, opList, err)
+		m.failed(ctx, &m.list, opList, err)
 		return
 	}
-	k.worked(&k.list)
-	k.looked, k.recheck = true, false
-	k.nextCheck = at.Add(k.s.CheckInterval)
+	m.succeeded(&m.list)
+	m.everListed, m.recheck = true, false
+	m.nextCheck = at.Add(m.settings.CheckInterval)
 
-	have = k.withFresh(have, at)
-	k.prune(have)
-	k.noteKeyConflicts(have, at)
-	wanted := make([]graph.Subscription, 0, len(k.resources))
-	for _, w := range k.resources {
-		wanted = append(wanted, k.s.wanted(w.resource))
+	have = m.withNewlyCreated(have, at)
+	m.prune(have)
+	m.updateKeyConflicts(have, at)
+	wanted := make([]graph.Subscription, 0, len(m.resources))
+	for _, r := range m.resources {
+		wanted = append(wanted, m.settings.wanted(r.resource))
 	}
-	actions := plan(wanted, have, k.facts(), at)
-	for i, w := range k.resources {
-		k.do(ctx, w, actions[i], at)
+	actions := plan(wanted, have, m.facts(), at)
+	for i, r := range m.resources {
+		m.apply(ctx, r, actions[i], at)
 	}
-	k.removeSurplus(ctx, actions[len(k.resources):])
+	m.removeSurplus(ctx, actions[len(m.resources):])
 
-	for _, w := range k.resources {
-		if w.active && w.interruption == "" && !w.paused(at) {
-			k.s.Observer.Checked(at)
+	for _, r := range m.resources {
+		if r.active && r.interruption == "" && !r.paused(at) {
+			m.settings.Observer.Checked(at)
 			break
 		}
 	}
 }
 
-// do carries out what was decided for one resource.
-func (k *Manager) do(ctx context.Context, w *resourceState, a action, at time.Time) {
-	if w.active && w.sub.ID != a.have.ID {
-		k.markLost(w, ReasonLost)
+// apply carries out the action for one resource.
+func (m *Manager) apply(ctx context.Context, r *resourceState, a action, at time.Time) {
+	if r.active && r.sub.ID != a.have.ID {
+		m.markLost(r, ReasonLost)
 	}
-	if _, wasBlocked := errors.AsType[*ConflictError](w.err); wasBlocked && a.verb != blocked {
-		// The place is free: nothing is left to wait for.
-		w.retryAt = time.Time{}
+	if _, wasBlocked := errors.AsType[*ConflictError](r.err); wasBlocked && a.verb != blocked {
+		// The slot is free, so there is no reason to wait any longer.
+		r.retryAt = time.Time{}
 	}
-	if w.waitsForOther && a.verb != wait {
-		w.waitsForOther, w.retryAt = false, time.Time{}
+	if r.waitsForOther && a.verb != wait {
+		r.waitsForOther, r.retryAt = false, time.Time{}
 	}
 	switch a.verb {
 	case keep, adopt:
-		if !w.active || w.operation != opRenew {
-			w.succeed()
+		if !r.active || r.operation != opRenew {
+			r.succeed()
 		}
-		k.adopt(w, a.have, at)
+		m.adopt(r, a.have, at)
 	case create:
-		k.interrupt(w, orReason(w.interruption, ReasonAbsent), w.aliveAt)
-		if !w.waits(at) && k.mayCall(ctx) {
-			k.create(ctx, w, a.want)
+		m.interrupt(r, orReason(r.interruption, ReasonAbsent), r.lastConfirmed)
+		if !r.waiting(at) && m.mayCall(ctx) {
+			m.create(ctx, r, a.want)
 		}
 	case replace:
 		if a.have.ID != "" {
-			k.adopt(w, a.have, at)
+			m.adopt(r, a.have, at)
 		}
-		if !w.waits(at) && k.mayCall(ctx) {
-			k.replace(ctx, w, a)
+		if !r.waiting(at) && m.mayCall(ctx) {
+			m.replace(ctx, r, a)
 		}
 	case blocked:
-		k.interrupt(w, ReasonConflict, w.aliveAt)
-		k.failed(ctx, &w.retryState, opCreate, &ConflictError{ID: a.conflicting[0].ID, Host: hostOf(a.conflicting[0].NotificationURL)})
+		m.interrupt(r, ReasonConflict, r.lastConfirmed)
+		m.failed(ctx, &r.retryState, opCreate, &ConflictError{ID: a.conflicting[0].ID, Host: hostOf(a.conflicting[0].NotificationURL)})
 	case wait:
-		k.interrupt(w, ReasonConflict, w.aliveAt)
-		w.succeed()
-		w.waitsForOther, w.retryAt = true, earlier(at.Add(longestBackoff), a.until)
+		m.interrupt(r, ReasonConflict, r.lastConfirmed)
+		r.succeed()
+		r.waitsForOther, r.retryAt = true, earlier(at.Add(maxBackoff), a.until)
 	}
 }
 
-// adopt uses, or goes on using, a subscription that the list shows.
-func (k *Manager) adopt(w *resourceState, have graph.Subscription, at time.Time) {
-	if w.active {
+// adopt uses, or continues to use, a subscription that the list shows.
+func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time) {
+	if r.active {
 		// A list may lag behind a grant.
-		if !have.Expiration.IsZero() && at.Sub(w.grantedAt) >= k.grace() {
-			w.sub.Expiration = have.Expiration
+		if !have.Expiration.IsZero() && at.Sub(r.grantedAt) >= m.gracePeriod() {
+			r.sub.Expiration = have.Expiration
 		}
 	} else {
-		w.use(have, false, at)
-		w.grantedAt, w.granted = time.Time{}, k.s.Lifetime
-		k.remember(have.ID, facts{known: k.known}.certificateOf(have))
-		k.resumeReauthorization(w, at)
-		k.event("subscription adopted", w)
+		r.activate(have, false, at)
+		r.grantedAt, r.granted = time.Time{}, m.settings.Lifetime
+		m.remember(have.ID, facts{known: m.known}.certificateOf(have))
+		m.resumeReauthorization(r, at)
+		m.logEvent("subscription adopted", r)
 	}
-	k.restore(w, at)
+	m.restore(r, at)
 }
 
-func (k *Manager) create(ctx context.Context, w *resourceState, want graph.Subscription) {
-	want.Expiration = time.Now().Add(k.s.Lifetime).UTC()
-	want.ClientState = k.s.ClientState(w.resource)
-	got, err := k.s.Graph.CreateSubscription(ctx, want)
+func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subscription) {
+	want.Expiration = time.Now().Add(m.settings.Lifetime).UTC()
+	want.ClientState = m.settings.ClientState(r.resource)
+	got, err := m.settings.Graph.CreateSubscription(ctx, want)
 	now := time.Now()
-	k.cutOff = err != nil && ctx.Err() != nil
+	m.creationCanceled = err != nil && ctx.Err() != nil
 	if err == nil && !got.Expiration.After(now) {
-		// It is there all the same: the next list will show what it is worth.
-		k.remember(got.ID, want.EncryptionCertificateID)
+		// The subscription exists nonetheless, and the next list will show it.
+		m.remember(got.ID, want.EncryptionCertificateID)
 		err = errPastExpiration
 	}
-	reason := w.interruption
+	reason := r.interruption
 	if reason == ReasonAbsent {
-		k.s.Telemetry.Created(ctx, err)
+		m.settings.Telemetry.Created(ctx, err)
 	} else {
-		k.s.Telemetry.Recreated(ctx, reason, err)
+		m.settings.Telemetry.Recreated(ctx, reason, err)
 	}
 	if err != nil {
-		k.failedCreation(ctx, w, k.explained(err))
+		m.failedCreation(ctx, r, m.explainHandshake(err))
 		return
 	}
-	k.worked(&w.retryState)
-	w.use(got, true, now)
-	w.grant(got.Expiration, now)
-	k.remember(got.ID, want.EncryptionCertificateID)
+	m.succeeded(&r.retryState)
+	r.activate(got, true, now)
+	r.setGrant(got.Expiration, now)
+	m.remember(got.ID, want.EncryptionCertificateID)
 	if reason == ReasonAbsent {
-		k.event("subscription created", w)
+		m.logEvent("subscription created", r)
 	} else {
-		k.event("subscription recreated", w, reasonField(reason))
+		m.logEvent("subscription recreated", r, reasonField(reason))
 	}
-	k.restore(w, now)
+	m.restore(r, now)
 }
 
-// replace deletes first, since an application may have only one subscription for a resource.
-func (k *Manager) replace(ctx context.Context, w *resourceState, a action) {
-	if !w.active {
-		// Nothing serves the resource, however long the removal takes.
-		k.interrupt(w, orReason(w.interruption, a.reason), w.aliveAt)
+// replace deletes before it creates, since an application may have only one subscription for a resource.
+func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
+	if !r.active {
+		// The resource has no subscription, however long the deletion takes.
+		m.interrupt(r, orReason(r.interruption, a.reason), r.lastConfirmed)
 	}
 	for _, old := range slices.Concat(a.surplus, a.conflicting) {
-		if err := k.remove(ctx, old.ID); err != nil {
-			k.failed(ctx, &w.retryState, opDelete, err)
+		if err := m.remove(ctx, old.ID); err != nil {
+			m.failed(ctx, &r.retryState, opDelete, err)
 			return
 		}
 	}
-	k.worked(&w.retryState)
-	w.tookConflicting = w.tookConflicting || len(a.conflicting) > 0
-	if w.interruption == "" || a.reason != ReasonLost {
-		// Why it was lost is known better then.
-		k.interrupt(w, a.reason, w.aliveAt)
+	m.succeeded(&r.retryState)
+	r.replacedConflicting = r.replacedConflicting || len(a.conflicting) > 0
+	// ReasonLost is less precise than the reason of an interruption that is already open.
+	if r.interruption == "" || a.reason != ReasonLost {
+		m.interrupt(r, a.reason, r.lastConfirmed)
 	}
-	w.end(time.Now())
-	k.create(ctx, w, a.want)
+	r.deactivate(time.Now())
+	m.create(ctx, r, a.want)
 }
 
-func (k *Manager) removeSurplus(ctx context.Context, removals []action) {
+func (m *Manager) removeSurplus(ctx context.Context, removals []action) {
 	if len(removals) == 0 {
-		k.orphans.succeed()
+		m.orphans.succeed()
 	}
 	for _, a := range removals {
 		for _, old := range a.surplus {
-			if k.orphans.waits(time.Now()) || !k.mayCall(ctx) {
+			if m.orphans.waiting(time.Now()) || !m.mayCall(ctx) {
 				return
 			}
-			if err := k.remove(ctx, old.ID); err != nil {
-				k.failed(ctx, &k.orphans, opDelete, err)
+			if err := m.remove(ctx, old.ID); err != nil {
+				m.failed(ctx, &m.orphans, opDelete, err)
 				continue
 			}
-			k.worked(&k.orphans)
-			k.eventSurplus(old)
+			m.succeeded(&m.orphans)
+			m.logSurplusDeleted(old)
 		}
 	}
 }
 
-// facts returns what plan must know.
-func (k *Manager) facts() facts {
+// facts returns the inputs of plan other than the list.
+func (m *Manager) facts() facts {
 	f := facts{
-		held:    map[string]bool{k.s.Certificate.ID: true},
-		known:   k.known,
-		inUse:   map[string]bool{},
-		made:    map[string]graph.Subscription{},
-		gone:    k.gone,
-		mayTake: map[string]bool{},
+		held:       map[string]bool{m.settings.Certificate.ID: true},
+		known:      m.known,
+		inUse:      map[string]bool{},
+		created:    map[string]graph.Subscription{},
+		gone:       m.gone,
+		mayReplace: map[string]bool{},
 
-		keyConflicts: k.keyConflicts,
+		keyConflicts: m.keyConflicts,
 	}
-	for _, id := range k.s.HeldCertificateIDs {
+	for _, id := range m.settings.HeldCertificateIDs {
 		f.held[id] = true
 	}
-	for _, w := range k.resources {
-		if w.active {
-			f.inUse[w.sub.ID] = true
+	for _, r := range m.resources {
+		if r.active {
+			f.inUse[r.sub.ID] = true
 		}
-		if w.active && w.made {
-			f.made[w.sub.ID] = w.sub
+		if r.active && r.created {
+			f.created[r.sub.ID] = r.sub
 		}
-		f.mayTake[canonical(w.resource)] = k.s.ReplaceForeign && !w.tookConflicting
+		f.mayReplace[canonical(r.resource)] = m.settings.ReplaceForeign && !r.replacedConflicting
 	}
 	return f
 }
 
-// grace is how long Graph's own answer to a creation or renewal is believed rather than a list.
-func (k *Manager) grace() time.Duration { return min(time.Minute, k.s.CheckInterval) }
+// gracePeriod is how long the response to a creation or renewal takes precedence over a list, which may lag behind.
+func (m *Manager) gracePeriod() time.Duration { return min(time.Minute, m.settings.CheckInterval) }
 
-// withFresh adds what was created just now, if the list does not show it yet.
-func (k *Manager) withFresh(have []graph.Subscription, at time.Time) []graph.Subscription {
+// withNewlyCreated adds recently created subscriptions that the list does not show yet.
+func (m *Manager) withNewlyCreated(have []graph.Subscription, at time.Time) []graph.Subscription {
 	listed := make(map[string]bool, len(have))
 	for _, h := range have {
 		listed[h.ID] = true
 	}
-	for _, w := range k.resources {
-		if w.active && !listed[w.sub.ID] && at.Sub(w.bornAt) < k.grace() {
-			have = append(have, w.sub)
+	for _, r := range m.resources {
+		if r.active && !listed[r.sub.ID] && at.Sub(r.startedAt) < m.gracePeriod() {
+			have = append(have, r.sub)
 		}
 	}
 	return have
 }
 
-// prune forgets subscriptions that are no more.
-func (k *Manager) prune(have []graph.Subscription) {
+// prune forgets subscriptions that are no longer listed.
+func (m *Manager) prune(have []graph.Subscription) {
 	listed := make(map[string]bool, len(have))
 	for _, h := range have {
 		listed[h.ID] = true
 	}
-	for id := range k.known {
+	for id := range m.known {
 		if !listed[id] {
-			k.forget(id)
+			m.forget(id)
 		}
 	}
-	maps.DeleteFunc(k.gone, func(id string, _ bool) bool { return !listed[id] })
+	maps.DeleteFunc(m.gone, func(id string, _ bool) bool { return !listed[id] })
 }
 
 func orReason(r, otherwise Reason) Reason {
@@ -523,109 +524,109 @@ func orReason(r, otherwise Reason) Reason {
 	return r
 }
 
-// renewDue renews what is old enough, or what Graph wants to be reauthorized. A PATCH does both, and Microsoft warns of
-// sending reauthorize beside it: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
-func (k *Manager) renewDue(ctx context.Context) {
-	for _, w := range k.resources {
-		if at, needed := w.patchAt(); needed && !time.Now().Before(at) && k.mayCall(ctx) {
-			k.renew(ctx, w)
+// renewDue renews the subscriptions whose renewal or reauthorization is due. A PATCH does both, and Microsoft warns against
+// also sending reauthorize: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
+func (m *Manager) renewDue(ctx context.Context) {
+	for _, r := range m.resources {
+		if at, needed := r.patchAt(); needed && !time.Now().Before(at) && m.mayCall(ctx) {
+			m.renew(ctx, r)
 		}
 	}
 }
 
-func (k *Manager) renew(ctx context.Context, w *resourceState) {
-	asked := time.Now().Add(k.s.Lifetime).UTC()
-	got, err := k.s.Graph.RenewSubscription(ctx, w.sub.ID, asked)
+func (m *Manager) renew(ctx context.Context, r *resourceState) {
+	expiration := time.Now().Add(m.settings.Lifetime).UTC()
+	got, err := m.settings.Graph.RenewSubscription(ctx, r.sub.ID, expiration)
 	now := time.Now()
 	if err == nil && !got.Expiration.After(now) {
 		err = errPastExpiration
 	}
-	k.s.Telemetry.Renewal(ctx, err)
+	m.settings.Telemetry.Renewal(ctx, err)
 	switch {
 	case err == nil:
-		k.worked(&w.retryState)
-		w.grant(got.Expiration, now)
-		k.clearReauthorization(w, now)
-		k.event("subscription renewed", w)
-		k.restore(w, now)
+		m.succeeded(&r.retryState)
+		r.setGrant(got.Expiration, now)
+		m.clearReauthorization(r, now)
+		m.logEvent("subscription renewed", r)
+		m.restore(r, now)
 	case statusOf(err) == http.StatusNotFound:
-		// Graph says to create a new one rather than to try again.
-		k.markLost(w, ReasonLost)
+		// Graph documents 404 as a reason to create a new subscription rather than to retry.
+		m.markLost(r, ReasonLost)
 	default:
-		k.failed(ctx, &w.retryState, opRenew, err)
+		m.failed(ctx, &r.retryState, opRenew, err)
 	}
 }
 
-// markLost notes that the subscription in use is no more.
-func (k *Manager) markLost(w *resourceState, reason Reason) {
+// markLost records that the subscription in use ended.
+func (m *Manager) markLost(r *resourceState, reason Reason) {
 	if reason != ReasonExpired {
-		k.gone[w.sub.ID] = true
+		m.gone[r.sub.ID] = true
 	}
-	w.end(time.Now())
-	k.warn("subscription ended", w, reasonField(reason))
-	k.interrupt(w, reason, w.aliveAt)
+	r.deactivate(time.Now())
+	m.logWarning("subscription ended", r, reasonField(reason))
+	m.interrupt(r, reason, r.lastConfirmed)
 }
 
-// interrupt opens an interruption, or gives the open one a better reason.
-func (k *Manager) interrupt(w *resourceState, reason Reason, since time.Time) {
-	if w.interruption == "" {
-		k.s.Observer.Interrupted(w.resource, reason, since)
+// interrupt opens an interruption, or updates the reason of the open one.
+func (m *Manager) interrupt(r *resourceState, reason Reason, since time.Time) {
+	if r.interruption == "" {
+		m.settings.Observer.Interrupted(r.resource, reason, since)
 	}
-	w.interruption = reason
+	r.interruption = reason
 }
 
-// restore notes that the resource has a living subscription, and closes an interruption. That Graph lists it says nothing
-// while delivery may have paused.
-func (k *Manager) restore(w *resourceState, at time.Time) {
-	if w.paused(at) {
+// restore records that the resource has an active subscription, and closes its interruption. It does nothing while delivery
+// may have paused, since a listed subscription does not prove delivery then.
+func (m *Manager) restore(r *resourceState, at time.Time) {
+	if r.paused(at) {
 		return
 	}
-	w.aliveAt = at
-	if w.interruption != "" {
-		w.interruption = ""
-		k.s.Observer.Restored(w.resource, at)
+	r.lastConfirmed = at
+	if r.interruption != "" {
+		r.interruption = ""
+		m.settings.Observer.Restored(r.resource, at)
 	}
 }
 
-// Delete deletes the subscriptions in use, and one whose creation was cut off by the end of Run but succeeded all the
-// same. It is called after Run returned.
-func (k *Manager) Delete(ctx context.Context) error {
+// Delete deletes the subscriptions in use, and one whose creation was canceled at the end of Run but succeeded nonetheless.
+// It must be called after Run has returned.
+func (m *Manager) Delete(ctx context.Context) error {
 	var errs []error
-	for _, w := range k.resources {
-		if !w.active {
+	for _, r := range m.resources {
+		if !r.active {
 			continue
 		}
-		if err := k.remove(ctx, w.sub.ID); err != nil {
-			errs = append(errs, fmt.Errorf("delete subscription %s: %w", w.sub.ID, err))
+		if err := m.remove(ctx, r.sub.ID); err != nil {
+			errs = append(errs, fmt.Errorf("delete subscription %s: %w", r.sub.ID, err))
 			continue
 		}
-		w.end(time.Now())
-		k.event("subscription deleted", w)
+		r.deactivate(time.Now())
+		m.logEvent("subscription deleted", r)
 	}
-	if k.cutOff {
-		errs = append(errs, k.deleteCutOff(ctx))
+	if m.creationCanceled {
+		errs = append(errs, m.deleteCanceledCreation(ctx))
 	}
-	k.publish()
+	m.publish()
 	return errors.Join(errs...)
 }
 
-func (k *Manager) deleteCutOff(ctx context.Context) error {
-	have, err := k.s.Graph.ListSubscriptions(ctx)
+func (m *Manager) deleteCanceledCreation(ctx context.Context) error {
+	have, err := m.settings.Graph.ListSubscriptions(ctx)
 	if err != nil {
-		return fmt.Errorf("look for the subscription whose creation was cut off: %w", err)
+		return fmt.Errorf("find the subscription whose creation was canceled: %w", err)
 	}
 	var errs []error
-	for _, w := range k.resources {
-		want := k.s.wanted(w.resource)
+	for _, r := range m.resources {
+		want := m.settings.wanted(r.resource)
 		for _, h := range have {
-			if !k.facts().serves(h, want) {
+			if !m.facts().serves(h, want) {
 				continue
 			}
-			if err := k.remove(ctx, h.ID); err != nil {
+			if err := m.remove(ctx, h.ID); err != nil {
 				errs = append(errs, fmt.Errorf("delete subscription %s: %w", h.ID, err))
 			}
 		}
 	}
-	k.cutOff = len(errs) > 0
+	m.creationCanceled = len(errs) > 0
 	return errors.Join(errs...)
 }

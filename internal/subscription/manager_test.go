@@ -1,6 +1,7 @@
 package subscription_test
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -13,12 +14,12 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-func TestCreatesWhatIsMissing(t *testing.T) {
+func TestManager_CreatesMissingSubscription(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		requireOps(t, b, "list", "create")
-		got := b.graph.callsOf("create")[0].got
+		h := newHarness(t, &fakeGraph{})
+		requireOps(t, h, "list", "create")
+		got := h.graph.callsOf("create")[0].got
 		assert.Equal(t, tenantWide, got.Resource)
 		assert.Equal(t, ourURL, got.NotificationURL)
 		assert.Equal(t, ourURL, got.LifecycleNotificationURL)
@@ -26,221 +27,328 @@ func TestCreatesWhatIsMissing(t *testing.T) {
 		assert.Equal(t, secret+tenantWide, got.ClientState)
 		assert.Equal(t, "new", got.EncryptionCertificateID)
 		assert.Equal(t, []byte("der"), got.EncryptionCertificate)
-		assert.True(t, b.start.Add(71*time.Hour).Equal(got.Expiration), "%s", got.Expiration)
+		assert.True(t, h.start.Add(71*time.Hour).Equal(got.Expiration), "%s", got.Expiration)
 
-		assert.Equal(t, []interruption{{tenantWide, subscription.ReasonAbsent, time.Time{}}}, b.interruptions)
-		assert.Equal(t, []time.Time{b.start}, b.restored)
-		assert.Equal(t, []time.Time{b.start}, b.checked)
-		assert.Equal(t, []subscription.Known{{ID: "s1", CertificateID: "new"}}, b.known)
-		assert.Equal(t, map[bool]int{true: 1}, b.created)
-		assert.Empty(t, b.statuses, "health did not change")
+		assert.Equal(t, []interruption{{tenantWide, subscription.ReasonAbsent, time.Time{}}}, h.interruptions)
+		assert.Equal(t, []time.Time{h.start}, h.restored)
+		assert.Equal(t, []time.Time{h.start}, h.checked)
+		assert.Equal(t, []subscription.Known{{ID: "s1", CertificateID: "new"}}, h.known)
+		assert.Equal(t, map[bool]int{true: 1}, h.created)
+		assert.Empty(t, h.statuses, "health did not change")
 
-		require.Equal(t, 1, b.logs.Len())
-		line := b.lines("subscription created")[0].ContextMap()
+		require.Equal(t, 1, h.logs.Len())
+		line := h.lines("subscription created")[0].ContextMap()
 		assert.Equal(t, "s1", line["id"])
 		assert.Equal(t, "copilot.example.com", line["host"])
 		assert.Contains(t, line, "expiration")
 
-		b.pass(time.Hour)
-		assert.Equal(t, 13, b.graph.count("list"), "one look each check interval")
-		assert.Len(t, b.checked, 13)
-		assert.Equal(t, 1, b.graph.count("create"))
+		h.advance(time.Hour)
+		assert.Equal(t, 13, h.graph.count("list"), "one list each check interval")
+		assert.Len(t, h.checked, 13)
+		assert.Equal(t, 1, h.graph.count("create"))
 	})
 }
 
-func TestAdoptsWithoutTouchingAfterARestart(t *testing.T) {
+func TestManager_AdoptsUnchangedAfterRestart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
-		first := begin(t, g)
+		first := newHarness(t, g)
 		first.stop()
-		g.unsaid = true
+		g.omitCertificateID = true
 		time.Sleep(time.Hour)
-		second := begin(t, g, func(s *subscription.Settings) { s.Known = first.known })
-		second.pass(30 * time.Minute)
+		second := newHarness(t, g, func(s *subscription.Settings) { s.Known = first.known })
+		second.advance(30 * time.Minute)
 		assert.Equal(t, 1, g.count("create"))
 		assert.Zero(t, g.count("delete", "renew"))
 		require.Len(t, second.lines("subscription adopted"), 1)
 		assert.Empty(t, second.interruptions)
 		assert.Equal(t, second.start, second.checked[0])
-		left, ok := second.keeper.TimeLeft(time.Now())
+		left, ok := second.manager.TimeLeft(time.Now())
 		assert.True(t, ok)
 		assert.Equal(t, 71*time.Hour-90*time.Minute, left)
 	})
 }
 
-func TestRenewsAtTwoThirdsOfTheGrantedLifetime(t *testing.T) {
+func TestManager_RenewsAtTwoThirdsOfGrantedLifetime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{}, func(s *subscription.Settings) { s.CheckInterval = time.Hour })
-		b.pass(30*24*time.Hour + time.Minute)
-		patches := b.graph.callsOf("renew")
+		h := newHarness(t, &fakeGraph{}, func(s *subscription.Settings) { s.CheckInterval = time.Hour })
+		h.advance(30*24*time.Hour + time.Minute)
+		patches := h.graph.callsOf("renew")
 		assert.Len(t, patches, 15, "30 days hold 15 times two thirds of 71 h")
-		assert.Equal(t, b.start.Add(71*time.Hour*2/3), patches[0].at)
-		assert.Equal(t, 1, b.graph.count("create"))
-		assert.Equal(t, 15, b.renewals[true])
-		assert.Len(t, b.lines("subscription renewed"), 15)
-		assert.Len(t, b.interruptions, 1, "only the one before the first creation")
+		assert.Equal(t, h.start.Add(71*time.Hour*2/3), patches[0].at)
+		assert.Equal(t, 1, h.graph.count("create"))
+		assert.Equal(t, 15, h.renewals[true])
+		assert.Len(t, h.lines("subscription renewed"), 15)
+		assert.Len(t, h.interruptions, 1, "only the one before the first creation")
 	})
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{granted: 45 * time.Minute})
-		b.pass(31 * time.Minute)
-		assert.Equal(t, []float64{1800}, seconds(b.graph.callsOf("renew"), b.start), "granted counts, not what was asked for")
+		h := newHarness(t, &fakeGraph{granted: 45 * time.Minute})
+		h.advance(31 * time.Minute)
+		assert.Equal(t, []float64{1800}, seconds(h.graph.callsOf("renew"), h.start), "the granted lifetime counts, not the requested one")
 	})
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
 		g.put(existing("x", 24*time.Hour))
-		b := begin(t, g)
-		b.pass(time.Hour)
-		assert.Equal(t, []float64{(24*time.Hour - 71*time.Hour/3).Seconds()}, seconds(b.graph.callsOf("renew"), b.start),
-			"an adopted one is taken to have had the configured lifetime")
+		h := newHarness(t, g)
+		h.advance(time.Hour)
+		assert.Equal(t, []float64{(24*time.Hour - 71*time.Hour/3).Seconds()}, seconds(h.graph.callsOf("renew"), h.start),
+			"an adopted one is assumed to have had the configured lifetime")
 	})
 }
 
-func TestFailingRenewalsGoOnUntilTheEndAndThenItIsRecreated(t *testing.T) {
+// A failing renewal is retried until the subscription expires, and then it is recreated.
+func TestManager_RetriesRenewalUntilExpiration(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.graph.failing(func(c call) error {
+		h := newHarness(t, &fakeGraph{})
+		h.graph.failWith(func(c call) error {
 			if c.op == "renew" {
-				return refusal(http.StatusInternalServerError, "InternalServerError", 0)
+				return graphError(http.StatusInternalServerError, "InternalServerError", 0)
 			}
 			return nil
 		})
-		b.pass(71*time.Hour - time.Second)
-		assert.Equal(t, 1, b.graph.count("create"))
-		assert.Greater(t, b.graph.count("renew"), 200)
-		left, ok := b.keeper.TimeLeft(time.Now())
+		h.advance(71*time.Hour - time.Second)
+		assert.Equal(t, 1, h.graph.count("create"))
+		assert.Greater(t, h.graph.count("renew"), 200)
+		left, ok := h.manager.TimeLeft(time.Now())
 		assert.True(t, ok)
 		assert.Equal(t, time.Second, left)
-		b.pass(2 * time.Second)
-		assert.Equal(t, []string{"s2"}, b.graph.living())
-		assert.Equal(t, []subscription.Reason{subscription.ReasonExpired}, b.recreated)
-		lost := b.interruptions[1]
+		h.advance(2 * time.Second)
+		assert.Equal(t, []string{"s2"}, h.graph.activeIDs())
+		assert.Equal(t, []subscription.Reason{subscription.ReasonExpired}, h.recreated)
+		lost := h.interruptions[1]
 		assert.Equal(t, subscription.ReasonExpired, lost.reason)
-		assert.WithinDuration(t, b.start.Add(71*time.Hour), lost.since, 5*time.Minute, "since the last good check")
-		assertHourlyFailures(t, b, 71*time.Hour/3)
-		assert.Len(t, b.lines("subscription failure is over"), 1)
+		assert.WithinDuration(t, h.start.Add(71*time.Hour), lost.since, 5*time.Minute, "since the last successful check")
+		assertHourlyFailures(t, h, 71*time.Hour/3)
+		assert.Len(t, h.lines("subscription failure is over"), 1)
 	})
 }
 
-func TestAnExpiredOneIsRecreatedTheMomentItEnds(t *testing.T) {
+func TestManager_RecreatesExpiredSubscriptionImmediately(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{granted: 67*time.Minute + 7*time.Second}, func(s *subscription.Settings) { s.CheckInterval = 100 * time.Hour })
-		b.graph.failing(func(c call) error {
+		h := newHarness(t, &fakeGraph{granted: 67*time.Minute + 7*time.Second}, func(s *subscription.Settings) { s.CheckInterval = 100 * time.Hour })
+		h.graph.failWith(func(c call) error {
 			if c.op == "renew" {
-				return refusal(http.StatusForbidden, "Forbidden", 0)
+				return graphError(http.StatusForbidden, "Forbidden", 0)
 			}
 			return nil
 		})
-		b.pass(70 * time.Minute)
-		assert.Equal(t, []float64{0, 67*60 + 7}, seconds(b.graph.callsOf("create"), b.start))
+		h.advance(70 * time.Minute)
+		assert.Equal(t, []float64{0, 67*60 + 7}, seconds(h.graph.callsOf("create"), h.start))
 	})
 }
 
-func TestRecreatesWhatIsGone(t *testing.T) {
+func TestManager_RecreatesLostSubscription(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.pass(12 * time.Minute)
-		b.graph.drop("s1")
-		b.pass(3*time.Minute - time.Second)
-		assert.Empty(t, b.graph.living())
-		b.pass(time.Second)
-		assert.Equal(t, []string{"s2"}, b.graph.living(), "the next look finds it")
-		assert.Equal(t, interruption{tenantWide, subscription.ReasonLost, b.start.Add(10 * time.Minute)}, b.interruptions[1])
-		assert.Equal(t, b.start.Add(15*time.Minute), b.restored[1])
-		assert.Equal(t, []subscription.Known{{ID: "s2", CertificateID: "new"}}, b.known)
-		require.Len(t, b.lines("subscription recreated"), 1)
-		assert.Equal(t, "lost", b.lines("subscription recreated")[0].ContextMap()["reason"])
+		h := newHarness(t, &fakeGraph{})
+		h.advance(12 * time.Minute)
+		h.graph.vanish("s1")
+		h.advance(3*time.Minute - time.Second)
+		assert.Empty(t, h.graph.activeIDs())
+		h.advance(time.Second)
+		assert.Equal(t, []string{"s2"}, h.graph.activeIDs(), "the next check finds it")
+		assert.Equal(t, interruption{tenantWide, subscription.ReasonLost, h.start.Add(10 * time.Minute)}, h.interruptions[1])
+		assert.Equal(t, h.start.Add(15*time.Minute), h.restored[1])
+		assert.Equal(t, []subscription.Known{{ID: "s2", CertificateID: "new"}}, h.known)
+		require.Len(t, h.lines("subscription recreated"), 1)
+		assert.Equal(t, "lost", h.lines("subscription recreated")[0].ContextMap()["reason"])
 	})
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{}, func(s *subscription.Settings) { s.CheckInterval = 100 * time.Hour })
-		b.pass(time.Hour)
-		b.graph.drop("s1")
-		b.pass(47 * time.Hour)
-		requireOps(t, b, "list", "create", "renew", "list", "create")
-		assert.Equal(t, b.graph.callsOf("renew")[0].at, b.graph.callsOf("create")[1].at, "404 on PATCH recreates at once")
-		assert.Equal(t, []subscription.Reason{subscription.ReasonLost}, b.recreated)
+		h := newHarness(t, &fakeGraph{}, func(s *subscription.Settings) { s.CheckInterval = 100 * time.Hour })
+		h.advance(time.Hour)
+		h.graph.vanish("s1")
+		h.advance(47 * time.Hour)
+		requireOps(t, h, "list", "create", "renew", "list", "create")
+		assert.Equal(t, h.graph.callsOf("renew")[0].at, h.graph.callsOf("create")[1].at, "404 on PATCH recreates immediately")
+		assert.Equal(t, []subscription.Reason{subscription.ReasonLost}, h.recreated)
 	})
 }
 
-func TestBelievesItsOwnCreationRatherThanALaggingList(t *testing.T) {
+// The response to a creation or renewal takes precedence over a list that lags behind.
+func TestManager_ToleratesLaggingList(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{lag: 50 * time.Second})
-		b.pass(20 * time.Second)
-		b.wake(subscription.Missed, "s1")
-		b.pass(time.Hour)
-		assert.Equal(t, 1, b.graph.count("create"))
-		assert.Empty(t, b.statuses)
+		h := newHarness(t, &fakeGraph{listLag: 50 * time.Second})
+		h.advance(20 * time.Second)
+		h.sendEvent(subscription.Missed, "s1")
+		h.advance(time.Hour)
+		assert.Equal(t, 1, h.graph.count("create"))
+		assert.Empty(t, h.statuses)
 
-		b.wake(subscription.ReauthorizationRequired, "s1")
-		b.pass(20 * time.Second)
-		b.wake(subscription.Missed, "s1")
-		left, _ := b.keeper.TimeLeft(time.Now())
-		assert.Equal(t, 71*time.Hour-20*time.Second, left, "nor does it believe an old expiration")
+		h.sendEvent(subscription.ReauthorizationRequired, "s1")
+		h.advance(20 * time.Second)
+		h.sendEvent(subscription.Missed, "s1")
+		left, _ := h.manager.TimeLeft(time.Now())
+		assert.Equal(t, 71*time.Hour-20*time.Second, left, "an old expiration in the list is ignored")
 	})
 }
 
-func TestReplacesAfterARotation(t *testing.T) {
+func TestManager_ReplacesAfterCertificateRotation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
 		g.put(existing("x", 50*time.Hour, func(s *graph.Subscription) { s.EncryptionCertificateID = "old" }))
 		g.fail = func(c call) error {
 			if c.op == "delete" {
-				return refusal(http.StatusInternalServerError, "InternalServerError", 0)
+				return graphError(http.StatusInternalServerError, "InternalServerError", 0)
 			}
 			return nil
 		}
-		b := begin(t, g)
-		left, ok := b.keeper.TimeLeft(time.Now())
-		assert.True(t, ok, "the old one serves meanwhile")
+		h := newHarness(t, g)
+		left, ok := h.manager.TimeLeft(time.Now())
+		assert.True(t, ok, "the old one delivers meanwhile")
 		assert.Equal(t, 50*time.Hour, left)
-		assert.Empty(t, b.interruptions)
-		g.failing(nil)
-		b.pass(3 * time.Second)
-		requireOps(t, b, "list", "delete", "list", "delete", "create")
-		assert.Equal(t, []string{"s1"}, g.living())
-		require.Len(t, b.interruptions, 1)
-		assert.Equal(t, subscription.ReasonReplaced, b.interruptions[0].reason)
-		assert.False(t, b.interruptions[0].since.IsZero())
-		assert.Equal(t, []subscription.Reason{subscription.ReasonReplaced}, b.recreated)
+		assert.Empty(t, h.interruptions)
+		g.failWith(nil)
+		h.advance(3 * time.Second)
+		requireOps(t, h, "list", "delete", "list", "delete", "create")
+		assert.Equal(t, []string{"s1"}, g.activeIDs())
+		require.Len(t, h.interruptions, 1)
+		assert.Equal(t, subscription.ReasonReplaced, h.interruptions[0].reason)
+		assert.False(t, h.interruptions[0].since.IsZero())
+		assert.Equal(t, []subscription.Reason{subscription.ReasonReplaced}, h.recreated)
 	})
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
 		g.put(existing("x", 50*time.Hour, func(s *graph.Subscription) { s.EncryptionCertificateID = "lost" }))
 		g.fail = func(c call) error {
 			if c.op == "create" && len(g.calls) < 4 {
-				return refusal(http.StatusBadGateway, "", 0)
+				return graphError(http.StatusBadGateway, "", 0)
 			}
 			return nil
 		}
-		b := begin(t, g)
-		b.pass(3 * time.Second)
-		requireOps(t, b, "list", "delete", "create", "list", "create")
-		assert.Equal(t, []interruption{{tenantWide, subscription.ReasonRemovedKey, time.Time{}}}, b.interruptions)
-		assert.Equal(t, []subscription.Reason{subscription.ReasonRemovedKey}, b.recreated)
+		h := newHarness(t, g)
+		h.advance(3 * time.Second)
+		requireOps(t, h, "list", "delete", "create", "list", "create")
+		assert.Equal(t, []interruption{{tenantWide, subscription.ReasonRemovedKey, time.Time{}}}, h.interruptions)
+		assert.Equal(t, []subscription.Reason{subscription.ReasonRemovedKey}, h.recreated)
 	})
 }
 
-func TestDoesNotReplaceItsOwnForEverWhereGraphWritesItInAnotherWay(t *testing.T) {
+// If Graph writes a property differently than requested, the subscription is not replaced again and again.
+func TestManager_AcceptsSubscriptionRewrittenByGraph(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{rewrite: func(s *graph.Subscription) {
 			s.ChangeTypes, s.NotificationURL = []string{"created"}, s.NotificationURL+"/"
 		}}
-		b := begin(t, g)
-		b.pass(200 * time.Hour)
+		h := newHarness(t, g)
+		h.advance(200 * time.Hour)
 		assert.Equal(t, 1, g.count("create"))
 		assert.Zero(t, g.count("delete"))
 
 		g.mu.Lock()
 		g.subs[0].NotificationURL = theirURL
 		g.mu.Unlock()
-		b.pass(5 * time.Minute)
-		assert.Equal(t, []string{"s2"}, g.living(), "but a change by others is undone")
+		h.advance(5 * time.Minute)
+		assert.Equal(t, []string{"s2"}, g.activeIDs(), "a change by others is undone")
+	})
+}
+
+func TestManager_RunReturnsOnCancel(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, &fakeGraph{})
+		h.stop()
+		assert.Zero(t, time.Since(h.start))
+	})
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		h := newHarness(t, g, func(s *subscription.Settings) { s.Graph = hangingGraph{g} })
+		h.advance(time.Minute)
+		h.stop()
+		assert.Equal(t, time.Minute, time.Since(h.start))
+		assert.Zero(t, h.logs.Len(), "a canceled call is not a failure")
+		assert.Empty(t, h.statuses)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, &fakeGraph{}, func(s *subscription.Settings) { s.Resources = nil })
+		h.advance(time.Hour)
+		h.stop()
+		assert.Zero(t, h.graph.count())
+	})
+}
+
+// hangingGraph is a Graph whose creation blocks until the context is canceled.
+type hangingGraph struct{ *fakeGraph }
+
+func (hangingGraph) CreateSubscription(ctx context.Context, _ graph.Subscription) (graph.Subscription, error) {
+	<-ctx.Done()
+	return graph.Subscription{}, ctx.Err()
+}
+
+func TestManager_DeleteRemovesOwnSubscriptions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		g.put(existing("f", 50*time.Hour, atTheirURL, func(s *graph.Subscription) { s.Resource = userB }))
+		h := newHarness(t, g)
+		h.stop()
+		require.NoError(t, h.manager.Delete(t.Context()))
+		assert.Equal(t, []string{"f"}, g.activeIDs())
+		assert.Empty(t, h.known)
+		require.NoError(t, h.manager.Delete(t.Context()))
+		assert.Equal(t, 1, g.count("delete"), "one deletion is enough")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, &fakeGraph{})
+		h.stop()
+		h.graph.vanish("s1")
+		require.NoError(t, h.manager.Delete(t.Context()), "one that no longer exists counts as deleted")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t, &fakeGraph{})
+		h.stop()
+		h.graph.failWith(func(call) error { return graphError(http.StatusServiceUnavailable, "", 0) })
+		err := h.manager.Delete(t.Context())
+		require.ErrorContains(t, err, "delete subscription s1")
+		var failed *graph.Error
+		require.ErrorAs(t, err, &failed)
+		assert.Equal(t, http.StatusServiceUnavailable, failed.Status)
+	})
+}
+
+// lostResponseGraph is a Graph that creates the subscription, but does not answer before the context is canceled.
+type lostResponseGraph struct{ *fakeGraph }
+
+func (s lostResponseGraph) CreateSubscription(ctx context.Context, wanted graph.Subscription) (graph.Subscription, error) {
+	if _, err := s.fakeGraph.CreateSubscription(ctx, wanted); err != nil {
+		return graph.Subscription{}, err
+	}
+	<-ctx.Done()
+	return graph.Subscription{}, ctx.Err()
+}
+
+func TestManager_DeleteRemovesCanceledCreation(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		g.put(existing("f", 50*time.Hour, atTheirURL, func(s *graph.Subscription) { s.Resource = userB }))
+		h := newHarness(t, g, func(s *subscription.Settings) { s.Graph = lostResponseGraph{g} })
+		h.stop()
+		require.Len(t, g.activeIDs(), 2, "it was created")
+		require.NoError(t, h.manager.Delete(t.Context()))
+		assert.Equal(t, []string{"f"}, g.activeIDs())
+	})
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		h := newHarness(t, g, func(s *subscription.Settings) { s.Graph = lostResponseGraph{g} })
+		h.stop()
+		g.failWith(func(c call) error { return graphError(http.StatusServiceUnavailable, c.op, 0) })
+		require.ErrorContains(t, h.manager.Delete(t.Context()), "creation was canceled")
+		g.failWith(func(c call) error {
+			if c.op == "delete" {
+				return graphError(http.StatusServiceUnavailable, c.op, 0)
+			}
+			return nil
+		})
+		require.ErrorContains(t, h.manager.Delete(t.Context()), "delete subscription")
+		g.failWith(nil)
+		require.NoError(t, h.manager.Delete(t.Context()))
+		assert.Empty(t, g.activeIDs())
 	})
 }

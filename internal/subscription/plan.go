@@ -9,84 +9,85 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// verb is what is done about a wanted subscription.
+// verb is the kind of an action.
 type verb int
 
 const (
-	// keep: the one in use lives and fits.
+	// keep: the subscription in use is active and matches.
 	keep verb = iota
-	// adopt: another one of ours fits, as after a restart.
+	// adopt: another subscription of this receiver matches, as after a restart.
 	adopt
-	// replace: what is there goes, then a new one is created. The order matters, since the quota is 1.
+	// replace: delete the existing ones, then create a new one. The order matters, since the quota is 1.
 	replace
-	// create: there is none.
+	// create: there is no subscription.
 	create
-	// blocked: a foreign one has the place.
+	// blocked: a conflicting subscription occupies the slot.
 	blocked
-	// wait: one of another receiver's key has the place, again after it was replaced, and is left alone for a while.
+	// wait: a subscription with another receiver's key occupies the slot again after its replacement. Replacing it is deferred.
 	wait
-	// remove: ours, but nothing wants it.
+	// remove: subscriptions of this receiver that are not wanted.
 	remove
 )
 
 // action is one decision of plan.
 type action struct {
 	verb verb
-	// want is what is wanted; zero for remove.
+	// want is the wanted subscription; zero for remove.
 	want graph.Subscription
-	// have is what keep and adopt found. For replace it is what still serves until it is replaced, if there is such a one.
+	// have is the existing subscription of keep and adopt. For replace it is the one that delivers until then, if any.
 	have graph.Subscription
-	// surplus are ours: to be deleted before the creation by replace, and by remove.
+	// surplus are this receiver's subscriptions that remove deletes, and that replace deletes before it creates.
 	surplus []graph.Subscription
-	// conflicting are not ours: in the way of blocked, and deleted by replace.
+	// conflicting are not this receiver's: they are the cause of blocked, and replace deletes them.
 	conflicting []graph.Subscription
-	// reason is why replace replaces.
+	// reason is the reason of replace.
 	reason Reason
 	// until is when wait ends.
 	until time.Time
 }
 
-// facts are what plan must know beside the list.
+// facts are the inputs of plan other than the list.
 type facts struct {
-	// held are the ids of the certificates whose private key is at hand.
+	// held are the ids of the certificates whose private key is available.
 	held map[string]bool
-	// known maps the subscriptions that we created or adopted to the certificate they were created with, "" if not known.
+	// known maps subscriptions that this receiver created or adopted to the certificate they were created with, "" if unknown.
 	known map[string]string
-	// inUse are the subscriptions that are kept alive at present.
+	// inUse are the subscriptions in use.
 	inUse map[string]bool
-	// made are those that this process created, as Graph's answer showed them. Graph may write something in another way than
-	// it was asked for, and then a new one would look no better.
-	made map[string]graph.Subscription
-	// gone are subscriptions that Graph told us are no more, though a list may still show them.
+	// created are the subscriptions that this process created, as in Graph's response. If Graph writes a property differently
+	// than requested, a new subscription would differ in the same way.
+	created map[string]graph.Subscription
+	// gone are subscriptions that Graph reported as deleted, though a list may still show them.
 	gone map[string]bool
-	// mayTake holds the canonical resources for which a foreign subscription may be replaced.
-	mayTake map[string]bool
-	// keyConflicts are other receivers at our notification URL with another key, by path.
+	// mayReplace are the canonical resources for which a conflicting subscription may be replaced.
+	mayReplace map[string]bool
+	// keyConflicts are receivers with another key at the same notification URL, by path.
 	keyConflicts map[string]keyConflict
 }
 
-// plan decides what to do so that every wanted subscription is there, given all that the application has. It returns one
-// action for each wanted one, in the same order, and then one remove where something of ours is left over.
+// plan decides how to get every wanted subscription, given all subscriptions of the application. It returns one action for
+// each wanted subscription, in the same order, and then one remove if subscriptions of this receiver are left over.
 //
-// A subscription is ours if it has our notification URL or a known id. Nothing else is ever deleted, unless mayTake says so.
+// A subscription belongs to this receiver if it has its notification URL or a known id. No other is ever deleted, except where
+// mayReplace allows it.
 func plan(wanted, have []graph.Subscription, f facts, now time.Time) []action {
 	actions := make([]action, 0, len(wanted)+1)
-	places := make(map[string][]graph.Subscription, len(wanted))
+	slots := make(map[string][]graph.Subscription, len(wanted))
 	for _, h := range have {
 		if !expired(h, now) {
-			places[path(h.Resource)] = append(places[path(h.Resource)], h)
+			slots[path(h.Resource)] = append(slots[path(h.Resource)], h)
 		}
 	}
 	var leftOver []graph.Subscription
 	for _, w := range wanted {
-		a, rest := planOne(w, places[path(w.Resource)], f, now)
+		a, rest := planOne(w, slots[path(w.Resource)], f, now)
 		actions = append(actions, a)
 		leftOver = append(leftOver, rest...)
-		delete(places, path(w.Resource))
+		delete(slots, path(w.Resource))
 	}
-	// The list is walked again rather than the map, for a stable order.
+	// This iterates over the list rather than the map, for a stable order.
 	for _, h := range have {
-		if _, unwanted := places[path(h.Resource)]; unwanted && !expired(h, now) && f.ours(h, wanted) && !f.leftAlone(h, wanted[0], now) {
+		if _, unwanted := slots[path(h.Resource)]; unwanted && !expired(h, now) && f.ours(h, wanted) && !f.leftAlone(h, wanted[0], now) {
 			leftOver = append(leftOver, h)
 		}
 	}
@@ -96,40 +97,41 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) []action {
 	return actions
 }
 
-// planOne decides about one wanted subscription among those at the same path, and returns what of ours is left over there.
+// planOne decides about one wanted subscription, given those at the same path. It also returns the subscriptions of this
+// receiver that are left over there.
 func planOne(want graph.Subscription, have []graph.Subscription, f facts, now time.Time) (action, []graph.Subscription) {
-	var fitting, misfits, foreign, leftAlone []graph.Subscription
+	var matching, mismatched, conflicting, leftAlone []graph.Subscription
 	for _, h := range have {
 		switch {
 		case !f.ours(h, []graph.Subscription{want}):
-			foreign = append(foreign, h)
+			conflicting = append(conflicting, h)
 		case f.fits(h, want):
-			fitting = append(fitting, h)
+			matching = append(matching, h)
 		case f.leftAlone(h, want, now):
 			leftAlone = append(leftAlone, h)
 		default:
-			misfits = append(misfits, h)
+			mismatched = append(mismatched, h)
 		}
 	}
 	switch {
-	case len(fitting) > 0:
-		best := slices.MaxFunc(fitting, f.preference)
+	case len(matching) > 0:
+		best := slices.MaxFunc(matching, f.preference)
 		if f.inUse[best.ID] {
-			return action{verb: keep, want: want, have: best}, misfits
+			return action{verb: keep, want: want, have: best}, mismatched
 		}
-		return action{verb: adopt, want: want, have: best}, misfits
-	case len(foreign) > 0 && !f.mayTake[canonical(want.Resource)]:
-		return action{verb: blocked, want: want, conflicting: foreign}, nil
+		return action{verb: adopt, want: want, have: best}, mismatched
+	case len(conflicting) > 0 && !f.mayReplace[canonical(want.Resource)]:
+		return action{verb: blocked, want: want, conflicting: conflicting}, nil
 	case len(leftAlone) > 0:
-		return action{verb: wait, want: want, until: f.keyConflicts[path(want.Resource)].waitsUntil()}, nil
-	case len(foreign) > 0 || len(misfits) > 0:
-		a := action{verb: replace, want: want, surplus: misfits, conflicting: foreign, reason: ReasonConflict}
-		for i, m := range misfits {
+		return action{verb: wait, want: want, until: f.keyConflicts[path(want.Resource)].deferredUntil()}, nil
+	case len(conflicting) > 0 || len(mismatched) > 0:
+		a := action{verb: replace, want: want, surplus: mismatched, conflicting: conflicting, reason: ReasonConflict}
+		for i, m := range mismatched {
 			if f.serves(m, want) && !f.inUse[a.have.ID] {
 				a.have = m
 			}
 			if i == 0 {
-				a.reason = f.misfit(m)
+				a.reason = f.replaceReason(m)
 			}
 		}
 		return a, nil
@@ -138,12 +140,12 @@ func planOne(want graph.Subscription, have []graph.Subscription, f facts, now ti
 	}
 }
 
-// expired tells whether a subscription does not count any more. One without an expiration does.
+// expired reports whether a subscription has ended. One without an expiration has not.
 func expired(s graph.Subscription, now time.Time) bool {
 	return !s.Expiration.IsZero() && !s.Expiration.After(now)
 }
 
-// ours tells whether a subscription was made by this collector. All wanted ones have the same notification URL.
+// ours reports whether a subscription belongs to this receiver. All wanted ones have the same notification URL.
 func (f facts) ours(h graph.Subscription, wanted []graph.Subscription) bool {
 	if _, known := f.known[h.ID]; known {
 		return true
@@ -151,19 +153,19 @@ func (f facts) ours(h graph.Subscription, wanted []graph.Subscription) bool {
 	return len(wanted) > 0 && sameURL(h.NotificationURL, wanted[0].NotificationURL)
 }
 
-// otherKey tells whether a subscription at our notification URL was made by somebody with a key that is not at hand: by
-// another receiver, or by this one in an earlier run of which nothing is left.
+// otherKey reports whether a subscription at the same notification URL was created with a key that is not available: by another
+// receiver, or by an earlier run of this one whose state was lost.
 func (f facts) otherKey(h, want graph.Subscription) bool {
 	_, known := f.known[h.ID]
 	return !known && !f.gone[h.ID] && sameURL(h.NotificationURL, want.NotificationURL) && !f.held[h.EncryptionCertificateID]
 }
 
-// leftAlone tells whether a subscription of ours by its URL is another receiver's that was replaced often enough.
+// leftAlone reports whether a subscription at the same URL belongs to another receiver and its replacement is deferred.
 func (f facts) leftAlone(h, want graph.Subscription, now time.Time) bool {
-	return f.keyConflicts[path(h.Resource)].waits(now) && f.otherKey(h, want)
+	return f.keyConflicts[path(h.Resource)].deferred(now) && f.otherKey(h, want)
 }
 
-// fits tells whether a subscription of ours is just what a new one would be.
+// fits reports whether a subscription of this receiver equals what a new one would be.
 func (f facts) fits(h, want graph.Subscription) bool {
 	if f.unchanged(h) {
 		return true
@@ -175,14 +177,14 @@ func (f facts) fits(h, want graph.Subscription) bool {
 	return id == "" || id == want.EncryptionCertificateID
 }
 
-// unchanged tells whether a subscription is one that this process created and that is still as it was then.
+// unchanged reports whether this process created the subscription and it has not changed since.
 func (f facts) unchanged(h graph.Subscription) bool {
-	made, found := f.made[h.ID]
+	made, found := f.created[h.ID]
 	return found && !f.gone[h.ID] && canonical(h.Resource) == canonical(made.Resource) && h.NotificationURL == made.NotificationURL &&
 		sameChangeTypes(h.ChangeTypes, made.ChangeTypes) && f.certificateOf(h) == f.certificateOf(made)
 }
 
-// serves tells whether a subscription delivers what is wanted, to us and readable, be it with a certificate of old.
+// serves reports whether a subscription delivers what is wanted in a form that can be decrypted, possibly with an older key.
 func (f facts) serves(h, want graph.Subscription) bool {
 	if f.gone[h.ID] || canonical(h.Resource) != canonical(want.Resource) || !sameChangeTypes(h.ChangeTypes, want.ChangeTypes) ||
 		!sameURL(h.NotificationURL, want.NotificationURL) {
@@ -203,7 +205,7 @@ func (f facts) certificateOf(h graph.Subscription) string {
 	return f.known[h.ID]
 }
 
-func (f facts) misfit(h graph.Subscription) Reason {
+func (f facts) replaceReason(h graph.Subscription) Reason {
 	if f.gone[h.ID] {
 		return ReasonLost
 	}
@@ -213,7 +215,7 @@ func (f facts) misfit(h graph.Subscription) Reason {
 	return ReasonReplaced
 }
 
-// preference orders fitting subscriptions: the one in use, then the one that lives longest.
+// preference orders matching subscriptions: the one in use is the greatest, then the one that expires last.
 func (f facts) preference(a, b graph.Subscription) int {
 	switch {
 	case f.inUse[a.ID] && !f.inUse[b.ID]:
@@ -224,7 +226,7 @@ func (f facts) preference(a, b graph.Subscription) int {
 	return a.Expiration.Compare(b.Expiration)
 }
 
-// canonical returns a resource as Graph compares it: case and one leading slash do not matter.
+// canonical returns a resource in the form in which Graph compares it: without regard to case and one leading slash.
 func canonical(resource string) string {
 	return strings.ToLower(strings.TrimPrefix(resource, "/"))
 }
@@ -249,8 +251,8 @@ func changeTypeSet(types []string) []string {
 	return slices.Compact(set)
 }
 
-// sameURL compares two notification URLs. Scheme and host know no case (RFC 3986, section 6.2.2.1), the default port and
-// an empty path may be written or not; everything else, and the EventHub: form, must be equal.
+// sameURL compares two notification URLs. Scheme and host are case-insensitive (RFC 3986, section 6.2.2.1), and the default
+// port and an empty path are optional. Everything else, and the EventHub: form, must be equal.
 func sameURL(a, b string) bool {
 	return a == b || normalURL(a) == normalURL(b)
 }
@@ -270,7 +272,7 @@ func normalURL(raw string) string {
 	return u.String()
 }
 
-// hostOf names the receiving end of a notification URL and nothing else of it, since the query may hold secrets.
+// hostOf returns the host of a notification URL and nothing else of it, since the query may contain secrets.
 func hostOf(notificationURL string) string {
 	u, err := url.Parse(notificationURL)
 	if err == nil && u.Opaque != "" {

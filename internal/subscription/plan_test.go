@@ -1,10 +1,14 @@
 package subscription
 
 import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
@@ -28,7 +32,7 @@ func wantedOf(resources ...string) []graph.Subscription {
 	return wanted
 }
 
-// listed returns a subscription of ours as the list shows it, changed by the given functions.
+// listed returns a subscription of this receiver as the list shows it, changed by the given functions.
 func listed(id, resource string, changes ...func(*graph.Subscription)) graph.Subscription {
 	s := graph.Subscription{
 		ID: id, Resource: resource, ChangeTypes: []string{"updated", "created"}, NotificationURL: ourURL,
@@ -56,13 +60,13 @@ func endingIn(d time.Duration) func(*graph.Subscription) {
 	return func(s *graph.Subscription) { s.Expiration = planNow.Add(d) }
 }
 
-// decision is an action in short: what is done, with which, and what is deleted for it.
+// decision is the short form of an action: the verb, the subscription it keeps, and those it deletes.
 type decision struct {
-	verb    verb
-	have    string
-	deleted []string
-	foreign []string
-	reason  Reason
+	verb        verb
+	have        string
+	deleted     []string
+	conflicting []string
+	reason      Reason
 }
 
 func shorten(actions []action) []decision {
@@ -83,7 +87,7 @@ func idsOf(subs []graph.Subscription) []string {
 
 type planCase struct {
 	name   string
-	wanted []graph.Subscription // the tenant unless set
+	wanted []graph.Subscription // the whole tenant unless set
 	have   []graph.Subscription
 	facts  facts
 	expect []decision
@@ -105,11 +109,11 @@ func runPlan(t *testing.T, cases []planCase) {
 	}
 }
 
-func TestPlanAdoptsWhatFits(t *testing.T) {
+func TestPlan_AdoptsMatchingSubscription(t *testing.T) {
 	t.Parallel()
 	adopts := []decision{{verb: adopt, have: "s1"}}
 	runPlan(t, []planCase{
-		{name: "one with everything as wanted is adopted", have: []graph.Subscription{listed("s1", tenantWide)}, expect: adopts},
+		{name: "one with all wanted properties is adopted", have: []graph.Subscription{listed("s1", tenantWide)}, expect: adopts},
 		{
 			name: "case and one leading slash of the resource do not matter",
 			have: []graph.Subscription{listed("s1", "/Copilot/InteractionHistory/GETALLENTERPRISEINTERACTIONS")}, expect: adopts,
@@ -123,56 +127,56 @@ func TestPlanAdoptsWhatFits(t *testing.T) {
 			have: []graph.Subscription{listed("s1", tenantWide, changes("Updated", " created", "updated"))}, expect: adopts,
 		},
 		{
-			name: "the host of the notification URL knows no case and the default port no difference",
+			name: "case and default port of the notification URL do not matter",
 			have: []graph.Subscription{listed("s1", tenantWide, sendingTo("HTTPS://Copilot.Example.com:443/graph/notifications"))}, expect: adopts,
 		},
 		{
-			name: "one whose certificate the list does not say is adopted if its id is known",
+			name: "one whose certificate the list omits is adopted if its id is known",
 			have: []graph.Subscription{listed("s1", tenantWide, certificate(""))}, facts: facts{known: map[string]string{"s1": ""}}, expect: adopts,
 		},
 		{
-			name: "of several that fit the one that lives longest is adopted and none is deleted",
+			name: "of several that match the one that expires last is adopted and none is deleted",
 			have: []graph.Subscription{
 				listed("s0", tenantWide, endingIn(time.Hour)), listed("s1", tenantWide, endingIn(2*time.Hour)), listed("s2", tenantWide, endingIn(time.Minute)),
 			},
 			expect: adopts,
 		},
 		{
-			name:  "the one in use is kept even if another lives longer",
+			name:  "the one in use is kept even if another expires later",
 			have:  []graph.Subscription{listed("s0", tenantWide, endingIn(60*time.Hour)), listed("s1", tenantWide, endingIn(time.Hour))},
 			facts: facts{inUse: map[string]bool{"s1": true}}, expect: []decision{{verb: keep, have: "s1"}},
 		},
 		{
-			name:  "the one in use is kept wherever it stands in the list",
+			name:  "the one in use is kept wherever it is in the list",
 			have:  []graph.Subscription{listed("s1", tenantWide, endingIn(time.Hour)), listed("s0", tenantWide, endingIn(60*time.Hour))},
 			facts: facts{inUse: map[string]bool{"s1": true}}, expect: []decision{{verb: keep, have: "s1"}},
 		},
 		{
-			name: "one that does not say when it ends still counts",
+			name: "one without an expiration still counts",
 			have: []graph.Subscription{listed("s1", tenantWide, func(s *graph.Subscription) { s.Expiration = time.Time{} })}, expect: adopts,
 		},
 		{
-			name:   "a misfit of ours beside one that fits is deleted",
+			name:   "a mismatched one of ours beside one that matches is deleted",
 			have:   []graph.Subscription{listed("s1", tenantWide), listed("s2", tenantWide, certificate("old"))},
 			expect: []decision{{verb: adopt, have: "s1"}, {verb: remove, deleted: []string{"s2"}}},
 		},
 		{
-			name: "a foreign one beside one that fits is left alone",
+			name: "a conflicting one beside one that matches is not deleted",
 			have: []graph.Subscription{listed("s1", tenantWide), listed("f", tenantWide, sendingTo(theirURL))}, expect: adopts,
 		},
 	})
 }
 
-func TestPlanReplacesWhatIsOursButDoesNotFit(t *testing.T) {
+func TestPlan_ReplacesMismatchedSubscription(t *testing.T) {
 	t.Parallel()
 	runPlan(t, []planCase{
 		{
-			name:   "a certificate that is held but not the first is a rotation, and the old one serves until then",
+			name:   "a certificate that is held but not the first is a rotation, and the old one delivers until then",
 			have:   []graph.Subscription{listed("s1", tenantWide, certificate("old"))},
 			expect: []decision{{verb: replace, have: "s1", deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
-			name: "of two that serve until then the one in use goes on",
+			name: "of two that deliver until then the one in use is kept",
 			have: []graph.Subscription{
 				listed("s1", tenantWide, certificate("old")), listed("s2", tenantWide, certificate("old"), changes("updated", "created")),
 			},
@@ -180,17 +184,17 @@ func TestPlanReplacesWhatIsOursButDoesNotFit(t *testing.T) {
 			expect: []decision{{verb: replace, have: "s1", deleted: []string{"s1", "s2"}, reason: ReasonReplaced}},
 		},
 		{
-			name: "the certificate of a known id is remembered where the list does not say it",
+			name: "the certificate of a known id is used if the list omits it",
 			have: []graph.Subscription{listed("s1", tenantWide, certificate(""))}, facts: facts{known: map[string]string{"s1": "old"}},
 			expect: []decision{{verb: replace, have: "s1", deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
-			name:   "a certificate that is not held makes it unreadable",
+			name:   "one with a certificate that is not held is replaced because it cannot be decrypted",
 			have:   []graph.Subscription{listed("s1", tenantWide, certificate("lost"))},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonRemovedKey}},
 		},
 		{
-			name:   "one at our URL with an unknown id whose certificate is not said is not trusted",
+			name:   "one at our URL with an unknown id and no certificate id is replaced",
 			have:   []graph.Subscription{listed("s1", tenantWide, certificate(""))},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
@@ -200,56 +204,56 @@ func TestPlanReplacesWhatIsOursButDoesNotFit(t *testing.T) {
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
-			name:   "a filter makes another resource, in the same place",
+			name:   "a filter makes another resource in the same slot",
 			have:   []graph.Subscription{listed("s1", tenantWide+"?$filter=conversationType ne 'bizchat'")},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
-			name: "a known id at another notification URL is ours after the URL was changed",
+			name: "a known id at another notification URL is ours, as after a change of the URL",
 			have: []graph.Subscription{listed("s1", tenantWide, sendingTo(theirURL))}, facts: facts{known: map[string]string{"s1": "new"}},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
-			name: "one that Graph said is gone is replaced though a list still shows it",
+			name: "one that Graph reported as deleted is replaced though a list still shows it",
 			have: []graph.Subscription{listed("s1", tenantWide)}, facts: facts{gone: map[string]bool{"s1": true}},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonLost}},
 		},
 		{
-			name:   "a user who is no longer wanted loses the subscription at our URL",
+			name:   "the subscription of a user who is no longer wanted is deleted",
 			wanted: wantedOf(userA), have: []graph.Subscription{listed("a", userA), listed("b", userB)},
 			expect: []decision{{verb: adopt, have: "a"}, {verb: remove, deleted: []string{"b"}}},
 		},
 		{
-			name:   "going from the tenant to users creates those and then deletes the tenant's",
+			name:   "a change from the tenant to users creates those of the users and then deletes that of the tenant",
 			wanted: wantedOf(userA, userB), have: []graph.Subscription{listed("s1", tenantWide)},
 			expect: []decision{{verb: create}, {verb: create}, {verb: remove, deleted: []string{"s1"}}},
 		},
 		{
-			name: "a known id of another resource at another URL is cleaned up",
+			name: "a known id of another resource at another URL is deleted",
 			have: []graph.Subscription{listed("s1", tenantWide), listed("b", userB, sendingTo(theirURL))}, facts: facts{known: map[string]string{"b": "new"}},
 			expect: []decision{{verb: adopt, have: "s1"}, {verb: remove, deleted: []string{"b"}}},
 		},
 	})
 }
 
-func TestPlanCreatesWhatIsMissing(t *testing.T) {
+func TestPlan_CreatesMissingSubscription(t *testing.T) {
 	t.Parallel()
 	runPlan(t, []planCase{
-		{name: "an empty list makes a creation", expect: []decision{{verb: create}}},
+		{name: "an empty list leads to a creation", expect: []decision{{verb: create}}},
 		{
-			name: "one that ended this moment does not count",
+			name: "one that expires now does not count",
 			have: []graph.Subscription{listed("s1", tenantWide, endingIn(0))}, expect: []decision{{verb: create}},
 		},
 		{
-			name: "a foreign one that has ended is not in the way",
+			name: "a conflicting one that has expired does not block",
 			have: []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL), endingIn(-time.Second))}, expect: []decision{{verb: create}},
 		},
 		{
-			name: "a foreign one of a user is not in the way of the tenant's",
+			name: "a conflicting one of a user does not block that of the tenant",
 			have: []graph.Subscription{listed("f", userA, sendingTo(theirURL))}, expect: []decision{{verb: create}},
 		},
 		{
-			name:   "a foreign one of the tenant is not in the way of a user's",
+			name:   "a conflicting one of the tenant does not block that of a user",
 			wanted: wantedOf(userA), have: []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL))}, expect: []decision{{verb: create}},
 		},
 		{
@@ -260,10 +264,213 @@ func TestPlanCreatesWhatIsMissing(t *testing.T) {
 	})
 }
 
-func TestRenewalIsDueWhenAThirdOfTheGrantedLifetimeIsLeft(t *testing.T) {
+func TestRenewAt_OneThirdOfGrantedLifetimeLeft(t *testing.T) {
 	t.Parallel()
 	granted := planNow.Add(-time.Hour)
 	assert.Equal(t, granted.Add(48*time.Hour), renewAt(granted.Add(72*time.Hour), granted, 72*time.Hour))
-	assert.Equal(t, granted.Add(30*time.Minute), renewAt(granted.Add(45*time.Minute), granted, 45*time.Minute), "what was granted counts")
-	assert.Equal(t, granted.Add(time.Second), renewAt(granted.Add(time.Millisecond), granted, time.Millisecond), "never at once again")
+	assert.Equal(t, granted.Add(30*time.Minute), renewAt(granted.Add(45*time.Minute), granted, 45*time.Minute), "the granted lifetime counts")
+	assert.Equal(t, granted.Add(time.Second), renewAt(granted.Add(time.Millisecond), granted, time.Millisecond), "at least a second later")
+}
+
+func TestPlan_RespectsConflictingSubscription(t *testing.T) {
+	t.Parallel()
+	may := facts{mayReplace: map[string]bool{canonical(tenantWide): true}}
+	conflicting := listed("f", tenantWide, sendingTo(theirURL))
+	runPlan(t, []planCase{
+		{
+			name: "another notification URL at our resource blocks",
+			have: []graph.Subscription{conflicting}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name:   "other change types block too since the quota is 1",
+			have:   []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL), changes("deleted"))},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name:   "another filter blocks too since the quota is 1",
+			have:   []graph.Subscription{listed("f", "/"+tenantWide+"?$filter=appClass eq 'x'", sendingTo(theirURL))},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name: "a certificate id like ours does not make it ours",
+			have: []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL+"&x=1"))}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name: "another path at our host is not ours",
+			have: []graph.Subscription{listed("f", tenantWide, sendingTo(ourURL+"/"))}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name:   "nothing of ours is deleted while a conflicting one blocks its successor",
+			have:   []graph.Subscription{conflicting, listed("s1", tenantWide, certificate("old"))},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+		},
+		{
+			name: "it is replaced if that is allowed", facts: may,
+			have: []graph.Subscription{conflicting}, expect: []decision{{verb: replace, conflicting: []string{"f"}, reason: ReasonConflict}},
+		},
+		{
+			name: "other resources of others are never deleted", facts: may,
+			have:   []graph.Subscription{conflicting, listed("g", userB, sendingTo(theirURL)), listed("h", "users", sendingTo(theirURL))},
+			expect: []decision{{verb: replace, conflicting: []string{"f"}, reason: ReasonConflict}},
+		},
+		{
+			name:   "a conflicting one of one user does not block another user",
+			wanted: wantedOf(userA, userB), have: []graph.Subscription{listed("f", userA, sendingTo(theirURL))},
+			expect: []decision{{verb: blocked, conflicting: []string{"f"}}, {verb: create}},
+		},
+	})
+}
+
+func TestPlan_DefersReplacementOfAnotherReceiversKey(t *testing.T) {
+	t.Parallel()
+	other := listed("b3", tenantWide, certificate("other"))
+	seen := func(count int, ago time.Duration) facts {
+		return facts{keyConflicts: map[string]keyConflict{path(tenantWide): {count: count, latest: other, firstSeen: planNow.Add(-ago)}}}
+	}
+	with := func(f facts, change func(*facts)) facts { change(&f); return f }
+	replaced := []decision{{verb: replace, deleted: []string{"b3"}, reason: ReasonRemovedKey}}
+	waits := []decision{{verb: wait}}
+	runPlan(t, []planCase{
+		{name: "the first may be a leftover and is replaced", facts: seen(1, 0), have: []graph.Subscription{other}, expect: replaced},
+		{name: "the second is replaced too", facts: seen(2, 0), have: []graph.Subscription{other}, expect: replaced},
+		{name: "replacing the third is deferred", facts: seen(3, 0), have: []graph.Subscription{other}, expect: waits},
+		{name: "replacing any later one is deferred too", facts: seen(100, 59*time.Minute), have: []graph.Subscription{other}, expect: waits},
+		{name: "an hour later it is replaced", facts: seen(3, time.Hour), have: []graph.Subscription{other}, expect: replaced},
+		{name: "one is created as soon as the slot is free", facts: seen(3, 0), expect: []decision{{verb: create}}},
+		{
+			name: "one with a key that is held is adopted regardless of the conflict", facts: seen(3, 0),
+			have: []graph.Subscription{listed("s1", tenantWide)}, expect: []decision{{verb: adopt, have: "s1"}},
+		},
+		{
+			name: "one of ours whose key was removed is replaced regardless of the conflict", have: []graph.Subscription{other},
+			facts:  with(seen(3, 0), func(f *facts) { f.known = map[string]string{"b3": "other"} }),
+			expect: replaced,
+		},
+		{
+			name: "beside one that matches it is not deleted", facts: seen(3, 0),
+			have: []graph.Subscription{other, listed("s1", tenantWide)}, expect: []decision{{verb: adopt, have: "s1"}},
+		},
+		{
+			name: "at a resource that is not wanted it is not deleted", facts: seen(3, 0), wanted: wantedOf(userA),
+			have: []graph.Subscription{other}, expect: []decision{{verb: create}},
+		},
+		{
+			name: "a conflict about one user does not affect another", wanted: wantedOf(userA, userB),
+			facts: facts{keyConflicts: map[string]keyConflict{path(userA): {count: 3, firstSeen: planNow}}},
+			have:  []graph.Subscription{listed("a", userA, certificate("other")), listed("b", userB, certificate("other"))},
+			expect: []decision{
+				{verb: wait},
+				{verb: replace, deleted: []string{"b"}, reason: ReasonRemovedKey},
+			},
+		},
+	})
+}
+
+func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
+
+// randomInput returns random arguments of plan.
+func randomInput(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
+	f = facts{
+		held: map[string]bool{"new": true, "old": true}, known: map[string]string{}, inUse: map[string]bool{},
+		gone: map[string]bool{}, mayReplace: map[string]bool{},
+		keyConflicts: map[string]keyConflict{
+			path(pick(r, tenantWide, userA, userB)): {count: r.IntN(5), firstSeen: planNow.Add(-pick(r, 0, 2*time.Hour))},
+		},
+	}
+	wanted = pick(r, wantedOf(tenantWide), wantedOf(userA), wantedOf(userA, userB))
+	for i := range r.IntN(6) {
+		h := listed(strconv.Itoa(i), pick(r, tenantWide, "/"+tenantWide, tenantWide+"?$filter=x eq 'y'", userA, userB, "users"),
+			sendingTo(pick(r, ourURL, theirURL, ourURL+"/", "http://copilot.example.com/graph/notifications", "%", "")),
+			certificate(pick(r, "new", "old", "lost", "")),
+			changes(pick(r, []string{"created", "updated"}, []string{"deleted"}, nil)...),
+			endingIn(pick(r, -time.Hour, time.Hour, 70*time.Hour)))
+		have = append(have, h)
+		for _, set := range []func(){
+			func() { f.known[h.ID] = pick(r, "", "new", "old") },
+			func() { f.inUse[h.ID] = true },
+			func() { f.gone[h.ID] = true },
+		} {
+			if r.IntN(4) == 0 {
+				set()
+			}
+		}
+	}
+	return wanted, have, f
+}
+
+func TestPlan_NeverDeletesUnownedSubscription(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 10_000 {
+		wanted, have, f := randomInput(r)
+		if r.IntN(2) == 0 {
+			f.mayReplace[canonical(pick(r, wanted...).Resource)] = true
+		}
+		for _, a := range plan(wanted, have, f, planNow) {
+			for _, s := range a.surplus {
+				_, known := f.known[s.ID]
+				require.True(t, known || s.NotificationURL == ourURL, "deletes %+v of %+v", s, have)
+				leftAlone := f.keyConflicts[path(s.Resource)].deferred(planNow)
+				require.True(t, known || f.gone[s.ID] || f.held[s.EncryptionCertificateID] || !leftAlone, "deletes %+v", s)
+			}
+			if a.verb == replace && len(a.conflicting) > 0 {
+				require.True(t, f.mayReplace[canonical(a.want.Resource)])
+				for _, s := range a.conflicting {
+					require.Equal(t, path(a.want.Resource), path(s.Resource), "replaces only in the slot it needs")
+				}
+			}
+		}
+	}
+}
+
+// There is one action for each wanted subscription, and none deletes what another one uses.
+func TestPlan_NeverDeletesSubscriptionInUse(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 10_000 {
+		wanted, have, f := randomInput(r)
+		actions := plan(wanted, have, f, planNow)
+		require.GreaterOrEqual(t, len(actions), len(wanted))
+		var deleted []string
+		for i, a := range actions {
+			require.Equal(t, i >= len(wanted), a.verb == remove)
+			deleted = append(deleted, idsOf(a.surplus)...)
+		}
+		for _, a := range actions[:len(wanted)] {
+			if a.verb == keep || a.verb == adopt {
+				require.NotContains(t, deleted, a.have.ID)
+				require.True(t, f.fits(a.have, a.want))
+			}
+		}
+		slices.Sort(deleted)
+		require.Len(t, slices.Compact(slices.Clone(deleted)), len(deleted), "nothing is deleted twice")
+	}
+}
+
+// A second plan after the actions of the first one has nothing left to do.
+func TestPlan_IsStableAfterItsActions(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 5_000 {
+		wanted, have, f := randomInput(r)
+		for i, a := range plan(wanted, have, f, planNow) {
+			for _, gone := range append(idsOf(a.surplus), idsOf(a.conflicting)...) {
+				if a.verb != blocked {
+					have = slices.DeleteFunc(have, func(s graph.Subscription) bool { return s.ID == gone })
+				}
+			}
+			switch a.verb {
+			case create, replace:
+				made := a.want
+				made.ID, made.Expiration = "made"+strconv.Itoa(i), planNow.Add(71*time.Hour)
+				have = append(have, made)
+				f.inUse[made.ID] = true
+			case adopt:
+				f.inUse[a.have.ID] = true
+			}
+		}
+		for _, a := range plan(wanted, have, f, planNow) {
+			require.Contains(t, []verb{keep, blocked, wait}, a.verb, "%+v", have)
+		}
+	}
 }

@@ -20,106 +20,105 @@ import (
 )
 
 const (
-	// mostNamed bounds the users that one log line names.
-	mostNamed = 10
-	// repeatInterval is the time between two lines of a failure that lasts.
+	// maxNamed bounds the users that one log line names.
+	maxNamed = 10
+	// repeatInterval is the time between two log lines of a failure that persists.
 	repeatInterval = time.Hour
 )
 
-// retryStates are all that can fail, in the order in which failures are told.
-func (k *Manager) retryStates() []*retryState {
-	all := make([]*retryState, 0, len(k.resources)+3)
-	all = append(all, &k.list, &k.keyConflict)
-	for _, w := range k.resources {
-		all = append(all, &w.retryState)
+// retryStates returns the states of everything that can fail, in the order in which failures are reported.
+func (m *Manager) retryStates() []*retryState {
+	all := make([]*retryState, 0, len(m.resources)+3)
+	all = append(all, &m.list, &m.keyConflict)
+	for _, r := range m.resources {
+		all = append(all, &r.retryState)
 	}
-	return append(all, &k.orphans)
+	return append(all, &m.orphans)
 }
 
-// report logs each distinct failure, again each hour while it lasts, and its end, and passes a change of health on.
-func (k *Manager) report() {
-	all := k.retryStates()
-	k.logFailures(all)
-	k.logRecoveries(all)
+// report logs each distinct failure, again each hour while it persists, and its end. It calls Status if the failures changed.
+func (m *Manager) report() {
+	all := m.retryStates()
+	m.logFailures(all)
+	m.logRecoveries(all)
 
 	var signatures []string
 	var failures []error
-	for _, a := range all {
-		if s := a.logged; s != "" && !slices.Contains(signatures, s) {
-			signatures = append(signatures, s)
-			failures = append(failures, a.failure())
+	for _, s := range all {
+		if signature := s.loggedSignature; signature != "" && !slices.Contains(signatures, signature) {
+			signatures = append(signatures, signature)
+			failures = append(failures, s.failure())
 		}
 	}
 	slices.Sort(signatures)
-	if slices.Equal(signatures, k.reported) {
+	if slices.Equal(signatures, m.reported) {
 		return
 	}
-	k.reported = signatures
-	k.s.Status(errors.Join(failures...))
+	m.reported = signatures
+	m.settings.Status(errors.Join(failures...))
 }
 
-// logFailures writes one line for each distinct failure that is new, or was logged an hour ago and lasts, however many
-// users it meets.
-func (k *Manager) logFailures(all []*retryState) {
+// logFailures logs one line for each distinct failure that is new or was logged an hour ago, however many users it affects.
+func (m *Manager) logFailures(all []*retryState) {
 	now := time.Now()
-	told := map[string]time.Time{}
-	for _, a := range all {
-		if now.Sub(a.loggedAt) < repeatInterval {
-			told[a.logged] = a.loggedAt
+	recentlyLogged := map[string]time.Time{}
+	for _, s := range all {
+		if now.Sub(s.loggedAt) < repeatInterval {
+			recentlyLogged[s.loggedSignature] = s.loggedAt
 		}
 	}
 	var order []string
-	fresh := map[string][]*retryState{}
-	for _, a := range all {
-		signature := a.signature()
-		if a.err == nil || signature == a.logged && now.Sub(a.loggedAt) < repeatInterval {
+	newFailures := map[string][]*retryState{}
+	for _, s := range all {
+		signature := s.signature()
+		if s.err == nil || signature == s.loggedSignature && now.Sub(s.loggedAt) < repeatInterval {
 			continue
 		}
-		a.logged, a.loggedOf, a.loggedAt = signature, a.operation, now
-		if at, ok := told[signature]; ok && scopeOf(a.err) != requestScope {
-			// Graph being down is told once, and not again for whoever meets it next.
-			a.loggedAt = at
+		s.loggedSignature, s.loggedOperation, s.loggedAt = signature, s.operation, now
+		if at, ok := recentlyLogged[signature]; ok && scopeOf(s.err) != requestScope {
+			// An outage of Graph is logged once, and not again for each resource that it affects later.
+			s.loggedAt = at
 			continue
 		}
-		if fresh[signature] == nil {
+		if newFailures[signature] == nil {
 			order = append(order, signature)
 		}
-		fresh[signature] = append(fresh[signature], a)
+		newFailures[signature] = append(newFailures[signature], s)
 	}
 	for _, signature := range order {
-		k.logFailure(fresh[signature])
+		m.logFailure(newFailures[signature])
 	}
 }
 
-// logFailure writes the line of a failure that all the given ones have.
-func (k *Manager) logFailure(failing []*retryState) {
-	a := failing[0]
+// logFailure logs one line for a failure that all the given states share.
+func (m *Manager) logFailure(failing []*retryState) {
+	s := failing[0]
 	level := zapcore.WarnLevel
-	if needsOperator(a.err) {
+	if needsOperator(s.err) {
 		level = zapcore.ErrorLevel
 	}
-	code := graph.Code(a.err)
-	if _, ok := errors.AsType[*ConflictError](a.err); ok {
+	code := graph.Code(s.err)
+	if _, ok := errors.AsType[*ConflictError](s.err); ok {
 		code = string(ReasonConflict)
 	}
-	if _, ok := errors.AsType[*KeyConflictError](a.err); ok {
+	if _, ok := errors.AsType[*KeyConflictError](s.err); ok {
 		code = "key_conflict"
 	}
-	k.s.Logger.Log(level, "subscription fails, will be tried again",
-		zap.String("operation", a.operation),
+	m.settings.Logger.Log(level, "subscription fails, will be tried again",
+		zap.String("operation", s.operation),
 		zap.Strings("for", names(failing)),
 		zap.Int("count", len(failing)),
-		present("code", code),
-		present("status", statusOf(a.err)),
-		present("request_id", requestIDOf(a.err)),
-		// As text, since a bare number would say no unit.
-		zap.Stringer("retry_in", max(0, time.Until(a.retryAt)).Round(time.Millisecond)),
-		zap.String("hint", hint(a.err)),
-		zap.String("error", a.scrubbed()))
+		fieldIfSet("code", code),
+		fieldIfSet("status", statusOf(s.err)),
+		fieldIfSet("request_id", requestIDOf(s.err)),
+		// As text, since a number would have no unit.
+		zap.Stringer("retry_in", max(0, time.Until(s.retryAt)).Round(time.Millisecond)),
+		zap.String("hint", hint(s.err)),
+		zap.String("error", s.redactedError()))
 }
 
-// present is a field of a log line, and none where it has no value.
-func present[T comparable](key string, value T) zap.Field {
+// fieldIfSet returns a log field, or none if the value is zero.
+func fieldIfSet[T comparable](key string, value T) zap.Field {
 	var none T
 	if value == none {
 		return zap.Skip()
@@ -127,35 +126,35 @@ func present[T comparable](key string, value T) zap.Field {
 	return zap.Any(key, value)
 }
 
-// logRecoveries writes one line for each distinct failure that is over.
-func (k *Manager) logRecoveries(all []*retryState) {
-	lasting := map[string]bool{}
+// logRecoveries logs one line for each distinct failure that has ended.
+func (m *Manager) logRecoveries(all []*retryState) {
+	persisting := map[string]bool{}
 	var order []string
-	over := map[string][]*retryState{}
-	for _, a := range all {
+	ended := map[string][]*retryState{}
+	for _, s := range all {
 		switch {
-		case a.err != nil:
-			lasting[a.logged] = true
-		case a.logged != "":
-			if over[a.logged] == nil {
-				order = append(order, a.logged)
+		case s.err != nil:
+			persisting[s.loggedSignature] = true
+		case s.loggedSignature != "":
+			if ended[s.loggedSignature] == nil {
+				order = append(order, s.loggedSignature)
 			}
-			over[a.logged] = append(over[a.logged], a)
-			a.logged = ""
+			ended[s.loggedSignature] = append(ended[s.loggedSignature], s)
+			s.loggedSignature = ""
 		}
 	}
 	for _, signature := range order {
-		if lasting[signature] {
+		if persisting[signature] {
 			continue
 		}
-		k.s.Logger.Info("subscription failure is over",
-			zap.String("operation", over[signature][0].loggedOf),
-			zap.Strings("for", names(over[signature])),
-			zap.Int("count", len(over[signature])))
+		m.settings.Logger.Info("subscription failure is over",
+			zap.String("operation", ended[signature][0].loggedOperation),
+			zap.Strings("for", names(ended[signature])),
+			zap.Int("count", len(ended[signature])))
 	}
 }
 
-// needsOperator tells whether waiting alone is unlikely to help.
+// needsOperator reports whether the failure is unlikely to end by itself.
 func needsOperator(err error) bool {
 	if _, ok := errors.AsType[*ConflictError](err); ok {
 		return true
@@ -173,34 +172,34 @@ func needsOperator(err error) bool {
 	return status >= 400 && status < 500 && status != 429
 }
 
-func names(attempts []*retryState) []string {
-	list := make([]string, 0, min(len(attempts), mostNamed))
-	for _, a := range attempts[:min(len(attempts), mostNamed)] {
-		list = append(list, a.name)
+func names(states []*retryState) []string {
+	list := make([]string, 0, min(len(states), maxNamed))
+	for _, s := range states[:min(len(states), maxNamed)] {
+		list = append(list, s.name)
 	}
 	return list
 }
 
-// event logs what happened to the subscription of a resource.
-func (k *Manager) event(message string, w *resourceState, more ...zap.Field) {
-	k.s.Logger.Info(message, append(k.fields(w), more...)...)
+// logEvent logs a change of the subscription of a resource.
+func (m *Manager) logEvent(message string, r *resourceState, more ...zap.Field) {
+	m.settings.Logger.Info(message, append(m.logFields(r), more...)...)
 }
 
-func (k *Manager) warn(message string, w *resourceState, more ...zap.Field) {
-	k.s.Logger.Warn(message, append(k.fields(w), more...)...)
+func (m *Manager) logWarning(message string, r *resourceState, more ...zap.Field) {
+	m.settings.Logger.Warn(message, append(m.logFields(r), more...)...)
 }
 
-func (k *Manager) fields(w *resourceState) []zap.Field {
+func (m *Manager) logFields(r *resourceState) []zap.Field {
 	return []zap.Field{
-		zap.String("id", w.sub.ID),
-		zap.String("for", w.name),
-		zap.Time("expiration", w.sub.Expiration),
-		zap.String("host", hostOf(k.s.NotificationURL)),
+		zap.String("id", r.sub.ID),
+		zap.String("for", r.name),
+		zap.Time("expiration", r.sub.Expiration),
+		zap.String("host", hostOf(m.settings.NotificationURL)),
 	}
 }
 
-func (k *Manager) eventSurplus(old graph.Subscription) {
-	k.s.Logger.Info("surplus subscription deleted",
+func (m *Manager) logSurplusDeleted(old graph.Subscription) {
+	m.settings.Logger.Info("surplus subscription deleted",
 		zap.String("id", old.ID),
 		zap.Time("expiration", old.Expiration),
 		zap.String("host", hostOf(old.NotificationURL)))
@@ -208,11 +207,11 @@ func (k *Manager) eventSurplus(old graph.Subscription) {
 
 func reasonField(r Reason) zap.Field { return zap.String("reason", string(r)) }
 
-// Failure is what Settings.Status gets: what could not be done, and what to do about it. It names no user.
+// Failure is an error passed to Settings.Status: the operation that failed, and a hint. Its text names no user.
 type Failure struct {
 	// Operation is list, create, renew, delete or replace.
 	Operation string
-	// Subject is list, tenant, surplus, notification_url, or a user by its place in Settings.Resources: users[3].
+	// Subject is list, tenant, surplus, notification_url, or a user by the index in Settings.Resources: users[3].
 	Subject string
 	// Err is the cause. Unlike Error, its own text may name a user.
 	Err error
@@ -225,52 +224,52 @@ func (f *Failure) Error() string { return f.text + ". " + hint(f.Err) }
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.Err }
 
-func (a *retryState) failure() *Failure {
+func (s *retryState) failure() *Failure {
 	return &Failure{
-		Operation: a.operation,
-		Subject:   a.name,
-		Err:       a.err,
-		text:      fmt.Sprintf("%s (%s): %s", a.operation, a.name, a.scrubbed()),
+		Operation: s.operation,
+		Subject:   s.name,
+		Err:       s.err,
+		text:      fmt.Sprintf("%s (%s): %s", s.operation, s.name, s.redactedError()),
 	}
 }
 
-// scrubbed is the error's text with the user's id, which Graph likes to repeat, taken out.
-func (a *retryState) scrubbed() string {
-	text := a.err.Error()
-	if a.userID == "" {
+// redactedError returns the error's text without the user's id, which Graph may repeat.
+func (s *retryState) redactedError() string {
+	text := s.err.Error()
+	if s.userID == "" {
 		return text
 	}
-	return regexp.MustCompile(`(?i)`+regexp.QuoteMeta(a.userID)).ReplaceAllLiteralString(text, a.name)
+	return regexp.MustCompile(`(?i)`+regexp.QuoteMeta(s.userID)).ReplaceAllLiteralString(text, s.name)
 }
 
-// signature tells distinct failures apart, without what differs at each try. A token that cannot be had is the same
-// failure whatever it was for.
-func (a *retryState) signature() string {
-	if a.err == nil {
+// signature identifies a distinct failure by what does not vary between attempts. A failed token request is the same failure
+// for every operation.
+func (s *retryState) signature() string {
+	if s.err == nil {
 		return ""
 	}
-	if e, ok := errors.AsType[*ConflictError](a.err); ok {
-		return "foreign " + e.ID
+	if e, ok := errors.AsType[*ConflictError](s.err); ok {
+		return "conflict " + e.ID
 	}
-	if _, ok := errors.AsType[*KeyConflictError](a.err); ok {
+	if _, ok := errors.AsType[*KeyConflictError](s.err); ok {
 		return "key conflict"
 	}
-	if e, ok := errors.AsType[*graph.TokenError](a.err); ok {
-		return "token " + strconv.Itoa(e.Status) + " " + graph.Code(a.err)
+	if e, ok := errors.AsType[*graph.TokenError](s.err); ok {
+		return "token " + strconv.Itoa(e.Status) + " " + graph.Code(s.err)
 	}
-	if e, ok := errors.AsType[*graph.Error](a.err); ok {
-		// Graph has one code for several failures, such as no license and a full quota.
-		return a.operation + " " + strconv.Itoa(e.Status) + " " + e.Code + " " + hint(a.err)
+	if e, ok := errors.AsType[*graph.Error](s.err); ok {
+		// Graph uses one code for several failures, such as a missing license and an exhausted quota.
+		return s.operation + " " + strconv.Itoa(e.Status) + " " + e.Code + " " + hint(s.err)
 	}
-	// The text of a failed connection names ports that change, so its kind must do.
-	kind := fmt.Sprintf("%T", root(a.err))
-	if errno, ok := errors.AsType[syscall.Errno](a.err); ok {
+	// The text of a failed connection contains ports that vary, so the type of the error is used.
+	kind := fmt.Sprintf("%T", rootCause(s.err))
+	if errno, ok := errors.AsType[syscall.Errno](s.err); ok {
 		kind = errno.Error()
 	}
-	return a.operation + " " + kind + " " + hint(a.err)
+	return s.operation + " " + kind + " " + hint(s.err)
 }
 
-func root(err error) error {
+func rootCause(err error) error {
 	for {
 		inner := errors.Unwrap(err)
 		if inner == nil {
@@ -293,7 +292,7 @@ func hint(err error) string {
 	return graph.Hint(err)
 }
 
-// requestIDOf returns the id by which Microsoft's support finds the request, "" where there is none.
+// requestIDOf returns the id by which Microsoft support finds the request, or "" if there is none.
 func requestIDOf(err error) string {
 	if e, ok := errors.AsType[*graph.Error](err); ok {
 		return e.RequestID
@@ -301,18 +300,19 @@ func requestIDOf(err error) string {
 	return ""
 }
 
-// Webhook is where the receiver takes notifications in, for the advice on a notification URL that does not lead there.
+// Webhook is the listener of the receiver. Hints about a notification URL that does not lead to it contain its address.
 type Webhook struct {
-	// Path is the URL path that it serves, Address the host:port that it listens on.
+	// Path is the URL path that it serves, Address the host:port on which it listens.
 	Path, Address string
 }
 
-// HandshakeError says that Graph created no subscription, because the notification URL did not answer its validation
-// request as it must: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation
+// HandshakeError means that Graph created no subscription because the notification URL did not answer its validation request
+// as required: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation
 type HandshakeError struct {
-	// Answer is the HTTP status that Graph got, in its words, such as NotFound; empty where it got none or does not say.
+	// Answer is the HTTP status that Graph received, as Graph spells it, such as NotFound; empty if it received none or does
+	// not name it.
 	Answer string
-	// Path is that of the notification URL.
+	// Path is the path of the notification URL.
 	Path    string
 	Webhook Webhook
 	Err     error
@@ -320,33 +320,33 @@ type HandshakeError struct {
 
 func (e *HandshakeError) Error() string { return e.Err.Error() }
 
-// Unwrap returns Graph's own error.
+// Unwrap returns the error of Graph.
 func (e *HandshakeError) Unwrap() error { return e.Err }
 
-// Hint says in one sentence what to do about it, with both paths and the address.
+// Hint returns one sentence with a suggested fix, both paths and the address.
 func (e *HandshakeError) Hint() string {
 	served := fmt.Sprintf("the webhook serves %q (webhook.path) on %s (webhook.endpoint)", e.Webhook.Path, e.Webhook.Address)
 	differ := e.Path != e.Webhook.Path
 	switch missing := e.Answer == strings.ReplaceAll(http.StatusText(http.StatusNotFound), " ", ""); {
 	case missing && differ:
-		return fmt.Sprintf("Make webhook.path that of subscription.notification_url, unless an ingress translates the path: Graph asked for %q and a server answered %s, while %s.",
+		return fmt.Sprintf("Make webhook.path equal to the path of subscription.notification_url, unless an ingress rewrites the path: Graph requested %q and a server answered with %s, while %s.",
 			e.Path, e.Answer, served)
 	case missing:
-		return fmt.Sprintf("Make the ingress lead to the webhook and leave the path as it is: Graph asked for %q and a server answered %s, while %s.", e.Path, e.Answer, served)
+		return fmt.Sprintf("Make the ingress route to the webhook and keep the path: Graph requested %q and a server answered with %s, while %s.", e.Path, e.Answer, served)
 	case e.Answer != "":
-		return fmt.Sprintf("Make the ingress let a POST with a query string through to the webhook, without login and redirect: Graph asked for %q and a server answered with %s, while %s.",
+		return fmt.Sprintf("Make the ingress let a POST with a query string through to the webhook, without login and redirect: Graph requested %q and a server answered with %s, while %s.",
 			e.Path, e.Answer, served)
 	default:
-		return fmt.Sprintf("%s; Graph asks for %q, and %s.", strings.TrimSuffix(graph.Hint(e.Err), "."), e.Path, served)
+		return fmt.Sprintf("%s; Graph requests %q, and %s.", strings.TrimSuffix(graph.Hint(e.Err), "."), e.Path, served)
 	}
 }
 
-// explained adds to Graph's refusal of a creation where the webhook is, if that is what it was refused for.
-func (k *Manager) explained(err error) error {
+// explainHandshake adds the address of the webhook to a creation that Graph refused because the handshake failed.
+func (m *Manager) explainHandshake(err error) error {
 	answer, failed := graph.HandshakeAnswer(err)
-	public, parseErr := url.Parse(k.s.NotificationURL)
-	if !failed || parseErr != nil || k.s.Webhook.Address == "" {
+	public, parseErr := url.Parse(m.settings.NotificationURL)
+	if !failed || parseErr != nil || m.settings.Webhook.Address == "" {
 		return err
 	}
-	return &HandshakeError{Answer: answer, Path: cmp.Or(public.Path, "/"), Webhook: k.s.Webhook, Err: err}
+	return &HandshakeError{Answer: answer, Path: cmp.Or(public.Path, "/"), Webhook: m.settings.Webhook, Err: err}
 }

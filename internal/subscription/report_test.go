@@ -17,14 +17,14 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-func TestManager_LogsFailureWithAllThatHelps(t *testing.T) {
+func TestReport_LogsEachFailureOnceWithDetails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		secretWrong := &graph.TokenError{Status: http.StatusUnauthorized, Code: "invalid_client", AADSTS: "AADSTS7000215"}
-		b := begin(t, &fakeGraph{fail: func(call) error { return fmt.Errorf("list subscriptions: %w", secretWrong) }})
-		b.pass(59 * time.Minute)
-		require.Equal(t, 1, b.logs.Len())
-		entry := b.logs.All()[0]
+		h := newHarness(t, &fakeGraph{fail: func(call) error { return fmt.Errorf("list subscriptions: %w", secretWrong) }})
+		h.advance(59 * time.Minute)
+		require.Equal(t, 1, h.logs.Len())
+		entry := h.logs.All()[0]
 		assert.Equal(t, zapcore.ErrorLevel, entry.Level)
 		line := entry.ContextMap()
 		assert.Equal(t, "list", line["operation"])
@@ -32,119 +32,122 @@ func TestManager_LogsFailureWithAllThatHelps(t *testing.T) {
 		assert.Equal(t, graph.Hint(secretWrong), line["hint"])
 		assert.Contains(t, line["error"], "list subscriptions")
 		wait, err := time.ParseDuration(line["retry_in"].(string))
-		require.NoError(t, err, "a duration says its unit")
+		require.NoError(t, err, "a duration has a unit")
 		assert.Positive(t, wait)
-		assert.NotContains(t, line, "status", "nothing is said of what has no value")
+		assert.NotContains(t, line, "status", "a field without a value is omitted")
 		assert.NotContains(t, line, "request_id")
-		require.Len(t, b.statuses, 1)
+		require.Len(t, h.statuses, 1)
 		var failure *subscription.Failure
-		require.ErrorAs(t, b.statuses[0], &failure)
+		require.ErrorAs(t, h.statuses[0], &failure)
 		assert.Equal(t, "list", failure.Operation)
 		assert.Equal(t, "list", failure.Subject)
 		require.ErrorIs(t, failure, secretWrong)
 
-		b.graph.failing(func(c call) error { return refusal(http.StatusForbidden, "Authorization_RequestDenied", 0) })
-		b.pass(5 * time.Minute)
-		require.Equal(t, 2, b.logs.Len(), "another failure is another line")
-		line = b.logs.All()[1].ContextMap()
+		h.graph.failWith(func(c call) error { return graphError(http.StatusForbidden, "Authorization_RequestDenied", 0) })
+		h.advance(5 * time.Minute)
+		require.Equal(t, 2, h.logs.Len(), "another failure is another line")
+		line = h.logs.All()[1].ContextMap()
 		assert.Equal(t, "Authorization_RequestDenied", line["code"])
 		assert.EqualValues(t, 403, line["status"])
 		assert.Equal(t, "r-1", line["request_id"])
-		assert.Len(t, b.statuses, 2)
+		assert.Len(t, h.statuses, 2)
 
-		b.graph.failing(nil)
-		b.pass(5 * time.Minute)
-		assert.Len(t, b.lines("subscription failure is over"), 1)
-		assert.Len(t, b.lines("subscription created"), 1)
-		require.Len(t, b.statuses, 3)
-		require.NoError(t, b.statuses[2])
-		b.pass(24 * time.Hour)
-		assert.Equal(t, 4, b.logs.Len(), "all is well and there is nothing to say")
-		assert.Len(t, b.statuses, 3)
+		h.graph.failWith(nil)
+		h.advance(5 * time.Minute)
+		assert.Len(t, h.lines("subscription failure is over"), 1)
+		assert.Len(t, h.lines("subscription created"), 1)
+		require.Len(t, h.statuses, 3)
+		require.NoError(t, h.statuses[2])
+		h.advance(24 * time.Hour)
+		assert.Equal(t, 4, h.logs.Len(), "nothing is logged without failures")
+		assert.Len(t, h.statuses, 3)
 	})
 }
 
-func TestWhatDiffersAtEachTryDoesNotMakeAnotherFailure(t *testing.T) {
+// A port number that varies between attempts does not make a new failure.
+func TestReport_IgnoresDetailsThatVaryByAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		port := 40_000
-		b := begin(t, &fakeGraph{fail: func(call) error {
+		h := newHarness(t, &fakeGraph{fail: func(call) error {
 			port++
 			return &net.OpError{
 				Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port},
 				Err: syscall.ECONNRESET,
 			}
 		}})
-		b.pass(time.Hour)
-		require.Equal(t, 1, b.logs.Len())
-		assert.Equal(t, zapcore.WarnLevel, b.logs.All()[0].Level, "waiting may help")
-		assert.Len(t, b.statuses, 1)
-		b.graph.failing(func(call) error { return syscall.ECONNREFUSED })
-		b.pass(5 * time.Minute)
-		assert.Equal(t, 2, b.logs.Len())
+		h.advance(time.Hour)
+		require.Equal(t, 1, h.logs.Len())
+		assert.Equal(t, zapcore.WarnLevel, h.logs.All()[0].Level, "waiting may help")
+		assert.Len(t, h.statuses, 1)
+		h.graph.failWith(func(call) error { return syscall.ECONNREFUSED })
+		h.advance(5 * time.Minute)
+		assert.Equal(t, 2, h.logs.Len())
 
-		b.graph.failing(func(call) error { return syscall.EHOSTUNREACH })
-		b.pass(5 * time.Minute)
-		b.graph.failing(func(call) error { return syscall.ENETDOWN })
-		b.pass(5 * time.Minute)
-		assert.Equal(t, 4, b.logs.Len(), "another cause is another failure whatever its mend")
+		h.graph.failWith(func(call) error { return syscall.EHOSTUNREACH })
+		h.advance(5 * time.Minute)
+		h.graph.failWith(func(call) error { return syscall.ENETDOWN })
+		h.advance(5 * time.Minute)
+		assert.Equal(t, 4, h.logs.Len(), "another cause is another failure, even with the same hint")
 	})
 }
 
-func TestALookThatFailsDoesNotHoldUpARenewal(t *testing.T) {
+// A failing list does not delay a renewal.
+func TestManager_RenewsWhileListFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.graph.failing(func(c call) error {
+		h := newHarness(t, &fakeGraph{})
+		h.graph.failWith(func(c call) error {
 			if c.op == "list" {
-				return refusal(http.StatusInternalServerError, "", 0)
+				return graphError(http.StatusInternalServerError, "", 0)
 			}
 			return nil
 		})
-		b.pass(10 * 24 * time.Hour)
-		assert.Equal(t, []string{"s1"}, b.graph.living())
-		assertHourlyFailures(t, b, 10*24*time.Hour)
-		assert.Len(t, b.checked, 1)
+		h.advance(10 * 24 * time.Hour)
+		assert.Equal(t, []string{"s1"}, h.graph.activeIDs())
+		assertHourlyFailures(t, h, 10*24*time.Hour)
+		assert.Len(t, h.checked, 1)
 
-		patches := b.graph.callsOf("renew")
-		b.graph.drop("s1")
-		b.wake(subscription.SubscriptionRemoved, "s1")
-		require.Len(t, b.interruptions, 2)
-		assert.Equal(t, patches[len(patches)-1].at, b.interruptions[1].since, "a renewal shows life too")
+		patches := h.graph.callsOf("renew")
+		h.graph.vanish("s1")
+		h.sendEvent(subscription.SubscriptionRemoved, "s1")
+		require.Len(t, h.interruptions, 2)
+		assert.Equal(t, patches[len(patches)-1].at, h.interruptions[1].since, "a renewal confirms the subscription too")
 	})
 }
 
-func TestAFailureOfOneThatWasLostIsOverWithItsSuccessor(t *testing.T) {
+// The failure of a lost subscription ends when another one is adopted.
+func TestReport_FailureEndsWithAdoptedSuccessor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{})
-		b.graph.failing(func(c call) error {
+		h := newHarness(t, &fakeGraph{})
+		h.graph.failWith(func(c call) error {
 			if c.op == "renew" {
-				return refusal(http.StatusForbidden, "", 0)
+				return graphError(http.StatusForbidden, "", 0)
 			}
 			return nil
 		})
-		b.wake(subscription.ReauthorizationRequired, "s1")
-		require.Len(t, b.statuses, 1)
-		b.graph.drop("s1")
-		b.graph.put(existing("x", 70*time.Hour))
-		b.pass(5 * time.Minute)
-		assert.Len(t, b.lines("subscription adopted"), 1)
-		require.Len(t, b.statuses, 2)
-		assert.NoError(t, b.statuses[1])
+		h.sendEvent(subscription.ReauthorizationRequired, "s1")
+		require.Len(t, h.statuses, 1)
+		h.graph.vanish("s1")
+		h.graph.put(existing("x", 70*time.Hour))
+		h.advance(5 * time.Minute)
+		assert.Len(t, h.lines("subscription adopted"), 1)
+		require.Len(t, h.statuses, 2)
+		assert.NoError(t, h.statuses[1])
 	})
 }
 
-func TestNothingSecretIsLogged(t *testing.T) {
+func TestReport_LogsNoSecrets(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{}, func(s *subscription.Settings) { s.NotificationURL = ourURL + "?code=hidden" })
-		b.wake(subscription.ReauthorizationRequired, "s1")
-		b.graph.drop("s1")
-		b.wake(subscription.SubscriptionRemoved, "s1")
-		b.pass(2 * time.Second)
-		require.Len(t, b.lines("subscription recreated"), 1)
-		for _, entry := range b.logs.All() {
+		h := newHarness(t, &fakeGraph{}, func(s *subscription.Settings) { s.NotificationURL = ourURL + "?code=hidden" })
+		h.sendEvent(subscription.ReauthorizationRequired, "s1")
+		h.graph.vanish("s1")
+		h.sendEvent(subscription.SubscriptionRemoved, "s1")
+		h.advance(2 * time.Second)
+		require.Len(t, h.lines("subscription recreated"), 1)
+		for _, entry := range h.logs.All() {
 			text := fmt.Sprint(entry.Message, entry.ContextMap())
 			assert.NotContains(t, text, secret)
 			assert.NotContains(t, text, "hidden")
@@ -152,17 +155,52 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	})
 }
 
-func TestWorksWithTheRequiredSettingsAlone(t *testing.T) {
+func TestManager_RunsWithRequiredSettingsOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{}, func(s *subscription.Settings) {
+		h := newHarness(t, &fakeGraph{}, func(s *subscription.Settings) {
 			s.Logger, s.Observer, s.Telemetry, s.Status = nil, nil, nil, nil
 		})
-		b.wake(subscription.Missed, "s1")
-		b.graph.failing(func(call) error { return refusal(http.StatusInternalServerError, "", 0) })
-		b.pass(80 * time.Hour)
-		b.graph.failing(nil)
-		b.pass(time.Hour)
-		assert.Equal(t, []string{"s2"}, b.graph.living())
+		h.sendEvent(subscription.Missed, "s1")
+		h.graph.failWith(func(call) error { return graphError(http.StatusInternalServerError, "", 0) })
+		h.advance(80 * time.Hour)
+		h.graph.failWith(nil)
+		h.advance(time.Hour)
+		assert.Equal(t, []string{"s2"}, h.graph.activeIDs())
 	})
+}
+
+func TestHandshakeError_HintDependsOnAnswer(t *testing.T) {
+	t.Parallel()
+	const dns, login, equal, ingress = "public DNS name", "without login", "Make webhook.path equal to", "keep the path"
+	for name, test := range map[string]struct {
+		answer, path string
+		want         string
+	}{
+		"no server answered":                       {"", "/n", dns},
+		"no server answered, and the paths differ": {"", "/other", dns},
+		"a server does not have the path":          {"NotFound", "/other", equal},
+		"another server does not have the path":    {"NotFound", "/n", ingress},
+		"a server wants a login":                   {"Unauthorized", "/n", login},
+		"a server redirects":                       {"Found", "/other", login},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := &subscription.HandshakeError{
+				Answer: test.answer, Path: test.path, Webhook: subscription.Webhook{Path: "/n", Address: "127.0.0.1:8443"},
+				Err: &graph.Error{Status: 400, Code: "ValidationError", Message: "Subscription validation request failed."},
+			}
+			hint := err.Hint()
+			for _, one := range []string{dns, login, equal, ingress} {
+				if one == test.want {
+					assert.Contains(t, hint, one)
+				} else {
+					assert.NotContains(t, hint, one)
+				}
+			}
+			assert.Contains(t, hint, `Graph request`)
+			assert.Contains(t, hint, `"`+test.path+`"`)
+			assert.Contains(t, hint, `serves "/n" (webhook.path) on 127.0.0.1:8443 (webhook.endpoint).`)
+		})
+	}
 }

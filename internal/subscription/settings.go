@@ -9,45 +9,46 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// Settings is what a Keeper needs. Graph, Resources, ChangeTypes, NotificationURL, Certificate and ClientState are required.
+// Settings configures a Manager. Graph, Resources, ChangeTypes, NotificationURL, Certificate and ClientState are required.
 type Settings struct {
-	// Resources are what is subscribed to, without a leading slash: the whole tenant, or one path for each user. Log lines
-	// and errors name a user by its place in this list, users[0] being the first, since a user id is personal data.
+	// Resources are the resources to subscribe to, without a leading slash: the whole tenant, or one path for each user. Log
+	// lines and errors name a user by the index in this list, such as users[0], since a user id is personal data.
 	Resources []string
 	// ChangeTypes are created, updated and deleted, in any order.
 	ChangeTypes []string
-	// NotificationURL is where Graph sends changes and lifecycle events to.
+	// NotificationURL receives both changes and lifecycle events.
 	NotificationURL string
-	// Webhook is what NotificationURL should lead to. Without it the advice on a failed validation is a general one.
+	// Webhook is the listener that NotificationURL should lead to. Without it the hint for a failed validation is general.
 	Webhook Webhook
-	// Lifetime is what is asked for at each creation and renewal: 71 h unless set, and Graph takes at most 72 h:
+	// Lifetime is requested at each creation and renewal. The default is 71 h; Graph accepts at most 72 h:
 	// https://learn.microsoft.com/graph/api/resources/subscription#subscription-lifetime
 	Lifetime time.Duration
-	// CheckInterval is the time between two looks at Graph's list while all is well: 5 min unless set.
+	// CheckInterval is the time between two reads of Graph's list while nothing fails. The default is 5 min.
 	CheckInterval time.Duration
-	// ReplaceForeign lets the keeper delete a subscription with another notification URL that stands in the way,
-	// once for each resource while the process lives, so that two collectors do not evict each other for ever.
+	// ReplaceForeign lets the Manager delete a conflicting subscription with another notification URL. It does so once for
+	// each resource and process, so that two collectors do not replace each other's subscriptions forever.
 	ReplaceForeign bool
-	// Certificate is what new subscriptions are encrypted for.
+	// Certificate is the certificate that new subscriptions are encrypted for.
 	Certificate Certificate
-	// HeldCertificateIDs are the ids of all certificates whose private key is at hand. Certificate.ID always counts.
+	// HeldCertificateIDs are the ids of all certificates whose private key is available. Certificate.ID is always included.
 	HeldCertificateIDs []string
 	// Known are the subscriptions that an earlier run of this collector reported to Observer.Known.
 	Known []Known
-	// RenewOnAdopt says that lifecycle events may have come while nobody listened, so that what is adopted is renewed at once.
+	// RenewOnAdopt renews adopted subscriptions immediately. It is set if lifecycle events may have been missed while the
+	// listener was down.
 	RenewOnAdopt bool
-	// ClientState returns the secret for a resource: the same at every call, at most 128 characters.
+	// ClientState returns the secret for a resource: the same on every call, at most 128 characters.
 	ClientState func(resource string) string
 
 	// Graph makes the calls.
 	Graph Graph
-	// Observer hears what lived and what did not. Nil is allowed.
+	// Observer is notified of interruptions and their ends. Nil is allowed.
 	Observer Observer
-	// Telemetry counts. Nil is allowed.
+	// Telemetry counts creations and renewals. Nil is allowed.
 	Telemetry Telemetry
 	// Logger gets one line for each event. Nil is allowed.
 	Logger *zap.Logger
-	// Status is called when the health changes, and only then: with what fails, or with nil when all is well again.
+	// Status is called whenever the set of failures changes: with an error that joins them, or with nil once there are none.
 	// It is called from Run and must not block. Nil is allowed.
 	Status func(error)
 }
@@ -64,14 +65,14 @@ type Certificate struct {
 type Known struct {
 	// ID is the subscription's.
 	ID string
-	// CertificateID is what it was created with, since Graph's list may not say it. Empty means not known.
+	// CertificateID is the certificate it was created with, since Graph's list may omit it. Empty means unknown.
 	CertificateID string
-	// ReauthorizationRequestedAt is since when Graph waits for a renewal that it asked for; zero if it does not.
+	// ReauthorizationRequestedAt is when Graph asked for a reauthorization that is still pending; zero if there is none.
 	ReauthorizationRequestedAt time.Time `json:",omitzero"`
 }
 
-// Graph is the part of Microsoft Graph that a keeper uses. *graph.Client has it. Creation and renewal return the expiration
-// that was granted.
+// Graph is the part of Microsoft Graph that a Manager uses. *graph.Client implements it. Creation and renewal return the
+// expiration that was granted.
 type Graph interface {
 	ListSubscriptions(ctx context.Context) ([]graph.Subscription, error)
 	CreateSubscription(ctx context.Context, wanted graph.Subscription) (graph.Subscription, error)
@@ -79,55 +80,56 @@ type Graph interface {
 	DeleteSubscription(ctx context.Context, id string) error
 }
 
-// Observer hears when subscriptions lived and when they did not, so that what was missed meanwhile can be fetched
-// otherwise. It is called from Run, and Known from Delete too, one call at a time, and must not block.
+// Observer is notified when a subscription is interrupted and when it is restored, so that the changes missed meanwhile can be
+// read from the history. It is called from Run and Drain, and Known also from Delete, one call at a time. It must not block.
 //
-// For each resource Interrupted and Restored take turns, beginning with Interrupted.
+// For each resource, calls of Interrupted and Restored alternate, beginning with Interrupted.
 type Observer interface {
-	// Checked says that Graph's list was read at that time, and that every wanted subscription without an open
-	// interruption lived then. It is not called while there is none of those.
+	// Checked reports that Graph's list was read at that time and confirmed every wanted subscription that has no open
+	// interruption. It is not called while all of them are interrupted.
 	Checked(at time.Time)
-	// Interrupted says that changes of the resource may be lost from since on: the last time at which its subscription
-	// was seen alive. It is zero where this process never saw it alive; then only an earlier run can know.
+	// Interrupted reports that changes of the resource may be lost from since on, which is when its subscription was last
+	// confirmed. It is zero if this process never confirmed one; then only an earlier run can know the time.
 	Interrupted(resource string, reason Reason, since time.Time)
-	// Restored says that a subscription of the resource lives at that time, a new one or the old one.
+	// Restored reports that the resource has an active subscription at that time, a new one or the previous one.
 	Restored(resource string, at time.Time)
-	// Known hands over the subscriptions to give to the next run as Settings.Known, whenever they change.
+	// Known receives the subscriptions that the next run needs as Settings.Known, whenever they change.
 	Known(known []Known)
 }
 
-// Telemetry counts what is done to subscriptions. An error is nil where it succeeded.
+// Telemetry counts the requests that change subscriptions. The error is nil if the request succeeded.
 type Telemetry interface {
-	// Renewal is one PATCH.
+	// Renewal reports one PATCH.
 	Renewal(ctx context.Context, err error)
-	// Created is one POST where there was no subscription before.
+	// Created reports one POST for a resource that had no subscription before.
 	Created(ctx context.Context, err error)
-	// Recreated is one POST in place of a subscription that was there.
+	// Recreated reports one POST that replaces a subscription.
 	Recreated(ctx context.Context, reason Reason, err error)
 }
 
-// Reason is why there was an interruption, and why a subscription is created.
+// Reason is the cause of an interruption and of the creation that ends it.
 type Reason string
 
 const (
-	// ReasonAbsent means: the first look found no subscription for the resource.
+	// ReasonAbsent means that the first list showed no subscription for the resource.
 	ReasonAbsent Reason = "absent"
-	// ReasonLost means: Graph does not know the subscription any more.
+	// ReasonLost means that the subscription no longer exists in Graph.
 	ReasonLost Reason = "lost"
-	// ReasonExpired means: it could not be renewed in time.
+	// ReasonExpired means that the subscription could not be renewed in time.
 	ReasonExpired Reason = "expired"
-	// ReasonRemoved means: Graph said subscriptionRemoved.
+	// ReasonRemoved means that Graph sent subscriptionRemoved.
 	ReasonRemoved Reason = "removed"
-	// ReasonMissed means: Graph said missed. The subscription itself lives.
+	// ReasonMissed means that Graph sent missed. The subscription itself is active.
 	ReasonMissed Reason = "missed"
-	// ReasonReplaced means: it did not fit the configuration any more, as after a new first certificate.
+	// ReasonReplaced means that the subscription no longer matched the configuration, as after a new first certificate.
 	ReasonReplaced Reason = "replaced"
-	// ReasonRemovedKey means: it was encrypted for a certificate that is not at hand, so its changes could not be read.
+	// ReasonRemovedKey means that the subscription was encrypted for a certificate whose key is not available, so its changes could not
+	// be decrypted.
 	ReasonRemovedKey Reason = "removed_key"
-	// ReasonPaused means: Graph asked for a reauthorization and did not get it, so it may have stopped to deliver. The
-	// subscription itself lives.
+	// ReasonPaused means that Graph asked for a reauthorization and did not get it, so it may have paused delivery. The subscription
+	// itself is active.
 	ReasonPaused Reason = "paused"
-	// ReasonConflict means: another subscription is, or was, in the way.
+	// ReasonConflict means that another subscription occupies, or occupied, the only slot for the resource.
 	ReasonConflict Reason = "foreign"
 )
 
@@ -163,7 +165,7 @@ func (s Settings) withDefaults() Settings {
 	return s
 }
 
-// wanted returns the subscription to have for a resource, without its expiration and its secret.
+// wanted returns the desired subscription for a resource, without its expiration and its clientState.
 func (s Settings) wanted(resource string) graph.Subscription {
 	return graph.Subscription{
 		Resource:                 resource,

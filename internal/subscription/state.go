@@ -13,106 +13,106 @@ import (
 )
 
 const (
-	// eventSpacing is the shortest time between two renewals that lifecycle events ask for.
+	// eventSpacing is the shortest time between two renewals that lifecycle events cause.
 	eventSpacing = time.Minute
-	// shortLife is how long a subscription must have lived for its loss not to count as one of a series.
-	shortLife = 10 * time.Minute
+	// shortLifetime is the time from which on the loss of a subscription does not count as one of a series.
+	shortLifetime = 10 * time.Minute
 )
 
-// resourceState is one resource that is to have a subscription. Its attempt is the one at giving it one, or at renewing it.
+// resourceState is the state of one wanted resource. Its retryState is that of the creation or renewal of its subscription.
 type resourceState struct {
 	retryState
 
 	resource string
-	// sub is the subscription in use, or the last one; active says which. made says that this process created it.
-	sub          graph.Subscription
-	active, made bool
-	// lived says that there has been one in this process.
-	lived bool
-	// grantedAt is when the expiration of sub was granted, and granted the lifetime it had then.
+	// sub is the subscription in use while active is set, and else the previous one. created means that this process created it.
+	sub             graph.Subscription
+	active, created bool
+	// wasActive means that this process has had an active subscription for the resource.
+	wasActive bool
+	// grantedAt is when the expiration of sub was granted, and granted is the lifetime at that time.
 	grantedAt time.Time
 	granted   time.Duration
-	// bornAt is when sub was created or adopted, endedAt when it was found to be no more.
-	bornAt, endedAt time.Time
-	// aliveAt is when one was last seen alive.
-	aliveAt time.Time
-	// interruption is the open one, "" while there is none.
+	// startedAt is when sub was created or adopted, endedAt when it was found to have ended.
+	startedAt, endedAt time.Time
+	// lastConfirmed is when an active subscription was last confirmed.
+	lastConfirmed time.Time
+	// interruption is the reason of the open interruption, "" while there is none.
 	interruption Reason
-	// position is its place among the watches.
+	// position is the index of the resource in Settings.Resources.
 	position int
-	// reauthorize says that Graph asked for a reauthorization, at askedAt, and no renewal has answered yet; eventAt is when
-	// the last one did.
-	reauthorize                         bool
-	reauthorizationRequestedAt, eventAt time.Time
-	// shortLives counts subscriptions in a row that were lost soon.
-	shortLives int
-	// waitsForOther says that a subscription of another receiver's key is left alone at present, and retryAt until when.
+	// reauthorize means that Graph asked for a reauthorization, at reauthorizationRequestedAt, and no renewal has succeeded
+	// since. reauthorizedAt is when the last one did.
+	reauthorize                                bool
+	reauthorizationRequestedAt, reauthorizedAt time.Time
+	// shortLifetimes counts the consecutive subscriptions that were lost within shortLifetime.
+	shortLifetimes int
+	// waitsForOther means that the replacement of another receiver's subscription is deferred until retryAt.
 	waitsForOther bool
-	// tookConflicting says that the one time is used up.
-	tookConflicting bool
+	// replacedConflicting means that the one replacement that ReplaceForeign allows has been used.
+	replacedConflicting bool
 }
 
 func newResourceState(resource string, position int) *resourceState {
-	w := &resourceState{resource: resource, position: position}
-	w.name = "tenant"
+	r := &resourceState{resource: resource, position: position}
+	r.name = "tenant"
 	if rest, found := strings.CutPrefix(canonical(resource), "copilot/users/"); found {
-		w.name = "users[" + strconv.Itoa(position) + "]"
-		w.userID, _, _ = strings.Cut(rest, "/")
+		r.name = "users[" + strconv.Itoa(position) + "]"
+		r.userID, _, _ = strings.Cut(rest, "/")
 	}
-	return w
+	return r
 }
 
-// use begins with a subscription that was created or adopted.
-func (w *resourceState) use(sub graph.Subscription, made bool, now time.Time) {
-	w.sub, w.made = sub, made
-	w.active, w.lived = true, true
-	w.bornAt = now
-	w.reauthorize = false
+// activate starts to use a subscription that was created or adopted.
+func (r *resourceState) activate(sub graph.Subscription, made bool, now time.Time) {
+	r.sub, r.created = sub, made
+	r.active, r.wasActive = true, true
+	r.startedAt = now
+	r.reauthorize = false
 }
 
-// grant notes how long the subscription lives from now on.
-func (w *resourceState) grant(expiration, now time.Time) {
-	w.sub.Expiration = expiration
-	w.grantedAt = now
-	w.granted = expiration.Sub(now)
+// setGrant records a granted expiration.
+func (r *resourceState) setGrant(expiration, now time.Time) {
+	r.sub.Expiration = expiration
+	r.grantedAt = now
+	r.granted = expiration.Sub(now)
 }
 
-// renewAt is when a third of the granted lifetime is left, and never within a second of the grant.
+// renewAt returns the time at which a third of the granted lifetime is left, at least a second after the grant.
 func renewAt(expiration, grantedAt time.Time, granted time.Duration) time.Time {
 	return later(expiration.Add(-granted/3), grantedAt.Add(time.Second))
 }
 
-// patchAt is the earliest time at which the subscription is to be renewed, be it for its age or for an event.
-func (w *resourceState) patchAt() (time.Time, bool) {
-	if !w.active {
+// patchAt returns when the subscription is to be renewed, because of its age or an event, and whether there is one.
+func (r *resourceState) patchAt() (time.Time, bool) {
+	if !r.active {
 		return time.Time{}, false
 	}
-	at := renewAt(w.sub.Expiration, w.grantedAt, w.granted)
-	if w.reauthorize {
-		at = earlier(at, w.eventAt.Add(eventSpacing))
+	at := renewAt(r.sub.Expiration, r.grantedAt, r.granted)
+	if r.reauthorize {
+		at = earlier(at, r.reauthorizedAt.Add(eventSpacing))
 	}
-	return later(at, w.retryAt), true
+	return later(at, r.retryAt), true
 }
 
-// checkAt is when the list is to be read for this resource's sake, if it is.
-func (w *resourceState) checkAt() (time.Time, bool) {
-	return w.retryAt, !w.active || (w.err != nil && w.operation != opRenew)
+// checkAt returns when the list is to be read for this resource, and whether it has to be.
+func (r *resourceState) checkAt() (time.Time, bool) {
+	return r.retryAt, !r.active || (r.err != nil && r.operation != opRenew)
 }
 
-// end notes that the subscription is no more, and spaces out the creation of the next one if that becomes a habit.
-func (w *resourceState) end(now time.Time) {
-	if !w.active {
+// deactivate records that the subscription ended. After repeated short lifetimes it delays the next creation.
+func (r *resourceState) deactivate(now time.Time) {
+	if !r.active {
 		return
 	}
-	w.active, w.reauthorize = false, false
-	w.endedAt = now
-	w.retryAt = time.Time{}
-	if now.Sub(w.bornAt) >= shortLife {
-		w.shortLives = 0
+	r.active, r.reauthorize = false, false
+	r.endedAt = now
+	r.retryAt = time.Time{}
+	if now.Sub(r.startedAt) >= shortLifetime {
+		r.shortLifetimes = 0
 		return
 	}
-	if w.shortLives++; w.shortLives > 1 {
-		w.retryAt = now.Add(backoff(w.shortLives - 1))
+	if r.shortLifetimes++; r.shortLifetimes > 1 {
+		r.retryAt = now.Add(backoff(r.shortLifetimes - 1))
 	}
 }
 
@@ -130,7 +130,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// The operations that can fail, as logs name them.
+// The operations that can fail, as named in logs.
 const (
 	opList   = "list"
 	opCreate = "create"
@@ -140,128 +140,129 @@ const (
 	opReplace = "replace"
 )
 
-// retryState is something that is tried until it works.
+// retryState is the state of an operation that is retried until it succeeds.
 type retryState struct {
-	// name is how logs and errors call it, userID what they must not say.
+	// name identifies it in logs and errors, which must not contain userID.
 	name, userID string
-	// operation and err are the last failure; err is nil while there is none.
+	// operation and err describe the last failure; err is nil after a success.
 	operation string
 	err       error
-	// failures counts those in a row, retryAt is the earliest next try.
+	// failures counts consecutive failures, retryAt is the earliest time of the next attempt.
 	failures int
 	retryAt  time.Time
-	// logged is the distinct failure that the log has a line of, since loggedAt, loggedOf the operation that failed.
-	logged, loggedOf string
-	loggedAt         time.Time
+	// loggedSignature is the failure that was logged last, loggedAt the time and loggedOperation the operation.
+	loggedSignature, loggedOperation string
+	loggedAt                         time.Time
 }
 
-func (a *retryState) succeed() {
-	a.operation, a.err, a.failures, a.retryAt = "", nil, 0, time.Time{}
+func (s *retryState) succeed() {
+	s.operation, s.err, s.failures, s.retryAt = "", nil, 0, time.Time{}
 }
 
-func (a *retryState) waits(now time.Time) bool { return now.Before(a.retryAt) }
+func (s *retryState) waiting(now time.Time) bool { return now.Before(s.retryAt) }
 
-// passBudget bounds what is done before the loop looks again at what is most urgent.
+// passBudget bounds one pass, so that the loop returns to the most urgent work in time.
 type passBudget struct {
 	until time.Time
-	// streak counts failures in a row that may well meet the next request too.
-	streak int
-	failed bool
-	// exhausted says that no more calls are to be made now.
+	// consecutiveFailures counts server failures, which are likely to affect the next request too.
+	consecutiveFailures int
+	failed              bool
+	// exhausted means that this pass makes no further calls.
 	exhausted bool
 }
 
 const (
-	// longestTurn keeps ten thousand creations from delaying a renewal that is due.
-	longestTurn = 30 * time.Second
-	// longestStreak is how many users may find Graph broken before it is taken to be so for all.
-	longestStreak = 3
+	// passTimeLimit prevents ten thousand creations from delaying a renewal that is due.
+	passTimeLimit = 30 * time.Second
+	// maxConsecutiveFailures is how many users may meet a server failure before it is assumed to affect all of them.
+	maxConsecutiveFailures = 3
 )
 
-// mayCall tells whether another call may be made in this turn.
-func (k *Manager) mayCall(ctx context.Context) bool {
-	return ctx.Err() == nil && !k.budget.exhausted && time.Now().Before(k.budget.until)
+// mayCall reports whether this pass may make another call.
+func (m *Manager) mayCall(ctx context.Context) bool {
+	return ctx.Err() == nil && !m.budget.exhausted && time.Now().Before(m.budget.until)
 }
 
-// worked notes that a call succeeded. Success of a list alone says nothing about whether Graph takes changes.
-func (k *Manager) worked(a *retryState) {
-	a.succeed()
-	k.budget.streak = 0
-	if a != &k.list {
-		k.outage = 0
+// succeeded records a successful call. A successful list does not end an outage, since Graph may still refuse changes.
+func (m *Manager) succeeded(s *retryState) {
+	s.succeed()
+	m.budget.consecutiveFailures = 0
+	if s != &m.list {
+		m.outageFailures = 0
 	}
 }
 
-// failed notes that a call failed, and decides when it, and any other call, may be made again.
-// A call that was cut off by the end of the process has not failed.
-func (k *Manager) failed(ctx context.Context, a *retryState, operation string, err error) {
+// failed records a failed call and decides when this and any other call may be made again.
+// A call that was canceled at shutdown does not count as failed.
+func (m *Manager) failed(ctx context.Context, s *retryState, operation string, err error) {
 	if ctx.Err() != nil {
-		k.budget.exhausted = true
+		m.budget.exhausted = true
 		return
 	}
 	now := time.Now()
-	a.operation, a.err = operation, err
-	a.failures++
-	k.budget.failed = true
-	a.retryAt = now.Add(backoff(a.failures))
+	s.operation, s.err = operation, err
+	s.failures++
+	m.budget.failed = true
+	s.retryAt = now.Add(backoff(s.failures))
 
-	asked, scope := graph.RetryAfter(err), scopeOf(err)
+	retryAfter, scope := graph.RetryAfter(err), scopeOf(err)
 	if scope == serverScope && operation != opList {
-		k.budget.streak++
+		m.budget.consecutiveFailures++
 	}
 	switch {
-	case asked > 0:
-		a.retryAt = now.Add(asked)
-		k.hold = a.retryAt
-		k.budget.exhausted = true
-	case scope == applicationScope || k.budget.streak >= longestStreak:
-		k.outage++
-		k.hold = now.Add(backoff(k.outage))
-		k.budget.exhausted = true
+	case retryAfter > 0:
+		s.retryAt = now.Add(retryAfter)
+		m.backoffUntil = s.retryAt
+		m.budget.exhausted = true
+	case scope == applicationScope || m.budget.consecutiveFailures >= maxConsecutiveFailures:
+		m.outageFailures++
+		m.backoffUntil = now.Add(backoff(m.outageFailures))
+		m.budget.exhausted = true
 	}
 }
 
-// failedCreation is failed for a creation. An ingress may not lead to the listener yet when the collector starts, so that
-// Graph's validation of the notification URL fails with 400: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
-func (k *Manager) failedCreation(ctx context.Context, w *resourceState, err error) {
-	k.failed(ctx, &w.retryState, opCreate, err)
+// failedCreation records a failed creation. When the collector starts, the ingress may not route to the listener yet, and
+// Graph's validation of the notification URL fails with 400; these first failures are retried sooner:
+// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+func (m *Manager) failedCreation(ctx context.Context, r *resourceState, err error) {
+	m.failed(ctx, &r.retryState, opCreate, err)
 	handshake := statusOf(err) == http.StatusBadRequest && graph.RetryAfter(err) == 0
-	if handshake && !w.lived && w.failures > 0 && w.failures <= handshakeRetries {
-		w.retryAt = time.Now().Add(shortestBackoff << (w.failures - 1))
+	if handshake && !r.wasActive && r.failures > 0 && r.failures <= handshakeRetries {
+		r.retryAt = time.Now().Add(minBackoff << (r.failures - 1))
 	}
 }
 
-// remove deletes a subscription; one that is gone already is as good as deleted.
-func (k *Manager) remove(ctx context.Context, id string) error {
-	err := k.s.Graph.DeleteSubscription(ctx, id)
+// remove deletes a subscription. One that no longer exists counts as deleted.
+func (m *Manager) remove(ctx context.Context, id string) error {
+	err := m.settings.Graph.DeleteSubscription(ctx, id)
 	if err != nil && statusOf(err) != http.StatusNotFound {
 		return err
 	}
-	k.forget(id)
-	k.gone[id] = true
+	m.forget(id)
+	m.gone[id] = true
 	return nil
 }
 
 var errPastExpiration = errors.New("Graph granted no expiration in the future: check the clock of this machine")
 
 const (
-	shortestBackoff = time.Second
-	longestBackoff  = 5 * time.Minute
-	// handshakeRetries are made without jitter, since whoever starts a collector waits for them: after 1, 2 and 4 s.
+	minBackoff = time.Second
+	maxBackoff = 5 * time.Minute
+	// handshakeRetries are made after 1, 2 and 4 s without jitter, since the person who starts a collector waits for them.
 	handshakeRetries = 3
 )
 
-// backoff returns how long to wait after so many failures in a row: exponential between 1 s and 5 min with equal jitter.
+// backoff returns the delay after the given number of consecutive failures: exponential from 1 s to 5 min, with equal jitter.
 func backoff(failures int) time.Duration {
-	bound := longestBackoff
+	bound := maxBackoff
 	if shift := max(failures, 1); shift < 9 {
-		bound = min(shortestBackoff<<shift, longestBackoff)
+		bound = min(minBackoff<<shift, maxBackoff)
 	}
 	//nolint:gosec // G404: jitter needs no secrecy.
 	return bound/2 + rand.N(bound/2+1)
 }
 
-// statusOf returns the HTTP status of Graph's answer, 0 where Graph did not answer.
+// statusOf returns the HTTP status of Graph's response, 0 if there was none.
 func statusOf(err error) int {
 	if e, ok := errors.AsType[*graph.Error](err); ok {
 		return e.Status
@@ -269,15 +270,15 @@ func statusOf(err error) int {
 	return 0
 }
 
-// scope is how far a failure concerns other calls.
+// scope is the set of calls that a failure affects.
 type scope int
 
 const (
-	// requestScope: Graph refused this very request. Others may well succeed.
+	// requestScope: Graph refused this request. Others may succeed.
 	requestScope scope = iota
-	// serverScope: a failure of a server or of the way to it, which often meets the next request too.
+	// serverScope: a failure of a server or of the network, which often affects the next request too.
 	serverScope
-	// applicationScope: without a token nothing will succeed, and a demand to stay away is meant for the application.
+	// applicationScope: no call succeeds without a token, and a Retry-After applies to the whole application.
 	applicationScope
 )
 

@@ -22,7 +22,7 @@ func users(resources ...string) func(*subscription.Settings) {
 	return func(s *subscription.Settings) { s.Resources = resources }
 }
 
-// manyUsers returns the resources of so many users.
+// manyUsers returns the resources of n users.
 func manyUsers(n int) []string {
 	var resources []string
 	for i := range n {
@@ -31,7 +31,8 @@ func manyUsers(n int) []string {
 	return resources
 }
 
-func unlicensed(c call) error {
+// refuseUserB refuses the creation for userB, who has no license.
+func refuseUserB(c call) error {
 	if c.op == "create" && c.id == userB {
 		return &graph.Error{
 			Operation: "create subscription", Status: http.StatusForbidden, Code: "Forbidden",
@@ -41,231 +42,235 @@ func unlicensed(c call) error {
 	return nil
 }
 
-func TestOneUnlicensedUserDoesNotStopTheOthers(t *testing.T) {
+func TestUsers_UnlicensedUserDoesNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{fail: unlicensed}, users(userB, userA))
-		assert.Equal(t, []string{"s1"}, b.graph.living())
-		b.pass(10 * 24 * time.Hour)
-		assert.Equal(t, []string{"s1"}, b.graph.living())
-		assert.InDelta(t, 10*24/(71.0*2/3), b.graph.count("renew"), 1)
-		assert.LessOrEqual(t, b.graph.count("create"), 10*24*60*60/150+10)
-		require.NotEmpty(t, b.checked)
-		assert.WithinDuration(t, time.Now(), b.checked[len(b.checked)-1], 5*time.Minute, "what lives is still confirmed")
-		_, ok := b.keeper.TimeLeft(time.Now())
-		assert.False(t, ok, "one has never lived")
+		h := newHarness(t, &fakeGraph{fail: refuseUserB}, users(userB, userA))
+		assert.Equal(t, []string{"s1"}, h.graph.activeIDs())
+		h.advance(10 * 24 * time.Hour)
+		assert.Equal(t, []string{"s1"}, h.graph.activeIDs())
+		assert.InDelta(t, 10*24/(71.0*2/3), h.graph.count("renew"), 1)
+		assert.LessOrEqual(t, h.graph.count("create"), 10*24*60*60/150+10)
+		require.NotEmpty(t, h.checked)
+		assert.WithinDuration(t, time.Now(), h.checked[len(h.checked)-1], 5*time.Minute, "the other one is still confirmed")
+		_, ok := h.manager.TimeLeft(time.Now())
+		assert.False(t, ok, "one has never been active")
 
-		require.Len(t, b.statuses, 1)
-		assertHourlyFailures(t, b, 10*24*time.Hour)
-		line := b.lines("subscription fails, will be tried again")[0].ContextMap()
+		require.Len(t, h.statuses, 1)
+		assertHourlyFailures(t, h, 10*24*time.Hour)
+		line := h.lines("subscription fails, will be tried again")[0].ContextMap()
 		assert.Equal(t, []any{"users[0]"}, line["for"])
 		assert.Equal(t, "r-7", line["request_id"])
-		for _, entry := range b.logs.All() {
+		for _, entry := range h.logs.All() {
 			assert.NotContains(t, strings.ToLower(fmt.Sprint(entry.Message, entry.ContextMap())), idOfB)
 		}
-		assert.NotContains(t, strings.ToLower(b.statuses[0].Error()), idOfB, "a user id is personal data")
-		require.ErrorContains(t, b.statuses[0], "users[0]")
+		assert.NotContains(t, strings.ToLower(h.statuses[0].Error()), idOfB, "a user id is personal data")
+		require.ErrorContains(t, h.statuses[0], "users[0]")
 
-		b.graph.failing(nil)
-		b.pass(5 * time.Minute)
-		assert.Len(t, b.graph.living(), 2)
-		require.Len(t, b.statuses, 2)
-		assert.NoError(t, b.statuses[1])
+		h.graph.failWith(nil)
+		h.advance(5 * time.Minute)
+		assert.Len(t, h.graph.activeIDs(), 2)
+		require.Len(t, h.statuses, 2)
+		assert.NoError(t, h.statuses[1])
 	})
 }
 
-func TestFailuresOfOneCodeAndDifferentMendsAreDistinct(t *testing.T) {
+// Failures with the same code but different hints are logged separately.
+func TestReport_SeparatesFailuresByHint(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		full := func(c call) error {
 			if c.op == "create" && c.id == userA {
 				return &graph.Error{Operation: "create subscription", Status: http.StatusForbidden, Code: "Forbidden", Message: "Subscription Limit of '10' reached."}
 			}
-			return unlicensed(c)
+			return refuseUserB(c)
 		}
-		b := begin(t, &fakeGraph{fail: full}, users(userB, userA))
-		b.pass(time.Hour)
-		lines := b.lines("subscription fails, will be tried again")
+		h := newHarness(t, &fakeGraph{fail: full}, users(userB, userA))
+		h.advance(time.Hour)
+		lines := h.lines("subscription fails, will be tried again")
 		require.Len(t, lines, 2)
 		assert.NotEqual(t, lines[0].ContextMap()["hint"], lines[1].ContextMap()["hint"])
 	})
 }
 
-func TestOneListForManyUsers(t *testing.T) {
+func TestUsers_ShareOneList(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{}, users(manyUsers(100)...))
-		b.pass(time.Hour - time.Second)
-		assert.Len(t, b.graph.living(), 100)
-		assert.Equal(t, 12, b.graph.count("list"))
-		b.pass(47 * time.Hour)
-		assert.Equal(t, 100, b.graph.count("renew"))
+		h := newHarness(t, &fakeGraph{}, users(manyUsers(100)...))
+		h.advance(time.Hour - time.Second)
+		assert.Len(t, h.graph.activeIDs(), 100)
+		assert.Equal(t, 12, h.graph.count("list"))
+		h.advance(47 * time.Hour)
+		assert.Equal(t, 100, h.graph.count("renew"))
 	})
 }
 
-// slow is a Graph whose creations take long, as each waits for a handshake.
-type slow struct {
+// slowGraph is a Graph whose creations are slow, since each waits for a handshake.
+type slowGraph struct {
 	*fakeGraph
-	takes time.Duration
+	delay time.Duration
 }
 
-func (s slow) CreateSubscription(ctx context.Context, wanted graph.Subscription) (graph.Subscription, error) {
-	time.Sleep(s.takes)
+func (s slowGraph) CreateSubscription(ctx context.Context, wanted graph.Subscription) (graph.Subscription, error) {
+	time.Sleep(s.delay)
 	return s.fakeGraph.CreateSubscription(ctx, wanted)
 }
 
-func TestSlowCreationsDoNotDelayWhatIsUrgent(t *testing.T) {
+func TestUsers_SlowCreationsDoNotDelayRenewal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
-		b := begin(t, g, users(manyUsers(200)...), func(s *subscription.Settings) { s.Graph = slow{g, 10 * time.Second} })
-		b.pass(time.Minute)
-		b.wake(subscription.ReauthorizationRequired, "s1")
+		h := newHarness(t, g, users(manyUsers(200)...), func(s *subscription.Settings) { s.Graph = slowGraph{g, 10 * time.Second} })
+		h.advance(time.Minute)
+		h.sendEvent(subscription.ReauthorizationRequired, "s1")
 		asked := time.Now()
-		b.pass(time.Minute)
+		h.advance(time.Minute)
 		require.Equal(t, 1, g.count("renew"))
 		assert.WithinDuration(t, asked, g.callsOf("renew")[0].at, 45*time.Second)
-		b.pass(time.Hour)
-		assert.Len(t, g.living(), 200)
+		h.advance(time.Hour)
+		assert.Len(t, g.activeIDs(), 200)
 		assert.Less(t, g.count("list"), 100)
 	})
 }
 
-func TestABrokenGraphIsNotAskedForEveryUser(t *testing.T) {
+// A server failure that several users meet is assumed to affect all, so the others are not tried.
+func TestUsers_ServerFailureStopsPass(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{fail: func(c call) error {
+		h := newHarness(t, &fakeGraph{fail: func(c call) error {
 			if c.op == "create" {
-				return refusal(http.StatusInternalServerError, "InternalServerError", 0)
+				return graphError(http.StatusInternalServerError, "InternalServerError", 0)
 			}
 			return nil
 		}}, users(manyUsers(200)...))
-		assert.Equal(t, 3, b.graph.count("create"))
-		b.pass(24 * time.Hour)
-		assert.Less(t, b.graph.count(), 5*(24*60*60/150+20))
-		assertHourlyFailures(t, b, 24*time.Hour)
-		assert.Len(t, b.statuses, 1)
-		b.graph.failing(nil)
-		b.pass(10 * time.Minute)
-		assert.Len(t, b.graph.living(), 200)
-		assert.Len(t, b.lines("subscription failure is over"), 1)
+		assert.Equal(t, 3, h.graph.count("create"))
+		h.advance(24 * time.Hour)
+		assert.Less(t, h.graph.count(), 5*(24*60*60/150+20))
+		assertHourlyFailures(t, h, 24*time.Hour)
+		assert.Len(t, h.statuses, 1)
+		h.graph.failWith(nil)
+		h.advance(10 * time.Minute)
+		assert.Len(t, h.graph.activeIDs(), 200)
+		assert.Len(t, h.lines("subscription failure is over"), 1)
 	})
 }
 
-func TestManyRefusedUsersStayWithinTheLimitOfLists(t *testing.T) {
+func TestUsers_RefusalsRespectListRateLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := begin(t, &fakeGraph{fail: func(c call) error {
+		h := newHarness(t, &fakeGraph{fail: func(c call) error {
 			if c.op == "create" {
-				return refusal(http.StatusForbidden, "Forbidden", 0)
+				return graphError(http.StatusForbidden, "Forbidden", 0)
 			}
 			return nil
 		}}, users(manyUsers(300)...))
-		b.pass(20 * time.Minute)
-		lists := b.graph.callsOf("list")
-		assert.Greater(t, len(lists), 100, "their waits differ")
+		h.advance(20 * time.Minute)
+		lists := h.graph.callsOf("list")
+		assert.Greater(t, len(lists), 100, "their delays differ")
 		for i := range lists[25:] {
 			assert.GreaterOrEqual(t, lists[25+i].at.Sub(lists[i].at), 20*time.Second, "Graph allows 25 in 20 s")
 		}
 	})
 }
 
-func TestAUserWhoMeetsTheSameFailureLaterIsNamedThen(t *testing.T) {
+// A user that meets a failure which others already have is logged with a line of its own.
+func TestReport_NamesUserThatFailsLater(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		resources := manyUsers(30)
-		b := begin(t, &fakeGraph{fail: func(c call) error {
+		h := newHarness(t, &fakeGraph{fail: func(c call) error {
 			if c.op == "create" && c.id != resources[29] {
-				return refusal(http.StatusForbidden, "Forbidden", 0)
+				return graphError(http.StatusForbidden, "Forbidden", 0)
 			}
 			return nil
 		}}, users(resources...))
-		b.graph.failing(func(c call) error {
+		h.graph.failWith(func(c call) error {
 			if c.op == "create" {
-				return refusal(http.StatusForbidden, "Forbidden", 0)
+				return graphError(http.StatusForbidden, "Forbidden", 0)
 			}
 			return nil
 		})
-		b.graph.drop("s1")
-		b.wake(subscription.SubscriptionRemoved, "s1")
-		b.pass(10 * time.Second)
-		lines := b.lines("subscription fails, will be tried again")
+		h.graph.vanish("s1")
+		h.sendEvent(subscription.SubscriptionRemoved, "s1")
+		h.advance(10 * time.Second)
+		lines := h.lines("subscription fails, will be tried again")
 		require.Len(t, lines, 2)
 		assert.Len(t, lines[0].ContextMap()["for"], 10)
 		assert.EqualValues(t, 29, lines[0].ContextMap()["count"])
 		assert.Equal(t, []any{"users[29]"}, lines[1].ContextMap()["for"])
-		assert.Len(t, b.statuses, 1, "the health is as bad as before")
+		assert.Len(t, h.statuses, 1, "the set of failures is the same")
 	})
 }
 
-func TestUsersNoLongerWantedLoseTheirSubscription(t *testing.T) {
+func TestUsers_DeletesUnwantedSubscription(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{fail: func(c call) error {
 			if c.op == "delete" {
-				return refusal(http.StatusBadGateway, "", 0)
+				return graphError(http.StatusBadGateway, "", 0)
 			}
 			return nil
 		}}
 		g.put(existing("b", 50*time.Hour, func(s *graph.Subscription) { s.Resource = userB }))
-		g.put(existing("f", 50*time.Hour, foreign, func(s *graph.Subscription) { s.Resource = "/users" }))
-		b := begin(t, g, users(userA, "/"+userA))
-		requireOps(t, b, "list", "create", "delete")
-		require.Len(t, b.statuses, 1)
-		g.failing(nil)
-		b.pass(5 * time.Second)
-		assert.ElementsMatch(t, []string{"f", "s1"}, g.living())
-		assert.Len(t, b.lines("surplus subscription deleted"), 1)
-		require.Len(t, b.statuses, 2)
-		assert.NoError(t, b.statuses[1])
+		g.put(existing("f", 50*time.Hour, atTheirURL, func(s *graph.Subscription) { s.Resource = "/users" }))
+		h := newHarness(t, g, users(userA, "/"+userA))
+		requireOps(t, h, "list", "create", "delete")
+		require.Len(t, h.statuses, 1)
+		g.failWith(nil)
+		h.advance(5 * time.Second)
+		assert.ElementsMatch(t, []string{"f", "s1"}, g.activeIDs())
+		assert.Len(t, h.lines("surplus subscription deleted"), 1)
+		require.Len(t, h.statuses, 2)
+		assert.NoError(t, h.statuses[1])
 	})
 }
 
-func TestTimeLeft(t *testing.T) {
+func TestManager_TimeLeftIsShortest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := &fakeGraph{fail: unlicensed}
-		b := begin(t, g, users(userA, userB))
-		_, ok := b.keeper.TimeLeft(time.Now())
-		assert.False(t, ok, "not while one has never lived")
-		g.failing(nil)
-		b.pass(5 * time.Second)
-		left, ok := b.keeper.TimeLeft(b.start.Add(5 * time.Second))
+		g := &fakeGraph{fail: refuseUserB}
+		h := newHarness(t, g, users(userA, userB))
+		_, ok := h.manager.TimeLeft(time.Now())
+		assert.False(t, ok, "not while one has never been active")
+		g.failWith(nil)
+		h.advance(5 * time.Second)
+		left, ok := h.manager.TimeLeft(h.start.Add(5 * time.Second))
 		assert.True(t, ok)
-		assert.Equal(t, 71*time.Hour-5*time.Second, left, "the shortest counts")
-		left, _ = b.keeper.TimeLeft(b.start.Add(1000 * time.Hour))
+		assert.Equal(t, 71*time.Hour-5*time.Second, left, "the one that ends first counts")
+		left, _ = h.manager.TimeLeft(h.start.Add(1000 * time.Hour))
 		assert.Zero(t, left, "never below zero")
 
-		g.failing(func(c call) error {
+		g.failWith(func(c call) error {
 			if c.op == "create" {
-				return refusal(http.StatusForbidden, "", 0)
+				return graphError(http.StatusForbidden, "", 0)
 			}
 			return nil
 		})
-		g.drop("s1")
-		b.wake(subscription.SubscriptionRemoved, "s1")
-		left, ok = b.keeper.TimeLeft(time.Now())
+		g.vanish("s1")
+		h.sendEvent(subscription.SubscriptionRemoved, "s1")
+		left, ok = h.manager.TimeLeft(time.Now())
 		assert.True(t, ok)
-		assert.Zero(t, left, "one that was lost has no time left")
+		assert.Zero(t, left, "a lost one has no time left")
 	})
 }
 
-func TestAResourceWithoutASubscriptionIsInterruptedAlsoWhileTheOldOneCanNotBeRemoved(t *testing.T) {
+// A resource without a usable subscription is interrupted even if the old one cannot be deleted.
+func TestUsers_InterruptedWhileOldCannotBeDeleted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
 		misfit := existing("old", 70*time.Hour, func(s *graph.Subscription) { s.Resource, s.EncryptionCertificateID = userB, "gone" })
 		g.subs = append(g.subs, misfit)
-		g.failing(func(c call) error {
+		g.failWith(func(c call) error {
 			if c.op == "delete" {
-				return refusal(http.StatusForbidden, "Forbidden", 0)
+				return graphError(http.StatusForbidden, "Forbidden", 0)
 			}
 			return nil
 		})
-		b := begin(t, g, func(s *subscription.Settings) { s.Resources = []string{userA, userB} })
-		b.pass(time.Hour)
-		assert.Contains(t, b.interruptions, interruption{userB, subscription.ReasonRemovedKey, time.Time{}})
-		assert.Len(t, b.restored, 1, "that of the other user")
-		assert.Len(t, b.interruptions, 2, "and it is said once")
+		h := newHarness(t, g, func(s *subscription.Settings) { s.Resources = []string{userA, userB} })
+		h.advance(time.Hour)
+		assert.Contains(t, h.interruptions, interruption{userB, subscription.ReasonRemovedKey, time.Time{}})
+		assert.Len(t, h.restored, 1, "the one of the other user")
+		assert.Len(t, h.interruptions, 2, "it is reported once")
 	})
 }

@@ -25,12 +25,12 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// tripper answers requests without a network.
-type tripper func(*http.Request) (*http.Response, error)
+// roundTripFunc is a round tripper without a network.
+type roundTripFunc func(*http.Request) (*http.Response, error)
 
-func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func (f tripper) client() *http.Client { return &http.Client{Transport: f} }
+func (f roundTripFunc) client() *http.Client { return &http.Client{Transport: f} }
 
 func reply(status int, body string, header ...string) *http.Response {
 	resp := &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
@@ -44,20 +44,20 @@ func jsonReply(status int, body string, header ...string) *http.Response {
 	return reply(status, body, append(header, "Content-Type", "application/json")...)
 }
 
-// fixed is a token source without a cache.
-type fixed string
+// staticToken is a token source without a cache.
+type staticToken string
 
-func (f fixed) Token(context.Context) (string, error) { return string(f), nil }
+func (f staticToken) Token(context.Context) (string, error) { return string(f), nil }
 
-// clientOf returns a client whose every answer comes from the handler.
-func clientOf(t *testing.T, handler http.HandlerFunc) *graph.Client {
+// newTestClient returns a client of a server with the handler.
+func newTestClient(t *testing.T, handler http.HandlerFunc) *graph.Client {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	return graph.New(graph.Settings{Endpoint: server.URL, HTTP: server.Client(), Tokens: fixed("a-token")})
+	return graph.New(graph.Settings{Endpoint: server.URL, HTTP: server.Client(), Tokens: staticToken("a-token")})
 }
 
-// write formats where there are arguments.
+// write writes text, formatted if there are arguments.
 func write(w io.Writer, text string, args ...any) {
 	if len(args) > 0 {
 		text = fmt.Sprintf(text, args...)
@@ -65,51 +65,51 @@ func write(w io.Writer, text string, args ...any) {
 	_, _ = io.WriteString(w, text)
 }
 
-type observed struct {
+type recordedRequest struct {
 	operation string
 	status    int
 }
 
-// ledger is a Telemetry that remembers.
-type ledger struct {
+// recordingTelemetry is a Telemetry that records its calls.
+type recordingTelemetry struct {
 	mu        sync.Mutex
-	requests  []observed
+	requests  []recordedRequest
 	waits     []time.Duration
 	refreshes []error
 }
 
-func (l *ledger) GraphRequest(_ context.Context, operation string, status int, took time.Duration) {
+func (l *recordingTelemetry) GraphRequest(_ context.Context, operation string, status int, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if took < 0 {
 		panic("time runs backwards")
 	}
-	l.requests = append(l.requests, observed{operation, status})
+	l.requests = append(l.requests, recordedRequest{operation, status})
 }
 
-func (l *ledger) Throttled(_ context.Context, wait time.Duration) {
+func (l *recordingTelemetry) Throttled(_ context.Context, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waits = append(l.waits, wait)
 }
 
-func (l *ledger) TokenRefresh(_ context.Context, err error) {
+func (l *recordingTelemetry) TokenRefresh(_ context.Context, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refreshes = append(l.refreshes, err)
 }
 
-// endless is a body without an end.
-type endless struct{ closed bool }
+// endlessBody is a body that never ends.
+type endlessBody struct{ closed bool }
 
-func (*endless) Read(p []byte) (int, error) {
+func (*endlessBody) Read(p []byte) (int, error) {
 	for i := range p {
 		p[i] = ' '
 	}
 	return len(p), nil
 }
 
-func (e *endless) Close() error {
+func (e *endlessBody) Close() error {
 	e.closed = true
 	return nil
 }
@@ -120,7 +120,7 @@ func writeFile(t *testing.T, path, content string) string {
 	return path
 }
 
-// certificateFiles writes a self-signed certificate of the key and returns the paths and the DER.
+// certificateFiles writes a self-signed certificate of the key and the key itself, and returns their paths and the DER.
 func certificateFiles(t *testing.T, key crypto.Signer) (certFile, keyFile string, der []byte) {
 	t.Helper()
 	template := &x509.Certificate{

@@ -1,0 +1,235 @@
+package graph_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// errorForResponse returns the error of a call that receives this response.
+func errorForResponse(t *testing.T, telemetry *recordingTelemetry, resp *http.Response) *graph.Error {
+	t.Helper()
+	client := graph.New(graph.Settings{
+		Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry,
+		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) { return resp, nil }).client(),
+	})
+	_, err := client.CreateSubscription(t.Context(), graph.Subscription{})
+	refused, ok := errors.AsType[*graph.Error](err)
+	require.True(t, ok, "%v", err)
+	return refused
+}
+
+func TestError_ForEveryFailureStatus(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{300, 304, 400, 401, 402, 403, 404, 405, 409, 410, 412, 429, 500, 501, 502, 503, 504, 509} {
+		telemetry := &recordingTelemetry{}
+		got := errorForResponse(t, telemetry, jsonReply(status, `{"error":{"code":"Forbidden","message":"User 'x' does not have a valid Copilot license.",
+			"innerError":{"date":"2025-12-01T14:31:00","request-id":"8e6a","client-request-id":"9f7b"}}}`))
+		assert.Equal(t, status, got.Status)
+		assert.Equal(t, "Forbidden", got.Code)
+		assert.Equal(t, "8e6a", got.RequestID)
+		assert.Equal(t, "create subscription", got.Operation)
+		assert.Equal(t, []recordedRequest{{"create subscription", status}}, telemetry.requests)
+		assert.Empty(t, telemetry.waits)
+		if status >= 400 {
+			assert.Contains(t, got.Error(), " Forbidden: User 'x' does not have a valid Copilot license. (request-id 8e6a)")
+		}
+	}
+}
+
+func TestError_ParsesBody(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("wörd ", 400)
+	for name, test := range map[string]struct {
+		body string
+		want graph.Error
+	}{
+		"nothing":                       {body: ""},
+		"an HTML page of a proxy":       {body: "<html>who@example.com asked</html>"},
+		"another JSON object":           {body: `{"message":"who@example.com asked"}`},
+		"an error that is text":         {body: `{"error":"invalid_request"}`},
+		"null members":                  {body: `{"error":{"code":null,"message":null,"innerError":null}}`},
+		"an old spelling of innerError": {body: `{"error":{"code":"A","innererror":{"request-id":"7"}}}`, want: graph.Error{Code: "A", RequestID: "7"}},
+		"several lines": {
+			body: `{"error":{"code":"A\nB","message":" one\r\n\u001b[31mtwo\u0000\tthree "}}`,
+			want: graph.Error{Code: "A B", Message: "one [31mtwo three"},
+		},
+		"a token": {body: `{"error":{"message":"bearer a-token is bad"}}`, want: graph.Error{Message: "bearer [secret] is bad"}},
+		"a long message": {
+			body: `{"error":{"message":"` + long + `"}}`, want: graph.Error{Message: string([]rune(long)[:499]) + "…"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := errorForResponse(t, &recordingTelemetry{}, reply(400, test.body, "request-id", "from the header"))
+			if test.want.RequestID == "" {
+				test.want.RequestID = "from the header"
+			}
+			test.want.Status, test.want.Operation = 400, "create subscription"
+			assert.Equal(t, test.want, *got)
+			assert.NotContains(t, got.Error(), "who@example.com")
+		})
+	}
+}
+
+func TestError_ParsesRetryAfter(t *testing.T) {
+	t.Parallel()
+	date := time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC)
+	for name, test := range map[string]struct {
+		header []string
+		want   time.Duration
+	}{
+		"absent":                 {},
+		"seconds":                {header: []string{"Retry-After", "17"}, want: 17 * time.Second},
+		"seconds in white space": {header: []string{"Retry-After", " 17 "}, want: 17 * time.Second},
+		"zero":                   {header: []string{"Retry-After", "0"}},
+		"negative":               {header: []string{"Retry-After", "-5"}},
+		"a word":                 {header: []string{"Retry-After", "soon"}},
+		"absurdly many seconds":  {header: []string{"Retry-After", "9223372036854775807"}, want: 24 * time.Hour},
+		"a date with a Date":     {header: []string{"Retry-After", date.Add(90 * time.Second).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}, want: 90 * time.Second},
+		"a date that has passed": {header: []string{"Retry-After", date.Add(-time.Second).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}},
+		"a date in another year": {header: []string{"Retry-After", date.AddDate(1, 0, 0).Format(http.TimeFormat), "Date", date.Format(http.TimeFormat)}, want: 24 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, status := range []int{429, 503} {
+				telemetry := &recordingTelemetry{}
+				assert.Equal(t, test.want, errorForResponse(t, telemetry, jsonReply(status, `{}`, test.header...)).RetryAfter)
+				if test.want == 0 {
+					assert.Empty(t, telemetry.waits)
+				} else {
+					assert.Equal(t, []time.Duration{test.want}, telemetry.waits)
+				}
+			}
+		})
+	}
+}
+
+func TestError_RetryAfterDateUsesLocalClock(t *testing.T) {
+	t.Parallel()
+	got := errorForResponse(t, &recordingTelemetry{}, jsonReply(429, `{}`, "Retry-After", time.Now().Add(time.Minute).UTC().Format(http.TimeFormat)))
+	assert.InDelta(t, 60, got.RetryAfter.Seconds(), 5)
+}
+
+func FuzzErrorBodies(f *testing.F) {
+	f.Add([]byte(`{"error":{"code":"A","message":"b"}}`), "3")
+	f.Add([]byte("\xff\xfe{"), "Mon, 02 Jan 2006 15:04:05 GMT")
+	f.Fuzz(func(t *testing.T, body []byte, after string) {
+		got := errorForResponse(t, &recordingTelemetry{}, jsonReply(400, string(body), "Retry-After", after))
+		line := got.Error()
+		assert.True(t, utf8.ValidString(line))
+		assert.NotContains(t, line, "\n")
+		assert.LessOrEqual(t, utf8.RuneCountInString(got.Message), 500)
+		assert.GreaterOrEqual(t, got.RetryAfter, time.Duration(0))
+		assert.LessOrEqual(t, got.RetryAfter, 24*time.Hour)
+		assert.NotEmpty(t, graph.Hint(got))
+	})
+}
+
+func TestRetryAfter_IsAtMostOneHour(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		err  error
+		want time.Duration
+	}{
+		"by Graph":            {&graph.Error{RetryAfter: 7 * time.Second}, 7 * time.Second},
+		"by Entra ID":         {fmt.Errorf("list: %w", &graph.TokenError{RetryAfter: 8 * time.Second}), 8 * time.Second},
+		"by both":             {errors.Join(&graph.Error{RetryAfter: 7 * time.Second}, &graph.TokenError{RetryAfter: 8 * time.Second}), 8 * time.Second},
+		"for a day":           {&graph.Error{RetryAfter: 24 * time.Hour}, time.Hour},
+		"without Retry-After": {errors.New("connection reset"), 0},
+		"without a failure":   {nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Equal(t, test.want, graph.RetryAfter(test.err))
+		})
+	}
+}
+
+// historyError returns the error of History when Graph answers with this status and message.
+func historyError(t *testing.T, user string, status int, message string) *graph.Error {
+	t.Helper()
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		write(w, `{"error": {"code": "Forbidden", "message": %s}}`, jsonString(message))
+	})
+	_, err := client.History(t.Context(), user, windowFrom, windowTo, "")
+	var refused *graph.Error
+	require.ErrorAs(t, err, &refused)
+	return refused
+}
+
+func jsonString(text string) string {
+	b, err := json.Marshal(text)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+func TestHistory_RedactsErrorMessage(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ user, message, want string }{
+		"the user":                    {historyUser, "User '" + historyUser + "' does not have a valid Copilot license.", "User '…' does not have a valid Copilot license."},
+		"the user, in upper case":     {historyUser, "No mailbox of B2A7C9E4-5D31-4F0C-8E62-7A1B3C5D9F00.", "No mailbox of …."},
+		"another user":                {historyUser, "Not 0d9c8b7a-6f5e-4d3c-8b2a-190807060504 either.", "Not … either."},
+		"a user principal name":       {"jo@contoso.com", "No jo@contoso.com, nor mailto:li@contoso.com here", "No …, nor … here"},
+		"a user with another name":    {"Jo.Doe", "jo.doe has none", "… has none"},
+		"a quoted prompt":             {historyUser, `Can't parse "what's in Orion" at 3.`, `Can't parse "…" at 3.`},
+		"a quoted prompt that quotes": {historyUser, `Can't parse "say "Orion" aloud", sorry.`, `Can't parse "…", sorry.`},
+		"curly quotation marks":       {historyUser, "Not “Orion” but „Apollo“ was found", "Not “…“ was found"},
+		"a truncated quotation":       {historyUser, "Found 'a' and 'the secret plan of", "Found …"},
+		"a plural's apostrophe":       {historyUser, "The users' secret plan is blocked", "The users…"},
+		"a URL":                       {historyUser, "See https://contoso.sharepoint.com/plan.docx now", "See … now"},
+		"nothing to redact":           {historyUser, "It's Graph's fault.", "It's Graph's fault."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Equal(t, test.want, historyError(t, test.user, http.StatusForbidden, test.message).Message)
+		})
+	}
+}
+
+// The redacted message may no longer show the reason of a denial, so it is classified before.
+func TestHistory_ClassifiesDenialBeforeRedaction(t *testing.T) {
+	t.Parallel()
+	license := historyError(t, historyUser, http.StatusForbidden, "User 'a' does not have a valid Copilot license in 'b'.")
+	assert.Equal(t, "User '…'.", license.Message)
+	assert.True(t, graph.Unlicensed(license))
+	assert.False(t, graph.Forbidden(license))
+	assert.Contains(t, graph.Hint(license), "Nothing to do if it is one user")
+	path := historyError(t, historyUser, http.StatusNotFound, "'x': Requested API is not supported. Please check the path 'y'.")
+	assert.True(t, graph.Unsupported(path))
+	assert.False(t, graph.Unlicensed(path))
+}
+
+func TestUnlicensed_FalseForOtherErrors(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{nil, graph.ErrUnreadable, &graph.TokenError{Status: 403}} {
+		assert.False(t, graph.Unlicensed(err) || graph.Forbidden(err) || graph.Unsupported(err), "%v", err)
+	}
+}
+
+func FuzzRedactedErrors(f *testing.F) {
+	f.Add("User ", "' does not have a valid Copilot license.")
+	f.Add("a \"b", "c' d")
+	f.Fuzz(func(t *testing.T, before, after string) {
+		client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+			return jsonReply(403, `{"error":{"message":`+jsonString(before+" 'the secret plan' "+historyUser+" "+after)+`}}`), nil
+		}).client()})
+		_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
+		assert.NotContains(t, err.Error(), "secret p")
+		assert.NotContains(t, err.Error(), historyUser)
+		assert.NotEqual(t, graph.Unlicensed(err), graph.Forbidden(err))
+	})
+}
