@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
@@ -33,7 +34,7 @@ type Backfiller struct {
 	// unlicensed are the users without history, with the time at which that was found.
 	unlicensed *userTimes
 	estimate   atomic.Pointer[estimate] // of the current pass, nil if there is none
-	storeHangs atomic.Bool              // whether the last Flush ended before it could write
+	storeHangs health.Reminder          // whether the last Flush ended before it could write
 	refusing   atomic.Bool              // whether the pipeline currently refuses interactions
 	// newUsers is set while users seen since the last pass remain to be read in intervals of unknown users. Only Run
 	// uses it.
@@ -42,8 +43,8 @@ type Backfiller struct {
 	wake    chan struct{} // signals that something may be due
 	changed chan struct{} // signals that something may have to be persisted
 
-	saving     chan struct{} // a semaphore: holds a value during a write
-	storeFails bool          // guarded by saving
+	saving     chan struct{}   // a semaphore: holds a value during a write
+	storeFails health.Reminder // whether the store returned an error last
 
 	mu      sync.Mutex // guards what follows
 	loaded  bool       // whether the stored state was loaded

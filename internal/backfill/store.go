@@ -131,11 +131,13 @@ func (b *Backfiller) logDamaged(key string, err error) {
 func (b *Backfiller) Save(ctx context.Context) error { return b.flush(ctx, true) }
 
 // Flush persists the gaps. Those opened before the call survive a kill once it has returned nil. A failure is logged,
-// once until the store works again. It is safe for concurrent use.
+// again each hour until the store works again. It is safe for concurrent use.
 func (b *Backfiller) Flush(ctx context.Context) error {
 	err := b.acquireStore(ctx)
-	if wasHanging := b.storeHangs.Swap(err != nil); err != nil {
-		if !wasHanging {
+	if err == nil {
+		b.storeHangs.Recovered()
+	} else {
+		if b.storeHangs.Failed() {
 			b.s.Logger.Warn("storage does not respond, open gaps are not stored yet; check the storage extension", zap.Error(err))
 		}
 		return err
@@ -170,15 +172,14 @@ func (b *Backfiller) flush(ctx context.Context, users bool) error {
 	if err != nil && ctx.Err() == nil {
 		b.logStoreFailure(err)
 	} else if err == nil {
-		b.storeFails = false
+		b.storeFails.Recovered()
 	}
 	return err
 }
 
-// logStoreFailure logs that the store fails, once until it works again.
+// logStoreFailure logs that the store fails, again each hour until it works again.
 func (b *Backfiller) logStoreFailure(err error) {
-	if !b.storeFails {
-		b.storeFails = true
+	if b.storeFails.Failed() {
 		b.s.Logger.Warn("history state can't be stored, a restart may lose open gaps and read others again; check the storage extension",
 			zap.Error(err))
 	}

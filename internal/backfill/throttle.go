@@ -9,6 +9,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 )
 
 const (
@@ -17,8 +18,6 @@ const (
 	maxPause          = 2 * time.Minute
 	// throttledReportAfter is how long throttling may last without a successful request before it is reported.
 	throttledReportAfter = 15 * time.Minute
-	// repeatInterval is the time between two log lines of a lasting failure.
-	repeatInterval = time.Hour
 	// A refused token may be accepted seconds later; a missing permission has to be granted by an administrator.
 	maxDeniedPause                         = 5 * time.Minute
 	minPermissionPause, maxPermissionPause = 5 * time.Minute, time.Hour
@@ -146,7 +145,7 @@ func (t *throttle) pauseFor(wait time.Duration) {
 // report reports a failure, and again each hour while it lasts. It is called with mu held.
 func (t *throttle) report(v outcome, err error, requests string) {
 	s := failureKey(v, err)
-	if s == t.reported && time.Since(t.reportedAt) < repeatInterval {
+	if s == t.reported && time.Since(t.reportedAt) < health.RepeatInterval {
 		return
 	}
 	failure := newFailure(err, requests)

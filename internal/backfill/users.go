@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 )
 
 // user is a user in 16 bytes, so that 100,000 of them fit into 1.6 MB: the object id itself where it is a GUID, else a hash.
@@ -246,8 +247,7 @@ type directory struct {
 	users   []user // sorted
 	listed  time.Time
 	retryAt time.Time
-	// loggedAt is when the last failure was logged; zero while there is none.
-	loggedAt time.Time
+	failure health.Reminder
 }
 
 // fresh reports whether the list is new enough.
@@ -343,17 +343,15 @@ func (d *directory) failed(err error, forbidden bool) {
 	if !forbidden {
 		d.retryAt = time.Now().Add(maxPause)
 	}
-	if time.Since(d.loggedAt) < repeatInterval {
+	if !d.failure.Failed() {
 		return
 	}
-	d.loggedAt = time.Now()
 	d.logger.Warn("directory can't be read, history is only read for users already seen, gaps stay open for the others",
 		optionalString("code", graph.Code(err)), zap.String("hint", graph.Hint(err)), zap.String("error", describe(err)))
 }
 
 func (d *directory) recovered(users int) {
-	if !d.loggedAt.IsZero() {
-		d.loggedAt = time.Time{}
+	if d.failure.Recovered() {
 		d.logger.Info("directory can be read again", zap.Int("users", users))
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 )
 
 // Store persists values by key, as a storage client of the Collector does.
@@ -73,8 +75,7 @@ type journal struct {
 	stale map[string]struct{}
 	// incomplete is true while the store lacks something that the cache has.
 	incomplete bool
-	// failing is true from a failure, which is logged, until a write succeeds.
-	failing bool
+	failure    health.Reminder
 
 	// mergeNeeded requests a merge.
 	mergeNeeded chan struct{}
@@ -221,15 +222,17 @@ func (j *journal) delete(ctx context.Context, key string) error {
 	return nil
 }
 
-// report logs the first failure and the next success.
+// report logs a failure, again each hour while it lasts, and the next success.
 func (j *journal) report(err error) {
 	switch {
-	case err != nil && !j.failing:
+	case err != nil:
+		if !j.failure.Failed() {
+			return
+		}
 		j.logger.Warn("delivered interactions can't be recorded in storage, a restart now may deliver them again; check the storage extension", zap.Error(err))
-	case err == nil && j.failing:
+	case j.failure.Recovered():
 		j.logger.Info("delivered interactions are recorded in storage again")
 	}
-	j.failing = err != nil
 }
 
 // blockSnapshot is a block at one moment.
@@ -424,7 +427,9 @@ func (j *journal) load(ctx context.Context) error {
 		j.report(err)
 		return nil
 	}
-	j.failing = err != nil
+	if err != nil {
+		j.failure.Failed() // which is logged here
+	}
 	j.logger.Warn("part of the stored dedupe cache can't be read and is replaced, its interactions are delivered again if Microsoft Graph sends them again",
 		zap.Int("values", r.problems), zap.Error(r.example), zap.NamedError("replace_error", err))
 	return nil

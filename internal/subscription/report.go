@@ -17,13 +17,12 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 )
 
 const (
 	// maxNamed bounds the users that one log line names.
 	maxNamed = 10
-	// repeatInterval is the time between two log lines of a failure that persists.
-	repeatInterval = time.Hour
 )
 
 // retryStates returns the states of everything that can fail, in the order in which failures are reported.
@@ -63,7 +62,7 @@ func (m *Manager) logFailures(all []*retryState) {
 	now := time.Now()
 	recentlyLogged := map[string]time.Time{}
 	for _, s := range all {
-		if now.Sub(s.loggedAt) < repeatInterval {
+		if now.Sub(s.loggedAt) < health.RepeatInterval {
 			recentlyLogged[s.loggedSignature] = s.loggedAt
 		}
 	}
@@ -71,7 +70,7 @@ func (m *Manager) logFailures(all []*retryState) {
 	newFailures := map[string][]*retryState{}
 	for _, s := range all {
 		signature := s.signature()
-		if s.err == nil || signature == s.loggedSignature && now.Sub(s.loggedAt) < repeatInterval {
+		if s.err == nil || signature == s.loggedSignature && now.Sub(s.loggedAt) < health.RepeatInterval {
 			continue
 		}
 		s.loggedSignature, s.loggedOperation, s.loggedAt = signature, s.operation, now
