@@ -3,7 +3,13 @@
 // It knows nothing of how an interaction travels: neither HTTP, nor encryption, nor OpenTelemetry.
 package interaction
 
-import "time"
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/plaintext"
+)
 
 // Interaction is a prompt or an answer, the aiInteraction resource of Microsoft Graph:
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/interaction-export/resources/aiinteraction
@@ -104,4 +110,91 @@ type Mention struct {
 	ID        int32
 	Text      string
 	Mentioned IdentitySet
+}
+
+// Text is what was written, as the user saw it: without attachment tags, HTML made plain, adaptive cards read in the
+// place where the body points at them, markdown left as it is. It is empty where there is none; it is never an error,
+// for Graph promises nothing about the shape of a body:
+// https://learn.microsoft.com/graph/api/resources/itembody
+func (i *Interaction) Text() string {
+	m := plaintext.Message{
+		HTML:    strings.EqualFold(strings.TrimSpace(i.Body.ContentType), "html"),
+		Content: i.Body.Content,
+		Prompt:  i.Type == TypeUserPrompt,
+	}
+	for n := range i.Attachments {
+		if a := &i.Attachments[n]; a.IsAdaptiveCard() {
+			m.Cards = append(m.Cards, plaintext.Card{ID: a.ID, Content: a.Content})
+		}
+	}
+	return plaintext.Of(m)
+}
+
+// IsAdaptiveCard reports whether the attachment is an adaptive card, a part of the text rather than a reference.
+func (a *Attachment) IsAdaptiveCard() bool {
+	return strings.EqualFold(strings.TrimSpace(a.ContentType), "application/vnd.microsoft.card.adaptive")
+}
+
+// App is the last part of AppClass, in its own case: Teams for IPM.SkypeTeams.Message.Copilot.Teams. Where that is a
+// GUID it is the two parts before it, so that the number of names stays small: a registered third-party app is named by
+// its application id, and IPM.SkypeTeams.Message.ConnectedAIApp.Entra.{id} gives ConnectedAIApp.Entra. It is empty when
+// AppClass is.
+//
+// The set is open. Compare without regard to case: Graph writes PowerPoint and Powerpoint.
+func (i *Interaction) App() string {
+	parts := strings.Split(strings.TrimRight(strings.TrimSpace(i.AppClass), "."), ".")
+	last := len(parts) - 1
+	if last > 0 && isGUID(parts[last]) {
+		return strings.Join(parts[max(last-2, 0):last], ".")
+	}
+	return parts[last]
+}
+
+// isGUID reports whether s has the usual form of a GUID, 8-4-4-4-12 hexadecimal digits.
+func isGUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i, c := range []byte(s) {
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if !strings.ContainsRune("0123456789abcdefABCDEF", rune(c)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// CreatedAt is when it was written, in UTC: CreatedDateTime, or the time in the id where Graph sent none.
+// It is false when neither tells.
+func (i *Interaction) CreatedAt() (time.Time, bool) {
+	if !i.CreatedDateTime.IsZero() {
+		return i.CreatedDateTime.UTC(), true
+	}
+	return epochMillis(i.ID)
+}
+
+// The times that an id or an etag can plausibly mean, in epoch milliseconds: Copilot is younger than the one, and this
+// program hardly older than the other. Ids that are numbers of another kind fall outside.
+const (
+	earliest = 1_420_070_400_000 // 2015-01-01
+	latest   = 4_102_444_800_000 // 2100-01-01
+)
+
+func epochMillis(digits string) (time.Time, bool) {
+	for _, c := range []byte(digits) {
+		if c < '0' || c > '9' {
+			return time.Time{}, false
+		}
+	}
+	ms, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || ms < earliest || ms >= latest {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(ms).UTC(), true
 }

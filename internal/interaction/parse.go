@@ -4,7 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/lenientjson"
 )
 
 var (
@@ -25,11 +29,185 @@ var (
 // The error wraps ErrNotObject or ErrNoID, and never quotes the data.
 func Parse(data []byte) (*Interaction, error) {
 	var i Interaction
-	if !json.Valid(data) || !eachMember(data, i.read) {
+	if !json.Valid(data) || !lenientjson.EachMember(data, i.read) {
 		return nil, fmt.Errorf("parse interaction: %w", ErrNotObject)
 	}
 	if strings.TrimSpace(i.ID) == "" {
 		return nil, fmt.Errorf("parse interaction: %w", ErrNoID)
 	}
 	return &i, nil
+}
+
+func (i *Interaction) read(name string, value json.RawMessage) {
+	switch name {
+	case "id":
+		i.ID = lenientjson.String(value)
+	case "sessionId":
+		i.SessionID = lenientjson.String(value)
+	case "requestId":
+		i.RequestID = lenientjson.String(value)
+	case "appClass":
+		i.AppClass = lenientjson.String(value)
+	case "interactionType":
+		i.Type = lenientjson.String(value)
+	case "conversationType":
+		i.ConversationType = lenientjson.String(value)
+	case "etag":
+		i.ETag = lenientjson.String(value)
+	case "locale":
+		i.Locale = lenientjson.String(value)
+	case "createdDateTime":
+		i.CreatedDateTime = instant(value)
+	case "from":
+		i.From = identitySet(value)
+	case "body":
+		i.Body = Body{}
+		lenientjson.EachMember(value, i.Body.read)
+	case "attachments":
+		i.Attachments = list(value, func(a *Attachment) func(string, json.RawMessage) { return a.read })
+	case "contexts":
+		i.Contexts = list(value, func(c *Context) func(string, json.RawMessage) { return c.read })
+	case "links":
+		i.Links = list(value, func(l *Link) func(string, json.RawMessage) { return l.read })
+	case "mentions":
+		i.Mentions = list(value, func(m *Mention) func(string, json.RawMessage) { return m.read })
+	}
+}
+
+func (b *Body) read(name string, value json.RawMessage) {
+	switch name {
+	case "contentType":
+		b.ContentType = lenientjson.String(value)
+	case "content":
+		b.Content = lenientjson.String(value)
+	}
+}
+
+func (a *Attachment) read(name string, value json.RawMessage) {
+	switch name {
+	case "attachmentId":
+		a.ID = lenientjson.String(value)
+	case "contentType":
+		a.ContentType = lenientjson.String(value)
+	case "contentUrl":
+		a.ContentURL = lenientjson.String(value)
+	case "content":
+		a.Content = lenientjson.String(value)
+		if lenientjson.Kind(value) == '{' { // a card as it is, instead of a string that holds it
+			a.Content = strings.ToValidUTF8(string(value), "\uFFFD")
+		}
+	case "name":
+		a.Name = lenientjson.String(value)
+	}
+}
+
+func (c *Context) read(name string, value json.RawMessage) {
+	switch name {
+	case "contextReference":
+		c.Reference = lenientjson.String(value)
+	case "displayName":
+		c.DisplayName = lenientjson.String(value)
+	case "contextType":
+		c.Type = lenientjson.String(value)
+	}
+}
+
+func (l *Link) read(name string, value json.RawMessage) {
+	switch name {
+	case "linkUrl":
+		l.URL = lenientjson.String(value)
+	case "displayName":
+		l.DisplayName = lenientjson.String(value)
+	case "linkType":
+		l.Type = lenientjson.String(value)
+	}
+}
+
+func (m *Mention) read(name string, value json.RawMessage) {
+	switch name {
+	case "mentionId":
+		m.ID = number(value)
+	case "mentionText":
+		m.Text = lenientjson.String(value)
+	case "mentioned":
+		m.Mentioned = identitySet(value)
+	}
+}
+
+func identitySet(value json.RawMessage) IdentitySet {
+	var s IdentitySet
+	lenientjson.EachMember(value, s.read) // what is no object is an empty set
+	return s
+}
+
+func (s *IdentitySet) read(name string, value json.RawMessage) {
+	switch name {
+	case "user":
+		s.User = identity(value, "userIdentityType")
+	case "application":
+		s.Application = identity(value, "applicationIdentityType")
+	case "device":
+		s.Device = identity(value, "deviceIdentityType")
+	case "conversation":
+		s.Conversation = identity(value, "conversationIdentityType")
+	case "tag":
+		s.Tag = identity(value, "tagIdentityType")
+	}
+}
+
+// identity is nil for null and for what is no object.
+func identity(value json.RawMessage, typeName string) *Identity {
+	var i Identity
+	ok := lenientjson.EachMember(value, func(name string, value json.RawMessage) {
+		switch name {
+		case "id":
+			i.ID = lenientjson.String(value)
+		case "displayName":
+			i.DisplayName = lenientjson.String(value)
+		case typeName:
+			i.Type = lenientjson.String(value)
+		case "tenantId":
+			i.TenantID = lenientjson.String(value)
+		}
+	})
+	if !ok {
+		return nil
+	}
+	return &i
+}
+
+// maxListed is how many members of a list are kept. Copilot sends a few dozen at most; the bound keeps a list of
+// millions of empty objects from taking many times the memory of its JSON.
+const maxListed = 10_000
+
+// list reads an array of objects. What is no object in it is passed over.
+func list[T any](data json.RawMessage, reader func(*T) func(string, json.RawMessage)) []T {
+	var all []T
+	lenientjson.EachElement(data, func(value json.RawMessage) bool {
+		var one T
+		if lenientjson.EachMember(value, reader(&one)) {
+			all = append(all, one)
+		}
+		return len(all) < maxListed
+	})
+	return all
+}
+
+// number reads a 32 bit integer that is written as a number or as a string. Everything else is 0.
+func number(value json.RawMessage) int32 {
+	n, err := strconv.ParseInt(strings.TrimSpace(lenientjson.String(value)), 10, 32)
+	if err != nil {
+		return 0
+	}
+	return int32(n)
+}
+
+// instant reads a time of RFC 3339, with a fraction of any length and any offset. Everything else is zero, as are
+// years that nanoseconds since 1970 in 64 bits cannot tell, for every user of the time counts in those.
+func instant(value json.RawMessage) time.Time {
+	t, err := time.Parse(time.RFC3339, strings.ToUpper(strings.TrimSpace(lenientjson.String(value))))
+	if err != nil || t.Year() < 1970 || t.Year() >= 2262 {
+		return time.Time{}
+	}
+	return t.UTC()
 }

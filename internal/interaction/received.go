@@ -64,3 +64,15 @@ const (
 	// UserFromHistory: it was read from this user's history.
 	UserFromHistory UserSource = "history"
 )
+
+// HappenedAt is when the change happened, in UTC. For an update that is the time in the etag, if there is one.
+// Of a deletion Graph does not tell the time, so it is the time of creation, as for everything else.
+// It is false when nothing tells.
+func (r *Received) HappenedAt() (time.Time, bool) {
+	if r.Change == Updated {
+		if at, ok := epochMillis(r.ETag); ok {
+			return at, true
+		}
+	}
+	return r.CreatedAt()
+}

@@ -159,9 +159,6 @@ const (
 	unknownURL  = "file:///unknown-url"
 )
 
-// adaptiveCard is the content type of an attachment that holds the text of a response, and so refers to nothing.
-const adaptiveCard = "application/vnd.microsoft.card.adaptive"
-
 // inlineData starts a URL that holds the content itself, such as a picture: https://www.rfc-editor.org/rfc/rfc2397
 const inlineData = "data:"
 
@@ -226,8 +223,8 @@ func referencesOf(i *interaction.Interaction) []reference {
 			references = append(references, reference{kind: kind, name: name, url: url, typ: typ})
 		}
 	}
-	for _, attachment := range i.Attachments {
-		if !strings.EqualFold(strings.TrimSpace(attachment.ContentType), adaptiveCard) {
+	for n := range i.Attachments {
+		if attachment := &i.Attachments[n]; !attachment.IsAdaptiveCard() {
 			add("attachment", attachment.Name, attachment.ContentURL, attachment.ContentType)
 		}
 	}

@@ -1,4 +1,6 @@
-package interaction
+// Package plaintext turns what Microsoft 365 Copilot writes into plain text: HTML, adaptive cards, and the tags that point
+// from a body to its attachments. Its functions are pure and know nothing of how an interaction is represented.
+package plaintext
 
 import (
 	"bytes"
@@ -6,67 +8,72 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/lenientjson"
 )
 
-// Text is what was written, as the user saw it: without attachment tags, HTML made plain, adaptive cards read in the
-// place where the body points at them, markdown left as it is. It is empty where there is none; it is never an error,
-// for Graph promises nothing about the shape of a body:
-// https://learn.microsoft.com/graph/api/resources/itembody
+// Message is the written part of one interaction.
+type Message struct {
+	// HTML is true where Content is HTML, false where it is text.
+	HTML    bool
+	Content string
+	// Prompt is true for what a person typed. It stays as it is, even where it looks like the JSON of an answer.
+	Prompt bool
+	// Cards are the adaptive cards among the attachments, in their order.
+	Cards []Card
+}
+
+// Card is an adaptive card.
+type Card struct {
+	// ID is what an attachment tag in Content refers to. A card whose ID is blank cannot be referred to.
+	ID string
+	// Content is the card as JSON text. A card that is not valid JSON has no text.
+	Content string
+}
+
+// Of returns the text of a message as the user saw it: without attachment tags, HTML made plain, adaptive cards read in
+// the place where the content points at them, markdown left as it is. It is empty where there is none.
 //
 // A chat's answer has a body that only points at a card. A body without text that points at no card either is taken
 // for one that points at all of them.
-func (i *Interaction) Text() string {
-	content := i.Body.Content
-	if strings.EqualFold(strings.TrimSpace(i.Body.ContentType), "html") {
+func Of(m Message) string {
+	content := m.Content
+	if m.HTML {
 		content = htmlText(content)
 	}
-	// What a person typed stays as it is, even where it looks like the JSON of an answer.
 	unwrap := finalResponse
-	if i.Type == TypeUserPrompt {
+	if m.Prompt {
 		unwrap = func(s string) string { return s }
 	}
 
-	var p textBuilder
-	cards, pointed := i.cards(), false
+	var b textBuilder
+	cards, pointed := byID(m.Cards), false
 	splitTags(unwrap(content),
-		func(text string) { p.inline(withoutTags(unwrap(text))) },
+		func(text string) { b.inline(withoutTags(unwrap(text))) },
 		func(id string) {
-			for _, card := range cards[id] {
-				p.block(card.text())
+			for _, content := range cards[id] {
+				b.block(cardText(content))
 				pointed = true
 			}
-			delete(cards, id) // once, however often the body points at it
+			delete(cards, id) // once, however often the content points at it
 		})
-	if !pointed && p.blank() {
-		for _, a := range i.Attachments {
-			p.block(a.text())
+	if !pointed && b.blank() {
+		for _, card := range m.Cards {
+			b.block(cardText(card.Content))
 		}
 	}
-	return p.String()
+	return b.String()
 }
 
-// cards are the adaptive cards by their id. An empty id is none: the tags that carry it are noise.
-func (i *Interaction) cards() map[string][]*Attachment {
-	cards := make(map[string][]*Attachment)
-	for n := range i.Attachments {
-		a := &i.Attachments[n]
-		if id := strings.TrimSpace(a.ID); id != "" && a.isCard() {
-			cards[id] = append(cards[id], a)
+// byID returns the contents of the cards by their id. An empty id is none: the tags that carry it are noise.
+func byID(cards []Card) map[string][]string {
+	contents := make(map[string][]string)
+	for _, card := range cards {
+		if id := strings.TrimSpace(card.ID); id != "" {
+			contents[id] = append(contents[id], card.Content)
 		}
 	}
-	return cards
-}
-
-func (a *Attachment) isCard() bool {
-	return strings.EqualFold(strings.TrimSpace(a.ContentType), "application/vnd.microsoft.card.adaptive")
-}
-
-// text is what a card says; it is empty for files, meetings, images, and whatever else is attached.
-func (a *Attachment) text() string {
-	if !a.isCard() {
-		return ""
-	}
-	return cardText(a.Content)
+	return contents
 }
 
 // finalResponse unwraps the answers of Copilot in Excel, which come as the JSON text of an object with the members
@@ -79,13 +86,13 @@ func finalResponse(s string) string {
 	if !json.Valid(data) {
 		return s
 	}
-	eachMember(data, func(name string, value json.RawMessage) {
+	lenientjson.EachMember(data, func(name string, value json.RawMessage) {
 		if name == "finalResponse" {
-			switch kind(value) {
+			switch lenientjson.Kind(value) {
 			case '{', '[', 't', 'f', 'n':
 				answer = s
 			default:
-				answer = text(value)
+				answer = lenientjson.String(value)
 			}
 		}
 	})

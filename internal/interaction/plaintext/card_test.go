@@ -1,12 +1,10 @@
-package interaction_test
+package plaintext_test
 
 import (
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
 func TestCardsAreWalked(t *testing.T) {
@@ -59,7 +57,7 @@ func TestCardsAreWalked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			assert.Equal(t, tt.want, textOfCard(tt.card))
+			assert.Equal(t, tt.want, fromCard(tt.card))
 		})
 	}
 }
@@ -69,132 +67,6 @@ func TestCardsAreFollowedToABoundedDepth(t *testing.T) {
 	nested := func(depth int) string {
 		return `{"body":[` + strings.Repeat(`{"items":[`, depth) + `{"type":"TextBlock","text":"deep"}` + strings.Repeat(`]}`, depth) + `,{"type":"TextBlock","text":"flat"}]}`
 	}
-	assert.Equal(t, "deep\nflat", textOfCard(nested(31)))
-	assert.Equal(t, "flat", textOfCard(nested(32)))
-}
-
-func TestMessagesThatRepeatTheOtherBlocksAreLeftOut(t *testing.T) {
-	t.Parallel()
-	const other = `{"type":"TextBlock","text":"Two deliveries of oak arrive this week, see [Boards from Hallvik](https://yard.example/d/411 \"x\")[1](https://yard.example/d/411)."}`
-	message := func(text string) string { return `{"type":"TextBlock","id":"MessageTextField","text":"` + text + `"}` }
-	block := func(text string) string { return `{"type":"TextBlock","text":"` + text + `"}` }
-	const said = "Two deliveries of oak arrive this week, see [Boards from Hallvik](https://yard.example/d/411 \"x\")[1](https://yard.example/d/411)."
-	for name, tt := range map[string]struct {
-		blocks []string
-		want   string
-	}{
-		"with citations": {
-			[]string{other, message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^].")},
-			said,
-		},
-		"with tags": {
-			[]string{other, message("Two deliveries of oak arrive this week, see <File>Boards from Hallvik</File>[^2^].")},
-			said,
-		},
-		"before them": {
-			[]string{message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^]."), other},
-			said,
-		},
-		"twice": {
-			[]string{message("Oak."), message("Oak[^1^].")},
-			"Oak.",
-		},
-		"that together say it": {
-			[]string{block("Oak is hard and it is heavy."), block("Pine is soft and it is light."), message("Oak is hard and it is heavy. Pine is soft and it is light.")},
-			"Oak is hard and it is heavy.\nPine is soft and it is light.",
-		},
-		"in a script without spaces": {
-			[]string{block("今週はオークの板が二回届きます。[1](https://yard.example)"), message("今週はオークの板が二回届きます。[^1^]")},
-			"今週はオークの板が二回届きます。[1](https://yard.example)",
-		},
-		"with links among few words": {
-			[]string{block("[Oak](https://a.example/b/c) [ash](https://a.example/d/e)"), message("Oak ash")},
-			"[Oak](https://a.example/b/c) [ash](https://a.example/d/e)",
-		},
-		"with tags among few words": {
-			[]string{block("Oak ash"), message("<File>Oak</File> <Person>ash</Person>")},
-			"Oak ash",
-		},
-		"with citations among few words": {
-			[]string{block("Oak ash"), message("Oak[^1^] ash[2]")},
-			"Oak ash",
-		},
-		"with an index that is the same": {
-			[]string{block("Cut boards[0] first."), message("Cut boards[0] first.")},
-			"Cut boards[0] first.",
-		},
-		"but not those with a further sentence": {
-			[]string{other, message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^]. Sign for them.")},
-			said + "\nTwo deliveries of oak arrive this week, see Boards from Hallvik[^2^]. Sign for them.",
-		},
-		"but not those with another number": {
-			[]string{block("The oak for the twelve chairs of the town hall costs 4,000 EUR."), message("The oak for the twelve chairs of the town hall costs 9,000 EUR.")},
-			"The oak for the twelve chairs of the town hall costs 4,000 EUR.\nThe oak for the twelve chairs of the town hall costs 9,000 EUR.",
-		},
-		"but not those with another decimal point, sign or unit": {
-			[]string{block("45 €"), message("4.5 €"), message("-45 €"), message("45 $")},
-			"45 €\n4.5 €\n-45 €\n45 $",
-		},
-		"but not those with another picture": {
-			[]string{block("👍"), message("👎")},
-			"👍\n👎",
-		},
-		"but not those with another index": {
-			[]string{block("Cut boards[0] first."), message("Cut boards[1] first.")},
-			"Cut boards[0] first.\nCut boards[1] first.",
-		},
-		"but not those with another argument": {
-			[]string{block("Call f[0](oak)."), message("Call f[0](ash).")},
-			"Call f[0](oak).\nCall f[0](ash).",
-		},
-		"but not those with something between angle brackets": {
-			[]string{block("Use List for <File>boards</File>."), message("Use List<String> for <File>boards</File>.")},
-			"Use List for <File>boards</File>.\nUse List<String> for <File>boards</File>.",
-		},
-		"but not those where the titles of links are missing": {
-			[]string{other, message("Two deliveries of oak arrive this week, see[2]")},
-			said + "\nTwo deliveries of oak arrive this week, see[2]",
-		},
-		"but not a citation alone": {
-			[]string{block(" "), message("[1]")},
-			"[1]",
-		},
-		"but not what another starts with": {
-			[]string{block("Yes, and no."), message("Yes")},
-			"Yes, and no.\nYes",
-		},
-		"but not those that say more": {
-			[]string{other, message("Two deliveries of oak. They come by boat, and somebody has to be there and sign for them.")},
-			said + "\nTwo deliveries of oak. They come by boat, and somebody has to be there and sign for them.",
-		},
-		"but not those that say other things": {
-			[]string{other, message("The yard is closed on Friday.")},
-			said + "\nThe yard is closed on Friday.",
-		},
-		"but not a word that happens to occur": {
-			[]string{other, message("Oak")},
-			said + "\nOak",
-		},
-		"but not what is a piece of another": {
-			[]string{block("The answer is not yes."), message("yes")},
-			"The answer is not yes.\nyes",
-		},
-		"but not where nothing else is said": {
-			[]string{block(" "), message("Oak it is[^1^].")},
-			"Oak it is[^1^].",
-		},
-		"but not where only the numbers differ": {
-			[]string{block("40"), message("41")},
-			"40\n41",
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			assert.Equal(t, tt.want, textOfCard(`{"body":[`+strings.Join(tt.blocks, ",")+`]}`))
-		})
-	}
-}
-
-func textOfCard(content string) string {
-	return textOf("html", "", interaction.Attachment{ID: "c", ContentType: "application/vnd.microsoft.card.adaptive", Content: content})
+	assert.Equal(t, "deep\nflat", fromCard(nested(31)))
+	assert.Equal(t, "flat", fromCard(nested(32)))
 }

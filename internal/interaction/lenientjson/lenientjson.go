@@ -1,8 +1,13 @@
-package interaction
+// Package lenientjson walks JSON that is known to be valid, and reads values whose types are not what they should be.
+package lenientjson
 
 import (
 	"bytes"
 	"encoding/json"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 // The functions of this file find their way through JSON that is known to be valid. They copy and collect nothing, so
@@ -11,32 +16,28 @@ import (
 // space is what may stand between the tokens of JSON: https://www.rfc-editor.org/rfc/rfc8259#section-2
 const space = " \t\r\n"
 
-// maxListed is how many members of a list are kept. Copilot sends a few dozen at most; the bound keeps a list of
-// millions of empty objects from taking many times the memory of its JSON.
-const maxListed = 10_000
-
-// eachMember gives the members of an object to read, in their order. It is false for what is no object.
-func eachMember(data []byte, read func(name string, value json.RawMessage)) bool {
-	if kind(data) != '{' {
+// EachMember gives the members of an object to read, in their order. It is false for what is no object.
+func EachMember(data []byte, read func(name string, value json.RawMessage)) bool {
+	if Kind(data) != '{' {
 		return false
 	}
 	rest := bytes.TrimLeft(data, space)[1:]
 	for {
 		rest = bytes.TrimLeft(rest, space+",")
-		if kind(rest) != '"' {
+		if Kind(rest) != '"' {
 			return true
 		}
 		name := first(rest)
 		rest = bytes.TrimLeft(rest[len(name):], space+":")
 		value := first(rest)
 		rest = rest[len(value):]
-		read(text(name), value)
+		read(String(name), value)
 	}
 }
 
-// eachElement gives the elements of an array to read, in their order, until it returns false. What is no array has none.
-func eachElement(data []byte, read func(json.RawMessage) bool) {
-	if kind(data) != '[' {
+// EachElement gives the elements of an array to read, in their order, until it returns false. What is no array has none.
+func EachElement(data []byte, read func(json.RawMessage) bool) {
+	if Kind(data) != '[' {
 		return
 	}
 	rest := bytes.TrimLeft(data, space)[1:]
@@ -50,21 +51,8 @@ func eachElement(data []byte, read func(json.RawMessage) bool) {
 	}
 }
 
-// list reads an array of objects. What is no object in it is passed over.
-func list[T any](data json.RawMessage, reader func(*T) func(string, json.RawMessage)) []T {
-	var all []T
-	eachElement(data, func(value json.RawMessage) bool {
-		var one T
-		if eachMember(value, reader(&one)) {
-			all = append(all, one)
-		}
-		return len(all) < maxListed
-	})
-	return all
-}
-
-// kind is the first character of a JSON value: { [ " t f n, a digit or a minus sign; 0 when there is none.
-func kind(data []byte) byte {
+// Kind is the first character of a JSON value: { [ " t f n, a digit or a minus sign; 0 when there is none.
+func Kind(data []byte) byte {
 	data = bytes.TrimLeft(data, space)
 	if len(data) == 0 {
 		return 0
@@ -113,4 +101,34 @@ func stringEnd(data []byte) int {
 		}
 	}
 	return len(data)
+}
+
+// String reads a string of valid JSON, or a number as its decimal digits, since ids are numbers in all but type.
+// Everything else is empty.
+func String(value json.RawMessage) string {
+	switch c := Kind(value); {
+	case c == '"':
+		if plain := value[1 : len(value)-1]; !bytes.ContainsRune(plain, '\\') && utf8.Valid(plain) {
+			return string(plain)
+		}
+		var s string
+		_ = json.Unmarshal(value, &s) // cannot fail on a valid string
+		return s
+	case c == '-' || c >= '0' && c <= '9':
+		return decimal(string(value))
+	default:
+		return ""
+	}
+}
+
+// decimal writes out a whole number in scientific notation, as some encoders write epoch milliseconds.
+func decimal(number string) string {
+	if !strings.ContainsAny(number, ".eE") {
+		return number
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || f != math.Trunc(f) || math.Abs(f) > 1<<53 {
+		return number
+	}
+	return strconv.FormatFloat(f, 'f', 0, 64)
 }

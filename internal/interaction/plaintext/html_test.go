@@ -1,4 +1,4 @@
-package interaction_test
+package plaintext_test
 
 import (
 	"testing"
@@ -62,7 +62,7 @@ func TestHTMLIsReadAsText(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			assert.Equal(t, tt.want, textOf("html", tt.content))
+			assert.Equal(t, tt.want, fromHTML(tt.content))
 		})
 	}
 }

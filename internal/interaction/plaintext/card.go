@@ -1,9 +1,11 @@
-package interaction
+package plaintext
 
 import (
 	"encoding/json"
 	"slices"
 	"strings"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/lenientjson"
 )
 
 // maxCardDepth is how deep the objects and lists of a card are followed. Copilot's own have about ten levels.
@@ -18,10 +20,10 @@ const maxCardDepth = 64
 // Other actions and the descriptions of images are no text. A card that is not valid JSON says nothing.
 func cardText(content string) string {
 	data := []byte(withoutByteOrderMark(content))
-	if kind(data) == '"' && json.Valid(data) { // encoded twice
-		data = []byte(withoutByteOrderMark(text(data)))
+	if lenientjson.Kind(data) == '"' && json.Valid(data) { // encoded twice
+		data = []byte(withoutByteOrderMark(lenientjson.String(data)))
 	}
-	if kind(data) != '{' || !json.Valid(data) {
+	if lenientjson.Kind(data) != '{' || !json.Valid(data) {
 		return ""
 	}
 	var c card
@@ -61,7 +63,7 @@ func (c *card) value(member string, value json.RawMessage, depth int) {
 	if depth > maxCardDepth {
 		return
 	}
-	switch kind(value) {
+	switch lenientjson.Kind(value) {
 	case '{':
 		start := len(c.blocks)
 		e := c.element(value, depth)
@@ -78,13 +80,13 @@ func (c *card) value(member string, value json.RawMessage, depth int) {
 			c.join(start, " ")
 		}
 	case '[':
-		eachElement(value, func(value json.RawMessage) bool {
+		lenientjson.EachElement(value, func(value json.RawMessage) bool {
 			c.value(member, value, depth+1)
 			return true
 		})
 	case '"':
 		if member == "inlines" {
-			c.blocks = append(c.blocks, block{text: text(value)})
+			c.blocks = append(c.blocks, block{text: lenientjson.String(value)})
 		}
 	}
 }
@@ -92,23 +94,23 @@ func (c *card) value(member string, value json.RawMessage, depth int) {
 // element reads an object, and adds the text of the elements in it.
 func (c *card) element(object json.RawMessage, depth int) element {
 	var e element
-	eachMember(object, func(name string, value json.RawMessage) {
+	lenientjson.EachMember(object, func(name string, value json.RawMessage) {
 		start := len(c.blocks)
 		switch name {
 		case "type":
-			e.kind = strings.ToLower(text(value))
+			e.kind = strings.ToLower(lenientjson.String(value))
 		case "id":
-			e.id = text(value)
+			e.id = lenientjson.String(value)
 		case "text":
-			e.text = text(value)
+			e.text = lenientjson.String(value)
 		case "codeSnippet":
-			e.code = text(value)
+			e.code = lenientjson.String(value)
 		case "title", "headerTitle":
-			e.title = text(value)
+			e.title = lenientjson.String(value)
 		case "value":
-			e.value = text(value)
+			e.value = lenientjson.String(value)
 		case "label":
-			e.label = text(value)
+			e.label = lenientjson.String(value)
 		case "isVisible":
 			e.hidden = string(value) == "false"
 		case "fallback":

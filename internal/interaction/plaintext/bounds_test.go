@@ -1,0 +1,164 @@
+//go:build unix
+
+package plaintext_test
+
+import (
+	"encoding/json"
+	"html"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/lineartest"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/plaintext"
+)
+
+func TestTheTextOfAHostileBodyTakesLinearTime(t *testing.T) {
+	for name, tt := range map[string]struct{ head, body, tail string }{
+		"tags":                        {body: `<attachment id="a"></attachment>`},
+		"tags that never end":         {body: `<attachment `},
+		"tags whose quotes never end": {body: `<attachment id="`},
+		"tags whose quotes of both kinds overlap": {body: `<attachment id="<attachment id='`},
+		"tags whose escaped quotes never end":     {body: `&lt;attachment id=&quot; &lt;attachment id=&apos; &lt;attachment id=&#34; `},
+		"tags that a removed tag leaves":          {body: `<attach<attachment/>`},
+		"attributes that never end":               {head: `<attachment `, body: `a `},
+		"slashes":                                 {head: `<attachment `, body: `/`},
+		"equals signs":                            {head: `<attachment `, body: `a=`},
+		"a value that never ends":                 {head: `<attachment id=`, body: `a`},
+		"a tag with many attributes":              {head: `<p `, body: `a="b" `, tail: `>`},
+		"ampersands":                              {body: `&`},
+		"escaped brackets":                        {body: `&lt;`},
+		"doubly escaped brackets":                 {body: `&amp;lt;/`},
+		"less-than signs":                         {body: `<`},
+		"entities":                                {body: `&nbsp;&amp;&lt;`},
+		"lists in lists":                          {body: `<ol><li>a`},
+		"blocks in blocks":                        {body: `<div>a`},
+		"breaks":                                  {body: `<br>`},
+		"scripts that never end":                  {body: `<script>`},
+		"scripts and styles that end as another":  {body: `<script></style><style></script>`},
+		"comments that never end":                 {body: `<!--`},
+		"tables in tables":                        {body: `<table><tr><td>a`},
+		"cells":                                   {body: `<td>`},
+		"spaces":                                  {body: " \n"},
+		"spaces and breaks":                       {body: " <br> "},
+		"carriage returns":                        {body: "\r\n\r"},
+		"an answer wrapped again and again":       {body: `{"finalResponse":`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, of := range []func(string, ...plaintext.Card) string{fromText, fromHTML} {
+				lineartest.Assert(t, func(size int) func() {
+					content := lineartest.Fill(size, tt.head, tt.body, tt.tail)
+					return func() { of(content) }
+				}, lineartest.Sizes()...)
+			}
+		})
+	}
+}
+
+func TestTheTextOfAHostileCardTakesLinearTime(t *testing.T) {
+	around := func(open, body, shut string) (string, string, string) {
+		return strings.Repeat(open, 30), body, strings.Repeat(shut, 30)
+	}
+	type shape struct{ head, body, tail string }
+	of := func(head, body, tail string) shape { return shape{head, body, tail} }
+	for name, tt := range map[string]shape{
+		"deep containers": of(around(`{"items":[`, `{"type":"TextBlock","text":"a"},`, `]}`)),
+		"deep lists":      {`{"body":` + strings.Repeat(`[`, 50), `{"type":"TextBlock","text":"a"},`, strings.Repeat(`]`, 50) + `}`},
+		"deep rows":       of(around(`{"cells":[`, `{"type":"TextBlock","text":"a"},`, `]}`)),
+		"deep inlines":    of(around(`{"inlines":[`, `"a",`, `]}`)),
+		"no end":          {body: `{"items":[`},
+		"empty elements":  {`{"body":[`, `{},`, `{}]}`},
+		"messages":        {`{"body":[`, `{"type":"TextBlock","id":"MessageTextField","text":"a b"},`, `{}]}`},
+		"unknown members": {`{`, `"x":{},`, `"y":1}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lineartest.Assert(t, func(size int) func() {
+				content := strings.ReplaceAll(lineartest.Fill(size, tt.head, tt.body, tt.tail), ",]", "]")
+				return func() { fromCard(content) }
+			}, lineartest.Sizes()...)
+		})
+	}
+	for name, said := range map[string]string{
+		"the same long message twice":   "one two three ",
+		"links that never end":          "](",
+		"citations that never end":      "[1",
+		"brackets":                      "[",
+		"tags that never end":           "<a",
+		"a word that never ends":        "a",
+		"a script without spaces":       "木",
+		"links with targets of nothing": "[a](",
+	} {
+		t.Run(name, func(t *testing.T) {
+			lineartest.Assert(t, func(size int) func() {
+				content := cardThatSaysTwice(t, lineartest.Fill(size, "", said, ""))
+				return func() { fromCard(content) }
+			}, lineartest.Sizes()...)
+		})
+	}
+}
+
+// cardThatSaysTwice is a card that holds an answer twice, as those of a chat do.
+func cardThatSaysTwice(t *testing.T, answer string) string {
+	t.Helper()
+	quoted, err := json.Marshal(answer)
+	require.NoError(t, err)
+	return `{"body":[{"type":"TextBlock","text":` + string(quoted) + `},` +
+		`{"type":"TextBlock","id":"MessageTextField","text":` + string(quoted) + `}]}`
+}
+
+// fragments are what hostile text is generated from: each as it is, escaped once, and escaped twice.
+var fragments = []string{
+	`<attachment `, `<attachment id=`, `<attachment id="`, `<attachment id='a`, `<attachment id="a" `, `<attachment id="a">`, `<attachment id="a"/>`,
+	`</attachment>`, `</attachment `, `<Attachment>`, ` id="`, `"`, `'`, `=`, `/`, `>`, `<`, `&`, `&#`, `&quot;`, `&nbsp;`, `;`, ` `, "\n", `a`, `a="b" `,
+	`<b>`, `</b>`, `<b`, `<p title="`, `<ol start="5"><li value='7'>a`, `<ul><li>`, `</ul>`, `<div>`, `<pre>`, `<code>a<br>`, `<codeblock class="">`,
+	`<td>`, `<table><tr><td>a`, `<!--`, `-->`, `<![CDATA[`, `]]>`, `<!DOCTYPE `, `<?`, `<script>`, `</script>`, `<style>`, `<textarea>`, `<plaintext>`,
+	`<img itemtype="http://schema.skype.com/Emoji" alt="`, `<emoji alt="x">`, `<https://yard.example/?a=1&amp;b=2>`, `List<String>`,
+	`{"finalResponse":"`, `{"finalResponse":{`, `[1](https://yard.example)`, `](`, `](https://`, `[^1^]`, `[1`, `<File>`, `</File>`, `</`, `**`,
+}
+
+func TestText_GeneratedUnitsTakeLinearTime(t *testing.T) {
+	type reader struct {
+		read  func(content string)
+		sizes []int
+	}
+	textBody := reader{func(content string) { fromText(content) }, lineartest.Sizes()}
+	// These take many times as long, above all with the race detector.
+	htmlBody := reader{func(content string) { fromHTML(content) }, lineartest.Sizes()[:2]}
+	card := reader{func(content string) { fromCard(cardThatSaysTwice(t, content[len(content)/2:])) }, lineartest.Sizes()[:2]}
+	for _, fragment := range fragments {
+		once := html.EscapeString(fragment)
+		for _, tt := range []struct {
+			unit    string
+			readers []reader
+		}{
+			{fragment, []reader{textBody, htmlBody, card}},
+			{once, []reader{textBody, htmlBody}},
+			{html.EscapeString(once), []reader{textBody}}, // in HTML it is text that is escaped once
+		} {
+			t.Run(tt.unit, func(t *testing.T) {
+				for _, r := range tt.readers {
+					lineartest.Assert(t, func(size int) func() {
+						content := lineartest.Fill(size, "", tt.unit, "")
+						return func() { r.read(content) }
+					}, r.sizes...)
+				}
+			})
+		}
+	}
+}
+
+// A unit of two fragments finds what one alone does not: a quote that only another kind of quote follows.
+func TestText_PairsOfFragmentsTakeLinearTime(t *testing.T) {
+	for _, first := range fragments[:10] {
+		for _, second := range fragments {
+			for _, of := range []func(string, ...plaintext.Card) string{fromText, fromHTML} {
+				lineartest.Assert(t, func(size int) func() {
+					content := lineartest.Fill(size, "", first+html.EscapeString(second), "")
+					return func() { of(content) }
+				}, 8<<10, 64<<10)
+			}
+			require.False(t, t.Failed(), "%q and %q", first, second)
+		}
+	}
+}
