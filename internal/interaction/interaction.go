@@ -182,8 +182,8 @@ func (i *Interaction) CreatedAt() (time.Time, bool) {
 // The times that an id or an etag can plausibly mean, in epoch milliseconds: Copilot is younger than the one, and this
 // program hardly older than the other. Ids that are numbers of another kind fall outside.
 const (
-	earliest = 1_420_070_400_000 // 2015-01-01
-	latest   = 4_102_444_800_000 // 2100-01-01
+	minEpochMillis = 1_420_070_400_000 // 2015-01-01
+	maxEpochMillis   = 4_102_444_800_000 // 2100-01-01
 )
 
 func epochMillis(digits string) (time.Time, bool) {
@@ -193,7 +193,7 @@ func epochMillis(digits string) (time.Time, bool) {
 		}
 	}
 	ms, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || ms < earliest || ms >= latest {
+	if err != nil || ms < minEpochMillis || ms >= maxEpochMillis {
 		return time.Time{}, false
 	}
 	return time.UnixMilli(ms).UTC(), true

@@ -57,20 +57,20 @@ func (i *Interaction) read(name string, value json.RawMessage) {
 	case "locale":
 		i.Locale = lenientjson.String(value)
 	case "createdDateTime":
-		i.CreatedDateTime = instant(value)
+		i.CreatedDateTime = timeOf(value)
 	case "from":
-		i.From = identitySet(value)
+		i.From = readIdentitySet(value)
 	case "body":
 		i.Body = Body{}
 		lenientjson.EachMember(value, i.Body.read)
 	case "attachments":
-		i.Attachments = list(value, func(a *Attachment) func(string, json.RawMessage) { return a.read })
+		i.Attachments = readList(value, func(a *Attachment) func(string, json.RawMessage) { return a.read })
 	case "contexts":
-		i.Contexts = list(value, func(c *Context) func(string, json.RawMessage) { return c.read })
+		i.Contexts = readList(value, func(c *Context) func(string, json.RawMessage) { return c.read })
 	case "links":
-		i.Links = list(value, func(l *Link) func(string, json.RawMessage) { return l.read })
+		i.Links = readList(value, func(l *Link) func(string, json.RawMessage) { return l.read })
 	case "mentions":
-		i.Mentions = list(value, func(m *Mention) func(string, json.RawMessage) { return m.read })
+		i.Mentions = readList(value, func(m *Mention) func(string, json.RawMessage) { return m.read })
 	}
 }
 
@@ -126,15 +126,15 @@ func (l *Link) read(name string, value json.RawMessage) {
 func (m *Mention) read(name string, value json.RawMessage) {
 	switch name {
 	case "mentionId":
-		m.ID = number(value)
+		m.ID = int32Of(value)
 	case "mentionText":
 		m.Text = lenientjson.String(value)
 	case "mentioned":
-		m.Mentioned = identitySet(value)
+		m.Mentioned = readIdentitySet(value)
 	}
 }
 
-func identitySet(value json.RawMessage) IdentitySet {
+func readIdentitySet(value json.RawMessage) IdentitySet {
 	var s IdentitySet
 	lenientjson.EachMember(value, s.read) // what is no object is an empty set
 	return s
@@ -143,20 +143,20 @@ func identitySet(value json.RawMessage) IdentitySet {
 func (s *IdentitySet) read(name string, value json.RawMessage) {
 	switch name {
 	case "user":
-		s.User = identity(value, "userIdentityType")
+		s.User = readIdentity(value, "userIdentityType")
 	case "application":
-		s.Application = identity(value, "applicationIdentityType")
+		s.Application = readIdentity(value, "applicationIdentityType")
 	case "device":
-		s.Device = identity(value, "deviceIdentityType")
+		s.Device = readIdentity(value, "deviceIdentityType")
 	case "conversation":
-		s.Conversation = identity(value, "conversationIdentityType")
+		s.Conversation = readIdentity(value, "conversationIdentityType")
 	case "tag":
-		s.Tag = identity(value, "tagIdentityType")
+		s.Tag = readIdentity(value, "tagIdentityType")
 	}
 }
 
-// identity is nil for null and for what is no object.
-func identity(value json.RawMessage, typeName string) *Identity {
+// readIdentity is nil for null and for what is no object.
+func readIdentity(value json.RawMessage, typeName string) *Identity {
 	var i Identity
 	ok := lenientjson.EachMember(value, func(name string, value json.RawMessage) {
 		switch name {
@@ -176,25 +176,25 @@ func identity(value json.RawMessage, typeName string) *Identity {
 	return &i
 }
 
-// maxListed is how many members of a list are kept. Copilot sends a few dozen at most; the bound keeps a list of
+// maxListLength is how many members of a list are kept. Copilot sends a few dozen at most; the bound keeps a list of
 // millions of empty objects from taking many times the memory of its JSON.
-const maxListed = 10_000
+const maxListLength = 10_000
 
-// list reads an array of objects. What is no object in it is passed over.
-func list[T any](data json.RawMessage, reader func(*T) func(string, json.RawMessage)) []T {
+// readList reads an array of objects. What is no object in it is passed over.
+func readList[T any](data json.RawMessage, reader func(*T) func(string, json.RawMessage)) []T {
 	var all []T
 	lenientjson.EachElement(data, func(value json.RawMessage) bool {
 		var one T
 		if lenientjson.EachMember(value, reader(&one)) {
 			all = append(all, one)
 		}
-		return len(all) < maxListed
+		return len(all) < maxListLength
 	})
 	return all
 }
 
-// number reads a 32 bit integer that is written as a number or as a string. Everything else is 0.
-func number(value json.RawMessage) int32 {
+// int32Of reads a 32 bit integer that is written as a number or as a string. Everything else is 0.
+func int32Of(value json.RawMessage) int32 {
 	n, err := strconv.ParseInt(strings.TrimSpace(lenientjson.String(value)), 10, 32)
 	if err != nil {
 		return 0
@@ -202,9 +202,9 @@ func number(value json.RawMessage) int32 {
 	return int32(n)
 }
 
-// instant reads a time of RFC 3339, with a fraction of any length and any offset. Everything else is zero, as are
+// timeOf reads a time of RFC 3339, with a fraction of any length and any offset. Everything else is zero, as are
 // years that nanoseconds since 1970 in 64 bits cannot tell, for every user of the time counts in those.
-func instant(value json.RawMessage) time.Time {
+func timeOf(value json.RawMessage) time.Time {
 	t, err := time.Parse(time.RFC3339, strings.ToUpper(strings.TrimSpace(lenientjson.String(value))))
 	if err != nil || t.Year() < 1970 || t.Year() >= 2262 {
 		return time.Time{}

@@ -288,24 +288,24 @@ const otherValue = "other"
 // cardinalityLimiter lets the first values through and replaces all later ones, so that the number of series is bounded.
 type cardinalityLimiter struct {
 	seen map[string]struct{}
-	most int
+	limit int
 }
 
-func newCardinalityLimiter(most int) cardinalityLimiter {
-	return cardinalityLimiter{seen: map[string]struct{}{}, most: most}
+func newCardinalityLimiter(limit int) cardinalityLimiter {
+	return cardinalityLimiter{seen: map[string]struct{}{}, limit: limit}
 }
 
 // bound returns the value itself, or other when it is new and the bound is reached. An empty value is none.
-func (d *cardinalityLimiter) bound(value string) string {
+func (l *cardinalityLimiter) bound(value string) string {
 	if value == "" {
 		return ""
 	}
-	if _, known := d.seen[value]; known {
+	if _, known := l.seen[value]; known {
 		return value
 	}
-	if len(d.seen) >= d.most {
+	if len(l.seen) >= l.limit {
 		return otherValue
 	}
-	d.seen[value] = struct{}{}
+	l.seen[value] = struct{}{}
 	return value
 }

@@ -13,23 +13,23 @@ import (
 // The functions of this file find their way through JSON that is known to be valid. They copy and collect nothing, so
 // that a large object costs no memory for members that nobody asks for, nor a list for more than is kept of it.
 
-// space is what may stand between the tokens of JSON: https://www.rfc-editor.org/rfc/rfc8259#section-2
-const space = " \t\r\n"
+// whitespace is what may stand between the tokens of JSON: https://www.rfc-editor.org/rfc/rfc8259#section-2
+const whitespace = " \t\r\n"
 
 // EachMember gives the members of an object to read, in their order. It is false for what is no object.
 func EachMember(data []byte, read func(name string, value json.RawMessage)) bool {
 	if Kind(data) != '{' {
 		return false
 	}
-	rest := bytes.TrimLeft(data, space)[1:]
+	rest := bytes.TrimLeft(data, whitespace)[1:]
 	for {
-		rest = bytes.TrimLeft(rest, space+",")
+		rest = bytes.TrimLeft(rest, whitespace+",")
 		if Kind(rest) != '"' {
 			return true
 		}
-		name := first(rest)
-		rest = bytes.TrimLeft(rest[len(name):], space+":")
-		value := first(rest)
+		name := firstValue(rest)
+		rest = bytes.TrimLeft(rest[len(name):], whitespace+":")
+		value := firstValue(rest)
 		rest = rest[len(value):]
 		read(String(name), value)
 	}
@@ -40,10 +40,10 @@ func EachElement(data []byte, read func(json.RawMessage) bool) {
 	if Kind(data) != '[' {
 		return
 	}
-	rest := bytes.TrimLeft(data, space)[1:]
+	rest := bytes.TrimLeft(data, whitespace)[1:]
 	for {
-		rest = bytes.TrimLeft(rest, space+",")
-		value := first(rest)
+		rest = bytes.TrimLeft(rest, whitespace+",")
+		value := firstValue(rest)
 		if len(value) == 0 || !read(value) {
 			return
 		}
@@ -53,15 +53,15 @@ func EachElement(data []byte, read func(json.RawMessage) bool) {
 
 // Kind is the first character of a JSON value: { [ " t f n, a digit or a minus sign; 0 when there is none.
 func Kind(data []byte) byte {
-	data = bytes.TrimLeft(data, space)
+	data = bytes.TrimLeft(data, whitespace)
 	if len(data) == 0 {
 		return 0
 	}
 	return data[0]
 }
 
-// first is the value that data starts with, without space before it. It is empty at the end of an object or array.
-func first(data []byte) json.RawMessage {
+// firstValue is the value that data starts with, without space before it. It is empty at the end of an object or array.
+func firstValue(data []byte) json.RawMessage {
 	depth := 0
 	for n := 0; n < len(data); n++ {
 		switch data[n] {

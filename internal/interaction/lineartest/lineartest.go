@@ -18,15 +18,15 @@ func Sizes() []int {
 	return []int{16 << 10, 128 << 10, 1 << 20}
 }
 
-// atOnce is how long a byte may take in any case: 10 times as long as encoding/json takes for one here, which is more
+// allowedPerByte is how long a byte may take in any case: 10 times as long as encoding/json takes for one here, which is more
 // with the race detector. Below it, the memory that the larger size needs weighs more than the work; quadratic work on
 // the largest size takes far longer.
-var atOnce = sync.OnceValue(func() time.Duration {
+var allowedPerByte = sync.OnceValue(func() time.Duration {
 	const size = 64 << 10
 	data := []byte(Fill(size, `[`, `"a",`, `""]`))
 	least := time.Hour
 	for range 5 {
-		least = min(least, processorTime(func() { _ = json.Unmarshal(data, new(any)) }))
+		least = min(least, timeOf(func() { _ = json.Unmarshal(data, new(any)) }))
 	}
 	return max(10*least/size, 200*time.Nanosecond)
 })
@@ -39,14 +39,14 @@ func Assert(t *testing.T, prepare func(size int) (do func()), sizes ...int) {
 	const factor, tries, enough = 12, 30, 5 * time.Second
 	for n := range len(sizes) - 1 {
 		small, large := prepare(sizes[n]), prepare(sizes[n+1])
-		limit := atOnce() * time.Duration(sizes[n+1])
-		slow, fast := processorTime(large), time.Hour
+		limit := allowedPerByte() * time.Duration(sizes[n+1])
+		slow, fast := timeOf(large), time.Hour
 		for try, sum := 0, slow; slow >= limit && (try == 0 || try < tries && sum < enough); try++ {
 			if try > 0 {
-				took := processorTime(large)
+				took := timeOf(large)
 				slow, sum = min(slow, took), sum+took
 			}
-			fast = min(fast, processorTime(small))
+			fast = min(fast, timeOf(small))
 			limit = max(limit, factor*fast)
 		}
 		if slow >= limit {
@@ -56,13 +56,13 @@ func Assert(t *testing.T, prepare func(size int) (do func()), sizes ...int) {
 	}
 }
 
-func processorTime(do func()) time.Duration {
-	start := used()
+func timeOf(do func()) time.Duration {
+	start := processTime()
 	do()
-	return used() - start
+	return processTime() - start
 }
 
-func used() time.Duration {
+func processTime() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
 		panic(err)

@@ -13,8 +13,8 @@ import (
 // BenchmarkLargest reads bodies of 20 MiB, the most that a notification can bring.
 func BenchmarkLargest(b *testing.B) {
 	const largest = 20 << 20
-	said := strings.Repeat("- **saw** the [board](https://yard.example)[^1^]\n", largest/100)
-	quoted, err := json.Marshal(said)
+	seen := strings.Repeat("- **saw** the [board](https://yard.example)[^1^]\n", largest/100)
+	quoted, err := json.Marshal(seen)
 	require.NoError(b, err)
 	card := `{"body":[{"type":"TextBlock","text":` + string(quoted) + `},{"type":"TextBlock","id":"MessageTextField","text":` + string(quoted) + `}]}`
 	for name, m := range map[string]plaintext.Message{

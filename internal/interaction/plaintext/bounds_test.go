@@ -79,7 +79,7 @@ func TestTheTextOfAHostileCardTakesLinearTime(t *testing.T) {
 			}, lineartest.Sizes()...)
 		})
 	}
-	for name, said := range map[string]string{
+	for name, seen := range map[string]string{
 		"the same long message twice":   "one two three ",
 		"links that never end":          "](",
 		"citations that never end":      "[1",
@@ -91,7 +91,7 @@ func TestTheTextOfAHostileCardTakesLinearTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			lineartest.Assert(t, func(size int) func() {
-				content := cardThatSaysTwice(t, lineartest.Fill(size, "", said, ""))
+				content := cardThatSaysTwice(t, lineartest.Fill(size, "", seen, ""))
 				return func() { fromCard(content) }
 			}, lineartest.Sizes()...)
 		})

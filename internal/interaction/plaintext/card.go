@@ -27,7 +27,7 @@ func cardText(content string) string {
 		return ""
 	}
 	var c card
-	c.value("", data, 0)
+	c.walk("", data, 0)
 	for n := range c.blocks {
 		c.blocks[n].text = withoutTags(c.blocks[n].text)
 	}
@@ -58,30 +58,30 @@ type element struct {
 	fallback json.RawMessage
 }
 
-// value reads an element or a list of elements, which the member of this name holds.
-func (c *card) value(member string, value json.RawMessage, depth int) {
+// walk reads an element or a list of elements, which the member of this name holds.
+func (c *card) walk(member string, value json.RawMessage, depth int) {
 	if depth > maxCardDepth {
 		return
 	}
 	switch lenientjson.Kind(value) {
 	case '{':
 		start := len(c.blocks)
-		e := c.element(value, depth)
-		switch s := e.says(member); {
+		e := c.readElement(value, depth)
+		switch s := e.ownText(member); {
 		case e.hidden:
 			c.blocks = c.blocks[:start]
 		case s != "": // before what is inside of it, as a title
 			c.blocks = slices.Insert(c.blocks, start, block{text: s, message: e.id == "MessageTextField"})
-		case e.fallback != nil && c.blank(start):
+		case e.fallback != nil && c.isBlank(start):
 			c.blocks = c.blocks[:start]
-			c.value(member, e.fallback, depth+1)
+			c.walk(member, e.fallback, depth+1)
 		}
 		if member == "cells" {
 			c.join(start, " ")
 		}
 	case '[':
 		lenientjson.EachElement(value, func(value json.RawMessage) bool {
-			c.value(member, value, depth+1)
+			c.walk(member, value, depth+1)
 			return true
 		})
 	case '"':
@@ -91,8 +91,8 @@ func (c *card) value(member string, value json.RawMessage, depth int) {
 	}
 }
 
-// element reads an object, and adds the text of the elements in it.
-func (c *card) element(object json.RawMessage, depth int) element {
+// readElement reads an object, and adds the text of the elements in it.
+func (c *card) readElement(object json.RawMessage, depth int) element {
 	var e element
 	lenientjson.EachMember(object, func(name string, value json.RawMessage) {
 		start := len(c.blocks)
@@ -116,29 +116,29 @@ func (c *card) element(object json.RawMessage, depth int) element {
 		case "fallback":
 			e.fallback = value
 		case "body", "items", "columns", "rows", "pages", "facts", "choices", "actions", "card":
-			c.value(name, value, depth+1)
+			c.walk(name, value, depth+1)
 		case "inlines":
-			c.value(name, value, depth+1)
+			c.walk(name, value, depth+1)
 			c.join(start, "")
 		case "cells":
-			c.value(name, value, depth+1)
+			c.walk(name, value, depth+1)
 			c.join(start, " | ")
 		}
 	})
 	return e
 }
 
-// says is the text of the element itself, a member of the list of this name.
-func (e element) says(list string) string {
+// ownText is the text of the element itself, a member of the list of this name.
+func (e element) ownText(list string) string {
 	switch {
 	case list == "inlines":
-		return e.run()
+		return e.runText()
 	case list == "facts":
-		return fact(strings.TrimSpace(withoutTags(e.title)), strings.TrimSpace(withoutTags(e.value)))
+		return factLine(strings.TrimSpace(withoutTags(e.title)), strings.TrimSpace(withoutTags(e.value)))
 	case list == "pages", list == "choices", e.kind == "action.showcard":
 		return e.title
 	case e.kind == "textblock":
-		return finalResponse(e.text)
+		return unwrapFinalResponse(e.text)
 	case e.kind == "badge":
 		return e.text
 	case e.kind == "codeblock":
@@ -154,9 +154,9 @@ func (e element) says(list string) string {
 	}
 }
 
-// run is the text of a piece of a RichTextBlock. The number of a citation is put in brackets, since the word before it
+// runText is the text of a piece of a RichTextBlock. The number of a citation is put in brackets, since the word before it
 // may be a number, too.
-func (e element) run() string {
+func (e element) runText() string {
 	switch e.kind {
 	case "textrun", "":
 		return e.text
@@ -170,8 +170,8 @@ func (e element) run() string {
 	}
 }
 
-// fact is a line of a FactSet. Many titles end in a colon.
-func fact(title, value string) string {
+// factLine is a line of a FactSet. Many titles end in a colon.
+func factLine(title, value string) string {
 	switch {
 	case title == "" || value == "":
 		return title + value
@@ -182,8 +182,8 @@ func fact(title, value string) string {
 	}
 }
 
-// blank tells whether the blocks from start on say nothing.
-func (c *card) blank(start int) bool {
+// isBlank tells whether the blocks from start on say nothing.
+func (c *card) isBlank(start int) bool {
 	return !slices.ContainsFunc(c.blocks[start:], func(b block) bool { return strings.TrimSpace(b.text) != "" })
 }
 

@@ -19,23 +19,23 @@ import (
 func htmlText(source string) string {
 	z := html.NewTokenizer(strings.NewReader(source))
 	// A script without its end would hide all the text that follows.
-	ends := map[atom.Atom]int{atom.Script: lastEnd(source, "script"), atom.Style: lastEnd(source, "style")}
-	var l markupBuilder
+	ends := map[atom.Atom]int{atom.Script: lastEndTag(source, "script"), atom.Style: lastEndTag(source, "style")}
+	var b markupBuilder
 	var hidden atom.Atom // the script or style that we are in
 	read := 0
 	for {
 		token := z.Next()
 		if token == html.ErrorToken {
 			// What is left looked like a tag and never ended: a <b.
-			l.text(html.UnescapeString(source[min(read, len(source)):]))
-			return l.String()
+			b.writeText(html.UnescapeString(source[min(read, len(source)):]))
+			return b.String()
 		}
 		start := read
 		read += len(z.Raw())
 		switch token {
 		case html.TextToken:
 			if hidden == 0 {
-				l.text(string(z.Text()))
+				b.writeText(string(z.Text()))
 			}
 		case html.StartTagToken, html.SelfClosingTagToken:
 			name, hasAttributes := z.TagName()
@@ -43,13 +43,13 @@ func htmlText(source string) string {
 			switch end, hides := ends[a]; {
 			case hides && end >= read:
 				hidden = a
-			case l.isText(name, source[start:read]):
+			case b.writeUnknownTag(name, source[start:read]):
 			default:
 				z.NextIsNotRawText()
 				attributes := elementAttributes(z, hasAttributes)
-				l.open(a, attributes)
+				b.open(a, attributes)
 				if isEmoji(string(name), attributes) {
-					l.text(attributes["alt"])
+					b.writeText(attributes["alt"])
 				}
 			}
 		case html.EndTagToken:
@@ -58,8 +58,8 @@ func htmlText(source string) string {
 			if a == hidden {
 				hidden = 0
 			}
-			if !l.isText(name, source[start:read]) {
-				l.close(a)
+			if !b.writeUnknownTag(name, source[start:read]) {
+				b.close(a)
 			}
 		}
 	}
@@ -94,15 +94,15 @@ func atomOf(name []byte) atom.Atom {
 	return atom.Lookup(name)
 }
 
-// isText writes a tag that is no element of HTML, as it is.
-func (l *markupBuilder) isText(name []byte, tag string) bool {
+// writeUnknownTag writes a tag that is no element of HTML, as it is.
+func (b *markupBuilder) writeUnknownTag(name []byte, tag string) bool {
 	switch {
 	case string(name) == "attachment":
-		l.inline(tag) // splitTags knows which are Graph's
+		b.writeInline(tag) // splitTags knows which are Graph's
 	case elements[string(name)]:
 		return false
 	default:
-		l.text(html.UnescapeString(tag))
+		b.writeText(html.UnescapeString(tag))
 	}
 	return true
 }
@@ -131,18 +131,18 @@ func isEmoji(name string, attributes map[string]string) bool {
 	}
 }
 
-// lastEnd is where the last end tag with this name starts, or -1.
-func lastEnd(source, name string) int {
+// lastEndTag is where the last end tag with this name starts, or -1.
+func lastEndTag(source, name string) int {
 	for end := len(source); ; {
 		end = strings.LastIndex(source[:end], "</")
-		if end < 0 || prefix(source[end+len("</"):], name) > 0 {
+		if end < 0 || prefixLenFold(source[end+len("</"):], name) > 0 {
 			return end
 		}
 	}
 }
 
-// distance is how many line breaks part a block from what is beside it: 2 make an empty line, 0 is no block.
-func distance(a atom.Atom) int {
+// blockMargin is how many line breaks part a block from what is beside it: 2 make an empty line, 0 is no block.
+func blockMargin(a atom.Atom) int {
 	switch a {
 	case atom.P, atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6, atom.Blockquote, atom.Pre, atom.Table:
 		return 2
@@ -161,11 +161,11 @@ const maxIndent = 16
 // markupBuilder turns a run of HTML tags and texts into lines.
 type markupBuilder struct {
 	out    bytes.Buffer
-	breaks int         // line breaks due before the next text, because of blocks
-	asked  int         // and because of <br>
-	mark   string      // what the next text starts with: the mark of a list item
+	blockBreaks int         // line breaks due before the next text, because of blocks
+	brBreaks  int         // and because of <br>
+	itemMarker   string      // what the next text starts with: the mark of a list item
 	lists  []listState // the open ones
-	pres   int         // open <pre> and <code>
+	preDepth   int         // open <pre> and <code>
 	row    rowState
 	cells  int // of this row so far
 }
@@ -183,144 +183,144 @@ const (
 	rowBegun          // it stays on this line
 )
 
-func (l *markupBuilder) String() string {
-	return l.out.String()
+func (b *markupBuilder) String() string {
+	return b.out.String()
 }
 
-func (l *markupBuilder) open(a atom.Atom, attributes map[string]string) {
-	l.block(a)
+func (b *markupBuilder) open(a atom.Atom, attributes map[string]string) {
+	b.separateBlock(a)
 	switch a {
 	case atom.Br:
-		l.asked++
+		b.brBreaks++
 	case atom.Ul:
-		l.lists = append(l.lists, listState{})
+		b.lists = append(b.lists, listState{})
 	case atom.Ol:
-		l.lists = append(l.lists, listState{numbered: true, next: integer(attributes["start"], 1)})
+		b.lists = append(b.lists, listState{numbered: true, next: parseInt32(attributes["start"], 1)})
 	case atom.Li:
-		l.mark = l.nextMark(attributes["value"])
+		b.itemMarker = b.nextItemMarker(attributes["value"])
 	case atom.Pre, atom.Code:
-		l.pres++
+		b.preDepth++
 	case atom.Tr:
-		l.row, l.cells = rowOpen, 0
+		b.row, b.cells = rowOpen, 0
 	case atom.Td, atom.Th:
-		l.cell()
+		b.startCell()
 	}
 }
 
-func (l *markupBuilder) close(a atom.Atom) {
+func (b *markupBuilder) close(a atom.Atom) {
 	switch a {
 	case atom.Ul, atom.Ol:
-		l.lists = l.lists[:max(len(l.lists)-1, 0)]
-		l.mark = ""
+		b.lists = b.lists[:max(len(b.lists)-1, 0)]
+		b.itemMarker = ""
 	case atom.Li:
-		l.mark = ""
+		b.itemMarker = ""
 	case atom.Pre, atom.Code:
-		l.pres = max(l.pres-1, 0)
+		b.preDepth = max(b.preDepth-1, 0)
 	case atom.Tr, atom.Table:
-		l.row = noRow
+		b.row = noRow
 	}
-	l.block(a)
+	b.separateBlock(a)
 }
 
-// block puts a distance to what was written before. Paragraphs inside a list don't stretch it.
-func (l *markupBuilder) block(a atom.Atom) {
-	breaks := distance(a)
-	if len(l.lists) > 0 {
+// separateBlock puts a distance to what was written before. Paragraphs inside a list don't stretch it.
+func (b *markupBuilder) separateBlock(a atom.Atom) {
+	breaks := blockMargin(a)
+	if len(b.lists) > 0 {
 		breaks = min(breaks, 1)
 	}
-	l.breaks = max(l.breaks, breaks)
+	b.blockBreaks = max(b.blockBreaks, breaks)
 }
 
-// cell parts a cell from the one before it.
-func (l *markupBuilder) cell() {
-	l.cells++
-	if l.cells == 1 {
+// startCell parts a cell from the one before it.
+func (b *markupBuilder) startCell() {
+	b.cells++
+	if b.cells == 1 {
 		return
 	}
-	if l.row == rowBegun {
-		l.breaks, l.asked = 0, 0
-		l.trim()
-		l.out.WriteByte(' ')
+	if b.row == rowBegun {
+		b.blockBreaks, b.brBreaks = 0, 0
+		b.trimSpace()
+		b.out.WriteByte(' ')
 	}
-	l.inline("| ")
+	b.writeInline("| ")
 }
 
-// nextMark is what the list item that starts here begins with. Its value is the number that it sets, or empty.
-func (l *markupBuilder) nextMark(value string) string {
-	depth := len(l.lists)
+// nextItemMarker is what the list item that starts here begins with. Its value is the number that it sets, or empty.
+func (b *markupBuilder) nextItemMarker(value string) string {
+	depth := len(b.lists)
 	if depth == 0 {
 		return "- "
 	}
 	indent := strings.Repeat("  ", min(depth, maxIndent)-1)
-	list := &l.lists[depth-1]
+	list := &b.lists[depth-1]
 	if !list.numbered {
 		return indent + "- "
 	}
-	number := integer(value, list.next)
+	number := parseInt32(value, list.next)
 	list.next = number + 1
 	return indent + strconv.Itoa(number) + ". "
 }
 
-// integer reads an integer of 32 bits as HTML writes it; what is none is the other one.
-func integer(s string, otherwise int) int {
+// parseInt32 reads an integer of 32 bits as HTML writes it; what is none is the other one.
+func parseInt32(s string, fallback int) int {
 	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 32)
 	if err != nil {
-		return otherwise
+		return fallback
 	}
 	return int(n)
 }
 
-// text writes the text between two tags.
-func (l *markupBuilder) text(s string) {
+// writeText writes the text between two tags.
+func (b *markupBuilder) writeText(s string) {
 	s = strings.ReplaceAll(s, "\u00a0", " ")
-	if l.row != noRow {
+	if b.row != noRow {
 		s = strings.ReplaceAll(s, "\n", " ")
 	}
-	if l.pres == 0 {
-		s = oneSpace(s)
+	if b.preDepth == 0 {
+		s = collapseSpaces(s)
 	}
 	switch {
-	case l.out.Len() == 0 || l.breaks > 0 || l.asked > 0 || l.mark != "":
-		if l.pres > 0 { // the first line's indentation is meant, too
+	case b.out.Len() == 0 || b.blockBreaks > 0 || b.brBreaks > 0 || b.itemMarker != "":
+		if b.preDepth > 0 { // the first line's indentation is meant, too
 			s = strings.TrimPrefix(s, "\n")
 		} else {
 			s = strings.TrimLeft(s, " \t\n\f")
 		}
-	case l.pres == 0 && bytes.HasSuffix(l.out.Bytes(), []byte(" ")):
+	case b.preDepth == 0 && bytes.HasSuffix(b.out.Bytes(), []byte(" ")):
 		s = strings.TrimLeft(s, " ")
 	}
 	if s != "" {
-		l.inline(s)
+		b.writeInline(s)
 	}
 }
 
-// inline writes the line breaks and the mark that are due, and then s as it is.
-func (l *markupBuilder) inline(s string) {
-	if breaks := min(max(l.breaks, l.asked), 2); breaks > 0 {
-		l.trim()
+// writeInline writes the line breaks and the mark that are due, and then s as it is.
+func (b *markupBuilder) writeInline(s string) {
+	if breaks := min(max(b.blockBreaks, b.brBreaks), 2); breaks > 0 {
+		b.trimSpace()
 		switch {
-		case l.row == rowBegun:
-			l.out.WriteByte(' ')
-		case l.out.Len() > 0:
-			l.out.WriteString("\n\n"[:breaks])
+		case b.row == rowBegun:
+			b.out.WriteByte(' ')
+		case b.out.Len() > 0:
+			b.out.WriteString("\n\n"[:breaks])
 		}
 	}
-	l.out.WriteString(l.mark)
-	l.out.WriteString(s)
-	l.breaks, l.asked, l.mark = 0, 0, ""
-	if l.row == rowOpen {
-		l.row = rowBegun
+	b.out.WriteString(b.itemMarker)
+	b.out.WriteString(s)
+	b.blockBreaks, b.brBreaks, b.itemMarker = 0, 0, ""
+	if b.row == rowOpen {
+		b.row = rowBegun
 	}
 }
 
-// trim takes the space off the end of what was written.
-func (l *markupBuilder) trim() {
-	l.out.Truncate(len(bytes.TrimRight(l.out.Bytes(), " \t\n\f")))
+// trimSpace takes the space off the end of what was written.
+func (b *markupBuilder) trimSpace() {
+	b.out.Truncate(len(bytes.TrimRight(b.out.Bytes(), " \t\n\f")))
 }
 
-// oneSpace makes one space of each run of spaces and tabs inside a line. Those at the ends of a line stay, for they
+// collapseSpaces makes one space of each run of spaces and tabs inside a line. Those at the ends of a line stay, for they
 // mean something in markdown.
-func oneSpace(s string) string {
+func collapseSpaces(s string) string {
 	if !strings.ContainsAny(s, "\t") && !strings.Contains(s, "  ") {
 		return s
 	}

@@ -41,23 +41,23 @@ func Of(m Message) string {
 	if m.HTML {
 		content = htmlText(content)
 	}
-	unwrap := finalResponse
+	unwrap := unwrapFinalResponse
 	if m.Prompt {
 		unwrap = func(s string) string { return s }
 	}
 
 	var b textBuilder
-	cards, pointed := byID(m.Cards), false
+	cards, referenced := byID(m.Cards), false
 	splitTags(unwrap(content),
 		func(text string) { b.inline(withoutTags(unwrap(text))) },
 		func(id string) {
 			for _, content := range cards[id] {
 				b.block(cardText(content))
-				pointed = true
+				referenced = true
 			}
 			delete(cards, id) // once, however often the content points at it
 		})
-	if !pointed && b.blank() {
+	if !referenced && b.isBlank() {
 		for _, card := range m.Cards {
 			b.block(cardText(card.Content))
 		}
@@ -76,9 +76,9 @@ func byID(cards []Card) map[string][]string {
 	return contents
 }
 
-// finalResponse unwraps the answers of Copilot in Excel, which come as the JSON text of an object with the members
+// unwrapFinalResponse unwraps the answers of Copilot in Excel, which come as the JSON text of an object with the members
 // thoughts and finalResponse. Everything else it returns as it is, and so an answer that is neither text nor a number.
-func finalResponse(s string) string {
+func unwrapFinalResponse(s string) string {
 	if !strings.Contains(s, `"finalResponse"`) {
 		return s
 	}
@@ -101,53 +101,53 @@ func finalResponse(s string) string {
 
 // textBuilder puts a text together from pieces in their order.
 type textBuilder struct {
-	b bytes.Buffer
-	// broken is whether the next piece starts on a line of its own.
-	broken bool
+	buf bytes.Buffer
+	// newLine is whether the next piece starts on a line of its own.
+	newLine bool
 }
 
 // inline goes on in the line. Where a tag stood between two words it leaves a space, so that they stay two words,
 // and so that the text around a removed tag never makes up a new one.
-func (p *textBuilder) inline(s string) {
-	if p.broken {
+func (b *textBuilder) inline(s string) {
+	if b.newLine {
 		if s = strings.TrimLeftFunc(s, unicode.IsSpace); s != "" {
-			p.line(s)
-			p.broken = false
+			b.startLine(s)
+			b.newLine = false
 		}
 		return
 	}
-	last, _ := utf8.DecodeLastRune(p.b.Bytes())
+	last, _ := utf8.DecodeLastRune(b.buf.Bytes())
 	first, _ := utf8.DecodeRuneInString(s)
-	if s != "" && p.b.Len() > 0 && !unicode.IsSpace(last) && !unicode.IsSpace(first) &&
+	if s != "" && b.buf.Len() > 0 && !unicode.IsSpace(last) && !unicode.IsSpace(first) &&
 		!strings.ContainsRune(".,:!?)]}", first) {
-		p.b.WriteByte(' ')
+		b.buf.WriteByte(' ')
 	}
-	p.b.WriteString(s)
+	b.buf.WriteString(s)
 }
 
 // block has lines of its own.
-func (p *textBuilder) block(s string) {
+func (b *textBuilder) block(s string) {
 	if s = strings.TrimSpace(s); s != "" {
-		p.line(s)
-		p.broken = true
+		b.startLine(s)
+		b.newLine = true
 	}
 }
 
-// line starts a line with s.
-func (p *textBuilder) line(s string) {
-	p.b.Truncate(len(bytes.TrimRightFunc(p.b.Bytes(), unicode.IsSpace)))
-	if p.b.Len() > 0 {
-		p.b.WriteByte('\n')
+// startLine starts a line with s.
+func (b *textBuilder) startLine(s string) {
+	b.buf.Truncate(len(bytes.TrimRightFunc(b.buf.Bytes(), unicode.IsSpace)))
+	if b.buf.Len() > 0 {
+		b.buf.WriteByte('\n')
 	}
-	p.b.WriteString(s)
+	b.buf.WriteString(s)
 }
 
-func (p *textBuilder) blank() bool {
-	return len(bytes.TrimSpace(p.b.Bytes())) == 0
+func (b *textBuilder) isBlank() bool {
+	return len(bytes.TrimSpace(b.buf.Bytes())) == 0
 }
 
 // String is the page without space around it, its lines parted by line feeds alone.
-func (p *textBuilder) String() string {
-	s := strings.ReplaceAll(p.b.String(), "\r\n", "\n")
+func (b *textBuilder) String() string {
+	s := strings.ReplaceAll(b.buf.String(), "\r\n", "\n")
 	return strings.TrimSpace(strings.ReplaceAll(s, "\r", "\n"))
 }

@@ -9,17 +9,17 @@ import "strings"
 // Only a message that says the same to the letter is left out: in doubt it is better to have an answer twice than to
 // lose a word of it.
 func withoutRepetition(blocks []block) []string {
-	said := make(map[string]bool)
+	seen := make(map[string]bool)
 	var all strings.Builder
 	for _, b := range blocks {
 		if !b.message {
 			s := withoutMarkup(b.text, false)
-			said[s] = true
+			seen[s] = true
 			all.WriteString(s)
 		}
 	}
-	said[all.String()] = true
-	delete(said, "")
+	seen[all.String()] = true
+	delete(seen, "")
 	texts := make([]string, 0, len(blocks))
 	for _, b := range blocks {
 		s := strings.TrimSpace(b.text)
@@ -28,10 +28,10 @@ func withoutRepetition(blocks []block) []string {
 		}
 		if b.message {
 			same := withoutMarkup(s, false)
-			if said[same] || said[withoutMarkup(s, true)] {
+			if seen[same] || seen[withoutMarkup(s, true)] {
 				continue
 			}
-			said[same] = true
+			seen[same] = true
 		}
 		texts = append(texts, s)
 	}
@@ -77,7 +77,7 @@ func withoutMarkup(s string, message bool) string {
 // citation is the length of the citation that s starts with, up to its closing bracket, or 0. A number without a link
 // is one in a message alone: elsewhere it may be an index.
 func citation(s string, message bool) int {
-	n := 1 + span(s[1:], func(c byte) bool { return c == '^' || c >= '0' && c <= '9' })
+	n := 1 + prefixLen(s[1:], func(c byte) bool { return c == '^' || c >= '0' && c <= '9' })
 	if n > 1 && (linkTarget(s[n:]) > 0 || message && strings.HasPrefix(s[n:], "]")) {
 		return n
 	}
@@ -104,7 +104,7 @@ func entityTag(s string, ends map[string]bool) int {
 	if strings.HasPrefix(s[n:], "/") {
 		n++
 	}
-	name := s[n : n+span(s[n:], isLetter)]
+	name := s[n : n+prefixLen(s[n:], isLetter)]
 	n += len(name)
 	if !ends[name] || !strings.HasPrefix(s[n:], ">") {
 		return 0
@@ -120,7 +120,7 @@ func endTags(s string) map[string]bool {
 		if !found {
 			return ends
 		}
-		if n := span(after, isLetter); n > 0 && strings.HasPrefix(after[n:], ">") {
+		if n := prefixLen(after, isLetter); n > 0 && strings.HasPrefix(after[n:], ">") {
 			ends[after[:n]] = true
 		}
 		s = after
@@ -131,10 +131,10 @@ func isLetter(c byte) bool {
 	return c|0x20 >= 'a' && c|0x20 <= 'z'
 }
 
-// span is how much of the start of s is made of such characters.
-func span(s string, such func(byte) bool) int {
+// prefixLen is how much of the start of s is made of such characters.
+func prefixLen(s string, match func(byte) bool) int {
 	n := 0
-	for n < len(s) && such(s[n]) {
+	for n < len(s) && match(s[n]) {
 		n++
 	}
 	return n

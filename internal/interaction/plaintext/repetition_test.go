@@ -12,22 +12,22 @@ func TestMessagesThatRepeatTheOtherBlocksAreLeftOut(t *testing.T) {
 	const other = `{"type":"TextBlock","text":"Two deliveries of oak arrive this week, see [Boards from Hallvik](https://yard.example/d/411 \"x\")[1](https://yard.example/d/411)."}`
 	message := func(text string) string { return `{"type":"TextBlock","id":"MessageTextField","text":"` + text + `"}` }
 	block := func(text string) string { return `{"type":"TextBlock","text":"` + text + `"}` }
-	const said = "Two deliveries of oak arrive this week, see [Boards from Hallvik](https://yard.example/d/411 \"x\")[1](https://yard.example/d/411)."
+	const seen = "Two deliveries of oak arrive this week, see [Boards from Hallvik](https://yard.example/d/411 \"x\")[1](https://yard.example/d/411)."
 	for name, tt := range map[string]struct {
 		blocks []string
 		want   string
 	}{
 		"with citations": {
 			[]string{other, message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^].")},
-			said,
+			seen,
 		},
 		"with tags": {
 			[]string{other, message("Two deliveries of oak arrive this week, see <File>Boards from Hallvik</File>[^2^].")},
-			said,
+			seen,
 		},
 		"before them": {
 			[]string{message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^]."), other},
-			said,
+			seen,
 		},
 		"twice": {
 			[]string{message("Oak."), message("Oak[^1^].")},
@@ -59,7 +59,7 @@ func TestMessagesThatRepeatTheOtherBlocksAreLeftOut(t *testing.T) {
 		},
 		"but not those with a further sentence": {
 			[]string{other, message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^]. Sign for them.")},
-			said + "\nTwo deliveries of oak arrive this week, see Boards from Hallvik[^2^]. Sign for them.",
+			seen + "\nTwo deliveries of oak arrive this week, see Boards from Hallvik[^2^]. Sign for them.",
 		},
 		"but not those with another number": {
 			[]string{block("The oak for the twelve chairs of the town hall costs 4,000 EUR."), message("The oak for the twelve chairs of the town hall costs 9,000 EUR.")},
@@ -87,7 +87,7 @@ func TestMessagesThatRepeatTheOtherBlocksAreLeftOut(t *testing.T) {
 		},
 		"but not those where the titles of links are missing": {
 			[]string{other, message("Two deliveries of oak arrive this week, see[2]")},
-			said + "\nTwo deliveries of oak arrive this week, see[2]",
+			seen + "\nTwo deliveries of oak arrive this week, see[2]",
 		},
 		"but not a citation alone": {
 			[]string{block(" "), message("[1]")},
@@ -99,15 +99,15 @@ func TestMessagesThatRepeatTheOtherBlocksAreLeftOut(t *testing.T) {
 		},
 		"but not those that say more": {
 			[]string{other, message("Two deliveries of oak. They come by boat, and somebody has to be there and sign for them.")},
-			said + "\nTwo deliveries of oak. They come by boat, and somebody has to be there and sign for them.",
+			seen + "\nTwo deliveries of oak. They come by boat, and somebody has to be there and sign for them.",
 		},
 		"but not those that say other things": {
 			[]string{other, message("The yard is closed on Friday.")},
-			said + "\nThe yard is closed on Friday.",
+			seen + "\nThe yard is closed on Friday.",
 		},
 		"but not a word that happens to occur": {
 			[]string{other, message("Oak")},
-			said + "\nOak",
+			seen + "\nOak",
 		},
 		"but not what is a piece of another": {
 			[]string{block("The answer is not yes."), message("yes")},

@@ -34,7 +34,7 @@ func splitTags(s string, text, tag func(string)) {
 		switch {
 		case t.closing:
 			open--
-		case !t.closed:
+		case !t.selfClosing:
 			open++
 			fallthrough
 		default:
@@ -48,21 +48,21 @@ func splitTags(s string, text, tag func(string)) {
 
 // withoutTags is s without attachment tags.
 func withoutTags(s string) string {
-	var p textBuilder
-	splitTags(s, p.inline, func(string) {})
-	return p.b.String()
+	var b textBuilder
+	splitTags(s, b.inline, func(string) {})
+	return b.buf.String()
 }
 
 type attachmentTag struct {
 	length  int // 0: no attachment tag of Graph's
 	id      string
 	closing bool // an end tag
-	closed  bool // in itself: it has no end tag
+	selfClosing  bool // in itself: it has no end tag
 }
 
 // scanTag reads the attachment tag that s starts with.
 func scanTag(s string) attachmentTag {
-	n := tagStart(s)
+	n := tagStartLen(s)
 	if n == 0 {
 		return attachmentTag{}
 	}
@@ -73,70 +73,70 @@ func scanTag(s string) attachmentTag {
 	}
 	attribute := strings.TrimLeft(rest, tagSpace)
 	value, isID := strings.CutPrefix(attribute, "id")
-	switch end := tagEnd(attribute); {
+	switch end := tagEndLen(attribute); {
 	case closing && (end > 0 || attribute == ""):
 		return attachmentTag{length: len(s) - len(attribute) + end, closing: true}
 	case closing:
 		return attachmentTag{}
-	case cutOff(attribute):
-		return attachmentTag{length: len(s) - len(rest), closed: true}
+	case isTruncated(attribute):
+		return attachmentTag{length: len(s) - len(rest), selfClosing: true}
 	case !isID || len(attribute) == len(rest):
 		return attachmentTag{} // a person's, or another word: attachments
-	case cutOff(value):
-		return attachmentTag{length: len(s) - len(value), closed: true}
+	case isTruncated(value):
+		return attachmentTag{length: len(s) - len(value), selfClosing: true}
 	}
 	value, ok = strings.CutPrefix(strings.TrimLeft(value, tagSpace), "=")
 	if !ok {
 		return attachmentTag{}
 	}
 	id, rest := scanValue(strings.TrimLeft(value, tagSpace))
-	t := attachmentTag{id: strings.TrimSpace(html.UnescapeString(id)), length: len(s) - len(rest), closed: true}
+	t := attachmentTag{id: strings.TrimSpace(html.UnescapeString(id)), length: len(s) - len(rest), selfClosing: true}
 	// The rest of the tag, unless that was cut off.
-	for at := 0; at < len(rest) && tagStart(rest[at:]) == 0; at++ {
-		if end := tagEnd(rest[at:]); end > 0 {
+	for at := 0; at < len(rest) && tagStartLen(rest[at:]) == 0; at++ {
+		if end := tagEndLen(rest[at:]); end > 0 {
 			t.length += at + end
-			t.closed = strings.HasSuffix(rest[:at], "/")
+			t.selfClosing = strings.HasSuffix(rest[:at], "/")
 			break
 		}
 	}
 	return t
 }
 
-// cutOff tells whether nothing more of a tag comes.
-func cutOff(rest string) bool {
+// isTruncated tells whether nothing more of a tag comes.
+func isTruncated(rest string) bool {
 	rest = strings.TrimLeft(rest, tagSpace)
-	return rest == "" || tagStart(rest) > 0
+	return rest == "" || tagStartLen(rest) > 0
 }
 
 // scanValue parts the value of an attribute from what follows it.
 func scanValue(s string) (value, rest string) {
-	if quote := s[:prefix(s, `"`, `'`, "&quot;", "&amp;quot;", "&#34;", "&#39;", "&apos;")]; quote != "" {
+	if quote := s[:prefixLenFold(s, `"`, `'`, "&quot;", "&amp;quot;", "&#34;", "&#39;", "&apos;")]; quote != "" {
 		if value, rest, ok := strings.Cut(s[len(quote):], quote); ok {
 			return value, rest
 		}
 	}
 	end := 0
-	for end < len(s) && !strings.ContainsRune(tagSpace, rune(s[end])) && tagStart(s[end:]) == 0 && tagEnd(s[end:]) == 0 {
+	for end < len(s) && !strings.ContainsRune(tagSpace, rune(s[end])) && tagStartLen(s[end:]) == 0 && tagEndLen(s[end:]) == 0 {
 		end++
 	}
 	return s[:end], s[end:]
 }
 
-// tagStart is the length of the start of a tag that s starts with, or 0.
-func tagStart(s string) int {
-	return prefix(s, "<", "&lt;", "&amp;lt;")
+// tagStartLen is the length of the start of a tag that s starts with, or 0.
+func tagStartLen(s string) int {
+	return prefixLenFold(s, "<", "&lt;", "&amp;lt;")
 }
 
-// tagEnd is the length of the end of a tag that s starts with, or 0.
-func tagEnd(s string) int {
-	return prefix(s, ">", "&gt;", "&amp;gt;")
+// tagEndLen is the length of the end of a tag that s starts with, or 0.
+func tagEndLen(s string) int {
+	return prefixLenFold(s, ">", "&gt;", "&amp;gt;")
 }
 
-// prefix is the length of the first of these that s starts with, whatever its case, or 0.
-func prefix(s string, these ...string) int {
-	for _, this := range these {
-		if len(s) >= len(this) && strings.EqualFold(s[:len(this)], this) {
-			return len(this)
+// prefixLenFold is the length of the first of these that s starts with, whatever its case, or 0.
+func prefixLenFold(s string, prefixes ...string) int {
+	for _, candidate := range prefixes {
+		if len(s) >= len(candidate) && strings.EqualFold(s[:len(candidate)], candidate) {
+			return len(candidate)
 		}
 	}
 	return 0
