@@ -12,21 +12,21 @@ import (
 )
 
 var (
-	// ErrNotObject is what Parse returns for anything but one whole JSON object, nested no deeper than encoding/json
+	// ErrNotObject is returned by Parse if the data is not exactly one JSON object, nested no deeper than encoding/json
 	// allows.
 	ErrNotObject = errors.New("not a JSON object")
-	// ErrNoID is what Parse returns for an object whose id is absent, null, blank, or neither a string nor a number.
+	// ErrNoID is returned by Parse if the id is absent, null, blank, or neither a string nor a number.
 	ErrNoID = errors.New("no id")
 )
 
-// Parse reads an aiInteraction as Graph sends it, in a notification or in the history:
+// Parse parses an aiInteraction as Graph sends it, in a notification or in the history:
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/interaction-export/resources/aiinteraction
 //
-// The schema calls nearly every member optional, and the open sets grow without notice. So a member that is missing,
-// null, unknown, or of another type than documented never costs the interaction: it is left empty. The last of
-// duplicated members counts, invalid UTF-8 is replaced by U+FFFD, and of a list the first 10,000 are kept.
+// In the schema nearly every member is optional, and the open sets grow without notice. A member that is missing, null,
+// or of another type than documented is therefore left empty, and an unknown member is ignored. The last of duplicate
+// members wins, invalid UTF-8 is replaced by U+FFFD, and only the first 10,000 elements of a list are kept.
 //
-// The error wraps ErrNotObject or ErrNoID, and never quotes the data.
+// The error wraps ErrNotObject or ErrNoID. It never contains any of the data.
 func Parse(data []byte) (*Interaction, error) {
 	var i Interaction
 	if !json.Valid(data) || !lenientjson.EachMember(data, i.read) {
@@ -93,7 +93,7 @@ func (a *Attachment) read(name string, value json.RawMessage) {
 		a.ContentURL = lenientjson.String(value)
 	case "content":
 		a.Content = lenientjson.String(value)
-		if lenientjson.Kind(value) == '{' { // a card as it is, instead of a string that holds it
+		if lenientjson.Kind(value) == '{' { // a card that is not encoded as a string
 			a.Content = strings.ToValidUTF8(string(value), "\uFFFD")
 		}
 	case "name":
@@ -136,7 +136,7 @@ func (m *Mention) read(name string, value json.RawMessage) {
 
 func readIdentitySet(value json.RawMessage) IdentitySet {
 	var s IdentitySet
-	lenientjson.EachMember(value, s.read) // what is no object is an empty set
+	lenientjson.EachMember(value, s.read) // a value that is not an object is an empty set
 	return s
 }
 
@@ -155,7 +155,7 @@ func (s *IdentitySet) read(name string, value json.RawMessage) {
 	}
 }
 
-// readIdentity is nil for null and for what is no object.
+// readIdentity returns nil if the value is not an object.
 func readIdentity(value json.RawMessage, typeName string) *Identity {
 	var i Identity
 	ok := lenientjson.EachMember(value, func(name string, value json.RawMessage) {
@@ -176,11 +176,11 @@ func readIdentity(value json.RawMessage, typeName string) *Identity {
 	return &i
 }
 
-// maxListLength is how many members of a list are kept. Copilot sends a few dozen at most; the bound keeps a list of
-// millions of empty objects from taking many times the memory of its JSON.
+// maxListLength is the number of elements of a list that are kept. Copilot sends a few dozen at most. Without the limit, a
+// list of millions of empty objects would take many times the memory of its JSON.
 const maxListLength = 10_000
 
-// readList reads an array of objects. What is no object in it is passed over.
+// readList reads an array of objects, skipping other elements.
 func readList[T any](data json.RawMessage, reader func(*T) func(string, json.RawMessage)) []T {
 	var all []T
 	lenientjson.EachElement(data, func(value json.RawMessage) bool {
@@ -193,7 +193,7 @@ func readList[T any](data json.RawMessage, reader func(*T) func(string, json.Raw
 	return all
 }
 
-// int32Of reads a 32 bit integer that is written as a number or as a string. Everything else is 0.
+// int32Of reads a 32-bit integer that is encoded as a number or as a string. Anything else is 0.
 func int32Of(value json.RawMessage) int32 {
 	n, err := strconv.ParseInt(strings.TrimSpace(lenientjson.String(value)), 10, 32)
 	if err != nil {
@@ -202,8 +202,8 @@ func int32Of(value json.RawMessage) int32 {
 	return int32(n)
 }
 
-// timeOf reads a time of RFC 3339, with a fraction of any length and any offset. Everything else is zero, as are
-// years that nanoseconds since 1970 in 64 bits cannot tell, for every user of the time counts in those.
+// timeOf reads an RFC 3339 time with a fraction of any length and any offset. Anything else is the zero time, and so are
+// years that do not fit into 64 bits of nanoseconds since 1970, in which OTLP represents times.
 func timeOf(value json.RawMessage) time.Time {
 	t, err := time.Parse(time.RFC3339, strings.ToUpper(strings.TrimSpace(lenientjson.String(value))))
 	if err != nil || t.Year() < 1970 || t.Year() >= 2262 {

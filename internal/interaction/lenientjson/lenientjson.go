@@ -1,4 +1,7 @@
-// Package lenientjson walks JSON that is known to be valid, and reads values whose types are not what they should be.
+// Package lenientjson walks JSON whose members may have other types than documented.
+//
+// The data must be valid JSON, see [json.Valid]. The functions neither copy nor collect anything, so that a large object
+// takes no memory for members that the caller ignores, nor a list for elements that it does not keep.
 package lenientjson
 
 import (
@@ -10,13 +13,10 @@ import (
 	"unicode/utf8"
 )
 
-// The functions of this file find their way through JSON that is known to be valid. They copy and collect nothing, so
-// that a large object costs no memory for members that nobody asks for, nor a list for more than is kept of it.
-
-// whitespace is what may stand between the tokens of JSON: https://www.rfc-editor.org/rfc/rfc8259#section-2
+// whitespace may surround the tokens of JSON: https://www.rfc-editor.org/rfc/rfc8259#section-2
 const whitespace = " \t\r\n"
 
-// EachMember gives the members of an object to read, in their order. It is false for what is no object.
+// EachMember calls read for each member of an object, in order. It returns false if data is not an object.
 func EachMember(data []byte, read func(name string, value json.RawMessage)) bool {
 	if Kind(data) != '{' {
 		return false
@@ -35,7 +35,8 @@ func EachMember(data []byte, read func(name string, value json.RawMessage)) bool
 	}
 }
 
-// EachElement gives the elements of an array to read, in their order, until it returns false. What is no array has none.
+// EachElement calls read for each element of an array, in order, until read returns false. It does nothing if data is not
+// an array.
 func EachElement(data []byte, read func(json.RawMessage) bool) {
 	if Kind(data) != '[' {
 		return
@@ -51,7 +52,7 @@ func EachElement(data []byte, read func(json.RawMessage) bool) {
 	}
 }
 
-// Kind is the first character of a JSON value: { [ " t f n, a digit or a minus sign; 0 when there is none.
+// Kind returns the first character of a JSON value: one of {["tfn, a digit or a minus sign, or 0 if there is no value.
 func Kind(data []byte) byte {
 	data = bytes.TrimLeft(data, whitespace)
 	if len(data) == 0 {
@@ -60,7 +61,8 @@ func Kind(data []byte) byte {
 	return data[0]
 }
 
-// firstValue is the value that data starts with, without space before it. It is empty at the end of an object or array.
+// firstValue returns the value at the start of data, which has no leading space. It is empty at the end of an object or
+// array.
 func firstValue(data []byte) json.RawMessage {
 	depth := 0
 	for n := 0; n < len(data); n++ {
@@ -90,7 +92,7 @@ func firstValue(data []byte) json.RawMessage {
 	return data
 }
 
-// stringEnd is how far the string's closing quote is away, from behind its opening one.
+// stringEnd returns the length of the rest of a string after its opening quote, including the closing quote.
 func stringEnd(data []byte) int {
 	for n := 0; n < len(data); n++ {
 		switch data[n] {
@@ -103,8 +105,8 @@ func stringEnd(data []byte) int {
 	return len(data)
 }
 
-// String reads a string of valid JSON, or a number as its decimal digits, since ids are numbers in all but type.
-// Everything else is empty.
+// String returns the value of a string, or the decimal digits of a number, because ids are sometimes encoded as numbers.
+// Anything else is empty. The value has no surrounding space, as EachMember and EachElement pass it.
 func String(value json.RawMessage) string {
 	switch c := Kind(value); {
 	case c == '"':
@@ -121,7 +123,7 @@ func String(value json.RawMessage) string {
 	}
 }
 
-// decimal writes out a whole number in scientific notation, as some encoders write epoch milliseconds.
+// decimal converts a whole number from scientific notation, which some encoders use for epoch milliseconds.
 func decimal(number string) string {
 	if !strings.ContainsAny(number, ".eE") {
 		return number

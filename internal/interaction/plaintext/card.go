@@ -8,16 +8,16 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/lenientjson"
 )
 
-// maxCardDepth is how deep the objects and lists of a card are followed. Copilot's own have about ten levels.
+// maxCardDepth is the depth to which objects and lists of a card are read. The cards of Copilot have about ten levels.
 const maxCardDepth = 64
 
-// cardText is what an adaptive card says, an element to a line:
+// cardText returns the text of an adaptive card, one line for each element:
 // https://adaptivecards.microsoft.com/?topic=AdaptiveCard
 //
-// It takes the text of TextBlock, RichTextBlock, FactSet, Table, CodeBlock and Badge, the titles of tabs and of cards
-// that a button shows, the labels and choices of inputs, and looks for those in whatever has items, columns and their
-// likes, known or not. An element that says nothing itself is replaced by its fallback, one that is hidden is left out.
-// Other actions and the descriptions of images are no text. A card that is not valid JSON says nothing.
+// It reads the text of TextBlock, RichTextBlock, FactSet, Table, CodeBlock and Badge, the titles of tabs and of the cards
+// of Action.ShowCard, and the labels and choices of inputs. It finds them in all containers, known or unknown. An element
+// without text is replaced by its fallback, a hidden one is left out. Other actions and the descriptions of images are
+// ignored. The text of a card that is not valid JSON is empty.
 func cardText(content string) string {
 	data := []byte(withoutByteOrderMark(content))
 	if lenientjson.Kind(data) == '"' && json.Valid(data) { // encoded twice
@@ -41,16 +41,16 @@ func withoutByteOrderMark(s string) string {
 // block is the text of one element of a card.
 type block struct {
 	text string
-	// message is true for the block that holds the answer for clients that can't show the others.
+	// message is true for the block with the response for clients that cannot display the others.
 	message bool
 }
 
-// card collects the blocks of a card in their order.
+// card collects the blocks of a card in order.
 type card struct {
 	blocks []block
 }
 
-// element is what counts of one object. It is collected, because the members come in any order.
+// element holds the relevant members of one object. They are collected first because their order is not fixed.
 type element struct {
 	kind, id, text, code, title, value, label string
 
@@ -58,7 +58,7 @@ type element struct {
 	fallback json.RawMessage
 }
 
-// walk reads an element or a list of elements, which the member of this name holds.
+// walk adds the text of value, an element or a list of elements. Member is the name of the member that holds it.
 func (c *card) walk(member string, value json.RawMessage, depth int) {
 	if depth > maxCardDepth {
 		return
@@ -70,7 +70,7 @@ func (c *card) walk(member string, value json.RawMessage, depth int) {
 		switch s := e.ownText(member); {
 		case e.hidden:
 			c.blocks = c.blocks[:start]
-		case s != "": // before what is inside of it, as a title
+		case s != "": // before its children, as a title
 			c.blocks = slices.Insert(c.blocks, start, block{text: s, message: e.id == "MessageTextField"})
 		case e.fallback != nil && c.isBlank(start):
 			c.blocks = c.blocks[:start]
@@ -91,7 +91,7 @@ func (c *card) walk(member string, value json.RawMessage, depth int) {
 	}
 }
 
-// readElement reads an object, and adds the text of the elements in it.
+// readElement reads an object, and adds the text of its children.
 func (c *card) readElement(object json.RawMessage, depth int) element {
 	var e element
 	lenientjson.EachMember(object, func(name string, value json.RawMessage) {
@@ -128,7 +128,7 @@ func (c *card) readElement(object json.RawMessage, depth int) element {
 	return e
 }
 
-// ownText is the text of the element itself, a member of the list of this name.
+// ownText returns the text of the element without its children. List is the name of the list that holds the element.
 func (e element) ownText(list string) string {
 	switch {
 	case list == "inlines":
@@ -154,8 +154,8 @@ func (e element) ownText(list string) string {
 	}
 }
 
-// runText is the text of a piece of a RichTextBlock. The number of a citation is put in brackets, since the word before it
-// may be a number, too.
+// runText returns the text of a run of a RichTextBlock. The number of a citation is put in brackets, because the word before
+// it may be a number.
 func (e element) runText() string {
 	switch e.kind {
 	case "textrun", "":
@@ -170,7 +170,7 @@ func (e element) runText() string {
 	}
 }
 
-// factLine is a line of a FactSet. Many titles end in a colon.
+// factLine returns a line of a FactSet. It adds a colon unless the title ends in one, as many do.
 func factLine(title, value string) string {
 	switch {
 	case title == "" || value == "":
@@ -182,12 +182,12 @@ func factLine(title, value string) string {
 	}
 }
 
-// isBlank tells whether the blocks from start on say nothing.
+// isBlank reports whether the blocks from start on have no text.
 func (c *card) isBlank(start int) bool {
 	return !slices.ContainsFunc(c.blocks[start:], func(b block) bool { return strings.TrimSpace(b.text) != "" })
 }
 
-// join makes one block of those from start on.
+// join replaces the blocks from start on by one.
 func (c *card) join(start int, separator string) {
 	texts := make([]string, 0, len(c.blocks)-start)
 	for _, b := range c.blocks[start:] {

@@ -9,24 +9,24 @@ import (
 	"golang.org/x/net/html/atom"
 )
 
-// htmlText reads HTML as text: blocks on lines of their own, lists as - or 1. items, cells of a table parted by |,
-// links as their text. Script and style are left out; attachment tags stay, for splitTags to find.
+// htmlText converts HTML to text: blocks are on lines of their own, list items start with "- " or a number, table cells
+// are separated by |, links are their text. Scripts and styles are left out. Attachment tags remain, for splitTags.
 //
-// It goes by the tags as they come and never looks for the partner of one, since neither the order nor the depth of
-// what Graph sends is sure. Copilot sends markdown as HTML, too, and means its line breaks and indentation, so those
-// of the text are kept. What looks like a tag and is none of HTML's is text, too: a person may write <anna@contoso.com>
-// or List<String>, and Graph does not escape it.
+// It processes the tags in order and never searches for the matching tag, because neither the order nor the depth of the
+// tags that Graph sends is guaranteed. Copilot also sends Markdown as HTML, in which line breaks and indentation are
+// significant, so they are kept. A tag that is not an element of HTML is text: users write <anna@contoso.com> or
+// List<String>, and Graph does not escape it.
 func htmlText(source string) string {
 	z := html.NewTokenizer(strings.NewReader(source))
-	// A script without its end would hide all the text that follows.
+	// A script that is never closed must not hide the text that follows.
 	ends := map[atom.Atom]int{atom.Script: lastEndTag(source, "script"), atom.Style: lastEndTag(source, "style")}
 	var b markupBuilder
-	var hidden atom.Atom // the script or style that we are in
+	var hidden atom.Atom // the open script or style
 	read := 0
 	for {
 		token := z.Next()
 		if token == html.ErrorToken {
-			// What is left looked like a tag and never ended: a <b.
+			// The rest starts like a tag that is never closed: a <b.
 			b.writeText(html.UnescapeString(source[min(read, len(source)):]))
 			return b.String()
 		}
@@ -65,8 +65,8 @@ func htmlText(source string) string {
 	}
 }
 
-// elements are the names of the elements of HTML, also of those that went out of use, and of those that Teams and Office
-// write besides attachments: https://html.spec.whatwg.org/multipage/indices.html#elements-3
+// elements are the names of the elements of HTML, including obsolete ones, and of those that Teams and Office add, except
+// attachment: https://html.spec.whatwg.org/multipage/indices.html#elements-3
 var elements = func() map[string]bool {
 	all := make(map[string]bool)
 	for name := range strings.FieldsSeq(`
@@ -86,7 +86,7 @@ var elements = func() map[string]bool {
 	return all
 }()
 
-// atomOf is the atom of an element. Teams writes code as <codeblock><code>.
+// atomOf returns the atom of an element. Teams writes code blocks as <codeblock><code>, so codeblock is treated as pre.
 func atomOf(name []byte) atom.Atom {
 	if string(name) == "codeblock" {
 		return atom.Pre
@@ -94,11 +94,12 @@ func atomOf(name []byte) atom.Atom {
 	return atom.Lookup(name)
 }
 
-// writeUnknownTag writes a tag that is no element of HTML, as it is.
+// writeUnknownTag writes a tag that is not an element of HTML as text. It returns false, and writes nothing, for an element
+// of HTML.
 func (b *markupBuilder) writeUnknownTag(name []byte, tag string) bool {
 	switch {
 	case string(name) == "attachment":
-		b.writeInline(tag) // splitTags knows which are Graph's
+		b.writeInline(tag) // splitTags decides whether Graph wrote it
 	case elements[string(name)]:
 		return false
 	default:
@@ -120,8 +121,8 @@ func elementAttributes(z *html.Tokenizer, more bool) map[string]string {
 	return attributes
 }
 
-// isEmoji tells whether an element is an emoji, which its alt attribute holds. Graph writes <emoji> and <customemoji>,
-// https://learn.microsoft.com/graph/api/chatmessage-get; Teams an image of the type http://schema.skype.com/Emoji.
+// isEmoji reports whether an element is an emoji, whose text is its alt attribute. Graph writes <emoji> and <customemoji>
+// (https://learn.microsoft.com/graph/api/chatmessage-get), Teams an image of the type http://schema.skype.com/Emoji.
 func isEmoji(name string, attributes map[string]string) bool {
 	switch name {
 	case "emoji", "customemoji":
@@ -131,7 +132,7 @@ func isEmoji(name string, attributes map[string]string) bool {
 	}
 }
 
-// lastEndTag is where the last end tag with this name starts, or -1.
+// lastEndTag returns the offset of the last end tag with this name, or -1.
 func lastEndTag(source, name string) int {
 	for end := len(source); ; {
 		end = strings.LastIndex(source[:end], "</")
@@ -141,7 +142,8 @@ func lastEndTag(source, name string) int {
 	}
 }
 
-// blockMargin is how many line breaks part a block from what is beside it: 2 make an empty line, 0 is no block.
+// blockMargin returns the number of line breaks before and after a block: 2 give an empty line. It is 0 for an inline
+// element.
 func blockMargin(a atom.Atom) int {
 	switch a {
 	case atom.P, atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6, atom.Blockquote, atom.Pre, atom.Table:
@@ -155,19 +157,19 @@ func blockMargin(a atom.Atom) int {
 	}
 }
 
-// maxIndent bounds the indentation of lists inside lists.
+// maxIndent limits the indentation of nested lists.
 const maxIndent = 16
 
-// markupBuilder turns a run of HTML tags and texts into lines.
+// markupBuilder converts a sequence of HTML tags and texts to lines.
 type markupBuilder struct {
-	out    bytes.Buffer
-	blockBreaks int         // line breaks due before the next text, because of blocks
-	brBreaks  int         // and because of <br>
-	itemMarker   string      // what the next text starts with: the mark of a list item
-	lists  []listState // the open ones
-	preDepth   int         // open <pre> and <code>
-	row    rowState
-	cells  int // of this row so far
+	out         bytes.Buffer
+	blockBreaks int         // pending line breaks of blocks, written before the next text
+	brBreaks    int         // pending line breaks of <br>
+	itemMarker  string      // pending marker of a list item
+	lists       []listState // open lists, the innermost last
+	preDepth    int         // number of open <pre> and <code>
+	row         rowState
+	cells       int // number of cells of the row so far
 }
 
 type listState struct {
@@ -179,8 +181,8 @@ type rowState int
 
 const (
 	noRow    rowState = iota
-	rowOpen           // nothing of it was written yet
-	rowBegun          // it stays on this line
+	rowOpen           // nothing of the row is written yet
+	rowBegun          // the rest of the row is written on the same line
 )
 
 func (b *markupBuilder) String() string {
@@ -222,7 +224,7 @@ func (b *markupBuilder) close(a atom.Atom) {
 	b.separateBlock(a)
 }
 
-// separateBlock puts a distance to what was written before. Paragraphs inside a list don't stretch it.
+// separateBlock separates a block from the text before it. Paragraphs in a list add no empty lines.
 func (b *markupBuilder) separateBlock(a atom.Atom) {
 	breaks := blockMargin(a)
 	if len(b.lists) > 0 {
@@ -231,7 +233,7 @@ func (b *markupBuilder) separateBlock(a atom.Atom) {
 	b.blockBreaks = max(b.blockBreaks, breaks)
 }
 
-// startCell parts a cell from the one before it.
+// startCell separates a cell from the one before it.
 func (b *markupBuilder) startCell() {
 	b.cells++
 	if b.cells == 1 {
@@ -245,7 +247,7 @@ func (b *markupBuilder) startCell() {
 	b.writeInline("| ")
 }
 
-// nextItemMarker is what the list item that starts here begins with. Its value is the number that it sets, or empty.
+// nextItemMarker returns the marker of the next list item. Value is the item's value attribute, which sets its number.
 func (b *markupBuilder) nextItemMarker(value string) string {
 	depth := len(b.lists)
 	if depth == 0 {
@@ -261,7 +263,7 @@ func (b *markupBuilder) nextItemMarker(value string) string {
 	return indent + strconv.Itoa(number) + ". "
 }
 
-// parseInt32 reads an integer of 32 bits as HTML writes it; what is none is the other one.
+// parseInt32 parses a 32-bit integer of an HTML attribute. It returns fallback if s is not one.
 func parseInt32(s string, fallback int) int {
 	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 32)
 	if err != nil {
@@ -281,7 +283,7 @@ func (b *markupBuilder) writeText(s string) {
 	}
 	switch {
 	case b.out.Len() == 0 || b.blockBreaks > 0 || b.brBreaks > 0 || b.itemMarker != "":
-		if b.preDepth > 0 { // the first line's indentation is meant, too
+		if b.preDepth > 0 { // the indentation of the first line is significant
 			s = strings.TrimPrefix(s, "\n")
 		} else {
 			s = strings.TrimLeft(s, " \t\n\f")
@@ -294,7 +296,7 @@ func (b *markupBuilder) writeText(s string) {
 	}
 }
 
-// writeInline writes the line breaks and the mark that are due, and then s as it is.
+// writeInline writes the pending line breaks and marker, and then s unchanged.
 func (b *markupBuilder) writeInline(s string) {
 	if breaks := min(max(b.blockBreaks, b.brBreaks), 2); breaks > 0 {
 		b.trimSpace()
@@ -313,13 +315,13 @@ func (b *markupBuilder) writeInline(s string) {
 	}
 }
 
-// trimSpace takes the space off the end of what was written.
+// trimSpace removes trailing space from the text so far.
 func (b *markupBuilder) trimSpace() {
 	b.out.Truncate(len(bytes.TrimRight(b.out.Bytes(), " \t\n\f")))
 }
 
-// collapseSpaces makes one space of each run of spaces and tabs inside a line. Those at the ends of a line stay, for they
-// mean something in markdown.
+// collapseSpaces replaces each run of spaces and tabs within a line by one space. It keeps those at the ends of a line,
+// which are significant in Markdown.
 func collapseSpaces(s string) string {
 	if !strings.ContainsAny(s, "\t") && !strings.Contains(s, "  ") {
 		return s

@@ -1,5 +1,7 @@
-// Package plaintext turns what Microsoft 365 Copilot writes into plain text: HTML, adaptive cards, and the tags that point
-// from a body to its attachments. Its functions are pure and know nothing of how an interaction is represented.
+// Package plaintext converts the content of Copilot interactions to plain text: HTML, adaptive cards, and the attachment
+// tags by which a body refers to its attachments. It holds no state and does not depend on the model of an interaction.
+//
+// All functions take linear time in the size of their input, whatever it is, because anybody may write a prompt.
 package plaintext
 
 import (
@@ -12,30 +14,30 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/lenientjson"
 )
 
-// Message is the written part of one interaction.
+// Message is the content of one interaction.
 type Message struct {
 	// HTML is true where Content is HTML, false where it is text.
 	HTML    bool
 	Content string
-	// Prompt is true for what a person typed. It stays as it is, even where it looks like the JSON of an answer.
+	// Prompt is true for the text that a user typed, which is never unwrapped, even if it looks like the JSON of a response.
 	Prompt bool
-	// Cards are the adaptive cards among the attachments, in their order.
+	// Cards are the adaptive cards among the attachments, in order.
 	Cards []Card
 }
 
 // Card is an adaptive card.
 type Card struct {
-	// ID is what an attachment tag in Content refers to. A card whose ID is blank cannot be referred to.
+	// ID is the id by which attachment tags refer to the card. They cannot refer to a card without one.
 	ID string
 	// Content is the card as JSON text. A card that is not valid JSON has no text.
 	Content string
 }
 
-// Of returns the text of a message as the user saw it: without attachment tags, HTML made plain, adaptive cards read in
-// the place where the content points at them, markdown left as it is. It is empty where there is none.
+// Of returns the text of a message as the user saw it: attachment tags are removed, HTML becomes plain text, adaptive cards
+// are inserted where the content refers to them, and Markdown is unchanged. It is empty where there is no text.
 //
-// A chat's answer has a body that only points at a card. A body without text that points at no card either is taken
-// for one that points at all of them.
+// The body of a chat response only refers to a card. A body that has no text and refers to no card is treated as if it
+// referred to all of them.
 func Of(m Message) string {
 	content := m.Content
 	if m.HTML {
@@ -55,7 +57,7 @@ func Of(m Message) string {
 				b.block(cardText(content))
 				referenced = true
 			}
-			delete(cards, id) // once, however often the content points at it
+			delete(cards, id) // inserted once, however often the content refers to it
 		})
 	if !referenced && b.isBlank() {
 		for _, card := range m.Cards {
@@ -65,7 +67,8 @@ func Of(m Message) string {
 	return b.String()
 }
 
-// byID returns the contents of the cards by their id. An empty id is none: the tags that carry it are noise.
+// byID returns the contents of the cards by their id. Cards without an id are left out: tags with an empty id refer to
+// nothing.
 func byID(cards []Card) map[string][]string {
 	contents := make(map[string][]string)
 	for _, card := range cards {
@@ -76,8 +79,9 @@ func byID(cards []Card) map[string][]string {
 	return contents
 }
 
-// unwrapFinalResponse unwraps the answers of Copilot in Excel, which come as the JSON text of an object with the members
-// thoughts and finalResponse. Everything else it returns as it is, and so an answer that is neither text nor a number.
+// unwrapFinalResponse unwraps the responses of Copilot in Excel, which are the JSON text of an object with the members
+// thoughts and finalResponse. It returns s unchanged if it is anything else, or if finalResponse is neither a string nor
+// a number.
 func unwrapFinalResponse(s string) string {
 	if !strings.Contains(s, `"finalResponse"`) {
 		return s
@@ -99,15 +103,15 @@ func unwrapFinalResponse(s string) string {
 	return answer
 }
 
-// textBuilder puts a text together from pieces in their order.
+// textBuilder joins pieces of text.
 type textBuilder struct {
 	buf bytes.Buffer
-	// newLine is whether the next piece starts on a line of its own.
+	// newLine is true if the next piece starts a new line.
 	newLine bool
 }
 
-// inline goes on in the line. Where a tag stood between two words it leaves a space, so that they stay two words,
-// and so that the text around a removed tag never makes up a new one.
+// inline continues the current line. It separates the pieces with a space where a tag was between two words, so that they
+// remain two words, and so that the text around a removed tag does not form another tag.
 func (b *textBuilder) inline(s string) {
 	if b.newLine {
 		if s = strings.TrimLeftFunc(s, unicode.IsSpace); s != "" {
@@ -125,7 +129,7 @@ func (b *textBuilder) inline(s string) {
 	b.buf.WriteString(s)
 }
 
-// block has lines of its own.
+// block writes s on lines of its own.
 func (b *textBuilder) block(s string) {
 	if s = strings.TrimSpace(s); s != "" {
 		b.startLine(s)
@@ -133,7 +137,7 @@ func (b *textBuilder) block(s string) {
 	}
 }
 
-// startLine starts a line with s.
+// startLine writes s on a new line.
 func (b *textBuilder) startLine(s string) {
 	b.buf.Truncate(len(bytes.TrimRightFunc(b.buf.Bytes(), unicode.IsSpace)))
 	if b.buf.Len() > 0 {
@@ -146,7 +150,7 @@ func (b *textBuilder) isBlank() bool {
 	return len(bytes.TrimSpace(b.buf.Bytes())) == 0
 }
 
-// String is the page without space around it, its lines parted by line feeds alone.
+// String returns the text without surrounding space and with line feeds as line ends.
 func (b *textBuilder) String() string {
 	s := strings.ReplaceAll(b.buf.String(), "\r\n", "\n")
 	return strings.TrimSpace(strings.ReplaceAll(s, "\r", "\n"))

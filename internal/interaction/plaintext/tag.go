@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// tagSpace is what may stand between the parts of a tag.
+// tagSpace may separate the parts of a tag.
 const tagSpace = " \t\r\n\f"
 
-// splitTags gives the text between the attachment tags of s to text, and the ids of the opening ones to tag, in their
-// order. Graph writes them as <attachment id="..."></attachment>, plain and HTML-escaped, and with an empty id:
+// splitTags calls text for the text between the attachment tags of s, and tag with the id of each opening tag, in order.
+// Graph writes them as <attachment id="..."></attachment>, plain or HTML-escaped, sometimes with an empty id:
 // https://learn.microsoft.com/microsoftteams/export-teams-content-copilot
 //
-// <Attachment>, an <attachment> without an id, and an end tag without such a start were written by a person and stay.
-// What is left of a tag that was cut off counts as one, since it can hold the id of a meeting.
+// <Attachment>, an <attachment> without an id, and an end tag without a matching start tag were written by a user and are
+// text. A truncated tag counts as a tag, because it can contain the id of a meeting.
 //
-// The time is linear in the length of s: whether < begins a tag is known at its first attribute, and what was read of
-// a tag from there on either goes with the tag or holds no other one.
+// The time is linear in the length of s: the first attribute decides whether < starts a tag, and the text that is scanned
+// after it is either part of that tag or contains no other.
 func splitTags(s string, text, tag func(string)) {
 	start, open := 0, 0
 	for at := 0; ; {
@@ -46,7 +46,7 @@ func splitTags(s string, text, tag func(string)) {
 	text(s[start:])
 }
 
-// withoutTags is s without attachment tags.
+// withoutTags removes the attachment tags from s.
 func withoutTags(s string) string {
 	var b textBuilder
 	splitTags(s, b.inline, func(string) {})
@@ -54,13 +54,13 @@ func withoutTags(s string) string {
 }
 
 type attachmentTag struct {
-	length  int // 0: no attachment tag of Graph's
-	id      string
-	closing bool // an end tag
-	selfClosing  bool // in itself: it has no end tag
+	length      int // 0 if it is not an attachment tag that Graph wrote
+	id          string
+	closing     bool // it is an end tag
+	selfClosing bool // it has no end tag
 }
 
-// scanTag reads the attachment tag that s starts with.
+// scanTag reads the attachment tag at the start of s.
 func scanTag(s string) attachmentTag {
 	n := tagStartLen(s)
 	if n == 0 {
@@ -81,7 +81,7 @@ func scanTag(s string) attachmentTag {
 	case isTruncated(attribute):
 		return attachmentTag{length: len(s) - len(rest), selfClosing: true}
 	case !isID || len(attribute) == len(rest):
-		return attachmentTag{} // a person's, or another word: attachments
+		return attachmentTag{} // a user wrote it, or it is another word: attachments
 	case isTruncated(value):
 		return attachmentTag{length: len(s) - len(value), selfClosing: true}
 	}
@@ -91,7 +91,7 @@ func scanTag(s string) attachmentTag {
 	}
 	id, rest := scanValue(strings.TrimLeft(value, tagSpace))
 	t := attachmentTag{id: strings.TrimSpace(html.UnescapeString(id)), length: len(s) - len(rest), selfClosing: true}
-	// The rest of the tag, unless that was cut off.
+	// The rest of the tag, unless it is truncated.
 	for at := 0; at < len(rest) && tagStartLen(rest[at:]) == 0; at++ {
 		if end := tagEndLen(rest[at:]); end > 0 {
 			t.length += at + end
@@ -102,13 +102,13 @@ func scanTag(s string) attachmentTag {
 	return t
 }
 
-// isTruncated tells whether nothing more of a tag comes.
+// isTruncated reports whether a tag ends here without its closing bracket.
 func isTruncated(rest string) bool {
 	rest = strings.TrimLeft(rest, tagSpace)
 	return rest == "" || tagStartLen(rest) > 0
 }
 
-// scanValue parts the value of an attribute from what follows it.
+// scanValue splits s after the value of an attribute.
 func scanValue(s string) (value, rest string) {
 	if quote := s[:prefixLenFold(s, `"`, `'`, "&quot;", "&amp;quot;", "&#34;", "&#39;", "&apos;")]; quote != "" {
 		if value, rest, ok := strings.Cut(s[len(quote):], quote); ok {
@@ -122,17 +122,17 @@ func scanValue(s string) (value, rest string) {
 	return s[:end], s[end:]
 }
 
-// tagStartLen is the length of the start of a tag that s starts with, or 0.
+// tagStartLen returns the length of the opening bracket of a tag at the start of s, plain or escaped, or 0.
 func tagStartLen(s string) int {
 	return prefixLenFold(s, "<", "&lt;", "&amp;lt;")
 }
 
-// tagEndLen is the length of the end of a tag that s starts with, or 0.
+// tagEndLen returns the length of the closing bracket of a tag at the start of s, plain or escaped, or 0.
 func tagEndLen(s string) int {
 	return prefixLenFold(s, ">", "&gt;", "&amp;gt;")
 }
 
-// prefixLenFold is the length of the first of these that s starts with, whatever its case, or 0.
+// prefixLenFold returns the length of the first of the prefixes that s has, ignoring case, or 0.
 func prefixLenFold(s string, prefixes ...string) int {
 	for _, candidate := range prefixes {
 		if len(s) >= len(candidate) && strings.EqualFold(s[:len(candidate)], candidate) {
