@@ -16,7 +16,7 @@ import (
 const samples = "../../testdata/interactions"
 
 // Each file is named after what it shows; the file with the same name that ends in .txt is the text of it.
-func TestTextOfEverySample(t *testing.T) {
+func TestInteraction_TextOfSamples(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join(samples, "*.json"))
 	require.NoError(t, err)
@@ -46,7 +46,7 @@ func readSample(t *testing.T, file string) *interaction.Interaction {
 
 // COPILOT_SAMPLES may name a collection of interactions that others published, to test against what Graph really sent:
 // {"interactions": [{"n": 1, "object": {...}}]}. Without it, the samples of this repository make up the collection.
-func TestEveryPublishedInteractionCanBeRead(t *testing.T) {
+func TestParse_ReadsPublishedInteractions(t *testing.T) {
 	t.Parallel()
 	type entry struct {
 		N      int             `json:"n"`
@@ -56,7 +56,7 @@ func TestEveryPublishedInteractionCanBeRead(t *testing.T) {
 		Interactions []entry `json:"interactions"`
 	}
 	// The published ones without text: a card without body, one that is malformed, one that is missing.
-	wordless := map[int]bool{13: true, 20: true, 21: true}
+	withoutText := map[int]bool{13: true, 20: true, 21: true}
 	if file := os.Getenv("COPILOT_SAMPLES"); file != "" {
 		data, err := os.ReadFile(filepath.Clean(file))
 		require.NoError(t, err)
@@ -71,7 +71,7 @@ func TestEveryPublishedInteractionCanBeRead(t *testing.T) {
 		i, err := interaction.Parse(e.Object)
 		require.NoError(t, err, "interaction %d", e.N)
 		text := i.Text()
-		assert.Equal(t, wordless[e.N], text == "", "interaction %d", e.N)
+		assert.Equal(t, withoutText[e.N], text == "", "interaction %d", e.N)
 		assert.NotContains(t, text, "attachment id", "interaction %d", e.N)
 		assert.NotEmpty(t, i.App(), "interaction %d", e.N)
 		_, ok := i.CreatedAt()
@@ -82,7 +82,7 @@ func TestEveryPublishedInteractionCanBeRead(t *testing.T) {
 	}
 }
 
-func TestInteraction_TextReadsBodyAndCards(t *testing.T) {
+func TestInteraction_TextCombinesBodyAndCards(t *testing.T) {
 	t.Parallel()
 	card := interaction.Attachment{ID: "a", ContentType: " Application/vnd.microsoft.card.Adaptive", Content: `{"body":[{"type":"TextBlock","text":"saw"}]}`}
 	file := interaction.Attachment{ID: "f", ContentType: "reference", Name: "drawing.dwg", Content: `{"body":[{"type":"TextBlock","text":"no"}]}`}
@@ -109,7 +109,7 @@ func TestInteraction_TextReadsBodyAndCards(t *testing.T) {
 	}
 }
 
-func TestInteractionApp_IsNameOfClass(t *testing.T) {
+func TestInteraction_AppIsLastPartOfClass(t *testing.T) {
 	t.Parallel()
 	for class, want := range map[string]string{
 		"IPM.SkypeTeams.Message.Copilot.BizChat":                                           "BizChat",

@@ -19,7 +19,7 @@ func received(change func(*interaction.Received)) *interaction.Received {
 	return r
 }
 
-func TestKeysAreEqual(t *testing.T) {
+func TestKey_EqualForSameVersionOnly(t *testing.T) {
 	t.Parallel()
 	tombstone := func(r *interaction.Received) {
 		r.WithoutContent, r.Change, r.SessionID, r.ETag = true, interaction.Deleted, "", ""
@@ -68,7 +68,7 @@ func TestKeysAreEqual(t *testing.T) {
 // Each was computed as
 //
 //	printf 'interaction\037{tenant}\037{session}\037{id}\037{change}' | sha256sum | cut -c1-32
-func TestReceived_UID(t *testing.T) {
+func TestReceived_UIDMatchesSpecification(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		change func(*interaction.Received)

@@ -12,7 +12,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-func TestParseReadsEveryMember(t *testing.T) {
+func TestParse_ReadsEveryMember(t *testing.T) {
 	t.Parallel()
 	got, err := interaction.Parse([]byte(`{
 		"@odata.type": "#Microsoft.Graph.aiInteraction", "id": "1764601200123", "sessionId": "19:s@thread.v2",
@@ -54,7 +54,7 @@ func TestParseReadsEveryMember(t *testing.T) {
 	assert.Empty(t, cmp.Diff(want, got))
 }
 
-func TestParseIsLenient(t *testing.T) {
+func TestParse_ToleratesUndocumentedForms(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		data string
@@ -113,7 +113,7 @@ func TestParseIsLenient(t *testing.T) {
 	}
 }
 
-func TestParseReadsTimes(t *testing.T) {
+func TestParse_ReadsTimes(t *testing.T) {
 	t.Parallel()
 	at := func(ns int) time.Time { return time.Date(2025, time.May, 9, 2, 20, 56, ns, time.UTC) }
 	for text, want := range map[string]time.Time{
@@ -138,7 +138,7 @@ func TestParseReadsTimes(t *testing.T) {
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParse_RejectsNonObjectsAndMissingIDs(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		data string
@@ -177,7 +177,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestParseKeepsABoundedNumberOfListed(t *testing.T) {
+func TestParse_LimitsListLength(t *testing.T) {
 	t.Parallel()
 	list := strings.Repeat(`{"linkType":"File"},`, 20_000)
 	i, err := interaction.Parse([]byte(`{"links":[` + list + `{}],"id":"1"}`))

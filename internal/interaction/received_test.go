@@ -9,7 +9,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-func TestHappenedAt(t *testing.T) {
+func TestReceived_HappenedAtUsesBestKnownTime(t *testing.T) {
 	t.Parallel()
 	// 1764601200123 is 15:00:00.123 of this day, 1764601290000 is 15:01:30.
 	clock := func(hour, minute, second, ms int) time.Time {

@@ -22,8 +22,8 @@ const (
 	promptID = "1764599405123"
 )
 
-// takenIn is 4.2 s after the prompt of the fixtures was created.
-func takenIn() time.Time {
+// receivedAt is 4.2 s after the prompt of the fixtures was created.
+func receivedAt() time.Time {
 	return time.Date(2025, 12, 1, 14, 30, 9, 323_000_000, time.UTC)
 }
 
@@ -40,7 +40,7 @@ func fixture(tb testing.TB, name string) interaction.Received {
 		SubscriptionID: "0c1e7a52-3b9d-4f7e-8a61-5d2f9b0c4e33",
 		Change:         interaction.Created,
 		Source:         interaction.FromNotification,
-		At:             takenIn(),
+		At:             receivedAt(),
 		UserID:         user,
 		UserSource:     interaction.UserFromRequest,
 		Turn:           parsed.RequestID,
@@ -61,9 +61,9 @@ func recordOf(tb testing.TB, settings translate.LogSettings, r interaction.Recei
 	return logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
 }
 
-func value(tb testing.TB, attributes pcommon.Map, name string) any {
+func attributeValue(tb testing.TB, attributes pcommon.Map, name string) any {
 	tb.Helper()
-	v, there := attributes.Get(name)
-	require.True(tb, there, "attribute %s is absent", name)
+	v, present := attributes.Get(name)
+	require.True(tb, present, "attribute %s is absent", name)
 	return v.AsRaw()
 }

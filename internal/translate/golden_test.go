@@ -65,9 +65,9 @@ func (k kind) translate(t *testing.T) plog.Logs {
 	return newLogs(k.settings).Translate([]interaction.Received{r})
 }
 
-// TestEachKindOfInteractionBecomesItsGoldenRecord writes a golden file that is missing, and fails then; delete a file
+// TestLogs_MatchGoldenFiles writes a golden file that is missing, and fails then; delete a file
 // to have it written anew.
-func TestEachKindOfInteractionBecomesItsGoldenRecord(t *testing.T) {
+func TestLogs_MatchGoldenFiles(t *testing.T) {
 	t.Parallel()
 	for name, k := range kinds() {
 		t.Run(name, func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestEachKindOfInteractionBecomesItsGoldenRecord(t *testing.T) {
 	}
 }
 
-func TestNoGoldenFileIsLeftOver(t *testing.T) {
+func TestGoldenFiles_AllUsed(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join("testdata", "*.golden.yaml"))
 	require.NoError(t, err)

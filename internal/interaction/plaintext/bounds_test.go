@@ -14,7 +14,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/plaintext"
 )
 
-func TestTheTextOfAHostileBodyTakesLinearTime(t *testing.T) {
+func TestOf_HostileBodyTakesLinearTime(t *testing.T) {
 	for name, tt := range map[string]struct{ head, body, tail string }{
 		"tags":                        {body: `<attachment id="a"></attachment>`},
 		"tags that never end":         {body: `<attachment `},
@@ -56,7 +56,7 @@ func TestTheTextOfAHostileBodyTakesLinearTime(t *testing.T) {
 	}
 }
 
-func TestTheTextOfAHostileCardTakesLinearTime(t *testing.T) {
+func TestCard_HostileContentTakesLinearTime(t *testing.T) {
 	around := func(open, body, shut string) (string, string, string) {
 		return strings.Repeat(open, 30), body, strings.Repeat(shut, 30)
 	}
@@ -91,15 +91,15 @@ func TestTheTextOfAHostileCardTakesLinearTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			lineartest.Assert(t, func(size int) func() {
-				content := cardThatSaysTwice(t, lineartest.Fill(size, "", seen, ""))
+				content := cardWithRepeatedText(t, lineartest.Fill(size, "", seen, ""))
 				return func() { fromCard(content) }
 			}, lineartest.Sizes()...)
 		})
 	}
 }
 
-// cardThatSaysTwice is a card that holds an answer twice, as those of a chat do.
-func cardThatSaysTwice(t *testing.T, answer string) string {
+// cardWithRepeatedText is a card that holds an answer twice, as those of a chat do.
+func cardWithRepeatedText(t *testing.T, answer string) string {
 	t.Helper()
 	quoted, err := json.Marshal(answer)
 	require.NoError(t, err)
@@ -117,7 +117,7 @@ var fragments = []string{
 	`{"finalResponse":"`, `{"finalResponse":{`, `[1](https://yard.example)`, `](`, `](https://`, `[^1^]`, `[1`, `<File>`, `</File>`, `</`, `**`,
 }
 
-func TestText_GeneratedUnitsTakeLinearTime(t *testing.T) {
+func TestOf_GeneratedUnitsTakeLinearTime(t *testing.T) {
 	type reader struct {
 		read  func(content string)
 		sizes []int
@@ -125,7 +125,7 @@ func TestText_GeneratedUnitsTakeLinearTime(t *testing.T) {
 	textBody := reader{func(content string) { fromText(content) }, lineartest.Sizes()}
 	// These take many times as long, above all with the race detector.
 	htmlBody := reader{func(content string) { fromHTML(content) }, lineartest.Sizes()[:2]}
-	card := reader{func(content string) { fromCard(cardThatSaysTwice(t, content[len(content)/2:])) }, lineartest.Sizes()[:2]}
+	card := reader{func(content string) { fromCard(cardWithRepeatedText(t, content[len(content)/2:])) }, lineartest.Sizes()[:2]}
 	for _, fragment := range fragments {
 		once := html.EscapeString(fragment)
 		for _, tt := range []struct {
@@ -149,7 +149,7 @@ func TestText_GeneratedUnitsTakeLinearTime(t *testing.T) {
 }
 
 // A unit of two fragments finds what one alone does not: a quote that only another kind of quote follows.
-func TestText_PairsOfFragmentsTakeLinearTime(t *testing.T) {
+func TestOf_PairsOfFragmentsTakeLinearTime(t *testing.T) {
 	for _, first := range fragments[:10] {
 		for _, second := range fragments {
 			for _, of := range []func(string, ...plaintext.Card) string{fromText, fromHTML} {

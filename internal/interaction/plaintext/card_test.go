@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestCardsAreWalked(t *testing.T) {
+func TestCard_TextOfElements(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ card, want string }{
 		"blocks are lines":                       {`{"type":"AdaptiveCard","body":[{"type":"TextBlock","text":"saw"},{"type":"TextBlock","text":"plane"}]}`, "saw\nplane"},
@@ -62,7 +62,7 @@ func TestCardsAreWalked(t *testing.T) {
 	}
 }
 
-func TestCardsAreFollowedToABoundedDepth(t *testing.T) {
+func TestCard_LimitsDepth(t *testing.T) {
 	t.Parallel()
 	nested := func(depth int) string {
 		return `{"body":[` + strings.Repeat(`{"items":[`, depth) + `{"type":"TextBlock","text":"deep"}` + strings.Repeat(`]}`, depth) + `,{"type":"TextBlock","text":"flat"}]}`

@@ -15,7 +15,7 @@ import (
 
 var attachmentTag = regexp.MustCompile(`(<|&lt;|&amp;lt;)attachment\s+id\s*=`)
 
-func FuzzText(f *testing.F) {
+func FuzzOf(f *testing.F) {
 	f.Add(true, `<p>a<attachment id="1"></attachment><ul><li>b`, `{"body":[{"type":"TextBlock","text":"a"},{"type":"TextBlock","id":"MessageTextField","text":"[a](b)[^1^]"}]}`)
 	f.Add(false, `a&lt;attachment id=&quot;1&quot;&gt;&lt;/attachment&gt;b<attachment id='`, `{"body":[{"type":"Table","rows":[{"cells":[{"items":[]}]}]}]}`)
 	f.Add(true, `<attach<attachment/>ment id="1"><script><table><tr><td>a<td>`, `{"inlines":["<attach","<attachment>","ment >"]}`)
@@ -33,8 +33,8 @@ func FuzzText(f *testing.F) {
 	})
 }
 
-// FuzzTextLinearTime looks for what takes more than linear time when it is said over and over, in a body and in a card.
-func FuzzTextLinearTime(f *testing.F) {
+// FuzzLinearTime looks for what takes more than linear time when it is said over and over, in a body and in a card.
+func FuzzLinearTime(f *testing.F) {
 	f.Add(`<attachment id="`, ` x='<attachment `, ``)
 	f.Add(``, `&lt;attachment `, ``)
 	f.Add(`<ol>`, `<li value="7">a</li><table><td>`, `</ol>`)
@@ -54,6 +54,6 @@ func FuzzTextLinearTime(f *testing.F) {
 		check(func(content string) { fromText(content) })
 		check(func(content string) { fromHTML(content) })
 		check(func(content string) { fromCard(content) })
-		check(func(content string) { fromCard(cardThatSaysTwice(t, content)) })
+		check(func(content string) { fromCard(cardWithRepeatedText(t, content)) })
 	})
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestHTMLIsReadAsText(t *testing.T) {
+func TestHTML_ConvertedToText(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ content, want string }{
 		"paragraphs have an empty line between them":  {"<p>saw</p><p>plane</p>", "saw\n\nplane"},

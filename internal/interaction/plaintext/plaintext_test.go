@@ -25,7 +25,7 @@ func cardOf(id, text string) plaintext.Card {
 	return plaintext.Card{ID: id, Content: `{"body":[{"type":"TextBlock","text":"` + text + `"}]}`}
 }
 
-func TestCardsAreReadWhereTheBodyPointsAtThem(t *testing.T) {
+func TestOf_InsertsReferencedCards(t *testing.T) {
 	t.Parallel()
 	a, b := cardOf("a", "saw"), cardOf("b", "plane")
 	for name, tt := range map[string]struct {
@@ -60,7 +60,7 @@ func TestCardsAreReadWhereTheBodyPointsAtThem(t *testing.T) {
 	}
 }
 
-func TestFinalResponsesAreUnwrapped(t *testing.T) {
+func TestOf_UnwrapsFinalResponse(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ content, want string }{
 		"whatever the order":             {`{"finalResponse":"412","thoughts":"sum it"}`, "412"},
@@ -88,7 +88,7 @@ func TestFinalResponsesAreUnwrapped(t *testing.T) {
 	assert.Equal(t, typed.Content, plaintext.Of(typed), "what a person typed stays as it is")
 }
 
-func TestTextEndsItsLinesWithLineFeeds(t *testing.T) {
+func TestOf_NormalizesLineEnds(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "a\n\nb\nc", fromText("\r\na\r\n\r\nb\rc\r\n"))
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestMessagesThatRepeatTheOtherBlocksAreLeftOut(t *testing.T) {
+func TestCard_OmitsMessageThatRepeatsOtherBlocks(t *testing.T) {
 	t.Parallel()
 	const other = `{"type":"TextBlock","text":"Two deliveries of oak arrive this week, see [Boards from Hallvik](https://yard.example/d/411 \"x\")[1](https://yard.example/d/411)."}`
 	message := func(text string) string { return `{"type":"TextBlock","id":"MessageTextField","text":"` + text + `"}` }

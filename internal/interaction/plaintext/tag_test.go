@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestAttachmentTagsAreTakenOut(t *testing.T) {
+func TestTags_RemovedFromText(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ content, want string }{
 		"plain":                         {`glue<attachment id="19:m@thread.v2"></attachment>`, "glue"},

@@ -12,7 +12,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/lineartest"
 )
 
-func TestParsingHostileJSONTakesLinearTime(t *testing.T) {
+func TestParse_HostileJSONTakesLinearTime(t *testing.T) {
 	for name, tt := range map[string]struct{ head, body, tail string }{
 		"unknown members":   {`{"id":"1",`, `"x":[],`, `"y":1}`},
 		"the same member":   {`{`, `"id":"1",`, `"id":"1"}`},
