@@ -7,7 +7,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
-// hundredInteractions is 50 prompts and 50 responses.
+// hundredInteractions returns 50 prompts and 50 responses.
 func hundredInteractions(b *testing.B) []interaction.Received {
 	b.Helper()
 	prompt, response := fixture(b, "prompt"), fixture(b, "references")

@@ -22,12 +22,12 @@ const (
 	promptID = "1764599405123"
 )
 
-// receivedAt is 4.2 s after the prompt of the fixtures was created.
+// receivedAt returns the time of receipt, 4.2 s after the prompt of the fixtures was created.
 func receivedAt() time.Time {
 	return time.Date(2025, 12, 1, 14, 30, 9, 323_000_000, time.UTC)
 }
 
-// fixture reads testdata/{name}.json as a notification delivers it: newly created, of a user who is known.
+// fixture reads testdata/{name}.json as a notification of its creation delivers it, with a known user.
 func fixture(tb testing.TB, name string) interaction.Received {
 	tb.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
@@ -53,7 +53,7 @@ func newLogs(settings translate.LogSettings) *translate.Logs {
 	return translate.NewLogs(settings)
 }
 
-// recordOf translates one interaction and returns its only record.
+// recordOf returns the record of one interaction.
 func recordOf(tb testing.TB, settings translate.LogSettings, r interaction.Received) plog.LogRecord {
 	tb.Helper()
 	logs := newLogs(settings).Translate([]interaction.Received{r})

@@ -70,13 +70,13 @@ func TestLogs_TimestampIsCreationOrReceipt(t *testing.T) {
 		created time.Time
 		want    time.Time
 	}{
-		"createdDateTime, before the id": {id: "1764599400000", created: created, want: created},
-		"the id without createdDateTime": {id: promptID, want: created},
-		"the observation without either": {id: "r_warm", want: receivedAt()},
-		"the observation for a time before 1970, which OTLP cannot hold": {
+		"createdDateTime takes precedence over the id": {id: "1764599400000", created: created, want: created},
+		"the id is used without createdDateTime":       {id: promptID, want: created},
+		"the time of receipt is used without either":   {id: "r_warm", want: receivedAt()},
+		"the time of receipt replaces a time before 1970, which OTLP cannot represent": {
 			id: promptID, created: time.Date(1900, 1, 1, 0, 0, 0, 0, time.UTC), want: receivedAt(),
 		},
-		"the observation for a time after 2262, which OTLP cannot hold": {
+		"the time of receipt replaces a time after 2262, which OTLP cannot represent": {
 			id: promptID, created: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), want: receivedAt(),
 		},
 	}
@@ -101,11 +101,11 @@ func TestLogs_IngestionDelayInSeconds(t *testing.T) {
 		ahead  time.Duration
 		want   float64
 	}{
-		"since the creation":                           {change: interaction.Created, etag: "1764599407323", want: 4.2},
-		"of an update since the time in the etag":      {change: interaction.Updated, etag: "1764599407323", want: 2},
-		"of an update without etag since the creation": {change: interaction.Updated, want: 4.2},
-		"of a deletion since the creation":             {change: interaction.Deleted, etag: "1764599407323", want: 4.2},
-		"never negative when clocks differ":            {change: interaction.Created, ahead: time.Minute, want: 0},
+		"a creation is measured from createdDateTime":             {change: interaction.Created, etag: "1764599407323", want: 4.2},
+		"an update is measured from the time in its etag":         {change: interaction.Updated, etag: "1764599407323", want: 2},
+		"an update without etag is measured from createdDateTime": {change: interaction.Updated, want: 4.2},
+		"a deletion is measured from createdDateTime":             {change: interaction.Deleted, etag: "1764599407323", want: 4.2},
+		"it is never negative if clocks differ":                   {change: interaction.Created, ahead: time.Minute, want: 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -138,7 +138,7 @@ func TestLogs_BodyIsTextOnlyWhenCaptured(t *testing.T) {
 		"captured": {
 			settings: translate.LogSettings{CaptureText: true}, text: "żółć 🚀", want: "żółć 🚀", captured: true,
 		},
-		"captured, but there is none":  {settings: translate.LogSettings{CaptureText: true}, want: "userPrompt in BizChat, 0 characters"},
+		"captured without text":        {settings: translate.LogSettings{CaptureText: true}, want: "userPrompt in BizChat, 0 characters"},
 		"not captured":                 {text: "żółć 🚀", want: "userPrompt in BizChat, 6 characters"},
 		"not captured with references": {settings: translate.LogSettings{References: true}, text: "żółć 🚀", want: "userPrompt in BizChat, 6 characters"},
 	}
@@ -163,20 +163,20 @@ func TestLogs_SummaryNamesChangeTypeAndApp(t *testing.T) {
 		typ, appClass string
 		want          string
 	}{
-		"a creation does not name its change": {
+		"a creation does not name the change": {
 			change: interaction.Created, typ: "userPrompt", appClass: "IPM.SkypeTeams.Message.Copilot.Word",
 			want: "userPrompt in Word, 5 characters",
 		},
-		"an update names it": {
+		"an update names the change": {
 			change: interaction.Updated, typ: "aiResponse", appClass: "IPM.SkypeTeams.Message.Copilot.Teams",
 			want: "updated aiResponse in Teams, 5 characters",
 		},
-		"without a type it is an interaction": {
+		"a missing type is an interaction": {
 			change: interaction.Deleted, appClass: "IPM.SkypeTeams.Message.Copilot.Teams",
 			want: "deleted interaction in Teams, 5 characters",
 		},
-		"without an app none is named": {change: interaction.Deleted, want: "deleted interaction, 5 characters"},
-		"the id of an app is no name": {
+		"a missing app is left out": {change: interaction.Deleted, want: "deleted interaction, 5 characters"},
+		"the id of an app is not its name": {
 			change: interaction.Created, typ: "aiResponse",
 			appClass: "IPM.SkypeTeams.Message.ConnectedAIApp.Entra.6a0b3c1d-77e2-4f58-9c04-1d2e3f405162",
 			want:     "aiResponse in ConnectedAIApp.Entra, 5 characters",
@@ -200,15 +200,18 @@ func TestLogs_AgentsAreMentionedApplications(t *testing.T) {
 	}
 	r := fixture(t, "prompt")
 	r.Mentions = []interaction.Mention{
-		{Mentioned: person}, {Mentioned: agent("1", "Travel Helper")}, {Mentioned: agent("2", "")},
-		{Mentioned: agent("", "")}, {Mentioned: agent("1", "Travel Helper")},
+		{Mentioned: person},
+		{Mentioned: agent("1", "Travel Helper")},
+		{Mentioned: agent("2", "")},
+		{Mentioned: agent("", "")},
+		{Mentioned: agent("1", "Travel Helper")},
 	}
 	attributes := recordOf(t, translate.LogSettings{}, r).Attributes()
 	assert.Equal(t, []any{"Travel Helper", "2"}, attributeValue(t, attributes, "microsoft.copilot.agents"))
 
 	r.Mentions = r.Mentions[:1]
 	assert.NotContains(t, recordOf(t, translate.LogSettings{}, r).Attributes().AsRaw(), "microsoft.copilot.agents",
-		"a person is no agent")
+		"a person is not an agent")
 }
 
 func TestLogs_ContextTypesAreDistinctAndOrdered(t *testing.T) {
@@ -245,7 +248,7 @@ func TestLogs_UIDEqualsInteractionUID(t *testing.T) {
 	assert.Equal(t, r.UID(), attributeValue(t, attributes, "log.record.uid"))
 }
 
-// commonAttributes are the attributes that every record has.
+// commonAttributes returns the attributes of every record.
 func commonAttributes() []string {
 	return []string{
 		"log.record.uid",
@@ -263,7 +266,7 @@ func commonAttributes() []string {
 	}
 }
 
-// optionalAttributes are the attributes that a complete interaction adds to those.
+// optionalAttributes returns the attributes that a complete interaction has as well.
 func optionalAttributes() []string {
 	return []string{
 		"microsoft.copilot.interaction.type",
@@ -294,7 +297,7 @@ func TestLogs_AttributesOfEachKind(t *testing.T) {
 		want     []string
 	}{
 		"an id and nothing else": {input: "minimal", change: unattributed, want: commonAttributes()},
-		"an id that tells the time": {
+		"an id that is a time": {
 			input: "tombstone", change: unattributed,
 			want: append(commonAttributes(), "microsoft.copilot.ingestion.delay"),
 		},
@@ -304,7 +307,7 @@ func TestLogs_AttributesOfEachKind(t *testing.T) {
 			want:  slices.Concat(commonAttributes(), optionalAttributes(), contextTypes),
 		},
 		"a response": {input: "chat_response", want: slices.Concat(commonAttributes(), optionalAttributes(), responseAttributes)},
-		"a response with references that are not asked for": {
+		"a response with references that are not enabled": {
 			input: "references",
 			want:  slices.Concat(commonAttributes(), optionalAttributes(), responseAttributes, contextTypes),
 		},
@@ -327,14 +330,14 @@ func TestLogs_AttributesOfEachKind(t *testing.T) {
 			attributes := recordOf(t, test.settings, r).Attributes()
 			got := slices.Collect(maps.Keys(attributes.AsRaw()))
 			assert.ElementsMatch(t, test.want, got)
-			assert.Equal(t, len(got), attributes.Len(), "a name is there twice")
+			assert.Equal(t, len(got), attributes.Len(), "an attribute occurs twice")
 		})
 	}
 }
 
 const turnIDName = "microsoft.copilot.turn.id"
 
-// The ids wanted here were computed with
+// The expected ids were computed with
 // printf 'm365_copilot trace v1\x1f{tenant}\x1f{session}\x1f{turn}' | sha256sum.
 func TestLogs_TurnIDIsSharedByPromptAndResponse(t *testing.T) {
 	t.Parallel()
@@ -342,8 +345,8 @@ func TestLogs_TurnIDIsSharedByPromptAndResponse(t *testing.T) {
 		turn string
 		want string
 	}{
-		"a turn known by its request id":       {turn: request, want: "1b239c28eefb10976f8b491b32077d26"},
-		"a turn known by the id of its prompt": {turn: promptID, want: "7ea2c461e7252b10b8c325c89ca77273"},
+		"the turn is a request id":         {turn: request, want: "1b239c28eefb10976f8b491b32077d26"},
+		"the turn is the id of the prompt": {turn: promptID, want: "7ea2c461e7252b10b8c325c89ca77273"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -366,7 +369,7 @@ func TestLogs_TurnIDDiffersInEachPart(t *testing.T) {
 		"tenant":  func(r *interaction.Received) { r.TenantID = "another" },
 		"session": func(r *interaction.Received) { r.SessionID = "another" },
 		"turn":    func(r *interaction.Received) { r.Turn = "another" },
-		"a part that moved over": func(r *interaction.Received) {
+		"a character moved from one part to the next": func(r *interaction.Received) {
 			r.SessionID, r.Turn = r.SessionID+r.Turn[:1], r.Turn[1:]
 		},
 	}
@@ -417,7 +420,7 @@ func TestLogs_ReferencesListWhatIsReferredTo(t *testing.T) {
 				map[string]any{"kind": "link", "name": "l", "url": "https://l", "type": "File"},
 			},
 		},
-		"what is absent is left out of each": {
+		"absent fields are left out": {
 			attachments: []interaction.Attachment{{Name: "a"}},
 			contexts:    []interaction.Context{{Reference: "https://c"}},
 			want: []any{
@@ -425,7 +428,7 @@ func TestLogs_ReferencesListWhatIsReferredTo(t *testing.T) {
 				map[string]any{"kind": "context", "url": "https://c"},
 			},
 		},
-		"placeholders are left out as values": {
+		"placeholders are left out": {
 			attachments: []interaction.Attachment{{Name: "unknown-file-name", ContentURL: "https://a"}},
 			contexts:    []interaction.Context{{DisplayName: "c", Reference: "file:///unknown-url"}},
 			links:       []interaction.Link{{DisplayName: "unknown-file-name", URL: "file:///unknown-url"}},
@@ -434,18 +437,18 @@ func TestLogs_ReferencesListWhatIsReferredTo(t *testing.T) {
 				map[string]any{"kind": "context", "name": "c"},
 			},
 		},
-		"without name and URL it is none": {
+		"an entry without name and URL is left out": {
 			attachments: []interaction.Attachment{{ContentType: "file"}},
 			contexts:    []interaction.Context{{Type: "TeamsMeeting"}},
 			links:       []interaction.Link{{Type: "File"}},
 		},
-		"an adaptive card is none": {
+		"an adaptive card is left out": {
 			attachments: []interaction.Attachment{
 				{ContentType: "application/vnd.microsoft.card.adaptive", Name: "card", ContentURL: "https://card"},
 				{ContentType: " Application/VND.Microsoft.Card.Adaptive ", Name: "card"},
 			},
 		},
-		"a URL that holds the content itself is left out": {
+		"a data URL is left out": {
 			attachments: []interaction.Attachment{
 				{ContentType: "image/png", Name: "chart.png", ContentURL: "DATA:image/png;base64,iVBORw0KGgo="},
 				{ContentType: "image/png", ContentURL: " data:image/png;base64,iVBORw0KGgo="},

@@ -35,7 +35,7 @@ func newMetrics() *translate.Metrics {
 	}, startTime())
 }
 
-// created is a new interaction that was taken in after a delay.
+// created returns a new interaction that was received after a delay.
 func created(app, typ string, source interaction.Source, delay time.Duration) interaction.Received {
 	return interaction.Received{
 		Interaction: interaction.Interaction{
@@ -188,7 +188,7 @@ func TestMetrics_UnknownTimeHasNoDelay(t *testing.T) {
 
 	metrics.Add([]interaction.Received{created("Excel", "userPrompt", interaction.FromNotification, time.Second)})
 	delays := findMetric(t, metrics.Collect(collectTime()), delayName).Histogram().DataPoints()
-	require.Equal(t, 1, delays.Len(), "a series without a delay has no histogram")
+	require.Equal(t, 1, delays.Len(), "a series without delays has no histogram")
 	assert.Equal(t, "Excel", attributeValue(t, delays.At(0).Attributes(), "microsoft.copilot.app.name"))
 }
 
@@ -215,7 +215,7 @@ func TestNotificationAge_IsAGaugeInSeconds(t *testing.T) {
 	require.Equal(t, 1, metric.Gauge().DataPoints().Len())
 	assert.InDelta(t, 1.5, metric.Gauge().DataPoints().At(0).DoubleValue(), 1e-9)
 	assert.Zero(t, newMetrics().Collect(collectTime(), translate.NotificationAge(0, false)).MetricCount(),
-		"none has come, so none has an age")
+		"the age is unknown before the first notification")
 }
 
 func TestHistoryGap_IsAGaugeByReason(t *testing.T) {
@@ -224,7 +224,7 @@ func TestHistoryGap_IsAGaugeByReason(t *testing.T) {
 	metrics := translate.NewMetrics(translate.MetricSettings{}, time.Unix(0, 0)).Collect(time.Unix(100, 0),
 		translate.HistoryGap(map[reason]time.Duration{"subscription": 90 * time.Second, "empty": time.Minute, "startup": 0}),
 		translate.HistoryGap(map[reason]time.Duration{}))
-	require.Equal(t, 1, metrics.MetricCount(), "no reason, no metric")
+	require.Equal(t, 1, metrics.MetricCount(), "a gauge without reasons is left out")
 	gap := metrics.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0)
 	assert.Equal(t, "microsoft.copilot.history.gap", gap.Name())
 	assert.Equal(t, "s", gap.Unit())
@@ -233,12 +233,12 @@ func TestHistoryGap_IsAGaugeByReason(t *testing.T) {
 	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "empty"}, points.At(0).Attributes().AsRaw())
 	assert.InDelta(t, 60, points.At(0).DoubleValue(), 0)
 	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "startup"}, points.At(1).Attributes().AsRaw())
-	assert.InDelta(t, 0, points.At(1).DoubleValue(), 0, "all is well is a value too")
+	assert.InDelta(t, 0, points.At(1).DoubleValue(), 0, "no gap is a value too")
 	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "subscription"}, points.At(2).Attributes().AsRaw())
 	assert.InDelta(t, 90, points.At(2).DoubleValue(), 0)
 }
 
-// countsByAttribute sums the count over all series with the same value of an attribute.
+// countsByAttribute returns the sum of the counts by the value of an attribute.
 func countsByAttribute(t *testing.T, metrics pmetric.Metrics, attribute string) map[string]int64 {
 	t.Helper()
 	counts := map[string]int64{}
@@ -262,7 +262,7 @@ func TestMetrics_AppNamesBeyondLimitCountAsOther(t *testing.T) {
 	})
 	counts := countsByAttribute(t, metrics.Collect(collectTime()), "microsoft.copilot.app.name")
 	assert.Len(t, counts, 201)
-	assert.EqualValues(t, 2, counts["App0"], "a name seen before the bound stays itself")
+	assert.EqualValues(t, 2, counts["App0"], "a name before the limit is kept")
 	assert.EqualValues(t, 1, counts["App199"])
 	assert.EqualValues(t, 801, counts["other"])
 }
@@ -341,8 +341,8 @@ func TestMetrics_AbsentValueIsNeverOther(t *testing.T) {
 	assert.EqualValues(t, 1, first.IntValue())
 }
 
-// TestMetrics_PercentileOfDelayIsClose holds the bucket bounds to their purpose: a percentile that a backend interpolates
-// from them is within 10 % of the true one, over a stream whose delays lie where those of Graph do.
+// TestMetrics_PercentileOfDelayIsClose checks the bucket bounds: a percentile that a backend interpolates from them is within
+// 10 % of the true one, for delays distributed like those of Graph.
 func TestMetrics_PercentileOfDelayIsClose(t *testing.T) {
 	t.Parallel()
 	stream := graphtest.NewTurns(1, graphtest.TurnSettings{TenantID: tenant})
@@ -352,7 +352,7 @@ func TestMetrics_PercentileOfDelayIsClose(t *testing.T) {
 		for _, published := range stream.Next(receivedAt()) {
 			i, err := interaction.Parse(published.JSON)
 			require.NoError(t, err)
-			i.AppClass = "" // one series, as a query over all of them sees it
+			i.AppClass = "" // one series, as for a query that aggregates them
 			r := interaction.Received{
 				Interaction: *i, Change: interaction.Created, Source: interaction.FromNotification, At: receivedAt(),
 			}
@@ -371,7 +371,7 @@ func TestMetrics_PercentileOfDelayIsClose(t *testing.T) {
 	}
 }
 
-// interpolatedQuantile is what histogram_quantile answers for buckets whose bounds are above 0:
+// interpolatedQuantile computes what histogram_quantile returns for buckets whose bounds are positive:
 // https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile
 func interpolatedQuantile(quantile float64, point pmetric.HistogramDataPoint) float64 {
 	rank := quantile * float64(point.Count())

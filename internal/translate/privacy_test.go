@@ -16,8 +16,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
-// markedInteraction returns an interaction in which every string says where it stands, so that a leak names itself. A member that
-// is added to the domain later is marked as well.
+// markedInteraction returns an interaction in which every string is a marker that names its field, so that a leak can be
+// traced. Fields that are added later are included.
 func markedInteraction() (i interaction.Interaction, markers []string) {
 	setMarkers(reflect.ValueOf(&i).Elem(), "", &markers)
 	i.Type = interaction.TypeAIResponse
@@ -52,7 +52,7 @@ func setMarkers(v reflect.Value, path string, markers *[]string) {
 	}
 }
 
-// markersIn returns the markers that stand anywhere in the logs, whether as JSON or as protobuf.
+// markersIn returns the markers that the logs contain, encoded as JSON or as protobuf.
 func markersIn(tb testing.TB, logs plog.Logs, markers []string) []string {
 	tb.Helper()
 	json, err := (&plog.JSONMarshaler{}).MarshalLogs(logs)
@@ -86,14 +86,14 @@ func TestLogs_ContainOnlyEnabledContent(t *testing.T) {
 		settings translate.LogSettings
 		want     []string
 	}{
-		"with neither text nor references": {want: metadata},
-		"with text only": {
+		"neither text nor references": {want: metadata},
+		"text only": {
 			settings: translate.LogSettings{CaptureText: true}, want: slices.Concat(metadata, text),
 		},
-		"with references only": {
+		"references only": {
 			settings: translate.LogSettings{References: true}, want: slices.Concat(metadata, references),
 		},
-		"with both": {
+		"both": {
 			settings: translate.LogSettings{CaptureText: true, References: true},
 			want:     slices.Concat(metadata, text, references),
 		},
@@ -109,8 +109,8 @@ func TestLogs_ContainOnlyEnabledContent(t *testing.T) {
 	}
 }
 
-// FuzzLogsOmitContent plants a marker into all that people and Copilot wrote, or named, around what the fuzzer
-// invents, in whichever shape the text comes.
+// FuzzLogsOmitContent puts a marker into all text and names that users and Copilot write, around fuzzed text, and checks that
+// no record contains it unless text or references are enabled.
 func FuzzLogsOmitContent(f *testing.F) {
 	const marker = "QmarkerQ"
 	f.Add("text", "userPrompt", "created", "IPM.SkypeTeams.Message.Copilot.Word", " and ", "reference")
