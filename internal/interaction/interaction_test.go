@@ -15,7 +15,7 @@ import (
 
 const samples = "../../testdata/interactions"
 
-// Each file is named after what it shows; the file with the same name that ends in .txt is the text of it.
+// TestInteraction_TextOfSamples compares the text of each sample with the .txt file of the same name.
 func TestInteraction_TextOfSamples(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join(samples, "*.json"))
@@ -44,8 +44,9 @@ func readSample(t *testing.T, file string) *interaction.Interaction {
 	return i
 }
 
-// COPILOT_SAMPLES may name a collection of interactions that others published, to test against what Graph really sent:
-// {"interactions": [{"n": 1, "object": {...}}]}. Without it, the samples of this repository make up the collection.
+// TestParse_ReadsPublishedInteractions tests with interactions that Graph really sent. COPILOT_SAMPLES is the path of a
+// collection of published interactions: {"interactions": [{"n": 1, "object": {...}}]}. Without it, the collection is one
+// sample of this repository.
 func TestParse_ReadsPublishedInteractions(t *testing.T) {
 	t.Parallel()
 	type entry struct {
@@ -55,7 +56,7 @@ func TestParse_ReadsPublishedInteractions(t *testing.T) {
 	var collection struct {
 		Interactions []entry `json:"interactions"`
 	}
-	// The published ones without text: a card without body, one that is malformed, one that is missing.
+	// The published interactions without text: a card without body, a malformed card, a missing card.
 	withoutText := map[int]bool{13: true, 20: true, 21: true}
 	if file := os.Getenv("COPILOT_SAMPLES"); file != "" {
 		data, err := os.ReadFile(filepath.Clean(file))

@@ -16,34 +16,34 @@ import (
 
 func TestOf_HostileBodyTakesLinearTime(t *testing.T) {
 	for name, tt := range map[string]struct{ head, body, tail string }{
-		"tags":                        {body: `<attachment id="a"></attachment>`},
-		"tags that never end":         {body: `<attachment `},
-		"tags whose quotes never end": {body: `<attachment id="`},
-		"tags whose quotes of both kinds overlap": {body: `<attachment id="<attachment id='`},
-		"tags whose escaped quotes never end":     {body: `&lt;attachment id=&quot; &lt;attachment id=&apos; &lt;attachment id=&#34; `},
-		"tags that a removed tag leaves":          {body: `<attach<attachment/>`},
-		"attributes that never end":               {head: `<attachment `, body: `a `},
-		"slashes":                                 {head: `<attachment `, body: `/`},
-		"equals signs":                            {head: `<attachment `, body: `a=`},
-		"a value that never ends":                 {head: `<attachment id=`, body: `a`},
-		"a tag with many attributes":              {head: `<p `, body: `a="b" `, tail: `>`},
-		"ampersands":                              {body: `&`},
-		"escaped brackets":                        {body: `&lt;`},
-		"doubly escaped brackets":                 {body: `&amp;lt;/`},
-		"less-than signs":                         {body: `<`},
-		"entities":                                {body: `&nbsp;&amp;&lt;`},
-		"lists in lists":                          {body: `<ol><li>a`},
-		"blocks in blocks":                        {body: `<div>a`},
-		"breaks":                                  {body: `<br>`},
-		"scripts that never end":                  {body: `<script>`},
-		"scripts and styles that end as another":  {body: `<script></style><style></script>`},
-		"comments that never end":                 {body: `<!--`},
-		"tables in tables":                        {body: `<table><tr><td>a`},
-		"cells":                                   {body: `<td>`},
-		"spaces":                                  {body: " \n"},
-		"spaces and breaks":                       {body: " <br> "},
-		"carriage returns":                        {body: "\r\n\r"},
-		"an answer wrapped again and again":       {body: `{"finalResponse":`},
+		"tags":                      {body: `<attachment id="a"></attachment>`},
+		"unclosed tags":             {body: `<attachment `},
+		"tags with unclosed quotes": {body: `<attachment id="`},
+		"tags with overlapping quotes of both kinds": {body: `<attachment id="<attachment id='`},
+		"tags with unclosed escaped quotes":          {body: `&lt;attachment id=&quot; &lt;attachment id=&apos; &lt;attachment id=&#34; `},
+		"tags that the removal of a tag could form":  {body: `<attach<attachment/>`},
+		"endless attributes":                         {head: `<attachment `, body: `a `},
+		"slashes":                                    {head: `<attachment `, body: `/`},
+		"equals signs":                               {head: `<attachment `, body: `a=`},
+		"an endless value":                           {head: `<attachment id=`, body: `a`},
+		"a tag with many attributes":                 {head: `<p `, body: `a="b" `, tail: `>`},
+		"ampersands":                                 {body: `&`},
+		"escaped brackets":                           {body: `&lt;`},
+		"doubly escaped brackets":                    {body: `&amp;lt;/`},
+		"less-than signs":                            {body: `<`},
+		"entities":                                   {body: `&nbsp;&amp;&lt;`},
+		"nested lists":                               {body: `<ol><li>a`},
+		"nested blocks":                              {body: `<div>a`},
+		"breaks":                                     {body: `<br>`},
+		"unclosed scripts":                           {body: `<script>`},
+		"scripts and styles with the end tag of the other": {body: `<script></style><style></script>`},
+		"unclosed comments":             {body: `<!--`},
+		"nested tables":                 {body: `<table><tr><td>a`},
+		"cells":                         {body: `<td>`},
+		"spaces":                        {body: " \n"},
+		"spaces and breaks":             {body: " <br> "},
+		"carriage returns":              {body: "\r\n\r"},
+		"a response wrapped many times": {body: `{"finalResponse":`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, of := range []func(string, ...plaintext.Card) string{fromText, fromHTML} {
@@ -80,14 +80,14 @@ func TestCard_HostileContentTakesLinearTime(t *testing.T) {
 		})
 	}
 	for name, seen := range map[string]string{
-		"the same long message twice":   "one two three ",
-		"links that never end":          "](",
-		"citations that never end":      "[1",
-		"brackets":                      "[",
-		"tags that never end":           "<a",
-		"a word that never ends":        "a",
-		"a script without spaces":       "木",
-		"links with targets of nothing": "[a](",
+		"the same long message twice": "one two three ",
+		"unclosed links":              "](",
+		"unclosed citations":          "[1",
+		"brackets":                    "[",
+		"unclosed tags":               "<a",
+		"an endless word":             "a",
+		"a script without spaces":     "木",
+		"links with unclosed targets": "[a](",
 	} {
 		t.Run(name, func(t *testing.T) {
 			lineartest.Assert(t, func(size int) func() {
@@ -98,7 +98,7 @@ func TestCard_HostileContentTakesLinearTime(t *testing.T) {
 	}
 }
 
-// cardWithRepeatedText is a card that holds an answer twice, as those of a chat do.
+// cardWithRepeatedText returns a card that holds a response twice, as the cards of a chat do.
 func cardWithRepeatedText(t *testing.T, answer string) string {
 	t.Helper()
 	quoted, err := json.Marshal(answer)
@@ -107,7 +107,7 @@ func cardWithRepeatedText(t *testing.T, answer string) string {
 		`{"type":"TextBlock","id":"MessageTextField","text":` + string(quoted) + `}]}`
 }
 
-// fragments are what hostile text is generated from: each as it is, escaped once, and escaped twice.
+// fragments are the parts of generated hostile text, each plain, escaped once, and escaped twice.
 var fragments = []string{
 	`<attachment `, `<attachment id=`, `<attachment id="`, `<attachment id='a`, `<attachment id="a" `, `<attachment id="a">`, `<attachment id="a"/>`,
 	`</attachment>`, `</attachment `, `<Attachment>`, ` id="`, `"`, `'`, `=`, `/`, `>`, `<`, `&`, `&#`, `&quot;`, `&nbsp;`, `;`, ` `, "\n", `a`, `a="b" `,
@@ -123,7 +123,7 @@ func TestOf_GeneratedUnitsTakeLinearTime(t *testing.T) {
 		sizes []int
 	}
 	textBody := reader{func(content string) { fromText(content) }, lineartest.Sizes()}
-	// These take many times as long, above all with the race detector.
+	// These take much longer, above all with the race detector.
 	htmlBody := reader{func(content string) { fromHTML(content) }, lineartest.Sizes()[:2]}
 	card := reader{func(content string) { fromCard(cardWithRepeatedText(t, content[len(content)/2:])) }, lineartest.Sizes()[:2]}
 	for _, fragment := range fragments {
@@ -134,7 +134,7 @@ func TestOf_GeneratedUnitsTakeLinearTime(t *testing.T) {
 		}{
 			{fragment, []reader{textBody, htmlBody, card}},
 			{once, []reader{textBody, htmlBody}},
-			{html.EscapeString(once), []reader{textBody}}, // in HTML it is text that is escaped once
+			{html.EscapeString(once), []reader{textBody}}, // in HTML it is equal to text that is escaped once
 		} {
 			t.Run(tt.unit, func(t *testing.T) {
 				for _, r := range tt.readers {
@@ -148,7 +148,7 @@ func TestOf_GeneratedUnitsTakeLinearTime(t *testing.T) {
 	}
 }
 
-// A unit of two fragments finds what one alone does not: a quote that only another kind of quote follows.
+// TestOf_PairsOfFragmentsTakeLinearTime finds what single fragments do not: a quote that only another kind of quote follows.
 func TestOf_PairsOfFragmentsTakeLinearTime(t *testing.T) {
 	for _, first := range fragments[:10] {
 		for _, second := range fragments {

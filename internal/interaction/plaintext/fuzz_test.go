@@ -33,7 +33,7 @@ func FuzzOf(f *testing.F) {
 	})
 }
 
-// FuzzLinearTime looks for what takes more than linear time when it is said over and over, in a body and in a card.
+// FuzzLinearTime searches for units that take more than linear time when they are repeated, in a body and in a card.
 func FuzzLinearTime(f *testing.F) {
 	f.Add(`<attachment id="`, ` x='<attachment `, ``)
 	f.Add(``, `&lt;attachment `, ``)

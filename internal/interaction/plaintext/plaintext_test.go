@@ -34,22 +34,22 @@ func TestOf_InsertsReferencedCards(t *testing.T) {
 		cards   []plaintext.Card
 		want    string
 	}{
-		"in the order of the tags":         {fromHTML, `<attachment id="b"></attachment><attachment id="a"></attachment>`, []plaintext.Card{a, b}, "plane\nsaw"},
-		"only those":                       {fromHTML, `<attachment id="b"></attachment>`, []plaintext.Card{a, b}, "plane"},
-		"once":                             {fromText, `<attachment id="b"/> or <attachment id="b"/>`, []plaintext.Card{b}, "plane\nor"},
-		"among the text":                   {fromText, `First <attachment id="a"/>then: <attachment id="b"/>. Done`, []plaintext.Card{a, b}, "First\nsaw\nthen:\nplane\n. Done"},
-		"by an escaped tag":                {fromText, `&lt;attachment id="a"&gt;`, []plaintext.Card{a, b}, "saw"},
-		"by a tag with escaped quotes":     {fromText, `&lt;attachment id=&quot;a&quot;&gt;&lt;/attachment&gt; it`, []plaintext.Card{a, b}, "saw\nit"},
-		"by an escaped tag in HTML":        {fromHTML, `&lt;attachment id=&quot;a&quot;&gt;&lt;/attachment&gt;`, []plaintext.Card{a, b}, "saw"},
-		"by an id with entities":           {fromHTML, `<attachment id="a&amp;b"></attachment>`, []plaintext.Card{cardOf("a&b", "saw"), b}, "saw"},
-		"of the same id all":               {fromHTML, `<attachment id="a"></attachment>`, []plaintext.Card{a, cardOf("a", "sand")}, "saw\nsand"},
-		"all where it has neither":         {fromHTML, ` `, []plaintext.Card{a, b}, "saw\nplane"},
-		"all where it is blank HTML":       {fromHTML, `<div>&nbsp;</div>`, []plaintext.Card{a}, "saw"},
-		"all where it points at nothing":   {fromHTML, `<attachment id="gone"></attachment><attachment id=""></attachment>`, []plaintext.Card{cardOf("", "saw")}, "saw"},
-		"none by an empty id":              {fromText, `Here it is.<attachment id=""></attachment>`, []plaintext.Card{cardOf("", "saw")}, "Here it is."},
-		"none where it has text alone":     {fromText, `Here it is.`, []plaintext.Card{a}, "Here it is."},
-		"not in the place of an empty one": {fromHTML, `<attachment id="e"></attachment>`, []plaintext.Card{cardOf("e", ""), a}, ""},
-		"and the text after a card goes on": {
+		"cards are in the order of the tags":         {fromHTML, `<attachment id="b"></attachment><attachment id="a"></attachment>`, []plaintext.Card{a, b}, "plane\nsaw"},
+		"other cards are left out":                   {fromHTML, `<attachment id="b"></attachment>`, []plaintext.Card{a, b}, "plane"},
+		"a card is inserted once":                    {fromText, `<attachment id="b"/> or <attachment id="b"/>`, []plaintext.Card{b}, "plane\nor"},
+		"cards are inserted into the text":           {fromText, `First <attachment id="a"/>then: <attachment id="b"/>. Done`, []plaintext.Card{a, b}, "First\nsaw\nthen:\nplane\n. Done"},
+		"an escaped tag refers to a card":            {fromText, `&lt;attachment id="a"&gt;`, []plaintext.Card{a, b}, "saw"},
+		"a tag with escaped quotes refers to a card": {fromText, `&lt;attachment id=&quot;a&quot;&gt;&lt;/attachment&gt; it`, []plaintext.Card{a, b}, "saw\nit"},
+		"an escaped tag in HTML refers to a card":    {fromHTML, `&lt;attachment id=&quot;a&quot;&gt;&lt;/attachment&gt;`, []plaintext.Card{a, b}, "saw"},
+		"an id may contain entities":                 {fromHTML, `<attachment id="a&amp;b"></attachment>`, []plaintext.Card{cardOf("a&b", "saw"), b}, "saw"},
+		"all cards with the same id are inserted":    {fromHTML, `<attachment id="a"></attachment>`, []plaintext.Card{a, cardOf("a", "sand")}, "saw\nsand"},
+		"a blank body stands for all cards":          {fromHTML, ` `, []plaintext.Card{a, b}, "saw\nplane"},
+		"blank HTML stands for all cards":            {fromHTML, `<div>&nbsp;</div>`, []plaintext.Card{a}, "saw"},
+		"tags that refer to no card stand for all":   {fromHTML, `<attachment id="gone"></attachment><attachment id=""></attachment>`, []plaintext.Card{cardOf("", "saw")}, "saw"},
+		"an empty id refers to no card":              {fromText, `Here it is.<attachment id=""></attachment>`, []plaintext.Card{cardOf("", "saw")}, "Here it is."},
+		"text without tags refers to no card":        {fromText, `Here it is.`, []plaintext.Card{a}, "Here it is."},
+		"an empty card is not replaced by others":    {fromHTML, `<attachment id="e"></attachment>`, []plaintext.Card{cardOf("e", ""), a}, ""},
+		"the text continues after a card": {
 			fromText, "<attachment id=\"a\"/>  \n<attachment id=\"gone\"/>sand\n\n<attachment id=\"\"/>oil", []plaintext.Card{a}, "saw\nsand\n\noil",
 		},
 	} {
@@ -63,21 +63,21 @@ func TestOf_InsertsReferencedCards(t *testing.T) {
 func TestOf_UnwrapsFinalResponse(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ content, want string }{
-		"whatever the order":             {`{"finalResponse":"412","thoughts":"sum it"}`, "412"},
-		"with space around them":         {" {\"thoughts\": \"sum it\", \"finalResponse\": \" 412 \"}\r\n", "412"},
-		"and lose their tags, too":       {`{"finalResponse":"412<attachment id=\"1\"></attachment>"}`, "412"},
-		"and escaped ones before a tag":  {`{"finalResponse":"412\u003cattachment id=\"1\"\u003e"}<attachment id="2"/>`, "412"},
-		"and may be numbers":             {`{"finalResponse":412}`, "412"},
-		"and may be empty":               {`{"thoughts":"sum it","finalResponse":""}`, ""},
-		"but not null":                   {`{"thoughts":"sum it","finalResponse":null}`, `{"thoughts":"sum it","finalResponse":null}`},
-		"but not an object":              {`{"finalResponse":{"text":"412"}}`, `{"finalResponse":{"text":"412"}}`},
-		"but not a list":                 {`{"finalResponse":["412"]}`, `{"finalResponse":["412"]}`},
-		"but not true or false":          {`{"finalResponse":true}`, `{"finalResponse":true}`},
-		"but not without one":            {`{"thoughts":"sum it"}`, `{"thoughts":"sum it"}`},
-		"but not inside of others":       {`{"x":{"finalResponse":"412"}}`, `{"x":{"finalResponse":"412"}}`},
-		"but not among text":             {`JSON: {"finalResponse":"412"}`, `JSON: {"finalResponse":"412"}`},
-		"but not broken ones":            {`{"finalResponse":"412"`, `{"finalResponse":"412"`},
-		"but not requests for a warm-up": {`{"IsWarmupRequest":"true"}`, `{"IsWarmupRequest":"true"}`},
+		"members may be in any order":             {`{"finalResponse":"412","thoughts":"sum it"}`, "412"},
+		"surrounding space is ignored":            {" {\"thoughts\": \"sum it\", \"finalResponse\": \" 412 \"}\r\n", "412"},
+		"attachment tags in it are removed":       {`{"finalResponse":"412<attachment id=\"1\"></attachment>"}`, "412"},
+		"an escaped tag in it before another tag": {`{"finalResponse":"412\u003cattachment id=\"1\"\u003e"}<attachment id="2"/>`, "412"},
+		"it may be a number":                      {`{"finalResponse":412}`, "412"},
+		"it may be empty":                         {`{"thoughts":"sum it","finalResponse":""}`, ""},
+		"null is not unwrapped":                   {`{"thoughts":"sum it","finalResponse":null}`, `{"thoughts":"sum it","finalResponse":null}`},
+		"an object is not unwrapped":              {`{"finalResponse":{"text":"412"}}`, `{"finalResponse":{"text":"412"}}`},
+		"a list is not unwrapped":                 {`{"finalResponse":["412"]}`, `{"finalResponse":["412"]}`},
+		"true or false is not unwrapped":          {`{"finalResponse":true}`, `{"finalResponse":true}`},
+		"an object without finalResponse is kept": {`{"thoughts":"sum it"}`, `{"thoughts":"sum it"}`},
+		"a nested finalResponse is kept":          {`{"x":{"finalResponse":"412"}}`, `{"x":{"finalResponse":"412"}}`},
+		"JSON within text is kept":                {`JSON: {"finalResponse":"412"}`, `JSON: {"finalResponse":"412"}`},
+		"invalid JSON is kept":                    {`{"finalResponse":"412"`, `{"finalResponse":"412"`},
+		"a warm-up request is kept":               {`{"IsWarmupRequest":"true"}`, `{"IsWarmupRequest":"true"}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -85,7 +85,7 @@ func TestOf_UnwrapsFinalResponse(t *testing.T) {
 		})
 	}
 	typed := plaintext.Message{Prompt: true, Content: `{"finalResponse":"412"}`}
-	assert.Equal(t, typed.Content, plaintext.Of(typed), "what a person typed stays as it is")
+	assert.Equal(t, typed.Content, plaintext.Of(typed), "a prompt is never unwrapped")
 }
 
 func TestOf_NormalizesLineEnds(t *testing.T) {

@@ -17,107 +17,107 @@ func TestCard_OmitsMessageThatRepeatsOtherBlocks(t *testing.T) {
 		blocks []string
 		want   string
 	}{
-		"with citations": {
+		"a message with citations is left out": {
 			[]string{other, message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^].")},
 			seen,
 		},
-		"with tags": {
+		"a message with entity tags is left out": {
 			[]string{other, message("Two deliveries of oak arrive this week, see <File>Boards from Hallvik</File>[^2^].")},
 			seen,
 		},
-		"before them": {
+		"a message before the other blocks is left out": {
 			[]string{message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^]."), other},
 			seen,
 		},
-		"twice": {
+		"a repeated message is left out": {
 			[]string{message("Oak."), message("Oak[^1^].")},
 			"Oak.",
 		},
-		"that together say it": {
+		"a message that repeats two blocks together is left out": {
 			[]string{block("Oak is hard and it is heavy."), block("Pine is soft and it is light."), message("Oak is hard and it is heavy. Pine is soft and it is light.")},
 			"Oak is hard and it is heavy.\nPine is soft and it is light.",
 		},
-		"in a script without spaces": {
+		"a message in a script without spaces is left out": {
 			[]string{block("今週はオークの板が二回届きます。[1](https://yard.example)"), message("今週はオークの板が二回届きます。[^1^]")},
 			"今週はオークの板が二回届きます。[1](https://yard.example)",
 		},
-		"with links among few words": {
+		"a short message without the links is left out": {
 			[]string{block("[Oak](https://a.example/b/c) [ash](https://a.example/d/e)"), message("Oak ash")},
 			"[Oak](https://a.example/b/c) [ash](https://a.example/d/e)",
 		},
-		"with tags among few words": {
+		"a short message with entity tags is left out": {
 			[]string{block("Oak ash"), message("<File>Oak</File> <Person>ash</Person>")},
 			"Oak ash",
 		},
-		"with citations among few words": {
+		"a short message with citations is left out": {
 			[]string{block("Oak ash"), message("Oak[^1^] ash[2]")},
 			"Oak ash",
 		},
-		"with an index that is the same": {
+		"a message with the same index is left out": {
 			[]string{block("Cut boards[0] first."), message("Cut boards[0] first.")},
 			"Cut boards[0] first.",
 		},
-		"but not those with a further sentence": {
+		"a message with another sentence is kept": {
 			[]string{other, message("Two deliveries of oak arrive this week, see Boards from Hallvik[^2^]. Sign for them.")},
 			seen + "\nTwo deliveries of oak arrive this week, see Boards from Hallvik[^2^]. Sign for them.",
 		},
-		"but not those with another number": {
+		"a message with another number is kept": {
 			[]string{block("The oak for the twelve chairs of the town hall costs 4,000 EUR."), message("The oak for the twelve chairs of the town hall costs 9,000 EUR.")},
 			"The oak for the twelve chairs of the town hall costs 4,000 EUR.\nThe oak for the twelve chairs of the town hall costs 9,000 EUR.",
 		},
-		"but not those with another decimal point, sign or unit": {
+		"a message with another decimal point, sign or unit is kept": {
 			[]string{block("45 €"), message("4.5 €"), message("-45 €"), message("45 $")},
 			"45 €\n4.5 €\n-45 €\n45 $",
 		},
-		"but not those with another picture": {
+		"a message with another emoji is kept": {
 			[]string{block("👍"), message("👎")},
 			"👍\n👎",
 		},
-		"but not those with another index": {
+		"a message with another index is kept": {
 			[]string{block("Cut boards[0] first."), message("Cut boards[1] first.")},
 			"Cut boards[0] first.\nCut boards[1] first.",
 		},
-		"but not those with another argument": {
+		"a message with another argument is kept": {
 			[]string{block("Call f[0](oak)."), message("Call f[0](ash).")},
 			"Call f[0](oak).\nCall f[0](ash).",
 		},
-		"but not those with something between angle brackets": {
+		"a message with text in angle brackets is kept": {
 			[]string{block("Use List for <File>boards</File>."), message("Use List<String> for <File>boards</File>.")},
 			"Use List for <File>boards</File>.\nUse List<String> for <File>boards</File>.",
 		},
-		"but not those where the titles of links are missing": {
+		"a message without the titles of links is kept": {
 			[]string{other, message("Two deliveries of oak arrive this week, see[2]")},
 			seen + "\nTwo deliveries of oak arrive this week, see[2]",
 		},
-		"but not a citation alone": {
+		"a message that is only a citation is kept": {
 			[]string{block(" "), message("[1]")},
 			"[1]",
 		},
-		"but not what another starts with": {
+		"a message that another block starts with is kept": {
 			[]string{block("Yes, and no."), message("Yes")},
 			"Yes, and no.\nYes",
 		},
-		"but not those that say more": {
+		"a message with more detail is kept": {
 			[]string{other, message("Two deliveries of oak. They come by boat, and somebody has to be there and sign for them.")},
 			seen + "\nTwo deliveries of oak. They come by boat, and somebody has to be there and sign for them.",
 		},
-		"but not those that say other things": {
+		"a message with another content is kept": {
 			[]string{other, message("The yard is closed on Friday.")},
 			seen + "\nThe yard is closed on Friday.",
 		},
-		"but not a word that happens to occur": {
+		"a message that is a word of another block is kept": {
 			[]string{other, message("Oak")},
 			seen + "\nOak",
 		},
-		"but not what is a piece of another": {
+		"a message that is a part of another block is kept": {
 			[]string{block("The answer is not yes."), message("yes")},
 			"The answer is not yes.\nyes",
 		},
-		"but not where nothing else is said": {
+		"a message beside blank blocks is kept": {
 			[]string{block(" "), message("Oak it is[^1^].")},
 			"Oak it is[^1^].",
 		},
-		"but not where only the numbers differ": {
+		"a message that is another number is kept": {
 			[]string{block("40"), message("41")},
 			"40\n41",
 		},
