@@ -2,6 +2,7 @@ package m365copilotreceiver
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,6 +24,10 @@ var arrows = map[string][]string{
 	"internal/translate":    {"internal/interaction"},
 	"internal/metadatatest": {"internal/metadata"},
 	"cmd/m365copilot":       {"internal/graphtest"},
+
+	// For all others these are part of internal/interaction.
+	"internal/interaction":           {"internal/interaction/lenientjson", "internal/interaction/plaintext"},
+	"internal/interaction/plaintext": {"internal/interaction/lenientjson"},
 }
 
 func TestArrowsPointOneWay(t *testing.T) {
@@ -35,9 +40,14 @@ func TestArrowsPointOneWay(t *testing.T) {
 		deps := strings.Fields(line)
 		room := inside(deps[0])
 		for _, dep := range deps[1:] {
-			if strings.HasPrefix(dep, module) {
-				assert.Contains(t, arrows[room], inside(dep), "%q must not import %q", room, inside(dep))
+			if !strings.HasPrefix(dep, module) {
+				continue
 			}
+			imported := inside(dep)
+			if !strings.HasPrefix(room, "internal/interaction") && strings.HasPrefix(imported, "internal/interaction/") {
+				imported = "internal/interaction"
+			}
+			assert.Contains(t, arrows[room], imported, "%q must not import %q", room, imported)
 		}
 	}
 }
@@ -49,11 +59,23 @@ func inside(path string) string {
 
 func TestTheDomainKnowsNothingOfItsSurroundings(t *testing.T) {
 	t.Parallel()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{end}}`, "./internal/interaction").Output()
-	require.NoError(t, err)
-	for dep := range strings.FieldsSeq(string(out)) {
-		if dep != module+"/internal/interaction" {
-			assert.True(t, strings.HasPrefix(dep, "golang.org/x/net/html"), "interaction imports %s", dep)
+	for pkg, allowed := range map[string][]string{
+		"internal/interaction/lenientjson": nil,
+		"internal/interaction/plaintext":   {module + "/internal/interaction/lenientjson", "golang.org/x/net/html"},
+		"internal/interaction": {
+			module + "/internal/interaction/lenientjson", module + "/internal/interaction/plaintext", "golang.org/x/net/html",
+		},
+	} {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{end}}`, "./"+pkg).Output()
+		require.NoError(t, err)
+		for dep := range strings.FieldsSeq(string(out)) {
+			if dep != module+"/"+pkg {
+				assert.True(t, slices.ContainsFunc(allowed, func(prefix string) bool { return strings.HasPrefix(dep, prefix) }),
+					"%s must not import %s", pkg, dep)
+			}
 		}
 	}
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{join .Imports " "}}`, "./internal/interaction").Output()
+	require.NoError(t, err)
+	assert.NotContains(t, string(out), "golang.org/x/net/html", "only plaintext reads HTML")
 }

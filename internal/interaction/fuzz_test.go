@@ -1,5 +1,3 @@
-//go:build unix
-
 package interaction_test
 
 import (
@@ -48,23 +46,6 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func FuzzText(f *testing.F) {
-	f.Add(true, `<p>a<attachment id="1"></attachment><ul><li>b`, `{"body":[{"type":"TextBlock","text":"a"},{"type":"TextBlock","id":"MessageTextField","text":"[a](b)[^1^]"}]}`)
-	f.Add(false, `a&lt;attachment id=&quot;1&quot;&gt;&lt;/attachment&gt;b<attachment id='`, `{"body":[{"type":"Table","rows":[{"cells":[{"items":[]}]}]}]}`)
-	f.Add(true, `<attach<attachment/>ment id="1"><script><table><tr><td>a<td>`, `{"inlines":["<attach","<attachment>","ment >"]}`)
-	f.Add(false, `{"thoughts":"a","finalResponse":"b"}<attachment id="1"/>`, `{"body":[{"type":"TextBlock","text":"{\"finalResponse\":\"<attachment>\"}"}]}`)
-	f.Fuzz(func(t *testing.T, html bool, content, card string) {
-		i := &interaction.Interaction{
-			Body:        interaction.Body{ContentType: map[bool]string{true: "html", false: "text"}[html], Content: content},
-			Attachments: []interaction.Attachment{{ID: "1", ContentType: "application/vnd.microsoft.card.adaptive", Content: card}},
-		}
-		checkText(t, i)
-		if !html && !strings.ContainsAny(content, "<&{\r") && strings.TrimSpace(content) != "" {
-			assert.Equal(t, strings.TrimSpace(content), i.Text(), "a text body without tags is its own text")
-		}
-	})
-}
-
 func checkText(t *testing.T, i *interaction.Interaction) {
 	t.Helper()
 	text := i.Text()
@@ -72,29 +53,4 @@ func checkText(t *testing.T, i *interaction.Interaction) {
 	assert.Equal(t, strings.TrimSpace(text), text)
 	assert.NotRegexp(t, attachmentTag, text)
 	assert.NotContains(t, text, "\r")
-}
-
-// FuzzTextLinearTime looks for what takes more than linear time when it is said over and over, in a body and in a card.
-func FuzzTextLinearTime(f *testing.F) {
-	f.Add(`<attachment id="`, ` x='<attachment `, ``)
-	f.Add(``, `&lt;attachment `, ``)
-	f.Add(`<ol>`, `<li value="7">a</li><table><td>`, `</ol>`)
-	f.Add(`[1`, `](https://`, `)`)
-	f.Add(`{"finalResponse":"`, `<File>a</File>`, `"}`)
-	f.Add(`{"body":[`, `{"type":"Container","items":[{"type":"Badge","text":"a"}],"fallback":{}},`, `{}]}`)
-	f.Fuzz(func(t *testing.T, head, unit, tail string) {
-		if unit == "" || len(head)+len(unit)+len(tail) > 1<<10 {
-			return
-		}
-		check := func(do func(content string)) {
-			assertLinear(t, func(size int) func() {
-				content := filled(size, head, unit, tail)
-				return func() { do(content) }
-			}, 4<<10, 32<<10)
-		}
-		check(func(content string) { textOf("text", content) })
-		check(func(content string) { textOf("html", content) })
-		check(func(content string) { textOfCard(content) })
-		check(func(content string) { textOfCard(cardThatSaysTwice(t, content)) })
-	})
 }

@@ -1,36 +1,42 @@
-// Package interaction is the domain: one Microsoft 365 Copilot interaction, its JSON and its text.
+// Package interaction is the model of one Microsoft 365 Copilot interaction: its fields, its JSON, its identity and its text.
 //
-// It knows nothing of how an interaction travels: neither HTTP, nor encryption, nor OpenTelemetry.
+// It is independent of transport, encryption and OpenTelemetry.
 package interaction
 
-import "time"
+import (
+	"strconv"
+	"strings"
+	"time"
 
-// Interaction is a prompt or an answer, the aiInteraction resource of Microsoft Graph:
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/plaintext"
+)
+
+// Interaction is a prompt or a response, the aiInteraction resource of Microsoft Graph:
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/interaction-export/resources/aiinteraction
 //
-// Only ID is certain to be there. A string that Graph left out or sent as null is empty, a time is zero, a list is nil.
+// Only ID is always set. A string that Graph omitted or sent as null is empty, a time is zero, a list is nil.
 type Interaction struct {
-	// ID is the time of creation in epoch milliseconds, in decimal. It is unique only inside a session.
+	// ID is the time of creation in epoch milliseconds, in decimal. It is unique only within a session.
 	ID string
 	// SessionID is the id of the thread.
 	SessionID string
-	// RequestID groups a prompt with its responses. It is absent for some apps, and not always a GUID.
+	// RequestID groups a prompt with its responses. Some apps omit it, and it is not always a GUID.
 	RequestID string
 	// AppClass names the application, for example IPM.SkypeTeams.Message.Copilot.BizChat. The set is open.
 	AppClass string
-	// Type is userPrompt, aiResponse, or whatever else Graph sent.
+	// Type is userPrompt, aiResponse, or another value that Graph sent.
 	Type string
 	// ConversationType is an open set: appchat, bizchat, webchat, and others.
 	ConversationType string
-	// ETag is the time of the last change in epoch milliseconds; it equals ID when nothing was changed.
+	// ETag is the time of the last change in epoch milliseconds. It equals ID while the interaction is unchanged.
 	ETag string
 	// Locale is for example en-us.
 	Locale string
 	// CreatedDateTime is the time of creation, in UTC.
 	CreatedDateTime time.Time
-	// From says who wrote it: a user for a prompt, an application for a response.
+	// From is the author: a user for a prompt, an application for a response.
 	From IdentitySet
-	// Body is what was written. A response of a chat only points at an attachment here; Text resolves that.
+	// Body is the content as Graph sent it. The body of a chat response only refers to an attachment; Text resolves that.
 	Body Body
 
 	Attachments []Attachment
@@ -45,7 +51,7 @@ const (
 	TypeAIResponse = "aiResponse"
 )
 
-// IdentitySet is who an interaction comes from, or who is mentioned in it. Each member is nil when absent.
+// IdentitySet is the author of an interaction, or who is mentioned in it. Each field is nil when absent.
 type IdentitySet struct {
 	User         *Identity
 	Application  *Identity
@@ -56,13 +62,13 @@ type IdentitySet struct {
 
 // Identity is a user, an application, a device, a conversation or a tag.
 type Identity struct {
-	// ID of a user is the Entra object id.
+	// ID is the Entra object id for a user.
 	ID string
-	// DisplayName of a user is not a name but 8:orgid: with the object id.
+	// DisplayName is not a name for a user, but 8:orgid: followed by the object id.
 	DisplayName string
-	// Type is userIdentityType, applicationIdentityType or their likes: aadUser, bot, and others.
+	// Type is the value of userIdentityType, applicationIdentityType and so on: aadUser, bot, and others.
 	Type string
-	// TenantID is the home tenant of a user, where Graph says it.
+	// TenantID is the home tenant of a user, where Graph sends it.
 	TenantID string
 }
 
@@ -75,17 +81,17 @@ type Body struct {
 
 // Attachment is a file, a meeting or an adaptive card.
 type Attachment struct {
-	// ID is unique only inside its interaction, and may be empty.
+	// ID is unique only within its interaction, and may be empty.
 	ID string
 	// ContentType is reference, application/vnd.microsoft.card.adaptive, file, image/*, and others.
 	ContentType string
 	ContentURL  string
-	// Content is the card as JSON text, for an adaptive card.
+	// Content is the JSON text of an adaptive card.
 	Content string
 	Name    string
 }
 
-// Context is something the interaction took place in: a file or a meeting.
+// Context is the file or meeting in which the interaction took place.
 type Context struct {
 	Reference   string
 	DisplayName string
@@ -104,4 +110,92 @@ type Mention struct {
 	ID        int32
 	Text      string
 	Mentioned IdentitySet
+}
+
+// Text returns the text as the user saw it: attachment tags are removed, HTML becomes plain text, adaptive cards are
+// inserted where the body refers to them, and Markdown is unchanged. It is empty where there is no text. It never fails,
+// because Graph makes no guarantee about the format of a body:
+// https://learn.microsoft.com/graph/api/resources/itembody
+func (i *Interaction) Text() string {
+	m := plaintext.Message{
+		HTML:    strings.EqualFold(strings.TrimSpace(i.Body.ContentType), "html"),
+		Content: i.Body.Content,
+		Prompt:  i.Type == TypeUserPrompt,
+	}
+	for n := range i.Attachments {
+		if a := &i.Attachments[n]; a.IsAdaptiveCard() {
+			m.Cards = append(m.Cards, plaintext.Card{ID: a.ID, Content: a.Content})
+		}
+	}
+	return plaintext.Of(m)
+}
+
+// IsAdaptiveCard reports whether the attachment is an adaptive card, which is part of the text and refers to nothing.
+func (a *Attachment) IsAdaptiveCard() bool {
+	return strings.EqualFold(strings.TrimSpace(a.ContentType), "application/vnd.microsoft.card.adaptive")
+}
+
+// App returns the name of the application: the last part of AppClass, in its original case, such as Teams for
+// IPM.SkypeTeams.Message.Copilot.Teams. If the last part is a GUID, App returns the two parts before it, because a
+// registered third-party app is named by its application id and the number of names must stay small:
+// IPM.SkypeTeams.Message.ConnectedAIApp.Entra.{id} gives ConnectedAIApp.Entra. It is empty when AppClass is.
+//
+// The set is open. Compare case-insensitively: Graph sends both PowerPoint and Powerpoint.
+func (i *Interaction) App() string {
+	parts := strings.Split(strings.TrimRight(strings.TrimSpace(i.AppClass), "."), ".")
+	last := len(parts) - 1
+	if last > 0 && isGUID(parts[last]) {
+		return strings.Join(parts[max(last-2, 0):last], ".")
+	}
+	return parts[last]
+}
+
+// isGUID reports whether s is a GUID of the form 8-4-4-4-12 hexadecimal digits.
+func isGUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i, c := range []byte(s) {
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if !strings.ContainsRune("0123456789abcdefABCDEF", rune(c)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// CreatedAt returns the time of creation in UTC: CreatedDateTime, or the time in the id if Graph sent none.
+// It returns false if neither is a time.
+func (i *Interaction) CreatedAt() (time.Time, bool) {
+	if !i.CreatedDateTime.IsZero() {
+		return i.CreatedDateTime.UTC(), true
+	}
+	return epochMillis(i.ID)
+}
+
+// The range in which an id or an etag is taken for a time, in epoch milliseconds. Copilot did not exist before 2015.
+// Other numeric ids, such as times in seconds or microseconds, fall outside.
+const (
+	minEpochMillis = 1_420_070_400_000 // 2015-01-01
+	maxEpochMillis = 4_102_444_800_000 // 2100-01-01
+)
+
+// epochMillis reads a time in epoch milliseconds, in decimal. It returns false for anything else.
+func epochMillis(digits string) (time.Time, bool) {
+	for _, c := range []byte(digits) {
+		if c < '0' || c > '9' {
+			return time.Time{}, false
+		}
+	}
+	ms, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || ms < minEpochMillis || ms >= maxEpochMillis {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(ms).UTC(), true
 }

@@ -7,29 +7,31 @@ import (
 	"strings"
 )
 
-// Key tells one version of one interaction from all others, whichever way it came. It is comparable.
+// Key identifies one version of one interaction, whether it came from a notification or from the history. It is
+// comparable.
 //
-// Ids are unique only inside a session, and the same message comes again when it changes, with another etag.
-// A deletion is a thing of its own. One that Graph sent without content names no session; then the subscription
-// takes its place, and the key matches redeliveries of the same notification only; and another user's deletion of the same
-// id, since nothing in Graph's payload parts the two:
+// Ids are unique only within a session, and a changed message is sent again with another etag. A deletion has a key of
+// its own. A deletion without content names no session, so the subscription is used instead. Such a key matches only
+// redeliveries of the same notification, and another user's deletion of the same id, because Graph's payload does not
+// distinguish the two:
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/change-notifications/aiinteraction-changenotifications
 type Key struct {
 	// Tenant is in lower case.
 	Tenant string
 	// Session is empty without content.
 	Session string
-	// Subscription is in lower case; it is empty unless without content.
+	// Subscription is in lower case. It is set only without content.
 	Subscription string
 	ID           string
-	// ETag is the id where Graph sent none. It is empty without content.
+	// ETag is the id if Graph sent no etag. It is empty without content.
 	ETag string
-	// Deleted parts a deletion from the version that it deletes.
-	Deleted        bool
+	// Deleted distinguishes a deletion from the version that it deletes.
+	Deleted bool
+	// WithoutContent is true for a deletion of which Graph sent only the id.
 	WithoutContent bool
 }
 
-// Key is what duplicates are known by.
+// Key returns the key by which duplicates are recognized.
 func (r *Received) Key() Key {
 	k := Key{
 		Tenant:         strings.ToLower(r.TenantID),
@@ -46,7 +48,7 @@ func (r *Received) Key() Key {
 	return k
 }
 
-// Text is the key in one string, equal only for equal keys.
+// Text returns the key as one string. Different keys have different strings.
 func (k Key) Text() string {
 	deleted := "0"
 	if k.Deleted {
@@ -60,14 +62,14 @@ func (k Key) Text() string {
 
 const separator = "\x1f"
 
-// UID is a log record's unique id: the same for the same change of the same interaction, on every replica and after every
-// restart, whichever way it came. It is the first 32 hex digits of the SHA-256 of these parts, in UTF-8, joined by the
-// byte 0x1F.
+// UID returns the unique id of the log record: the same for the same change of the same interaction, on every replica,
+// after every restart, and from every source. It is the first 32 hex digits of the SHA-256 of these parts, in UTF-8,
+// joined by the byte 0x1F:
 //
-//	interaction, tenant, session, id, change, for an update also the etag (the id where there is none)
+//	interaction, tenant, session, id, change, and for an update the etag (the id if there is none)
 //	tombstone, tenant, subscription, id, change       (without content)
 //
-// Tenant and subscription are in lower case. The first part keeps the two forms from ever being equal.
+// Tenant and subscription are in lower case. The first part ensures that the two forms never collide.
 func (r *Received) UID() string {
 	k := r.Key()
 	parts := []string{"interaction", k.Tenant, k.Session, k.ID, string(r.Change)}

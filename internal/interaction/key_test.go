@@ -19,7 +19,7 @@ func received(change func(*interaction.Received)) *interaction.Received {
 	return r
 }
 
-func TestKeysAreEqual(t *testing.T) {
+func TestKey_EqualForSameVersionOnly(t *testing.T) {
 	t.Parallel()
 	tombstone := func(r *interaction.Received) {
 		r.WithoutContent, r.Change, r.SessionID, r.ETag = true, interaction.Deleted, "", ""
@@ -28,29 +28,29 @@ func TestKeysAreEqual(t *testing.T) {
 		a, b func(*interaction.Received)
 		want bool
 	}{
-		"for a redelivery": {nil, nil, true},
-		"whichever way it came": {nil, func(r *interaction.Received) {
+		"equal for a redelivery": {nil, nil, true},
+		"equal for another source": {nil, func(r *interaction.Received) {
 			r.Source, r.SubscriptionID = interaction.FromHistory, ""
 		}, true},
-		"whatever was found out about it":             {nil, func(r *interaction.Received) { r.UserID, r.Turn = "u", "t" }, true},
-		"where the etag is absent or the id":          {nil, func(r *interaction.Received) { r.ETag = "" }, true},
-		"for creation and update to the same version": {nil, func(r *interaction.Received) { r.Change = interaction.Updated }, true},
-		"whatever the case of the tenant": {nil, func(r *interaction.Received) {
+		"equal for another user and turn":                   {nil, func(r *interaction.Received) { r.UserID, r.Turn = "u", "t" }, true},
+		"equal if the etag is absent or equals the id":      {nil, func(r *interaction.Received) { r.ETag = "" }, true},
+		"equal for creation and update to the same version": {nil, func(r *interaction.Received) { r.Change = interaction.Updated }, true},
+		"equal for another case of the tenant": {nil, func(r *interaction.Received) {
 			r.TenantID = "3C8F1A52-6D0E-4B97-A1F4-92E5D7B6C010"
 		}, true},
-		"not for another version":                 {nil, func(r *interaction.Received) { r.ETag = "1764601290000" }, false},
-		"not for a deletion":                      {nil, func(r *interaction.Received) { r.Change = interaction.Deleted }, false},
-		"not for the same id in another session":  {nil, func(r *interaction.Received) { r.SessionID = "19:other@thread.v2" }, false},
-		"not for another tenant":                  {nil, func(r *interaction.Received) { r.TenantID = "x" }, false},
-		"not for another id":                      {nil, func(r *interaction.Received) { r.ID = "2" }, false},
-		"not for ids that differ in case":         {nil, func(r *interaction.Received) { r.SessionID = "19:SESSION@thread.v2" }, false},
-		"for tombstones of one subscription":      {tombstone, tombstone, true},
-		"not for tombstones of two subscriptions": {tombstone, func(r *interaction.Received) { tombstone(r); r.SubscriptionID = "s" }, false},
-		"not for a tombstone and a deletion with content": {tombstone, func(r *interaction.Received) {
+		"different for another version":                 {nil, func(r *interaction.Received) { r.ETag = "1764601290000" }, false},
+		"different for a deletion":                      {nil, func(r *interaction.Received) { r.Change = interaction.Deleted }, false},
+		"different for the same id in another session":  {nil, func(r *interaction.Received) { r.SessionID = "19:other@thread.v2" }, false},
+		"different for another tenant":                  {nil, func(r *interaction.Received) { r.TenantID = "x" }, false},
+		"different for another id":                      {nil, func(r *interaction.Received) { r.ID = "2" }, false},
+		"different for sessions that differ in case":    {nil, func(r *interaction.Received) { r.SessionID = "19:SESSION@thread.v2" }, false},
+		"equal for tombstones of one subscription":      {tombstone, tombstone, true},
+		"different for tombstones of two subscriptions": {tombstone, func(r *interaction.Received) { tombstone(r); r.SubscriptionID = "s" }, false},
+		"different for a tombstone and a deletion with content": {tombstone, func(r *interaction.Received) {
 			tombstone(r)
 			r.WithoutContent = false
 		}, false},
-		"not for a tombstone and something else without content": {tombstone, func(r *interaction.Received) {
+		"different for a tombstone and another change without content": {tombstone, func(r *interaction.Received) {
 			tombstone(r)
 			r.Change = interaction.Updated
 		}, false},
@@ -65,25 +65,25 @@ func TestKeysAreEqual(t *testing.T) {
 	}
 }
 
-// Each was computed as
+// The expected ids were computed with
 //
 //	printf 'interaction\037{tenant}\037{session}\037{id}\037{change}' | sha256sum | cut -c1-32
-func TestReceived_UID(t *testing.T) {
+func TestReceived_UIDMatchesSpecification(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		change func(*interaction.Received)
 		want   string
 	}{
-		"of a creation":                    {nil, "9ee4629855724171f5ac4cd10b6d4c9f"},
-		"of a creation in a later version": {func(r *interaction.Received) { r.ETag = "1764601290000" }, "9ee4629855724171f5ac4cd10b6d4c9f"},
-		"of an update, with its etag": {func(r *interaction.Received) {
+		"a creation": {nil, "9ee4629855724171f5ac4cd10b6d4c9f"},
+		"a creation in a later version has the same id": {func(r *interaction.Received) { r.ETag = "1764601290000" }, "9ee4629855724171f5ac4cd10b6d4c9f"},
+		"an update includes its etag": {func(r *interaction.Received) {
 			r.Change, r.ETag = interaction.Updated, "1764601290000"
 		}, "84d7c87b2f64ba071c356053c138f85b"},
-		"of an update without etag, with the id": {func(r *interaction.Received) {
+		"an update without etag includes the id instead": {func(r *interaction.Received) {
 			r.Change, r.ETag = interaction.Updated, ""
 		}, "6be8eb84b8bd53afdb5c99c355dd54e0"},
-		"of a deletion": {func(r *interaction.Received) { r.Change, r.ETag = interaction.Deleted, "" }, "eed6cc0a09964727101afd3c547f058e"},
-		"of a deletion without content, with the subscription": {func(r *interaction.Received) {
+		"a deletion": {func(r *interaction.Received) { r.Change, r.ETag = interaction.Deleted, "" }, "eed6cc0a09964727101afd3c547f058e"},
+		"a deletion without content includes the subscription": {func(r *interaction.Received) {
 			r.Change, r.WithoutContent = interaction.Deleted, true
 		}, "84ff4ee9af6926da8a4dff26fc11e101"},
 	}
@@ -95,7 +95,7 @@ func TestReceived_UID(t *testing.T) {
 	}
 }
 
-// Without content the parts are those of the other form less one, so a session and an etag could stand for them.
+// TestKey_FormsNeverCollide checks that no session and etag make a key equal to one without content.
 func TestKey_FormsNeverCollide(t *testing.T) {
 	t.Parallel()
 	bare := interaction.Key{Tenant: "t", Subscription: "s", ID: "1", WithoutContent: true}

@@ -12,7 +12,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-func TestParseReadsEveryMember(t *testing.T) {
+func TestParse_ReadsEveryMember(t *testing.T) {
 	t.Parallel()
 	got, err := interaction.Parse([]byte(`{
 		"@odata.type": "#Microsoft.Graph.aiInteraction", "id": "1764601200123", "sessionId": "19:s@thread.v2",
@@ -54,27 +54,27 @@ func TestParseReadsEveryMember(t *testing.T) {
 	assert.Empty(t, cmp.Diff(want, got))
 }
 
-func TestParseIsLenient(t *testing.T) {
+func TestParse_ToleratesUndocumentedForms(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		data string
 		want interaction.Interaction
 	}{
-		"an id alone will do":                          {`{"id":"1"}`, interaction.Interaction{ID: "1"}},
+		"an id alone is enough":                        {`{"id":"1"}`, interaction.Interaction{ID: "1"}},
 		"an id may be a number":                        {`{"id":1764601200123}`, interaction.Interaction{ID: "1764601200123"}},
 		"an id may be a number in scientific notation": {`{"id":1.764601200123e12}`, interaction.Interaction{ID: "1764601200123"}},
-		"a number with a fraction stays as it is":      {`{"id":"1","etag":1.5}`, interaction.Interaction{ID: "1", ETag: "1.5"}},
-		"a number beyond all measure stays as it is":   {`{"id":1e999999}`, interaction.Interaction{ID: "1e999999"}},
+		"a number with a fraction is unchanged":        {`{"id":"1","etag":1.5}`, interaction.Interaction{ID: "1", ETag: "1.5"}},
+		"a number out of range is unchanged":           {`{"id":1e999999}`, interaction.Interaction{ID: "1e999999"}},
 		"null is empty": {
 			`{"id":"1","requestId":null,"etag":null,"createdDateTime":null,"from":null,"body":null,"attachments":null,"links":null,"contexts":null,"mentions":null}`,
 			interaction.Interaction{ID: "1"},
 		},
-		"unknown members are passed over": {`{"x":{"id":"2"},"id":"1","y":[[]]}`, interaction.Interaction{ID: "1"}},
+		"unknown members are ignored": {`{"x":{"id":"2"},"id":"1","y":[[]]}`, interaction.Interaction{ID: "1"}},
 		"members of another type are empty": {
 			`{"id":"1","sessionId":["s"],"requestId":{},"appClass":true,"etag":[],"createdDateTime":{},"from":"me","body":["b"],"attachments":{},"links":"l","contexts":3,"mentions":false,"locale":"en-us"}`,
 			interaction.Interaction{ID: "1", Locale: "en-us"},
 		},
-		"members of members, too": {
+		"nested members of another type are empty": {
 			`{"id":"1","from":{"user":[],"application":{"id":{},"displayName":"Copilot"}},"body":{"content":[],"contentType":"text"}}`,
 			interaction.Interaction{
 				ID:   "1",
@@ -82,11 +82,11 @@ func TestParseIsLenient(t *testing.T) {
 				Body: interaction.Body{ContentType: "text"},
 			},
 		},
-		"what is no object in a list is passed over": {
+		"elements of a list that are not objects are skipped": {
 			`{"id":"1","links":[null,"x",[],{"linkUrl":"https://l.example"},7]}`,
 			interaction.Interaction{ID: "1", Links: []interaction.Link{{URL: "https://l.example"}}},
 		},
-		"mention ids may be strings, and are 0 where they are neither": {
+		"mention ids may be strings, and are 0 if they are not 32-bit integers": {
 			`{"id":"1","mentions":[{"mentionId":"4"},{"mentionId":"four"},{"mentionId":4294967296}]}`,
 			interaction.Interaction{ID: "1", Mentions: []interaction.Mention{{ID: 4}, {}, {}}},
 		},
@@ -94,14 +94,14 @@ func TestParseIsLenient(t *testing.T) {
 			`{"id":"1","attachments":[{"content":{"body": []}}]}`,
 			interaction.Interaction{ID: "1", Attachments: []interaction.Attachment{{Content: `{"body": []}`}}},
 		},
-		"the last of duplicated members counts": {
+		"the last of duplicate members wins": {
 			`{"id":"1","id":"2","body":{"content":"a","contentType":"html"},"body":{"content":"b"},"links":[{}],"links":[]}`,
 			interaction.Interaction{ID: "2", Body: interaction.Body{Content: "b"}},
 		},
-		"the case of a name counts":       {`{"id":"1","ID":"2","SessionId":"s"}`, interaction.Interaction{ID: "1"}},
-		"space around it does not matter": {"\n\t {\"id\" : \"1\"} \r\n", interaction.Interaction{ID: "1"}},
-		"invalid UTF-8 is replaced":       {"{\"id\":\"1\",\"locale\":\"a\xffb\"}", interaction.Interaction{ID: "1", Locale: "a\uFFFDb"}},
-		"half a surrogate is replaced":    {`{"id":"1","locale":"\ud83d"}`, interaction.Interaction{ID: "1", Locale: "\uFFFD"}},
+		"names are case-sensitive":     {`{"id":"1","ID":"2","SessionId":"s"}`, interaction.Interaction{ID: "1"}},
+		"surrounding space is ignored": {"\n\t {\"id\" : \"1\"} \r\n", interaction.Interaction{ID: "1"}},
+		"invalid UTF-8 is replaced":    {"{\"id\":\"1\",\"locale\":\"a\xffb\"}", interaction.Interaction{ID: "1", Locale: "a\uFFFDb"}},
+		"a lone surrogate is replaced": {`{"id":"1","locale":"\ud83d"}`, interaction.Interaction{ID: "1", Locale: "\uFFFD"}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestParseIsLenient(t *testing.T) {
 	}
 }
 
-func TestParseReadsTimes(t *testing.T) {
+func TestParse_ReadsTimes(t *testing.T) {
 	t.Parallel()
 	at := func(ns int) time.Time { return time.Date(2025, time.May, 9, 2, 20, 56, ns, time.UTC) }
 	for text, want := range map[string]time.Time{
@@ -138,32 +138,32 @@ func TestParseReadsTimes(t *testing.T) {
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParse_RejectsNonObjectsAndMissingIDs(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		data string
 		want error
 	}{
-		"nothing":                     {"", interaction.ErrNotObject},
-		"space":                       {" \n", interaction.ErrNotObject},
-		"null":                        {"null", interaction.ErrNotObject},
-		"a list":                      {`[{"id":"1"}]`, interaction.ErrNotObject},
-		"a string":                    {`"secret"`, interaction.ErrNotObject},
-		"text":                        {"secret", interaction.ErrNotObject},
-		"an object cut off":           {`{"id":"secret"`, interaction.ErrNotObject},
-		"a member cut off":            {`{"id":"1","body":{"content":"secret`, interaction.ErrNotObject},
-		"a name cut off":              {`{"id":"1","sec`, interaction.ErrNotObject},
-		"a name without value":        {`{"id":"1","secret"}`, interaction.ErrNotObject},
-		"a broken member":             {`{"id":"1","body":{secret}}`, interaction.ErrNotObject},
-		"more than one":               {`{"id":"1"}{"id":"secret"}`, interaction.ErrNotObject},
-		"something behind it":         {`{"id":"1"}secret`, interaction.ErrNotObject},
-		"a member nested without end": {`{"id":"1","x":` + strings.Repeat("[", 1_000_000) + strings.Repeat("]", 1_000_000) + `}`, interaction.ErrNotObject},
-		"no id":                       {`{"sessionId":"secret"}`, interaction.ErrNoID},
-		"an id that is null":          {`{"id":null}`, interaction.ErrNoID},
-		"an id that is blank":         {`{"id":" \t"}`, interaction.ErrNoID},
-		"an id that is a list":        {`{"id":["secret"]}`, interaction.ErrNoID},
-		"an id that is an object":     {`{"id":{"secret":1}}`, interaction.ErrNoID},
-		"an id that is a bool":        {`{"id":true}`, interaction.ErrNoID},
+		"nothing":                  {"", interaction.ErrNotObject},
+		"space":                    {" \n", interaction.ErrNotObject},
+		"null":                     {"null", interaction.ErrNotObject},
+		"a list":                   {`[{"id":"1"}]`, interaction.ErrNotObject},
+		"a string":                 {`"secret"`, interaction.ErrNotObject},
+		"text":                     {"secret", interaction.ErrNotObject},
+		"an object cut off":        {`{"id":"secret"`, interaction.ErrNotObject},
+		"a member cut off":         {`{"id":"1","body":{"content":"secret`, interaction.ErrNotObject},
+		"a name cut off":           {`{"id":"1","sec`, interaction.ErrNotObject},
+		"a name without value":     {`{"id":"1","secret"}`, interaction.ErrNotObject},
+		"a broken member":          {`{"id":"1","body":{secret}}`, interaction.ErrNotObject},
+		"two objects":              {`{"id":"1"}{"id":"secret"}`, interaction.ErrNotObject},
+		"data after the object":    {`{"id":"1"}secret`, interaction.ErrNotObject},
+		"a member nested too deep": {`{"id":"1","x":` + strings.Repeat("[", 1_000_000) + strings.Repeat("]", 1_000_000) + `}`, interaction.ErrNotObject},
+		"no id":                    {`{"sessionId":"secret"}`, interaction.ErrNoID},
+		"an id that is null":       {`{"id":null}`, interaction.ErrNoID},
+		"an id that is blank":      {`{"id":" \t"}`, interaction.ErrNoID},
+		"an id that is a list":     {`{"id":["secret"]}`, interaction.ErrNoID},
+		"an id that is an object":  {`{"id":{"secret":1}}`, interaction.ErrNoID},
+		"an id that is a bool":     {`{"id":true}`, interaction.ErrNoID},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -177,7 +177,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestParseKeepsABoundedNumberOfListed(t *testing.T) {
+func TestParse_LimitsListLength(t *testing.T) {
 	t.Parallel()
 	list := strings.Repeat(`{"linkType":"File"},`, 20_000)
 	i, err := interaction.Parse([]byte(`{"links":[` + list + `{}],"id":"1"}`))

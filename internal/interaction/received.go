@@ -2,65 +2,76 @@ package interaction
 
 import "time"
 
-// Received is an interaction together with how it got here and what was found out about it on the way in.
+// Received is an interaction with how it was received and what was determined about it.
 type Received struct {
 	Interaction
 
 	// TenantID is the tenant it belongs to, in lower case.
 	TenantID string
-	// SubscriptionID is the Graph subscription that delivered it; empty for history.
+	// SubscriptionID is the Graph subscription that delivered it. It is empty for history.
 	SubscriptionID string
 	// Change is what happened to it.
 	Change Change
-	// Source is the way it came.
+	// Source is where it was received from.
 	Source Source
-	// At is when it was taken in.
+	// At is when it was received.
 	At time.Time
-	// WithoutContent is true for a tombstone: a deletion of which Graph sent the id alone.
+	// WithoutContent is true for a tombstone: a deletion of which Graph sent only the id.
 	WithoutContent bool
-	// ContentDigest is the SHA-256 of the dataSignature that its encrypted content came with and of the change, by which the
-	// same notification is recognized when it is sent again; zero where there was none.
+	// ContentDigest is the SHA-256 of the change and of the dataSignature of the encrypted content. It identifies a
+	// notification that is sent again. It is zero without encrypted content.
 	ContentDigest [32]byte
 
-	// UserID is the Entra object id of the user whose conversation it is; empty while unknown.
+	// UserID is the Entra object id of the user whose conversation it is. It is empty while unknown.
 	UserID string
-	// UserSource says how UserID is known; empty while unknown.
+	// UserSource is how UserID was determined. It is empty while unknown.
 	UserSource UserSource
-	// Turn is the request id of its turn, or the id of the turn's prompt where Graph sent no request id;
-	// empty while unknown.
+	// Turn is the request id of its turn, or the id of the turn's prompt if Graph sent no request id.
+	// It is empty while unknown.
 	Turn string
 }
 
-// Change is what happened to an interaction, in Graph's own words.
+// Change is what happened to an interaction, as Graph names it.
 type Change string
 
-// The changes that Graph tells of.
+// The changes that Graph notifies of.
 const (
 	Created Change = "created"
 	Updated Change = "updated"
 	Deleted Change = "deleted"
 )
 
-// Source is the way an interaction came.
+// Source is where an interaction was received from.
 type Source string
 
-// The ways an interaction can come.
+// The sources of interactions.
 const (
 	FromNotification Source = "notification"
 	FromHistory      Source = "history"
 )
 
-// UserSource is how the user of an interaction is known.
+// UserSource is how the user of an interaction was determined.
 type UserSource string
 
-// The ways a user can be known, the surest first.
+// The ways to determine a user, the most reliable first.
 const (
 	// UserFromPrompt: the prompt itself names its user.
 	UserFromPrompt UserSource = "prompt"
 	// UserFromRequest: the prompt of the same request named the user.
 	UserFromRequest UserSource = "request"
-	// UserFromConversation: every prompt seen of the same session named this user.
+	// UserFromConversation: every prompt of the same session so far named this user.
 	UserFromConversation UserSource = "conversation"
 	// UserFromHistory: it was read from this user's history.
 	UserFromHistory UserSource = "history"
 )
+
+// HappenedAt returns the time of the change in UTC: for an update the time in the etag, if it holds one, and otherwise the
+// time of creation, also for a deletion, whose time Graph does not send. It returns false if no time is known.
+func (r *Received) HappenedAt() (time.Time, bool) {
+	if r.Change == Updated {
+		if at, ok := epochMillis(r.ETag); ok {
+			return at, true
+		}
+	}
+	return r.CreatedAt()
+}

@@ -10,14 +10,14 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// schemaURL names the version of the semantic conventions that the names below come from. It is the last one with
-// gen_ai: https://github.com/open-telemetry/semantic-conventions/pull/3696 moved these to a repository of their own.
+// schemaURL is the version of the semantic conventions that defines the names below. It is the last one with gen_ai:
+// https://github.com/open-telemetry/semantic-conventions/pull/3696 moved gen_ai to a repository of its own.
 const schemaURL = semconv.SchemaURL
 
-// eventName is the name of every record's event.
+// eventName is the event name of every record.
 const eventName = "microsoft.copilot.interaction"
 
-// Resource attributes, and the name of the service that the interactions are with.
+// Resource attributes, and the name of the service that produced the interactions.
 const (
 	attrServiceName       = string(semconv.ServiceNameKey)
 	attrServiceInstanceID = string(semconv.ServiceInstanceIDKey)
@@ -26,7 +26,7 @@ const (
 	serviceName = "microsoft-365-copilot"
 )
 
-// Attributes that the semantic conventions name.
+// Attributes of the semantic conventions.
 const (
 	attrLogRecordUID   = string(semconv.LogRecordUIDKey)
 	attrUserID         = string(semconv.UserIDKey)
@@ -41,7 +41,7 @@ const (
 	operationName = "invoke_agent"
 )
 
-// Attributes of Microsoft 365 Copilot, under the provider's name as the naming rules of the conventions ask:
+// Attributes of Microsoft 365 Copilot, prefixed by the provider's name as the naming rules of the conventions require:
 // https://opentelemetry.io/docs/specs/semconv/general/naming/
 const (
 	attrInteractionID    = "microsoft.copilot.interaction.id"
@@ -69,13 +69,14 @@ const (
 	attrReason           = "microsoft.copilot.reason"
 )
 
-// putString leaves an empty value out: an attribute without a value is absent.
+// putString puts an attribute unless the value is empty.
 func putString(attributes pcommon.Map, name, value string) {
 	if value != "" {
 		attributes.PutStr(name, value)
 	}
 }
 
+// putStrings puts an attribute unless there are no values.
 func putStrings(attributes pcommon.Map, name string, values []string) {
 	if len(values) == 0 {
 		return
@@ -87,15 +88,15 @@ func putStrings(attributes pcommon.Map, name string, values []string) {
 	}
 }
 
-// fillResource describes the Copilot service of one tenant.
+// fillResource sets the attributes of the Copilot service of one tenant.
 func fillResource(resource pcommon.Resource, tenantID string) {
 	attributes := resource.Attributes()
 	attributes.PutStr(attrServiceName, serviceName)
 	putString(attributes, attrTenantID, tenantID)
 }
 
-// timestamp is when the interaction was created or, where that is not known or OTLP cannot hold it (before 1970,
-// after 2262), when it was taken in.
+// timestamp returns the time of creation, or the time of receipt if the former is unknown or OTLP cannot represent it
+// (before 1970, after 2262).
 func timestamp(r *interaction.Received) pcommon.Timestamp {
 	created, known := r.CreatedAt()
 	if !known || created.Before(time.Unix(0, 0)) || created.After(time.Unix(0, math.MaxInt64)) {
@@ -104,8 +105,8 @@ func timestamp(r *interaction.Received) pcommon.Timestamp {
 	return pcommon.NewTimestampFromTime(created)
 }
 
-// ingestionDelay is the seconds from what happened to taking it in. It is never negative, though the clocks of
-// Microsoft and of this machine may differ. It is false when nothing says when it happened.
+// ingestionDelay returns the seconds from the change to its receipt. It is never negative, although the clocks of Microsoft
+// and of this machine may differ. It returns false if the time of the change is unknown.
 func ingestionDelay(r *interaction.Received) (float64, bool) {
 	happened, known := r.HappenedAt()
 	if !known {

@@ -7,8 +7,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
-// hundred is 50 prompts and 50 responses.
-func hundred(b *testing.B) []interaction.Received {
+// hundredInteractions returns 50 prompts and 50 responses.
+func hundredInteractions(b *testing.B) []interaction.Received {
 	b.Helper()
 	prompt, response := fixture(b, "prompt"), fixture(b, "references")
 	received := make([]interaction.Received, 0, 100)
@@ -18,8 +18,8 @@ func hundred(b *testing.B) []interaction.Received {
 	return received
 }
 
-func BenchmarkTranslate100Interactions(b *testing.B) {
-	received := hundred(b)
+func BenchmarkLogsTranslate(b *testing.B) {
+	received := hundredInteractions(b)
 	settings := map[string]translate.LogSettings{
 		"without content":          {},
 		"with text and references": {CaptureText: true, References: true},
@@ -35,8 +35,8 @@ func BenchmarkTranslate100Interactions(b *testing.B) {
 	}
 }
 
-func BenchmarkMetricsAdd100Interactions(b *testing.B) {
-	received := hundred(b)
+func BenchmarkMetricsAdd(b *testing.B) {
+	received := hundredInteractions(b)
 	metrics := newMetrics()
 	b.ReportAllocs()
 	for b.Loop() {

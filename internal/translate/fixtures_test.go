@@ -22,12 +22,12 @@ const (
 	promptID = "1764599405123"
 )
 
-// takenIn is 4.2 s after the prompt of the fixtures was created.
-func takenIn() time.Time {
+// receivedAt returns the time of receipt, 4.2 s after the prompt of the fixtures was created.
+func receivedAt() time.Time {
 	return time.Date(2025, 12, 1, 14, 30, 9, 323_000_000, time.UTC)
 }
 
-// fixture reads testdata/{name}.json as a notification delivers it: newly created, of a user who is known.
+// fixture reads testdata/{name}.json as a notification of its creation delivers it, with a known user.
 func fixture(tb testing.TB, name string) interaction.Received {
 	tb.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
@@ -40,7 +40,7 @@ func fixture(tb testing.TB, name string) interaction.Received {
 		SubscriptionID: "0c1e7a52-3b9d-4f7e-8a61-5d2f9b0c4e33",
 		Change:         interaction.Created,
 		Source:         interaction.FromNotification,
-		At:             takenIn(),
+		At:             receivedAt(),
 		UserID:         user,
 		UserSource:     interaction.UserFromRequest,
 		Turn:           parsed.RequestID,
@@ -53,7 +53,7 @@ func newLogs(settings translate.LogSettings) *translate.Logs {
 	return translate.NewLogs(settings)
 }
 
-// recordOf translates one interaction and returns its only record.
+// recordOf returns the record of one interaction.
 func recordOf(tb testing.TB, settings translate.LogSettings, r interaction.Received) plog.LogRecord {
 	tb.Helper()
 	logs := newLogs(settings).Translate([]interaction.Received{r})
@@ -61,9 +61,9 @@ func recordOf(tb testing.TB, settings translate.LogSettings, r interaction.Recei
 	return logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
 }
 
-func value(tb testing.TB, attributes pcommon.Map, name string) any {
+func attributeValue(tb testing.TB, attributes pcommon.Map, name string) any {
 	tb.Helper()
-	v, there := attributes.Get(name)
-	require.True(tb, there, "attribute %s is absent", name)
+	v, present := attributes.Get(name)
+	require.True(tb, present, "attribute %s is absent", name)
 	return v.AsRaw()
 }

@@ -17,14 +17,14 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
-// kind is one kind of interaction as it comes in, and how it is to be translated.
+// kind is one kind of interaction with the settings for its translation.
 type kind struct {
 	input    string
 	settings translate.LogSettings
 	received func(*interaction.Received)
 }
 
-// kinds are named by their golden files.
+// kinds returns the kinds by the names of their golden files.
 func kinds() map[string]kind {
 	fromPrompt := func(r *interaction.Received) { r.UserSource = interaction.UserFromPrompt }
 	return map[string]kind{
@@ -65,9 +65,8 @@ func (k kind) translate(t *testing.T) plog.Logs {
 	return newLogs(k.settings).Translate([]interaction.Received{r})
 }
 
-// TestEachKindOfInteractionBecomesItsGoldenRecord writes a golden file that is missing, and fails then; delete a file
-// to have it written anew.
-func TestEachKindOfInteractionBecomesItsGoldenRecord(t *testing.T) {
+// TestLogs_MatchGoldenFiles writes a missing golden file and fails. To update a golden file, delete it.
+func TestLogs_MatchGoldenFiles(t *testing.T) {
 	t.Parallel()
 	for name, k := range kinds() {
 		t.Run(name, func(t *testing.T) {
@@ -81,13 +80,13 @@ func TestEachKindOfInteractionBecomesItsGoldenRecord(t *testing.T) {
 			want, err := golden.ReadLogs(file)
 			require.NoError(t, err)
 			require.NoError(t, plogtest.CompareLogs(want, got))
-			// CompareLogs looks neither at event names nor at the order of attributes.
+			// CompareLogs compares neither event names nor the order of attributes.
 			assert.JSONEq(t, asJSON(t, want), asJSON(t, got))
 		})
 	}
 }
 
-func TestNoGoldenFileIsLeftOver(t *testing.T) {
+func TestGoldenFiles_AllUsed(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join("testdata", "*.golden.yaml"))
 	require.NoError(t, err)

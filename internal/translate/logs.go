@@ -1,4 +1,4 @@
-// Package translate turns Copilot interactions into OpenTelemetry logs and metrics: pure functions of what was received.
+// Package translate converts Copilot interactions to OpenTelemetry logs and metrics.
 package translate
 
 import (
@@ -16,9 +16,10 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// LogSettings says what of an interaction goes into its log record.
+// LogSettings selects what of an interaction its log record contains.
 type LogSettings struct {
-	// CaptureText makes the text the body. Without it, or where there is no text, the body is a summary without any of it.
+	// CaptureText sets the body to the text. Otherwise, and if there is no text, the body is a summary that contains none
+	// of the text.
 	CaptureText bool
 	// References adds the names and URLs of files, meetings and links.
 	References bool
@@ -27,20 +28,21 @@ type LogSettings struct {
 	ScopeVersion string
 }
 
-// Logs turns interactions into log records. It keeps nothing between two calls and is safe for concurrent use.
+// Logs converts interactions to log records. It is stateless and safe for concurrent use.
 type Logs struct {
 	settings LogSettings
 }
 
-// NewLogs returns a translator of interactions to log records.
+// NewLogs returns a converter of interactions to log records.
 func NewLogs(settings LogSettings) *Logs {
 	return &Logs{settings: settings}
 }
 
-// Translate makes one event record of each interaction, in the order given, under one resource for each tenant, as
-// https://opentelemetry.io/docs/specs/semconv/general/events/ describes events. Of nothing it makes empty logs.
+// Translate returns one event record for each interaction, in order, with one resource for each tenant. Events are described
+// in https://opentelemetry.io/docs/specs/semconv/general/events/. Without interactions the logs are empty.
 //
-// Without CaptureText and References no record holds a piece of the text, or a name or URL of a file, meeting or link.
+// Without CaptureText no record contains any of the text, without References none contains a name or URL of a file, meeting
+// or link.
 func (l *Logs) Translate(received []interaction.Received) plog.Logs {
 	logs := plog.NewLogs()
 	tenants := make(map[string]plog.LogRecordSlice, 1)
@@ -92,7 +94,7 @@ func (l *Logs) fillRecord(record plog.LogRecord, r *interaction.Received) {
 	putGenAI(attributes, r)
 }
 
-// summary is the body of a record without text, so that every log view has a line to show:
+// summary returns the body of a record without text, so that log views have a line to show:
 //
 //	{change, unless created} {interaction type, else interaction} in {app name}, {length} characters
 func summary(r *interaction.Received, length int) string {
@@ -124,7 +126,7 @@ func putInteraction(attributes pcommon.Map, r *interaction.Received) {
 	putString(attributes, attrTurnID, turnID(r))
 }
 
-// putContent says how much there was, never what it was.
+// putContent puts counts and types of the content, and no part of it.
 func putContent(attributes pcommon.Map, r *interaction.Received) {
 	attributes.PutInt(attrAttachmentCount, int64(len(r.Attachments)))
 	attributes.PutInt(attrLinkCount, int64(len(r.Links)))
@@ -153,16 +155,13 @@ func putGenAI(attributes pcommon.Map, r *interaction.Received) {
 	}
 }
 
-// What Graph writes where it knows neither the name nor the URL of a file.
+// Placeholders that Graph sends if it does not know the name or the URL of a file.
 const (
 	unknownName = "unknown-file-name"
 	unknownURL  = "file:///unknown-url"
 )
 
-// adaptiveCard is the content type of an attachment that holds the text of a response, and so refers to nothing.
-const adaptiveCard = "application/vnd.microsoft.card.adaptive"
-
-// inlineData starts a URL that holds the content itself, such as a picture: https://www.rfc-editor.org/rfc/rfc2397
+// inlineData is the scheme of a URL that contains the data itself, such as an image: https://www.rfc-editor.org/rfc/rfc2397
 const inlineData = "data:"
 
 // contextTypes returns the distinct types of the contexts in the order of their first appearance.
@@ -174,7 +173,7 @@ func contextTypes(contexts []interaction.Context) []string {
 	return types
 }
 
-// agents returns the names, else the ids, of the applications that the text mentions, each once. A person calls an agent
+// agents returns the distinct names of the mentioned applications, or their ids if they have no name. A user calls an agent
 // by mentioning it: https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/interaction-export/resources/aiinteractionmention
 func agents(mentions []interaction.Mention) []string {
 	var names []string
@@ -193,12 +192,12 @@ func appendDistinct(values []string, value string) []string {
 	return append(values, value)
 }
 
-// reference is a file, a meeting or a link that an interaction names.
+// reference is a file, a meeting or a link that an interaction refers to.
 type reference struct {
 	kind, name, url, typ string
 }
 
-// putReferences lists what the interaction refers to: its attachments, then its contexts, then its links.
+// putReferences puts the attachments, contexts and links of the interaction, in this order.
 func putReferences(attributes pcommon.Map, i *interaction.Interaction) {
 	references := referencesOf(i)
 	if len(references) == 0 {
@@ -226,8 +225,8 @@ func referencesOf(i *interaction.Interaction) []reference {
 			references = append(references, reference{kind: kind, name: name, url: url, typ: typ})
 		}
 	}
-	for _, attachment := range i.Attachments {
-		if !strings.EqualFold(strings.TrimSpace(attachment.ContentType), adaptiveCard) {
+	for n := range i.Attachments {
+		if attachment := &i.Attachments[n]; !attachment.IsAdaptiveCard() {
 			add("attachment", attachment.Name, attachment.ContentURL, attachment.ContentType)
 		}
 	}
@@ -252,16 +251,16 @@ func withoutPlaceholder(value, placeholder string) string {
 	return value
 }
 
-// traceLabel keeps the trace id of a turn apart from its other ids, and leaves room for another derivation.
-const traceLabel = "m365_copilot trace v1"
+// turnIDLabel separates this derivation of an id from other ones, and from later versions of itself.
+const turnIDLabel = "m365_copilot trace v1"
 
-// turnID is the trace id of the turn that an interaction belongs to, 32 hexadecimal digits: the first 16 bytes of SHA-256
-// of label, tenant, session and turn, joined by the unit separator. A prompt and its responses share it, whichever replica
-// sees either. It is empty while the turn is not known.
+// turnID returns the id of the turn of an interaction, which is also the trace id of the turn: 32 hexadecimal digits, the
+// first 16 bytes of the SHA-256 of label, tenant, session and turn, joined by the byte 0x1F. A prompt and its responses have
+// the same id on every replica. It is empty if the turn is unknown.
 func turnID(r *interaction.Received) string {
 	if r.SessionID == "" || r.Turn == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(traceLabel + "\x1f" + r.TenantID + "\x1f" + r.SessionID + "\x1f" + r.Turn))
+	sum := sha256.Sum256([]byte(turnIDLabel + "\x1f" + r.TenantID + "\x1f" + r.SessionID + "\x1f" + r.Turn))
 	return hex.EncodeToString(sum[:16])
 }

@@ -15,26 +15,25 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// MetricSettings says whose interactions are counted, and by whom.
+// MetricSettings identifies the tenant and the collector in the metrics.
 type MetricSettings struct {
-	// TenantID is the tenant, in lower case as in the logs; upper case is made lower.
+	// TenantID is the tenant. It is converted to lower case, as in the logs.
 	TenantID string
-	// InstanceID is the collector's service.instance.id. It keeps the streams of replicas apart; empty is left out.
+	// InstanceID is the collector's service.instance.id, which distinguishes the streams of replicas. It may be empty.
 	InstanceID string
 	// ScopeName and ScopeVersion are the instrumentation scope.
 	ScopeName    string
 	ScopeVersion string
 }
 
-// The most distinct values that an attribute of a metric can take. Graph may send others at any time, since both sets
-// are open; those that come later than so many are counted under the value other, so memory stays bounded.
+// The maximum number of distinct values of an attribute of a metric. Both sets are open, and Graph may send new values at
+// any time. Values beyond the limit are counted as "other", so that memory stays bounded.
 const (
 	maxAppNames         = 200
 	maxInteractionTypes = 10
 )
 
-// Metrics counts interactions and keeps their ingestion delays, cumulatively since it was made. It is safe for
-// concurrent use.
+// Metrics counts interactions and their ingestion delays, cumulatively since its creation. It is safe for concurrent use.
 type Metrics struct {
 	settings MetricSettings
 	start    time.Time
@@ -46,7 +45,7 @@ type Metrics struct {
 	delays map[seriesKey]*histogram
 }
 
-// seriesKey is the attributes of one series; an empty one is left out. Delays have no type.
+// seriesKey holds the attributes of one series. Empty ones are left out. The series of delays have no type.
 type seriesKey struct {
 	app, typ, source string
 }
@@ -61,7 +60,7 @@ func (k seriesKey) put(attributes pcommon.Map) {
 	putString(attributes, attrSource, k.source)
 }
 
-// NewMetrics returns an empty accumulator; start is the start timestamp of all that it emits.
+// NewMetrics returns an empty accumulator. Start is the start timestamp of all data points.
 func NewMetrics(settings MetricSettings, start time.Time) *Metrics {
 	settings.TenantID = strings.ToLower(settings.TenantID)
 	return &Metrics{
@@ -74,8 +73,8 @@ func NewMetrics(settings MetricSettings, start time.Time) *Metrics {
 	}
 }
 
-// Add counts the interactions that were created; changes and deletions of earlier ones are left out. An interaction
-// of which nothing says when it was created counts, but has no delay.
+// Add counts interactions whose change is Created; updates and deletions are ignored. An interaction whose time of creation
+// is unknown is counted without a delay.
 func (m *Metrics) Add(received []interaction.Received) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -102,9 +101,8 @@ func (m *Metrics) observeDelay(key seriesKey, delay float64) {
 	h.observe(delay)
 }
 
-// Collect returns the current values at now, the series in a fixed order, together with the gauges that are known.
-// A metric of which nothing was observed is absent; when that is all of them, so is the resource, and
-// MetricCount is 0.
+// Collect returns the current values with the timestamp now, and the gauges that have values. The series are sorted.
+// A metric without observations is absent. Without any metric the resource is absent too, and MetricCount is 0.
 func (m *Metrics) Collect(now time.Time, gauges ...Gauge) pmetric.Metrics {
 	scope := pmetric.NewScopeMetrics()
 	m.emitSeries(scope.Metrics(), pcommon.NewTimestampFromTime(now))
@@ -155,7 +153,7 @@ func (m *Metrics) emitCounts(metric pmetric.Metric, at pcommon.Timestamp) {
 
 func (m *Metrics) emitDelays(metric pmetric.Metric, at pcommon.Timestamp) {
 	metric.SetName("microsoft.copilot.interaction.ingestion_delay")
-	metric.SetDescription("Time from the creation of an interaction to taking it in.")
+	metric.SetDescription("Time from the creation of an interaction to its receipt.")
 	metric.SetUnit("s")
 	histogram := metric.SetEmptyHistogram()
 	histogram.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
@@ -168,22 +166,22 @@ func (m *Metrics) emitDelays(metric pmetric.Metric, at pcommon.Timestamp) {
 	}
 }
 
-// Gauge holds values that are read at the moment of collecting. Without values it is left out.
+// Gauge is a metric whose current values are passed to Collect. A gauge without values is left out.
 type Gauge struct {
 	name        string
 	description string
 	unit        string
-	// values are in the order in which they are emitted.
+	// values are sorted as they are emitted.
 	values []gaugeValue
 }
 
 type gaugeValue struct {
-	// attribute and word are one attribute and its value, where the gauge has one.
+	// attribute and attributeValue are the name and value of the only attribute, or empty.
 	attribute, attributeValue string
 	value                     float64
 }
 
-// SubscriptionTimeLeft is the time until the Graph subscription expires, in seconds; left out when it is not known.
+// SubscriptionTimeLeft is the time until the Graph subscription expires, in seconds. It has no value if that is unknown.
 func SubscriptionTimeLeft(left time.Duration, known bool) Gauge {
 	gauge := Gauge{
 		name:        "microsoft.copilot.subscription.time_left",
@@ -196,7 +194,7 @@ func SubscriptionTimeLeft(left time.Duration, known bool) Gauge {
 	return gauge
 }
 
-// NotificationAge is the time since the last authentic notification, in seconds; left out while none has come.
+// NotificationAge is the time since the last authentic notification, in seconds. It has no value before the first one.
 func NotificationAge(age time.Duration, known bool) Gauge {
 	gauge := Gauge{
 		name:        "microsoft.copilot.notification.age",
@@ -209,12 +207,12 @@ func NotificationAge(age time.Duration, known bool) Gauge {
 	return gauge
 }
 
-// HistoryGap is the time of which interactions are known to be missing and not yet fetched, in seconds, by the reason why.
-// It has a value for each reason given, 0 where nothing is missing, so that an alert can tell a recovery from a silence.
+// HistoryGap is the total length of the known gaps that are not yet backfilled, in seconds, by reason. It has a value for each
+// given reason, also 0, so that an alert can distinguish a recovery from missing data.
 func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
 	gauge := Gauge{
 		name:        "microsoft.copilot.history.gap",
-		description: "Time of which interactions are known to be missing and are not fetched yet.",
+		description: "Total length of the intervals of which interactions are missing and not yet fetched.",
 		unit:        "s",
 	}
 	for _, reason := range slices.SortedFunc(maps.Keys(missing), cmp.Compare[Reason]) {
@@ -242,17 +240,17 @@ func (g Gauge) emit(metrics pmetric.MetricSlice, at pcommon.Timestamp) {
 	}
 }
 
-// delayBounds returns the upper bounds of the buckets in seconds. They reach past an hour because Graph may deliver up
-// to 60 minutes late: https://learn.microsoft.com/graph/change-notifications-overview
+// delayBounds returns the upper bounds of the buckets in seconds. They extend beyond an hour because Graph may deliver up to
+// 60 minutes late: https://learn.microsoft.com/graph/change-notifications-overview
 //
-// Most delays lie between 2 and 10 seconds, so the buckets are narrow there: a percentile that a backend interpolates
-// within a bucket is then close to the true one.
+// Most delays are between 2 and 10 seconds. The buckets are narrow there, so that a percentile that a backend interpolates
+// is close to the true one.
 func delayBounds() [19]float64 {
 	return [...]float64{1, 2, 3, 4, 5, 6, 7, 8, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200}
 }
 
-// histogram is a cumulative histogram of ingestion delays. Each bound belongs to the bucket below it, as
-// https://opentelemetry.io/docs/specs/otel/metrics/data-model/#histogram asks.
+// histogram is a cumulative histogram of ingestion delays. Bounds are inclusive upper bounds, as specified in
+// https://opentelemetry.io/docs/specs/otel/metrics/data-model/#histogram
 type histogram struct {
 	buckets [20]uint64
 	count   uint64
@@ -282,30 +280,30 @@ func (h *histogram) fill(point pmetric.HistogramDataPoint) {
 	point.SetMax(h.max)
 }
 
-// otherValue stands for every value of an attribute past its bound.
+// otherValue replaces the values of an attribute beyond the limit.
 const otherValue = "other"
 
-// cardinalityLimiter lets the first values through and replaces all later ones, so that the number of series is bounded.
+// cardinalityLimiter passes the first values and replaces later ones, so that the number of series is bounded.
 type cardinalityLimiter struct {
-	seen map[string]struct{}
-	most int
+	seen  map[string]struct{}
+	limit int
 }
 
-func newCardinalityLimiter(most int) cardinalityLimiter {
-	return cardinalityLimiter{seen: map[string]struct{}{}, most: most}
+func newCardinalityLimiter(limit int) cardinalityLimiter {
+	return cardinalityLimiter{seen: map[string]struct{}{}, limit: limit}
 }
 
-// bound returns the value itself, or other when it is new and the bound is reached. An empty value is none.
-func (d *cardinalityLimiter) bound(value string) string {
+// bound returns the value, or otherValue if it is new and the limit is reached. An empty value does not count.
+func (l *cardinalityLimiter) bound(value string) string {
 	if value == "" {
 		return ""
 	}
-	if _, known := d.seen[value]; known {
+	if _, known := l.seen[value]; known {
 		return value
 	}
-	if len(d.seen) >= d.most {
+	if len(l.seen) >= l.limit {
 		return otherValue
 	}
-	d.seen[value] = struct{}{}
+	l.seen[value] = struct{}{}
 	return value
 }

@@ -2,6 +2,9 @@ package translate_test
 
 import (
 	"fmt"
+	"math"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
@@ -20,24 +24,24 @@ const (
 	timeLeftName = "microsoft.copilot.subscription.time_left"
 )
 
-func started() time.Time { return time.Date(2025, 12, 1, 14, 0, 0, 0, time.UTC) }
+func startTime() time.Time { return time.Date(2025, 12, 1, 14, 0, 0, 0, time.UTC) }
 
-func collected() time.Time { return time.Date(2025, 12, 1, 15, 0, 0, 0, time.UTC) }
+func collectTime() time.Time { return time.Date(2025, 12, 1, 15, 0, 0, 0, time.UTC) }
 
 func newMetrics() *translate.Metrics {
 	return translate.NewMetrics(translate.MetricSettings{
 		TenantID: "6F1D2C3B-0A4E-4D55-9B77-2F8E1C0A9D10", InstanceID: "collector-0",
 		ScopeName: "github.com/otelcopilot/m365copilotreceiver", ScopeVersion: "1.2.3",
-	}, started())
+	}, startTime())
 }
 
-// created is a new interaction that was taken in after a delay.
+// created returns a new interaction that was received after a delay.
 func created(app, typ string, source interaction.Source, delay time.Duration) interaction.Received {
 	return interaction.Received{
 		Interaction: interaction.Interaction{
-			ID: promptID, Type: typ, AppClass: app, CreatedDateTime: takenIn().Add(-delay),
+			ID: promptID, Type: typ, AppClass: app, CreatedDateTime: receivedAt().Add(-delay),
 		},
-		Change: interaction.Created, Source: source, At: takenIn(),
+		Change: interaction.Created, Source: source, At: receivedAt(),
 	}
 }
 
@@ -50,7 +54,7 @@ func prompts(delays ...time.Duration) []interaction.Received {
 	return received
 }
 
-func find(tb testing.TB, metrics pmetric.Metrics, name string) pmetric.Metric {
+func findMetric(tb testing.TB, metrics pmetric.Metrics, name string) pmetric.Metric {
 	tb.Helper()
 	for _, resource := range metrics.ResourceMetrics().All() {
 		for _, scope := range resource.ScopeMetrics().All() {
@@ -65,20 +69,20 @@ func find(tb testing.TB, metrics pmetric.Metrics, name string) pmetric.Metric {
 	return pmetric.Metric{}
 }
 
-func TestNothingObservedIsNoMetric(t *testing.T) {
+func TestMetrics_AbsentWithoutObservations(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	metrics.Add(nil)
-	got := metrics.Collect(collected(), translate.SubscriptionTimeLeft(time.Hour, false))
+	got := metrics.Collect(collectTime(), translate.SubscriptionTimeLeft(time.Hour, false))
 	assert.Zero(t, got.MetricCount())
 	assert.Zero(t, got.ResourceMetrics().Len())
 }
 
-func TestTheMetricsResourceAlsoNamesTheCollector(t *testing.T) {
+func TestMetrics_ResourceNamesServiceAndCollector(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	metrics.Add(prompts(time.Second))
-	resource := metrics.Collect(collected()).ResourceMetrics().At(0)
+	resource := metrics.Collect(collectTime()).ResourceMetrics().At(0)
 	assert.Equal(t, map[string]any{
 		"service.name": "microsoft-365-copilot", "microsoft.tenant.id": tenant, "service.instance.id": "collector-0",
 	}, resource.Resource().Attributes().AsRaw())
@@ -88,15 +92,15 @@ func TestTheMetricsResourceAlsoNamesTheCollector(t *testing.T) {
 	assert.Equal(t, "1.2.3", scope.Version())
 }
 
-func TestAnEmptyInstanceIsLeftOut(t *testing.T) {
+func TestMetrics_ResourceOmitsEmptyInstanceID(t *testing.T) {
 	t.Parallel()
-	metrics := translate.NewMetrics(translate.MetricSettings{TenantID: tenant}, started())
+	metrics := translate.NewMetrics(translate.MetricSettings{TenantID: tenant}, startTime())
 	metrics.Add(prompts(time.Second))
-	resource := metrics.Collect(collected()).ResourceMetrics().At(0).Resource()
+	resource := metrics.Collect(collectTime()).ResourceMetrics().At(0).Resource()
 	assert.NotContains(t, resource.Attributes().AsRaw(), "service.instance.id")
 }
 
-func TestCountIsCumulativeForEachSetOfAttributes(t *testing.T) {
+func TestMetrics_CountIsCumulativePerSeries(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	word, teams := "IPM.SkypeTeams.Message.Copilot.Word", "IPM.SkypeTeams.Message.Copilot.Teams"
@@ -107,18 +111,18 @@ func TestCountIsCumulativeForEachSetOfAttributes(t *testing.T) {
 		created(word, "aiResponse", interaction.FromNotification, time.Second),
 		created(teams, "userPrompt", interaction.FromNotification, time.Second),
 	})
-	metrics.Collect(collected())
+	metrics.Collect(collectTime())
 	metrics.Add(prompts(time.Second, time.Second))
 
-	metric := find(t, metrics.Collect(collected()), countName)
+	metric := findMetric(t, metrics.Collect(collectTime()), countName)
 	assert.Equal(t, "{interaction}", metric.Unit())
 	assert.NotEmpty(t, metric.Description())
 	assert.True(t, metric.Sum().IsMonotonic())
 	assert.Equal(t, pmetric.AggregationTemporalityCumulative, metric.Sum().AggregationTemporality())
 	var got []string
 	for _, point := range metric.Sum().DataPoints().All() {
-		assert.Equal(t, pcommon.NewTimestampFromTime(started()), point.StartTimestamp())
-		assert.Equal(t, pcommon.NewTimestampFromTime(collected()), point.Timestamp())
+		assert.Equal(t, pcommon.NewTimestampFromTime(startTime()), point.StartTimestamp())
+		assert.Equal(t, pcommon.NewTimestampFromTime(collectTime()), point.Timestamp())
 		got = append(got, fmt.Sprint(point.Attributes().AsRaw(), point.IntValue()))
 	}
 	const app, typ, source = "microsoft.copilot.app.name:", "microsoft.copilot.interaction.type:", "microsoft.copilot.source:"
@@ -131,20 +135,20 @@ func TestCountIsCumulativeForEachSetOfAttributes(t *testing.T) {
 	}, got)
 }
 
-func TestOnlyCreatedInteractionsCount(t *testing.T) {
+func TestMetrics_CountOnlyCreations(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	received := prompts(time.Second, time.Second)
 	received[0].Change, received[1].Change = interaction.Updated, interaction.Deleted
 	metrics.Add(received)
-	assert.Zero(t, metrics.Collect(collected()).MetricCount())
+	assert.Zero(t, metrics.Collect(collectTime()).MetricCount())
 }
 
-func TestDelaysFallIntoTheBucketAtOrAboveThem(t *testing.T) {
+func TestMetrics_DelayBoundsAreInclusive(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	metrics.Add(prompts(-time.Minute, time.Second, 1001*time.Millisecond, time.Hour, 7200*time.Second, 3*time.Hour))
-	metric := find(t, metrics.Collect(collected()), delayName)
+	metric := findMetric(t, metrics.Collect(collectTime()), delayName)
 	assert.Equal(t, "s", metric.Unit())
 	assert.NotEmpty(t, metric.Description())
 	assert.Equal(t, pmetric.AggregationTemporalityCumulative, metric.Histogram().AggregationTemporality())
@@ -156,71 +160,71 @@ func TestDelaysFallIntoTheBucketAtOrAboveThem(t *testing.T) {
 	assert.InDelta(t, 0+1+1.001+3600+7200+10800, point.Sum(), 1e-6)
 	assert.InDelta(t, 0, point.Min(), 0)
 	assert.InDelta(t, 10800, point.Max(), 0)
-	assert.Equal(t, pcommon.NewTimestampFromTime(started()), point.StartTimestamp())
-	assert.Equal(t, pcommon.NewTimestampFromTime(collected()), point.Timestamp())
+	assert.Equal(t, pcommon.NewTimestampFromTime(startTime()), point.StartTimestamp())
+	assert.Equal(t, pcommon.NewTimestampFromTime(collectTime()), point.Timestamp())
 	assert.Equal(t, map[string]any{
 		"microsoft.copilot.app.name": "Word", "microsoft.copilot.source": "notification",
 	}, point.Attributes().AsRaw())
 }
 
-func TestMinAndMaxAreThoseOfAllDelays(t *testing.T) {
+func TestMetrics_DelayMinAndMax(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	metrics.Add(prompts(8*time.Second, 3*time.Second, 5*time.Second))
-	point := find(t, metrics.Collect(collected()), delayName).Histogram().DataPoints().At(0)
+	point := findMetric(t, metrics.Collect(collectTime()), delayName).Histogram().DataPoints().At(0)
 	assert.InDelta(t, 3, point.Min(), 0)
 	assert.InDelta(t, 8, point.Max(), 0)
 }
 
-func TestAnInteractionWithoutATimeCountsWithoutADelay(t *testing.T) {
+func TestMetrics_UnknownTimeHasNoDelay(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	received := prompts(time.Second)
 	received[0].ID, received[0].CreatedDateTime = "r_warm", time.Time{}
 	metrics.Add(received)
-	got := metrics.Collect(collected())
-	assert.EqualValues(t, 1, find(t, got, countName).Sum().DataPoints().At(0).IntValue())
+	got := metrics.Collect(collectTime())
+	assert.EqualValues(t, 1, findMetric(t, got, countName).Sum().DataPoints().At(0).IntValue())
 	assert.Equal(t, 1, got.MetricCount())
 
 	metrics.Add([]interaction.Received{created("Excel", "userPrompt", interaction.FromNotification, time.Second)})
-	delays := find(t, metrics.Collect(collected()), delayName).Histogram().DataPoints()
-	require.Equal(t, 1, delays.Len(), "a series without a delay has no histogram")
-	assert.Equal(t, "Excel", value(t, delays.At(0).Attributes(), "microsoft.copilot.app.name"))
+	delays := findMetric(t, metrics.Collect(collectTime()), delayName).Histogram().DataPoints()
+	require.Equal(t, 1, delays.Len(), "a series without delays has no histogram")
+	assert.Equal(t, "Excel", attributeValue(t, delays.At(0).Attributes(), "microsoft.copilot.app.name"))
 }
 
-func TestTimeLeftIsAGaugeInSeconds(t *testing.T) {
+func TestSubscriptionTimeLeft_IsAGaugeInSeconds(t *testing.T) {
 	t.Parallel()
-	got := newMetrics().Collect(collected(), translate.SubscriptionTimeLeft(90*time.Minute+time.Millisecond, true))
+	got := newMetrics().Collect(collectTime(), translate.SubscriptionTimeLeft(90*time.Minute+time.Millisecond, true))
 	require.Equal(t, 1, got.MetricCount())
-	metric := find(t, got, timeLeftName)
+	metric := findMetric(t, got, timeLeftName)
 	assert.Equal(t, "s", metric.Unit())
 	assert.NotEmpty(t, metric.Description())
 	require.Equal(t, 1, metric.Gauge().DataPoints().Len())
 	point := metric.Gauge().DataPoints().At(0)
 	assert.InDelta(t, 5400.001, point.DoubleValue(), 1e-9)
-	assert.Equal(t, pcommon.NewTimestampFromTime(collected()), point.Timestamp())
+	assert.Equal(t, pcommon.NewTimestampFromTime(collectTime()), point.Timestamp())
 	assert.Zero(t, point.Attributes().Len())
 }
 
 func TestNotificationAge_IsAGaugeInSeconds(t *testing.T) {
 	t.Parallel()
-	got := newMetrics().Collect(collected(), translate.NotificationAge(1500*time.Millisecond, true))
-	metric := find(t, got, "microsoft.copilot.notification.age")
+	got := newMetrics().Collect(collectTime(), translate.NotificationAge(1500*time.Millisecond, true))
+	metric := findMetric(t, got, "microsoft.copilot.notification.age")
 	assert.Equal(t, "s", metric.Unit())
 	assert.NotEmpty(t, metric.Description())
 	require.Equal(t, 1, metric.Gauge().DataPoints().Len())
 	assert.InDelta(t, 1.5, metric.Gauge().DataPoints().At(0).DoubleValue(), 1e-9)
-	assert.Zero(t, newMetrics().Collect(collected(), translate.NotificationAge(0, false)).MetricCount(),
-		"none has come, so none has an age")
+	assert.Zero(t, newMetrics().Collect(collectTime(), translate.NotificationAge(0, false)).MetricCount(),
+		"the age is unknown before the first notification")
 }
 
-func TestKnownGapsAreAGaugeByReason(t *testing.T) {
+func TestHistoryGap_IsAGaugeByReason(t *testing.T) {
 	t.Parallel()
 	type reason string
 	metrics := translate.NewMetrics(translate.MetricSettings{}, time.Unix(0, 0)).Collect(time.Unix(100, 0),
 		translate.HistoryGap(map[reason]time.Duration{"subscription": 90 * time.Second, "empty": time.Minute, "startup": 0}),
 		translate.HistoryGap(map[reason]time.Duration{}))
-	require.Equal(t, 1, metrics.MetricCount(), "no reason, no metric")
+	require.Equal(t, 1, metrics.MetricCount(), "a gauge without reasons is left out")
 	gap := metrics.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().At(0)
 	assert.Equal(t, "microsoft.copilot.history.gap", gap.Name())
 	assert.Equal(t, "s", gap.Unit())
@@ -229,7 +233,158 @@ func TestKnownGapsAreAGaugeByReason(t *testing.T) {
 	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "empty"}, points.At(0).Attributes().AsRaw())
 	assert.InDelta(t, 60, points.At(0).DoubleValue(), 0)
 	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "startup"}, points.At(1).Attributes().AsRaw())
-	assert.InDelta(t, 0, points.At(1).DoubleValue(), 0, "all is well is a value too")
+	assert.InDelta(t, 0, points.At(1).DoubleValue(), 0, "no gap is a value too")
 	assert.Equal(t, map[string]any{"microsoft.copilot.reason": "subscription"}, points.At(2).Attributes().AsRaw())
 	assert.InDelta(t, 90, points.At(2).DoubleValue(), 0)
+}
+
+// countsByAttribute returns the sum of the counts by the value of an attribute.
+func countsByAttribute(t *testing.T, metrics pmetric.Metrics, attribute string) map[string]int64 {
+	t.Helper()
+	counts := map[string]int64{}
+	for _, point := range findMetric(t, metrics, countName).Sum().DataPoints().All() {
+		counts[attributeValue(t, point.Attributes(), attribute).(string)] += point.IntValue()
+	}
+	return counts
+}
+
+func TestMetrics_AppNamesBeyondLimitCountAsOther(t *testing.T) {
+	t.Parallel()
+	metrics := newMetrics()
+	for n := range 1000 {
+		metrics.Add([]interaction.Received{
+			created(fmt.Sprintf("App%d", n), "userPrompt", interaction.FromNotification, time.Second),
+		})
+	}
+	metrics.Add([]interaction.Received{
+		created("App0", "userPrompt", interaction.FromNotification, time.Second),
+		created("App999", "userPrompt", interaction.FromNotification, time.Second),
+	})
+	counts := countsByAttribute(t, metrics.Collect(collectTime()), "microsoft.copilot.app.name")
+	assert.Len(t, counts, 201)
+	assert.EqualValues(t, 2, counts["App0"], "a name before the limit is kept")
+	assert.EqualValues(t, 1, counts["App199"])
+	assert.EqualValues(t, 801, counts["other"])
+}
+
+func TestMetrics_TypesBeyondLimitCountAsOther(t *testing.T) {
+	t.Parallel()
+	metrics := newMetrics()
+	for n := range 100 {
+		metrics.Add([]interaction.Received{
+			created("Word", fmt.Sprintf("type%d", n), interaction.FromNotification, time.Second),
+		})
+	}
+	counts := countsByAttribute(t, metrics.Collect(collectTime()), "microsoft.copilot.interaction.type")
+	assert.Len(t, counts, 11)
+	assert.EqualValues(t, 1, counts["type9"])
+	assert.EqualValues(t, 90, counts["other"])
+}
+
+func TestMetrics_SeriesAreSorted(t *testing.T) {
+	t.Parallel()
+	emit := func(reverse bool) string {
+		metrics := newMetrics()
+		for n := range 50 {
+			if reverse {
+				n = 49 - n
+			}
+			metrics.Add([]interaction.Received{
+				created(fmt.Sprintf("App%d", n), "userPrompt", interaction.FromNotification, time.Second),
+			})
+		}
+		data, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(metrics.Collect(collectTime()))
+		require.NoError(t, err)
+		return string(data)
+	}
+	want := emit(false)
+	assert.Equal(t, want, emit(true))
+	assert.Equal(t, want, emit(false))
+}
+
+func TestMetrics_CountsConcurrentAdds(t *testing.T) {
+	t.Parallel()
+	const adders, adds = 8, 200
+	metrics := newMetrics()
+	metrics.Add(prompts(time.Second))
+	var wg sync.WaitGroup
+	for range adders {
+		wg.Go(func() {
+			for range adds {
+				metrics.Add(prompts(time.Second, time.Minute))
+			}
+		})
+	}
+	var last int64
+	for range adds {
+		now := findMetric(t, metrics.Collect(collectTime()), countName).Sum().DataPoints().At(0).IntValue()
+		assert.GreaterOrEqual(t, now, last)
+		last = now
+	}
+	wg.Wait()
+	got := metrics.Collect(collectTime())
+	assert.EqualValues(t, 2*adders*adds+1, findMetric(t, got, countName).Sum().DataPoints().At(0).IntValue())
+	assert.EqualValues(t, 2*adders*adds+1, findMetric(t, got, delayName).Histogram().DataPoints().At(0).Count())
+}
+
+func TestMetrics_AbsentValueIsNeverOther(t *testing.T) {
+	t.Parallel()
+	metrics := newMetrics()
+	for n := range 300 {
+		metrics.Add([]interaction.Received{
+			created(fmt.Sprintf("App%d", n), fmt.Sprintf("type%d", n), interaction.FromNotification, time.Second),
+		})
+	}
+	metrics.Add([]interaction.Received{created("", "", interaction.FromNotification, time.Second)})
+	first := findMetric(t, metrics.Collect(collectTime()), countName).Sum().DataPoints().At(0)
+	assert.Equal(t, map[string]any{"microsoft.copilot.source": "notification"}, first.Attributes().AsRaw())
+	assert.EqualValues(t, 1, first.IntValue())
+}
+
+// TestMetrics_PercentileOfDelayIsClose checks the bucket bounds: a percentile that a backend interpolates from them is within
+// 10 % of the true one, for delays distributed like those of Graph.
+func TestMetrics_PercentileOfDelayIsClose(t *testing.T) {
+	t.Parallel()
+	stream := graphtest.NewTurns(1, graphtest.TurnSettings{TenantID: tenant})
+	metrics := newMetrics()
+	var delays []float64
+	for range 2000 {
+		for _, published := range stream.Next(receivedAt()) {
+			i, err := interaction.Parse(published.JSON)
+			require.NoError(t, err)
+			i.AppClass = "" // one series, as for a query that aggregates them
+			r := interaction.Received{
+				Interaction: *i, Change: interaction.Created, Source: interaction.FromNotification, At: receivedAt(),
+			}
+			created, known := r.CreatedAt()
+			require.True(t, known)
+			delays = append(delays, receivedAt().Sub(created).Seconds())
+			metrics.Add([]interaction.Received{r})
+		}
+	}
+	slices.Sort(delays)
+	point := findMetric(t, metrics.Collect(collectTime().Add(time.Hour)), delayName).Histogram().DataPoints().At(0)
+	for _, quantile := range []float64{0.5, 0.9, 0.95, 0.99} {
+		want := delays[int(math.Ceil(quantile*float64(len(delays))))-1]
+		got := interpolatedQuantile(quantile, point)
+		assert.InEpsilon(t, want, got, 0.1, "p%v", 100*quantile)
+	}
+}
+
+// interpolatedQuantile computes what histogram_quantile returns for buckets whose bounds are positive:
+// https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile
+func interpolatedQuantile(quantile float64, point pmetric.HistogramDataPoint) float64 {
+	rank := quantile * float64(point.Count())
+	bounds := point.ExplicitBounds()
+	below, lower := 0.0, 0.0
+	for i, count := range point.BucketCounts().AsRaw() {
+		if i == bounds.Len() {
+			break
+		}
+		if below+float64(count) >= rank {
+			return lower + (bounds.At(i)-lower)*(rank-below)/float64(count)
+		}
+		below, lower = below+float64(count), bounds.At(i)
+	}
+	return lower
 }

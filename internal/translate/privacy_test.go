@@ -16,16 +16,16 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
-// marked returns an interaction in which every string says where it stands, so that a leak names itself. A member that
-// is added to the domain later is marked as well.
-func marked() (i interaction.Interaction, markers []string) {
-	mark(reflect.ValueOf(&i).Elem(), "", &markers)
+// markedInteraction returns an interaction in which every string is a marker that names its field, so that a leak can be
+// traced. Fields that are added later are included.
+func markedInteraction() (i interaction.Interaction, markers []string) {
+	setMarkers(reflect.ValueOf(&i).Elem(), "", &markers)
 	i.Type = interaction.TypeAIResponse
 	i.Body.ContentType = "text"
 	return i, markers
 }
 
-func mark(v reflect.Value, path string, markers *[]string) {
+func setMarkers(v reflect.Value, path string, markers *[]string) {
 	switch v.Kind() {
 	case reflect.String:
 		marker := "marker" + strings.ReplaceAll(path, ".", "") + "end"
@@ -33,17 +33,17 @@ func mark(v reflect.Value, path string, markers *[]string) {
 		*markers = append(*markers, marker)
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		mark(v.Elem(), path, markers)
+		setMarkers(v.Elem(), path, markers)
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		mark(v.Index(0), path, markers)
+		setMarkers(v.Index(0), path, markers)
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[time.Time]() {
-			v.Set(reflect.ValueOf(takenIn()))
+			v.Set(reflect.ValueOf(receivedAt()))
 			return
 		}
 		for n := range v.NumField() {
-			mark(v.Field(n), path+"."+v.Type().Field(n).Name, markers)
+			setMarkers(v.Field(n), path+"."+v.Type().Field(n).Name, markers)
 		}
 	case reflect.Int32:
 		v.SetInt(1)
@@ -52,23 +52,23 @@ func mark(v reflect.Value, path string, markers *[]string) {
 	}
 }
 
-// found returns the markers that stand anywhere in the logs, whether as JSON or as protobuf.
-func found(tb testing.TB, logs plog.Logs, markers []string) []string {
+// markersIn returns the markers that the logs contain, encoded as JSON or as protobuf.
+func markersIn(tb testing.TB, logs plog.Logs, markers []string) []string {
 	tb.Helper()
 	json, err := (&plog.JSONMarshaler{}).MarshalLogs(logs)
 	require.NoError(tb, err)
 	proto, err := (&plog.ProtoMarshaler{}).MarshalLogs(logs)
 	require.NoError(tb, err)
-	var there []string
+	var present []string
 	for _, marker := range markers {
 		if strings.Contains(string(json), marker) || strings.Contains(string(proto), marker) {
-			there = append(there, marker)
+			present = append(present, marker)
 		}
 	}
-	return there
+	return present
 }
 
-func TestOnlyWhatWasAskedForLeaves(t *testing.T) {
+func TestLogs_ContainOnlyEnabledContent(t *testing.T) {
 	t.Parallel()
 	metadata := []string{
 		"markerIDend", "markerSessionIDend", "markerRequestIDend", "markerAppClassend", "markerConversationTypeend",
@@ -86,14 +86,14 @@ func TestOnlyWhatWasAskedForLeaves(t *testing.T) {
 		settings translate.LogSettings
 		want     []string
 	}{
-		"with neither text nor references": {want: metadata},
-		"with text only": {
+		"neither text nor references": {want: metadata},
+		"text only": {
 			settings: translate.LogSettings{CaptureText: true}, want: slices.Concat(metadata, text),
 		},
-		"with references only": {
+		"references only": {
 			settings: translate.LogSettings{References: true}, want: slices.Concat(metadata, references),
 		},
-		"with both": {
+		"both": {
 			settings: translate.LogSettings{CaptureText: true, References: true},
 			want:     slices.Concat(metadata, text, references),
 		},
@@ -101,17 +101,17 @@ func TestOnlyWhatWasAskedForLeaves(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			i, markers := marked()
-			r := interaction.Received{Interaction: i, TenantID: tenant, At: takenIn()}
+			i, markers := markedInteraction()
+			r := interaction.Received{Interaction: i, TenantID: tenant, At: receivedAt()}
 			logs := newLogs(test.settings).Translate([]interaction.Received{r})
-			assert.ElementsMatch(t, test.want, found(t, logs, markers))
+			assert.ElementsMatch(t, test.want, markersIn(t, logs, markers))
 		})
 	}
 }
 
-// FuzzNoContentLeavesUnasked plants a marker into all that people and Copilot wrote, or named, around what the fuzzer
-// invents, in whichever shape the text comes.
-func FuzzNoContentLeavesUnasked(f *testing.F) {
+// FuzzLogsOmitContent puts a marker into all text and names that users and Copilot write, around fuzzed text, and checks that
+// no record contains it unless text or references are enabled.
+func FuzzLogsOmitContent(f *testing.F) {
 	const marker = "QmarkerQ"
 	f.Add("text", "userPrompt", "created", "IPM.SkypeTeams.Message.Copilot.Word", " and ", "reference")
 	f.Add("html", "aiResponse", "updated", "IPM.SkypeTeams.Message.Copilot.Excel",
@@ -135,11 +135,11 @@ func FuzzNoContentLeavesUnasked(f *testing.F) {
 				Links:    []interaction.Link{{URL: written, DisplayName: written, Type: written}},
 				Mentions: []interaction.Mention{{Text: written, Mentioned: interaction.IdentitySet{User: identity}}},
 			},
-			TenantID: tenant, Change: interaction.Change(change), Turn: request, At: takenIn(),
+			TenantID: tenant, Change: interaction.Change(change), Turn: request, At: receivedAt(),
 		}
 		logs := newLogs(translate.LogSettings{}).Translate([]interaction.Received{r})
 		if !strings.Contains(typ+change+appClass, marker) {
-			assert.Empty(t, found(t, logs, []string{marker}))
+			assert.Empty(t, markersIn(t, logs, []string{marker}))
 		}
 	})
 }

@@ -1,25 +1,24 @@
-package interaction
+package plaintext
 
 import "strings"
 
-// withoutRepetition is the texts of the blocks, less the blanks, and less the messages that say again what one of the
-// other blocks says, or what all of them say together. The card of a chat's answer holds the answer twice: with links,
-// and as a message with citations in the place of the links.
+// withoutRepetition returns the texts of the blocks without blank ones, and without messages that repeat one of the other
+// blocks or all of them together. The card of a chat response holds the response twice: with links, and as a message with
+// citations in place of the links.
 //
-// Only a message that says the same to the letter is left out: in doubt it is better to have an answer twice than to
-// lose a word of it.
+// A message is left out only if it is identical except for such markup: a repeated response is better than a lost word.
 func withoutRepetition(blocks []block) []string {
-	said := make(map[string]bool)
+	seen := make(map[string]bool)
 	var all strings.Builder
 	for _, b := range blocks {
 		if !b.message {
 			s := withoutMarkup(b.text, false)
-			said[s] = true
+			seen[s] = true
 			all.WriteString(s)
 		}
 	}
-	said[all.String()] = true
-	delete(said, "")
+	seen[all.String()] = true
+	delete(seen, "")
 	texts := make([]string, 0, len(blocks))
 	for _, b := range blocks {
 		s := strings.TrimSpace(b.text)
@@ -28,19 +27,19 @@ func withoutRepetition(blocks []block) []string {
 		}
 		if b.message {
 			same := withoutMarkup(s, false)
-			if said[same] || said[withoutMarkup(s, true)] {
+			if seen[same] || seen[withoutMarkup(s, true)] {
 				continue
 			}
-			said[same] = true
+			seen[same] = true
 		}
 		texts = append(texts, s)
 	}
 	return texts
 }
 
-// withoutMarkup is s without what may differ between an answer with links and the same answer as a message: space,
-// brackets, the targets of links, and numbers in brackets that are links. Of a message, citations ([^1^], [2]) and the
-// tags around entities (<File>plan</File>) are left out, too.
+// withoutMarkup removes from s all that may differ between a response with links and the same response as a message: space,
+// brackets, link targets, and numbers in brackets that are links. In a message it also removes citations ([^1^], [2]) and
+// the tags of entities (<File>plan</File>).
 func withoutMarkup(s string, message bool) string {
 	var ends map[string]bool
 	if message {
@@ -74,17 +73,17 @@ func withoutMarkup(s string, message bool) string {
 	return b.String()
 }
 
-// citation is the length of the citation that s starts with, up to its closing bracket, or 0. A number without a link
-// is one in a message alone: elsewhere it may be an index.
+// citation returns the length of the citation at the start of s, without its closing bracket, or 0. A number without a
+// link is a citation only in a message: elsewhere it may be an index.
 func citation(s string, message bool) int {
-	n := 1 + span(s[1:], func(c byte) bool { return c == '^' || c >= '0' && c <= '9' })
+	n := 1 + prefixLen(s[1:], func(c byte) bool { return c == '^' || c >= '0' && c <= '9' })
 	if n > 1 && (linkTarget(s[n:]) > 0 || message && strings.HasPrefix(s[n:], "]")) {
 		return n
 	}
 	return 0
 }
 
-// linkTarget is the length of the target of a markdown link that s starts with, or 0.
+// linkTarget returns the length of the target of a Markdown link at the start of s, with its brackets, or 0.
 func linkTarget(s string) int {
 	target, ok := strings.CutPrefix(s, "](")
 	if !ok {
@@ -97,14 +96,14 @@ func linkTarget(s string) int {
 	return len("](") + end + len(")")
 }
 
-// entityTag is the length of the tag that s starts with, or 0. Ends are the names that have an end tag: List<String>
-// holds no tag.
+// entityTag returns the length of the tag at the start of s, or 0. Ends are the names that have an end tag, without which
+// it is not a tag: List<String>.
 func entityTag(s string, ends map[string]bool) int {
 	n := 1
 	if strings.HasPrefix(s[n:], "/") {
 		n++
 	}
-	name := s[n : n+span(s[n:], isLetter)]
+	name := s[n : n+prefixLen(s[n:], isLetter)]
 	n += len(name)
 	if !ends[name] || !strings.HasPrefix(s[n:], ">") {
 		return 0
@@ -112,7 +111,7 @@ func entityTag(s string, ends map[string]bool) int {
 	return n + 1
 }
 
-// endTags are the names of the end tags in s.
+// endTags returns the names of the end tags in s.
 func endTags(s string) map[string]bool {
 	ends := make(map[string]bool)
 	for {
@@ -120,7 +119,7 @@ func endTags(s string) map[string]bool {
 		if !found {
 			return ends
 		}
-		if n := span(after, isLetter); n > 0 && strings.HasPrefix(after[n:], ">") {
+		if n := prefixLen(after, isLetter); n > 0 && strings.HasPrefix(after[n:], ">") {
 			ends[after[:n]] = true
 		}
 		s = after
@@ -131,10 +130,10 @@ func isLetter(c byte) bool {
 	return c|0x20 >= 'a' && c|0x20 <= 'z'
 }
 
-// span is how much of the start of s is made of such characters.
-func span(s string, such func(byte) bool) int {
+// prefixLen returns the length of the longest prefix of s whose characters all match.
+func prefixLen(s string, match func(byte) bool) int {
 	n := 0
-	for n < len(s) && such(s[n]) {
+	for n < len(s) && match(s[n]) {
 		n++
 	}
 	return n
