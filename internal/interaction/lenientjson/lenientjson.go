@@ -52,7 +52,8 @@ func EachElement(data []byte, read func(json.RawMessage) bool) {
 	}
 }
 
-// Kind returns the first character of a JSON value: one of {["tfn, a digit or a minus sign, or 0 if there is no value.
+// Kind returns the first character of a JSON value, which determines its type: { [ " t f n, a digit or a minus sign.
+// It returns 0 if there is no value.
 func Kind(data []byte) byte {
 	data = bytes.TrimLeft(data, whitespace)
 	if len(data) == 0 {
