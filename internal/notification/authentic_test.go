@@ -17,11 +17,9 @@ import (
 func TestForgeryTriggersNoCall(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
-	server := &authority{body: jwks(t, "first")}
-	set := server.keySet()
-	t.Cleanup(set.Close)
+	source := firstKey(t)
 	count := &decrypted{}
-	settings := openerSettings(set, key)
+	settings := openerSettings(source, key)
 	settings.Telemetry = count
 	forged := promptItem(t, key)
 	forged.ClientState = strings.Replace(forged.ClientState, forged.ClientState[:1], "_", 1)
@@ -40,7 +38,7 @@ func TestForgeryTriggersNoCall(t *testing.T) {
 		assert.Empty(t, rejection.ItemID)
 		require.ErrorIs(t, rejection.Err, notification.ErrClientState)
 	}
-	assert.Zero(t, server.calls.Load())
+	assert.Zero(t, source.asked.Load())
 	assert.Zero(t, count.items.Load())
 }
 
@@ -80,7 +78,7 @@ func TestOpenSaysWhenItCannotDecide(t *testing.T) {
 		settings notification.Settings
 		want     error
 	}{
-		"keys are not available":      {t.Context(), openerSettings(&keys{err: notification.ErrKeysUnavailable}, key), notification.ErrKeysUnavailable},
+		"keys are not available":      {t.Context(), openerSettings(&keys{err: errDown}, key), notification.ErrKeysUnavailable},
 		"the caller does not wait on": {canceled, openerSettings(firstKey(t), key), context.Canceled},
 		"a key derives no state":      {t.Context(), zero, nil},
 	}

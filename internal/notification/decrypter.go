@@ -1,7 +1,7 @@
-// Package notification is the wire: the envelope of a Graph change notification, its authenticity and its decryption.
+// Package notification decodes Graph change notifications, verifies that they are authentic, and decrypts their content.
 //
-// It knows neither HTTP codes nor what becomes of an interaction. The only call it ever makes is the one for the signing
-// keys of the authority, and only for a collection whose clientState is right.
+// It knows nothing of HTTP, nor of what is done with an interaction. It makes no network call of its own: it asks KeySource
+// for a signing key, and only for a collection with an item whose clientState is right.
 package notification
 
 import (

@@ -3,12 +3,10 @@ package notification_test
 import (
 	"context"
 	"crypto/sha256"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -253,25 +251,4 @@ func TestOpenMayBeCalledByMany(t *testing.T) {
 		})
 	}
 	callers.Wait()
-}
-
-// All of it together, with keys that come over HTTP.
-func TestOpenWaitsForTheKeysOfTheAuthority(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		key := contentKey(t, 2048)
-		server := &authority{body: jwks(t, "first"), takes: time.Second, err: errDown}
-		set := notification.NewKeySet(notification.KeySetSettings{JWKSURL: "https://login.example/keys", HTTP: &http.Client{Transport: server}})
-		defer set.Close()
-		opener := notification.NewDecrypter(openerSettings(set, key))
-		c := collection([]string{mint(t, tokenClaims())}, promptItem(t, key))
-		_, err := opener.Decrypt(t.Context(), c, noon)
-		require.ErrorIs(t, err, notification.ErrKeysUnavailable)
-
-		server.set(jwks(t, "first"), nil)
-		time.Sleep(time.Second)
-		opened, err := opener.Decrypt(t.Context(), c, noon)
-		require.NoError(t, err)
-		assert.Len(t, opened.Received, 1)
-	})
 }

@@ -140,15 +140,13 @@ func firstKey(tb testing.TB) *keys {
 	return &keys{byKid: map[string]*rsa.PublicKey{"first": &authorityKey(tb, "first").PublicKey}}
 }
 
-func (k *keys) Key(_ context.Context, kid string) (*rsa.PublicKey, error) {
+func (k *keys) Key(_ context.Context, kid string) (*rsa.PublicKey, bool, error) {
 	k.asked.Add(1)
 	if k.err != nil {
-		return nil, k.err
+		return nil, false, k.err
 	}
-	if key, found := k.byKid[kid]; found {
-		return key, nil
-	}
-	return nil, notification.ErrUnknownKey
+	key, found := k.byKid[kid]
+	return key, found, nil
 }
 
 func clientState(tb testing.TB, key *notification.Key) string {

@@ -2,6 +2,7 @@ package notification
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -17,6 +18,17 @@ import (
 // publisher is the application "Microsoft Graph Change Tracking", which sends every notification:
 // https://learn.microsoft.com/graph/change-notifications-with-resource-data#validation-tokens-in-the-change-notification
 const publisher = "0bf30f3b-4a52-48df-9a82-234910c4a086"
+
+// ErrKeysUnavailable says that a token can be neither accepted nor refused now, because its key could not be obtained. A
+// later call may succeed.
+var ErrKeysUnavailable = errors.New("no key to verify a validation token with")
+
+// KeySource provides the public keys of the authority.
+type KeySource interface {
+	// Key returns the key with the id that a token names. known is false with a nil error if there is certainly no such key;
+	// an error means that this cannot be decided now.
+	Key(ctx context.Context, kid string) (key *rsa.PublicKey, known bool, err error)
+}
 
 const (
 	leeway        = 5 * time.Minute
@@ -101,14 +113,14 @@ func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
 	if kid == "" {
 		return nil, refuse(ReasonTokenMalformed, "names no signing key, Graph sends none like that")
 	}
-	public, err := v.keys.Key(ctx, kid)
+	public, known, err := v.keys.Key(ctx, kid)
 	switch {
-	case errors.Is(err, ErrUnknownKey):
-		return nil, refuse(ReasonTokenKey, "signed with a key that the authority does not have: check auth.authority and cloud")
-	case err != nil && ctx.Err() == nil && !errors.Is(err, ErrKeysUnavailable):
-		return nil, fmt.Errorf("verify a validation token: %w: %w", ErrKeysUnavailable, err)
-	case err != nil:
+	case err != nil && errors.Is(err, ctx.Err()):
 		return nil, fmt.Errorf("verify a validation token: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrKeysUnavailable, err)
+	case !known:
+		return nil, refuse(ReasonTokenKey, "signed with a key that the authority does not have: check auth.authority and cloud")
 	}
 	var opened claims
 	if err := parsed.Claims(public, &opened); errors.Is(err, jose.ErrCryptoFailure) {
