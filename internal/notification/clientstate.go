@@ -40,13 +40,13 @@ func ClientState(key *Key, tenant, clientID, resource string) (string, error) {
 // before them that only this process knows. So how long a comparison takes tells nothing about a state, and it takes the
 // same however many there are. All have the same length, so a hash of a longer text tells nothing either.
 type clientStates struct {
-	blind [sha256.Size]byte
+	salt  [sha256.Size]byte
 	known map[[sha256.Size]byte]struct{}
 }
 
 func deriveClientStates(ring Ring, tenant, clientID string, resources []string) (*clientStates, error) {
 	s := &clientStates{known: make(map[[sha256.Size]byte]struct{}, len(ring)*len(resources))}
-	_, _ = rand.Read(s.blind[:]) // it never fails
+	_, _ = rand.Read(s.salt[:]) // it never fails
 	for _, key := range ring {
 		for _, resource := range resources {
 			state, err := ClientState(key, tenant, clientID, resource)
@@ -62,7 +62,7 @@ func deriveClientStates(ring Ring, tenant, clientID string, resources []string) 
 // digest allocates nothing, since strangers decide how often it is called. The state has the length of one of ours.
 func (s *clientStates) digest(state []byte) [sha256.Size]byte {
 	var keyed [sha256.Size + clientStateTextLength]byte
-	copy(keyed[:], s.blind[:])
+	copy(keyed[:], s.salt[:])
 	copy(keyed[sha256.Size:], state)
 	return sha256.Sum256(keyed[:])
 }

@@ -37,7 +37,7 @@ func Decrypt(content *EncryptedContent, key *Key) ([]byte, error) {
 	if content.DataSignature == "" {
 		return nil, ErrNoSignature
 	}
-	signature, err := decodeBase64("dataSignature", content.DataSignature)
+	digest, err := decodeBase64("dataSignature", content.DataSignature)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func Decrypt(content *EncryptedContent, key *Key) ([]byte, error) {
 	}
 	mac := hmac.New(sha256.New, contentKey)
 	mac.Write(data)
-	if !hmac.Equal(mac.Sum(nil), signature) {
+	if !hmac.Equal(mac.Sum(nil), digest) {
 		return nil, ErrHMAC
 	}
 	return decryptData(data, contentKey)

@@ -29,7 +29,7 @@ type Telemetry interface {
 // Seen remembers what was delivered. It is called by several goroutines at once.
 type Seen interface {
 	// Known tells whether an item with a dataSignature of this SHA-256 was delivered already.
-	Known(signature [sha256.Size]byte) bool
+	Known(digest [sha256.Size]byte) bool
 }
 
 // Settings say whose notifications are opened.
@@ -65,8 +65,8 @@ type Decrypter struct {
 	telemetry Telemetry
 	// slots holds an element for each decryption under way.
 	slots chan struct{}
-	// unusable is why nothing can be opened: a key that no client state can be derived from.
-	unusable error
+	// initErr is why nothing can be opened: a key that no client state can be derived from.
+	initErr error
 }
 
 // NewDecrypter derives the client states of every key and resource. If it cannot, Open says why.
@@ -85,17 +85,17 @@ func NewDecrypter(settings Settings) *Decrypter {
 		seen:      settings.Seen,
 		telemetry: settings.Telemetry,
 		slots:     make(chan struct{}, runtime.GOMAXPROCS(0)),
-		unusable:  err,
+		initErr:   err,
 	}
 }
 
 // ClientStates returns what tells whether a clientState is that of a subscription of ours: one for each key and resource.
 // It fails if they can't be derived.
-func (o *Decrypter) ClientStates() (ours func(clientState []byte) bool, err error) {
-	if o.unusable != nil {
-		return nil, fmt.Errorf("open notifications: %w", o.unusable)
+func (d *Decrypter) ClientStates() (ours func(clientState []byte) bool, err error) {
+	if d.initErr != nil {
+		return nil, fmt.Errorf("open notifications: %w", d.initErr)
 	}
-	return o.states.match, nil
+	return d.states.match, nil
 }
 
 // outcome is what became of an item: at most one member is set.
@@ -111,26 +111,26 @@ type outcome struct {
 //
 // There is an error only when nothing can be decided now. It wraps ErrKeysUnavailable or the context's error, and Opened is
 // empty.
-func (o *Decrypter) Decrypt(ctx context.Context, c *Collection, at time.Time) (Opened, error) {
-	if o.unusable != nil {
-		return Opened{}, fmt.Errorf("open notifications: %w", o.unusable)
+func (d *Decrypter) Decrypt(ctx context.Context, c *Collection, at time.Time) (Decrypted, error) {
+	if d.initErr != nil {
+		return Decrypted{}, fmt.Errorf("open notifications: %w", d.initErr)
 	}
 	outcomes := make([]outcome, len(c.Items))
-	authentic := o.authentic(c.Items, outcomes)
+	authentic := d.filterAuthentic(c.Items, outcomes)
 	if len(authentic) > 0 {
-		verified, err := o.verified(ctx, c, authentic, outcomes, at)
+		verified, err := d.filterVerified(ctx, c, authentic, outcomes, at)
 		if err != nil {
-			return Opened{}, fmt.Errorf("open notifications: %w", err)
+			return Decrypted{}, fmt.Errorf("open notifications: %w", err)
 		}
-		if err := o.decryptAll(ctx, c.Items, verified, outcomes, at); err != nil {
-			return Opened{}, fmt.Errorf("open notifications: %w", err)
+		if err := d.decryptAll(ctx, c.Items, verified, outcomes, at); err != nil {
+			return Decrypted{}, fmt.Errorf("open notifications: %w", err)
 		}
 	}
-	return gather(c.Items, outcomes), nil
+	return collect(c.Items, outcomes), nil
 }
 
 // decryptAll waits for all that it started, whatever the context says.
-func (o *Decrypter) decryptAll(ctx context.Context, items []Item, verified []int, outcomes []outcome, at time.Time) error {
+func (d *Decrypter) decryptAll(ctx context.Context, items []Item, verified []int, outcomes []outcome, at time.Time) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	for _, i := range verified {
@@ -138,51 +138,51 @@ func (o *Decrypter) decryptAll(ctx context.Context, items []Item, verified []int
 			return err
 		}
 		select {
-		case o.slots <- struct{}{}:
+		case d.slots <- struct{}{}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		running.Go(func() {
-			defer func() { <-o.slots }()
-			outcomes[i] = o.openItem(&items[i], at)
+			defer func() { <-d.slots }()
+			outcomes[i] = d.decryptItem(&items[i], at)
 		})
 	}
 	return nil
 }
 
-func gather(items []Item, outcomes []outcome) Opened {
-	var opened Opened
+func collect(items []Item, outcomes []outcome) Decrypted {
+	var decrypted Decrypted
 	for i, each := range outcomes {
 		switch {
 		case each.received != nil:
-			opened.Received = append(opened.Received, *each.received)
+			decrypted.Received = append(decrypted.Received, *each.received)
 		case each.lifecycle != nil:
-			opened.Lifecycle = append(opened.Lifecycle, *each.lifecycle)
+			decrypted.Lifecycle = append(decrypted.Lifecycle, *each.lifecycle)
 		case each.rejection != nil:
 			if each.rejection.Gap != "" {
 				each.rejection.ContentDigest = items[i].ContentDigest()
 			}
-			opened.Rejected = append(opened.Rejected, *each.rejection)
+			decrypted.Rejected = append(decrypted.Rejected, *each.rejection)
 		}
 	}
-	return opened
+	return decrypted
 }
 
 // ErrPlaintext tells of content that was decrypted and is not an interaction.
 var ErrPlaintext = errors.New("decrypted content is not an interaction")
 
-// openItem turns an authentic item into an interaction.
+// decryptItem turns an authentic item into an interaction.
 //
 // An item whose changeType is unknown is not guessed at: as an update it could hide a deletion. It becomes a gap, and the
 // history tells what the interaction is now.
-func (o *Decrypter) openItem(item *Item, at time.Time) outcome {
+func (d *Decrypter) decryptItem(item *Item, at time.Time) outcome {
 	change, known := changeOf(item.ChangeType)
 	if !known {
 		return outcome{rejection: item.unverified(ReasonChangeType,
-			fmt.Errorf("unknown changeType %s: update this receiver", short(item.ChangeType)))}
+			fmt.Errorf("unknown changeType %s: update this receiver", quote(item.ChangeType)))}
 	}
 	received := &interaction.Received{
-		TenantID:       o.tenant,
+		TenantID:       d.tenant,
 		SubscriptionID: item.SubscriptionID,
 		Change:         change,
 		Source:         interaction.FromNotification,
@@ -196,10 +196,10 @@ func (o *Decrypter) openItem(item *Item, at time.Time) outcome {
 		return outcome{received: received}
 	}
 	received.ContentDigest = item.ContentDigest()
-	if o.seen != nil && received.ContentDigest != ([sha256.Size]byte{}) && o.seen.Known(received.ContentDigest) {
+	if d.seen != nil && received.ContentDigest != ([sha256.Size]byte{}) && d.seen.Known(received.ContentDigest) {
 		return outcome{}
 	}
-	opened, err := o.decrypt(item)
+	decrypted, err := d.decryptContent(item)
 	switch {
 	case errors.Is(err, errEmptyContent) && change == interaction.Deleted && item.ResourceID != "":
 		received.ID, received.WithoutContent = item.ResourceID, true
@@ -209,7 +209,7 @@ func (o *Decrypter) openItem(item *Item, at time.Time) outcome {
 	case err != nil:
 		return outcome{rejection: &Rejection{Reason: reasonOf(err), Gap: GapUndecryptable, ItemID: item.ResourceID, Err: err}}
 	}
-	received.Interaction = *opened
+	received.Interaction = *decrypted
 	return outcome{received: received}
 }
 
@@ -228,29 +228,29 @@ func changeOf(changeType string) (interaction.Change, bool) {
 	return "", false
 }
 
-func (o *Decrypter) decrypt(item *Item) (*interaction.Interaction, error) {
+func (d *Decrypter) decryptContent(item *Item) (*interaction.Interaction, error) {
 	content := item.EncryptedContent
-	key, found := o.ring.find(content.CertificateID, content.CertificateThumbprint)
+	key, found := d.ring.find(content.CertificateID, content.CertificateThumbprint)
 	if !found {
 		return nil, fmt.Errorf("%w: encrypted for %s with thumbprint %s, but there are %s: add that certificate to "+
-			"encryption.certificates until Graph uses a new one", ErrUnknownCertificate, short(content.CertificateID),
-			short(content.CertificateThumbprint), o.ring.names())
+			"encryption.certificates until Graph uses a new one", ErrUnknownCertificate, quote(content.CertificateID),
+			quote(content.CertificateThumbprint), d.ring.names())
 	}
-	began := time.Now()
+	start := time.Now()
 	text, err := Decrypt(content, key)
 	if err != nil {
-		return nil, mended(err)
+		return nil, withHint(err)
 	}
-	if o.telemetry != nil {
-		o.telemetry.Decrypted(time.Since(began))
+	if d.telemetry != nil {
+		d.telemetry.Decrypted(time.Since(start))
 	}
-	return read(text, item.ResourceID)
+	return parseContent(text, item.ResourceID)
 }
 
-// read takes the id of the item where the content has only a time. It leaves out what the parser says: an error never
+// parseContent takes the id of the item where the content has only a time. It leaves out what the parser says: an error never
 // quotes content, not even in part.
-func read(text []byte, resourceID string) (*interaction.Interaction, error) {
-	opened, err := interaction.Parse(text)
+func parseContent(text []byte, resourceID string) (*interaction.Interaction, error) {
+	decrypted, err := interaction.Parse(text)
 	if errors.Is(err, interaction.ErrNoID) {
 		named, parseErr := interaction.Parse(withID(text, cmp.Or(resourceID, "unknown")))
 		switch {
@@ -258,13 +258,13 @@ func read(text []byte, resourceID string) (*interaction.Interaction, error) {
 		case named.CreatedDateTime.IsZero():
 			return nil, errEmptyContent
 		case resourceID != "":
-			opened, err = named, nil
+			decrypted, err = named, nil
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w (%d bytes): it is fetched from the history; if it stays, update this receiver", ErrPlaintext, len(text))
 	}
-	return opened, nil
+	return decrypted, nil
 }
 
 // withID adds an id to a JSON object that has none of use. Of duplicated members the parser takes the last.
@@ -297,8 +297,8 @@ func reasonOf(err error) Reason {
 	}
 }
 
-// mended adds what an operator does about it.
-func mended(err error) error {
+// withHint adds what an operator does about it.
+func withHint(err error) error {
 	switch {
 	case errors.Is(err, ErrOAEP):
 		return fmt.Errorf("%w: the subscription was made with another certificate under the same id; "+
@@ -323,26 +323,26 @@ var ErrClientState = errors.New("client state is not ours: dropped; if Graph sen
 var errNoTenant = errors.New("item names no tenant, so no validation token covers it: the interaction is fetched from the history")
 
 // errTokenMissing tells of a trap that looks like an attack: https://learn.microsoft.com/graph/change-notifications-with-resource-data
-var errTokenMissing = refuse(ReasonTokenMissing, "Graph sent none, because the enterprise application has "+
+var errTokenMissing = tokenErrorf(ReasonTokenMissing, "Graph sent none, because the enterprise application has "+
 	"appRoleAssignmentRequired = true: in Entra > Enterprise applications > Properties set \"Assignment required\" to No, or grant "+
 	"the service principal Microsoft Graph Change Tracking (%s) an app role of the application", publisher)
 
-// authentic gives the indexes of the items with the right clientState and tenant, and rejects the others.
-func (o *Decrypter) authentic(items []Item, outcomes []outcome) []int {
+// filterAuthentic gives the indexes of the items with the right clientState and tenant, and rejects the others.
+func (d *Decrypter) filterAuthentic(items []Item, outcomes []outcome) []int {
 	var passed []int
 	for i := range items {
 		item := &items[i]
 		switch {
-		case !o.states.match([]byte(item.ClientState)):
+		case !d.states.match([]byte(item.ClientState)):
 			// The id is the forger's, and there is nothing to look for.
 			outcomes[i].rejection = &Rejection{Reason: ReasonClientState, Err: ErrClientState}
 		case item.TenantID == "" && item.LifecycleEvent != "": // it needs no token
 			passed = append(passed, i)
 		case item.TenantID == "":
 			outcomes[i].rejection = item.unverified(ReasonTenant, errNoTenant)
-		case !strings.EqualFold(item.TenantID, o.tenant):
+		case !strings.EqualFold(item.TenantID, d.tenant):
 			outcomes[i].rejection = item.unverified(ReasonTenant, fmt.Errorf("item is of tenant %s and not of %s: check tenant_id",
-				short(item.TenantID), o.tenant))
+				quote(item.TenantID), d.tenant))
 		default:
 			passed = append(passed, i)
 		}
@@ -350,10 +350,10 @@ func (o *Decrypter) authentic(items []Item, outcomes []outcome) []int {
 	return passed
 }
 
-// verified gives the indexes of the items to decrypt: those whose collection carries genuine tokens. It settles lifecycle
+// filterVerified gives the indexes of the items to decrypt: those whose collection carries genuine tokens. It settles lifecycle
 // items, which need tokens only where Graph sends them, and rejects the others.
-func (o *Decrypter) verified(ctx context.Context, c *Collection, authentic []int, outcomes []outcome, at time.Time) ([]int, error) {
-	refused, err := o.checkTokens(ctx, c.ValidationTokens, at)
+func (d *Decrypter) filterVerified(ctx context.Context, c *Collection, authentic []int, outcomes []outcome, at time.Time) ([]int, error) {
+	refused, err := d.checkTokens(ctx, c.ValidationTokens, at)
 	if err != nil {
 		return nil, err
 	}
@@ -380,15 +380,15 @@ func (o *Decrypter) verified(ctx context.Context, c *Collection, authentic []int
 
 // checkTokens asks for every token to be genuine: one that is not makes the whole collection doubtful. The error is for
 // what cannot be said now.
-func (o *Decrypter) checkTokens(ctx context.Context, tokens []string, at time.Time) (*TokenError, error) {
+func (d *Decrypter) checkTokens(ctx context.Context, tokens []string, at time.Time) (*TokenError, error) {
 	if len(tokens) > maxTokens {
-		return refuse(ReasonTokenCount, "%d of them, Graph sends one for each application and tenant", len(tokens)), nil
+		return tokenErrorf(ReasonTokenCount, "%d of them, Graph sends one for each application and tenant", len(tokens)), nil
 	}
 	for _, token := range tokens {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		err := o.verifier.Verify(ctx, token, at)
+		err := d.verifier.Verify(ctx, token, at)
 		if refused, ok := errors.AsType[*TokenError](err); ok {
 			return refused, nil
 		}

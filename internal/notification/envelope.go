@@ -112,10 +112,10 @@ func Inspect(body []byte, ours func(clientState []byte) bool) (*Envelope, error)
 	envelope, found := &Envelope{}, false
 	for name, value := range members(bytes.TrimSpace(body)) {
 		switch {
-		case names(name, "value") && (isArray(value) || isNull(value)):
+		case nameEquals(name, "value") && (isArray(value) || isNull(value)):
 			found = isArray(value)
-			envelope.sort(value, ours)
-		case names(name, "validationTokens") && (isArray(value) || isNull(value)):
+			envelope.split(value, ours)
+		case nameEquals(name, "validationTokens") && (isArray(value) || isNull(value)):
 			envelope.tokens = value
 		}
 	}
@@ -131,8 +131,8 @@ func Inspect(body []byte, ours func(clientState []byte) bool) (*Envelope, error)
 	}
 }
 
-// sort tells the items apart. Of several members with one name the last counts, as for encoding/json.
-func (e *Envelope) sort(items []byte, ours func(clientState []byte) bool) {
+// split tells the items apart. Of several members with one name the last counts, as for encoding/json.
+func (e *Envelope) split(items []byte, ours func(clientState []byte) bool) {
 	e.Foreign, e.own = 0, nil
 	if !isArray(items) {
 		return
@@ -140,10 +140,10 @@ func (e *Envelope) sort(items []byte, ours func(clientState []byte) bool) {
 	for item := range values(items) {
 		var state []byte
 		for name, value := range members(item) {
-			if !names(name, "clientState") {
+			if !nameEquals(name, "clientState") {
 				continue
 			}
-			if text, ok := plainString(value, clientStateTextLength); ok {
+			if text, ok := unquote(value, clientStateTextLength); ok {
 				state = text
 			}
 		}
@@ -161,12 +161,12 @@ func (e *Envelope) OwnItems() int { return len(e.own) }
 // Cost returns the bytes that Decode takes beyond those of the body.
 func (e *Envelope) Cost() int64 { return int64(len(e.own)) * itemCost }
 
-// smallestItem is fewer bytes than any item has that Graph sends: a lifecycle event with all that Graph says of it.
-const smallestItem = 256
+// minItemSize is fewer bytes than any item has that Graph sends: a lifecycle event with all that Graph says of it.
+const minItemSize = 256
 
 // MaxCost returns the most that Cost returns for a body of this many bytes that Graph sent.
 func MaxCost(bodySize int64) int64 {
-	return min(bodySize/smallestItem, maxElements) * itemCost
+	return min(bodySize/minItemSize, maxElements) * itemCost
 }
 
 // Decode reads the items that have a clientState of ours, and the tokens where there are any such items. What is of
@@ -320,15 +320,15 @@ func endsLiteral(b byte) bool {
 	}
 }
 
-// names tells whether a member's name is this one for encoding/json, which does not tell upper from lower case.
-func names(name []byte, want string) bool {
-	plain, ok := plainString(name, len(want))
+// nameEquals tells whether a member's name is this one for encoding/json, which does not tell upper from lower case.
+func nameEquals(name []byte, want string) bool {
+	plain, ok := unquote(name, len(want))
 	return ok && bytes.EqualFold(plain, []byte(want))
 }
 
-// plainString gives the text of a string without quotes and escapes, and false for anything else, or one whose text is
+// unquote gives the text of a string without quotes and escapes, and false for anything else, or one whose text is
 // certainly longer than longest bytes. It copies only where there are escapes.
-func plainString(value []byte, longest int) ([]byte, bool) {
+func unquote(value []byte, longest int) ([]byte, bool) {
 	const longestEscape, quotes = len(`\u0000`), 2
 	if value[0] != '"' || len(value) > longestEscape*longest+quotes {
 		return nil, false

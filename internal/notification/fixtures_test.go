@@ -128,20 +128,20 @@ func mintWith(tb testing.TB, key *rsa.PrivateKey, kid string, claims jwt.MapClai
 	return signed
 }
 
-// keys is a source of signing keys that counts how often it is asked.
-type keys struct {
+// fakeKeySource is a source of signing keys that counts how often it is asked.
+type fakeKeySource struct {
 	byKid map[string]*rsa.PublicKey
 	err   error
-	asked atomic.Int32
+	calls atomic.Int32
 }
 
-func firstKey(tb testing.TB) *keys {
+func firstKey(tb testing.TB) *fakeKeySource {
 	tb.Helper()
-	return &keys{byKid: map[string]*rsa.PublicKey{"first": &authorityKey(tb, "first").PublicKey}}
+	return &fakeKeySource{byKid: map[string]*rsa.PublicKey{"first": &authorityKey(tb, "first").PublicKey}}
 }
 
-func (k *keys) Key(_ context.Context, kid string) (*rsa.PublicKey, bool, error) {
-	k.asked.Add(1)
+func (k *fakeKeySource) Key(_ context.Context, kid string) (*rsa.PublicKey, bool, error) {
+	k.calls.Add(1)
 	if k.err != nil {
 		return nil, false, k.err
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// Opened is what a collection turned out to hold. Each list is in the order of the items.
-type Opened struct {
+// Decrypted is what a collection turned out to hold. Each list is in the order of the items.
+type Decrypted struct {
 	// Received holds the authentic interactions.
 	Received []interaction.Received
 	// Lifecycle holds the authentic lifecycle events.

@@ -59,7 +59,7 @@ func (a *authority) keySet(t *testing.T) *jwks.KeySet {
 }
 
 // A token signed with a key that was added by a rotation verifies, and so does one signed with the previous key.
-func TestVerifierFollowsARotation(t *testing.T) {
+func TestVerifier_FollowsKeyRotation(t *testing.T) {
 	t.Parallel()
 	remote := &authority{}
 	remote.publish(t, "first")
@@ -73,21 +73,21 @@ func TestVerifierFollowsARotation(t *testing.T) {
 	require.NoError(t, verifier.Verify(t.Context(), mint(t, claims), noon))
 }
 
-func TestOpenWaitsForTheKeysOfTheAuthority(t *testing.T) {
+func TestDecrypter_SucceedsOnceKeysAreAvailable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		key := contentKey(t, 2048)
 		remote := &authority{err: errDown}
-		opener := notification.NewDecrypter(openerSettings(remote.keySet(t), key))
+		decrypter := notification.NewDecrypter(decrypterSettings(remote.keySet(t), key))
 		c := collection([]string{mint(t, tokenClaims())}, promptItem(t, key))
-		_, err := opener.Decrypt(t.Context(), c, noon)
+		_, err := decrypter.Decrypt(t.Context(), c, noon)
 		require.ErrorIs(t, err, notification.ErrKeysUnavailable)
 		require.ErrorIs(t, err, jwks.ErrUnavailable)
 
 		remote.publish(t, "first")
 		time.Sleep(time.Second)
-		opened, err := opener.Decrypt(t.Context(), c, noon)
+		decrypted, err := decrypter.Decrypt(t.Context(), c, noon)
 		require.NoError(t, err)
-		assert.Len(t, opened.Received, 1)
+		assert.Len(t, decrypted.Received, 1)
 	})
 }

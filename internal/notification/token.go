@@ -43,7 +43,7 @@ type TokenError struct {
 
 func (e *TokenError) Error() string { return e.message }
 
-func refuse(reason Reason, format string, args ...any) *TokenError {
+func tokenErrorf(reason Reason, format string, args ...any) *TokenError {
 	return &TokenError{Reason: reason, message: "validation token: " + fmt.Sprintf(format, args...)}
 }
 
@@ -82,17 +82,17 @@ func NewVerifier(settings VerifierSettings) *Verifier {
 // the context's when it cannot be said now.
 func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) error {
 	if len(token) > maxTokenBytes {
-		return refuse(ReasonTokenMalformed, "longer than %d bytes, Graph sends none like that", maxTokenBytes)
+		return tokenErrorf(ReasonTokenMalformed, "longer than %d bytes, Graph sends none like that", maxTokenBytes)
 	}
 	sum := sha256.Sum256([]byte(token))
 	if valid, known := v.verified.Get(sum); known {
 		return valid.check(now)
 	}
-	claims, err := v.open(ctx, token)
+	claims, err := v.verifySignature(ctx, token)
 	if err != nil {
 		return err
 	}
-	valid, err := v.judge(claims)
+	valid, err := v.checkClaims(claims)
 	if err != nil {
 		return err
 	}
@@ -100,18 +100,18 @@ func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) erro
 	return valid.check(now)
 }
 
-// open checks the signature. The algorithm comes first, so that nothing but RS256 ever reaches the authority or RSA.
-func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
+// verifySignature checks the signature. The algorithm comes first, so that nothing but RS256 ever reaches the authority or RSA.
+func (v *Verifier) verifySignature(ctx context.Context, token string) (*claims, error) {
 	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
 	if other, ok := errors.AsType[*jose.ErrUnexpectedSignatureAlgorithm](err); ok {
-		return nil, refuse(ReasonTokenAlgorithm, "signed with %s instead of RS256, Graph sends none like that", short(string(other.Got)))
+		return nil, tokenErrorf(ReasonTokenAlgorithm, "signed with %s instead of RS256, Graph sends none like that", quote(string(other.Got)))
 	}
 	if err != nil {
-		return nil, refuse(ReasonTokenMalformed, "not a JWT in compact form, check what stands between Graph and this receiver")
+		return nil, tokenErrorf(ReasonTokenMalformed, "not a JWT in compact form, check what stands between Graph and this receiver")
 	}
 	kid := parsed.Headers[0].KeyID
 	if kid == "" {
-		return nil, refuse(ReasonTokenMalformed, "names no signing key, Graph sends none like that")
+		return nil, tokenErrorf(ReasonTokenMalformed, "names no signing key, Graph sends none like that")
 	}
 	public, known, err := v.keys.Key(ctx, kid)
 	switch {
@@ -120,15 +120,15 @@ func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrKeysUnavailable, err)
 	case !known:
-		return nil, refuse(ReasonTokenKey, "signed with a key that the authority does not have: check auth.authority and cloud")
+		return nil, tokenErrorf(ReasonTokenKey, "signed with a key that the authority does not have: check auth.authority and cloud")
 	}
-	var opened claims
-	if err := parsed.Claims(public, &opened); errors.Is(err, jose.ErrCryptoFailure) {
-		return nil, refuse(ReasonTokenSignature, "the signature is wrong, so it is forged or was altered on its way")
+	var decrypted claims
+	if err := parsed.Claims(public, &decrypted); errors.Is(err, jose.ErrCryptoFailure) {
+		return nil, tokenErrorf(ReasonTokenSignature, "the signature is wrong, so it is forged or was altered on its way")
 	} else if err != nil {
-		return nil, refuse(ReasonTokenMalformed, "a claim is unreadable, Graph sends none like that")
+		return nil, tokenErrorf(ReasonTokenMalformed, "a claim is unreadable, Graph sends none like that")
 	}
-	return &opened, nil
+	return &decrypted, nil
 }
 
 // claims are those that count, of a token whose signature is right.
@@ -143,11 +143,11 @@ type claims struct {
 	TenantID        string           `json:"tid"`
 }
 
-// judge checks everything that does not change with time.
-func (v *Verifier) judge(c *claims) (validity, error) {
-	if !slices.ContainsFunc(c.Audience, v.ours) {
-		return validity{}, refuse(ReasonTokenAudience, "it is for %s, but auth.audiences has %s: add the one that came if it is yours",
-			short(strings.Join(c.Audience, ", ")), strings.Join(v.audiences, ", "))
+// checkClaims checks everything that does not change with time.
+func (v *Verifier) checkClaims(c *claims) (validity, error) {
+	if !slices.ContainsFunc(c.Audience, v.isAudience) {
+		return validity{}, tokenErrorf(ReasonTokenAudience, "it is for %s, but auth.audiences has %s: add the one that came if it is yours",
+			quote(strings.Join(c.Audience, ", ")), strings.Join(v.audiences, ", "))
 	}
 	var sender string
 	switch c.Version {
@@ -156,21 +156,21 @@ func (v *Verifier) judge(c *claims) (validity, error) {
 	case "2.0":
 		sender = c.AuthorizedParty
 	default:
-		return validity{}, refuse(ReasonTokenVersion, "version %s is neither 1.0 nor 2.0: update this receiver", short(c.Version))
+		return validity{}, tokenErrorf(ReasonTokenVersion, "version %s is neither 1.0 nor 2.0: update this receiver", quote(c.Version))
 	}
 	if !strings.EqualFold(sender, publisher) {
-		return validity{}, refuse(ReasonTokenPublisher, "it was issued to %s and not to Microsoft Graph Change Tracking (%s), "+
-			"so somebody else sent it: whoever holds the client state must not, replace the encryption key", short(sender), publisher)
+		return validity{}, tokenErrorf(ReasonTokenPublisher, "it was issued to %s and not to Microsoft Graph Change Tracking (%s), "+
+			"so somebody else sent it: whoever holds the client state must not, replace the encryption key", quote(sender), publisher)
 	}
 	if !slices.Contains(v.issuers, c.Issuer) {
-		return validity{}, refuse(ReasonTokenIssuer, "issued by %s, but auth.issuers has %s: check tenant_id and cloud, or add it",
-			short(c.Issuer), strings.Join(v.issuers, ", "))
+		return validity{}, tokenErrorf(ReasonTokenIssuer, "issued by %s, but auth.issuers has %s: check tenant_id and cloud, or add it",
+			quote(c.Issuer), strings.Join(v.issuers, ", "))
 	}
 	if !strings.EqualFold(c.TenantID, v.tenant) {
-		return validity{}, refuse(ReasonTokenTenant, "it is of tenant %s and not of %s: check tenant_id", short(c.TenantID), v.tenant)
+		return validity{}, tokenErrorf(ReasonTokenTenant, "it is of tenant %s and not of %s: check tenant_id", quote(c.TenantID), v.tenant)
 	}
 	if c.Expires == nil {
-		return validity{}, refuse(ReasonTokenMalformed, "it has no expiry, Graph sends none like that")
+		return validity{}, tokenErrorf(ReasonTokenMalformed, "it has no expiry, Graph sends none like that")
 	}
 	valid := validity{expires: c.Expires.Time()}
 	if c.NotBefore != nil {
@@ -179,25 +179,25 @@ func (v *Verifier) judge(c *claims) (validity, error) {
 	return valid, nil
 }
 
-func (v *Verifier) ours(audience string) bool {
+func (v *Verifier) isAudience(audience string) bool {
 	return slices.ContainsFunc(v.audiences, func(a string) bool { return strings.EqualFold(a, audience) })
 }
 
 // check allows clocks to differ by 5 minutes.
 func (v validity) check(now time.Time) error {
 	if !now.Before(v.expires.Add(leeway)) {
-		return refuse(ReasonTokenExpired, "expired at %s, and this machine says it is %s: check the clock of this machine",
+		return tokenErrorf(ReasonTokenExpired, "expired at %s, and this machine says it is %s: check the clock of this machine",
 			v.expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	if now.Before(v.notBefore.Add(-leeway)) {
-		return refuse(ReasonTokenNotYetValid, "valid from %s, and this machine says it is %s: check the clock of this machine",
+		return tokenErrorf(ReasonTokenNotYetValid, "valid from %s, and this machine says it is %s: check the clock of this machine",
 			v.notBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
 
-// short quotes what came from outside, without letting it fill the log.
-func short(s string) string {
+// quote quotes what came from outside, without letting it fill the log.
+func quote(s string) string {
 	const most = 128
 	if len(s) > most {
 		return fmt.Sprintf("%q...", s[:most])

@@ -25,7 +25,7 @@ func newVerifier(source notification.KeySource) *notification.Verifier {
 	})
 }
 
-func TestVerifierTakesGenuineTokens(t *testing.T) {
+func TestVerifier_AcceptsGenuineTokens(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(jwt.MapClaims){
 		"of version 2.0": func(jwt.MapClaims) {},
@@ -52,7 +52,7 @@ func TestVerifierTakesGenuineTokens(t *testing.T) {
 	}
 }
 
-func TestVerifierRefusesClaims(t *testing.T) {
+func TestVerifier_RejectsWrongClaims(t *testing.T) {
 	t.Parallel()
 	const other = "11111111-2222-3333-4444-555555555555"
 	tests := map[string]struct {
@@ -111,7 +111,7 @@ func assertRefused(t *testing.T, err error, want notification.Reason, token stri
 	assert.Less(t, len(err.Error()), 600)
 }
 
-func TestVerifierRefusesBeforeItAsksForAKey(t *testing.T) {
+func TestVerifier_RejectsBeforeKeyLookup(t *testing.T) {
 	t.Parallel()
 	with := func(method jwt.SigningMethod, key any, header map[string]any) string {
 		token := jwt.NewWithClaims(method, tokenClaims())
@@ -143,12 +143,12 @@ func TestVerifierRefusesBeforeItAsksForAKey(t *testing.T) {
 			t.Parallel()
 			source := firstKey(t)
 			assertRefused(t, newVerifier(source).Verify(t.Context(), test.token, noon), test.want, test.token)
-			assert.Zero(t, source.asked.Load())
+			assert.Zero(t, source.calls.Load())
 		})
 	}
 }
 
-func TestVerifierRefusesSignatures(t *testing.T) {
+func TestVerifier_RejectsInvalidSignatures(t *testing.T) {
 	t.Parallel()
 	genuine := strings.Split(mint(t, tokenClaims()), ".")
 	claims := tokenClaims()
@@ -168,7 +168,7 @@ func TestVerifierRefusesSignatures(t *testing.T) {
 			t.Parallel()
 			source := firstKey(t)
 			assertRefused(t, newVerifier(source).Verify(t.Context(), test.token, noon), test.want, test.token)
-			assert.EqualValues(t, 1, source.asked.Load())
+			assert.EqualValues(t, 1, source.calls.Load())
 		})
 	}
 }
@@ -179,12 +179,12 @@ func signText(t *testing.T, payload string) string {
 	head, _, _ := strings.Cut(mint(t, tokenClaims()), ".")
 	token := jwt.New(jwt.SigningMethodRS256)
 	text := head + "." + token.EncodeSegment([]byte(payload))
-	signature, err := jwt.SigningMethodRS256.Sign(text, authorityKey(t, "first"))
+	digest, err := jwt.SigningMethodRS256.Sign(text, authorityKey(t, "first"))
 	require.NoError(t, err)
-	return text + "." + token.EncodeSegment(signature)
+	return text + "." + token.EncodeSegment(digest)
 }
 
-func TestVerifiedTokenIsRememberedButNotItsTime(t *testing.T) {
+func TestVerifier_CachesTokenButChecksTimeAgain(t *testing.T) {
 	t.Parallel()
 	source := firstKey(t)
 	verifier := newVerifier(source)
@@ -192,15 +192,15 @@ func TestVerifiedTokenIsRememberedButNotItsTime(t *testing.T) {
 	for range 3 {
 		require.NoError(t, verifier.Verify(t.Context(), token, noon))
 	}
-	assert.EqualValues(t, 1, source.asked.Load(), "without a key there is no RSA operation")
+	assert.EqualValues(t, 1, source.calls.Load(), "without a key there is no RSA operation")
 
 	assertRefused(t, verifier.Verify(t.Context(), token, noon.Add(24*time.Hour)), notification.ReasonTokenExpired, token)
 	assertRefused(t, verifier.Verify(t.Context(), token, noon.Add(-2*time.Hour)), notification.ReasonTokenNotYetValid, token)
 	require.NoError(t, verifier.Verify(t.Context(), token, noon))
-	assert.EqualValues(t, 1, source.asked.Load())
+	assert.EqualValues(t, 1, source.calls.Load())
 }
 
-func TestRefusedTokenIsNotRemembered(t *testing.T) {
+func TestVerifier_DoesNotCacheRefusedToken(t *testing.T) {
 	t.Parallel()
 	source := firstKey(t)
 	verifier := newVerifier(source)
@@ -208,10 +208,10 @@ func TestRefusedTokenIsNotRemembered(t *testing.T) {
 	for range 2 {
 		assertRefused(t, verifier.Verify(t.Context(), token, noon), notification.ReasonTokenSignature, token)
 	}
-	assert.EqualValues(t, 2, source.asked.Load())
+	assert.EqualValues(t, 2, source.calls.Load())
 }
 
-func TestTokensUsedLongestAgoAreForgotten(t *testing.T) {
+func TestVerifier_EvictsLeastRecentlyUsedToken(t *testing.T) {
 	t.Parallel()
 	source := firstKey(t)
 	verifier := newVerifier(source)
@@ -221,9 +221,9 @@ func TestTokensUsedLongestAgoAreForgotten(t *testing.T) {
 		return mint(t, claims)
 	}
 	asks := func(token string) int32 {
-		before := source.asked.Load()
+		before := source.calls.Load()
 		require.NoError(t, verifier.Verify(t.Context(), token, noon))
-		return source.asked.Load() - before
+		return source.calls.Load() - before
 	}
 	first, second := numbered(0), numbered(1)
 	asks(first)
@@ -237,7 +237,7 @@ func TestTokensUsedLongestAgoAreForgotten(t *testing.T) {
 	assert.EqualValues(t, 1, asks(second), "it made room")
 }
 
-func TestVerifierSaysWhenItCannotSay(t *testing.T) {
+func TestVerifier_ReturnsErrorWhenUndecidable(t *testing.T) {
 	t.Parallel()
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -252,7 +252,7 @@ func TestVerifierSaysWhenItCannotSay(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := newVerifier(&keys{err: test.err}).Verify(test.ctx, mint(t, tokenClaims()), noon)
+			err := newVerifier(&fakeKeySource{err: test.err}).Verify(test.ctx, mint(t, tokenClaims()), noon)
 			require.ErrorIs(t, err, test.want)
 			require.ErrorIs(t, err, test.err)
 			_, refused := errors.AsType[*notification.TokenError](err)

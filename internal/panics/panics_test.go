@@ -14,7 +14,7 @@ const secret = "words of a conversation"
 
 func outOfRange(list []int, i int) int { return list[i] }
 
-func TestCatch_Panic(t *testing.T) {
+func TestCatch_ReturnsErrorForPanic(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		panics func() error
@@ -31,7 +31,7 @@ func TestCatch_Panic(t *testing.T) {
 			caught, ok := errors.AsType[*panics.Error](panics.Catch(test.panics))
 			require.True(t, ok)
 			require.ErrorContains(t, caught, test.says)
-			assert.Contains(t, string(caught.Stack), "TestCatch_Panic", "the place is known")
+			assert.Contains(t, string(caught.Stack), "TestCatch_ReturnsErrorForPanic", "the place is known")
 			assert.NotContains(t, caught.Error()+string(caught.Stack), secret)
 		})
 	}

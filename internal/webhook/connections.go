@@ -18,8 +18,8 @@ type connections struct {
 	limit int
 
 	mu sync.Mutex // guards what follows, and where each connection is listed
-	// strangers and proven hold the open connections, each in the order in which they came there.
-	strangers, proven list.List
+	// unauthenticated and proven hold the open connections, each in the order in which they came there.
+	unauthenticated, authenticated list.List
 }
 
 // limitConnections returns a listener of which at most limit connections are open at once.
@@ -39,8 +39,8 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	accepted := &connection{Conn: plain, owner: l.connections}
-	if surplus := l.connections.add(accepted); surplus != nil {
-		_ = surplus.Close()
+	if evicted := l.connections.add(accepted); evicted != nil {
+		_ = evicted.Close()
 	}
 	return accepted, nil
 }
@@ -50,9 +50,9 @@ type connection struct {
 	net.Conn
 	owner *connections
 
-	// in and place are where the connection is listed; nil once it is to be closed. The owner's mu guards them.
-	in    *list.List
-	place *list.Element
+	// list and place are where the connection is listed; nil once it is to be closed. The owner's mu guards them.
+	list    *list.List
+	element *list.Element
 }
 
 // Close closes the connection and gives up its place.
@@ -62,33 +62,33 @@ func (c *connection) Close() error {
 }
 
 // add lists a new connection and returns the one to close for it, nil where there is room.
-func (c *connections) add(accepted *connection) (surplus *connection) {
+func (c *connections) add(accepted *connection) (evicted *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.strangers.Len()+c.proven.Len() >= c.limit {
-		first := c.strangers.Front()
+	if c.unauthenticated.Len()+c.authenticated.Len() >= c.limit {
+		first := c.unauthenticated.Front()
 		if first == nil {
-			first = c.proven.Front()
+			first = c.authenticated.Front()
 		}
-		surplus, _ = first.Value.(*connection)
-		surplus.in.Remove(first)
-		surplus.in, surplus.place = nil, nil
+		evicted, _ = first.Value.(*connection)
+		evicted.list.Remove(first)
+		evicted.list, evicted.element = nil, nil
 	}
-	accepted.in, accepted.place = &c.strangers, c.strangers.PushBack(accepted)
-	return surplus
+	accepted.list, accepted.element = &c.unauthenticated, c.unauthenticated.PushBack(accepted)
+	return evicted
 }
 
 // move takes a connection to the end of a list, or with nil out of all, after which it stays out.
 func (c *connections) move(conn *connection, to *list.List) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if conn.in == nil {
+	if conn.list == nil {
 		return
 	}
-	conn.in.Remove(conn.place)
-	conn.in, conn.place = to, nil
+	conn.list.Remove(conn.element)
+	conn.list, conn.element = to, nil
 	if to != nil {
-		conn.place = to.PushBack(conn)
+		conn.element = to.PushBack(conn)
 	}
 }
 
@@ -104,11 +104,11 @@ func withConnection(ctx context.Context, conn net.Conn) context.Context {
 }
 
 // noteAuthentic remembers that Microsoft Graph sent something on the connection of a request.
-func noteAuthentic(ctx context.Context, decrypted notification.Opened) {
+func noteAuthentic(ctx context.Context, decrypted notification.Decrypted) {
 	conn, ok := ctx.Value(connectionKey{}).(*connection)
-	sure := len(decrypted.Received)+len(decrypted.Lifecycle) > 0 ||
+	authentic := len(decrypted.Received)+len(decrypted.Lifecycle) > 0 ||
 		slices.ContainsFunc(decrypted.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
-	if ok && sure {
-		conn.owner.move(conn, &conn.owner.proven)
+	if ok && authentic {
+		conn.owner.move(conn, &conn.owner.authenticated)
 	}
 }

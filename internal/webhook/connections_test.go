@@ -29,7 +29,7 @@ const (
 
 // An honest sender is answered at once, however many connections strangers open, ask one thing on or nothing, leave as
 // they are, and open again where they were closed.
-func TestServer_AnswersBesideIdleConnections(t *testing.T) {
+func TestServer_AnswersWhileConnectionsAreHeld(t *testing.T) {
 	dir := t.TempDir()
 	writeCertificate(t, dir, 1)
 	tests := map[string]struct {
@@ -58,8 +58,8 @@ func TestServer_AnswersBesideIdleConnections(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			around := newHarness()
-			server := serve(t, around.handler(), test.config)
+			h := newHarness()
+			server := serve(t, h.handler(), test.config)
 			ctx, stop := context.WithCancel(t.Context())
 			var strangers sync.WaitGroup
 			defer strangers.Wait()
@@ -74,7 +74,7 @@ func TestServer_AnswersBesideIdleConnections(t *testing.T) {
 					for ctx.Err() == nil {
 						dialing <- struct{}{}
 						release := sync.OnceFunc(func() { <-dialing })
-						occupy(ctx, server.Addr(), test.secure, test.sends, func() { once(); release() })
+						holdConnection(ctx, server.Addr(), test.secure, test.sends, func() { once(); release() })
 						release()
 						_ = again.Wait(ctx)
 					}
@@ -85,19 +85,19 @@ func TestServer_AnswersBesideIdleConnections(t *testing.T) {
 				client := newClient(t, &http.Transport{
 					DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 				})
-				began := time.Now()
+				start := time.Now()
 				status, err := post(ctx, client, test.scheme+"://"+server.Addr().String()+path, oneItem)
 				require.NoError(t, err)
 				assert.Equal(t, http.StatusAccepted, status)
-				assert.Less(t, time.Since(began), time.Second)
+				assert.Less(t, time.Since(start), time.Second)
 			}
-			assert.Equal(t, 20, around.counted()[webhook.Delivered])
+			assert.Equal(t, 20, h.counted()[webhook.Delivered])
 		})
 	}
 }
 
-// occupy opens a connection and keeps it until the server closes it, or ctx ends.
-func occupy(ctx context.Context, address net.Addr, secure func(net.Conn) net.Conn, sends string, decrypted func()) {
+// holdConnection opens a connection and keeps it until the server closes it, or ctx ends.
+func holdConnection(ctx context.Context, address net.Addr, secure func(net.Conn) net.Conn, sends string, decrypted func()) {
 	connection, err := (&net.Dialer{}).DialContext(ctx, address.Network(), address.String())
 	if err != nil {
 		return
@@ -116,7 +116,7 @@ func occupy(ctx context.Context, address net.Addr, secure func(net.Conn) net.Con
 	_, _ = io.Copy(io.Discard, connection)
 }
 
-func TestServer_ClosesConnectionWithoutRequest(t *testing.T) {
+func TestServer_ClosesIdleConnection(t *testing.T) {
 	t.Parallel()
 	config := localConfig()
 	config.Keepalive.GetOrInsertDefault().IdleTimeout = 50 * time.Millisecond
@@ -136,7 +136,7 @@ func TestServer_ClosesConnectionWithoutRequest(t *testing.T) {
 }
 
 // All other connections have a request that does not end, and one more comes before the honest sender says anything.
-func TestServer_AnswersNewConnectionBesideActiveOnes(t *testing.T) {
+func TestServer_AnswersNewConnectionAtLimit(t *testing.T) {
 	t.Parallel()
 	config := localConfig()
 	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0

@@ -15,9 +15,9 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
 )
 
-// leastWait is the part of the acknowledgment timeout that a delivery has in any case, even if the body took most of the
+// minWaitDivisor is the part of the acknowledgment timeout that a delivery has in any case, even if the body took most of the
 // timeout to arrive. Without it a sender on a slow line would never hear of a success, although its retries wait 10 s.
-const leastWait = 10
+const minWaitDivisor = 10
 
 // delivery is one collection of notifications on its way from the body to the pipeline.
 type delivery struct {
@@ -26,8 +26,8 @@ type delivery struct {
 	// reservation is released when the delivery has ended, which may be long after the answer.
 	reservation *Reservation
 	arrived     time.Time
-	// decided gets the status, once; it has room for it, so that the delivery can end although nobody waits any more.
-	decided chan int
+	// status gets the status, once; it has room for it, so that the delivery can end although nobody waits any more.
+	status chan int
 
 	mu sync.Mutex
 	// late is true once the sender was told that the timeout passed, done once the outcome is known. Whichever comes
@@ -37,20 +37,20 @@ type delivery struct {
 	pending int
 }
 
-func newDelivery(settings Settings, collection *notification.Collection, share *Reservation, arrived time.Time) *delivery {
+func newDelivery(settings Settings, collection *notification.Collection, reservation *Reservation, arrived time.Time) *delivery {
 	return &delivery{
 		settings:    settings,
 		collection:  collection,
-		reservation: share,
+		reservation: reservation,
 		arrived:     arrived,
-		decided:     make(chan int, 1),
+		status:      make(chan int, 1),
 		pending:     len(collection.Items),
 	}
 }
 
 // timeLeft is how long the answer to what arrived then may still take.
 func (s *Settings) timeLeft(arrived time.Time) time.Duration {
-	return max(s.AckTimeout-time.Since(arrived), s.AckTimeout/leastWait)
+	return max(s.AckTimeout-time.Since(arrived), s.AckTimeout/minWaitDivisor)
 }
 
 // await returns the status of the delivery, or 503 when the acknowledgment timeout passes first.
@@ -58,13 +58,13 @@ func (d *delivery) await(ctx context.Context) int {
 	timer := time.NewTimer(d.settings.timeLeft(d.arrived))
 	defer timer.Stop()
 	select {
-	case status := <-d.decided:
+	case status := <-d.status:
 		return status
 	case <-timer.C:
 	}
 	pending, ok := d.giveUp()
 	if !ok {
-		return <-d.decided
+		return <-d.status
 	}
 	d.settings.Telemetry.Notifications(ctx, TimedOut, pending)
 	return http.StatusServiceUnavailable
@@ -84,10 +84,10 @@ func (d *delivery) run(ctx context.Context) {
 	d.reservation.Release()
 	d.count(ctx, outcome, items)
 	if outcome == Failed {
-		d.decided <- http.StatusServiceUnavailable
+		d.status <- http.StatusServiceUnavailable
 		return
 	}
-	d.decided <- http.StatusAccepted
+	d.status <- http.StatusAccepted
 }
 
 // deliver opens the collection and hands its parts on. Lifecycle events come first, since a slow pipeline must not hold
@@ -141,15 +141,15 @@ func (d *delivery) count(ctx context.Context, outcome Outcome, items int) {
 	}
 }
 
-// returnTime is how long canceled deliveries may take to return.
-const returnTime = time.Second
+// cancelGracePeriod is how long canceled deliveries may take to return.
+const cancelGracePeriod = time.Second
 
 // deliveries owns the goroutines that deliver: it knows how many are under way, lets no new one begin once stopped, and
 // cancels them when they had long enough.
 type deliveries struct {
 	// stopping ends when no new delivery may begin; cut ends the context of those under way.
-	stopping, cut       context.Context
-	endStopping, endCut context.CancelFunc
+	stopping, canceled        context.Context
+	cancelStopping, cancelAll context.CancelFunc
 
 	mu      sync.Mutex
 	stopped bool
@@ -160,8 +160,8 @@ type deliveries struct {
 
 func newDeliveries() *deliveries {
 	d := &deliveries{ended: make(chan struct{})}
-	d.stopping, d.endStopping = context.WithCancel(context.Background())
-	d.cut, d.endCut = context.WithCancel(context.Background())
+	d.stopping, d.cancelStopping = context.WithCancel(context.Background())
+	d.canceled, d.cancelAll = context.WithCancel(context.Background())
 	return d
 }
 
@@ -175,7 +175,7 @@ func (d *deliveries) start(ctx context.Context, deliver func(context.Context)) b
 	}
 	d.count++
 	detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(d.cut, cancel) //nolint:contextcheck // the end of the receiver, not of the request
+	unhook := context.AfterFunc(d.canceled, cancel) //nolint:contextcheck // the end of the receiver, not of the request
 	go func() {
 		defer d.end()
 		defer cancel()
@@ -218,7 +218,7 @@ func (d *deliveries) stop() {
 		return
 	}
 	d.stopped = true
-	d.endStopping()
+	d.cancelStopping()
 	d.closeIfEnded()
 }
 
@@ -228,7 +228,7 @@ func (d *deliveries) closeIfEnded() {
 	}
 }
 
-func (d *deliveries) underWay() int {
+func (d *deliveries) inFlight() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.count
@@ -237,7 +237,7 @@ func (d *deliveries) underWay() int {
 // wait returns nil when all deliveries have ended after stop. When ctx ends first it cancels them, gives them a second
 // to return, and tells how many were cut short.
 func (d *deliveries) wait(ctx context.Context) error {
-	defer d.endCut()
+	defer d.cancelAll()
 	select {
 	case <-d.ended:
 		return nil
@@ -248,18 +248,18 @@ func (d *deliveries) wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	cut := d.underWay()
-	if cut == 0 {
+	canceled := d.inFlight()
+	if canceled == 0 {
 		return nil
 	}
-	d.endCut()
-	patience := time.NewTimer(returnTime)
-	defer patience.Stop()
+	d.cancelAll()
+	timer := time.NewTimer(cancelGracePeriod)
+	defer timer.Stop()
 	select {
 	case <-d.ended:
-	case <-patience.C:
+	case <-timer.C:
 	}
-	return fmt.Errorf("%d deliveries were canceled, Microsoft Graph sends them again: %w", cut, context.Cause(ctx))
+	return fmt.Errorf("%d deliveries were canceled, Microsoft Graph sends them again: %w", canceled, context.Cause(ctx))
 }
 
 // Permanent reports whether every leaf of an error is permanent, so that the same data would be refused again by all

@@ -100,18 +100,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.misdirected.Do(func() { h.warnMisdirected(r.URL.Path) })
 	}
 	if status != 0 {
-		h.conclude(w, r, refuse(status, ""), arrived)
+		h.respond(w, r, refuse(status, ""), arrived)
 		return
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	switch {
 	case err != nil:
-		h.conclude(w, r, refuse(http.StatusBadRequest, Malformed), arrived)
+		h.respond(w, r, refuse(http.StatusBadRequest, Malformed), arrived)
 	case query.Has(tokenParameter):
 		closeAfter(w, r)
 		h.settings.Telemetry.Handshake(r.Context(), echo(w, query))
 	default:
-		h.conclude(w, r, h.take(w, r, arrived), arrived)
+		h.respond(w, r, h.accept(w, r, arrived), arrived)
 	}
 }
 
@@ -138,7 +138,7 @@ func (h *Handler) route(r *http.Request) (status int) {
 	}
 }
 
-func (h *Handler) conclude(w http.ResponseWriter, r *http.Request, a answer, arrived time.Time) {
+func (h *Handler) respond(w http.ResponseWriter, r *http.Request, a answer, arrived time.Time) {
 	if a.outcome != "" {
 		h.settings.Telemetry.Notifications(r.Context(), a.outcome, 1)
 	}
@@ -146,9 +146,9 @@ func (h *Handler) conclude(w http.ResponseWriter, r *http.Request, a answer, arr
 	h.settings.Telemetry.Acknowledged(r.Context(), a.status, time.Since(arrived))
 }
 
-// take reads a notification, hands it to a delivery, and returns the answer. The share is the delivery's from the moment
+// accept reads a notification, hands it to a delivery, and returns the answer. The share is the delivery's from the moment
 // that it starts.
-func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time) answer {
+func (h *Handler) accept(w http.ResponseWriter, r *http.Request, arrived time.Time) answer {
 	if h.deliveries.stopping.Err() != nil {
 		return refuse(http.StatusServiceUnavailable, Stopping)
 	}
@@ -158,7 +158,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 	if r.ContentLength > h.settings.MaxBodySize {
 		return h.tooLarge(r)
 	}
-	share, ok := h.limiter.Admit()
+	reservation, ok := h.limiter.Reserve()
 	if !ok {
 		h.overloaded(arrived)
 		return refuse(http.StatusServiceUnavailable, Overloaded)
@@ -166,19 +166,19 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 	started := false
 	defer func() {
 		if !started {
-			share.Release()
+			reservation.Release()
 		}
 	}()
-	read, err := h.receive(w, r, share)
+	read, err := h.receive(w, r, reservation)
 	if err != nil {
-		return h.unreceived(r, err)
+		return h.answerToReadError(r, err)
 	}
 	// A sender that does not wait for its answer has not taken back what it sent.
-	collection, instead := h.decode(context.WithoutCancel(r.Context()), read, share, arrived)
+	collection, instead := h.decode(context.WithoutCancel(r.Context()), read, reservation, arrived)
 	if collection == nil {
 		return instead
 	}
-	d := newDelivery(h.settings, collection, share, arrived)
+	d := newDelivery(h.settings, collection, reservation, arrived)
 	started = h.deliveries.start(r.Context(), d.run)
 	if !started {
 		return answer{status: http.StatusServiceUnavailable, outcome: Stopping}
@@ -187,7 +187,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 }
 
 // receive reads the body, and gives up when the receiver stops: a slow sender must not hold the shutdown up.
-func (h *Handler) receive(w http.ResponseWriter, r *http.Request, share *Reservation) (*body, error) {
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, reservation *Reservation) (*body, error) {
 	interrupted := make(chan struct{})
 	unhook := context.AfterFunc(h.deliveries.stopping, func() {
 		defer close(interrupted)
@@ -200,10 +200,10 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, share *Reserva
 			<-interrupted
 		}
 	}()
-	return readBody(r.Body, h.settings.MaxBodySize, share)
+	return readBody(r.Body, h.settings.MaxBodySize, reservation)
 }
 
-func (h *Handler) unreceived(r *http.Request, err error) answer {
+func (h *Handler) answerToReadError(r *http.Request, err error) answer {
 	_, overLimit := errors.AsType[*http.MaxBytesError](err)
 	switch {
 	case errors.Is(err, errOverloaded):
@@ -264,14 +264,14 @@ type answer struct {
 	status int
 	// outcome is empty where the request is not counted, or has been.
 	outcome Outcome
-	// closes: the request's body was not read to its end, or nothing in it was authentic. Whoever sent it need not hold a
+	// closeConn: the request's body was not read to its end, or nothing in it was authentic. Whoever sent it need not hold a
 	// connection.
-	closes bool
+	closeConn bool
 }
 
 // refuse is the answer to a request of which the body was not read, or not in full.
 func refuse(status int, outcome Outcome) answer {
-	return answer{status: status, outcome: outcome, closes: true}
+	return answer{status: status, outcome: outcome, closeConn: true}
 }
 
 func (a answer) write(w http.ResponseWriter, r *http.Request) {
@@ -281,7 +281,7 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) {
 	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", http.MethodPost)
 	}
-	if a.closes {
+	if a.closeConn {
 		closeAfter(w, r)
 	}
 	http.Error(w, http.StatusText(a.status), a.status)
@@ -313,7 +313,7 @@ func (h *Handler) decoders(length int) chan struct{} {
 
 // decode reads the items that are ours, and charges the share for them before it makes them. What belongs to strangers is
 // counted and leaves nothing. The collection is nil where there is nothing to deliver, and then there is the answer.
-func (h *Handler) decode(ctx context.Context, read *body, share *Reservation, arrived time.Time) (*notification.Collection, answer) {
+func (h *Handler) decode(ctx context.Context, read *body, reservation *Reservation, arrived time.Time) (*notification.Collection, answer) {
 	defer read.release()
 	waiting, cancel := context.WithTimeout(ctx, h.settings.timeLeft(arrived))
 	defer cancel()
@@ -331,27 +331,27 @@ func (h *Handler) decode(ctx context.Context, read *body, share *Reservation, ar
 	defer func() { <-decoders }()
 	var collection *notification.Collection
 	var instead answer
-	read.whole(func(all []byte) { collection, instead = h.decodeWhole(ctx, all, ours, share, arrived) })
+	read.withBytes(func(all []byte) { collection, instead = h.decodeBytes(ctx, all, ours, reservation, arrived) })
 	return collection, instead
 }
 
-func (h *Handler) decodeWhole(
-	ctx context.Context, all []byte, ours func([]byte) bool, share *Reservation, arrived time.Time,
+func (h *Handler) decodeBytes(
+	ctx context.Context, all []byte, ours func([]byte) bool, reservation *Reservation, arrived time.Time,
 ) (*notification.Collection, answer) {
 	envelope, err := notification.Inspect(all, ours)
 	if err != nil {
 		if limit, ok := errors.AsType[*notification.LimitError](err); ok {
 			h.settings.Rejections.Reject(ctx, limit.Rejected)
 		}
-		return nil, answer{status: http.StatusBadRequest, outcome: Malformed, closes: true}
+		return nil, answer{status: http.StatusBadRequest, outcome: Malformed, closeConn: true}
 	}
 	if envelope.Foreign > 0 {
 		h.settings.Rejections.Reject(ctx, []notification.Rejection{notification.ForeignItems(envelope.Foreign)})
 	}
 	if envelope.OwnItems() == 0 {
-		return nil, answer{status: http.StatusAccepted, closes: true}
+		return nil, answer{status: http.StatusAccepted, closeConn: true}
 	}
-	if !share.deliver(int64(len(all)) + envelope.Cost()) {
+	if !reservation.deliver(int64(len(all)) + envelope.Cost()) {
 		h.settings.Overloaded(arrived)
 		return nil, answer{status: http.StatusServiceUnavailable, outcome: Overloaded}
 	}

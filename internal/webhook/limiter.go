@@ -28,21 +28,21 @@ type ByteLimiter struct {
 
 const (
 	smallReservation = 64 << 10
-	// reserved is the part of the limit, as a divisor, that large shares leave to small ones, unproven the part that large
+	// reservedDivisor is the part of the limit, as a divisor, that large shares leave to small ones, unproven the part that large
 	// shares may have before they are authentic.
-	reserved, unproven = 8, 2
+	reservedDivisor, unverifiedDivisor = 8, 2
 )
 
 // MinInFlightBytes returns the smallest Settings.MaxInFlightBytes with which a body of maxBodySize bytes can be taken in,
 // however many items it has.
 func MinInFlightBytes(maxBodySize int64) int64 {
-	const absurd = 1 << 60 // beyond it the sums would overflow
-	maxBodySize = min(maxBodySize, absurd)
+	const maxSupported = 1 << 60 // beyond it the sums would overflow
+	maxBodySize = min(maxBodySize, maxSupported)
 	whole := max(maxBodySize+notification.MaxCost(maxBodySize), MinimumReservation)
 	if whole <= smallReservation {
 		return whole
 	}
-	return max(unproven*maxBodySize, whole+(whole+reserved-2)/(reserved-1))
+	return max(unverifiedDivisor*maxBodySize, whole+(whole+reservedDivisor-2)/(reservedDivisor-1))
 }
 
 // NewByteLimiter returns an Admission that lets at most limit bytes be under way at once.
@@ -51,42 +51,42 @@ func NewByteLimiter(limit int64) *ByteLimiter {
 }
 
 // InUse returns the bytes under way.
-func (a *ByteLimiter) InUse() int64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.used
+func (l *ByteLimiter) InUse() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.used
 }
 
 // Acquire takes n bytes, or none and returns false where they would exceed the limit. It never waits.
-func (a *ByteLimiter) Acquire(n int64) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.acquire(n, a.limit)
+func (l *ByteLimiter) Acquire(n int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.acquire(n, l.limit)
 }
 
 // acquire is called with mu held. It takes n bytes if no more than most are under way then.
-func (a *ByteLimiter) acquire(n, most int64) bool {
-	if n < 0 || n > most-a.used {
+func (l *ByteLimiter) acquire(n, maxUsed int64) bool {
+	if n < 0 || n > maxUsed-l.used {
 		return false
 	}
-	a.used += n
+	l.used += n
 	return true
 }
 
 // mostlyDelivering tells whether deliveries hold at least half of the limit.
-func (a *ByteLimiter) mostlyDelivering() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.delivering >= a.limit-a.limit/2
+func (l *ByteLimiter) mostlyDelivering() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.delivering >= l.limit-l.limit/2
 }
 
-// Admit opens the share of one request and charges it the minimum of 4 KiB. It returns false where the limit leaves no
+// Reserve opens the share of one request and charges it the minimum of 4 KiB. It returns false where the limit leaves no
 // room for that.
-func (a *ByteLimiter) Admit() (*Reservation, bool) {
-	if !a.Acquire(MinimumReservation) {
+func (l *ByteLimiter) Reserve() (*Reservation, bool) {
+	if !l.Acquire(MinimumReservation) {
 		return nil, false
 	}
-	return &Reservation{limiter: a, held: MinimumReservation}, true
+	return &Reservation{limiter: l, held: MinimumReservation}, true
 }
 
 // Reservation is what one request holds of an Admission. One goroutine at a time may use it.
@@ -99,56 +99,56 @@ type Reservation struct {
 
 // Grow makes the share cover total bytes, and returns false where the limit leaves no room for them, or after Release.
 // A share never shrinks before it is released.
-func (s *Reservation) Grow(total int64) bool {
-	s.limiter.mu.Lock()
-	defer s.limiter.mu.Unlock()
-	return s.grow(total, s.limiter.delivering+s.limiter.limit/unproven)
+func (r *Reservation) Grow(total int64) bool {
+	r.limiter.mu.Lock()
+	defer r.limiter.mu.Unlock()
+	return r.grow(total, r.limiter.delivering+r.limiter.limit/unverifiedDivisor)
 }
 
 // deliver makes the share that of a delivery of total bytes, which is authentic as far as its clientState tells. It returns
 // false where the limit leaves no room for that.
-func (s *Reservation) deliver(total int64) bool {
-	s.limiter.mu.Lock()
-	defer s.limiter.mu.Unlock()
-	if !s.grow(total, s.limiter.limit) {
+func (r *Reservation) deliver(total int64) bool {
+	r.limiter.mu.Lock()
+	defer r.limiter.mu.Unlock()
+	if !r.grow(total, r.limiter.limit) {
 		return false
 	}
-	s.delivering = true
-	s.limiter.delivering += s.held
+	r.delivering = true
+	r.limiter.delivering += r.held
 	return true
 }
 
 // grow is called with the admission's mu held. A large share leads to no more than most bytes under way.
-func (s *Reservation) grow(total, most int64) bool {
-	if s.released {
+func (r *Reservation) grow(total, maxUsed int64) bool {
+	if r.released {
 		return false
 	}
-	if total <= s.held {
+	if total <= r.held {
 		return true
 	}
-	limit := s.limiter.limit
+	limit := r.limiter.limit
 	if total > smallReservation {
-		most = min(most, limit-limit/reserved)
+		maxUsed = min(maxUsed, limit-limit/reservedDivisor)
 	} else {
-		most = limit
+		maxUsed = limit
 	}
-	if !s.limiter.acquire(total-s.held, most) {
+	if !r.limiter.acquire(total-r.held, maxUsed) {
 		return false
 	}
-	s.held = total
+	r.held = total
 	return true
 }
 
 // Release gives everything back. Further calls do nothing.
-func (s *Reservation) Release() {
-	if s.released {
+func (r *Reservation) Release() {
+	if r.released {
 		return
 	}
-	s.released = true
-	s.limiter.mu.Lock()
-	defer s.limiter.mu.Unlock()
-	s.limiter.used -= s.held
-	if s.delivering {
-		s.limiter.delivering -= s.held
+	r.released = true
+	r.limiter.mu.Lock()
+	defer r.limiter.mu.Unlock()
+	r.limiter.used -= r.held
+	if r.delivering {
+		r.limiter.delivering -= r.held
 	}
 }

@@ -28,8 +28,8 @@ const (
 	maxHeaderBytes = 32 << 10
 	// maxConcurrentStreams bounds the requests of one HTTP/2 connection. A sender with more waits or opens another.
 	maxConcurrentStreams = 128
-	// flushTime is how long answers may take to reach their senders once all deliveries have ended.
-	flushTime = time.Second
+	// flushTimeout is how long answers may take to reach their senders once all deliveries have ended.
+	flushTimeout = time.Second
 )
 
 // ServerSettings are what a Server needs.
@@ -62,7 +62,7 @@ func NewServer(settings ServerSettings) *Server {
 // the configuration that caused it, and what to do. The context is for starting only.
 func (s *Server) Start(ctx context.Context, extensions map[component.ID]component.Component, telemetry component.TelemetrySettings) error {
 	config := s.settings.Config
-	server, err := config.ToServer(ctx, extensions, telemetry, s.settings.Handler, confighttp.WithErrorHandler(s.turnAway))
+	server, err := config.ToServer(ctx, extensions, telemetry, s.settings.Handler, confighttp.WithErrorHandler(s.rejectRequest))
 	if err != nil {
 		return fmt.Errorf("webhook: %w", err)
 	}
@@ -122,7 +122,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		_ = server.Shutdown(flushing)
 	})
 	err := handler.Drain(ctx)
-	flushed := time.AfterFunc(flushTime, stopFlushing)
+	flushed := time.AfterFunc(flushTimeout, stopFlushing)
 	defer flushed.Stop()
 	closing.Wait()
 	_ = server.Close()
@@ -130,14 +130,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// turnAway answers what confighttp refuses before it reaches the handler: failed authentication, and a body in an
+// rejectRequest answers what confighttp refuses before it reaches the handler: failed authentication, and a body in an
 // encoding that the configuration does not accept (confighttp says 400). The reason stays inside.
-func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, _ string, status int) {
+func (s *Server) rejectRequest(w http.ResponseWriter, r *http.Request, _ string, status int) {
 	if status == http.StatusBadRequest {
-		s.settings.Handler.conclude(w, r, refuse(http.StatusUnsupportedMediaType, Malformed), time.Now())
+		s.settings.Handler.respond(w, r, refuse(http.StatusUnsupportedMediaType, Malformed), time.Now())
 		return
 	}
-	s.settings.Handler.conclude(w, r, refuse(status, ""), time.Now())
+	s.settings.Handler.respond(w, r, refuse(status, ""), time.Now())
 }
 
 // maxConnections bounds the connections that are open at once. Microsoft Graph reuses its connections.
@@ -205,9 +205,9 @@ func newServerLog(logger *zap.Logger) *log.Logger {
 	}, "", 0)
 }
 
-func (c *limitedLog) Write(line []byte) (int, error) {
-	if c.limit.Allow() {
-		c.logger.Warn("webhook: a connection failed", zap.ByteString("reason", bytes.TrimSpace(line)))
+func (l *limitedLog) Write(line []byte) (int, error) {
+	if l.limit.Allow() {
+		l.logger.Warn("webhook: a connection failed", zap.ByteString("reason", bytes.TrimSpace(line)))
 	}
 	return len(line), nil
 }

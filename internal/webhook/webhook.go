@@ -16,7 +16,7 @@ type Decrypter interface {
 	// given is only valid during the call. It may wait until ctx ends, and fails only when that cannot be said now.
 	ClientStates(ctx context.Context) (ours func(clientState []byte) bool, err error)
 	// Decrypt fails only when it cannot be decided now; the sender is then asked to come again.
-	Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error)
+	Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error)
 }
 
 // Intake is the way into the pipelines.

@@ -21,7 +21,7 @@ const (
 	key2048  = "vectors/rsa2048/test-only-key.pem"
 )
 
-func TestLoadKeyReadsEveryForm(t *testing.T) {
+func TestLoadKey_ReadsEveryFormat(t *testing.T) {
 	t.Parallel()
 	want := contentKey(t, 2048)
 	tests := map[string]struct{ cert, key string }{
@@ -42,7 +42,7 @@ func TestLoadKeyReadsEveryForm(t *testing.T) {
 	}
 }
 
-func TestLoadKeySaysWhichFileIsWrongAndWhatToDo(t *testing.T) {
+func TestLoadKey_ErrorNamesFileAndFix(t *testing.T) {
 	t.Parallel()
 	broken := func(block string) string {
 		file := filepath.Join(t.TempDir(), "broken.pem")
@@ -85,7 +85,7 @@ func TestLoadKeySaysWhichFileIsWrongAndWhatToDo(t *testing.T) {
 	}
 }
 
-func TestGeneratedKeyIsGoodForGraphAndCanBeKept(t *testing.T) {
+func TestGenerateKey_DecryptsAndRoundTripsAsPEM(t *testing.T) {
 	t.Parallel()
 	key, err := notification.GenerateKey("")
 	require.NoError(t, err)
@@ -112,7 +112,7 @@ func TestGeneratedKeyIsGoodForGraphAndCanBeKept(t *testing.T) {
 	assert.NotEqual(t, key.CertificateID(), other.CertificateID())
 }
 
-func TestParseKeyRefusesWhatLoadKeyRefuses(t *testing.T) {
+func TestParseKey_RejectsInvalidInput(t *testing.T) {
 	t.Parallel()
 	certPEM, keyPEM, err := contentKey(t, 2048).MarshalPEM()
 	require.NoError(t, err)

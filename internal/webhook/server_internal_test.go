@@ -1,19 +1,26 @@
 package webhook
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 )
 
-func TestAListenerThatDiesIsReported(t *testing.T) {
+func TestServer_ReportsListenerFailure(t *testing.T) {
 	t.Parallel()
 	config := confighttp.NewDefaultServerConfig()
 	config.NetAddr.Endpoint = "127.0.0.1:0"
@@ -55,5 +62,32 @@ func TestServer_ShutdownWaitsForServingGoroutine(t *testing.T) {
 		synctest.Wait()
 		close(release)
 		require.True(t, <-ended, "Fatal is still being called")
+	})
+}
+
+// A process that may bind any port cannot be made to fail for lack of permission.
+func TestListenHint_ForbiddenPort(t *testing.T) {
+	t.Parallel()
+	forbidden := fmt.Errorf("listen tcp :443: %w", os.NewSyscallError("bind", syscall.EACCES))
+	assert.Contains(t, listenHint(forbidden), "CAP_NET_BIND_SERVICE")
+	assert.NotContains(t, listenHint(errors.New("other")), "CAP_NET_BIND_SERVICE")
+}
+
+// Strangers must not fill the log with handshakes that fail.
+func TestServerLog_LimitsRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zapcore.DebugLevel)
+		complain := newServerLog(zap.New(core))
+		for range 1000 {
+			complain.Print("http: TLS handshake error from 192.0.2.1:4711: EOF")
+		}
+		assert.Equal(t, 5, logs.Len())
+		assert.Equal(t, map[string]any{"reason": "http: TLS handshake error from 192.0.2.1:4711: EOF"}, logs.All()[0].ContextMap())
+
+		time.Sleep(15 * time.Second)
+		complain.Print("later")
+		complain.Print("one too many")
+		assert.Equal(t, 6, logs.Len(), "one each 15 s")
 	})
 }
