@@ -35,7 +35,7 @@ const (
 	maxTokenBytes = 16 << 10
 )
 
-// TokenError says why a validation token was refused, and what mends it. It never holds the token.
+// TokenError says why a validation token was refused and what an operator can do. It does not contain the token.
 type TokenError struct {
 	Reason  Reason
 	message string
@@ -57,17 +57,17 @@ type Verifier struct {
 	verified  *verifiedTokens
 }
 
-// VerifierSettings say which tokens are ours.
+// VerifierSettings say which tokens are accepted.
 type VerifierSettings struct {
 	TenantID string
-	// Audiences holds the application ids that a token may be for.
+	// Audiences holds the accepted application ids.
 	Audiences []string
-	// Issuers holds the exact issuers, of version 1.0 and 2.0.
+	// Issuers holds the accepted issuers of version 1.0 and 2.0 tokens, compared exactly.
 	Issuers []string
 	Keys    KeySource
 }
 
-// NewVerifier remembers up to 1,024 verified tokens, so that the same token costs the RSA operation once.
+// NewVerifier returns a Verifier that caches up to 1,024 verified tokens, so that a token costs one RSA operation.
 func NewVerifier(settings VerifierSettings) *Verifier {
 	return &Verifier{
 		tenant:    settings.TenantID,
@@ -78,11 +78,11 @@ func NewVerifier(settings VerifierSettings) *Verifier {
 	}
 }
 
-// Verify returns nil for a genuine token, a *TokenError for one that is not, and an error that wraps ErrKeysUnavailable or
-// the context's when it cannot be said now.
+// Verify returns nil for a genuine token and a *TokenError for any other. It returns an error that wraps ErrKeysUnavailable
+// or the context's error if this cannot be decided now.
 func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) error {
 	if len(token) > maxTokenBytes {
-		return tokenErrorf(ReasonTokenMalformed, "longer than %d bytes, Graph sends none like that", maxTokenBytes)
+		return tokenErrorf(ReasonTokenMalformed, "longer than %d bytes, Graph does not send such tokens", maxTokenBytes)
 	}
 	sum := sha256.Sum256([]byte(token))
 	if valid, known := v.verified.Get(sum); known {
@@ -100,18 +100,19 @@ func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) erro
 	return valid.check(now)
 }
 
-// verifySignature checks the signature. The algorithm comes first, so that nothing but RS256 ever reaches the authority or RSA.
+// verifySignature returns the claims of a token whose signature is valid. It checks the algorithm first, so that only RS256
+// tokens cause a key lookup or an RSA operation.
 func (v *Verifier) verifySignature(ctx context.Context, token string) (*claims, error) {
 	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
 	if other, ok := errors.AsType[*jose.ErrUnexpectedSignatureAlgorithm](err); ok {
-		return nil, tokenErrorf(ReasonTokenAlgorithm, "signed with %s instead of RS256, Graph sends none like that", quote(string(other.Got)))
+		return nil, tokenErrorf(ReasonTokenAlgorithm, "signed with %s instead of RS256, Graph does not send such tokens", quote(string(other.Got)))
 	}
 	if err != nil {
-		return nil, tokenErrorf(ReasonTokenMalformed, "not a JWT in compact form, check what stands between Graph and this receiver")
+		return nil, tokenErrorf(ReasonTokenMalformed, "not a JWT in compact form, check the proxies between Graph and this receiver")
 	}
 	kid := parsed.Headers[0].KeyID
 	if kid == "" {
-		return nil, tokenErrorf(ReasonTokenMalformed, "names no signing key, Graph sends none like that")
+		return nil, tokenErrorf(ReasonTokenMalformed, "names no signing key, Graph does not send such tokens")
 	}
 	public, known, err := v.keys.Key(ctx, kid)
 	switch {
@@ -122,16 +123,16 @@ func (v *Verifier) verifySignature(ctx context.Context, token string) (*claims, 
 	case !known:
 		return nil, tokenErrorf(ReasonTokenKey, "signed with a key that the authority does not have: check auth.authority and cloud")
 	}
-	var decrypted claims
-	if err := parsed.Claims(public, &decrypted); errors.Is(err, jose.ErrCryptoFailure) {
-		return nil, tokenErrorf(ReasonTokenSignature, "the signature is wrong, so it is forged or was altered on its way")
+	var verified claims
+	if err := parsed.Claims(public, &verified); errors.Is(err, jose.ErrCryptoFailure) {
+		return nil, tokenErrorf(ReasonTokenSignature, "the signature is wrong: the token is forged or was altered in transit")
 	} else if err != nil {
-		return nil, tokenErrorf(ReasonTokenMalformed, "a claim is unreadable, Graph sends none like that")
+		return nil, tokenErrorf(ReasonTokenMalformed, "a claim cannot be decoded, Graph does not send such tokens")
 	}
-	return &decrypted, nil
+	return &verified, nil
 }
 
-// claims are those that count, of a token whose signature is right.
+// claims are the claims that checkClaims uses.
 type claims struct {
 	Issuer          string           `json:"iss"`
 	Audience        jwt.Audience     `json:"aud"`
@@ -143,10 +144,10 @@ type claims struct {
 	TenantID        string           `json:"tid"`
 }
 
-// checkClaims checks everything that does not change with time.
+// checkClaims checks everything that does not depend on the time.
 func (v *Verifier) checkClaims(c *claims) (validity, error) {
 	if !slices.ContainsFunc(c.Audience, v.isAudience) {
-		return validity{}, tokenErrorf(ReasonTokenAudience, "it is for %s, but auth.audiences has %s: add the one that came if it is yours",
+		return validity{}, tokenErrorf(ReasonTokenAudience, "its audience is %s, but auth.audiences has %s: add it if it is yours",
 			quote(strings.Join(c.Audience, ", ")), strings.Join(v.audiences, ", "))
 	}
 	var sender string
@@ -160,17 +161,17 @@ func (v *Verifier) checkClaims(c *claims) (validity, error) {
 	}
 	if !strings.EqualFold(sender, publisher) {
 		return validity{}, tokenErrorf(ReasonTokenPublisher, "it was issued to %s and not to Microsoft Graph Change Tracking (%s), "+
-			"so somebody else sent it: whoever holds the client state must not, replace the encryption key", quote(sender), publisher)
+			"so another application sent it and knows the client state: replace the encryption key", quote(sender), publisher)
 	}
 	if !slices.Contains(v.issuers, c.Issuer) {
 		return validity{}, tokenErrorf(ReasonTokenIssuer, "issued by %s, but auth.issuers has %s: check tenant_id and cloud, or add it",
 			quote(c.Issuer), strings.Join(v.issuers, ", "))
 	}
 	if !strings.EqualFold(c.TenantID, v.tenant) {
-		return validity{}, tokenErrorf(ReasonTokenTenant, "it is of tenant %s and not of %s: check tenant_id", quote(c.TenantID), v.tenant)
+		return validity{}, tokenErrorf(ReasonTokenTenant, "its tenant is %s and not %s: check tenant_id", quote(c.TenantID), v.tenant)
 	}
 	if c.Expires == nil {
-		return validity{}, tokenErrorf(ReasonTokenMalformed, "it has no expiry, Graph sends none like that")
+		return validity{}, tokenErrorf(ReasonTokenMalformed, "it has no expiry, Graph does not send such tokens")
 	}
 	valid := validity{expires: c.Expires.Time()}
 	if c.NotBefore != nil {
@@ -183,37 +184,37 @@ func (v *Verifier) isAudience(audience string) bool {
 	return slices.ContainsFunc(v.audiences, func(a string) bool { return strings.EqualFold(a, audience) })
 }
 
-// check allows clocks to differ by 5 minutes.
+// check tolerates a clock difference of 5 minutes.
 func (v validity) check(now time.Time) error {
 	if !now.Before(v.expires.Add(leeway)) {
-		return tokenErrorf(ReasonTokenExpired, "expired at %s, and this machine says it is %s: check the clock of this machine",
+		return tokenErrorf(ReasonTokenExpired, "expired at %s, but the clock of this machine says %s: check it",
 			v.expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	if now.Before(v.notBefore.Add(-leeway)) {
-		return tokenErrorf(ReasonTokenNotYetValid, "valid from %s, and this machine says it is %s: check the clock of this machine",
+		return tokenErrorf(ReasonTokenNotYetValid, "valid from %s, but the clock of this machine says %s: check it",
 			v.notBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
 
-// quote quotes what came from outside, without letting it fill the log.
+// quote quotes a string from outside and truncates it, so that it cannot fill the log.
 func quote(s string) string {
-	const most = 128
-	if len(s) > most {
-		return fmt.Sprintf("%q...", s[:most])
+	const maxLength = 128
+	if len(s) > maxLength {
+		return fmt.Sprintf("%q...", s[:maxLength])
 	}
 	return fmt.Sprintf("%q", s)
 }
 
 const maxVerifiedTokens = 1024
 
-// validity is when a token counts.
+// validity is the period in which a token is valid.
 type validity struct {
-	notBefore time.Time // zero where the token does not say
+	notBefore time.Time // zero if the token has none
 	expires   time.Time
 }
 
-// verifiedTokens holds the validity of verified tokens by their SHA-256: the one used longest ago makes room.
+// verifiedTokens holds the validity of verified tokens by their SHA-256. It evicts the least recently used token.
 type verifiedTokens = lru.Cache[[sha256.Size]byte, validity]
 
 func newVerifiedTokens() *verifiedTokens {
