@@ -7,33 +7,33 @@ import (
 	"sync"
 )
 
-// Why a body was not read to its end, apart from the errors of the reader itself.
+// The errors of readBody, apart from those of the reader.
 var (
-	errOverloaded = errors.New("too many bytes under way")
+	errOverloaded = errors.New("too many bytes in flight")
 	errTooLarge   = errors.New("body over the limit")
 )
 
-// A body is read into small pieces at first, so that a slow sender holds little more memory than it has sent, and into
-// large ones later. A piece is the most that one read takes before it is charged.
+// A body is read into small chunks at first, so that a slow sender holds little more memory than it has sent, and into large
+// chunks later. A chunk limits the bytes of one read, which are reserved after it.
 const (
 	smallChunk = MinimumReservation
 	largeChunk = 32 << 10
 )
 
-// Pieces and whole bodies are used again: a flood that left garbage instead would have the heap grow to twice its size.
+// Chunks and contiguous bodies are pooled. As garbage they would make the heap grow to twice the size in a flood of requests.
 var (
 	smallChunks = sync.Pool{New: func() any { return new([smallChunk]byte) }}
 	largeChunks = sync.Pool{New: func() any { return new([largeChunk]byte) }}
 	buffers     = sync.Pool{New: func() any { return new([]byte) }}
 )
 
-// body is what was read of a request so far.
+// body is the part of a request body that was read so far.
 type body struct {
-	chunks [][]byte // each with its piece as capacity
+	chunks [][]byte // each has the capacity of its chunk
 	length int
 }
 
-// free returns where to read to: what is left of the last piece, or a new one.
+// free returns the buffer for the next read: the rest of the last chunk, or a new chunk.
 func (b *body) free() []byte {
 	if n := len(b.chunks); n > 0 && len(b.chunks[n-1]) < cap(b.chunks[n-1]) {
 		last := b.chunks[n-1]
@@ -49,14 +49,14 @@ func (b *body) free() []byte {
 	return chunk
 }
 
-// grow says that n bytes were read into the room.
+// grow adds n bytes that were read into free.
 func (b *body) grow(n int) {
 	last := &b.chunks[len(b.chunks)-1]
 	*last = (*last)[:len(*last)+n]
 	b.length += n
 }
 
-// withBytes calls use with all that was read, in one piece that is only valid during the call, and releases the body.
+// withBytes calls use with the body as one slice, which is only valid during the call, and releases the body.
 func (b *body) withBytes(use func(all []byte)) {
 	if len(b.chunks) == 1 {
 		use(b.chunks[0])
@@ -76,7 +76,7 @@ func (b *body) withBytes(use func(all []byte)) {
 	use(*all)
 }
 
-// release gives the pieces back. Further calls do nothing.
+// release returns the chunks to their pools. Further calls do nothing.
 func (b *body) release() {
 	for _, chunk := range b.chunks {
 		if cap(chunk) == smallChunk {
@@ -88,9 +88,9 @@ func (b *body) release() {
 	b.chunks, b.length = nil, 0
 }
 
-// readBody reads a body of at most limit bytes and charges the share for each piece when it has arrived, so that a slow
-// sender holds what it has sent (at least the minimum share), and a header that announces much holds nothing. The pieces
-// have at most about twice the room that was charged.
+// readBody reads a body of at most limit bytes. The reservation grows with the bytes that arrived, so that a slow sender holds
+// what it has sent (at least MinimumReservation), and a large Content-Length reserves nothing. The chunks take at most about
+// twice the reserved bytes.
 //
 // It fails with errTooLarge, errOverloaded or the error of the reader.
 func readBody(from io.Reader, limit int64, reservation *Reservation) (*body, error) {
@@ -111,8 +111,8 @@ func readBody(from io.Reader, limit int64, reservation *Reservation) (*body, err
 			return nil, err
 		}
 		if read.length > smallReservation {
-			// A sender that is faster than this reads would keep the processor for a whole time slice, 10 ms; with hundreds of
-			// such senders a notification of usual size would wait for seconds.
+			// A fast sender would keep the processor for a whole time slice of 10 ms. With hundreds of such senders a
+			// notification of usual size would wait for seconds.
 			runtime.Gosched()
 		}
 	}
