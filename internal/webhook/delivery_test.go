@@ -46,7 +46,7 @@ func TestDelivery_HandlesLifecycleAndRejectionsFirst(t *testing.T) {
 	answer := answerTo(h.handler(), notify(t.Context(), oneItem))
 
 	assert.Equal(t, http.StatusAccepted, answer.StatusCode)
-	assert.Equal(t, []call{"open", "wake missed", "wake reauthorizationRequired", "reject forged", "take"}, h.calls())
+	assert.Equal(t, []call{"decrypt", "wake missed", "wake reauthorizationRequired", "reject forged", "take"}, h.calls())
 	assert.Equal(t, counts{webhook.Delivered: 2, webhook.LifecycleEvent: 2}, h.counted())
 }
 
@@ -64,7 +64,7 @@ func TestDelivery_PassesNothingOnWhenDecryptionFails(t *testing.T) {
 	answer := answerTo(h.handler(), notify(t.Context(), oneItem))
 
 	assert.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
-	assert.Equal(t, []call{"open"}, h.calls())
+	assert.Equal(t, []call{"decrypt"}, h.calls())
 }
 
 func TestDelivery_TimesOutWhenPipelineIsSlow(t *testing.T) {
@@ -73,8 +73,8 @@ func TestDelivery_TimesOutWhenPipelineIsSlow(t *testing.T) {
 		err     error
 		counted counts
 	}{
-		"that succeeds after all counts as delivered late": {nil, counts{webhook.TimedOut: 1, webhook.DeliveredLate: 1}},
-		"that fails after all counts when it comes again":  {errors.New("full"), counts{webhook.TimedOut: 1}},
+		"a success after the timeout counts as delivered late": {nil, counts{webhook.TimedOut: 1, webhook.DeliveredLate: 1}},
+		"a failure after the timeout counts with the retry":    {errors.New("full"), counts{webhook.TimedOut: 1}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -153,22 +153,22 @@ func TestDelivery_AcceptsJustBeforeTimeout(t *testing.T) {
 		}
 		assert.Equal(t, http.StatusAccepted, answerTo(h.handler(), notify(t.Context(), oneItem)).StatusCode)
 		assert.Equal(t, counts{webhook.Delivered: 1}, h.counted())
-		assert.Equal(t, []time.Duration{2499 * time.Millisecond}, h.took)
+		assert.Equal(t, []time.Duration{2499 * time.Millisecond}, h.durations)
 	})
 }
 
-// The pipeline took everything within the timeout, which passes before the sender could be told.
+// The pipeline accepts everything within the timeout, which passes before the sender is answered.
 func TestDelivery_AcceptsWhenDecidedBeforeTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.beforeCount = func() { time.Sleep(2600 * time.Millisecond) }
 		assert.Equal(t, http.StatusAccepted, answerTo(h.handler(), notify(t.Context(), oneItem)).StatusCode)
-		assert.Equal(t, counts{webhook.Delivered: 1}, h.counted(), "and it is not counted as timed out")
+		assert.Equal(t, counts{webhook.Delivered: 1}, h.counted(), "not counted as timed out")
 	})
 }
 
-// A sender that was told finds room for its next request.
+// The bytes are available for the next request of a sender that was answered.
 func TestDelivery_ReleasesReservationBeforeAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -207,7 +207,7 @@ func TestDelivery_ContinuesWhenSenderDisconnects(t *testing.T) {
 	})
 }
 
-// slowTake makes the pipeline take this long, whatever its context says.
+// slowTake makes the pipeline return after this time, even if its context ends.
 func (h *harness) slowTake(duration time.Duration) {
 	h.take = func(context.Context, []interaction.Received) error {
 		time.Sleep(duration)
@@ -215,7 +215,7 @@ func (h *harness) slowTake(duration time.Duration) {
 	}
 }
 
-// collected is an error of go.uber.org/multierr before it knew Unwrap() []error.
+// collected is like an error of go.uber.org/multierr before it had Unwrap() []error.
 type collected []error
 
 func (c collected) Error() string   { return "several" }
@@ -227,7 +227,7 @@ func TestPermanent_DecidesAnswer(t *testing.T) {
 	final := consumererror.NewPermanent(errors.New("cannot be encoded"))
 	tests := map[string]struct {
 		err   error
-		again bool
+		retry bool
 	}{
 		"a plain error":                         {transient, true},
 		"a permanent error":                     {final, false},
@@ -261,7 +261,7 @@ func TestPermanent_DecidesAnswer(t *testing.T) {
 			h := newHarness()
 			h.take = func(context.Context, []interaction.Received) error { return test.err }
 			status, counted := http.StatusAccepted, counts{webhook.Refused: 1}
-			if test.again {
+			if test.retry {
 				status, counted = http.StatusServiceUnavailable, counts{webhook.Failed: 1}
 			}
 			assert.Equal(t, status, answerTo(h.handler(), notify(t.Context(), oneItem)).StatusCode)

@@ -27,7 +27,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// truncatedBody is a body that ends before its sender said so.
+// truncatedBody is a body that ends before the announced length.
 type truncatedBody struct{}
 
 func (truncatedBody) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
@@ -36,7 +36,7 @@ type counts = map[webhook.Outcome]int
 
 func TestHandler_StatusAndOutcome(t *testing.T) {
 	t.Parallel()
-	takes := func(err error) func(*harness) {
+	takeReturns := func(err error) func(*harness) {
 		return func(h *harness) {
 			h.take = func(context.Context, []interaction.Received) error { return err }
 		}
@@ -46,22 +46,22 @@ func TestHandler_StatusAndOutcome(t *testing.T) {
 	}
 	tests := map[string]struct {
 		body    string
-		around  func(*harness)
+		setup   func(*harness)
 		request func(*http.Request)
 		limit   int64
 		status  int
 		counted counts
 	}{
-		"delivered":                       {body: oneItem, status: 202, counted: counts{webhook.Delivered: 1}},
-		"delivered, two items":            {body: `{"value":[{},{}]}`, status: 202, counted: counts{webhook.Delivered: 2}},
-		"a charset is fine":               {body: oneItem, request: header("Content-Type", "Application/JSON; charset=utf-8"), status: 202, counted: counts{webhook.Delivered: 1}},
-		"a broken parameter is forgiven":  {body: oneItem, request: header("Content-Type", "application/json; x"), status: 202, counted: counts{webhook.Delivered: 1}},
-		"an identity encoding is none":    {body: oneItem, request: header("Content-Encoding", "Identity"), status: 202, counted: counts{webhook.Delivered: 1}},
+		"an accepted item":                {body: oneItem, status: 202, counted: counts{webhook.Delivered: 1}},
+		"two accepted items":              {body: `{"value":[{},{}]}`, status: 202, counted: counts{webhook.Delivered: 2}},
+		"a charset":                       {body: oneItem, request: header("Content-Type", "Application/JSON; charset=utf-8"), status: 202, counted: counts{webhook.Delivered: 1}},
+		"an invalid media type parameter": {body: oneItem, request: header("Content-Type", "application/json; x"), status: 202, counted: counts{webhook.Delivered: 1}},
+		"an identity encoding":            {body: oneItem, request: header("Content-Encoding", "Identity"), status: 202, counted: counts{webhook.Delivered: 1}},
 		"an empty collection":             {body: `{"value":[]}`, status: 202, counted: counts{}},
-		"refused for good":                {body: oneItem, around: takes(consumererror.NewPermanent(errors.New("no"))), status: 202, counted: counts{webhook.Refused: 1}},
-		"refused for now":                 {body: oneItem, around: takes(errors.New("queue is full")), status: 503, counted: counts{webhook.Failed: 1}},
-		"keys that cannot be had":         {body: oneItem, around: decryptFails(notification.ErrKeysUnavailable), status: 503, counted: counts{webhook.Failed: 1}},
-		"too many bytes under way":        {body: oneItem, limit: minReservation - 1, status: 503, counted: counts{webhook.Overloaded: 1}},
+		"refused permanently":             {body: oneItem, setup: takeReturns(consumererror.NewPermanent(errors.New("no"))), status: 202, counted: counts{webhook.Refused: 1}},
+		"refused temporarily":             {body: oneItem, setup: takeReturns(errors.New("queue is full")), status: 503, counted: counts{webhook.Failed: 1}},
+		"unavailable signing keys":        {body: oneItem, setup: decryptFails(notification.ErrKeysUnavailable), status: 503, counted: counts{webhook.Failed: 1}},
+		"too many bytes in flight":        {body: oneItem, limit: minReservation - 1, status: 503, counted: counts{webhook.Overloaded: 1}},
 		"another path":                    {body: oneItem, request: func(r *http.Request) { r.URL.Path += "/" }, status: 404, counted: counts{}},
 		"a path in another case":          {body: oneItem, request: func(r *http.Request) { r.URL.Path = strings.ToUpper(path) }, status: 404, counted: counts{}},
 		"another method":                  {request: func(r *http.Request) { r.Method = http.MethodGet }, status: 405, counted: counts{}},
@@ -80,11 +80,11 @@ func TestHandler_StatusAndOutcome(t *testing.T) {
 			request: func(r *http.Request) { r.ContentLength, r.Body = mebibyte+1, io.NopCloser(&unreadBody{}) },
 			status:  413, counted: counts{webhook.TooLarge: 1},
 		},
-		"a body that the listener finds too long": {
+		"a body over the limit of the listener": {
 			body: oneItem, request: func(r *http.Request) { r.Body = http.MaxBytesReader(nil, r.Body, 5) },
 			status: 413, counted: counts{webhook.TooLarge: 1},
 		},
-		"a body that breaks off": {
+		"a truncated body": {
 			request: func(r *http.Request) { r.Body = io.NopCloser(truncatedBody{}) },
 			status:  400, counted: counts{webhook.Interrupted: 1},
 		},
@@ -92,14 +92,14 @@ func TestHandler_StatusAndOutcome(t *testing.T) {
 		"not JSON":          {body: `hello`, status: 400, counted: counts{webhook.Malformed: 1}},
 		"no body":           {body: ``, status: 400, counted: counts{webhook.Malformed: 1}},
 		"nesting too deep":  {body: `{"value":` + strings.Repeat("[", 100_000), status: 400, counted: counts{webhook.Malformed: 1}},
-		"nothing authentic": {body: oneItem, around: decryptsTo(notification.Decrypted{}), status: 202, counted: counts{}},
+		"nothing authentic": {body: oneItem, setup: decryptsTo(notification.Decrypted{}), status: 202, counted: counts{}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness()
-			if test.around != nil {
-				test.around(h)
+			if test.setup != nil {
+				test.setup(h)
 			}
 			settings := h.settings()
 			settings.MaxBodySize = mebibyte
@@ -137,12 +137,12 @@ func TestHandler_DefaultBodyLimitIs20MiB(t *testing.T) {
 	}
 }
 
-// assertPlain holds the parts of every answer that do not depend on its cause.
+// assertPlain checks what is the same for all answers with a status.
 func assertPlain(t *testing.T, answer *http.Response) {
 	t.Helper()
 	body, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
-	assert.Equal(t, http.StatusText(answer.StatusCode)+"\n", string(body), "no details for strangers")
+	assert.Equal(t, http.StatusText(answer.StatusCode)+"\n", string(body), "no details for unauthenticated senders")
 	assert.Equal(t, "text/plain; charset=utf-8", answer.Header.Get("Content-Type"))
 	retryAfter, allow := "", ""
 	switch answer.StatusCode {
@@ -162,31 +162,31 @@ func TestHandler_ClosesUnauthenticatedConnection(t *testing.T) {
 		major   int
 		want    string
 	}{
-		"a body that is not read ends it": {
+		"a body that is not read closes it": {
 			request: func() *http.Request {
 				return httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, &unreadBody{})
 			},
 			major: 1, want: "close",
 		},
-		"in HTTP/2 that ends the stream alone": {
+		"in HTTP/2 only the stream ends": {
 			request: func() *http.Request {
 				return httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, &unreadBody{})
 			},
 			major: 2,
 		},
-		"what is no collection ends it": {
+		"a body that is not a collection closes it": {
 			request: func() *http.Request { return notify(t.Context(), "[]") }, major: 1, want: "close",
 		},
-		"a collection of nothing ends it": {
+		"an empty collection closes it": {
 			request: func() *http.Request { return notify(t.Context(), `{"value":[]}`) }, major: 1, want: "close",
 		},
-		"a handshake, which anybody can send, ends it": {
+		"a handshake, which anybody can send, closes it": {
 			request: func() *http.Request {
 				return httptest.NewRequestWithContext(t.Context(), http.MethodPost, path+"?validationToken=abc", http.NoBody)
 			},
 			major: 1, want: "close",
 		},
-		"an authentic notification keeps it": {
+		"an authentic notification keeps it open": {
 			request: func() *http.Request { return notify(t.Context(), oneItem) }, major: 1,
 		},
 	}
@@ -200,7 +200,7 @@ func TestHandler_ClosesUnauthenticatedConnection(t *testing.T) {
 	}
 }
 
-// padded is a notification of one item in length bytes.
+// padded returns a notification with one item and a length of length bytes.
 func padded(length int) string {
 	return oneItem + strings.Repeat(" ", length-len(oneItem))
 }
@@ -219,13 +219,13 @@ func decryptsTo(decrypted notification.Decrypted) func(*harness) {
 	}
 }
 
-// sender is a request whose body arrives piece by piece.
+// sender is a request whose body arrives in chunks.
 type sender struct {
 	body   *io.PipeWriter
 	answer chan *http.Response
 }
 
-// send starts a request that announces length bytes, -1 for none.
+// send starts a request with this Content-Length, -1 for none.
 func send(t *testing.T, handler http.Handler, length int64) *sender {
 	t.Helper()
 	reader, writer := io.Pipe()
@@ -235,7 +235,7 @@ func send(t *testing.T, handler http.Handler, length int64) *sender {
 	r.ContentLength = length
 	go func() {
 		s.answer <- answerTo(handler, r)
-		// As net/http does after the handler: a sender that still writes learns that nobody reads.
+		// Like net/http after the handler returned: writes of the sender fail.
 		_ = reader.Close()
 	}()
 	return s
@@ -247,7 +247,7 @@ func (s *sender) write(t *testing.T, chunk string) {
 	require.NoError(t, err)
 }
 
-// decodedItemCost is what an item is charged beyond its bytes.
+// decodedItemCost is the number of bytes reserved for a decoded item in addition to its size.
 const decodedItemCost = 1024
 
 func TestHandler_ReservesOnlyReceivedBytes(t *testing.T) {
@@ -305,14 +305,14 @@ func TestHandler_RefusesImmediatelyWhenOverloaded(t *testing.T) {
 		assert.Equal(t, "5", refused.Header.Get("Retry-After"))
 		assert.Equal(t, "close", refused.Header.Get("Connection"))
 		assert.Zero(t, time.Since(start), "without waiting")
-		assert.EqualValues(t, 3*(mebibyte+decodedItemCost), handler.InFlightBytes(), "what was refused holds nothing")
+		assert.EqualValues(t, 3*(mebibyte+decodedItemCost), handler.InFlightBytes(), "a refused request holds nothing")
 		assert.Equal(t, counts{webhook.Overloaded: 1}, h.counted())
 
 		unblock()
 		for _, one := range blocked {
 			assert.Equal(t, http.StatusAccepted, (<-one.answer).StatusCode)
 		}
-		assert.Equal(t, http.StatusAccepted, answerTo(handler, notify(t.Context(), padded(2*mebibyte))).StatusCode, "all room is back")
+		assert.Equal(t, http.StatusAccepted, answerTo(handler, notify(t.Context(), padded(2*mebibyte))).StatusCode, "all bytes were released")
 	})
 }
 
@@ -341,8 +341,8 @@ func TestHandler_LimitsNumberOfSmallBodies(t *testing.T) {
 	})
 }
 
-// The body takes the whole timeout to arrive. Its delivery still gets a tenth of the timeout, so that the sender learns
-// of a success; a blocked one is answered when that is over.
+// The body takes longer than the timeout to arrive. Its delivery still gets a tenth of the timeout, so that the sender can be
+// told of a success.
 func TestHandler_DeliversBodyThatArrivesLate(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -350,8 +350,8 @@ func TestHandler_DeliversBodyThatArrivesLate(t *testing.T) {
 		status   int
 		answered time.Duration
 	}{
-		"and accepted if the pipeline is quick": {100 * time.Millisecond, http.StatusAccepted, 5100 * time.Millisecond},
-		"and refused if it is not":              {time.Second, http.StatusServiceUnavailable, 5250 * time.Millisecond},
+		"a fast pipeline accepts it": {100 * time.Millisecond, http.StatusAccepted, 5100 * time.Millisecond},
+		"a slow pipeline times out":  {time.Second, http.StatusServiceUnavailable, 5250 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -373,18 +373,18 @@ func TestHandler_DeliversBodyThatArrivesLate(t *testing.T) {
 	}
 }
 
-// Anybody can have requests turned away, so it says nothing of Microsoft Graph unless its own notifications fill the room.
+// Anybody can cause refused requests, so they are only reported if deliveries hold at least half of the bytes.
 func TestHandler_ReportsOverloadCausedByDeliveries(t *testing.T) {
 	t.Parallel()
-	const room = 16 * minReservation
+	const limit = 16 * minReservation
 	for name, test := range map[string]struct {
 		deliveries int
-		told       int
+		overloads  int
 	}{
-		"a flood alone is not told of":                         {0, 0},
-		"a flood beside a few deliveries is not told of":       {7, 0},
-		"deliveries that hold half of the room are told of":    {8, 1},
-		"deliveries that hold all of the room are told of too": {16, 1},
+		"a flood alone is not reported":                       {0, 0},
+		"a flood with a few deliveries is not reported":       {7, 0},
+		"deliveries that hold half of the limit are reported": {8, 1},
+		"deliveries that hold all of the limit are reported":  {16, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -393,7 +393,7 @@ func TestHandler_ReportsOverloadCausedByDeliveries(t *testing.T) {
 				unblock := h.blockTake(nil)
 				settings := h.settings()
 				overloads := 0
-				settings.MaxInFlightBytes = room
+				settings.MaxInFlightBytes = limit
 				settings.Overloaded = func(time.Time) { overloads++ }
 				handler := webhook.NewHandler(settings)
 				for range 16 {
@@ -406,7 +406,7 @@ func TestHandler_ReportsOverloadCausedByDeliveries(t *testing.T) {
 				}
 				synctest.Wait()
 				assert.Equal(t, http.StatusServiceUnavailable, answerTo(handler, notify(t.Context(), oneItem)).StatusCode)
-				assert.Equal(t, test.told, overloads)
+				assert.Equal(t, test.overloads, overloads)
 				unblock()
 			})
 		})
@@ -425,7 +425,7 @@ func TestHandler_ReportsOverloadCausedByOwnItems(t *testing.T) {
 		body := `{"value":[{"clientState":"` + state + `"}]}`
 		body += strings.Repeat(" ", minReservation-len(body))
 		answer := answerTo(webhook.NewHandler(settings), notify(t.Context(), body))
-		assert.Equal(t, want == 1, answer.StatusCode == http.StatusServiceUnavailable, "what is not decoded needs no room")
+		assert.Equal(t, want == 1, answer.StatusCode == http.StatusServiceUnavailable, "foreign items are not decoded and need no bytes")
 		assert.Equal(t, want, overloads)
 	}
 }
@@ -438,7 +438,7 @@ func TestHandler_DecryptsOnlyOwnItems(t *testing.T) {
 	h.ours = isOurs
 	answer := answerTo(h.handler(), notify(t.Context(), `{"value":[{},{"clientState":"ours"},{"clientState":"x"},7]}`))
 	assert.Equal(t, http.StatusAccepted, answer.StatusCode)
-	assert.Equal(t, []call{"reject client_state", "open", "take"}, h.calls())
+	assert.Equal(t, []call{"reject client_state", "decrypt", "take"}, h.calls())
 	assert.Equal(t, []notification.Rejection{notification.ForeignItems(3)}, h.rejected)
 	assert.Equal(t, counts{webhook.Delivered: 1}, h.counted())
 }
@@ -451,12 +451,12 @@ func TestHandler_AnswersForeignItemsLikeOthers(t *testing.T) {
 	answer := answerTo(handler, notify(t.Context(), `{"value":[{},{}]}`))
 	assert.Equal(t, http.StatusAccepted, answer.StatusCode)
 	assertPlain(t, answer)
-	assert.Equal(t, []call{"reject client_state"}, h.calls(), "nothing is opened, in one call for all items")
+	assert.Equal(t, []call{"reject client_state"}, h.calls(), "one call for all items, and nothing is decrypted")
 	assert.Zero(t, handler.InFlightBytes())
 }
 
-// 60 KB of empty items became 38 MB when each was decoded and kept. It counts what the process allocates, so nothing runs
-// beside it.
+// Decoding and keeping each of 60 KB of empty items took 38 MB. The test is not parallel, since it measures the allocations of
+// the process.
 func TestHandler_AllocatesLittleForForeignItems(t *testing.T) {
 	h := newHarness()
 	h.ours = isOurs
@@ -473,7 +473,7 @@ func TestHandler_AllocatesLittleForForeignItems(t *testing.T) {
 	assert.Less(t, (after.TotalAlloc-before.TotalAlloc)/posts, uint64(mebibyte))
 }
 
-// What is decoded is charged before, so that the budget bounds it too.
+// Bytes for decoded items are reserved before decoding, so that MaxInFlightBytes limits them too.
 func TestHandler_ReservesBytesForDecoding(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -503,7 +503,7 @@ func TestHandler_ReservesBytesForDecoding(t *testing.T) {
 	})
 }
 
-// The largest body that the configuration permits is taken in with the smallest budget that it permits.
+// The largest allowed body is accepted with the smallest allowed limit.
 func TestMinInFlightBytes_FitsLargestBody(t *testing.T) {
 	t.Parallel()
 	item := fmt.Sprintf(`{"clientState":%q},`, strings.Repeat("o", 256-len(`{"clientState":""},`)))
@@ -519,7 +519,7 @@ func TestMinInFlightBytes_FitsLargestBody(t *testing.T) {
 	assert.Positive(t, webhook.MinInFlightBytes(1<<63-1))
 }
 
-// Bodies of strangers that wait to be decoded are answered in time, too, and those of usual size don't wait for large ones.
+// Bodies that wait for decoding are answered within the timeout, and bodies of usual size do not wait for large ones.
 func TestHandler_LimitsConcurrentDecoding(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -543,7 +543,7 @@ func TestHandler_LimitsConcurrentDecoding(t *testing.T) {
 			require.NoError(t, s.body.Close())
 			synctest.Wait()
 		}
-		assert.EqualValues(t, 3, most.Load(), "two small ones and a large one")
+		assert.EqualValues(t, 3, most.Load(), "two small bodies and a large one")
 		time.Sleep(2500 * time.Millisecond)
 		synctest.Wait()
 		close(release)
@@ -557,8 +557,8 @@ func TestHandler_LimitsConcurrentDecoding(t *testing.T) {
 	})
 }
 
-// A 400 that only the receiver's own limits caused says what is missing before the sender is answered, but only where the
-// sender knows a clientState.
+// If only the receiver's own limits cause a 400, the missing items are reported before the answer, but only if the sender knows
+// a clientState.
 func TestHandler_ReportsItemsRefusedByLimits(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[string]int{"ours": 1, "theirs": 0} {
@@ -577,7 +577,7 @@ func TestHandler_ReportsItemsRefusedByLimits(t *testing.T) {
 	}
 }
 
-// Microsoft Graph gives such a notification up in silence, so the log says what to do; strangers can't fill it.
+// Microsoft Graph drops such a notification silently, so the log says what to do. Unauthenticated senders cannot fill the log.
 func TestHandler_LogsBodyOverLimitOnceAMinute(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -594,7 +594,7 @@ func TestHandler_LogsBodyOverLimitOnceAMinute(t *testing.T) {
 				settings := h.settings()
 				core, lines := observer.New(zap.DebugLevel)
 				settings.Logger, settings.MaxBodySize = zap.New(core), mebibyte
-				settings.Overloaded = func(time.Time) { t.Error("told of an overload") }
+				settings.Overloaded = func(time.Time) { t.Error("an overload was reported") }
 				handler := webhook.NewHandler(settings)
 				post := func() {
 					r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, bytes.NewReader(make([]byte, mebibyte+7)))
@@ -617,7 +617,7 @@ func TestHandler_LogsBodyOverLimitOnceAMinute(t *testing.T) {
 				assert.EqualValues(t, mebibyte, fields["limit_bytes"])
 				assert.Contains(t, fields["hint"], "raise webhook.max_request_body_size")
 				assert.Equal(t, counts{webhook.TooLarge: 3}, h.counted())
-				assert.Empty(t, h.calls(), "it opens no gap: nobody knows who sent it")
+				assert.Empty(t, h.calls(), "no gap is opened, since the sender is unknown")
 			})
 		})
 	}
@@ -625,18 +625,18 @@ func TestHandler_LogsBodyOverLimitOnceAMinute(t *testing.T) {
 
 func TestHandler_PanicCostsOneDelivery(t *testing.T) {
 	t.Parallel()
-	for name, breakIt := range map[string]func(*harness){
-		"while it is opened": func(h *harness) {
+	for name, setup := range map[string]func(*harness){
+		"during decryption": func(h *harness) {
 			h.decrypt = func(context.Context, *notification.Collection) (notification.Decrypted, error) { panic("a text") }
 		},
-		"while it is taken": func(h *harness) {
+		"during delivery": func(h *harness) {
 			h.take = func(context.Context, []interaction.Received) error { panic("a text") }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness()
-			breakIt(h)
+			setup(h)
 			core, lines := observer.New(zapcore.WarnLevel)
 			settings := h.settings()
 			settings.Logger = zap.New(core)
@@ -655,7 +655,7 @@ func TestHandler_PanicCostsOneDelivery(t *testing.T) {
 			for range 20 {
 				answerTo(handler, notify(t.Context(), oneItem))
 			}
-			assert.LessOrEqual(t, lines.Len(), 10, "each stack is long, and senders decide how often")
+			assert.LessOrEqual(t, lines.Len(), 10, "stacks are long, and senders can cause any number")
 			handler.Refuse()
 			require.NoError(t, handler.Drain(t.Context()))
 		})
@@ -680,7 +680,7 @@ func TestHandler_AnswersUnavailableAfterRefuse(t *testing.T) {
 	assert.Equal(t, counts{webhook.Stopping: 1}, h.counted())
 	assert.Empty(t, h.calls())
 	require.NoError(t, handler.Drain(t.Context()))
-	require.NoError(t, handler.Drain(t.Context()), "twice is fine")
+	require.NoError(t, handler.Drain(t.Context()), "a second call returns too")
 }
 
 func TestHandler_DoesNotDeliverBodyArrivingDuringRefuse(t *testing.T) {
@@ -724,9 +724,9 @@ func TestHandler_DrainCancelsDeliveriesWithContext(t *testing.T) {
 		h := newHarness()
 		h.blockTake(nil)
 		handler := h.handler()
-		under := send(t, handler, -1)
-		under.write(t, oneItem)
-		require.NoError(t, under.body.Close())
+		running := send(t, handler, -1)
+		running.write(t, oneItem)
+		require.NoError(t, running.body.Close())
 		synctest.Wait()
 
 		handler.Refuse()
@@ -738,7 +738,7 @@ func TestHandler_DrainCancelsDeliveriesWithContext(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "1 deliveries were canceled")
 		assert.Equal(t, time.Second, time.Since(start))
-		assert.Equal(t, http.StatusServiceUnavailable, (<-under.answer).StatusCode)
+		assert.Equal(t, http.StatusServiceUnavailable, (<-running.answer).StatusCode)
 		assert.Equal(t, counts{webhook.Failed: 1}, h.counted())
 		assert.Zero(t, handler.InFlightBytes())
 		require.NoError(t, handler.Drain(ctx), "nothing is left to wait for")
@@ -761,7 +761,7 @@ func TestHandler_DrainReturnsWhenPipelineIgnoresCancel(t *testing.T) {
 		assert.Equal(t, time.Second, time.Since(start))
 
 		time.Sleep(time.Hour)
-		require.NoError(t, handler.Drain(ctx), "it returned in the end")
+		require.NoError(t, handler.Drain(ctx), "the pipeline has returned")
 	})
 }
 
@@ -776,14 +776,14 @@ func TestHandler_DrainLetsDeliveriesFinish(t *testing.T) {
 			return nil
 		}
 		handler := h.handler()
-		under := send(t, handler, -1)
-		under.write(t, oneItem)
-		require.NoError(t, under.body.Close())
+		running := send(t, handler, -1)
+		running.write(t, oneItem)
+		require.NoError(t, running.body.Close())
 		synctest.Wait()
 		handler.Refuse()
 		require.NoError(t, handler.Drain(t.Context()))
 
 		require.NoError(t, ended)
-		assert.Equal(t, http.StatusAccepted, (<-under.answer).StatusCode)
+		assert.Equal(t, http.StatusAccepted, (<-running.answer).StatusCode)
 	})
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// unreadBody is a body that fails the test's expectation when it is read.
+// unreadBody is a body that must not be read.
 type unreadBody struct{ read bool }
 
 func (u *unreadBody) Read([]byte) (int, error) {
@@ -67,7 +67,7 @@ func TestHandshake_EchoesToken(t *testing.T) {
 			}
 			assert.False(t, body.read)
 			assert.Equal(t, map[int]int{test.status: 1}, h.handshakes)
-			assert.Empty(t, h.statuses, "a handshake is no acknowledgment")
+			assert.Empty(t, h.statuses, "a handshake is not counted as acknowledged")
 		})
 	}
 }
@@ -93,7 +93,7 @@ func TestHandshake_LogsOtherPathOnceAnHour(t *testing.T) {
 		settings := h.settings()
 		settings.Logger = zap.New(core)
 		handler := webhook.NewHandler(settings)
-		ask := func(method, target string) {
+		request := func(method, target string) {
 			answerTo(handler, httptest.NewRequestWithContext(t.Context(), method, target, http.NoBody))
 		}
 		for _, other := range []struct{ method, target string }{
@@ -102,13 +102,13 @@ func TestHandshake_LogsOtherPathOnceAnHour(t *testing.T) {
 			{http.MethodPost, "/elsewhere?token=abc"},
 			{http.MethodGet, "/elsewhere?validationToken=abc"},
 		} {
-			ask(other.method, other.target)
+			request(other.method, other.target)
 		}
 		require.Empty(t, logs.All(), "none of these is a handshake at another path")
 
 		long := "/a%0Ab%22" + strings.Repeat("x", 1000)
 		for range 1000 {
-			ask(http.MethodPost, long+"?validationToken=abc")
+			request(http.MethodPost, long+"?validationToken=abc")
 		}
 		require.Len(t, logs.All(), 1)
 		line := logs.All()[0]
@@ -118,13 +118,13 @@ func TestHandshake_LogsOtherPathOnceAnHour(t *testing.T) {
 		assert.Contains(t, line.ContextMap()["hint"], "webhook.path")
 
 		time.Sleep(time.Hour)
-		ask(http.MethodPost, long+"?validationToken=abc")
-		ask(http.MethodPost, long+"?validationToken=abc")
+		request(http.MethodPost, long+"?validationToken=abc")
+		request(http.MethodPost, long+"?validationToken=abc")
 		assert.Len(t, logs.All(), 2)
 	})
 }
 
-// FuzzHandshake sends any token that fits through the escaping of a query and expects it back byte for byte.
+// FuzzHandshake sends any token, escaped in a query, and expects it back byte for byte.
 func FuzzHandshake(f *testing.F) {
 	f.Add("Validation: Testing client application reachability for subscription Request-Id: 7c0d3a1e")
 	f.Add("a+b&c=d;e%20f\r\n\x00\xff<script>")

@@ -28,13 +28,13 @@ const (
 	mebibyte = 1 << 20
 )
 
-// call is what the fakes were called with, in order.
+// call is a call of one of the fakes.
 type call string
 
-// harness is everything around a handler: it opens every item to one interaction, takes what it is given, and writes down
-// what happened. Its functions may be replaced before the first request.
+// harness implements all interfaces of webhook.Settings. It decrypts every item to one interaction, accepts what it is given,
+// and records all calls. Its functions may be replaced before the first request.
 type harness struct {
-	// ours is whether an item with this client state is ours; nil for all.
+	// ours reports whether an item with this client state is ours; nil if all are.
 	ours    func(clientState []byte) bool
 	decrypt func(ctx context.Context, c *notification.Collection) (notification.Decrypted, error)
 	take    func(ctx context.Context, received []interaction.Received) error
@@ -47,7 +47,7 @@ type harness struct {
 	outcomes   map[webhook.Outcome]int
 	statuses   map[int]int
 	handshakes map[int]int
-	took       []time.Duration
+	durations  []time.Duration
 }
 
 func newHarness() *harness {
@@ -76,7 +76,7 @@ func (h *harness) ClientStates(context.Context) (func([]byte) bool, error) {
 }
 
 func (h *harness) Decrypt(ctx context.Context, c *notification.Collection, _ time.Time) (notification.Decrypted, error) {
-	h.record("open")
+	h.record("decrypt")
 	return h.decrypt(ctx, c)
 }
 
@@ -103,11 +103,11 @@ func (h *harness) Notifications(_ context.Context, outcome webhook.Outcome, coun
 	h.outcomes[outcome] += count
 }
 
-func (h *harness) Acknowledged(_ context.Context, status int, took time.Duration) {
+func (h *harness) Acknowledged(_ context.Context, status int, duration time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.statuses[status]++
-	h.took = append(h.took, took)
+	h.durations = append(h.durations, duration)
 }
 
 func (h *harness) Handshake(_ context.Context, status int) {
@@ -144,14 +144,14 @@ func (h *harness) settings() webhook.Settings {
 
 func (h *harness) handler() *webhook.Handler { return webhook.NewHandler(h.settings()) }
 
-// notify is a request with the body of a notification.
+// notify returns a notification request with this body.
 func notify(ctx context.Context, body string) *http.Request {
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	return r
 }
 
-// answerTo is the answer of the handler to a request.
+// answerTo returns the answer of the handler to a request.
 func answerTo(h http.Handler, r *http.Request) *http.Response {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)

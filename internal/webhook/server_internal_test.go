@@ -61,11 +61,11 @@ func TestServer_ShutdownWaitsForServingGoroutine(t *testing.T) {
 		}()
 		synctest.Wait()
 		close(release)
-		require.True(t, <-ended, "Fatal is still being called")
+		require.True(t, <-ended, "Shutdown waits for the call of Fatal")
 	})
 }
 
-// A process that may bind any port cannot be made to fail for lack of permission.
+// The error is constructed, since a process that runs as root may bind any port.
 func TestListenHint_ForbiddenPort(t *testing.T) {
 	t.Parallel()
 	forbidden := fmt.Errorf("listen tcp :443: %w", os.NewSyscallError("bind", syscall.EACCES))
@@ -73,21 +73,21 @@ func TestListenHint_ForbiddenPort(t *testing.T) {
 	assert.NotContains(t, listenHint(errors.New("other")), "CAP_NET_BIND_SERVICE")
 }
 
-// Strangers must not fill the log with handshakes that fail.
+// Unauthenticated clients must not fill the log with failed TLS handshakes.
 func TestServerLog_LimitsRate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.DebugLevel)
-		complain := newServerLog(zap.New(core))
+		serverLog := newServerLog(zap.New(core))
 		for range 1000 {
-			complain.Print("http: TLS handshake error from 192.0.2.1:4711: EOF")
+			serverLog.Print("http: TLS handshake error from 192.0.2.1:4711: EOF")
 		}
 		assert.Equal(t, 5, logs.Len())
 		assert.Equal(t, map[string]any{"reason": "http: TLS handshake error from 192.0.2.1:4711: EOF"}, logs.All()[0].ContextMap())
 
 		time.Sleep(15 * time.Second)
-		complain.Print("later")
-		complain.Print("one too many")
-		assert.Equal(t, 6, logs.Len(), "one each 15 s")
+		serverLog.Print("later")
+		serverLog.Print("one too many")
+		assert.Equal(t, 6, logs.Len(), "one every 15 s")
 	})
 }

@@ -46,7 +46,7 @@ func localConfig() confighttp.ServerConfig {
 	return config
 }
 
-// serve starts a server and ends it with the test.
+// serve starts a server and shuts it down at the end of the test.
 func serve(t *testing.T, handler *webhook.Handler, config confighttp.ServerConfig) *webhook.Server {
 	t.Helper()
 	server := webhook.NewServer(webhook.ServerSettings{
@@ -76,7 +76,7 @@ func post(ctx context.Context, client *http.Client, url, body string) (int, erro
 	return answer.StatusCode, err
 }
 
-// postAsync does the same beside the test.
+// postAsync sends a notification in a goroutine and returns a channel with the status.
 func postAsync(t *testing.T, server *webhook.Server) <-chan int {
 	t.Helper()
 	client := newClient(t, &http.Transport{})
@@ -127,7 +127,7 @@ func TestServer_StartErrorNamesKeyAndFix(t *testing.T) {
 	}
 	tests := map[string]struct {
 		config func(*confighttp.ServerConfig)
-		says   []string
+		want   []string
 	}{
 		"the port is taken":                 {endpoint(taken.Addr().String()), []string{"webhook.endpoint: ", "choose another port"}},
 		"the address is another machine's":  {endpoint("192.0.2.1:0"), []string{"webhook.endpoint: ", "an address of this machine"}},
@@ -148,7 +148,7 @@ func TestServer_StartErrorNamesKeyAndFix(t *testing.T) {
 
 			err := server.Start(t.Context(), map[component.ID]component.Component{}, componenttest.NewNopTelemetrySettings())
 
-			for _, part := range test.says {
+			for _, part := range test.want {
 				require.ErrorContains(t, err, part)
 			}
 			require.NoError(t, server.Shutdown(t.Context()))
@@ -159,16 +159,16 @@ func TestServer_StartErrorNamesKeyAndFix(t *testing.T) {
 func TestServer_ShutdownWaitsForDeliveries(t *testing.T) {
 	t.Parallel()
 	h := newHarness()
-	taking, finish := make(chan struct{}), make(chan struct{})
+	called, finish := make(chan struct{}), make(chan struct{})
 	h.take = func(context.Context, []interaction.Received) error {
-		close(taking)
+		close(called)
 		<-finish
 		return nil
 	}
 	server := serve(t, h.handler(), localConfig())
 	address := server.Addr().String()
 	status := postAsync(t, server)
-	<-taking
+	<-called
 
 	down := make(chan error, 1)
 	go func() { down <- server.Shutdown(context.WithoutCancel(t.Context())) }()
@@ -178,7 +178,7 @@ func TestServer_ShutdownWaitsForDeliveries(t *testing.T) {
 			_ = connection.Close()
 		}
 		return err != nil
-	}, 5*time.Second, time.Millisecond, "the listener closes while a delivery is under way")
+	}, 5*time.Second, time.Millisecond, "the listener is closed while a delivery is running")
 	assert.Empty(t, down, "shutdown waits for the delivery")
 	close(finish)
 
@@ -189,15 +189,15 @@ func TestServer_ShutdownWaitsForDeliveries(t *testing.T) {
 func TestServer_ShutdownCancelsDeliveriesWithContext(t *testing.T) {
 	t.Parallel()
 	h := newHarness()
-	taking := make(chan struct{})
+	called := make(chan struct{})
 	h.take = func(ctx context.Context, _ []interaction.Received) error {
-		close(taking)
+		close(called)
 		<-ctx.Done()
 		return ctx.Err()
 	}
 	server := serve(t, h.handler(), localConfig())
 	status := postAsync(t, server)
-	<-taking
+	<-called
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 
@@ -205,7 +205,7 @@ func TestServer_ShutdownCancelsDeliveriesWithContext(t *testing.T) {
 	assert.Equal(t, http.StatusServiceUnavailable, <-status)
 }
 
-// A sender in the middle of its body, and one that has only connected, would hold a plain shutdown of net/http up.
+// A sender that has not finished its body and one that has only connected would delay a shutdown of net/http alone.
 func TestServer_ShutdownDoesNotWaitForSlowSenders(t *testing.T) {
 	t.Parallel()
 	h := newHarness()
@@ -213,7 +213,7 @@ func TestServer_ShutdownDoesNotWaitForSlowSenders(t *testing.T) {
 	config := localConfig()
 	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0
 	server := serve(t, handler, config)
-	silent := dial(t, server)
+	idle := dial(t, server)
 	slow := dial(t, server)
 	_, err := io.WriteString(slow, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999999\r\n\r\n{")
 	require.NoError(t, err)
@@ -226,7 +226,7 @@ func TestServer_ShutdownDoesNotWaitForSlowSenders(t *testing.T) {
 	response, _ := io.ReadAll(slow)
 	assert.True(t, strings.HasPrefix(string(response), "HTTP/1.1 503 "), "%q", response)
 	assert.Contains(t, string(response), "Retry-After: 5\r\n")
-	_, err = silent.Read(make([]byte, 1))
+	_, err = idle.Read(make([]byte, 1))
 	require.Error(t, err, "the connection is closed")
 	assert.Equal(t, counts{webhook.Stopping: 1}, h.counted())
 }
@@ -301,7 +301,7 @@ type denier struct {
 }
 
 func (denier) Authenticate(context.Context, map[string][]string) (context.Context, error) {
-	return nil, errors.New("a detail that stays inside")
+	return nil, errors.New("a detail that must not be disclosed")
 }
 
 func dial(t *testing.T, server *webhook.Server) net.Conn {
@@ -475,30 +475,30 @@ func servedSerial(t *testing.T, address net.Addr) int64 {
 	return connection.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
 }
 
-// The bars: with a pipeline that takes at once 99 of 100 answers come within 1 s, and with one that blocks all of them
-// come within 3 s. It measures time, so nothing runs beside it.
+// With a fast pipeline, 99 % of the answers arrive within 1 s; with a blocked pipeline, all arrive within 3 s. The test is not
+// parallel, since it measures time.
 func TestServer_AnswersInTimeOn64Connections(t *testing.T) {
-	t.Run("a quick pipeline", func(t *testing.T) {
+	t.Run("a fast pipeline", func(t *testing.T) {
 		h := newHarness()
-		took := measureLatencies(t, h, 50, http.StatusAccepted)
-		assert.Less(t, took[len(took)*99/100], time.Second)
+		durations := measureLatencies(t, h, 50, http.StatusAccepted)
+		assert.Less(t, durations[len(durations)*99/100], time.Second)
 		assert.Equal(t, counts{webhook.Delivered: 64 * 50}, h.counted())
-		t.Logf("quick: median %v, p99 %v, slowest %v", took[len(took)/2], took[len(took)*99/100], took[len(took)-1])
+		t.Logf("fast: median %v, p99 %v, slowest %v", durations[len(durations)/2], durations[len(durations)*99/100], durations[len(durations)-1])
 	})
-	t.Run("a pipeline that blocks", func(t *testing.T) {
+	t.Run("a blocked pipeline", func(t *testing.T) {
 		h := newHarness()
 		h.take = func(ctx context.Context, _ []interaction.Received) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}
-		took := measureLatencies(t, h, 1, http.StatusServiceUnavailable)
-		assert.Less(t, took[len(took)-1], 3*time.Second)
+		durations := measureLatencies(t, h, 1, http.StatusServiceUnavailable)
+		assert.Less(t, durations[len(durations)-1], 3*time.Second)
 		assert.Equal(t, counts{webhook.TimedOut: 64}, h.counted())
-		t.Logf("blocking: median %v, slowest %v", took[len(took)/2], took[len(took)-1])
+		t.Logf("blocked: median %v, slowest %v", durations[len(durations)/2], durations[len(durations)-1])
 	})
 }
 
-// measureLatencies sends notifications of 16 KiB on 64 connections and returns how long each answer took, the quickest first.
+// measureLatencies sends notifications of 16 KiB on 64 connections and returns the durations until the answers, sorted.
 func measureLatencies(t *testing.T, h *harness, each, status int) []time.Duration {
 	t.Helper()
 	handler := h.handler()
@@ -508,7 +508,7 @@ func measureLatencies(t *testing.T, h *harness, each, status int) []time.Duratio
 	url := "http://" + server.Addr().String() + path
 	body := padded(16 << 10)
 	var mu sync.Mutex
-	var took []time.Duration
+	var durations []time.Duration
 	var senders sync.WaitGroup
 	for range 64 {
 		senders.Go(func() {
@@ -516,7 +516,7 @@ func measureLatencies(t *testing.T, h *harness, each, status int) []time.Duratio
 				start := time.Now()
 				got, err := post(t.Context(), client, url, body)
 				mu.Lock()
-				took = append(took, time.Since(start))
+				durations = append(durations, time.Since(start))
 				mu.Unlock()
 				assert.Equal(t, status, got, err)
 			}
@@ -525,8 +525,8 @@ func measureLatencies(t *testing.T, h *harness, each, status int) []time.Duratio
 	senders.Wait()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_ = server.Shutdown(ctx) // cuts the deliveries that block
+	_ = server.Shutdown(ctx) // cancels the blocked deliveries
 	assert.Zero(t, handler.InFlightBytes())
-	slices.Sort(took)
-	return took
+	slices.Sort(durations)
+	return durations
 }

@@ -48,7 +48,7 @@ type Telemetry interface {
 	Notifications(ctx context.Context, outcome Outcome, count int)
 	// Acknowledged reports the answer to any request but a handshake, with the time from the arrival of the request's headers
 	// until the answer was written.
-	Acknowledged(ctx context.Context, status int, took time.Duration)
+	Acknowledged(ctx context.Context, status int, duration time.Duration)
 	// Handshake reports the answer to a handshake: 200, or 400 for a token that cannot be echoed.
 	Handshake(ctx context.Context, status int)
 }
