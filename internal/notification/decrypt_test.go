@@ -31,26 +31,26 @@ func TestDecrypt_RejectsInvalidContent(t *testing.T) {
 		change  func(*notification.EncryptedContent)
 		want    error
 	}{
-		"no signature":               {change: func(c *notification.EncryptedContent) { c.DataSignature = "" }, want: notification.ErrNoSignature},
-		"a signature not in base64":  {change: func(c *notification.EncryptedContent) { c.DataSignature = "%" }, want: notification.ErrMalformed},
-		"a key not in base64":        {change: func(c *notification.EncryptedContent) { c.DataKey = "%" }, want: notification.ErrMalformed},
-		"data not in base64":         {change: func(c *notification.EncryptedContent) { c.Data = "%" }, want: notification.ErrMalformed},
-		"data in base64url":          {change: func(c *notification.EncryptedContent) { c.Data = "-_-_" }, want: notification.ErrMalformed},
-		"data without padding":       {change: func(c *notification.EncryptedContent) { c.Data = "YQ" }, want: notification.ErrMalformed},
-		"no key":                     {change: func(c *notification.EncryptedContent) { c.DataKey = "" }, want: notification.ErrOAEP},
-		"an altered key":             {change: func(c *notification.EncryptedContent) { c.DataKey = flipBit(t, c.DataKey, 3) }, want: notification.ErrOAEP},
-		"the key of another's":       {content: seal(t, contentKey(t, 3072), secretText), want: notification.ErrOAEP},
-		"altered data":               {change: func(c *notification.EncryptedContent) { c.Data = flipBit(t, c.Data, 3) }, want: notification.ErrHMAC},
-		"no data":                    {change: func(c *notification.EncryptedContent) { c.Data = "" }, want: notification.ErrHMAC},
-		"an altered signature":       {change: func(c *notification.EncryptedContent) { c.DataSignature = flipBit(t, c.DataSignature, 31) }, want: notification.ErrHMAC},
-		"half a signature":           {change: func(c *notification.EncryptedContent) { c.DataSignature = c.DataSignature[:20] }, want: notification.ErrHMAC},
-		"a signature over base64":    {change: func(c *notification.EncryptedContent) { c.DataSignature = sign(secret, []byte(c.Data)) }, want: notification.ErrHMAC},
-		"a content key of 16 bytes":  {content: sealWith(t, key, secret[:16], encrypt(t, secret[:16], []byte(secretText))), want: notification.ErrMalformed},
-		"signed data that is empty":  {content: sealWith(t, key, secret, nil), want: notification.ErrMalformed},
-		"signed data of half blocks": {content: sealWith(t, key, secret, []byte("eight by")), want: notification.ErrMalformed},
-		"padding of zero":            {content: blocks("fifteen bytes..\x00"), want: notification.ErrMalformed},
-		"padding over a block":       {content: blocks("fifteen bytes..\x11"), want: notification.ErrMalformed},
-		"padding that differs":       {content: blocks("fourteen bytes\x03\x02"), want: notification.ErrMalformed},
+		"no signature":                   {change: func(c *notification.EncryptedContent) { c.DataSignature = "" }, want: notification.ErrNoSignature},
+		"a signature that is not base64": {change: func(c *notification.EncryptedContent) { c.DataSignature = "%" }, want: notification.ErrMalformed},
+		"a key that is not base64":       {change: func(c *notification.EncryptedContent) { c.DataKey = "%" }, want: notification.ErrMalformed},
+		"data that is not base64":        {change: func(c *notification.EncryptedContent) { c.Data = "%" }, want: notification.ErrMalformed},
+		"data in base64url":              {change: func(c *notification.EncryptedContent) { c.Data = "-_-_" }, want: notification.ErrMalformed},
+		"base64 without padding":         {change: func(c *notification.EncryptedContent) { c.Data = "YQ" }, want: notification.ErrMalformed},
+		"no key":                         {change: func(c *notification.EncryptedContent) { c.DataKey = "" }, want: notification.ErrOAEP},
+		"an altered key":                 {change: func(c *notification.EncryptedContent) { c.DataKey = flipBit(t, c.DataKey, 3) }, want: notification.ErrOAEP},
+		"a key for another certificate":  {content: seal(t, contentKey(t, 3072), secretText), want: notification.ErrOAEP},
+		"altered data":                   {change: func(c *notification.EncryptedContent) { c.Data = flipBit(t, c.Data, 3) }, want: notification.ErrHMAC},
+		"no data":                        {change: func(c *notification.EncryptedContent) { c.Data = "" }, want: notification.ErrHMAC},
+		"an altered signature":           {change: func(c *notification.EncryptedContent) { c.DataSignature = flipBit(t, c.DataSignature, 31) }, want: notification.ErrHMAC},
+		"half a signature":               {change: func(c *notification.EncryptedContent) { c.DataSignature = c.DataSignature[:20] }, want: notification.ErrHMAC},
+		"a signature over base64":        {change: func(c *notification.EncryptedContent) { c.DataSignature = sign(secret, []byte(c.Data)) }, want: notification.ErrHMAC},
+		"a content key of 16 bytes":      {content: sealWith(t, key, secret[:16], encrypt(t, secret[:16], []byte(secretText))), want: notification.ErrMalformed},
+		"signed data that is empty":      {content: sealWith(t, key, secret, nil), want: notification.ErrMalformed},
+		"signed data of half a block":    {content: sealWith(t, key, secret, []byte("eight by")), want: notification.ErrMalformed},
+		"padding of zero":                {content: blocks("fifteen bytes..\x00"), want: notification.ErrMalformed},
+		"padding over a block":           {content: blocks("fifteen bytes..\x11"), want: notification.ErrMalformed},
+		"padding that differs":           {content: blocks("fourteen bytes\x03\x02"), want: notification.ErrMalformed},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestDecrypt_RejectsInvalidContent(t *testing.T) {
 	}
 }
 
-// flipBit alters one bit of a byte inside base64.
+// flipBit inverts one bit of base64-encoded data.
 func flipBit(t *testing.T, text string, at int) string {
 	t.Helper()
 	data, err := base64.StdEncoding.DecodeString(text)
@@ -91,7 +91,7 @@ func TestDecrypt_IgnoresLineBreaks(t *testing.T) {
 	assert.JSONEq(t, secretText, string(text))
 }
 
-// Whatever is encrypted comes out again, of any length and with any bytes.
+// FuzzDecryptRoundTrip decrypts what was encrypted, of any length and with any bytes.
 func FuzzDecryptRoundTrip(f *testing.F) {
 	key := contentKey(f, 2048)
 	f.Add([]byte{})
@@ -105,7 +105,7 @@ func FuzzDecryptRoundTrip(f *testing.F) {
 	})
 }
 
-// Nobody without the content key gets anything through, and nothing panics.
+// FuzzDecrypt checks that only authentic content is decrypted and that nothing panics.
 func FuzzDecrypt(f *testing.F) {
 	key := contentKey(f, 2048)
 	sealed := seal(f, key, secretText)
@@ -123,7 +123,7 @@ func FuzzDecrypt(f *testing.F) {
 	})
 }
 
-// What openssl made is what we open and derive; see testdata/make-vectors.sh.
+// Content, certificate ids and client states agree with those created by openssl; see testdata/make-vectors.sh.
 func TestDecrypt_AgreesWithOpenSSL(t *testing.T) {
 	t.Parallel()
 	for _, bits := range []int{2048, 3072, 4096} {
@@ -156,7 +156,7 @@ func readJSON(t *testing.T, file string, into any) {
 	require.NoError(t, json.Unmarshal(data, into))
 }
 
-// A vector with a fixed content key: it also shows that the initialization vector is the key's first half.
+// A vector with a fixed content key. It also shows that the initialization vector is the first half of the key.
 func TestDecrypt_FixedVector(t *testing.T) {
 	t.Parallel()
 	secret, err := hex.DecodeString("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")

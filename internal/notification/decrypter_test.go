@@ -30,7 +30,7 @@ func decrypterSettings(source notification.KeySource, ring ...*notification.Key)
 	}
 }
 
-// promptItem is authentic and holds the prompt.
+// promptItem returns an authentic item whose content is prompt.
 func promptItem(tb testing.TB, key *notification.Key) notification.Item {
 	tb.Helper()
 	return notification.Item{
@@ -132,7 +132,7 @@ func TestDecrypter_AcceptsValidVariants(t *testing.T) {
 			i.EncryptedContent.CertificateID = "before"
 			i.EncryptedContent.CertificateThumbprint = strings.ToUpper(i.EncryptedContent.CertificateThumbprint)
 		}, interaction.Received{Change: interaction.Created}},
-		"with the certificate id before the thumbprint": {
+		"with a certificate id that takes precedence over the thumbprint": {
 			func(i *notification.Item) { i.EncryptedContent.CertificateThumbprint = older.Thumbprint() },
 			interaction.Received{Change: interaction.Created},
 		},
@@ -148,7 +148,7 @@ func TestDecrypter_AcceptsValidVariants(t *testing.T) {
 			},
 			interaction.Received{Change: interaction.Created},
 		},
-		"a deletion whose content names nothing": {
+		"a deletion with empty content": {
 			func(i *notification.Item) { i.ChangeType, i.EncryptedContent = "deleted", seal(t, key, `{}`) },
 			interaction.Received{Change: interaction.Deleted, WithoutContent: true},
 		},
@@ -177,7 +177,7 @@ func TestDecrypter_DecryptsKnownContentOfOtherChangeType(t *testing.T) {
 	key := contentKey(t, 2048)
 	item := promptItem(t, key)
 	settings := decrypterSettings(firstKey(t), key)
-	settings.Seen = seenOnce{item.ContentDigest(): true}
+	settings.Seen = delivered{item.ContentDigest(): true}
 	decrypter := notification.NewDecrypter(settings)
 	deletion := item
 	deletion.ChangeType = "Deleted"
@@ -186,11 +186,6 @@ func TestDecrypter_DecryptsKnownContentOfOtherChangeType(t *testing.T) {
 	require.Len(t, decrypted.Received, 1)
 	assert.Equal(t, interaction.Deleted, decrypted.Received[0].Change)
 }
-
-// seenOnce are the signatures of what was delivered.
-type seenOnce map[[sha256.Size]byte]bool
-
-func (s seenOnce) Known(digest [sha256.Size]byte) bool { return s[digest] }
 
 func TestDecrypter_AcceptsLifecycleItemsWithoutTokens(t *testing.T) {
 	t.Parallel()
@@ -202,12 +197,12 @@ func TestDecrypter_AcceptsLifecycleItemsWithoutTokens(t *testing.T) {
 	assert.Equal(t, []notification.Lifecycle{{
 		SubscriptionID: "subscription", Event: notification.ReauthorizationRequired, Expiration: noon.Add(time.Hour),
 	}}, decrypted.Lifecycle)
-	require.Len(t, decrypted.Rejected, 1, "the prompt beside it does need them")
-	assert.Equal(t, prompt.ContentDigest(), decrypted.Rejected[0].ContentDigest, "so that it is known when it comes again")
+	require.Len(t, decrypted.Rejected, 1, "the prompt in the same collection needs them")
+	assert.Equal(t, prompt.ContentDigest(), decrypted.Rejected[0].ContentDigest, "identifies the item when it is sent again")
 	assert.Equal(t, notification.ReasonTokenMissing, decrypted.Rejected[0].Reason)
 }
 
-// The decryption stops between two items when the context ends, and nothing of the collection is given out.
+// Decryption stops between two items when the context ends, and nothing of the collection is returned.
 func TestDecrypter_StopsWhenContextEnds(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
@@ -319,9 +314,9 @@ func TestDecrypter_ReturnsErrorWhenUndecidable(t *testing.T) {
 		settings notification.Settings
 		want     error
 	}{
-		"keys are not available":      {t.Context(), decrypterSettings(&fakeKeySource{err: errDown}, key), notification.ErrKeysUnavailable},
-		"the caller does not wait on": {canceled, decrypterSettings(firstKey(t), key), context.Canceled},
-		"a key derives no state":      {t.Context(), zero, nil},
+		"keys are not available":           {t.Context(), decrypterSettings(&fakeKeySource{err: errDown}, key), notification.ErrKeysUnavailable},
+		"the context is canceled":          {canceled, decrypterSettings(firstKey(t), key), context.Canceled},
+		"a client state cannot be derived": {t.Context(), zero, nil},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -337,7 +332,7 @@ func TestDecrypter_ReturnsErrorWhenUndecidable(t *testing.T) {
 	}
 }
 
-// Each way in which an item with the right client state can fail, what is missing then, and what its error says.
+// It covers every reason why an item with the right client state is rejected, its gap and its error.
 func TestDecrypter_RejectsItems(t *testing.T) {
 	t.Parallel()
 	const (
@@ -345,59 +340,59 @@ func TestDecrypter_RejectsItems(t *testing.T) {
 		undecryptable = notification.GapUndecryptable
 		empty         = notification.GapEmpty
 	)
-	key, stranger := contentKey(t, 2048), contentKey(t, 3072)
+	key, other := contentKey(t, 2048), contentKey(t, 3072)
 	token := mint(t, tokenClaims())
 	expired := tokenClaims()
 	expired["exp"] = noon.Add(-time.Hour).Unix()
-	late := mint(t, expired)
+	expiredToken := mint(t, expired)
 	tests := map[string]struct {
-		tokens []string
-		change func(*notification.Item)
-		reason notification.Reason
-		gap    notification.GapReason
-		says   []string
+		tokens   []string
+		change   func(*notification.Item)
+		reason   notification.Reason
+		gap      notification.GapReason
+		contains []string
 	}{
 		"no tenant":      {[]string{token}, func(i *notification.Item) { i.TenantID = "" }, notification.ReasonTenant, unverified, []string{"no tenant"}},
 		"another tenant": {[]string{token}, func(i *notification.Item) { i.TenantID = "another" }, notification.ReasonTenant, unverified, []string{"tenant_id", "another"}},
-		"tokens that are null": {
+		"null instead of tokens": {
 			nil, nil, notification.ReasonTokenMissing, unverified,
 			[]string{"appRoleAssignmentRequired", "Assignment required", "Microsoft Graph Change Tracking"},
 		},
-		"no tokens":                    {[]string{}, nil, notification.ReasonTokenMissing, unverified, nil},
-		"a token that is expired":      {[]string{late}, nil, notification.ReasonTokenExpired, unverified, []string{"clock"}},
-		"one of two tokens is expired": {[]string{token, late}, nil, notification.ReasonTokenExpired, unverified, nil},
-		"a token that is empty":        {[]string{token, ""}, nil, notification.ReasonTokenMalformed, unverified, nil},
-		"too many tokens":              {strings.Split(strings.Repeat(token+" ", 65), " ")[:65], nil, notification.ReasonTokenCount, unverified, []string{"65"}},
-		"an unknown change type":       {[]string{token}, func(i *notification.Item) { i.ChangeType = "undeleted" }, notification.ReasonChangeType, unverified, []string{"undeleted"}},
-		"no change type":               {[]string{token}, func(i *notification.Item) { i.ChangeType = "" }, notification.ReasonChangeType, unverified, nil},
-		"created without content":      {[]string{token}, func(i *notification.Item) { i.EncryptedContent = nil }, notification.ReasonContentMissing, empty, []string{"includeResourceData"}},
-		"updated without content":      {[]string{token}, func(i *notification.Item) { i.ChangeType, i.EncryptedContent = "updated", nil }, notification.ReasonContentMissing, empty, nil},
-		"content without members":      {[]string{token}, func(i *notification.Item) { i.EncryptedContent = seal(t, key, `{}`) }, notification.ReasonContentMissing, empty, []string{"neither an id nor a time"}},
-		"updated to nothing that tells": {[]string{token}, func(i *notification.Item) {
+		"an empty list of tokens":    {[]string{}, nil, notification.ReasonTokenMissing, unverified, nil},
+		"an expired token":           {[]string{expiredToken}, nil, notification.ReasonTokenExpired, unverified, []string{"clock"}},
+		"one of two tokens expired":  {[]string{token, expiredToken}, nil, notification.ReasonTokenExpired, unverified, nil},
+		"an empty token":             {[]string{token, ""}, nil, notification.ReasonTokenMalformed, unverified, nil},
+		"too many tokens":            {strings.Split(strings.Repeat(token+" ", 65), " ")[:65], nil, notification.ReasonTokenCount, unverified, []string{"65"}},
+		"an unknown change type":     {[]string{token}, func(i *notification.Item) { i.ChangeType = "undeleted" }, notification.ReasonChangeType, unverified, []string{"undeleted"}},
+		"no change type":             {[]string{token}, func(i *notification.Item) { i.ChangeType = "" }, notification.ReasonChangeType, unverified, nil},
+		"a creation without content": {[]string{token}, func(i *notification.Item) { i.EncryptedContent = nil }, notification.ReasonContentMissing, empty, []string{"includeResourceData"}},
+		"an update without content":  {[]string{token}, func(i *notification.Item) { i.ChangeType, i.EncryptedContent = "updated", nil }, notification.ReasonContentMissing, empty, nil},
+		"empty content":              {[]string{token}, func(i *notification.Item) { i.EncryptedContent = seal(t, key, `{}`) }, notification.ReasonContentMissing, empty, []string{"neither an id nor a time"}},
+		"updated content without id and time": {[]string{token}, func(i *notification.Item) {
 			i.ChangeType, i.EncryptedContent = "updated", seal(t, key, `{"locale":"de"}`)
 		}, notification.ReasonContentMissing, empty, nil},
-		"deleted without content or id": {[]string{token}, func(i *notification.Item) {
+		"a deletion without content and id": {[]string{token}, func(i *notification.Item) {
 			*i = notification.Item{ClientState: i.ClientState, ChangeType: "deleted", TenantID: tenant}
 		}, notification.ReasonContentMissing, empty, nil},
 		"an unknown certificate": {
 			[]string{token},
-			func(i *notification.Item) { i.EncryptedContent = seal(t, stranger, prompt) }, notification.ReasonCertificate, undecryptable,
-			[]string{"encryption.certificates", stranger.CertificateID(), key.CertificateID()},
+			func(i *notification.Item) { i.EncryptedContent = seal(t, other, prompt) }, notification.ReasonCertificate, undecryptable,
+			[]string{"encryption.certificates", other.CertificateID(), key.CertificateID()},
 		},
-		"no certificate at all": {[]string{token}, func(i *notification.Item) {
+		"no certificate id and thumbprint": {[]string{token}, func(i *notification.Item) {
 			i.EncryptedContent.CertificateID, i.EncryptedContent.CertificateThumbprint = "", ""
 		}, notification.ReasonCertificate, undecryptable, nil},
 		"a key of another certificate": {
 			[]string{token},
-			func(i *notification.Item) { i.EncryptedContent.DataKey = seal(t, stranger, prompt).DataKey },
+			func(i *notification.Item) { i.EncryptedContent.DataKey = seal(t, other, prompt).DataKey },
 			notification.ReasonOAEP, undecryptable,
 			[]string{"encryption.certificates"},
 		},
-		"data of another item":    {[]string{token}, func(i *notification.Item) { i.EncryptedContent.Data = seal(t, key, prompt).Data }, notification.ReasonHMAC, undecryptable, []string{"altered"}},
-		"no data signature":       {[]string{token}, func(i *notification.Item) { i.EncryptedContent.DataSignature = "" }, notification.ReasonSignatureMissing, undecryptable, []string{"history"}},
-		"no base64":               {[]string{token}, func(i *notification.Item) { i.EncryptedContent.Data = "%" }, notification.ReasonMalformed, undecryptable, []string{"data is not base64"}},
-		"content that is no JSON": {[]string{token}, func(i *notification.Item) { i.EncryptedContent = seal(t, key, "List the open risks") }, notification.ReasonPlaintext, undecryptable, []string{"19 bytes"}},
-		"content without any id": {[]string{token}, func(i *notification.Item) {
+		"data of another item":     {[]string{token}, func(i *notification.Item) { i.EncryptedContent.Data = seal(t, key, prompt).Data }, notification.ReasonHMAC, undecryptable, []string{"altered"}},
+		"no data signature":        {[]string{token}, func(i *notification.Item) { i.EncryptedContent.DataSignature = "" }, notification.ReasonSignatureMissing, undecryptable, []string{"history"}},
+		"data that is not base64":  {[]string{token}, func(i *notification.Item) { i.EncryptedContent.Data = "%" }, notification.ReasonMalformed, undecryptable, []string{"data is not base64"}},
+		"content that is not JSON": {[]string{token}, func(i *notification.Item) { i.EncryptedContent = seal(t, key, "List the open risks") }, notification.ReasonPlaintext, undecryptable, []string{"19 bytes"}},
+		"content and item without id": {[]string{token}, func(i *notification.Item) {
 			i.ResourceID, i.EncryptedContent = "", seal(t, key, `{"createdDateTime":"2025-12-01T14:30:05.123Z","body":{"content":"List the open risks"}}`)
 		}, notification.ReasonPlaintext, undecryptable, nil},
 	}
@@ -417,10 +412,10 @@ func TestDecrypter_RejectsItems(t *testing.T) {
 			assert.Equal(t, test.reason, got.Reason)
 			assert.Equal(t, test.gap, got.Gap)
 			assert.Equal(t, item.ResourceID, got.ItemID)
-			for _, part := range test.says {
+			for _, part := range test.contains {
 				require.ErrorContains(t, got.Err, part)
 			}
-			for _, secret := range []string{"risks", item.ClientState, token, late} {
+			for _, secret := range []string{"risks", item.ClientState, token, expiredToken} {
 				assert.NotContains(t, got.Err.Error(), secret)
 			}
 		})
@@ -432,9 +427,9 @@ func TestDecrypter_RejectsCollectionWithOneBadToken(t *testing.T) {
 	key := contentKey(t, 2048)
 	forged := promptItem(t, key)
 	forged.ClientState = "forged"
-	elsewhere := lifecycleItem(t, key)
-	elsewhere.TenantID = "another"
-	c := collection([]string{mint(t, tokenClaims()), "bad"}, promptItem(t, key), forged, lifecycleItem(t, key), elsewhere)
+	otherTenant := lifecycleItem(t, key)
+	otherTenant.TenantID = "another"
+	c := collection([]string{mint(t, tokenClaims()), "bad"}, promptItem(t, key), forged, lifecycleItem(t, key), otherTenant)
 	decrypted, err := notification.NewDecrypter(decrypterSettings(firstKey(t), key)).Decrypt(t.Context(), c, noon)
 	require.NoError(t, err)
 	assert.Empty(t, decrypted.Received)
@@ -456,7 +451,7 @@ func TestDecrypter_RejectsCollectionWithOneBadToken(t *testing.T) {
 	}, got)
 }
 
-// delivered are the signatures of what was delivered already.
+// delivered is the set of the content digests of delivered items.
 type delivered map[[sha256.Size]byte]bool
 
 func (d delivered) Known(digest [sha256.Size]byte) bool { return d[digest] }
@@ -468,7 +463,7 @@ func TestDecrypter_SkipsDeliveredItems(t *testing.T) {
 	seen, count := delivered{}, &fakeTelemetry{}
 	settings.Seen, settings.Telemetry = seen, count
 	decrypter := notification.NewDecrypter(settings)
-	old, young := promptItem(t, key), promptItem(t, key)
+	old, fresh := promptItem(t, key), promptItem(t, key)
 	unsigned := promptItem(t, key)
 	unsigned.EncryptedContent.DataSignature = ""
 	token := mint(t, tokenClaims())
@@ -479,17 +474,17 @@ func TestDecrypter_SkipsDeliveredItems(t *testing.T) {
 	seen[first.Received[0].ContentDigest] = true
 	seen[[sha256.Size]byte{}] = true
 
-	again, err := decrypter.Decrypt(t.Context(), collection([]string{token}, old, young, unsigned), noon)
+	again, err := decrypter.Decrypt(t.Context(), collection([]string{token}, old, fresh, unsigned), noon)
 	require.NoError(t, err)
-	require.Len(t, again.Received, 1, "the young one alone")
-	assert.Equal(t, young.ContentDigest(), again.Received[0].ContentDigest)
-	require.Len(t, again.Rejected, 1, "what has no signature is not taken for what was delivered")
+	require.Len(t, again.Received, 1, "only the item that was not delivered")
+	assert.Equal(t, fresh.ContentDigest(), again.Received[0].ContentDigest)
+	require.Len(t, again.Rejected, 1, "an item without signature does not count as delivered")
 	assert.Equal(t, notification.ReasonSignatureMissing, again.Rejected[0].Reason)
-	assert.EqualValues(t, 2, count.items.Load(), "one decryption for each of the two that are new")
+	assert.EqualValues(t, 2, count.items.Load(), "one decryption for each new item")
 
 	forged := old
 	forged.ClientState = "guessed"
 	rejected, err := decrypter.Decrypt(t.Context(), collection([]string{token}, forged), noon)
 	require.NoError(t, err)
-	assert.Len(t, rejected.Rejected, 1, "who is not authentic learns nothing about what was delivered")
+	assert.Len(t, rejected.Rejected, 1, "an unauthenticated sender learns nothing about delivered items")
 }

@@ -33,7 +33,7 @@ const fullBody = `{
   "validationTokens": ["a.b.c"]
 }`
 
-// parse reads a body of which everything is ours.
+// parse decodes a body whose items are all ours.
 func parse(body []byte) (*notification.Collection, error) {
 	envelope, err := notification.Inspect(body, func([]byte) bool { return true })
 	if err != nil {
@@ -72,18 +72,18 @@ func TestDecode_ToleratesMissingAndMistypedMembers(t *testing.T) {
 		body string
 		want notification.Collection
 	}{
-		"an empty array is an empty collection":      {`{"value":[]}`, notification.Collection{Items: []notification.Item{}}},
-		"tokens that are null are no tokens":         {`{"value":[],"validationTokens":null}`, notification.Collection{Items: []notification.Item{}}},
-		"tokens of the wrong type are no tokens":     {`{"validationTokens":"a.b.c","value":[]}`, notification.Collection{Items: []notification.Item{}}},
-		"a token of the wrong type is an empty one":  {`{"value":[{}],"validationTokens":["a",7]}`, notification.Collection{Items: []notification.Item{{}}, ValidationTokens: []string{"a", ""}}},
-		"an element that is no object is empty":      {`{"value":[null,7,"x",{"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{}, {}, {}, {ClientState: "s"}}}},
-		"unknown members are passed over":            {`{"@odata.context":{"a":[1,{"b":null}]},"value":[{"id":"x","more":[{}],"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{ClientState: "s"}}}},
-		"members of the wrong type are empty":        {`{"value":[{"changeType":7,"resourceData":"x","encryptedContent":[],"tenantId":{},"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{ClientState: "s"}}}},
-		"a part of the content of the wrong type":    {`{"value":[{"encryptedContent":{"data":7,"dataKey":"k"}}]}`, notification.Collection{Items: []notification.Item{{EncryptedContent: &notification.EncryptedContent{DataKey: "k"}}}}},
-		"a date that is none is the zero time":       {`{"value":[{"subscriptionExpirationDateTime":"NA"},{"subscriptionExpirationDateTime":7}]}`, notification.Collection{Items: []notification.Item{{}, {}}}},
-		"the id comes from the resource without one": {`{"value":[{"resource":"copilot/interactionHistory/interactions('17')","resourceData":{"id":null}}]}`, notification.Collection{Items: []notification.Item{{Resource: "copilot/interactionHistory/interactions('17')", ResourceID: "17"}}}},
-		"a resource without an id has none":          {`{"value":[{"resource":"users('17')"},{"resource":"interactions('17"}]}`, notification.Collection{Items: []notification.Item{{Resource: "users('17')"}, {Resource: "interactions('17"}}}},
-		"white space around the object":              {" \r\n\t{\"value\":[]}\n", notification.Collection{Items: []notification.Item{}}},
+		"an empty array is an empty collection":     {`{"value":[]}`, notification.Collection{Items: []notification.Item{}}},
+		"tokens that are null are no tokens":        {`{"value":[],"validationTokens":null}`, notification.Collection{Items: []notification.Item{}}},
+		"tokens of the wrong type are no tokens":    {`{"validationTokens":"a.b.c","value":[]}`, notification.Collection{Items: []notification.Item{}}},
+		"a token of the wrong type is an empty one": {`{"value":[{}],"validationTokens":["a",7]}`, notification.Collection{Items: []notification.Item{{}}, ValidationTokens: []string{"a", ""}}},
+		"an element that is not an object is empty": {`{"value":[null,7,"x",{"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{}, {}, {}, {ClientState: "s"}}}},
+		"unknown members are ignored":               {`{"@odata.context":{"a":[1,{"b":null}]},"value":[{"id":"x","more":[{}],"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{ClientState: "s"}}}},
+		"members of the wrong type are empty":       {`{"value":[{"changeType":7,"resourceData":"x","encryptedContent":[],"tenantId":{},"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{ClientState: "s"}}}},
+		"a part of the content of the wrong type":   {`{"value":[{"encryptedContent":{"data":7,"dataKey":"k"}}]}`, notification.Collection{Items: []notification.Item{{EncryptedContent: &notification.EncryptedContent{DataKey: "k"}}}}},
+		"an invalid date is the zero time":          {`{"value":[{"subscriptionExpirationDateTime":"NA"},{"subscriptionExpirationDateTime":7}]}`, notification.Collection{Items: []notification.Item{{}, {}}}},
+		"a missing id is taken from the resource":   {`{"value":[{"resource":"copilot/interactionHistory/interactions('17')","resourceData":{"id":null}}]}`, notification.Collection{Items: []notification.Item{{Resource: "copilot/interactionHistory/interactions('17')", ResourceID: "17"}}}},
+		"a resource without an id has none":         {`{"value":[{"resource":"users('17')"},{"resource":"interactions('17"}]}`, notification.Collection{Items: []notification.Item{{Resource: "users('17')"}, {Resource: "interactions('17"}}}},
+		"white space around the object":             {" \r\n\t{\"value\":[]}\n", notification.Collection{Items: []notification.Item{}}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -98,8 +98,8 @@ func TestDecode_ToleratesMissingAndMistypedMembers(t *testing.T) {
 func TestInspect_RejectsOtherBodies(t *testing.T) {
 	t.Parallel()
 	tests := map[string]string{
-		"nothing":                     "",
-		"no JSON":                     "hello",
+		"an empty body":               "",
+		"not JSON":                    "hello",
 		"null":                        "null",
 		"an array":                    `[{"value":[]}]`,
 		"a string":                    `"value"`,
@@ -109,8 +109,8 @@ func TestInspect_RejectsOtherBodies(t *testing.T) {
 		"a value that is a string":    `{"value":"[]"}`,
 		"an object that does not end": `{"value":[]`,
 		"a string that does not end":  `{"value":["a\"`,
-		"garbage behind the object":   `{"value":[]} x`,
-		"another object behind it":    `{"value":[]}{"value":[]}`,
+		"garbage after the object":    `{"value":[]} x`,
+		"another object after it":     `{"value":[]}{"value":[]}`,
 		"a byte order mark":           "\ufeff{\"value\":[]}",
 	}
 	for name, body := range tests {
@@ -170,7 +170,7 @@ func FuzzDecode(f *testing.F) {
 		require.LessOrEqual(t, len(got.Items), 20_000)
 		again, err := parse(append(body, " \n"...))
 		require.NoError(t, err)
-		require.Empty(t, cmp.Diff(got, again), "white space changes nothing")
+		require.Empty(t, cmp.Diff(got, again), "white space is ignored")
 		_, err = parse(append(body, '0'))
 		require.ErrorIs(t, err, notification.ErrNotCollection, "what follows the object is garbage")
 	})
@@ -184,19 +184,19 @@ func TestInspect_SeparatesOwnItems(t *testing.T) {
 		items        string
 		own, foreign int
 	}{
-		"our client state":                         {`{"clientState":"ours"}`, 1, 0},
-		"another one":                              {`{"clientState":"theirs"}`, 0, 1},
-		"none":                                     {`{}`, 0, 1},
-		"what is no object":                        {`null,7,"ours",["clientState","ours"]`, 0, 4},
-		"ours among others":                        {`{},{"clientState":"ours"},{"clientState":"x"}`, 1, 2},
-		"ours behind the content":                  {`{"encryptedContent":{"data":"]}\"{"},"clientState" : "ours" }`, 1, 0},
-		"ours inside another member":               {`{"resourceData":{"clientState":"ours"}}`, 0, 1},
-		"ours as the name of a member":             {`{"x":"clientState","ours":1}`, 0, 1},
-		"a client state of another type":           {`{"clientState":["ours"]}`, 0, 1},
-		"a name in another case, as for the codec": {`{"ClientSTATE":"ours"}`, 1, 0},
-		"escapes":                                  {`{"client\u0053tate":"\u006furs"}`, 1, 0},
-		"the last of two counts":                   {`{"clientState":"ours","clientState":"x"},{"clientState":"x","clientState":"ours"}`, 1, 1},
-		"numbers and literals":                     {`{"a":-1.5e3,"b":true,"c":null,"d":[1,2],"clientState":"ours"}`, 1, 0},
+		"our client state":                            {`{"clientState":"ours"}`, 1, 0},
+		"another one":                                 {`{"clientState":"theirs"}`, 0, 1},
+		"none":                                        {`{}`, 0, 1},
+		"elements that are not objects":               {`null,7,"ours",["clientState","ours"]`, 0, 4},
+		"ours among others":                           {`{},{"clientState":"ours"},{"clientState":"x"}`, 1, 2},
+		"ours after the content":                      {`{"encryptedContent":{"data":"]}\"{"},"clientState" : "ours" }`, 1, 0},
+		"ours inside another member":                  {`{"resourceData":{"clientState":"ours"}}`, 0, 1},
+		"ours as the name of a member":                {`{"x":"clientState","ours":1}`, 0, 1},
+		"a client state of another type":              {`{"clientState":["ours"]}`, 0, 1},
+		"a name in another case, as in encoding/json": {`{"ClientSTATE":"ours"}`, 1, 0},
+		"escapes":                                     {`{"client\u0053tate":"\u006furs"}`, 1, 0},
+		"the last of two counts":                      {`{"clientState":"ours","clientState":"x"},{"clientState":"x","clientState":"ours"}`, 1, 1},
+		"numbers and literals":                        {`{"a":-1.5e3,"b":true,"c":null,"d":[1,2],"clientState":"ours"}`, 1, 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -209,16 +209,16 @@ func TestInspect_SeparatesOwnItems(t *testing.T) {
 			decoded := envelope.Decode()
 			assert.Len(t, decoded.Items, test.own)
 			for _, item := range decoded.Items {
-				assert.Equal(t, "ours", item.ClientState, "as the codec reads it")
+				assert.Equal(t, "ours", item.ClientState, "as encoding/json decodes it")
 			}
 			if test.own == 0 {
-				assert.Empty(t, decoded.ValidationTokens, "nobody needs them")
+				assert.Empty(t, decoded.ValidationTokens, "not needed without items")
 			}
 		})
 	}
 }
 
-// It counts what the process allocates, so nothing runs beside it.
+// The test is not parallel, since it measures the allocations of the process.
 func TestInspect_AllocatesLittleForForeignItems(t *testing.T) {
 	for name, item := range map[string]string{
 		"empty": `{}`,
@@ -259,11 +259,11 @@ func TestInspect_CostCountsOnlyOwnItems(t *testing.T) {
 			continue
 		}
 		assert.EqualValues(t, n<<10, envelope.Cost())
-		assert.LessOrEqual(t, envelope.Cost(), notification.MaxCost(int64(len(body))), "the budget is made for it")
+		assert.LessOrEqual(t, envelope.Cost(), notification.MaxCost(int64(len(body))), "MaxCost is an upper bound")
 	}
 }
 
-// A limit of this receiver is no reason to lose what Graph may have sent.
+// Items that Graph may have sent must not be lost because of a limit of this receiver.
 func TestInspect_ReturnsLimitErrorForOwnItems(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 24, 12, 0, 30, 0, time.UTC)
@@ -277,7 +277,7 @@ func TestInspect_ReturnsLimitErrorForOwnItems(t *testing.T) {
 	}{
 		"too many, none of them ours": {`{"value":[` + strings.Repeat(`{},`, 20_000) + `{}]}`, notification.ErrTooMany, nil},
 		"too deep, none of them ours": {`{"value":[{"x":` + deep + `}]}`, notification.ErrTooDeep, nil},
-		"too deep for anybody":        {`{"value":[` + own("") + `],"x":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, notification.ErrNotCollection, nil},
+		"too deep for encoding/json":  {`{"value":[` + own("") + `],"x":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, notification.ErrNotCollection, nil},
 		"too deep, with one of ours": {
 			`{"value":[{"x":` + deep + `},` + own(id(at)) + `]}`, notification.ErrTooDeep,
 			[]notification.Rejection{{Count: 1, Gap: notification.GapUnverified, ItemID: id(at)}},
@@ -315,7 +315,7 @@ func TestInspect_ReturnsLimitErrorForOwnItems(t *testing.T) {
 	}
 }
 
-// FuzzInspect compares with encoding/json, which decodes everything.
+// FuzzInspect compares the result with that of encoding/json.
 func FuzzInspect(f *testing.F) {
 	f.Add([]byte(fullBody))
 	f.Add([]byte(`{"value":[{"clientState":"ours"},{"clientState":"\u006furs"},{"CLIENTSTATE":"ours","x":[{}]}, 7 ,"a]"]}`))
@@ -332,7 +332,7 @@ func FuzzInspect(f *testing.F) {
 		}
 		_ = json.Unmarshal(body, &plain) // an error is a member of another type
 		if strings.Count(strings.ToLower(string(body)), "val") > 1 || strings.Contains(string(body), `\`) {
-			return // of several members with one name the codec merges the items
+			return // encoding/json merges the items of several members with the same name
 		}
 		require.Len(t, plain.Value, envelope.OwnItems()+envelope.Foreign)
 		own := 0

@@ -38,7 +38,7 @@ const (
 	prompt   = `{"id":"1764599405123","interactionType":"userPrompt","body":{"content":"List the open risks"}}`
 )
 
-// noon is when the tests take place.
+// noon is the current time in the tests.
 var noon = time.Date(2025, 12, 1, 12, 0, 0, 0, time.UTC)
 
 // contentKey loads one of the keys in testdata/vectors: 2048, 3072 or 4096.
@@ -61,7 +61,7 @@ func authorityKey(tb testing.TB, name string) *rsa.PrivateKey {
 	return key.(*rsa.PrivateKey)
 }
 
-// sealWith encrypts as Graph does, with a content key of the caller's choice.
+// sealWith encrypts as Graph does, with the given content key.
 func sealWith(tb testing.TB, key *notification.Key, secret, text []byte) *notification.EncryptedContent {
 	tb.Helper()
 	certificate, err := x509.ParseCertificate(key.CertificateDER())
@@ -105,7 +105,7 @@ func sign(secret, data []byte) string {
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// tokenClaims are those of a genuine v2.0 token at noon.
+// tokenClaims returns the claims of a version 2.0 token that is valid at noon.
 func tokenClaims() jwt.MapClaims {
 	return jwt.MapClaims{
 		"aud": client, "iss": issuerV2, "azp": publisher, "tid": tenant, "ver": "2.0",
@@ -113,7 +113,7 @@ func tokenClaims() jwt.MapClaims {
 	}
 }
 
-// mint signs with the first key of the authority.
+// mint signs a token with the first key of the authority.
 func mint(tb testing.TB, claims jwt.MapClaims) string {
 	tb.Helper()
 	return mintWith(tb, authorityKey(tb, "first"), "first", claims)
@@ -128,7 +128,7 @@ func mintWith(tb testing.TB, key *rsa.PrivateKey, kid string, claims jwt.MapClai
 	return signed
 }
 
-// fakeKeySource is a source of signing keys that counts how often it is asked.
+// fakeKeySource is a KeySource that counts calls.
 type fakeKeySource struct {
 	byKid map[string]*rsa.PublicKey
 	err   error
