@@ -187,11 +187,11 @@ func (v *Verifier) isAudience(audience string) bool {
 // check tolerates a clock difference of 5 minutes.
 func (v validity) check(now time.Time) error {
 	if !now.Before(v.expires.Add(leeway)) {
-		return tokenErrorf(ReasonTokenExpired, "expired at %s, but the clock of this machine says %s: check it",
+		return tokenErrorf(ReasonTokenExpired, "expired at %s, but the local time is %s: check the clock of this machine",
 			v.expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	if now.Before(v.notBefore.Add(-leeway)) {
-		return tokenErrorf(ReasonTokenNotYetValid, "valid from %s, but the clock of this machine says %s: check it",
+		return tokenErrorf(ReasonTokenNotYetValid, "valid from %s, but the local time is %s: check the clock of this machine",
 			v.notBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return nil

@@ -176,11 +176,11 @@ func (d *deliveries) start(ctx context.Context, deliver func(context.Context)) b
 	}
 	d.count++
 	detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(d.canceled, cancel) //nolint:contextcheck // the end of the receiver, not of the request
+	stop := context.AfterFunc(d.canceled, cancel) //nolint:contextcheck // the end of the receiver, not of the request
 	go func() {
 		defer d.end()
 		defer cancel()
-		defer unhook()
+		defer stop()
 		deliver(detached)
 	}()
 	return true

@@ -174,9 +174,9 @@ func (h *Handler) accept(w http.ResponseWriter, r *http.Request, arrived time.Ti
 		return h.answerToReadError(r, err)
 	}
 	// A sender that disconnects does not revoke what it sent.
-	collection, instead := h.decode(context.WithoutCancel(r.Context()), read, reservation, arrived)
+	collection, reply := h.decode(context.WithoutCancel(r.Context()), read, reservation, arrived)
 	if collection == nil {
-		return instead
+		return reply
 	}
 	d := newDelivery(h.settings, collection, reservation, arrived)
 	started = h.deliveries.start(r.Context(), d.run)
@@ -189,13 +189,13 @@ func (h *Handler) accept(w http.ResponseWriter, r *http.Request, arrived time.Ti
 // receive reads the body. It aborts when the receiver stops, since a slow sender must not delay the shutdown.
 func (h *Handler) receive(w http.ResponseWriter, r *http.Request, reservation *Reservation) (*body, error) {
 	interrupted := make(chan struct{})
-	unhook := context.AfterFunc(h.deliveries.stopping, func() {
+	stop := context.AfterFunc(h.deliveries.stopping, func() {
 		defer close(interrupted)
 		// A writer without support for deadlines has no connection, so there is no sender to wait for.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
 	})
 	defer func() {
-		if !unhook() {
+		if !stop() {
 			// The writer must not be used after the handler returned.
 			<-interrupted
 		}
@@ -204,12 +204,12 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, reservation *R
 }
 
 func (h *Handler) answerToReadError(r *http.Request, err error) answer {
-	_, overLimit := errors.AsType[*http.MaxBytesError](err)
+	_, tooLong := errors.AsType[*http.MaxBytesError](err)
 	switch {
 	case errors.Is(err, errOverloaded):
 		h.overloaded(time.Now())
 		return refuse(http.StatusServiceUnavailable, Overloaded)
-	case errors.Is(err, errTooLarge) || overLimit:
+	case errors.Is(err, errTooLarge) || tooLong:
 		return h.tooLarge(r)
 	case h.deliveries.stopping.Err() != nil:
 		return refuse(http.StatusServiceUnavailable, Stopping)
@@ -330,9 +330,9 @@ func (h *Handler) decode(ctx context.Context, read *body, reservation *Reservati
 	}
 	defer func() { <-decoders }()
 	var collection *notification.Collection
-	var instead answer
-	read.withBytes(func(all []byte) { collection, instead = h.decodeBytes(ctx, all, ours, reservation, arrived) })
-	return collection, instead
+	var reply answer
+	read.withBytes(func(all []byte) { collection, reply = h.decodeBytes(ctx, all, ours, reservation, arrived) })
+	return collection, reply
 }
 
 func (h *Handler) decodeBytes(
