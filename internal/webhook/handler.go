@@ -146,8 +146,7 @@ func (h *Handler) respond(w http.ResponseWriter, r *http.Request, a answer, arri
 	h.settings.Telemetry.Acknowledged(r.Context(), a.status, time.Since(arrived))
 }
 
-// accept reads a notification, starts its delivery and returns the answer. The delivery releases the reservation once it is
-// started.
+// accept reads a notification, starts its delivery and returns the answer. Once started, the delivery releases the reservation.
 func (h *Handler) accept(w http.ResponseWriter, r *http.Request, arrived time.Time) answer {
 	if h.deliveries.stopping.Err() != nil {
 		return refuse(http.StatusServiceUnavailable, Stopping)
