@@ -14,8 +14,8 @@ const module = "github.com/otelcopilot/m365copilotreceiver"
 
 // arrows says what of the module each room may import, directly or not. Whatever is not listed may import nothing of it.
 var arrows = map[string][]string{
-	"":                      {"receiver", "internal/graph", "internal/backfill", "internal/dedupe", "internal/interaction", "internal/metadata", "internal/notification", "internal/panics", "internal/subscription", "internal/translate", "internal/webhook"},
-	"receiver":              {"internal/graph", "internal/backfill", "internal/dedupe", "internal/interaction", "internal/metadata", "internal/notification", "internal/panics", "internal/subscription", "internal/translate", "internal/webhook"},
+	"":                      {"receiver", "internal/graph", "internal/backfill", "internal/dedupe", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/subscription", "internal/translate", "internal/webhook"},
+	"receiver":              {"internal/graph", "internal/backfill", "internal/dedupe", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/subscription", "internal/translate", "internal/webhook"},
 	"internal/webhook":      {"internal/notification", "internal/interaction", "internal/panics"},
 	"internal/notification": {"internal/interaction"},
 	"internal/subscription": {"internal/graph"},

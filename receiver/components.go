@@ -20,6 +20,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/jwks"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
@@ -32,7 +33,7 @@ type components struct {
 	keys        *keys
 	ring        notification.Ring
 	clients     clients
-	signingKeys *notification.KeySet
+	signingKeys *jwks.KeySet
 	intake      *dedupe.Deduplicator
 	filler      *backfill.Backfiller
 	undelivered *undelivered
@@ -63,7 +64,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	if err != nil {
 		return nil, errors.Join(err, store.Close(ctx))
 	}
-	components.signingKeys = notification.NewKeySet(notification.KeySetSettings{JWKSURL: r.settings.JWKSURL, HTTP: components.clients.plain})
+	components.signingKeys = jwks.New(jwks.Settings{URL: r.settings.JWKSURL, HTTP: components.clients.plain})
 	h := r.settings.History
 	components.filler = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, MaxGap: h.MaxGap, Disabled: !h.Enabled, PollInterval: h.PollInterval, Users: h.Users,

@@ -95,7 +95,7 @@ func (g *session) warn(err error) {
 
 // Decrypt implements webhook.Opener. It waits for the gate until ctx ends. The collection holds only items with a client
 // state of ours, so what can't be decided of it was sent by Graph.
-func (g *session) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
+func (g *session) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
 	opened, err := g.tryOpen(ctx, collection, at)
 	if err == nil && authenticated(len(collection.Items), opened) {
 		g.lastAuthentic.Store(&at)
@@ -114,7 +114,7 @@ func (g *session) Decrypt(ctx context.Context, collection *notification.Collecti
 
 // authenticated tells whether tokens proved that any of so many items was sent by Graph. Those that were delivered before
 // leave nothing behind.
-func authenticated(items int, opened notification.Opened) bool {
+func authenticated(items int, opened notification.Decrypted) bool {
 	for i := range opened.Rejected {
 		if gap := opened.Rejected[i].Gap; gap != notification.GapUndecryptable && gap != notification.GapEmpty {
 			items--
@@ -133,15 +133,15 @@ func (g *session) notificationAge(now time.Time) (time.Duration, bool) {
 }
 
 // authentic tells whether anything in it was sent by Graph.
-func authentic(opened notification.Opened) bool {
+func authentic(opened notification.Decrypted) bool {
 	return len(opened.Received)+len(opened.Lifecycle) > 0 ||
 		slices.ContainsFunc(opened.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
 }
 
-func (g *session) tryOpen(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
+func (g *session) tryOpen(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
 	decrypter, err := g.opener(ctx)
 	if err != nil {
-		return notification.Opened{}, err
+		return notification.Decrypted{}, err
 	}
 	return decrypter.Decrypt(ctx, collection, at)
 }

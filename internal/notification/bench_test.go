@@ -9,9 +9,9 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func BenchmarkOpenTenItems(b *testing.B) {
+func BenchmarkDecrypterTenItems(b *testing.B) {
 	key := contentKey(b, 2048)
-	opener := notification.NewDecrypter(openerSettings(firstKey(b), key))
+	decrypter := notification.NewDecrypter(decrypterSettings(firstKey(b), key))
 	var items []notification.Item
 	for range 10 {
 		items = append(items, promptItem(b, key))
@@ -19,9 +19,9 @@ func BenchmarkOpenTenItems(b *testing.B) {
 	c := collection([]string{mint(b, tokenClaims())}, items...)
 	b.ReportAllocs()
 	for b.Loop() {
-		opened, err := opener.Decrypt(b.Context(), c, noon)
+		decrypted, err := decrypter.Decrypt(b.Context(), c, noon)
 		require.NoError(b, err)
-		require.Len(b, opened.Received, 10)
+		require.Len(b, decrypted.Received, 10)
 	}
 }
 
@@ -35,7 +35,7 @@ func BenchmarkDecrypt(b *testing.B) {
 	}
 }
 
-func BenchmarkVerifyRememberedToken(b *testing.B) {
+func BenchmarkVerifyCachedToken(b *testing.B) {
 	verifier := newVerifier(firstKey(b))
 	token := mint(b, tokenClaims())
 	b.ReportAllocs()
@@ -44,8 +44,8 @@ func BenchmarkVerifyRememberedToken(b *testing.B) {
 	}
 }
 
-func BenchmarkParse(b *testing.B) {
-	body := []byte(rich)
+func BenchmarkInspectAndDecode(b *testing.B) {
+	body := []byte(fullBody)
 	b.ReportAllocs()
 	for b.Loop() {
 		_, err := parse(body)

@@ -12,7 +12,7 @@ import (
 const (
 	clientStateLabel  = "m365_copilot client state v1"
 	clientStateLength = 32
-	// clientStateTextLength is that of its base64url without padding.
+	// clientStateTextLength is the length in base64url without padding.
 	clientStateTextLength = (clientStateLength*8 + 5) / 6
 )
 
@@ -21,8 +21,8 @@ const (
 //
 //	m365_copilot client state v1|tenant|client id|resource without leading slash
 //
-// So it is the same after a restart and on every replica, and is stored nowhere. Tenant and client id are in lower case.
-// The result is a secret.
+// It is therefore the same after a restart and on every replica, and need not be stored. Tenant and client id must be in
+// lower case. The result is a secret.
 func ClientState(key *Key, tenant, clientID, resource string) (string, error) {
 	secret, err := key.pkcs8()
 	if err != nil {
@@ -36,17 +36,17 @@ func ClientState(key *Key, tenant, clientID, resource string) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(state), nil
 }
 
-// clientStates are those that an item of ours can carry: one for each key and resource. They are kept as SHA-256 with a key
-// before them that only this process knows. So how long a comparison takes tells nothing about a state, and it takes the
-// same however many there are. All have the same length, so a hash of a longer text tells nothing either.
+// clientStates is the set of the clientStates of our subscriptions: one for each key and resource. It holds their SHA-256
+// with a random prefix that only this process knows, so that the duration of a lookup reveals nothing about a clientState
+// and does not depend on their number. All have the same length, so other lengths need no hash.
 type clientStates struct {
-	blind [sha256.Size]byte
+	salt  [sha256.Size]byte
 	known map[[sha256.Size]byte]struct{}
 }
 
 func deriveClientStates(ring Ring, tenant, clientID string, resources []string) (*clientStates, error) {
 	s := &clientStates{known: make(map[[sha256.Size]byte]struct{}, len(ring)*len(resources))}
-	_, _ = rand.Read(s.blind[:]) // it never fails
+	_, _ = rand.Read(s.salt[:]) // it never fails
 	for _, key := range ring {
 		for _, resource := range resources {
 			state, err := ClientState(key, tenant, clientID, resource)
@@ -59,15 +59,15 @@ func deriveClientStates(ring Ring, tenant, clientID string, resources []string) 
 	return s, nil
 }
 
-// digest allocates nothing, since strangers decide how often it is called. The state has the length of one of ours.
+// digest hashes a state of clientStateTextLength bytes. It allocates nothing, since anybody can cause calls.
 func (s *clientStates) digest(state []byte) [sha256.Size]byte {
 	var keyed [sha256.Size + clientStateTextLength]byte
-	copy(keyed[:], s.blind[:])
+	copy(keyed[:], s.salt[:])
 	copy(keyed[sha256.Size:], state)
 	return sha256.Sum256(keyed[:])
 }
 
-// match takes the same time whether it finds the state or not, as far as a stranger can tell.
+// match reports whether the state is one of ours. Its duration does not reveal how much of a state was right.
 func (s *clientStates) match(state []byte) bool {
 	if len(state) != clientStateTextLength {
 		return false

@@ -9,7 +9,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func TestClientStateDependsOnEverythingItIsMadeOf(t *testing.T) {
+func TestClientState_DependsOnEveryInput(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	states := map[string]bool{}
@@ -31,7 +31,7 @@ func TestClientStateDependsOnEverythingItIsMadeOf(t *testing.T) {
 	assert.Len(t, states, 5)
 }
 
-func TestClientStateDoesNotDependOnTheLeadingSlash(t *testing.T) {
+func TestClientState_IgnoresLeadingSlash(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	state, err := notification.ClientState(key, tenant, client, "/"+resource)
@@ -39,7 +39,7 @@ func TestClientStateDoesNotDependOnTheLeadingSlash(t *testing.T) {
 	assert.Equal(t, clientState(t, key), state)
 }
 
-func TestClientStateNeedsAKey(t *testing.T) {
+func TestClientState_RequiresKey(t *testing.T) {
 	t.Parallel()
 	for _, key := range []*notification.Key{nil, {}} {
 		_, err := notification.ClientState(key, tenant, client, resource)

@@ -5,39 +5,39 @@ import (
 	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // Graph encrypts with RSA-OAEP over SHA-1, which does not rest on collision resistance
+	"crypto/sha1" //nolint:gosec // Graph encrypts with RSA-OAEP over SHA-1, which does not rely on collision resistance
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 )
 
-// Why content cannot be decrypted. They are matched with errors.Is.
+// The errors that Decrypter and Decrypt wrap if content cannot be decrypted.
 var (
-	// ErrUnknownCertificate: the content was encrypted for a certificate that is not in the ring.
+	// ErrUnknownCertificate says that the content was encrypted for a certificate that is not configured.
 	ErrUnknownCertificate = errors.New("unknown certificate")
-	// ErrOAEP: the private key does not open dataKey, so it is not the one that the certificate was made for.
+	// ErrOAEP says that the private key cannot decrypt dataKey, so it does not belong to the certificate that was used.
 	ErrOAEP = errors.New("data key cannot be decrypted")
-	// ErrHMAC: data is not what dataSignature was made for. Nothing was decrypted.
+	// ErrHMAC says that data does not match dataSignature. Data was not decrypted.
 	ErrHMAC = errors.New("data signature does not match")
-	// ErrNoSignature: Graph sent no dataSignature, so nobody can say whether data is what it sent.
+	// ErrNoSignature says that there is no dataSignature, so data cannot be verified.
 	ErrNoSignature = errors.New("data signature is missing")
-	// ErrMalformed: base64, a length or the padding is wrong.
+	// ErrMalformed says that base64, a length or the padding is wrong.
 	ErrMalformed = errors.New("malformed encrypted content")
 )
 
 const contentKeyLength = 32
 
-// Decrypt opens the content of a notification:
+// Decrypt decrypts the content of a notification:
 // https://learn.microsoft.com/graph/change-notifications-with-resource-data#decrypting-resource-data-from-change-notifications
 //
-// The signature is checked in constant time before anything is decrypted with the content's key. The error wraps ErrOAEP,
-// ErrHMAC, ErrNoSignature or ErrMalformed, and holds nothing of the content.
+// It verifies the signature in constant time before it decrypts data with the content key. The error wraps ErrOAEP,
+// ErrHMAC, ErrNoSignature or ErrMalformed, and contains nothing of the content.
 func Decrypt(content *EncryptedContent, key *Key) ([]byte, error) {
 	if content.DataSignature == "" {
 		return nil, ErrNoSignature
 	}
-	signature, err := decodeBase64("dataSignature", content.DataSignature)
+	digest, err := decodeBase64("dataSignature", content.DataSignature)
 	if err != nil {
 		return nil, err
 	}
@@ -58,17 +58,17 @@ func Decrypt(content *EncryptedContent, key *Key) ([]byte, error) {
 	}
 	mac := hmac.New(sha256.New, contentKey)
 	mac.Write(data)
-	if !hmac.Equal(mac.Sum(nil), signature) {
+	if !hmac.Equal(mac.Sum(nil), digest) {
 		return nil, ErrHMAC
 	}
 	return decryptData(data, contentKey)
 }
 
-// decryptData decrypts in place: AES-256-CBC with PKCS#7 padding (RFC 5652 section 6.3). That the initialization vector is
-// a part of the key is Graph's rule, and bearable because each key is used once.
+// decryptData decrypts in place: AES-256-CBC with PKCS#7 padding (RFC 5652 section 6.3). Graph prescribes that the
+// initialization vector is a part of the key; this is acceptable because each key is used once.
 func decryptData(data, contentKey []byte) ([]byte, error) {
 	if len(data) == 0 || len(data)%aes.BlockSize != 0 {
-		return nil, fmt.Errorf("%w: data of %d bytes is not a number of AES blocks", ErrMalformed, len(data))
+		return nil, fmt.Errorf("%w: data of %d bytes is not a multiple of the AES block size", ErrMalformed, len(data))
 	}
 	block, err := aes.NewCipher(contentKey)
 	if err != nil {
@@ -88,7 +88,7 @@ func decryptData(data, contentKey []byte) ([]byte, error) {
 	return text, nil
 }
 
-// decodeBase64 reads standard base64 with padding; line breaks are passed over.
+// decodeBase64 decodes standard base64 with padding and ignores line breaks.
 func decodeBase64(member, text string) ([]byte, error) {
 	decoded, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package notification is the wire: the envelope of a Graph change notification, its authenticity and its decryption.
+// Package notification decodes Graph change notifications, verifies that they are authentic, and decrypts their content.
 //
-// It knows neither HTTP codes nor what becomes of an interaction. The only call it ever makes is the one for the signing
-// keys of the authority, and only for a collection whose clientState is right.
+// It knows nothing of HTTP, nor of what is done with an interaction. It makes no network call of its own: it asks KeySource
+// for a signing key, and only for a collection with an item whose clientState is right.
 package notification
 
 import (
@@ -20,41 +20,41 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// Telemetry is told of what costs time. It is called by several goroutines at once.
+// Telemetry receives measurements. It must be safe for concurrent use.
 type Telemetry interface {
-	// Decrypted is called for each item that was decrypted, with the time that took.
+	// Decrypted is called for each decrypted item with the duration of the decryption.
 	Decrypted(spent time.Duration)
 }
 
-// Seen remembers what was delivered. It is called by several goroutines at once.
+// Seen knows which items were delivered. It must be safe for concurrent use.
 type Seen interface {
-	// Known tells whether an item with a dataSignature of this SHA-256 was delivered already.
-	Known(signature [sha256.Size]byte) bool
+	// Known reports whether an item with this Item.ContentDigest was already delivered.
+	Known(digest [sha256.Size]byte) bool
 }
 
-// Settings say whose notifications are opened.
+// Settings configure a Decrypter.
 type Settings struct {
 	// TenantID and ClientID are GUIDs.
 	TenantID, ClientID string
-	// Audiences holds the application ids that validation tokens may be for; none stands for ClientID.
+	// Audiences holds the application ids that validation tokens may be issued for; empty means ClientID.
 	Audiences []string
-	// Issuers holds the exact issuers of validation tokens, of version 1.0 and 2.0.
+	// Issuers holds the accepted issuers of version 1.0 and 2.0 validation tokens, compared exactly.
 	Issuers []string
-	// Resources holds those of all subscriptions, without leading slash.
+	// Resources holds the resources of all subscriptions, without leading slash.
 	Resources []string
-	// Ring holds the keys that can decrypt.
+	// Ring holds the decryption keys.
 	Ring Ring
-	// Keys holds the signing keys of the authority.
+	// Keys provides the signing keys of the authority.
 	Keys KeySource
-	// Seen spares the decryption of what was delivered already; such an item is in none of the lists of Opened. It is asked
-	// only about items whose request was proven authentic. It may be nil.
+	// Seen avoids decrypting what was already delivered; such an item is in none of the lists of Decrypted. It is called only
+	// for items of collections that were verified. It may be nil.
 	Seen Seen
 	// Telemetry may be nil.
 	Telemetry Telemetry
 }
 
-// Decrypter proves that notifications are authentic and decrypts them. It may be used by several goroutines, which share one
-// bounded pool for the decryption.
+// Decrypter verifies that notifications are authentic and decrypts them. It is safe for concurrent use; all callers share
+// one limit on concurrent decryptions.
 type Decrypter struct {
 	// tenant is in lower case.
 	tenant    string
@@ -63,13 +63,13 @@ type Decrypter struct {
 	ring      Ring
 	seen      Seen
 	telemetry Telemetry
-	// slots holds an element for each decryption under way.
+	// slots holds an element for each running decryption.
 	slots chan struct{}
-	// unusable is why nothing can be opened: a key that no client state can be derived from.
-	unusable error
+	// initErr is returned by all methods if client states cannot be derived from a key.
+	initErr error
 }
 
-// NewDecrypter derives the client states of every key and resource. If it cannot, Open says why.
+// NewDecrypter derives the client states of every key and resource. If this fails, the methods return the error.
 func NewDecrypter(settings Settings) *Decrypter {
 	tenant, client := strings.ToLower(settings.TenantID), strings.ToLower(settings.ClientID)
 	audiences := settings.Audiences
@@ -85,52 +85,52 @@ func NewDecrypter(settings Settings) *Decrypter {
 		seen:      settings.Seen,
 		telemetry: settings.Telemetry,
 		slots:     make(chan struct{}, runtime.GOMAXPROCS(0)),
-		unusable:  err,
+		initErr:   err,
 	}
 }
 
-// ClientStates returns what tells whether a clientState is that of a subscription of ours: one for each key and resource.
-// It fails if they can't be derived.
-func (o *Decrypter) ClientStates() (ours func(clientState []byte) bool, err error) {
-	if o.unusable != nil {
-		return nil, fmt.Errorf("open notifications: %w", o.unusable)
+// ClientStates returns a function that reports whether a clientState is that of one of our subscriptions, for any key and
+// resource. It fails if they cannot be derived.
+func (d *Decrypter) ClientStates() (ours func(clientState []byte) bool, err error) {
+	if d.initErr != nil {
+		return nil, fmt.Errorf("decrypt notifications: %w", d.initErr)
 	}
-	return o.states.match, nil
+	return d.states.match, nil
 }
 
-// outcome is what became of an item: at most one member is set.
+// outcome is the result for one item. At most one field is set; none for an item that was already delivered.
 type outcome struct {
 	received  *interaction.Received
 	lifecycle *Lifecycle
 	rejection *Rejection
 }
 
-// Decrypt takes the items of a collection apart: clientState first, then the validation tokens, then decryption. Items that
-// are not authentic cost nothing but a comparison, and when none is authentic nobody is called. at is when the collection
-// was taken in; tokens are judged at that time.
+// Decrypt checks the clientState of each item, then the validation tokens, then decrypts. An item with a wrong clientState
+// costs only a comparison, and if all are wrong no signing key is looked up. at is when the collection was received; tokens
+// must be valid at that time.
 //
-// There is an error only when nothing can be decided now. It wraps ErrKeysUnavailable or the context's error, and Opened is
-// empty.
-func (o *Decrypter) Decrypt(ctx context.Context, c *Collection, at time.Time) (Opened, error) {
-	if o.unusable != nil {
-		return Opened{}, fmt.Errorf("open notifications: %w", o.unusable)
+// It fails only if the collection cannot be decided now. The error wraps ErrKeysUnavailable or the context's error, and
+// Decrypted is empty.
+func (d *Decrypter) Decrypt(ctx context.Context, c *Collection, at time.Time) (Decrypted, error) {
+	if d.initErr != nil {
+		return Decrypted{}, fmt.Errorf("decrypt notifications: %w", d.initErr)
 	}
 	outcomes := make([]outcome, len(c.Items))
-	authentic := o.authentic(c.Items, outcomes)
+	authentic := d.filterAuthentic(c.Items, outcomes)
 	if len(authentic) > 0 {
-		verified, err := o.verified(ctx, c, authentic, outcomes, at)
+		verified, err := d.filterVerified(ctx, c, authentic, outcomes, at)
 		if err != nil {
-			return Opened{}, fmt.Errorf("open notifications: %w", err)
+			return Decrypted{}, fmt.Errorf("decrypt notifications: %w", err)
 		}
-		if err := o.decryptAll(ctx, c.Items, verified, outcomes, at); err != nil {
-			return Opened{}, fmt.Errorf("open notifications: %w", err)
+		if err := d.decryptAll(ctx, c.Items, verified, outcomes, at); err != nil {
+			return Decrypted{}, fmt.Errorf("decrypt notifications: %w", err)
 		}
 	}
-	return gather(c.Items, outcomes), nil
+	return collect(c.Items, outcomes), nil
 }
 
-// decryptAll waits for all that it started, whatever the context says.
-func (o *Decrypter) decryptAll(ctx context.Context, items []Item, verified []int, outcomes []outcome, at time.Time) error {
+// decryptAll does not return before all decryptions that it started have ended, even if the context ends.
+func (d *Decrypter) decryptAll(ctx context.Context, items []Item, verified []int, outcomes []outcome, at time.Time) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	for _, i := range verified {
@@ -138,51 +138,51 @@ func (o *Decrypter) decryptAll(ctx context.Context, items []Item, verified []int
 			return err
 		}
 		select {
-		case o.slots <- struct{}{}:
+		case d.slots <- struct{}{}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		running.Go(func() {
-			defer func() { <-o.slots }()
-			outcomes[i] = o.openItem(&items[i], at)
+			defer func() { <-d.slots }()
+			outcomes[i] = d.decryptItem(&items[i], at)
 		})
 	}
 	return nil
 }
 
-func gather(items []Item, outcomes []outcome) Opened {
-	var opened Opened
+func collect(items []Item, outcomes []outcome) Decrypted {
+	var decrypted Decrypted
 	for i, each := range outcomes {
 		switch {
 		case each.received != nil:
-			opened.Received = append(opened.Received, *each.received)
+			decrypted.Received = append(decrypted.Received, *each.received)
 		case each.lifecycle != nil:
-			opened.Lifecycle = append(opened.Lifecycle, *each.lifecycle)
+			decrypted.Lifecycle = append(decrypted.Lifecycle, *each.lifecycle)
 		case each.rejection != nil:
 			if each.rejection.Gap != "" {
 				each.rejection.ContentDigest = items[i].ContentDigest()
 			}
-			opened.Rejected = append(opened.Rejected, *each.rejection)
+			decrypted.Rejected = append(decrypted.Rejected, *each.rejection)
 		}
 	}
-	return opened
+	return decrypted
 }
 
-// ErrPlaintext tells of content that was decrypted and is not an interaction.
+// ErrPlaintext says that content was decrypted but is not an interaction.
 var ErrPlaintext = errors.New("decrypted content is not an interaction")
 
-// openItem turns an authentic item into an interaction.
+// decryptItem turns an authentic item into an interaction.
 //
-// An item whose changeType is unknown is not guessed at: as an update it could hide a deletion. It becomes a gap, and the
-// history tells what the interaction is now.
-func (o *Decrypter) openItem(item *Item, at time.Time) outcome {
+// An item with an unknown changeType becomes a gap, and the interaction is read from the history. Treating it as an update
+// could hide a deletion.
+func (d *Decrypter) decryptItem(item *Item, at time.Time) outcome {
 	change, known := changeOf(item.ChangeType)
 	if !known {
 		return outcome{rejection: item.unverified(ReasonChangeType,
-			fmt.Errorf("unknown changeType %s: update this receiver", short(item.ChangeType)))}
+			fmt.Errorf("unknown changeType %s: update this receiver", quote(item.ChangeType)))}
 	}
 	received := &interaction.Received{
-		TenantID:       o.tenant,
+		TenantID:       d.tenant,
 		SubscriptionID: item.SubscriptionID,
 		Change:         change,
 		Source:         interaction.FromNotification,
@@ -196,10 +196,10 @@ func (o *Decrypter) openItem(item *Item, at time.Time) outcome {
 		return outcome{received: received}
 	}
 	received.ContentDigest = item.ContentDigest()
-	if o.seen != nil && received.ContentDigest != ([sha256.Size]byte{}) && o.seen.Known(received.ContentDigest) {
+	if d.seen != nil && received.ContentDigest != ([sha256.Size]byte{}) && d.seen.Known(received.ContentDigest) {
 		return outcome{}
 	}
-	opened, err := o.decrypt(item)
+	decrypted, err := d.decryptContent(item)
 	switch {
 	case errors.Is(err, errEmptyContent) && change == interaction.Deleted && item.ResourceID != "":
 		received.ID, received.WithoutContent = item.ResourceID, true
@@ -209,14 +209,14 @@ func (o *Decrypter) openItem(item *Item, at time.Time) outcome {
 	case err != nil:
 		return outcome{rejection: &Rejection{Reason: reasonOf(err), Gap: GapUndecryptable, ItemID: item.ResourceID, Err: err}}
 	}
-	received.Interaction = *opened
+	received.Interaction = *decrypted
 	return outcome{received: received}
 }
 
-var errNoContent = errors.New("item came without content: the interaction is fetched from the history; " +
-	"if it happens often, the subscription was made without includeResourceData")
+var errNoContent = errors.New("item has no content: the interaction is fetched from the history; " +
+	"if this happens often, the subscription was created without includeResourceData")
 
-// errEmptyContent tells of content that says of no interaction which one it is.
+// errEmptyContent says that content does not identify an interaction.
 var errEmptyContent = errors.New("decrypted content names neither an id nor a time: the interaction is fetched from the history")
 
 func changeOf(changeType string) (interaction.Change, bool) {
@@ -228,29 +228,29 @@ func changeOf(changeType string) (interaction.Change, bool) {
 	return "", false
 }
 
-func (o *Decrypter) decrypt(item *Item) (*interaction.Interaction, error) {
+func (d *Decrypter) decryptContent(item *Item) (*interaction.Interaction, error) {
 	content := item.EncryptedContent
-	key, found := o.ring.find(content.CertificateID, content.CertificateThumbprint)
+	key, found := d.ring.find(content.CertificateID, content.CertificateThumbprint)
 	if !found {
-		return nil, fmt.Errorf("%w: encrypted for %s with thumbprint %s, but there are %s: add that certificate to "+
-			"encryption.certificates until Graph uses a new one", ErrUnknownCertificate, short(content.CertificateID),
-			short(content.CertificateThumbprint), o.ring.names())
+		return nil, fmt.Errorf("%w: encrypted for %s with thumbprint %s, but the configured ones are %s: add that certificate to "+
+			"encryption.certificates until Graph uses a new one", ErrUnknownCertificate, quote(content.CertificateID),
+			quote(content.CertificateThumbprint), d.ring.names())
 	}
-	began := time.Now()
+	start := time.Now()
 	text, err := Decrypt(content, key)
 	if err != nil {
-		return nil, mended(err)
+		return nil, withHint(err)
 	}
-	if o.telemetry != nil {
-		o.telemetry.Decrypted(time.Since(began))
+	if d.telemetry != nil {
+		d.telemetry.Decrypted(time.Since(start))
 	}
-	return read(text, item.ResourceID)
+	return parseContent(text, item.ResourceID)
 }
 
-// read takes the id of the item where the content has only a time. It leaves out what the parser says: an error never
-// quotes content, not even in part.
-func read(text []byte, resourceID string) (*interaction.Interaction, error) {
-	opened, err := interaction.Parse(text)
+// parseContent takes the id of the item if the content has a time but no id. It omits the parser's error, which could quote
+// content.
+func parseContent(text []byte, resourceID string) (*interaction.Interaction, error) {
+	parsed, err := interaction.Parse(text)
 	if errors.Is(err, interaction.ErrNoID) {
 		named, parseErr := interaction.Parse(withID(text, cmp.Or(resourceID, "unknown")))
 		switch {
@@ -258,18 +258,18 @@ func read(text []byte, resourceID string) (*interaction.Interaction, error) {
 		case named.CreatedDateTime.IsZero():
 			return nil, errEmptyContent
 		case resourceID != "":
-			opened, err = named, nil
+			parsed, err = named, nil
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w (%d bytes): it is fetched from the history; if it stays, update this receiver", ErrPlaintext, len(text))
+		return nil, fmt.Errorf("%w (%d bytes): it is fetched from the history; if this keeps happening, update this receiver", ErrPlaintext, len(text))
 	}
-	return opened, nil
+	return parsed, nil
 }
 
-// withID adds an id to a JSON object that has none of use. Of duplicated members the parser takes the last.
+// withID adds an id to a JSON object without a usable one. Of duplicate members the parser takes the last.
 func withID(object []byte, id string) []byte {
-	// A string always has a JSON form.
+	// Marshaling a string cannot fail.
 	quoted, _ := json.Marshal(id)
 	inside := bytes.TrimSpace(object)
 	inside = bytes.TrimSpace(inside[1 : len(inside)-1])
@@ -279,7 +279,7 @@ func withID(object []byte, id string) []byte {
 	return fmt.Appendf(nil, `{%s"id":%s}`, inside, quoted)
 }
 
-// reasonOf names an error of decrypt.
+// reasonOf returns the reason for an error of decryptContent.
 func reasonOf(err error) Reason {
 	switch {
 	case errors.Is(err, ErrUnknownCertificate):
@@ -297,52 +297,53 @@ func reasonOf(err error) Reason {
 	}
 }
 
-// mended adds what an operator does about it.
-func mended(err error) error {
+// withHint appends what an operator can do.
+func withHint(err error) error {
 	switch {
 	case errors.Is(err, ErrOAEP):
-		return fmt.Errorf("%w: the subscription was made with another certificate under the same id; "+
-			"give that one back to encryption.certificates, or delete the subscription so that it is made anew", err)
+		return fmt.Errorf("%w: the subscription was created with another certificate under the same id; "+
+			"add that one to encryption.certificates again, or delete the subscription so that it is recreated", err)
 	case errors.Is(err, ErrHMAC):
-		return fmt.Errorf("%w: the content was altered, nothing was decrypted; look at what stands between Graph and this receiver", err)
+		return fmt.Errorf("%w: the content was altered, nothing was decrypted; check the proxies between Graph and this receiver", err)
 	case errors.Is(err, ErrNoSignature):
-		return fmt.Errorf("%w: what cannot be checked is not decrypted; the interaction is fetched from the history", err)
+		return fmt.Errorf("%w: content that cannot be verified is not decrypted; the interaction is fetched from the history", err)
 	default:
-		return fmt.Errorf("%w: look at what stands between Graph and this receiver", err)
+		return fmt.Errorf("%w: check the proxies between Graph and this receiver", err)
 	}
 }
 
-// maxTokens is far more than the one token that a single application and tenant get.
+// maxTokens is far above the one token that Graph sends for a single application and tenant.
 const maxTokens = 64
 
-// ErrClientState tells of an item that does not carry the client state of a subscription of ours.
-var ErrClientState = errors.New("client state is not ours: dropped; if Graph sent it, its subscription was made with another " +
+// ErrClientState says that an item does not have the client state of one of our subscriptions.
+var ErrClientState = errors.New("client state is not ours: dropped; if Graph sent it, its subscription was created with another " +
 	"encryption key or by another receiver, and is replaced or expires within 3 days")
 
-// errNoTenant tells of an item that no validation token can cover, since these are for tenants.
+// errNoTenant says that no validation token can cover an item, since a token is issued for a tenant.
 var errNoTenant = errors.New("item names no tenant, so no validation token covers it: the interaction is fetched from the history")
 
-// errTokenMissing tells of a trap that looks like an attack: https://learn.microsoft.com/graph/change-notifications-with-resource-data
-var errTokenMissing = refuse(ReasonTokenMissing, "Graph sent none, because the enterprise application has "+
+// errTokenMissing says that Graph sent no tokens, which looks like an attack but is a setting of the enterprise application:
+// https://learn.microsoft.com/graph/change-notifications-with-resource-data
+var errTokenMissing = tokenErrorf(ReasonTokenMissing, "Graph sent none, because the enterprise application has "+
 	"appRoleAssignmentRequired = true: in Entra > Enterprise applications > Properties set \"Assignment required\" to No, or grant "+
 	"the service principal Microsoft Graph Change Tracking (%s) an app role of the application", publisher)
 
-// authentic gives the indexes of the items with the right clientState and tenant, and rejects the others.
-func (o *Decrypter) authentic(items []Item, outcomes []outcome) []int {
+// filterAuthentic returns the indexes of the items with the right clientState and tenant, and rejects the others.
+func (d *Decrypter) filterAuthentic(items []Item, outcomes []outcome) []int {
 	var passed []int
 	for i := range items {
 		item := &items[i]
 		switch {
-		case !o.states.match([]byte(item.ClientState)):
-			// The id is the forger's, and there is nothing to look for.
+		case !d.states.match([]byte(item.ClientState)):
+			// The id is omitted: a forger chose it, and no interaction is missing.
 			outcomes[i].rejection = &Rejection{Reason: ReasonClientState, Err: ErrClientState}
-		case item.TenantID == "" && item.LifecycleEvent != "": // it needs no token
+		case item.TenantID == "" && item.LifecycleEvent != "": // lifecycle items need no token
 			passed = append(passed, i)
 		case item.TenantID == "":
 			outcomes[i].rejection = item.unverified(ReasonTenant, errNoTenant)
-		case !strings.EqualFold(item.TenantID, o.tenant):
-			outcomes[i].rejection = item.unverified(ReasonTenant, fmt.Errorf("item is of tenant %s and not of %s: check tenant_id",
-				short(item.TenantID), o.tenant))
+		case !strings.EqualFold(item.TenantID, d.tenant):
+			outcomes[i].rejection = item.unverified(ReasonTenant, fmt.Errorf("the tenant of the item is %s and not %s: check tenant_id",
+				quote(item.TenantID), d.tenant))
 		default:
 			passed = append(passed, i)
 		}
@@ -350,10 +351,10 @@ func (o *Decrypter) authentic(items []Item, outcomes []outcome) []int {
 	return passed
 }
 
-// verified gives the indexes of the items to decrypt: those whose collection carries genuine tokens. It settles lifecycle
-// items, which need tokens only where Graph sends them, and rejects the others.
-func (o *Decrypter) verified(ctx context.Context, c *Collection, authentic []int, outcomes []outcome, at time.Time) ([]int, error) {
-	refused, err := o.checkTokens(ctx, c.ValidationTokens, at)
+// filterVerified returns the indexes of the items to decrypt, or none if a token is missing or invalid. It sets the outcome of
+// lifecycle items, which need valid tokens only if there are any, and rejects the others.
+func (d *Decrypter) filterVerified(ctx context.Context, c *Collection, authentic []int, outcomes []outcome, at time.Time) ([]int, error) {
+	refused, err := d.checkTokens(ctx, c.ValidationTokens, at)
 	if err != nil {
 		return nil, err
 	}
@@ -378,17 +379,17 @@ func (o *Decrypter) verified(ctx context.Context, c *Collection, authentic []int
 	return data, nil
 }
 
-// checkTokens asks for every token to be genuine: one that is not makes the whole collection doubtful. The error is for
-// what cannot be said now.
-func (o *Decrypter) checkTokens(ctx context.Context, tokens []string, at time.Time) (*TokenError, error) {
+// checkTokens verifies all tokens; one invalid token invalidates the collection. The error says that this cannot be decided
+// now.
+func (d *Decrypter) checkTokens(ctx context.Context, tokens []string, at time.Time) (*TokenError, error) {
 	if len(tokens) > maxTokens {
-		return refuse(ReasonTokenCount, "%d of them, Graph sends one for each application and tenant", len(tokens)), nil
+		return tokenErrorf(ReasonTokenCount, "%d of them, Graph sends one for each application and tenant", len(tokens)), nil
 	}
 	for _, token := range tokens {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		err := o.verifier.Verify(ctx, token, at)
+		err := d.verifier.Verify(ctx, token, at)
 		if refused, ok := errors.AsType[*TokenError](err); ok {
 			return refused, nil
 		}
@@ -399,7 +400,7 @@ func (o *Decrypter) checkTokens(ctx context.Context, tokens []string, at time.Ti
 	return nil, nil
 }
 
-// unverified rejects an item that Graph may well have sent. A lifecycle item leaves nothing to fetch.
+// unverified returns the rejection of an item that Graph may have sent. A lifecycle item leaves no gap.
 func (i *Item) unverified(reason Reason, err error) *Rejection {
 	if i.LifecycleEvent != "" {
 		return &Rejection{Reason: reason, Err: err}

@@ -3,12 +3,12 @@ package notification_test
 import (
 	"context"
 	"crypto/sha256"
-	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,7 +19,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func openerSettings(source notification.KeySource, ring ...*notification.Key) notification.Settings {
+func decrypterSettings(source notification.KeySource, ring ...*notification.Key) notification.Settings {
 	return notification.Settings{
 		TenantID:  tenant,
 		ClientID:  client,
@@ -30,7 +30,7 @@ func openerSettings(source notification.KeySource, ring ...*notification.Key) no
 	}
 }
 
-// promptItem is authentic and holds the prompt.
+// promptItem returns an authentic item whose content is prompt.
 func promptItem(tb testing.TB, key *notification.Key) notification.Item {
 	tb.Helper()
 	return notification.Item{
@@ -57,19 +57,19 @@ func collection(tokens []string, items ...notification.Item) *notification.Colle
 	return &notification.Collection{Items: items, ValidationTokens: tokens}
 }
 
-func TestOpenGivesTheInteraction(t *testing.T) {
+func TestDecrypter_ReturnsInteraction(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
-	settings := openerSettings(firstKey(t), key)
+	settings := decrypterSettings(firstKey(t), key)
 	settings.TenantID, settings.ClientID = strings.ToUpper(tenant), strings.ToUpper(client)
 	item := promptItem(t, key)
 	item.TenantID = strings.ToUpper(tenant)
 
-	opened, err := notification.NewDecrypter(settings).Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
+	decrypted, err := notification.NewDecrypter(settings).Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
 	require.NoError(t, err)
 	parsed, err := interaction.Parse([]byte(prompt))
 	require.NoError(t, err)
-	assert.Empty(t, cmp.Diff(notification.Opened{Received: []interaction.Received{{
+	assert.Empty(t, cmp.Diff(notification.Decrypted{Received: []interaction.Received{{
 		Interaction:    *parsed,
 		TenantID:       tenant,
 		SubscriptionID: "subscription",
@@ -77,14 +77,14 @@ func TestOpenGivesTheInteraction(t *testing.T) {
 		Source:         interaction.FromNotification,
 		At:             noon,
 		ContentDigest:  sha256.Sum256([]byte(item.EncryptedContent.DataSignature + "\x1fcreated")),
-	}}}, opened))
+	}}}, decrypted))
 }
 
-func TestOpenKeepsTheOrderOfTheItems(t *testing.T) {
+func TestDecrypter_KeepsItemOrder(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
-	settings := openerSettings(firstKey(t), key)
-	count := &decrypted{}
+	settings := decrypterSettings(firstKey(t), key)
+	count := &fakeTelemetry{}
 	settings.Telemetry = count
 	var items []notification.Item
 	var want []string
@@ -93,10 +93,10 @@ func TestOpenKeepsTheOrderOfTheItems(t *testing.T) {
 		item.EncryptedContent = seal(t, key, `{"id":"`+id+`"}`)
 		items, want = append(items, item), append(want, id)
 	}
-	opened, err := notification.NewDecrypter(settings).Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, items...), noon)
+	decrypted, err := notification.NewDecrypter(settings).Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, items...), noon)
 	require.NoError(t, err)
 	var got []string
-	for _, received := range opened.Received {
+	for _, received := range decrypted.Received {
 		got = append(got, received.ID)
 	}
 	assert.Equal(t, want, got)
@@ -104,14 +104,14 @@ func TestOpenKeepsTheOrderOfTheItems(t *testing.T) {
 	assert.Positive(t, count.spent.Load())
 }
 
-type decrypted struct{ items, spent atomic.Int64 }
+type fakeTelemetry struct{ items, spent atomic.Int64 }
 
-func (d *decrypted) Decrypted(spent time.Duration) {
+func (d *fakeTelemetry) Decrypted(spent time.Duration) {
 	d.items.Add(1)
 	d.spent.Add(int64(spent))
 }
 
-func TestOpenTakesTheItemsThatAreWithoutFault(t *testing.T) {
+func TestDecrypter_AcceptsValidVariants(t *testing.T) {
 	t.Parallel()
 	key, older := contentKey(t, 2048), contentKey(t, 3072)
 	tests := map[string]struct {
@@ -132,7 +132,7 @@ func TestOpenTakesTheItemsThatAreWithoutFault(t *testing.T) {
 			i.EncryptedContent.CertificateID = "before"
 			i.EncryptedContent.CertificateThumbprint = strings.ToUpper(i.EncryptedContent.CertificateThumbprint)
 		}, interaction.Received{Change: interaction.Created}},
-		"with the certificate id before the thumbprint": {
+		"with a certificate id that takes precedence over the thumbprint": {
 			func(i *notification.Item) { i.EncryptedContent.CertificateThumbprint = older.Thumbprint() },
 			interaction.Received{Change: interaction.Created},
 		},
@@ -148,7 +148,7 @@ func TestOpenTakesTheItemsThatAreWithoutFault(t *testing.T) {
 			},
 			interaction.Received{Change: interaction.Created},
 		},
-		"a deletion whose content names nothing": {
+		"a deletion with empty content": {
 			func(i *notification.Item) { i.ChangeType, i.EncryptedContent = "deleted", seal(t, key, `{}`) },
 			interaction.Received{Change: interaction.Deleted, WithoutContent: true},
 		},
@@ -158,12 +158,12 @@ func TestOpenTakesTheItemsThatAreWithoutFault(t *testing.T) {
 			t.Parallel()
 			item := promptItem(t, key)
 			test.change(&item)
-			opened, err := notification.NewDecrypter(openerSettings(firstKey(t), key, older)).
+			decrypted, err := notification.NewDecrypter(decrypterSettings(firstKey(t), key, older)).
 				Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
 			require.NoError(t, err)
-			require.Empty(t, opened.Rejected)
-			require.Len(t, opened.Received, 1)
-			got := opened.Received[0]
+			require.Empty(t, decrypted.Rejected)
+			require.Len(t, decrypted.Received, 1)
+			got := decrypted.Received[0]
 			assert.Equal(t, promptID, got.ID)
 			assert.Equal(t, test.want.Change, got.Change)
 			assert.Equal(t, test.want.WithoutContent, got.WithoutContent)
@@ -172,106 +172,319 @@ func TestOpenTakesTheItemsThatAreWithoutFault(t *testing.T) {
 	}
 }
 
-func TestTheSameContentUnderAnotherChangeIsAnotherItem(t *testing.T) {
+func TestDecrypter_DecryptsKnownContentOfOtherChangeType(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	item := promptItem(t, key)
-	settings := openerSettings(firstKey(t), key)
-	settings.Seen = seenOnce{item.ContentDigest(): true}
-	opener := notification.NewDecrypter(settings)
+	settings := decrypterSettings(firstKey(t), key)
+	settings.Seen = delivered{item.ContentDigest(): true}
+	decrypter := notification.NewDecrypter(settings)
 	deletion := item
 	deletion.ChangeType = "Deleted"
-	opened, err := opener.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item, deletion), noon)
+	decrypted, err := decrypter.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item, deletion), noon)
 	require.NoError(t, err)
-	require.Len(t, opened.Received, 1)
-	assert.Equal(t, interaction.Deleted, opened.Received[0].Change)
+	require.Len(t, decrypted.Received, 1)
+	assert.Equal(t, interaction.Deleted, decrypted.Received[0].Change)
 }
 
-// seenOnce are the signatures of what was delivered.
-type seenOnce map[[sha256.Size]byte]bool
-
-func (s seenOnce) Known(signature [sha256.Size]byte) bool { return s[signature] }
-
-func TestLifecycleItemsNeedNoTokens(t *testing.T) {
+func TestDecrypter_AcceptsLifecycleItemsWithoutTokens(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	prompt := promptItem(t, key)
-	opened, err := notification.NewDecrypter(openerSettings(firstKey(t), key)).
+	decrypted, err := notification.NewDecrypter(decrypterSettings(firstKey(t), key)).
 		Decrypt(t.Context(), collection(nil, lifecycleItem(t, key), prompt), noon)
 	require.NoError(t, err)
 	assert.Equal(t, []notification.Lifecycle{{
 		SubscriptionID: "subscription", Event: notification.ReauthorizationRequired, Expiration: noon.Add(time.Hour),
-	}}, opened.Lifecycle)
-	require.Len(t, opened.Rejected, 1, "the prompt beside it does need them")
-	assert.Equal(t, prompt.ContentDigest(), opened.Rejected[0].ContentDigest, "so that it is known when it comes again")
-	assert.Equal(t, notification.ReasonTokenMissing, opened.Rejected[0].Reason)
+	}}, decrypted.Lifecycle)
+	require.Len(t, decrypted.Rejected, 1, "the prompt in the same collection needs them")
+	assert.Equal(t, prompt.ContentDigest(), decrypted.Rejected[0].ContentDigest, "identifies the item when it is sent again")
+	assert.Equal(t, notification.ReasonTokenMissing, decrypted.Rejected[0].Reason)
 }
 
-// The decryption stops between two items when the context ends, and nothing of the collection is given out.
-func TestOpenStopsWithItsContext(t *testing.T) {
+// Decryption stops between two items when the context ends, and nothing of the collection is returned.
+func TestDecrypter_StopsWhenContextEnds(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	settings := openerSettings(firstKey(t), key)
-	stops := &stopping{cancel: cancel}
+	settings := decrypterSettings(firstKey(t), key)
+	stops := &cancelingTelemetry{cancel: cancel}
 	settings.Telemetry = stops
 	item := promptItem(t, key)
 	var items []notification.Item
 	for range 200 {
 		items = append(items, item)
 	}
-	opened, err := notification.NewDecrypter(settings).Decrypt(ctx, collection([]string{mint(t, tokenClaims())}, items...), noon)
+	decrypted, err := notification.NewDecrypter(settings).Decrypt(ctx, collection([]string{mint(t, tokenClaims())}, items...), noon)
 	require.ErrorIs(t, err, context.Canceled)
-	assert.Empty(t, opened)
+	assert.Empty(t, decrypted)
 	assert.Less(t, stops.items.Load(), int64(200))
 }
 
-type stopping struct {
+type cancelingTelemetry struct {
 	items  atomic.Int64
 	cancel context.CancelFunc
 }
 
-func (s *stopping) Decrypted(time.Duration) {
+func (s *cancelingTelemetry) Decrypted(time.Duration) {
 	s.items.Add(1)
 	s.cancel()
 }
 
-func TestOpenMayBeCalledByMany(t *testing.T) {
+func TestDecrypter_IsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
-	opener := notification.NewDecrypter(openerSettings(firstKey(t), key))
+	decrypter := notification.NewDecrypter(decrypterSettings(firstKey(t), key))
 	c := collection([]string{mint(t, tokenClaims())}, promptItem(t, key), lifecycleItem(t, key))
 	var callers sync.WaitGroup
 	for range 8 {
 		callers.Go(func() {
-			opened, err := opener.Decrypt(t.Context(), c, noon)
+			decrypted, err := decrypter.Decrypt(t.Context(), c, noon)
 			if assert.NoError(t, err) {
-				assert.Len(t, opened.Received, 1)
-				assert.Len(t, opened.Lifecycle, 1)
+				assert.Len(t, decrypted.Received, 1)
+				assert.Len(t, decrypted.Lifecycle, 1)
 			}
 		})
 	}
 	callers.Wait()
 }
 
-// All of it together, with keys that come over HTTP.
-func TestOpenWaitsForTheKeysOfTheAuthority(t *testing.T) {
+func TestDecrypter_RejectsForgedItemsWithoutKeyLookup(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		key := contentKey(t, 2048)
-		server := &authority{body: jwks(t, "first"), takes: time.Second, err: errDown}
-		set := notification.NewKeySet(notification.KeySetSettings{JWKSURL: "https://login.example/keys", HTTP: &http.Client{Transport: server}})
-		defer set.Close()
-		opener := notification.NewDecrypter(openerSettings(set, key))
-		c := collection([]string{mint(t, tokenClaims())}, promptItem(t, key))
-		_, err := opener.Decrypt(t.Context(), c, noon)
-		require.ErrorIs(t, err, notification.ErrKeysUnavailable)
+	key := contentKey(t, 2048)
+	source := firstKey(t)
+	count := &fakeTelemetry{}
+	settings := decrypterSettings(source, key)
+	settings.Telemetry = count
+	forged := promptItem(t, key)
+	forged.ClientState = strings.Replace(forged.ClientState, forged.ClientState[:1], "_", 1)
+	event := lifecycleItem(t, key)
+	event.ClientState = ""
 
-		server.set(jwks(t, "first"), nil)
-		time.Sleep(time.Second)
-		opened, err := opener.Decrypt(t.Context(), c, noon)
-		require.NoError(t, err)
-		assert.Len(t, opened.Received, 1)
-	})
+	decrypted, err := notification.NewDecrypter(settings).
+		Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, forged, event, notification.Item{}), noon)
+	require.NoError(t, err)
+	assert.Empty(t, decrypted.Received)
+	assert.Empty(t, decrypted.Lifecycle)
+	require.Len(t, decrypted.Rejected, 3)
+	for _, rejection := range decrypted.Rejected {
+		assert.Equal(t, notification.ReasonClientState, rejection.Reason)
+		assert.Empty(t, rejection.Gap)
+		assert.Empty(t, rejection.ItemID)
+		require.ErrorIs(t, rejection.Err, notification.ErrClientState)
+	}
+	assert.Zero(t, source.calls.Load())
+	assert.Zero(t, count.items.Load())
+}
+
+func TestDecrypter_ForgedItemCostIsIndependentOfResources(t *testing.T) {
+	t.Parallel()
+	key := contentKey(t, 2048)
+	forged := promptItem(t, key)
+	forged.ClientState = strings.Repeat("A", len(forged.ClientState))
+	many := collection(nil, slices.Repeat([]notification.Item{forged}, 1000)...)
+	cost := func(users int) time.Duration {
+		settings := decrypterSettings(firstKey(t), key)
+		for i := range users {
+			settings.Resources = append(settings.Resources, "copilot/users/"+strconv.Itoa(i)+"/interactionHistory/getAllEnterpriseInteractions")
+		}
+		decrypter := notification.NewDecrypter(settings)
+		least := time.Hour
+		for range 5 {
+			start := time.Now()
+			decrypted, err := decrypter.Decrypt(t.Context(), many, noon)
+			least = min(least, time.Since(start))
+			require.NoError(t, err)
+			require.Len(t, decrypted.Rejected, 1000)
+		}
+		return least
+	}
+	assert.Less(t, cost(5000), 20*cost(1))
+}
+
+func TestDecrypter_ReturnsErrorWhenUndecidable(t *testing.T) {
+	t.Parallel()
+	key := contentKey(t, 2048)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	zero := decrypterSettings(firstKey(t), &notification.Key{})
+	tests := map[string]struct {
+		ctx      context.Context
+		settings notification.Settings
+		want     error
+	}{
+		"keys are not available":           {t.Context(), decrypterSettings(&fakeKeySource{err: errDown}, key), notification.ErrKeysUnavailable},
+		"the context is canceled":          {canceled, decrypterSettings(firstKey(t), key), context.Canceled},
+		"a client state cannot be derived": {t.Context(), zero, nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			decrypted, err := notification.NewDecrypter(test.settings).Decrypt(test.ctx,
+				collection([]string{mint(t, tokenClaims())}, promptItem(t, key), notification.Item{}), noon)
+			require.Error(t, err)
+			if test.want != nil {
+				require.ErrorIs(t, err, test.want)
+			}
+			assert.Empty(t, decrypted)
+		})
+	}
+}
+
+// It covers every reason why an item with the right client state is rejected, its gap and its error.
+func TestDecrypter_RejectsItems(t *testing.T) {
+	t.Parallel()
+	const (
+		unverified    = notification.GapUnverified
+		undecryptable = notification.GapUndecryptable
+		empty         = notification.GapEmpty
+	)
+	key, other := contentKey(t, 2048), contentKey(t, 3072)
+	token := mint(t, tokenClaims())
+	expired := tokenClaims()
+	expired["exp"] = noon.Add(-time.Hour).Unix()
+	expiredToken := mint(t, expired)
+	tests := map[string]struct {
+		tokens   []string
+		change   func(*notification.Item)
+		reason   notification.Reason
+		gap      notification.GapReason
+		contains []string
+	}{
+		"no tenant":      {[]string{token}, func(i *notification.Item) { i.TenantID = "" }, notification.ReasonTenant, unverified, []string{"no tenant"}},
+		"another tenant": {[]string{token}, func(i *notification.Item) { i.TenantID = "another" }, notification.ReasonTenant, unverified, []string{"tenant_id", "another"}},
+		"null instead of tokens": {
+			nil, nil, notification.ReasonTokenMissing, unverified,
+			[]string{"appRoleAssignmentRequired", "Assignment required", "Microsoft Graph Change Tracking"},
+		},
+		"an empty list of tokens":    {[]string{}, nil, notification.ReasonTokenMissing, unverified, nil},
+		"an expired token":           {[]string{expiredToken}, nil, notification.ReasonTokenExpired, unverified, []string{"clock"}},
+		"one of two tokens expired":  {[]string{token, expiredToken}, nil, notification.ReasonTokenExpired, unverified, nil},
+		"an empty token":             {[]string{token, ""}, nil, notification.ReasonTokenMalformed, unverified, nil},
+		"too many tokens":            {strings.Split(strings.Repeat(token+" ", 65), " ")[:65], nil, notification.ReasonTokenCount, unverified, []string{"65"}},
+		"an unknown change type":     {[]string{token}, func(i *notification.Item) { i.ChangeType = "undeleted" }, notification.ReasonChangeType, unverified, []string{"undeleted"}},
+		"no change type":             {[]string{token}, func(i *notification.Item) { i.ChangeType = "" }, notification.ReasonChangeType, unverified, nil},
+		"a creation without content": {[]string{token}, func(i *notification.Item) { i.EncryptedContent = nil }, notification.ReasonContentMissing, empty, []string{"includeResourceData"}},
+		"an update without content":  {[]string{token}, func(i *notification.Item) { i.ChangeType, i.EncryptedContent = "updated", nil }, notification.ReasonContentMissing, empty, nil},
+		"empty content":              {[]string{token}, func(i *notification.Item) { i.EncryptedContent = seal(t, key, `{}`) }, notification.ReasonContentMissing, empty, []string{"neither an id nor a time"}},
+		"updated content without id and time": {[]string{token}, func(i *notification.Item) {
+			i.ChangeType, i.EncryptedContent = "updated", seal(t, key, `{"locale":"de"}`)
+		}, notification.ReasonContentMissing, empty, nil},
+		"a deletion without content and id": {[]string{token}, func(i *notification.Item) {
+			*i = notification.Item{ClientState: i.ClientState, ChangeType: "deleted", TenantID: tenant}
+		}, notification.ReasonContentMissing, empty, nil},
+		"an unknown certificate": {
+			[]string{token},
+			func(i *notification.Item) { i.EncryptedContent = seal(t, other, prompt) }, notification.ReasonCertificate, undecryptable,
+			[]string{"encryption.certificates", other.CertificateID(), key.CertificateID()},
+		},
+		"no certificate id and thumbprint": {[]string{token}, func(i *notification.Item) {
+			i.EncryptedContent.CertificateID, i.EncryptedContent.CertificateThumbprint = "", ""
+		}, notification.ReasonCertificate, undecryptable, nil},
+		"a key of another certificate": {
+			[]string{token},
+			func(i *notification.Item) { i.EncryptedContent.DataKey = seal(t, other, prompt).DataKey },
+			notification.ReasonOAEP, undecryptable,
+			[]string{"encryption.certificates"},
+		},
+		"data of another item":     {[]string{token}, func(i *notification.Item) { i.EncryptedContent.Data = seal(t, key, prompt).Data }, notification.ReasonHMAC, undecryptable, []string{"altered"}},
+		"no data signature":        {[]string{token}, func(i *notification.Item) { i.EncryptedContent.DataSignature = "" }, notification.ReasonSignatureMissing, undecryptable, []string{"history"}},
+		"data that is not base64":  {[]string{token}, func(i *notification.Item) { i.EncryptedContent.Data = "%" }, notification.ReasonMalformed, undecryptable, []string{"data is not base64"}},
+		"content that is not JSON": {[]string{token}, func(i *notification.Item) { i.EncryptedContent = seal(t, key, "List the open risks") }, notification.ReasonPlaintext, undecryptable, []string{"19 bytes"}},
+		"content and item without id": {[]string{token}, func(i *notification.Item) {
+			i.ResourceID, i.EncryptedContent = "", seal(t, key, `{"createdDateTime":"2025-12-01T14:30:05.123Z","body":{"content":"List the open risks"}}`)
+		}, notification.ReasonPlaintext, undecryptable, nil},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			item := promptItem(t, key)
+			if test.change != nil {
+				test.change(&item)
+			}
+			decrypted, err := notification.NewDecrypter(decrypterSettings(firstKey(t), key)).
+				Decrypt(t.Context(), collection(test.tokens, item), noon)
+			require.NoError(t, err)
+			assert.Empty(t, decrypted.Received)
+			require.Len(t, decrypted.Rejected, 1)
+			got := decrypted.Rejected[0]
+			assert.Equal(t, test.reason, got.Reason)
+			assert.Equal(t, test.gap, got.Gap)
+			assert.Equal(t, item.ResourceID, got.ItemID)
+			for _, part := range test.contains {
+				require.ErrorContains(t, got.Err, part)
+			}
+			for _, secret := range []string{"risks", item.ClientState, token, expiredToken} {
+				assert.NotContains(t, got.Err.Error(), secret)
+			}
+		})
+	}
+}
+
+func TestDecrypter_RejectsCollectionWithOneBadToken(t *testing.T) {
+	t.Parallel()
+	key := contentKey(t, 2048)
+	forged := promptItem(t, key)
+	forged.ClientState = "forged"
+	otherTenant := lifecycleItem(t, key)
+	otherTenant.TenantID = "another"
+	c := collection([]string{mint(t, tokenClaims()), "bad"}, promptItem(t, key), forged, lifecycleItem(t, key), otherTenant)
+	decrypted, err := notification.NewDecrypter(decrypterSettings(firstKey(t), key)).Decrypt(t.Context(), c, noon)
+	require.NoError(t, err)
+	assert.Empty(t, decrypted.Received)
+	assert.Empty(t, decrypted.Lifecycle)
+
+	type kind struct {
+		Reason notification.Reason
+		Gap    notification.GapReason
+	}
+	var got []kind
+	for _, rejection := range decrypted.Rejected {
+		got = append(got, kind{rejection.Reason, rejection.Gap})
+	}
+	assert.Equal(t, []kind{
+		{notification.ReasonTokenMalformed, notification.GapUnverified},
+		{notification.ReasonClientState, ""},
+		{notification.ReasonTokenMalformed, ""},
+		{notification.ReasonTenant, ""},
+	}, got)
+}
+
+// delivered is the set of the content digests of delivered items.
+type delivered map[[sha256.Size]byte]bool
+
+func (d delivered) Known(digest [sha256.Size]byte) bool { return d[digest] }
+
+func TestDecrypter_SkipsDeliveredItems(t *testing.T) {
+	t.Parallel()
+	key := contentKey(t, 2048)
+	settings := decrypterSettings(firstKey(t), key)
+	seen, count := delivered{}, &fakeTelemetry{}
+	settings.Seen, settings.Telemetry = seen, count
+	decrypter := notification.NewDecrypter(settings)
+	old, fresh := promptItem(t, key), promptItem(t, key)
+	unsigned := promptItem(t, key)
+	unsigned.EncryptedContent.DataSignature = ""
+	token := mint(t, tokenClaims())
+
+	first, err := decrypter.Decrypt(t.Context(), collection([]string{token}, old), noon)
+	require.NoError(t, err)
+	require.Len(t, first.Received, 1)
+	seen[first.Received[0].ContentDigest] = true
+	seen[[sha256.Size]byte{}] = true
+
+	again, err := decrypter.Decrypt(t.Context(), collection([]string{token}, old, fresh, unsigned), noon)
+	require.NoError(t, err)
+	require.Len(t, again.Received, 1, "only the item that was not delivered")
+	assert.Equal(t, fresh.ContentDigest(), again.Received[0].ContentDigest)
+	require.Len(t, again.Rejected, 1, "an item without signature does not count as delivered")
+	assert.Equal(t, notification.ReasonSignatureMissing, again.Rejected[0].Reason)
+	assert.EqualValues(t, 2, count.items.Load(), "one decryption for each new item")
+
+	forged := old
+	forged.ClientState = "guessed"
+	rejected, err := decrypter.Decrypt(t.Context(), collection([]string{token}, forged), noon)
+	require.NoError(t, err)
+	assert.Len(t, rejected.Rejected, 1, "an unauthenticated sender learns nothing about delivered items")
 }

@@ -16,29 +16,29 @@ import (
 type Collection struct {
 	// Items holds the notifications with a clientState of ours. They may be of several subscriptions.
 	Items []Item
-	// ValidationTokens holds one token for each pair of application and tenant among the items, and at most one more than
-	// are accepted. It is nil where Graph sent null, which it does when it cannot mint a token for the application.
+	// ValidationTokens holds one token for each pair of application and tenant among the items, truncated to one more than is
+	// accepted. It is nil if Graph sent null, which it does if it cannot issue a token for the application.
 	ValidationTokens []string
 }
 
 // Item is the changeNotification resource of Graph: https://learn.microsoft.com/graph/api/resources/changenotification
 //
-// Whatever was missing, null or of the wrong type is the zero value.
+// Members that are missing, null or of the wrong type are the zero value.
 type Item struct {
 	SubscriptionID string
 	ClientState    string
-	// ChangeType is created, updated or deleted; empty in lifecycle items.
+	// ChangeType is created, updated or deleted; empty for lifecycle items.
 	ChangeType string
 	// Resource is for example copilot/interactionHistory/interactions('1764599405123').
 	Resource string
 	// ResourceID is the id of the interaction, from resourceData or else from Resource.
 	ResourceID string
 	TenantID   string
-	// LifecycleEvent is set in lifecycle items only.
+	// LifecycleEvent is set for lifecycle items only.
 	LifecycleEvent string
 	// SubscriptionExpiration is in UTC.
 	SubscriptionExpiration time.Time
-	// EncryptedContent is nil when the item came without content, or with an empty one.
+	// EncryptedContent is nil if the item has none or an empty one.
 	EncryptedContent *EncryptedContent
 }
 
@@ -53,8 +53,8 @@ type EncryptedContent struct {
 	CertificateThumbprint string `json:"encryptionCertificateThumbprint"`
 }
 
-// ContentDigest is the SHA-256 of the dataSignature and the changeType, by which an item is recognized when it is sent again;
-// zero where it has no dataSignature.
+// ContentDigest returns the SHA-256 of the dataSignature and the changeType, which identifies an item that is sent again. It is
+// zero if there is no dataSignature.
 func (i *Item) ContentDigest() [sha256.Size]byte {
 	if i.EncryptedContent == nil || i.EncryptedContent.DataSignature == "" {
 		return [sha256.Size]byte{}
@@ -62,7 +62,7 @@ func (i *Item) ContentDigest() [sha256.Size]byte {
 	return sha256.Sum256([]byte(i.EncryptedContent.DataSignature + "\x1f" + strings.ToLower(i.ChangeType)))
 }
 
-// ErrNotCollection is what Inspect returns for a body that is no notification collection.
+// ErrNotCollection is wrapped by every error of Inspect.
 var ErrNotCollection = errors.New("not a change notification collection")
 
 type wireItem struct {
@@ -81,41 +81,41 @@ type wireResourceData struct {
 	ID string `json:"id"`
 }
 
-// Envelope is the body of a notification that was read without decoding its items. It refers to the body, which must stay
-// as it is while the envelope is in use.
+// Envelope is a parsed notification body whose items are not decoded yet. It refers to the body, which must not be modified
+// while the envelope is in use.
 type Envelope struct {
-	// Foreign is the number of items without a clientState of ours. Nothing else is kept of them.
+	// Foreign is the number of items without a clientState of ours. Nothing else of them is kept.
 	Foreign int
-	// own holds the text of each of the other items, tokens that of validationTokens or nil.
+	// own holds the JSON of each of the other items; tokens holds that of validationTokens, or nil.
 	own    [][]byte
 	tokens []byte
 }
 
-// itemCost is about what an item takes when it is decoded: itself, its content, and the interaction that it becomes,
-// without their text, which takes as many bytes as it has in the body.
+// itemCost is an estimate of the bytes that a decoded item takes: the item, its content and the interaction, without their
+// text, which takes as many bytes as in the body.
 const itemCost = 1 << 10
 
-// Inspect reads the body of a notification without decoding its items, so that those of strangers cost little and leave
-// nothing. It asks ours for each item whether its clientState, which is empty where it has none, is that of one of our
-// subscriptions. What ours is given is only valid during the call.
+// Inspect parses a notification body without decoding its items, so that unauthenticated items cost little and allocate
+// nothing. It calls ours for each item to find out whether its clientState, empty if it has none, is that of one of our
+// subscriptions. The argument of ours is only valid during the call.
 //
-// It asks for a JSON object with an array value and nothing behind it, nested at most 64 deep, with at most 20,000 items
-// and tokens. Everything else may be missing, unknown or of another type than documented.
+// The body must be a JSON object with an array named value and nothing after it, nested at most 64 deep, with at most 20,000
+// items and tokens. Everything else may be missing, unknown or of another type than documented.
 //
-// Every error wraps ErrNotCollection. Those for its size also wrap ErrTooDeep or ErrTooMany, and one is a *LimitError where
+// Every error wraps ErrNotCollection. Errors for exceeded limits also wrap ErrTooDeep or ErrTooMany, and are a *LimitError if
 // an item is ours. No error quotes the body.
 func Inspect(body []byte, ours func(clientState []byte) bool) (*Envelope, error) {
 	limit := checkLimits(body)
 	if !json.Valid(body) {
-		return nil, fmt.Errorf("%w: broken JSON", ErrNotCollection)
+		return nil, fmt.Errorf("%w: invalid JSON", ErrNotCollection)
 	}
 	envelope, found := &Envelope{}, false
 	for name, value := range members(bytes.TrimSpace(body)) {
 		switch {
-		case names(name, "value") && (isArray(value) || isNull(value)):
+		case nameEquals(name, "value") && (isArray(value) || isNull(value)):
 			found = isArray(value)
-			envelope.sort(value, ours)
-		case names(name, "validationTokens") && (isArray(value) || isNull(value)):
+			envelope.split(value, ours)
+		case nameEquals(name, "validationTokens") && (isArray(value) || isNull(value)):
 			envelope.tokens = value
 		}
 	}
@@ -131,8 +131,8 @@ func Inspect(body []byte, ours func(clientState []byte) bool) (*Envelope, error)
 	}
 }
 
-// sort tells the items apart. Of several members with one name the last counts, as for encoding/json.
-func (e *Envelope) sort(items []byte, ours func(clientState []byte) bool) {
+// split separates our items from foreign ones. Of several members with the same name the last counts, as in encoding/json.
+func (e *Envelope) split(items []byte, ours func(clientState []byte) bool) {
 	e.Foreign, e.own = 0, nil
 	if !isArray(items) {
 		return
@@ -140,10 +140,10 @@ func (e *Envelope) sort(items []byte, ours func(clientState []byte) bool) {
 	for item := range values(items) {
 		var state []byte
 		for name, value := range members(item) {
-			if !names(name, "clientState") {
+			if !nameEquals(name, "clientState") {
 				continue
 			}
-			if text, ok := plainString(value, clientStateTextLength); ok {
+			if text, ok := unquote(value, clientStateTextLength); ok {
 				state = text
 			}
 		}
@@ -158,25 +158,25 @@ func (e *Envelope) sort(items []byte, ours func(clientState []byte) bool) {
 // OwnItems returns the number of items that Decode returns.
 func (e *Envelope) OwnItems() int { return len(e.own) }
 
-// Cost returns the bytes that Decode takes beyond those of the body.
+// Cost estimates the bytes that Decode allocates in addition to the size of the body.
 func (e *Envelope) Cost() int64 { return int64(len(e.own)) * itemCost }
 
-// smallestItem is fewer bytes than any item has that Graph sends: a lifecycle event with all that Graph says of it.
-const smallestItem = 256
+// minItemSize is a lower bound of the size of an item that Graph sends, in bytes: a lifecycle event with all its members.
+const minItemSize = 256
 
-// MaxCost returns the most that Cost returns for a body of this many bytes that Graph sent.
+// MaxCost returns an upper bound of Cost for a body of this many bytes that Graph sent.
 func MaxCost(bodySize int64) int64 {
-	return min(bodySize/smallestItem, maxElements) * itemCost
+	return min(bodySize/minItemSize, maxElements) * itemCost
 }
 
-// Decode reads the items that have a clientState of ours, and the tokens where there are any such items. What is of
-// another type than documented is the zero value. The result does not refer to the body.
+// Decode decodes the items with a clientState of ours, and the tokens if there are such items. Members of another type than
+// documented are the zero value. The result does not refer to the body.
 func (e *Envelope) Decode() *Collection {
 	collection := &Collection{Items: make([]Item, len(e.own))}
 	var wire wireItem
 	for i, text := range e.own {
 		wire = wireItem{}
-		// The text is valid, so an error is a member of another type, which is reported after all others were read.
+		// The JSON is valid, so an error means a member of another type; encoding/json still decodes all other members.
 		_ = json.Unmarshal(text, &wire)
 		collection.Items[i] = wire.item()
 	}
@@ -185,7 +185,7 @@ func (e *Envelope) Decode() *Collection {
 	}
 	for text := range values(e.tokens) {
 		if len(collection.ValidationTokens) > maxTokens {
-			break // they are too many already
+			break // too many already
 		}
 		var token string
 		_ = json.Unmarshal(text, &token)
@@ -216,7 +216,7 @@ func (w *wireItem) item() Item {
 	}
 }
 
-// idInResource finds the id in a path like copilot/interactionHistory/interactions('1764599405123').
+// idInResource returns the id in a path like copilot/interactionHistory/interactions('1764599405123').
 func idInResource(resource string) string {
 	_, rest, found := strings.Cut(resource, "interactions('")
 	if !found {
@@ -229,7 +229,7 @@ func idInResource(resource string) string {
 	return id
 }
 
-// lenientTime reads RFC 3339 with any number of decimals and any offset; the zero time stands for everything else.
+// lenientTime parses RFC 3339 with any number of decimals and any offset; for anything else it returns the zero time.
 func lenientTime(s string) time.Time {
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
@@ -238,10 +238,10 @@ func lenientTime(s string) time.Time {
 	return t.UTC()
 }
 
-// The functions of this file find their way in JSON that json.Valid accepted, without decoding or copying it. Each reads
-// what it is given once, so a few of them inside each other stay linear.
+// The following functions scan JSON that json.Valid accepted, without decoding or copying it. Each reads its input once, so a
+// fixed number of nested calls takes linear time.
 
-// values yields the text of each value directly inside an array or object. In an object, names and values take turns.
+// values yields the JSON of each value directly inside an array or object. In an object, names and values alternate.
 func values(container []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for i := 1; i < len(container)-1; {
@@ -259,7 +259,7 @@ func values(container []byte) iter.Seq[[]byte] {
 	}
 }
 
-// members yields the name, in quotes, and the value of each member of an object; of anything else it yields nothing.
+// members yields the quoted name and the value of each member of an object; for other values it yields nothing.
 func members(object []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
 		if !isObject(object) {
@@ -285,7 +285,7 @@ func isArray(value []byte) bool { return value[0] == '[' }
 
 func isNull(value []byte) bool { return value[0] == 'n' }
 
-// endOfValue gives the index behind the value that begins at from.
+// endOfValue returns the index after the value that starts at from.
 func endOfValue(text []byte, from int) int {
 	depth := 0
 	for i := from; i < len(text); i++ {
@@ -320,17 +320,17 @@ func endsLiteral(b byte) bool {
 	}
 }
 
-// names tells whether a member's name is this one for encoding/json, which does not tell upper from lower case.
-func names(name []byte, want string) bool {
-	plain, ok := plainString(name, len(want))
+// nameEquals reports whether encoding/json matches a quoted member name with want, which it does case-insensitively.
+func nameEquals(name []byte, want string) bool {
+	plain, ok := unquote(name, len(want))
 	return ok && bytes.EqualFold(plain, []byte(want))
 }
 
-// plainString gives the text of a string without quotes and escapes, and false for anything else, or one whose text is
-// certainly longer than longest bytes. It copies only where there are escapes.
-func plainString(value []byte, longest int) ([]byte, bool) {
-	const longestEscape, quotes = len(`\u0000`), 2
-	if value[0] != '"' || len(value) > longestEscape*longest+quotes {
+// unquote returns the text of a JSON string. It returns false for other values and for strings whose text is certainly longer
+// than maxLength bytes. It copies only if there are escapes.
+func unquote(value []byte, maxLength int) ([]byte, bool) {
+	const maxEscapeLength, quotes = len(`\u0000`), 2
+	if value[0] != '"' || len(value) > maxEscapeLength*maxLength+quotes {
 		return nil, false
 	}
 	inside := value[1 : len(value)-1]
@@ -344,23 +344,23 @@ func plainString(value []byte, longest int) ([]byte, bool) {
 	return []byte(text), true
 }
 
-// Bounds of a body. Graph documents none: 20,000 items of the smallest size that Graph sends fill about 20 MiB.
+// Limits of a body. Graph documents none. 20,000 items of the smallest size that Graph sends with content take about 20 MiB.
 const (
 	maxDepth    = 64
 	maxElements = 20_000
 )
 
 var (
-	// ErrTooDeep is what Inspect returns for JSON nested more than 64 deep; it wraps ErrNotCollection.
+	// ErrTooDeep is returned by Inspect for JSON nested more than 64 deep; it wraps ErrNotCollection.
 	ErrTooDeep = fmt.Errorf("%w: nested more than %d deep", ErrNotCollection, maxDepth)
-	// ErrTooMany is what Inspect returns for more than 20,000 items and tokens; it wraps ErrNotCollection.
+	// ErrTooMany is returned by Inspect for more than 20,000 items and tokens; it wraps ErrNotCollection.
 	ErrTooMany = fmt.Errorf("%w: more than %d items", ErrNotCollection, maxElements)
 )
 
-// checkLimits looks at the brackets and commas of JSON that nobody has checked yet. What it says of broken JSON does not
-// matter: decoding refuses that.
+// checkLimits checks nesting and element count by the brackets and commas of JSON that is not validated yet. Its result for
+// invalid JSON does not matter, since that is refused anyway.
 func checkLimits(body []byte) error {
-	// The elements of value and of validationTokens are the commas at this depth.
+	// The elements of value and of validationTokens are separated by the commas at this depth.
 	const insideMember = 2
 	depth, commas := 0, 0
 	for i := 0; i < len(body); i++ {
@@ -385,8 +385,8 @@ func checkLimits(body []byte) error {
 	return nil
 }
 
-// endOfString gives the index of the quote that ends the string whose text starts at from, or the length of body.
-// Most of a body is the base64 of the content, so it goes from quote to quote and not from byte to byte.
+// endOfString returns the index of the closing quote of the string whose text starts at from, or len(body) if there is none.
+// It searches for quotes instead of visiting each byte, since most of a body is the base64 of the content.
 func endOfString(body []byte, from int) int {
 	for at := from; ; {
 		quote := bytes.IndexByte(body[at:], '"')

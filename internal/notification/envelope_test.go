@@ -2,6 +2,9 @@ package notification_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +16,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-const rich = `{
+const fullBody = `{
   "value": [{
     "subscriptionId": "0c1e7a52-3b9d-4f7e-8a61-5d2f9b0c4e33",
     "changeType": "created",
@@ -30,7 +33,7 @@ const rich = `{
   "validationTokens": ["a.b.c"]
 }`
 
-// parse reads a body of which everything is ours.
+// parse decodes a body whose items are all ours.
 func parse(body []byte) (*notification.Collection, error) {
 	envelope, err := notification.Inspect(body, func([]byte) bool { return true })
 	if err != nil {
@@ -39,9 +42,9 @@ func parse(body []byte) (*notification.Collection, error) {
 	return envelope.Decode(), nil
 }
 
-func TestParseReadsEveryMember(t *testing.T) {
+func TestDecode_ReadsEveryMember(t *testing.T) {
 	t.Parallel()
-	got, err := parse([]byte(rich))
+	got, err := parse([]byte(fullBody))
 	require.NoError(t, err)
 	want := &notification.Collection{
 		Items: []notification.Item{{
@@ -63,24 +66,24 @@ func TestParseReadsEveryMember(t *testing.T) {
 	assert.Empty(t, cmp.Diff(want, got))
 }
 
-func TestParseBearsWithWhatIsOptional(t *testing.T) {
+func TestDecode_ToleratesMissingAndMistypedMembers(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		body string
 		want notification.Collection
 	}{
-		"an empty array is an empty collection":      {`{"value":[]}`, notification.Collection{Items: []notification.Item{}}},
-		"tokens that are null are no tokens":         {`{"value":[],"validationTokens":null}`, notification.Collection{Items: []notification.Item{}}},
-		"tokens of the wrong type are no tokens":     {`{"validationTokens":"a.b.c","value":[]}`, notification.Collection{Items: []notification.Item{}}},
-		"a token of the wrong type is an empty one":  {`{"value":[{}],"validationTokens":["a",7]}`, notification.Collection{Items: []notification.Item{{}}, ValidationTokens: []string{"a", ""}}},
-		"an element that is no object is empty":      {`{"value":[null,7,"x",{"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{}, {}, {}, {ClientState: "s"}}}},
-		"unknown members are passed over":            {`{"@odata.context":{"a":[1,{"b":null}]},"value":[{"id":"x","more":[{}],"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{ClientState: "s"}}}},
-		"members of the wrong type are empty":        {`{"value":[{"changeType":7,"resourceData":"x","encryptedContent":[],"tenantId":{},"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{ClientState: "s"}}}},
-		"a part of the content of the wrong type":    {`{"value":[{"encryptedContent":{"data":7,"dataKey":"k"}}]}`, notification.Collection{Items: []notification.Item{{EncryptedContent: &notification.EncryptedContent{DataKey: "k"}}}}},
-		"a date that is none is the zero time":       {`{"value":[{"subscriptionExpirationDateTime":"NA"},{"subscriptionExpirationDateTime":7}]}`, notification.Collection{Items: []notification.Item{{}, {}}}},
-		"the id comes from the resource without one": {`{"value":[{"resource":"copilot/interactionHistory/interactions('17')","resourceData":{"id":null}}]}`, notification.Collection{Items: []notification.Item{{Resource: "copilot/interactionHistory/interactions('17')", ResourceID: "17"}}}},
-		"a resource without an id has none":          {`{"value":[{"resource":"users('17')"},{"resource":"interactions('17"}]}`, notification.Collection{Items: []notification.Item{{Resource: "users('17')"}, {Resource: "interactions('17"}}}},
-		"white space around the object":              {" \r\n\t{\"value\":[]}\n", notification.Collection{Items: []notification.Item{}}},
+		"an empty array is an empty collection":     {`{"value":[]}`, notification.Collection{Items: []notification.Item{}}},
+		"tokens that are null are no tokens":        {`{"value":[],"validationTokens":null}`, notification.Collection{Items: []notification.Item{}}},
+		"tokens of the wrong type are no tokens":    {`{"validationTokens":"a.b.c","value":[]}`, notification.Collection{Items: []notification.Item{}}},
+		"a token of the wrong type is an empty one": {`{"value":[{}],"validationTokens":["a",7]}`, notification.Collection{Items: []notification.Item{{}}, ValidationTokens: []string{"a", ""}}},
+		"an element that is not an object is empty": {`{"value":[null,7,"x",{"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{}, {}, {}, {ClientState: "s"}}}},
+		"unknown members are ignored":               {`{"@odata.context":{"a":[1,{"b":null}]},"value":[{"id":"x","more":[{}],"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{ClientState: "s"}}}},
+		"members of the wrong type are empty":       {`{"value":[{"changeType":7,"resourceData":"x","encryptedContent":[],"tenantId":{},"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{ClientState: "s"}}}},
+		"a part of the content of the wrong type":   {`{"value":[{"encryptedContent":{"data":7,"dataKey":"k"}}]}`, notification.Collection{Items: []notification.Item{{EncryptedContent: &notification.EncryptedContent{DataKey: "k"}}}}},
+		"an invalid date is the zero time":          {`{"value":[{"subscriptionExpirationDateTime":"NA"},{"subscriptionExpirationDateTime":7}]}`, notification.Collection{Items: []notification.Item{{}, {}}}},
+		"a missing id is taken from the resource":   {`{"value":[{"resource":"copilot/interactionHistory/interactions('17')","resourceData":{"id":null}}]}`, notification.Collection{Items: []notification.Item{{Resource: "copilot/interactionHistory/interactions('17')", ResourceID: "17"}}}},
+		"a resource without an id has none":         {`{"value":[{"resource":"users('17')"},{"resource":"interactions('17"}]}`, notification.Collection{Items: []notification.Item{{Resource: "users('17')"}, {Resource: "interactions('17"}}}},
+		"white space around the object":             {" \r\n\t{\"value\":[]}\n", notification.Collection{Items: []notification.Item{}}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -92,11 +95,11 @@ func TestParseBearsWithWhatIsOptional(t *testing.T) {
 	}
 }
 
-func TestParseRefusesWhatIsNoCollection(t *testing.T) {
+func TestInspect_RejectsOtherBodies(t *testing.T) {
 	t.Parallel()
 	tests := map[string]string{
-		"nothing":                     "",
-		"no JSON":                     "hello",
+		"an empty body":               "",
+		"not JSON":                    "hello",
 		"null":                        "null",
 		"an array":                    `[{"value":[]}]`,
 		"a string":                    `"value"`,
@@ -106,8 +109,8 @@ func TestParseRefusesWhatIsNoCollection(t *testing.T) {
 		"a value that is a string":    `{"value":"[]"}`,
 		"an object that does not end": `{"value":[]`,
 		"a string that does not end":  `{"value":["a\"`,
-		"garbage behind the object":   `{"value":[]} x`,
-		"another object behind it":    `{"value":[]}{"value":[]}`,
+		"garbage after the object":    `{"value":[]} x`,
+		"another object after it":     `{"value":[]}{"value":[]}`,
 		"a byte order mark":           "\ufeff{\"value\":[]}",
 	}
 	for name, body := range tests {
@@ -120,7 +123,7 @@ func TestParseRefusesWhatIsNoCollection(t *testing.T) {
 	}
 }
 
-func TestParseBoundsDepth(t *testing.T) {
+func TestInspect_LimitsDepth(t *testing.T) {
 	t.Parallel()
 	nested := func(depth int) []byte {
 		// The object itself is the first level.
@@ -137,7 +140,7 @@ func TestParseBoundsDepth(t *testing.T) {
 	require.NoError(t, err, "brackets in a string do not nest")
 }
 
-func TestParseBoundsTheNumberOfItems(t *testing.T) {
+func TestInspect_LimitsItemCount(t *testing.T) {
 	t.Parallel()
 	items := func(n int) []byte {
 		return []byte(`{"value":[` + strings.TrimSuffix(strings.Repeat("{},", n), ",") + `]}`)
@@ -151,8 +154,8 @@ func TestParseBoundsTheNumberOfItems(t *testing.T) {
 	require.ErrorIs(t, err, notification.ErrNotCollection)
 }
 
-func FuzzParse(f *testing.F) {
-	f.Add([]byte(rich))
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(fullBody))
 	f.Add([]byte(`{"value":[{"resource":"interactions('"}],"validationTokens":[null]}`))
 	f.Add([]byte(`{"value":[{"clientState":"\\\""}]}`))
 	f.Add(bytes.Repeat([]byte("["), 70))
@@ -167,8 +170,178 @@ func FuzzParse(f *testing.F) {
 		require.LessOrEqual(t, len(got.Items), 20_000)
 		again, err := parse(append(body, " \n"...))
 		require.NoError(t, err)
-		require.Empty(t, cmp.Diff(got, again), "white space changes nothing")
+		require.Empty(t, cmp.Diff(got, again), "white space is ignored")
 		_, err = parse(append(body, '0'))
 		require.ErrorIs(t, err, notification.ErrNotCollection, "what follows the object is garbage")
+	})
+}
+
+func isOurs(state []byte) bool { return string(state) == "ours" }
+
+func TestInspect_SeparatesOwnItems(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		items        string
+		own, foreign int
+	}{
+		"our client state":                            {`{"clientState":"ours"}`, 1, 0},
+		"another one":                                 {`{"clientState":"theirs"}`, 0, 1},
+		"none":                                        {`{}`, 0, 1},
+		"elements that are not objects":               {`null,7,"ours",["clientState","ours"]`, 0, 4},
+		"ours among others":                           {`{},{"clientState":"ours"},{"clientState":"x"}`, 1, 2},
+		"ours after the content":                      {`{"encryptedContent":{"data":"]}\"{"},"clientState" : "ours" }`, 1, 0},
+		"ours inside another member":                  {`{"resourceData":{"clientState":"ours"}}`, 0, 1},
+		"ours as the name of a member":                {`{"x":"clientState","ours":1}`, 0, 1},
+		"a client state of another type":              {`{"clientState":["ours"]}`, 0, 1},
+		"a name in another case, as in encoding/json": {`{"ClientSTATE":"ours"}`, 1, 0},
+		"escapes":                                     {`{"client\u0053tate":"\u006furs"}`, 1, 0},
+		"the last of two counts":                      {`{"clientState":"ours","clientState":"x"},{"clientState":"x","clientState":"ours"}`, 1, 1},
+		"numbers and literals":                        {`{"a":-1.5e3,"b":true,"c":null,"d":[1,2],"clientState":"ours"}`, 1, 0},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			body := `{"@odata.context":[{"clientState":"ours"}],"value":[` + test.items + `],"validationTokens":["t"]}`
+			envelope, err := notification.Inspect([]byte(body), isOurs)
+			require.NoError(t, err)
+			assert.Equal(t, test.own, envelope.OwnItems())
+			assert.Equal(t, test.foreign, envelope.Foreign)
+			decoded := envelope.Decode()
+			assert.Len(t, decoded.Items, test.own)
+			for _, item := range decoded.Items {
+				assert.Equal(t, "ours", item.ClientState, "as encoding/json decodes it")
+			}
+			if test.own == 0 {
+				assert.Empty(t, decoded.ValidationTokens, "not needed without items")
+			}
+		})
+	}
+}
+
+// The test is not parallel, since it measures the allocations of the process.
+func TestInspect_AllocatesLittleForForeignItems(t *testing.T) {
+	for name, item := range map[string]string{
+		"empty": `{}`,
+		"full": strings.Replace(fullBody[strings.Index(fullBody, `{
+    "subscriptionId"`):strings.Index(fullBody, `, {`)], `"state"`, `"`+strings.Repeat("x", 43)+`"`, 1),
+		"with a guessed state": `{"clientState":"` + strings.Repeat("x", 43) + `"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			key := contentKey(t, 2048)
+			ours, err := notification.NewDecrypter(decrypterSettings(firstKey(t), key)).ClientStates()
+			require.NoError(t, err)
+			body := []byte(`{"value":[` + strings.TrimSuffix(strings.Repeat(item+",", 1000), ",") + `]}`)
+			result := testing.Benchmark(func(b *testing.B) {
+				b.Helper()
+				for b.Loop() {
+					envelope, err := notification.Inspect(body, ours)
+					require.NoError(b, err)
+					require.Equal(b, 1000, envelope.Foreign)
+				}
+			})
+			assert.Less(t, result.AllocedBytesPerOp(), int64(1000), "less than one byte for each item")
+		})
+	}
+}
+
+func TestInspect_CostCountsOnlyOwnItems(t *testing.T) {
+	t.Parallel()
+	// A lifecycle event is the smallest item that Graph sends.
+	member := func(name, value string) string { return fmt.Sprintf("%q:%q,", name, value) }
+	item := "{" + member("subscriptionId", tenant) + member("subscriptionExpirationDateTime", "2025-12-04T12:00:00.0000000+02:00") +
+		member("clientState", strings.Repeat("o", 43)) + member("tenantId", tenant) + `"lifecycleEvent":"missed"},`
+	for n, ours := range map[int]bool{1: true, 1000: true, 20_000: true, 19_999: false} {
+		body := []byte(`{"value":[` + strings.TrimSuffix(strings.Repeat(item, n), ",") + `]}`)
+		envelope, err := notification.Inspect(body, func([]byte) bool { return ours })
+		require.NoError(t, err)
+		if !ours {
+			assert.Zero(t, envelope.Cost())
+			continue
+		}
+		assert.EqualValues(t, n<<10, envelope.Cost())
+		assert.LessOrEqual(t, envelope.Cost(), notification.MaxCost(int64(len(body))), "MaxCost is an upper bound")
+	}
+}
+
+// Items that Graph may have sent must not be lost because of a limit of this receiver.
+func TestInspect_ReturnsLimitErrorForOwnItems(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 24, 12, 0, 30, 0, time.UTC)
+	own := func(id string) string { return fmt.Sprintf(`{"clientState":"ours","resourceData":{"id":%q}}`, id) }
+	id := func(at time.Time) string { return strconv.FormatInt(at.UnixMilli(), 10) }
+	deep := strings.Repeat("[", 100) + strings.Repeat("]", 100)
+	tests := map[string]struct {
+		body string
+		is   error
+		want []notification.Rejection
+	}{
+		"too many, none of them ours": {`{"value":[` + strings.Repeat(`{},`, 20_000) + `{}]}`, notification.ErrTooMany, nil},
+		"too deep, none of them ours": {`{"value":[{"x":` + deep + `}]}`, notification.ErrTooDeep, nil},
+		"too deep for encoding/json":  {`{"value":[` + own("") + `],"x":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, notification.ErrNotCollection, nil},
+		"too deep, with one of ours": {
+			`{"value":[{"x":` + deep + `},` + own(id(at)) + `]}`, notification.ErrTooDeep,
+			[]notification.Rejection{{Count: 1, Gap: notification.GapUnverified, ItemID: id(at)}},
+		},
+		"too many, of two minutes, of none, and a lifecycle event": {
+			`{"value":[` + strings.Repeat(own(id(at))+","+own(id(at.Add(10*time.Second)))+",", 10_000) + own(id(at.Add(time.Hour))) + "," + own("x") +
+				`,{"clientState":"ours","lifecycleEvent":"missed"},{}]}`, notification.ErrTooMany,
+			[]notification.Rejection{
+				{Count: 20_000, Gap: notification.GapUnverified, ItemID: id(at)},
+				{Count: 1, Gap: notification.GapUnverified, ItemID: id(at.Add(time.Hour))},
+				{Count: 1, Gap: notification.GapUnverified, ItemID: "x"},
+				{Count: 1},
+			},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := notification.Inspect([]byte(test.body), isOurs)
+			require.ErrorIs(t, err, notification.ErrNotCollection)
+			require.ErrorIs(t, err, test.is)
+			var limit *notification.LimitError
+			if test.want == nil {
+				require.NotErrorAs(t, err, &limit)
+				return
+			}
+			require.ErrorAs(t, err, &limit)
+			for i := range limit.Rejected {
+				require.ErrorIs(t, limit.Rejected[i].Err, test.is)
+				assert.Equal(t, notification.ReasonLimit, limit.Rejected[i].Reason)
+				limit.Rejected[i].Err, limit.Rejected[i].Reason = nil, ""
+			}
+			assert.Equal(t, test.want, limit.Rejected)
+		})
+	}
+}
+
+// FuzzInspect compares the result with that of encoding/json.
+func FuzzInspect(f *testing.F) {
+	f.Add([]byte(fullBody))
+	f.Add([]byte(`{"value":[{"clientState":"ours"},{"clientState":"\u006furs"},{"CLIENTSTATE":"ours","x":[{}]}, 7 ,"a]"]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		envelope, err := notification.Inspect(body, isOurs)
+		if err != nil {
+			require.ErrorIs(t, err, notification.ErrNotCollection)
+			return
+		}
+		var plain struct {
+			Value []struct {
+				ClientState string `json:"clientState"`
+			} `json:"value"`
+		}
+		_ = json.Unmarshal(body, &plain) // an error is a member of another type
+		if strings.Count(strings.ToLower(string(body)), "val") > 1 || strings.Contains(string(body), `\`) {
+			return // encoding/json merges the items of several members with the same name
+		}
+		require.Len(t, plain.Value, envelope.OwnItems()+envelope.Foreign)
+		own := 0
+		for _, item := range plain.Value {
+			if item.ClientState == "ours" {
+				own++
+			}
+		}
+		require.Equal(t, own, envelope.OwnItems())
+		require.Len(t, envelope.Decode().Items, own)
 	})
 }

@@ -38,7 +38,7 @@ const (
 	prompt   = `{"id":"1764599405123","interactionType":"userPrompt","body":{"content":"List the open risks"}}`
 )
 
-// noon is when the tests take place.
+// noon is the current time in the tests.
 var noon = time.Date(2025, 12, 1, 12, 0, 0, 0, time.UTC)
 
 // contentKey loads one of the keys in testdata/vectors: 2048, 3072 or 4096.
@@ -61,7 +61,7 @@ func authorityKey(tb testing.TB, name string) *rsa.PrivateKey {
 	return key.(*rsa.PrivateKey)
 }
 
-// sealWith encrypts as Graph does, with a content key of the caller's choice.
+// sealWith encrypts as Graph does, with the given content key.
 func sealWith(tb testing.TB, key *notification.Key, secret, text []byte) *notification.EncryptedContent {
 	tb.Helper()
 	certificate, err := x509.ParseCertificate(key.CertificateDER())
@@ -105,7 +105,7 @@ func sign(secret, data []byte) string {
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// tokenClaims are those of a genuine v2.0 token at noon.
+// tokenClaims returns the claims of a version 2.0 token that is valid at noon.
 func tokenClaims() jwt.MapClaims {
 	return jwt.MapClaims{
 		"aud": client, "iss": issuerV2, "azp": publisher, "tid": tenant, "ver": "2.0",
@@ -113,7 +113,7 @@ func tokenClaims() jwt.MapClaims {
 	}
 }
 
-// mint signs with the first key of the authority.
+// mint signs a token with the first key of the authority.
 func mint(tb testing.TB, claims jwt.MapClaims) string {
 	tb.Helper()
 	return mintWith(tb, authorityKey(tb, "first"), "first", claims)
@@ -128,27 +128,25 @@ func mintWith(tb testing.TB, key *rsa.PrivateKey, kid string, claims jwt.MapClai
 	return signed
 }
 
-// keys is a source of signing keys that counts how often it is asked.
-type keys struct {
+// fakeKeySource is a KeySource that counts calls.
+type fakeKeySource struct {
 	byKid map[string]*rsa.PublicKey
 	err   error
-	asked atomic.Int32
+	calls atomic.Int32
 }
 
-func firstKey(tb testing.TB) *keys {
+func firstKey(tb testing.TB) *fakeKeySource {
 	tb.Helper()
-	return &keys{byKid: map[string]*rsa.PublicKey{"first": &authorityKey(tb, "first").PublicKey}}
+	return &fakeKeySource{byKid: map[string]*rsa.PublicKey{"first": &authorityKey(tb, "first").PublicKey}}
 }
 
-func (k *keys) Key(_ context.Context, kid string) (*rsa.PublicKey, error) {
-	k.asked.Add(1)
+func (k *fakeKeySource) Key(_ context.Context, kid string) (*rsa.PublicKey, bool, error) {
+	k.calls.Add(1)
 	if k.err != nil {
-		return nil, k.err
+		return nil, false, k.err
 	}
-	if key, found := k.byKid[kid]; found {
-		return key, nil
-	}
-	return nil, notification.ErrUnknownKey
+	key, found := k.byKid[kid]
+	return key, found, nil
 }
 
 func clientState(tb testing.TB, key *notification.Key) string {

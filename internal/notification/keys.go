@@ -18,17 +18,17 @@ import (
 	"time"
 )
 
-// DefaultKeyID is the label of a key that was given none.
+// DefaultKeyID is the label of a key without a configured label.
 const DefaultKeyID = "key"
 
-// Bounds of an encryption key: https://learn.microsoft.com/graph/change-notifications-with-resource-data
+// Size limits of an encryption key in bits: https://learn.microsoft.com/graph/change-notifications-with-resource-data
 const (
 	minKeyBits = 2048
 	maxKeyBits = 4096
 )
 
 // Key is a private RSA key of 2048 to 4096 bits together with its certificate and its label.
-// It is made by LoadKey, ParseKey or GenerateKey, and does not change.
+// It is created by LoadKey, ParseKey or GenerateKey, and immutable.
 type Key struct {
 	id            string
 	private       *rsa.PrivateKey
@@ -37,13 +37,13 @@ type Key struct {
 	thumbprint    string
 }
 
-// newKey leaves it to its callers to say where the key comes from.
+// newKey returns errors that do not say where the key comes from; the callers add that.
 func newKey(id string, private *rsa.PrivateKey, certificate *x509.Certificate) (*Key, error) {
 	if bits := private.N.BitLen(); bits < minKeyBits || bits > maxKeyBits {
-		return nil, fmt.Errorf("RSA key of %d bits: make one of %d to %d bits", bits, minKeyBits, maxKeyBits)
+		return nil, fmt.Errorf("RSA key of %d bits: create one of %d to %d bits", bits, minKeyBits, maxKeyBits)
 	}
 	if !private.PublicKey.Equal(certificate.PublicKey) {
-		return nil, errors.New("certificate and key do not belong together: give the key that the certificate was made for")
+		return nil, errors.New("certificate and key do not belong together: configure the key that the certificate was issued for")
 	}
 	if id == "" {
 		id = DefaultKeyID
@@ -59,23 +59,23 @@ func newKey(id string, private *rsa.PrivateKey, certificate *x509.Certificate) (
 	}, nil
 }
 
-// ID is the label from the configuration.
+// ID returns the label from the configuration.
 func (k *Key) ID() string { return k.id }
 
-// CertificateID is the encryptionCertificateId of subscriptions: the label, a dot, and the first 16 hex digits of the
-// SHA-256 of the SubjectPublicKeyInfo. So a new key under an old label has another id.
+// CertificateID returns the encryptionCertificateId of subscriptions: the label, a dot, and the first 16 hex digits of the
+// SHA-256 of the SubjectPublicKeyInfo. A new key with an old label therefore has another id.
 func (k *Key) CertificateID() string { return k.certificateID }
 
-// CertificateDER is the certificate in DER, whose base64 is the encryptionCertificate of subscriptions.
+// CertificateDER returns the certificate in DER, whose base64 is the encryptionCertificate of subscriptions.
 func (k *Key) CertificateDER() []byte { return slices.Clone(k.certificate.Raw) }
 
-// Thumbprint is the SHA-1 of the certificate in DER, 40 hex digits in lower case.
+// Thumbprint returns the SHA-1 of the certificate in DER as 40 lower-case hex digits.
 func (k *Key) Thumbprint() string { return k.thumbprint }
 
-// Ring holds the keys that can decrypt. The first is the one for new subscriptions.
+// Ring holds the decryption keys. The first is used for new subscriptions.
 type Ring []*Key
 
-// find selects by encryptionCertificateId, and by thumbprint where that is missing or unknown.
+// find looks up a key by encryptionCertificateId, or by thumbprint if that is missing or unknown.
 func (r Ring) find(certificateID, thumbprint string) (*Key, bool) {
 	if certificateID != "" {
 		for _, key := range r {
@@ -92,7 +92,7 @@ func (r Ring) find(certificateID, thumbprint string) (*Key, bool) {
 	return nil, false
 }
 
-// names lists what is configured, for errors.
+// names lists the certificate ids, for errors.
 func (r Ring) names() string {
 	names := make([]string, len(r))
 	for i, key := range r {
@@ -101,7 +101,7 @@ func (r Ring) names() string {
 	return strings.Join(names, ", ")
 }
 
-// Types of PEM blocks: https://www.rfc-editor.org/rfc/rfc7468, and openssl for the older two.
+// Types of PEM blocks of https://www.rfc-editor.org/rfc/rfc7468, and older ones that openssl writes.
 const (
 	blockCertificate  = "CERTIFICATE"
 	blockPKCS8        = "PRIVATE KEY"
@@ -112,9 +112,9 @@ const (
 )
 
 // LoadKey reads a certificate and its private key from two PEM files, which may be the same file. The key is PKCS#8 or
-// PKCS#1; of several certificates the first counts. An empty id stands for DefaultKeyID.
+// PKCS#1; of several certificates the first is used. An empty id means DefaultKeyID.
 //
-// An error names the file and what to do about it.
+// An error names the file and says what to do.
 func LoadKey(id, certFile, keyFile string) (*Key, error) {
 	certPEM, err := os.ReadFile(certFile) //nolint:gosec // the operator chooses the file
 	if err != nil {
@@ -139,7 +139,7 @@ func LoadKey(id, certFile, keyFile string) (*Key, error) {
 	return key, nil
 }
 
-// ParseKey is LoadKey for PEM that is already in memory, such as what MarshalPEM gave.
+// ParseKey is like LoadKey for PEM in memory, such as the result of MarshalPEM.
 func ParseKey(id string, certPEM, keyPEM []byte) (*Key, error) {
 	certificate, err := parseCertificate(certPEM)
 	if err != nil {
@@ -152,7 +152,7 @@ func ParseKey(id string, certPEM, keyPEM []byte) (*Key, error) {
 	return newKey(id, private, certificate)
 }
 
-// MarshalPEM gives the certificate and the private key (PKCS#8) in PEM, for keeping a generated key. The second is a
+// MarshalPEM returns the certificate and the private key (PKCS#8) in PEM, to store a generated key. The private key is a
 // secret.
 func (k *Key) MarshalPEM() (certPEM, keyPEM []byte, err error) {
 	der, err := k.pkcs8()
@@ -165,7 +165,7 @@ func (k *Key) MarshalPEM() (certPEM, keyPEM []byte, err error) {
 
 func (k *Key) pkcs8() ([]byte, error) {
 	if k == nil || k.private == nil {
-		return nil, errors.New("no private key: make keys with LoadKey, ParseKey or GenerateKey")
+		return nil, errors.New("no private key: create keys with LoadKey, ParseKey or GenerateKey")
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(k.private)
 	if err != nil {
@@ -181,10 +181,10 @@ func parseCertificate(data []byte) (*x509.Certificate, error) {
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("unreadable certificate: %w", err)
+			return nil, fmt.Errorf("invalid certificate: %w", err)
 		}
 		if _, ok := certificate.PublicKey.(*rsa.PublicKey); !ok {
-			return nil, fmt.Errorf("certificate of %s: Graph encrypts for RSA only, make one with an RSA key", certificate.PublicKeyAlgorithm)
+			return nil, fmt.Errorf("certificate of %s: Graph encrypts for RSA only, create one with an RSA key", certificate.PublicKeyAlgorithm)
 		}
 		return certificate, nil
 	}
@@ -197,7 +197,7 @@ func parsePrivateKey(data []byte) (*rsa.PrivateKey, error) {
 		case blockPKCS8:
 			parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 			if err != nil {
-				return nil, fmt.Errorf("unreadable private key: %w", err)
+				return nil, fmt.Errorf("invalid private key: %w", err)
 			}
 			private, ok := parsed.(*rsa.PrivateKey)
 			if !ok {
@@ -210,7 +210,7 @@ func parsePrivateKey(data []byte) (*rsa.PrivateKey, error) {
 			}
 			private, err := x509.ParsePKCS1PrivateKey(block.Bytes)
 			if err != nil {
-				return nil, fmt.Errorf("unreadable private key: %w", err)
+				return nil, fmt.Errorf("invalid private key: %w", err)
 			}
 			return private, nil
 		case blockEncrypted:
@@ -223,8 +223,8 @@ func parsePrivateKey(data []byte) (*rsa.PrivateKey, error) {
 }
 
 var (
-	errEncryptedKey = errors.New("private key is protected by a password: take it off with `openssl pkey -in FILE -out FILE.pem`")
-	errNotRSA       = errors.New("private key is not RSA: Graph encrypts for RSA only, make an RSA key of 2048 to 4096 bits")
+	errEncryptedKey = errors.New("private key is protected by a password: remove it with `openssl pkey -in FILE -out FILE.pem`")
+	errNotRSA       = errors.New("private key is not RSA: Graph encrypts for RSA only, create an RSA key of 2048 to 4096 bits")
 )
 
 const (
@@ -232,10 +232,10 @@ const (
 	serialBits     = 127
 )
 
-// GenerateKey makes an RSA key of 2048 bits with a self-signed certificate, valid for 20 years. Graph checks neither
+// GenerateKey generates an RSA key of 2048 bits with a self-signed certificate that is valid for 20 years. Graph checks neither
 // issuer nor chain: https://learn.microsoft.com/graph/change-notifications-with-resource-data
 //
-// Each call gives another key, hence another client state and certificate id: keep it with MarshalPEM.
+// Each call returns another key, with another client state and certificate id. Use MarshalPEM to store it.
 func GenerateKey(id string) (*Key, error) {
 	private, err := rsa.GenerateKey(rand.Reader, minKeyBits)
 	if err != nil {
@@ -249,7 +249,7 @@ func GenerateKey(id string) (*Key, error) {
 	template := &x509.Certificate{
 		SerialNumber: serial.Add(serial, big.NewInt(1)),
 		Subject:      pkix.Name{CommonName: "m365_copilot receiver"},
-		// Graph's clock may be behind ours.
+		// The clock of Graph may be behind ours.
 		NotBefore: now.Add(-24 * time.Hour),
 		NotAfter:  now.AddDate(generatedYears, 0, 0),
 		KeyUsage:  x509.KeyUsageKeyEncipherment | x509.KeyUsageDataEncipherment,
@@ -260,7 +260,7 @@ func GenerateKey(id string) (*Key, error) {
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("read the certificate: %w", err)
+		return nil, fmt.Errorf("parse the certificate: %w", err)
 	}
 	return newKey(id, private, certificate)
 }

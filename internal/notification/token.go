@@ -2,6 +2,7 @@ package notification
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -18,12 +19,23 @@ import (
 // https://learn.microsoft.com/graph/change-notifications-with-resource-data#validation-tokens-in-the-change-notification
 const publisher = "0bf30f3b-4a52-48df-9a82-234910c4a086"
 
+// ErrKeysUnavailable says that a token can be neither accepted nor refused now, because its key could not be obtained. A
+// later call may succeed.
+var ErrKeysUnavailable = errors.New("no key to verify a validation token with")
+
+// KeySource provides the public keys of the authority.
+type KeySource interface {
+	// Key returns the key with the id that a token names. known is false with a nil error if there is certainly no such key;
+	// an error means that this cannot be decided now.
+	Key(ctx context.Context, kid string) (key *rsa.PublicKey, known bool, err error)
+}
+
 const (
 	leeway        = 5 * time.Minute
 	maxTokenBytes = 16 << 10
 )
 
-// TokenError says why a validation token was refused, and what mends it. It never holds the token.
+// TokenError says why a validation token was refused and what an operator can do. It does not contain the token.
 type TokenError struct {
 	Reason  Reason
 	message string
@@ -31,7 +43,7 @@ type TokenError struct {
 
 func (e *TokenError) Error() string { return e.message }
 
-func refuse(reason Reason, format string, args ...any) *TokenError {
+func tokenErrorf(reason Reason, format string, args ...any) *TokenError {
 	return &TokenError{Reason: reason, message: "validation token: " + fmt.Sprintf(format, args...)}
 }
 
@@ -45,17 +57,17 @@ type Verifier struct {
 	verified  *verifiedTokens
 }
 
-// VerifierSettings say which tokens are ours.
+// VerifierSettings say which tokens are accepted.
 type VerifierSettings struct {
 	TenantID string
-	// Audiences holds the application ids that a token may be for.
+	// Audiences holds the accepted application ids.
 	Audiences []string
-	// Issuers holds the exact issuers, of version 1.0 and 2.0.
+	// Issuers holds the accepted issuers of version 1.0 and 2.0 tokens, compared exactly.
 	Issuers []string
 	Keys    KeySource
 }
 
-// NewVerifier remembers up to 1,024 verified tokens, so that the same token costs the RSA operation once.
+// NewVerifier returns a Verifier that caches up to 1,024 verified tokens, so that a token costs one RSA operation.
 func NewVerifier(settings VerifierSettings) *Verifier {
 	return &Verifier{
 		tenant:    settings.TenantID,
@@ -66,21 +78,21 @@ func NewVerifier(settings VerifierSettings) *Verifier {
 	}
 }
 
-// Verify returns nil for a genuine token, a *TokenError for one that is not, and an error that wraps ErrKeysUnavailable or
-// the context's when it cannot be said now.
+// Verify returns nil for a genuine token and a *TokenError for any other. It returns an error that wraps ErrKeysUnavailable
+// or the context's error if this cannot be decided now.
 func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) error {
 	if len(token) > maxTokenBytes {
-		return refuse(ReasonTokenMalformed, "longer than %d bytes, Graph sends none like that", maxTokenBytes)
+		return tokenErrorf(ReasonTokenMalformed, "longer than %d bytes, Graph does not send such tokens", maxTokenBytes)
 	}
 	sum := sha256.Sum256([]byte(token))
 	if valid, known := v.verified.Get(sum); known {
 		return valid.check(now)
 	}
-	claims, err := v.open(ctx, token)
+	claims, err := v.verifySignature(ctx, token)
 	if err != nil {
 		return err
 	}
-	valid, err := v.judge(claims)
+	valid, err := v.checkClaims(claims)
 	if err != nil {
 		return err
 	}
@@ -88,38 +100,39 @@ func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) erro
 	return valid.check(now)
 }
 
-// open checks the signature. The algorithm comes first, so that nothing but RS256 ever reaches the authority or RSA.
-func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
+// verifySignature returns the claims of a token whose signature is valid. It checks the algorithm first, so that only RS256
+// tokens cause a key lookup or an RSA operation.
+func (v *Verifier) verifySignature(ctx context.Context, token string) (*claims, error) {
 	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
 	if other, ok := errors.AsType[*jose.ErrUnexpectedSignatureAlgorithm](err); ok {
-		return nil, refuse(ReasonTokenAlgorithm, "signed with %s instead of RS256, Graph sends none like that", short(string(other.Got)))
+		return nil, tokenErrorf(ReasonTokenAlgorithm, "signed with %s instead of RS256, Graph does not send such tokens", quote(string(other.Got)))
 	}
 	if err != nil {
-		return nil, refuse(ReasonTokenMalformed, "not a JWT in compact form, check what stands between Graph and this receiver")
+		return nil, tokenErrorf(ReasonTokenMalformed, "not a JWT in compact form, check the proxies between Graph and this receiver")
 	}
 	kid := parsed.Headers[0].KeyID
 	if kid == "" {
-		return nil, refuse(ReasonTokenMalformed, "names no signing key, Graph sends none like that")
+		return nil, tokenErrorf(ReasonTokenMalformed, "names no signing key, Graph does not send such tokens")
 	}
-	public, err := v.keys.Key(ctx, kid)
+	public, known, err := v.keys.Key(ctx, kid)
 	switch {
-	case errors.Is(err, ErrUnknownKey):
-		return nil, refuse(ReasonTokenKey, "signed with a key that the authority does not have: check auth.authority and cloud")
-	case err != nil && ctx.Err() == nil && !errors.Is(err, ErrKeysUnavailable):
-		return nil, fmt.Errorf("verify a validation token: %w: %w", ErrKeysUnavailable, err)
-	case err != nil:
+	case err != nil && errors.Is(err, ctx.Err()):
 		return nil, fmt.Errorf("verify a validation token: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrKeysUnavailable, err)
+	case !known:
+		return nil, tokenErrorf(ReasonTokenKey, "signed with a key that the authority does not have: check auth.authority and cloud")
 	}
-	var opened claims
-	if err := parsed.Claims(public, &opened); errors.Is(err, jose.ErrCryptoFailure) {
-		return nil, refuse(ReasonTokenSignature, "the signature is wrong, so it is forged or was altered on its way")
+	var verified claims
+	if err := parsed.Claims(public, &verified); errors.Is(err, jose.ErrCryptoFailure) {
+		return nil, tokenErrorf(ReasonTokenSignature, "the signature is wrong: the token is forged or was altered in transit")
 	} else if err != nil {
-		return nil, refuse(ReasonTokenMalformed, "a claim is unreadable, Graph sends none like that")
+		return nil, tokenErrorf(ReasonTokenMalformed, "a claim cannot be decoded, Graph does not send such tokens")
 	}
-	return &opened, nil
+	return &verified, nil
 }
 
-// claims are those that count, of a token whose signature is right.
+// claims are the claims that checkClaims uses.
 type claims struct {
 	Issuer          string           `json:"iss"`
 	Audience        jwt.Audience     `json:"aud"`
@@ -131,11 +144,11 @@ type claims struct {
 	TenantID        string           `json:"tid"`
 }
 
-// judge checks everything that does not change with time.
-func (v *Verifier) judge(c *claims) (validity, error) {
-	if !slices.ContainsFunc(c.Audience, v.ours) {
-		return validity{}, refuse(ReasonTokenAudience, "it is for %s, but auth.audiences has %s: add the one that came if it is yours",
-			short(strings.Join(c.Audience, ", ")), strings.Join(v.audiences, ", "))
+// checkClaims checks everything that does not depend on the time.
+func (v *Verifier) checkClaims(c *claims) (validity, error) {
+	if !slices.ContainsFunc(c.Audience, v.isAudience) {
+		return validity{}, tokenErrorf(ReasonTokenAudience, "its audience is %s, but auth.audiences has %s: add it if it is yours",
+			quote(strings.Join(c.Audience, ", ")), strings.Join(v.audiences, ", "))
 	}
 	var sender string
 	switch c.Version {
@@ -144,21 +157,21 @@ func (v *Verifier) judge(c *claims) (validity, error) {
 	case "2.0":
 		sender = c.AuthorizedParty
 	default:
-		return validity{}, refuse(ReasonTokenVersion, "version %s is neither 1.0 nor 2.0: update this receiver", short(c.Version))
+		return validity{}, tokenErrorf(ReasonTokenVersion, "version %s is neither 1.0 nor 2.0: update this receiver", quote(c.Version))
 	}
 	if !strings.EqualFold(sender, publisher) {
-		return validity{}, refuse(ReasonTokenPublisher, "it was issued to %s and not to Microsoft Graph Change Tracking (%s), "+
-			"so somebody else sent it: whoever holds the client state must not, replace the encryption key", short(sender), publisher)
+		return validity{}, tokenErrorf(ReasonTokenPublisher, "it was issued to %s and not to Microsoft Graph Change Tracking (%s), "+
+			"so another application sent it and knows the client state: replace the encryption key", quote(sender), publisher)
 	}
 	if !slices.Contains(v.issuers, c.Issuer) {
-		return validity{}, refuse(ReasonTokenIssuer, "issued by %s, but auth.issuers has %s: check tenant_id and cloud, or add it",
-			short(c.Issuer), strings.Join(v.issuers, ", "))
+		return validity{}, tokenErrorf(ReasonTokenIssuer, "issued by %s, but auth.issuers has %s: check tenant_id and cloud, or add it",
+			quote(c.Issuer), strings.Join(v.issuers, ", "))
 	}
 	if !strings.EqualFold(c.TenantID, v.tenant) {
-		return validity{}, refuse(ReasonTokenTenant, "it is of tenant %s and not of %s: check tenant_id", short(c.TenantID), v.tenant)
+		return validity{}, tokenErrorf(ReasonTokenTenant, "its tenant is %s and not %s: check tenant_id", quote(c.TenantID), v.tenant)
 	}
 	if c.Expires == nil {
-		return validity{}, refuse(ReasonTokenMalformed, "it has no expiry, Graph sends none like that")
+		return validity{}, tokenErrorf(ReasonTokenMalformed, "it has no expiry, Graph does not send such tokens")
 	}
 	valid := validity{expires: c.Expires.Time()}
 	if c.NotBefore != nil {
@@ -167,41 +180,41 @@ func (v *Verifier) judge(c *claims) (validity, error) {
 	return valid, nil
 }
 
-func (v *Verifier) ours(audience string) bool {
+func (v *Verifier) isAudience(audience string) bool {
 	return slices.ContainsFunc(v.audiences, func(a string) bool { return strings.EqualFold(a, audience) })
 }
 
-// check allows clocks to differ by 5 minutes.
+// check tolerates a clock difference of 5 minutes.
 func (v validity) check(now time.Time) error {
 	if !now.Before(v.expires.Add(leeway)) {
-		return refuse(ReasonTokenExpired, "expired at %s, and this machine says it is %s: check the clock of this machine",
+		return tokenErrorf(ReasonTokenExpired, "expired at %s, but the local time is %s: check the clock of this machine",
 			v.expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	if now.Before(v.notBefore.Add(-leeway)) {
-		return refuse(ReasonTokenNotYetValid, "valid from %s, and this machine says it is %s: check the clock of this machine",
+		return tokenErrorf(ReasonTokenNotYetValid, "valid from %s, but the local time is %s: check the clock of this machine",
 			v.notBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
 
-// short quotes what came from outside, without letting it fill the log.
-func short(s string) string {
-	const most = 128
-	if len(s) > most {
-		return fmt.Sprintf("%q...", s[:most])
+// quote quotes a string from outside and truncates it, so that it cannot fill the log.
+func quote(s string) string {
+	const maxLength = 128
+	if len(s) > maxLength {
+		return fmt.Sprintf("%q...", s[:maxLength])
 	}
 	return fmt.Sprintf("%q", s)
 }
 
 const maxVerifiedTokens = 1024
 
-// validity is when a token counts.
+// validity is the period in which a token is valid.
 type validity struct {
-	notBefore time.Time // zero where the token does not say
+	notBefore time.Time // zero if the token has none
 	expires   time.Time
 }
 
-// verifiedTokens holds the validity of verified tokens by their SHA-256: the one used longest ago makes room.
+// verifiedTokens holds the validity of verified tokens by their SHA-256. It evicts the least recently used token.
 type verifiedTokens = lru.Cache[[sha256.Size]byte, validity]
 
 func newVerifiedTokens() *verifiedTokens {

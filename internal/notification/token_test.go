@@ -25,7 +25,7 @@ func newVerifier(source notification.KeySource) *notification.Verifier {
 	})
 }
 
-func TestVerifierTakesGenuineTokens(t *testing.T) {
+func TestVerifier_AcceptsGenuineTokens(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(jwt.MapClaims){
 		"of version 2.0": func(jwt.MapClaims) {},
@@ -33,14 +33,14 @@ func TestVerifierTakesGenuineTokens(t *testing.T) {
 			delete(c, "azp")
 			c["ver"], c["appid"], c["iss"] = "1.0", publisher, issuerV1
 		},
-		"for another of our audiences":          func(c jwt.MapClaims) { c["aud"] = "api://other" },
-		"for several audiences, one of us":      func(c jwt.MapClaims) { c["aud"] = []string{"x", client} },
-		"with the tenant in upper case":         func(c jwt.MapClaims) { c["tid"] = strings.ToUpper(tenant) },
-		"with the audience in upper case":       func(c jwt.MapClaims) { c["aud"] = strings.ToUpper(client) },
-		"without nbf":                           func(c jwt.MapClaims) { delete(c, "nbf") },
-		"expired for less than five minutes":    func(c jwt.MapClaims) { c["exp"] = noon.Add(-5*time.Minute + time.Second).Unix() },
-		"valid in less than five minutes' time": func(c jwt.MapClaims) { c["nbf"] = noon.Add(5 * time.Minute).Unix() },
-		"with times that are not whole numbers": func(c jwt.MapClaims) { c["exp"] = float64(noon.Unix()) + 0.5 },
+		"for another of our audiences":            func(c jwt.MapClaims) { c["aud"] = "api://other" },
+		"for several audiences, one of them ours": func(c jwt.MapClaims) { c["aud"] = []string{"x", client} },
+		"with the tenant in upper case":           func(c jwt.MapClaims) { c["tid"] = strings.ToUpper(tenant) },
+		"with the audience in upper case":         func(c jwt.MapClaims) { c["aud"] = strings.ToUpper(client) },
+		"without nbf":                             func(c jwt.MapClaims) { delete(c, "nbf") },
+		"expired for less than five minutes":      func(c jwt.MapClaims) { c["exp"] = noon.Add(-5*time.Minute + time.Second).Unix() },
+		"valid in less than five minutes' time":   func(c jwt.MapClaims) { c["nbf"] = noon.Add(5 * time.Minute).Unix() },
+		"with times that are not whole numbers":   func(c jwt.MapClaims) { c["exp"] = float64(noon.Unix()) + 0.5 },
 	}
 	for name, change := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -52,13 +52,13 @@ func TestVerifierTakesGenuineTokens(t *testing.T) {
 	}
 }
 
-func TestVerifierRefusesClaims(t *testing.T) {
+func TestVerifier_RejectsWrongClaims(t *testing.T) {
 	t.Parallel()
 	const other = "11111111-2222-3333-4444-555555555555"
 	tests := map[string]struct {
-		change func(jwt.MapClaims)
-		want   notification.Reason
-		says   []string
+		change   func(jwt.MapClaims)
+		want     notification.Reason
+		contains []string
 	}{
 		"expired five minutes ago": {
 			func(c jwt.MapClaims) { c["exp"] = noon.Add(-5 * time.Minute).Unix() },
@@ -90,17 +90,17 @@ func TestVerifierRefusesClaims(t *testing.T) {
 			claims := tokenClaims()
 			test.change(claims)
 			token := mint(t, claims)
-			assertRefused(t, newVerifier(firstKey(t)).Verify(t.Context(), token, noon), test.want, token, test.says...)
+			assertRefused(t, newVerifier(firstKey(t)).Verify(t.Context(), token, noon), test.want, token, test.contains...)
 		})
 	}
 }
 
-func assertRefused(t *testing.T, err error, want notification.Reason, token string, says ...string) {
+func assertRefused(t *testing.T, err error, want notification.Reason, token string, contains ...string) {
 	t.Helper()
 	refused, ok := errors.AsType[*notification.TokenError](err)
 	require.True(t, ok, "%v", err)
 	assert.Equal(t, want, refused.Reason)
-	for _, part := range says {
+	for _, part := range contains {
 		require.ErrorContains(t, err, part)
 	}
 	for part := range strings.SplitSeq(token, ".") {
@@ -111,7 +111,7 @@ func assertRefused(t *testing.T, err error, want notification.Reason, token stri
 	assert.Less(t, len(err.Error()), 600)
 }
 
-func TestVerifierRefusesBeforeItAsksForAKey(t *testing.T) {
+func TestVerifier_RejectsBeforeKeyLookup(t *testing.T) {
 	t.Parallel()
 	with := func(method jwt.SigningMethod, key any, header map[string]any) string {
 		token := jwt.NewWithClaims(method, tokenClaims())
@@ -132,7 +132,7 @@ func TestVerifierRefusesBeforeItAsksForAKey(t *testing.T) {
 		"signed with PS256": {with(jwt.SigningMethodPS256, private, nil), notification.ReasonTokenAlgorithm},
 		"without a kid":     {with(jwt.SigningMethodRS256, private, map[string]any{"kid": ""}), notification.ReasonTokenMalformed},
 		"empty":             {"", notification.ReasonTokenMalformed},
-		"no token":          {"hello", notification.ReasonTokenMalformed},
+		"not a JWT":         {"hello", notification.ReasonTokenMalformed},
 		"of two parts":      {"aGVsbG8.aGVsbG8", notification.ReasonTokenMalformed},
 		"of four parts":     {mint(t, tokenClaims()) + ".aGVsbG8", notification.ReasonTokenMalformed},
 		"in JSON form":      {`{"payload":"e30","protected":"e30","signature":""}`, notification.ReasonTokenMalformed},
@@ -143,12 +143,12 @@ func TestVerifierRefusesBeforeItAsksForAKey(t *testing.T) {
 			t.Parallel()
 			source := firstKey(t)
 			assertRefused(t, newVerifier(source).Verify(t.Context(), test.token, noon), test.want, test.token)
-			assert.Zero(t, source.asked.Load())
+			assert.Zero(t, source.calls.Load())
 		})
 	}
 }
 
-func TestVerifierRefusesSignatures(t *testing.T) {
+func TestVerifier_RejectsInvalidSignatures(t *testing.T) {
 	t.Parallel()
 	genuine := strings.Split(mint(t, tokenClaims()), ".")
 	claims := tokenClaims()
@@ -157,34 +157,34 @@ func TestVerifierRefusesSignatures(t *testing.T) {
 		token string
 		want  notification.Reason
 	}{
-		"by a key of the same name":   {mintWith(t, authorityKey(t, "second"), "first", tokenClaims()), notification.ReasonTokenSignature},
-		"by a key nobody has":         {mintWith(t, authorityKey(t, "second"), "second", tokenClaims()), notification.ReasonTokenKey},
-		"of other claims":             {strings.Join([]string{genuine[0], strings.Split(mint(t, claims), ".")[1], genuine[2]}, "."), notification.ReasonTokenSignature},
-		"that are empty":              {genuine[0] + "." + genuine[1] + ".", notification.ReasonTokenSignature},
-		"over something else than {}": {signText(t, `"text"`), notification.ReasonTokenMalformed},
+		"by another key with the same id":      {mintWith(t, authorityKey(t, "second"), "first", tokenClaims()), notification.ReasonTokenSignature},
+		"by an unknown key":                    {mintWith(t, authorityKey(t, "second"), "second", tokenClaims()), notification.ReasonTokenKey},
+		"of other claims":                      {strings.Join([]string{genuine[0], strings.Split(mint(t, claims), ".")[1], genuine[2]}, "."), notification.ReasonTokenSignature},
+		"that are empty":                       {genuine[0] + "." + genuine[1] + ".", notification.ReasonTokenSignature},
+		"over a payload that is not an object": {signText(t, `"text"`), notification.ReasonTokenMalformed},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			source := firstKey(t)
 			assertRefused(t, newVerifier(source).Verify(t.Context(), test.token, noon), test.want, test.token)
-			assert.EqualValues(t, 1, source.asked.Load())
+			assert.EqualValues(t, 1, source.calls.Load())
 		})
 	}
 }
 
-// signText signs a payload that is no set of claims.
+// signText signs a payload that is not a set of claims.
 func signText(t *testing.T, payload string) string {
 	t.Helper()
 	head, _, _ := strings.Cut(mint(t, tokenClaims()), ".")
 	token := jwt.New(jwt.SigningMethodRS256)
 	text := head + "." + token.EncodeSegment([]byte(payload))
-	signature, err := jwt.SigningMethodRS256.Sign(text, authorityKey(t, "first"))
+	digest, err := jwt.SigningMethodRS256.Sign(text, authorityKey(t, "first"))
 	require.NoError(t, err)
-	return text + "." + token.EncodeSegment(signature)
+	return text + "." + token.EncodeSegment(digest)
 }
 
-func TestVerifiedTokenIsRememberedButNotItsTime(t *testing.T) {
+func TestVerifier_CachesTokenButChecksTimeAgain(t *testing.T) {
 	t.Parallel()
 	source := firstKey(t)
 	verifier := newVerifier(source)
@@ -192,15 +192,15 @@ func TestVerifiedTokenIsRememberedButNotItsTime(t *testing.T) {
 	for range 3 {
 		require.NoError(t, verifier.Verify(t.Context(), token, noon))
 	}
-	assert.EqualValues(t, 1, source.asked.Load(), "without a key there is no RSA operation")
+	assert.EqualValues(t, 1, source.calls.Load(), "without a key lookup there is no RSA operation")
 
 	assertRefused(t, verifier.Verify(t.Context(), token, noon.Add(24*time.Hour)), notification.ReasonTokenExpired, token)
 	assertRefused(t, verifier.Verify(t.Context(), token, noon.Add(-2*time.Hour)), notification.ReasonTokenNotYetValid, token)
 	require.NoError(t, verifier.Verify(t.Context(), token, noon))
-	assert.EqualValues(t, 1, source.asked.Load())
+	assert.EqualValues(t, 1, source.calls.Load())
 }
 
-func TestRefusedTokenIsNotRemembered(t *testing.T) {
+func TestVerifier_DoesNotCacheRefusedToken(t *testing.T) {
 	t.Parallel()
 	source := firstKey(t)
 	verifier := newVerifier(source)
@@ -208,10 +208,10 @@ func TestRefusedTokenIsNotRemembered(t *testing.T) {
 	for range 2 {
 		assertRefused(t, verifier.Verify(t.Context(), token, noon), notification.ReasonTokenSignature, token)
 	}
-	assert.EqualValues(t, 2, source.asked.Load())
+	assert.EqualValues(t, 2, source.calls.Load())
 }
 
-func TestTokensUsedLongestAgoAreForgotten(t *testing.T) {
+func TestVerifier_EvictsLeastRecentlyUsedToken(t *testing.T) {
 	t.Parallel()
 	source := firstKey(t)
 	verifier := newVerifier(source)
@@ -220,24 +220,24 @@ func TestTokensUsedLongestAgoAreForgotten(t *testing.T) {
 		claims["uti"] = strconv.Itoa(n)
 		return mint(t, claims)
 	}
-	asks := func(token string) int32 {
-		before := source.asked.Load()
+	lookups := func(token string) int32 {
+		before := source.calls.Load()
 		require.NoError(t, verifier.Verify(t.Context(), token, noon))
-		return source.asked.Load() - before
+		return source.calls.Load() - before
 	}
 	first, second := numbered(0), numbered(1)
-	asks(first)
-	asks(second)
+	lookups(first)
+	lookups(second)
 	for n := range 1022 {
-		asks(numbered(n + 2))
+		lookups(numbered(n + 2))
 	}
-	assert.Zero(t, asks(first), "1,024 are remembered")
-	asks(numbered(1024))
-	assert.Zero(t, asks(first), "it was used just now")
-	assert.EqualValues(t, 1, asks(second), "it made room")
+	assert.Zero(t, lookups(first), "1,024 tokens are cached")
+	lookups(numbered(1024))
+	assert.Zero(t, lookups(first), "recently used tokens stay")
+	assert.EqualValues(t, 1, lookups(second), "the least recently used token was evicted")
 }
 
-func TestVerifierSaysWhenItCannotSay(t *testing.T) {
+func TestVerifier_ReturnsErrorWhenUndecidable(t *testing.T) {
 	t.Parallel()
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -246,14 +246,13 @@ func TestVerifierSaysWhenItCannotSay(t *testing.T) {
 		err  error
 		want error
 	}{
-		"keys are not available":      {t.Context(), notification.ErrKeysUnavailable, notification.ErrKeysUnavailable},
-		"another source fails":        {t.Context(), errDown, notification.ErrKeysUnavailable},
-		"the caller does not wait on": {canceled, context.Canceled, context.Canceled},
+		"keys are not available":  {t.Context(), errDown, notification.ErrKeysUnavailable},
+		"the context is canceled": {canceled, context.Canceled, context.Canceled},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := newVerifier(&keys{err: test.err}).Verify(test.ctx, mint(t, tokenClaims()), noon)
+			err := newVerifier(&fakeKeySource{err: test.err}).Verify(test.ctx, mint(t, tokenClaims()), noon)
 			require.ErrorIs(t, err, test.want)
 			require.ErrorIs(t, err, test.err)
 			_, refused := errors.AsType[*notification.TokenError](err)

@@ -1,4 +1,4 @@
-// Package panics turns a panic into an error that is safe to log, so that it costs one delivery and not the process.
+// Package panics converts a panic to an error that is safe to log, so that one delivery fails instead of the process.
 package panics
 
 import (
@@ -7,12 +7,12 @@ import (
 	"runtime/debug"
 )
 
-// Error is a panic of a function that Catch called.
+// Error is a panic in a function that Catch called.
 type Error struct {
-	// Value says what the panic was about. Only what the Go runtime says of its own panics is quoted, such as an index
-	// out of range. Any other value may hold what the code worked on, such as the text of a conversation: its type is named.
+	// Value describes the value of the panic. It is the message only for panics of the Go runtime, such as an index out of
+	// range. Any other value may contain processed data, such as the text of a conversation, so only its type is given.
 	Value string
-	// Stack is that of the goroutine at the panic, as debug.Stack formats it: places, and addresses in place of arguments.
+	// Stack is the stack of the goroutine at the panic as formatted by debug.Stack, which contains arguments only as addresses.
 	Stack []byte
 }
 

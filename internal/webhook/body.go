@@ -7,101 +7,101 @@ import (
 	"sync"
 )
 
-// Why a body was not read to its end, apart from the errors of the reader itself.
+// The errors of readBody, apart from those of the reader.
 var (
-	errOverloaded = errors.New("too many bytes under way")
+	errOverloaded = errors.New("too many bytes in flight")
 	errTooLarge   = errors.New("body over the limit")
 )
 
-// A body is read into small pieces at first, so that a slow sender holds little more memory than it has sent, and into
-// large ones later. A piece is the most that one read takes before it is charged.
+// A body is read into small chunks at first, so that a slow sender holds little more memory than it has sent, and into large
+// chunks later. A chunk limits the bytes of one read, which are reserved after it.
 const (
-	smallPiece = MinimumReservation
-	largePiece = 32 << 10
+	smallChunk = MinimumReservation
+	largeChunk = 32 << 10
 )
 
-// Pieces and whole bodies are used again: a flood that left garbage instead would have the heap grow to twice its size.
+// Chunks and contiguous bodies are pooled. As garbage they would make the heap grow to twice the size in a flood of requests.
 var (
-	smallPieces = sync.Pool{New: func() any { return new([smallPiece]byte) }}
-	largePieces = sync.Pool{New: func() any { return new([largePiece]byte) }}
-	wholes      = sync.Pool{New: func() any { return new([]byte) }}
+	smallChunks = sync.Pool{New: func() any { return new([smallChunk]byte) }}
+	largeChunks = sync.Pool{New: func() any { return new([largeChunk]byte) }}
+	buffers     = sync.Pool{New: func() any { return new([]byte) }}
 )
 
-// body is what was read of a request so far.
+// body is the part of a request body that was read so far.
 type body struct {
-	pieces [][]byte // each with its piece as capacity
+	chunks [][]byte // each has the capacity of its chunk
 	length int
 }
 
-// room returns where to read to: what is left of the last piece, or a new one.
-func (b *body) room() []byte {
-	if n := len(b.pieces); n > 0 && len(b.pieces[n-1]) < cap(b.pieces[n-1]) {
-		last := b.pieces[n-1]
+// free returns the buffer for the next read: the rest of the last chunk, or a new chunk.
+func (b *body) free() []byte {
+	if n := len(b.chunks); n > 0 && len(b.chunks[n-1]) < cap(b.chunks[n-1]) {
+		last := b.chunks[n-1]
 		return last[len(last):cap(last)]
 	}
-	var piece []byte
-	if b.length < largePiece {
-		piece = smallPieces.Get().(*[smallPiece]byte)[:]
+	var chunk []byte
+	if b.length < largeChunk {
+		chunk = smallChunks.Get().(*[smallChunk]byte)[:]
 	} else {
-		piece = largePieces.Get().(*[largePiece]byte)[:]
+		chunk = largeChunks.Get().(*[largeChunk]byte)[:]
 	}
-	b.pieces = append(b.pieces, piece[:0])
-	return piece
+	b.chunks = append(b.chunks, chunk[:0])
+	return chunk
 }
 
-// grow says that n bytes were read into the room.
+// grow adds n bytes that were read into free.
 func (b *body) grow(n int) {
-	last := &b.pieces[len(b.pieces)-1]
+	last := &b.chunks[len(b.chunks)-1]
 	*last = (*last)[:len(*last)+n]
 	b.length += n
 }
 
-// whole calls use with all that was read, in one piece that is only valid during the call, and releases the body.
-func (b *body) whole(use func(all []byte)) {
-	if len(b.pieces) == 1 {
-		use(b.pieces[0])
+// withBytes calls use with the body as one slice, which is only valid during the call, and releases the body.
+func (b *body) withBytes(use func(all []byte)) {
+	if len(b.chunks) == 1 {
+		use(b.chunks[0])
 		b.release()
 		return
 	}
-	all := wholes.Get().(*[]byte)
-	defer wholes.Put(all)
+	all := buffers.Get().(*[]byte)
+	defer buffers.Put(all)
 	if cap(*all) < b.length {
 		*all = make([]byte, 0, b.length)
 	}
 	*all = (*all)[:0]
-	for _, piece := range b.pieces {
-		*all = append(*all, piece...)
+	for _, chunk := range b.chunks {
+		*all = append(*all, chunk...)
 	}
 	b.release()
 	use(*all)
 }
 
-// release gives the pieces back. Further calls do nothing.
+// release returns the chunks to their pools. Further calls do nothing.
 func (b *body) release() {
-	for _, piece := range b.pieces {
-		if cap(piece) == smallPiece {
-			smallPieces.Put((*[smallPiece]byte)(piece[:smallPiece]))
+	for _, chunk := range b.chunks {
+		if cap(chunk) == smallChunk {
+			smallChunks.Put((*[smallChunk]byte)(chunk[:smallChunk]))
 		} else {
-			largePieces.Put((*[largePiece]byte)(piece[:largePiece]))
+			largeChunks.Put((*[largeChunk]byte)(chunk[:largeChunk]))
 		}
 	}
-	b.pieces, b.length = nil, 0
+	b.chunks, b.length = nil, 0
 }
 
-// readBody reads a body of at most limit bytes and charges the share for each piece when it has arrived, so that a slow
-// sender holds what it has sent (at least the minimum share), and a header that announces much holds nothing. The pieces
-// have at most about twice the room that was charged.
+// readBody reads a body of at most limit bytes. The reservation grows with the bytes that arrived, so that a slow sender holds
+// what it has sent (at least MinimumReservation), and a large Content-Length reserves nothing. The chunks take at most about
+// twice the reserved bytes.
 //
 // It fails with errTooLarge, errOverloaded or the error of the reader.
-func readBody(from io.Reader, limit int64, share *Reservation) (*body, error) {
+func readBody(from io.Reader, limit int64, reservation *Reservation) (*body, error) {
 	read := &body{}
 	for {
-		n, err := from.Read(read.room())
+		n, err := from.Read(read.free())
 		read.grow(n)
 		switch {
 		case int64(read.length) > limit:
 			err = errTooLarge
-		case !share.Grow(int64(read.length)):
+		case !reservation.Grow(int64(read.length)):
 			err = errOverloaded
 		case errors.Is(err, io.EOF):
 			return read, nil
@@ -111,8 +111,8 @@ func readBody(from io.Reader, limit int64, share *Reservation) (*body, error) {
 			return nil, err
 		}
 		if read.length > smallReservation {
-			// A sender that is faster than this reads would keep the processor for a whole time slice, 10 ms; with hundreds of
-			// such senders a notification of usual size would wait for seconds.
+			// A fast sender would keep the processor for a whole time slice of 10 ms. With hundreds of such senders a
+			// notification of usual size would wait for seconds.
 			runtime.Gosched()
 		}
 	}

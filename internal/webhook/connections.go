@@ -10,19 +10,19 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-// connections bounds the connections that are open at once. It never lets a new one wait: strangers could hold all places
-// by doing nothing, and keep Microsoft Graph out. Over the limit it closes another one instead: of those on which nothing
-// authentic came the oldest, else the one on which that was longest ago. Whatever else is sent on a connection does not
-// count, so a stranger keeps none alive, and a new one of Microsoft Graph is the last of the strangers to go.
+// connections limits the number of open connections. It does not make new connections wait, since idle connections of
+// unauthenticated clients could then keep Microsoft Graph out. Instead it closes an open one: the oldest on which nothing
+// authentic was received, otherwise the one on which that was longest ago. Nothing else that is sent keeps a connection open,
+// and a new connection of Microsoft Graph is the last of the unauthenticated ones to be closed.
 type connections struct {
 	limit int
 
-	mu sync.Mutex // guards what follows, and where each connection is listed
-	// strangers and proven hold the open connections, each in the order in which they came there.
-	strangers, proven list.List
+	mu sync.Mutex // guards the lists, and list and element of each connection
+	// unauthenticated and authenticated hold the open connections in the order in which they were added to the list.
+	unauthenticated, authenticated list.List
 }
 
-// limitConnections returns a listener of which at most limit connections are open at once.
+// limitConnections returns a listener that keeps at most limit connections open.
 func limitConnections(listener net.Listener, limit int) net.Listener {
 	return &limitedListener{Listener: listener, connections: &connections{limit: limit}}
 }
@@ -32,70 +32,70 @@ type limitedListener struct {
 	connections *connections
 }
 
-// Accept returns the next connection, after it made room for it.
+// Accept returns the next connection. It closes another one if the limit is reached.
 func (l *limitedListener) Accept() (net.Conn, error) {
 	plain, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
 	accepted := &connection{Conn: plain, owner: l.connections}
-	if surplus := l.connections.add(accepted); surplus != nil {
-		_ = surplus.Close()
+	if evicted := l.connections.add(accepted); evicted != nil {
+		_ = evicted.Close()
 	}
 	return accepted, nil
 }
 
-// connection is an open one. Those of HTTP over TLS are this beneath TLS.
+// connection is an open connection, beneath TLS if there is TLS.
 type connection struct {
 	net.Conn
 	owner *connections
 
-	// in and place are where the connection is listed; nil once it is to be closed. The owner's mu guards them.
-	in    *list.List
-	place *list.Element
+	// list holds the connection as element; both are nil once it is closed. The owner's mu guards them.
+	list    *list.List
+	element *list.Element
 }
 
-// Close closes the connection and gives up its place.
+// Close closes the connection and removes it from its list.
 func (c *connection) Close() error {
 	c.owner.move(c, nil)
 	return c.Conn.Close()
 }
 
-// add lists a new connection and returns the one to close for it, nil where there is room.
-func (c *connections) add(accepted *connection) (surplus *connection) {
+// add adds a new connection and returns the one to close instead, nil if the limit is not reached.
+func (c *connections) add(accepted *connection) (evicted *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.strangers.Len()+c.proven.Len() >= c.limit {
-		first := c.strangers.Front()
+	if c.unauthenticated.Len()+c.authenticated.Len() >= c.limit {
+		first := c.unauthenticated.Front()
 		if first == nil {
-			first = c.proven.Front()
+			first = c.authenticated.Front()
 		}
-		surplus, _ = first.Value.(*connection)
-		surplus.in.Remove(first)
-		surplus.in, surplus.place = nil, nil
+		evicted, _ = first.Value.(*connection)
+		evicted.list.Remove(first)
+		evicted.list, evicted.element = nil, nil
 	}
-	accepted.in, accepted.place = &c.strangers, c.strangers.PushBack(accepted)
-	return surplus
+	accepted.list, accepted.element = &c.unauthenticated, c.unauthenticated.PushBack(accepted)
+	return evicted
 }
 
-// move takes a connection to the end of a list, or with nil out of all, after which it stays out.
+// move moves a connection to the end of another list, or removes it if to is nil. A removed connection is not added again.
 func (c *connections) move(conn *connection, to *list.List) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if conn.in == nil {
+	if conn.list == nil {
 		return
 	}
-	conn.in.Remove(conn.place)
-	conn.in, conn.place = to, nil
+	conn.list.Remove(conn.element)
+	conn.list, conn.element = to, nil
 	if to != nil {
-		conn.place = to.PushBack(conn)
+		conn.element = to.PushBack(conn)
 	}
 }
 
-// connectionKey is the key of a request's connection in its context.
+// connectionKey is the context key of a request's connection.
 type connectionKey struct{}
 
-// withConnection is for the server's ConnContext: https://pkg.go.dev/net/http#Server.ConnContext
+// withConnection implements ConnContext: https://pkg.go.dev/net/http#Server.ConnContext
 func withConnection(ctx context.Context, conn net.Conn) context.Context {
 	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = secure.NetConn()
@@ -103,12 +103,12 @@ func withConnection(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, conn)
 }
 
-// noteAuthentic remembers that Microsoft Graph sent something on the connection of a request.
-func noteAuthentic(ctx context.Context, decrypted notification.Opened) {
+// noteAuthentic records that something authentic was received on the connection of a request.
+func noteAuthentic(ctx context.Context, decrypted notification.Decrypted) {
 	conn, ok := ctx.Value(connectionKey{}).(*connection)
-	sure := len(decrypted.Received)+len(decrypted.Lifecycle) > 0 ||
+	authentic := len(decrypted.Received)+len(decrypted.Lifecycle) > 0 ||
 		slices.ContainsFunc(decrypted.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
-	if ok && sure {
-		conn.owner.move(conn, &conn.owner.proven)
+	if ok && authentic {
+		conn.owner.move(conn, &conn.owner.authenticated)
 	}
 }

@@ -21,15 +21,15 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// What strangers send: a whole handshake, and a notification that does not end.
+// Requests of unauthenticated clients: a complete handshake, and a notification whose body does not end.
 const (
 	handshake  = "POST " + path + "?validationToken=abc HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
 	unfinished = "POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
 )
 
-// An honest sender is answered at once, however many connections strangers open, ask one thing on or nothing, leave as
-// they are, and open again where they were closed.
-func TestServer_AnswersBesideIdleConnections(t *testing.T) {
+// A genuine sender is answered immediately, however many connections other clients open and reopen, whether they send one
+// request on them or nothing.
+func TestServer_AnswersWhileConnectionsAreHeld(t *testing.T) {
 	dir := t.TempDir()
 	writeCertificate(t, dir, 1)
 	tests := map[string]struct {
@@ -39,44 +39,44 @@ func TestServer_AnswersBesideIdleConnections(t *testing.T) {
 		number int
 		sends  string
 	}{
-		"1,030 that send nothing": {
+		"1,030 connections that send nothing": {
 			config: localConfig(), scheme: "http", number: 1030,
 		},
-		"5,000 that send a handshake each": {
+		"5,000 connections that send a handshake each": {
 			config: localConfig(), scheme: "http", number: 5000, sends: handshake,
 		},
-		"1,030 that send a handshake over TLS": {
+		"1,030 connections that send a handshake over TLS": {
 			config: tlsConfig(dir, 0), scheme: "https", number: 1030, sends: handshake,
 			secure: func(c net.Conn) net.Conn { return tls.Client(c, &tls.Config{InsecureSkipVerify: true}) },
 		},
-		"1,030 whose bodies do not end": {
+		"1,030 connections whose bodies do not end": {
 			config: localConfig(), scheme: "http", number: 1030, sends: unfinished,
 		},
-		"1,030 that do not even begin TLS": {
+		"1,030 connections that do not start TLS": {
 			config: tlsConfig(dir, 0), scheme: "https", number: 1030,
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			around := newHarness()
-			server := serve(t, around.handler(), test.config)
+			h := newHarness()
+			server := serve(t, h.handler(), test.config)
 			ctx, stop := context.WithCancel(t.Context())
-			var strangers sync.WaitGroup
-			defer strangers.Wait()
+			var unauthenticated sync.WaitGroup
+			defer unauthenticated.Wait()
 			defer stop()
-			open, again := &sync.WaitGroup{}, rate.NewLimiter(50, 10)
+			open, reconnects := &sync.WaitGroup{}, rate.NewLimiter(50, 10)
 			open.Add(test.number)
-			dialing := make(chan struct{}, 16) // the strangers' own TLS must not take the processors from the server
+			dialing := make(chan struct{}, 16) // the clients' TLS must not take the processors from the server
 			for range test.number {
-				strangers.Go(func() {
+				unauthenticated.Go(func() {
 					once := sync.OnceFunc(open.Done)
 					defer once()
 					for ctx.Err() == nil {
 						dialing <- struct{}{}
 						release := sync.OnceFunc(func() { <-dialing })
-						occupy(ctx, server.Addr(), test.secure, test.sends, func() { once(); release() })
+						holdConnection(ctx, server.Addr(), test.secure, test.sends, func() { once(); release() })
 						release()
-						_ = again.Wait(ctx)
+						_ = reconnects.Wait(ctx)
 					}
 				})
 			}
@@ -85,19 +85,19 @@ func TestServer_AnswersBesideIdleConnections(t *testing.T) {
 				client := newClient(t, &http.Transport{
 					DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 				})
-				began := time.Now()
+				start := time.Now()
 				status, err := post(ctx, client, test.scheme+"://"+server.Addr().String()+path, oneItem)
 				require.NoError(t, err)
 				assert.Equal(t, http.StatusAccepted, status)
-				assert.Less(t, time.Since(began), time.Second)
+				assert.Less(t, time.Since(start), time.Second)
 			}
-			assert.Equal(t, 20, around.counted()[webhook.Delivered])
+			assert.Equal(t, 20, h.counted()[webhook.Delivered])
 		})
 	}
 }
 
-// occupy opens a connection and keeps it until the server closes it, or ctx ends.
-func occupy(ctx context.Context, address net.Addr, secure func(net.Conn) net.Conn, sends string, decrypted func()) {
+// holdConnection opens a connection and keeps it until the server closes it, or ctx ends.
+func holdConnection(ctx context.Context, address net.Addr, secure func(net.Conn) net.Conn, sends string, decrypted func()) {
 	connection, err := (&net.Dialer{}).DialContext(ctx, address.Network(), address.String())
 	if err != nil {
 		return
@@ -116,7 +116,7 @@ func occupy(ctx context.Context, address net.Addr, secure func(net.Conn) net.Con
 	_, _ = io.Copy(io.Discard, connection)
 }
 
-func TestServer_ClosesConnectionWithoutRequest(t *testing.T) {
+func TestServer_ClosesIdleConnection(t *testing.T) {
 	t.Parallel()
 	config := localConfig()
 	config.Keepalive.GetOrInsertDefault().IdleTimeout = 50 * time.Millisecond
@@ -135,34 +135,34 @@ func TestServer_ClosesConnectionWithoutRequest(t *testing.T) {
 	assert.ErrorIs(t, err, io.EOF)
 }
 
-// All other connections have a request that does not end, and one more comes before the honest sender says anything.
-func TestServer_AnswersNewConnectionBesideActiveOnes(t *testing.T) {
+// All other connections have a request that does not end, and one more is opened before the genuine sender sends anything.
+func TestServer_AnswersNewConnectionAtLimit(t *testing.T) {
 	t.Parallel()
 	config := localConfig()
 	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0
 	handler := newHarness().handler()
 	server := serve(t, handler, config)
-	strangers := make([]net.Conn, 1024)
-	for i := range strangers {
-		strangers[i] = dial(t, server)
-		_, err := io.WriteString(strangers[i], unfinished)
+	unauthenticated := make([]net.Conn, 1024)
+	for i := range unauthenticated {
+		unauthenticated[i] = dial(t, server)
+		_, err := io.WriteString(unauthenticated[i], unfinished)
 		require.NoError(t, err)
 	}
 	require.Eventually(t, func() bool { return handler.InFlightBytes() >= 1024*webhook.MinimumReservation }, 20*time.Second, time.Millisecond,
-		"every request is under way")
-	honest := dial(t, server)
+		"every request is in flight")
+	genuine := dial(t, server)
 	dial(t, server)
-	for _, closed := range strangers[:2] { // both newcomers were accepted once these are gone
+	for _, closed := range unauthenticated[:2] { // closed once both new connections are accepted
 		require.NoError(t, closed.SetDeadline(time.Now().Add(10*time.Second)))
 		_, err := closed.Read(make([]byte, 1))
 		var timeout net.Error
-		require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "the oldest of the strangers is closed")
+		require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "the oldest unauthenticated connections are closed")
 	}
 
-	require.NoError(t, honest.SetDeadline(time.Now().Add(10*time.Second)))
-	_, err := fmt.Fprintf(honest, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(oneItem), oneItem)
+	require.NoError(t, genuine.SetDeadline(time.Now().Add(10*time.Second)))
+	_, err := fmt.Fprintf(genuine, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(oneItem), oneItem)
 	require.NoError(t, err)
-	answer, err := http.ReadResponse(bufio.NewReader(honest), nil)
+	answer, err := http.ReadResponse(bufio.NewReader(genuine), nil)
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusAccepted, answer.StatusCode)
 }

@@ -15,62 +15,62 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
 )
 
-// leastWait is the part of the acknowledgment timeout that a delivery has in any case, even if the body took most of the
-// timeout to arrive. Without it a sender on a slow line would never hear of a success, although its retries wait 10 s.
-const leastWait = 10
+// AckTimeout/minWaitDivisor is the least time that a delivery gets, even if the body took most of the timeout to arrive.
+// Otherwise a sender on a slow connection would be told to retry every time.
+const minWaitDivisor = 10
 
-// delivery is one collection of notifications on its way from the body to the pipeline.
+// delivery decrypts one collection of notifications and passes it to the pipeline.
 type delivery struct {
 	settings   Settings
 	collection *notification.Collection
-	// reservation is released when the delivery has ended, which may be long after the answer.
+	// reservation is released when the delivery ends, which may be long after the answer.
 	reservation *Reservation
 	arrived     time.Time
-	// decided gets the status, once; it has room for it, so that the delivery can end although nobody waits any more.
-	decided chan int
+	// status receives the status of the answer once. It is buffered, so that the delivery can end after await returned.
+	status chan int
 
 	mu sync.Mutex
-	// late is true once the sender was told that the timeout passed, done once the outcome is known. Whichever comes
-	// first says how the items count.
+	// late is set when the timeout passed before the outcome was known, done when the outcome is known. The first of both
+	// decides how the items are counted.
 	late, done bool
-	// pending is how many items may still be delivered.
+	// pending is the number of items that may still be delivered.
 	pending int
 }
 
-func newDelivery(settings Settings, collection *notification.Collection, share *Reservation, arrived time.Time) *delivery {
+func newDelivery(settings Settings, collection *notification.Collection, reservation *Reservation, arrived time.Time) *delivery {
 	return &delivery{
 		settings:    settings,
 		collection:  collection,
-		reservation: share,
+		reservation: reservation,
 		arrived:     arrived,
-		decided:     make(chan int, 1),
+		status:      make(chan int, 1),
 		pending:     len(collection.Items),
 	}
 }
 
-// timeLeft is how long the answer to what arrived then may still take.
+// timeLeft returns how long the answer to a request that arrived at this time may still take.
 func (s *Settings) timeLeft(arrived time.Time) time.Duration {
-	return max(s.AckTimeout-time.Since(arrived), s.AckTimeout/leastWait)
+	return max(s.AckTimeout-time.Since(arrived), s.AckTimeout/minWaitDivisor)
 }
 
-// await returns the status of the delivery, or 503 when the acknowledgment timeout passes first.
+// await returns the status of the delivery, or 503 if the acknowledgment timeout passes first.
 func (d *delivery) await(ctx context.Context) int {
 	timer := time.NewTimer(d.settings.timeLeft(d.arrived))
 	defer timer.Stop()
 	select {
-	case status := <-d.decided:
+	case status := <-d.status:
 		return status
 	case <-timer.C:
 	}
 	pending, ok := d.giveUp()
 	if !ok {
-		return <-d.decided
+		return <-d.status
 	}
 	d.settings.Telemetry.Notifications(ctx, TimedOut, pending)
 	return http.StatusServiceUnavailable
 }
 
-// giveUp makes the delivery late. It returns false if the outcome is known already.
+// giveUp makes the delivery late. It returns false if the outcome is already known.
 func (d *delivery) giveUp() (pending int, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -78,20 +78,21 @@ func (d *delivery) giveUp() (pending int, ok bool) {
 	return d.pending, d.late
 }
 
-// run delivers, gives the bytes back, and then tells, so that a sender who was told finds room for its next request.
+// run delivers and sets the status. It releases the reservation before, so that the bytes are available for the next request
+// of a sender that was answered.
 func (d *delivery) run(ctx context.Context) {
 	outcome, items := d.deliverOrRecover(ctx)
 	d.reservation.Release()
 	d.count(ctx, outcome, items)
 	if outcome == Failed {
-		d.decided <- http.StatusServiceUnavailable
+		d.status <- http.StatusServiceUnavailable
 		return
 	}
-	d.decided <- http.StatusAccepted
+	d.status <- http.StatusAccepted
 }
 
-// deliver opens the collection and hands its parts on. Lifecycle events come first, since a slow pipeline must not hold
-// up the renewal of the subscription.
+// deliver decrypts the collection and passes on its parts. Lifecycle events come first, since a slow pipeline must not delay the
+// renewal of the subscription.
 func (d *delivery) deliver(ctx context.Context) (outcome Outcome, items int) {
 	decrypted, err := d.settings.Decrypter.Decrypt(ctx, d.collection, d.arrived)
 	if err != nil {
@@ -125,8 +126,8 @@ func (d *delivery) deliver(ctx context.Context) (outcome Outcome, items int) {
 	}
 }
 
-// count counts the outcome. Where the sender was told to come again already, only a success counts: whatever else it was
-// will show when it comes.
+// count counts the outcome. If the sender was already told to retry, only a success is counted, since any other outcome will
+// repeat with the retry.
 func (d *delivery) count(ctx context.Context, outcome Outcome, items int) {
 	d.mu.Lock()
 	d.done = true
@@ -141,15 +142,15 @@ func (d *delivery) count(ctx context.Context, outcome Outcome, items int) {
 	}
 }
 
-// returnTime is how long canceled deliveries may take to return.
-const returnTime = time.Second
+// cancelGracePeriod is the time that canceled deliveries get to return.
+const cancelGracePeriod = time.Second
 
-// deliveries owns the goroutines that deliver: it knows how many are under way, lets no new one begin once stopped, and
-// cancels them when they had long enough.
+// deliveries manages the goroutines that deliver: it counts them, starts no new ones after stop, and cancels them if they do not
+// end in time.
 type deliveries struct {
-	// stopping ends when no new delivery may begin; cut ends the context of those under way.
-	stopping, cut       context.Context
-	endStopping, endCut context.CancelFunc
+	// stopping ends when no new delivery may start; canceled ends when the running ones are canceled.
+	stopping, canceled        context.Context
+	cancelStopping, cancelAll context.CancelFunc
 
 	mu      sync.Mutex
 	stopped bool
@@ -160,13 +161,13 @@ type deliveries struct {
 
 func newDeliveries() *deliveries {
 	d := &deliveries{ended: make(chan struct{})}
-	d.stopping, d.endStopping = context.WithCancel(context.Background())
-	d.cut, d.endCut = context.WithCancel(context.Background())
+	d.stopping, d.cancelStopping = context.WithCancel(context.Background())
+	d.canceled, d.cancelAll = context.WithCancel(context.Background())
 	return d
 }
 
-// start runs deliver in a goroutine with a context that has the values of ctx and lasts until deliver returns or the
-// deliveries are cut short, whatever becomes of ctx. It returns false once stopped.
+// start runs deliver in a goroutine. Its context has the values of ctx and ends when deliver returns or the deliveries are
+// canceled, but not with ctx. start returns false after stop.
 func (d *deliveries) start(ctx context.Context, deliver func(context.Context)) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -175,18 +176,18 @@ func (d *deliveries) start(ctx context.Context, deliver func(context.Context)) b
 	}
 	d.count++
 	detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(d.cut, cancel) //nolint:contextcheck // the end of the receiver, not of the request
+	stop := context.AfterFunc(d.canceled, cancel) //nolint:contextcheck // the end of the receiver, not of the request
 	go func() {
 		defer d.end()
 		defer cancel()
-		defer unhook()
+		defer stop()
 		deliver(detached)
 	}()
 	return true
 }
 
-// deliverOrRecover is deliver, for a goroutine that net/http does not guard: a panic there would end the process. The
-// sender is asked to come again.
+// deliverOrRecover calls deliver and recovers from a panic, which net/http does not do in this goroutine and which would end the
+// process. The sender is then told to retry.
 func (d *delivery) deliverOrRecover(ctx context.Context) (outcome Outcome, items int) {
 	err := panics.Catch(func() error {
 		outcome, items = d.deliver(ctx)
@@ -210,7 +211,7 @@ func (d *deliveries) end() {
 	d.closeIfEnded()
 }
 
-// stop lets no further delivery begin.
+// stop prevents further deliveries from starting.
 func (d *deliveries) stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -218,7 +219,7 @@ func (d *deliveries) stop() {
 		return
 	}
 	d.stopped = true
-	d.endStopping()
+	d.cancelStopping()
 	d.closeIfEnded()
 }
 
@@ -228,16 +229,16 @@ func (d *deliveries) closeIfEnded() {
 	}
 }
 
-func (d *deliveries) underWay() int {
+func (d *deliveries) inFlight() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.count
 }
 
-// wait returns nil when all deliveries have ended after stop. When ctx ends first it cancels them, gives them a second
-// to return, and tells how many were cut short.
+// wait returns nil when all deliveries have ended after stop. If ctx ends first, it cancels them, gives them cancelGracePeriod to
+// return, and returns an error with their number.
 func (d *deliveries) wait(ctx context.Context) error {
-	defer d.endCut()
+	defer d.cancelAll()
 	select {
 	case <-d.ended:
 		return nil
@@ -248,25 +249,25 @@ func (d *deliveries) wait(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	cut := d.underWay()
-	if cut == 0 {
+	canceled := d.inFlight()
+	if canceled == 0 {
 		return nil
 	}
-	d.endCut()
-	patience := time.NewTimer(returnTime)
-	defer patience.Stop()
+	d.cancelAll()
+	timer := time.NewTimer(cancelGracePeriod)
+	defer timer.Stop()
 	select {
 	case <-d.ended:
-	case <-patience.C:
+	case <-timer.C:
 	}
-	return fmt.Errorf("%d deliveries were canceled, Microsoft Graph sends them again: %w", cut, context.Cause(ctx))
+	return fmt.Errorf("%d deliveries were canceled, Microsoft Graph sends them again: %w", canceled, context.Cause(ctx))
 }
 
-// Permanent reports whether every leaf of an error is permanent, so that the same data would be refused again by all
-// who refused it. One pipeline may refuse for good what another could not take just now: that must come again.
+// Permanent reports whether every leaf of an error tree is permanent, so that a retry with the same data would fail again. If
+// one pipeline refused the data permanently and another only temporarily, the data must be sent again.
 //
-// Branches are those of errors.Join, of fmt.Errorf with several %w, and of go.uber.org/multierr. What wraps a branching
-// error, even consumererror.NewPermanent, says nothing of its leaves.
+// The nodes of a tree are the errors of errors.Join, of fmt.Errorf with several %w, and of go.uber.org/multierr. An error that
+// wraps a node, even consumererror.NewPermanent, says nothing about its leaves.
 func Permanent(err error) bool {
 	for part := err; part != nil; part = errors.Unwrap(part) {
 		if leaves, ok := branches(part); ok {
@@ -290,7 +291,7 @@ func allPermanent(errs []error) bool {
 	return found
 }
 
-// branches looks at one error and not at what it wraps, hence no errors.As.
+// branches returns the children of a node. It must not look at wrapped errors, hence no errors.As.
 func branches(err error) ([]error, bool) {
 	switch many := err.(type) { //nolint:errorlint // see above
 	case interface{ Unwrap() []error }:

@@ -17,20 +17,20 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-// defaultMaxBodySize is what a MaxBodySize of 0 or less means, as in confighttp.
+// defaultMaxBodySize replaces a MaxBodySize of 0 or less, as in confighttp.
 const defaultMaxBodySize = 20 << 20
 
-// Settings are what a Handler needs. All interfaces are required.
+// Settings configure a Handler. All interfaces are required.
 type Settings struct {
-	// Path is the URL path of the notification URL; the path of a request must equal it, decoded.
+	// Path is the decoded path of the notification URL. Other paths are answered 404.
 	Path string
-	// AckTimeout is how long after its arrival a request is answered, whatever the pipeline does. Microsoft Graph
-	// expects an answer within 3 s.
+	// AckTimeout is the time from the arrival of a request after which it is answered, whatever the pipeline does. Microsoft
+	// Graph expects an answer within 3 s.
 	AckTimeout time.Duration
-	// MaxInFlightBytes bounds the bytes of all bodies, and of what is decoded of them, from their arrival until their
-	// delivery ended, with at least 4 KiB for each. LeastInFlightBytes says what a body of MaxBodySize needs.
+	// MaxInFlightBytes limits the bytes of all bodies and of what is decoded from them, from their arrival until their
+	// delivery ended; each counts at least 4 KiB. MinInFlightBytes returns what a body of MaxBodySize needs.
 	MaxInFlightBytes int64
-	// MaxBodySize bounds the bytes of one body; 0 or less means 20 MiB.
+	// MaxBodySize limits the bytes of one body; 0 or less means 20 MiB.
 	MaxBodySize int64
 
 	Decrypter  Decrypter
@@ -38,38 +38,38 @@ type Settings struct {
 	Lifecycle  Lifecycle
 	Rejections Rejections
 	Telemetry  Telemetry
-	// Overloaded is told of each notification that was turned away because there was no room for it, where that is the
-	// pipeline's doing: it had a clientState of ours, or it was not read and deliveries held at least half of
-	// MaxInFlightBytes. A flood of what is not authentic is not told of. It must not block. It may be nil.
+	// Overloaded is called for each notification that was refused because it exceeded MaxInFlightBytes, if a slow pipeline
+	// caused this: the notification had a clientState of ours, or it was not read completely and deliveries held at least half
+	// of MaxInFlightBytes. It is not called for a flood of unauthenticated requests. It must not block and may be nil.
 	Overloaded func(at time.Time)
-	// Logger may be nil. Senders decide how often something is logged, so each message is logged a few times a minute at most.
+	// Logger may be nil. Each message is logged at most a few times a minute, since anybody can cause messages.
 	Logger *zap.Logger
 }
 
 // Handler answers Microsoft Graph at the notification URL.
 //
-//	handshake           200, or 400 for an empty or overlong token
+//	handshake           200, or 400 for an empty or too long token
 //	another path        404
 //	another method      405
-//	not JSON            415, as are compressed bodies
-//	too long            413
-//	not a collection    400, as is a query that cannot be decoded
-//	incomplete          408 after read_timeout, 400 when the sender broke off
-//	decided             202: delivered, rejected or refused for good
-//	not now             503 with Retry-After
+//	not JSON            415, as for compressed bodies
+//	too large           413
+//	not a collection    400, as for a query that cannot be decoded
+//	incomplete          408 after read_timeout, 400 if the sender aborted
+//	decided             202: delivered, rejected or refused permanently
+//	not decided         503 with Retry-After
 type Handler struct {
 	settings   Settings
 	limiter    *ByteLimiter
 	deliveries *deliveries
-	// misdirected limits the lines about handshakes at another path, since anybody can send one.
+	// misdirected limits the log lines about handshakes at another path, since anybody can send one.
 	misdirected rate.Sometimes
-	// decodingSmall and decodingLarge hold an element for each body that is being decoded.
+	// decodingSmall and decodingLarge are semaphores that hold an element for each body that is being decoded.
 	decodingSmall, decodingLarge chan struct{}
-	// tooLargeLog limits log lines about bodies over the limit, which strangers can send as often as they like.
+	// tooLargeLog limits the log lines about bodies over the limit, since anybody can send one.
 	tooLargeLog rate.Sometimes
 }
 
-// NewHandler returns a Handler. Refuse and Drain end it.
+// NewHandler returns a Handler. Call Refuse, then Drain, to shut it down.
 func NewHandler(settings Settings) *Handler {
 	if settings.Overloaded == nil {
 		settings.Overloaded = func(time.Time) {}
@@ -92,7 +92,7 @@ func NewHandler(settings Settings) *Handler {
 	}
 }
 
-// ServeHTTP answers one request. A request that was taken in is delivered even if its sender does not wait for it.
+// ServeHTTP answers one request. An accepted request is delivered even if its sender disconnects.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	arrived := time.Now()
 	status := h.route(r)
@@ -100,29 +100,29 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.misdirected.Do(func() { h.warnMisdirected(r.URL.Path) })
 	}
 	if status != 0 {
-		h.conclude(w, r, refuse(status, ""), arrived)
+		h.respond(w, r, refuse(status, ""), arrived)
 		return
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	switch {
 	case err != nil:
-		h.conclude(w, r, refuse(http.StatusBadRequest, Malformed), arrived)
+		h.respond(w, r, refuse(http.StatusBadRequest, Malformed), arrived)
 	case query.Has(tokenParameter):
 		closeAfter(w, r)
 		h.settings.Telemetry.Handshake(r.Context(), echo(w, query))
 	default:
-		h.conclude(w, r, h.take(w, r, arrived), arrived)
+		h.respond(w, r, h.accept(w, r, arrived), arrived)
 	}
 }
 
-// Refuse makes every notification from now on be answered 503 with Retry-After, those whose body is still arriving
-// included. Handshakes are still answered.
+// Refuse makes the handler answer every notification with 503 and Retry-After, including those whose body is still arriving.
+// Handshakes are still answered.
 func (h *Handler) Refuse() {
 	h.deliveries.stop()
 }
 
-// Drain waits until the deliveries under way have ended; Refuse comes first. When ctx ends before that it cancels them,
-// waits a second more, and returns an error that wraps the cause of ctx.
+// Drain waits until all deliveries have ended. It must be called after Refuse. If ctx ends first, it cancels the deliveries,
+// waits up to one more second, and returns an error that wraps the cause of ctx.
 func (h *Handler) Drain(ctx context.Context) error {
 	return h.deliveries.wait(ctx)
 }
@@ -138,7 +138,7 @@ func (h *Handler) route(r *http.Request) (status int) {
 	}
 }
 
-func (h *Handler) conclude(w http.ResponseWriter, r *http.Request, a answer, arrived time.Time) {
+func (h *Handler) respond(w http.ResponseWriter, r *http.Request, a answer, arrived time.Time) {
 	if a.outcome != "" {
 		h.settings.Telemetry.Notifications(r.Context(), a.outcome, 1)
 	}
@@ -146,9 +146,8 @@ func (h *Handler) conclude(w http.ResponseWriter, r *http.Request, a answer, arr
 	h.settings.Telemetry.Acknowledged(r.Context(), a.status, time.Since(arrived))
 }
 
-// take reads a notification, hands it to a delivery, and returns the answer. The share is the delivery's from the moment
-// that it starts.
-func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time) answer {
+// accept reads a notification, starts its delivery and returns the answer. Once started, the delivery releases the reservation.
+func (h *Handler) accept(w http.ResponseWriter, r *http.Request, arrived time.Time) answer {
 	if h.deliveries.stopping.Err() != nil {
 		return refuse(http.StatusServiceUnavailable, Stopping)
 	}
@@ -158,7 +157,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 	if r.ContentLength > h.settings.MaxBodySize {
 		return h.tooLarge(r)
 	}
-	share, ok := h.limiter.Admit()
+	reservation, ok := h.limiter.Reserve()
 	if !ok {
 		h.overloaded(arrived)
 		return refuse(http.StatusServiceUnavailable, Overloaded)
@@ -166,19 +165,19 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 	started := false
 	defer func() {
 		if !started {
-			share.Release()
+			reservation.Release()
 		}
 	}()
-	read, err := h.receive(w, r, share)
+	read, err := h.receive(w, r, reservation)
 	if err != nil {
-		return h.unreceived(r, err)
+		return h.answerToReadError(r, err)
 	}
-	// A sender that does not wait for its answer has not taken back what it sent.
-	collection, instead := h.decode(context.WithoutCancel(r.Context()), read, share, arrived)
+	// A sender that disconnects does not revoke what it sent.
+	collection, reply := h.decode(context.WithoutCancel(r.Context()), read, reservation, arrived)
 	if collection == nil {
-		return instead
+		return reply
 	}
-	d := newDelivery(h.settings, collection, share, arrived)
+	d := newDelivery(h.settings, collection, reservation, arrived)
 	started = h.deliveries.start(r.Context(), d.run)
 	if !started {
 		return answer{status: http.StatusServiceUnavailable, outcome: Stopping}
@@ -186,30 +185,30 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, arrived time.Time
 	return answer{status: d.await(r.Context())}
 }
 
-// receive reads the body, and gives up when the receiver stops: a slow sender must not hold the shutdown up.
-func (h *Handler) receive(w http.ResponseWriter, r *http.Request, share *Reservation) (*body, error) {
+// receive reads the body. It aborts when the receiver stops, since a slow sender must not delay the shutdown.
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, reservation *Reservation) (*body, error) {
 	interrupted := make(chan struct{})
-	unhook := context.AfterFunc(h.deliveries.stopping, func() {
+	stop := context.AfterFunc(h.deliveries.stopping, func() {
 		defer close(interrupted)
-		// A writer that knows no deadline has no connection behind it, and no sender to wait for.
+		// A writer without support for deadlines has no connection, so there is no sender to wait for.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
 	})
 	defer func() {
-		if !unhook() {
-			// The writer must not be used once the handler has returned.
+		if !stop() {
+			// The writer must not be used after the handler returned.
 			<-interrupted
 		}
 	}()
-	return readBody(r.Body, h.settings.MaxBodySize, share)
+	return readBody(r.Body, h.settings.MaxBodySize, reservation)
 }
 
-func (h *Handler) unreceived(r *http.Request, err error) answer {
-	_, overLimit := errors.AsType[*http.MaxBytesError](err)
+func (h *Handler) answerToReadError(r *http.Request, err error) answer {
+	_, tooLong := errors.AsType[*http.MaxBytesError](err)
 	switch {
 	case errors.Is(err, errOverloaded):
 		h.overloaded(time.Now())
 		return refuse(http.StatusServiceUnavailable, Overloaded)
-	case errors.Is(err, errTooLarge) || overLimit:
+	case errors.Is(err, errTooLarge) || tooLong:
 		return h.tooLarge(r)
 	case h.deliveries.stopping.Err() != nil:
 		return refuse(http.StatusServiceUnavailable, Stopping)
@@ -220,8 +219,8 @@ func (h *Handler) unreceived(r *http.Request, err error) answer {
 	}
 }
 
-// tooLarge refuses a body over the limit. Microsoft Graph sends it again for four hours and then gives up without a word,
-// so the log says what to do. Nobody knows who sent it, so nothing else may follow from it.
+// tooLarge refuses a body over the limit. Microsoft Graph retries it for four hours and then drops it silently, so a log line
+// says what to do. The sender is unknown, so the request has no other effect.
 func (h *Handler) tooLarge(r *http.Request) answer {
 	h.tooLargeLog.Do(func() {
 		limit := strconv.FormatInt(h.settings.MaxBodySize, 10)
@@ -232,12 +231,12 @@ func (h *Handler) tooLarge(r *http.Request) answer {
 		h.settings.Logger.Warn("notification refused, its body is larger than webhook.max_request_body_size",
 			zap.String("size_bytes", size), zap.Int64("limit_bytes", h.settings.MaxBodySize),
 			zap.String("hint", "if Microsoft Graph sent it, it is lost after 4 hours of retries: raise webhook.max_request_body_size, "+
-				"and webhook.max_in_flight_bytes with it; if these lines go on without lost interactions, somebody else sends them"))
+				"and webhook.max_in_flight_bytes with it; if these lines continue and no interactions are lost, somebody else sends such bodies"))
 	})
 	return refuse(http.StatusRequestEntityTooLarge, TooLarge)
 }
 
-// overloaded notes that a request was turned away unread.
+// overloaded reports a request that was refused before it was read completely.
 func (h *Handler) overloaded(at time.Time) {
 	if h.limiter.mostlyDelivering() {
 		h.settings.Overloaded(at)
@@ -255,23 +254,23 @@ func isJSON(header http.Header) bool {
 	return media == "application/json" && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
 }
 
-// retryAfter is what a 503 asks for. The causes pass within seconds or not at all, and Microsoft Graph backs off by
-// itself: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+// retryAfter is the Retry-After of a 503. Its causes end within seconds or not at all, and Microsoft Graph has its own
+// back-off: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 const retryAfter = 5 * time.Second
 
-// answer is what a request is told. Its body is the name of the status and nothing more: the sender is not known yet.
+// answer is the answer to a request. Its body is only the name of the status, since the sender is not authenticated.
 type answer struct {
 	status int
-	// outcome is empty where the request is not counted, or has been.
+	// outcome is empty if the request is not counted or was already counted.
 	outcome Outcome
-	// closes: the request's body was not read to its end, or nothing in it was authentic. Whoever sent it need not hold a
-	// connection.
-	closes bool
+	// closeConn closes the connection after the answer: the body was not read completely or contained nothing authentic, so the
+	// sender need not keep a connection.
+	closeConn bool
 }
 
-// refuse is the answer to a request of which the body was not read, or not in full.
+// refuse returns the answer to a request whose body was not read completely.
 func refuse(status int, outcome Outcome) answer {
-	return answer{status: status, outcome: outcome, closes: true}
+	return answer{status: status, outcome: outcome, closeConn: true}
 }
 
 func (a answer) write(w http.ResponseWriter, r *http.Request) {
@@ -281,29 +280,29 @@ func (a answer) write(w http.ResponseWriter, r *http.Request) {
 	case http.StatusMethodNotAllowed:
 		w.Header().Set("Allow", http.MethodPost)
 	}
-	if a.closes {
+	if a.closeConn {
 		closeAfter(w, r)
 	}
 	http.Error(w, http.StatusText(a.status), a.status)
 }
 
-// closeAfter makes an HTTP/1 connection end with the answer. Without it net/http also reads the rest of a body before it
-// sends the answer, so a slow sender would wait for it. In HTTP/2 the stream alone is reset, and the header would end the
-// other streams of the connection.
+// closeAfter closes an HTTP/1 connection after the answer. Otherwise net/http reads the rest of the body before it sends the
+// answer, which delays the answer to a slow sender. In HTTP/2 only the stream is reset, and the header would end the other
+// streams of the connection.
 func closeAfter(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
 }
 
-// How many bodies are decoded at once. Those of strangers are gone after a few nanoseconds for each of their bytes, so the
-// queue is short even if they fill all the room there is; and those of usual size do not wait for large ones.
+// The numbers of bodies that are decoded concurrently. Decoding an unauthenticated body takes a few nanoseconds per byte, so the
+// queue is short even if such bodies use up MaxInFlightBytes. Bodies of usual size do not wait for large ones.
 const (
 	maxDecodingSmall = 2
 	maxDecodingLarge = 1
 )
 
-// decoders returns where an element is held while a body of this length is decoded.
+// decoders returns the semaphore for decoding a body of this length.
 func (h *Handler) decoders(length int) chan struct{} {
 	if length > smallReservation {
 		return h.decodingLarge
@@ -311,9 +310,9 @@ func (h *Handler) decoders(length int) chan struct{} {
 	return h.decodingSmall
 }
 
-// decode reads the items that are ours, and charges the share for them before it makes them. What belongs to strangers is
-// counted and leaves nothing. The collection is nil where there is nothing to deliver, and then there is the answer.
-func (h *Handler) decode(ctx context.Context, read *body, share *Reservation, arrived time.Time) (*notification.Collection, answer) {
+// decode decodes the items with a clientState of ours after it reserved bytes for them, and only counts the others. If there is
+// nothing to deliver, it returns a nil collection and the answer.
+func (h *Handler) decode(ctx context.Context, read *body, reservation *Reservation, arrived time.Time) (*notification.Collection, answer) {
 	defer read.release()
 	waiting, cancel := context.WithTimeout(ctx, h.settings.timeLeft(arrived))
 	defer cancel()
@@ -330,28 +329,28 @@ func (h *Handler) decode(ctx context.Context, read *body, share *Reservation, ar
 	}
 	defer func() { <-decoders }()
 	var collection *notification.Collection
-	var instead answer
-	read.whole(func(all []byte) { collection, instead = h.decodeWhole(ctx, all, ours, share, arrived) })
-	return collection, instead
+	var reply answer
+	read.withBytes(func(all []byte) { collection, reply = h.decodeBytes(ctx, all, ours, reservation, arrived) })
+	return collection, reply
 }
 
-func (h *Handler) decodeWhole(
-	ctx context.Context, all []byte, ours func([]byte) bool, share *Reservation, arrived time.Time,
+func (h *Handler) decodeBytes(
+	ctx context.Context, all []byte, ours func([]byte) bool, reservation *Reservation, arrived time.Time,
 ) (*notification.Collection, answer) {
 	envelope, err := notification.Inspect(all, ours)
 	if err != nil {
 		if limit, ok := errors.AsType[*notification.LimitError](err); ok {
 			h.settings.Rejections.Reject(ctx, limit.Rejected)
 		}
-		return nil, answer{status: http.StatusBadRequest, outcome: Malformed, closes: true}
+		return nil, answer{status: http.StatusBadRequest, outcome: Malformed, closeConn: true}
 	}
 	if envelope.Foreign > 0 {
 		h.settings.Rejections.Reject(ctx, []notification.Rejection{notification.ForeignItems(envelope.Foreign)})
 	}
 	if envelope.OwnItems() == 0 {
-		return nil, answer{status: http.StatusAccepted, closes: true}
+		return nil, answer{status: http.StatusAccepted, closeConn: true}
 	}
-	if !share.deliver(int64(len(all)) + envelope.Cost()) {
+	if !reservation.deliver(int64(len(all)) + envelope.Cost()) {
 		h.settings.Overloaded(arrived)
 		return nil, answer{status: http.StatusServiceUnavailable, outcome: Overloaded}
 	}

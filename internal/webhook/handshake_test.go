@@ -20,15 +20,15 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// untouched is a body that fails the test's expectation when it is read.
-type untouched struct{ read bool }
+// unreadBody is a body that must not be read.
+type unreadBody struct{ read bool }
 
-func (u *untouched) Read([]byte) (int, error) {
+func (u *unreadBody) Read([]byte) (int, error) {
 	u.read = true
 	return 0, errors.New("the body was read")
 }
 
-func TestHandshake(t *testing.T) {
+func TestHandshake_EchoesToken(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		query  string
@@ -50,12 +50,12 @@ func TestHandshake(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			around := newHarness()
-			body := &untouched{}
+			h := newHarness()
+			body := &unreadBody{}
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path+"?"+test.query, body)
 			r.Header.Set("Content-Type", "text/plain; charset=utf-8")
 
-			answer := answerTo(around.handler(), r)
+			answer := answerTo(h.handler(), r)
 
 			echoed, err := io.ReadAll(answer.Body)
 			require.NoError(t, err)
@@ -66,16 +66,16 @@ func TestHandshake(t *testing.T) {
 				assert.Equal(t, "text/plain", answer.Header.Get("Content-Type"))
 			}
 			assert.False(t, body.read)
-			assert.Equal(t, map[int]int{test.status: 1}, around.handshakes)
-			assert.Empty(t, around.statuses, "a handshake is no acknowledgment")
+			assert.Equal(t, map[int]int{test.status: 1}, h.handshakes)
+			assert.Empty(t, h.statuses, "a handshake is not counted as acknowledged")
 		})
 	}
 }
 
-func TestHandshakeNeedsNoAdmissionAndSurvivesRefusal(t *testing.T) {
+func TestHandshake_IsAnsweredWhenFullAndStopping(t *testing.T) {
 	t.Parallel()
-	around := newHarness()
-	settings := around.settings()
+	h := newHarness()
+	settings := h.settings()
 	settings.MaxInFlightBytes = 0
 	handler := webhook.NewHandler(settings)
 	handler.Refuse()
@@ -85,15 +85,15 @@ func TestHandshakeNeedsNoAdmissionAndSurvivesRefusal(t *testing.T) {
 	assert.Equal(t, http.StatusOK, answer.StatusCode)
 }
 
-func TestHandshake_AtAnotherPathIsLoggedOnceAnHour(t *testing.T) {
+func TestHandshake_LogsOtherPathOnceAnHour(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.DebugLevel)
-		around := newHarness()
-		settings := around.settings()
+		h := newHarness()
+		settings := h.settings()
 		settings.Logger = zap.New(core)
 		handler := webhook.NewHandler(settings)
-		ask := func(method, target string) {
+		request := func(method, target string) {
 			answerTo(handler, httptest.NewRequestWithContext(t.Context(), method, target, http.NoBody))
 		}
 		for _, other := range []struct{ method, target string }{
@@ -102,13 +102,13 @@ func TestHandshake_AtAnotherPathIsLoggedOnceAnHour(t *testing.T) {
 			{http.MethodPost, "/elsewhere?token=abc"},
 			{http.MethodGet, "/elsewhere?validationToken=abc"},
 		} {
-			ask(other.method, other.target)
+			request(other.method, other.target)
 		}
 		require.Empty(t, logs.All(), "none of these is a handshake at another path")
 
 		long := "/a%0Ab%22" + strings.Repeat("x", 1000)
 		for range 1000 {
-			ask(http.MethodPost, long+"?validationToken=abc")
+			request(http.MethodPost, long+"?validationToken=abc")
 		}
 		require.Len(t, logs.All(), 1)
 		line := logs.All()[0]
@@ -118,13 +118,13 @@ func TestHandshake_AtAnotherPathIsLoggedOnceAnHour(t *testing.T) {
 		assert.Contains(t, line.ContextMap()["hint"], "webhook.path")
 
 		time.Sleep(time.Hour)
-		ask(http.MethodPost, long+"?validationToken=abc")
-		ask(http.MethodPost, long+"?validationToken=abc")
+		request(http.MethodPost, long+"?validationToken=abc")
+		request(http.MethodPost, long+"?validationToken=abc")
 		assert.Len(t, logs.All(), 2)
 	})
 }
 
-// FuzzHandshake sends any token that fits through the escaping of a query and expects it back byte for byte.
+// FuzzHandshake sends any token, escaped in a query, and expects it back byte for byte.
 func FuzzHandshake(f *testing.F) {
 	f.Add("Validation: Testing client application reachability for subscription Request-Id: 7c0d3a1e")
 	f.Add("a+b&c=d;e%20f\r\n\x00\xff<script>")

@@ -6,149 +6,148 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-// MinimumReservation is what every admitted request is charged, however small its body: a goroutine with its stack, the
-// request and a first buffer cost about as much. It bounds the number of deliveries under way as well as their bytes.
+// MinimumReservation is the number of bytes that every request reserves, however small its body: a goroutine with its stack,
+// the request and a first buffer take about as much. It also limits the number of deliveries in flight.
 const MinimumReservation = 4 << 10
 
-// ByteLimiter bounds the bytes of all request bodies that are under way, from their arrival until their delivery ended.
+// ByteLimiter limits the bytes of all request bodies in flight, from their arrival until their delivery ended.
 //
-// Counted are the bytes read from senders, at least 4 KiB for each request, and what decoding adds to them, from before it
-// begins. What else is made of them (the decrypted text) is not counted; it is a small multiple of them.
+// It counts the bytes read from senders, at least 4 KiB for each request, and the bytes that decoding allocates, which are
+// reserved before decoding starts. The decrypted text, which is a small multiple of them, is not counted.
 //
-// A large request, of more than 64 KiB, gets no more than half of the limit together with all others of which nobody knows
-// yet whether they are authentic, and leaves an eighth of the limit free. So a few large bodies of strangers can't keep out
-// the notifications of usual size.
+// A large request (more than 64 KiB) is refused if all requests that are not verified yet would hold more than half of the
+// limit, or if less than an eighth of the limit would remain free. This way a few large unauthenticated bodies cannot keep
+// out notifications of usual size.
 type ByteLimiter struct {
 	limit int64
 
 	mu sync.Mutex
-	// used is never negative and never over limit; delivering is the part of it that deliveries hold.
+	// used is between 0 and limit; delivering is the part of it that deliveries hold.
 	used, delivering int64
 }
 
 const (
 	smallReservation = 64 << 10
-	// reserved is the part of the limit, as a divisor, that large shares leave to small ones, unproven the part that large
-	// shares may have before they are authentic.
-	reserved, unproven = 8, 2
+	// limit/reservedDivisor is left to small reservations by large ones. limit/unverifiedDivisor is the most that requests that
+	// are not verified yet may hold for a large reservation to grow.
+	reservedDivisor, unverifiedDivisor = 8, 2
 )
 
-// MinInFlightBytes returns the smallest Settings.MaxInFlightBytes with which a body of maxBodySize bytes can be taken in,
-// however many items it has.
+// MinInFlightBytes returns the smallest Settings.MaxInFlightBytes that lets a body of maxBodySize bytes be processed, however
+// many items it has.
 func MinInFlightBytes(maxBodySize int64) int64 {
-	const absurd = 1 << 60 // beyond it the sums would overflow
-	maxBodySize = min(maxBodySize, absurd)
+	const maxSupported = 1 << 60 // larger values would overflow the sums
+	maxBodySize = min(maxBodySize, maxSupported)
 	whole := max(maxBodySize+notification.MaxCost(maxBodySize), MinimumReservation)
 	if whole <= smallReservation {
 		return whole
 	}
-	return max(unproven*maxBodySize, whole+(whole+reserved-2)/(reserved-1))
+	return max(unverifiedDivisor*maxBodySize, whole+(whole+reservedDivisor-2)/(reservedDivisor-1))
 }
 
-// NewByteLimiter returns an Admission that lets at most limit bytes be under way at once.
+// NewByteLimiter returns a ByteLimiter that allows at most limit bytes in flight.
 func NewByteLimiter(limit int64) *ByteLimiter {
 	return &ByteLimiter{limit: limit}
 }
 
-// InUse returns the bytes under way.
-func (a *ByteLimiter) InUse() int64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.used
+// InUse returns the bytes in flight.
+func (l *ByteLimiter) InUse() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.used
 }
 
-// Acquire takes n bytes, or none and returns false where they would exceed the limit. It never waits.
-func (a *ByteLimiter) Acquire(n int64) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.acquire(n, a.limit)
+// Acquire takes n bytes, or takes none and returns false if they would exceed the limit. It does not wait.
+func (l *ByteLimiter) Acquire(n int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.acquire(n, l.limit)
 }
 
-// acquire is called with mu held. It takes n bytes if no more than most are under way then.
-func (a *ByteLimiter) acquire(n, most int64) bool {
-	if n < 0 || n > most-a.used {
+// acquire takes n bytes if no more than maxUsed bytes are then in flight. It must be called with mu held.
+func (l *ByteLimiter) acquire(n, maxUsed int64) bool {
+	if n < 0 || n > maxUsed-l.used {
 		return false
 	}
-	a.used += n
+	l.used += n
 	return true
 }
 
-// mostlyDelivering tells whether deliveries hold at least half of the limit.
-func (a *ByteLimiter) mostlyDelivering() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.delivering >= a.limit-a.limit/2
+// mostlyDelivering reports whether deliveries hold at least half of the limit.
+func (l *ByteLimiter) mostlyDelivering() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.delivering >= l.limit-l.limit/2
 }
 
-// Admit opens the share of one request and charges it the minimum of 4 KiB. It returns false where the limit leaves no
-// room for that.
-func (a *ByteLimiter) Admit() (*Reservation, bool) {
-	if !a.Acquire(MinimumReservation) {
+// Reserve returns a reservation of MinimumReservation bytes for a request. It returns false if that would exceed the limit.
+func (l *ByteLimiter) Reserve() (*Reservation, bool) {
+	if !l.Acquire(MinimumReservation) {
 		return nil, false
 	}
-	return &Reservation{limiter: a, held: MinimumReservation}, true
+	return &Reservation{limiter: l, held: MinimumReservation}, true
 }
 
-// Reservation is what one request holds of an Admission. One goroutine at a time may use it.
+// Reservation is the part of a ByteLimiter that one request holds. It is not safe for concurrent use.
 type Reservation struct {
 	limiter *ByteLimiter
-	// held is what was acquired; bytes read up to it are paid for.
+	// held is the number of acquired bytes.
 	held                 int64
 	delivering, released bool
 }
 
-// Grow makes the share cover total bytes, and returns false where the limit leaves no room for them, or after Release.
-// A share never shrinks before it is released.
-func (s *Reservation) Grow(total int64) bool {
-	s.limiter.mu.Lock()
-	defer s.limiter.mu.Unlock()
-	return s.grow(total, s.limiter.delivering+s.limiter.limit/unproven)
+// Grow increases the reservation to total bytes. It returns false if that would exceed the limit, and after Release. A
+// reservation does not shrink before it is released.
+func (r *Reservation) Grow(total int64) bool {
+	r.limiter.mu.Lock()
+	defer r.limiter.mu.Unlock()
+	return r.grow(total, r.limiter.delivering+r.limiter.limit/unverifiedDivisor)
 }
 
-// deliver makes the share that of a delivery of total bytes, which is authentic as far as its clientState tells. It returns
-// false where the limit leaves no room for that.
-func (s *Reservation) deliver(total int64) bool {
-	s.limiter.mu.Lock()
-	defer s.limiter.mu.Unlock()
-	if !s.grow(total, s.limiter.limit) {
+// deliver increases the reservation to total bytes and makes it that of a delivery, which has items with a clientState of
+// ours. It returns false if that would exceed the limit.
+func (r *Reservation) deliver(total int64) bool {
+	r.limiter.mu.Lock()
+	defer r.limiter.mu.Unlock()
+	if !r.grow(total, r.limiter.limit) {
 		return false
 	}
-	s.delivering = true
-	s.limiter.delivering += s.held
+	r.delivering = true
+	r.limiter.delivering += r.held
 	return true
 }
 
-// grow is called with the admission's mu held. A large share leads to no more than most bytes under way.
-func (s *Reservation) grow(total, most int64) bool {
-	if s.released {
+// grow must be called with the limiter's mu held. A large reservation may lead to at most maxUsed bytes in flight.
+func (r *Reservation) grow(total, maxUsed int64) bool {
+	if r.released {
 		return false
 	}
-	if total <= s.held {
+	if total <= r.held {
 		return true
 	}
-	limit := s.limiter.limit
+	limit := r.limiter.limit
 	if total > smallReservation {
-		most = min(most, limit-limit/reserved)
+		maxUsed = min(maxUsed, limit-limit/reservedDivisor)
 	} else {
-		most = limit
+		maxUsed = limit
 	}
-	if !s.limiter.acquire(total-s.held, most) {
+	if !r.limiter.acquire(total-r.held, maxUsed) {
 		return false
 	}
-	s.held = total
+	r.held = total
 	return true
 }
 
-// Release gives everything back. Further calls do nothing.
-func (s *Reservation) Release() {
-	if s.released {
+// Release returns all bytes to the limiter. Further calls do nothing.
+func (r *Reservation) Release() {
+	if r.released {
 		return
 	}
-	s.released = true
-	s.limiter.mu.Lock()
-	defer s.limiter.mu.Unlock()
-	s.limiter.used -= s.held
-	if s.delivering {
-		s.limiter.delivering -= s.held
+	r.released = true
+	r.limiter.mu.Lock()
+	defer r.limiter.mu.Unlock()
+	r.limiter.used -= r.held
+	if r.delivering {
+		r.limiter.delivering -= r.held
 	}
 }

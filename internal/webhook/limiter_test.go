@@ -11,127 +11,127 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-const minimumShare = 4 << 10
+const minReservation = 4 << 10
 
-func TestAdmission(t *testing.T) {
+func TestByteLimiter_CountsBytes(t *testing.T) {
 	t.Parallel()
 
-	t.Run("a request is charged 4 KiB however little it sends", func(t *testing.T) {
+	t.Run("a request reserves at least 4 KiB", func(t *testing.T) {
 		t.Parallel()
-		a := webhook.NewByteLimiter(3 * minimumShare)
-		share, ok := a.Admit()
+		limiter := webhook.NewByteLimiter(3 * minReservation)
+		reservation, ok := limiter.Reserve()
 		require.True(t, ok)
-		require.True(t, share.Grow(100))
-		assert.EqualValues(t, minimumShare, a.InUse())
+		require.True(t, reservation.Grow(100))
+		assert.EqualValues(t, minReservation, limiter.InUse())
 	})
 
-	t.Run("a share grows to what was read and never shrinks", func(t *testing.T) {
+	t.Run("a reservation grows and never shrinks", func(t *testing.T) {
 		t.Parallel()
-		a := webhook.NewByteLimiter(3 * minimumShare)
-		share, _ := a.Admit()
-		require.True(t, share.Grow(minimumShare+1))
-		require.True(t, share.Grow(1))
-		assert.EqualValues(t, minimumShare+1, a.InUse())
+		limiter := webhook.NewByteLimiter(3 * minReservation)
+		reservation, _ := limiter.Reserve()
+		require.True(t, reservation.Grow(minReservation+1))
+		require.True(t, reservation.Grow(1))
+		assert.EqualValues(t, minReservation+1, limiter.InUse())
 	})
 
-	t.Run("the limit can be reached but not passed", func(t *testing.T) {
+	t.Run("the limit can be reached but not exceeded", func(t *testing.T) {
 		t.Parallel()
-		a := webhook.NewByteLimiter(2 * minimumShare)
-		share, _ := a.Admit()
-		assert.False(t, share.Grow(2*minimumShare+1))
-		assert.EqualValues(t, minimumShare, a.InUse(), "a refused growth takes nothing")
-		assert.True(t, share.Grow(2*minimumShare))
-		_, ok := a.Admit()
+		limiter := webhook.NewByteLimiter(2 * minReservation)
+		reservation, _ := limiter.Reserve()
+		assert.False(t, reservation.Grow(2*minReservation+1))
+		assert.EqualValues(t, minReservation, limiter.InUse(), "a refused growth takes nothing")
+		assert.True(t, reservation.Grow(2*minReservation))
+		_, ok := limiter.Reserve()
 		assert.False(t, ok)
 	})
 
-	t.Run("releasing twice gives back once, and ends the share", func(t *testing.T) {
+	t.Run("a second release does nothing, and a released reservation cannot grow", func(t *testing.T) {
 		t.Parallel()
-		a := webhook.NewByteLimiter(2 * minimumShare)
-		first, _ := a.Admit()
-		_, ok := a.Admit()
+		limiter := webhook.NewByteLimiter(2 * minReservation)
+		first, _ := limiter.Reserve()
+		_, ok := limiter.Reserve()
 		require.True(t, ok)
 		first.Release()
 		first.Release()
-		assert.EqualValues(t, minimumShare, a.InUse())
+		assert.EqualValues(t, minReservation, limiter.InUse())
 		assert.False(t, first.Grow(1))
 	})
 
 	t.Run("a negative or overflowing amount is refused", func(t *testing.T) {
 		t.Parallel()
-		a := webhook.NewByteLimiter(10)
-		require.True(t, a.Acquire(10))
-		assert.False(t, a.Acquire(-1))
-		assert.False(t, a.Acquire(1<<63-1))
-		assert.EqualValues(t, 10, a.InUse())
+		limiter := webhook.NewByteLimiter(10)
+		require.True(t, limiter.Acquire(10))
+		assert.False(t, limiter.Acquire(-1))
+		assert.False(t, limiter.Acquire(1<<63-1))
+		assert.EqualValues(t, 10, limiter.InUse())
 	})
 
-	t.Run("many requests at once stay within the limit and give everything back", func(t *testing.T) {
+	t.Run("concurrent requests stay within the limit and release everything", func(t *testing.T) {
 		t.Parallel()
-		const limit = 10 * minimumShare
-		a := webhook.NewByteLimiter(limit)
+		const limit = 10 * minReservation
+		limiter := webhook.NewByteLimiter(limit)
 		var workers sync.WaitGroup
 		var over, admitted atomic.Int64
 		for worker := range int64(32) {
 			workers.Go(func() {
 				for step := range int64(200) {
-					share, ok := a.Admit()
+					reservation, ok := limiter.Reserve()
 					if !ok {
 						continue
 					}
 					admitted.Add(1)
-					share.Grow(worker * step * 13)
-					if inUse := a.InUse(); inUse < minimumShare || inUse > limit {
+					reservation.Grow(worker * step * 13)
+					if inUse := limiter.InUse(); inUse < minReservation || inUse > limit {
 						over.Add(1)
 					}
-					share.Release()
+					reservation.Release()
 				}
 			})
 		}
 		workers.Wait()
 		assert.Positive(t, admitted.Load())
 		assert.Zero(t, over.Load())
-		assert.Zero(t, a.InUse())
+		assert.Zero(t, limiter.InUse())
 	})
 }
 
-// FuzzAdmission plays any sequence of requests: it is never over the limit, never negative, and zero at the end.
-func FuzzAdmission(f *testing.F) {
+// FuzzByteLimiter runs any sequence of calls: the bytes in use never exceed the limit or become negative, and are 0 at the end.
+func FuzzByteLimiter(f *testing.F) {
 	f.Add(uint16(3), []byte{0, 1, 255, 2, 0, 2, 2, 1, 7})
 	f.Add(uint16(0), []byte{0, 0, 0})
 	f.Fuzz(func(t *testing.T, kibibytes uint16, steps []byte) {
 		limit := int64(kibibytes) << 10
-		a := webhook.NewByteLimiter(limit)
-		var shares []*webhook.Reservation
+		limiter := webhook.NewByteLimiter(limit)
+		var reservations []*webhook.Reservation
 		expected := map[*webhook.Reservation]int64{}
 		for i, step := range steps {
 			switch {
-			case step%3 == 0 || len(shares) == 0:
-				if share, ok := a.Admit(); ok {
-					shares = append(shares, share)
-					expected[share] = minimumShare
+			case step%3 == 0 || len(reservations) == 0:
+				if reservation, ok := limiter.Reserve(); ok {
+					reservations = append(reservations, reservation)
+					expected[reservation] = minReservation
 				}
 			case step%3 == 1:
-				share, total := shares[i%len(shares)], int64(step)<<8
-				if share.Grow(total) {
-					require.Contains(t, expected, share, "a released share holds nothing")
-					expected[share] = max(expected[share], total)
+				reservation, total := reservations[i%len(reservations)], int64(step)<<8
+				if reservation.Grow(total) {
+					require.Contains(t, expected, reservation, "a released reservation holds nothing")
+					expected[reservation] = max(expected[reservation], total)
 				}
 			default:
-				share := shares[i%len(shares)]
-				share.Release()
-				delete(expected, share)
+				reservation := reservations[i%len(reservations)]
+				reservation.Release()
+				delete(expected, reservation)
 			}
 			var sum int64
 			for _, held := range expected {
 				sum += held
 			}
-			require.Equal(t, sum, a.InUse())
+			require.Equal(t, sum, limiter.InUse())
 			require.LessOrEqual(t, sum, limit)
 		}
-		for _, share := range shares {
-			share.Release()
+		for _, reservation := range reservations {
+			reservation.Release()
 		}
-		require.Zero(t, a.InUse())
+		require.Zero(t, limiter.InUse())
 	})
 }

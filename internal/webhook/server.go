@@ -22,27 +22,27 @@ import (
 )
 
 const (
-	// MaxIdleTimeout is how long a connection may be without a request at most, and is where the configuration does not say.
+	// MaxIdleTimeout is the longest allowed idle timeout of a connection, and the default.
 	MaxIdleTimeout = 10 * time.Second
-	// maxHeaderBytes is ample for Microsoft Graph, whose requests have about 1 KiB of headers.
+	// maxHeaderBytes is far more than the about 1 KiB of headers that Microsoft Graph sends.
 	maxHeaderBytes = 32 << 10
-	// maxConcurrentStreams bounds the requests of one HTTP/2 connection. A sender with more waits or opens another.
+	// maxConcurrentStreams limits the concurrent requests of one HTTP/2 connection. For more, a sender waits or opens another.
 	maxConcurrentStreams = 128
-	// flushTime is how long answers may take to reach their senders once all deliveries have ended.
-	flushTime = time.Second
+	// flushTimeout is the time that answers get to reach their senders once all deliveries have ended.
+	flushTimeout = time.Second
 )
 
-// ServerSettings are what a Server needs.
+// ServerSettings configure a Server.
 type ServerSettings struct {
-	// Config is the configuration of the listener. The server works on a copy of its own.
+	// Config is the configuration of the listener. The server does not modify it.
 	Config  confighttp.ServerConfig
 	Handler *Handler
-	// Fatal is called, at most once, if the listener dies without Shutdown. It must not call Shutdown itself.
+	// Fatal is called at most once, if the listener fails before Shutdown. It must not call Shutdown.
 	Fatal  func(error)
 	Logger *zap.Logger
 }
 
-// Server is the listener that Microsoft Graph reaches, with a Handler behind it.
+// Server listens for the requests of Microsoft Graph and serves them with a Handler.
 type Server struct {
 	settings ServerSettings
 
@@ -58,11 +58,11 @@ func NewServer(settings ServerSettings) *Server {
 	return &Server{settings: settings}
 }
 
-// Start listens and serves in the background. Extensions are those of the component's host. An error names the key of
-// the configuration that caused it, and what to do. The context is for starting only.
+// Start listens, and serves in the background. extensions are those of the component's host. An error names the configuration
+// key that caused it and says what to do. ctx is only used while starting.
 func (s *Server) Start(ctx context.Context, extensions map[component.ID]component.Component, telemetry component.TelemetrySettings) error {
 	config := s.settings.Config
-	server, err := config.ToServer(ctx, extensions, telemetry, s.settings.Handler, confighttp.WithErrorHandler(s.turnAway))
+	server, err := config.ToServer(ctx, extensions, telemetry, s.settings.Handler, confighttp.WithErrorHandler(s.rejectRequest))
 	if err != nil {
 		return fmt.Errorf("webhook: %w", err)
 	}
@@ -89,7 +89,7 @@ func (s *Server) Start(ctx context.Context, extensions map[component.ID]componen
 	return nil
 }
 
-// Addr returns the address that the server listens on, nil before Start.
+// Addr returns the address on which the server listens, nil before Start.
 func (s *Server) Addr() net.Addr {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,11 +99,11 @@ func (s *Server) Addr() net.Addr {
 	return s.listener.Addr()
 }
 
-// Refuse makes every notification from now on be answered 503. Shutdown does so too.
+// Refuse makes the server answer every notification with 503, as Shutdown does.
 func (s *Server) Refuse() { s.settings.Handler.Refuse() }
 
-// Shutdown refuses new notifications, closes the listener, and waits for the deliveries under way until ctx ends; then it
-// cancels them and returns an error that wraps the cause of ctx. It is safe without Start, and more than once.
+// Shutdown refuses new notifications, closes the listener and waits for all deliveries to end. If ctx ends first, it cancels
+// them and returns an error that wraps the cause of ctx. It may be called without Start and more than once.
 func (s *Server) Shutdown(ctx context.Context) error {
 	handler := s.settings.Handler
 	handler.Refuse()
@@ -118,11 +118,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	defer stopFlushing()
 	var closing sync.WaitGroup
 	closing.Go(func() {
-		// It closes the listener at once, then idle connections; what is left when flushing ends is closed below.
+		// This closes the listener immediately, then idle connections. What is left when flushing ends is closed below.
 		_ = server.Shutdown(flushing)
 	})
 	err := handler.Drain(ctx)
-	flushed := time.AfterFunc(flushTime, stopFlushing)
+	flushed := time.AfterFunc(flushTimeout, stopFlushing)
 	defer flushed.Stop()
 	closing.Wait()
 	_ = server.Close()
@@ -130,21 +130,21 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// turnAway answers what confighttp refuses before it reaches the handler: failed authentication, and a body in an
-// encoding that the configuration does not accept (confighttp says 400). The reason stays inside.
-func (s *Server) turnAway(w http.ResponseWriter, r *http.Request, _ string, status int) {
+// rejectRequest answers what confighttp refuses before it reaches the handler: failed authentication, and a body in an encoding
+// that the configuration does not accept (400 in confighttp). It does not disclose the reason.
+func (s *Server) rejectRequest(w http.ResponseWriter, r *http.Request, _ string, status int) {
 	if status == http.StatusBadRequest {
-		s.settings.Handler.conclude(w, r, refuse(http.StatusUnsupportedMediaType, Malformed), time.Now())
+		s.settings.Handler.respond(w, r, refuse(http.StatusUnsupportedMediaType, Malformed), time.Now())
 		return
 	}
-	s.settings.Handler.conclude(w, r, refuse(status, ""), time.Now())
+	s.settings.Handler.respond(w, r, refuse(status, ""), time.Now())
 }
 
-// maxConnections bounds the connections that are open at once. Microsoft Graph reuses its connections.
+// maxConnections limits the open connections. Microsoft Graph reuses its connections.
 const maxConnections = 1024
 
-// listen does what confighttp.ServerConfig.ToListener does, with the bound on connections beneath TLS: a wrapped TLS
-// connection would hide from net/http that it is one, and with that HTTP/2.
+// listen is like confighttp.ServerConfig.ToListener, with a limit on connections beneath TLS. If it wrapped TLS connections,
+// net/http would not recognize them as such and would not serve HTTP/2.
 func listen(ctx context.Context, config confighttp.ServerConfig, connections int) (net.Listener, error) {
 	var tlsConfig *tls.Config
 	if config.TLS.HasValue() {
@@ -165,13 +165,13 @@ func listen(ctx context.Context, config confighttp.ServerConfig, connections int
 	return tls.NewListener(limited, tlsConfig), nil
 }
 
-// listenHint says what to do about an address that cannot be listened on.
+// listenHint says what to do if the server cannot listen.
 func listenHint(err error) string {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return "stop the program that listens there, or choose another port"
 	case errors.Is(err, fs.ErrPermission):
-		return "choose a port from 1024 on, or let this process bind lower ones (CAP_NET_BIND_SERVICE)"
+		return "choose a port of 1024 or higher, or let this process bind lower ones (CAP_NET_BIND_SERVICE)"
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return "use an address of this machine, or 0.0.0.0 for all of them"
 	default:
@@ -179,21 +179,20 @@ func listenHint(err error) string {
 	}
 }
 
-// limitedLog is where net/http writes what it cannot tell a caller: failed TLS handshakes, panics. Anybody on the
-// internet can cause the former, so they are logged at most a few times each minute; an unreadable certificate, which
-// fails every handshake, still shows.
+// limitedLog receives what net/http cannot return as an error: failed TLS handshakes and panics. Anybody can cause the former,
+// so they are logged at most a few times a minute. An invalid certificate, which fails every handshake, is still visible.
 type limitedLog struct {
 	logger *zap.Logger
 	limit  *rate.Limiter
 }
 
-// Some complaints may come at once, such as those of one broken client.
+// The burst allows several messages at once, such as those of one faulty client.
 const (
 	limitedLogBurst    = 5
 	limitedLogInterval = 15 * time.Second
 )
 
-// sampled drops a message that comes too often within a minute.
+// sampled drops a message that is logged too often within a minute.
 func sampled(core zapcore.Core) zapcore.Core {
 	return zapcore.NewSamplerWithOptions(core, time.Minute, limitedLogBurst, 0)
 }
@@ -205,9 +204,9 @@ func newServerLog(logger *zap.Logger) *log.Logger {
 	}, "", 0)
 }
 
-func (c *limitedLog) Write(line []byte) (int, error) {
-	if c.limit.Allow() {
-		c.logger.Warn("webhook: a connection failed", zap.ByteString("reason", bytes.TrimSpace(line)))
+func (l *limitedLog) Write(line []byte) (int, error) {
+	if l.limit.Allow() {
+		l.logger.Warn("webhook: a connection failed", zap.ByteString("reason", bytes.TrimSpace(line)))
 	}
 	return len(line), nil
 }

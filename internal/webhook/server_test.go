@@ -2,11 +2,23 @@ package webhook_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,8 +29,10 @@ import (
 	"go.opentelemetry.io/collector/config/configauth"
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configtls"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
+	"golang.org/x/net/http2"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
@@ -32,7 +46,7 @@ func localConfig() confighttp.ServerConfig {
 	return config
 }
 
-// serve starts a server and ends it with the test.
+// serve starts a server and shuts it down at the end of the test.
 func serve(t *testing.T, handler *webhook.Handler, config confighttp.ServerConfig) *webhook.Server {
 	t.Helper()
 	server := webhook.NewServer(webhook.ServerSettings{
@@ -62,8 +76,8 @@ func post(ctx context.Context, client *http.Client, url, body string) (int, erro
 	return answer.StatusCode, err
 }
 
-// postAside does the same beside the test.
-func postAside(t *testing.T, server *webhook.Server) <-chan int {
+// postAsync sends a notification in a goroutine and returns a channel with the status.
+func postAsync(t *testing.T, server *webhook.Server) <-chan int {
 	t.Helper()
 	client := newClient(t, &http.Transport{})
 	answered := make(chan int, 1)
@@ -81,13 +95,13 @@ func newClient(t *testing.T, transport *http.Transport) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-func TestServerDeliversAndEnds(t *testing.T) {
+func TestServer_DeliversAndShutsDown(t *testing.T) {
 	t.Parallel()
-	around := newHarness()
-	server := serve(t, around.handler(), localConfig())
+	h := newHarness()
+	server := serve(t, h.handler(), localConfig())
 
-	assert.Equal(t, http.StatusAccepted, <-postAside(t, server))
-	assert.Equal(t, counts{webhook.Delivered: 1}, around.counted())
+	assert.Equal(t, http.StatusAccepted, <-postAsync(t, server))
+	assert.Equal(t, counts{webhook.Delivered: 1}, h.counted())
 
 	require.NoError(t, server.Shutdown(t.Context()))
 	require.NoError(t, server.Shutdown(t.Context()))
@@ -95,7 +109,7 @@ func TestServerDeliversAndEnds(t *testing.T) {
 	require.Error(t, err, "the listener is closed")
 }
 
-func TestShutdownWithoutStart(t *testing.T) {
+func TestServer_ShutdownWithoutStart(t *testing.T) {
 	t.Parallel()
 	server := webhook.NewServer(webhook.ServerSettings{Config: localConfig(), Handler: newHarness().handler(), Logger: zap.NewNop()})
 	assert.Nil(t, server.Addr())
@@ -103,7 +117,7 @@ func TestShutdownWithoutStart(t *testing.T) {
 	require.NoError(t, server.Shutdown(t.Context()))
 }
 
-func TestStartSaysWhichKeyIsWrongAndWhatToDo(t *testing.T) {
+func TestServer_StartErrorNamesKeyAndFix(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -113,7 +127,7 @@ func TestStartSaysWhichKeyIsWrongAndWhatToDo(t *testing.T) {
 	}
 	tests := map[string]struct {
 		config func(*confighttp.ServerConfig)
-		says   []string
+		want   []string
 	}{
 		"the port is taken":                 {endpoint(taken.Addr().String()), []string{"webhook.endpoint: ", "choose another port"}},
 		"the address is another machine's":  {endpoint("192.0.2.1:0"), []string{"webhook.endpoint: ", "an address of this machine"}},
@@ -134,7 +148,7 @@ func TestStartSaysWhichKeyIsWrongAndWhatToDo(t *testing.T) {
 
 			err := server.Start(t.Context(), map[component.ID]component.Component{}, componenttest.NewNopTelemetrySettings())
 
-			for _, part := range test.says {
+			for _, part := range test.want {
 				require.ErrorContains(t, err, part)
 			}
 			require.NoError(t, server.Shutdown(t.Context()))
@@ -142,19 +156,19 @@ func TestStartSaysWhichKeyIsWrongAndWhatToDo(t *testing.T) {
 	}
 }
 
-func TestShutdownLetsDeliveriesEndAndSendersHearOfIt(t *testing.T) {
+func TestServer_ShutdownWaitsForDeliveries(t *testing.T) {
 	t.Parallel()
-	around := newHarness()
-	taking, finish := make(chan struct{}), make(chan struct{})
-	around.take = func(context.Context, []interaction.Received) error {
-		close(taking)
+	h := newHarness()
+	called, finish := make(chan struct{}), make(chan struct{})
+	h.take = func(context.Context, []interaction.Received) error {
+		close(called)
 		<-finish
 		return nil
 	}
-	server := serve(t, around.handler(), localConfig())
+	server := serve(t, h.handler(), localConfig())
 	address := server.Addr().String()
-	status := postAside(t, server)
-	<-taking
+	status := postAsync(t, server)
+	<-called
 
 	down := make(chan error, 1)
 	go func() { down <- server.Shutdown(context.WithoutCancel(t.Context())) }()
@@ -164,7 +178,7 @@ func TestShutdownLetsDeliveriesEndAndSendersHearOfIt(t *testing.T) {
 			_ = connection.Close()
 		}
 		return err != nil
-	}, 5*time.Second, time.Millisecond, "the listener closes while a delivery is under way")
+	}, 5*time.Second, time.Millisecond, "the listener is closed while a delivery is running")
 	assert.Empty(t, down, "shutdown waits for the delivery")
 	close(finish)
 
@@ -172,18 +186,18 @@ func TestShutdownLetsDeliveriesEndAndSendersHearOfIt(t *testing.T) {
 	require.NoError(t, <-down)
 }
 
-func TestShutdownCutsDeliveriesWhenItsContextEnds(t *testing.T) {
+func TestServer_ShutdownCancelsDeliveriesWithContext(t *testing.T) {
 	t.Parallel()
-	around := newHarness()
-	taking := make(chan struct{})
-	around.take = func(ctx context.Context, _ []interaction.Received) error {
-		close(taking)
+	h := newHarness()
+	called := make(chan struct{})
+	h.take = func(ctx context.Context, _ []interaction.Received) error {
+		close(called)
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	server := serve(t, around.handler(), localConfig())
-	status := postAside(t, server)
-	<-taking
+	server := serve(t, h.handler(), localConfig())
+	status := postAsync(t, server)
+	<-called
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 
@@ -191,49 +205,49 @@ func TestShutdownCutsDeliveriesWhenItsContextEnds(t *testing.T) {
 	assert.Equal(t, http.StatusServiceUnavailable, <-status)
 }
 
-// A sender in the middle of its body, and one that has only connected, would hold a plain shutdown of net/http up.
-func TestShutdownDoesNotWaitForSlowSenders(t *testing.T) {
+// A sender that has not finished its body and one that has only connected would delay a shutdown of net/http alone.
+func TestServer_ShutdownDoesNotWaitForSlowSenders(t *testing.T) {
 	t.Parallel()
-	around := newHarness()
-	handler := around.handler()
+	h := newHarness()
+	handler := h.handler()
 	config := localConfig()
 	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0
 	server := serve(t, handler, config)
-	silent := dial(t, server)
+	idle := dial(t, server)
 	slow := dial(t, server)
 	_, err := io.WriteString(slow, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999999\r\n\r\n{")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return handler.InFlightBytes() > 0 }, 5*time.Second, time.Millisecond)
 
-	began := time.Now()
+	start := time.Now()
 	require.NoError(t, server.Shutdown(t.Context()))
 
-	assert.Less(t, time.Since(began), 4*time.Second)
-	said, _ := io.ReadAll(slow)
-	assert.True(t, strings.HasPrefix(string(said), "HTTP/1.1 503 "), "%q", said)
-	assert.Contains(t, string(said), "Retry-After: 5\r\n")
-	_, err = silent.Read(make([]byte, 1))
+	assert.Less(t, time.Since(start), 4*time.Second)
+	response, _ := io.ReadAll(slow)
+	assert.True(t, strings.HasPrefix(string(response), "HTTP/1.1 503 "), "%q", response)
+	assert.Contains(t, string(response), "Retry-After: 5\r\n")
+	_, err = idle.Read(make([]byte, 1))
 	require.Error(t, err, "the connection is closed")
-	assert.Equal(t, counts{webhook.Stopping: 1}, around.counted())
+	assert.Equal(t, counts{webhook.Stopping: 1}, h.counted())
 }
 
-func TestASenderThatStallsIsCutOffByTheReadTimeout(t *testing.T) {
+func TestServer_ReadTimeoutEndsStalledRequest(t *testing.T) {
 	t.Parallel()
-	around := newHarness()
+	h := newHarness()
 	config := localConfig()
 	config.ReadTimeout = 50 * time.Millisecond
-	server := serve(t, around.handler(), config)
+	server := serve(t, h.handler(), config)
 	slow := dial(t, server)
 	_, err := io.WriteString(slow, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
 	require.NoError(t, err)
 
-	said, _ := io.ReadAll(slow)
+	response, _ := io.ReadAll(slow)
 
-	assert.True(t, strings.HasPrefix(string(said), "HTTP/1.1 408 "), "%q", said)
-	assert.Equal(t, counts{webhook.Interrupted: 1}, around.counted())
+	assert.True(t, strings.HasPrefix(string(response), "HTTP/1.1 408 "), "%q", response)
+	assert.Equal(t, counts{webhook.Interrupted: 1}, h.counted())
 }
 
-func TestHeadersAreBounded(t *testing.T) {
+func TestServer_LimitsHeaderSize(t *testing.T) {
 	t.Parallel()
 	server := serve(t, newHarness().handler(), localConfig())
 	for length, status := range map[int]string{16 << 10: "HTTP/1.1 404 ", 64 << 10: "HTTP/1.1 431 "} {
@@ -241,20 +255,20 @@ func TestHeadersAreBounded(t *testing.T) {
 		go func() {
 			_, _ = io.WriteString(connection, "GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Long: "+strings.Repeat("x", length)+"\r\n\r\n")
 		}()
-		said := make([]byte, len(status))
-		_, err := io.ReadFull(connection, said)
+		response := make([]byte, len(status))
+		_, err := io.ReadFull(connection, response)
 		require.NoError(t, err)
-		assert.Equal(t, status, string(said))
+		assert.Equal(t, status, string(response))
 	}
 }
 
-func TestWhatTheListenerRefusesSaysNoDetails(t *testing.T) {
+func TestServer_AuthenticationFailureHidesDetails(t *testing.T) {
 	t.Parallel()
 	denied := component.MustNewID("denied")
-	around := newHarness()
+	h := newHarness()
 	config := localConfig()
 	config.Auth = configoptional.Some(confighttp.AuthConfig{Config: configauth.Config{AuthenticatorID: denied}})
-	server := webhook.NewServer(webhook.ServerSettings{Config: config, Handler: around.handler(), Logger: zaptest.NewLogger(t)})
+	server := webhook.NewServer(webhook.ServerSettings{Config: config, Handler: h.handler(), Logger: zaptest.NewLogger(t)})
 	extensions := map[component.ID]component.Component{denied: denier{}}
 	require.NoError(t, server.Start(t.Context(), extensions, componenttest.NewNopTelemetrySettings()))
 	t.Cleanup(func() { require.NoError(t, server.Shutdown(context.WithoutCancel(t.Context()))) })
@@ -263,13 +277,13 @@ func TestWhatTheListenerRefusesSaysNoDetails(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusUnauthorized, answer.StatusCode)
 	assertPlain(t, answer)
-	assert.Equal(t, map[int]int{http.StatusUnauthorized: 1}, around.statuses)
+	assert.Equal(t, map[int]int{http.StatusUnauthorized: 1}, h.statuses)
 }
 
-func TestACompressedBodyIsUnsupportedBeforeTheHandlerToo(t *testing.T) {
+func TestServer_RejectsCompressedBody(t *testing.T) {
 	t.Parallel()
-	around := newHarness()
-	server := serve(t, around.handler(), localConfig())
+	h := newHarness()
+	server := serve(t, h.handler(), localConfig())
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+server.Addr().String()+path, strings.NewReader("\x1f\x8b"))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/json")
@@ -278,7 +292,7 @@ func TestACompressedBodyIsUnsupportedBeforeTheHandlerToo(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusUnsupportedMediaType, answer.StatusCode)
 	assertPlain(t, answer)
-	assert.Equal(t, counts{webhook.Malformed: 1}, around.counted())
+	assert.Equal(t, counts{webhook.Malformed: 1}, h.counted())
 }
 
 type denier struct {
@@ -287,7 +301,7 @@ type denier struct {
 }
 
 func (denier) Authenticate(context.Context, map[string][]string) (context.Context, error) {
-	return nil, errors.New("a detail that stays inside")
+	return nil, errors.New("a detail that must not be disclosed")
 }
 
 func dial(t *testing.T, server *webhook.Server) net.Conn {
@@ -296,4 +310,223 @@ func dial(t *testing.T, server *webhook.Server) net.Conn {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = connection.Close() })
 	return connection
+}
+
+func TestServer_LimitsHTTP2Streams(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	writeCertificate(t, dir, 1)
+	server := serve(t, newHarness().handler(), tlsConfig(dir, 0))
+	connection := tls.Client(dial(t, server), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	_, err := io.WriteString(connection, http2.ClientPreface)
+	require.NoError(t, err)
+	framer := http2.NewFramer(connection, connection)
+	require.NoError(t, framer.WriteSettings())
+
+	frame, err := framer.ReadFrame()
+	require.NoError(t, err)
+	settings, ok := frame.(*http2.SettingsFrame)
+	require.True(t, ok)
+	streams, ok := settings.Value(http2.SettingMaxConcurrentStreams)
+	require.True(t, ok)
+	assert.EqualValues(t, 128, streams)
+	headers, ok := settings.Value(http2.SettingMaxHeaderListSize)
+	require.True(t, ok)
+	assert.LessOrEqual(t, headers, uint32(33<<10))
+}
+
+func TestServer_ShutdownDoesNotWaitForSlowHTTP2Sender(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	client := trustingClient(t, writeCertificate(t, dir, 1))
+	h := newHarness()
+	handler := h.handler()
+	config := tlsConfig(dir, 0)
+	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0
+	server := serve(t, handler, config)
+	body, writer := io.Pipe()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+server.Addr().String()+path, body)
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", "application/json")
+	status := make(chan int, 1)
+	go func() {
+		answer, err := client.Do(r)
+		if assert.NoError(t, err) {
+			_ = answer.Body.Close()
+			status <- answer.StatusCode
+		}
+	}()
+	_, err = io.WriteString(writer, oneItem[:1])
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return handler.InFlightBytes() > 0 }, 5*time.Second, time.Millisecond)
+
+	start := time.Now()
+	require.NoError(t, server.Shutdown(t.Context()))
+
+	assert.Less(t, time.Since(start), 4*time.Second)
+	assert.Equal(t, http.StatusServiceUnavailable, <-status)
+	assert.Equal(t, counts{webhook.Stopping: 1}, h.counted())
+	_ = writer.Close()
+}
+
+func serverTLS(certFile, keyFile string) configtls.ServerConfig {
+	config := configtls.NewDefaultServerConfig()
+	config.CertFile, config.KeyFile = certFile, keyFile
+	return config
+}
+
+// writeCertificate puts a new self-signed certificate for 127.0.0.1 in a directory.
+func writeCertificate(t *testing.T, dir string, serial int64) *x509.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(serial),
+		Subject:      pkix.Name{CommonName: "webhook"},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	for name, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: der},
+		"key.pem":  {Type: "PRIVATE KEY", Bytes: private},
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
+	}
+	certificate, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return certificate
+}
+
+func tlsConfig(dir string, reload time.Duration) confighttp.ServerConfig {
+	config := localConfig()
+	secured := serverTLS(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	secured.ReloadInterval = reload
+	config.TLS = configoptional.Some(secured)
+	return config
+}
+
+func trustingClient(t *testing.T, certificates ...*x509.Certificate) *http.Client {
+	t.Helper()
+	pool := x509.NewCertPool()
+	for _, certificate := range certificates {
+		pool.AddCert(certificate)
+	}
+	return newClient(t, &http.Transport{
+		ForceAttemptHTTP2: true,
+		TLSClientConfig:   &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+	})
+}
+
+func TestServer_ServesHTTP2OverTLS(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certificate := writeCertificate(t, dir, 1)
+	h := newHarness()
+	server := serve(t, h.handler(), tlsConfig(dir, 0))
+
+	answer, err := trustingClient(t, certificate).Post("https://"+server.Addr().String()+path, "application/json", strings.NewReader(oneItem))
+	require.NoError(t, err)
+
+	assert.Equal(t, http.StatusAccepted, answer.StatusCode)
+	assert.Equal(t, 2, answer.ProtoMajor)
+	assert.NotNil(t, answer.TLS)
+	assertPlain(t, answer)
+}
+
+func TestServer_ServesHTTP1OverTLS(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certificate := writeCertificate(t, dir, 1)
+	server := serve(t, newHarness().handler(), tlsConfig(dir, 0))
+	pool := x509.NewCertPool()
+	pool.AddCert(certificate)
+	client := newClient(t, &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}})
+
+	answer, err := client.Post("https://"+server.Addr().String()+path+"?validationToken=abc", "text/plain", http.NoBody)
+	require.NoError(t, err)
+	defer func() { _ = answer.Body.Close() }()
+
+	assert.Equal(t, http.StatusOK, answer.StatusCode)
+	assert.Equal(t, 1, answer.ProtoMajor)
+}
+
+func TestServer_ReloadsRenewedCertificate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	writeCertificate(t, dir, 1)
+	server := serve(t, newHarness().handler(), tlsConfig(dir, time.Nanosecond))
+	assert.EqualValues(t, 1, servedSerial(t, server.Addr()))
+
+	writeCertificate(t, dir, 2)
+
+	assert.EqualValues(t, 2, servedSerial(t, server.Addr()))
+}
+
+func servedSerial(t *testing.T, address net.Addr) int64 {
+	t.Helper()
+	connection, err := tls.Dial("tcp", address.String(), &tls.Config{InsecureSkipVerify: true})
+	require.NoError(t, err)
+	defer func() { _ = connection.Close() }()
+	return connection.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
+}
+
+// With a fast pipeline, 99 % of the answers arrive within 1 s; with a blocked pipeline, all arrive within 3 s. The test is not
+// parallel, since it measures time.
+func TestServer_AnswersInTimeOn64Connections(t *testing.T) {
+	t.Run("a fast pipeline", func(t *testing.T) {
+		h := newHarness()
+		durations := measureLatencies(t, h, 50, http.StatusAccepted)
+		assert.Less(t, durations[len(durations)*99/100], time.Second)
+		assert.Equal(t, counts{webhook.Delivered: 64 * 50}, h.counted())
+		t.Logf("fast: median %v, p99 %v, slowest %v", durations[len(durations)/2], durations[len(durations)*99/100], durations[len(durations)-1])
+	})
+	t.Run("a blocked pipeline", func(t *testing.T) {
+		h := newHarness()
+		h.take = func(ctx context.Context, _ []interaction.Received) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		durations := measureLatencies(t, h, 1, http.StatusServiceUnavailable)
+		assert.Less(t, durations[len(durations)-1], 3*time.Second)
+		assert.Equal(t, counts{webhook.TimedOut: 64}, h.counted())
+		t.Logf("blocked: median %v, slowest %v", durations[len(durations)/2], durations[len(durations)-1])
+	})
+}
+
+// measureLatencies sends notifications of 16 KiB on 64 connections and returns the durations until the answers, sorted.
+func measureLatencies(t *testing.T, h *harness, each, status int) []time.Duration {
+	t.Helper()
+	handler := h.handler()
+	server := webhook.NewServer(webhook.ServerSettings{Config: localConfig(), Handler: handler, Fatal: func(error) {}, Logger: zap.NewNop()})
+	require.NoError(t, server.Start(t.Context(), nil, componenttest.NewNopTelemetrySettings()))
+	client := newClient(t, &http.Transport{MaxConnsPerHost: 64, MaxIdleConnsPerHost: 64})
+	url := "http://" + server.Addr().String() + path
+	body := padded(16 << 10)
+	var mu sync.Mutex
+	var durations []time.Duration
+	var senders sync.WaitGroup
+	for range 64 {
+		senders.Go(func() {
+			for range each {
+				start := time.Now()
+				got, err := post(t.Context(), client, url, body)
+				mu.Lock()
+				durations = append(durations, time.Since(start))
+				mu.Unlock()
+				assert.Equal(t, status, got, err)
+			}
+		})
+	}
+	senders.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = server.Shutdown(ctx) // cancels the blocked deliveries
+	assert.Zero(t, handler.InFlightBytes())
+	slices.Sort(durations)
+	return durations
 }

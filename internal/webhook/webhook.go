@@ -1,5 +1,5 @@
-// Package webhook is the HTTP listener that Microsoft Graph calls: handshakes, change notifications and lifecycle
-// notifications. HTTP codes live here and nowhere else.
+// Package webhook is the HTTP listener that Microsoft Graph calls with handshakes, change notifications and lifecycle
+// notifications. It is the only package that knows the HTTP status codes of the answers.
 package webhook
 
 import (
@@ -10,78 +10,80 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-// Decrypter proves that the items of a collection are authentic and decrypts them.
+// Decrypter verifies that the items of a collection are authentic and decrypts them.
 type Decrypter interface {
-	// ClientStates returns what tells whether a clientState, empty for none, is that of a subscription of ours; what it is
-	// given is only valid during the call. It may wait until ctx ends, and fails only when that cannot be said now.
+	// ClientStates returns a function that reports whether a clientState, empty for none, is that of one of our
+	// subscriptions; its argument is only valid during the call. ClientStates may wait until ctx ends, and fails only if this
+	// cannot be decided now.
 	ClientStates(ctx context.Context) (ours func(clientState []byte) bool, err error)
-	// Decrypt fails only when it cannot be decided now; the sender is then asked to come again.
-	Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error)
+	// Decrypt fails only if the collection cannot be decided now; the sender is then asked to retry.
+	Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error)
 }
 
-// Intake is the way into the pipelines.
+// Intake delivers interactions to the pipelines.
 type Intake interface {
-	// Take returns once the pipeline took or turned down everything; nil means that all was taken. It must return when
-	// its context ends. Its error may be a tree: only where every leaf is permanent (consumererror.IsPermanent) is the
-	// sender kept from coming again.
+	// Take returns once the pipeline accepted or refused everything; nil means that it accepted everything. It must return
+	// when its context ends. Its error may be a tree: the sender is told not to retry only if every leaf is permanent
+	// (consumererror.IsPermanent).
 	Take(ctx context.Context, received []interaction.Received) error
 }
 
-// Lifecycle hears of authentic lifecycle notifications.
+// Lifecycle handles authentic lifecycle notifications.
 type Lifecycle interface {
-	// Wake never blocks.
+	// Wake must not block.
 	Wake(event notification.Lifecycle)
 }
 
-// Rejections hears of the items that were dropped, whatever the sender was answered.
+// Rejections handles the items that were dropped, whatever the answer to the sender.
 type Rejections interface {
-	// Reject returns soon, and in any case: the sender waits for it, but no longer than Settings.AckTimeout.
+	// Reject must return soon: the sender is answered only after it returned or, during a delivery, after
+	// Settings.AckTimeout.
 	Reject(ctx context.Context, rejections []notification.Rejection)
 }
 
-// Telemetry is what the webhook reports of itself. Its methods never block.
+// Telemetry receives measurements of the webhook. Its methods must not block.
 type Telemetry interface {
-	// Notifications counts what became of notifications: items, or requests for the outcomes that say so. Rejected
-	// items are not among them, Rejections hears of those.
+	// Notifications counts the outcomes of notifications: items, or requests for the outcomes that say so. Rejected items are
+	// not counted here but passed to Rejections.
 	Notifications(ctx context.Context, outcome Outcome, count int)
-	// Acknowledged reports the answer to everything but a handshake, with the time from the arrival of the request's
-	// headers until it was written.
-	Acknowledged(ctx context.Context, status int, took time.Duration)
+	// Acknowledged reports the answer to any request but a handshake, with the time from the arrival of the request's headers
+	// until the answer was written.
+	Acknowledged(ctx context.Context, status int, duration time.Duration)
 	// Handshake reports the answer to a handshake: 200, or 400 for a token that cannot be echoed.
 	Handshake(ctx context.Context, status int)
 }
 
-// Outcome is what became of a notification.
+// Outcome is the result of a notification.
 type Outcome string
 
-// The outcomes that count items. An item of an answered request is counted once under Delivered, Refused, Failed,
-// TimedOut or Lifecycle; DeliveredLate counts again those of TimedOut that got through after all.
+// The outcomes that count items. An item of an answered request is counted once as Delivered, Refused, Failed, TimedOut or
+// LifecycleEvent. DeliveredLate additionally counts those of TimedOut that were delivered later.
 const (
-	// Delivered: the pipeline took it, and the sender was told so.
+	// Delivered: the pipeline accepted it, and the sender was told so.
 	Delivered Outcome = "delivered"
-	// DeliveredLate: the pipeline took it after the sender had been told to come again.
+	// DeliveredLate: the pipeline accepted it after the sender had been told to retry.
 	DeliveredLate Outcome = "delivered_late"
-	// Refused: the pipeline refused it for good, so the sender was told not to come again.
+	// Refused: the pipeline refused it permanently, so the sender was told not to retry.
 	Refused Outcome = "refused"
-	// Failed: it could not be opened or delivered now, and the sender was told to come again. Where there is no encryption
-	// key yet, it counts the request.
+	// Failed: it could not be decrypted or delivered now, and the sender was told to retry. While there is no encryption key,
+	// this counts requests.
 	Failed Outcome = "failed"
-	// TimedOut: the pipeline had not returned within the acknowledgment timeout, and the sender was told to come again.
+	// TimedOut: the pipeline had not returned within the acknowledgment timeout, and the sender was told to retry.
 	TimedOut Outcome = "timed_out"
-	// LifecycleEvent: it was a lifecycle notification, and was handed on.
+	// LifecycleEvent: it was a lifecycle notification and was passed to Lifecycle.
 	LifecycleEvent Outcome = "lifecycle"
 )
 
-// The outcomes that count requests, because their items were never seen.
+// The outcomes that count requests, because their items are unknown.
 const (
-	// Overloaded: too much was under way, and the sender was told to come again.
+	// Overloaded: too many bytes were in flight, and the sender was told to retry.
 	Overloaded Outcome = "overloaded"
-	// Stopping: the receiver was shutting down, and the sender was told to come again.
+	// Stopping: the receiver was shutting down, and the sender was told to retry.
 	Stopping Outcome = "stopping"
-	// TooLarge: the body was longer than the limit. Microsoft Graph gives such a notification up after four hours.
+	// TooLarge: the body exceeded the limit. Microsoft Graph retries such a notification for four hours and then drops it.
 	TooLarge Outcome = "too_large"
-	// Malformed: it was compressed, not JSON, or not a collection of notifications.
+	// Malformed: the body was compressed, not JSON, or not a collection of notifications.
 	Malformed Outcome = "malformed"
-	// Interrupted: the body did not arrive in full.
+	// Interrupted: the body did not arrive completely.
 	Interrupted Outcome = "interrupted"
 )

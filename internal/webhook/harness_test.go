@@ -8,45 +8,52 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
 const (
-	path      = "/graph/notifications"
-	oneItem   = `{"value":[{"subscriptionId":"s","changeType":"created"}]}`
-	megabytes = 1 << 20
+	path     = "/graph/notifications"
+	oneItem  = `{"value":[{"subscriptionId":"s","changeType":"created"}]}`
+	mebibyte = 1 << 20
 )
 
-// part is what the fakes were called with, in order.
-type part string
+// call is a call of one of the fakes.
+type call string
 
-// harness is everything around a handler: it opens every item to one interaction, takes what it is given, and writes down
-// what happened. Its functions may be replaced before the first request.
+// harness implements all interfaces of webhook.Settings. It decrypts every item to one interaction, accepts what it is given,
+// and records all calls. Its functions may be replaced before the first request.
 type harness struct {
-	// ours is whether an item with this client state is ours; nil for all.
-	ours func(clientState []byte) bool
-	open func(ctx context.Context, c *notification.Collection) (notification.Opened, error)
-	take func(ctx context.Context, received []interaction.Received) error
-	// counting is called before an outcome is counted; nil for nothing.
-	counting func()
+	// ours reports whether an item with this client state is ours; nil if all are.
+	ours    func(clientState []byte) bool
+	decrypt func(ctx context.Context, c *notification.Collection) (notification.Decrypted, error)
+	take    func(ctx context.Context, received []interaction.Received) error
+	// beforeCount is called before an outcome is counted; nil for nothing.
+	beforeCount func()
 
 	mu         sync.Mutex
-	parts      []part
+	callLog    []call
 	rejected   []notification.Rejection
 	outcomes   map[webhook.Outcome]int
 	statuses   map[int]int
 	handshakes map[int]int
-	took       []time.Duration
+	durations  []time.Duration
 }
 
 func newHarness() *harness {
 	return &harness{
-		open: func(_ context.Context, c *notification.Collection) (notification.Opened, error) {
-			return notification.Opened{Received: make([]interaction.Received, len(c.Items))}, nil
+		decrypt: func(_ context.Context, c *notification.Collection) (notification.Decrypted, error) {
+			return notification.Decrypted{Received: make([]interaction.Received, len(c.Items))}, nil
 		},
 		take:       func(context.Context, []interaction.Received) error { return nil },
 		outcomes:   map[webhook.Outcome]int{},
@@ -55,10 +62,10 @@ func newHarness() *harness {
 	}
 }
 
-func (h *harness) note(p part) {
+func (h *harness) record(p call) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.parts = append(h.parts, p)
+	h.callLog = append(h.callLog, p)
 }
 
 func (h *harness) ClientStates(context.Context) (func([]byte) bool, error) {
@@ -68,39 +75,39 @@ func (h *harness) ClientStates(context.Context) (func([]byte) bool, error) {
 	return h.ours, nil
 }
 
-func (h *harness) Decrypt(ctx context.Context, c *notification.Collection, _ time.Time) (notification.Opened, error) {
-	h.note("open")
-	return h.open(ctx, c)
+func (h *harness) Decrypt(ctx context.Context, c *notification.Collection, _ time.Time) (notification.Decrypted, error) {
+	h.record("decrypt")
+	return h.decrypt(ctx, c)
 }
 
 func (h *harness) Take(ctx context.Context, received []interaction.Received) error {
-	h.note("take")
+	h.record("take")
 	return h.take(ctx, received)
 }
 
-func (h *harness) Wake(event notification.Lifecycle) { h.note(part("wake " + event.Event)) }
+func (h *harness) Wake(event notification.Lifecycle) { h.record(call("wake " + event.Event)) }
 
 func (h *harness) Reject(_ context.Context, rejections []notification.Rejection) {
-	h.note(part("reject " + string(rejections[0].Reason)))
+	h.record(call("reject " + string(rejections[0].Reason)))
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.rejected = append(h.rejected, rejections...)
 }
 
 func (h *harness) Notifications(_ context.Context, outcome webhook.Outcome, count int) {
-	if h.counting != nil {
-		h.counting()
+	if h.beforeCount != nil {
+		h.beforeCount()
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.outcomes[outcome] += count
 }
 
-func (h *harness) Acknowledged(_ context.Context, status int, took time.Duration) {
+func (h *harness) Acknowledged(_ context.Context, status int, duration time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.statuses[status]++
-	h.took = append(h.took, took)
+	h.durations = append(h.durations, duration)
 }
 
 func (h *harness) Handshake(_ context.Context, status int) {
@@ -115,18 +122,18 @@ func (h *harness) counted() map[webhook.Outcome]int {
 	return maps.Clone(h.outcomes)
 }
 
-func (h *harness) happened() []part {
+func (h *harness) calls() []call {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Clone(h.parts)
+	return slices.Clone(h.callLog)
 }
 
 func (h *harness) settings() webhook.Settings {
 	return webhook.Settings{
 		Path:             path,
 		AckTimeout:       2500 * time.Millisecond,
-		MaxInFlightBytes: 64 * megabytes,
-		MaxBodySize:      20 * megabytes,
+		MaxInFlightBytes: 64 * mebibyte,
+		MaxBodySize:      20 * mebibyte,
 		Decrypter:        h,
 		Intake:           h,
 		Lifecycle:        h,
@@ -137,14 +144,14 @@ func (h *harness) settings() webhook.Settings {
 
 func (h *harness) handler() *webhook.Handler { return webhook.NewHandler(h.settings()) }
 
-// notify is a request with the body of a notification.
+// notify returns a notification request with this body.
 func notify(ctx context.Context, body string) *http.Request {
 	r := httptest.NewRequestWithContext(ctx, http.MethodPost, path, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	return r
 }
 
-// answerTo is the answer of the handler to a request.
+// answerTo returns the answer of the handler to a request.
 func answerTo(h http.Handler, r *http.Request) *http.Response {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)

@@ -21,13 +21,13 @@ const (
 	key2048  = "vectors/rsa2048/test-only-key.pem"
 )
 
-func TestLoadKeyReadsEveryForm(t *testing.T) {
+func TestLoadKey_ReadsEveryFormat(t *testing.T) {
 	t.Parallel()
 	want := contentKey(t, 2048)
 	tests := map[string]struct{ cert, key string }{
-		"PKCS#8":                           {cert2048, key2048},
-		"PKCS#1":                           {cert2048, "forms/test-only-pkcs1-key.pem"},
-		"one file with the key and chains": {"forms/test-only-key-and-chain.pem", "forms/test-only-key-and-chain.pem"},
+		"PKCS#8":                      {cert2048, key2048},
+		"PKCS#1":                      {cert2048, "forms/test-only-pkcs1-key.pem"},
+		"one file with key and chain": {"forms/test-only-key-and-chain.pem", "forms/test-only-key-and-chain.pem"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -36,13 +36,13 @@ func TestLoadKeyReadsEveryForm(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, "2026-11", key.ID())
 			assert.Equal(t, want.CertificateDER(), key.CertificateDER())
-			assert.Equal(t, clientState(t, want), clientState(t, key), "the state does not depend on the form")
+			assert.Equal(t, clientState(t, want), clientState(t, key), "the client state does not depend on the format")
 			assert.Equal(t, "2026-11"+want.CertificateID()[len("key"):], key.CertificateID())
 		})
 	}
 }
 
-func TestLoadKeySaysWhichFileIsWrongAndWhatToDo(t *testing.T) {
+func TestLoadKey_ErrorNamesFileAndFix(t *testing.T) {
 	t.Parallel()
 	broken := func(block string) string {
 		file := filepath.Join(t.TempDir(), "broken.pem")
@@ -54,23 +54,23 @@ func TestLoadKeySaysWhichFileIsWrongAndWhatToDo(t *testing.T) {
 		cert, key string
 		want      []string
 	}{
-		"no certificate file":         {"missing.pem", testdata(key2048), []string{"cert_file", "missing.pem"}},
-		"no key file":                 {testdata(cert2048), "missing.pem", []string{"key_file", "missing.pem"}},
-		"the certificate in DER":      {testdata("forms/test-only-cert.der"), testdata(key2048), []string{"test-only-cert.der", "openssl x509"}},
-		"the key in DER":              {testdata(cert2048), testdata("forms/test-only-key.der"), []string{"test-only-key.der", "openssl pkey"}},
-		"only a key for both":         {testdata(key2048), testdata(key2048), []string{"cert_file", "no certificate"}},
-		"only a certificate for both": {testdata(cert2048), testdata(cert2048), []string{"key_file", "no private key"}},
-		"a broken certificate":        {broken("CERTIFICATE"), testdata(key2048), []string{"broken.pem", "unreadable certificate"}},
-		"a broken PKCS#8 key":         {testdata(cert2048), broken("PRIVATE KEY"), []string{"broken.pem", "unreadable private key"}},
-		"a broken PKCS#1 key":         {testdata(cert2048), broken("RSA PRIVATE KEY"), []string{"broken.pem", "unreadable private key"}},
-		"a key with a password":       {testdata(cert2048), testdata("forms/test-only-encrypted-key.pem"), []string{"password", "openssl pkey"}},
-		"an old key with a password":  {testdata(cert2048), testdata("forms/test-only-encrypted-pkcs1-key.pem"), []string{"password", "openssl pkey"}},
-		"an elliptic certificate":     {testdata("refused/ec/test-only-cert.pem"), testdata(key2048), []string{"ECDSA", "RSA"}},
-		"an elliptic key":             {testdata(cert2048), testdata("refused/ec/test-only-key.pem"), []string{"not RSA", "2048 to 4096"}},
-		"an elliptic key in SEC 1":    {testdata(cert2048), testdata("refused/ec/test-only-sec1-key.pem"), []string{"not RSA"}},
-		"the key of another":          {testdata(cert2048), testdata("vectors/rsa3072/test-only-key.pem"), []string{"belong together", cert2048, "rsa3072"}},
-		"too small a key":             {testdata("refused/rsa1024/test-only-cert.pem"), testdata("refused/rsa1024/test-only-key.pem"), []string{"1024", "2048 to 4096"}},
-		"too large a key":             {testdata("refused/rsa4608/test-only-cert.pem"), testdata("refused/rsa4608/test-only-key.pem"), []string{"4608", "2048 to 4096"}},
+		"no certificate file":            {"missing.pem", testdata(key2048), []string{"cert_file", "missing.pem"}},
+		"no key file":                    {testdata(cert2048), "missing.pem", []string{"key_file", "missing.pem"}},
+		"the certificate in DER":         {testdata("forms/test-only-cert.der"), testdata(key2048), []string{"test-only-cert.der", "openssl x509"}},
+		"the key in DER":                 {testdata(cert2048), testdata("forms/test-only-key.der"), []string{"test-only-key.der", "openssl pkey"}},
+		"only a key for both":            {testdata(key2048), testdata(key2048), []string{"cert_file", "no certificate"}},
+		"only a certificate for both":    {testdata(cert2048), testdata(cert2048), []string{"key_file", "no private key"}},
+		"a broken certificate":           {broken("CERTIFICATE"), testdata(key2048), []string{"broken.pem", "invalid certificate"}},
+		"a broken PKCS#8 key":            {testdata(cert2048), broken("PRIVATE KEY"), []string{"broken.pem", "invalid private key"}},
+		"a broken PKCS#1 key":            {testdata(cert2048), broken("RSA PRIVATE KEY"), []string{"broken.pem", "invalid private key"}},
+		"a key with a password":          {testdata(cert2048), testdata("forms/test-only-encrypted-key.pem"), []string{"password", "openssl pkey"}},
+		"an old key with a password":     {testdata(cert2048), testdata("forms/test-only-encrypted-pkcs1-key.pem"), []string{"password", "openssl pkey"}},
+		"an ECDSA certificate":           {testdata("refused/ec/test-only-cert.pem"), testdata(key2048), []string{"ECDSA", "RSA"}},
+		"an ECDSA key":                   {testdata(cert2048), testdata("refused/ec/test-only-key.pem"), []string{"not RSA", "2048 to 4096"}},
+		"an ECDSA key in SEC 1":          {testdata(cert2048), testdata("refused/ec/test-only-sec1-key.pem"), []string{"not RSA"}},
+		"the key of another certificate": {testdata(cert2048), testdata("vectors/rsa3072/test-only-key.pem"), []string{"belong together", cert2048, "rsa3072"}},
+		"too small a key":                {testdata("refused/rsa1024/test-only-cert.pem"), testdata("refused/rsa1024/test-only-key.pem"), []string{"1024", "2048 to 4096"}},
+		"too large a key":                {testdata("refused/rsa4608/test-only-cert.pem"), testdata("refused/rsa4608/test-only-key.pem"), []string{"4608", "2048 to 4096"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestLoadKeySaysWhichFileIsWrongAndWhatToDo(t *testing.T) {
 	}
 }
 
-func TestGeneratedKeyIsGoodForGraphAndCanBeKept(t *testing.T) {
+func TestGenerateKey_DecryptsAndRoundTripsAsPEM(t *testing.T) {
 	t.Parallel()
 	key, err := notification.GenerateKey("")
 	require.NoError(t, err)
@@ -112,7 +112,7 @@ func TestGeneratedKeyIsGoodForGraphAndCanBeKept(t *testing.T) {
 	assert.NotEqual(t, key.CertificateID(), other.CertificateID())
 }
 
-func TestParseKeyRefusesWhatLoadKeyRefuses(t *testing.T) {
+func TestParseKey_RejectsInvalidInput(t *testing.T) {
 	t.Parallel()
 	certPEM, keyPEM, err := contentKey(t, 2048).MarshalPEM()
 	require.NoError(t, err)

@@ -1,19 +1,26 @@
 package webhook
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 )
 
-func TestAListenerThatDiesIsReported(t *testing.T) {
+func TestServer_ReportsListenerFailure(t *testing.T) {
 	t.Parallel()
 	config := confighttp.NewDefaultServerConfig()
 	config.NetAddr.Endpoint = "127.0.0.1:0"
@@ -54,6 +61,33 @@ func TestServer_ShutdownWaitsForServingGoroutine(t *testing.T) {
 		}()
 		synctest.Wait()
 		close(release)
-		require.True(t, <-ended, "Fatal is still being called")
+		require.True(t, <-ended, "Shutdown waits for the call of Fatal")
+	})
+}
+
+// The error is constructed, since a process that runs as root may bind any port.
+func TestListenHint_ForbiddenPort(t *testing.T) {
+	t.Parallel()
+	forbidden := fmt.Errorf("listen tcp :443: %w", os.NewSyscallError("bind", syscall.EACCES))
+	assert.Contains(t, listenHint(forbidden), "CAP_NET_BIND_SERVICE")
+	assert.NotContains(t, listenHint(errors.New("other")), "CAP_NET_BIND_SERVICE")
+}
+
+// Unauthenticated clients must not fill the log with failed TLS handshakes.
+func TestServerLog_LimitsRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zapcore.DebugLevel)
+		serverLog := newServerLog(zap.New(core))
+		for range 1000 {
+			serverLog.Print("http: TLS handshake error from 192.0.2.1:4711: EOF")
+		}
+		assert.Equal(t, 5, logs.Len())
+		assert.Equal(t, map[string]any{"reason": "http: TLS handshake error from 192.0.2.1:4711: EOF"}, logs.All()[0].ContextMap())
+
+		time.Sleep(15 * time.Second)
+		serverLog.Print("later")
+		serverLog.Print("one too many")
+		assert.Equal(t, 6, logs.Len(), "one every 15 s")
 	})
 }
