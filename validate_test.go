@@ -45,7 +45,7 @@ func TestWrongConfigurationsNameThePathAndTheMend(t *testing.T) {
 		"a notification URL has no user":          {func(c *Config) { c.Subscription.NotificationURL = "https://me@copilot.example.com/n" }, []string{"subscription.notification_url: ", "user name"}},
 		"a user is named by object id":            {func(c *Config) { c.Subscription.Users = []string{"jo@contoso.com"} }, []string{"subscription.users[0]: ", "object id"}},
 		"a user of the history too":               {func(c *Config) { c.History.Users = []string{"a", "jo@contoso.com"} }, []string{"history.users[1]: ", "object id"}},
-		"the default body must be let in":         {func(c *Config) { c.Webhook.MaxInFlightBytes, c.Webhook.ServerConfig.MaxRequestBodySize = 1<<20, -1 }, []string{"webhook.max_in_flight_bytes: ", "47373166"}},
+		"the default body must be let in":         {func(c *Config) { c.Webhook.MaxInFlightBytes, c.Webhook.ServerConfig.MaxRequestBodySize = 1<<20, -1 }, []string{"webhook.max_in_flight_bytes: ", "23967452"}},
 		"a user is no path":                       {func(c *Config) { c.Subscription.Users = []string{"x/../evil?q=1#f"} }, []string{"subscription.users[0]: "}},
 		"a user of the history stands there once": {func(c *Config) { c.History.Users = []string{"a", "A"} }, []string{"history.users: ", "twice"}},
 		"compressed bodies are refused":           {func(c *Config) { c.Webhook.ServerConfig.CompressionAlgorithms = []string{"", "gzip"} }, []string{"webhook.compression_algorithms: "}},
@@ -66,7 +66,7 @@ func TestWrongConfigurationsNameThePathAndTheMend(t *testing.T) {
 		"some bytes must be let in":               {func(c *Config) { c.Webhook.MaxInFlightBytes = 0 }, []string{"webhook.max_in_flight_bytes: ", "67108864"}},
 		"the smallest body must be let in": {func(c *Config) {
 			c.Webhook.MaxInFlightBytes, c.Webhook.ServerConfig.MaxRequestBodySize = 4000, 3000
-		}, []string{"webhook.max_in_flight_bytes: ", "14264"}},
+		}, []string{"webhook.max_in_flight_bytes: ", "7096"}},
 		"a webhook listens at a known port":    {func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "localhost:" }, []string{"webhook.endpoint: ", "localhost:8443"}},
 		"requests per second are a number":     {func(c *Config) { c.History.RequestsPerSecond = math.NaN() }, []string{"history.requests_per_second: "}},
 		"the largest body must be let in":      {func(c *Config) { c.Webhook.MaxInFlightBytes = 1 << 20 }, []string{"webhook.max_in_flight_bytes: ", "webhook.max_request_body_size"}},

@@ -161,14 +161,6 @@ func (e *Envelope) OwnItems() int { return len(e.own) }
 // Cost estimates the bytes that Decode allocates in addition to the size of the body.
 func (e *Envelope) Cost() int64 { return int64(len(e.own)) * itemCost }
 
-// minItemSize is a lower bound of the size of an item that Graph sends, in bytes: a lifecycle event with all its members.
-const minItemSize = 256
-
-// MaxCost returns an upper bound of Cost for a body of this many bytes that Graph sent.
-func MaxCost(bodySize int64) int64 {
-	return min(bodySize/minItemSize, maxElements) * itemCost
-}
-
 // Decode decodes the items with a clientState of ours, and the tokens if there are such items. Members of another type than
 // documented are the zero value. The result does not refer to the body.
 func (e *Envelope) Decode() *Collection {

@@ -83,7 +83,7 @@ func NewHandler(settings Settings) *Handler {
 	}
 	return &Handler{
 		settings:      settings,
-		limiter:       NewByteLimiter(settings.MaxInFlightBytes),
+		limiter:       NewByteLimiter(settings.MaxInFlightBytes, settings.MaxBodySize),
 		deliveries:    newDeliveries(),
 		decodingSmall: make(chan struct{}, maxDecodingSmall),
 		decodingLarge: make(chan struct{}, maxDecodingLarge),

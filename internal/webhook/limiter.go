@@ -1,10 +1,6 @@
 package webhook
 
-import (
-	"sync"
-
-	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
-)
+import "sync"
 
 // MinimumReservation is the number of bytes that every request reserves, however small its body: a goroutine with its stack,
 // the request and a first buffer take about as much. It also limits the number of deliveries in flight.
@@ -16,10 +12,12 @@ const MinimumReservation = 4 << 10
 // reserved before decoding starts. The decrypted text, which is a small multiple of them, is not counted.
 //
 // A large request (more than 64 KiB) is refused if all requests that are not verified yet would hold more than half of the
-// limit, or if less than an eighth of the limit would remain free. This way a few large unauthenticated bodies cannot keep
-// out notifications of usual size.
+// limit and more than one body of the largest size, or if less than an eighth of the limit would remain free. This way a few
+// large unauthenticated bodies cannot keep out notifications of usual size.
 type ByteLimiter struct {
 	limit int64
+	// maxUnverified is the most that requests that are not verified yet may hold for a large reservation to grow.
+	maxUnverified int64
 
 	mu sync.Mutex
 	// used is between 0 and limit; delivering is the part of it that deliveries hold.
@@ -28,26 +26,24 @@ type ByteLimiter struct {
 
 const (
 	smallReservation = 64 << 10
-	// limit/reservedDivisor is left to small reservations by large ones. limit/unverifiedDivisor is the most that requests that
-	// are not verified yet may hold for a large reservation to grow.
+	// limit/reservedDivisor is left to small reservations by large ones that are not verified yet, and limit/unverifiedDivisor
+	// is what these may hold together.
 	reservedDivisor, unverifiedDivisor = 8, 2
 )
 
-// MinInFlightBytes returns the smallest Settings.MaxInFlightBytes that lets a body of maxBodySize bytes be processed, however
-// many items it has.
+// MinInFlightBytes returns the smallest Settings.MaxInFlightBytes that lets a body of maxBodySize bytes be processed. One
+// with so many items that decoding them takes more than the rest is answered 503, and read from the history in the end.
 func MinInFlightBytes(maxBodySize int64) int64 {
-	const maxSupported = 1 << 60 // larger values would overflow the sums
+	const maxSupported = 1 << 60 // larger values would overflow the sum
 	maxBodySize = min(maxBodySize, maxSupported)
-	whole := max(maxBodySize+notification.MaxCost(maxBodySize), MinimumReservation)
-	if whole <= smallReservation {
-		return whole
-	}
-	return max(unverifiedDivisor*maxBodySize, whole+(whole+reservedDivisor-2)/(reservedDivisor-1))
+	// The part that large bodies leave to small ones.
+	reserved := (maxBodySize + reservedDivisor - 2) / (reservedDivisor - 1)
+	return maxBodySize + max(reserved, MinimumReservation)
 }
 
-// NewByteLimiter returns a ByteLimiter that allows at most limit bytes in flight.
-func NewByteLimiter(limit int64) *ByteLimiter {
-	return &ByteLimiter{limit: limit}
+// NewByteLimiter returns a ByteLimiter that allows at most limit bytes in flight, where no body has more than maxBodySize.
+func NewByteLimiter(limit, maxBodySize int64) *ByteLimiter {
+	return &ByteLimiter{limit: limit, maxUnverified: max(limit/unverifiedDivisor, maxBodySize)}
 }
 
 // InUse returns the bytes in flight.
@@ -101,7 +97,11 @@ type Reservation struct {
 func (r *Reservation) Grow(total int64) bool {
 	r.limiter.mu.Lock()
 	defer r.limiter.mu.Unlock()
-	return r.grow(total, r.limiter.delivering+r.limiter.limit/unverifiedDivisor)
+	maxUsed := r.limiter.limit
+	if total > smallReservation {
+		maxUsed = min(r.limiter.delivering+r.limiter.maxUnverified, maxUsed-maxUsed/reservedDivisor)
+	}
+	return r.grow(total, maxUsed)
 }
 
 // deliver increases the reservation to total bytes and makes it that of a delivery, which has items with a clientState of
@@ -117,19 +117,13 @@ func (r *Reservation) deliver(total int64) bool {
 	return true
 }
 
-// grow must be called with the limiter's mu held. A large reservation may lead to at most maxUsed bytes in flight.
+// grow must be called with the limiter's mu held. It may lead to at most maxUsed bytes in flight.
 func (r *Reservation) grow(total, maxUsed int64) bool {
 	if r.released {
 		return false
 	}
 	if total <= r.held {
 		return true
-	}
-	limit := r.limiter.limit
-	if total > smallReservation {
-		maxUsed = min(maxUsed, limit-limit/reservedDivisor)
-	} else {
-		maxUsed = limit
 	}
 	if !r.limiter.acquire(total-r.held, maxUsed) {
 		return false

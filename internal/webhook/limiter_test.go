@@ -18,7 +18,7 @@ func TestByteLimiter_CountsBytes(t *testing.T) {
 
 	t.Run("a request reserves at least 4 KiB", func(t *testing.T) {
 		t.Parallel()
-		limiter := webhook.NewByteLimiter(3 * minReservation)
+		limiter := webhook.NewByteLimiter(3*minReservation, 0)
 		reservation, ok := limiter.Reserve()
 		require.True(t, ok)
 		require.True(t, reservation.Grow(100))
@@ -27,7 +27,7 @@ func TestByteLimiter_CountsBytes(t *testing.T) {
 
 	t.Run("a reservation grows and never shrinks", func(t *testing.T) {
 		t.Parallel()
-		limiter := webhook.NewByteLimiter(3 * minReservation)
+		limiter := webhook.NewByteLimiter(3*minReservation, 0)
 		reservation, _ := limiter.Reserve()
 		require.True(t, reservation.Grow(minReservation+1))
 		require.True(t, reservation.Grow(1))
@@ -36,7 +36,7 @@ func TestByteLimiter_CountsBytes(t *testing.T) {
 
 	t.Run("the limit can be reached but not exceeded", func(t *testing.T) {
 		t.Parallel()
-		limiter := webhook.NewByteLimiter(2 * minReservation)
+		limiter := webhook.NewByteLimiter(2*minReservation, 0)
 		reservation, _ := limiter.Reserve()
 		assert.False(t, reservation.Grow(2*minReservation+1))
 		assert.EqualValues(t, minReservation, limiter.InUse(), "a refused growth takes nothing")
@@ -47,7 +47,7 @@ func TestByteLimiter_CountsBytes(t *testing.T) {
 
 	t.Run("a second release does nothing, and a released reservation cannot grow", func(t *testing.T) {
 		t.Parallel()
-		limiter := webhook.NewByteLimiter(2 * minReservation)
+		limiter := webhook.NewByteLimiter(2*minReservation, 0)
 		first, _ := limiter.Reserve()
 		_, ok := limiter.Reserve()
 		require.True(t, ok)
@@ -59,7 +59,7 @@ func TestByteLimiter_CountsBytes(t *testing.T) {
 
 	t.Run("a negative or overflowing amount is refused", func(t *testing.T) {
 		t.Parallel()
-		limiter := webhook.NewByteLimiter(10)
+		limiter := webhook.NewByteLimiter(10, 0)
 		require.True(t, limiter.Acquire(10))
 		assert.False(t, limiter.Acquire(-1))
 		assert.False(t, limiter.Acquire(1<<63-1))
@@ -69,7 +69,7 @@ func TestByteLimiter_CountsBytes(t *testing.T) {
 	t.Run("concurrent requests stay within the limit and release everything", func(t *testing.T) {
 		t.Parallel()
 		const limit = 10 * minReservation
-		limiter := webhook.NewByteLimiter(limit)
+		limiter := webhook.NewByteLimiter(limit, 0)
 		var workers sync.WaitGroup
 		var over, admitted atomic.Int64
 		for worker := range int64(32) {
@@ -101,7 +101,7 @@ func FuzzByteLimiter(f *testing.F) {
 	f.Add(uint16(0), []byte{0, 0, 0})
 	f.Fuzz(func(t *testing.T, kibibytes uint16, steps []byte) {
 		limit := int64(kibibytes) << 10
-		limiter := webhook.NewByteLimiter(limit)
+		limiter := webhook.NewByteLimiter(limit, 0)
 		var reservations []*webhook.Reservation
 		expected := map[*webhook.Reservation]int64{}
 		for i, step := range steps {
@@ -134,4 +134,18 @@ func FuzzByteLimiter(f *testing.F) {
 		}
 		require.Zero(t, limiter.InUse())
 	})
+}
+
+// A body of the largest size fits into a limit that is less than twice as large, so that no genuine one is refused for ever.
+func TestByteLimiter_AdmitsOneLargestBody(t *testing.T) {
+	t.Parallel()
+	const largest = 20 << 20
+	limiter := webhook.NewByteLimiter(webhook.MinInFlightBytes(largest), largest)
+	first, ok := limiter.Reserve()
+	require.True(t, ok)
+	assert.True(t, first.Grow(largest))
+	second, ok := limiter.Reserve()
+	require.True(t, ok)
+	assert.False(t, second.Grow(128<<10), "the rest is for small bodies")
+	assert.True(t, second.Grow(64<<10))
 }
