@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
 )
 
 // Telemetry receives measurements. It must be safe for concurrent use.
@@ -144,10 +145,25 @@ func (d *Decrypter) decryptAll(ctx context.Context, items []Item, verified []int
 		}
 		running.Go(func() {
 			defer func() { <-d.slots }()
-			outcomes[i] = d.decryptItem(&items[i], at)
+			outcomes[i] = d.decryptOrRecover(&items[i], at)
 		})
 	}
 	return nil
+}
+
+// decryptOrRecover is decryptItem, for goroutines that nothing else guards: a panic costs the item and not the process.
+func (d *Decrypter) decryptOrRecover(item *Item, at time.Time) (result outcome) {
+	err := panics.Catch(func() error {
+		result = d.decryptItem(item, at)
+		return nil
+	})
+	if err != nil {
+		return outcome{rejection: &Rejection{
+			Reason: ReasonPlaintext, Gap: GapUndecryptable, ItemID: item.ResourceID,
+			Err: fmt.Errorf("decrypt an item: %w: it is read from the history; report this to the receiver's project", err),
+		}}
+	}
+	return result
 }
 
 func collect(items []Item, outcomes []outcome) Decrypted {

@@ -488,3 +488,24 @@ func TestDecrypter_SkipsDeliveredItems(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, rejected.Rejected, 1, "an unauthenticated sender learns nothing about delivered items")
 }
+
+// panicking panics on the first decrypted item.
+type panicking struct{ once sync.Once }
+
+func (p *panicking) Decrypted(time.Duration) {
+	p.once.Do(func() { panic("words of a conversation") })
+}
+
+func TestDecrypter_PanicCostsOneItem(t *testing.T) {
+	t.Parallel()
+	key := contentKey(t, 2048)
+	settings := decrypterSettings(firstKey(t), key)
+	settings.Telemetry = &panicking{}
+	decrypted, err := notification.NewDecrypter(settings).
+		Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, promptItem(t, key), promptItem(t, key)), noon)
+	require.NoError(t, err)
+	assert.Len(t, decrypted.Received, 1)
+	require.Len(t, decrypted.Rejected, 1)
+	assert.Equal(t, notification.GapUndecryptable, decrypted.Rejected[0].Gap, "it is read from the history")
+	assert.NotContains(t, decrypted.Rejected[0].Err.Error(), "words")
+}
