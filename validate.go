@@ -136,7 +136,7 @@ func (a *AuthConfig) validateCredential(byExtension bool) error {
 		errs = append(errs, fmt.Errorf("auth: %s exclude each other: keep one", strings.Join(given, " and ")))
 	}
 	if certificate := a.ClientCertificate.Get(); certificate != nil {
-		errs = append(errs, pair("auth.client_certificate", certificate.CertFile, certificate.KeyFile))
+		errs = append(errs, validatePair("auth.client_certificate", certificate.CertFile, certificate.KeyFile))
 	}
 	return errors.Join(errs...)
 }
@@ -167,7 +167,7 @@ func (e *EncryptionConfig) validate() error {
 	seen := map[string]bool{}
 	for i, certificate := range e.Certificates {
 		path := fmt.Sprintf("encryption.certificates[%d]", i)
-		errs = append(errs, pair(path, certificate.CertFile, certificate.KeyFile))
+		errs = append(errs, validatePair(path, certificate.CertFile, certificate.KeyFile))
 		if len(certificate.ID) > maxCertificateID {
 			errs = append(errs, fmt.Errorf("%s.id: Graph has room for %d characters here: write fewer", path, maxCertificateID))
 		}
@@ -179,7 +179,7 @@ func (e *EncryptionConfig) validate() error {
 	return errors.Join(errs...)
 }
 
-func pair(path, certFile, keyFile string) error {
+func validatePair(path, certFile, keyFile string) error {
 	var errs []error
 	if certFile == "" {
 		errs = append(errs, fmt.Errorf("%s.cert_file: write the path of the certificate, a PEM file", path))
@@ -282,12 +282,12 @@ func baseURL(path, raw, adds string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	below := strings.Trim(u.Path, "/")
+	extra := strings.Trim(u.Path, "/")
 	switch {
 	case u.RawQuery != "" || u.ForceQuery:
 		return fmt.Errorf("%s: leave out the query", path)
-	case below != "" && isMicrosoft(u.Host):
-		return fmt.Errorf("%s: write %s://%s, without %q: the receiver adds %s", path, u.Scheme, u.Host, below, adds)
+	case extra != "" && isMicrosoft(u.Host):
+		return fmt.Errorf("%s: write %s://%s, without %q: the receiver adds %s", path, u.Scheme, u.Host, extra, adds)
 	default:
 		return nil
 	}
@@ -315,7 +315,7 @@ func isLoopback(host string) bool {
 }
 
 // Graph gives up on an answer after 3 seconds: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
-const graphPatience = 3 * time.Second
+const graphAnswerTimeout = 3 * time.Second
 
 // transports are those that HTTP is served over.
 var transports = []confignet.TransportType{confignet.TransportTypeTCP, confignet.TransportTypeTCP4, confignet.TransportTypeTCP6}
@@ -325,7 +325,7 @@ func (w *WebhookConfig) validate(listens bool) error {
 	errs := []error{
 		positive("webhook.ack_timeout", w.AckTimeout, time.Millisecond),
 	}
-	if w.AckTimeout >= graphPatience {
+	if w.AckTimeout >= graphAnswerTimeout {
 		errs = append(errs, fmt.Errorf("webhook.ack_timeout: Graph waits 3s for an answer: write less, such as 2500ms, not %s", w.AckTimeout))
 	}
 	longest := w.ServerConfig.MaxRequestBodySize

@@ -29,7 +29,7 @@ func TestWhatAPipelineHoldsIsWatchedBeforeItReturns(t *testing.T) {
 		in, err := dedupe.New(dedupe.Settings{Next: out, MaxOpen: 10, Window: time.Hour, MaxEntries: 10})
 		require.NoError(t, err)
 		watch, opened := watchRefused(t, newStore(t))
-		a := &trackedIntake{intake: in, undelivered: watch, silence: &silenceDetector{}}
+		a := &trackedIntake{deduplicator: in, undelivered: watch, silence: &silenceDetector{}}
 		now := time.Now()
 		done := make(chan error)
 		go func() { done <- a.Take(context.Background(), []interaction.Received{item(now)}) }()
@@ -48,7 +48,7 @@ func TestWhatWasDeliveredWithAnotherCallIsNotWatchedOnceItComesAgain(t *testing.
 	in, err := dedupe.New(dedupe.Settings{Next: out, MaxOpen: 10, Window: time.Hour, MaxEntries: 10})
 	require.NoError(t, err)
 	watch, opened := watchRefused(t, newStore(t))
-	seen := deliveredCheck{intake: in, undelivered: watch}
+	seen := deliveredCheck{deduplicator: in, undelivered: watch}
 	one := item(noon)
 	one.ContentDigest[0] = 1
 	watch.track([]interaction.Received{one}, noon)

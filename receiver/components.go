@@ -27,18 +27,18 @@ import (
 
 // components are the parts of a receiver that was started, introduced to each other.
 type components struct {
-	store       storage.Client
-	maxGap      time.Duration
-	keys        *keys
-	ring        notification.Ring
-	clients     clients
-	signingKeys *notification.KeySet
-	intake      *dedupe.Deduplicator
-	filler      *backfill.Backfiller
-	undelivered *undelivered
-	silence     *silenceDetector
-	gapTracker  *gapTracker
-	session     *session
+	store        storage.Client
+	maxGap       time.Duration
+	keys         *keys
+	ring         notification.Ring
+	clients      clients
+	signingKeys  *notification.KeySet
+	deduplicator *dedupe.Deduplicator
+	backfiller   *backfill.Backfiller
+	undelivered  *undelivered
+	silence      *silenceDetector
+	gapTracker   *gapTracker
+	session      *session
 	// server is nil where the history alone is read.
 	server *webhook.Server
 }
@@ -49,47 +49,47 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	if err != nil {
 		return nil, err
 	}
-	components := &components{store: store, maxGap: r.settings.History.MaxGap, keys: &keys{certificates: r.settings.Certificates, store: store, logger: r.set.Logger}}
-	if components.ring, err = components.keys.configured(); err != nil {
+	c := &components{store: store, maxGap: r.settings.History.MaxGap, keys: &keys{certificates: r.settings.Certificates, store: store, logger: r.set.Logger}}
+	if c.ring, err = c.keys.configured(); err != nil {
 		return nil, errors.Join(err, store.Close(ctx))
 	}
-	if components.clients, err = r.clients(ctx, host); err != nil {
+	if c.clients, err = r.clients(ctx, host); err != nil {
 		return nil, errors.Join(err, store.Close(ctx))
 	}
-	components.intake, err = dedupe.New(dedupe.Settings{
-		Next: r.output, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Needed: components.needed,
+	c.deduplicator, err = dedupe.New(dedupe.Settings{
+		Next: r.output, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Needed: c.needed,
 		Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	if err != nil {
 		return nil, errors.Join(err, store.Close(ctx))
 	}
-	components.signingKeys = notification.NewKeySet(notification.KeySetSettings{JWKSURL: r.settings.JWKSURL, HTTP: components.clients.plain})
+	c.signingKeys = notification.NewKeySet(notification.KeySetSettings{JWKSURL: r.settings.JWKSURL, HTTP: c.clients.plain})
 	h := r.settings.History
-	components.filler = backfill.New(backfill.Settings{
+	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, MaxGap: h.MaxGap, Disabled: !h.Enabled, PollInterval: h.PollInterval, Users: h.Users,
 		RequestsPerSecond: h.RequestsPerSecond, Concurrency: h.Concurrency,
-		Graph: components.clients.graph, Intake: components.intake, Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
+		Graph: c.clients.graph, Intake: c.deduplicator, Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
 		Status: r.status.part("history"), Permanent: webhook.Permanent,
 	})
-	r.output.seen = components.filler.Seen
-	components.undelivered = newUndelivered(store, r.set.Logger, retryDeadline, components.filler)
-	components.silence = &silenceDetector{records: stateRecords{store}, logger: r.set.Logger, gaps: components.filler}
-	components.gapTracker = &gapTracker{
-		records: stateRecords{store}, logger: r.set.Logger, gaps: components.filler, explain: components.silence.explain, lookback: h.Lookback,
+	r.output.seen = c.backfiller.Seen
+	c.undelivered = newUndelivered(store, r.set.Logger, retryDeadline, c.backfiller)
+	c.silence = &silenceDetector{state: stateRecords{store}, logger: r.set.Logger, gaps: c.backfiller}
+	c.gapTracker = &gapTracker{
+		state: stateRecords{store}, logger: r.set.Logger, gaps: c.backfiller, explain: c.silence.explain, lookback: h.Lookback,
 		// What was delivered longer ago than the window knows would come out twice.
 		fallbackLookback: min(h.MaxGap, r.settings.Window), resources: r.settings.Resources,
 		down: map[string]pendingGap{}, watchedResources: map[string]bool{},
 	}
-	components.session = newSession(r.set.Logger, components.undelivered, components.silence.reached)
-	components.silence.pendingGapSince = components.gapTracker.outage
+	c.session = newSession(r.set.Logger, c.undelivered, c.silence.reached)
+	c.silence.pendingGapSince = c.gapTracker.outage
 	if len(r.settings.Resources) > 0 {
-		components.gapTracker.staleAfter = 2*r.settings.CheckInterval + maxCheckpointAge
-		components.server = r.newServer(components)
+		c.gapTracker.staleAfter = 2*r.settings.CheckInterval + maxCheckpointAge
+		c.server = r.newServer(c)
 	}
-	return components, nil
+	return c, nil
 }
 
-func (r *Receiver) newServer(components *components) *webhook.Server {
+func (r *Receiver) newServer(c *components) *webhook.Server {
 	return webhook.NewServer(webhook.ServerSettings{
 		Config: r.settings.Webhook,
 		Handler: webhook.NewHandler(webhook.Settings{
@@ -97,14 +97,14 @@ func (r *Receiver) newServer(components *components) *webhook.Server {
 			AckTimeout:       r.settings.AckTimeout,
 			MaxInFlightBytes: r.settings.MaxInFlightBytes,
 			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
-			Decrypter:        components.session,
-			Intake:           &trackedIntake{intake: components.intake, undelivered: components.undelivered, silence: components.silence},
-			Lifecycle:        components.session,
+			Decrypter:        c.session,
+			Intake:           &trackedIntake{deduplicator: c.deduplicator, undelivered: c.undelivered, silence: c.silence},
+			Lifecycle:        c.session,
 			Rejections: &rejections{
-				logger: r.set.Logger, telemetry: r.telemetry, repeats: newOccasionalLog(), undelivered: components.undelivered, gaps: components.filler,
+				logger: r.set.Logger, telemetry: r.telemetry, occasional: newOccasionalLog(), undelivered: c.undelivered, gaps: c.backfiller,
 			},
 			Telemetry:  r.telemetry,
-			Overloaded: components.undelivered.overloaded,
+			Overloaded: c.undelivered.overloaded,
 			Logger:     r.set.Logger,
 		}),
 		Fatal:  r.status.fatal,
@@ -118,11 +118,11 @@ func (r *components) load(ctx context.Context) error {
 	r.silence.load(ctx)
 	r.gapTracker.load(ctx, time.Now())
 	var errs []error
-	if err := r.filler.Load(ctx); err != nil {
+	if err := r.backfiller.Load(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("load the known gaps: %w", err))
 	}
 	// What is missing says how much of what was delivered is needed.
-	if err := r.intake.Load(ctx); err != nil {
+	if err := r.deduplicator.Load(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("load what was delivered: %w", err))
 	}
 	return errors.Join(errs...)
@@ -132,9 +132,9 @@ func (r *components) load(ctx context.Context) error {
 // is. Further back than maxGap nothing is read, but for imported history, which is read once.
 func (r *components) needed() time.Time {
 	now := time.Now()
-	from := r.filler.Needed()
-	_, owed := r.gapTracker.missing(now)
-	for _, since := range []time.Time{owed, r.undelivered.needed(), r.silence.needed(now)} {
+	from := r.backfiller.Needed()
+	_, pending := r.gapTracker.missing(now)
+	for _, since := range []time.Time{pending, r.undelivered.needed(), r.silence.needed(now)} {
 		if since.IsZero() {
 			continue
 		}
@@ -150,7 +150,7 @@ func (r *components) needed() time.Time {
 
 // missing is for how much time interactions are known to be missing, by reason.
 func (r *components) missing(now time.Time) map[backfill.Reason]time.Duration {
-	all := r.filler.Missing(now)
+	all := r.backfiller.Missing(now)
 	if reason, since := r.gapTracker.missing(now); !since.IsZero() {
 		all[reason] += now.Sub(since)
 	}
@@ -162,7 +162,7 @@ func (r *components) save(ctx context.Context) error {
 	now := time.Now()
 	r.undelivered.openExpired(ctx, now)
 	r.silence.save(ctx)
-	if err := errors.Join(r.intake.Save(ctx), r.filler.Save(ctx)); err != nil {
+	if err := errors.Join(r.deduplicator.Save(ctx), r.backfiller.Save(ctx)); err != nil {
 		return fmt.Errorf("keep what is known for the next run: %w", err)
 	}
 	left, known := r.session.timeLeft(now)
@@ -253,11 +253,11 @@ func openStorage(ctx context.Context, host component.Host, id *component.ID, rec
 	if !found {
 		return nil, fmt.Errorf("storage: there is no extension %q: add it under extensions and to service.extensions", id)
 	}
-	keeper, ok := extension.(storage.Extension)
+	provider, ok := extension.(storage.Extension)
 	if !ok {
 		return nil, fmt.Errorf("storage: %q is no storage extension: name one, such as file_storage", id)
 	}
-	client, err := keeper.GetClient(ctx, component.KindReceiver, receiver, strings.ToLower(tenant))
+	client, err := provider.GetClient(ctx, component.KindReceiver, receiver, strings.ToLower(tenant))
 	if err != nil {
 		return nil, fmt.Errorf("storage: open %q: if its file is damaged, move it away; if it is locked, another collector uses it: %w", id, err)
 	}

@@ -58,7 +58,7 @@ const (
 
 func newContinuity(store storage.Client, logger *zap.Logger, gaps gapStore) *gapTracker {
 	return &gapTracker{
-		records: stateRecords{store}, logger: logger, gaps: gaps, resources: []string{tenantWide, "one of two users"},
+		state: stateRecords{store}, logger: logger, gaps: gaps, resources: []string{tenantWide, "one of two users"},
 		fallbackLookback: testDoubt, staleAfter: testPatience, down: map[string]pendingGap{}, watchedResources: map[string]bool{},
 	}
 }

@@ -35,8 +35,8 @@ func TestStatus_FatalGoesToOneHost(t *testing.T) {
 func TestReceiver_ShutdownReturnsFatalError(t *testing.T) {
 	t.Parallel()
 	died := errors.New("the listener died")
-	r, components := furnished(t)
-	require.NoError(t, components.close(t.Context()))
+	r, c := furnished(t)
+	require.NoError(t, c.close(t.Context()))
 	r.status.join(&reporter{})
 	r.status.fatal(died)
 

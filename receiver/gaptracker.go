@@ -37,7 +37,7 @@ const (
 // A gap is owed from the moment at which its cause is known until it is open and written down, and what is owed is in
 // storage too: a kill between any two steps opens the gap in the next run.
 type gapTracker struct {
-	records   stateRecords
+	state     stateRecords
 	logger    *zap.Logger
 	gaps      gapStore
 	resources []string
@@ -64,10 +64,10 @@ type gapTracker struct {
 	watchedResources map[string]bool
 	// loaded tells whether what the last run left is known; until then nothing is written over it.
 	loaded bool
-	// kept tells whether storage may hold anything that is owed, behind whether it lacks anything.
-	kept, unsaved bool
-	// recorded is what storage has for sure, nil for nothing.
-	recorded []pendingGap
+	// stored tells whether storage may hold anything that is owed, behind whether it lacks anything.
+	stored, unsaved bool
+	// lastStored is what storage has for sure, nil for nothing.
+	lastStored []pendingGap
 	// failing tells whether the mark could not be written last.
 	failing bool
 }
@@ -91,33 +91,33 @@ func (c *gapTracker) load(ctx context.Context, now time.Time) {
 
 // tryLoad is called with mu held. Its error is one of the storage.
 func (c *gapTracker) tryLoad(ctx context.Context, now time.Time) error {
-	owed, owedErr := c.records.pendingGaps(ctx)
-	mark, markErr := c.records.instant(ctx, checkpointKey)
-	for _, err := range []error{owedErr, markErr} {
+	pending, pendingErr := c.state.pendingGaps(ctx)
+	checkpoint, checkpointErr := c.state.instant(ctx, checkpointKey)
+	for _, err := range []error{pendingErr, checkpointErr} {
 		if _, damaged := errors.AsType[*corruptError](err); err != nil && !damaged {
 			return err
 		}
 	}
-	doubtful := owedErr != nil || markErr != nil
-	if doubtful {
-		c.logger.Warn("the mark of the last good check, or what was owed then, is damaged and is replaced", zap.Error(errors.Join(owedErr, markErr)))
+	corrupt := pendingErr != nil || checkpointErr != nil
+	if corrupt {
+		c.logger.Warn("the mark of the last good check, or what was owed then, is damaged and is replaced", zap.Error(errors.Join(pendingErr, checkpointErr)))
 	}
-	c.loaded, c.checkpoint = true, mark
-	for _, d := range owed {
+	c.loaded, c.checkpoint = true, checkpoint
+	for _, d := range pending {
 		if d.Resource != "" && slices.Contains(c.resources, d.Resource) {
 			c.down[d.Resource] = d
 			continue
 		}
 		c.addPending(d.Reason, d.From)
 	}
-	c.kept = doubtful || len(owed) > 0
+	c.stored = corrupt || len(pending) > 0
 	switch {
-	case !c.checkpoint.IsZero() && now.Before(begin()) && !doubtful:
+	case !c.checkpoint.IsZero() && now.Before(earliestTime()) && !corrupt:
 		c.lastHealthy = c.checkpoint // how old it is shows once the clock is set
 	case c.checkpoint.After(now.Add(maxCheckpointAge)):
 		c.logger.Warn("the mark of the last good check is in the future: check this machine's clock", zap.Time("mark", c.checkpoint))
 		c.addPending(backfill.Startup, now.Add(-c.fallbackLookback))
-	case doubtful:
+	case corrupt:
 		c.addPending(backfill.Startup, now.Add(-c.fallbackLookback))
 	case c.checkpoint.IsZero() && c.lookback > 0:
 		c.addPending(backfill.Lookback, now.Add(-c.lookback))
@@ -208,14 +208,14 @@ func (c *gapTracker) unwatched() {
 
 // Known implements subscription.Observer. It keeps which subscriptions are this collector's for the next run.
 func (c *gapTracker) Known(known []subscription.Known) {
-	if err := c.records.setKnown(context.Background(), known); err != nil {
+	if err := c.state.setKnown(context.Background(), known); err != nil {
 		c.logger.Warn("the list of own subscriptions can't be kept", zap.Error(err))
 	}
 }
 
 // known reads which subscriptions are this collector's, since Graph's list may not tell.
 func (c *gapTracker) known(ctx context.Context) []subscription.Known {
-	known, err := c.records.known(ctx)
+	known, err := c.state.known(ctx)
 	if err != nil {
 		c.logger.Warn("the list of own subscriptions can't be read and is replaced", zap.Error(err))
 	}
@@ -223,10 +223,10 @@ func (c *gapTracker) known(ctx context.Context) []subscription.Known {
 }
 
 // saveCheckpoint writes the mark of a shutdown, unless the subscription is down, or that is not known any more.
-func (c *gapTracker) saveCheckpoint(ctx context.Context, now time.Time, lives bool) {
+func (c *gapTracker) saveCheckpoint(ctx context.Context, now time.Time, healthy bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.allStored(ctx) && lives && len(c.pending) == 0 && !c.lastHealthy.IsZero() && !c.paused(now) {
+	if c.allStored(ctx) && healthy && len(c.pending) == 0 && !c.lastHealthy.IsZero() && !c.paused(now) {
 		c.writeCheckpoint(ctx, now)
 	}
 }
@@ -306,7 +306,7 @@ func (c *gapTracker) openPending(ctx context.Context, at time.Time) bool {
 	first := at
 	for _, d := range c.pending {
 		from := d.From
-		if from.Before(begin()) {
+		if from.Before(earliestTime()) {
 			from = at.Add(-c.fallbackLookback)
 		}
 		c.gaps.Open(backfill.Gap{Reason: d.Reason, From: from, To: at.Add(subscriptionWarmup)})
@@ -321,8 +321,8 @@ func (c *gapTracker) openPending(ctx context.Context, at time.Time) bool {
 	return c.allStored(ctx)
 }
 
-// begin is long before there was anything to receive: a clock that shows an earlier time has not been set yet.
-func begin() time.Time { return time.Date(1990, time.January, 1, 0, 0, 0, 0, time.UTC) }
+// earliestTime is long before there was anything to receive: a clock that shows an earlier time has not been set yet.
+func earliestTime() time.Time { return time.Date(1990, time.January, 1, 0, 0, 0, 0, time.UTC) }
 
 // allStored tells whether every gap that was opened is in the book's storage, and all else that is owed in this one's.
 func (c *gapTracker) allStored(ctx context.Context) bool {
@@ -353,11 +353,11 @@ const maxStoredResources = 100
 // storedGaps is what the next run has to know, in an order of its own. Where it is much, the next run reads for all users what
 // is missing of any of them.
 func (c *gapTracker) storedGaps() []pendingGap {
-	var owed []pendingGap
+	var pending []pendingGap
 	if len(c.down) <= maxStoredResources {
-		owed = append(c.unopened(), c.opened...)
+		pending = append(c.unopened(), c.opened...)
 	} else {
-		owed = slices.Concat(c.pending, c.opened)
+		pending = slices.Concat(c.pending, c.opened)
 		first := map[backfill.Reason]time.Time{}
 		for _, d := range c.down {
 			if from, found := first[d.Reason]; !found || d.From.Before(from) {
@@ -365,39 +365,39 @@ func (c *gapTracker) storedGaps() []pendingGap {
 			}
 		}
 		for reason, from := range first {
-			owed = append(owed, pendingGap{Reason: reason, From: from})
+			pending = append(pending, pendingGap{Reason: reason, From: from})
 		}
 	}
-	for i := range owed {
-		owed[i].From = owed[i].From.Round(0).UTC()
+	for i := range pending {
+		pending[i].From = pending[i].From.Round(0).UTC()
 	}
-	slices.SortFunc(owed, func(a, b pendingGap) int {
+	slices.SortFunc(pending, func(a, b pendingGap) int {
 		return cmp.Or(cmp.Compare(a.Reason, b.Reason), a.From.Compare(b.From), cmp.Compare(a.Resource, b.Resource))
 	})
-	return owed
+	return pending
 }
 
 // storePending keeps what is owed for the next run.
 func (c *gapTracker) storePending(ctx context.Context) {
-	owed := c.storedGaps()
-	wasBehind := c.unsaved
-	if c.unsaved = !c.loaded; c.unsaved || len(owed) == 0 && !c.kept || len(owed) > 0 && slices.Equal(owed, c.recorded) {
+	pending := c.storedGaps()
+	wasUnsaved := c.unsaved
+	if c.unsaved = !c.loaded; c.unsaved || len(pending) == 0 && !c.stored || len(pending) > 0 && slices.Equal(pending, c.lastStored) {
 		return
 	}
-	err := c.records.setPendingGaps(ctx, owed)
-	c.kept = err != nil || len(owed) > 0
+	err := c.state.setPendingGaps(ctx, pending)
+	c.stored = err != nil || len(pending) > 0
 	c.unsaved = err != nil
-	if c.recorded = owed; err != nil {
-		c.recorded = nil
+	if c.lastStored = pending; err != nil {
+		c.lastStored = nil
 	}
-	if err != nil && !wasBehind {
+	if err != nil && !wasUnsaved {
 		c.logger.Warn("the gaps that are about to be opened can't be kept: a restart now forgets them", zap.Error(err))
 	}
 }
 
 func (c *gapTracker) writeCheckpoint(ctx context.Context, at time.Time) {
 	c.checkpoint = at
-	err := c.records.setInstant(ctx, checkpointKey, at)
+	err := c.state.setInstant(ctx, checkpointKey, at)
 	wasFailing := c.failing
 	if c.failing = err != nil; err != nil && !wasFailing {
 		c.logger.Warn("the mark of the last good check can't be kept: a restart will read more history than it has to", zap.Error(err))
@@ -463,16 +463,16 @@ func (r stateRecords) pendingGaps(ctx context.Context) ([]pendingGap, error) {
 	if err := r.get(ctx, pendingGapsKey, &written); err != nil {
 		return nil, err
 	}
-	debts := make([]pendingGap, 0, len(written))
+	gaps := make([]pendingGap, 0, len(written))
 	for _, w := range written {
-		debts = append(debts, pendingGap{Reason: w.Reason, From: time.Unix(w.From, 0), Resource: w.Resource})
+		gaps = append(gaps, pendingGap{Reason: w.Reason, From: time.Unix(w.From, 0), Resource: w.Resource})
 	}
-	return debts, nil
+	return gaps, nil
 }
 
-func (r stateRecords) setPendingGaps(ctx context.Context, debts []pendingGap) error {
-	written := make([]storedGap, 0, len(debts))
-	for _, d := range debts {
+func (r stateRecords) setPendingGaps(ctx context.Context, gaps []pendingGap) error {
+	written := make([]storedGap, 0, len(gaps))
+	for _, d := range gaps {
 		written = append(written, storedGap{Reason: d.Reason, From: d.From.Unix(), Resource: d.Resource})
 	}
 	return r.set(ctx, pendingGapsKey, written)

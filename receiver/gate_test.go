@@ -15,14 +15,14 @@ import (
 func TestNobodyWaitsForAKeyThatIsNotComing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newSession(zap.NewNop(), nil, nil)
+		s := newSession(zap.NewNop(), nil, nil)
 		done := make(chan error)
 		go func() {
-			_, err := g.Decrypt(context.Background(), &notification.Collection{}, time.Now())
+			_, err := s.Decrypt(context.Background(), &notification.Collection{}, time.Now())
 			done <- err
 		}()
 		synctest.Wait()
-		g.end()
+		s.end()
 		require.ErrorIs(t, <-done, errNoKey)
 	})
 }

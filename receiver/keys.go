@@ -21,8 +21,8 @@ const (
 	generatedPrivateKey     = "key/private"
 	acceptedKey             = "key/accepted"
 
-	// watchKeys is how often the files of the configured keys are looked at.
-	watchKeys = 30 * time.Second
+	// keyCheckInterval is how often the files of the configured keys are looked at.
+	keyCheckInterval = 30 * time.Second
 )
 
 // keys are the encryption keys: those of the configured files, else a generated one.
@@ -40,7 +40,7 @@ type keys struct {
 // configured reads the configured keys. Without any the ring is empty, and a key is generated later: that takes longer
 // than a start may. What changes while it reads shows at the next look.
 func (k *keys) configured() (notification.Ring, error) {
-	digest := k.contents()
+	digest := k.fileDigest()
 	ring := make(notification.Ring, 0, len(k.certificates))
 	for i, certificate := range k.certificates {
 		key, err := notification.LoadKey(certificate.ID, certificate.CertFile, certificate.KeyFile)
@@ -56,7 +56,7 @@ func (k *keys) configured() (notification.Ring, error) {
 // generated is the key of an earlier run, else a new one that is kept for the next. The private half is written only
 // where the user named a storage. A storage that fails costs the next run its key, and this one nothing.
 func (k *keys) generated(ctx context.Context) (notification.Ring, error) {
-	kept, readable := k.kept(ctx)
+	kept, readable := k.loadGenerated(ctx)
 	if kept != nil {
 		return notification.Ring{kept}, nil
 	}
@@ -65,15 +65,15 @@ func (k *keys) generated(ctx context.Context) (notification.Ring, error) {
 		return nil, fmt.Errorf("make an encryption key: %w", err)
 	}
 	if readable { // what can't be read now may be the right one at the next start
-		if err := k.keep(ctx, key); err != nil {
+		if err := k.storeGenerated(ctx, key); err != nil {
 			k.logger.Warn("the generated encryption key can't be kept: the next start makes another", zap.Error(err))
 		}
 	}
 	return notification.Ring{key}, nil
 }
 
-// kept is the key in storage, nil for none, and whether storage could be read.
-func (k *keys) kept(ctx context.Context) (key *notification.Key, readable bool) {
+// loadGenerated is the key in storage, nil for none, and whether storage could be read.
+func (k *keys) loadGenerated(ctx context.Context) (key *notification.Key, readable bool) {
 	certificate, private := storage.GetOperation(generatedCertificateKey), storage.GetOperation(generatedPrivateKey)
 	if err := k.store.Batch(ctx, certificate, private); err != nil {
 		k.logger.Warn("the generated encryption key can't be read from storage, another is used until the next start", zap.Error(err))
@@ -90,7 +90,7 @@ func (k *keys) kept(ctx context.Context) (key *notification.Key, readable bool) 
 	return key, true
 }
 
-func (k *keys) keep(ctx context.Context, key *notification.Key) error {
+func (k *keys) storeGenerated(ctx context.Context, key *notification.Key) error {
 	certificate, private, err := key.MarshalPEM()
 	if err != nil {
 		return fmt.Errorf("encode the generated encryption key: %w", err)
@@ -141,7 +141,7 @@ func (k *keys) changed(ctx context.Context) (notification.Ring, bool) {
 		<-ctx.Done()
 		return nil, false
 	}
-	ticker := time.NewTicker(watchKeys)
+	ticker := time.NewTicker(keyCheckInterval)
 	defer ticker.Stop()
 	failing := false
 	for {
@@ -150,7 +150,7 @@ func (k *keys) changed(ctx context.Context) (notification.Ring, bool) {
 			return nil, false
 		case <-ticker.C:
 		}
-		if bytes.Equal(k.contents(), k.digest) {
+		if bytes.Equal(k.fileDigest(), k.digest) {
 			failing = false
 			continue
 		}
@@ -165,8 +165,8 @@ func (k *keys) changed(ctx context.Context) (notification.Ring, bool) {
 	}
 }
 
-// contents tells what the files hold apart from what they held.
-func (k *keys) contents() []byte {
+// fileDigest tells what the files hold apart from what they held.
+func (k *keys) fileDigest() []byte {
 	sum := sha256.New()
 	for _, certificate := range k.certificates {
 		for _, file := range []string{certificate.CertFile, certificate.KeyFile} {

@@ -151,7 +151,7 @@ func TestFilesOfKeysAreReadAgainWhenTheyChange(t *testing.T) {
 		}()
 		synctest.Wait()
 		require.NoError(t, os.WriteFile(certificate.KeyFile, []byte("half of a"), 0o600))
-		time.Sleep(3 * watchKeys)
+		time.Sleep(3 * keyCheckInterval)
 		synctest.Wait()
 		assert.Equal(t, 1, lines.Len(), "a change in the middle is reported once")
 		write()
@@ -172,7 +172,7 @@ func TestAChangeBeforeAnyoneWatchesIsNoticedAtTheFirstLook(t *testing.T) {
 		began := time.Now()
 		after, changed := k.changed(t.Context())
 		assert.True(t, changed)
-		assert.Equal(t, watchKeys, time.Since(began))
+		assert.Equal(t, keyCheckInterval, time.Since(began))
 		assert.NotEqual(t, certificateIDs(before), certificateIDs(after))
 	})
 }

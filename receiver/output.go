@@ -24,9 +24,9 @@ const format = "json"
 
 // pipelineOutput is the one way out: nothing else in the receiver calls the next consumers.
 type pipelineOutput struct {
-	logger  *zap.Logger
-	repeats *occasionalLog
-	obs     *receiverhelper.ObsReport
+	logger     *zap.Logger
+	occasional *occasionalLog
+	obs        *receiverhelper.ObsReport
 
 	logs    *translate.Logs
 	metrics *translate.Metrics
@@ -50,7 +50,7 @@ func (o *pipelineOutput) Deliver(ctx context.Context, received []interaction.Rec
 	if err == nil || o.reportPanic(refused, err) {
 		return err
 	}
-	if count, ok := o.repeats.due("logs", time.Now()); ok {
+	if count, ok := o.occasional.due("logs", time.Now()); ok {
 		o.logger.Warn(refused, zap.Int("times", count), zap.Error(err))
 	}
 	return err
@@ -62,7 +62,7 @@ func (o *pipelineOutput) reportPanic(message string, err error) bool {
 	if !ok {
 		return false
 	}
-	if count, due := o.repeats.due(message, time.Now()); due {
+	if count, due := o.occasional.due(message, time.Now()); due {
 		o.logger.Error(message, zap.Int("times", count), zap.Error(err), zap.ByteString("stack", panicked.Stack),
 			zap.String("hint", "the stack names the component that panicked: report it to its maintainers"))
 	}
@@ -78,12 +78,12 @@ func (o *pipelineOutput) deliver(ctx context.Context, received []interaction.Rec
 		return err
 	}
 	o.metrics.Add(received)
-	o.seen(askers(received)...)
+	o.seen(promptUsers(received)...)
 	return nil
 }
 
-// askers are the users that prompts named themselves.
-func askers(received []interaction.Received) []string {
+// promptUsers are the users that prompts named themselves.
+func promptUsers(received []interaction.Received) []string {
 	var users []string
 	for i := range received {
 		if received[i].UserSource == interaction.UserFromPrompt {
@@ -125,9 +125,9 @@ func (o *pipelineOutput) emitMetrics(ctx context.Context, gauges ...translate.Ga
 
 // trackedIntake is the intake as the webhook sees it: Graph sends again what was not taken, and that is watched.
 type trackedIntake struct {
-	intake      *dedupe.Deduplicator
-	undelivered *undelivered
-	silence     *silenceDetector
+	deduplicator *dedupe.Deduplicator
+	undelivered  *undelivered
+	silence      *silenceDetector
 }
 
 // Take implements webhook.Intake.
@@ -135,7 +135,7 @@ func (a *trackedIntake) Take(ctx context.Context, received []interaction.Receive
 	a.silence.arrived(ctx, a.undelivered.unknown(received), time.Now())
 	// Graph may be asked to send again long before a blocked pipeline returns.
 	a.undelivered.track(received, time.Now())
-	err := a.intake.Take(ctx, received)
+	err := a.deduplicator.Take(ctx, received)
 	if err == nil || webhook.Permanent(err) {
 		a.undelivered.delivered(received)
 	}
@@ -144,15 +144,15 @@ func (a *trackedIntake) Take(ctx context.Context, received []interaction.Receive
 
 // deliveredCheck is what the intake knows as delivered, as the opener sees it: what comes again need not be watched any more.
 type deliveredCheck struct {
-	intake      *dedupe.Deduplicator
-	undelivered *undelivered
+	deduplicator *dedupe.Deduplicator
+	undelivered  *undelivered
 }
 
 // Known implements notification.Seen.
-func (k deliveredCheck) Known(signature [sha256.Size]byte) bool {
-	delivered := k.intake.Known(signature)
+func (k deliveredCheck) Known(digest [sha256.Size]byte) bool {
+	delivered := k.deduplicator.Known(digest)
 	if delivered {
-		k.undelivered.resolve(signature)
+		k.undelivered.resolve(digest)
 	}
 	return delivered
 }

@@ -75,11 +75,11 @@ func TestRestartsWithoutASubscriptionDoNotPileUpWhatIsOwed(t *testing.T) {
 		c.load(t.Context(), now.Add(time.Duration(i)*time.Hour))
 		c.removedKey(t.Context(), now.Add(time.Duration(i)*time.Hour))
 	}
-	owed, err := stateRecords{store}.pendingGaps(t.Context())
+	pending, err := stateRecords{store}.pendingGaps(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, []pendingGap{
 		{Reason: backfill.RemovedKey, From: now.Add(-graphRetryWindow)}, {Reason: backfill.Startup, From: time.Unix(1_764_590_000, 0).Add(-maxNotificationDelay)},
-	}, owed)
+	}, pending)
 }
 
 func TestAStorageThatFailsAtTheStartIsAskedAgainAndNothingIsWrittenOverIt(t *testing.T) {
@@ -105,7 +105,7 @@ func TestAStorageThatFailsAtTheStartIsAskedAgainAndNothingIsWrittenOverIt(t *tes
 	assert.Equal(t, 1, lines.Len())
 	require.Len(t, gaps.gaps, 1, "what was missed is guessed until then")
 
-	c.records.store = store
+	c.state.store = store
 	c.Checked(at.Add(61 * time.Minute))
 	assert.Equal(t, backfill.RemovedKey, gaps.gaps[1].Reason)
 	assert.Equal(t, plain([]backfill.Gap{{Reason: backfill.Startup, From: at.Add(-65 * time.Minute), To: at.Add(66 * time.Minute)}}), gaps.gaps[2:])

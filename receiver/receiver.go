@@ -71,9 +71,9 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 		telemetry:  &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String())},
 		status:     &status{},
 		output: &pipelineOutput{
-			logger:  set.Logger,
-			repeats: newOccasionalLog(),
-			obs:     obs,
+			logger:     set.Logger,
+			occasional: newOccasionalLog(),
+			obs:        obs,
 			logs: translate.NewLogs(translate.LogSettings{
 				CaptureText: settings.CaptureText, References: settings.References,
 				ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
@@ -111,19 +111,19 @@ func (r *Receiver) Start(ctx context.Context, host component.Host) error {
 }
 
 func (r *Receiver) start(ctx context.Context, host component.Host) error {
-	components, err := r.newComponents(ctx, host)
+	c, err := r.newComponents(ctx, host)
 	if err != nil {
 		return err
 	}
-	if err := r.telemetry.observe(components.filler.Progress); err != nil {
-		return errors.Join(err, components.close(ctx))
+	if err := r.telemetry.observe(c.backfiller.Progress); err != nil {
+		return errors.Join(err, c.close(ctx))
 	}
-	if components.server != nil {
-		if err := components.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings); err != nil {
-			return errors.Join(err, components.close(ctx))
+	if c.server != nil {
+		if err := c.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings); err != nil {
+			return errors.Join(err, c.close(ctx))
 		}
 	}
-	r.components = components
+	r.components = c
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
@@ -150,7 +150,7 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	r.starting.Do(func() { r.startErr = errors.New("the receiver was shut down before it started") })
 	defer r.telemetry.builder.Shutdown()
 	if r.components == nil {
-		return r.status.ended()
+		return r.status.fatalError()
 	}
 	if r.components.server != nil {
 		r.components.server.Refuse()
@@ -168,7 +168,7 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	if r.settings.DeleteOnShutdown {
 		r.warn("the subscription can't be deleted and ends by itself", r.components.session.deleteSubscriptions(ctx))
 	}
-	return errors.Join(r.status.ended(), r.components.close(ctx))
+	return errors.Join(r.status.fatalError(), r.components.close(ctx))
 }
 
 // warn logs what went wrong at the end. It is no error of Shutdown: that would end the whole collector where its
@@ -221,8 +221,8 @@ func (r *Receiver) emitMetrics(ctx context.Context) {
 	}
 }
 
-// sweepInterval is how often the refused notifications are looked through.
-const sweepInterval = 10 * time.Second
+// expiryInterval is how often the refused notifications are looked through.
+const expiryInterval = 10 * time.Second
 
 // run is everything that happens in the background, until ctx ends. The gate opens only once what was delivered in
 // earlier runs is loaded.
@@ -233,16 +233,16 @@ func (r *Receiver) run(ctx context.Context) {
 	}
 	var loops sync.WaitGroup
 	defer loops.Wait()
-	loops.Go(func() { r.components.intake.Run(ctx) })
-	loops.Go(func() { r.sweepLoop(ctx) })
-	loops.Go(func() { r.components.filler.Run(ctx) })
+	loops.Go(func() { r.components.deduplicator.Run(ctx) })
+	loops.Go(func() { r.expiryLoop(ctx) })
+	loops.Go(func() { r.components.backfiller.Run(ctx) })
 	if len(r.settings.Resources) > 0 {
 		r.subscribe(ctx)
 	}
 }
 
-func (r *Receiver) sweepLoop(ctx context.Context) {
-	ticker := time.NewTicker(sweepInterval)
+func (r *Receiver) expiryLoop(ctx context.Context) {
+	ticker := time.NewTicker(expiryInterval)
 	defer ticker.Stop()
 	for now := time.Now(); ; {
 		r.components.undelivered.openExpired(ctx, now)

@@ -59,15 +59,15 @@ func TestWhatAPipelineRefusedForLongerThanGraphRetriesIsFoundInTheHistory(t *tes
 	out := &pipeline{got: map[string]int{}, want: n, filled: make(chan struct{})}
 	in, err := dedupe.New(dedupe.Settings{Next: out, MaxOpen: 100, Window: time.Hour, MaxEntries: 1000})
 	require.NoError(t, err)
-	filler := backfill.New(backfill.Settings{
+	backfiller := backfill.New(backfill.Settings{
 		TenantID: tenant, MaxGap: time.Hour, Users: []string{asker}, RequestsPerSecond: 25, Concurrency: 1,
 		Graph: graph.New(graph.Settings{Endpoint: base, Tokens: graph.NewTokens(graph.CredentialSettings{
 			TokenURL: graph.TokenURL(base, tenant), ClientID: client, Scope: graph.DefaultScope(base), Secret: secret,
 		})}),
 		Intake: in, Store: newStore(t), Logger: zap.NewNop(),
 	})
-	watch := newUndelivered(newStore(t), zap.NewNop(), 4*time.Hour, filler)
-	webhook := &trackedIntake{intake: in, undelivered: watch, silence: &silenceDetector{}}
+	watch := newUndelivered(newStore(t), zap.NewNop(), 4*time.Hour, backfiller)
+	webhook := &trackedIntake{deduplicator: in, undelivered: watch, silence: &silenceDetector{}}
 
 	var offered []interaction.Received
 	now := time.Now()
@@ -87,7 +87,7 @@ func TestWhatAPipelineRefusedForLongerThanGraphRetriesIsFoundInTheHistory(t *tes
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var running sync.WaitGroup
-	running.Go(func() { filler.Run(ctx) })
+	running.Go(func() { backfiller.Run(ctx) })
 	watch.openExpired(ctx, now.Add(5*time.Hour))
 	select {
 	case <-out.filled:

@@ -14,7 +14,7 @@ import (
 type rejections struct {
 	logger      *zap.Logger
 	telemetry   *telemetry
-	repeats     *occasionalLog
+	occasional  *occasionalLog
 	undelivered *undelivered
 	gaps        interface {
 		Item(reason backfill.Reason, itemID string, now time.Time)
@@ -49,7 +49,7 @@ func (r *rejections) Reject(ctx context.Context, rejected []notification.Rejecti
 	}
 	for reason, one := range kinds {
 		r.telemetry.rejected(ctx, reason, one.count)
-		if count, ok := r.repeats.dueAfter(string(reason), one.count, now); ok {
+		if count, ok := r.occasional.dueAfter(string(reason), one.count, now); ok {
 			r.logger.Warn("notification rejected",
 				zap.String("reason", string(reason)), zap.Int("count", count), zap.Error(one.err))
 		}

@@ -32,7 +32,7 @@ func rejecting(t *testing.T, gaps *shelf) (*rejections, *observer.ObservedLogs) 
 	core, lines := observer.New(zap.WarnLevel)
 	return &rejections{
 		logger: zap.New(core), telemetry: &telemetry{builder: builder, receiver: attribute.String("receiver", "r")},
-		repeats: newOccasionalLog(), gaps: gaps, undelivered: newUndelivered(newStore(t), zap.NewNop(), retryDeadline, gaps),
+		occasional: newOccasionalLog(), gaps: gaps, undelivered: newUndelivered(newStore(t), zap.NewNop(), retryDeadline, gaps),
 	}, lines
 }
 

@@ -16,10 +16,10 @@ func TestWhatIsMissingAndWhatIsNeededIncludesWhatIsNotInTheBookYet(t *testing.T)
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
-		filler := backfill.New(backfill.Settings{Disabled: true})
+		backfiller := backfill.New(backfill.Settings{Disabled: true})
 		r := &components{
-			filler: filler, gapTracker: newContinuity(newStore(t), zap.NewNop(), filler), maxGap: 168 * time.Hour,
-			undelivered: newUndelivered(newStore(t), zap.NewNop(), retryDeadline, filler), silence: &silenceDetector{},
+			backfiller: backfiller, gapTracker: newContinuity(newStore(t), zap.NewNop(), backfiller), maxGap: 168 * time.Hour,
+			undelivered: newUndelivered(newStore(t), zap.NewNop(), retryDeadline, backfiller), silence: &silenceDetector{},
 		}
 		assert.Empty(t, r.missing(now))
 		assert.Zero(t, r.needed())
@@ -31,7 +31,7 @@ func TestWhatIsMissingAndWhatIsNeededIncludesWhatIsNotInTheBookYet(t *testing.T)
 		assert.Equal(t, now.Add(-maxNotificationDelay-backfill.Overlap), r.needed())
 
 		r.gapTracker.Interrupted(tenantWide, subscription.ReasonExpired, now.Add(-hour(2)))
-		filler.Open(backfill.Gap{Reason: backfill.Undelivered, From: now.Add(-hour(1)), To: now})
+		backfiller.Open(backfill.Gap{Reason: backfill.Undelivered, From: now.Add(-hour(1)), To: now})
 		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Undelivered: hour(1), backfill.Subscription: hour(32) + maxNotificationDelay}, r.missing(time.Now()))
 		assert.Equal(t, now.Add(-hour(2)-maxNotificationDelay-backfill.Overlap), r.needed())
 

@@ -19,7 +19,7 @@ import (
 // to be made. Until it opens nothing authentic can arrive, since no subscription names that key.
 type session struct {
 	logger      *zap.Logger
-	repeats     *occasionalLog
+	occasional  *occasionalLog
 	undelivered *undelivered
 	// reached hears of everything that Graph surely sent.
 	reached func(at time.Time)
@@ -30,83 +30,83 @@ type session struct {
 	ended chan struct{}
 	// current is what the present keys are used by; it is set before opened is closed. waking is held by those who wake its
 	// keeper, and by whoever changes it.
-	current  atomic.Pointer[keyHolders]
+	current  atomic.Pointer[sessionState]
 	handover sync.RWMutex
 	// lastAuthentic is when the last authentic notification arrived; nil before the first.
 	lastAuthentic atomic.Pointer[time.Time]
 }
 
-type keyHolders struct {
+type sessionState struct {
 	decrypter *notification.Decrypter
-	keeper    *subscription.Manager
+	manager   *subscription.Manager
 }
 
 // errNoKey is for what arrives while the receiver ends before it had a key.
 var errNoKey = errors.New("there is no encryption key")
 
 func newSession(logger *zap.Logger, refused *undelivered, reached func(at time.Time)) *session {
-	return &session{logger: logger, repeats: newOccasionalLog(), undelivered: refused, reached: reached, ready: make(chan struct{}), ended: make(chan struct{})}
+	return &session{logger: logger, occasional: newOccasionalLog(), undelivered: refused, reached: reached, ready: make(chan struct{}), ended: make(chan struct{})}
 }
 
 // set lets everything through to these two from now on. What came for a keeper before, which has ended, is told by then.
-func (g *session) set(decrypter *notification.Decrypter, keeper *subscription.Manager) {
-	g.handover.Lock()
-	before := g.current.Swap(&keyHolders{decrypter: decrypter, keeper: keeper})
-	g.handover.Unlock()
-	g.once.Do(func() { close(g.ready) })
+func (s *session) set(decrypter *notification.Decrypter, manager *subscription.Manager) {
+	s.handover.Lock()
+	before := s.current.Swap(&sessionState{decrypter: decrypter, manager: manager})
+	s.handover.Unlock()
+	s.once.Do(func() { close(s.ready) })
 	if before == nil {
 		return
 	}
-	for _, event := range before.keeper.Drain() {
-		keeper.Wake(event)
+	for _, event := range before.manager.Drain() {
+		manager.Wake(event)
 	}
 }
 
 // drainEvents has the keeper, which has ended, tell what came for it since.
-func (g *session) drainEvents() {
-	if b := g.current.Load(); b != nil {
-		b.keeper.Drain()
+func (s *session) drainEvents() {
+	if b := s.current.Load(); b != nil {
+		b.manager.Drain()
 	}
 }
 
 // end lets go whoever waits at a gate that was never opened. It is called once.
-func (g *session) end() { close(g.ended) }
+func (s *session) end() { close(s.ended) }
 
 // ClientStates implements webhook.Opener. It waits for the gate until ctx ends.
-func (g *session) ClientStates(ctx context.Context) (func(clientState []byte) bool, error) {
-	decrypter, err := g.opener(ctx)
+func (s *session) ClientStates(ctx context.Context) (func(clientState []byte) bool, error) {
+	decrypter, err := s.waitDecrypter(ctx)
 	if err != nil {
-		g.warn(err)
+		s.warn(err)
 		return nil, err
 	}
 	ours, err := decrypter.ClientStates()
 	if err != nil {
-		g.warn(err)
+		s.warn(err)
 	}
 	return ours, err
 }
 
 // warn logs why notifications are not opened.
-func (g *session) warn(err error) {
-	if count, ok := g.repeats.due("open", time.Now()); ok {
-		g.logger.Warn("notifications can't be opened now, graph sends them again", zap.Int("count", count), zap.Error(err))
+func (s *session) warn(err error) {
+	if count, ok := s.occasional.due("open", time.Now()); ok {
+		s.logger.Warn("notifications can't be opened now, graph sends them again", zap.Int("count", count), zap.Error(err))
 	}
 }
 
 // Decrypt implements webhook.Opener. It waits for the gate until ctx ends. The collection holds only items with a client
 // state of ours, so what can't be decided of it was sent by Graph.
-func (g *session) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
-	opened, err := g.tryOpen(ctx, collection, at)
+func (s *session) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
+	opened, err := s.decrypt(ctx, collection, at)
 	if err == nil && authenticated(len(collection.Items), opened) {
-		g.lastAuthentic.Store(&at)
+		s.lastAuthentic.Store(&at)
 	}
-	if err != nil && g.current.Load() != nil || authentic(opened) {
-		g.reached(at)
+	if err != nil && s.current.Load() != nil || authentic(opened) {
+		s.reached(at)
 	}
 	if err != nil {
-		g.warn(err)
-		if g.current.Load() != nil { // something in it was authentic enough to be asked about
-			g.undelivered.trackUnopened(collection.Items, at)
+		s.warn(err)
+		if s.current.Load() != nil { // something in it was authentic enough to be asked about
+			s.undelivered.trackUnopened(collection.Items, at)
 		}
 	}
 	return opened, err
@@ -124,8 +124,8 @@ func authenticated(items int, opened notification.Opened) bool {
 }
 
 // notificationAge is how long ago the last authentic notification arrived; false before the first.
-func (g *session) notificationAge(now time.Time) (time.Duration, bool) {
-	at := g.lastAuthentic.Load()
+func (s *session) notificationAge(now time.Time) (time.Duration, bool) {
+	at := s.lastAuthentic.Load()
 	if at == nil {
 		return 0, false
 	}
@@ -138,51 +138,51 @@ func authentic(opened notification.Opened) bool {
 		slices.ContainsFunc(opened.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
 }
 
-func (g *session) tryOpen(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
-	decrypter, err := g.opener(ctx)
+func (s *session) decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
+	decrypter, err := s.waitDecrypter(ctx)
 	if err != nil {
 		return notification.Opened{}, err
 	}
 	return decrypter.Decrypt(ctx, collection, at)
 }
 
-func (g *session) opener(ctx context.Context) (*notification.Decrypter, error) {
+func (s *session) waitDecrypter(ctx context.Context) (*notification.Decrypter, error) {
 	select {
-	case <-g.ready:
-	case <-g.ended:
+	case <-s.ready:
+	case <-s.ended:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the encryption key: %w", ctx.Err())
 	}
-	if b := g.current.Load(); b != nil {
+	if b := s.current.Load(); b != nil {
 		return b.decrypter, nil
 	}
 	return nil, errNoKey
 }
 
 // Wake implements webhook.Lifecycle.
-func (g *session) Wake(event notification.Lifecycle) {
-	g.handover.RLock()
-	defer g.handover.RUnlock()
-	if b := g.current.Load(); b != nil {
-		b.keeper.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
+func (s *session) Wake(event notification.Lifecycle) {
+	s.handover.RLock()
+	defer s.handover.RUnlock()
+	if b := s.current.Load(); b != nil {
+		b.manager.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
 	}
 }
 
-func (g *session) timeLeft(now time.Time) (time.Duration, bool) {
-	b := g.current.Load()
+func (s *session) timeLeft(now time.Time) (time.Duration, bool) {
+	b := s.current.Load()
 	if b == nil {
 		return 0, false
 	}
-	return b.keeper.TimeLeft(now)
+	return b.manager.TimeLeft(now)
 }
 
 // deleteSubscriptions is for after the keeper's end.
-func (g *session) deleteSubscriptions(ctx context.Context) error {
-	b := g.current.Load()
+func (s *session) deleteSubscriptions(ctx context.Context) error {
+	b := s.current.Load()
 	if b == nil {
 		return nil
 	}
-	if err := b.keeper.Delete(ctx); err != nil {
+	if err := b.manager.Delete(ctx); err != nil {
 		return fmt.Errorf("delete the subscription: %w", err)
 	}
 	return nil
@@ -220,7 +220,7 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 		<-ctx.Done()
 		return ring
 	}
-	keeper := subscription.New(subscription.Settings{
+	manager := subscription.New(subscription.Settings{
 		Resources:          r.settings.Resources,
 		ChangeTypes:        r.settings.ChangeTypes,
 		NotificationURL:    r.settings.NotificationURL,
@@ -247,9 +247,9 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 		Resources: r.settings.Resources,
 		Ring:      ring,
 		Keys:      r.components.signingKeys,
-		Seen:      deliveredCheck{intake: r.components.intake, undelivered: r.components.undelivered},
+		Seen:      deliveredCheck{deduplicator: r.components.deduplicator, undelivered: r.components.undelivered},
 		Telemetry: r.telemetry,
-	}), keeper)
+	}), manager)
 
 	r.components.gapTracker.unwatched()
 
@@ -258,7 +258,7 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		keeper.Run(running)
+		manager.Run(running)
 	}()
 	newKeys, changed := r.components.keys.changed(ctx)
 	stop()

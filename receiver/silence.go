@@ -17,15 +17,15 @@ import (
 // lists the subscription then, sends again for 4 hours, and gives up without a word. What arrives after a long silence and
 // is older than Graph is ever late was sent in vain before; then the whole silence is a gap.
 type silenceDetector struct {
-	records stateRecords
-	logger  *zap.Logger
-	gaps    gapStore
+	state  stateRecords
+	logger *zap.Logger
+	gaps   gapStore
 	// pendingGapSince is since when a gap is going to be opened for another cause, zero for none. It may be nil.
 	pendingGapSince func(now time.Time) time.Time
 
 	mu sync.Mutex // guards what follows
-	// heard is when Graph reached the webhook last, whatever became of it, first when in this run; zero for never.
-	heard, first time.Time
+	// lastReached is when Graph reached the webhook last, whatever became of it, first when in this run; zero for never.
+	lastReached, firstReached time.Time
 	// loaded tells whether it is known what an earlier run heard; until then nothing is written over it.
 	loaded bool
 	// silences are the long ones that ended so lately that what was sent in vain may still come, the oldest first: at most
@@ -49,8 +49,8 @@ func (s *silenceDetector) needed(now time.Time) time.Time {
 	switch {
 	case len(s.silences) > 0:
 		return s.silences[0].from.Add(-maxNotificationDelay)
-	case !s.heard.IsZero() && now.Sub(s.heard) > maxNotificationDelay:
-		return s.heard.Add(-maxNotificationDelay)
+	case !s.lastReached.IsZero() && now.Sub(s.lastReached) > maxNotificationDelay:
+		return s.lastReached.Add(-maxNotificationDelay)
 	default:
 		return time.Time{}
 	}
@@ -62,13 +62,13 @@ func (s *silenceDetector) reached(now time.Time) {
 	defer s.mu.Unlock()
 	now = now.Round(0)
 	s.forget(now)
-	if !s.heard.IsZero() && now.Sub(s.heard) > maxNotificationDelay {
-		s.silences = append(s.silences, silentInterval{s.heard, now})
+	if !s.lastReached.IsZero() && now.Sub(s.lastReached) > maxNotificationDelay {
+		s.silences = append(s.silences, silentInterval{s.lastReached, now})
 	}
-	if s.first.IsZero() {
-		s.first = now
+	if s.firstReached.IsZero() {
+		s.firstReached = now
 	}
-	s.heard, s.changed = now, true
+	s.lastReached, s.changed = now, true
 }
 
 // forget drops silences that are over for so long that nothing tells of them any more. It is called with mu held.
@@ -91,11 +91,11 @@ func (s *silenceDetector) arrived(ctx context.Context, received []interaction.Re
 	if !suspicious {
 		return
 	}
-	var owed time.Time
+	var pending time.Time
 	if s.pendingGapSince != nil {
-		owed = s.pendingGapSince(now)
+		pending = s.pendingGapSince(now)
 	}
-	from, to, found := s.broken(received, now.Round(0), owed)
+	from, to, found := s.findOutage(received, now.Round(0), pending)
 	if !found {
 		return
 	}
@@ -107,8 +107,8 @@ func (s *silenceDetector) arrived(ctx context.Context, received []interaction.Re
 	_ = s.gaps.Flush(ctx) // A failure is logged there, and the gap stays known in memory.
 }
 
-// broken returns a silence that turns out to have been an outage, once.
-func (s *silenceDetector) broken(received []interaction.Received, now, owed time.Time) (from, to time.Time, found bool) {
+// findOutage returns a silence that turns out to have been an outage, once.
+func (s *silenceDetector) findOutage(received []interaction.Received, now, pending time.Time) (from, to time.Time, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.forget(now); len(s.silences) == 0 {
@@ -118,7 +118,7 @@ func (s *silenceDetector) broken(received []interaction.Received, now, owed time
 	for i := range received {
 		at, late := createdLate(&received[i], now)
 		within := func(from, to time.Time) bool { return !at.Before(from) && !at.After(to) }
-		explained := within(s.explainedFrom, s.explainedTo) || !owed.IsZero() && at.After(owed)
+		explained := within(s.explainedFrom, s.explainedTo) || !pending.IsZero() && at.After(pending)
 		if late && within(from.Add(-maxNotificationDelay), to) && !explained {
 			s.silences, s.changed = nil, true
 			return from, to, true
@@ -135,9 +135,9 @@ func createdLate(received *interaction.Received, now time.Time) (at time.Time, l
 
 const silenceKey = "silence"
 
-// keptSilence is what the next run has to know: late arrivals may tell of a silence that ended before it began. Times are
+// storedSilence is what the next run has to know: late arrivals may tell of a silence that ended before it began. Times are
 // in seconds of Unix time.
-type keptSilence struct {
+type storedSilence struct {
 	Heard     int64      `json:"heard"`
 	Silences  [][2]int64 `json:"silences,omitempty"`
 	Explained [2]int64   `json:"explained"`
@@ -146,8 +146,8 @@ type keptSilence struct {
 // load reads what an earlier run heard. Without it a silence begins with this run. It may be called again while this run
 // hears something already.
 func (s *silenceDetector) load(ctx context.Context) {
-	var kept keptSilence
-	err := s.records.get(ctx, silenceKey, &kept)
+	var kept storedSilence
+	err := s.state.get(ctx, silenceKey, &kept)
 	_, damaged := errors.AsType[*corruptError](err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,17 +165,17 @@ func (s *silenceDetector) load(ctx context.Context) {
 }
 
 // join is called with mu held.
-func (s *silenceDetector) join(kept keptSilence) {
+func (s *silenceDetector) join(kept storedSilence) {
 	at := time.Unix(kept.Heard, 0)
 	var earlier []silentInterval
 	for _, q := range kept.Silences {
 		earlier = append(earlier, silentInterval{time.Unix(q[0], 0), time.Unix(q[1], 0)})
 	}
 	switch {
-	case s.heard.IsZero():
-		s.heard = at
-	case !at.After(s.heard) && s.first.Sub(at) > maxNotificationDelay:
-		earlier = append(earlier, silentInterval{at, s.first})
+	case s.lastReached.IsZero():
+		s.lastReached = at
+	case !at.After(s.lastReached) && s.firstReached.Sub(at) > maxNotificationDelay:
+		earlier = append(earlier, silentInterval{at, s.firstReached})
 	}
 	s.silences = slices.Concat(earlier, s.silences)
 	if s.explainedTo.IsZero() && kept.Explained[1] != 0 {
@@ -191,11 +191,11 @@ func (s *silenceDetector) save(ctx context.Context) {
 	if !loaded {
 		s.load(ctx)
 	}
-	kept, due := s.toKeep()
+	kept, due := s.snapshot()
 	if !due {
 		return
 	}
-	err := s.records.set(ctx, silenceKey, kept)
+	err := s.state.set(ctx, silenceKey, kept)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changed = s.changed || err != nil
@@ -205,15 +205,15 @@ func (s *silenceDetector) save(ctx context.Context) {
 	s.failing = err != nil
 }
 
-// toKeep returns false where the storage has it already.
-func (s *silenceDetector) toKeep() (kept keptSilence, due bool) {
+// snapshot returns false where the storage has it already.
+func (s *silenceDetector) snapshot() (kept storedSilence, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.changed || !s.loaded || s.heard.IsZero() {
-		return keptSilence{}, false
+	if !s.changed || !s.loaded || s.lastReached.IsZero() {
+		return storedSilence{}, false
 	}
 	s.changed = false
-	kept.Heard = s.heard.Unix()
+	kept.Heard = s.lastReached.Unix()
 	for _, q := range s.silences {
 		kept.Silences = append(kept.Silences, [2]int64{q.from.Unix(), q.to.Unix()})
 	}

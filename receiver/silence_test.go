@@ -67,11 +67,11 @@ func TestWhatArrivesLateAfterASilenceSaysThatGraphCouldNotReachUs(t *testing.T) 
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, gaps := newStore(t), &shelf{}
-			before := &silenceDetector{records: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
+			before := &silenceDetector{state: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
 			before.reached(noon)
 			before.save(t.Context())
 			core, lines := observer.New(zap.WarnLevel)
-			s := &silenceDetector{records: stateRecords{store}, logger: zap.New(core), gaps: gaps}
+			s := &silenceDetector{state: stateRecords{store}, logger: zap.New(core), gaps: gaps}
 			s.load(t.Context())
 			if test.explained {
 				s.explain(hours(5), hours(8))
@@ -100,18 +100,18 @@ func TestASilenceWhoseBeginningCanNotBeReadIsNone(t *testing.T) {
 	store, gaps := newStore(t), &shelf{}
 	require.NoError(t, store.Set(t.Context(), silenceKey, []byte("noon")))
 	core, lines := observer.New(zap.WarnLevel)
-	s := &silenceDetector{records: stateRecords{store}, logger: zap.New(core), gaps: gaps}
+	s := &silenceDetector{state: stateRecords{store}, logger: zap.New(core), gaps: gaps}
 	s.load(t.Context())
 	s.reached(noon)
 	s.arrived(t.Context(), []interaction.Received{created(noon.Add(-3 * time.Hour))}, noon)
 	assert.Empty(t, gaps.gaps)
 	assert.Equal(t, 1, lines.Len())
-	s.records.store = broken{store}
+	s.state.store = broken{store}
 	for range 3 {
 		s.save(t.Context())
 		assert.Equal(t, 2, lines.Len(), "a storage that fails is reported once")
 	}
-	s.records.store = store
+	s.state.store = store
 	s.save(t.Context())
 	assert.JSONEq(t, fmt.Sprintf(`{"heard":%d,"explained":[0,0]}`, noon.Unix()), string(kept(t, store, silenceKey)), "and what it missed is written later")
 }
@@ -119,7 +119,7 @@ func TestASilenceWhoseBeginningCanNotBeReadIsNone(t *testing.T) {
 func TestWhatComesAgainBecauseWeAskedForItIsNoSignOfAnOutage(t *testing.T) {
 	t.Parallel()
 	gaps, watch := &shelf{}, newUndelivered(newStore(t), zap.NewNop(), retryDeadline, &shelf{})
-	s := &silenceDetector{records: stateRecords{newStore(t)}, logger: zap.NewNop(), gaps: gaps}
+	s := &silenceDetector{state: stateRecords{newStore(t)}, logger: zap.NewNop(), gaps: gaps}
 	s.reached(noon)
 	one, other := created(noon), created(noon.Add(time.Second))
 	watch.track([]interaction.Received{one}, noon)
@@ -149,7 +149,7 @@ func TestASilenceHoldsWhatWouldHaveToBeReadAfterIt(t *testing.T) {
 func TestAQuietTenantHasManySilencesAndNoneWithoutEnd(t *testing.T) {
 	t.Parallel()
 	gaps := &shelf{}
-	s := &silenceDetector{records: stateRecords{newStore(t)}, logger: zap.NewNop(), gaps: gaps}
+	s := &silenceDetector{state: stateRecords{newStore(t)}, logger: zap.NewNop(), gaps: gaps}
 	now := noon
 	for ; now.Before(noon.Add(20 * 24 * time.Hour)); now = now.Add(2 * time.Hour) {
 		s.reached(now)
@@ -166,16 +166,16 @@ func TestAQuietTenantHasManySilencesAndNoneWithoutEnd(t *testing.T) {
 func TestASilenceThatSpansARestartIsNoticedAlsoIfTheStorageFailsAtFirst(t *testing.T) {
 	t.Parallel()
 	store, gaps := newStore(t), &shelf{}
-	before := &silenceDetector{records: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
+	before := &silenceDetector{state: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
 	before.reached(noon)
 	before.save(t.Context())
 
-	s := &silenceDetector{records: stateRecords{broken{store}}, logger: zap.NewNop(), gaps: gaps}
+	s := &silenceDetector{state: stateRecords{broken{store}}, logger: zap.NewNop(), gaps: gaps}
 	s.load(t.Context())
 	later := noon.Add(9 * time.Hour)
 	s.reached(later)
 	s.save(t.Context())
-	s.records.store = store
+	s.state.store = store
 	s.save(t.Context())
 	s.arrived(t.Context(), []interaction.Received{created(noon.Add(6 * time.Hour))}, later.Add(time.Minute))
 	require.Len(t, gaps.gaps, 1)
@@ -197,13 +197,13 @@ func TestASilenceThatEndedBeforeARestartIsNoticedByWhatComesAfterIt(t *testing.T
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, gaps := newStore(t), &shelf{}
-			s := &silenceDetector{records: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
+			s := &silenceDetector{state: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
 			s.load(t.Context())
 			s.reached(noon)
 			s.reached(hours(9))
 			test.before(s)
 			s.save(t.Context())
-			s = &silenceDetector{records: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
+			s = &silenceDetector{state: stateRecords{store}, logger: zap.NewNop(), gaps: gaps}
 			s.load(t.Context())
 			s.reached(hours(9.2))
 			s.arrived(t.Context(), []interaction.Received{created(hours(7))}, hours(9.2))

@@ -79,8 +79,8 @@ func (s *status) fatal(err error) {
 	componentstatus.ReportStatus(s.hosts[0], componentstatus.NewFatalErrorEvent(err))
 }
 
-// ended returns the fatal error, nil where there was none.
-func (s *status) ended() error {
+// fatalError returns the fatal error, nil where there was none.
+func (s *status) fatalError() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fatalErr

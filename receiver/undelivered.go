@@ -40,14 +40,14 @@ type undelivered struct {
 	loaded, failing bool
 	// items holds when each item was refused first, unopened the same of items that could not be opened, by signature.
 	items    map[interaction.Key]undeliveredItem
-	unopened map[signature]undeliveredItem
-	// signed finds items by their signatures.
-	signed map[signature]interaction.Key
+	unopened map[contentDigest]undeliveredItem
+	// byDigest finds items by their signatures.
+	byDigest map[contentDigest]interaction.Key
 	// minutes holds the minutes of items that are not watched one by one: those of earlier runs, and those without room.
 	minutes map[int64]time.Time
-	// handed are the minutes whose gaps are open and may not be written down yet.
-	handed    map[int64]time.Time
-	overloads overloadDetector
+	// openMinutes are the minutes whose gaps are open and may not be written down yet.
+	openMinutes map[int64]time.Time
+	overloads   overloadDetector
 	// oldest is the first minute that may have to be read, 0 for none; it may be of something that is no longer watched
 	// until the next sweep.
 	oldest  int64
@@ -57,14 +57,14 @@ type undelivered struct {
 type undeliveredItem struct {
 	minute int64 // since 1970
 	first  time.Time
-	signature
+	contentDigest
 }
 
 func newUndelivered(store storage.Client, logger *zap.Logger, after time.Duration, gaps gapStore) *undelivered {
 	return &undelivered{
 		store: store, logger: logger, gaps: gaps, after: after, items: map[interaction.Key]undeliveredItem{},
-		unopened: map[signature]undeliveredItem{}, signed: map[signature]interaction.Key{}, minutes: map[int64]time.Time{},
-		handed: map[int64]time.Time{}, overloads: overloadDetector{minutes: map[int64]bool{}},
+		unopened: map[contentDigest]undeliveredItem{}, byDigest: map[contentDigest]interaction.Key{}, minutes: map[int64]time.Time{},
+		openMinutes: map[int64]time.Time{}, overloads: overloadDetector{minutes: map[int64]bool{}},
 	}
 }
 
@@ -74,9 +74,9 @@ func (r *undelivered) track(received []interaction.Received, now time.Time) {
 	defer r.mu.Unlock()
 	now = now.Round(0) // Graph does not stop its clock while this machine is suspended
 	for i := range received {
-		key, signed := received[i].Key(), signatureOf(&received[i])
-		if watch(r, r.items, key, undeliveredItem{minute: minuteOfID(received[i].ID, now), first: now, signature: signed}) {
-			r.signed[signed] = key
+		key, digest := received[i].Key(), digestOf(&received[i])
+		if trackItem(r, r.items, key, undeliveredItem{minute: minuteOfID(received[i].ID, now), first: now, contentDigest: digest}) {
+			r.byDigest[digest] = key
 		}
 	}
 }
@@ -91,7 +91,7 @@ func (r *undelivered) unknown(received []interaction.Received) []interaction.Rec
 	var others []interaction.Received
 	for i := range received {
 		_, item := r.items[received[i].Key()]
-		_, unopened := r.unopened[signatureOf(&received[i])]
+		_, unopened := r.unopened[digestOf(&received[i])]
 		if !item && !unopened {
 			others = append(others, received[i])
 		}
@@ -116,7 +116,7 @@ func (r *undelivered) trackUnopened(items []notification.Item, now time.Time) {
 	now = now.Round(0)
 	for i := range items {
 		if items[i].LifecycleEvent == "" {
-			watch(r, r.unopened, signatureOfUnopened(&items[i]), undeliveredItem{minute: minuteOfID(items[i].ResourceID, now), first: now})
+			trackItem(r, r.unopened, digestOfUnopened(&items[i]), undeliveredItem{minute: minuteOfID(items[i].ResourceID, now), first: now})
 		}
 	}
 }
@@ -127,31 +127,31 @@ func (r *undelivered) overloaded(now time.Time) {
 	defer r.mu.Unlock()
 	if r.overloads.add(now) {
 		r.changed = true
-		r.remind(now.Add(-maxNotificationDelay).Unix() / 60)
+		r.noteOldest(now.Add(-maxNotificationDelay).Unix() / 60)
 	}
 }
 
-// remind is called with mu held.
-func (r *undelivered) remind(minute int64) {
+// noteOldest is called with mu held.
+func (r *undelivered) noteOldest(minute int64) {
 	if r.oldest == 0 || minute < r.oldest {
 		r.oldest = minute
 	}
 }
 
-// recount finds the first minute anew. It is called with mu held.
-func (r *undelivered) recount() {
+// updateOldest finds the first minute anew. It is called with mu held.
+func (r *undelivered) updateOldest() {
 	r.oldest = 0
 	for _, one := range r.items {
-		r.remind(one.minute)
+		r.noteOldest(one.minute)
 	}
 	for _, one := range r.unopened {
-		r.remind(one.minute)
+		r.noteOldest(one.minute)
 	}
 	for minute := range r.minutes {
-		r.remind(minute)
+		r.noteOldest(minute)
 	}
 	for minute := range r.overloads.minutes {
-		r.remind(minute - int64(maxNotificationDelay/time.Minute))
+		r.noteOldest(minute - int64(maxNotificationDelay/time.Minute))
 	}
 }
 
@@ -167,19 +167,19 @@ func minuteOfID(id string, now time.Time) int64 {
 	return at.Unix() / 60
 }
 
-// watch notes one item, unless it is watched already, and tells whether it is watched by itself now. It is called with mu
+// trackItem notes one item, unless it is watched already, and tells whether it is watched by itself now. It is called with mu
 // held.
-func watch[K comparable](r *undelivered, watched map[K]undeliveredItem, key K, one undeliveredItem) bool {
-	if _, found := watched[key]; found {
+func trackItem[K comparable](r *undelivered, tracked map[K]undeliveredItem, key K, one undeliveredItem) bool {
+	if _, found := tracked[key]; found {
 		return false
 	}
 	r.changed = true
-	r.remind(one.minute)
-	if len(watched) >= maxUndelivered {
+	r.noteOldest(one.minute)
+	if len(tracked) >= maxUndelivered {
 		r.keepMinute(one.minute, one.first)
 		return false
 	}
-	watched[key] = one
+	tracked[key] = one
 	return true
 }
 
@@ -200,18 +200,18 @@ func (r *undelivered) delivered(received []interaction.Received) {
 	}
 	for i := range received {
 		r.forget(received[i].Key())
-		delete(r.unopened, signatureOf(&received[i]))
+		delete(r.unopened, digestOf(&received[i]))
 	}
 	r.changed = r.changed || len(r.items)+len(r.unopened) < before
 }
 
 // resolve takes an item off the watch by its signature: it was delivered by another call, or is a gap for a reason of its
 // own.
-func (r *undelivered) resolve(one signature) {
+func (r *undelivered) resolve(one contentDigest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := len(r.items) + len(r.unopened)
-	if key, found := r.signed[one]; found {
+	if key, found := r.byDigest[one]; found {
 		r.forget(key)
 	}
 	delete(r.unopened, one)
@@ -222,7 +222,7 @@ func (r *undelivered) resolve(one signature) {
 func (r *undelivered) forget(key interaction.Key) {
 	if one, found := r.items[key]; found {
 		delete(r.items, key)
-		delete(r.signed, one.signature)
+		delete(r.byDigest, one.contentDigest)
 	}
 }
 
@@ -230,8 +230,8 @@ func (r *undelivered) forget(key interaction.Key) {
 func (r *undelivered) openExpired(ctx context.Context, now time.Time) {
 	if r.open(now.Round(0)) && r.gaps.Flush(ctx) == nil {
 		r.mu.Lock()
-		clear(r.handed)
-		r.overloads.written()
+		clear(r.openMinutes)
+		r.overloads.persisted()
 		r.changed = true
 		r.mu.Unlock()
 	}
@@ -244,7 +244,7 @@ func (r *undelivered) open(now time.Time) bool {
 	defer r.mu.Unlock()
 	lost := map[int64]bool{}
 	takeLost(r.items, lost, now.Add(-r.after))
-	maps.DeleteFunc(r.signed, func(_ signature, key interaction.Key) bool { _, watched := r.items[key]; return !watched })
+	maps.DeleteFunc(r.byDigest, func(_ contentDigest, key interaction.Key) bool { _, tracked := r.items[key]; return !tracked })
 	takeLost(r.unopened, lost, now.Add(-r.after))
 	for minute, first := range r.minutes {
 		if now.Sub(first) >= r.after {
@@ -255,46 +255,46 @@ func (r *undelivered) open(now time.Time) bool {
 	for minute := range lost {
 		from := time.Unix(60*minute, 0)
 		r.gaps.Open(backfill.Gap{Reason: backfill.Undelivered, From: from, To: from.Add(time.Minute)})
-		r.handed[minute] = now.Add(-r.after)
+		r.openMinutes[minute] = now.Add(-r.after)
 	}
 	for _, minute := range r.overloads.lost(now, r.after) {
 		until := time.Unix(60*minute, 0).Add(time.Minute)
 		r.gaps.Open(backfill.Gap{Reason: backfill.Undelivered, From: until.Add(-maxNotificationDelay), To: until})
 	}
-	r.recount() // what was handed over the book knows
-	return len(r.handed)+len(r.overloads.opened) > 0
+	r.updateOldest() // what was handed over the book knows
+	return len(r.openMinutes)+len(r.overloads.opened) > 0
 }
 
 // takeLost moves the minutes of what was refused first before a time to lost.
-func takeLost[K comparable](watched map[K]undeliveredItem, lost map[int64]bool, before time.Time) {
-	for key, refusal := range watched {
-		if !refusal.first.After(before) {
-			lost[refusal.minute] = true
-			delete(watched, key)
+func takeLost[K comparable](tracked map[K]undeliveredItem, lost map[int64]bool, before time.Time) {
+	for key, item := range tracked {
+		if !item.first.After(before) {
+			lost[item.minute] = true
+			delete(tracked, key)
 		}
 	}
 }
 
-// signature is what Graph sends again unchanged, whatever else it does.
-type signature [sha256.Size]byte
+// contentDigest is what Graph sends again unchanged, whatever else it does.
+type contentDigest [sha256.Size]byte
 
-// signatureOf is that of its encrypted content. What came without content is known by what it said of itself.
-func signatureOf(received *interaction.Received) signature {
+// digestOf is that of its encrypted content. What came without content is known by what it said of itself.
+func digestOf(received *interaction.Received) contentDigest {
 	if received.ContentDigest == ([sha256.Size]byte{}) {
-		return bareSignature(received.SubscriptionID, received.ID)
+		return digestOfIDs(received.SubscriptionID, received.ID)
 	}
 	return received.ContentDigest
 }
 
-// signatureOfUnopened is the same of an item that could not be opened.
-func signatureOfUnopened(item *notification.Item) signature {
-	if signed := item.ContentDigest(); signed != ([sha256.Size]byte{}) {
-		return signed
+// digestOfUnopened is the same of an item that could not be opened.
+func digestOfUnopened(item *notification.Item) contentDigest {
+	if digest := item.ContentDigest(); digest != ([sha256.Size]byte{}) {
+		return digest
 	}
-	return bareSignature(item.SubscriptionID, item.ResourceID)
+	return digestOfIDs(item.SubscriptionID, item.ResourceID)
 }
 
-func bareSignature(subscriptionID, id string) signature {
+func digestOfIDs(subscriptionID, id string) contentDigest {
 	return sha256.Sum256([]byte(subscriptionID + "\x1f" + id))
 }
 
@@ -331,12 +331,12 @@ func (r *undelivered) load(ctx context.Context) {
 	for _, minute := range kept.Overloaded {
 		r.overloads.minutes[minute] = true
 	}
-	r.recount()
+	r.updateOldest()
 }
 
 // save writes without holding mu, since deliveries wait for it.
 func (r *undelivered) save(ctx context.Context) {
-	value, err := r.toKeep(ctx)
+	value, err := r.snapshot(ctx)
 	if value == nil && err == nil {
 		return
 	}
@@ -351,8 +351,8 @@ func (r *undelivered) save(ctx context.Context) {
 	r.report(err)
 }
 
-// toKeep returns nil where the storage has it already.
-func (r *undelivered) toKeep(ctx context.Context) ([]byte, error) {
+// snapshot returns nil where the storage has it already.
+func (r *undelivered) snapshot(ctx context.Context) ([]byte, error) {
 	r.mu.Lock()
 	loaded := r.loaded
 	r.mu.Unlock()
@@ -366,17 +366,17 @@ func (r *undelivered) toKeep(ctx context.Context) ([]byte, error) {
 	}
 	r.changed = false
 	kept := storedUndelivered{Minutes: maps.Clone(r.minutes), Overloaded: slices.Sorted(maps.Keys(r.overloads.minutes))}
-	maps.Copy(kept.Minutes, r.handed)
+	maps.Copy(kept.Minutes, r.openMinutes)
 	addMinutes(kept.Minutes, r.items)
 	addMinutes(kept.Minutes, r.unopened)
 	return json.Marshal(kept)
 }
 
 // addMinutes adds each minute with the time of its first refusal.
-func addMinutes[K comparable](minutes map[int64]time.Time, watched map[K]undeliveredItem) {
-	for _, refusal := range watched {
-		if first, found := minutes[refusal.minute]; !found || refusal.first.Before(first) {
-			minutes[refusal.minute] = refusal.first
+func addMinutes[K comparable](minutes map[int64]time.Time, tracked map[K]undeliveredItem) {
+	for _, item := range tracked {
+		if first, found := minutes[item.minute]; !found || item.first.Before(first) {
+			minutes[item.minute] = item.first
 		}
 	}
 }
@@ -393,8 +393,8 @@ func (r *undelivered) report(err error) {
 }
 
 const (
-	// stillRetried is how long after an overload Graph has surely come again at least once.
-	stillRetried = 30 * time.Minute
+	// retriedWithin is how long after an overload Graph has surely come again at least once.
+	retriedWithin = 30 * time.Minute
 	// overloadSpacing is the shortest time between two gaps for the sake of overloads: what was in them nobody knows, and
 	// anybody can cause one.
 	overloadSpacing = time.Hour
@@ -403,8 +403,8 @@ const (
 // overloadDetector are the minutes in which requests were turned away unread. Graph sends them again for 4 hours, so what was in
 // them is lost only if it was overloaded again then. It decides and does nothing; whoever has it guards it.
 type overloadDetector struct {
-	minutes map[int64]bool // since 1970
-	looked  time.Time
+	minutes   map[int64]bool // since 1970
+	lastCheck time.Time
 	// opened are those whose gaps are open and may not be written down yet. They stay among the minutes until they are.
 	opened []int64
 }
@@ -419,10 +419,10 @@ func (o *overloadDetector) add(now time.Time) bool {
 
 // lost returns the minutes of so long ago that Graph has given up in which something may be lost, and forgets the others.
 func (o *overloadDetector) lost(now time.Time, after time.Duration) []int64 {
-	if now.Sub(o.looked) < overloadSpacing && !now.Before(o.looked) {
+	if now.Sub(o.lastCheck) < overloadSpacing && !now.Before(o.lastCheck) {
 		return nil
 	}
-	o.looked = now
+	o.lastCheck = now
 	minutes := slices.Sorted(maps.Keys(o.minutes))
 	o.opened = nil
 	for i, minute := range minutes {
@@ -432,7 +432,7 @@ func (o *overloadDetector) lost(now time.Time, after time.Duration) []int64 {
 		}
 		again := func(later int64) bool {
 			since := time.Unix(60*later, 0).Sub(at)
-			return since >= stillRetried && since <= after
+			return since >= retriedWithin && since <= after
 		}
 		if slices.ContainsFunc(minutes[i+1:], again) {
 			o.opened = append(o.opened, minute)
@@ -443,8 +443,8 @@ func (o *overloadDetector) lost(now time.Time, after time.Duration) []int64 {
 	return o.opened
 }
 
-// written says that the gaps that are open are written down.
-func (o *overloadDetector) written() {
+// persisted says that the gaps that are open are written down.
+func (o *overloadDetector) persisted() {
 	for _, minute := range o.opened {
 		delete(o.minutes, minute)
 	}

@@ -37,9 +37,9 @@ func furnished(t *testing.T) (*Receiver, *components) {
 	settings.Webhook.MaxRequestBodySize = 2 * room
 	r, err := New(receivertest.NewNopSettings(metadata.Type), settings, func() {})
 	require.NoError(t, err)
-	components, err := r.newComponents(t.Context(), componenttest.NewNopHost())
+	c, err := r.newComponents(t.Context(), componenttest.NewNopHost())
 	require.NoError(t, err)
-	return r, components
+	return r, c
 }
 
 // room is the least that the webhook needs for one small body.
@@ -47,17 +47,17 @@ const room = 4096
 
 // listening serves the webhook of rooms, with an opener of a key of its own, and returns how to post to it and the client
 // state that is right.
-func listening(t *testing.T, r *Receiver, components *components) (post func(body string) int, state string) {
+func listening(t *testing.T, r *Receiver, c *components) (post func(body string) int, state string) {
 	t.Helper()
-	ring, err := components.keys.generated(t.Context())
+	ring, err := c.keys.generated(t.Context())
 	require.NoError(t, err)
 	state, err = notification.ClientState(ring[0], r.settings.TenantID, r.settings.ClientID, tenantWide)
 	require.NoError(t, err)
-	open(components, r, ring)
-	require.NoError(t, components.server.Start(t.Context(), nil, componenttest.NewNopTelemetrySettings()))
-	t.Cleanup(func() { assert.NoError(t, components.server.Shutdown(context.Background())) })
+	open(c, r, ring)
+	require.NoError(t, c.server.Start(t.Context(), nil, componenttest.NewNopTelemetrySettings()))
+	t.Cleanup(func() { assert.NoError(t, c.server.Shutdown(context.Background())) })
 	return func(body string) int {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+components.server.Addr().String()+"/n", strings.NewReader(body))
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.server.Addr().String()+"/n", strings.NewReader(body))
 		require.NoError(t, err)
 		request.Header.Set("Content-Type", "application/json")
 		response, err := http.DefaultClient.Do(request)
@@ -67,9 +67,9 @@ func listening(t *testing.T, r *Receiver, components *components) (post func(bod
 	}, state
 }
 
-func open(components *components, r *Receiver, ring notification.Ring) {
-	components.session.set(notification.NewDecrypter(notification.Settings{
-		TenantID: r.settings.TenantID, ClientID: r.settings.ClientID, Resources: r.settings.Resources, Ring: ring, Keys: components.signingKeys,
+func open(c *components, r *Receiver, ring notification.Ring) {
+	c.session.set(notification.NewDecrypter(notification.Settings{
+		TenantID: r.settings.TenantID, ClientID: r.settings.ClientID, Resources: r.settings.Resources, Ring: ring, Keys: c.signingKeys,
 	}), subscription.New(subscription.Settings{}))
 }
 
@@ -79,8 +79,8 @@ func padded(body string, length int) string { return body + strings.Repeat(" ", 
 // A stranger can have anything refused. None of it says that Graph reached us, and nobody's history is read for it.
 func TestReceiver_FloodOfForgeriesCountsNowhere(t *testing.T) {
 	t.Parallel()
-	r, components := furnished(t)
-	post, _ := listening(t, r, components)
+	r, c := furnished(t)
+	post, _ := listening(t, r, c)
 	forged := `{"value":[{"clientState":"guessed"},{"lifecycleEvent":"missed"}],"validationTokens":["a.b.c"]}`
 	for name, test := range map[string]struct {
 		body   string
@@ -93,21 +93,21 @@ func TestReceiver_FloodOfForgeriesCountsNowhere(t *testing.T) {
 	} {
 		assert.Equal(t, test.status, post(test.body), name)
 	}
-	open(components, r, notification.Ring{nil})
+	open(c, r, notification.Ring{nil})
 	assert.Equal(t, http.StatusServiceUnavailable, post(forged), "no client state can be told")
 
-	assert.Zero(t, components.silence.heard, "graph reached us")
-	assert.Zero(t, components.undelivered.needed(), "graph was asked to send it again")
+	assert.Zero(t, c.silence.lastReached, "graph reached us")
+	assert.Zero(t, c.undelivered.needed(), "graph was asked to send it again")
 	for _, later := range []time.Duration{0, retryDeadline, 2 * retryDeadline} {
-		components.undelivered.openExpired(t.Context(), time.Now().Add(later))
+		c.undelivered.openExpired(t.Context(), time.Now().Add(later))
 	}
-	assert.Empty(t, missing(components))
+	assert.Empty(t, missing(c))
 }
 
 // missing are the reasons for which a history would be read.
-func missing(components *components) []backfill.Reason {
+func missing(c *components) []backfill.Reason {
 	var reasons []backfill.Reason
-	for reason, span := range components.filler.Missing(time.Now()) {
+	for reason, span := range c.backfiller.Missing(time.Now()) {
 		if span > 0 {
 			reasons = append(reasons, reason)
 		}
@@ -117,65 +117,65 @@ func missing(components *components) []backfill.Reason {
 
 func TestReceiver_NotesOverloadByItemsOfItsOwn(t *testing.T) {
 	t.Parallel()
-	r, components := furnished(t)
-	post, state := listening(t, r, components)
+	r, c := furnished(t)
+	post, state := listening(t, r, c)
 	assert.Equal(t, http.StatusServiceUnavailable, post(padded(`{"value":[{"clientState":"`+state+`"}]}`, room)))
-	assert.Len(t, components.undelivered.overloads.minutes, 1)
+	assert.Len(t, c.undelivered.overloads.minutes, 1)
 }
 
 // What carries a client state of ours and can't be decided is owed by Graph, and by the history once Graph has given up.
 func TestReceiver_NotesWhatItCannotDecide(t *testing.T) {
 	t.Parallel()
-	r, components := furnished(t)
-	post, state := listening(t, r, components)
+	r, c := furnished(t)
+	post, state := listening(t, r, c)
 	token := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","kid":"k"}`)) + ".e30.e30"
 	body := `{"value":[{"clientState":"` + state + `","changeType":"created","tenantId":"` + r.settings.TenantID + `"}],"validationTokens":["` + token + `"]}`
 	assert.Equal(t, http.StatusServiceUnavailable, post(body), "the signing keys are out of reach")
-	assert.NotZero(t, components.silence.heard)
-	components.undelivered.openExpired(t.Context(), time.Now())
-	assert.Empty(t, missing(components), "as Graph may still send it")
-	components.undelivered.openExpired(t.Context(), time.Now().Add(retryDeadline))
-	assert.Equal(t, []backfill.Reason{backfill.Undelivered}, missing(components))
+	assert.NotZero(t, c.silence.lastReached)
+	c.undelivered.openExpired(t.Context(), time.Now())
+	assert.Empty(t, missing(c), "as Graph may still send it")
+	c.undelivered.openExpired(t.Context(), time.Now().Add(retryDeadline))
+	assert.Equal(t, []backfill.Reason{backfill.Undelivered}, missing(c))
 }
 
 // A body that only our own limits refuse is fetched from the history where a client state of ours is in it.
 func TestReceiver_FetchesWhatOnlyItsLimitsRefuse(t *testing.T) {
 	t.Parallel()
-	r, components := furnished(t)
-	post, state := listening(t, r, components)
+	r, c := furnished(t)
+	post, state := listening(t, r, c)
 	body := `{"value":[{"clientState":"` + state + `","x":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}]}`
 	assert.Equal(t, http.StatusBadRequest, post(body))
-	assert.Equal(t, []backfill.Reason{backfill.Unverified}, missing(components))
+	assert.Equal(t, []backfill.Reason{backfill.Unverified}, missing(c))
 }
 
 func TestTheRoomsTellEachOtherWhatWasHeardAndWhatIsReadAnyway(t *testing.T) {
 	t.Parallel()
-	_, components := furnished(t)
-	components.session.reached(noon)
-	assert.Equal(t, noon, components.silence.heard)
-	components.gapTracker.load(t.Context(), noon)
-	components.gapTracker.removedKey(t.Context(), noon)
-	assert.Equal(t, noon.Add(-graphRetryWindow), components.silence.pendingGapSince(noon))
-	components.gapTracker.Checked(noon)
-	assert.Equal(t, noon.Add(-graphRetryWindow), components.silence.explainedFrom)
+	_, c := furnished(t)
+	c.session.reached(noon)
+	assert.Equal(t, noon, c.silence.lastReached)
+	c.gapTracker.load(t.Context(), noon)
+	c.gapTracker.removedKey(t.Context(), noon)
+	assert.Equal(t, noon.Add(-graphRetryWindow), c.silence.pendingGapSince(noon))
+	c.gapTracker.Checked(noon)
+	assert.Equal(t, noon.Add(-graphRetryWindow), c.silence.explainedFrom)
 }
 
 func TestTheIntakeKnowsWhatAnOutageLongerThanItsWindowWillHaveReadAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		_, components := furnished(t)
+		_, c := furnished(t)
 		one := created(time.Now())
 		one.ContentDigest[0] = 1
-		require.NoError(t, components.intake.Take(t.Context(), []interaction.Received{one}))
-		components.gapTracker.Checked(time.Now())
+		require.NoError(t, c.deduplicator.Take(t.Context(), []interaction.Received{one}))
+		c.gapTracker.Checked(time.Now())
 		ctx, end := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			components.intake.Run(ctx)
+			c.deduplicator.Run(ctx)
 		}()
 		time.Sleep(30 * time.Hour)
-		assert.True(t, components.intake.Known(one.ContentDigest))
+		assert.True(t, c.deduplicator.Known(one.ContentDigest))
 		end()
 		<-ended
 	})

@@ -33,7 +33,7 @@ func serverPair(dir string, now time.Time) (pair graphtest.Pair, made bool, err 
 	case err != nil:
 		return graphtest.Pair{}, false, err
 	default:
-		fresh, err := stillGood(pair, now)
+		fresh, err := reusable(pair, now)
 		if err != nil {
 			return graphtest.Pair{}, false, fmt.Errorf("%s: %w; move it away or name another directory", filepath.Join(dir, certificateFile), err)
 		}
@@ -58,8 +58,8 @@ func readPair(dir string) (graphtest.Pair, error) {
 	return graphtest.Pair{Certificate: certificate, Key: key}, errors.Join(errCertificate, errKey)
 }
 
-// stillGood is false for a certificate of ours that is about to end, and an error for one of somebody else.
-func stillGood(pair graphtest.Pair, now time.Time) (bool, error) {
+// reusable is false for a certificate of ours that is about to end, and an error for one of somebody else.
+func reusable(pair graphtest.Pair, now time.Time) (bool, error) {
 	if _, err := pair.TLS(); err != nil {
 		return false, err
 	}

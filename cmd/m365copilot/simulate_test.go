@@ -135,7 +135,7 @@ func TestTurnsAreDueByTheRate(t *testing.T) {
 		{6000, 10 * time.Millisecond, time.Second, 100},
 		{600_000, 10 * time.Millisecond, 10 * time.Millisecond, 100},
 	} {
-		interval, due := pace(c.rate)
+		interval, due := turnSchedule(c.rate)
 		assert.Equal(t, c.interval, interval)
 		assert.Equal(t, c.due, due(c.elapsed), "%g a minute", c.rate)
 	}
@@ -185,7 +185,7 @@ func TestWhatCannotBeSentIsTold(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	conversed := make(chan struct{})
 	go func() {
-		converse(ctx, emulator, options{turnsPerMinute: maxTurnsPerMinute, users: 1}, log)
+		publishTurns(ctx, emulator, options{turnsPerMinute: maxTurnsPerMinute, users: 1}, log)
 		close(conversed)
 	}()
 	require.Eventually(t, func() bool { return strings.Contains(lines.String(), `msg="a turn was not offered"`) }, 20*time.Second, time.Millisecond)

@@ -52,7 +52,7 @@ func simulate(ctx context.Context, o options, log *slog.Logger) error {
 	if o.reauthorize > 0 {
 		work.Go(func() { every(running, o.reauthorize, func() { reauthorize(running, emulator, log) }) })
 	}
-	converse(running, emulator, o, log)
+	publishTurns(running, emulator, o, log)
 	work.Wait()
 
 	drain(ctx, emulator)
@@ -79,16 +79,16 @@ func (o options) emulatorSettings(log *slog.Logger) (graphtest.Settings, error) 
 	return settings, err
 }
 
-// pace says how often turns are published, and how many are due by then.
-func pace(turnsPerMinute float64) (interval time.Duration, due func(elapsed time.Duration) int) {
+// turnSchedule says how often turns are published, and how many are due by then.
+func turnSchedule(turnsPerMinute float64) (interval time.Duration, due func(elapsed time.Duration) int) {
 	interval = max(time.Duration(float64(time.Minute)/turnsPerMinute), 10*time.Millisecond)
 	return interval, func(elapsed time.Duration) int { return int(elapsed.Minutes()*turnsPerMinute + 1e-6) }
 }
 
-// converse publishes turns until ctx ends.
-func converse(ctx context.Context, emulator *graphtest.Emulator, o options, log *slog.Logger) {
+// publishTurns publishes turns until ctx ends.
+func publishTurns(ctx context.Context, emulator *graphtest.Emulator, o options, log *slog.Logger) {
 	turns := graphtest.NewTurns(o.seed, graphtest.TurnSettings{TenantID: o.settings.TenantID, Users: o.users})
-	interval, due := pace(o.turnsPerMinute)
+	interval, due := turnSchedule(o.turnsPerMinute)
 	begin, done := time.Now(), 0
 	every(ctx, interval, func() {
 		now := time.Now()
