@@ -21,22 +21,22 @@ import (
 
 // The contract of receivers: what a pipeline takes is delivered once, what it refuses for good is dropped, and what it
 // can't take now is offered again, here by Graph.
-func TestTheContractOfReceivers(t *testing.T) {
-	w := newHarness(t, func(s *graphtest.Settings) { s.RetryDelay, s.MaxRetryDelay = time.Millisecond, 50*time.Millisecond })
+func TestReceiver_MeetsConsumeContract(t *testing.T) {
+	h := newHarness(t, func(s *graphtest.Settings) { s.RetryDelay, s.MaxRetryDelay = time.Millisecond, 50*time.Millisecond })
 	receivertest.CheckConsumeContract(receivertest.CheckConsumeContractParams{
 		T:             t,
 		Factory:       withTestIDs(),
 		Signal:        pipeline.SignalLogs,
-		Config:        w.config,
-		Generator:     &publisher{t: t, world: w},
+		Config:        h.config,
+		Generator:     &publisher{t: t, harness: h},
 		GenerateCount: 200,
 	})
 }
 
 // publisher is the tenant as a source of interactions.
 type publisher struct {
-	t     *testing.T
-	world *harness
+	t       *testing.T
+	harness *harness
 	// created counts the subscriptions of the scenarios before.
 	created int
 	last    atomic.Int64
@@ -44,19 +44,19 @@ type publisher struct {
 
 // Start waits for the subscription of the receiver of this scenario: each makes a key, and so a subscription, of its own.
 func (p *publisher) Start() {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
-	require.NoError(p.t, p.world.emulator.Wait(ctx, func(s graphtest.Stats) bool {
+	require.NoError(p.t, p.harness.emulator.Wait(ctx, func(s graphtest.Stats) bool {
 		return s.Subscriptions == 1 && s.Requests[graphtest.OpCreate] > p.created
 	}))
-	p.created = p.world.emulator.Stats().Requests[graphtest.OpCreate]
+	p.created = p.harness.emulator.Stats().Requests[graphtest.OpCreate]
 }
 
 func (*publisher) Stop() {}
 
 func (p *publisher) Generate() []receivertest.UniqueIDAttrVal {
 	id := strconv.FormatInt(1_764_599_405_123+p.last.Add(1), 10)
-	_, err := p.world.emulator.Publish(context.Background(),
+	_, err := p.harness.emulator.Publish(context.Background(),
 		graphtest.Created([]byte(`{"id": "`+id+`", "sessionId": "19:s@thread.v2", "interactionType": "userPrompt"}`))...)
 	require.NoError(p.t, err)
 	return []receivertest.UniqueIDAttrVal{receivertest.UniqueIDAttrVal(id)}

@@ -11,8 +11,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// encryptionCertificate makes an encryption certificate with its key, in files.
-func encryptionCertificate(t *testing.T, id string) CertificateConfig {
+// newEncryptionCertificate makes an encryption certificate with its key, in files.
+func newEncryptionCertificate(t *testing.T, id string) CertificateConfig {
 	t.Helper()
 	pair, err := graphtest.EncryptionCertificate(2048, time.Hour)
 	require.NoError(t, err)

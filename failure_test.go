@@ -19,15 +19,15 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// complaints are the lines of warning or worse that do not speak of the generated key.
-func (w *harness) complaints() []observer.LoggedEntry {
-	return w.lines.Filter(func(e observer.LoggedEntry) bool {
+// warnings are the lines of warning or worse that do not speak of the generated key.
+func (h *harness) warnings() []observer.LoggedEntry {
+	return h.lines.Filter(func(e observer.LoggedEntry) bool {
 		return e.Level >= zapcore.WarnLevel && !strings.Contains(e.Message, "encryption key")
 	}).All()
 }
 
-// text is everything that a line says.
-func text(t *testing.T, line observer.LoggedEntry) string {
+// lineText is everything that a line says.
+func lineText(t *testing.T, line observer.LoggedEntry) string {
 	t.Helper()
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
 	buffer, err := encoder.EncodeEntry(line.Entry, line.Context)
@@ -35,7 +35,7 @@ func text(t *testing.T, line observer.LoggedEntry) string {
 	return buffer.String()
 }
 
-func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
+func TestFailure_IsOneLineWithCodeAndHint(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		breakIt func(*harness)
@@ -45,29 +45,29 @@ func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 		want  []string
 	}{
 		"a wrong secret": {
-			breakIt: func(w *harness) { w.config.Auth.ClientSecret = "the-wrong-secret" },
+			breakIt: func(h *harness) { h.config.Auth.ClientSecret = "the-wrong-secret" },
 			tries:   graphtest.OpToken,
 			want:    []string{"AADSTS7000215", "client secret"},
 		},
 		"an unknown application": {
-			breakIt: func(w *harness) { w.config.Auth.ClientID = "99999999-0000-4000-8000-000000000009" },
+			breakIt: func(h *harness) { h.config.Auth.ClientID = "99999999-0000-4000-8000-000000000009" },
 			tries:   graphtest.OpToken,
 			want:    []string{"AADSTS700016", "client_id"},
 		},
 		"a missing permission": {
-			breakIt: func(w *harness) { w.emulator.SetRoles("User.Read.All") },
-			mendIt:  func(w *harness) { w.emulator.SetRoles(graphtest.RoleReadAll); w.emulator.RevokeTokens() },
+			breakIt: func(h *harness) { h.emulator.SetRoles("User.Read.All") },
+			mendIt:  func(h *harness) { h.emulator.SetRoles(graphtest.RoleReadAll); h.emulator.RevokeTokens() },
 			tries:   graphtest.OpCreate,
 			want:    []string{"AiEnterpriseInteraction.Read.All", "consent"},
 		},
 		"a notification URL that Graph can't reach": {
-			breakIt: func(w *harness) { w.config.Subscription.NotificationURL = "https://127.0.0.1:1/graph/notifications" },
+			breakIt: func(h *harness) { h.config.Subscription.NotificationURL = "https://127.0.0.1:1/graph/notifications" },
 			tries:   graphtest.OpCreate,
 			want:    []string{"notification_url", "127.0.0.1:1"},
 		},
 		"a full quota": {
-			breakIt: func(w *harness) {
-				_, err := w.emulator.AddSubscription(graphtest.Subscription{
+			breakIt: func(h *harness) {
+				_, err := h.emulator.AddSubscription(graphtest.Subscription{
 					Resource: "copilot/interactionHistory/getAllEnterpriseInteractions", ChangeType: "created",
 					NotificationURL: "https://elsewhere.example.com/n", Expiration: time.Now().Add(time.Hour),
 				})
@@ -75,9 +75,9 @@ func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 					panic(err)
 				}
 			},
-			mendIt: func(w *harness) {
-				for _, s := range w.emulator.Subscriptions() {
-					if err := w.emulator.ExpireSubscription(s.ID, time.Now()); err != nil {
+			mendIt: func(h *harness) {
+				for _, s := range h.emulator.Subscriptions() {
+					if err := h.emulator.ExpireSubscription(s.ID, time.Now()); err != nil {
 						panic(err)
 					}
 				}
@@ -88,17 +88,17 @@ func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newHarness(t)
-			test.breakIt(w)
-			w.start(t)
-			w.host.await(t, componentstatus.StatusRecoverableError)
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			h := newHarness(t)
+			test.breakIt(h)
+			h.start(t)
+			h.host.await(t, componentstatus.StatusRecoverableError)
+			ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 			defer cancel()
-			require.NoError(t, w.emulator.WaitRequests(ctx, test.tries, 3))
+			require.NoError(t, h.emulator.WaitRequests(ctx, test.tries, 3))
 
-			lines := w.complaints()
+			lines := h.warnings()
 			require.Len(t, lines, 1, "however often it is tried")
-			line := text(t, lines[0])
+			line := lineText(t, lines[0])
 			t.Log(line)
 			for _, want := range test.want {
 				assert.Contains(t, line, want)
@@ -108,76 +108,76 @@ func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 			assert.NotContains(t, line, "the-wrong-secret")
 
 			if test.mendIt != nil {
-				before := w.lines.FilterLevelExact(zapcore.InfoLevel).Len()
-				test.mendIt(w)
-				w.host.await(t, componentstatus.StatusOK)
-				assert.Greater(t, w.lines.FilterLevelExact(zapcore.InfoLevel).Len(), before, "its end is said as well")
-				assert.Len(t, w.complaints(), 1)
+				before := h.lines.FilterLevelExact(zapcore.InfoLevel).Len()
+				test.mendIt(h)
+				h.host.await(t, componentstatus.StatusOK)
+				assert.Greater(t, h.lines.FilterLevelExact(zapcore.InfoLevel).Len(), before, "its end is said as well")
+				assert.Len(t, h.warnings(), 1)
 			}
 		})
 	}
 }
 
-func TestWebhook_SaysWhichPathAndAddressDoNotFit(t *testing.T) {
+func TestFailure_NamesMismatchedWebhookPath(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.config.Webhook.Path = "/copilot"
-	w.start(t)
-	w.host.await(t, componentstatus.StatusRecoverableError)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	h := newHarness(t)
+	h.config.Webhook.Path = "/copilot"
+	h.start(t)
+	h.host.await(t, componentstatus.StatusRecoverableError)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	require.NoError(t, w.emulator.WaitRequests(ctx, graphtest.OpCreate, 3))
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpCreate, 3))
 
-	lines := w.complaints()
+	lines := h.warnings()
 	require.Len(t, lines, 2, "however often it is tried")
 	for _, line := range lines {
-		said := text(t, line)
+		said := lineText(t, line)
 		t.Log(said)
 		for _, want := range []string{"/graph/notifications", "/copilot", "notification_url", "webhook.path"} {
 			assert.Contains(t, said, want)
 		}
 	}
-	failed := text(t, w.lines.FilterMessage("subscription fails, will be tried again").All()[0])
-	assert.Contains(t, failed, w.config.Webhook.ServerConfig.NetAddr.Endpoint)
+	failed := lineText(t, h.lines.FilterMessage("subscription fails, will be tried again").All()[0])
+	assert.Contains(t, failed, h.config.Webhook.ServerConfig.NetAddr.Endpoint)
 	assert.NotContains(t, failed, "DNS")
 	assert.NotContains(t, failed, "a certificate")
 }
 
-func TestWebhook_SaysWhereItListensWhenGraphGetsAnother(t *testing.T) {
+func TestFailure_NamesListenAddressWhenGraphReachesOther(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 	}))
-	w := newHarness(t)
-	tls := w.config.Webhook.ServerConfig.TLS.Get()
+	h := newHarness(t)
+	tls := h.config.Webhook.ServerConfig.TLS.Get()
 	pair, err := cryptotls.X509KeyPair([]byte(tls.CertPem), []byte(tls.KeyPem))
 	require.NoError(t, err)
 	elsewhere.TLS = &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}, MinVersion: cryptotls.VersionTLS12}
 	elsewhere.StartTLS()
 	t.Cleanup(elsewhere.Close)
-	w.config.Subscription.NotificationURL = "https://" + elsewhere.Listener.Addr().String() + "/graph/notifications"
-	w.start(t)
-	w.host.await(t, componentstatus.StatusRecoverableError)
+	h.config.Subscription.NotificationURL = "https://" + elsewhere.Listener.Addr().String() + "/graph/notifications"
+	h.start(t)
+	h.host.await(t, componentstatus.StatusRecoverableError)
 
-	lines := w.complaints()
+	lines := h.warnings()
 	require.Len(t, lines, 1)
-	said := text(t, lines[0])
+	said := lineText(t, lines[0])
 	t.Log(said)
-	for _, want := range []string{"with Forbidden", "/graph/notifications", w.config.Webhook.ServerConfig.NetAddr.Endpoint, "webhook.endpoint"} {
+	for _, want := range []string{"with Forbidden", "/graph/notifications", h.config.Webhook.ServerConfig.NetAddr.Endpoint, "webhook.endpoint"} {
 		assert.Contains(t, said, want)
 	}
 	assert.NotContains(t, said, "DNS")
 }
 
-func TestNoLineAndNoErrorHoldsAConversationOrASecret(t *testing.T) {
+func TestLogs_ContainNoContentOrSecrets(t *testing.T) {
 	t.Parallel()
 	const marker = "Zanzibar"
-	w := newHarness(t)
-	w.run(t)
+	h := newHarness(t)
+	h.run(t)
 	json := []byte(`{"id": "1764599405123", "sessionId": "19:` + marker + `", "requestId": "` + marker + `", "interactionType": "userPrompt",
 		"body": {"contentType": "text", "content": "` + marker + `"}, "from": {"user": {"id": "` + marker + `"}},
 		"links": [{"linkUrl": "https://` + marker + `", "displayName": "` + marker + `"}]}`)
-	w.deliver(t, graphtest.Created(json)...)
+	h.deliver(t, graphtest.Created(json)...)
 	for _, spoil := range []func(*graphtest.Collection){
 		func(c *graphtest.Collection) { c.Value[0].ClientState = marker },
 		func(c *graphtest.Collection) { c.Value[0].EncryptedContent.DataSignature = marker },
@@ -185,16 +185,16 @@ func TestNoLineAndNoErrorHoldsAConversationOrASecret(t *testing.T) {
 		func(c *graphtest.Collection) { c.ValidationTokens = []string{marker} },
 		func(c *graphtest.Collection) { c.ValidationTokens = nil },
 	} {
-		c, err := w.emulator.Collection(graphtest.Created(json)...)
+		c, err := h.emulator.Collection(graphtest.Created(json)...)
 		require.NoError(t, err)
 		spoil(&c)
-		status, err := w.emulator.Post(t.Context(), c)
+		status, err := h.emulator.Post(t.Context(), c)
 		require.NoError(t, err)
 		assert.Equal(t, 202, status)
 	}
-	assert.Equal(t, 5, w.lines.FilterMessage("notification rejected").Len())
-	for _, line := range w.lines.All() {
-		said := text(t, line)
+	assert.Equal(t, 5, h.lines.FilterMessage("notification rejected").Len())
+	for _, line := range h.lines.All() {
+		said := lineText(t, line)
 		assert.NotContains(t, said, marker)
 		assert.NotContains(t, said, testSecret)
 	}

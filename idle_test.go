@@ -43,39 +43,39 @@ func TestReceiver_ShutdownClosesConnectionsToGraph(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*testing.T, *harness){
 		"with a client secret": func(*testing.T, *harness) {},
-		"with headers": func(_ *testing.T, w *harness) {
-			w.config.Graph.Headers = configopaque.MapList{{Name: "X-Proxy", Value: "a"}}
+		"with headers": func(_ *testing.T, h *harness) {
+			h.config.Graph.Headers = configopaque.MapList{{Name: "X-Proxy", Value: "a"}}
 		},
-		"with an authenticator extension": func(t *testing.T, w *harness) {
+		"with an authenticator extension": func(t *testing.T, h *harness) {
 			t.Helper()
-			host := strings.TrimPrefix(w.config.Graph.Endpoint, "http://")
+			host := strings.TrimPrefix(h.config.Graph.Endpoint, "http://")
 			// The extension's own connections are not the receiver's to close.
 			authority := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, r *http.Request) {
 				r.Host = host
-				w.emulator.ServeHTTP(writer, r)
+				h.emulator.ServeHTTP(writer, r)
 			}))
 			t.Cleanup(authority.Close)
-			w.withAuthenticator(t, authority.URL)
+			h.withAuthenticator(t, authority.URL)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newHarness(t)
+			h := newHarness(t)
 			counted := &connectionCount{}
-			graph := httptest.NewUnstartedServer(w.emulator)
+			graph := httptest.NewUnstartedServer(h.emulator)
 			graph.Config.ConnState = counted.note
 			graph.Start()
 			t.Cleanup(graph.Close)
-			w.config.Graph.Endpoint, w.config.Auth.Authority = graph.URL, graph.URL
-			change(t, w)
-			w.run(t)
-			w.deliver(t, turns(2)...)
-			w.stop(t)
+			h.config.Graph.Endpoint, h.config.Auth.Authority = graph.URL, graph.URL
+			change(t, h)
+			h.run(t)
+			h.deliver(t, newTurns(2)...)
+			h.stop(t)
 			_, total := counted.now()
 			require.Positive(t, total)
 			require.Eventually(t, func() bool { open, _ := counted.now(); return open == 0 }, 5*time.Second, 10*time.Millisecond,
 				"a connection stays open for 90 s")
-			assert.Empty(t, w.emulator.Violations())
+			assert.Empty(t, h.emulator.Violations())
 		})
 	}
 }

@@ -25,7 +25,7 @@ var arrows = map[string][]string{
 	"cmd/m365copilot":       {"internal/graphtest"},
 }
 
-func TestArrowsPointOneWay(t *testing.T) {
+func TestImports_FollowAllowedList(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, "./...").Output()
 	require.NoError(t, err)
@@ -47,7 +47,7 @@ func inside(path string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
 }
 
-func TestTheDomainKnowsNothingOfItsSurroundings(t *testing.T) {
+func TestImports_InteractionIsLeaf(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{end}}`, "./internal/interaction").Output()
 	require.NoError(t, err)

@@ -21,30 +21,30 @@ import (
 )
 
 // withStorage gives the receiver a storage that survives its restarts.
-func (w *harness) withStorage(t *testing.T) {
+func (h *harness) withStorage(t *testing.T) {
 	t.Helper()
 	id := storagetest.NewStorageID("copilot")
-	w.config.Storage = &id
-	w.host.extensions = map[component.ID]component.Component{id: storagetest.NewFileBackedStorageExtension("copilot", t.TempDir())}
+	h.config.Storage = &id
+	h.host.extensions = map[component.ID]component.Component{id: storagetest.NewFileBackedStorageExtension("copilot", t.TempDir())}
 }
 
 // restart stops the receiver and starts it with the same configuration and storage.
-func (w *harness) restart(t *testing.T) {
+func (h *harness) restart(t *testing.T) {
 	t.Helper()
-	w.stop(t)
-	w.start(t)
+	h.stop(t)
+	h.start(t)
 }
 
-// prompts invents n prompts of the asker, a second apart, the last a minute ago.
-func prompts(t *testing.T, n int) []graphtest.Interaction {
+// newPrompts invents n prompts of the asker, a second apart, the last a minute ago.
+func newPrompts(t *testing.T, n int) []graphtest.Interaction {
 	t.Helper()
 	all := make([]graphtest.Interaction, n)
 	for i := range all {
 		at := time.Now().Add(time.Duration(i-n)*time.Second - time.Minute)
 		text, err := json.Marshal(map[string]any{
-			"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + asker, "requestId": strconv.Itoa(i), "interactionType": "userPrompt",
+			"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + testUser, "requestId": strconv.Itoa(i), "interactionType": "userPrompt",
 			"etag": strconv.FormatInt(at.UnixMilli(), 10), "createdDateTime": at.UTC().Format(time.RFC3339Nano),
-			"from": map[string]any{"user": map[string]any{"id": asker}},
+			"from": map[string]any{"user": map[string]any{"id": testUser}},
 		})
 		require.NoError(t, err)
 		all[i] = graphtest.Interaction{JSON: text}
@@ -52,10 +52,10 @@ func prompts(t *testing.T, n int) []graphtest.Interaction {
 	return all
 }
 
-const asker = "b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00"
+const testUser = "b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00"
 
-// ids are those of interactions, sorted.
-func ids(t *testing.T, interactions ...graphtest.Interaction) []string {
+// interactionIDs are those of interactions, sorted.
+func interactionIDs(t *testing.T, interactions ...graphtest.Interaction) []string {
 	t.Helper()
 	all := make([]string, len(interactions))
 	for i, each := range interactions {
@@ -67,10 +67,10 @@ func ids(t *testing.T, interactions ...graphtest.Interaction) []string {
 	return all
 }
 
-// arrived are the ids of all records, sorted; what came twice stands there twice.
-func (w *harness) arrived() []string {
+// deliveredIDs are the ids of all records, sorted; what came twice stands there twice.
+func (h *harness) deliveredIDs() []string {
 	var all []string
-	for _, record := range w.records() {
+	for _, record := range h.records() {
 		all = append(all, valueOf(record, "microsoft.copilot.interaction.id"))
 	}
 	slices.Sort(all)
@@ -78,98 +78,98 @@ func (w *harness) arrived() []string {
 }
 
 // awaitRecords waits until n records are there.
-func (w *harness) awaitRecords(t *testing.T, n int) {
+func (h *harness) awaitRecords(t *testing.T, n int) {
 	t.Helper()
-	require.Eventually(t, func() bool { return w.logs.LogRecordCount() >= n }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return h.logs.LogRecordCount() >= n }, waitTimeout, 10*time.Millisecond)
 }
 
-func (w *harness) decrypted(t *testing.T) int64 {
+func (h *harness) decrypted(t *testing.T) int64 {
 	t.Helper()
-	metric, err := w.telemetry.GetMetric("otelcol_receiver_m365_copilot_items_decrypted")
+	metric, err := h.telemetry.GetMetric("otelcol_receiver_m365_copilot_items_decrypted")
 	require.NoError(t, err)
 	sum, ok := metric.Data.(metricdata.Sum[int64])
 	require.True(t, ok)
 	return sum.DataPoints[0].Value
 }
 
-func TestARedeliveredBatchOfWhichHalfWasDeliveredYieldsEachOnceAndCostsNoDecryptionForThatHalf(t *testing.T) {
+func TestDedupe_SkipsDecryptionOfRedelivered(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.run(t)
-	in := prompts(t, 10)
-	whole, err := w.emulator.Collection(in...)
+	h := newHarness(t)
+	h.run(t)
+	in := newPrompts(t, 10)
+	whole, err := h.emulator.Collection(in...)
 	require.NoError(t, err)
 	half := whole
 	half.Value = whole.Value[:5]
 	for _, c := range []graphtest.Collection{half, whole, whole} {
-		status, err := w.emulator.Post(t.Context(), c)
+		status, err := h.emulator.Post(t.Context(), c)
 		require.NoError(t, err)
 		assert.Equal(t, 202, status)
 	}
-	assert.Equal(t, ids(t, in...), w.arrived())
-	assert.EqualValues(t, 10, w.decrypted(t))
-	duplicates, err := w.telemetry.GetMetric("otelcol_receiver_m365_copilot_duplicates")
+	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs())
+	assert.EqualValues(t, 10, h.decrypted(t))
+	duplicates, err := h.telemetry.GetMetric("otelcol_receiver_m365_copilot_duplicates")
 	require.NoError(t, err)
 	assert.EqualValues(t, 15, duplicates.Data.(metricdata.Sum[int64]).DataPoints[0].Value)
 }
 
-func TestWhatWasDeliveredIsKnownAfterARestart(t *testing.T) {
+func TestDedupe_SurvivesRestart(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.withStorage(t)
-	w.run(t)
-	in := prompts(t, 10)
-	c, err := w.emulator.Collection(in...)
+	h := newHarness(t)
+	h.withStorage(t)
+	h.run(t)
+	in := newPrompts(t, 10)
+	c, err := h.emulator.Collection(in...)
 	require.NoError(t, err)
-	_, err = w.emulator.Post(t.Context(), c)
+	_, err = h.emulator.Post(t.Context(), c)
 	require.NoError(t, err)
-	w.restart(t)
-	w.subscribed(t)
+	h.restart(t)
+	h.subscribed(t)
 	require.Eventually(t, func() bool {
-		status, err := w.emulator.Post(t.Context(), c)
+		status, err := h.emulator.Post(t.Context(), c)
 		return err == nil && status == 202
-	}, patience, 10*time.Millisecond)
-	assert.Equal(t, ids(t, in...), w.arrived())
-	assert.Len(t, w.emulator.Requests(graphtest.OpCreate), 1, "the generated key survived, so the subscription did")
-	assert.Empty(t, w.emulator.Requests(graphtest.OpDelete))
+	}, waitTimeout, 10*time.Millisecond)
+	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs())
+	assert.Len(t, h.emulator.Requests(graphtest.OpCreate), 1, "the generated key survived, so the subscription did")
+	assert.Empty(t, h.emulator.Requests(graphtest.OpDelete))
 }
 
-func TestWhatHappenedWhileTheSubscriptionWasGoneIsFetchedFromTheHistory(t *testing.T) {
+func TestHistory_FillsGapOfRemovedSubscription(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.config.History.Users = []string{asker}
-	all := prompts(t, 8)
+	h := newHarness(t)
+	h.config.History.Users = []string{testUser}
+	all := newPrompts(t, 8)
 	before, lost := all[:1], all[1:]
-	w.run(t)
-	w.deliver(t, before...)
-	first := w.emulator.Subscriptions()[0]
-	require.NoError(t, w.emulator.RemoveSubscription(t.Context(), first.ID, false))
-	require.NoError(t, w.emulator.AddHistory(lost...))
-	w.awaitRecords(t, len(all))
-	assert.Equal(t, ids(t, all...), w.arrived())
-	for _, record := range w.records()[1:] {
+	h.run(t)
+	h.deliver(t, before...)
+	first := h.emulator.Subscriptions()[0]
+	require.NoError(t, h.emulator.RemoveSubscription(t.Context(), first.ID, false))
+	require.NoError(t, h.emulator.AddHistory(lost...))
+	h.awaitRecords(t, len(all))
+	assert.Equal(t, interactionIDs(t, all...), h.deliveredIDs())
+	for _, record := range h.records()[1:] {
 		assert.Equal(t, "history", valueOf(record, "microsoft.copilot.source"))
-		assert.Equal(t, asker, valueOf(record, "user.id"))
+		assert.Equal(t, testUser, valueOf(record, "user.id"))
 	}
 }
 
-func TestWhatHappenedWhileTheCollectorWasDownAndItsSubscriptionEndedIsFetchedFromTheHistory(t *testing.T) {
+func TestHistory_FillsDowntimeGap(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.withStorage(t)
-	w.run(t)
-	all := prompts(t, 50)
+	h := newHarness(t)
+	h.withStorage(t)
+	h.run(t)
+	all := newPrompts(t, 50)
 	seen, lost := all[:2], all[2:]
-	w.deliver(t, seen...)
-	w.stop(t)
-	require.NoError(t, w.emulator.AddHistory(lost...))
-	require.NoError(t, w.emulator.ExpireSubscription(w.emulator.Subscriptions()[0].ID, time.Now()))
-	w.start(t)
-	w.awaitRecords(t, len(all))
-	assert.Equal(t, ids(t, all...), w.arrived(), "of a user who was seen before")
+	h.deliver(t, seen...)
+	h.stop(t)
+	require.NoError(t, h.emulator.AddHistory(lost...))
+	require.NoError(t, h.emulator.ExpireSubscription(h.emulator.Subscriptions()[0].ID, time.Now()))
+	h.start(t)
+	h.awaitRecords(t, len(all))
+	assert.Equal(t, interactionIDs(t, all...), h.deliveredIDs(), "of a user who was seen before")
 	require.Eventually(t, func() bool {
 		missing := map[string]float64{}
-		for _, point := range w.latest(t)["microsoft.copilot.history.gap"].Gauge().DataPoints().All() {
+		for _, point := range h.lastMetrics(t)["microsoft.copilot.history.gap"].Gauge().DataPoints().All() {
 			reason, _ := point.Attributes().Get("microsoft.copilot.reason")
 			missing[reason.Str()] = point.DoubleValue()
 		}
@@ -177,58 +177,58 @@ func TestWhatHappenedWhileTheCollectorWasDownAndItsSubscriptionEndedIsFetchedFro
 			"startup": 0, "subscription": 0, "removed_key": 0, "undelivered": 0, "unverified": 0, "undecryptable": 0, "empty": 0,
 			"lookback": 0, "users_unknown": 0,
 		})
-	}, patience, 50*time.Millisecond, "all was read, and each reason says so")
+	}, waitTimeout, 50*time.Millisecond, "all was read, and each reason says so")
 }
 
-func TestAFirstStartImportsHistory(t *testing.T) {
+func TestHistory_ImportsLookbackOnFirstStart(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.withStorage(t)
-	w.config.History.Users, w.config.History.Lookback = []string{asker}, 24*time.Hour
-	old := prompts(t, 30)
-	require.NoError(t, w.emulator.AddHistory(old...))
-	w.run(t)
-	w.awaitRecords(t, len(old))
-	assert.Equal(t, ids(t, old...), w.arrived())
+	h := newHarness(t)
+	h.withStorage(t)
+	h.config.History.Users, h.config.History.Lookback = []string{testUser}, 24*time.Hour
+	old := newPrompts(t, 30)
+	require.NoError(t, h.emulator.AddHistory(old...))
+	h.run(t)
+	h.awaitRecords(t, len(old))
+	assert.Equal(t, interactionIDs(t, old...), h.deliveredIDs())
 }
 
-func TestWithoutAPublicEndpointTheHistoryIsPolled(t *testing.T) {
+func TestHistory_IsPolledWithoutSubscription(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.withStorage(t)
-	w.config.Subscription.NotificationURL = ""
-	w.config.Webhook.ServerConfig.NetAddr.Endpoint = "0.0.0.0:8443" // where nothing listens
-	w.config.Webhook.ServerConfig.TLS = configoptional.None[configtls.ServerConfig]()
-	w.config.History.Users, w.config.History.PollInterval = []string{asker}, time.Second
-	w.start(t)
-	in := prompts(t, 5)
-	require.NoError(t, w.emulator.AddHistory(in...))
-	w.awaitRecords(t, len(in))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	h := newHarness(t)
+	h.withStorage(t)
+	h.config.Subscription.NotificationURL = ""
+	h.config.Webhook.ServerConfig.NetAddr.Endpoint = "0.0.0.0:8443" // where nothing listens
+	h.config.Webhook.ServerConfig.TLS = configoptional.None[configtls.ServerConfig]()
+	h.config.History.Users, h.config.History.PollInterval = []string{testUser}, time.Second
+	h.start(t)
+	in := newPrompts(t, 5)
+	require.NoError(t, h.emulator.AddHistory(in...))
+	h.awaitRecords(t, len(in))
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	require.NoError(t, w.emulator.WaitRequests(ctx, graphtest.OpHistory, 4))
-	assert.Equal(t, ids(t, in...), w.arrived(), "each poll reads some of it again, and each comes out once")
-	assert.Empty(t, w.emulator.Requests(graphtest.OpCreate), "there is no subscription")
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpHistory, 4))
+	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs(), "each poll reads some of it again, and each comes out once")
+	assert.Empty(t, h.emulator.Requests(graphtest.OpCreate), "there is no subscription")
 }
 
-func TestAnItemThatCanNotBeReadIsFetchedFromTheHistory(t *testing.T) {
+func TestHistory_FetchesUndecryptableItem(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.config.History.Users = []string{asker}
-	w.run(t)
-	in := prompts(t, 1)
-	require.NoError(t, w.emulator.AddHistory(in...))
-	c, err := w.emulator.Collection(in...)
+	h := newHarness(t)
+	h.config.History.Users = []string{testUser}
+	h.run(t)
+	in := newPrompts(t, 1)
+	require.NoError(t, h.emulator.AddHistory(in...))
+	c, err := h.emulator.Collection(in...)
 	require.NoError(t, err)
 	c.Value[0].EncryptedContent.DataSignature = "c3BvaWxlZA=="
-	status, err := w.emulator.Post(t.Context(), c)
+	status, err := h.emulator.Post(t.Context(), c)
 	require.NoError(t, err)
 	assert.Equal(t, 202, status)
-	w.awaitRecords(t, 1)
-	assert.Equal(t, ids(t, in...), w.arrived())
+	h.awaitRecords(t, 1)
+	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs())
 }
 
-func TestAStorageThatIsNoneNamesTheMend(t *testing.T) {
+func TestStorage_ErrorSaysHowToFix(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		extension component.Component
@@ -239,15 +239,15 @@ func TestAStorageThatIsNoneNamesTheMend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newHarness(t)
+			h := newHarness(t)
 			id := storagetest.NewNonStorageID("x")
-			w.config.Storage = &id
+			h.config.Storage = &id
 			if test.extension != nil {
-				w.host.extensions = map[component.ID]component.Component{id: test.extension}
+				h.host.extensions = map[component.ID]component.Component{id: test.extension}
 			}
-			signal, err := NewFactory().CreateLogs(t.Context(), w.settings(), w.config, w.nextLogs)
+			signal, err := NewFactory().CreateLogs(t.Context(), h.settings(), h.config, h.nextLogs)
 			require.NoError(t, err)
-			require.ErrorContains(t, signal.Start(t.Context(), w.host), test.want)
+			require.ErrorContains(t, signal.Start(t.Context(), h.host), test.want)
 			assert.NoError(t, signal.Shutdown(t.Context()))
 		})
 	}

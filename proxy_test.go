@@ -28,8 +28,8 @@ func refusingProxy(t *testing.T, status int) string {
 	return server.Listener.Addr().String()
 }
 
-// nobodyListens returns a host:port that refuses connections.
-func nobodyListens(t *testing.T) string {
+// closedAddress returns a host:port that refuses connections.
+func closedAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -37,7 +37,7 @@ func nobodyListens(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-func TestProxy_IsNamedWhenItStandsInTheWay(t *testing.T) {
+func TestFailure_NamesRefusingProxy(t *testing.T) {
 	t.Parallel()
 	refuses := func(status int) func(*testing.T) string {
 		return func(t *testing.T) string { t.Helper(); return refusingProxy(t, status) }
@@ -49,7 +49,7 @@ func TestProxy_IsNamedWhenItStandsInTheWay(t *testing.T) {
 		"a proxy that answers 401":         {refuses(http.StatusUnauthorized), []string{"401", "login"}},
 		"a proxy that answers 403":         {refuses(http.StatusForbidden), []string{"403", "rules"}},
 		"a proxy that answers 407":         {refuses(http.StatusProxyAuthRequired), []string{"407", "login"}},
-		"a proxy that refuses connections": {nobodyListens, []string{"connection refused"}},
+		"a proxy that refuses connections": {closedAddress, []string{"connection refused"}},
 	}
 	for name, proxy := range proxies {
 		for call, prepare := range map[string]func(*Config, string){
@@ -67,14 +67,14 @@ func TestProxy_IsNamedWhenItStandsInTheWay(t *testing.T) {
 			}
 			t.Run(name+" to "+call, func(t *testing.T) {
 				t.Parallel()
-				w := newHarness(t)
+				h := newHarness(t)
 				address := proxy.start(t)
-				prepare(w.config, address)
-				w.start(t)
-				event := w.host.await(t, componentstatus.StatusRecoverableError)
-				lines := w.complaints()
+				prepare(h.config, address)
+				h.start(t)
+				event := h.host.await(t, componentstatus.StatusRecoverableError)
+				lines := h.warnings()
 				require.NotEmpty(t, lines)
-				line := text(t, lines[0])
+				line := lineText(t, lines[0])
 				t.Log(line)
 				for _, said := range []string{line, event.Err().Error()} {
 					for _, want := range append(proxy.want, address, "graph.proxy_url", "HTTPS_PROXY", "NO_PROXY") {

@@ -16,7 +16,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 )
 
-func TestWrongConfigurationsNameThePathAndTheMend(t *testing.T) {
+func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		change func(*Config)
@@ -97,7 +97,7 @@ func TestWrongConfigurationsNameThePathAndTheMend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := load(t, "smallest.yaml")
+			c := loadConfig(t, "smallest.yaml")
 			test.change(c)
 			err := confmap.Validate(c)
 			require.Error(t, err)
@@ -113,9 +113,9 @@ func authenticator() configoptional.Optional[configauth.Config] {
 	return configoptional.Some(configauth.Config{AuthenticatorID: component.MustNewID("oauth2client")})
 }
 
-func TestEveryProblemIsReportedAtOnce(t *testing.T) {
+func TestValidate_ReportsEveryProblem(t *testing.T) {
 	t.Parallel()
-	c := load(t, "smallest.yaml")
+	c := loadConfig(t, "smallest.yaml")
 	c.TenantID, c.Auth.ClientID, c.Auth.ClientSecret, c.Subscription.NotificationURL, c.Content.Capture = "", "", "", "", "?"
 	err := confmap.Validate(c)
 	for _, want := range []string{"tenant_id", "auth.client_id", "auth: ", "subscription.notification_url", "content.capture"} {
@@ -123,7 +123,7 @@ func TestEveryProblemIsReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestRightConfigurationsPass(t *testing.T) {
+func TestValidate_AcceptsValidConfig(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*Config){
 		"a secret in a file":           func(c *Config) { c.Auth.ClientSecret, c.Auth.ClientSecretFile = "", "/run/secrets/graph" },
@@ -141,14 +141,14 @@ func TestRightConfigurationsPass(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := load(t, "smallest.yaml")
+			c := loadConfig(t, "smallest.yaml")
 			change(c)
 			assert.NoError(t, confmap.Validate(c))
 		})
 	}
 }
 
-func TestUnknownKeysFail(t *testing.T) {
+func TestUnmarshal_RejectsUnknownKeys(t *testing.T) {
 	t.Parallel()
 	for _, section := range []string{"", "auth", "graph", "subscription", "webhook", "encryption", "history", "dedupe", "content", "metrics"} {
 		raw := map[string]any{"surprise": 1}
@@ -160,9 +160,9 @@ func TestUnknownKeysFail(t *testing.T) {
 	}
 }
 
-func TestSecretsDoNotPrint(t *testing.T) {
+func TestConfig_RedactsSecrets(t *testing.T) {
 	t.Parallel()
-	c := load(t, "smallest.yaml")
+	c := loadConfig(t, "smallest.yaml")
 	c.Auth.ClientSecret = configopaque.String("very-secret")
 	conf := confmap.New()
 	require.NoError(t, conf.Marshal(c))

@@ -10,8 +10,8 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 )
 
-// TestValidate_RefusesWhatCannotWork has settings that are well-formed, and with which nothing would arrive.
-func TestValidate_RefusesWhatCannotWork(t *testing.T) {
+// TestValidate_RejectsUnworkableURLsAndListeners has settings that are well-formed, and with which nothing would arrive.
+func TestValidate_RejectsUnworkableURLsAndListeners(t *testing.T) {
 	t.Parallel()
 	notification := func(url string) func(*Config) {
 		return func(c *Config) { c.Subscription.NotificationURL = url }
@@ -59,7 +59,7 @@ func TestValidate_RefusesWhatCannotWork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := load(t, "smallest.yaml")
+			c := loadConfig(t, "smallest.yaml")
 			test.change(c)
 			err := confmap.Validate(c)
 			require.Error(t, err)
@@ -71,7 +71,7 @@ func TestValidate_RefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
-func TestValidate_AcceptsWhatWorks(t *testing.T) {
+func TestValidate_AcceptsUnusualURLsAndListeners(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*Config){
 		"a query that can be decoded":         func(c *Config) { c.Subscription.NotificationURL = "https://copilot.example.com/n?code=100%25&a=b" },
@@ -92,24 +92,24 @@ func TestValidate_AcceptsWhatWorks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := load(t, "smallest.yaml")
+			c := loadConfig(t, "smallest.yaml")
 			change(c)
 			assert.NoError(t, confmap.Validate(c))
 		})
 	}
 }
 
-// TestSettings_TakeMicrosoftsSpellings is for the forms of these URLs that Microsoft's libraries and documents use.
-func TestSettings_TakeMicrosoftsSpellings(t *testing.T) {
+// TestSettings_NormalizeMicrosoftURLs is for the forms of these URLs that Microsoft's libraries and documents use.
+func TestSettings_NormalizeMicrosoftURLs(t *testing.T) {
 	t.Parallel()
-	plain, err := settingsOf(load(t, "smallest.yaml"))
+	plain, err := settingsOf(loadConfig(t, "smallest.yaml"))
 	require.NoError(t, err)
 	for _, authority := range []string{
 		"https://login.microsoftonline.com/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10",
 		"https://login.microsoftonline.com/6F1D2C3B-0A4E-4D55-9B77-2F8E1C0A9D10/",
 	} {
 		for _, endpoint := range []string{"https://graph.microsoft.com/v1.0", "https://graph.microsoft.com/v1.0/", "https://graph.microsoft.com/"} {
-			c := load(t, "smallest.yaml")
+			c := loadConfig(t, "smallest.yaml")
 			c.Auth.Authority, c.Graph.Endpoint = authority, endpoint
 			require.NoError(t, confmap.Validate(c))
 			got, err := settingsOf(c)

@@ -24,18 +24,18 @@ func newStore(t *testing.T) storage.Client {
 	return storagetest.NewInMemoryClient(component.KindReceiver, component.MustNewID("m365_copilot"), "")
 }
 
-// shelf is a book that keeps what is opened, and whose writing may fail.
-type shelf struct {
-	gaps   []backfill.Gap
-	broken bool
+// fakeGaps is a book that keeps what is opened, and whose writing may fail.
+type fakeGaps struct {
+	gaps      []backfill.Gap
+	failFlush bool
 	// flushed is how many gaps were there at the last flush.
 	flushed int
 }
 
-func (s *shelf) Open(gaps ...backfill.Gap) { s.gaps = append(s.gaps, plain(gaps)...) }
+func (s *fakeGaps) Open(gaps ...backfill.Gap) { s.gaps = append(s.gaps, normalize(gaps)...) }
 
-// plain gives gaps times that can be compared.
-func plain(gaps []backfill.Gap) []backfill.Gap {
+// normalize gives gaps times that can be compared.
+func normalize(gaps []backfill.Gap) []backfill.Gap {
 	same := slices.Clone(gaps)
 	for i := range same {
 		same[i].From, same[i].To = same[i].From.UTC().Round(0), same[i].To.UTC().Round(0)
@@ -43,29 +43,29 @@ func plain(gaps []backfill.Gap) []backfill.Gap {
 	return same
 }
 
-func (s *shelf) Flush(context.Context) error {
-	if s.broken {
-		return errBroken
+func (s *fakeGaps) Flush(context.Context) error {
+	if s.failFlush {
+		return errStorage
 	}
 	s.flushed = len(s.gaps)
 	return nil
 }
 
 const (
-	testDoubt    = 26 * time.Hour
-	testPatience = 15 * time.Minute
+	testFallbackLookback = 26 * time.Hour
+	testStaleAfter       = 15 * time.Minute
 )
 
-func newContinuity(store storage.Client, logger *zap.Logger, gaps gapStore) *gapTracker {
+func newGapTracker(store storage.Client, logger *zap.Logger, gaps gapStore) *gapTracker {
 	return &gapTracker{
 		state: stateRecords{store}, logger: logger, gaps: gaps, resources: []string{tenantWide, "one of two users"},
-		fallbackLookback: testDoubt, staleAfter: testPatience, down: map[string]pendingGap{}, watchedResources: map[string]bool{},
+		fallbackLookback: testFallbackLookback, staleAfter: testStaleAfter, down: map[string]pendingGap{}, watchedResources: map[string]bool{},
 	}
 }
 
 const tenantWide = "copilot/interactionHistory/getAllEnterpriseInteractions"
 
-func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
+func TestGapTracker_OpensGaps(t *testing.T) {
 	t.Parallel()
 	type events func(c *gapTracker, now time.Time)
 	for name, test := range map[string]struct {
@@ -164,12 +164,12 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 			mark:    -time.Hour,
 			happens: func(c *gapTracker, now time.Time) { c.Checked(now) },
 			want: func(now time.Time) []backfill.Gap {
-				return []backfill.Gap{{Reason: backfill.Startup, From: now.Add(-testDoubt), To: now.Add(5 * time.Minute)}}
+				return []backfill.Gap{{Reason: backfill.Startup, From: now.Add(-testFallbackLookback), To: now.Add(5 * time.Minute)}}
 			},
 		},
 		"good checks a quarter of an hour apart leave none": {
 			mark:    time.Minute,
-			happens: func(c *gapTracker, now time.Time) { c.Checked(now); c.Checked(now.Add(testPatience)) },
+			happens: func(c *gapTracker, now time.Time) { c.Checked(now); c.Checked(now.Add(testStaleAfter)) },
 			want:    func(time.Time) []backfill.Gap { return nil },
 		},
 		"good checks further apart leave one, since nobody knows what happened between": {
@@ -215,22 +215,22 @@ func TestWhichGapsAnInterruptionLeaves(t *testing.T) {
 				if test.mark != 0 {
 					require.NoError(t, store.Set(t.Context(), checkpointKey, []byte(strconv.FormatInt(now.Add(-test.mark).Unix(), 10))))
 				}
-				got := &shelf{}
-				c := newContinuity(store, zap.NewNop(), got)
+				got := &fakeGaps{}
+				c := newGapTracker(store, zap.NewNop(), got)
 				c.lookback = test.lookback
 				c.load(t.Context(), now)
 				test.happens(c, now)
-				assert.Equal(t, plain(test.want(now)), got.gaps)
+				assert.Equal(t, normalize(test.want(now)), got.gaps)
 				assert.Equal(t, len(got.gaps), got.flushed)
 			})
 		})
 	}
 }
 
-func TestASilenceIsToldOfAllThatIsReadAnyway(t *testing.T) {
+func TestGapTracker_ExplainsOpenedGaps(t *testing.T) {
 	t.Parallel()
 	var from, to time.Time
-	c := newContinuity(newStore(t), zap.NewNop(), &shelf{})
+	c := newGapTracker(newStore(t), zap.NewNop(), &fakeGaps{})
 	c.explain = func(f, u time.Time) { from, to = f, u }
 	c.load(t.Context(), noon)
 	c.Checked(noon)

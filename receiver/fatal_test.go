@@ -14,7 +14,7 @@ import (
 func TestStatus_FatalGoesToOneHost(t *testing.T) {
 	t.Parallel()
 	died := errors.New("the listener died")
-	s, logs, metrics, late := &status{}, &reporter{}, &reporter{}, &reporter{}
+	s, logs, metrics, late := &status{}, &statusHost{}, &statusHost{}, &statusHost{}
 	s.join(logs)
 	s.join(metrics)
 
@@ -26,7 +26,7 @@ func TestStatus_FatalGoesToOneHost(t *testing.T) {
 	assert.Equal(t, []componentstatus.Status{componentstatus.StatusFatalError}, logs.statuses())
 	assert.Equal(t, []componentstatus.Status{componentstatus.StatusPermanentError}, metrics.statuses())
 	assert.Equal(t, []componentstatus.Status{componentstatus.StatusPermanentError}, late.statuses())
-	for _, host := range []*reporter{logs, metrics, late} {
+	for _, host := range []*statusHost{logs, metrics, late} {
 		require.ErrorIs(t, host.events[0].Err(), died)
 	}
 }
@@ -35,9 +35,9 @@ func TestStatus_FatalGoesToOneHost(t *testing.T) {
 func TestReceiver_ShutdownReturnsFatalError(t *testing.T) {
 	t.Parallel()
 	died := errors.New("the listener died")
-	r, c := furnished(t)
+	r, c := newTestReceiver(t)
 	require.NoError(t, c.close(t.Context()))
-	r.status.join(&reporter{})
+	r.status.join(&statusHost{})
 	r.status.fatal(died)
 
 	require.ErrorIs(t, r.Shutdown(context.Background()), died)

@@ -170,8 +170,8 @@ func (c *gapTracker) Interrupted(resource string, reason subscription.Reason, si
 	switch {
 	case reason == subscription.ReasonRemovedKey:
 		d.Reason, d.From = backfill.RemovedKey, time.Now().Add(-graphRetryWindow)
-		if before := c.checkpoint.Add(-maxNotificationDelay); since.IsZero() && !c.checkpoint.IsZero() && before.Before(d.From) {
-			d.From = before
+		if earlier := c.checkpoint.Add(-maxNotificationDelay); since.IsZero() && !c.checkpoint.IsZero() && earlier.Before(d.From) {
+			d.From = earlier
 		}
 	case since.IsZero() && !c.loaded:
 		d.Reason, d.From = backfill.Startup, time.Now().Add(-c.fallbackLookback)

@@ -12,7 +12,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func TestNobodyWaitsForAKeyThatIsNotComing(t *testing.T) {
+func TestSession_EndReleasesWaiters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSession(zap.NewNop(), nil, nil)

@@ -106,7 +106,7 @@ func (k *keys) storeGenerated(ctx context.Context, key *notification.Key) error 
 // missing tells whether a key that was accepted before, maybe in an earlier run, is not in the ring, or may be so: after
 // this the list is replaced, and nobody can tell any more.
 func (k *keys) missing(ctx context.Context, ring notification.Ring) bool {
-	before := slices.Clone(k.accepted)
+	earlier := slices.Clone(k.accepted)
 	var stored []string
 	value, err := k.store.Get(ctx, acceptedKey)
 	if err == nil && value != nil {
@@ -117,8 +117,8 @@ func (k *keys) missing(ctx context.Context, ring notification.Ring) bool {
 			zap.Error(err))
 		return true
 	}
-	before, now := append(before, stored...), certificateIDs(ring)
-	return slices.ContainsFunc(before, func(id string) bool { return !slices.Contains(now, id) })
+	earlier, now := append(earlier, stored...), certificateIDs(ring)
+	return slices.ContainsFunc(earlier, func(id string) bool { return !slices.Contains(now, id) })
 }
 
 // accept makes the keys of the ring those that are accepted from now on. What follows from a missing one is on record by

@@ -19,7 +19,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func TestAGeneratedKeySurvivesARestart(t *testing.T) {
+func TestKeys_KeepsGeneratedKeyAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	k := &keys{store: newStore(t), logger: zap.NewNop()}
 	first, err := k.generated(t.Context())
@@ -29,7 +29,7 @@ func TestAGeneratedKeySurvivesARestart(t *testing.T) {
 	assert.Equal(t, certificateIDs(first), certificateIDs(second))
 }
 
-func TestADamagedGeneratedKeyIsReportedAndReplaced(t *testing.T) {
+func TestKeys_ReplacesDamagedGeneratedKey(t *testing.T) {
 	t.Parallel()
 	core, lines := observer.New(zap.WarnLevel)
 	k := &keys{store: newStore(t), logger: zap.New(core)}
@@ -45,26 +45,26 @@ func TestADamagedGeneratedKeyIsReportedAndReplaced(t *testing.T) {
 	assert.Equal(t, certificateIDs(second), certificateIDs(third))
 }
 
-// broken is a storage that fails.
-type broken struct{ storage.Client }
+// failingStore is a storage that fails.
+type failingStore struct{ storage.Client }
 
-var errBroken = errors.New("the disk is on fire")
+var errStorage = errors.New("the disk is on fire")
 
-func (broken) Get(context.Context, string) ([]byte, error)        { return nil, errBroken }
-func (broken) Set(context.Context, string, []byte) error          { return errBroken }
-func (broken) Batch(context.Context, ...*storage.Operation) error { return errBroken }
+func (failingStore) Get(context.Context, string) ([]byte, error)        { return nil, errStorage }
+func (failingStore) Set(context.Context, string, []byte) error          { return errStorage }
+func (failingStore) Batch(context.Context, ...*storage.Operation) error { return errStorage }
 
-func TestAStorageThatFailsCostsTheNextRunItsKeyAndThisOneNothing(t *testing.T) {
+func TestKeys_GeneratesKeyWithoutWorkingStorage(t *testing.T) {
 	t.Parallel()
 	core, lines := observer.New(zap.WarnLevel)
-	k := &keys{store: broken{newStore(t)}, logger: zap.New(core)}
+	k := &keys{store: failingStore{newStore(t)}, logger: zap.New(core)}
 	ring, err := k.generated(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, ring, 1)
 	assert.Equal(t, 1, lines.Len())
 }
 
-func TestAListOfKeysThatCannotBeReadOnceMayHaveHadARemovedKey(t *testing.T) {
+func TestKeys_AssumesRemovedKeyForUnreadableList(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	old, err := notification.GenerateKey("old")
@@ -73,7 +73,7 @@ func TestAListOfKeysThatCannotBeReadOnceMayHaveHadARemovedKey(t *testing.T) {
 	require.NoError(t, err)
 	(&keys{store: store, logger: zap.NewNop()}).accept(t.Context(), notification.Ring{old})
 
-	failing := &keys{store: broken{store}, logger: zap.NewNop()}
+	failing := &keys{store: failingStore{store}, logger: zap.NewNop()}
 	assert.True(t, failing.missing(t.Context(), notification.Ring{newKeys}), "nobody can tell any more once it is replaced")
 	ended, end := context.WithCancel(t.Context())
 	end()
@@ -83,7 +83,7 @@ func TestAListOfKeysThatCannotBeReadOnceMayHaveHadARemovedKey(t *testing.T) {
 	assert.True(t, (&keys{store: store, logger: zap.NewNop()}).missing(t.Context(), notification.Ring{newKeys}), "a damaged list is none")
 }
 
-func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {
+func TestKeys_DetectsRemovedKey(t *testing.T) {
 	t.Parallel()
 	k := &keys{store: newStore(t), logger: zap.NewNop()}
 	old, err := notification.GenerateKey("old")
@@ -105,7 +105,7 @@ func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {
 	}
 }
 
-func TestAKeyThatIsTakenOutWhileTheProcessLivesIsMissingWithoutStorageToo(t *testing.T) {
+func TestKeys_DetectsRemovedKeyWithoutStorage(t *testing.T) {
 	t.Parallel()
 	k := &keys{store: storage.NewNopClient(), logger: zap.NewNop()}
 	old, err := notification.GenerateKey("old")
@@ -118,8 +118,8 @@ func TestAKeyThatIsTakenOutWhileTheProcessLivesIsMissingWithoutStorageToo(t *tes
 	assert.True(t, k.missing(t.Context(), notification.Ring{newKeys}))
 }
 
-// keyFiles writes a new key pair to files and returns how to do it again.
-func keyFiles(t *testing.T) (Certificate, func()) {
+// newKeyFiles writes a new key pair to files and returns how to do it again.
+func newKeyFiles(t *testing.T) (Certificate, func()) {
 	t.Helper()
 	c := Certificate{ID: "k", CertFile: filepath.Join(t.TempDir(), "crt"), KeyFile: filepath.Join(t.TempDir(), "key")}
 	write := func() {
@@ -132,13 +132,13 @@ func keyFiles(t *testing.T) (Certificate, func()) {
 	return c, write
 }
 
-func TestFilesOfKeysAreReadAgainWhenTheyChange(t *testing.T) {
+func TestKeys_ReloadsChangedFiles(t *testing.T) {
 	t.Parallel()
-	certificate, write := keyFiles(t)
+	certificate, write := newKeyFiles(t)
 	synctest.Test(t, func(t *testing.T) {
 		core, lines := observer.New(zap.WarnLevel)
 		k := &keys{certificates: []Certificate{certificate}, logger: zap.New(core)}
-		before, err := k.configured()
+		earlier, err := k.configured()
 		require.NoError(t, err)
 		var (
 			after   notification.Ring
@@ -157,27 +157,27 @@ func TestFilesOfKeysAreReadAgainWhenTheyChange(t *testing.T) {
 		write()
 		<-done
 		assert.True(t, changed)
-		assert.NotEqual(t, certificateIDs(before), certificateIDs(after))
+		assert.NotEqual(t, certificateIDs(earlier), certificateIDs(after))
 	})
 }
 
-func TestAChangeBeforeAnyoneWatchesIsNoticedAtTheFirstLook(t *testing.T) {
+func TestKeys_DetectsChangeBeforeFirstCheck(t *testing.T) {
 	t.Parallel()
-	certificate, write := keyFiles(t)
+	certificate, write := newKeyFiles(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := &keys{certificates: []Certificate{certificate}, logger: zap.NewNop()}
-		before, err := k.configured()
+		earlier, err := k.configured()
 		require.NoError(t, err)
 		write()
 		began := time.Now()
 		after, changed := k.changed(t.Context())
 		assert.True(t, changed)
 		assert.Equal(t, keyCheckInterval, time.Since(began))
-		assert.NotEqual(t, certificateIDs(before), certificateIDs(after))
+		assert.NotEqual(t, certificateIDs(earlier), certificateIDs(after))
 	})
 }
 
-func TestAKeyThatCanNotBeReadNamesItsPath(t *testing.T) {
+func TestKeys_ErrorNamesConfigPathAndFile(t *testing.T) {
 	t.Parallel()
 	k := &keys{certificates: []Certificate{{CertFile: "/no/such.crt", KeyFile: "/no/such.key"}}}
 	_, err := k.configured()

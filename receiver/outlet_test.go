@@ -14,7 +14,7 @@ import (
 
 // A user who has no license is left alone until a prompt of theirs arrives: what was found out about the user otherwise, as
 // that their history was read, must not end that.
-func TestDeliver_NotesUsersOfPromptsAlone(t *testing.T) {
+func TestPipelineOutput_ReportsUsersOfPromptsOnly(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		source interaction.UserSource

@@ -16,25 +16,25 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-func TestWhatIsOwedSurvivesAKill(t *testing.T) {
+func TestGapTracker_PendingGapsSurviveKill(t *testing.T) {
 	t.Parallel()
-	for name, happens := range map[string]func(c *gapTracker, gaps *shelf, now time.Time){
-		"a key that was taken out of the configuration": func(c *gapTracker, _ *shelf, now time.Time) {
+	for name, happens := range map[string]func(c *gapTracker, gaps *fakeGaps, now time.Time){
+		"a key that was taken out of the configuration": func(c *gapTracker, _ *fakeGaps, now time.Time) {
 			c.removedKey(context.Background(), now)
 		},
-		"what Graph says it missed": func(c *gapTracker, _ *shelf, now time.Time) {
+		"what Graph says it missed": func(c *gapTracker, _ *fakeGaps, now time.Time) {
 			c.Checked(now)
 			c.Interrupted(tenantWide, subscription.ReasonMissed, now)
 		},
-		"a subscription that is restored while the book can't be written": func(c *gapTracker, gaps *shelf, now time.Time) {
+		"a subscription that is restored while the book can't be written": func(c *gapTracker, gaps *fakeGaps, now time.Time) {
 			c.Checked(now)
-			gaps.broken = true
+			gaps.failFlush = true
 			c.Interrupted(tenantWide, subscription.ReasonLost, now)
 			c.Restored(tenantWide, now)
 			c.Interrupted("another", subscription.ReasonLost, now)
 			c.Checked(now)
 		},
-		"what nobody watches any more": func(c *gapTracker, _ *shelf, now time.Time) {
+		"what nobody watches any more": func(c *gapTracker, _ *fakeGaps, now time.Time) {
 			c.Checked(now)
 			c.Interrupted(tenantWide, subscription.ReasonMissed, now)
 			c.unwatched()
@@ -45,20 +45,20 @@ func TestWhatIsOwedSurvivesAKill(t *testing.T) {
 			t.Parallel()
 			store, now := newStore(t), time.Unix(1_764_599_400, 0)
 			require.NoError(t, store.Set(t.Context(), checkpointKey, []byte("1764599400")))
-			gaps := &shelf{}
-			c := newContinuity(store, zap.NewNop(), gaps)
+			gaps := &fakeGaps{}
+			c := newGapTracker(store, zap.NewNop(), gaps)
 			c.load(t.Context(), now)
 			happens(c, gaps, now)
 
-			gaps = &shelf{}
-			c = newContinuity(store, zap.NewNop(), gaps)
+			gaps = &fakeGaps{}
+			c = newGapTracker(store, zap.NewNop(), gaps)
 			c.load(t.Context(), now)
 			assert.Empty(t, gaps.gaps, "its end is when a subscription lives")
 			c.Checked(now.Add(time.Second))
 			assert.NotEmpty(t, gaps.gaps)
 
-			gaps = &shelf{}
-			c = newContinuity(store, zap.NewNop(), gaps)
+			gaps = &fakeGaps{}
+			c = newGapTracker(store, zap.NewNop(), gaps)
 			c.load(t.Context(), now)
 			c.Checked(now.Add(2 * time.Second))
 			assert.Empty(t, gaps.gaps, "once it is written down it is owed no more")
@@ -66,12 +66,12 @@ func TestWhatIsOwedSurvivesAKill(t *testing.T) {
 	}
 }
 
-func TestRestartsWithoutASubscriptionDoNotPileUpWhatIsOwed(t *testing.T) {
+func TestGapTracker_RestartsDoNotAccumulatePendingGaps(t *testing.T) {
 	t.Parallel()
-	store, gaps, now := newStore(t), &shelf{}, time.Unix(1_764_599_400, 0)
+	store, gaps, now := newStore(t), &fakeGaps{}, time.Unix(1_764_599_400, 0)
 	require.NoError(t, store.Set(t.Context(), checkpointKey, []byte("1764590000")))
 	for i := range 10 {
-		c := newContinuity(store, zap.NewNop(), gaps)
+		c := newGapTracker(store, zap.NewNop(), gaps)
 		c.load(t.Context(), now.Add(time.Duration(i)*time.Hour))
 		c.removedKey(t.Context(), now.Add(time.Duration(i)*time.Hour))
 	}
@@ -82,17 +82,17 @@ func TestRestartsWithoutASubscriptionDoNotPileUpWhatIsOwed(t *testing.T) {
 	}, pending)
 }
 
-func TestAStorageThatFailsAtTheStartIsAskedAgainAndNothingIsWrittenOverIt(t *testing.T) {
+func TestGapTracker_RetriesFailingStorageBeforeWriting(t *testing.T) {
 	t.Parallel()
-	store, gaps := newStore(t), &shelf{}
+	store, gaps := newStore(t), &fakeGaps{}
 	at := time.Unix(1_764_599_400, 0)
-	first := newContinuity(store, zap.NewNop(), gaps)
+	first := newGapTracker(store, zap.NewNop(), gaps)
 	first.load(t.Context(), at)
 	first.Checked(at)
 	first.removedKey(t.Context(), at)
 
 	core, lines := observer.New(zap.WarnLevel)
-	c := newContinuity(broken{store}, zap.New(core), gaps)
+	c := newGapTracker(failingStore{store}, zap.New(core), gaps)
 	ended, end := context.WithCancel(t.Context())
 	end()
 	c.load(ended, at.Add(time.Hour))
@@ -108,49 +108,49 @@ func TestAStorageThatFailsAtTheStartIsAskedAgainAndNothingIsWrittenOverIt(t *tes
 	c.state.store = store
 	c.Checked(at.Add(61 * time.Minute))
 	assert.Equal(t, backfill.RemovedKey, gaps.gaps[1].Reason)
-	assert.Equal(t, plain([]backfill.Gap{{Reason: backfill.Startup, From: at.Add(-65 * time.Minute), To: at.Add(66 * time.Minute)}}), gaps.gaps[2:])
-	assert.Equal(t, strconv.FormatInt(at.Add(61*time.Minute).Unix(), 10), string(kept(t, store, checkpointKey)))
+	assert.Equal(t, normalize([]backfill.Gap{{Reason: backfill.Startup, From: at.Add(-65 * time.Minute), To: at.Add(66 * time.Minute)}}), gaps.gaps[2:])
+	assert.Equal(t, strconv.FormatInt(at.Add(61*time.Minute).Unix(), 10), string(storedValue(t, store, checkpointKey)))
 }
 
-func TestWhatCanNotBeWrittenIsReportedOnce(t *testing.T) {
+func TestGapTracker_LogsWriteFailureOnce(t *testing.T) {
 	t.Parallel()
-	store := &unwritable{Client: newStore(t)}
+	store := &failingKeyStore{Client: newStore(t)}
 	core, lines := observer.New(zap.WarnLevel)
-	c := newContinuity(store, zap.New(core), &shelf{})
+	c := newGapTracker(store, zap.New(core), &fakeGaps{})
 	c.load(t.Context(), noon)
 	for _, key := range []string{pendingGapsKey, checkpointKey} {
-		before := lines.Len()
-		store.refused = key
+		earlier := lines.Len()
+		store.failKey = key
 		for range 5 {
 			c.removedKey(t.Context(), noon)
 			c.Checked(noon)
 		}
-		assert.Equal(t, before+1, lines.Len(), key)
+		assert.Equal(t, earlier+1, lines.Len(), key)
 	}
 }
 
-// counting counts what is written.
-type counting struct {
+// countingStore counts what is written.
+type countingStore struct {
 	storage.Client
 	writes, bytes int
 }
 
-func (c *counting) Set(ctx context.Context, key string, value []byte) error {
+func (c *countingStore) Set(ctx context.Context, key string, value []byte) error {
 	c.writes++
 	c.bytes += len(value)
 	return c.Client.Set(ctx, key, value)
 }
 
-func TestManySubscriptionsThatAreDownCostFewWritesAndAreNotForgotten(t *testing.T) {
+func TestGapTracker_LimitsWritesForManyResources(t *testing.T) {
 	t.Parallel()
 	const users = 5000
-	store, gaps, now := &counting{Client: newStore(t)}, &shelf{}, time.Unix(1_764_599_400, 0)
+	store, gaps, now := &countingStore{Client: newStore(t)}, &fakeGaps{}, time.Unix(1_764_599_400, 0)
 	resources := make([]string, users)
 	for i := range resources {
 		resources[i] = "copilot/users/" + strconv.Itoa(i) + "/interactionHistory/getAllEnterpriseInteractions"
 	}
 	begin := func(at time.Time) *gapTracker {
-		c := newContinuity(store, zap.NewNop(), gaps)
+		c := newGapTracker(store, zap.NewNop(), gaps)
 		c.resources = resources
 		c.load(t.Context(), at)
 		return c
@@ -169,5 +169,5 @@ func TestManySubscriptionsThatAreDownCostFewWritesAndAreNotForgotten(t *testing.
 	gaps.gaps = nil
 	c = begin(now.Add(2 * time.Minute)) // after a kill
 	c.Checked(now.Add(2 * time.Minute))
-	assert.Equal(t, plain([]backfill.Gap{{Reason: backfill.Subscription, From: now.Add(-maxNotificationDelay), To: now.Add(7 * time.Minute)}}), gaps.gaps)
+	assert.Equal(t, normalize([]backfill.Gap{{Reason: backfill.Subscription, From: now.Add(-maxNotificationDelay), To: now.Add(7 * time.Minute)}}), gaps.gaps)
 }

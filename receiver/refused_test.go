@@ -16,161 +16,161 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func watchRefused(t *testing.T, store storage.Client) (*undelivered, *shelf) {
+func newTestUndelivered(t *testing.T, store storage.Client) (*undelivered, *fakeGaps) {
 	t.Helper()
-	opened := &shelf{}
+	opened := &fakeGaps{}
 	r := newUndelivered(store, zap.NewNop(), retryDeadline, opened)
 	r.load(t.Context())
 	return r, opened
 }
 
-// item was created at a time, which its id tells.
-func item(at time.Time) interaction.Received {
+// interactionAt was created at a time, which its id tells.
+func interactionAt(at time.Time) interaction.Received {
 	return interaction.Received{Interaction: interaction.Interaction{ID: strconv.FormatInt(at.UnixMilli(), 10), SessionID: "s"}}
 }
 
 var noon = time.Date(2026, 11, 24, 12, 0, 30, 0, time.UTC)
 
-func minuteOf(at time.Time) backfill.Gap {
+func minuteGap(at time.Time) backfill.Gap {
 	from := time.Unix(at.Unix()/60*60, 0).UTC()
 	return backfill.Gap{Reason: backfill.Undelivered, From: from, To: from.Add(time.Minute)}
 }
 
-func TestWhatGraphGaveUpBecomesAGap(t *testing.T) {
+func TestUndelivered_OpensGapAfterRetryDeadline(t *testing.T) {
 	t.Parallel()
-	r, opened := watchRefused(t, newStore(t))
-	lost, late := item(noon.Add(-time.Hour)), item(noon)
+	r, opened := newTestUndelivered(t, newStore(t))
+	lost, late := interactionAt(noon.Add(-time.Hour)), interactionAt(noon)
 	r.track([]interaction.Received{lost, late}, noon)
 	r.track([]interaction.Received{lost}, noon.Add(4*time.Hour))
 	r.delivered([]interaction.Received{late})
 	r.openExpired(t.Context(), noon.Add(retryDeadline-time.Second))
 	assert.Empty(t, opened.gaps, "Graph may still send it again")
 	r.openExpired(t.Context(), noon.Add(retryDeadline))
-	assert.Equal(t, []backfill.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
+	assert.Equal(t, []backfill.Gap{minuteGap(noon.Add(-time.Hour))}, opened.gaps)
 	r.openExpired(t.Context(), noon.Add(2*retryDeadline))
 	assert.Len(t, opened.gaps, 1, "once")
 }
 
-func TestWhatCouldNotBeOpenedIsWatchedByItsSignature(t *testing.T) {
+func TestUndelivered_TracksUnopenedByContentDigest(t *testing.T) {
 	t.Parallel()
-	r, opened := watchRefused(t, newStore(t))
-	sealed := func(signature string, at time.Time) notification.Item {
+	r, opened := newTestUndelivered(t, newStore(t))
+	encrypted := func(signature string, at time.Time) notification.Item {
 		return notification.Item{ResourceID: strconv.FormatInt(at.UnixMilli(), 10), EncryptedContent: &notification.EncryptedContent{DataSignature: signature}}
 	}
-	lost, late := sealed("lost", noon.Add(-time.Hour)), sealed("late", noon)
+	lost, late := encrypted("lost", noon.Add(-time.Hour)), encrypted("late", noon)
 	r.trackUnopened([]notification.Item{lost, late, {LifecycleEvent: "missed"}}, noon)
-	received := item(noon)
+	received := interactionAt(noon)
 	received.ContentDigest = late.ContentDigest()
 	r.delivered([]interaction.Received{received})
 	r.openExpired(t.Context(), noon.Add(retryDeadline))
-	assert.Equal(t, []backfill.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
+	assert.Equal(t, []backfill.Gap{minuteGap(noon.Add(-time.Hour))}, opened.gaps)
 }
 
-func TestWhatIsDecidedAnotherWayIsNotWatchedAnyMore(t *testing.T) {
+func TestUndelivered_ResolveStopsTracking(t *testing.T) {
 	t.Parallel()
-	sealed := notification.Item{ResourceID: "x", EncryptedContent: &notification.EncryptedContent{DataSignature: "of both"}}
+	encrypted := notification.Item{ResourceID: "x", EncryptedContent: &notification.EncryptedContent{DataSignature: "of both"}}
 	for name, fail := range map[string]func(r *undelivered){
 		"an item that was opened": func(r *undelivered) {
-			one := item(noon)
-			one.ContentDigest = sealed.ContentDigest()
+			one := interactionAt(noon)
+			one.ContentDigest = encrypted.ContentDigest()
 			r.track([]interaction.Received{one}, noon)
 		},
 		"an item that could not be opened": func(r *undelivered) {
-			r.trackUnopened([]notification.Item{sealed}, noon)
+			r.trackUnopened([]notification.Item{encrypted}, noon)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, opened := watchRefused(t, newStore(t))
+			r, opened := newTestUndelivered(t, newStore(t))
 			fail(r)
-			r.track([]interaction.Received{item(noon.Add(-time.Hour))}, noon)
-			r.resolve(sealed.ContentDigest())
+			r.track([]interaction.Received{interactionAt(noon.Add(-time.Hour))}, noon)
+			r.resolve(encrypted.ContentDigest())
 			r.openExpired(t.Context(), noon.Add(retryDeadline))
-			assert.Equal(t, []backfill.Gap{minuteOf(noon.Add(-time.Hour))}, opened.gaps)
+			assert.Equal(t, []backfill.Gap{minuteGap(noon.Add(-time.Hour))}, opened.gaps)
 		})
 	}
 }
 
-func TestAnItemWithoutAPlausibleTimeCountsAsNew(t *testing.T) {
+func TestUndelivered_UsesLocalTimeForImplausibleID(t *testing.T) {
 	t.Parallel()
-	r, opened := watchRefused(t, newStore(t))
-	r.track([]interaction.Received{{Interaction: interaction.Interaction{ID: "x"}}, item(noon.Add(25 * time.Hour))}, noon)
+	r, opened := newTestUndelivered(t, newStore(t))
+	r.track([]interaction.Received{{Interaction: interaction.Interaction{ID: "x"}}, interactionAt(noon.Add(25 * time.Hour))}, noon)
 	r.openExpired(t.Context(), noon.Add(retryDeadline))
-	assert.Equal(t, []backfill.Gap{minuteOf(noon)}, opened.gaps)
+	assert.Equal(t, []backfill.Gap{minuteGap(noon)}, opened.gaps)
 }
 
-func TestAnItemIsLookedForWhereItsIDSaysAlsoIfTheClockIsBehind(t *testing.T) {
+func TestUndelivered_UsesTimestampOfIDAheadOfClock(t *testing.T) {
 	t.Parallel()
-	r, opened := watchRefused(t, newStore(t))
-	r.track([]interaction.Received{item(noon.Add(4 * time.Minute))}, noon)
+	r, opened := newTestUndelivered(t, newStore(t))
+	r.track([]interaction.Received{interactionAt(noon.Add(4 * time.Minute))}, noon)
 	r.openExpired(t.Context(), noon.Add(retryDeadline))
-	assert.Equal(t, []backfill.Gap{minuteOf(noon.Add(4 * time.Minute))}, opened.gaps)
+	assert.Equal(t, []backfill.Gap{minuteGap(noon.Add(4 * time.Minute))}, opened.gaps)
 }
 
-func TestRefusedMinutesSurviveARestart(t *testing.T) {
+func TestUndelivered_SurvivesRestart(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
-	r, opened := watchRefused(t, store)
-	r.track([]interaction.Received{item(noon)}, noon)
+	r, opened := newTestUndelivered(t, store)
+	r.track([]interaction.Received{interactionAt(noon)}, noon)
 	r.trackUnopened([]notification.Item{{ResourceID: "x", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}}, noon.Add(time.Minute))
 	r.openExpired(t.Context(), noon.Add(2*time.Minute))
 	require.Empty(t, opened.gaps)
 
 	for range 2 {
-		r, opened = watchRefused(t, store)
-		opened.broken = true
+		r, opened = newTestUndelivered(t, store)
+		opened.failFlush = true
 		r.openExpired(t.Context(), noon.Add(retryDeadline))
-		require.Equal(t, []backfill.Gap{minuteOf(noon)}, opened.gaps, "as long as the gap is not written down")
+		require.Equal(t, []backfill.Gap{minuteGap(noon)}, opened.gaps, "as long as the gap is not written down")
 	}
-	opened.broken = false
+	opened.failFlush = false
 	r.openExpired(t.Context(), noon.Add(retryDeadline+time.Second))
-	r, opened = watchRefused(t, store)
+	r, opened = newTestUndelivered(t, store)
 	r.openExpired(t.Context(), noon.Add(retryDeadline+time.Minute))
-	require.Equal(t, []backfill.Gap{minuteOf(noon.Add(time.Minute))}, opened.gaps)
-	r, opened = watchRefused(t, store)
+	require.Equal(t, []backfill.Gap{minuteGap(noon.Add(time.Minute))}, opened.gaps)
+	r, opened = newTestUndelivered(t, store)
 	r.openExpired(t.Context(), noon.Add(3*retryDeadline))
 	assert.Empty(t, opened.gaps, "nothing is owed twice")
 }
 
-func TestAStorageThatFailsForAWhileForgetsNothing(t *testing.T) {
+func TestUndelivered_RetriesFailingStorage(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
-	r, _ := watchRefused(t, store)
-	r.track([]interaction.Received{item(noon)}, noon)
+	r, _ := newTestUndelivered(t, store)
+	r.track([]interaction.Received{interactionAt(noon)}, noon)
 	r.openExpired(t.Context(), noon)
 
 	core, lines := observer.New(zap.InfoLevel)
-	opened := &shelf{}
-	r = newUndelivered(broken{store}, zap.New(core), retryDeadline, opened)
+	opened := &fakeGaps{}
+	r = newUndelivered(failingStore{store}, zap.New(core), retryDeadline, opened)
 	r.load(t.Context())
-	r.track([]interaction.Received{item(noon.Add(time.Minute))}, noon.Add(time.Minute))
+	r.track([]interaction.Received{interactionAt(noon.Add(time.Minute))}, noon.Add(time.Minute))
 	r.openExpired(t.Context(), noon.Add(time.Minute))
 	r.store = store
 	r.openExpired(t.Context(), noon.Add(time.Minute))
 	assert.Equal(t, 2, lines.Len(), "one line when it begins and one when it is over")
-	r, opened = watchRefused(t, store)
+	r, opened = newTestUndelivered(t, store)
 	r.openExpired(t.Context(), noon.Add(retryDeadline+time.Minute))
-	assert.ElementsMatch(t, []backfill.Gap{minuteOf(noon), minuteOf(noon.Add(time.Minute))}, opened.gaps)
+	assert.ElementsMatch(t, []backfill.Gap{minuteGap(noon), minuteGap(noon.Add(time.Minute))}, opened.gaps)
 }
 
-func TestItemsWithoutContentAreToldApart(t *testing.T) {
+func TestUndelivered_DistinguishesItemsWithoutContent(t *testing.T) {
 	t.Parallel()
-	r, opened := watchRefused(t, newStore(t))
+	r, opened := newTestUndelivered(t, newStore(t))
 	bare := func(at time.Time) notification.Item {
 		return notification.Item{SubscriptionID: "s", ResourceID: strconv.FormatInt(at.UnixMilli(), 10), ChangeType: "deleted"}
 	}
 	r.trackUnopened([]notification.Item{bare(noon), bare(noon.Add(-time.Hour)), bare(noon.Add(-2 * time.Hour)), {LifecycleEvent: "missed"}}, noon)
-	late := item(noon.Add(-time.Hour))
+	late := interactionAt(noon.Add(-time.Hour))
 	late.SubscriptionID, late.WithoutContent = "s", true
 	r.delivered([]interaction.Received{late})
 	r.openExpired(t.Context(), noon.Add(retryDeadline))
-	assert.ElementsMatch(t, []backfill.Gap{minuteOf(noon), minuteOf(noon.Add(-2 * time.Hour))}, opened.gaps)
+	assert.ElementsMatch(t, []backfill.Gap{minuteGap(noon), minuteGap(noon.Add(-2 * time.Hour))}, opened.gaps)
 }
 
-func TestWhatWasTurnedAwayUnreadIsMissingIfItWasStillSoWhenGraphCameAgain(t *testing.T) {
+func TestUndelivered_OpensGapForRepeatedOverload(t *testing.T) {
 	t.Parallel()
 	hour := func(at time.Time) backfill.Gap {
-		until := minuteOf(at).To
+		until := minuteGap(at).To
 		return backfill.Gap{Reason: backfill.Undelivered, From: until.Add(-65 * time.Minute), To: until}
 	}
 	for name, test := range map[string]struct {
@@ -185,72 +185,72 @@ func TestWhatWasTurnedAwayUnreadIsMissingIfItWasStillSoWhenGraphCameAgain(t *tes
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store := newStore(t)
-			r, opened := watchRefused(t, store)
+			r, opened := newTestUndelivered(t, store)
 			for _, after := range test.overloads {
 				r.overloaded(noon.Add(after))
 			}
 			r.openExpired(t.Context(), noon.Add(retryDeadline-time.Minute))
 			require.Empty(t, opened.gaps)
-			r, opened = watchRefused(t, store) // a restart in between
-			opened.broken = true
+			r, opened = newTestUndelivered(t, store) // a restart in between
+			opened.failFlush = true
 			r.openExpired(t.Context(), noon.Add(retryDeadline))
-			r, opened = watchRefused(t, store) // and a kill before the gap is written down
+			r, opened = newTestUndelivered(t, store) // and a kill before the gap is written down
 			r.openExpired(t.Context(), noon.Add(retryDeadline+time.Hour))
 			assert.Equal(t, test.want, opened.gaps)
-			r, opened = watchRefused(t, store)
+			r, opened = newTestUndelivered(t, store)
 			r.openExpired(t.Context(), noon.Add(3*retryDeadline))
 			assert.Empty(t, opened.gaps)
 		})
 	}
 }
 
-func TestWhatIsWatchedSaysWhatMustStillBeKnownAsDelivered(t *testing.T) {
+func TestUndelivered_NeededCoversTrackedItems(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
-	r, _ := watchRefused(t, store)
+	r, _ := newTestUndelivered(t, store)
 	assert.Zero(t, r.needed())
-	r.track([]interaction.Received{item(noon)}, noon)
-	assert.Equal(t, minuteOf(noon).From.Unix(), r.needed().Unix())
+	r.track([]interaction.Received{interactionAt(noon)}, noon)
+	assert.Equal(t, minuteGap(noon).From.Unix(), r.needed().Unix())
 	r.overloaded(noon)
-	assert.Equal(t, minuteOf(noon).From.Add(-maxNotificationDelay).Unix(), r.needed().Unix())
+	assert.Equal(t, minuteGap(noon).From.Add(-maxNotificationDelay).Unix(), r.needed().Unix())
 	r.openExpired(t.Context(), noon)
-	r, _ = watchRefused(t, store)
-	assert.Equal(t, minuteOf(noon).From.Add(-maxNotificationDelay).Unix(), r.needed().Unix(), "also after a restart")
+	r, _ = newTestUndelivered(t, store)
+	assert.Equal(t, minuteGap(noon).From.Add(-maxNotificationDelay).Unix(), r.needed().Unix(), "also after a restart")
 	r.openExpired(t.Context(), noon.Add(2*retryDeadline))
 	assert.Zero(t, r.needed(), "the book knows now")
 }
 
-func TestOverloadsAreLookedAtOnceAnHour(t *testing.T) {
+func TestUndelivered_ChecksOverloadsHourly(t *testing.T) {
 	t.Parallel()
-	r, opened := watchRefused(t, newStore(t))
+	r, opened := newTestUndelivered(t, newStore(t))
 	for n := range 10 * 60 { // ten hours of it
 		now := noon.Add(time.Duration(n) * time.Minute)
 		r.overloaded(now)
-		before := len(opened.gaps)
+		earlier := len(opened.gaps)
 		r.openExpired(t.Context(), now)
-		if len(opened.gaps) > before && before > 0 {
-			assert.GreaterOrEqual(t, len(opened.gaps)-before, 59)
+		if len(opened.gaps) > earlier && earlier > 0 {
+			assert.GreaterOrEqual(t, len(opened.gaps)-earlier, 59)
 		}
 	}
 	assert.NotEmpty(t, opened.gaps)
 	assert.Less(t, len(r.overloads.minutes), 7*60)
 }
 
-func TestMoreThanCanBeWatchedIsKeptByTheMinute(t *testing.T) {
+func TestUndelivered_KeepsMinutesBeyondLimit(t *testing.T) {
 	t.Parallel()
-	r, opened := watchRefused(t, newStore(t))
+	r, opened := newTestUndelivered(t, newStore(t))
 	many := make([]interaction.Received, maxUndelivered+1)
 	for i := range many {
-		many[i] = item(noon.Add(time.Duration(i) * time.Nanosecond))
+		many[i] = interactionAt(noon.Add(time.Duration(i) * time.Nanosecond))
 		many[i].SessionID = strconv.Itoa(i)
 	}
 	r.track(many, noon)
 	r.delivered(many)
 	r.openExpired(t.Context(), noon.Add(retryDeadline))
-	assert.Equal(t, []backfill.Gap{minuteOf(noon)}, opened.gaps, "one of them can't be told to have been delivered")
+	assert.Equal(t, []backfill.Gap{minuteGap(noon)}, opened.gaps, "one of them can't be told to have been delivered")
 }
 
-func TestDamagedMinutesAreReportedAndReplaced(t *testing.T) {
+func TestUndelivered_ReplacesDamagedState(t *testing.T) {
 	t.Parallel()
 	for name, value := range map[string]string{"not JSON": "{", "null": "null", "another form": `{"29434344": "2026-11-24T12:00:00Z"}`} {
 		t.Run(name, func(t *testing.T) {
@@ -258,12 +258,12 @@ func TestDamagedMinutesAreReportedAndReplaced(t *testing.T) {
 			store := newStore(t)
 			require.NoError(t, store.Set(t.Context(), undeliveredKey, []byte(value)))
 			core, lines := observer.New(zap.WarnLevel)
-			r := newUndelivered(store, zap.New(core), retryDeadline, &shelf{})
+			r := newUndelivered(store, zap.New(core), retryDeadline, &fakeGaps{})
 			r.load(t.Context())
 			assert.Equal(t, 1, lines.Len())
-			r.track([]interaction.Received{item(noon)}, noon)
+			r.track([]interaction.Received{interactionAt(noon)}, noon)
 			r.openExpired(t.Context(), noon)
-			assert.Contains(t, string(kept(t, store, undeliveredKey)), "29")
+			assert.Contains(t, string(storedValue(t, store, undeliveredKey)), "29")
 		})
 	}
 }

@@ -20,12 +20,12 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func (s *shelf) Item(reason backfill.Reason, _ string, now time.Time) {
+func (s *fakeGaps) Item(reason backfill.Reason, _ string, now time.Time) {
 	s.gaps = append(s.gaps, backfill.Gap{Reason: reason, From: now})
 }
 
-// rejecting makes a rejections that opens its gaps on a shelf.
-func rejecting(t *testing.T, gaps *shelf) (*rejections, *observer.ObservedLogs) {
+// newTestRejections makes a rejections that opens its gaps on a shelf.
+func newTestRejections(t *testing.T, gaps *fakeGaps) (*rejections, *observer.ObservedLogs) {
 	t.Helper()
 	builder, err := metadata.NewTelemetryBuilder(componenttest.NewNopTelemetrySettings())
 	require.NoError(t, err)
@@ -36,14 +36,14 @@ func rejecting(t *testing.T, gaps *shelf) (*rejections, *observer.ObservedLogs) 
 	}, lines
 }
 
-func TestTheGapOfARejectedItemIsWrittenDownBeforeGraphIsAnswered(t *testing.T) {
+func TestRejections_StoresGapBeforeReturning(t *testing.T) {
 	t.Parallel()
-	gaps := &shelf{}
-	r, lines := rejecting(t, gaps)
-	sealed := notification.Item{ResourceID: "1", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}
-	r.undelivered.trackUnopened([]notification.Item{sealed}, time.Now())
+	gaps := &fakeGaps{}
+	r, lines := newTestRejections(t, gaps)
+	encrypted := notification.Item{ResourceID: "1", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}
+	r.undelivered.trackUnopened([]notification.Item{encrypted}, time.Now())
 	r.Reject(t.Context(), []notification.Rejection{
-		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "1", ContentDigest: sealed.ContentDigest(), Err: errors.New("no such key")},
+		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "1", ContentDigest: encrypted.ContentDigest(), Err: errors.New("no such key")},
 		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "2", Err: errors.New("no such key")},
 	})
 	assert.Equal(t, 2, gaps.flushed)
@@ -52,10 +52,10 @@ func TestTheGapOfARejectedItemIsWrittenDownBeforeGraphIsAnswered(t *testing.T) {
 	assert.Equal(t, 1, lines.Len(), "the same reason is said once")
 }
 
-func TestAForgedItemCostsNoWrite(t *testing.T) {
+func TestRejections_WritesNothingForForgedItem(t *testing.T) {
 	t.Parallel()
-	gaps := &shelf{flushed: -1}
-	r, lines := rejecting(t, gaps)
+	gaps := &fakeGaps{flushed: -1}
+	r, lines := newTestRejections(t, gaps)
 	r.Reject(t.Context(), []notification.Rejection{{Reason: notification.ReasonClientState, ItemID: "1", Err: errors.New("no")}})
 	assert.Equal(t, -1, gaps.flushed)
 	assert.Empty(t, gaps.gaps)
@@ -69,7 +69,7 @@ func TestRejections_CountsAllItemsOfAReasonAtOnce(t *testing.T) {
 	builder, err := metadata.NewTelemetryBuilder(metadatatest.NewSettings(tel).TelemetrySettings)
 	require.NoError(t, err)
 	own := attribute.String("receiver", "r")
-	r, lines := rejecting(t, &shelf{})
+	r, lines := newTestRejections(t, &fakeGaps{})
 	r.telemetry = &telemetry{builder: builder, receiver: own}
 	r.Reject(t.Context(), []notification.Rejection{
 		notification.ForeignItems(19_999), {Reason: notification.ReasonTenant, Err: errors.New("no")}, notification.ForeignItems(1),

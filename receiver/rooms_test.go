@@ -12,13 +12,13 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-func TestWhatIsMissingAndWhatIsNeededIncludesWhatIsNotInTheBookYet(t *testing.T) {
+func TestComponents_MissingIncludesPendingGaps(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
 		backfiller := backfill.New(backfill.Settings{Disabled: true})
 		r := &components{
-			backfiller: backfiller, gapTracker: newContinuity(newStore(t), zap.NewNop(), backfiller), maxGap: 168 * time.Hour,
+			backfiller: backfiller, gapTracker: newGapTracker(newStore(t), zap.NewNop(), backfiller), maxGap: 168 * time.Hour,
 			undelivered: newUndelivered(newStore(t), zap.NewNop(), retryDeadline, backfiller), silence: &silenceDetector{},
 		}
 		assert.Empty(t, r.missing(now))

@@ -51,13 +51,13 @@ func newSession(logger *zap.Logger, refused *undelivered, reached func(at time.T
 // set lets everything through to these two from now on. What came for a keeper before, which has ended, is told by then.
 func (s *session) set(decrypter *notification.Decrypter, manager *subscription.Manager) {
 	s.handover.Lock()
-	before := s.current.Swap(&sessionState{decrypter: decrypter, manager: manager})
+	earlier := s.current.Swap(&sessionState{decrypter: decrypter, manager: manager})
 	s.handover.Unlock()
 	s.once.Do(func() { close(s.ready) })
-	if before == nil {
+	if earlier == nil {
 		return
 	}
-	for _, event := range before.manager.Drain() {
+	for _, event := range earlier.manager.Drain() {
 		manager.Wake(event)
 	}
 }

@@ -11,15 +11,15 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 )
 
-// reporter is a host that keeps what is reported to it.
-type reporter struct {
+// statusHost is a host that keeps what is reported to it.
+type statusHost struct {
 	component.Host
 	events []*componentstatus.Event
 }
 
-func (r *reporter) Report(event *componentstatus.Event) { r.events = append(r.events, event) }
+func (r *statusHost) Report(event *componentstatus.Event) { r.events = append(r.events, event) }
 
-func (r *reporter) statuses() []componentstatus.Status {
+func (r *statusHost) statuses() []componentstatus.Status {
 	var statuses []componentstatus.Status
 	for _, event := range r.events {
 		statuses = append(statuses, event.Status())
@@ -27,9 +27,9 @@ func (r *reporter) statuses() []componentstatus.Status {
 	return statuses
 }
 
-func TestEverySignalLearnsHowTheReceiverIs(t *testing.T) {
+func TestStatus_ReportsToEveryHost(t *testing.T) {
 	t.Parallel()
-	s, logs, metrics := &status{}, &reporter{}, &reporter{}
+	s, logs, metrics := &status{}, &statusHost{}, &statusHost{}
 	s.join(logs)
 	s.part("subscription")(errors.New("no consent"))
 	s.join(metrics)
@@ -39,9 +39,9 @@ func TestEverySignalLearnsHowTheReceiverIs(t *testing.T) {
 	assert.Equal(t, want, metrics.statuses(), "one that joins late learns the last report")
 }
 
-func TestTheReceiverIsWellWhenAllOfItsPartsAre(t *testing.T) {
+func TestStatus_IsOKWhenAllPartsAre(t *testing.T) {
 	t.Parallel()
-	s, host := &status{}, &reporter{}
+	s, host := &status{}, &statusHost{}
 	s.join(host)
 	s.part("subscription")(errors.New("throttled"))
 	s.part("history")(errors.New("no permission"))
@@ -53,7 +53,7 @@ func TestTheReceiverIsWellWhenAllOfItsPartsAre(t *testing.T) {
 	assert.Equal(t, componentstatus.StatusOK, host.events[3].Status())
 }
 
-func TestTheSameThingIsLoggedOnceAMinute(t *testing.T) {
+func TestOccasionalLog_IsDueOncePerMinute(t *testing.T) {
 	t.Parallel()
 	r, now := newOccasionalLog(), time.Unix(0, 0)
 	count, due := r.due("a", now)

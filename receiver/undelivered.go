@@ -194,15 +194,15 @@ func (r *undelivered) keepMinute(minute int64, now time.Time) {
 func (r *undelivered) delivered(received []interaction.Received) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := len(r.items) + len(r.unopened)
-	if before == 0 {
+	earlier := len(r.items) + len(r.unopened)
+	if earlier == 0 {
 		return
 	}
 	for i := range received {
 		r.forget(received[i].Key())
 		delete(r.unopened, digestOf(&received[i]))
 	}
-	r.changed = r.changed || len(r.items)+len(r.unopened) < before
+	r.changed = r.changed || len(r.items)+len(r.unopened) < earlier
 }
 
 // resolve takes an item off the watch by its signature: it was delivered by another call, or is a gap for a reason of its
@@ -210,12 +210,12 @@ func (r *undelivered) delivered(received []interaction.Received) {
 func (r *undelivered) resolve(one contentDigest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := len(r.items) + len(r.unopened)
+	earlier := len(r.items) + len(r.unopened)
 	if key, found := r.byDigest[one]; found {
 		r.forget(key)
 	}
 	delete(r.unopened, one)
-	r.changed = r.changed || len(r.items)+len(r.unopened) < before
+	r.changed = r.changed || len(r.items)+len(r.unopened) < earlier
 }
 
 // forget is called with mu held.
@@ -266,9 +266,9 @@ func (r *undelivered) open(now time.Time) bool {
 }
 
 // takeLost moves the minutes of what was refused first before a time to lost.
-func takeLost[K comparable](tracked map[K]undeliveredItem, lost map[int64]bool, before time.Time) {
+func takeLost[K comparable](tracked map[K]undeliveredItem, lost map[int64]bool, earlier time.Time) {
 	for key, item := range tracked {
-		if !item.first.After(before) {
+		if !item.first.After(earlier) {
 			lost[item.minute] = true
 			delete(tracked, key)
 		}

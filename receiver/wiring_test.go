@@ -23,18 +23,18 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-// furnished makes the rooms of a receiver that is not started.
-func furnished(t *testing.T) (*Receiver, *components) {
+// newTestReceiver makes the rooms of a receiver that is not started.
+func newTestReceiver(t *testing.T) (*Receiver, *components) {
 	t.Helper()
 	settings := Settings{
 		TenantID: "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10", Graph: confighttp.NewDefaultClientConfig(), Credential: &graph.CredentialSettings{},
 		Resources: []string{tenantWide}, CheckInterval: 5 * time.Minute, Webhook: confighttp.NewDefaultServerConfig(), WebhookPath: "/n",
-		AckTimeout: time.Second, MaxInFlightBytes: room, Window: 26 * time.Hour, MaxEntries: 1000, MetricsInterval: time.Minute,
+		AckTimeout: time.Second, MaxInFlightBytes: minInFlightBytes, Window: 26 * time.Hour, MaxEntries: 1000, MetricsInterval: time.Minute,
 		History: History{MaxGap: 168 * time.Hour, RequestsPerSecond: 25, Concurrency: 1},
 	}
 	settings.Graph.Endpoint = "http://127.0.0.1:1"
 	settings.Webhook.NetAddr.Endpoint = "127.0.0.1:0"
-	settings.Webhook.MaxRequestBodySize = 2 * room
+	settings.Webhook.MaxRequestBodySize = 2 * minInFlightBytes
 	r, err := New(receivertest.NewNopSettings(metadata.Type), settings, func() {})
 	require.NoError(t, err)
 	c, err := r.newComponents(t.Context(), componenttest.NewNopHost())
@@ -42,18 +42,18 @@ func furnished(t *testing.T) (*Receiver, *components) {
 	return r, c
 }
 
-// room is the least that the webhook needs for one small body.
-const room = 4096
+// minInFlightBytes is the least that the webhook needs for one small body.
+const minInFlightBytes = 4096
 
-// listening serves the webhook of rooms, with an opener of a key of its own, and returns how to post to it and the client
+// startWebhook serves the webhook of rooms, with an opener of a key of its own, and returns how to post to it and the client
 // state that is right.
-func listening(t *testing.T, r *Receiver, c *components) (post func(body string) int, state string) {
+func startWebhook(t *testing.T, r *Receiver, c *components) (post func(body string) int, state string) {
 	t.Helper()
 	ring, err := c.keys.generated(t.Context())
 	require.NoError(t, err)
 	state, err = notification.ClientState(ring[0], r.settings.TenantID, r.settings.ClientID, tenantWide)
 	require.NoError(t, err)
-	open(c, r, ring)
+	setDecrypter(c, r, ring)
 	require.NoError(t, c.server.Start(t.Context(), nil, componenttest.NewNopTelemetrySettings()))
 	t.Cleanup(func() { assert.NoError(t, c.server.Shutdown(context.Background())) })
 	return func(body string) int {
@@ -67,7 +67,7 @@ func listening(t *testing.T, r *Receiver, c *components) (post func(body string)
 	}, state
 }
 
-func open(c *components, r *Receiver, ring notification.Ring) {
+func setDecrypter(c *components, r *Receiver, ring notification.Ring) {
 	c.session.set(notification.NewDecrypter(notification.Settings{
 		TenantID: r.settings.TenantID, ClientID: r.settings.ClientID, Resources: r.settings.Resources, Ring: ring, Keys: c.signingKeys,
 	}), subscription.New(subscription.Settings{}))
@@ -77,23 +77,23 @@ func open(c *components, r *Receiver, ring notification.Ring) {
 func padded(body string, length int) string { return body + strings.Repeat(" ", length-len(body)) }
 
 // A stranger can have anything refused. None of it says that Graph reached us, and nobody's history is read for it.
-func TestReceiver_FloodOfForgeriesCountsNowhere(t *testing.T) {
+func TestWebhook_ForgedRequestsOpenNoGap(t *testing.T) {
 	t.Parallel()
-	r, c := furnished(t)
-	post, _ := listening(t, r, c)
+	r, c := newTestReceiver(t)
+	post, _ := startWebhook(t, r, c)
 	forged := `{"value":[{"clientState":"guessed"},{"lifecycleEvent":"missed"}],"validationTokens":["a.b.c"]}`
 	for name, test := range map[string]struct {
 		body   string
 		status int
 	}{
 		"dropped":             {forged, http.StatusAccepted},
-		"without room":        {padded(forged, 2*room), http.StatusServiceUnavailable},
+		"without room":        {padded(forged, 2*minInFlightBytes), http.StatusServiceUnavailable},
 		"too deep":            {strings.Replace(forged, `"guessed"`, strings.Repeat("[", 70)+strings.Repeat("]", 70), 1), http.StatusBadRequest},
-		"larger than allowed": {padded(forged, 3*room), http.StatusRequestEntityTooLarge},
+		"larger than allowed": {padded(forged, 3*minInFlightBytes), http.StatusRequestEntityTooLarge},
 	} {
 		assert.Equal(t, test.status, post(test.body), name)
 	}
-	open(c, r, notification.Ring{nil})
+	setDecrypter(c, r, notification.Ring{nil})
 	assert.Equal(t, http.StatusServiceUnavailable, post(forged), "no client state can be told")
 
 	assert.Zero(t, c.silence.lastReached, "graph reached us")
@@ -101,11 +101,11 @@ func TestReceiver_FloodOfForgeriesCountsNowhere(t *testing.T) {
 	for _, later := range []time.Duration{0, retryDeadline, 2 * retryDeadline} {
 		c.undelivered.openExpired(t.Context(), time.Now().Add(later))
 	}
-	assert.Empty(t, missing(c))
+	assert.Empty(t, missingReasons(c))
 }
 
-// missing are the reasons for which a history would be read.
-func missing(c *components) []backfill.Reason {
+// missingReasons are the reasons for which a history would be read.
+func missingReasons(c *components) []backfill.Reason {
 	var reasons []backfill.Reason
 	for reason, span := range c.backfiller.Missing(time.Now()) {
 		if span > 0 {
@@ -115,42 +115,42 @@ func missing(c *components) []backfill.Reason {
 	return reasons
 }
 
-func TestReceiver_NotesOverloadByItemsOfItsOwn(t *testing.T) {
+func TestWebhook_TracksOverloadWithValidClientState(t *testing.T) {
 	t.Parallel()
-	r, c := furnished(t)
-	post, state := listening(t, r, c)
-	assert.Equal(t, http.StatusServiceUnavailable, post(padded(`{"value":[{"clientState":"`+state+`"}]}`, room)))
+	r, c := newTestReceiver(t)
+	post, state := startWebhook(t, r, c)
+	assert.Equal(t, http.StatusServiceUnavailable, post(padded(`{"value":[{"clientState":"`+state+`"}]}`, minInFlightBytes)))
 	assert.Len(t, c.undelivered.overloads.minutes, 1)
 }
 
 // What carries a client state of ours and can't be decided is owed by Graph, and by the history once Graph has given up.
-func TestReceiver_NotesWhatItCannotDecide(t *testing.T) {
+func TestWebhook_TracksUndecidableNotification(t *testing.T) {
 	t.Parallel()
-	r, c := furnished(t)
-	post, state := listening(t, r, c)
+	r, c := newTestReceiver(t)
+	post, state := startWebhook(t, r, c)
 	token := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","kid":"k"}`)) + ".e30.e30"
 	body := `{"value":[{"clientState":"` + state + `","changeType":"created","tenantId":"` + r.settings.TenantID + `"}],"validationTokens":["` + token + `"]}`
 	assert.Equal(t, http.StatusServiceUnavailable, post(body), "the signing keys are out of reach")
 	assert.NotZero(t, c.silence.lastReached)
 	c.undelivered.openExpired(t.Context(), time.Now())
-	assert.Empty(t, missing(c), "as Graph may still send it")
+	assert.Empty(t, missingReasons(c), "as Graph may still send it")
 	c.undelivered.openExpired(t.Context(), time.Now().Add(retryDeadline))
-	assert.Equal(t, []backfill.Reason{backfill.Undelivered}, missing(c))
+	assert.Equal(t, []backfill.Reason{backfill.Undelivered}, missingReasons(c))
 }
 
 // A body that only our own limits refuse is fetched from the history where a client state of ours is in it.
-func TestReceiver_FetchesWhatOnlyItsLimitsRefuse(t *testing.T) {
+func TestWebhook_OpensGapForBodyOverLimits(t *testing.T) {
 	t.Parallel()
-	r, c := furnished(t)
-	post, state := listening(t, r, c)
+	r, c := newTestReceiver(t)
+	post, state := startWebhook(t, r, c)
 	body := `{"value":[{"clientState":"` + state + `","x":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}]}`
 	assert.Equal(t, http.StatusBadRequest, post(body))
-	assert.Equal(t, []backfill.Reason{backfill.Unverified}, missing(c))
+	assert.Equal(t, []backfill.Reason{backfill.Unverified}, missingReasons(c))
 }
 
-func TestTheRoomsTellEachOtherWhatWasHeardAndWhatIsReadAnyway(t *testing.T) {
+func TestComponents_ConnectsSilenceAndGapTracker(t *testing.T) {
 	t.Parallel()
-	_, c := furnished(t)
+	_, c := newTestReceiver(t)
 	c.session.reached(noon)
 	assert.Equal(t, noon, c.silence.lastReached)
 	c.gapTracker.load(t.Context(), noon)
@@ -160,11 +160,11 @@ func TestTheRoomsTellEachOtherWhatWasHeardAndWhatIsReadAnyway(t *testing.T) {
 	assert.Equal(t, noon.Add(-graphRetryWindow), c.silence.explainedFrom)
 }
 
-func TestTheIntakeKnowsWhatAnOutageLongerThanItsWindowWillHaveReadAgain(t *testing.T) {
+func TestComponents_DedupeRetainsLongOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		_, c := furnished(t)
-		one := created(time.Now())
+		_, c := newTestReceiver(t)
+		one := createdAt(time.Now())
 		one.ContentDigest[0] = 1
 		require.NoError(t, c.deduplicator.Take(t.Context(), []interaction.Received{one}))
 		c.gapTracker.Checked(time.Now())

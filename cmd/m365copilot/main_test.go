@@ -26,17 +26,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// finished is how a run of the command ended.
-type finished struct {
+// result is how a run of the command ended.
+type result struct {
 	code           int
 	stdout, stderr string
 }
 
-func runNow(t *testing.T, args ...string) finished {
+func runToEnd(t *testing.T, args ...string) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), args, &stdout, &stderr)
-	return finished{code, stdout.String(), stderr.String()}
+	return result{code, stdout.String(), stderr.String()}
 }
 
 // process is a run in the background.
@@ -115,7 +115,7 @@ func (p *process) expect(pattern string) []string {
 	}
 }
 
-func TestTheCommandSaysHowItIsUsed(t *testing.T) {
+func TestCommand_UsageAndErrors(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		args           []string
@@ -144,7 +144,7 @@ func TestTheCommandSaysHowItIsUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := runNow(t, c.args...)
+			got := runToEnd(t, c.args...)
 			assert.Equal(t, c.code, got.code)
 			assert.Regexp(t, c.stdout, got.stdout)
 			assert.Regexp(t, c.stderr, got.stderr)

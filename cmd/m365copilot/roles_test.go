@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestThePermissionsAreThoseOfTheReceiverUnlessTheFlagSaysOtherwise(t *testing.T) {
+func TestSimulate_RolesFlag(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		args []string
@@ -26,7 +26,7 @@ func TestThePermissionsAreThoseOfTheReceiverUnlessTheFlagSaysOtherwise(t *testin
 	}
 }
 
-func TestASimulationAllowsWhatItsRolesAllow(t *testing.T) {
+func TestSimulate_EnforcesRoles(t *testing.T) {
 	t.Parallel()
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
@@ -34,7 +34,7 @@ func TestASimulationAllowsWhatItsRolesAllow(t *testing.T) {
 	graph := p.expect(`msg=listening graph_endpoint=(\S+)`)[1]
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, graph+"/v1.0/copilot/users/x/interactionHistory/getAllEnterpriseInteractions", http.NoBody)
 	require.NoError(t, err)
-	request.Header.Set("Authorization", "Bearer "+(&collector{t: t}).login(graph))
+	request.Header.Set("Authorization", "Bearer "+(&fakeCollector{t: t}).login(graph))
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	defer func() { _ = response.Body.Close() }()

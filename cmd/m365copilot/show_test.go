@@ -24,8 +24,8 @@ func newDisplay() (*display, *bytes.Buffer) {
 	return &display{out: out, users: map[string]bool{}, apps: map[string]bool{}}, out
 }
 
-// exported returns one record as the receiver makes it, after a change.
-func exported(change func(plog.LogRecord)) plog.Logs {
+// newRecord returns one record as the receiver makes it, after a change.
+func newRecord(change func(plog.LogRecord)) plog.Logs {
 	logs := plog.NewLogs()
 	record := logs.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
 	record.SetEventName("microsoft.copilot.interaction")
@@ -46,7 +46,7 @@ func exported(change func(plog.LogRecord)) plog.Logs {
 	return logs
 }
 
-func TestDisplay_InteractionIsOneLine(t *testing.T) {
+func TestDisplay_PrintsOneLinePerInteraction(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		change func(plog.LogRecord)
@@ -83,17 +83,17 @@ func TestDisplay_InteractionIsOneLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d, out := newDisplay()
-			d.logs(exported(test.change))
+			d.logs(newRecord(test.change))
 			assert.Equal(t, test.want+"\n", out.String())
 		})
 	}
 }
 
-func TestDisplay_SummaryCoversTimeSinceLast(t *testing.T) {
+func TestDisplay_SummarizesSinceLastSummary(t *testing.T) {
 	t.Parallel()
 	d, out := newDisplay()
-	d.logs(exported(nil))
-	d.logs(exported(func(r plog.LogRecord) {
+	d.logs(newRecord(nil))
+	d.logs(newRecord(func(r plog.LogRecord) {
 		r.Attributes().PutStr("microsoft.copilot.interaction.type", "aiResponse")
 		r.Attributes().PutDouble("microsoft.copilot.ingestion.delay", 2)
 	}))
@@ -123,9 +123,9 @@ func gauges(values map[string][]float64) pmetric.Metrics {
 	return metrics
 }
 
-func TestDisplay_TakesOTLPOverHTTP(t *testing.T) {
+func TestDisplay_ReceivesOTLPOverHTTP(t *testing.T) {
 	t.Parallel()
-	logs, err := plogotlp.NewExportRequestFromLogs(exported(nil)).MarshalProto()
+	logs, err := plogotlp.NewExportRequestFromLogs(newRecord(nil)).MarshalProto()
 	require.NoError(t, err)
 	metrics, err := pmetricotlp.NewExportRequestFromMetrics(gauges(map[string][]float64{"a": {1}})).MarshalProto()
 	require.NoError(t, err)
@@ -151,7 +151,7 @@ func TestDisplay_TakesOTLPOverHTTP(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(out.String(), "\n"))
 }
 
-func TestShow_FailsWhereRequiredDataIsMissing(t *testing.T) {
+func TestShow_FailsWithoutRequiredData(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
 	code := runShow(t.Context(), []string{"-listen", "127.0.0.1:0", "-duration", "1ms", "-require-interactions"}, io.Discard, &stderr)
@@ -161,7 +161,7 @@ func TestShow_FailsWhereRequiredDataIsMissing(t *testing.T) {
 	assert.Equal(t, exitOK, runShow(t.Context(), []string{"-listen", "127.0.0.1:0", "-duration", "1ms"}, io.Discard, &stderr))
 }
 
-func TestShow_RefusesWrongUsage(t *testing.T) {
+func TestShow_RejectsInvalidUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"-unknown"}, {"argument"}, {"-duration", "-1s"}} {
 		var stderr bytes.Buffer

@@ -37,13 +37,13 @@ type backend struct {
 func newBackend(t *testing.T) *backend {
 	t.Helper()
 	b := &backend{address: freeAddress(t), arrived: map[string]int{}, sources: map[string]int{}, changed: make(chan struct{})}
-	b.up(t)
-	t.Cleanup(b.down)
+	b.start(t)
+	t.Cleanup(b.stop)
 	return b
 }
 
-// up listens, always at the same address.
-func (b *backend) up(t *testing.T) {
+// start listens, always at the same address.
+func (b *backend) start(t *testing.T) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", b.address)
 	require.NoError(t, err)
@@ -54,8 +54,8 @@ func (b *backend) up(t *testing.T) {
 	go func() { _ = server.Serve(listener) }()
 }
 
-// down refuses connections and cuts those that are open.
-func (b *backend) down() {
+// stop refuses connections and cuts those that are open.
+func (b *backend) stop() {
 	b.mu.Lock()
 	server := b.server
 	b.mu.Unlock()
@@ -123,9 +123,9 @@ func value(record plog.LogRecord, attribute string) string {
 }
 
 // await waits until all of these have arrived.
-func (b *backend) await(t *testing.T, want []string, patience time.Duration) {
+func (b *backend) await(t *testing.T, want []string, timeout time.Duration) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	for {
 		b.mu.Lock()
@@ -147,15 +147,15 @@ func (b *backend) missing(want []string) []string {
 	return slices.DeleteFunc(slices.Clone(want), func(id string) bool { return b.arrived[id] > 0 })
 }
 
-// from returns how many records the collector had from each source.
-func (b *backend) from() map[string]int {
+// recordsBySource returns how many records the collector had from each source.
+func (b *backend) recordsBySource() map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return maps.Clone(b.sources)
 }
 
-// repetitions counts the records beyond the first of each interaction.
-func (b *backend) repetitions() int {
+// duplicates counts the records beyond the first of each interaction.
+func (b *backend) duplicates() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := 0

@@ -24,13 +24,13 @@ import (
 // So the collector is built once more, from what ocb made of it, with a package time whose functions add what is in a file
 // that the test and the process both have in their memory. Everything else in that binary is as in the one for users.
 
-// dated is a text of package time, how often it is there, and what it becomes.
-type dated struct {
-	text, becomes string
-	times         int
+// textPatch is a text of package time, how often it is there, and what it becomes.
+type textPatch struct {
+	text, replacement string
+	times             int
 }
 
-var datedNow = []dated{
+var clockPatches = []textPatch{
 	{"sec, nsec, mono := runtimeNow()\n", "sec, nsec, mono := shift(runtimeNow())\n", 1},
 	{"subMono(runtimeNano()-startNano, t.ext)", "subMono(shiftMonotonic(runtimeNano())-startNano, t.ext)", 1},
 	{"subMono(t.ext, runtimeNano()-startNano)", "subMono(t.ext, shiftMonotonic(runtimeNano())-startNano)", 1},
@@ -40,13 +40,13 @@ var datedNow = []dated{
 // for tests to do before they run in parallel: others measure time, and a build leaves little of it.
 func collectorWithClock(t *testing.T) string {
 	t.Helper()
-	path, err := builtWithClock()
+	path, err := buildCollectorWithClock()
 	require.NoError(t, err)
 	return path
 }
 
-var builtWithClock = sync.OnceValues(func() (string, error) {
-	source := filepath.Dir(filepath.Join(root, made))
+var buildCollectorWithClock = sync.OnceValues(func() (string, error) {
+	source := filepath.Dir(filepath.Join(root, collectorTarget))
 	if _, err := os.Stat(filepath.Join(source, "go.mod")); errors.Is(err, fs.ErrNotExist) { // as $COLLECTOR is used instead
 		if err := makeCollector(); err != nil {
 			return "", err
@@ -56,7 +56,7 @@ var builtWithClock = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	binary, err := filepath.Abs(filepath.Join(scratch, "otelcol-with-clock"))
+	binary, err := filepath.Abs(filepath.Join(tempDir, "otelcol-with-clock"))
 	if err != nil {
 		return "", err
 	}
@@ -82,13 +82,13 @@ func writeClockOverlay(source string) (string, error) {
 		return "", err
 	}
 	changed := string(text)
-	for _, d := range datedNow {
+	for _, d := range clockPatches {
 		if n := strings.Count(changed, d.text); n != d.times {
 			return "", fmt.Errorf("%s has %q %d times, not %d: this version of Go asks for the time in another way", original, d.text, n, d.times)
 		}
-		changed = strings.ReplaceAll(changed, d.text, d.becomes)
+		changed = strings.ReplaceAll(changed, d.text, d.replacement)
 	}
-	replaced, err := filepath.Abs(filepath.Join(scratch, "time.go"))
+	replaced, err := filepath.Abs(filepath.Join(tempDir, "time.go"))
 	if err != nil {
 		return "", err
 	}
@@ -110,7 +110,7 @@ func writeClockOverlay(source string) (string, error) {
 type clock struct{ shifts *[2]int64 }
 
 // clock gives the collectors of this site a clock that can be set, and binary is where it can be.
-func (s *site) clock(t *testing.T, binary string) *clock {
+func (h *harness) clock(t *testing.T, binary string) *clock {
 	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "clock"))
 	require.NoError(t, err)
@@ -120,16 +120,16 @@ func (s *site) clock(t *testing.T, binary string) *clock {
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
 	t.Cleanup(func() { require.NoError(t, syscall.Munmap(page)) })
-	s.binary, s.environment = binary, append(s.environment, "CLOCK="+file.Name())
+	h.binary, h.environment = binary, append(h.environment, "CLOCK="+file.Name())
 	return &clock{(*[2]int64)(unsafe.Pointer(&page[0]))}
 }
 
-// set makes the clock differ from the right time by so much from now on. As when a machine's clock is set, or when it wakes
+// setOffset makes the clock differ from the right time by so much from now on. As when a machine's clock is set, or when it wakes
 // up, the monotonic clock does not notice.
-func (c *clock) set(off time.Duration) { atomic.StoreInt64(&c.shifts[0], int64(off/time.Second)) }
+func (c *clock) setOffset(off time.Duration) { atomic.StoreInt64(&c.shifts[0], int64(off/time.Second)) }
 
-// pass lets time pass at once. Only timers under way do not notice.
-func (c *clock) pass(d time.Duration) {
+// advance lets time pass at once. Only timers under way do not notice.
+func (c *clock) advance(d time.Duration) {
 	atomic.AddInt64(&c.shifts[1], int64(d/time.Second))
 	atomic.AddInt64(&c.shifts[0], int64(d/time.Second))
 }

@@ -7,62 +7,62 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAClockTenMinutesBehindLosesNothing(t *testing.T) {
+func TestClock_TenMinutesBehindLosesNothing(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	s := newSite(t, "receivers: {m365_copilot: {subscription: {check_interval: 5m}}}", withDirectory)
-	clock := s.clock(t, binary)
-	clock.set(-10 * time.Minute)
-	s.run(t)
-	s.subscribed(t)
+	h := newHarness(t, "receivers: {m365_copilot: {subscription: {check_interval: 5m}}}", withDirectory)
+	clock := h.clock(t, binary)
+	clock.setOffset(-10 * time.Minute)
+	h.run(t)
+	h.awaitSubscribed(t)
 	kept := prompt(t, 0, user(0), time.Now())
-	s.publish(t, kept)
-	s.acknowledged(t, 1)
-	clock.set(0) // between two checks, so that it is a pause like any other
-	s.untilTheHourlyReading(t, clock)
-	s.backend.await(t, names(t, kept), soon)
+	h.publish(t, kept)
+	h.awaitAcknowledged(t, 1)
+	clock.setOffset(0) // between two checks, so that it is a pause like any other
+	h.advanceToHourlyPass(t, clock)
+	h.backend.await(t, interactionKeys(t, kept), waitTimeout)
 }
 
-func TestAClockEightHoursAheadAsAWrongTimeZoneMakesItLosesNothing(t *testing.T) {
+func TestClock_WrongTimeZoneLosesNothing(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	s := newSite(t, "receivers: {m365_copilot: {subscription: {lifetime: 60h}}}", withDirectory, shortTokens)
-	clock := s.clock(t, binary)
-	clock.set(8 * time.Hour)
-	collector := s.run(t)
-	s.subscribed(t)
+	h := newHarness(t, "receivers: {m365_copilot: {subscription: {lifetime: 60h}}}", withDirectory, withShortTokens)
+	clock := h.clock(t, binary)
+	clock.setOffset(8 * time.Hour)
+	collector := h.run(t)
+	h.awaitSubscribed(t)
 	kept := prompt(t, 0, user(0), time.Now())
-	s.publish(t, kept)
-	s.acknowledged(t, 1)
-	collector.awaitLine(t, "history read", soon)
-	clock.set(0)
-	s.backend.await(t, names(t, kept), soon)
+	h.publish(t, kept)
+	h.awaitAcknowledged(t, 1)
+	collector.awaitLine(t, "history read", waitTimeout)
+	clock.setOffset(0)
+	h.backend.await(t, interactionKeys(t, kept), waitTimeout)
 }
 
-func TestWhatIsRefusedByAClockFourMinutesBehindIsFoundInTheHistory(t *testing.T) {
+func TestClock_FourMinutesBehindBackfillsRefused(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	s := newSite(t, withoutQueue, withDirectory, impatiently)
-	clock := s.clock(t, binary)
-	clock.set(-4 * time.Minute) // and tokens are taken
-	s.run(t)
-	s.subscribed(t)
-	s.backend.down()
+	h := newHarness(t, withoutQueue, withDirectory, withShortRetry)
+	clock := h.clock(t, binary)
+	clock.setOffset(-4 * time.Minute) // and tokens are taken
+	h.run(t)
+	h.awaitSubscribed(t)
+	h.backend.stop()
 	refused := prompt(t, 0, user(0), time.Now())
-	s.publish(t, refused)
-	s.givenUp(t, 1)
-	s.backend.up(t)
-	clock.pass(4*time.Hour + 31*time.Minute)
-	s.backend.await(t, names(t, refused), soon)
+	h.publish(t, refused)
+	h.awaitLost(t, 1)
+	h.backend.start(t)
+	clock.advance(4*time.Hour + 31*time.Minute)
+	h.backend.await(t, interactionKeys(t, refused), waitTimeout)
 }
 
-// untilTheHourlyReading lets an hour pass and has the collector look for what is due, by one more gap.
-func (s *site) untilTheHourlyReading(t *testing.T, clock *clock) {
+// advanceToHourlyPass lets an hour pass and has the collector look for what is due, by one more gap.
+func (h *harness) advanceToHourlyPass(t *testing.T, clock *clock) {
 	t.Helper()
-	clock.pass(61 * time.Minute)
-	c, err := s.emulator.Collection(prompt(t, 1, user(0), time.Now().Add(-30*time.Minute)))
+	clock.advance(61 * time.Minute)
+	c, err := h.emulator.Collection(prompt(t, 1, user(0), time.Now().Add(-30*time.Minute)))
 	require.NoError(t, err)
-	c.ValidationTokens = []string{s.emulator.Token(func(claims map[string]any) { claims["exp"] = shifted(claims["exp"], -48*time.Hour) })}
-	_, err = s.emulator.Post(t.Context(), c)
+	c.ValidationTokens = []string{h.emulator.Token(func(claims map[string]any) { claims["exp"] = shifted(claims["exp"], -48*time.Hour) })}
+	_, err = h.emulator.Post(t.Context(), c)
 	require.NoError(t, err)
 }

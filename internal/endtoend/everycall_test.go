@@ -19,7 +19,7 @@ var calls = []graphtest.Operation{
 	graphtest.OpToken, graphtest.OpList, graphtest.OpCreate, graphtest.OpUsers, graphtest.OpHistory, graphtest.OpKeys, graphtest.OpRenew,
 }
 
-func TestEachCallToMicrosoftIsTriedAgainInMeasureUntilItWorks(t *testing.T) {
+func TestGraphFailure_RetriesEachCall(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		fault graphtest.Fault
@@ -35,14 +35,14 @@ func TestEachCallToMicrosoftIsTriedAgainInMeasureUntilItWorks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := failing(t, test.fault)
+			h := newFailingHarness(t, test.fault)
 			begun := time.Now()
-			in := s.throughItAll(t)
-			s.backend.await(t, names(t, in...), time.Minute)
-			assert.Zero(t, s.backend.repetitions())
-			s.inMeasure(t, time.Since(begun))
+			in := h.exerciseCalls(t)
+			h.backend.await(t, interactionKeys(t, in...), time.Minute)
+			assert.Zero(t, h.backend.duplicates())
+			h.assertFewRequests(t, time.Since(begun))
 			if test.asked > 0 {
-				s.obeyed(t, test.fault.Status, test.asked)
+				h.assertRetryAfterObeyed(t, test.fault.Status, test.asked)
 			}
 		})
 	}
@@ -50,11 +50,11 @@ func TestEachCallToMicrosoftIsTriedAgainInMeasureUntilItWorks(t *testing.T) {
 
 const licensedUsers = 10
 
-// failing is a site where each call fails a few times, and whose first start imports an hour of ten licensed users, one
+// newFailingHarness is a site where each call fails a few times, and whose first start imports an hour of ten licensed users, one
 // at a time: what is under way already when Graph asks to wait could not have known.
-func failing(t *testing.T, fault graphtest.Fault) *site {
+func newFailingHarness(t *testing.T, fault graphtest.Fault) *harness {
 	t.Helper()
-	s := newSite(t, `
+	h := newHarness(t, `
 receivers:
   m365_copilot:
     history: {lookback: 1h, concurrency: 1}
@@ -63,41 +63,41 @@ receivers:
 	})
 	fault.Times = failures
 	for _, call := range calls {
-		s.emulator.Fail(call, fault)
+		h.emulator.Fail(call, fault)
 	}
 	users := make([]string, licensedUsers)
 	for n := range users {
 		users[n] = user(n)
 	}
-	s.emulator.SetUsers(users...)
-	return s
+	h.emulator.SetUsers(users...)
+	return h
 }
 
-// throughItAll has each of the calls made, and returns what has to arrive.
-func (s *site) throughItAll(t *testing.T) []graphtest.Interaction {
+// exerciseCalls has each of the calls made, and returns what has to arrive.
+func (h *harness) exerciseCalls(t *testing.T) []graphtest.Interaction {
 	t.Helper()
 	in := prompts(t, 40, licensedUsers)
-	require.NoError(t, s.emulator.AddHistory(in[:20]...))
-	s.run(t)
+	require.NoError(t, h.emulator.AddHistory(in[:20]...))
+	h.run(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // pauses grow while nothing works
 	defer cancel()
-	_, err := s.emulator.WaitSubscribed(ctx)
+	_, err := h.emulator.WaitSubscribed(ctx)
 	require.NoError(t, err)
-	s.publish(t, in[20:]...)
-	require.NoError(t, s.emulator.WaitDelivered(ctx, 20))
-	_, err = s.emulator.SendLifecycle(ctx, graphtest.ReauthorizationRequired)
+	h.publish(t, in[20:]...)
+	require.NoError(t, h.emulator.WaitDelivered(ctx, 20))
+	_, err = h.emulator.SendLifecycle(ctx, graphtest.ReauthorizationRequired)
 	require.NoError(t, err)
-	require.NoError(t, s.emulator.Wait(ctx, func(graphtest.Stats) bool {
-		live := s.emulator.Subscriptions()
+	require.NoError(t, h.emulator.Wait(ctx, func(graphtest.Stats) bool {
+		live := h.emulator.Subscriptions()
 		return len(live) == 1 && !live[0].Patched.IsZero()
 	}))
 	return in
 }
 
-// inMeasure asserts that each failure cost one more request and nothing else.
-func (s *site) inMeasure(t *testing.T, took time.Duration) {
+// assertFewRequests asserts that each failure cost one more request and nothing else.
+func (h *harness) assertFewRequests(t *testing.T, took time.Duration) {
 	t.Helper()
-	stats := s.emulator.Stats()
+	stats := h.emulator.Stats()
 	t.Logf("recovered within %s, requests %v", took.Round(time.Second), stats.Requests)
 	assert.LessOrEqual(t, stats.Requests[graphtest.OpHistory], licensedUsers+failures)
 	// The subscription is verified each second, and after each change.
@@ -105,17 +105,17 @@ func (s *site) inMeasure(t *testing.T, took time.Duration) {
 	for _, call := range []graphtest.Operation{graphtest.OpToken, graphtest.OpCreate, graphtest.OpUsers, graphtest.OpKeys, graphtest.OpRenew} {
 		assert.LessOrEqual(t, stats.Requests[call], failures+1, call)
 	}
-	assert.Empty(t, s.emulator.Requests(graphtest.OpDelete))
+	assert.Empty(t, h.emulator.Requests(graphtest.OpDelete))
 }
 
-// obeyed asserts that each call that was asked to wait was made again after that time, and within a second more.
-func (s *site) obeyed(t *testing.T, status int, asked time.Duration) {
+// assertRetryAfterObeyed asserts that each call that was asked to wait was made again after that time, and within a second more.
+func (h *harness) assertRetryAfterObeyed(t *testing.T, status int, asked time.Duration) {
 	t.Helper()
 	for _, call := range calls {
 		if call == graphtest.OpKeys {
 			continue // Entra ID's public keys, which no token limits
 		}
-		requests := s.emulator.Requests(call)
+		requests := h.emulator.Requests(call)
 		for i := range requests[1:] {
 			if requests[i].Status != status {
 				continue

@@ -15,10 +15,10 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestWhatHappenedWhileTheCollectorWasDownIsFoundAlsoByASecondStart(t *testing.T) {
+func TestHistory_BackfillResumesAfterCrash(t *testing.T) {
 	t.Parallel()
 	const users = 50
-	s := newSite(t, `
+	h := newHarness(t, `
 receivers:
   m365_copilot:
     history: {requests_per_second: 20, concurrency: 2}
@@ -30,51 +30,51 @@ receivers:
 	for n := range users {
 		licensed = append(licensed, user(n))
 	}
-	s.emulator.SetUsers(licensed...)
-	first := s.run(t)
-	s.subscribed(t)
+	h.emulator.SetUsers(licensed...)
+	first := h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 520, users)
-	s.publish(t, in[:20]...)
-	s.backend.await(t, names(t, in[:20]...), soon)
+	h.publish(t, in[:20]...)
+	h.backend.await(t, interactionKeys(t, in[:20]...), waitTimeout)
 	first.terminate(t)
 
-	s.publish(t, in[20:]...)
+	h.publish(t, in[20:]...)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	require.NoError(t, s.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Lost == 500 }), "Graph gives up")
-	require.NoError(t, s.emulator.ExpireSubscription(s.emulator.Subscriptions()[0].ID, time.Now()))
+	require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Lost == 500 }), "Graph gives up")
+	require.NoError(t, h.emulator.ExpireSubscription(h.emulator.Subscriptions()[0].ID, time.Now()))
 
-	second := s.run(t)
-	require.NoError(t, s.emulator.WaitRequests(ctx, graphtest.OpHistory, users/2))
-	second.kill9()
-	s.run(t)
-	s.backend.await(t, names(t, in...), time.Minute)
+	second := h.run(t)
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpHistory, users/2))
+	second.kill()
+	h.run(t)
+	h.backend.await(t, interactionKeys(t, in...), time.Minute)
 	const underWay = 3 * 10 // in a request of the exporter, and from each of two readers
-	assert.LessOrEqual(t, s.backend.repetitions(), underWay)
-	requests := len(s.emulator.Requests(graphtest.OpHistory))
+	assert.LessOrEqual(t, h.backend.duplicates(), underWay)
+	requests := len(h.emulator.Requests(graphtest.OpHistory))
 	t.Logf("%d history requests for %d users, with a crash after %d", requests, users, users/2)
 	assert.Less(t, requests, users+users/2, "it goes on where it stopped")
 }
 
-func TestARemovedSubscriptionIsRecreatedAndTheTimeBetweenIsRead(t *testing.T) {
+func TestHistory_FillsGapOfRemovedSubscription(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "")
-	collector := s.run(t)
-	subscription := s.subscribed(t)
+	h := newHarness(t, "")
+	collector := h.run(t)
+	subscription := h.awaitSubscribed(t)
 	in := prompts(t, 30, 3)
-	s.publish(t, in[:6]...)
-	s.backend.await(t, names(t, in[:6]...), soon)
-	require.NoError(t, s.emulator.RemoveSubscription(t.Context(), subscription.ID, false))
+	h.publish(t, in[:6]...)
+	h.backend.await(t, interactionKeys(t, in[:6]...), waitTimeout)
+	require.NoError(t, h.emulator.RemoveSubscription(t.Context(), subscription.ID, false))
 	removed := time.Now()
-	s.publish(t, in[6:]...)
-	collector.awaitLine(t, "subscription recreated", soon)
+	h.publish(t, in[6:]...)
+	collector.awaitLine(t, "subscription recreated", waitTimeout)
 	t.Logf("recreated after %s", time.Since(removed))
 	assert.Less(t, time.Since(removed), 5*time.Second, "check_interval is 1 s")
-	s.backend.await(t, names(t, in...), soon)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 }
 
 // They take the processors for themselves, which the tests of crashes and answers can't spare.
-func TestTheHistoryOf100000UsersIsReadInLittleMemory(t *testing.T) {
+func TestHistory_MemoryFor100000Users(t *testing.T) {
 	few := memoryOfReading(t, 1_000)
 	many := memoryOfReading(t, 100_000)
 	assert.Less(t, many, int64(300<<20))
@@ -84,7 +84,7 @@ func TestTheHistoryOf100000UsersIsReadInLittleMemory(t *testing.T) {
 // memoryOfReading is the largest resident size of a collector that reads the history of so many users, 16 at once.
 func memoryOfReading(t *testing.T, users int) int64 {
 	t.Helper()
-	s := newSite(t, `
+	h := newHarness(t, `
 receivers:
   m365_copilot:
     history: {lookback: 1h, requests_per_second: 100000, concurrency: 16}
@@ -97,14 +97,14 @@ receivers:
 	for n := range ids {
 		ids[n] = user(n)
 	}
-	s.emulator.SetUsers(ids...)
+	h.emulator.SetUsers(ids...)
 	in := prompts(t, 100, users)
-	require.NoError(t, s.emulator.AddHistory(in...))
-	collector := s.run(t)
+	require.NoError(t, h.emulator.AddHistory(in...))
+	collector := h.run(t)
 	collector.awaitLine(t, "history read", 4*time.Minute)
-	s.backend.await(t, names(t, in...), soon)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 	peak := collector.peakMemory(t)
-	t.Logf("%d users, %d history requests, peak memory %d MiB", users, s.emulator.Stats().Requests[graphtest.OpHistory], peak>>20)
+	t.Logf("%d users, %d history requests, peak memory %d MiB", users, h.emulator.Stats().Requests[graphtest.OpHistory], peak>>20)
 	collector.terminate(t)
 	return peak
 }
@@ -126,8 +126,8 @@ func (p *process) peakMemory(t *testing.T) int64 {
 }
 
 // It has the processors for itself: what is measured is when requests arrive.
-func TestHistoryIsReadAtMost25TimesASecond(t *testing.T) {
-	s := newSite(t, `
+func TestHistory_AtMost25RequestsPerSecond(t *testing.T) {
+	h := newHarness(t, `
 receivers:
   m365_copilot:
     history: {lookback: 1h, concurrency: 16}
@@ -138,10 +138,10 @@ receivers:
 	for n := range ids {
 		ids[n] = user(n)
 	}
-	s.emulator.SetUsers(ids...)
-	collector := s.run(t)
+	h.emulator.SetUsers(ids...)
+	collector := h.run(t)
 	collector.awaitLine(t, "history read", time.Minute)
-	requests := s.emulator.Requests(graphtest.OpHistory)
+	requests := h.emulator.Requests(graphtest.OpHistory)
 	require.Len(t, requests, len(ids))
 	took := requests[len(requests)-1].At.Sub(requests[0].At)
 	t.Logf("%d requests in %s", len(requests), took)

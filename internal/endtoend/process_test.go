@@ -44,9 +44,9 @@ func run(t *testing.T, binary string, flags, environment []string, configs ...st
 		_ = p.command.Wait()
 	}()
 	t.Cleanup(func() {
-		p.kill9()
+		p.kill()
 		if t.Failed() {
-			t.Logf("the collector said:\n%s", strings.Join(p.said(""), "\n"))
+			t.Logf("the collector said:\n%s", strings.Join(p.linesWith(""), "\n"))
 		}
 	})
 	return p
@@ -64,8 +64,8 @@ func (p *process) read(out io.Reader) {
 	}
 }
 
-// said returns the lines that contain a text.
-func (p *process) said(text string) []string {
+// linesWith returns the lines that contain a text.
+func (p *process) linesWith(text string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var lines []string
@@ -78,15 +78,15 @@ func (p *process) said(text string) []string {
 }
 
 // awaitLine waits for a line that contains a text.
-func (p *process) awaitLine(t *testing.T, text string, patience time.Duration) string {
+func (p *process) awaitLine(t *testing.T, text string, timeout time.Duration) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	for {
 		p.mu.Lock()
 		changed := p.changed
 		p.mu.Unlock()
-		if lines := p.said(text); len(lines) > 0 {
+		if lines := p.linesWith(text); len(lines) > 0 {
 			return lines[0]
 		}
 		select {
@@ -99,8 +99,8 @@ func (p *process) awaitLine(t *testing.T, text string, patience time.Duration) s
 	}
 }
 
-// kill9 ends the collector as a crash does.
-func (p *process) kill9() {
+// kill ends the collector as a crash does.
+func (p *process) kill() {
 	_ = p.command.Process.Kill()
 	<-p.ended
 }

@@ -28,47 +28,47 @@ func withDirectory(settings *graphtest.Settings) {
 	settings.Roles = []string{graphtest.RoleReadAll, graphtest.RoleUsersReadAll}
 }
 
-// impatiently has Graph give up after twelve seconds instead of four hours, in which the collector looks at least once
+// withShortRetry has Graph give up after twelve seconds instead of four hours, in which the collector looks at least once
 // whether that is so.
-func impatiently(settings *graphtest.Settings) { settings.RetryFor = 12 * time.Second }
+func withShortRetry(settings *graphtest.Settings) { settings.RetryFor = 12 * time.Second }
 
-func TestWhatIsRefusedForLongerThanGraphRetriesIsFoundInTheHistory(t *testing.T) {
+func TestHistory_BackfillsAfterRetryDeadline(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
 	for name, wait := range map[string]func(*clock, time.Duration){
-		"while the collector waits":            (*clock).pass,
-		"while the collector's host is asleep": (*clock).set,
+		"while the collector waits":            (*clock).advance,
+		"while the collector's host is asleep": (*clock).setOffset,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, withoutQueue, withDirectory, impatiently)
-			clock := s.clock(t, binary)
-			collector := s.run(t)
-			s.subscribed(t)
-			s.backend.down()
+			h := newHarness(t, withoutQueue, withDirectory, withShortRetry)
+			clock := h.clock(t, binary)
+			collector := h.run(t)
+			h.awaitSubscribed(t)
+			h.backend.stop()
 			in := prompts(t, 40, 7)
-			s.publish(t, in...)
-			s.givenUp(t, len(in))
+			h.publish(t, in...)
+			h.awaitLost(t, len(in))
 
-			s.backend.up(t)
-			assert.Empty(t, s.backend.from(), "nobody sends it again")
-			assert.Empty(t, s.emulator.Requests(graphtest.OpHistory), "as Graph may still send it")
+			h.backend.start(t)
+			assert.Empty(t, h.backend.recordsBySource(), "nobody sends it again")
+			assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "as Graph may still send it")
 			wait(clock, 4*time.Hour+31*time.Minute)
-			s.backend.await(t, names(t, in...), soon)
-			line := collector.awaitLine(t, "history read", soon)
+			h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+			line := collector.awaitLine(t, "history read", waitTimeout)
 			assert.Contains(t, line, `"reasons": ["undelivered"]`)
-			assert.Equal(t, map[string]int{"history": len(in)}, s.backend.from(), "each once")
+			assert.Equal(t, map[string]int{"history": len(in)}, h.backend.recordsBySource(), "each once")
 		})
 	}
 }
 
-// givenUp waits until Graph has given up so many interactions, each of which it was asked to send again at every attempt.
-func (s *site) givenUp(t *testing.T, n int) {
+// awaitLost waits until Graph has given up so many interactions, each of which it was asked to send again at every attempt.
+func (h *harness) awaitLost(t *testing.T, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	require.NoError(t, s.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Lost == n }))
-	for _, a := range s.emulator.Acknowledgements() {
+	require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Lost == n }))
+	for _, a := range h.emulator.Acknowledgements() {
 		if !a.Handshake {
 			assert.Equal(t, http.StatusServiceUnavailable, a.Status)
 		}

@@ -25,13 +25,13 @@ const (
 	client = "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d"
 	secret = "the-right-secret"
 
-	soon = 30 * time.Second
+	waitTimeout = 30 * time.Second
 )
 
-// site is a tenant, a backend, and what a collector between them is configured with.
-type site struct {
+// harness is a tenant, a backend, and what a collector between them is configured with.
+type harness struct {
 	emulator *graphtest.Emulator
-	graph    string
+	graphURL string
 	backend  *backend
 	// webhook is where the collector listens, storage what survives its restarts.
 	webhook, storage string
@@ -43,8 +43,8 @@ type site struct {
 	flags  []string
 }
 
-// newSite makes everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
-func newSite(t *testing.T, overlay string, change ...func(*graphtest.Settings)) *site {
+// newHarness makes everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
+func newHarness(t *testing.T, overlay string, change ...func(*graphtest.Settings)) *harness {
 	t.Helper()
 	pair, err := graphtest.ServerCertificate(time.Hour)
 	require.NoError(t, err)
@@ -57,16 +57,16 @@ func newSite(t *testing.T, overlay string, change ...func(*graphtest.Settings)) 
 	for _, c := range change {
 		c(&settings)
 	}
-	s := &site{emulator: graphtest.New(settings), backend: newBackend(t), webhook: freeAddress(t), storage: t.TempDir(), binary: collector}
-	s.graph, err = s.emulator.Start("")
+	h := &harness{emulator: graphtest.New(settings), backend: newBackend(t), webhook: freeAddress(t), storage: t.TempDir(), binary: collector}
+	h.graphURL, err = h.emulator.Start("")
 	require.NoError(t, err)
-	t.Cleanup(s.emulator.Close)
-	s.overlay = s.writeOverlay(t, pair)
-	s.own(t, overlay)
-	return s
+	t.Cleanup(h.emulator.Close)
+	h.overlay = h.writeOverlay(t, pair)
+	h.configure(t, overlay)
+	return h
 }
 
-func (s *site) writeOverlay(t *testing.T, pair graphtest.Pair) string {
+func (h *harness) writeOverlay(t *testing.T, pair graphtest.Pair) string {
 	t.Helper()
 	dir := t.TempDir()
 	files := map[string][]byte{
@@ -85,7 +85,7 @@ exporters:
     retry_on_failure: {initial_interval: 100ms, max_interval: 1s}
 service:
   telemetry: {metrics: {level: none}}
-`, s.graph, s.graph, s.webhook, filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")),
+`, h.graphURL, h.graphURL, h.webhook, filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")),
 	}
 	for name, content := range files {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
@@ -93,36 +93,36 @@ service:
 	return dir
 }
 
-// own makes this the site's own configuration.
-func (s *site) own(t *testing.T, overlay string) {
+// configure makes this the site's own configuration.
+func (h *harness) configure(t *testing.T, overlay string) {
 	t.Helper()
-	s.ownConfig = filepath.Join(t.TempDir(), "own.yaml")
-	require.NoError(t, os.WriteFile(s.ownConfig, []byte(overlay), 0o600))
+	h.ownConfig = filepath.Join(t.TempDir(), "own.yaml")
+	require.NoError(t, os.WriteFile(h.ownConfig, []byte(overlay), 0o600))
 }
 
 // run starts a collector.
-func (s *site) run(t *testing.T) *process {
+func (h *harness) run(t *testing.T) *process {
 	t.Helper()
-	return run(t, s.binary, s.flags, append([]string{
+	return run(t, h.binary, h.flags, append([]string{
 		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
-		"COPILOT_NOTIFICATION_URL=https://" + s.webhook + "/graph/notifications",
-		"COPILOT_STORAGE=" + s.storage, "OTLP_ENDPOINT=http://" + s.backend.address,
-	}, s.environment...), filepath.Join(root, "examples", "durable.yaml"), filepath.Join(s.overlay, "site.yaml"), s.ownConfig)
+		"COPILOT_NOTIFICATION_URL=https://" + h.webhook + "/graph/notifications",
+		"COPILOT_STORAGE=" + h.storage, "OTLP_ENDPOINT=http://" + h.backend.address,
+	}, h.environment...), filepath.Join(root, "examples", "durable.yaml"), filepath.Join(h.overlay, "site.yaml"), h.ownConfig)
 }
 
-// subscribed waits for the collector's subscription.
-func (s *site) subscribed(t *testing.T) graphtest.Subscription {
+// awaitSubscribed waits for the collector's subscription.
+func (h *harness) awaitSubscribed(t *testing.T) graphtest.Subscription {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	subscription, err := s.emulator.WaitSubscribed(ctx)
+	subscription, err := h.emulator.WaitSubscribed(ctx)
 	require.NoError(t, err)
 	return subscription
 }
 
-func (s *site) publish(t *testing.T, interactions ...graphtest.Interaction) {
+func (h *harness) publish(t *testing.T, interactions ...graphtest.Interaction) {
 	t.Helper()
-	_, err := s.emulator.Publish(t.Context(), interactions...)
+	_, err := h.emulator.Publish(t.Context(), interactions...)
 	require.NoError(t, err)
 }
 
@@ -151,8 +151,8 @@ func prompt(t *testing.T, n int, user string, at time.Time) graphtest.Interactio
 	return graphtest.Interaction{JSON: text}
 }
 
-// names are what the backend counts interactions by.
-func names(t *testing.T, interactions ...graphtest.Interaction) []string {
+// interactionKeys are what the backend counts interactions by.
+func interactionKeys(t *testing.T, interactions ...graphtest.Interaction) []string {
 	t.Helper()
 	all := make([]string, len(interactions))
 	for i, each := range interactions {

@@ -12,90 +12,92 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// shortTokens has Graph prove itself with tokens that an hour makes invalid.
-func shortTokens(settings *graphtest.Settings) { settings.ValidationTokenLifetime = 30 * time.Minute }
+// withShortTokens has Graph prove itself with tokens that an hour makes invalid.
+func withShortTokens(settings *graphtest.Settings) {
+	settings.ValidationTokenLifetime = 30 * time.Minute
+}
 
-// seldom leaves the collector to what it is told: between two checks of the subscription there is no other.
-const seldom = "receivers: {m365_copilot: {subscription: {check_interval: 1h}}}"
+// hourlyChecks leaves the collector to what it is told: between two checks of the subscription there is no other.
+const hourlyChecks = "receivers: {m365_copilot: {subscription: {check_interval: 1h}}}"
 
-func TestAClockAnHourAheadIsSaidAndWhatItKeepsOutIsFoundHourly(t *testing.T) {
+func TestClock_OneHourAheadBackfillsHourly(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	s := newSite(t, seldom, withDirectory, shortTokens)
-	clock := s.clock(t, binary)
-	clock.set(time.Hour)
-	collector := s.run(t)
-	s.subscribed(t)
+	h := newHarness(t, hourlyChecks, withDirectory, withShortTokens)
+	clock := h.clock(t, binary)
+	clock.setOffset(time.Hour)
+	collector := h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 290, 5) // of five minutes
-	s.publish(t, in[:10]...)
-	line := collector.awaitLine(t, "notification rejected", soon)
+	h.publish(t, in[:10]...)
+	line := collector.awaitLine(t, "notification rejected", waitTimeout)
 	assert.Contains(t, line, "token_expired")
 	assertTimes(t, line, time.Now().Add(30*time.Minute), time.Now().Add(time.Hour))
-	s.backend.await(t, names(t, in[:10]...), soon)
-	assert.Contains(t, collector.awaitLine(t, "history read", soon), `"reasons": ["unverified"]`)
+	h.backend.await(t, interactionKeys(t, in[:10]...), waitTimeout)
+	assert.Contains(t, collector.awaitLine(t, "history read", waitTimeout), `"reasons": ["unverified"]`)
 
-	s.publish(t, in[10:200]...)
-	s.acknowledged(t, 200)
-	clock.pass(time.Hour)
-	s.publish(t, in[200:]...) // it is these that have the collector look, since its timers do not know that it is time
-	s.acknowledged(t, 290)
-	s.backend.await(t, names(t, in...), soon)
-	assert.Equal(t, map[string]int{"history": 290}, s.backend.from(), "nothing was let in, and each was found once")
+	h.publish(t, in[10:200]...)
+	h.awaitAcknowledged(t, 200)
+	clock.advance(time.Hour)
+	h.publish(t, in[200:]...) // it is these that have the collector look, since its timers do not know that it is time
+	h.awaitAcknowledged(t, 290)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	assert.Equal(t, map[string]int{"history": 290}, h.backend.recordsBySource(), "nothing was let in, and each was found once")
 
-	clock.set(0)
+	clock.setOffset(0)
 	fresh := prompt(t, 290, user(0), time.Now())
-	s.publish(t, fresh)
-	s.backend.await(t, names(t, fresh), soon)
-	assert.Equal(t, map[string]int{"history": 290, "notification": 1}, s.backend.from())
+	h.publish(t, fresh)
+	h.backend.await(t, interactionKeys(t, fresh), waitTimeout)
+	assert.Equal(t, map[string]int{"history": 290, "notification": 1}, h.backend.recordsBySource())
 }
 
-func TestAClockAnHourBehindIsSaidAndWhatItKeptOutIsFoundOnceItIsSet(t *testing.T) {
+func TestClock_OneHourBehindBackfillsOnceSet(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	s := newSite(t, "", withDirectory)
-	clock := s.clock(t, binary)
-	clock.set(-time.Hour)
-	collector := s.run(t)
-	s.subscribed(t)
+	h := newHarness(t, "", withDirectory)
+	clock := h.clock(t, binary)
+	clock.setOffset(-time.Hour)
+	collector := h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 20, 5)
-	s.publish(t, in[:10]...)
-	line := collector.awaitLine(t, "notification rejected", soon)
+	h.publish(t, in[:10]...)
+	line := collector.awaitLine(t, "notification rejected", waitTimeout)
 	assert.Contains(t, line, "token_not_yet_valid")
 	assertTimes(t, line, time.Now(), time.Now().Add(-time.Hour))
-	s.acknowledged(t, 10)
-	assert.Empty(t, s.backend.from(), "nothing was let in, and by this clock none of it has happened yet")
+	h.awaitAcknowledged(t, 10)
+	assert.Empty(t, h.backend.recordsBySource(), "nothing was let in, and by this clock none of it has happened yet")
 
-	clock.set(0)
-	s.publish(t, in[10:]...)
-	s.backend.await(t, names(t, in...), soon)
-	collector.awaitLine(t, `"unverified"`, soon)
-	assert.Zero(t, s.backend.repetitions())
+	clock.setOffset(0)
+	h.publish(t, in[10:]...)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	collector.awaitLine(t, `"unverified"`, waitTimeout)
+	assert.Zero(t, h.backend.duplicates())
 }
 
-func TestAClockSoFarAheadThatGraphRefusesTheSubscriptionIsSaid(t *testing.T) {
+func TestClock_TooFarAheadToSubscribeIsReported(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	s := newSite(t, "")
-	clock := s.clock(t, binary)
-	clock.set(61 * time.Minute) // and a subscription is asked for 71 of at most 72 hours
-	collector := s.run(t)
-	line := collector.awaitLine(t, "subscription fails", soon)
+	h := newHarness(t, "")
+	clock := h.clock(t, binary)
+	clock.setOffset(61 * time.Minute) // and a subscription is asked for 71 of at most 72 hours
+	collector := h.run(t)
+	line := collector.awaitLine(t, "subscription fails", waitTimeout)
 	assert.Contains(t, line, "set the clock of the collector's host")
-	assert.Empty(t, s.emulator.Subscriptions())
-	clock.set(0)
-	collector.awaitLine(t, "subscription failure is over", soon)
-	s.subscribed(t)
+	assert.Empty(t, h.emulator.Subscriptions())
+	clock.setOffset(0)
+	collector.awaitLine(t, "subscription failure is over", waitTimeout)
+	h.awaitSubscribed(t)
 	in := prompts(t, 10, 2)
-	s.publish(t, in...)
-	s.backend.await(t, names(t, in...), soon)
+	h.publish(t, in...)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 }
 
-// acknowledged waits until the collector has taken or turned down so many interactions.
-func (s *site) acknowledged(t *testing.T, n int) {
+// awaitAcknowledged waits until the collector has taken or turned down so many interactions.
+func (h *harness) awaitAcknowledged(t *testing.T, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	require.NoError(t, s.emulator.WaitDelivered(ctx, n))
+	require.NoError(t, h.emulator.WaitDelivered(ctx, n))
 }
 
 var utc = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
