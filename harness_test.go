@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/x509"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -258,4 +260,15 @@ func (h *statusHost) await(t *testing.T, status componentstatus.Status) *compone
 			require.FailNow(t, "the receiver did not report "+status.String())
 		}
 	}
+}
+
+// newEncryptionCertificate makes an encryption certificate with its key, in files.
+func newEncryptionCertificate(t *testing.T, id string) CertificateConfig {
+	t.Helper()
+	pair, err := graphtest.EncryptionCertificate(2048, time.Hour)
+	require.NoError(t, err)
+	c := CertificateConfig{ID: id, CertFile: filepath.Join(t.TempDir(), "encryption.crt"), KeyFile: filepath.Join(t.TempDir(), "encryption.key")}
+	require.NoError(t, os.WriteFile(c.CertFile, pair.Certificate, 0o600))
+	require.NoError(t, os.WriteFile(c.KeyFile, pair.Key, 0o600))
+	return c
 }

@@ -3,6 +3,7 @@ package endtoend_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -148,5 +149,114 @@ receivers:
 	for i := range requests[:len(requests)-100] {
 		// 100 requests take four seconds, with half a one for how they travel on a busy machine.
 		assert.Greater(t, requests[i+100].At.Sub(requests[i].At), 3500*time.Millisecond)
+	}
+}
+
+func TestHistory_BackfillsForRemovedKey(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, "receivers: {m365_copilot: {encryption: {certificates: ["+keyPair(t, "old")+"]}}}")
+	first := h.run(t)
+	h.awaitSubscribed(t)
+	in := prompts(t, 23, 3)
+	h.publish(t, in[:3]...) // so that each of the three users was seen
+	h.backend.await(t, interactionKeys(t, in[:3]...), waitTimeout)
+	late, err := h.emulator.Collection(in[3:]...)
+	require.NoError(t, err)
+	require.NoError(t, h.emulator.AddHistory(in[3:]...)) // and nobody is notified of them otherwise
+	first.terminate(t)
+
+	h.configure(t, "receivers: {m365_copilot: {encryption: {certificates: ["+keyPair(t, "young")+"]}}}")
+	second := h.run(t)
+	line := second.awaitLine(t, "history read", waitTimeout)
+	assert.Contains(t, line, "removed_key")
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	status, err := h.emulator.Post(t.Context(), late)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusAccepted, status, "Graph need not send again what nobody can read")
+	assert.Zero(t, h.backend.duplicates())
+}
+
+func TestHistory_FillsGapOfSuspendedHost(t *testing.T) {
+	binary := collectorWithClock(t)
+	t.Parallel()
+	h := newHarness(t, "", withDirectory)
+	clock := h.clock(t, binary)
+	collector := h.run(t)
+	h.awaitSubscribed(t)
+	in := prompts(t, 30, 5)
+	h.publish(t, in[:10]...)
+	h.backend.await(t, interactionKeys(t, in[:10]...), waitTimeout)
+	require.NoError(t, h.emulator.AddHistory(in[10:]...)) // and nobody is notified of them
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+3))
+	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "all is well, as far as one can tell")
+
+	clock.setOffset(3 * time.Hour) // for the monotonic clock, as for timers, nothing has happened
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	assert.Contains(t, collector.awaitLine(t, "history read", waitTimeout), `"reasons": ["subscription"]`)
+	assert.Equal(t, map[string]int{"notification": 10, "history": 20}, h.backend.recordsBySource(), "each once")
+}
+
+// withoutQueue has the pipeline refuse whatever the backend does not take, and no check of the subscription in between.
+const withoutQueue = `
+receivers:
+  m365_copilot:
+    subscription: {check_interval: 1h}
+exporters:
+  otlp_http:
+    sending_queue: {enabled: false}
+    retry_on_failure: {enabled: false}
+`
+
+// withDirectory lets the collector find out whose history there is: everyone's who ever conversed.
+func withDirectory(settings *graphtest.Settings) {
+	settings.Roles = []string{graphtest.RoleReadAll, graphtest.RoleUsersReadAll}
+}
+
+// withShortRetry has Graph give up after twelve seconds instead of four hours, in which the collector looks at least once
+// whether that is so.
+func withShortRetry(settings *graphtest.Settings) { settings.RetryFor = 12 * time.Second }
+
+func TestHistory_BackfillsAfterRetryDeadline(t *testing.T) {
+	binary := collectorWithClock(t)
+	t.Parallel()
+	for name, wait := range map[string]func(*clock, time.Duration){
+		"while the collector waits":            (*clock).advance,
+		"while the collector's host is asleep": (*clock).setOffset,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, withoutQueue, withDirectory, withShortRetry)
+			clock := h.clock(t, binary)
+			collector := h.run(t)
+			h.awaitSubscribed(t)
+			h.backend.stop()
+			in := prompts(t, 40, 7)
+			h.publish(t, in...)
+			h.awaitLost(t, len(in))
+
+			h.backend.start(t)
+			assert.Empty(t, h.backend.recordsBySource(), "nobody sends it again")
+			assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "as Graph may still send it")
+			wait(clock, 4*time.Hour+31*time.Minute)
+			h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+			line := collector.awaitLine(t, "history read", waitTimeout)
+			assert.Contains(t, line, `"reasons": ["undelivered"]`)
+			assert.Equal(t, map[string]int{"history": len(in)}, h.backend.recordsBySource(), "each once")
+		})
+	}
+}
+
+// awaitLost waits until Graph has given up so many interactions, each of which it was asked to send again at every attempt.
+func (h *harness) awaitLost(t *testing.T, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Lost == n }))
+	for _, a := range h.emulator.Acknowledgements() {
+		if !a.Handshake {
+			assert.Equal(t, http.StatusServiceUnavailable, a.Status)
+		}
 	}
 }

@@ -126,3 +126,41 @@ func (h *harness) assertRetryAfterObeyed(t *testing.T, status int, asked time.Du
 		}
 	}
 }
+
+func TestGraphFailure_RetriesWithoutStorm(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		fault graphtest.Fault
+		// spacing is the least time between two tries.
+		spacing time.Duration
+	}{
+		"429 with Retry-After":   {graphtest.Fault{Status: 429, RetryAfter: "3"}, 3 * time.Second},
+		"503 with Retry-After":   {graphtest.Fault{Status: 503, RetryAfter: "2"}, 2 * time.Second},
+		"503":                    {graphtest.Fault{Status: 503}, 0},
+		"500":                    {graphtest.Fault{Status: 500}, 0},
+		"a connection reset":     {graphtest.Fault{Reset: true}, 0},
+		"an endless body":        {graphtest.Fault{Endless: true}, 0},
+		"a body that is no JSON": {graphtest.Fault{InvalidJSON: true}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, "")
+			h.emulator.Fail(graphtest.AnyGraph, test.fault)
+			collector := h.run(t)
+			collector.awaitLine(t, "subscription fails", waitTimeout)
+			<-time.After(8 * time.Second)
+			tries := h.emulator.Requests(graphtest.OpList)
+			assert.LessOrEqual(t, len(tries), 8, "no storm")
+			for i := range tries[1:] {
+				assert.GreaterOrEqual(t, tries[i+1].At.Sub(tries[i].At), test.spacing, "what Graph asked to wait is waited")
+			}
+			assert.Len(t, collector.linesWith("subscription fails"), 1, "it is said once")
+			h.emulator.Heal()
+			h.awaitSubscribed(t)
+			collector.awaitLine(t, "subscription failure is over", waitTimeout)
+			in := prompts(t, 10, 2)
+			h.publish(t, in...)
+			h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+		})
+	}
+}

@@ -3,17 +3,31 @@ package m365copilotreceiver
 import (
 	"context"
 	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/config/configopaque"
+	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pipeline"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receivertest"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 )
 
 // newTurns invents at least n interactions of all apps.
@@ -272,6 +286,137 @@ func TestSubscription_DeleteOnShutdown(t *testing.T) {
 			h.run(t)
 			h.stop(t)
 			assert.Len(t, h.emulator.Subscriptions(), test.left)
+		})
+	}
+}
+
+// The contract of receivers: what a pipeline takes is delivered once, what it refuses for good is dropped, and what it
+// can't take now is offered again, here by Graph.
+func TestReceiver_MeetsConsumeContract(t *testing.T) {
+	h := newHarness(t, func(s *graphtest.Settings) { s.RetryDelay, s.MaxRetryDelay = time.Millisecond, 50*time.Millisecond })
+	receivertest.CheckConsumeContract(receivertest.CheckConsumeContractParams{
+		T:             t,
+		Factory:       withTestIDs(),
+		Signal:        pipeline.SignalLogs,
+		Config:        h.config,
+		Generator:     &publisher{t: t, harness: h},
+		GenerateCount: 200,
+	})
+}
+
+// publisher is the tenant as a source of interactions.
+type publisher struct {
+	t       *testing.T
+	harness *harness
+	// created counts the subscriptions of the scenarios before.
+	created int
+	last    atomic.Int64
+}
+
+// Start waits for the subscription of the receiver of this scenario: each makes a key, and so a subscription, of its own.
+func (p *publisher) Start() {
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
+	defer cancel()
+	require.NoError(p.t, p.harness.emulator.Wait(ctx, func(s graphtest.Stats) bool {
+		return s.Subscriptions == 1 && s.Requests[graphtest.OpCreate] > p.created
+	}))
+	p.created = p.harness.emulator.Stats().Requests[graphtest.OpCreate]
+}
+
+func (*publisher) Stop() {}
+
+func (p *publisher) Generate() []receivertest.UniqueIDAttrVal {
+	id := strconv.FormatInt(1_764_599_405_123+p.last.Add(1), 10)
+	_, err := p.harness.emulator.Publish(context.Background(),
+		graphtest.Created([]byte(`{"id": "`+id+`", "sessionId": "19:s@thread.v2", "interactionType": "userPrompt"}`))...)
+	require.NoError(p.t, err)
+	return []receivertest.UniqueIDAttrVal{receivertest.UniqueIDAttrVal(id)}
+}
+
+// withTestIDs is the factory with the interaction's id in the attribute by which the contract counts.
+func withTestIDs() receiver.Factory {
+	factory := NewFactory()
+	return receiver.NewFactory(metadata.Type, createDefaultConfig, receiver.WithLogs(
+		func(ctx context.Context, set receiver.Settings, cfg component.Config, next consumer.Logs) (receiver.Logs, error) {
+			marking, err := consumer.NewLogs(func(ctx context.Context, logs plog.Logs) error {
+				for _, resource := range logs.ResourceLogs().All() {
+					for _, scope := range resource.ScopeLogs().All() {
+						for _, record := range scope.LogRecords().All() {
+							record.Attributes().PutStr(receivertest.UniqueIDAttrName, valueOf(record, "microsoft.copilot.interaction.id"))
+						}
+					}
+				}
+				return next.ConsumeLogs(ctx, logs)
+			})
+			if err != nil {
+				return nil, err
+			}
+			return factory.CreateLogs(ctx, set, cfg, marking)
+		}, metadata.LogsStability))
+}
+
+// connectionCount is how many connections a server has open, and has had in all.
+type connectionCount struct {
+	mu          sync.Mutex // guards what follows
+	open, total int
+}
+
+func (c *connectionCount) note(_ net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		c.open++
+		c.total++
+	case http.StateClosed, http.StateHijacked:
+		c.open--
+	case http.StateActive, http.StateIdle:
+	}
+}
+
+func (c *connectionCount) now() (open, total int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open, c.total
+}
+
+func TestReceiver_ShutdownClosesConnectionsToGraph(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*testing.T, *harness){
+		"with a client secret": func(*testing.T, *harness) {},
+		"with headers": func(_ *testing.T, h *harness) {
+			h.config.Graph.Headers = configopaque.MapList{{Name: "X-Proxy", Value: "a"}}
+		},
+		"with an authenticator extension": func(t *testing.T, h *harness) {
+			t.Helper()
+			host := strings.TrimPrefix(h.config.Graph.Endpoint, "http://")
+			// The extension's own connections are not the receiver's to close.
+			authority := httptest.NewServer(http.HandlerFunc(func(writer http.ResponseWriter, r *http.Request) {
+				r.Host = host
+				h.emulator.ServeHTTP(writer, r)
+			}))
+			t.Cleanup(authority.Close)
+			h.withAuthenticator(t, authority.URL)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			counted := &connectionCount{}
+			graph := httptest.NewUnstartedServer(h.emulator)
+			graph.Config.ConnState = counted.note
+			graph.Start()
+			t.Cleanup(graph.Close)
+			h.config.Graph.Endpoint, h.config.Auth.Authority = graph.URL, graph.URL
+			change(t, h)
+			h.run(t)
+			h.deliver(t, newTurns(2)...)
+			h.stop(t)
+			_, total := counted.now()
+			require.Positive(t, total)
+			require.Eventually(t, func() bool { open, _ := counted.now(); return open == 0 }, 5*time.Second, 10*time.Millisecond,
+				"a connection stays open for 90 s")
+			assert.Empty(t, h.emulator.Violations())
 		})
 	}
 }
