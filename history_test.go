@@ -235,7 +235,7 @@ func TestStorage_ErrorSaysHowToFix(t *testing.T) {
 		want      string
 	}{
 		"a missing extension":          {nil, "service.extensions"},
-		"an extension of another kind": {storagetest.NewNonStorageExtension("x"), "no storage extension"},
+		"an extension of another kind": {storagetest.NewNonStorageExtension("x"), "not a storage extension"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -19,7 +19,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 )
 
-// enumerations has the values of the types that take some words only.
+// enumerations lists the allowed values of each enumeration type.
 var enumerations = map[reflect.Type][]string{
 	reflect.TypeFor[Cloud]():                   toStrings(CloudGlobal, CloudUSGov, CloudUSGovDoD, CloudChina),
 	reflect.TypeFor[AuthStyle]():               toStrings(AuthStyleHeader, AuthStyleBody),
@@ -42,18 +42,19 @@ var optionalPackage = reflect.TypeFor[configoptional.Optional[struct{}]]().PkgPa
 // plainConfig is Config without its Unmarshal.
 type plainConfig Config
 
-// Unmarshal reads the configuration as the Collector would without it. It is there for what the Collector says of keys that
-// don't exist and of values that don't fit, which names neither the keys that do exist nor the values that fit.
-// The error joins one error for each problem, with its YAML path and what to write instead. None quotes a text that may be secret.
+// Unmarshal decodes the configuration as the Collector would by default. It exists for its errors on unknown keys and on
+// values of the wrong type: those of the Collector name neither the existing keys nor the accepted values.
+// The error joins one error for each problem, with its YAML path and what to write instead. None quotes text that may be secret.
 func (c *Config) Unmarshal(conf *confmap.Conf) error {
 	if problems := unmarshalErrors(conf, reflect.TypeFor[plainConfig](), ""); len(problems) > 0 {
-		// The Collector writes marks of its own before the first line.
+		// The Collector prefixes the first line, so the problems begin on the second.
 		return fmt.Errorf("these settings can't be read:\n%w", errors.Join(problems...))
 	}
 	return conf.Unmarshal(c)
 }
 
-// unmarshalErrors lists what of conf does not fit into the struct type. Whether a value fits is for confmap to say.
+// unmarshalErrors returns an error for each key of conf that the struct type does not have, and for each value that confmap
+// can't decode into it.
 func unmarshalErrors(conf *confmap.Conf, into reflect.Type, path string) []error {
 	var problems []error
 	keys, values := keysOf(into), conf.ToStringMap()
@@ -85,7 +86,7 @@ func unmarshalErrors(conf *confmap.Conf, into reflect.Type, path string) []error
 	return problems
 }
 
-// elementErrors lists what of a list does not fit into elements of the type.
+// elementErrors returns an error for each element of a list that can't be decoded into the type.
 func elementErrors(list []any, into reflect.Type, path string) []error {
 	var problems []error
 	element := reflect.StructOf([]reflect.StructField{{Name: "Element", Type: into, Tag: `mapstructure:"element"`}})
@@ -105,10 +106,10 @@ func decodes(conf *confmap.Conf, into reflect.Type) bool {
 	return conf.Unmarshal(reflect.New(into).Interface()) == nil
 }
 
-// onlyKey copies conf with one of its keys. What the Collector knows of values from the environment stays.
+// onlyKey copies conf with one of its keys. The copy keeps what the Collector recorded about values from the environment.
 func onlyKey(conf *confmap.Conf, key string) *confmap.Conf {
 	one := confmap.New()
-	// Merging into an empty configuration has nothing to clash with.
+	// Merging into an empty configuration can't conflict.
 	_ = one.Merge(conf)
 	for other := range conf.ToStringMap() {
 		if other != key {
@@ -118,8 +119,8 @@ func onlyKey(conf *confmap.Conf, key string) *confmap.Conf {
 	return one
 }
 
-// numberErrors finds numbers that confmap takes for something else than what was meant: a duration without unit is read as
-// nanoseconds, and of a fraction the whole part is kept.
+// numberErrors reports numbers that confmap accepts but misreads: a duration without unit is read as nanoseconds, and a
+// fraction is truncated.
 func numberErrors(value any, t reflect.Type, path string) []error {
 	number := reflect.ValueOf(value)
 	switch {
@@ -136,7 +137,7 @@ func typeError(value any, t reflect.Type, path string) error {
 	return fmt.Errorf("%s: write %s, not %s", path, describeType(t), describeValue(value, t))
 }
 
-// describeType says what to write for a type.
+// describeType returns what to write for a type.
 func describeType(t reflect.Type) string {
 	inner := innerType(t)
 	switch keys := keysOf(t); {
@@ -163,7 +164,7 @@ func describeType(t reflect.Type) string {
 	}
 }
 
-// describeValue says what stands there. A text is quoted only where no secret is expected.
+// describeValue describes a value. Text is quoted only where no secret is expected.
 func describeValue(value any, t reflect.Type) string {
 	switch v := value.(type) {
 	case nil:
@@ -184,15 +185,15 @@ func describeValue(value any, t reflect.Type) string {
 	}
 }
 
-// keysOf returns the keys that a mapping for the type may have, with their types; nil if the type takes no mapping with
-// keys of its own.
+// keysOf returns the keys that a mapping for the type may have, with their types; nil if the type is not decoded from a
+// mapping with fixed keys.
 func keysOf(t reflect.Type) map[string]reflect.Type {
 	inner := innerType(t)
 	if inner.Kind() != reflect.Struct || implements[encoding.TextUnmarshaler](inner) || implements[confmap.Unmarshaler](inner) {
 		return nil
 	}
 	keys := map[string]reflect.Type{}
-	if inner != t && t.Kind() == reflect.Struct { // configoptional takes this key beside those of the value
+	if inner != t && t.Kind() == reflect.Struct { // configoptional accepts this key too
 		keys["enabled"] = reflect.TypeFor[bool]()
 	}
 	for field := range inner.Fields() {
@@ -232,8 +233,8 @@ func joinPath(path, key string) string {
 	return path + "." + key
 }
 
-// suggestKeys names the keys that were probably meant by a key that does not exist at path: those spelled most alike of that
-// place, else of the whole configuration, since a line may be indented wrongly; where none is alike, all of that place.
+// suggestKeys names the keys that were probably meant by an unknown key at path: the most similar ones of the same section,
+// else of the whole configuration, since a line may be indented wrongly; if none is similar, all keys of the section.
 func suggestKeys(key, path string, here map[string]reflect.Type) string {
 	var siblings []string
 	for name := range here {
@@ -249,7 +250,7 @@ func suggestKeys(key, path string, here map[string]reflect.Type) string {
 	return "one of " + strings.Join(slices.Sorted(maps.Keys(here)), ", ")
 }
 
-// closestPaths returns the paths whose last keys differ least from key, in at most a third of its letters.
+// closestPaths returns the paths whose last key is closest to key, with at most a third of its letters changed.
 func closestPaths(key string, paths []string) []string {
 	var matches []string
 	least := max(1, len(key)/3)
@@ -265,12 +266,12 @@ func closestPaths(key string, paths []string) []string {
 	return matches
 }
 
-// normalizeKey takes clientId and client-id for client_id.
+// normalizeKey makes clientId, client-id and client_id equal.
 func normalizeKey(key string) string {
 	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(key))
 }
 
-// levenshtein is that of Levenshtein: how many letters have to be inserted, deleted or replaced.
+// levenshtein returns how many letters have to be inserted, deleted or replaced to turn a into b.
 func levenshtein(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -25,7 +25,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// components are the parts of a receiver that was started, introduced to each other.
+// components are the parts of a started receiver, connected with each other.
 type components struct {
 	store        storage.Client
 	maxGap       time.Duration
@@ -39,11 +39,11 @@ type components struct {
 	silence      *silenceDetector
 	gapTracker   *gapTracker
 	session      *session
-	// server is nil where the history alone is read.
+	// server is nil without a subscription: the history is polled instead.
 	server *webhook.Server
 }
 
-// newComponents makes the rooms and starts nothing. What it opened is closed again if it fails.
+// newComponents creates the components without starting them. If it fails, it closes what it opened.
 func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*components, error) {
 	store, err := openStorage(ctx, host, r.settings.Storage, r.set.ID, r.settings.TenantID)
 	if err != nil {
@@ -76,7 +76,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	c.silence = &silenceDetector{state: stateRecords{store}, logger: r.set.Logger, gaps: c.backfiller}
 	c.gapTracker = &gapTracker{
 		state: stateRecords{store}, logger: r.set.Logger, gaps: c.backfiller, explain: c.silence.explain, lookback: h.Lookback,
-		// What was delivered longer ago than the window knows would come out twice.
+		// What was delivered before the dedupe window would be delivered twice.
 		fallbackLookback: min(h.MaxGap, r.settings.Window), resources: r.settings.Resources,
 		down: map[string]pendingGap{}, watchedResources: map[string]bool{},
 	}
@@ -112,7 +112,7 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 	})
 }
 
-// load reads what earlier runs kept.
+// load reads the state of earlier runs.
 func (r *components) load(ctx context.Context) error {
 	r.undelivered.load(ctx)
 	r.silence.load(ctx)
@@ -121,15 +121,15 @@ func (r *components) load(ctx context.Context) error {
 	if err := r.backfiller.Load(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("load the known gaps: %w", err))
 	}
-	// What is missing says how much of what was delivered is needed.
+	// The gaps determine how much of the dedupe cache is needed, so they are loaded first.
 	if err := r.deduplicator.Load(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("load what was delivered: %w", err))
+		errs = append(errs, fmt.Errorf("load the dedupe cache: %w", err))
 	}
 	return errors.Join(errs...)
 }
 
-// needed is from when on deliveries must still be known as such, since that time is read, or will be; zero where nothing
-// is. Further back than maxGap nothing is read, but for imported history, which is read once.
+// needed returns the time from which the dedupe cache must be retained because the history since then is or will be read;
+// zero if none is. Nothing before maxGap is read, except for the lookback of the first start, which is read once.
 func (r *components) needed() time.Time {
 	now := time.Now()
 	from := r.backfiller.Needed()
@@ -148,7 +148,7 @@ func (r *components) needed() time.Time {
 	return from
 }
 
-// missing is for how much time interactions are known to be missing, by reason.
+// missing returns for how much time interactions are known to be missing, by reason.
 func (r *components) missing(now time.Time) map[backfill.Reason]time.Duration {
 	all := r.backfiller.Missing(now)
 	if reason, since := r.gapTracker.missing(now); !since.IsZero() {
@@ -157,13 +157,13 @@ func (r *components) missing(now time.Time) map[backfill.Reason]time.Duration {
 	return all
 }
 
-// save keeps everything for the next run. It is for after the end of the loops.
+// save stores the state for the next run. It must be called after the background goroutines have ended.
 func (r *components) save(ctx context.Context) error {
 	now := time.Now()
 	r.undelivered.openExpired(ctx, now)
 	r.silence.save(ctx)
 	if err := errors.Join(r.deduplicator.Save(ctx), r.backfiller.Save(ctx)); err != nil {
-		return fmt.Errorf("keep what is known for the next run: %w", err)
+		return fmt.Errorf("store the gaps and the dedupe cache: %w", err)
 	}
 	left, known := r.session.timeLeft(now)
 	r.gapTracker.saveCheckpoint(ctx, now, known && left > 0)
@@ -179,24 +179,25 @@ func (r *components) close(ctx context.Context) error {
 	return nil
 }
 
-// clients are the ways out to Microsoft.
+// clients are the HTTP clients for Microsoft's services.
 type clients struct {
 	graph *graph.Client
-	// plain has the same proxy and TLS settings, and neither credentials nor headers for Graph.
+	// plain has the same proxy and TLS settings, but neither credentials nor the headers for Graph.
 	plain *http.Client
 	// transports are those of both clients.
 	transports *transports
 }
 
-// transports is a middleware of HTTP clients that gets at the transports which confighttp makes and then hides behind
-// headers, credentials and instrumentation. These pass CloseIdleConnections on to nobody.
+// transports is an HTTP client middleware that records the transports which confighttp creates. confighttp wraps them for
+// headers, credentials and instrumentation, and the wrappers do not forward CloseIdleConnections.
 type transports struct {
 	component.StartFunc
 	component.ShutdownFunc
 	all []http.RoundTripper
 }
 
-// GetHTTPRoundTripper implements extensionmiddleware.HTTPClient. It makes failures of a proxy errors that say so.
+// GetHTTPRoundTripper implements extensionmiddleware.HTTPClient. Its round tripper returns proxy failures as
+// errors that name the proxy.
 func (t *transports) GetHTTPRoundTripper(context.Context) (extensionmiddleware.WrapHTTPRoundTripperFunc, error) {
 	return func(_ context.Context, base http.RoundTripper) (http.RoundTripper, error) {
 		t.all = append(t.all, base)
@@ -207,7 +208,7 @@ func (t *transports) GetHTTPRoundTripper(context.Context) (extensionmiddleware.W
 	}, nil
 }
 
-// close closes the connections that carry no request. Those that carry one are closed after it.
+// close closes idle connections. Those in use are closed after their request.
 func (t *transports) close() {
 	for _, transport := range t.all {
 		(&http.Client{Transport: transport}).CloseIdleConnections()
@@ -216,12 +217,12 @@ func (t *transports) close() {
 
 func (r *Receiver) clients(ctx context.Context, host component.Host) (clients, error) {
 	config := r.settings.Graph
-	// No extension of a user can be of the receiver's type.
-	kept, id := &transports{}, component.NewIDWithName(metadata.Type, "transport")
+	// The id can't clash with an extension of the user, since no extension has the receiver's type.
+	stored, id := &transports{}, component.NewIDWithName(metadata.Type, "transport")
 	extensions := map[component.ID]component.Component{}
 	maps.Copy(extensions, host.GetExtensions())
-	extensions[id] = kept
-	// The last middleware is the one that gets the transport itself.
+	extensions[id] = stored
+	// The last middleware gets the transport itself.
 	config.Middlewares = append(slices.Clone(config.Middlewares), configmiddleware.Config{ID: id})
 	authenticated, err := config.ToClient(ctx, extensions, r.set.TelemetrySettings)
 	if err != nil {
@@ -239,12 +240,12 @@ func (r *Receiver) clients(ctx context.Context, host component.Host) (clients, e
 		credential.HTTP, credential.Telemetry = plain, r.telemetry
 		settings.Tokens = graph.NewTokens(credential)
 	}
-	return clients{graph: graph.New(settings), plain: plain, transports: kept}, nil
+	return clients{graph: graph.New(settings), plain: plain, transports: stored}, nil
 }
 
-// openStorage gets the receiver's client of the storage extension, once for all signals, since a file can be open only
-// once. Each tenant has its own: what is known of one, such as who has no license, is wrong of another. Without an
-// extension nothing is kept.
+// openStorage returns the receiver's client of the storage extension. It is called once for all signals, since a file can
+// be open only once. Each tenant has its own storage, because state such as who has no license differs between tenants.
+// Without an extension nothing is stored.
 func openStorage(ctx context.Context, host component.Host, id *component.ID, receiver component.ID, tenant string) (storage.Client, error) {
 	if id == nil {
 		return storage.NewNopClient(), nil
@@ -255,7 +256,7 @@ func openStorage(ctx context.Context, host component.Host, id *component.ID, rec
 	}
 	provider, ok := extension.(storage.Extension)
 	if !ok {
-		return nil, fmt.Errorf("storage: %q is no storage extension: name one, such as file_storage", id)
+		return nil, fmt.Errorf("storage: %q is not a storage extension: name one, such as file_storage", id)
 	}
 	client, err := provider.GetClient(ctx, component.KindReceiver, receiver, strings.ToLower(tenant))
 	if err != nil {
@@ -264,11 +265,10 @@ func openStorage(ctx context.Context, host component.Host, id *component.ID, rec
 	return timeoutClient{client}, nil
 }
 
-// storageTimeout is how long a call to the storage may take. It is for what hangs: a disk that is merely slow is faster.
+// storageTimeout is how long a call to the storage may take. Only a hanging storage takes longer; a slow disk does not.
 const storageTimeout = 3 * time.Second
 
-// timeoutClient is a storage client whose calls end in time, so that a storage that does not answer is one that fails: what
-// calls it knows how to go on without.
+// timeoutClient is a storage client whose calls time out, so that a hanging storage is handled like a failing one.
 type timeoutClient struct{ client storage.Client }
 
 func (i timeoutClient) Get(ctx context.Context, key string) ([]byte, error) {

@@ -15,40 +15,43 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-// session stands between the webhook, which listens from the start, and what needs an encryption key, which may still have
-// to be made. Until it opens nothing authentic can arrive, since no subscription names that key.
+// session holds the current decrypter and subscription manager. The webhook listens before the encryption key exists, so
+// requests wait until the first ones are set. Nothing authentic can arrive before, since no subscription names the key.
 type session struct {
 	logger      *zap.Logger
 	occasional  *occasionalLog
 	undelivered *undelivered
-	// reached hears of everything that Graph surely sent.
+	// reached is called for everything that certainly came from Graph.
 	reached func(at time.Time)
 
-	once  sync.Once
+	once sync.Once
+	// ready is closed once current is set for the first time.
 	ready chan struct{}
-	// ended is closed once nobody will open the gate any more.
+	// ended is closed once current will not be set any more.
 	ended chan struct{}
-	// current is what the present keys are used by; it is set before opened is closed. waking is held by those who wake its
-	// keeper, and by whoever changes it.
+	// current is nil before the first keys. handover is held for reading while its manager is woken, and for writing while
+	// it is replaced.
 	current  atomic.Pointer[sessionState]
 	handover sync.RWMutex
 	// lastAuthentic is when the last authentic notification arrived; nil before the first.
 	lastAuthentic atomic.Pointer[time.Time]
 }
 
+// sessionState is what uses the current encryption keys.
 type sessionState struct {
 	decrypter *notification.Decrypter
 	manager   *subscription.Manager
 }
 
-// errNoKey is for what arrives while the receiver ends before it had a key.
+// errNoKey is returned if the receiver shuts down before it has a key.
 var errNoKey = errors.New("there is no encryption key")
 
-func newSession(logger *zap.Logger, refused *undelivered, reached func(at time.Time)) *session {
-	return &session{logger: logger, occasional: newOccasionalLog(), undelivered: refused, reached: reached, ready: make(chan struct{}), ended: make(chan struct{})}
+func newSession(logger *zap.Logger, undelivered *undelivered, reached func(at time.Time)) *session {
+	return &session{logger: logger, occasional: newOccasionalLog(), undelivered: undelivered, reached: reached, ready: make(chan struct{}), ended: make(chan struct{})}
 }
 
-// set lets everything through to these two from now on. What came for a keeper before, which has ended, is told by then.
+// set replaces the decrypter and the manager. Events that the previous manager, which has ended, did not handle are passed
+// to the new one.
 func (s *session) set(decrypter *notification.Decrypter, manager *subscription.Manager) {
 	s.handover.Lock()
 	earlier := s.current.Swap(&sessionState{decrypter: decrypter, manager: manager})
@@ -62,17 +65,17 @@ func (s *session) set(decrypter *notification.Decrypter, manager *subscription.M
 	}
 }
 
-// drainEvents has the keeper, which has ended, tell what came for it since.
+// drainEvents has the manager, which has ended, report the events that arrived since.
 func (s *session) drainEvents() {
 	if b := s.current.Load(); b != nil {
 		b.manager.Drain()
 	}
 }
 
-// end lets go whoever waits at a gate that was never opened. It is called once.
+// end releases requests that still wait for the first decrypter. It is called once.
 func (s *session) end() { close(s.ended) }
 
-// ClientStates implements webhook.Opener. It waits for the gate until ctx ends.
+// ClientStates implements webhook.Decrypter. It waits for the first decrypter until ctx ends.
 func (s *session) ClientStates(ctx context.Context) (func(clientState []byte) bool, error) {
 	decrypter, err := s.waitDecrypter(ctx)
 	if err != nil {
@@ -86,15 +89,15 @@ func (s *session) ClientStates(ctx context.Context) (func(clientState []byte) bo
 	return ours, err
 }
 
-// warn logs why notifications are not opened.
+// warn logs why notifications are not decrypted.
 func (s *session) warn(err error) {
-	if count, ok := s.occasional.due("open", time.Now()); ok {
-		s.logger.Warn("notifications can't be opened now, graph sends them again", zap.Int("count", count), zap.Error(err))
+	if count, ok := s.occasional.due("decrypt", time.Now()); ok {
+		s.logger.Warn("notifications can't be decrypted now, Graph retries them", zap.Int("count", count), zap.Error(err))
 	}
 }
 
-// Decrypt implements webhook.Opener. It waits for the gate until ctx ends. The collection holds only items with a client
-// state of ours, so what can't be decided of it was sent by Graph.
+// Decrypt implements webhook.Decrypter. It waits for the first decrypter until ctx ends. The collection holds only items
+// with a valid clientState, so items that can't be verified now were sent by Graph.
 func (s *session) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Opened, error) {
 	opened, err := s.decrypt(ctx, collection, at)
 	if err == nil && authenticated(len(collection.Items), opened) {
@@ -105,15 +108,15 @@ func (s *session) Decrypt(ctx context.Context, collection *notification.Collecti
 	}
 	if err != nil {
 		s.warn(err)
-		if s.current.Load() != nil { // something in it was authentic enough to be asked about
+		if s.current.Load() != nil { // an item had a valid clientState, and its tokens could not be verified
 			s.undelivered.trackUnopened(collection.Items, at)
 		}
 	}
 	return opened, err
 }
 
-// authenticated tells whether tokens proved that any of so many items was sent by Graph. Those that were delivered before
-// leave nothing behind.
+// authenticated reports whether validation tokens proved that any of the given number of items was sent by Graph. Items
+// that were delivered before are counted too, although they leave nothing in opened.
 func authenticated(items int, opened notification.Opened) bool {
 	for i := range opened.Rejected {
 		if gap := opened.Rejected[i].Gap; gap != notification.GapUndecryptable && gap != notification.GapEmpty {
@@ -123,7 +126,7 @@ func authenticated(items int, opened notification.Opened) bool {
 	return items > 0
 }
 
-// notificationAge is how long ago the last authentic notification arrived; false before the first.
+// notificationAge returns how long ago the last authentic notification arrived; false before the first.
 func (s *session) notificationAge(now time.Time) (time.Duration, bool) {
 	at := s.lastAuthentic.Load()
 	if at == nil {
@@ -132,7 +135,7 @@ func (s *session) notificationAge(now time.Time) (time.Duration, bool) {
 	return max(now.Sub(*at), 0), true
 }
 
-// authentic tells whether anything in it was sent by Graph.
+// authentic reports whether any item was sent by Graph.
 func authentic(opened notification.Opened) bool {
 	return len(opened.Received)+len(opened.Lifecycle) > 0 ||
 		slices.ContainsFunc(opened.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
@@ -176,7 +179,7 @@ func (s *session) timeLeft(now time.Time) (time.Duration, bool) {
 	return b.manager.TimeLeft(now)
 }
 
-// deleteSubscriptions is for after the keeper's end.
+// deleteSubscriptions must be called after the manager has ended.
 func (s *session) deleteSubscriptions(ctx context.Context) error {
 	b := s.current.Load()
 	if b == nil {
@@ -188,7 +191,7 @@ func (s *session) deleteSubscriptions(ctx context.Context) error {
 	return nil
 }
 
-// subscribe keeps the subscriptions until ctx ends, with other keys once the files of the keys change.
+// subscribe maintains the subscriptions until ctx ends, with new keys whenever the key files change.
 func (r *Receiver) subscribe(ctx context.Context) {
 	ring := r.components.ring
 	if len(ring) == 0 {
@@ -198,7 +201,7 @@ func (r *Receiver) subscribe(ctx context.Context) {
 			return
 		}
 		if r.settings.Storage == nil {
-			r.set.Logger.Warn("made an encryption key that is kept in memory alone: after a restart the subscription is replaced, and notifications still under way can't be read; name a storage extension in storage, or configure encryption.certificates",
+			r.set.Logger.Warn("generated an encryption key that is kept in memory only: after a restart the subscription is replaced, and notifications in flight can't be decrypted; name a storage extension in storage, or configure encryption.certificates",
 				zap.String("certificate_id", ring[0].CertificateID()))
 		}
 	}
@@ -211,8 +214,8 @@ func (r *Receiver) subscribe(ctx context.Context) {
 	}
 }
 
-// subscribeWith keeps the subscriptions with the keys of the ring until ctx ends or the keys change, and returns the
-// keys to go on with.
+// subscribeWith maintains the subscriptions with the keys of the ring until ctx ends or the keys change, and returns the
+// keys to use next.
 func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) notification.Ring {
 	states, err := r.clientStates(ring[0])
 	if err != nil {
@@ -270,7 +273,7 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 	return newKeys
 }
 
-// clientStates maps each resource to the secret that Graph has to show.
+// clientStates maps each resource to the clientState that Graph must present.
 func (r *Receiver) clientStates(key *notification.Key) (map[string]string, error) {
 	states := make(map[string]string, len(r.settings.Resources))
 	for _, resource := range r.settings.Resources {

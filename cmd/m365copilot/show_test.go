@@ -103,9 +103,9 @@ func TestDisplay_SummarizesSinceLastSummary(t *testing.T) {
 	}))
 	d.summarize()
 	d.summarize()
-	assert.Equal(t, "-- last 10s: 2 interactions, 1 of them prompts, of 1 users in 1 apps; delay p50 2.0 s, p95 4.3 s; 2 in all; "+
-		"subscription ends in 1h0m0s; 1m30s missing\n"+
-		"-- last 10s: 0 interactions, 0 of them prompts, of 0 users in 0 apps; 2 in all; subscription ends in 1h0m0s; 1m30s missing\n",
+	assert.Equal(t, "-- last 10s: 2 interactions, 1 of them prompts, of 1 users in 1 apps; delay p50 2.0 s, p95 4.3 s; 2 in total; "+
+		"subscription expires in 1h0m0s; 1m30s missing\n"+
+		"-- last 10s: 0 interactions, 0 of them prompts, of 0 users in 0 apps; 2 in total; subscription expires in 1h0m0s; 1m30s missing\n",
 		out.String())
 }
 

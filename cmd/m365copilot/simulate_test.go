@@ -39,7 +39,7 @@ func TestSimulate_DeliversUntilStopped(t *testing.T) {
 		return len(c.decrypted) > 20
 	}, 20*time.Second, time.Millisecond)
 	end()
-	p.expect(`msg=summary subscriptions=1 interactions=\d+ offered=[1-9]\d* acknowledged=[1-9]\d* on_their_way=0 lost=0 attempts_refused=0`)
+	p.expect(`msg=summary subscriptions=1 interactions=\d+ offered=[1-9]\d* acknowledged=[1-9]\d* in_flight=0 lost=0 attempts_refused=0`)
 	assert.Equal(t, exitOK, <-p.done)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -190,7 +190,7 @@ func TestSimulate_LogsFailedSends(t *testing.T) {
 		publishTurns(ctx, emulator, options{turnsPerMinute: maxTurnsPerMinute, users: 1}, log)
 		close(published)
 	}()
-	require.Eventually(t, func() bool { return strings.Contains(lines.String(), `msg="a turn was not offered"`) }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(lines.String(), `msg="a turn was not published"`) }, 20*time.Second, time.Millisecond)
 	end()
 	<-published
 }
