@@ -24,7 +24,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 )
 
-// sinkExporter is an exporter that keeps what it gets.
+// sinkExporter returns the factory of an exporter that passes logs to a function.
 func sinkExporter(logs consumer.ConsumeLogsFunc) exporter.Factory {
 	return exporter.NewFactory(component.MustNewType("sink"), func() component.Config { return &struct{}{} },
 		exporter.WithLogs(func(context.Context, exporter.Settings, component.Config) (exporter.Logs, error) {
@@ -46,7 +46,7 @@ func factories(t *testing.T, sink exporter.Factory) otelcol.Factories {
 	return otelcol.Factories{Receivers: receivers, Exporters: exporters, Telemetry: otelconftelemetry.NewFactory()}
 }
 
-// yaml writes the world's configuration as a user would.
+// yaml returns the harness's configuration as a user would write it.
 func (h *harness) yaml(t *testing.T) string {
 	t.Helper()
 	tls := h.config.Webhook.ServerConfig.TLS.Get()

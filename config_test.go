@@ -123,12 +123,12 @@ func TestConfig_HasDefaults(t *testing.T) {
 	assert.Equal(t, 2500*time.Millisecond, got.AckTimeout)
 	assert.EqualValues(t, 67108864, got.MaxInFlightBytes)
 	assert.Empty(t, got.Certificates)
-	assert.Nil(t, got.Storage, "nothing is written to a disk unless it is asked for")
+	assert.Nil(t, got.Storage, "nothing is written to a disk unless configured")
 	assert.Equal(t, 26*time.Hour, got.Window)
 	assert.Equal(t, 1_000_000, got.MaxEntries)
 	assert.Equal(t, receiver.History{Enabled: true, MaxGap: 168 * time.Hour, Users: nil, RequestsPerSecond: 25, Concurrency: 4}, got.History)
-	assert.False(t, got.CaptureText, "no text leaves the receiver unless it is asked for")
-	assert.False(t, got.References, "no file name or URL leaves the receiver unless it is asked for")
+	assert.False(t, got.CaptureText, "no text leaves the receiver unless configured")
+	assert.False(t, got.References, "no file name or URL leaves the receiver unless configured")
 	assert.Equal(t, time.Minute, got.MetricsInterval)
 }
 

@@ -82,7 +82,7 @@ func TestCredential_RereadsSecretFile(t *testing.T) {
 	h.host.await(t, componentstatus.StatusOK)
 }
 
-// withAuthenticator makes an extension get the tokens for Graph, from an authority.
+// withAuthenticator configures an extension that gets the tokens for Graph from an authority.
 func (h *harness) withAuthenticator(t *testing.T, authority string) {
 	t.Helper()
 	factory := oauth2clientauthextension.NewFactory()

@@ -21,14 +21,14 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// warnings are the lines of warning or worse that do not speak of the generated key.
+// warnings returns the lines of level warn or above, without those about the generated key.
 func (h *harness) warnings() []observer.LoggedEntry {
 	return h.lines.Filter(func(e observer.LoggedEntry) bool {
 		return e.Level >= zapcore.WarnLevel && !strings.Contains(e.Message, "encryption key")
 	}).All()
 }
 
-// lineText is everything that a line says.
+// lineText returns a line with all of its fields.
 func lineText(t *testing.T, line observer.LoggedEntry) string {
 	t.Helper()
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
@@ -40,35 +40,35 @@ func lineText(t *testing.T, line observer.LoggedEntry) string {
 func TestFailure_IsOneLineWithCodeAndHint(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		breakIt func(*harness)
-		mendIt  func(*harness)
-		// tries is an operation that is tried again and again meanwhile.
+		fail func(*harness)
+		fix  func(*harness)
+		// tries is an operation that is retried while the failure lasts.
 		tries graphtest.Operation
 		want  []string
 	}{
 		"a wrong secret": {
-			breakIt: func(h *harness) { h.config.Auth.ClientSecret = "the-wrong-secret" },
-			tries:   graphtest.OpToken,
-			want:    []string{"AADSTS7000215", "client secret"},
+			fail:  func(h *harness) { h.config.Auth.ClientSecret = "the-wrong-secret" },
+			tries: graphtest.OpToken,
+			want:  []string{"AADSTS7000215", "client secret"},
 		},
 		"an unknown application": {
-			breakIt: func(h *harness) { h.config.Auth.ClientID = "99999999-0000-4000-8000-000000000009" },
-			tries:   graphtest.OpToken,
-			want:    []string{"AADSTS700016", "client_id"},
+			fail:  func(h *harness) { h.config.Auth.ClientID = "99999999-0000-4000-8000-000000000009" },
+			tries: graphtest.OpToken,
+			want:  []string{"AADSTS700016", "client_id"},
 		},
 		"a missing permission": {
-			breakIt: func(h *harness) { h.emulator.SetRoles("User.Read.All") },
-			mendIt:  func(h *harness) { h.emulator.SetRoles(graphtest.RoleReadAll); h.emulator.RevokeTokens() },
-			tries:   graphtest.OpCreate,
-			want:    []string{"AiEnterpriseInteraction.Read.All", "consent"},
+			fail:  func(h *harness) { h.emulator.SetRoles("User.Read.All") },
+			fix:   func(h *harness) { h.emulator.SetRoles(graphtest.RoleReadAll); h.emulator.RevokeTokens() },
+			tries: graphtest.OpCreate,
+			want:  []string{"AiEnterpriseInteraction.Read.All", "consent"},
 		},
 		"a notification URL that Graph can't reach": {
-			breakIt: func(h *harness) { h.config.Subscription.NotificationURL = "https://127.0.0.1:1/graph/notifications" },
-			tries:   graphtest.OpCreate,
-			want:    []string{"notification_url", "127.0.0.1:1"},
+			fail:  func(h *harness) { h.config.Subscription.NotificationURL = "https://127.0.0.1:1/graph/notifications" },
+			tries: graphtest.OpCreate,
+			want:  []string{"notification_url", "127.0.0.1:1"},
 		},
 		"a full quota": {
-			breakIt: func(h *harness) {
+			fail: func(h *harness) {
 				_, err := h.emulator.AddSubscription(graphtest.Subscription{
 					Resource: "copilot/interactionHistory/getAllEnterpriseInteractions", ChangeType: "created",
 					NotificationURL: "https://elsewhere.example.com/n", Expiration: time.Now().Add(time.Hour),
@@ -77,7 +77,7 @@ func TestFailure_IsOneLineWithCodeAndHint(t *testing.T) {
 					panic(err)
 				}
 			},
-			mendIt: func(h *harness) {
+			fix: func(h *harness) {
 				for _, s := range h.emulator.Subscriptions() {
 					if err := h.emulator.ExpireSubscription(s.ID, time.Now()); err != nil {
 						panic(err)
@@ -91,7 +91,7 @@ func TestFailure_IsOneLineWithCodeAndHint(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
-			test.breakIt(h)
+			test.fail(h)
 			h.start(t)
 			h.host.await(t, componentstatus.StatusRecoverableError)
 			ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
@@ -109,11 +109,11 @@ func TestFailure_IsOneLineWithCodeAndHint(t *testing.T) {
 			assert.NotContains(t, line, testSecret)
 			assert.NotContains(t, line, "the-wrong-secret")
 
-			if test.mendIt != nil {
+			if test.fix != nil {
 				before := h.lines.FilterLevelExact(zapcore.InfoLevel).Len()
-				test.mendIt(h)
+				test.fix(h)
 				h.host.await(t, componentstatus.StatusOK)
-				assert.Greater(t, h.lines.FilterLevelExact(zapcore.InfoLevel).Len(), before, "its end is said as well")
+				assert.Greater(t, h.lines.FilterLevelExact(zapcore.InfoLevel).Len(), before, "its end is logged as well")
 				assert.Len(t, h.warnings(), 1)
 			}
 		})
@@ -133,10 +133,10 @@ func TestFailure_NamesMismatchedWebhookPath(t *testing.T) {
 	lines := h.warnings()
 	require.Len(t, lines, 2, "however often it is tried")
 	for _, line := range lines {
-		said := lineText(t, line)
-		t.Log(said)
+		logged := lineText(t, line)
+		t.Log(logged)
 		for _, want := range []string{"/graph/notifications", "/copilot", "notification_url", "webhook.path"} {
-			assert.Contains(t, said, want)
+			assert.Contains(t, logged, want)
 		}
 	}
 	failed := lineText(t, h.lines.FilterMessage("subscription fails, will be tried again").All()[0])
@@ -163,12 +163,12 @@ func TestFailure_NamesListenAddressWhenGraphReachesOther(t *testing.T) {
 
 	lines := h.warnings()
 	require.Len(t, lines, 1)
-	said := lineText(t, lines[0])
-	t.Log(said)
+	logged := lineText(t, lines[0])
+	t.Log(logged)
 	for _, want := range []string{"with Forbidden", "/graph/notifications", h.config.Webhook.ServerConfig.NetAddr.Endpoint, "webhook.endpoint"} {
-		assert.Contains(t, said, want)
+		assert.Contains(t, logged, want)
 	}
-	assert.NotContains(t, said, "DNS")
+	assert.NotContains(t, logged, "DNS")
 }
 
 func TestLogs_ContainNoContentOrSecrets(t *testing.T) {
@@ -196,9 +196,9 @@ func TestLogs_ContainNoContentOrSecrets(t *testing.T) {
 	}
 	assert.Equal(t, 5, h.lines.FilterMessage("notification rejected").Len())
 	for _, line := range h.lines.All() {
-		said := lineText(t, line)
-		assert.NotContains(t, said, marker)
-		assert.NotContains(t, said, testSecret)
+		logged := lineText(t, line)
+		assert.NotContains(t, logged, marker)
+		assert.NotContains(t, logged, testSecret)
 	}
 }
 
@@ -266,12 +266,12 @@ func TestFailure_NamesRefusingProxy(t *testing.T) {
 				require.NotEmpty(t, lines)
 				line := lineText(t, lines[0])
 				t.Log(line)
-				for _, said := range []string{line, event.Err().Error()} {
+				for _, logged := range []string{line, event.Err().Error()} {
 					for _, want := range append(proxy.want, address, "graph.proxy_url", "HTTPS_PROXY", "NO_PROXY") {
-						assert.Contains(t, said, want)
+						assert.Contains(t, logged, want)
 					}
 					for _, misleading := range []string{"tenant_id", "tiger", "scott", "auth.authority"} {
-						assert.NotContains(t, said, misleading)
+						assert.NotContains(t, logged, misleading)
 					}
 				}
 			})

@@ -38,7 +38,7 @@ const (
 	waitTimeout = 20 * time.Second
 )
 
-// harness is a tenant, and a receiver with both of its signals in front of sinks.
+// harness is an emulated tenant, and a receiver whose logs and metrics go to sinks.
 type harness struct {
 	emulator *graphtest.Emulator
 	config   *Config
@@ -53,12 +53,12 @@ type harness struct {
 	lines     *observer.ObservedLogs
 	host      *statusHost
 	signals   []component.Component
-	// startedAt is when Start of the first signal was called, started how long all took.
+	// startedAt is when Start of the first signal was called, startDuration how long all took.
 	startedAt     time.Time
 	startDuration time.Duration
 }
 
-// newHarness makes everything and starts nothing of the receiver.
+// newHarness creates the tenant and the configuration without starting a receiver.
 func newHarness(t *testing.T, change ...func(*graphtest.Settings)) *harness {
 	t.Helper()
 	pair, err := graphtest.ServerCertificate(time.Hour)
@@ -109,7 +109,7 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// start makes and starts the receiver as the Collector does: once for each signal, of one configuration.
+// start creates and starts the receiver as the Collector does: once for each signal of a configuration.
 func (h *harness) start(t *testing.T) {
 	t.Helper()
 	require.NoError(t, confmap.Validate(h.config))
@@ -127,8 +127,8 @@ func (h *harness) start(t *testing.T) {
 	})
 }
 
-// requireValues holds that every field of a line says something to whoever reads it: that it has a value, and a unit
-// where it is a duration, which the encoder of the Collector writes as a bare number.
+// requireValues asserts that every field of a line has a value, and that durations have a unit: the encoder of the Collector
+// writes a zap duration as a bare number.
 func requireValues(t *testing.T, line observer.LoggedEntry) {
 	t.Helper()
 	for _, field := range line.Context {
@@ -197,7 +197,7 @@ func (h *harness) subscribed(t *testing.T) graphtest.Subscription {
 	return subscription
 }
 
-// deliver publishes interactions and waits until Graph was told that all were taken.
+// deliver publishes interactions and waits until all are acknowledged.
 func (h *harness) deliver(t *testing.T, interactions ...graphtest.Interaction) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -222,7 +222,7 @@ func (h *harness) records() []plog.LogRecord {
 	return records
 }
 
-// statusHost is a host that keeps what the receiver reports.
+// statusHost is a host that records the reported status events.
 type statusHost struct {
 	extensions map[component.ID]component.Component
 	changed    chan struct{}
@@ -262,7 +262,7 @@ func (h *statusHost) await(t *testing.T, status componentstatus.Status) *compone
 	}
 }
 
-// newEncryptionCertificate makes an encryption certificate with its key, in files.
+// newEncryptionCertificate writes a new encryption certificate and its key to files.
 func newEncryptionCertificate(t *testing.T, id string) CertificateConfig {
 	t.Helper()
 	pair, err := graphtest.EncryptionCertificate(2048, time.Hour)

@@ -35,7 +35,7 @@ func (h *harness) restart(t *testing.T) {
 	h.start(t)
 }
 
-// newPrompts invents n prompts of the asker, a second apart, the last a minute ago.
+// newPrompts returns n prompts of testUser, a second apart, the last a minute ago.
 func newPrompts(t *testing.T, n int) []graphtest.Interaction {
 	t.Helper()
 	all := make([]graphtest.Interaction, n)
@@ -54,7 +54,7 @@ func newPrompts(t *testing.T, n int) []graphtest.Interaction {
 
 const testUser = "b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00"
 
-// interactionIDs are those of interactions, sorted.
+// interactionIDs returns the ids of interactions, sorted.
 func interactionIDs(t *testing.T, interactions ...graphtest.Interaction) []string {
 	t.Helper()
 	all := make([]string, len(interactions))
@@ -67,7 +67,7 @@ func interactionIDs(t *testing.T, interactions ...graphtest.Interaction) []strin
 	return all
 }
 
-// deliveredIDs are the ids of all records, sorted; what came twice stands there twice.
+// deliveredIDs returns the ids of all records, sorted and with repetitions.
 func (h *harness) deliveredIDs() []string {
 	var all []string
 	for _, record := range h.records() {
@@ -177,7 +177,7 @@ func TestHistory_FillsDowntimeGap(t *testing.T) {
 			"startup": 0, "subscription": 0, "removed_key": 0, "undelivered": 0, "unverified": 0, "undecryptable": 0, "empty": 0,
 			"lookback": 0, "users_unknown": 0,
 		})
-	}, waitTimeout, 50*time.Millisecond, "all was read, and each reason says so")
+	}, waitTimeout, 50*time.Millisecond, "every gap is closed, and each reason has the value 0")
 }
 
 func TestHistory_ImportsLookbackOnFirstStart(t *testing.T) {
@@ -207,7 +207,7 @@ func TestHistory_IsPolledWithoutSubscription(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpHistory, 4))
-	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs(), "each poll reads some of it again, and each comes out once")
+	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs(), "polls overlap, and each interaction is delivered once")
 	assert.Empty(t, h.emulator.Requests(graphtest.OpCreate), "there is no subscription")
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// postAll sends n notifications of one interaction each over as many connections as senders, and returns how long
-// each answer took, the longest last.
+// postAll posts n notifications of one interaction each over as many connections as senders, and returns the durations of
+// the answers, the longest last.
 func postAll(t *testing.T, h *harness, senders, n int, wantStatus int) []time.Duration {
 	t.Helper()
 	var (
@@ -26,7 +26,7 @@ func postAll(t *testing.T, h *harness, senders, n int, wantStatus int) []time.Du
 	)
 	next := make(chan graphtest.Collection, n)
 	for _, each := range newTurns(n) {
-		// Sealed before the clock runs: that is Graph's work, and here on the same processors.
+		// Encrypted before the measurement, since that is Graph's work.
 		c, err := h.emulator.Collection(each)
 		require.NoError(t, err)
 		next <- c
@@ -77,5 +77,5 @@ func TestLatency_WithBlockedPipeline(t *testing.T) {
 	assert.Less(t, longest, 3*time.Second)
 	close(release)
 	h.stop(t)
-	assert.Len(t, h.records(), 128, "the calls went on, and the pipeline took everything in the end")
+	assert.Len(t, h.records(), 128, "the calls continued, and the pipeline accepted everything in the end")
 }

@@ -76,10 +76,10 @@ func TestMetrics_RefusedBatchIsLoggedOnce(t *testing.T) {
 	h.run(t)
 	h.deliver(t, newTurns(3)...)
 	require.Eventually(t, func() bool { return h.lines.FilterMessageSnippet("metrics not delivered").Len() == 1 }, waitTimeout, 10*time.Millisecond)
-	assert.Len(t, h.records(), 3, "the logs do not suffer")
+	assert.Len(t, h.records(), 3, "logs are not affected")
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	require.NoError(t, h.signals[0].Shutdown(ctx), "a reload of the configuration goes on")
+	require.NoError(t, h.signals[0].Shutdown(ctx), "so that a reload of the configuration continues")
 	assert.Equal(t, 1, h.lines.FilterMessageSnippet("the last metrics were not delivered").Len())
 	h.signals = nil
 }
@@ -186,7 +186,7 @@ func TestMetrics_NotificationAgeGrowsUntilNext(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return len(h.metrics.AllMetrics()) > 0 }, waitTimeout, 10*time.Millisecond)
 	_, known := age()
-	assert.False(t, known, "none has come")
+	assert.False(t, known, "none has arrived")
 
 	h.deliver(t, newTurns(1)...)
 	require.Eventually(t, func() bool { at, known := age(); return known && at > 1.5 }, waitTimeout, 10*time.Millisecond)

@@ -21,10 +21,10 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// secretText stands for what a processor may put into the value that it panics with.
+// secretText stands for content that a processor may put into its panic value.
 const secretText = "words of a conversation"
 
-// panicOnce makes the logs pipeline panic with a value until it was called the given number of times.
+// panicOnce makes the first call of the logs pipeline panic with a value.
 func (h *harness) panicOnce(t *testing.T, value any) {
 	t.Helper()
 	var called atomic.Bool
@@ -38,7 +38,7 @@ func (h *harness) panicOnce(t *testing.T, value any) {
 	h.nextLogs = next
 }
 
-// panics are the error lines about panics.
+// panics returns the error lines about panics.
 func (h *harness) panics(t *testing.T) []observer.LoggedEntry {
 	t.Helper()
 	return h.lines.Filter(func(e observer.LoggedEntry) bool {
@@ -65,7 +65,7 @@ func TestPanic_CostsOneNotification(t *testing.T) {
 			h.run(t)
 			in := newPrompts(t, 3)
 			h.deliver(t, in...)
-			assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs(), "Graph was asked to send again, and did")
+			assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs(), "Graph was asked to retry, and did")
 			assert.True(t, slices.ContainsFunc(h.emulator.Acknowledgements(), func(a graphtest.Acknowledgement) bool {
 				return a.Status == http.StatusServiceUnavailable
 			}))

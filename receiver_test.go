@@ -30,7 +30,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 )
 
-// newTurns invents at least n interactions of all apps.
+// newTurns returns n invented interactions of all apps.
 func newTurns(n int) []graphtest.Interaction {
 	stream := graphtest.NewTurns(7, graphtest.TurnSettings{TenantID: testTenant, Users: 20})
 	var all []graphtest.Interaction
@@ -60,7 +60,8 @@ func TestReceiver_DeliversEachInteractionOnce(t *testing.T) {
 		got[i] = valueOf(record, "gen_ai.conversation.id") + " " + valueOf(record, "microsoft.copilot.interaction.id")
 		uids[valueOf(record, "log.record.uid")] = true
 		assert.Equal(t, "microsoft.copilot.interaction", record.EventName())
-		assert.Empty(t, record.Body().AsString(), "no text leaves unless it is asked for")
+		assert.Equal(t, "false", valueOf(record, "microsoft.copilot.content.captured"))
+		assert.Regexp(t, `^(userPrompt|aiResponse)( in [\w. ]+)?, \d+ characters$`, record.Body().AsString(), "no text leaves the receiver unless configured")
 	}
 	slices.Sort(want)
 	slices.Sort(got)
@@ -123,8 +124,8 @@ func TestContent_CapturesTextAndReferences(t *testing.T) {
 func TestSubscription_RenewsAdoptedAfterPossibleMiss(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ stored, renewed bool }{
-		"a quick restart, as storage tells, missed nothing": {true, false},
-		"without storage nobody knows":                      {false, true},
+		"a quick restart with storage missed nothing": {true, false},
+		"without storage it is unknown":               {false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -244,7 +245,7 @@ func TestSubscription_OnePerUser(t *testing.T) {
 	assert.ElementsMatch(t, []string{anna, ben}, users)
 }
 
-// blockedConsumer is a pipeline that takes nothing until the receiver waits no more, as an exporter whose full queue blocks.
+// blockedConsumer is a pipeline that blocks until its context ends, like an exporter whose full queue blocks.
 type blockedConsumer struct{ consumertest.Consumer }
 
 func (blockedConsumer) ConsumeLogs(ctx context.Context, _ plog.Logs) error {
@@ -267,7 +268,7 @@ func TestReceiver_ShutdownEndsWithBlockedPipeline(t *testing.T) {
 		require.NoError(t, signal.Shutdown(context.Background()))
 	}
 	assert.Equal(t, 1, h.lines.FilterMessage("deliveries in flight at shutdown were cut short, Graph retries them").Len())
-	assert.Empty(t, h.emulator.Subscriptions(), "what comes after that is done")
+	assert.Empty(t, h.emulator.Subscriptions(), "the steps after that are done")
 }
 
 func TestSubscription_DeleteOnShutdown(t *testing.T) {
@@ -276,8 +277,8 @@ func TestSubscription_DeleteOnShutdown(t *testing.T) {
 		asked bool
 		left  int
 	}{
-		"the subscription stays by default":    {false, 1},
-		"the subscription goes where asked to": {true, 0},
+		"the subscription stays by default":         {false, 1},
+		"the subscription is deleted if configured": {true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -290,8 +291,8 @@ func TestSubscription_DeleteOnShutdown(t *testing.T) {
 	}
 }
 
-// The contract of receivers: what a pipeline takes is delivered once, what it refuses for good is dropped, and what it
-// can't take now is offered again, here by Graph.
+// The contract of receivers: what a pipeline accepts is delivered once, what it refuses permanently is dropped, and what it
+// can't accept now is retried, here by Graph.
 func TestReceiver_MeetsConsumeContract(t *testing.T) {
 	h := newHarness(t, func(s *graphtest.Settings) { s.RetryDelay, s.MaxRetryDelay = time.Millisecond, 50*time.Millisecond })
 	receivertest.CheckConsumeContract(receivertest.CheckConsumeContractParams{
@@ -304,7 +305,7 @@ func TestReceiver_MeetsConsumeContract(t *testing.T) {
 	})
 }
 
-// publisher is the tenant as a source of interactions.
+// publisher generates interactions of the emulated tenant.
 type publisher struct {
 	t       *testing.T
 	harness *harness
@@ -313,7 +314,8 @@ type publisher struct {
 	last    atomic.Int64
 }
 
-// Start waits for the subscription of the receiver of this scenario: each makes a key, and so a subscription, of its own.
+// Start waits for the subscription of this scenario: each receiver generates a key, and so creates a subscription, of its
+// own.
 func (p *publisher) Start() {
 	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
@@ -333,7 +335,7 @@ func (p *publisher) Generate() []receivertest.UniqueIDAttrVal {
 	return []receivertest.UniqueIDAttrVal{receivertest.UniqueIDAttrVal(id)}
 }
 
-// withTestIDs is the factory with the interaction's id in the attribute by which the contract counts.
+// withTestIDs returns the factory of a receiver that adds the interaction's id in the attribute by which the contract counts.
 func withTestIDs() receiver.Factory {
 	factory := NewFactory()
 	return receiver.NewFactory(metadata.Type, createDefaultConfig, receiver.WithLogs(
@@ -355,7 +357,7 @@ func withTestIDs() receiver.Factory {
 		}, metadata.LogsStability))
 }
 
-// connectionCount is how many connections a server has open, and has had in all.
+// connectionCount counts the connections of a server: those that are open, and all.
 type connectionCount struct {
 	mu          sync.Mutex // guards what follows
 	open, total int

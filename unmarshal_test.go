@@ -18,13 +18,13 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 )
 
-// unmarshal is what the Collector does with the part of its configuration that is the receiver's.
+// unmarshal decodes the receiver's part of a configuration as the Collector does.
 func unmarshal(raw map[string]any) error {
 	cfg := NewFactory().CreateDefaultConfig()
 	return confmap.NewFromStringMap(raw).Unmarshal(&cfg)
 }
 
-// nested puts a value below a path such as webhook.tls.cert_file.
+// nested returns a configuration with a value at a path such as webhook.tls.cert_file.
 func nested(path string, value any) map[string]any {
 	for _, key := range slices.Backward(strings.Split(path, ".")) {
 		value = map[string]any{key: value}
@@ -46,7 +46,7 @@ func TestUnmarshal_SuggestsSimilarKey(t *testing.T) {
 		"it is a key of the Collector's":    {"graph.proxy_uri", "write graph.proxy_url"},
 		"it is a key of an optional part":   {"webhook.tls.cert_fil", "write webhook.tls.cert_file"},
 		"a section itself is misspelled":    {"web_hook", "write webhook"},
-		"nothing is alike":                  {"content.surprise", "content.surprise: there is no such key here: write one of capture, references"},
+		"no key is similar":                 {"content.surprise", "content.surprise: there is no such key here: write one of capture, references"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -115,8 +115,8 @@ func TestUnmarshal_ErrorsContainNoSecret(t *testing.T) {
 	}
 }
 
-// TestUnmarshal_AgreesWithDecoderForEveryKey writes each kind of value to each key. What the Collector's decoder refuses by
-// itself must be refused with its path, and what it takes must be taken, but numbers that it takes for something else.
+// TestUnmarshal_AgreesWithDecoderForEveryKey writes each kind of value to each key. What the Collector's decoder rejects must be
+// rejected with its path, and what it accepts must be accepted, except numbers that it misreads.
 func TestUnmarshal_AgreesWithDecoderForEveryKey(t *testing.T) {
 	t.Parallel()
 	paths := tagPaths(reflect.TypeFor[Config](), "")
@@ -144,7 +144,7 @@ func TestUnmarshal_AgreesWithDecoderForEveryKey(t *testing.T) {
 	}
 }
 
-// tagPaths lists the keys of a type by its tags; those of a list's elements are not among them.
+// tagPaths lists the keys of a type by its tags, without those of list elements.
 func tagPaths(t reflect.Type, path string) []string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -168,8 +168,8 @@ func tagPaths(t reflect.Type, path string) []string {
 	return paths
 }
 
-// TestUnmarshal_InCollectorConfig reads a file as `otelcol validate` does. Values from the environment stay what they were: a text
-// of digits is no number.
+// TestUnmarshal_InCollectorConfig reads a file as `otelcol validate` does. Values from the environment keep their type: text
+// of digits is not a number.
 func TestUnmarshal_InCollectorConfig(t *testing.T) {
 	t.Setenv("COPILOT_ID", "12345")
 	t.Setenv("COPILOT_WAIT", "30s")

@@ -24,7 +24,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-// newTestReceiver makes the rooms of a receiver that is not started.
+// newTestReceiver creates a receiver that is not started, and its components.
 func newTestReceiver(t *testing.T) (*Receiver, *components) {
 	t.Helper()
 	settings := Settings{
@@ -43,11 +43,11 @@ func newTestReceiver(t *testing.T) (*Receiver, *components) {
 	return r, c
 }
 
-// minInFlightBytes is the least that the webhook needs for one small body.
+// minInFlightBytes is the least MaxInFlightBytes with which the webhook accepts a small body.
 const minInFlightBytes = 4096
 
-// startWebhook serves the webhook of rooms, with an opener of a key of its own, and returns how to post to it and the client
-// state that is right.
+// startWebhook starts the webhook with a decrypter of a generated key, and returns a function that posts to it, and the
+// valid clientState.
 func startWebhook(t *testing.T, r *Receiver, c *components) (post func(body string) int, state string) {
 	t.Helper()
 	ring, err := c.keys.generated(t.Context())
@@ -74,10 +74,10 @@ func setDecrypter(c *components, r *Receiver, ring notification.Ring) {
 	}), subscription.New(subscription.Settings{}))
 }
 
-// padded fills a body up.
+// padded fills a body with spaces up to a length.
 func padded(body string, length int) string { return body + strings.Repeat(" ", length-len(body)) }
 
-// A stranger can have anything refused. None of it says that Graph reached us, and nobody's history is read for it.
+// Anybody can send requests that are refused. They neither prove that Graph reached the webhook nor cause a backfill.
 func TestWebhook_ForgedRequestsOpenNoGap(t *testing.T) {
 	t.Parallel()
 	r, c := newTestReceiver(t)
@@ -88,24 +88,24 @@ func TestWebhook_ForgedRequestsOpenNoGap(t *testing.T) {
 		status int
 	}{
 		"dropped":             {forged, http.StatusAccepted},
-		"without room":        {padded(forged, 2*minInFlightBytes), http.StatusServiceUnavailable},
+		"over the byte limit": {padded(forged, 2*minInFlightBytes), http.StatusServiceUnavailable},
 		"too deep":            {strings.Replace(forged, `"guessed"`, strings.Repeat("[", 70)+strings.Repeat("]", 70), 1), http.StatusBadRequest},
 		"larger than allowed": {padded(forged, 3*minInFlightBytes), http.StatusRequestEntityTooLarge},
 	} {
 		assert.Equal(t, test.status, post(test.body), name)
 	}
 	setDecrypter(c, r, notification.Ring{nil})
-	assert.Equal(t, http.StatusServiceUnavailable, post(forged), "no client state can be told")
+	assert.Equal(t, http.StatusServiceUnavailable, post(forged), "no client state can be derived")
 
-	assert.Zero(t, c.silence.lastReached, "graph reached us")
-	assert.Zero(t, c.undelivered.needed(), "graph was asked to send it again")
+	assert.Zero(t, c.silence.lastReached, "as if Graph had reached the webhook")
+	assert.Zero(t, c.undelivered.needed(), "as if Graph had been asked to retry")
 	for _, later := range []time.Duration{0, retryDeadline, 2 * retryDeadline} {
 		c.undelivered.openExpired(t.Context(), time.Now().Add(later))
 	}
 	assert.Empty(t, missingReasons(c))
 }
 
-// missingReasons are the reasons for which a history would be read.
+// missingReasons returns the reasons for which the history would be read.
 func missingReasons(c *components) []backfill.Reason {
 	var reasons []backfill.Reason
 	for reason, span := range c.backfiller.Missing(time.Now()) {
@@ -124,7 +124,8 @@ func TestWebhook_TracksOverloadWithValidClientState(t *testing.T) {
 	assert.Len(t, c.undelivered.overloads.minutes, 1)
 }
 
-// What carries a client state of ours and can't be decided is owed by Graph, and by the history once Graph has given up.
+// A notification with a valid clientState that can't be verified now is retried by Graph, and fetched from the history once
+// Graph has stopped retrying.
 func TestWebhook_TracksUndecidableNotification(t *testing.T) {
 	t.Parallel()
 	r, c := newTestReceiver(t)
@@ -139,7 +140,7 @@ func TestWebhook_TracksUndecidableNotification(t *testing.T) {
 	assert.Equal(t, []backfill.Reason{backfill.Undelivered}, missingReasons(c))
 }
 
-// A body that only our own limits refuse is fetched from the history where a client state of ours is in it.
+// A body that only the webhook's own limits refuse is fetched from the history if it contains a valid clientState.
 func TestWebhook_OpensGapForBodyOverLimits(t *testing.T) {
 	t.Parallel()
 	r, c := newTestReceiver(t)
@@ -197,7 +198,7 @@ func TestComponents_MissingIncludesPendingGaps(t *testing.T) {
 		r.gapTracker.Checked(now)
 		time.Sleep(30 * time.Hour)
 		hour := func(n int) time.Duration { return time.Duration(n) * time.Hour }
-		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Subscription: hour(30) + maxNotificationDelay}, r.missing(time.Now()), "nobody knows since then")
+		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Subscription: hour(30) + maxNotificationDelay}, r.missing(time.Now()), "it is unknown what happened since then")
 		assert.Equal(t, now.Add(-maxNotificationDelay-backfill.Overlap), r.needed())
 
 		r.gapTracker.Interrupted(tenantWide, subscription.ReasonExpired, now.Add(-hour(2)))
@@ -206,6 +207,6 @@ func TestComponents_MissingIncludesPendingGaps(t *testing.T) {
 		assert.Equal(t, now.Add(-hour(2)-maxNotificationDelay-backfill.Overlap), r.needed())
 
 		time.Sleep(hour(200))
-		assert.Equal(t, time.Now().Add(-hour(168)-maxNotificationDelay), r.needed(), "further back nothing is read")
+		assert.Equal(t, time.Now().Add(-hour(168)-maxNotificationDelay), r.needed(), "nothing before that is read")
 	})
 }

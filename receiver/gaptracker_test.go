@@ -25,7 +25,7 @@ func newStore(t *testing.T) storage.Client {
 	return storagetest.NewInMemoryClient(component.KindReceiver, component.MustNewID("m365_copilot"), "")
 }
 
-// fakeGaps is a book that keeps what is opened, and whose writing may fail.
+// fakeGaps is a gapStore that records opened gaps, and whose Flush can fail.
 type fakeGaps struct {
 	gaps      []backfill.Gap
 	failFlush bool
@@ -70,11 +70,11 @@ func TestGapTracker_OpensGaps(t *testing.T) {
 	t.Parallel()
 	type events func(c *gapTracker, now time.Time)
 	for name, test := range map[string]struct {
-		// mark is the age of the last run's mark, 0 for none.
-		mark     time.Duration
-		lookback time.Duration
-		happens  events
-		want     func(now time.Time) []backfill.Gap
+		// checkpoint is the age of the last run's checkpoint, 0 for none.
+		checkpoint time.Duration
+		lookback   time.Duration
+		happens    events
+		want       func(now time.Time) []backfill.Gap
 	}{
 		"a very first start leaves none": {
 			happens: func(c *gapTracker, now time.Time) {
@@ -95,18 +95,18 @@ func TestGapTracker_OpensGaps(t *testing.T) {
 			},
 		},
 		"a later start imports nothing more": {
-			mark:     time.Minute,
-			lookback: 24 * time.Hour,
-			happens:  func(c *gapTracker, now time.Time) { c.Checked(now) },
-			want:     func(time.Time) []backfill.Gap { return nil },
+			checkpoint: time.Minute,
+			lookback:   24 * time.Hour,
+			happens:    func(c *gapTracker, now time.Time) { c.Checked(now) },
+			want:       func(time.Time) []backfill.Gap { return nil },
 		},
-		"a restart within five minutes of the last good check leaves none": {
-			mark:    5 * time.Minute,
-			happens: func(c *gapTracker, now time.Time) { c.Checked(now) },
-			want:    func(time.Time) []backfill.Gap { return nil },
+		"a restart within five minutes of the last healthy check leaves none": {
+			checkpoint: 5 * time.Minute,
+			happens:    func(c *gapTracker, now time.Time) { c.Checked(now) },
+			want:       func(time.Time) []backfill.Gap { return nil },
 		},
-		"a restart after more than five minutes leaves one from 65 minutes before the mark": {
-			mark: 6 * time.Minute,
+		"a restart after more than five minutes leaves one from 65 minutes before the checkpoint": {
+			checkpoint: 6 * time.Minute,
 			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now.Add(time.Minute))
 				c.Checked(now.Add(2 * time.Minute))
@@ -115,8 +115,8 @@ func TestGapTracker_OpensGaps(t *testing.T) {
 				return []backfill.Gap{{Reason: backfill.Startup, From: now.Add(-71 * time.Minute), To: now.Add(6 * time.Minute)}}
 			},
 		},
-		"a restart that finds the subscription gone leaves one however young the mark is": {
-			mark: time.Minute,
+		"a restart that finds the subscription gone leaves one even if the checkpoint is recent": {
+			checkpoint: time.Minute,
 			happens: func(c *gapTracker, now time.Time) {
 				c.Interrupted(tenantWide, subscription.ReasonAbsent, time.Time{})
 				c.Restored(tenantWide, now.Add(10*time.Minute))
@@ -125,8 +125,8 @@ func TestGapTracker_OpensGaps(t *testing.T) {
 				return []backfill.Gap{{Reason: backfill.Startup, From: now.Add(-66 * time.Minute), To: now.Add(15 * time.Minute)}}
 			},
 		},
-		"a lost subscription leaves one from the last good check": {
-			mark: time.Minute,
+		"a lost subscription leaves one from the last healthy check": {
+			checkpoint: time.Minute,
 			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now)
 				c.Interrupted(tenantWide, subscription.ReasonLost, now)
@@ -136,16 +136,16 @@ func TestGapTracker_OpensGaps(t *testing.T) {
 				return []backfill.Gap{{Reason: backfill.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(6 * time.Minute)}}
 			},
 		},
-		"nothing is opened while the subscription is still away": {
-			mark: time.Minute,
+		"nothing is opened while the subscription is still missing": {
+			checkpoint: time.Minute,
 			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now)
 				c.Interrupted(tenantWide, subscription.ReasonExpired, now)
 			},
 			want: func(time.Time) []backfill.Gap { return nil },
 		},
-		"a subscription for a key that is not at hand leaves the time for which Graph sends again": {
-			mark: time.Minute,
+		"a subscription for an unavailable key leaves one of the time for which Graph retries": {
+			checkpoint: time.Minute,
 			happens: func(c *gapTracker, now time.Time) {
 				c.Interrupted(tenantWide, subscription.ReasonRemovedKey, time.Time{})
 				c.Restored(tenantWide, now)
@@ -154,27 +154,27 @@ func TestGapTracker_OpensGaps(t *testing.T) {
 				return []backfill.Gap{{Reason: backfill.RemovedKey, From: now.Add(-5 * time.Hour), To: now.Add(5 * time.Minute)}}
 			},
 		},
-		"a key that was taken out of the configuration leaves the same": {
-			mark:    time.Minute,
-			happens: func(c *gapTracker, now time.Time) { c.removedKey(context.Background(), now); c.Checked(now) },
+		"a key that was removed from the configuration leaves the same": {
+			checkpoint: time.Minute,
+			happens:    func(c *gapTracker, now time.Time) { c.removedKey(context.Background(), now); c.Checked(now) },
 			want: func(now time.Time) []backfill.Gap {
 				return []backfill.Gap{{Reason: backfill.RemovedKey, From: now.Add(-5 * time.Hour), To: now.Add(5 * time.Minute)}}
 			},
 		},
-		"a mark of the future is doubted": {
-			mark:    -time.Hour,
-			happens: func(c *gapTracker, now time.Time) { c.Checked(now) },
+		"a checkpoint in the future is not trusted": {
+			checkpoint: -time.Hour,
+			happens:    func(c *gapTracker, now time.Time) { c.Checked(now) },
 			want: func(now time.Time) []backfill.Gap {
 				return []backfill.Gap{{Reason: backfill.Startup, From: now.Add(-testFallbackLookback), To: now.Add(5 * time.Minute)}}
 			},
 		},
-		"good checks a quarter of an hour apart leave none": {
-			mark:    time.Minute,
-			happens: func(c *gapTracker, now time.Time) { c.Checked(now); c.Checked(now.Add(testStaleAfter)) },
-			want:    func(time.Time) []backfill.Gap { return nil },
+		"healthy checks a quarter of an hour apart leave none": {
+			checkpoint: time.Minute,
+			happens:    func(c *gapTracker, now time.Time) { c.Checked(now); c.Checked(now.Add(testStaleAfter)) },
+			want:       func(time.Time) []backfill.Gap { return nil },
 		},
-		"good checks further apart leave one, since nobody knows what happened between": {
-			mark: time.Minute,
+		"healthy checks further apart leave one, since it is unknown what happened in between": {
+			checkpoint: time.Minute,
 			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now)
 				c.Checked(now.Add(3 * time.Hour))
@@ -184,8 +184,8 @@ func TestGapTracker_OpensGaps(t *testing.T) {
 				return []backfill.Gap{{Reason: backfill.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(3*time.Hour + 5*time.Minute)}}
 			},
 		},
-		"a subscription that expired in such a pause leaves no second reading": {
-			mark: time.Minute,
+		"a subscription that expired in such a pause leaves no second one": {
+			checkpoint: time.Minute,
 			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now)
 				c.Interrupted(tenantWide, subscription.ReasonExpired, now)
@@ -196,8 +196,8 @@ func TestGapTracker_OpensGaps(t *testing.T) {
 				return []backfill.Gap{{Reason: backfill.Subscription, From: now.Add(-65 * time.Minute), To: now.Add(3*time.Hour + 5*time.Minute)}}
 			},
 		},
-		"what the keeper of the last keys left open the next good check settles": {
-			mark: time.Minute,
+		"the next healthy check opens the gap that the manager of the last keys left pending": {
+			checkpoint: time.Minute,
 			happens: func(c *gapTracker, now time.Time) {
 				c.Checked(now)
 				c.Interrupted(tenantWide, subscription.ReasonMissed, now)
@@ -213,8 +213,8 @@ func TestGapTracker_OpensGaps(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				now, store := time.Now(), newStore(t)
-				if test.mark != 0 {
-					require.NoError(t, store.Set(t.Context(), checkpointKey, []byte(strconv.FormatInt(now.Add(-test.mark).Unix(), 10))))
+				if test.checkpoint != 0 {
+					require.NoError(t, store.Set(t.Context(), checkpointKey, []byte(strconv.FormatInt(now.Add(-test.checkpoint).Unix(), 10))))
 				}
 				got := &fakeGaps{}
 				c := newGapTracker(store, zap.NewNop(), got)
@@ -250,16 +250,16 @@ func TestGapTracker_CheckpointIsLastHealthyCheck(t *testing.T) {
 	at := time.Unix(1_764_599_405, 0)
 	first.load(t.Context(), at)
 	first.saveCheckpoint(t.Context(), at, true)
-	require.Nil(t, storedValue(t, store, checkpointKey), "no check, no mark")
+	require.Nil(t, storedValue(t, store, checkpointKey), "without a check there is no checkpoint")
 	first.Checked(at)
 	assert.Equal(t, "1764599405", string(storedValue(t, store, checkpointKey)))
 	first.saveCheckpoint(t.Context(), at.Add(time.Minute), false)
-	assert.Equal(t, "1764599405", string(storedValue(t, store, checkpointKey)), "the subscription did not live at the end")
+	assert.Equal(t, "1764599405", string(storedValue(t, store, checkpointKey)), "the subscription was not active at shutdown")
 	first.saveCheckpoint(t.Context(), at.Add(time.Minute), true)
 	assert.Equal(t, "1764599465", string(storedValue(t, store, checkpointKey)))
 	first.Interrupted(tenantWide, subscription.ReasonLost, at)
 	first.saveCheckpoint(t.Context(), at.Add(time.Hour), true)
-	assert.Equal(t, "1764599465", string(storedValue(t, store, checkpointKey)), "an interruption is not over with the end")
+	assert.Equal(t, "1764599465", string(storedValue(t, store, checkpointKey)), "an interruption does not end with the shutdown")
 }
 
 func storedValue(t *testing.T, store storage.Client, key string) []byte {
@@ -271,7 +271,7 @@ func storedValue(t *testing.T, store storage.Client, key string) []byte {
 
 func TestGapTracker_ReplacesDamagedState(t *testing.T) {
 	t.Parallel()
-	for name, key := range map[string]string{"the mark": checkpointKey, "what was owed": pendingGapsKey} {
+	for name, key := range map[string]string{"the checkpoint": checkpointKey, "the pending gaps": pendingGapsKey} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, gaps := newStore(t), &fakeGaps{}
@@ -333,7 +333,7 @@ func TestGapTracker_CheckpointWaitsForStoredGap(t *testing.T) {
 	c.load(t.Context(), at)
 	c.Checked(at)
 	c.saveCheckpoint(t.Context(), at, true)
-	assert.Equal(t, "1764590000", string(storedValue(t, store, checkpointKey)), "a crash now would leave nothing else of the gap")
+	assert.Equal(t, "1764590000", string(storedValue(t, store, checkpointKey)), "after a crash now only the checkpoint would show the gap")
 	gaps.failFlush = false
 	c.Checked(at.Add(time.Minute))
 	assert.Equal(t, "1764599460", string(storedValue(t, store, checkpointKey)))
@@ -353,14 +353,14 @@ func TestGapTracker_CheckpointAdvancesWhileResourceIsDown(t *testing.T) {
 	reason, since := c.missing(at.Add(time.Minute))
 	assert.Equal(t, backfill.Subscription, reason)
 	assert.Equal(t, at.Add(-65*time.Minute), since)
-	assert.Zero(t, c.outage(at.Add(time.Minute)), "of the other user something may come")
+	assert.Zero(t, c.outage(at.Add(time.Minute)), "interactions of the other user may arrive")
 
 	for range 2 { // starts that find it down again
 		c = newGapTracker(store, zap.NewNop(), gaps)
 		c.load(t.Context(), at.Add(2*time.Minute))
 		c.Interrupted(other, subscription.ReasonAbsent, time.Time{})
 		c.Checked(at.Add(2 * time.Minute))
-		assert.Empty(t, gaps.gaps, "nobody's history is read for a subscription that is still down")
+		assert.Empty(t, gaps.gaps, "no history is read for a subscription that is still down")
 	}
 	c = newGapTracker(store, zap.NewNop(), gaps)
 	c.load(t.Context(), at.Add(3*time.Minute))
@@ -386,7 +386,7 @@ func TestGapTracker_CheckpointWaitsForStoredInterruption(t *testing.T) {
 	assert.Equal(t, "1764599520", string(storedValue(t, store, checkpointKey)))
 }
 
-// failingKeyStore is a storage that does not take one key.
+// failingKeyStore is a storage that fails to set one key.
 type failingKeyStore struct {
 	storage.Client
 	failKey string
@@ -419,16 +419,16 @@ func TestGapTracker_IgnoresUnsetClock(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_764_599_400, 0)
 	for name, test := range map[string]struct {
-		mark string
-		down time.Duration
-		want []backfill.Gap
+		checkpoint string
+		down       time.Duration
+		want       []backfill.Gap
 	}{
-		"a mark tells what is missing once the clock is set": {
+		"the checkpoint shows what is missing once the clock is set": {
 			"1764599400", 72 * time.Hour,
 			[]backfill.Gap{{Reason: backfill.Subscription, From: at.Add(-65 * time.Minute), To: at.Add(72*time.Hour + 5*time.Minute)}},
 		},
-		"where that was a short time nothing is": {"1764599400", 10 * time.Minute, nil},
-		"a damaged mark may be any": {
+		"after a short time nothing is missing": {"1764599400", 10 * time.Minute, nil},
+		"a damaged checkpoint may have been any": {
 			"x", time.Hour,
 			[]backfill.Gap{{Reason: backfill.Startup, From: at.Add(time.Hour - testFallbackLookback), To: at.Add(65 * time.Minute)}},
 		},
@@ -436,7 +436,7 @@ func TestGapTracker_IgnoresUnsetClock(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store, gaps := newStore(t), &fakeGaps{}
-			require.NoError(t, store.Set(t.Context(), checkpointKey, []byte(test.mark)))
+			require.NoError(t, store.Set(t.Context(), checkpointKey, []byte(test.checkpoint)))
 			c := newGapTracker(store, zap.NewNop(), gaps)
 			c.load(t.Context(), time.Unix(100, 0))
 			c.Checked(at.Add(test.down))
@@ -483,14 +483,14 @@ func TestGapTracker_RecentSurvivesQuickRestart(t *testing.T) {
 func TestGapTracker_PendingGapsSurviveKill(t *testing.T) {
 	t.Parallel()
 	for name, happens := range map[string]func(c *gapTracker, gaps *fakeGaps, now time.Time){
-		"a key that was taken out of the configuration": func(c *gapTracker, _ *fakeGaps, now time.Time) {
+		"a key that was removed from the configuration": func(c *gapTracker, _ *fakeGaps, now time.Time) {
 			c.removedKey(context.Background(), now)
 		},
-		"what Graph says it missed": func(c *gapTracker, _ *fakeGaps, now time.Time) {
+		"a missed event of Graph": func(c *gapTracker, _ *fakeGaps, now time.Time) {
 			c.Checked(now)
 			c.Interrupted(tenantWide, subscription.ReasonMissed, now)
 		},
-		"a subscription that is restored while the book can't be written": func(c *gapTracker, gaps *fakeGaps, now time.Time) {
+		"a subscription that is restored while gaps can't be stored": func(c *gapTracker, gaps *fakeGaps, now time.Time) {
 			c.Checked(now)
 			gaps.failFlush = true
 			c.Interrupted(tenantWide, subscription.ReasonLost, now)
@@ -498,7 +498,7 @@ func TestGapTracker_PendingGapsSurviveKill(t *testing.T) {
 			c.Interrupted("another", subscription.ReasonLost, now)
 			c.Checked(now)
 		},
-		"what nobody watches any more": func(c *gapTracker, _ *fakeGaps, now time.Time) {
+		"an interruption that no manager watches any more": func(c *gapTracker, _ *fakeGaps, now time.Time) {
 			c.Checked(now)
 			c.Interrupted(tenantWide, subscription.ReasonMissed, now)
 			c.unwatched()
@@ -517,7 +517,7 @@ func TestGapTracker_PendingGapsSurviveKill(t *testing.T) {
 			gaps = &fakeGaps{}
 			c = newGapTracker(store, zap.NewNop(), gaps)
 			c.load(t.Context(), now)
-			assert.Empty(t, gaps.gaps, "its end is when a subscription lives")
+			assert.Empty(t, gaps.gaps, "it ends when a subscription is active")
 			c.Checked(now.Add(time.Second))
 			assert.NotEmpty(t, gaps.gaps)
 
@@ -525,7 +525,7 @@ func TestGapTracker_PendingGapsSurviveKill(t *testing.T) {
 			c = newGapTracker(store, zap.NewNop(), gaps)
 			c.load(t.Context(), now)
 			c.Checked(now.Add(2 * time.Second))
-			assert.Empty(t, gaps.gaps, "once it is written down it is owed no more")
+			assert.Empty(t, gaps.gaps, "once it is stored it is not pending any more")
 		})
 	}
 }
@@ -560,14 +560,14 @@ func TestGapTracker_RetriesFailingStorageBeforeWriting(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 	c.load(ended, at.Add(time.Hour))
-	assert.Zero(t, lines.Len(), "a stop in the middle of it is no failure")
+	assert.Zero(t, lines.Len(), "a shutdown in the middle of it is not a failure")
 	c.load(t.Context(), at.Add(time.Hour))
 	c.Interrupted(tenantWide, subscription.ReasonAbsent, time.Time{})
 	c.Restored(tenantWide, at.Add(time.Hour))
 	c.Checked(at.Add(time.Hour))
 	c.saveCheckpoint(t.Context(), at.Add(time.Hour), true)
 	assert.Equal(t, 1, lines.Len())
-	require.Len(t, gaps.gaps, 1, "what was missed is guessed until then")
+	require.Len(t, gaps.gaps, 1, "until then a gap covers what may be missing")
 
 	c.state.store = store
 	c.Checked(at.Add(61 * time.Minute))
@@ -593,7 +593,7 @@ func TestGapTracker_LogsWriteFailureOnce(t *testing.T) {
 	}
 }
 
-// countingStore counts what is written.
+// countingStore counts writes and their bytes.
 type countingStore struct {
 	storage.Client
 	writes, bytes int

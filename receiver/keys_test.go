@@ -45,7 +45,7 @@ func TestKeys_ReplacesDamagedGeneratedKey(t *testing.T) {
 	assert.Equal(t, certificateIDs(second), certificateIDs(third))
 }
 
-// failingStore is a storage that fails.
+// failingStore is a storage whose calls fail.
 type failingStore struct{ storage.Client }
 
 var errStorage = errors.New("the disk is on fire")
@@ -69,18 +69,18 @@ func TestKeys_AssumesRemovedKeyForUnreadableList(t *testing.T) {
 	store := newStore(t)
 	old, err := notification.GenerateKey("old")
 	require.NoError(t, err)
-	newKeys, err := notification.GenerateKey("young")
+	renewed, err := notification.GenerateKey("renewed")
 	require.NoError(t, err)
 	(&keys{store: store, logger: zap.NewNop()}).accept(t.Context(), notification.Ring{old})
 
 	failing := &keys{store: failingStore{store}, logger: zap.NewNop()}
-	assert.True(t, failing.missing(t.Context(), notification.Ring{newKeys}), "nobody can tell any more once it is replaced")
+	assert.True(t, failing.missing(t.Context(), notification.Ring{renewed}), "it is unknown once the list is replaced")
 	ended, end := context.WithCancel(t.Context())
 	end()
-	assert.False(t, failing.missing(ended, notification.Ring{newKeys}), "a shutdown replaces nothing")
+	assert.False(t, failing.missing(ended, notification.Ring{renewed}), "a shutdown replaces nothing")
 
 	require.NoError(t, store.Set(t.Context(), acceptedKey, []byte("{")))
-	assert.True(t, (&keys{store: store, logger: zap.NewNop()}).missing(t.Context(), notification.Ring{newKeys}), "a damaged list is none")
+	assert.True(t, (&keys{store: store, logger: zap.NewNop()}).missing(t.Context(), notification.Ring{renewed}), "a damaged list counts as unreadable")
 }
 
 func TestKeys_DetectsRemovedKey(t *testing.T) {
@@ -88,7 +88,7 @@ func TestKeys_DetectsRemovedKey(t *testing.T) {
 	k := &keys{store: newStore(t), logger: zap.NewNop()}
 	old, err := notification.GenerateKey("old")
 	require.NoError(t, err)
-	newKeys, err := notification.GenerateKey("young")
+	renewed, err := notification.GenerateKey("renewed")
 	require.NoError(t, err)
 	for _, step := range []struct {
 		ring    notification.Ring
@@ -96,9 +96,9 @@ func TestKeys_DetectsRemovedKey(t *testing.T) {
 	}{
 		{notification.Ring{old}, false},
 		{notification.Ring{old}, false},
-		{notification.Ring{newKeys, old}, false},
-		{notification.Ring{newKeys}, true},
-		{notification.Ring{newKeys}, false},
+		{notification.Ring{renewed, old}, false},
+		{notification.Ring{renewed}, true},
+		{notification.Ring{renewed}, false},
 	} {
 		assert.Equal(t, step.missing, k.missing(t.Context(), step.ring))
 		k.accept(t.Context(), step.ring)
@@ -110,15 +110,15 @@ func TestKeys_DetectsRemovedKeyWithoutStorage(t *testing.T) {
 	k := &keys{store: storage.NewNopClient(), logger: zap.NewNop()}
 	old, err := notification.GenerateKey("old")
 	require.NoError(t, err)
-	newKeys, err := notification.GenerateKey("young")
+	renewed, err := notification.GenerateKey("renewed")
 	require.NoError(t, err)
 	assert.False(t, k.missing(t.Context(), notification.Ring{old}))
 	k.accept(t.Context(), notification.Ring{old})
-	assert.False(t, k.missing(t.Context(), notification.Ring{newKeys, old}))
-	assert.True(t, k.missing(t.Context(), notification.Ring{newKeys}))
+	assert.False(t, k.missing(t.Context(), notification.Ring{renewed, old}))
+	assert.True(t, k.missing(t.Context(), notification.Ring{renewed}))
 }
 
-// newKeyFiles writes a new key pair to files and returns how to do it again.
+// newKeyFiles writes a new key pair to files, and returns a function that replaces it with another.
 func newKeyFiles(t *testing.T) (Certificate, func()) {
 	t.Helper()
 	c := Certificate{ID: "k", CertFile: filepath.Join(t.TempDir(), "crt"), KeyFile: filepath.Join(t.TempDir(), "key")}

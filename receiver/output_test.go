@@ -17,8 +17,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 )
 
-// A user who has no license is left alone until a prompt of theirs arrives: what was found out about the user otherwise, as
-// that their history was read, must not end that.
+// The history of a user without license is not read until a prompt of theirs arrives. A user who was determined in another
+// way, such as by reading that history, must not end this.
 func TestPipelineOutput_ReportsUsersOfPromptsOnly(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -29,7 +29,7 @@ func TestPipelineOutput_ReportsUsersOfPromptsOnly(t *testing.T) {
 		"the prompt of the same request named the user":   {interaction.UserFromRequest, nil},
 		"prompts of the same conversation named the user": {interaction.UserFromConversation, nil},
 		"it was read from the user's history":             {interaction.UserFromHistory, nil},
-		"nobody is known to have asked":                   {"", nil},
+		"the user is unknown":                             {"", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -46,7 +46,7 @@ func TestPipelineOutput_ReportsUsersOfPromptsOnly(t *testing.T) {
 	}
 }
 
-// blockingOutput is a pipeline that does not return until it is let go.
+// blockingOutput is a pipeline that blocks until the channel is closed.
 type blockingOutput chan struct{}
 
 func (b blockingOutput) Deliver(context.Context, []interaction.Received) error {
@@ -67,7 +67,7 @@ func TestTrackedIntake_TracksBeforePipelineReturns(t *testing.T) {
 		go func() { done <- a.Take(context.Background(), []interaction.Received{interactionAt(now)}) }()
 		synctest.Wait()
 		tracker.openExpired(t.Context(), now.Add(retryDeadline))
-		assert.Equal(t, []backfill.Gap{minuteGap(now)}, opened.gaps, "Graph has long given up")
+		assert.Equal(t, []backfill.Gap{minuteGap(now)}, opened.gaps, "Graph has stopped retrying")
 		close(out)
 		require.NoError(t, <-done)
 	})

@@ -24,7 +24,7 @@ func (s *fakeGaps) Item(reason backfill.Reason, _ string, now time.Time) {
 	s.gaps = append(s.gaps, backfill.Gap{Reason: reason, From: now})
 }
 
-// newTestRejections makes a rejections that opens its gaps on a shelf.
+// newTestRejections returns rejections that open their gaps in a fakeGaps, and their log lines.
 func newTestRejections(t *testing.T, gaps *fakeGaps) (*rejections, *observer.ObservedLogs) {
 	t.Helper()
 	builder, err := metadata.NewTelemetryBuilder(componenttest.NewNopTelemetrySettings())
@@ -48,8 +48,8 @@ func TestRejections_StoresGapBeforeReturning(t *testing.T) {
 	})
 	assert.Equal(t, 2, gaps.flushed)
 	r.undelivered.openExpired(t.Context(), time.Now().Add(retryDeadline))
-	assert.Len(t, gaps.gaps, 2, "an item whose gap is known for its own reason is not refused as well")
-	assert.Equal(t, 1, lines.Len(), "the same reason is said once")
+	assert.Len(t, gaps.gaps, 2, "an item that has a gap of its own is not undelivered as well")
+	assert.Equal(t, 1, lines.Len(), "the same reason is logged once")
 }
 
 func TestRejections_WritesNothingForForgedItem(t *testing.T) {
@@ -62,7 +62,7 @@ func TestRejections_WritesNothingForForgedItem(t *testing.T) {
 	assert.Equal(t, 1, lines.Len())
 }
 
-// What a stranger sends in one request costs one measurement, however many items it has.
+// A request of an outsider costs one measurement, however many items it has.
 func TestRejections_CountsAllItemsOfAReasonAtOnce(t *testing.T) {
 	t.Parallel()
 	tel := componenttest.NewTelemetry()

@@ -14,7 +14,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// createdAt was created at a time and is of this kind of change.
+// createdAt returns an interaction with change type created of a time.
 func createdAt(at time.Time) interaction.Received {
 	one := interactionAt(at)
 	one.Change = interaction.Created
@@ -33,7 +33,7 @@ func TestSilenceDetector_OpensGapForLateArrival(t *testing.T) {
 	for name, test := range map[string]struct {
 		arrivals  []arrival
 		explained bool
-		owed      bool
+		pending   bool
 		want      []backfill.Gap
 	}{
 		"a night without prompts":       {arrivals: []arrival{{hours(9), createdAt(hours(9))}, {hours(9.1), createdAt(hours(9.1))}}},
@@ -42,7 +42,7 @@ func TestSilenceDetector_OpensGapForLateArrival(t *testing.T) {
 			arrivals: []arrival{{hours(9), createdAt(hours(9))}, {hours(9.5), createdAt(hours(6))}, {hours(10), createdAt(hours(7))}},
 			want:     []backfill.Gap{{Reason: backfill.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(9).Add(5 * time.Minute)}},
 		},
-		"an outage that the first arrival tells of": {
+		"an outage that the first arrival reveals": {
 			arrivals: []arrival{{hours(9), createdAt(hours(6))}},
 			want:     []backfill.Gap{{Reason: backfill.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(9).Add(5 * time.Minute)}},
 		},
@@ -59,7 +59,7 @@ func TestSilenceDetector_OpensGapForLateArrival(t *testing.T) {
 			arrivals: []arrival{{hours(9), createdAt(hours(9))}, {hours(10.2), createdAt(hours(10.2))}, {hours(10.3), createdAt(hours(6.5))}},
 			want:     []backfill.Gap{{Reason: backfill.Subscription, From: hours(0).Add(-65 * time.Minute), To: hours(10.2).Add(5 * time.Minute)}},
 		},
-		"what a gap of another cause is going to hold": {arrivals: []arrival{{hours(9), createdAt(hours(6))}}, owed: true},
+		"what a gap of another cause is going to hold": {arrivals: []arrival{{hours(9), createdAt(hours(6))}}, pending: true},
 		"something old without a silence":              {arrivals: []arrival{{hours(1), createdAt(hours(-3))}}},
 		"a change of something old":                    {arrivals: []arrival{{hours(9), updated}}},
 		"what a gap of another cause holds already":    {arrivals: []arrival{{hours(9), createdAt(hours(6))}}, explained: true},
@@ -76,7 +76,7 @@ func TestSilenceDetector_OpensGapForLateArrival(t *testing.T) {
 			if test.explained {
 				s.explain(hours(5), hours(8))
 			}
-			if test.owed {
+			if test.pending {
 				s.pendingGapSince = func(time.Time) time.Time { return hours(5) }
 			}
 			for _, a := range test.arrivals {
@@ -113,7 +113,7 @@ func TestSilenceDetector_IgnoresDamagedState(t *testing.T) {
 	}
 	s.state.store = store
 	s.save(t.Context())
-	assert.JSONEq(t, fmt.Sprintf(`{"heard":%d,"explained":[0,0]}`, noon.Unix()), string(storedValue(t, store, silenceKey)), "and what it missed is written later")
+	assert.JSONEq(t, fmt.Sprintf(`{"heard":%d,"explained":[0,0]}`, noon.Unix()), string(storedValue(t, store, silenceKey)), "and the missed value is stored later")
 }
 
 func TestSilenceDetector_IgnoresRequestedRetries(t *testing.T) {
@@ -139,7 +139,7 @@ func TestSilenceDetector_NeededCoversSilence(t *testing.T) {
 	assert.Zero(t, s.needed(noon.Add(time.Hour)))
 	assert.Equal(t, noon.Add(-maxNotificationDelay), s.needed(noon.Add(30*time.Hour)))
 	s.reached(noon.Add(30 * time.Hour))
-	assert.Equal(t, noon.Add(-maxNotificationDelay), s.needed(noon.Add(31*time.Hour)), "what was sent in vain may still come")
+	assert.Equal(t, noon.Add(-maxNotificationDelay), s.needed(noon.Add(31*time.Hour)), "interactions of failed attempts may still arrive")
 	for n := 31; n <= 36; n++ {
 		s.reached(noon.Add(time.Duration(n) * time.Hour))
 	}

@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 )
 
-// statusHost is a host that keeps what is reported to it.
+// statusHost is a host that records the reported status events.
 type statusHost struct {
 	component.Host
 	events []*componentstatus.Event
@@ -37,7 +37,7 @@ func TestStatus_ReportsToEveryHost(t *testing.T) {
 	s.part("subscription")(nil)
 	want := []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}
 	assert.Equal(t, want, logs.statuses())
-	assert.Equal(t, want, metrics.statuses(), "one that joins late learns the last report")
+	assert.Equal(t, want, metrics.statuses(), "a host that joins late gets the last report")
 }
 
 func TestStatus_IsOKWhenAllPartsAre(t *testing.T) {
@@ -65,7 +65,7 @@ func TestOccasionalLog_IsDueOncePerMinute(t *testing.T) {
 		assert.False(t, due)
 	}
 	_, due = r.due("b", now)
-	assert.True(t, due, "another thing has a minute of its own")
+	assert.True(t, due, "each key has a minute of its own")
 	count, due = r.due("a", now.Add(time.Minute))
 	assert.True(t, due)
 	assert.Equal(t, 4, count, "those that were not logged are counted")

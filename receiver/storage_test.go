@@ -13,7 +13,7 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 )
 
-// hangingStorage is a storage extension, and its client, that does not answer until nobody waits any more.
+// hangingStorage is a storage extension, and its client, whose calls return only when their context ends.
 type hangingStorage struct {
 	component.StartFunc
 	component.ShutdownFunc
@@ -33,6 +33,7 @@ func (h hangingStorage) Set(ctx context.Context, _ string, _ []byte) error      
 func (h hangingStorage) Delete(ctx context.Context, _ string) error               { return h.wait(ctx) }
 func (h hangingStorage) Batch(ctx context.Context, _ ...*storage.Operation) error { return h.wait(ctx) }
 func (hangingStorage) Close(context.Context) error                                { return nil }
+
 func (h hangingStorage) GetExtensions() map[component.ID]component.Component {
 	return map[component.ID]component.Component{hangingID: h}
 }

@@ -30,7 +30,7 @@ func newTestUndelivered(t *testing.T, store storage.Client) (*undelivered, *fake
 	return r, opened
 }
 
-// interactionAt was created at a time, which its id tells.
+// interactionAt returns an interaction whose id has the timestamp of a time.
 func interactionAt(at time.Time) interaction.Received {
 	return interaction.Received{Interaction: interaction.Interaction{ID: strconv.FormatInt(at.UnixMilli(), 10), SessionID: "s"}}
 }
@@ -50,7 +50,7 @@ func TestUndelivered_OpensGapAfterRetryDeadline(t *testing.T) {
 	r.track([]interaction.Received{lost}, noon.Add(4*time.Hour))
 	r.delivered([]interaction.Received{late})
 	r.openExpired(t.Context(), noon.Add(retryDeadline-time.Second))
-	assert.Empty(t, opened.gaps, "Graph may still send it again")
+	assert.Empty(t, opened.gaps, "Graph may still retry it")
 	r.openExpired(t.Context(), noon.Add(retryDeadline))
 	assert.Equal(t, []backfill.Gap{minuteGap(noon.Add(-time.Hour))}, opened.gaps)
 	r.openExpired(t.Context(), noon.Add(2*retryDeadline))
@@ -126,7 +126,7 @@ func TestUndelivered_SurvivesRestart(t *testing.T) {
 		r, opened = newTestUndelivered(t, store)
 		opened.failFlush = true
 		r.openExpired(t.Context(), noon.Add(retryDeadline))
-		require.Equal(t, []backfill.Gap{minuteGap(noon)}, opened.gaps, "as long as the gap is not written down")
+		require.Equal(t, []backfill.Gap{minuteGap(noon)}, opened.gaps, "as long as the gap is not stored")
 	}
 	opened.failFlush = false
 	r.openExpired(t.Context(), noon.Add(retryDeadline+time.Second))
@@ -135,7 +135,7 @@ func TestUndelivered_SurvivesRestart(t *testing.T) {
 	require.Equal(t, []backfill.Gap{minuteGap(noon.Add(time.Minute))}, opened.gaps)
 	r, opened = newTestUndelivered(t, store)
 	r.openExpired(t.Context(), noon.Add(3*retryDeadline))
-	assert.Empty(t, opened.gaps, "nothing is owed twice")
+	assert.Empty(t, opened.gaps, "no gap is opened twice")
 }
 
 func TestUndelivered_RetriesFailingStorage(t *testing.T) {
@@ -200,7 +200,7 @@ func TestUndelivered_OpensGapForRepeatedOverload(t *testing.T) {
 			r, opened = newTestUndelivered(t, store) // a restart in between
 			opened.failFlush = true
 			r.openExpired(t.Context(), noon.Add(retryDeadline))
-			r, opened = newTestUndelivered(t, store) // and a kill before the gap is written down
+			r, opened = newTestUndelivered(t, store) // and a kill before the gap is stored
 			r.openExpired(t.Context(), noon.Add(retryDeadline+time.Hour))
 			assert.Equal(t, test.want, opened.gaps)
 			r, opened = newTestUndelivered(t, store)
@@ -223,7 +223,7 @@ func TestUndelivered_NeededCoversTrackedItems(t *testing.T) {
 	r, _ = newTestUndelivered(t, store)
 	assert.Equal(t, minuteGap(noon).From.Add(-maxNotificationDelay).Unix(), r.needed().Unix(), "also after a restart")
 	r.openExpired(t.Context(), noon.Add(2*retryDeadline))
-	assert.Zero(t, r.needed(), "the book knows now")
+	assert.Zero(t, r.needed(), "the gap store knows now")
 }
 
 func TestUndelivered_ChecksOverloadsHourly(t *testing.T) {
@@ -253,7 +253,7 @@ func TestUndelivered_KeepsMinutesBeyondLimit(t *testing.T) {
 	r.track(many, noon)
 	r.delivered(many)
 	r.openExpired(t.Context(), noon.Add(retryDeadline))
-	assert.Equal(t, []backfill.Gap{minuteGap(noon)}, opened.gaps, "one of them can't be told to have been delivered")
+	assert.Equal(t, []backfill.Gap{minuteGap(noon)}, opened.gaps, "it is unknown whether the one beyond the limit was delivered")
 }
 
 func TestUndelivered_ReplacesDamagedState(t *testing.T) {
@@ -274,7 +274,7 @@ func TestUndelivered_ReplacesDamagedState(t *testing.T) {
 	}
 }
 
-// fakeOutput refuses until it is well.
+// fakeOutput is a pipeline that refuses everything until it is healthy.
 type fakeOutput struct {
 	mu       sync.Mutex // guards what follows
 	healthy  bool
@@ -333,11 +333,11 @@ func TestUndelivered_BackfillsAfterRetryDeadline(t *testing.T) {
 		offered = append(offered, r)
 		require.NoError(t, emulator.AddHistory(graphtest.Interaction{UserID: userID, JSON: []byte(`{"id": "` + r.ID + `", "sessionId": "` + r.SessionID + `"}`)}))
 	}
-	require.Error(t, webhook.Take(t.Context(), offered), "Graph is asked to send again")
+	require.Error(t, webhook.Take(t.Context(), offered), "Graph is asked to retry")
 	out.mu.Lock()
 	out.healthy = true
 	out.mu.Unlock()
-	require.NoError(t, webhook.Take(t.Context(), offered[:5]), "some of it comes again in time")
+	require.NoError(t, webhook.Take(t.Context(), offered[:5]), "some of it is retried in time")
 
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()

@@ -30,13 +30,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fakeCollector subscribes and takes notifications, with code of its own for all of it.
+// fakeCollector subscribes and accepts notifications, with an implementation that is independent of the receiver.
 type fakeCollector struct {
 	t   *testing.T
 	key *rsa.PrivateKey
 	url string
 
-	// refusing makes every notification be answered 503.
+	// refusing makes it answer every notification with 503.
 	refusing atomic.Bool
 
 	mu        sync.Mutex // guards what follows

@@ -52,26 +52,26 @@ func TestDisplay_PrintsOneLinePerInteraction(t *testing.T) {
 		change func(plog.LogRecord)
 		want   string
 	}{
-		"with its text where it was captured": {
+		"with its text if it was captured": {
 			want: "09:30:12  Word                  b2a7c9e4  userPrompt    4.3 s     22 characters  first line second line",
 		},
-		"without the summary that stands in the body": {
+		"without the summary of a body without text": {
 			change: func(r plog.LogRecord) { r.Attributes().PutBool("microsoft.copilot.content.captured", false) },
 			want:   "09:30:12  Word                  b2a7c9e4  userPrompt    4.3 s     22 characters",
 		},
-		"with the change where it is none of a creation": {
+		"with the change if it is not a creation": {
 			change: func(r plog.LogRecord) { r.Attributes().PutStr("microsoft.copilot.change.type", "deleted") },
 			want:   "09:30:12  Word                  b2a7c9e4  deleted userPrompt    4.3 s     22 characters  first line second line",
 		},
-		"without control of the terminal": {
+		"without terminal control characters": {
 			change: func(r plog.LogRecord) { r.Body().SetStr("a\x1b[2Jb") },
 			want:   "09:30:12  Word                  b2a7c9e4  userPrompt    4.3 s     22 characters  a\ufffd[2Jb",
 		},
-		"cut where it is long": {
+		"truncated if it is long": {
 			change: func(r plog.LogRecord) { r.Body().SetStr(strings.Repeat("é", 101)) },
 			want:   "09:30:12  Word                  b2a7c9e4  userPrompt    4.3 s     22 characters  " + strings.Repeat("é", 99) + "…",
 		},
-		"with nothing where nothing is known": {
+		"with defaults if nothing is known": {
 			change: func(r plog.LogRecord) {
 				r.Attributes().Clear()
 				r.Attributes().PutStr("microsoft.copilot.change.type", "created")
@@ -135,13 +135,13 @@ func TestDisplay_ReceivesOTLPOverHTTP(t *testing.T) {
 		status   int
 		complete bool
 	}{
-		"logs are shown":            {path: "/v1/logs", body: logs, status: http.StatusOK},
-		"metrics are kept":          {path: "/v1/metrics", body: metrics, status: http.StatusOK, complete: true},
-		"what is not OTLP is told":  {path: "/v1/logs", body: []byte("\x1f\x8b not protobuf"), status: http.StatusBadRequest, complete: true},
-		"another path is not there": {path: "/v1/traces", body: logs, status: http.StatusNotFound, complete: true},
+		"logs are shown":              {path: "/v1/logs", body: logs, status: http.StatusOK},
+		"metrics are kept":            {path: "/v1/metrics", body: metrics, status: http.StatusOK, complete: true},
+		"what is not OTLP is refused": {path: "/v1/logs", body: []byte("\x1f\x8b not protobuf"), status: http.StatusBadRequest, complete: true},
+		"another path is not there":   {path: "/v1/traces", body: logs, status: http.StatusNotFound, complete: true},
 	}
 	d, out := newDisplay()
-	for _, name := range []string{"logs are shown", "metrics are kept", "what is not OTLP is told", "another path is not there"} {
+	for _, name := range []string{"logs are shown", "metrics are kept", "what is not OTLP is refused", "another path is not there"} {
 		test := tests[name]
 		answer := httptest.NewRecorder()
 		d.handler().ServeHTTP(answer, httptest.NewRequest(http.MethodPost, test.path, bytes.NewReader(test.body)))

@@ -62,11 +62,11 @@ func TestSimulate_FreesPortOnSIGTERM(t *testing.T) {
 	require.Eventually(t, func() bool {
 		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
 		return err == nil && listener.Close() == nil
-	}, drainTime/2, time.Millisecond, "a restart need not wait until what is on its way was given up")
+	}, drainTime/2, time.Millisecond, "a restart need not wait for notifications in flight")
 	t.Logf("the port is free after %s", time.Since(begun))
 	again, _ := start(t, "simulate", "-listen", address)
 	again.expect(`msg=listening`)
-	assert.Empty(t, first.done, "the first one still waits for what is on its way")
+	assert.Empty(t, first.done, "the first one still waits for notifications in flight")
 	first.expect(`msg=summary`)
 	assert.Equal(t, exitOK, <-first.done)
 }
