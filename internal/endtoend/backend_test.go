@@ -18,17 +18,17 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 )
 
-// backend takes logs in by OTLP over HTTP and counts what arrives.
+// backend receives logs by OTLP over HTTP and counts them.
 type backend struct {
 	address string
-	// delay is how long each request takes, status what it is answered unless 0; they are set before a collector runs.
+	// delay is how long each request takes, status the answer unless 0. They are set before a collector runs.
 	delay  time.Duration
 	status int
 
 	mu sync.Mutex // guards what follows
-	// arrived counts by session and id.
+	// arrived counts records by session and interaction id.
 	arrived map[string]int
-	// sources counts records by where the collector had them from: notification or history.
+	// sources counts records by source: notification or history.
 	sources map[string]int
 	changed chan struct{}
 	server  *http.Server
@@ -54,7 +54,7 @@ func (b *backend) start(t *testing.T) {
 	go func() { _ = server.Serve(listener) }()
 }
 
-// stop refuses connections and cuts those that are open.
+// stop closes the listener and all connections.
 func (b *backend) stop() {
 	b.mu.Lock()
 	server := b.server
@@ -63,7 +63,7 @@ func (b *backend) stop() {
 }
 
 func (b *backend) take(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/v1/logs" { // metrics are welcome and not looked at
+	if r.URL.Path != "/v1/logs" { // metrics are accepted and ignored
 		_, _ = io.Copy(io.Discard, r.Body)
 		return
 	}
@@ -147,7 +147,7 @@ func (b *backend) missing(want []string) []string {
 	return slices.DeleteFunc(slices.Clone(want), func(id string) bool { return b.arrived[id] > 0 })
 }
 
-// recordsBySource returns how many records the collector had from each source.
+// recordsBySource returns the number of records of each source.
 func (b *backend) recordsBySource() map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -24,12 +24,12 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// Tests of a wrong clock need a process whose clock is wrong, and a machine's clock is not theirs to set. Libraries that
-// are loaded before a program, such as libfaketime, do nothing here, since Go asks the kernel for the time without libc.
-// So the collector is built once more, from what ocb made of it, with a package time whose functions add what is in a file
-// that the test and the process both have in their memory. Everything else in that binary is as in the one for users.
+// Tests of a wrong clock need a process whose clock is wrong, without setting the machine's clock. Preloaded libraries such
+// as libfaketime have no effect, since Go asks the kernel for the time without libc. So the collector is built once more,
+// from the source that ocb generated, with a package time whose functions add offsets from a file that both the test and
+// the process map into memory. Everything else in that binary is as in the released one.
 
-// textPatch is a text of package time, how often it is there, and what it becomes.
+// textPatch replaces a text of package time, which must occur the given number of times.
 type textPatch struct {
 	text, replacement string
 	times             int
@@ -41,8 +41,8 @@ var clockPatches = []textPatch{
 	{"subMono(t.ext, runtimeNano()-startNano)", "subMono(t.ext, shiftMonotonic(runtimeNano())-startNano)", 1},
 }
 
-// collectorWithClock is the path of a collector whose clock a test can set. It is built when it is first asked for, which is
-// for tests to do before they run in parallel: others measure time, and a build leaves little of it.
+// collectorWithClock returns the path of a collector whose clock a test can set. The first call builds it. Tests call it
+// before they run in parallel, since other tests measure time and a build would disturb them.
 func collectorWithClock(t *testing.T) string {
 	t.Helper()
 	path, err := buildCollectorWithClock()
@@ -73,7 +73,7 @@ var buildCollectorWithClock = sync.OnceValues(func() (string, error) {
 	return binary, nil
 })
 
-// writeClockOverlay writes what replaces files of package time in a build in the given directory, and returns its path.
+// writeClockOverlay writes an overlay that patches package time for a build in the given directory, and returns its path.
 func writeClockOverlay(source string) (string, error) {
 	asked := exec.Command("go", "env", "GOROOT") //nolint:noctx // it returns at once
 	asked.Dir = source
@@ -111,10 +111,10 @@ func writeClockOverlay(source string) (string, error) {
 	return path, errors.Join(os.WriteFile(replaced, []byte(changed), 0o600), os.WriteFile(path, overlay, 0o600))
 }
 
-// clock sets the clocks of the collectors of a site.
+// clock sets the clocks of the collectors of a harness.
 type clock struct{ shifts *[2]int64 }
 
-// clock gives the collectors of this site a clock that can be set, and binary is where it can be.
+// clock makes this harness run binary, a collector with a clock that can be set, and returns that clock.
 func (h *harness) clock(t *testing.T, binary string) *clock {
 	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "clock"))
@@ -129,11 +129,11 @@ func (h *harness) clock(t *testing.T, binary string) *clock {
 	return &clock{(*[2]int64)(unsafe.Pointer(&page[0]))}
 }
 
-// setOffset makes the clock differ from the right time by so much from now on. As when a machine's clock is set, or when it wakes
-// up, the monotonic clock does not notice.
+// setOffset sets the difference of the wall clock from the right time. As when a machine's clock is set or when it wakes up,
+// the monotonic clock is not affected.
 func (c *clock) setOffset(off time.Duration) { atomic.StoreInt64(&c.shifts[0], int64(off/time.Second)) }
 
-// advance lets time pass at once. Only timers under way do not notice.
+// advance moves both clocks forward. Running timers are not affected.
 func (c *clock) advance(d time.Duration) {
 	atomic.AddInt64(&c.shifts[1], int64(d/time.Second))
 	atomic.AddInt64(&c.shifts[0], int64(d/time.Second))
@@ -188,7 +188,7 @@ func TestClock_FourMinutesBehindBackfillsRefused(t *testing.T) {
 	h.backend.await(t, interactionKeys(t, refused), waitTimeout)
 }
 
-// advanceToHourlyPass lets an hour pass and has the collector look for what is due, by one more gap.
+// advanceToHourlyPass lets an hour pass, and opens one more gap so that the collector checks what is due.
 func (h *harness) advanceToHourlyPass(t *testing.T, clock *clock) {
 	t.Helper()
 	clock.advance(61 * time.Minute)
@@ -199,12 +199,12 @@ func (h *harness) advanceToHourlyPass(t *testing.T, clock *clock) {
 	require.NoError(t, err)
 }
 
-// withShortTokens has Graph prove itself with tokens that an hour makes invalid.
+// withShortTokens makes Graph send validation tokens that are invalid after an hour.
 func withShortTokens(settings *graphtest.Settings) {
 	settings.ValidationTokenLifetime = 30 * time.Minute
 }
 
-// hourlyChecks leaves the collector to what it is told: between two checks of the subscription there is no other.
+// hourlyChecks disables frequent checks of the subscription, so that the collector reacts to notifications only.
 const hourlyChecks = "receivers: {m365_copilot: {subscription: {check_interval: 1h}}}"
 
 func TestClock_OneHourAheadBackfillsHourly(t *testing.T) {
@@ -229,7 +229,7 @@ func TestClock_OneHourAheadBackfillsHourly(t *testing.T) {
 	h.publish(t, in[200:]...) // it is these that have the collector look, since its timers do not know that it is time
 	h.awaitAcknowledged(t, 290)
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
-	assert.Equal(t, map[string]int{"history": 290}, h.backend.recordsBySource(), "nothing was let in, and each was found once")
+	assert.Equal(t, map[string]int{"history": 290}, h.backend.recordsBySource(), "no notification was accepted, and each was found once")
 
 	clock.setOffset(0)
 	fresh := prompt(t, 290, user(0), time.Now())
@@ -252,7 +252,7 @@ func TestClock_OneHourBehindBackfillsOnceSet(t *testing.T) {
 	assert.Contains(t, line, "token_not_yet_valid")
 	assertTimes(t, line, time.Now(), time.Now().Add(-time.Hour))
 	h.awaitAcknowledged(t, 10)
-	assert.Empty(t, h.backend.recordsBySource(), "nothing was let in, and by this clock none of it has happened yet")
+	assert.Empty(t, h.backend.recordsBySource(), "no notification was accepted, and by this clock none of it has happened yet")
 
 	clock.setOffset(0)
 	h.publish(t, in[10:]...)
@@ -266,7 +266,7 @@ func TestClock_TooFarAheadToSubscribeIsReported(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, "")
 	clock := h.clock(t, binary)
-	clock.setOffset(61 * time.Minute) // and a subscription is asked for 71 of at most 72 hours
+	clock.setOffset(61 * time.Minute) // and a subscription of 71 hours is requested, of at most 72
 	collector := h.run(t)
 	line := collector.awaitLine(t, "subscription fails", waitTimeout)
 	assert.Contains(t, line, "set the clock of the collector's host")
@@ -279,7 +279,7 @@ func TestClock_TooFarAheadToSubscribeIsReported(t *testing.T) {
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 }
 
-// awaitAcknowledged waits until the collector has taken or turned down so many interactions.
+// awaitAcknowledged waits until the collector has accepted or rejected n interactions.
 func (h *harness) awaitAcknowledged(t *testing.T, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
@@ -289,14 +289,14 @@ func (h *harness) awaitAcknowledged(t *testing.T, n int) {
 
 var utc = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
 
-// assertTimes asserts that a line names these times, give or take a minute, and the clock as what to look at.
+// assertTimes asserts that a line contains these times, within a minute, and the hint to check the clock.
 func assertTimes(t *testing.T, line string, want ...time.Time) {
 	t.Helper()
 	assert.Contains(t, line, "check the clock of this machine")
-	said := utc.FindAllString(line, -1)
-	require.Len(t, said, len(want), line)
+	found := utc.FindAllString(line, -1)
+	require.Len(t, found, len(want), line)
 	for i := range want {
-		at, err := time.Parse(time.RFC3339, said[i])
+		at, err := time.Parse(time.RFC3339, found[i])
 		require.NoError(t, err)
 		assert.WithinDuration(t, want[i], at, time.Minute)
 	}

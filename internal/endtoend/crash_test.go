@@ -19,10 +19,10 @@ const (
 	crashes    = 10
 )
 
-// A crash repeats what the exporter was sending, which is what came in one notification, if it comes in the two or three
-// milliseconds in which the backend has that and the exporter's queue does not know it yet, or the queue has it and the
-// receiver does not. How many interactions Graph puts into one notification is not documented, so small and large ones
-// are tried, and the share is that of both.
+// A crash repeats what the exporter was sending, the interactions of one notification, if it happens in the two or three
+// milliseconds in which the backend has them and the exporter's queue does not know yet, or the queue has them and the
+// receiver does not know yet. How many interactions Graph puts into one notification is not documented, so small and large
+// notifications are tried, and the share is that of both.
 //
 //nolint:paralleltest // other tests would make those milliseconds longer, by holding the disk and the processors
 func TestCrash_TenCrashesLoseNothing(t *testing.T) {
@@ -44,7 +44,7 @@ func TestCrash_TenCrashesLoseNothing(t *testing.T) {
 	assert.Less(t, all, total/1000)
 }
 
-// crashRepeatedly kills a collector again and again while interactions come, and returns how many came twice.
+// crashRepeatedly kills a collector repeatedly while interactions arrive, and returns how many were delivered twice.
 func crashRepeatedly(t *testing.T, size int) int {
 	t.Helper()
 	const (
@@ -80,6 +80,6 @@ func crashRepeatedly(t *testing.T, size int) int {
 	}
 	require.NoError(t, <-published)
 	h.backend.await(t, interactionKeys(t, in...), 2*time.Minute)
-	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "nothing had to be fetched: what Graph was told to be taken survived")
+	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "nothing had to be backfilled: what was acknowledged to Graph survived")
 	return h.backend.duplicates()
 }

@@ -30,7 +30,7 @@ func keyPair(t *testing.T, id string) string {
 
 func TestEncryption_RotatedCertificatesBothDecrypt(t *testing.T) {
 	t.Parallel()
-	old, renewed := keyPair(t, "old"), keyPair(t, "young")
+	old, renewed := keyPair(t, "old"), keyPair(t, "renewed")
 	const keys = "receivers: {m365_copilot: {encryption: {certificates: [%s]}}}"
 	h := newHarness(t, fmt.Sprintf(keys, old))
 	first := h.run(t)
@@ -43,7 +43,7 @@ func TestEncryption_RotatedCertificatesBothDecrypt(t *testing.T) {
 	h.configure(t, fmt.Sprintf(keys, renewed+", "+old))
 	second := h.run(t)
 	second.awaitLine(t, "reason", waitTimeout)
-	assert.Contains(t, h.awaitSubscribed(t).EncryptionCertificateID, "young.")
+	assert.Contains(t, h.awaitSubscribed(t).EncryptionCertificateID, "renewed.")
 	status, err := h.emulator.Post(t.Context(), late)
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusAccepted, status)

@@ -25,18 +25,18 @@ import (
 const (
 	// maxMemory bounds the memory of a collector that is flooded, in bytes.
 	maxMemory = 250 << 20
-	// maxHonestAnswer bounds how long a genuine notification waits for its answer meanwhile.
-	maxHonestAnswer = time.Second
+	// maxGenuineAnswer bounds how long a genuine notification waits for its answer during a flood.
+	maxGenuineAnswer = time.Second
 )
 
 // forgery is a body that anybody can send.
 type forgery struct {
 	body []byte
-	// times is how often it is sent, at once how many times at the same moment.
+	// times is how often it is sent, atOnce how many are sent concurrently.
 	times, atOnce int
 }
 
-// forgeries are bodies that unfold into much more than their bytes where each item is decoded and kept.
+// forgeries are bodies that take much more memory than their bytes if each item is decoded and kept.
 func forgeries(t *testing.T, h *harness) map[string]forgery {
 	t.Helper()
 	empty := strings.TrimSuffix(strings.Repeat("{},", 19_999), ",")
@@ -51,7 +51,7 @@ func forgeries(t *testing.T, h *harness) map[string]forgery {
 	}
 }
 
-// forgedBody is a genuine notification with a guessed client state, so many times the same item, with so much more content.
+// forgedBody is a genuine notification with a guessed clientState, whose item is repeated and has more bytes of content.
 func (h *harness) forgedBody(t *testing.T, items, more int) []byte {
 	t.Helper()
 	c, err := h.emulator.Collection(prompts(t, 1, 1)...)
@@ -66,7 +66,7 @@ func (h *harness) forgedBody(t *testing.T, items, more int) []byte {
 	return body
 }
 
-// Nothing else runs beside it, since it measures memory, time and processor time.
+// It does not run in parallel, since it measures memory, time and processor time.
 func TestFlood_OfForgedBodiesIsBounded(t *testing.T) { //nolint:paralleltest // see above
 	h := newHarness(t, "")
 	collector := h.run(t)
@@ -84,13 +84,13 @@ func TestFlood_OfForgedBodiesIsBounded(t *testing.T) { //nolint:paralleltest // 
 			t.Logf("%d posts of %d bytes: answers %v; peak memory %d MiB; of %d genuine notifications the slowest took %s",
 				f.times, len(f.body), statuses, memory>>20, sent, longest.Round(time.Millisecond))
 			assert.Less(t, memory, int64(maxMemory))
-			assert.Less(t, longest, maxHonestAnswer)
+			assert.Less(t, longest, maxGenuineAnswer)
 		})
 	}
-	assert.Empty(t, collector.linesWith("history read"), "nobody's history is read because of a stranger")
+	assert.Empty(t, collector.linesWith("history read"), "forged notifications cause no backfill")
 }
 
-// flood sends a forgery, each on a connection of its own, and counts the answers; 0 stands for none.
+// flood posts a forgery over many connections, and counts the answers by status; 0 stands for none.
 func (h *harness) flood(t *testing.T, f forgery) map[int]int {
 	t.Helper()
 	var mu sync.Mutex
@@ -123,13 +123,13 @@ func (h *harness) flood(t *testing.T, f forgery) map[int]int {
 	return statuses
 }
 
-// newHTTPClient is somebody with a connection to the webhook.
+// newHTTPClient returns a client with connections of its own.
 func newHTTPClient() (client *http.Client, done func()) {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	return &http.Client{Transport: transport, Timeout: time.Minute}, transport.CloseIdleConnections
 }
 
-// yieldingReader lets others run after each piece: the senders of a flood must not keep this process from noticing answers.
+// yieldingReader yields the processor after each read, so that the senders of a flood do not delay the measurement of answers.
 type yieldingReader struct{ io.Reader }
 
 func (y yieldingReader) Read(p []byte) (int, error) {
@@ -153,9 +153,9 @@ func (h *harness) postAs(ctx context.Context, client *http.Client, query string,
 	return response.StatusCode
 }
 
-// postGenuineUntil posts genuine notifications one after another, each of which must be accepted, until ended is closed, and
-// returns how long the slowest answer took, from the end of the request: what came before was this process, which is busy
-// with the flood. At least one is sent.
+// postGenuineUntil posts genuine notifications one after another, each of which must be accepted, until ended is closed. It
+// returns how long the slowest answer took from the end of the request, since before that this process is busy with the
+// flood. At least one is sent.
 func (h *harness) postGenuineUntil(t *testing.T, ended <-chan struct{}) (longest time.Duration, sent int) {
 	t.Helper()
 	client, done := newHTTPClient()
@@ -173,7 +173,7 @@ func (h *harness) postGenuineUntil(t *testing.T, ended <-chan struct{}) (longest
 		require.NoError(t, err)
 		sent++
 		assert.Equal(t, http.StatusAccepted, h.postAs(ctx, client, "", body))
-		// The answer may be here before this process has noticed that the request is sent.
+		// The answer may arrive before this process has noticed that the request was sent.
 		if from, to := written.Load(), answered.Load(); from != nil && to != nil {
 			longest = max(longest, to.Sub(*from))
 		}
@@ -185,7 +185,7 @@ func (h *harness) postGenuineUntil(t *testing.T, ended <-chan struct{}) (longest
 	}
 }
 
-// The bars are relative to each other, as absolute times say more of the machine.
+// It compares the two costs, since absolute times depend on the machine.
 func TestFlood_ForgedBytesCostLessThanGenuine(t *testing.T) { //nolint:paralleltest // it measures processor time
 	h := newHarness(t, "")
 	collector := h.run(t)
@@ -201,7 +201,7 @@ func TestFlood_ForgedBytesCostLessThanGenuine(t *testing.T) { //nolint:parallelt
 	close(genuine)
 	client, done := newHTTPClient()
 	defer done()
-	// cost is the processor time for each byte of bodies that are all accepted.
+	// cost returns the processor time for 1,000 bytes of bodies that are all accepted.
 	cost := func(t *testing.T, bodies <-chan []byte) time.Duration {
 		t.Helper()
 		before, sent := collector.processorTime(t), 0
@@ -211,27 +211,27 @@ func TestFlood_ForgedBytesCostLessThanGenuine(t *testing.T) { //nolint:parallelt
 		}
 		return (collector.processorTime(t) - before) * 1000 / time.Duration(sent)
 	}
-	honest := cost(t, genuine)
+	genuineCost := cost(t, genuine)
 	for name, f := range forgeries(t, h) {
 		if strings.Contains(name, "too many") {
-			continue // it is refused
+			continue // it is rejected
 		}
 		t.Run(name, func(t *testing.T) {
-			// As many bytes as take a measurable time.
+			// Enough bytes for a measurable time.
 			times := min(max(16<<20/len(f.body), 3), 2000)
 			bodies := make(chan []byte, times)
 			for range times {
 				bodies <- f.body
 			}
 			close(bodies)
-			forged := cost(t, bodies)
-			t.Logf("1,000 forged bytes cost %s, 1,000 genuine ones %s", forged, honest)
-			assert.Less(t, forged, honest)
+			forgedCost := cost(t, bodies)
+			t.Logf("1,000 forged bytes cost %s, 1,000 genuine ones %s", forgedCost, genuineCost)
+			assert.Less(t, forgedCost, genuineCost)
 		})
 	}
 }
 
-// processorTime is what the collector has used so far.
+// processorTime returns the processor time that the collector has used so far.
 func (p *process) processorTime(t *testing.T) time.Duration {
 	t.Helper()
 	const tick = 10 * time.Millisecond // USER_HZ, the same on every Linux

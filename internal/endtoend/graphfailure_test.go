@@ -14,7 +14,7 @@ import (
 // failures is how often each call fails in a row before it works.
 const failures = 2
 
-// calls are all that the receiver makes on its way to a subscription, a notification, a renewal and a history.
+// calls are all calls that the receiver makes for a subscription, a notification, a renewal and a backfill.
 var calls = []graphtest.Operation{
 	graphtest.OpToken, graphtest.OpList, graphtest.OpCreate, graphtest.OpUsers, graphtest.OpHistory, graphtest.OpKeys, graphtest.OpRenew,
 }
@@ -50,8 +50,8 @@ func TestGraphFailure_RetriesEachCall(t *testing.T) {
 
 const licensedUsers = 10
 
-// newFailingHarness is a site where each call fails a few times, and whose first start imports an hour of ten licensed users, one
-// at a time: what is under way already when Graph asks to wait could not have known.
+// newFailingHarness returns a harness where each call fails a few times, and whose first start imports an hour of ten
+// licensed users. Concurrency is 1, since requests in flight can't obey a Retry-After that arrives meanwhile.
 func newFailingHarness(t *testing.T, fault graphtest.Fault) *harness {
 	t.Helper()
 	h := newHarness(t, `
@@ -73,7 +73,7 @@ receivers:
 	return h
 }
 
-// exerciseCalls has each of the calls made, and returns what has to arrive.
+// exerciseCalls makes the collector use each of the calls, and returns the interactions that must arrive.
 func (h *harness) exerciseCalls(t *testing.T) []graphtest.Interaction {
 	t.Helper()
 	in := prompts(t, 40, licensedUsers)
@@ -94,7 +94,7 @@ func (h *harness) exerciseCalls(t *testing.T) []graphtest.Interaction {
 	return in
 }
 
-// assertFewRequests asserts that each failure cost one more request and nothing else.
+// assertFewRequests asserts that each failure cost only one more request.
 func (h *harness) assertFewRequests(t *testing.T, took time.Duration) {
 	t.Helper()
 	stats := h.emulator.Stats()
@@ -108,7 +108,7 @@ func (h *harness) assertFewRequests(t *testing.T, took time.Duration) {
 	assert.Empty(t, h.emulator.Requests(graphtest.OpDelete))
 }
 
-// assertRetryAfterObeyed asserts that each call that was asked to wait was made again after that time, and within a second more.
+// assertRetryAfterObeyed asserts that each call with Retry-After was retried after that time, and at most a second later.
 func (h *harness) assertRetryAfterObeyed(t *testing.T, status int, asked time.Duration) {
 	t.Helper()
 	for _, call := range calls {
@@ -131,7 +131,7 @@ func TestGraphFailure_RetriesWithoutStorm(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		fault graphtest.Fault
-		// spacing is the least time between two tries.
+		// spacing is the minimum time between two tries.
 		spacing time.Duration
 	}{
 		"429 with Retry-After":   {graphtest.Fault{Status: 429, RetryAfter: "3"}, 3 * time.Second},
@@ -150,11 +150,11 @@ func TestGraphFailure_RetriesWithoutStorm(t *testing.T) {
 			collector.awaitLine(t, "subscription fails", waitTimeout)
 			<-time.After(8 * time.Second)
 			tries := h.emulator.Requests(graphtest.OpList)
-			assert.LessOrEqual(t, len(tries), 8, "no storm")
+			assert.LessOrEqual(t, len(tries), 8, "retries are spaced")
 			for i := range tries[1:] {
-				assert.GreaterOrEqual(t, tries[i+1].At.Sub(tries[i].At), test.spacing, "what Graph asked to wait is waited")
+				assert.GreaterOrEqual(t, tries[i+1].At.Sub(tries[i].At), test.spacing, "Retry-After is obeyed")
 			}
-			assert.Len(t, collector.linesWith("subscription fails"), 1, "it is said once")
+			assert.Len(t, collector.linesWith("subscription fails"), 1, "it is logged once")
 			h.emulator.Heal()
 			h.awaitSubscribed(t)
 			collector.awaitLine(t, "subscription failure is over", waitTimeout)

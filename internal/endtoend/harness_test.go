@@ -28,22 +28,23 @@ const (
 	waitTimeout = 30 * time.Second
 )
 
-// harness is a tenant, a backend, and what a collector between them is configured with.
+// harness is an emulated tenant, a backend, and the configuration of a collector between them.
 type harness struct {
 	emulator *graphtest.Emulator
 	graphURL string
 	backend  *backend
-	// webhook is where the collector listens, storage what survives its restarts.
+	// webhook is the address at which the collector listens, storage the directory of its persistent state.
 	webhook, storage string
-	// overlay is the directory of the configurations that are merged over the example, environment what they refer to.
+	// overlay is the directory of the configuration that is merged over the example, ownConfig a further one, and environment
+	// the variables that they refer to.
 	overlay, ownConfig string
 	environment        []string
-	// binary is the collector, flags what it is started with beside its configurations.
+	// binary is the path of the collector, flags its arguments besides the configurations.
 	binary string
 	flags  []string
 }
 
-// newHarness makes everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
+// newHarness creates everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
 func newHarness(t *testing.T, overlay string, change ...func(*graphtest.Settings)) *harness {
 	t.Helper()
 	pair, err := graphtest.ServerCertificate(time.Hour)
@@ -71,7 +72,7 @@ func (h *harness) writeOverlay(t *testing.T, pair graphtest.Pair) string {
 	dir := t.TempDir()
 	files := map[string][]byte{
 		"server.crt": pair.Certificate, "server.key": pair.Key,
-		"site.yaml": fmt.Appendf(nil, `
+		"base.yaml": fmt.Appendf(nil, `
 receivers:
   m365_copilot:
     auth: {authority: %q}
@@ -93,7 +94,7 @@ service:
 	return dir
 }
 
-// configure makes this the site's own configuration.
+// configure sets the harness's own configuration.
 func (h *harness) configure(t *testing.T, overlay string) {
 	t.Helper()
 	h.ownConfig = filepath.Join(t.TempDir(), "own.yaml")
@@ -107,7 +108,7 @@ func (h *harness) run(t *testing.T) *process {
 		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
 		"COPILOT_NOTIFICATION_URL=https://" + h.webhook + "/graph/notifications",
 		"COPILOT_STORAGE=" + h.storage, "OTLP_ENDPOINT=http://" + h.backend.address,
-	}, h.environment...), filepath.Join(root, "examples", "durable.yaml"), filepath.Join(h.overlay, "site.yaml"), h.ownConfig)
+	}, h.environment...), filepath.Join(root, "examples", "durable.yaml"), filepath.Join(h.overlay, "base.yaml"), h.ownConfig)
 }
 
 // awaitSubscribed waits for the collector's subscription.
@@ -126,10 +127,10 @@ func (h *harness) publish(t *testing.T, interactions ...graphtest.Interaction) {
 	require.NoError(t, err)
 }
 
-// user is the object id of the nth user.
+// user returns the object id of the nth user.
 func user(n int) string { return fmt.Sprintf("b2a7c9e4-5d31-4f0c-8e62-%012d", n) }
 
-// prompts invents interactions of the last ten minutes, of as many users as asked for.
+// prompts returns n prompts of the last ten minutes by the given number of users.
 func prompts(t *testing.T, n, users int) []graphtest.Interaction {
 	t.Helper()
 	all := make([]graphtest.Interaction, n)
@@ -139,7 +140,7 @@ func prompts(t *testing.T, n, users int) []graphtest.Interaction {
 	return all
 }
 
-// prompt invents the first interaction of the nth conversation.
+// prompt returns the first interaction of the nth conversation.
 func prompt(t *testing.T, n int, user string, at time.Time) graphtest.Interaction {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{
@@ -151,7 +152,7 @@ func prompt(t *testing.T, n int, user string, at time.Time) graphtest.Interactio
 	return graphtest.Interaction{JSON: text}
 }
 
-// interactionKeys are what the backend counts interactions by.
+// interactionKeys returns the keys by which the backend counts interactions.
 func interactionKeys(t *testing.T, interactions ...graphtest.Interaction) []string {
 	t.Helper()
 	all := make([]string, len(interactions))
@@ -163,11 +164,11 @@ func interactionKeys(t *testing.T, interactions ...graphtest.Interaction) []stri
 	return all
 }
 
-// lastPort was given out. Ports below 32768 are not given to connections or to listeners that ask for any, so that one
-// that is let go, as in a restart, is still free afterwards.
+// lastPort is the last port that freeAddress returned. The system assigns no ports below 32768 to connections or to listeners
+// of port 0, so that a released port, as in a restart, stays free.
 var lastPort atomic.Int32
 
-// freeAddress is given to nobody else.
+// freeAddress returns an address that no other test gets.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	lastPort.CompareAndSwap(0, 20_000+rand.Int32N(5_000))
@@ -181,7 +182,7 @@ func freeAddress(t *testing.T) string {
 	return ""
 }
 
-// isFree listens for a moment, in which no process may be started: for an instant that would hold on to the address.
+// isFree listens briefly. No process may be started meanwhile, since it would hold the listener for an instant.
 func isFree(t *testing.T, address string) bool {
 	t.Helper()
 	syscall.ForkLock.RLock()

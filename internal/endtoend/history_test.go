@@ -42,7 +42,7 @@ receivers:
 	h.publish(t, in[20:]...)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Lost == 500 }), "Graph gives up")
+	require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Lost == 500 }), "Graph stops retrying")
 	require.NoError(t, h.emulator.ExpireSubscription(h.emulator.Subscriptions()[0].ID, time.Now()))
 
 	second := h.run(t)
@@ -50,11 +50,11 @@ receivers:
 	second.kill()
 	h.run(t)
 	h.backend.await(t, interactionKeys(t, in...), time.Minute)
-	const underWay = 3 * 10 // in a request of the exporter, and from each of two readers
-	assert.LessOrEqual(t, h.backend.duplicates(), underWay)
+	const inFlight = 3 * 10 // in a request of the exporter, and from each of two readers
+	assert.LessOrEqual(t, h.backend.duplicates(), inFlight)
 	requests := len(h.emulator.Requests(graphtest.OpHistory))
 	t.Logf("%d history requests for %d users, with a crash after %d", requests, users, users/2)
-	assert.Less(t, requests, users+users/2, "it goes on where it stopped")
+	assert.Less(t, requests, users+users/2, "it continues where it stopped")
 }
 
 func TestHistory_FillsGapOfRemovedSubscription(t *testing.T) {
@@ -74,7 +74,7 @@ func TestHistory_FillsGapOfRemovedSubscription(t *testing.T) {
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 }
 
-// They take the processors for themselves, which the tests of crashes and answers can't spare.
+// It does not run in parallel, since it uses all processors and would delay tests that measure time.
 func TestHistory_MemoryFor100000Users(t *testing.T) {
 	few := memoryOfReading(t, 1_000)
 	many := memoryOfReading(t, 100_000)
@@ -82,7 +82,7 @@ func TestHistory_MemoryFor100000Users(t *testing.T) {
 	assert.Less(t, many-few, int64(40<<20), "a hundred times as many users at the same concurrency")
 }
 
-// memoryOfReading is the largest resident size of a collector that reads the history of so many users, 16 at once.
+// memoryOfReading returns the peak resident size of a collector that reads the history of users, 16 at once.
 func memoryOfReading(t *testing.T, users int) int64 {
 	t.Helper()
 	h := newHarness(t, `
@@ -110,7 +110,7 @@ receivers:
 	return peak
 }
 
-// peakMemory is the largest resident size of the process so far, in bytes.
+// peakMemory returns the peak resident size of the process, in bytes.
 func (p *process) peakMemory(t *testing.T) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
@@ -126,7 +126,7 @@ func (p *process) peakMemory(t *testing.T) int64 {
 	return 0
 }
 
-// It has the processors for itself: what is measured is when requests arrive.
+// It does not run in parallel, since it measures when requests arrive.
 func TestHistory_AtMost25RequestsPerSecond(t *testing.T) {
 	h := newHarness(t, `
 receivers:
@@ -147,7 +147,7 @@ receivers:
 	took := requests[len(requests)-1].At.Sub(requests[0].At)
 	t.Logf("%d requests in %s", len(requests), took)
 	for i := range requests[:len(requests)-100] {
-		// 100 requests take four seconds, with half a one for how they travel on a busy machine.
+		// 100 requests take four seconds; half a second is tolerance for a busy machine.
 		assert.Greater(t, requests[i+100].At.Sub(requests[i].At), 3500*time.Millisecond)
 	}
 }
@@ -162,17 +162,17 @@ func TestHistory_BackfillsForRemovedKey(t *testing.T) {
 	h.backend.await(t, interactionKeys(t, in[:3]...), waitTimeout)
 	late, err := h.emulator.Collection(in[3:]...)
 	require.NoError(t, err)
-	require.NoError(t, h.emulator.AddHistory(in[3:]...)) // and nobody is notified of them otherwise
+	require.NoError(t, h.emulator.AddHistory(in[3:]...)) // they are in the history without being sent
 	first.terminate(t)
 
-	h.configure(t, "receivers: {m365_copilot: {encryption: {certificates: ["+keyPair(t, "young")+"]}}}")
+	h.configure(t, "receivers: {m365_copilot: {encryption: {certificates: ["+keyPair(t, "renewed")+"]}}}")
 	second := h.run(t)
 	line := second.awaitLine(t, "history read", waitTimeout)
 	assert.Contains(t, line, "removed_key")
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 	status, err := h.emulator.Post(t.Context(), late)
 	require.NoError(t, err)
-	assert.Equal(t, http.StatusAccepted, status, "Graph need not send again what nobody can read")
+	assert.Equal(t, http.StatusAccepted, status, "Graph need not retry what can't be decrypted")
 	assert.Zero(t, h.backend.duplicates())
 }
 
@@ -186,11 +186,11 @@ func TestHistory_FillsGapOfSuspendedHost(t *testing.T) {
 	in := prompts(t, 30, 5)
 	h.publish(t, in[:10]...)
 	h.backend.await(t, interactionKeys(t, in[:10]...), waitTimeout)
-	require.NoError(t, h.emulator.AddHistory(in[10:]...)) // and nobody is notified of them
+	require.NoError(t, h.emulator.AddHistory(in[10:]...)) // they are in the history without being sent
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+3))
-	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "all is well, as far as one can tell")
+	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "nothing is known to be missing")
 
 	clock.setOffset(3 * time.Hour) // for the monotonic clock, as for timers, nothing has happened
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
@@ -198,7 +198,7 @@ func TestHistory_FillsGapOfSuspendedHost(t *testing.T) {
 	assert.Equal(t, map[string]int{"notification": 10, "history": 20}, h.backend.recordsBySource(), "each once")
 }
 
-// withoutQueue has the pipeline refuse whatever the backend does not take, and no check of the subscription in between.
+// withoutQueue makes the pipeline refuse whatever the backend does not accept, without frequent checks of the subscription.
 const withoutQueue = `
 receivers:
   m365_copilot:
@@ -209,21 +209,21 @@ exporters:
     retry_on_failure: {enabled: false}
 `
 
-// withDirectory lets the collector find out whose history there is: everyone's who ever conversed.
+// withDirectory grants the permission to list users, so that the collector can read the history of each.
 func withDirectory(settings *graphtest.Settings) {
 	settings.Roles = []string{graphtest.RoleReadAll, graphtest.RoleUsersReadAll}
 }
 
-// withShortRetry has Graph give up after twelve seconds instead of four hours, in which the collector looks at least once
-// whether that is so.
+// withShortRetry makes Graph stop retrying after twelve seconds instead of four hours. In that time the collector checks at
+// least once for expired items.
 func withShortRetry(settings *graphtest.Settings) { settings.RetryFor = 12 * time.Second }
 
 func TestHistory_BackfillsAfterRetryDeadline(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
 	for name, wait := range map[string]func(*clock, time.Duration){
-		"while the collector waits":            (*clock).advance,
-		"while the collector's host is asleep": (*clock).setOffset,
+		"while the collector waits":               (*clock).advance,
+		"while the collector's host is suspended": (*clock).setOffset,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -237,8 +237,8 @@ func TestHistory_BackfillsAfterRetryDeadline(t *testing.T) {
 			h.awaitLost(t, len(in))
 
 			h.backend.start(t)
-			assert.Empty(t, h.backend.recordsBySource(), "nobody sends it again")
-			assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "as Graph may still send it")
+			assert.Empty(t, h.backend.recordsBySource(), "nothing is retried any more")
+			assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "Graph may still retry it")
 			wait(clock, 4*time.Hour+31*time.Minute)
 			h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 			line := collector.awaitLine(t, "history read", waitTimeout)
@@ -248,7 +248,7 @@ func TestHistory_BackfillsAfterRetryDeadline(t *testing.T) {
 	}
 }
 
-// awaitLost waits until Graph has given up so many interactions, each of which it was asked to send again at every attempt.
+// awaitLost waits until Graph has stopped retrying n interactions, each attempt of which was answered with 503.
 func (h *harness) awaitLost(t *testing.T, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)

@@ -26,14 +26,14 @@ func TestListener_DeathEndsCollector(t *testing.T) {
 	select {
 	case <-p.ended:
 	case <-time.After(waitTimeout):
-		require.FailNow(t, "the collector goes on without a listener")
+		require.FailNow(t, "the collector continues without a listener")
 	}
 	assert.Positive(t, p.command.ProcessState.ExitCode(), "a supervisor restarts what failed")
 	assert.Len(t, p.linesWith("Asynchronous error received"), 1)
 	assert.Contains(t, p.linesWith("Asynchronous error received")[0], "webhook.endpoint: the listener on "+h.webhook+" died")
 }
 
-// closeListener shuts down the listening socket of the process at an address, as a kernel does that takes its interface away.
+// closeListener shuts down the listening socket of the process at an address, as the kernel does when the interface goes away.
 func (p *process) closeListener(t *testing.T, address string) {
 	t.Helper()
 	process, err := unix.PidfdOpen(p.command.Process.Pid, 0)

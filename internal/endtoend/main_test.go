@@ -14,13 +14,13 @@ import (
 // root is the module's directory.
 var root = filepath.Join("..", "..")
 
-// collector is the path of the collector: $COLLECTOR, else what `make build` makes.
+// collector is the path of the collector: $COLLECTOR, or else the output of `make build`.
 var collector = os.Getenv("COLLECTOR")
 
-// collectorTarget is where `make build` puts the collector, beside the source that ocb made of it.
+// collectorTarget is where `make build` writes the collector, next to the source that ocb generated.
 var collectorTarget = filepath.Join("_build", "otelcol-copilot", "otelcol-copilot")
 
-// tempDir is a directory for what tests have in common.
+// tempDir is a directory for files that tests share.
 var tempDir string
 
 // parallel is how many tests run at once, whatever the number of processors: most of them wait.

@@ -101,7 +101,7 @@ exporters:
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 }
 
-// assertAnswersInTime asserts that every answer that Graph got came within 3 seconds.
+// assertAnswersInTime asserts that Graph got every answer within 3 seconds.
 func assertAnswersInTime(t *testing.T, h *harness) {
 	t.Helper()
 	for _, a := range h.emulator.Acknowledgements() {
@@ -181,7 +181,7 @@ service:
 		}
 	}
 	h.backend.start(t)
-	// Now every error that is left is permanent, and the pipeline that can has taken everything.
+	// Now only permanent errors remain, and the other pipeline has accepted everything.
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 	require.NoError(t, h.emulator.WaitDelivered(ctx, len(in)))
 }

@@ -26,7 +26,7 @@ type process struct {
 	changed chan struct{}
 }
 
-// run starts a collector, which is at this path, with flags and with configurations that are merged in this order.
+// run starts the collector at a path with flags and with configurations, which are merged in this order.
 func run(t *testing.T, binary string, flags, environment []string, configs ...string) *process {
 	t.Helper()
 	arguments := slices.Clone(flags)
@@ -46,7 +46,7 @@ func run(t *testing.T, binary string, flags, environment []string, configs ...st
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("the collector said:\n%s", strings.Join(p.linesWith(""), "\n"))
+			t.Logf("log of the collector:\n%s", strings.Join(p.linesWith(""), "\n"))
 		}
 	})
 	return p
@@ -92,9 +92,9 @@ func (p *process) awaitLine(t *testing.T, text string, timeout time.Duration) st
 		select {
 		case <-changed:
 		case <-p.ended:
-			require.FailNow(t, "the collector ended", "before it said %q", text)
+			require.FailNow(t, "the collector ended", "before it logged %q", text)
 		case <-ctx.Done():
-			require.FailNow(t, "the collector did not say", text)
+			require.FailNow(t, "the collector did not log", text)
 		}
 	}
 }

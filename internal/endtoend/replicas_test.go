@@ -19,12 +19,12 @@ import (
 // replica is one of two collectors of the same application and notification URL.
 type replica struct {
 	*harness
-	// status is where its components' health can be read.
+	// status is the address at which the health of its components can be read.
 	status string
 }
 
 // startReplica runs a collector that listens at an address and with storage of its own. Its notification URL is that of the
-// site, as it would be with a load balancer, so the site's own collector answers all handshakes.
+// harness, as it would be with a load balancer, so the collector of the harness answers all handshakes.
 func (h *harness) startReplica(t *testing.T, certificates string) (*replica, *process) {
 	t.Helper()
 	own := *h
@@ -74,7 +74,7 @@ func (r *replica) post(t *testing.T, interactions ...graphtest.Interaction) {
 	assert.Equal(t, http.StatusAccepted, status)
 }
 
-// awaitChecks waits until both replicas together have looked at the subscriptions so many times more.
+// awaitChecks waits until both replicas together have checked the subscriptions n more times.
 func (h *harness) awaitChecks(t *testing.T, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -88,7 +88,7 @@ func TestReplicas_WithOwnKeysStopReplacing(t *testing.T) {
 	a, processA := h.startReplica(t, keyPair(t, "a"))
 	h.awaitSubscribed(t)
 	b, processB := h.startReplica(t, keyPair(t, "b"))
-	h.awaitChecks(t, 120) // each looks once a second
+	h.awaitChecks(t, 120) // each checks once a second
 
 	deleted := 0
 	for _, request := range h.emulator.Requests(graphtest.OpDelete) {
