@@ -405,8 +405,8 @@ func (c *gapTracker) writeCheckpoint(ctx context.Context, at time.Time) {
 }
 
 const (
-	checkpointKey  = "mark"
-	pendingGapsKey = "owed"
+	checkpointKey  = "checkpoint"
+	pendingGapsKey = "pending_gaps"
 	knownKey       = "known"
 )
 

@@ -139,7 +139,7 @@ const silenceKey = "silence"
 // storedSilence is the state for the next run, since late interactions may reveal a silence that ended before it began.
 // Times are in seconds of Unix time.
 type storedSilence struct {
-	LastReached int64      `json:"heard"`
+	LastReached int64      `json:"last_reached"`
 	Silences    [][2]int64 `json:"silences,omitempty"`
 	Explained   [2]int64   `json:"explained"`
 }

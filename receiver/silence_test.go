@@ -21,6 +21,7 @@ func createdAt(at time.Time) interaction.Received {
 	return one
 }
 
+// An interaction that arrives late after a silence shows that Graph could not reach the webhook.
 func TestSilenceDetector_OpensGapForLateArrival(t *testing.T) {
 	t.Parallel()
 	hours := func(n float64) time.Time { return noon.Add(time.Duration(n * float64(time.Hour))) }
@@ -113,7 +114,7 @@ func TestSilenceDetector_IgnoresDamagedState(t *testing.T) {
 	}
 	s.state.store = store
 	s.save(t.Context())
-	assert.JSONEq(t, fmt.Sprintf(`{"heard":%d,"explained":[0,0]}`, noon.Unix()), string(storedValue(t, store, silenceKey)), "and the missed value is stored later")
+	assert.JSONEq(t, fmt.Sprintf(`{"last_reached":%d,"explained":[0,0]}`, noon.Unix()), string(storedValue(t, store, silenceKey)), "and the missed value is stored later")
 }
 
 func TestSilenceDetector_IgnoresRequestedRetries(t *testing.T) {
@@ -146,6 +147,7 @@ func TestSilenceDetector_NeededCoversSilence(t *testing.T) {
 	assert.Zero(t, s.needed(noon.Add(36*time.Hour)))
 }
 
+// A quiet tenant has many silences; they are bounded, and so is the gap that a late arrival opens.
 func TestSilenceDetector_BoundsSilencesOfQuietTenant(t *testing.T) {
 	t.Parallel()
 	gaps := &fakeGaps{}
@@ -180,7 +182,7 @@ func TestSilenceDetector_SpansRestartWithFailingStorage(t *testing.T) {
 	s.arrived(t.Context(), []interaction.Received{createdAt(noon.Add(6 * time.Hour))}, later.Add(time.Minute))
 	require.Len(t, gaps.gaps, 1)
 	assert.Equal(t, noon.Add(-maxNotificationDelay).Unix(), gaps.gaps[0].From.Unix())
-	assert.Contains(t, string(storedValue(t, store, silenceKey)), fmt.Sprintf(`"heard":%d`, later.Unix()))
+	assert.Contains(t, string(storedValue(t, store, silenceKey)), fmt.Sprintf(`"last_reached":%d`, later.Unix()))
 }
 
 func TestSilenceDetector_RemembersSilenceAcrossRestart(t *testing.T) {
