@@ -37,6 +37,7 @@ func lineText(t *testing.T, line observer.LoggedEntry) string {
 	return buffer.String()
 }
 
+// A failure is one line with its code and hint until it is over, however often the operation is retried.
 func TestFailure_IsOneLineWithCodeAndHint(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -92,6 +92,7 @@ func (h *harness) decrypted(t *testing.T) int64 {
 	return sum.DataPoints[0].Value
 }
 
+// If half of a batch was delivered before, the whole batch delivers each interaction once and decrypts only the other half.
 func TestDedupe_SkipsDecryptionOfRedelivered(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -153,6 +154,7 @@ func TestHistory_FillsGapOfRemovedSubscription(t *testing.T) {
 	}
 }
 
+// The gap of a collector that was down until its subscription ended is read for the users who were seen before.
 func TestHistory_FillsDowntimeGap(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

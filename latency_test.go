@@ -61,6 +61,7 @@ func TestLatency_Of64Connections(t *testing.T) {
 	assert.Len(t, h.records(), 2000)
 }
 
+// Graph gets every answer in time even if the pipeline blocks.
 func TestLatency_WithBlockedPipeline(t *testing.T) {
 	h := newHarness(t)
 	release := make(chan struct{})

@@ -87,6 +87,7 @@ func TestSubscription_IsActiveWithinFiveSeconds(t *testing.T) {
 	assert.Equal(t, "copilot/interactionHistory/getAllEnterpriseInteractions", subscription.Resource)
 }
 
+// Start returns immediately, and the receiver recovers by itself.
 func TestReceiver_StartsWhileGraphIsUnreachable(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
@@ -121,6 +122,7 @@ func TestContent_CapturesTextAndReferences(t *testing.T) {
 	assert.Equal(t, []any{map[string]any{"kind": "link", "name": "Plan.docx", "url": "https://contoso.example/plan", "type": "File"}}, references.Slice().AsRaw())
 }
 
+// An adopted subscription is renewed if lifecycle events may have been missed.
 func TestSubscription_RenewsAdoptedAfterPossibleMiss(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ stored, renewed bool }{
@@ -165,6 +167,7 @@ func TestSubscription_IsAdoptedAfterRestart(t *testing.T) {
 	assert.Empty(t, h.emulator.Requests(graphtest.OpDelete))
 }
 
+// A new first certificate replaces the subscription, and the old one still decrypts.
 func TestEncryption_RotatesCertificates(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)

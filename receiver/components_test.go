@@ -162,6 +162,7 @@ func TestComponents_ConnectsSilenceAndGapTracker(t *testing.T) {
 	assert.Equal(t, noon.Add(-graphRetryWindow), c.silence.explainedFrom)
 }
 
+// Deliveries stay known beyond the dedupe window if the history since then will be read.
 func TestComponents_DedupeRetainsLongOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -324,6 +324,7 @@ func TestGapTracker_StoresOwnSubscriptions(t *testing.T) {
 	assert.Equal(t, 3, lines.Len(), "a storage that fails is reported, and not at each check")
 }
 
+// After a crash only the checkpoint would show a gap that is not stored.
 func TestGapTracker_CheckpointWaitsForStoredGap(t *testing.T) {
 	t.Parallel()
 	store, gaps := newStore(t), &fakeGaps{failFlush: true}
@@ -605,6 +606,7 @@ func (c *countingStore) Set(ctx context.Context, key string, value []byte) error
 	return c.Client.Set(ctx, key, value)
 }
 
+// Thousands of interrupted subscriptions cost few writes, and none of their gaps is lost.
 func TestGapTracker_LimitsWritesForManyResources(t *testing.T) {
 	t.Parallel()
 	const users = 5000

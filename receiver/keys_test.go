@@ -54,6 +54,7 @@ func (failingStore) Get(context.Context, string) ([]byte, error)        { return
 func (failingStore) Set(context.Context, string, []byte) error          { return errStorage }
 func (failingStore) Batch(context.Context, ...*storage.Operation) error { return errStorage }
 
+// A storage failure costs the next run its key, but does not stop this one.
 func TestKeys_GeneratesKeyWithoutWorkingStorage(t *testing.T) {
 	t.Parallel()
 	core, lines := observer.New(zap.WarnLevel)
@@ -64,6 +65,7 @@ func TestKeys_GeneratesKeyWithoutWorkingStorage(t *testing.T) {
 	assert.Equal(t, 1, lines.Len())
 }
 
+// A list of accepted keys that can't be read may have contained a removed key.
 func TestKeys_AssumesRemovedKeyForUnreadableList(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)

@@ -73,6 +73,7 @@ func TestTrackedIntake_TracksBeforePipelineReturns(t *testing.T) {
 	})
 }
 
+// An item that another call delivered is not tracked any more once Graph retries it.
 func TestDeliveredCheck_ResolvesRedelivered(t *testing.T) {
 	t.Parallel()
 	out := make(blockingOutput)

@@ -28,9 +28,12 @@ func (hangingStorage) wait(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (h hangingStorage) Get(ctx context.Context, _ string) ([]byte, error)        { return nil, h.wait(ctx) }
-func (h hangingStorage) Set(ctx context.Context, _ string, _ []byte) error        { return h.wait(ctx) }
-func (h hangingStorage) Delete(ctx context.Context, _ string) error               { return h.wait(ctx) }
+func (h hangingStorage) Get(ctx context.Context, _ string) ([]byte, error) { return nil, h.wait(ctx) }
+
+func (h hangingStorage) Set(ctx context.Context, _ string, _ []byte) error { return h.wait(ctx) }
+
+func (h hangingStorage) Delete(ctx context.Context, _ string) error { return h.wait(ctx) }
+
 func (h hangingStorage) Batch(ctx context.Context, _ ...*storage.Operation) error { return h.wait(ctx) }
 func (hangingStorage) Close(context.Context) error                                { return nil }
 

@@ -105,6 +105,7 @@ func TestUndelivered_UsesLocalTimeForImplausibleID(t *testing.T) {
 	assert.Equal(t, []backfill.Gap{minuteGap(noon)}, opened.gaps)
 }
 
+// The clock may be behind, so the timestamp of an id is used although it is ahead.
 func TestUndelivered_UsesTimestampOfIDAheadOfClock(t *testing.T) {
 	t.Parallel()
 	r, opened := newTestUndelivered(t, newStore(t))
@@ -173,6 +174,7 @@ func TestUndelivered_DistinguishesItemsWithoutContent(t *testing.T) {
 	assert.ElementsMatch(t, []backfill.Gap{minuteGap(noon), minuteGap(noon.Add(-2 * time.Hour))}, opened.gaps)
 }
 
+// A request that was refused unread is lost only if the receiver was overloaded again when Graph retried it.
 func TestUndelivered_OpensGapForRepeatedOverload(t *testing.T) {
 	t.Parallel()
 	hour := func(at time.Time) backfill.Gap {

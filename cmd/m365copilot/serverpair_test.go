@@ -51,10 +51,10 @@ func TestServerPair_KeepsForeignFiles(t *testing.T) {
 	foreign, err := graphtest.EncryptionCertificate(2048, time.Hour)
 	require.NoError(t, err)
 	for name, files := range map[string]map[string][]byte{
-		"a pair of another making": {"server.crt": foreign.Certificate, "server.key": foreign.Key},
-		"a key alone":              {"server.key": foreign.Key},
-		"a certificate alone":      {"server.crt": foreign.Certificate},
-		"no certificate at all":    {"server.crt": []byte("notes"), "server.key": []byte("more notes")},
+		"a pair of other origin": {"server.crt": foreign.Certificate, "server.key": foreign.Key},
+		"a key only":             {"server.key": foreign.Key},
+		"a certificate only":     {"server.crt": foreign.Certificate},
+		"no certificate at all":  {"server.crt": []byte("notes"), "server.key": []byte("more notes")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -75,9 +75,9 @@ var buildCollectorWithClock = sync.OnceValues(func() (string, error) {
 
 // writeClockOverlay writes an overlay that patches package time for a build in the given directory, and returns its path.
 func writeClockOverlay(source string) (string, error) {
-	asked := exec.Command("go", "env", "GOROOT") //nolint:noctx // it returns at once
-	asked.Dir = source
-	goroot, err := asked.Output()
+	query := exec.Command("go", "env", "GOROOT") //nolint:noctx // it returns immediately
+	query.Dir = source
+	goroot, err := query.Output()
 	if err != nil {
 		return "", fmt.Errorf("ask for GOROOT: %w", err)
 	}
@@ -207,6 +207,7 @@ func withShortTokens(settings *graphtest.Settings) {
 // hourlyChecks disables frequent checks of the subscription, so that the collector reacts to notifications only.
 const hourlyChecks = "receivers: {m365_copilot: {subscription: {check_interval: 1h}}}"
 
+// A clock an hour ahead is reported, and the notifications that it rejects are backfilled hourly.
 func TestClock_OneHourAheadBackfillsHourly(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
@@ -238,6 +239,7 @@ func TestClock_OneHourAheadBackfillsHourly(t *testing.T) {
 	assert.Equal(t, map[string]int{"history": 290, "notification": 1}, h.backend.recordsBySource())
 }
 
+// A clock an hour behind is reported, and the notifications that it rejected are backfilled once it is set.
 func TestClock_OneHourBehindBackfillsOnceSet(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()

@@ -71,6 +71,7 @@ func decrypted(t *testing.T, address string) int {
 	return int(n)
 }
 
+// If half of a batch was delivered before, the whole batch delivers each interaction once and decrypts only the other half.
 func TestDedupe_SkipsDecryptionOfRedelivered(t *testing.T) {
 	t.Parallel()
 	metrics := freeAddress(t)

@@ -16,6 +16,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
+// What happened while the collector was down is found even if the next run crashes during the backfill.
 func TestHistory_BackfillResumesAfterCrash(t *testing.T) {
 	t.Parallel()
 	const users = 50

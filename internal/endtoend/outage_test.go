@@ -146,6 +146,7 @@ exporters:
 	assert.Zero(t, h.backend.duplicates(), "what was delivered late is not delivered again")
 }
 
+// One of two pipelines refuses permanently, and the other one loses nothing.
 func TestPipelines_OneRefusingPermanently(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, `

@@ -27,6 +27,7 @@ func TestSubscription_IsAdoptedAfterRestart(t *testing.T) {
 	assert.Empty(t, h.emulator.Requests(graphtest.OpDelete))
 }
 
+// A second collector with another notification URL does not replace the subscription of the first.
 func TestSubscription_SecondCollectorKeepsFirst(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, "")
