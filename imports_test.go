@@ -11,8 +11,9 @@ import (
 
 const module = "github.com/otelcopilot/m365copilotreceiver"
 
-// arrows says what of the module each room may import, directly or not. Whatever is not listed may import nothing of it.
-var arrows = map[string][]string{
+// allowedImports lists the packages of the module that each package may import, directly or not. A package that is not listed
+// may import none of them.
+var allowedImports = map[string][]string{
 	"":                      {"receiver", "internal/graph", "internal/backfill", "internal/dedupe", "internal/interaction", "internal/metadata", "internal/notification", "internal/panics", "internal/subscription", "internal/translate", "internal/webhook"},
 	"receiver":              {"internal/graph", "internal/backfill", "internal/dedupe", "internal/interaction", "internal/metadata", "internal/notification", "internal/panics", "internal/subscription", "internal/translate", "internal/webhook"},
 	"internal/webhook":      {"internal/notification", "internal/interaction", "internal/panics"},
@@ -30,20 +31,20 @@ func TestImports_FollowAllowedList(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, "./...").Output()
 	require.NoError(t, err)
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	require.Greater(t, len(lines), len(arrows), "every room is listed")
+	require.Greater(t, len(lines), len(allowedImports), "the list covers the module")
 	for _, line := range lines {
 		deps := strings.Fields(line)
-		room := inside(deps[0])
+		importer := withoutModule(deps[0])
 		for _, dep := range deps[1:] {
 			if strings.HasPrefix(dep, module) {
-				assert.Contains(t, arrows[room], inside(dep), "%q must not import %q", room, inside(dep))
+				assert.Contains(t, allowedImports[importer], withoutModule(dep), "%q must not import %q", importer, withoutModule(dep))
 			}
 		}
 	}
 }
 
-// inside cuts the module off an import path.
-func inside(path string) string {
+// withoutModule removes the module path from an import path.
+func withoutModule(path string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
 }
 
