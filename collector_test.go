@@ -24,7 +24,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 )
 
-// sinkExporter is an exporter that keeps what it gets.
+// sinkExporter returns the factory of an exporter that passes logs to a function.
 func sinkExporter(logs consumer.ConsumeLogsFunc) exporter.Factory {
 	return exporter.NewFactory(component.MustNewType("sink"), func() component.Config { return &struct{}{} },
 		exporter.WithLogs(func(context.Context, exporter.Settings, component.Config) (exporter.Logs, error) {
@@ -46,78 +46,78 @@ func factories(t *testing.T, sink exporter.Factory) otelcol.Factories {
 	return otelcol.Factories{Receivers: receivers, Exporters: exporters, Telemetry: otelconftelemetry.NewFactory()}
 }
 
-// yaml writes the world's configuration as a user would.
-func (w *harness) yaml(t *testing.T) string {
+// yaml returns the harness's configuration as a user would write it.
+func (h *harness) yaml(t *testing.T) string {
 	t.Helper()
-	tls := w.config.Webhook.ServerConfig.TLS.Get()
+	tls := h.config.Webhook.ServerConfig.TLS.Get()
 	files := strings.NewReplacer(
-		"TENANT", testTenant, "CLIENT", testClient, "SECRET", testSecret, "GRAPH", w.config.Graph.Endpoint,
-		"NOTIFICATION_URL", w.config.Subscription.NotificationURL, "ENDPOINT", w.config.Webhook.ServerConfig.NetAddr.Endpoint,
-		"CERT_FILE", write(t, string(tls.CertPem)), "KEY_FILE", write(t, string(tls.KeyPem)),
+		"TENANT", testTenant, "CLIENT", testClient, "SECRET", testSecret, "GRAPH", h.config.Graph.Endpoint,
+		"NOTIFICATION_URL", h.config.Subscription.NotificationURL, "ENDPOINT", h.config.Webhook.ServerConfig.NetAddr.Endpoint,
+		"CERT_FILE", writeFile(t, string(tls.CertPem)), "KEY_FILE", writeFile(t, string(tls.KeyPem)),
 	)
 	template, err := os.ReadFile(filepath.Join("testdata", "collector.yaml"))
 	require.NoError(t, err)
 	return files.Replace(string(template))
 }
 
-func TestAWholeCollectorTakesInteractionsIn(t *testing.T) {
+func TestCollector_DeliversInteractions(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
+	h := newHarness(t)
 	collector, err := otelcol.NewCollector(otelcol.CollectorSettings{
 		BuildInfo: component.NewDefaultBuildInfo(),
 		Factories: func() (otelcol.Factories, error) {
-			return factories(t, sinkExporter(func(ctx context.Context, logs plog.Logs) error { return w.logs.ConsumeLogs(ctx, logs) })), nil
+			return factories(t, sinkExporter(func(ctx context.Context, logs plog.Logs) error { return h.logs.ConsumeLogs(ctx, logs) })), nil
 		},
 		DisableGracefulShutdown: true,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{ResolverSettings: confmap.ResolverSettings{
-			URIs:              []string{"yaml:" + w.yaml(t)},
+			URIs:              []string{"yaml:" + h.yaml(t)},
 			ProviderFactories: []confmap.ProviderFactory{yamlprovider.NewFactory()},
 		}},
 	})
 	require.NoError(t, err)
 	ended := make(chan error, 1)
 	go func() { ended <- collector.Run(context.Background()) }()
-	w.subscribed(t)
-	w.deliver(t, turns(30)...)
+	h.subscribed(t)
+	h.deliver(t, newTurns(30)...)
 	collector.Shutdown()
 	require.NoError(t, <-ended)
 
-	require.Len(t, w.records(), 30)
-	for _, record := range w.records() {
+	require.Len(t, h.records(), 30)
+	for _, record := range h.records() {
 		if valueOf(record, "microsoft.copilot.interaction.type") == "userPrompt" {
 			assert.NotEmpty(t, valueOf(record, "user.id"))
 		}
 	}
 }
 
-func TestTheCollectorRefusesAWrongConfigurationWithThePath(t *testing.T) {
+func TestCollector_RejectsInvalidConfig(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	file := write(t, strings.Replace(w.yaml(t), "tenant_id: "+testTenant, "tenant_id: contoso.com", 1))
+	h := newHarness(t)
+	file := writeFile(t, strings.Replace(h.yaml(t), "tenant_id: "+testTenant, "tenant_id: contoso.com", 1))
 	_, err := otelcoltest.LoadConfigAndValidate(file, factories(t, sinkExporter(nil)))
 	require.ErrorContains(t, err, "receivers::m365_copilot")
 	assert.ErrorContains(t, err, "tenant_id: write the directory (tenant) id, a GUID")
 }
 
-func TestTwoReceiversLiveSideBySide(t *testing.T) {
+func TestReceiver_RunsNextToAnother(t *testing.T) {
 	t.Parallel()
 	first, second := newHarness(t), newHarness(t)
 	factory := NewFactory()
-	for i, w := range []*harness{first, second} {
+	for i, h := range []*harness{first, second} {
 		set := otelreceiver.Settings{
 			ID:                component.NewIDWithName(metadata.Type, string(rune('a'+i))),
-			TelemetrySettings: w.telemetry.NewTelemetrySettings(),
+			TelemetrySettings: h.telemetry.NewTelemetrySettings(),
 			BuildInfo:         component.NewDefaultBuildInfo(),
 		}
-		signal, err := factory.CreateLogs(t.Context(), set, w.config, w.nextLogs)
+		signal, err := factory.CreateLogs(t.Context(), set, h.config, h.nextLogs)
 		require.NoError(t, err)
-		require.NoError(t, signal.Start(t.Context(), w.host))
+		require.NoError(t, signal.Start(t.Context(), h.host))
 		t.Cleanup(func() { assert.NoError(t, signal.Shutdown(context.Background())) })
 	}
-	for i, w := range []*harness{first, second} {
-		w.subscribed(t)
-		w.deliver(t, graphtest.Created([]byte(`{"id": "1764599405123", "sessionId": "`+string(rune('a'+i))+`"}`))...)
-		require.Len(t, w.records(), 1)
-		assert.Equal(t, string(rune('a'+i)), valueOf(w.records()[0], "gen_ai.conversation.id"))
+	for i, h := range []*harness{first, second} {
+		h.subscribed(t)
+		h.deliver(t, graphtest.Created([]byte(`{"id": "1764599405123", "sessionId": "`+string(rune('a'+i))+`"}`))...)
+		require.Len(t, h.records(), 1)
+		assert.Equal(t, string(rune('a'+i)), valueOf(h.records()[0], "gen_ai.conversation.id"))
 	}
 }

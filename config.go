@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/collector/config/configoptional"
 )
 
-// Config is what a user writes under m365_copilot in the collector's YAML.
+// Config is the configuration of the receiver: what a user writes under m365_copilot in the collector's YAML.
 type Config struct {
 	// TenantID is the directory (tenant) id in Entra, a GUID. Required.
 	TenantID string `mapstructure:"tenant_id"`
@@ -18,7 +18,7 @@ type Config struct {
 	// It sets the defaults of graph.endpoint, auth.authority, auth.scope and auth.issuers.
 	Cloud Cloud `mapstructure:"cloud"`
 
-	// Auth says who the receiver is towards Microsoft.
+	// Auth authenticates the receiver to Microsoft.
 	Auth AuthConfig `mapstructure:"auth"`
 
 	// Graph is the HTTP client for Microsoft Graph.
@@ -26,7 +26,7 @@ type Config struct {
 	// With auth.authenticator an extension authenticates the calls to Graph, in place of the secrets under auth.
 	Graph confighttp.ClientConfig `mapstructure:"graph"`
 
-	// Subscription is what Graph is asked to send, and where.
+	// Subscription configures what Graph sends, and where to.
 	Subscription SubscriptionConfig `mapstructure:"subscription"`
 
 	// Webhook is the HTTP server that Graph sends to.
@@ -35,20 +35,20 @@ type Config struct {
 	// Encryption holds the keys that notifications are encrypted for.
 	Encryption EncryptionConfig `mapstructure:"encryption"`
 
-	// History says how what was missed is fetched from the history API.
+	// History configures how missed interactions are fetched from the history API.
 	History HistoryConfig `mapstructure:"history"`
 
-	// Content says how much of a conversation leaves the receiver. By default nothing does.
+	// Content configures how much of a conversation leaves the receiver: by default neither text nor references.
 	Content ContentConfig `mapstructure:"content"`
 
-	// Dedupe bounds what is remembered of delivered interactions, so that each is delivered once.
+	// Dedupe bounds the cache of delivered interactions, which ensures that each is delivered once.
 	Dedupe DedupeConfig `mapstructure:"dedupe"`
 
-	// Metrics is about the metrics pipeline.
+	// Metrics configures what the metrics pipeline gets.
 	Metrics MetricsConfig `mapstructure:"metrics"`
 
 	// Storage is the id of a storage extension, such as file_storage. It keeps what must survive a restart: a generated
-	// encryption key with its private half, the time of the last good check, the known gaps, and what was delivered.
+	// encryption key with its private half, the checkpoint, the known gaps, and the cache of delivered interactions.
 	Storage *component.ID `mapstructure:"storage"`
 
 	// prevent unkeyed literal initialization
@@ -58,8 +58,8 @@ type Config struct {
 // Cloud is one of the Microsoft clouds, see https://learn.microsoft.com/graph/deployments.
 type Cloud string
 
-// AuthConfig is the app registration in Entra, and how it proves itself: by exactly one of client_secret,
-// client_secret_file, client_certificate and federated_token_file, or by the extension in graph.auth.
+// AuthConfig is the app registration in Entra and its credential: exactly one of client_secret, client_secret_file,
+// client_certificate and federated_token_file, or the extension in graph.auth.
 type AuthConfig struct {
 	// ClientID is the application (client) id. It is also the audience that notifications must carry. Required.
 	ClientID string `mapstructure:"client_id"`
@@ -117,29 +117,29 @@ type ClientCertificateConfig struct {
 	_ struct{}
 }
 
-// SubscriptionConfig is what Graph is asked to send, and where.
+// SubscriptionConfig configures what Graph sends, and where to.
 type SubscriptionConfig struct {
 	// NotificationURL is the public HTTPS URL at which Graph reaches the webhook, for lifecycle events too.
-	// Empty: no subscription and no webhook, the history alone is read; history.poll_interval says how often.
+	// Without it there is neither subscription nor webhook, and the history is polled every history.poll_interval.
 	NotificationURL string `mapstructure:"notification_url"`
 
 	// Users are Entra object ids; each gets a subscription of its own. Empty means the whole tenant, in one subscription.
 	Users []string `mapstructure:"users"`
 
-	// ChangeTypes are the changes to be told of: created, updated, deleted. All three by default.
+	// ChangeTypes are the changes to be notified of: created, updated, deleted. All three by default.
 	ChangeTypes []string `mapstructure:"change_types"`
 
-	// Lifetime is asked for at each creation and renewal, 72h at most. Default 71h.
+	// Lifetime is requested at each creation and renewal, 72h at most. Default 71h.
 	Lifetime time.Duration `mapstructure:"lifetime"`
 
 	// CheckInterval is how often the subscription is verified and, when due, renewed. Default 5m.
 	CheckInterval time.Duration `mapstructure:"check_interval"`
 
-	// ReplaceForeign takes the place of a subscription of the same app registration that sends elsewhere.
+	// ReplaceForeign replaces a subscription of the same app registration that has another notification URL.
 	ReplaceForeign bool `mapstructure:"replace_foreign"`
 
 	// DeleteOnShutdown deletes the subscription when the collector stops.
-	// What happens until the next start is then not sent by Graph.
+	// Graph then does not send what happens until the next start.
 	DeleteOnShutdown bool `mapstructure:"delete_on_shutdown"`
 
 	// prevent unkeyed literal initialization
@@ -156,15 +156,15 @@ type WebhookConfig struct {
 	// It defaults to the path of subscription.notification_url; set it where an ingress rewrites paths.
 	Path string `mapstructure:"path"`
 
-	// TLSTerminatedUpstream says that something in front of the webhook ends TLS.
-	// Without tls, an endpoint that is not loopback needs it.
+	// TLSTerminatedUpstream states that a proxy in front of the webhook terminates TLS.
+	// Required when tls is unset and the endpoint is not loopback.
 	TLSTerminatedUpstream bool `mapstructure:"tls_terminated_upstream"`
 
 	// AckTimeout is the time within which Graph gets its answer, whatever the pipeline does.
-	// Graph's own patience is 3s. Default 2500ms.
+	// Graph itself waits 3s. Default 2500ms.
 	AckTimeout time.Duration `mapstructure:"ack_timeout"`
 
-	// MaxInFlightBytes bounds the bytes of all requests under way; beyond it the answer is 503 at once. Default 67108864.
+	// MaxInFlightBytes bounds the bytes of all requests in flight; requests beyond it get 503 immediately. Default 67108864.
 	MaxInFlightBytes int64 `mapstructure:"max_in_flight_bytes"`
 
 	// prevent unkeyed literal initialization
@@ -173,9 +173,9 @@ type WebhookConfig struct {
 
 // EncryptionConfig holds the keys that notifications are encrypted for.
 type EncryptionConfig struct {
-	// Certificates are RSA certificates of 2048 to 4096 bits with their keys; self-signed ones will do.
+	// Certificates are RSA certificates of 2048 to 4096 bits with their keys; they may be self-signed.
 	// New subscriptions use the first; every one can decrypt. The files are read again when they change.
-	// None: the receiver makes a key pair of its own and keeps it in storage, without storage in memory.
+	// Without any, the receiver generates a key pair and keeps it in storage, or in memory if there is no storage.
 	Certificates []CertificateConfig `mapstructure:"certificates"`
 
 	// prevent unkeyed literal initialization
@@ -197,7 +197,7 @@ type CertificateConfig struct {
 	_ struct{}
 }
 
-// ContentConfig says how much of a conversation leaves the receiver.
+// ContentConfig configures how much of a conversation leaves the receiver.
 type ContentConfig struct {
 	// Capture is none (default), or text: the text of prompts and answers becomes the body of the log records.
 	Capture Capture `mapstructure:"capture"`
@@ -209,12 +209,12 @@ type ContentConfig struct {
 	_ struct{}
 }
 
-// Capture is what of a conversation's text leaves the receiver.
+// Capture states whether the text of a conversation leaves the receiver.
 type Capture string
 
-// HistoryConfig says how what was missed is fetched from the history API.
+// HistoryConfig configures how missed interactions are fetched from the history API.
 type HistoryConfig struct {
-	// Enabled is true by default. Without it known gaps are reported and stay.
+	// Enabled is true by default. If it is false, known gaps are reported but not filled.
 	Enabled bool `mapstructure:"enabled"`
 
 	// Lookback is how much history is imported on the very first start. Default 0s: none. Needs storage.
@@ -240,19 +240,19 @@ type HistoryConfig struct {
 	_ struct{}
 }
 
-// DedupeConfig bounds what is remembered of delivered interactions.
+// DedupeConfig bounds the cache of delivered interactions.
 type DedupeConfig struct {
 	// Window is how long a delivered interaction is remembered. Default 26h.
 	Window time.Duration `mapstructure:"window"`
 
-	// MaxEntries is how many are remembered, the oldest forgotten first. Default 1000000.
+	// MaxEntries is how many are remembered; the oldest are forgotten first. Default 1000000.
 	MaxEntries int `mapstructure:"max_entries"`
 
 	// prevent unkeyed literal initialization
 	_ struct{}
 }
 
-// MetricsConfig is about the metrics pipeline.
+// MetricsConfig configures what the metrics pipeline gets.
 type MetricsConfig struct {
 	// Interval is how often the metrics pipeline gets the current values. Default 60s.
 	Interval time.Duration `mapstructure:"interval"`
@@ -261,7 +261,7 @@ type MetricsConfig struct {
 	_ struct{}
 }
 
-// The values that the enumerations of Config take.
+// The allowed values of the enumerations in Config.
 const (
 	CloudGlobal   Cloud = "global"
 	CloudUSGov    Cloud = "us_gov"

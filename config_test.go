@@ -16,7 +16,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/receiver"
 )
 
-func load(t *testing.T, file string) *Config {
+func loadConfig(t *testing.T, file string) *Config {
 	t.Helper()
 	all, err := confmaptest.LoadConf(filepath.Join("testdata", "config", file))
 	require.NoError(t, err)
@@ -29,9 +29,9 @@ func load(t *testing.T, file string) *Config {
 	return config
 }
 
-func TestEveryKeyReachesTheReceiver(t *testing.T) {
+func TestSettings_TakeEveryKey(t *testing.T) {
 	t.Parallel()
-	c := load(t, "every_key.yaml")
+	c := loadConfig(t, "every_key.yaml")
 	require.NoError(t, confmap.Validate(c))
 	got, err := settingsOf(c)
 	require.NoError(t, err)
@@ -90,9 +90,9 @@ func TestEveryKeyReachesTheReceiver(t *testing.T) {
 	}, got)
 }
 
-func TestDefaultsOfTheSmallestConfiguration(t *testing.T) {
+func TestConfig_HasDefaults(t *testing.T) {
 	t.Parallel()
-	c := load(t, "smallest.yaml")
+	c := loadConfig(t, "smallest.yaml")
 	require.NoError(t, confmap.Validate(c))
 	got, err := settingsOf(c)
 	require.NoError(t, err)
@@ -123,16 +123,16 @@ func TestDefaultsOfTheSmallestConfiguration(t *testing.T) {
 	assert.Equal(t, 2500*time.Millisecond, got.AckTimeout)
 	assert.EqualValues(t, 67108864, got.MaxInFlightBytes)
 	assert.Empty(t, got.Certificates)
-	assert.Nil(t, got.Storage, "nothing is written to a disk unless it is asked for")
+	assert.Nil(t, got.Storage, "nothing is written to a disk unless configured")
 	assert.Equal(t, 26*time.Hour, got.Window)
 	assert.Equal(t, 1_000_000, got.MaxEntries)
 	assert.Equal(t, receiver.History{Enabled: true, MaxGap: 168 * time.Hour, Users: nil, RequestsPerSecond: 25, Concurrency: 4}, got.History)
-	assert.False(t, got.CaptureText, "no text leaves the receiver unless it is asked for")
-	assert.False(t, got.References, "no file name or URL leaves the receiver unless it is asked for")
+	assert.False(t, got.CaptureText, "no text leaves the receiver unless configured")
+	assert.False(t, got.References, "no file name or URL leaves the receiver unless configured")
 	assert.Equal(t, time.Minute, got.MetricsInterval)
 }
 
-func TestEndpointsOfTheClouds(t *testing.T) {
+func TestSettings_EndpointsFollowCloud(t *testing.T) {
 	t.Parallel()
 	const tenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
 	for cloud, want := range map[Cloud]struct {
@@ -158,7 +158,7 @@ func TestEndpointsOfTheClouds(t *testing.T) {
 	} {
 		t.Run(string(cloud), func(t *testing.T) {
 			t.Parallel()
-			c := load(t, "smallest.yaml")
+			c := loadConfig(t, "smallest.yaml")
 			c.Cloud = cloud
 			got, err := settingsOf(c)
 			require.NoError(t, err)
@@ -171,9 +171,9 @@ func TestEndpointsOfTheClouds(t *testing.T) {
 	}
 }
 
-func TestAnotherAuthorityKeepsTheIssuersOfTheCloud(t *testing.T) {
+func TestSettings_CustomAuthorityKeepsIssuers(t *testing.T) {
 	t.Parallel()
-	c := load(t, "smallest.yaml")
+	c := loadConfig(t, "smallest.yaml")
 	c.Auth.Authority = "https://login.example.com/"
 	got, err := settingsOf(c)
 	require.NoError(t, err)
@@ -181,9 +181,9 @@ func TestAnotherAuthorityKeepsTheIssuersOfTheCloud(t *testing.T) {
 	assert.Equal(t, "https://sts.windows.net/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10/", got.Issuers[0])
 }
 
-func TestWithoutANotificationURLTheHistoryAloneIsRead(t *testing.T) {
+func TestSettings_PollsWithoutNotificationURL(t *testing.T) {
 	t.Parallel()
-	c := load(t, "history_only.yaml")
+	c := loadConfig(t, "history_only.yaml")
 	require.NoError(t, confmap.Validate(c))
 	got, err := settingsOf(c)
 	require.NoError(t, err)
@@ -191,9 +191,9 @@ func TestWithoutANotificationURLTheHistoryAloneIsRead(t *testing.T) {
 	assert.Equal(t, 5*time.Minute, got.History.PollInterval)
 }
 
-func TestTheUsersOfTheSubscriptionAreThoseOfTheHistory(t *testing.T) {
+func TestSettings_HistoryUsersDefaultToSubscription(t *testing.T) {
 	t.Parallel()
-	c := load(t, "smallest.yaml")
+	c := loadConfig(t, "smallest.yaml")
 	c.Subscription.Users = []string{"a", "b"}
 	got, err := settingsOf(c)
 	require.NoError(t, err)

@@ -21,7 +21,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestEveryCredentialGetsASubscription(t *testing.T) {
+func TestCredential_EachKindSubscribes(t *testing.T) {
 	t.Parallel()
 	app, err := graphtest.EncryptionCertificate(2048, time.Hour)
 	require.NoError(t, err)
@@ -36,78 +36,78 @@ func TestEveryCredentialGetsASubscription(t *testing.T) {
 		"a client secret in the body":   func(_ *testing.T, c *Config) { c.Auth.AuthStyle = AuthStyleBody },
 		"a client secret in a file": func(t *testing.T, c *Config) {
 			t.Helper()
-			c.Auth.ClientSecret, c.Auth.ClientSecretFile = "", write(t, testSecret+"\n")
+			c.Auth.ClientSecret, c.Auth.ClientSecretFile = "", writeFile(t, testSecret+"\n")
 		},
 		"a client certificate": func(t *testing.T, c *Config) {
 			t.Helper()
 			c.Auth.ClientSecret = ""
 			c.Auth.ClientCertificate = configoptional.Some(ClientCertificateConfig{
-				CertFile: write(t, string(app.Certificate)), KeyFile: write(t, string(app.Key)),
+				CertFile: writeFile(t, string(app.Certificate)), KeyFile: writeFile(t, string(app.Key)),
 			})
 		},
 		"a federated token": func(t *testing.T, c *Config) {
 			t.Helper()
-			c.Auth.ClientSecret, c.Auth.FederatedTokenFile = "", write(t, assertion)
+			c.Auth.ClientSecret, c.Auth.FederatedTokenFile = "", writeFile(t, assertion)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newHarness(t, func(s *graphtest.Settings) {
+			h := newHarness(t, func(s *graphtest.Settings) {
 				s.ClientCertificates, s.FederatedAssertion = []*x509.Certificate{certificate}, assertion
 			})
-			use(t, w.config)
-			w.run(t)
-			w.deliver(t, turns(2)...)
-			assert.Len(t, w.records(), 2)
+			use(t, h.config)
+			h.run(t)
+			h.deliver(t, newTurns(2)...)
+			assert.Len(t, h.records(), 2)
 		})
 	}
 }
 
-func write(t *testing.T, content string) string {
+func writeFile(t *testing.T, content string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
 	return file
 }
 
-func TestANewSecretInTheFileNeedsNoRestart(t *testing.T) {
+func TestCredential_RereadsSecretFile(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	file := write(t, "an-expired-secret")
-	w.config.Auth.ClientSecret, w.config.Auth.ClientSecretFile = "", file
-	w.start(t)
-	w.host.await(t, componentstatus.StatusRecoverableError)
+	h := newHarness(t)
+	file := writeFile(t, "an-expired-secret")
+	h.config.Auth.ClientSecret, h.config.Auth.ClientSecretFile = "", file
+	h.start(t)
+	h.host.await(t, componentstatus.StatusRecoverableError)
 	require.NoError(t, os.WriteFile(file, []byte(testSecret), 0o600))
-	w.subscribed(t)
-	w.host.await(t, componentstatus.StatusOK)
+	h.subscribed(t)
+	h.host.await(t, componentstatus.StatusOK)
 }
 
-// withAuthenticator makes an extension get the tokens for Graph, from an authority.
-func (w *harness) withAuthenticator(t *testing.T, authority string) {
+// withAuthenticator configures an extension that gets the tokens for Graph from an authority.
+func (h *harness) withAuthenticator(t *testing.T, authority string) {
 	t.Helper()
 	factory := oauth2clientauthextension.NewFactory()
 	config, ok := factory.CreateDefaultConfig().(*oauth2clientauthextension.Config)
 	require.True(t, ok)
 	config.ClientID, config.ClientSecret = testClient, testSecret
 	config.TokenURL = authority + "/" + testTenant + "/oauth2/v2.0/token"
-	config.Scopes = []string{w.config.Graph.Endpoint + "/.default"}
+	config.Scopes = []string{h.config.Graph.Endpoint + "/.default"}
 	extension, err := factory.Create(t.Context(), extensiontest.NewNopSettings(factory.Type()), config)
 	require.NoError(t, err)
 	require.NoError(t, extension.Start(t.Context(), componenttest.NewNopHost()))
 	t.Cleanup(func() { require.NoError(t, extension.Shutdown(context.Background())) })
 
-	w.config.Auth.ClientSecret, w.config.Graph.Auth = "", authenticator()
-	w.host.extensions = map[component.ID]component.Component{component.MustNewID("oauth2client"): extension}
+	h.config.Auth.ClientSecret, h.config.Graph.Auth = "", authenticator()
+	h.host.extensions = map[component.ID]component.Component{component.MustNewID("oauth2client"): extension}
 }
 
-func TestAnAuthenticatorExtensionInPlaceOfTheSecrets(t *testing.T) {
+func TestCredential_UsesAuthenticatorExtension(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.withAuthenticator(t, w.config.Auth.Authority)
-	w.run(t)
-	w.deliver(t, turns(2)...)
-	assert.Len(t, w.records(), 2)
-	for _, request := range w.emulator.Requests(graphtest.OpKeys) {
+	h := newHarness(t)
+	h.withAuthenticator(t, h.config.Auth.Authority)
+	h.run(t)
+	h.deliver(t, newTurns(2)...)
+	assert.Len(t, h.records(), 2)
+	for _, request := range h.emulator.Requests(graphtest.OpKeys) {
 		assert.Empty(t, request.Header["Authorization"], "the keys are fetched without a token")
 	}
 }

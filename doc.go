@@ -2,5 +2,5 @@
 
 // Package m365copilotreceiver brings every Microsoft 365 Copilot interaction of an organization into the Collector:
 // Microsoft Graph pushes each prompt and answer as an encrypted change notification; the receiver keeps the
-// subscription alive, proves that a notification is authentic, decrypts it, and emits a log record.
+// subscription alive, verifies that a notification is authentic, decrypts it, and emits a log record.
 package m365copilotreceiver

@@ -13,7 +13,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/receiver"
 )
 
-// NewFactory makes the factory of the receiver m365_copilot, for logs and metrics.
+// NewFactory returns the factory of the m365_copilot receiver, for logs and metrics.
 func NewFactory() otelreceiver.Factory {
 	f := &factory{receivers: map[*Config]*receiver.Receiver{}}
 	return otelreceiver.NewFactory(
@@ -24,10 +24,11 @@ func NewFactory() otelreceiver.Factory {
 	)
 }
 
-// factory hands one receiver to all signals of a configuration: there is one listener and one subscription.
+// factory shares one receiver among all signals of a configuration, since there is one listener and one subscription.
 type factory struct {
 	mu sync.Mutex // guards what follows
-	// receivers holds the receivers that are not shut down; the Collector asks with the same pointer for every signal.
+	// receivers holds the receivers that are not shut down by their configuration: the Collector passes the same pointer for
+	// every signal.
 	receivers map[*Config]*receiver.Receiver
 }
 

@@ -3,8 +3,10 @@ package m365copilotreceiver
 import (
 	"context"
 	cryptotls "crypto/tls"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"strings"
 	"testing"
 	"time"
@@ -19,15 +21,15 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// complaints are the lines of warning or worse that do not speak of the generated key.
-func (w *harness) complaints() []observer.LoggedEntry {
-	return w.lines.Filter(func(e observer.LoggedEntry) bool {
+// warnings returns the lines of level warn or above, without those about the generated key.
+func (h *harness) warnings() []observer.LoggedEntry {
+	return h.lines.Filter(func(e observer.LoggedEntry) bool {
 		return e.Level >= zapcore.WarnLevel && !strings.Contains(e.Message, "encryption key")
 	}).All()
 }
 
-// text is everything that a line says.
-func text(t *testing.T, line observer.LoggedEntry) string {
+// lineText returns a line with all of its fields.
+func lineText(t *testing.T, line observer.LoggedEntry) string {
 	t.Helper()
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
 	buffer, err := encoder.EncodeEntry(line.Entry, line.Context)
@@ -35,39 +37,40 @@ func text(t *testing.T, line observer.LoggedEntry) string {
 	return buffer.String()
 }
 
-func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
+// A failure is one line with its code and hint until it is over, however often the operation is retried.
+func TestFailure_IsOneLineWithCodeAndHint(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		breakIt func(*harness)
-		mendIt  func(*harness)
-		// tries is an operation that is tried again and again meanwhile.
+		fail func(*harness)
+		fix  func(*harness)
+		// tries is an operation that is retried while the failure lasts.
 		tries graphtest.Operation
 		want  []string
 	}{
 		"a wrong secret": {
-			breakIt: func(w *harness) { w.config.Auth.ClientSecret = "the-wrong-secret" },
-			tries:   graphtest.OpToken,
-			want:    []string{"AADSTS7000215", "client secret"},
+			fail:  func(h *harness) { h.config.Auth.ClientSecret = "the-wrong-secret" },
+			tries: graphtest.OpToken,
+			want:  []string{"AADSTS7000215", "client secret"},
 		},
 		"an unknown application": {
-			breakIt: func(w *harness) { w.config.Auth.ClientID = "99999999-0000-4000-8000-000000000009" },
-			tries:   graphtest.OpToken,
-			want:    []string{"AADSTS700016", "client_id"},
+			fail:  func(h *harness) { h.config.Auth.ClientID = "99999999-0000-4000-8000-000000000009" },
+			tries: graphtest.OpToken,
+			want:  []string{"AADSTS700016", "client_id"},
 		},
 		"a missing permission": {
-			breakIt: func(w *harness) { w.emulator.SetRoles("User.Read.All") },
-			mendIt:  func(w *harness) { w.emulator.SetRoles(graphtest.RoleReadAll); w.emulator.RevokeTokens() },
-			tries:   graphtest.OpCreate,
-			want:    []string{"AiEnterpriseInteraction.Read.All", "consent"},
+			fail:  func(h *harness) { h.emulator.SetRoles("User.Read.All") },
+			fix:   func(h *harness) { h.emulator.SetRoles(graphtest.RoleReadAll); h.emulator.RevokeTokens() },
+			tries: graphtest.OpCreate,
+			want:  []string{"AiEnterpriseInteraction.Read.All", "consent"},
 		},
 		"a notification URL that Graph can't reach": {
-			breakIt: func(w *harness) { w.config.Subscription.NotificationURL = "https://127.0.0.1:1/graph/notifications" },
-			tries:   graphtest.OpCreate,
-			want:    []string{"notification_url", "127.0.0.1:1"},
+			fail:  func(h *harness) { h.config.Subscription.NotificationURL = "https://127.0.0.1:1/graph/notifications" },
+			tries: graphtest.OpCreate,
+			want:  []string{"notification_url", "127.0.0.1:1"},
 		},
 		"a full quota": {
-			breakIt: func(w *harness) {
-				_, err := w.emulator.AddSubscription(graphtest.Subscription{
+			fail: func(h *harness) {
+				_, err := h.emulator.AddSubscription(graphtest.Subscription{
 					Resource: "copilot/interactionHistory/getAllEnterpriseInteractions", ChangeType: "created",
 					NotificationURL: "https://elsewhere.example.com/n", Expiration: time.Now().Add(time.Hour),
 				})
@@ -75,9 +78,9 @@ func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 					panic(err)
 				}
 			},
-			mendIt: func(w *harness) {
-				for _, s := range w.emulator.Subscriptions() {
-					if err := w.emulator.ExpireSubscription(s.ID, time.Now()); err != nil {
+			fix: func(h *harness) {
+				for _, s := range h.emulator.Subscriptions() {
+					if err := h.emulator.ExpireSubscription(s.ID, time.Now()); err != nil {
 						panic(err)
 					}
 				}
@@ -88,17 +91,17 @@ func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newHarness(t)
-			test.breakIt(w)
-			w.start(t)
-			w.host.await(t, componentstatus.StatusRecoverableError)
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			h := newHarness(t)
+			test.fail(h)
+			h.start(t)
+			h.host.await(t, componentstatus.StatusRecoverableError)
+			ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 			defer cancel()
-			require.NoError(t, w.emulator.WaitRequests(ctx, test.tries, 3))
+			require.NoError(t, h.emulator.WaitRequests(ctx, test.tries, 3))
 
-			lines := w.complaints()
+			lines := h.warnings()
 			require.Len(t, lines, 1, "however often it is tried")
-			line := text(t, lines[0])
+			line := lineText(t, lines[0])
 			t.Log(line)
 			for _, want := range test.want {
 				assert.Contains(t, line, want)
@@ -107,77 +110,77 @@ func TestAFailureIsOneLineWithItsCodeAndItsMendUntilItIsOver(t *testing.T) {
 			assert.NotContains(t, line, testSecret)
 			assert.NotContains(t, line, "the-wrong-secret")
 
-			if test.mendIt != nil {
-				before := w.lines.FilterLevelExact(zapcore.InfoLevel).Len()
-				test.mendIt(w)
-				w.host.await(t, componentstatus.StatusOK)
-				assert.Greater(t, w.lines.FilterLevelExact(zapcore.InfoLevel).Len(), before, "its end is said as well")
-				assert.Len(t, w.complaints(), 1)
+			if test.fix != nil {
+				before := h.lines.FilterLevelExact(zapcore.InfoLevel).Len()
+				test.fix(h)
+				h.host.await(t, componentstatus.StatusOK)
+				assert.Greater(t, h.lines.FilterLevelExact(zapcore.InfoLevel).Len(), before, "its end is logged as well")
+				assert.Len(t, h.warnings(), 1)
 			}
 		})
 	}
 }
 
-func TestWebhook_SaysWhichPathAndAddressDoNotFit(t *testing.T) {
+func TestFailure_NamesMismatchedWebhookPath(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.config.Webhook.Path = "/copilot"
-	w.start(t)
-	w.host.await(t, componentstatus.StatusRecoverableError)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	h := newHarness(t)
+	h.config.Webhook.Path = "/copilot"
+	h.start(t)
+	h.host.await(t, componentstatus.StatusRecoverableError)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	require.NoError(t, w.emulator.WaitRequests(ctx, graphtest.OpCreate, 3))
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpCreate, 3))
 
-	lines := w.complaints()
+	lines := h.warnings()
 	require.Len(t, lines, 2, "however often it is tried")
 	for _, line := range lines {
-		said := text(t, line)
-		t.Log(said)
+		logged := lineText(t, line)
+		t.Log(logged)
 		for _, want := range []string{"/graph/notifications", "/copilot", "notification_url", "webhook.path"} {
-			assert.Contains(t, said, want)
+			assert.Contains(t, logged, want)
 		}
 	}
-	failed := text(t, w.lines.FilterMessage("subscription fails, will be tried again").All()[0])
-	assert.Contains(t, failed, w.config.Webhook.ServerConfig.NetAddr.Endpoint)
+	failed := lineText(t, h.lines.FilterMessage("subscription fails, will be tried again").All()[0])
+	assert.Contains(t, failed, h.config.Webhook.ServerConfig.NetAddr.Endpoint)
 	assert.NotContains(t, failed, "DNS")
 	assert.NotContains(t, failed, "a certificate")
 }
 
-func TestWebhook_SaysWhereItListensWhenGraphGetsAnother(t *testing.T) {
+func TestFailure_NamesListenAddressWhenGraphReachesOther(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 	}))
-	w := newHarness(t)
-	tls := w.config.Webhook.ServerConfig.TLS.Get()
+	h := newHarness(t)
+	tls := h.config.Webhook.ServerConfig.TLS.Get()
 	pair, err := cryptotls.X509KeyPair([]byte(tls.CertPem), []byte(tls.KeyPem))
 	require.NoError(t, err)
 	elsewhere.TLS = &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}, MinVersion: cryptotls.VersionTLS12}
 	elsewhere.StartTLS()
 	t.Cleanup(elsewhere.Close)
-	w.config.Subscription.NotificationURL = "https://" + elsewhere.Listener.Addr().String() + "/graph/notifications"
-	w.start(t)
-	w.host.await(t, componentstatus.StatusRecoverableError)
+	h.config.Subscription.NotificationURL = "https://" + elsewhere.Listener.Addr().String() + "/graph/notifications"
+	h.start(t)
+	h.host.await(t, componentstatus.StatusRecoverableError)
 
-	lines := w.complaints()
+	lines := h.warnings()
 	require.Len(t, lines, 1)
-	said := text(t, lines[0])
-	t.Log(said)
-	for _, want := range []string{"with Forbidden", "/graph/notifications", w.config.Webhook.ServerConfig.NetAddr.Endpoint, "webhook.endpoint"} {
-		assert.Contains(t, said, want)
+	logged := lineText(t, lines[0])
+	t.Log(logged)
+	for _, want := range []string{"with Forbidden", "/graph/notifications", h.config.Webhook.ServerConfig.NetAddr.Endpoint, "webhook.endpoint"} {
+		assert.Contains(t, logged, want)
 	}
-	assert.NotContains(t, said, "DNS")
+	assert.NotContains(t, logged, "DNS")
 }
 
-func TestNoLineAndNoErrorHoldsAConversationOrASecret(t *testing.T) {
+func TestLogs_ContainNoContentOrSecrets(t *testing.T) {
 	t.Parallel()
 	const marker = "Zanzibar"
-	w := newHarness(t)
-	w.run(t)
+	h := newHarness(t)
+	h.run(t)
 	json := []byte(`{"id": "1764599405123", "sessionId": "19:` + marker + `", "requestId": "` + marker + `", "interactionType": "userPrompt",
 		"body": {"contentType": "text", "content": "` + marker + `"}, "from": {"user": {"id": "` + marker + `"}},
 		"links": [{"linkUrl": "https://` + marker + `", "displayName": "` + marker + `"}]}`)
-	w.deliver(t, graphtest.Created(json)...)
+	h.deliver(t, graphtest.Created(json)...)
 	for _, spoil := range []func(*graphtest.Collection){
 		func(c *graphtest.Collection) { c.Value[0].ClientState = marker },
 		func(c *graphtest.Collection) { c.Value[0].EncryptedContent.DataSignature = marker },
@@ -185,17 +188,94 @@ func TestNoLineAndNoErrorHoldsAConversationOrASecret(t *testing.T) {
 		func(c *graphtest.Collection) { c.ValidationTokens = []string{marker} },
 		func(c *graphtest.Collection) { c.ValidationTokens = nil },
 	} {
-		c, err := w.emulator.Collection(graphtest.Created(json)...)
+		c, err := h.emulator.Collection(graphtest.Created(json)...)
 		require.NoError(t, err)
 		spoil(&c)
-		status, err := w.emulator.Post(t.Context(), c)
+		status, err := h.emulator.Post(t.Context(), c)
 		require.NoError(t, err)
 		assert.Equal(t, 202, status)
 	}
-	assert.Equal(t, 5, w.lines.FilterMessage("notification rejected").Len())
-	for _, line := range w.lines.All() {
-		said := text(t, line)
-		assert.NotContains(t, said, marker)
-		assert.NotContains(t, said, testSecret)
+	assert.Equal(t, 5, h.lines.FilterMessage("notification rejected").Len())
+	for _, line := range h.lines.All() {
+		logged := lineText(t, line)
+		assert.NotContains(t, logged, marker)
+		assert.NotContains(t, logged, testSecret)
+	}
+}
+
+// refusingProxy passes plain requests on, as those to the emulator are, and refuses every CONNECT with the status. It
+// returns its host:port.
+func refusingProxy(t *testing.T, status int) string {
+	t.Helper()
+	forward := &httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodConnect {
+			forward.ServeHTTP(w, r)
+			return
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// closedAddress returns a host:port that refuses connections.
+func closedAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	return listener.Addr().String()
+}
+
+func TestFailure_NamesRefusingProxy(t *testing.T) {
+	t.Parallel()
+	refuses := func(status int) func(*testing.T) string {
+		return func(t *testing.T) string { t.Helper(); return refusingProxy(t, status) }
+	}
+	proxies := map[string]struct {
+		start func(*testing.T) string
+		want  []string
+	}{
+		"a proxy that answers 401":         {refuses(http.StatusUnauthorized), []string{"401", "login"}},
+		"a proxy that answers 403":         {refuses(http.StatusForbidden), []string{"403", "rules"}},
+		"a proxy that answers 407":         {refuses(http.StatusProxyAuthRequired), []string{"407", "login"}},
+		"a proxy that refuses connections": {closedAddress, []string{"connection refused"}},
+	}
+	for name, proxy := range proxies {
+		for call, prepare := range map[string]func(*Config, string){
+			"the token call": func(c *Config, address string) {
+				c.Auth.Authority, c.Graph.Endpoint = "https://login.invalid", "https://graph.invalid"
+				c.Graph.ProxyURL = "http://scott:tiger@" + address
+			},
+			"the call of Graph": func(c *Config, address string) {
+				c.Auth.Scope, c.Graph.Endpoint = c.Graph.Endpoint+"/.default", "https://graph.invalid"
+				c.Graph.ProxyURL = "http://scott:tiger@" + address
+			},
+		} {
+			if call == "the call of Graph" && len(proxy.want) == 1 {
+				continue // the token comes through the same proxy
+			}
+			t.Run(name+" to "+call, func(t *testing.T) {
+				t.Parallel()
+				h := newHarness(t)
+				address := proxy.start(t)
+				prepare(h.config, address)
+				h.start(t)
+				event := h.host.await(t, componentstatus.StatusRecoverableError)
+				lines := h.warnings()
+				require.NotEmpty(t, lines)
+				line := lineText(t, lines[0])
+				t.Log(line)
+				for _, logged := range []string{line, event.Err().Error()} {
+					for _, want := range append(proxy.want, address, "graph.proxy_url", "HTTPS_PROXY", "NO_PROXY") {
+						assert.Contains(t, logged, want)
+					}
+					for _, misleading := range []string{"tenant_id", "tiger", "scott", "auth.authority"} {
+						assert.NotContains(t, logged, misleading)
+					}
+				}
+			})
+		}
 	}
 }

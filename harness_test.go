@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/x509"
 	"net"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -30,13 +32,13 @@ import (
 )
 
 const (
-	testTenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
-	testClient = "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d"
-	testSecret = "the-right-secret"
-	patience   = 20 * time.Second
+	testTenant  = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
+	testClient  = "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d"
+	testSecret  = "the-right-secret"
+	waitTimeout = 20 * time.Second
 )
 
-// harness is a tenant, and a receiver with both of its signals in front of sinks.
+// harness is an emulated tenant, and a receiver whose logs and metrics go to sinks.
 type harness struct {
 	emulator *graphtest.Emulator
 	config   *Config
@@ -51,12 +53,12 @@ type harness struct {
 	lines     *observer.ObservedLogs
 	host      *statusHost
 	signals   []component.Component
-	// begun is when Start of the first signal was called, started how long all took.
-	begun   time.Time
-	started time.Duration
+	// startedAt is when Start of the first signal was called, startDuration how long all took.
+	startedAt     time.Time
+	startDuration time.Duration
 }
 
-// newHarness makes everything and starts nothing of the receiver.
+// newHarness creates the tenant and the configuration without starting a receiver.
 func newHarness(t *testing.T, change ...func(*graphtest.Settings)) *harness {
 	t.Helper()
 	pair, err := graphtest.ServerCertificate(time.Hour)
@@ -70,18 +72,18 @@ func newHarness(t *testing.T, change ...func(*graphtest.Settings)) *harness {
 	for _, c := range change {
 		c(&settings)
 	}
-	w := &harness{
+	h := &harness{
 		emulator:  graphtest.New(settings),
 		logs:      &consumertest.LogsSink{},
 		metrics:   &consumertest.MetricsSink{},
 		telemetry: componenttest.NewTelemetry(),
 		host:      &statusHost{changed: make(chan struct{}, 1)},
 	}
-	w.nextLogs, w.nextMetrics = w.logs, w.metrics
-	base, err := w.emulator.Start("")
+	h.nextLogs, h.nextMetrics = h.logs, h.metrics
+	base, err := h.emulator.Start("")
 	require.NoError(t, err)
-	t.Cleanup(w.emulator.Close)
-	t.Cleanup(func() { _ = w.telemetry.Shutdown(context.Background()) })
+	t.Cleanup(h.emulator.Close)
+	t.Cleanup(func() { _ = h.telemetry.Shutdown(context.Background()) })
 
 	c, ok := createDefaultConfig().(*Config)
 	require.True(t, ok)
@@ -95,8 +97,8 @@ func newHarness(t *testing.T, change ...func(*graphtest.Settings)) *harness {
 	tls.CertPem, tls.KeyPem = configopaque.String(pair.Certificate), configopaque.String(pair.Key)
 	c.Webhook.ServerConfig.TLS = configoptional.Some(tls)
 	c.Metrics.Interval = time.Second
-	w.config = c
-	return w
+	h.config = c
+	return h
 }
 
 func freeAddress(t *testing.T) string {
@@ -107,26 +109,26 @@ func freeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// start makes and starts the receiver as the Collector does: once for each signal, of one configuration.
-func (w *harness) start(t *testing.T) {
+// start creates and starts the receiver as the Collector does: once for each signal of a configuration.
+func (h *harness) start(t *testing.T) {
 	t.Helper()
-	require.NoError(t, confmap.Validate(w.config))
-	w.create(t, w.settings())
-	w.begun = time.Now()
-	for _, signal := range w.signals {
-		require.NoError(t, signal.Start(t.Context(), w.host))
+	require.NoError(t, confmap.Validate(h.config))
+	h.create(t, h.settings())
+	h.startedAt = time.Now()
+	for _, signal := range h.signals {
+		require.NoError(t, signal.Start(t.Context(), h.host))
 	}
-	w.started = time.Since(w.begun)
+	h.startDuration = time.Since(h.startedAt)
 	t.Cleanup(func() {
-		w.stop(t)
-		for _, line := range w.lines.All() {
+		h.stop(t)
+		for _, line := range h.lines.All() {
 			requireValues(t, line)
 		}
 	})
 }
 
-// requireValues holds that every field of a line says something to whoever reads it: that it has a value, and a unit
-// where it is a duration, which the encoder of the Collector writes as a bare number.
+// requireValues asserts that every field of a line has a value, and that durations have a unit: the encoder of the Collector
+// writes a zap duration as a bare number.
 func requireValues(t *testing.T, line observer.LoggedEntry) {
 	t.Helper()
 	for _, field := range line.Context {
@@ -145,70 +147,70 @@ func requireValues(t *testing.T, line observer.LoggedEntry) {
 	}
 }
 
-func (w *harness) settings() receiver.Settings {
+func (h *harness) settings() receiver.Settings {
 	core, lines := observer.New(zap.DebugLevel)
-	w.lines = lines
-	set := metadatatest.NewSettings(w.telemetry)
+	h.lines = lines
+	set := metadatatest.NewSettings(h.telemetry)
 	set.Logger = zap.New(core, zap.AddStacktrace(zap.ErrorLevel)) // as the Collector does
 	return set
 }
 
-func (w *harness) create(t *testing.T, set receiver.Settings) {
+func (h *harness) create(t *testing.T, set receiver.Settings) {
 	t.Helper()
 	factory := NewFactory()
-	w.signals = nil
-	if w.nextLogs != nil {
-		signal, err := factory.CreateLogs(t.Context(), set, w.config, w.nextLogs)
+	h.signals = nil
+	if h.nextLogs != nil {
+		signal, err := factory.CreateLogs(t.Context(), set, h.config, h.nextLogs)
 		require.NoError(t, err)
-		w.signals = append(w.signals, signal)
+		h.signals = append(h.signals, signal)
 	}
-	if w.nextMetrics != nil {
-		signal, err := factory.CreateMetrics(t.Context(), set, w.config, w.nextMetrics)
+	if h.nextMetrics != nil {
+		signal, err := factory.CreateMetrics(t.Context(), set, h.config, h.nextMetrics)
 		require.NoError(t, err)
-		w.signals = append(w.signals, signal)
+		h.signals = append(h.signals, signal)
 	}
 }
 
 // stop is safe to repeat.
-func (w *harness) stop(t *testing.T) {
+func (h *harness) stop(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
 	defer cancel()
-	for _, signal := range w.signals {
+	for _, signal := range h.signals {
 		require.NoError(t, signal.Shutdown(ctx))
 	}
 }
 
 // run starts the receiver and waits for its subscription.
-func (w *harness) run(t *testing.T) graphtest.Subscription {
+func (h *harness) run(t *testing.T) graphtest.Subscription {
 	t.Helper()
-	w.start(t)
-	return w.subscribed(t)
+	h.start(t)
+	return h.subscribed(t)
 }
 
-func (w *harness) subscribed(t *testing.T) graphtest.Subscription {
+func (h *harness) subscribed(t *testing.T) graphtest.Subscription {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	subscription, err := w.emulator.WaitSubscribed(ctx)
+	subscription, err := h.emulator.WaitSubscribed(ctx)
 	require.NoError(t, err)
 	return subscription
 }
 
-// deliver publishes interactions and waits until Graph was told that all were taken.
-func (w *harness) deliver(t *testing.T, interactions ...graphtest.Interaction) {
+// deliver publishes interactions and waits until all are acknowledged.
+func (h *harness) deliver(t *testing.T, interactions ...graphtest.Interaction) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	before := w.emulator.Stats().Acknowledged
-	offered, err := w.emulator.Publish(ctx, interactions...)
+	before := h.emulator.Stats().Acknowledged
+	offered, err := h.emulator.Publish(ctx, interactions...)
 	require.NoError(t, err)
-	require.NoError(t, w.emulator.WaitDelivered(ctx, before+offered))
+	require.NoError(t, h.emulator.WaitDelivered(ctx, before+offered))
 }
 
-func (w *harness) records() []plog.LogRecord {
+func (h *harness) records() []plog.LogRecord {
 	var records []plog.LogRecord
-	for _, logs := range w.logs.AllLogs() {
+	for _, logs := range h.logs.AllLogs() {
 		for _, resource := range logs.ResourceLogs().All() {
 			for _, scope := range resource.ScopeLogs().All() {
 				for _, record := range scope.LogRecords().All() {
@@ -220,7 +222,7 @@ func (w *harness) records() []plog.LogRecord {
 	return records
 }
 
-// statusHost is a host that keeps what the receiver reports.
+// statusHost is a host that records the reported status events.
 type statusHost struct {
 	extensions map[component.ID]component.Component
 	changed    chan struct{}
@@ -244,7 +246,7 @@ func (h *statusHost) Report(event *componentstatus.Event) {
 // await waits until the latest report has the status.
 func (h *statusHost) await(t *testing.T, status componentstatus.Status) *componentstatus.Event {
 	t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(waitTimeout)
 	for {
 		h.mu.Lock()
 		if n := len(h.events); n > 0 && h.events[n-1].Status() == status {
@@ -258,4 +260,15 @@ func (h *statusHost) await(t *testing.T, status componentstatus.Status) *compone
 			require.FailNow(t, "the receiver did not report "+status.String())
 		}
 	}
+}
+
+// newEncryptionCertificate writes a new encryption certificate and its key to files.
+func newEncryptionCertificate(t *testing.T, id string) CertificateConfig {
+	t.Helper()
+	pair, err := graphtest.EncryptionCertificate(2048, time.Hour)
+	require.NoError(t, err)
+	c := CertificateConfig{ID: id, CertFile: filepath.Join(t.TempDir(), "encryption.crt"), KeyFile: filepath.Join(t.TempDir(), "encryption.key")}
+	require.NoError(t, os.WriteFile(c.CertFile, pair.Certificate, 0o600))
+	require.NoError(t, os.WriteFile(c.KeyFile, pair.Key, 0o600))
+	return c
 }

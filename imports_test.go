@@ -12,15 +12,16 @@ import (
 
 const module = "github.com/otelcopilot/m365copilotreceiver"
 
-// arrows says what of the module each room may import, directly or not. Whatever is not listed may import nothing of it.
-var arrows = map[string][]string{
-	"":                      {"receiver", "internal/graph", "internal/backfill", "internal/dedupe", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/subscription", "internal/translate", "internal/webhook"},
-	"receiver":              {"internal/graph", "internal/backfill", "internal/dedupe", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/subscription", "internal/translate", "internal/webhook"},
+// allowedImports lists the packages of the module that each package may import, directly or not. A package that is not listed
+// may import none of them.
+var allowedImports = map[string][]string{
+	"":                      {"receiver", "internal/graph", "internal/backfill", "internal/dedupe", "internal/health", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/subscription", "internal/translate", "internal/webhook"},
+	"receiver":              {"internal/graph", "internal/backfill", "internal/dedupe", "internal/health", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/subscription", "internal/translate", "internal/webhook"},
 	"internal/webhook":      {"internal/notification", "internal/interaction", "internal/panics"},
-	"internal/notification": {"internal/interaction"},
-	"internal/subscription": {"internal/graph"},
-	"internal/backfill":     {"internal/graph", "internal/interaction"},
-	"internal/dedupe":       {"internal/interaction"},
+	"internal/notification": {"internal/interaction", "internal/panics"},
+	"internal/subscription": {"internal/graph", "internal/health"},
+	"internal/backfill":     {"internal/graph", "internal/health", "internal/interaction"},
+	"internal/dedupe":       {"internal/health", "internal/interaction"},
 	"internal/translate":    {"internal/interaction"},
 	"internal/metadatatest": {"internal/metadata"},
 	"cmd/m365copilot":       {"internal/graphtest"},
@@ -30,34 +31,34 @@ var arrows = map[string][]string{
 	"internal/interaction/plaintext": {"internal/interaction/lenientjson"},
 }
 
-func TestArrowsPointOneWay(t *testing.T) {
+func TestImports_FollowAllowedList(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, "./...").Output()
 	require.NoError(t, err)
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	require.Greater(t, len(lines), len(arrows), "every room is listed")
+	require.Greater(t, len(lines), len(allowedImports), "the list covers the module")
 	for _, line := range lines {
 		deps := strings.Fields(line)
-		room := inside(deps[0])
+		importer := withoutModule(deps[0])
 		for _, dep := range deps[1:] {
 			if !strings.HasPrefix(dep, module) {
 				continue
 			}
-			imported := inside(dep)
-			if !strings.HasPrefix(room, "internal/interaction") && strings.HasPrefix(imported, "internal/interaction/") {
+			imported := withoutModule(dep)
+			if !strings.HasPrefix(importer, "internal/interaction") && strings.HasPrefix(imported, "internal/interaction/") {
 				imported = "internal/interaction"
 			}
-			assert.Contains(t, arrows[room], imported, "%q must not import %q", room, imported)
+			assert.Contains(t, allowedImports[importer], imported, "%q must not import %q", importer, imported)
 		}
 	}
 }
 
-// inside cuts the module off an import path.
-func inside(path string) string {
+// withoutModule cuts the module off an import path.
+func withoutModule(path string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
 }
 
-func TestTheDomainKnowsNothingOfItsSurroundings(t *testing.T) {
+func TestImports_InteractionIsLeaf(t *testing.T) {
 	t.Parallel()
 	for pkg, allowed := range map[string][]string{
 		"internal/interaction/lenientjson": nil,

@@ -18,10 +18,10 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
 )
 
-// latest returns the metrics of the last batch by name.
-func (w *harness) latest(t *testing.T) map[string]pmetric.Metric {
+// lastMetrics returns the metrics of the last batch by name.
+func (h *harness) lastMetrics(t *testing.T) map[string]pmetric.Metric {
 	t.Helper()
-	all := w.metrics.AllMetrics()
+	all := h.metrics.AllMetrics()
 	require.NotEmpty(t, all)
 	byName := map[string]pmetric.Metric{}
 	for _, resource := range all[len(all)-1].ResourceMetrics().All() {
@@ -36,15 +36,15 @@ func (w *harness) latest(t *testing.T) map[string]pmetric.Metric {
 	return byName
 }
 
-func TestMetricsOfWhatArrivedAreHandedOutAtShutdownAtTheLatest(t *testing.T) {
+func TestMetrics_AreEmittedAtShutdown(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.config.Metrics.Interval = time.Hour
-	w.run(t)
-	w.deliver(t, turns(50)...)
-	w.stop(t)
+	h := newHarness(t)
+	h.config.Metrics.Interval = time.Hour
+	h.run(t)
+	h.deliver(t, newTurns(50)...)
+	h.stop(t)
 
-	got := w.latest(t)
+	got := h.lastMetrics(t)
 	var count, delays int64
 	for _, point := range got["microsoft.copilot.interactions"].Sum().DataPoints().All() {
 		count += point.IntValue()
@@ -58,54 +58,54 @@ func TestMetricsOfWhatArrivedAreHandedOutAtShutdownAtTheLatest(t *testing.T) {
 	assert.InDelta(t, (71 * time.Hour).Seconds(), left, 60)
 }
 
-func TestMetricsComeAtEachIntervalAndAddUp(t *testing.T) {
+func TestMetrics_AreCumulativeAtEachInterval(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.run(t)
-	w.deliver(t, turns(10)...)
-	require.Eventually(t, func() bool { return len(w.metrics.AllMetrics()) >= 2 }, patience, 10*time.Millisecond)
-	first := w.latest(t)["microsoft.copilot.interactions"].Sum()
+	h := newHarness(t)
+	h.run(t)
+	h.deliver(t, newTurns(10)...)
+	require.Eventually(t, func() bool { return len(h.metrics.AllMetrics()) >= 2 }, waitTimeout, 10*time.Millisecond)
+	first := h.lastMetrics(t)["microsoft.copilot.interactions"].Sum()
 	assert.Equal(t, pmetric.AggregationTemporalityCumulative, first.AggregationTemporality())
 	assert.True(t, first.IsMonotonic())
 }
 
-func TestARefusedMetricsBatchIsContainedInTheNext(t *testing.T) {
+func TestMetrics_RefusedBatchIsLoggedOnce(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.nextMetrics = consumertest.NewErr(assert.AnError)
-	w.run(t)
-	w.deliver(t, turns(3)...)
-	require.Eventually(t, func() bool { return w.lines.FilterMessageSnippet("metrics not delivered").Len() == 1 }, patience, 10*time.Millisecond)
-	assert.Len(t, w.records(), 3, "the logs do not suffer")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	h := newHarness(t)
+	h.nextMetrics = consumertest.NewErr(assert.AnError)
+	h.run(t)
+	h.deliver(t, newTurns(3)...)
+	require.Eventually(t, func() bool { return h.lines.FilterMessageSnippet("metrics not delivered").Len() == 1 }, waitTimeout, 10*time.Millisecond)
+	assert.Len(t, h.records(), 3, "logs are not affected")
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	require.NoError(t, w.signals[0].Shutdown(ctx), "a reload of the configuration goes on")
-	assert.Equal(t, 1, w.lines.FilterMessageSnippet("the last metrics were not delivered").Len())
-	w.signals = nil
+	require.NoError(t, h.signals[0].Shutdown(ctx), "so that a reload of the configuration continues")
+	assert.Equal(t, 1, h.lines.FilterMessageSnippet("the last metrics were not delivered").Len())
+	h.signals = nil
 }
 
-func TestWithoutALogsPipelineInteractionsAreCountedWithOneWarning(t *testing.T) {
+func TestMetrics_CountWithoutLogsPipeline(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.nextLogs = nil
-	w.run(t)
-	w.deliver(t, turns(10)...)
-	w.deliver(t, turns(10)...)
-	assert.Equal(t, 1, w.lines.FilterMessageSnippet("no logs pipeline").Len())
-	w.stop(t)
-	assert.NotZero(t, w.latest(t)["microsoft.copilot.interactions"].Sum().DataPoints().Len())
+	h := newHarness(t)
+	h.nextLogs = nil
+	h.run(t)
+	h.deliver(t, newTurns(10)...)
+	h.deliver(t, newTurns(10)...)
+	assert.Equal(t, 1, h.lines.FilterMessageSnippet("no logs pipeline").Len())
+	h.stop(t)
+	assert.NotZero(t, h.lastMetrics(t)["microsoft.copilot.interactions"].Sum().DataPoints().Len())
 }
 
-func TestTheReceiverReportsOnItself(t *testing.T) {
+func TestTelemetry_ReportsReceiver(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.config.Subscription.CheckInterval = time.Hour
-	w.run(t)
-	w.deliver(t, turns(20)...)
-	forged, err := w.emulator.Collection(turns(1)...)
+	h := newHarness(t)
+	h.config.Subscription.CheckInterval = time.Hour
+	h.run(t)
+	h.deliver(t, newTurns(20)...)
+	forged, err := h.emulator.Collection(newTurns(1)...)
 	require.NoError(t, err)
 	forged.Value[0].ClientState = "guessed"
-	_, err = w.emulator.Post(t.Context(), forged)
+	_, err = h.emulator.Post(t.Context(), forged)
 	require.NoError(t, err)
 
 	receiver := attribute.String("receiver", "m365_copilot")
@@ -113,84 +113,84 @@ func TestTheReceiverReportsOnItself(t *testing.T) {
 		return metricdata.DataPoint[int64]{Attributes: attribute.NewSet(append(attributes, receiver)...), Value: value}
 	}
 	ignore := []metricdatatest.Option{metricdatatest.IgnoreTimestamp(), metricdatatest.IgnoreExemplars()}
-	metadatatest.AssertEqualReceiverM365CopilotNotifications(t, w.telemetry, []metricdata.DataPoint[int64]{
+	metadatatest.AssertEqualReceiverM365CopilotNotifications(t, h.telemetry, []metricdata.DataPoint[int64]{
 		point(20, attribute.String("outcome", "delivered")),
 		point(1, attribute.String("outcome", "rejected"), attribute.String("reason", "client_state")),
 	}, ignore...)
-	metadatatest.AssertEqualReceiverM365CopilotItemsDecrypted(t, w.telemetry, []metricdata.DataPoint[int64]{point(20)}, ignore...)
-	metadatatest.AssertEqualReceiverM365CopilotHandshakes(t, w.telemetry, []metricdata.DataPoint[int64]{point(2, attribute.Int("status", 200))}, ignore...)
-	metadatatest.AssertEqualReceiverM365CopilotTokenRefreshes(t, w.telemetry, []metricdata.DataPoint[int64]{point(1, attribute.Bool("success", true))}, ignore...)
-	metadatatest.AssertEqualReceiverM365CopilotGraphRequests(t, w.telemetry, []metricdata.DataPoint[int64]{
+	metadatatest.AssertEqualReceiverM365CopilotItemsDecrypted(t, h.telemetry, []metricdata.DataPoint[int64]{point(20)}, ignore...)
+	metadatatest.AssertEqualReceiverM365CopilotHandshakes(t, h.telemetry, []metricdata.DataPoint[int64]{point(2, attribute.Int("status", 200))}, ignore...)
+	metadatatest.AssertEqualReceiverM365CopilotTokenRefreshes(t, h.telemetry, []metricdata.DataPoint[int64]{point(1, attribute.Bool("success", true))}, ignore...)
+	metadatatest.AssertEqualReceiverM365CopilotGraphRequests(t, h.telemetry, []metricdata.DataPoint[int64]{
 		point(1, attribute.String("operation", "list_subscriptions"), attribute.Int("status", 200)),
 		point(1, attribute.String("operation", "create_subscription"), attribute.Int("status", 201)),
 	}, ignore...)
-	metadatatest.AssertEqualReceiverM365CopilotSubscriptionRecreations(t, w.telemetry, []metricdata.DataPoint[int64]{
+	metadatatest.AssertEqualReceiverM365CopilotSubscriptionRecreations(t, h.telemetry, []metricdata.DataPoint[int64]{
 		point(1, attribute.String("reason", "absent"), attribute.Bool("success", true)),
 	}, ignore...)
 	for _, name := range []string{"acknowledgement_duration", "decryption_duration"} {
-		_, err := w.telemetry.GetMetric("otelcol_receiver_m365_copilot_" + name)
+		_, err := h.telemetry.GetMetric("otelcol_receiver_m365_copilot_" + name)
 		require.NoError(t, err)
 	}
-	accepted, err := w.telemetry.GetMetric("otelcol_receiver_accepted_log_records")
+	accepted, err := h.telemetry.GetMetric("otelcol_receiver_accepted_log_records")
 	require.NoError(t, err)
 	metricdatatest.AssertEqual(t, metricdata.DataPoint[int64]{
 		Attributes: attribute.NewSet(receiver, attribute.String("transport", "https")), Value: 20,
 	}, accepted.Data.(metricdata.Sum[int64]).DataPoints[0], ignore...)
 }
 
-func TestThrottlingAndRenewalsAreReported(t *testing.T) {
+func TestTelemetry_ReportsThrottlingAndRenewals(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.emulator.Fail(graphtest.OpCreate, graphtest.Fault{Status: 429, RetryAfter: "1", Times: 1})
-	w.run(t)
-	_, err := w.emulator.SendLifecycle(t.Context(), graphtest.ReauthorizationRequired)
+	h := newHarness(t)
+	h.emulator.Fail(graphtest.OpCreate, graphtest.Fault{Status: 429, RetryAfter: "1", Times: 1})
+	h.run(t)
+	_, err := h.emulator.SendLifecycle(t.Context(), graphtest.ReauthorizationRequired)
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	require.NoError(t, w.emulator.WaitRequests(ctx, graphtest.OpRenew, 1))
-	throttled, err := w.telemetry.GetMetric("otelcol_receiver_m365_copilot_throttled_duration")
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpRenew, 1))
+	throttled, err := h.telemetry.GetMetric("otelcol_receiver_m365_copilot_throttled_duration")
 	require.NoError(t, err)
 	assert.InDelta(t, 1, throttled.Data.(metricdata.Sum[float64]).DataPoints[0].Value, 0)
 	require.Eventually(t, func() bool {
-		_, err := w.telemetry.GetMetric("otelcol_receiver_m365_copilot_subscription_renewals")
+		_, err := h.telemetry.GetMetric("otelcol_receiver_m365_copilot_subscription_renewals")
 		return err == nil
-	}, patience, 10*time.Millisecond)
+	}, waitTimeout, 10*time.Millisecond)
 }
 
-func TestWhatThePipelineRefusesForGoodIsAnsweredAndCounted(t *testing.T) {
+func TestTelemetry_CountsPermanentlyRefused(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.nextLogs = consumertest.NewErr(consumererror.NewPermanent(assert.AnError))
-	w.run(t)
-	w.deliver(t, turns(4)...)
-	refused, err := w.telemetry.GetMetric("otelcol_receiver_m365_copilot_notifications")
+	h := newHarness(t)
+	h.nextLogs = consumertest.NewErr(consumererror.NewPermanent(assert.AnError))
+	h.run(t)
+	h.deliver(t, newTurns(4)...)
+	refused, err := h.telemetry.GetMetric("otelcol_receiver_m365_copilot_notifications")
 	require.NoError(t, err)
 	points := refused.Data.(metricdata.Sum[int64]).DataPoints
 	require.Len(t, points, 1)
 	outcome, _ := points[0].Attributes.Value("outcome")
 	assert.Equal(t, "refused", outcome.AsString())
 	assert.EqualValues(t, 4, points[0].Value)
-	assert.Equal(t, 1, w.lines.FilterMessageSnippet("logs pipeline did not take").Len())
+	assert.Equal(t, 1, h.lines.FilterMessageSnippet("logs pipeline did not take").Len())
 }
 
 func TestMetrics_NotificationAgeGrowsUntilNext(t *testing.T) {
 	t.Parallel()
-	w := newHarness(t)
-	w.run(t)
+	h := newHarness(t)
+	h.run(t)
 	age := func() (float64, bool) {
-		metric, found := w.latest(t)["microsoft.copilot.notification.age"]
+		metric, found := h.lastMetrics(t)["microsoft.copilot.notification.age"]
 		if !found {
 			return 0, false
 		}
 		return metric.Gauge().DataPoints().At(0).DoubleValue(), true
 	}
-	require.Eventually(t, func() bool { return len(w.metrics.AllMetrics()) > 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(h.metrics.AllMetrics()) > 0 }, waitTimeout, 10*time.Millisecond)
 	_, known := age()
-	assert.False(t, known, "none has come")
+	assert.False(t, known, "none has arrived")
 
-	w.deliver(t, turns(1)...)
-	require.Eventually(t, func() bool { at, known := age(); return known && at > 1.5 }, patience, 10*time.Millisecond)
+	h.deliver(t, newTurns(1)...)
+	require.Eventually(t, func() bool { at, known := age(); return known && at > 1.5 }, waitTimeout, 10*time.Millisecond)
 	before, _ := age()
-	w.deliver(t, turns(1)...)
-	require.Eventually(t, func() bool { at, _ := age(); return at < before }, patience, 10*time.Millisecond)
+	h.deliver(t, newTurns(1)...)
+	require.Eventually(t, func() bool { at, _ := age(); return at < before }, waitTimeout, 10*time.Millisecond)
 }

@@ -17,7 +17,7 @@ const (
 	userResource   = "copilot/users/%s/interactionHistory/getAllEnterpriseInteractions"
 )
 
-// settingsOf fills in the defaults that depend on other keys, and turns what users write into what developers use.
+// settingsOf converts a validated configuration, and fills in the defaults that depend on other keys.
 func settingsOf(c *Config) (receiver.Settings, error) {
 	cloud, ok := graph.CloudOf(string(c.Cloud))
 	if !ok {
@@ -78,7 +78,7 @@ func (c *Config) history() receiver.History {
 	}
 }
 
-// credential is nil where an authenticator extension gets the tokens.
+// credential returns nil if an authenticator extension gets the tokens.
 func (c *Config) credential(endpoint, authority string) *graph.CredentialSettings {
 	if c.Graph.Auth.HasValue() {
 		return nil
@@ -98,7 +98,7 @@ func (c *Config) credential(endpoint, authority string) *graph.CredentialSetting
 	return credential
 }
 
-// withoutTenant takes off what an authority ends in where it is written as for Microsoft's authentication libraries:
+// withoutTenant removes the tenant from the end of an authority, which Microsoft's authentication libraries expect there:
 // https://learn.microsoft.com/entra/identity-platform/msal-client-application-configuration
 func withoutTenant(authority, tenant string) string {
 	authority = strings.TrimRight(authority, "/")
@@ -108,7 +108,7 @@ func withoutTenant(authority, tenant string) string {
 	return authority
 }
 
-// withoutVersion takes off what the endpoint of Graph ends in where Microsoft's documents name it with its version.
+// withoutVersion removes the version from the end of a Graph endpoint, as Microsoft's documents often write it.
 func withoutVersion(endpoint string) string {
 	return strings.TrimRight(strings.TrimSuffix(strings.TrimRight(endpoint, "/"), "/v1.0"), "/")
 }

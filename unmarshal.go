@@ -19,17 +19,17 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 )
 
-// enumerations has the values of the types that take some words only.
+// enumerations lists the allowed values of each enumeration type.
 var enumerations = map[reflect.Type][]string{
-	reflect.TypeFor[Cloud]():                   words(CloudGlobal, CloudUSGov, CloudUSGovDoD, CloudChina),
-	reflect.TypeFor[AuthStyle]():               words(AuthStyleHeader, AuthStyleBody),
-	reflect.TypeFor[Capture]():                 words(CaptureNone, CaptureText),
-	reflect.TypeFor[confignet.TransportType](): words(transports...),
-	reflect.TypeFor[configcompression.Type](): append(words(configcompression.TypeGzip, configcompression.TypeZlib, configcompression.TypeDeflate,
+	reflect.TypeFor[Cloud]():                   toStrings(CloudGlobal, CloudUSGov, CloudUSGovDoD, CloudChina),
+	reflect.TypeFor[AuthStyle]():               toStrings(AuthStyleHeader, AuthStyleBody),
+	reflect.TypeFor[Capture]():                 toStrings(CaptureNone, CaptureText),
+	reflect.TypeFor[confignet.TransportType](): toStrings(transports...),
+	reflect.TypeFor[configcompression.Type](): append(toStrings(configcompression.TypeGzip, configcompression.TypeZlib, configcompression.TypeDeflate,
 		configcompression.TypeSnappy, configcompression.TypeSnappyFramed, configcompression.TypeZstd, configcompression.TypeLz4), "none"),
 }
 
-func words[T ~string](values ...T) []string {
+func toStrings[T ~string](values ...T) []string {
 	all := make([]string, len(values))
 	for i, value := range values {
 		all[i] = string(value)
@@ -42,26 +42,27 @@ var optionalPackage = reflect.TypeFor[configoptional.Optional[struct{}]]().PkgPa
 // plainConfig is Config without its Unmarshal.
 type plainConfig Config
 
-// Unmarshal reads the configuration as the Collector would without it. It is there for what the Collector says of keys that
-// don't exist and of values that don't fit, which names neither the keys that do exist nor the values that fit.
-// The error joins one error for each problem, with its YAML path and what to write instead. None quotes a text that may be secret.
+// Unmarshal decodes the configuration as the Collector would by default. It exists for its errors on unknown keys and on
+// values of the wrong type: those of the Collector name neither the existing keys nor the accepted values.
+// The error joins one error for each problem, with its YAML path and what to write instead. None quotes text that may be secret.
 func (c *Config) Unmarshal(conf *confmap.Conf) error {
-	if problems := misfits(conf, reflect.TypeFor[plainConfig](), ""); len(problems) > 0 {
-		// The Collector writes marks of its own before the first line.
+	if problems := unmarshalErrors(conf, reflect.TypeFor[plainConfig](), ""); len(problems) > 0 {
+		// The Collector prefixes the first line, so the problems begin on the second.
 		return fmt.Errorf("these settings can't be read:\n%w", errors.Join(problems...))
 	}
 	return conf.Unmarshal(c)
 }
 
-// misfits lists what of conf does not fit into the struct type. Whether a value fits is for confmap to say.
-func misfits(conf *confmap.Conf, into reflect.Type, path string) []error {
+// unmarshalErrors returns an error for each key of conf that the struct type does not have, and for each value that confmap
+// can't decode into it.
+func unmarshalErrors(conf *confmap.Conf, into reflect.Type, path string) []error {
 	var problems []error
 	keys, values := keysOf(into), conf.ToStringMap()
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		at := below(path, key)
+		at := joinPath(path, key)
 		t, known := keys[key]
 		if !known {
-			problems = append(problems, fmt.Errorf("%s: there is no such key here: write %s", at, nearest(key, path, keys)))
+			problems = append(problems, fmt.Errorf("%s: there is no such key here: write %s", at, suggestKeys(key, path, keys)))
 			continue
 		}
 		_, isMap := values[key].(map[string]any)
@@ -73,42 +74,42 @@ func misfits(conf *confmap.Conf, into reflect.Type, path string) []error {
 				problems = append(problems, fmt.Errorf("%s: %w", at, err))
 				continue
 			}
-			problems = append(problems, misfits(sub, t, at)...)
-		case fits(only(conf, key), into):
-			problems = append(problems, imprecise(values[key], t, at)...)
+			problems = append(problems, unmarshalErrors(sub, t, at)...)
+		case decodes(onlyKey(conf, key), into):
+			problems = append(problems, numberErrors(values[key], t, at)...)
 		case isList && t.Kind() == reflect.Slice:
-			problems = append(problems, misfitsOf(list, t.Elem(), at)...)
+			problems = append(problems, elementErrors(list, t.Elem(), at)...)
 		default:
-			problems = append(problems, misfit(values[key], t, at))
+			problems = append(problems, typeError(values[key], t, at))
 		}
 	}
 	return problems
 }
 
-// misfitsOf lists what of a list does not fit into elements of the type.
-func misfitsOf(list []any, into reflect.Type, path string) []error {
+// elementErrors returns an error for each element of a list that can't be decoded into the type.
+func elementErrors(list []any, into reflect.Type, path string) []error {
 	var problems []error
 	element := reflect.StructOf([]reflect.StructField{{Name: "Element", Type: into, Tag: `mapstructure:"element"`}})
 	for i, value := range list {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		conf := confmap.NewFromStringMap(map[string]any{"element": value})
 		if members, isMap := value.(map[string]any); isMap && keysOf(into) != nil {
-			problems = append(problems, misfits(confmap.NewFromStringMap(members), into, at)...)
-		} else if !fits(conf, element) {
-			problems = append(problems, misfit(value, into, at))
+			problems = append(problems, unmarshalErrors(confmap.NewFromStringMap(members), into, at)...)
+		} else if !decodes(conf, element) {
+			problems = append(problems, typeError(value, into, at))
 		}
 	}
 	return problems
 }
 
-func fits(conf *confmap.Conf, into reflect.Type) bool {
+func decodes(conf *confmap.Conf, into reflect.Type) bool {
 	return conf.Unmarshal(reflect.New(into).Interface()) == nil
 }
 
-// only copies conf with one of its keys. What the Collector knows of values from the environment stays.
-func only(conf *confmap.Conf, key string) *confmap.Conf {
+// onlyKey copies conf with one of its keys. The copy keeps what the Collector recorded about values from the environment.
+func onlyKey(conf *confmap.Conf, key string) *confmap.Conf {
 	one := confmap.New()
-	// Merging into an empty configuration has nothing to clash with.
+	// Merging into an empty configuration can't conflict.
 	_ = one.Merge(conf)
 	for other := range conf.ToStringMap() {
 		if other != key {
@@ -118,9 +119,9 @@ func only(conf *confmap.Conf, key string) *confmap.Conf {
 	return one
 }
 
-// imprecise finds numbers that confmap takes for something else than what was meant: a duration without unit is read as
-// nanoseconds, and of a fraction the whole part is kept.
-func imprecise(value any, t reflect.Type, path string) []error {
+// numberErrors reports numbers that confmap accepts but misreads: a duration without unit is read as nanoseconds, and a
+// fraction is truncated.
+func numberErrors(value any, t reflect.Type, path string) []error {
 	number := reflect.ValueOf(value)
 	switch {
 	case t == reflect.TypeFor[time.Duration]() && (number.CanInt() || number.CanFloat()) && !number.IsZero():
@@ -132,12 +133,12 @@ func imprecise(value any, t reflect.Type, path string) []error {
 	}
 }
 
-func misfit(value any, t reflect.Type, path string) error {
-	return fmt.Errorf("%s: write %s, not %s", path, wanted(t), found(value, t))
+func typeError(value any, t reflect.Type, path string) error {
+	return fmt.Errorf("%s: write %s, not %s", path, describeType(t), describeValue(value, t))
 }
 
-// wanted says what to write for a type.
-func wanted(t reflect.Type) string {
+// describeType returns what to write for a type.
+func describeType(t reflect.Type) string {
 	inner := innerType(t)
 	switch keys := keysOf(t); {
 	case enumerations[inner] != nil:
@@ -163,8 +164,8 @@ func wanted(t reflect.Type) string {
 	}
 }
 
-// found says what stands there. A text is quoted only where no secret is expected.
-func found(value any, t reflect.Type) string {
+// describeValue describes a value. Text is quoted only where no secret is expected.
+func describeValue(value any, t reflect.Type) string {
 	switch v := value.(type) {
 	case nil:
 		return "nothing"
@@ -184,15 +185,15 @@ func found(value any, t reflect.Type) string {
 	}
 }
 
-// keysOf returns the keys that a mapping for the type may have, with their types; nil if the type takes no mapping with
-// keys of its own.
+// keysOf returns the keys that a mapping for the type may have, with their types; nil if the type is not decoded from a
+// mapping with fixed keys.
 func keysOf(t reflect.Type) map[string]reflect.Type {
 	inner := innerType(t)
 	if inner.Kind() != reflect.Struct || implements[encoding.TextUnmarshaler](inner) || implements[confmap.Unmarshaler](inner) {
 		return nil
 	}
 	keys := map[string]reflect.Type{}
-	if inner != t && t.Kind() == reflect.Struct { // configoptional takes this key beside those of the value
+	if inner != t && t.Kind() == reflect.Struct { // configoptional accepts this key too
 		keys["enabled"] = reflect.TypeFor[bool]()
 	}
 	for field := range inner.Fields() {
@@ -225,53 +226,53 @@ func implements[I any](t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[I]())
 }
 
-func below(path, key string) string {
+func joinPath(path, key string) string {
 	if path == "" {
 		return key
 	}
 	return path + "." + key
 }
 
-// nearest names the keys that were probably meant by a key that does not exist at path: those spelled most alike of that
-// place, else of the whole configuration, since a line may be indented wrongly; where none is alike, all of that place.
-func nearest(key, path string, here map[string]reflect.Type) string {
+// suggestKeys names the keys that were probably meant by an unknown key at path: the most similar ones of the same section,
+// else of the whole configuration, since a line may be indented wrongly; if none is similar, all keys of the section.
+func suggestKeys(key, path string, here map[string]reflect.Type) string {
 	var siblings []string
 	for name := range here {
-		siblings = append(siblings, below(path, name))
+		siblings = append(siblings, joinPath(path, name))
 	}
-	for _, paths := range [][]string{siblings, pathsOf(reflect.TypeFor[plainConfig](), "")} {
-		if alike := mostAlike(key, paths); len(alike) == 1 {
-			return alike[0]
-		} else if len(alike) > 0 {
-			return "one of " + strings.Join(alike, ", ")
+	for _, paths := range [][]string{siblings, keyPaths(reflect.TypeFor[plainConfig](), "")} {
+		if matches := closestPaths(key, paths); len(matches) == 1 {
+			return matches[0]
+		} else if len(matches) > 0 {
+			return "one of " + strings.Join(matches, ", ")
 		}
 	}
 	return "one of " + strings.Join(slices.Sorted(maps.Keys(here)), ", ")
 }
 
-// mostAlike returns the paths whose last keys differ least from key, in at most a third of its letters.
-func mostAlike(key string, paths []string) []string {
-	var alike []string
+// closestPaths returns the paths whose last key is closest to key, with at most a third of its letters changed.
+func closestPaths(key string, paths []string) []string {
+	var matches []string
 	least := max(1, len(key)/3)
 	for _, path := range slices.Sorted(slices.Values(paths)) {
 		last := path[strings.LastIndexByte(path, '.')+1:]
-		switch d := distance(letters(key), letters(last)); {
+		switch d := levenshtein(normalizeKey(key), normalizeKey(last)); {
 		case d < least:
-			least, alike = d, []string{path}
+			least, matches = d, []string{path}
 		case d == least:
-			alike = append(alike, path)
+			matches = append(matches, path)
 		}
 	}
-	return alike
+	return matches
 }
 
-// letters takes clientId and client-id for client_id.
-func letters(key string) string {
+// normalizeKey makes clientId, client-id and client_id equal.
+func normalizeKey(key string) string {
 	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(key))
 }
 
-// distance is that of Levenshtein: how many letters have to be inserted, deleted or replaced.
-func distance(a, b string) int {
+// levenshtein returns how many letters have to be inserted, deleted or replaced to turn a into b.
+func levenshtein(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
@@ -290,12 +291,12 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// pathsOf returns the paths of all keys of a type, without those inside of lists.
-func pathsOf(t reflect.Type, path string) []string {
+// keyPaths returns the paths of all keys of a type, without those inside of lists.
+func keyPaths(t reflect.Type, path string) []string {
 	var paths []string
 	for key, inner := range keysOf(t) {
-		at := below(path, key)
-		paths = append(append(paths, at), pathsOf(inner, at)...)
+		at := joinPath(path, key)
+		paths = append(append(paths, at), keyPaths(inner, at)...)
 	}
 	return paths
 }

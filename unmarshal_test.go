@@ -18,21 +18,21 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 )
 
-// unmarshal is what the Collector does with the part of its configuration that is the receiver's.
+// unmarshal decodes the receiver's part of a configuration as the Collector does.
 func unmarshal(raw map[string]any) error {
 	cfg := NewFactory().CreateDefaultConfig()
 	return confmap.NewFromStringMap(raw).Unmarshal(&cfg)
 }
 
-// at puts a value below a path such as webhook.tls.cert_file.
-func at(path string, value any) map[string]any {
+// nested returns a configuration with a value at a path such as webhook.tls.cert_file.
+func nested(path string, value any) map[string]any {
 	for _, key := range slices.Backward(strings.Split(path, ".")) {
 		value = map[string]any{key: value}
 	}
 	return value.(map[string]any)
 }
 
-func TestUnmarshal_NamesTheKeyThatIsMeant(t *testing.T) {
+func TestUnmarshal_SuggestsSimilarKey(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ path, want string }{
 		"one word is another":               {"subscription.notification_uri", "subscription.notification_uri: there is no such key here: write subscription.notification_url"},
@@ -46,16 +46,16 @@ func TestUnmarshal_NamesTheKeyThatIsMeant(t *testing.T) {
 		"it is a key of the Collector's":    {"graph.proxy_uri", "write graph.proxy_url"},
 		"it is a key of an optional part":   {"webhook.tls.cert_fil", "write webhook.tls.cert_file"},
 		"a section itself is misspelled":    {"web_hook", "write webhook"},
-		"nothing is alike":                  {"content.surprise", "content.surprise: there is no such key here: write one of capture, references"},
+		"no key is similar":                 {"content.surprise", "content.surprise: there is no such key here: write one of capture, references"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			assert.ErrorContains(t, unmarshal(at(test.path, "x")), test.want)
+			assert.ErrorContains(t, unmarshal(nested(test.path, "x")), test.want)
 		})
 	}
 }
 
-func TestUnmarshal_SaysWhatToWriteInstead(t *testing.T) {
+func TestUnmarshal_ErrorSaysWhatToWrite(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		path  string
@@ -85,7 +85,7 @@ func TestUnmarshal_SaysWhatToWriteInstead(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			assert.ErrorContains(t, unmarshal(at(test.path, test.value)), test.want)
+			assert.ErrorContains(t, unmarshal(nested(test.path, test.value)), test.want)
 		})
 	}
 }
@@ -103,28 +103,28 @@ func TestUnmarshal_ReportsEveryProblemAtOnce(t *testing.T) {
 	assert.Len(t, strings.Split(problems, "\n"), 8, err)
 }
 
-func TestUnmarshal_QuotesNoSecret(t *testing.T) {
+func TestUnmarshal_ErrorsContainNoSecret(t *testing.T) {
 	t.Parallel()
 	const secret = "31415926"
 	for _, path := range []string{"auth", "auth.client_certificate", "auth.client_secret", "auth.client_secret_file", "graph.headers", "storage"} {
 		for _, value := range []any{31415926, secret, []any{secret}, []any{31415926}, map[string]any{"cert_file": 31415926}} {
-			if err := unmarshal(at(path, value)); err != nil {
+			if err := unmarshal(nested(path, value)); err != nil {
 				assert.NotContains(t, err.Error(), secret, "%s: %v", path, value)
 			}
 		}
 	}
 }
 
-// TestUnmarshal_EveryKeyOfEveryWrongType writes each kind of value to each key. What the Collector's decoder refuses by
-// itself must be refused with its path, and what it takes must be taken, but numbers that it takes for something else.
-func TestUnmarshal_EveryKeyOfEveryWrongType(t *testing.T) {
+// TestUnmarshal_AgreesWithDecoderForEveryKey writes each kind of value to each key. What the Collector's decoder rejects must be
+// rejected with its path, and what it accepts must be accepted, except numbers that it misreads.
+func TestUnmarshal_AgreesWithDecoderForEveryKey(t *testing.T) {
 	t.Parallel()
-	paths := everyPath(reflect.TypeFor[Config](), "")
+	paths := tagPaths(reflect.TypeFor[Config](), "")
 	require.Greater(t, len(paths), 100)
 	for _, path := range paths {
 		refused := 0
 		for _, value := range []any{true, 7, "nonsense", []any{[]any{1}}, map[string]any{"zzz": []any{1}}} {
-			raw := at(path, value)
+			raw := nested(path, value)
 			decoder := confmap.NewFromStringMap(raw).Unmarshal(new(plainConfig))
 			err := unmarshal(raw)
 			if decoder == nil {
@@ -144,8 +144,8 @@ func TestUnmarshal_EveryKeyOfEveryWrongType(t *testing.T) {
 	}
 }
 
-// everyPath lists the keys of a type by its tags; those of a list's elements are not among them.
-func everyPath(t reflect.Type, path string) []string {
+// tagPaths lists the keys of a type by its tags, without those of list elements.
+func tagPaths(t reflect.Type, path string) []string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -159,18 +159,18 @@ func everyPath(t reflect.Type, path string) []string {
 	for field := range t.Fields() {
 		name, options, _ := strings.Cut(field.Tag.Get("mapstructure"), ",")
 		if strings.Contains(options, "squash") {
-			paths = append(paths, everyPath(field.Type, path)...)
+			paths = append(paths, tagPaths(field.Type, path)...)
 		} else if name != "" && name != "-" {
 			key := strings.TrimPrefix(path+"."+name, ".")
-			paths = append(append(paths, key), everyPath(field.Type, key)...)
+			paths = append(append(paths, key), tagPaths(field.Type, key)...)
 		}
 	}
 	return paths
 }
 
-// TestUnmarshal_OfTheCollector reads a file as `otelcol validate` does. Values from the environment stay what they were: a text
-// of digits is no number.
-func TestUnmarshal_OfTheCollector(t *testing.T) {
+// TestUnmarshal_InCollectorConfig reads a file as `otelcol validate` does. Values from the environment keep their type: text
+// of digits is not a number.
+func TestUnmarshal_InCollectorConfig(t *testing.T) {
 	t.Setenv("COPILOT_ID", "12345")
 	t.Setenv("COPILOT_WAIT", "30s")
 	read := func(receiver string) (*otelcol.Config, error) {

@@ -21,7 +21,7 @@ import (
 
 var (
 	guid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
-	// objectID takes more than GUIDs, but nothing that means something in a path or names a person.
+	// objectID accepts more than GUIDs, but nothing that is special in a path or names a person.
 	objectID = regexp.MustCompile(`^[0-9a-z-]+$`)
 
 	changeTypes = []string{"created", "updated", "deleted"}
@@ -30,9 +30,9 @@ var (
 const (
 	// Graph grants 4,320 minutes at most: https://learn.microsoft.com/graph/api/resources/subscription
 	maxLifetime = 72 * time.Hour
-	// encryptionCertificateId holds 128 characters, of which the receiver takes 17 for a digest of the key.
+	// encryptionCertificateId holds 128 characters, of which the receiver uses 17 for a digest of the key.
 	maxCertificateID = 128 - 17
-	// The window of delivered interactions is kept in that many places of the storage.
+	// The persisted form of the dedupe cache is limited to this many entries.
 	maxDedupeEntries = dedupe.MaxEntries
 )
 
@@ -76,12 +76,12 @@ func (c *Config) validateHistory() error {
 		case key.value != 0 && key.value < time.Second:
 			errs = append(errs, fmt.Errorf("%s: write 0s for none, else a duration of at least 1s", key.path))
 		case key.value > 0 && c.Storage == nil:
-			errs = append(errs, fmt.Errorf("%s: it needs storage: name a storage extension, such as file_storage", key.path))
+			errs = append(errs, fmt.Errorf("%s: this requires storage: name a storage extension, such as file_storage", key.path))
 		case key.value > 0 && !h.Enabled:
-			errs = append(errs, fmt.Errorf("%s: write history.enabled: true, or take it out", key.path))
+			errs = append(errs, fmt.Errorf("%s: write history.enabled: true, or remove this key", key.path))
 		}
 	}
-	if !(h.RequestsPerSecond > 0) { // as not a number is not
+	if !(h.RequestsPerSecond > 0) { // also true for NaN
 		errs = append(errs, errors.New("history.requests_per_second: write a number above 0, such as 25; Graph allows 30"))
 	}
 	if h.Concurrency < 1 {
@@ -136,7 +136,7 @@ func (a *AuthConfig) validateCredential(byExtension bool) error {
 		errs = append(errs, fmt.Errorf("auth: %s exclude each other: keep one", strings.Join(given, " and ")))
 	}
 	if certificate := a.ClientCertificate.Get(); certificate != nil {
-		errs = append(errs, pair("auth.client_certificate", certificate.CertFile, certificate.KeyFile))
+		errs = append(errs, validatePair("auth.client_certificate", certificate.CertFile, certificate.KeyFile))
 	}
 	return errors.Join(errs...)
 }
@@ -167,19 +167,19 @@ func (e *EncryptionConfig) validate() error {
 	seen := map[string]bool{}
 	for i, certificate := range e.Certificates {
 		path := fmt.Sprintf("encryption.certificates[%d]", i)
-		errs = append(errs, pair(path, certificate.CertFile, certificate.KeyFile))
+		errs = append(errs, validatePair(path, certificate.CertFile, certificate.KeyFile))
 		if len(certificate.ID) > maxCertificateID {
-			errs = append(errs, fmt.Errorf("%s.id: Graph has room for %d characters here: write fewer", path, maxCertificateID))
+			errs = append(errs, fmt.Errorf("%s.id: Graph accepts at most %d characters here: write fewer", path, maxCertificateID))
 		}
 		if file := certificate.CertFile; file != "" && seen[file] {
-			errs = append(errs, fmt.Errorf("%s.cert_file: %q stands there twice: keep one", path, file))
+			errs = append(errs, fmt.Errorf("%s.cert_file: %q is listed twice: keep one", path, file))
 		}
 		seen[certificate.CertFile] = true
 	}
 	return errors.Join(errs...)
 }
 
-func pair(path, certFile, keyFile string) error {
+func validatePair(path, certFile, keyFile string) error {
 	var errs []error
 	if certFile == "" {
 		errs = append(errs, fmt.Errorf("%s.cert_file: write the path of the certificate, a PEM file", path))
@@ -206,23 +206,24 @@ func oneOf[T ~string](path string, value T) error {
 
 func noneEmpty(path string, values []string) error {
 	if slices.Contains(values, "") {
-		return fmt.Errorf("%s: take out the empty entry", path)
+		return fmt.Errorf("%s: remove the empty entry", path)
 	}
 	return nil
 }
 
-// objectIDs keeps names of people out of what is sent and stored: an Entra object id stays the same when a name changes.
+// objectIDs accepts only Entra object ids, so that no name of a person is sent or stored. Unlike a name, an object id
+// never changes.
 func objectIDs(path string, users []string) error {
 	var errs []error
 	seen := map[string]bool{}
 	for i, user := range users {
 		switch user = strings.ToLower(user); {
 		case user == "":
-			errs = append(errs, fmt.Errorf("%s: take out the empty entry", path))
+			errs = append(errs, fmt.Errorf("%s: remove the empty entry", path))
 		case !objectID.MatchString(user):
 			errs = append(errs, fmt.Errorf("%s[%d]: write the Entra object id of the user, a GUID, not the user principal name or a path", path, i))
 		case seen[user]:
-			errs = append(errs, fmt.Errorf("%s: %q stands there twice: keep one", path, user))
+			errs = append(errs, fmt.Errorf("%s: %q is listed twice: keep one", path, user))
 		}
 		seen[user] = true
 	}
@@ -235,12 +236,12 @@ const handshakeParameter = "validationToken"
 
 func validateNotificationURL(raw string) error {
 	const path = "subscription.notification_url"
-	if raw == "" { // the history alone is read
+	if raw == "" { // the history is polled instead
 		return nil
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || u.Scheme != "https" {
-		return errors.New(path + ": Graph sends to https alone: write a full URL such as https://copilot.example.com/graph/notifications")
+		return errors.New(path + ": Graph sends to https URLs only: write a full URL such as https://copilot.example.com/graph/notifications")
 	}
 	var errs []error
 	if u.User != nil || u.Fragment != "" {
@@ -251,12 +252,12 @@ func validateNotificationURL(raw string) error {
 		errs = append(errs, errors.New(path+": its query can't be decoded, so Graph's validation of the URL would fail: write & between parameters, and %25 for a percent sign, %3B for a semicolon"))
 	}
 	if query.Has(handshakeParameter) {
-		errs = append(errs, errors.New(path+": leave out "+handshakeParameter+": Graph adds it, and what has it is no notification"))
+		errs = append(errs, errors.New(path+": leave out "+handshakeParameter+": Graph adds it, and a request that has it is answered as a handshake"))
 	}
 	return errors.Join(append(errs, validatePort(path, u))...)
 }
 
-// httpsOrLoopback keeps secrets and tokens off the wire in the clear; an empty URL stands for its default.
+// httpsOrLoopback rejects a URL to which secrets and tokens would be sent in plain text; an empty URL stands for its default.
 func httpsOrLoopback(path, raw string) error {
 	if raw == "" {
 		return nil
@@ -264,7 +265,7 @@ func httpsOrLoopback(path, raw string) error {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()))):
-		return fmt.Errorf("%s: write a full https URL; http is for loopback addresses alone", path)
+		return fmt.Errorf("%s: write a full https URL; http is allowed for loopback addresses only", path)
 	case u.User != nil || u.Fragment != "":
 		return fmt.Errorf("%s: leave out user name, password and fragment", path)
 	default:
@@ -272,8 +273,8 @@ func httpsOrLoopback(path, raw string) error {
 	}
 }
 
-// baseURL is for URLs that the receiver adds a path to. Nothing but the root of a Microsoft host works; a gateway may serve
-// below a path of its own. Adds says what the receiver adds.
+// baseURL validates a URL to which the receiver adds a path. On a Microsoft host only the root works; a gateway may serve
+// below a path. adds names what the receiver adds.
 func baseURL(path, raw, adds string) error {
 	if err := httpsOrLoopback(path, raw); err != nil || raw == "" {
 		return err
@@ -282,12 +283,12 @@ func baseURL(path, raw, adds string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	below := strings.Trim(u.Path, "/")
+	extra := strings.Trim(u.Path, "/")
 	switch {
 	case u.RawQuery != "" || u.ForceQuery:
 		return fmt.Errorf("%s: leave out the query", path)
-	case below != "" && isMicrosoft(u.Host):
-		return fmt.Errorf("%s: write %s://%s, without %q: the receiver adds %s", path, u.Scheme, u.Host, below, adds)
+	case extra != "" && isMicrosoft(u.Host):
+		return fmt.Errorf("%s: write %s://%s, without %q: the receiver adds %s", path, u.Scheme, u.Host, extra, adds)
 	default:
 		return nil
 	}
@@ -299,7 +300,7 @@ func isMicrosoft(host string) bool {
 	})
 }
 
-// validatePort takes no port for the scheme's own.
+// validatePort accepts a URL without a port.
 func validatePort(path string, u *url.URL) error {
 	if u.Port() == "" {
 		return nil
@@ -314,18 +315,18 @@ func isLoopback(host string) bool {
 	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
-// Graph gives up on an answer after 3 seconds: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
-const graphPatience = 3 * time.Second
+// graphAnswerTimeout is how long Graph waits for an answer: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+const graphAnswerTimeout = 3 * time.Second
 
 // transports are those that HTTP is served over.
 var transports = []confignet.TransportType{confignet.TransportTypeTCP, confignet.TransportTypeTCP4, confignet.TransportTypeTCP6}
 
-// validate leaves the endpoint alone where nothing listens.
+// validate ignores the endpoint if nothing listens.
 func (w *WebhookConfig) validate(listens bool) error {
 	errs := []error{
 		positive("webhook.ack_timeout", w.AckTimeout, time.Millisecond),
 	}
-	if w.AckTimeout >= graphPatience {
+	if w.AckTimeout >= graphAnswerTimeout {
 		errs = append(errs, fmt.Errorf("webhook.ack_timeout: Graph waits 3s for an answer: write less, such as 2500ms, not %s", w.AckTimeout))
 	}
 	longest := w.ServerConfig.MaxRequestBodySize
@@ -336,10 +337,10 @@ func (w *WebhookConfig) validate(listens bool) error {
 	if w.MaxInFlightBytes <= 0 {
 		errs = append(errs, errors.New("webhook.max_in_flight_bytes: write a number of bytes above 0, such as 67108864"))
 	} else if w.MaxInFlightBytes < least {
-		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d would refuse a body of webhook.max_request_body_size, or any at all: write at least %d", w.MaxInFlightBytes, least))
+		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d is too little for a body of webhook.max_request_body_size and its decoded form: write at least %d", w.MaxInFlightBytes, least))
 	}
 	if slices.ContainsFunc(w.ServerConfig.CompressionAlgorithms, func(algorithm string) bool { return algorithm != "" }) {
-		errs = append(errs, errors.New(`webhook.compression_algorithms: Graph does not compress, and compressed bodies are refused: take it out`))
+		errs = append(errs, errors.New(`webhook.compression_algorithms: Graph does not compress, and compressed bodies are refused: remove this key`))
 	}
 	if w.Path != "" && (!strings.HasPrefix(w.Path, "/") || strings.ContainsAny(w.Path, "?#")) {
 		errs = append(errs, fmt.Errorf("webhook.path: write a path that begins with /, without query, such as /graph/notifications, not %q", w.Path))
@@ -352,10 +353,10 @@ func (w *WebhookConfig) validate(listens bool) error {
 		errs = append(errs, fmt.Errorf("webhook.write_timeout: an answer may take webhook.ack_timeout, %s: write more, such as 30s, or 0s for no limit, not %s", w.AckTimeout, limit))
 	}
 	if keepalive := w.ServerConfig.Keepalive.Get(); keepalive != nil && keepalive.IdleTimeout > webhook.MaxIdleTimeout {
-		errs = append(errs, fmt.Errorf("webhook.keepalive.idle_timeout: connections without a request take up places that Graph may need: write %s or less, not %s", webhook.MaxIdleTimeout, keepalive.IdleTimeout))
+		errs = append(errs, fmt.Errorf("webhook.keepalive.idle_timeout: idle connections occupy slots that Graph may need: write %s or less, not %s", webhook.MaxIdleTimeout, keepalive.IdleTimeout))
 	}
 	if !slices.Contains(transports, w.ServerConfig.NetAddr.Transport) {
-		errs = append(errs, fmt.Errorf("webhook.transport: write tcp, tcp4 or tcp6, or take it out, not %q", w.ServerConfig.NetAddr.Transport))
+		errs = append(errs, fmt.Errorf("webhook.transport: write tcp, tcp4 or tcp6, or remove this key, not %q", w.ServerConfig.NetAddr.Transport))
 	}
 	if listens {
 		errs = append(errs, w.validateEndpoint())
@@ -370,7 +371,7 @@ func (w *WebhookConfig) validateEndpoint() error {
 	case err != nil || port == "":
 		return fmt.Errorf("webhook.endpoint: write host:port, such as localhost:8443, not %q", endpoint)
 	case !w.ServerConfig.TLS.HasValue() && !w.TLSTerminatedUpstream && !isLoopback(host):
-		return fmt.Errorf("webhook.endpoint: %q would take conversations in without TLS: write webhook.tls, or webhook.tls_terminated_upstream: true where an ingress ends TLS", endpoint)
+		return fmt.Errorf("webhook.endpoint: %q would receive conversations without TLS: write webhook.tls, or webhook.tls_terminated_upstream: true if an ingress terminates TLS", endpoint)
 	}
 	if _, err := net.LookupPort("tcp", port); err != nil {
 		return fmt.Errorf("webhook.endpoint: write a port up to 65535, such as localhost:8443, not %q", port)

@@ -26,71 +26,71 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// components are the parts of a receiver that was started, introduced to each other.
+// components are the parts of a started receiver, connected with each other.
 type components struct {
-	store       storage.Client
-	maxGap      time.Duration
-	keys        *keys
-	ring        notification.Ring
-	clients     clients
-	signingKeys *jwks.KeySet
-	intake      *dedupe.Deduplicator
-	filler      *backfill.Backfiller
-	undelivered *undelivered
-	silence     *silenceDetector
-	gapTracker  *gapTracker
-	session     *session
-	// server is nil where the history alone is read.
+	store        storage.Client
+	maxGap       time.Duration
+	keys         *keys
+	ring         notification.Ring
+	clients      clients
+	signingKeys  *jwks.KeySet
+	deduplicator *dedupe.Deduplicator
+	backfiller   *backfill.Backfiller
+	undelivered  *undelivered
+	silence      *silenceDetector
+	gapTracker   *gapTracker
+	session      *session
+	// server is nil without a subscription: the history is polled instead.
 	server *webhook.Server
 }
 
-// newComponents makes the rooms and starts nothing. What it opened is closed again if it fails.
+// newComponents creates the components without starting them. If it fails, it closes what it opened.
 func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*components, error) {
 	store, err := openStorage(ctx, host, r.settings.Storage, r.set.ID, r.settings.TenantID)
 	if err != nil {
 		return nil, err
 	}
-	components := &components{store: store, maxGap: r.settings.History.MaxGap, keys: &keys{certificates: r.settings.Certificates, store: store, logger: r.set.Logger}}
-	if components.ring, err = components.keys.configured(); err != nil {
+	c := &components{store: store, maxGap: r.settings.History.MaxGap, keys: &keys{certificates: r.settings.Certificates, store: store, logger: r.set.Logger}}
+	if c.ring, err = c.keys.configured(); err != nil {
 		return nil, errors.Join(err, store.Close(ctx))
 	}
-	if components.clients, err = r.clients(ctx, host); err != nil {
+	if c.clients, err = r.clients(ctx, host); err != nil {
 		return nil, errors.Join(err, store.Close(ctx))
 	}
-	components.intake, err = dedupe.New(dedupe.Settings{
-		Next: r.output, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Needed: components.needed,
+	c.deduplicator, err = dedupe.New(dedupe.Settings{
+		Next: r.output, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Needed: c.needed,
 		Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	if err != nil {
 		return nil, errors.Join(err, store.Close(ctx))
 	}
-	components.signingKeys = jwks.New(jwks.Settings{URL: r.settings.JWKSURL, HTTP: components.clients.plain})
+	c.signingKeys = jwks.New(jwks.Settings{URL: r.settings.JWKSURL, HTTP: c.clients.plain})
 	h := r.settings.History
-	components.filler = backfill.New(backfill.Settings{
+	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, MaxGap: h.MaxGap, Disabled: !h.Enabled, PollInterval: h.PollInterval, Users: h.Users,
 		RequestsPerSecond: h.RequestsPerSecond, Concurrency: h.Concurrency,
-		Graph: components.clients.graph, Intake: components.intake, Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
+		Graph: c.clients.graph, Intake: c.deduplicator, Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
 		Status: r.status.part("history"), Permanent: webhook.Permanent,
 	})
-	r.output.seen = components.filler.Seen
-	components.undelivered = newUndelivered(store, r.set.Logger, retryDeadline, components.filler)
-	components.silence = &silenceDetector{records: stateRecords{store}, logger: r.set.Logger, gaps: components.filler}
-	components.gapTracker = &gapTracker{
-		records: stateRecords{store}, logger: r.set.Logger, gaps: components.filler, explain: components.silence.explain, lookback: h.Lookback,
-		// What was delivered longer ago than the window knows would come out twice.
+	r.output.seen = c.backfiller.Seen
+	c.undelivered = newUndelivered(store, r.set.Logger, retryDeadline, c.backfiller)
+	c.silence = &silenceDetector{state: stateRecords{store}, logger: r.set.Logger, gaps: c.backfiller}
+	c.gapTracker = &gapTracker{
+		state: stateRecords{store}, logger: r.set.Logger, gaps: c.backfiller, explain: c.silence.explain, lookback: h.Lookback,
+		// What was delivered before the dedupe window would be delivered twice.
 		fallbackLookback: min(h.MaxGap, r.settings.Window), resources: r.settings.Resources,
 		down: map[string]pendingGap{}, watchedResources: map[string]bool{},
 	}
-	components.session = newSession(r.set.Logger, components.undelivered, components.silence.reached)
-	components.silence.pendingGapSince = components.gapTracker.outage
+	c.session = newSession(r.set.Logger, c.undelivered, c.silence.reached)
+	c.silence.pendingGapSince = c.gapTracker.outage
 	if len(r.settings.Resources) > 0 {
-		components.gapTracker.staleAfter = 2*r.settings.CheckInterval + maxCheckpointAge
-		components.server = r.newServer(components)
+		c.gapTracker.staleAfter = 2*r.settings.CheckInterval + maxCheckpointAge
+		c.server = r.newServer(c)
 	}
-	return components, nil
+	return c, nil
 }
 
-func (r *Receiver) newServer(components *components) *webhook.Server {
+func (r *Receiver) newServer(c *components) *webhook.Server {
 	return webhook.NewServer(webhook.ServerSettings{
 		Config: r.settings.Webhook,
 		Handler: webhook.NewHandler(webhook.Settings{
@@ -98,14 +98,14 @@ func (r *Receiver) newServer(components *components) *webhook.Server {
 			AckTimeout:       r.settings.AckTimeout,
 			MaxInFlightBytes: r.settings.MaxInFlightBytes,
 			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
-			Decrypter:        components.session,
-			Intake:           &trackedIntake{intake: components.intake, undelivered: components.undelivered, silence: components.silence},
-			Lifecycle:        components.session,
+			Decrypter:        c.session,
+			Intake:           &trackedIntake{deduplicator: c.deduplicator, undelivered: c.undelivered, silence: c.silence},
+			Lifecycle:        c.session,
 			Rejections: &rejections{
-				logger: r.set.Logger, telemetry: r.telemetry, repeats: newOccasionalLog(), undelivered: components.undelivered, gaps: components.filler,
+				logger: r.set.Logger, telemetry: r.telemetry, occasional: newOccasionalLog(), undelivered: c.undelivered, gaps: c.backfiller,
 			},
 			Telemetry:  r.telemetry,
-			Overloaded: components.undelivered.overloaded,
+			Overloaded: c.undelivered.overloaded,
 			Logger:     r.set.Logger,
 		}),
 		Fatal:  r.status.fatal,
@@ -113,29 +113,29 @@ func (r *Receiver) newServer(components *components) *webhook.Server {
 	})
 }
 
-// load reads what earlier runs kept.
+// load reads the state of earlier runs.
 func (r *components) load(ctx context.Context) error {
 	r.undelivered.load(ctx)
 	r.silence.load(ctx)
 	r.gapTracker.load(ctx, time.Now())
 	var errs []error
-	if err := r.filler.Load(ctx); err != nil {
+	if err := r.backfiller.Load(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("load the known gaps: %w", err))
 	}
-	// What is missing says how much of what was delivered is needed.
-	if err := r.intake.Load(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("load what was delivered: %w", err))
+	// The gaps determine how much of the dedupe cache is needed, so they are loaded first.
+	if err := r.deduplicator.Load(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("load the dedupe cache: %w", err))
 	}
 	return errors.Join(errs...)
 }
 
-// needed is from when on deliveries must still be known as such, since that time is read, or will be; zero where nothing
-// is. Further back than maxGap nothing is read, but for imported history, which is read once.
+// needed returns the time from which the dedupe cache must be retained because the history since then is or will be read;
+// zero if none is. Nothing before maxGap is read, except for the lookback of the first start, which is read once.
 func (r *components) needed() time.Time {
 	now := time.Now()
-	from := r.filler.Needed()
-	_, owed := r.gapTracker.missing(now)
-	for _, since := range []time.Time{owed, r.undelivered.needed(), r.silence.needed(now)} {
+	from := r.backfiller.Needed()
+	_, pending := r.gapTracker.missing(now)
+	for _, since := range []time.Time{pending, r.undelivered.needed(), r.silence.needed(now)} {
 		if since.IsZero() {
 			continue
 		}
@@ -149,22 +149,22 @@ func (r *components) needed() time.Time {
 	return from
 }
 
-// missing is for how much time interactions are known to be missing, by reason.
+// missing returns for how much time interactions are known to be missing, by reason.
 func (r *components) missing(now time.Time) map[backfill.Reason]time.Duration {
-	all := r.filler.Missing(now)
+	all := r.backfiller.Missing(now)
 	if reason, since := r.gapTracker.missing(now); !since.IsZero() {
 		all[reason] += now.Sub(since)
 	}
 	return all
 }
 
-// save keeps everything for the next run. It is for after the end of the loops.
+// save stores the state for the next run. It must be called after the background goroutines have ended.
 func (r *components) save(ctx context.Context) error {
 	now := time.Now()
 	r.undelivered.openExpired(ctx, now)
 	r.silence.save(ctx)
-	if err := errors.Join(r.intake.Save(ctx), r.filler.Save(ctx)); err != nil {
-		return fmt.Errorf("keep what is known for the next run: %w", err)
+	if err := errors.Join(r.deduplicator.Save(ctx), r.backfiller.Save(ctx)); err != nil {
+		return fmt.Errorf("store the gaps and the dedupe cache: %w", err)
 	}
 	left, known := r.session.timeLeft(now)
 	r.gapTracker.saveCheckpoint(ctx, now, known && left > 0)
@@ -180,24 +180,25 @@ func (r *components) close(ctx context.Context) error {
 	return nil
 }
 
-// clients are the ways out to Microsoft.
+// clients are the HTTP clients for Microsoft's services.
 type clients struct {
 	graph *graph.Client
-	// plain has the same proxy and TLS settings, and neither credentials nor headers for Graph.
+	// plain has the same proxy and TLS settings, but neither credentials nor the headers for Graph.
 	plain *http.Client
 	// transports are those of both clients.
 	transports *transports
 }
 
-// transports is a middleware of HTTP clients that gets at the transports which confighttp makes and then hides behind
-// headers, credentials and instrumentation. These pass CloseIdleConnections on to nobody.
+// transports is an HTTP client middleware that records the transports which confighttp creates. confighttp wraps them for
+// headers, credentials and instrumentation, and the wrappers do not forward CloseIdleConnections.
 type transports struct {
 	component.StartFunc
 	component.ShutdownFunc
 	all []http.RoundTripper
 }
 
-// GetHTTPRoundTripper implements extensionmiddleware.HTTPClient. It makes failures of a proxy errors that say so.
+// GetHTTPRoundTripper implements extensionmiddleware.HTTPClient. Its round tripper returns proxy failures as
+// errors that name the proxy.
 func (t *transports) GetHTTPRoundTripper(context.Context) (extensionmiddleware.WrapHTTPRoundTripperFunc, error) {
 	return func(_ context.Context, base http.RoundTripper) (http.RoundTripper, error) {
 		t.all = append(t.all, base)
@@ -208,7 +209,7 @@ func (t *transports) GetHTTPRoundTripper(context.Context) (extensionmiddleware.W
 	}, nil
 }
 
-// close closes the connections that carry no request. Those that carry one are closed after it.
+// close closes idle connections. Those in use are closed after their request.
 func (t *transports) close() {
 	for _, transport := range t.all {
 		(&http.Client{Transport: transport}).CloseIdleConnections()
@@ -217,12 +218,12 @@ func (t *transports) close() {
 
 func (r *Receiver) clients(ctx context.Context, host component.Host) (clients, error) {
 	config := r.settings.Graph
-	// No extension of a user can be of the receiver's type.
-	kept, id := &transports{}, component.NewIDWithName(metadata.Type, "transport")
+	// The id can't clash with an extension of the user, since no extension has the receiver's type.
+	stored, id := &transports{}, component.NewIDWithName(metadata.Type, "transport")
 	extensions := map[component.ID]component.Component{}
 	maps.Copy(extensions, host.GetExtensions())
-	extensions[id] = kept
-	// The last middleware is the one that gets the transport itself.
+	extensions[id] = stored
+	// The last middleware gets the transport itself.
 	config.Middlewares = append(slices.Clone(config.Middlewares), configmiddleware.Config{ID: id})
 	authenticated, err := config.ToClient(ctx, extensions, r.set.TelemetrySettings)
 	if err != nil {
@@ -240,12 +241,12 @@ func (r *Receiver) clients(ctx context.Context, host component.Host) (clients, e
 		credential.HTTP, credential.Telemetry = plain, r.telemetry
 		settings.Tokens = graph.NewTokens(credential)
 	}
-	return clients{graph: graph.New(settings), plain: plain, transports: kept}, nil
+	return clients{graph: graph.New(settings), plain: plain, transports: stored}, nil
 }
 
-// openStorage gets the receiver's client of the storage extension, once for all signals, since a file can be open only
-// once. Each tenant has its own: what is known of one, such as who has no license, is wrong of another. Without an
-// extension nothing is kept.
+// openStorage returns the receiver's client of the storage extension. It is called once for all signals, since a file can
+// be open only once. Each tenant has its own storage, because state such as who has no license differs between tenants.
+// Without an extension nothing is stored.
 func openStorage(ctx context.Context, host component.Host, id *component.ID, receiver component.ID, tenant string) (storage.Client, error) {
 	if id == nil {
 		return storage.NewNopClient(), nil
@@ -254,22 +255,21 @@ func openStorage(ctx context.Context, host component.Host, id *component.ID, rec
 	if !found {
 		return nil, fmt.Errorf("storage: there is no extension %q: add it under extensions and to service.extensions", id)
 	}
-	keeper, ok := extension.(storage.Extension)
+	provider, ok := extension.(storage.Extension)
 	if !ok {
-		return nil, fmt.Errorf("storage: %q is no storage extension: name one, such as file_storage", id)
+		return nil, fmt.Errorf("storage: %q is not a storage extension: name one, such as file_storage", id)
 	}
-	client, err := keeper.GetClient(ctx, component.KindReceiver, receiver, strings.ToLower(tenant))
+	client, err := provider.GetClient(ctx, component.KindReceiver, receiver, strings.ToLower(tenant))
 	if err != nil {
 		return nil, fmt.Errorf("storage: open %q: if its file is damaged, move it away; if it is locked, another collector uses it: %w", id, err)
 	}
 	return timeoutClient{client}, nil
 }
 
-// storageTimeout is how long a call to the storage may take. It is for what hangs: a disk that is merely slow is faster.
+// storageTimeout is how long a call to the storage may take. Only a hanging storage takes longer; a slow disk does not.
 const storageTimeout = 3 * time.Second
 
-// timeoutClient is a storage client whose calls end in time, so that a storage that does not answer is one that fails: what
-// calls it knows how to go on without.
+// timeoutClient is a storage client whose calls time out, so that a hanging storage is handled like a failing one.
 type timeoutClient struct{ client storage.Client }
 
 func (i timeoutClient) Get(ctx context.Context, key string) ([]byte, error) {

@@ -20,118 +20,117 @@ import (
 )
 
 const (
-	// maxCheckpointAge is how old the mark of the last run may be without anything being missing: Graph sends again for hours.
+	// maxCheckpointAge is how old the checkpoint of the last run may be without a gap, since Graph retries for hours.
 	maxCheckpointAge = 5 * time.Minute
 	// maxNotificationDelay is how late Graph may notify, 60 minutes, with some reserve:
 	// https://learn.microsoft.com/graph/api/resources/subscription#latency
 	maxNotificationDelay = 65 * time.Minute
-	// subscriptionWarmup is how long a new subscription may take until it delivers.
+	// subscriptionWarmup is how long a new subscription may take to deliver.
 	subscriptionWarmup = 5 * time.Minute
-	// graphRetryWindow is how long Graph sends again, 4 hours, with some reserve: so old can an item for a removed key be.
+	// graphRetryWindow is how long Graph retries, 4 hours, with some reserve: an item for a removed key can be that old.
 	graphRetryWindow = 5 * time.Hour
 )
 
-// gapTracker watches when the subscription lived and when it did not, and opens a gap for each time that it did not.
-// Its mark is the last time at which the subscription lived and the webhook listened. It implements subscription.Observer.
+// gapTracker tracks when the subscription was active, and opens a gap for each time that it was not. Its checkpoint is the
+// last time at which the subscription was active and the webhook listened. It implements subscription.Observer.
 //
-// A gap is owed from the moment at which its cause is known until it is open and written down, and what is owed is in
-// storage too: a kill between any two steps opens the gap in the next run.
+// A pending gap is persisted when its cause is detected, so that a crash can't lose it, and until it is opened and stored.
 type gapTracker struct {
-	records   stateRecords
+	state     stateRecords
 	logger    *zap.Logger
 	gaps      gapStore
 	resources []string
-	// explain hears of each gap. It may be nil.
+	// explain is called with each gap. It may be nil.
 	explain func(from, to time.Time)
 	// lookback is what a very first start imports.
 	lookback time.Duration
-	// fallbackLookback is how far back is read where the mark can't be believed.
+	// fallbackLookback is how far back the history is read if the checkpoint can't be trusted.
 	fallbackLookback time.Duration
-	// staleAfter is how far good checks may lie apart; after a longer pause nobody knows what happened meanwhile. It is 0 where
-	// there is no subscription.
+	// staleAfter is how far healthy checks may be apart; after a longer pause it is unknown what happened meanwhile. It is 0
+	// without a subscription.
 	staleAfter time.Duration
 
 	mu sync.Mutex // guards what follows
-	// checkpoint is zero until one was written, in this run or an earlier one.
+	// checkpoint is zero until one was stored, in this run or an earlier one.
 	checkpoint time.Time
-	// lastHealthy is the last good check, also one of the last run if its mark is fresh.
+	// lastHealthy is the last healthy check, also one of the last run if its checkpoint is fresh.
 	lastHealthy time.Time
-	// pending are gaps that the next good check opens, opened those that are open and not written down yet.
+	// pending are gaps that the next healthy check opens, opened those that are open but not stored yet.
 	pending, opened []pendingGap
-	// down holds what is missing by resource, until its subscription lives.
+	// down holds the pending gap of each resource until its subscription is active again.
 	down map[string]pendingGap
-	// watchedResources are the resources that are down as far as the present keeper knows: it will say when that is over.
+	// watchedResources are the resources that the current manager reported as down: it will report when they are restored.
 	watchedResources map[string]bool
-	// loaded tells whether what the last run left is known; until then nothing is written over it.
+	// loaded is true once the state of the last run was read; until then it is not overwritten.
 	loaded bool
-	// kept tells whether storage may hold anything that is owed, behind whether it lacks anything.
-	kept, unsaved bool
-	// recorded is what storage has for sure, nil for nothing.
-	recorded []pendingGap
-	// failing tells whether the mark could not be written last.
+	// stored is true if storage may hold pending gaps, unsaved if it lacks any.
+	stored, unsaved bool
+	// lastStored are the gaps that storage certainly holds, nil for none.
+	lastStored []pendingGap
+	// failing is true if the checkpoint could not be stored last.
 	failing bool
 }
 
-// gapStore is where gaps are opened and written down. *history.Filler is one.
+// gapStore opens and stores gaps. *backfill.Backfiller implements it.
 type gapStore interface {
 	Open(gaps ...backfill.Gap)
 	Flush(ctx context.Context) error
 }
 
-// load reads what the last run left: its mark, and what it owed. A value that is damaged is reported and replaced, and
-// stands for any that it may have been. A storage that fails is asked again at every check.
+// load reads the checkpoint and the pending gaps of the last run. A damaged value is logged and replaced, and a gap of
+// fallbackLookback covers whatever it was. If the storage fails, every check tries again.
 func (c *gapTracker) load(ctx context.Context, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.tryLoad(ctx, now); err != nil && ctx.Err() == nil {
-		c.logger.Warn("the mark of the last good check can't be read, what is missing since then is not known; the storage is asked again at each check",
+		c.logger.Warn("the checkpoint can't be read, gaps since then are not known; the storage is tried again at each check",
 			zap.Error(err))
 	}
 }
 
-// tryLoad is called with mu held. Its error is one of the storage.
+// tryLoad is called with mu held. It returns errors of the storage only.
 func (c *gapTracker) tryLoad(ctx context.Context, now time.Time) error {
-	owed, owedErr := c.records.pendingGaps(ctx)
-	mark, markErr := c.records.instant(ctx, checkpointKey)
-	for _, err := range []error{owedErr, markErr} {
+	pending, pendingErr := c.state.pendingGaps(ctx)
+	checkpoint, checkpointErr := c.state.instant(ctx, checkpointKey)
+	for _, err := range []error{pendingErr, checkpointErr} {
 		if _, damaged := errors.AsType[*corruptError](err); err != nil && !damaged {
 			return err
 		}
 	}
-	doubtful := owedErr != nil || markErr != nil
-	if doubtful {
-		c.logger.Warn("the mark of the last good check, or what was owed then, is damaged and is replaced", zap.Error(errors.Join(owedErr, markErr)))
+	corrupt := pendingErr != nil || checkpointErr != nil
+	if corrupt {
+		c.logger.Warn("the checkpoint or the pending gaps in storage are damaged and are replaced", zap.Error(errors.Join(pendingErr, checkpointErr)))
 	}
-	c.loaded, c.checkpoint = true, mark
-	for _, d := range owed {
+	c.loaded, c.checkpoint = true, checkpoint
+	for _, d := range pending {
 		if d.Resource != "" && slices.Contains(c.resources, d.Resource) {
 			c.down[d.Resource] = d
 			continue
 		}
 		c.addPending(d.Reason, d.From)
 	}
-	c.kept = doubtful || len(owed) > 0
+	c.stored = corrupt || len(pending) > 0
 	switch {
-	case !c.checkpoint.IsZero() && now.Before(begin()) && !doubtful:
-		c.lastHealthy = c.checkpoint // how old it is shows once the clock is set
+	case !c.checkpoint.IsZero() && now.Before(earliestTime()) && !corrupt:
+		c.lastHealthy = c.checkpoint // its age is known once the clock is set
 	case c.checkpoint.After(now.Add(maxCheckpointAge)):
-		c.logger.Warn("the mark of the last good check is in the future: check this machine's clock", zap.Time("mark", c.checkpoint))
+		c.logger.Warn("the checkpoint is in the future: check this machine's clock", zap.Time("checkpoint", c.checkpoint))
 		c.addPending(backfill.Startup, now.Add(-c.fallbackLookback))
-	case doubtful:
+	case corrupt:
 		c.addPending(backfill.Startup, now.Add(-c.fallbackLookback))
 	case c.checkpoint.IsZero() && c.lookback > 0:
 		c.addPending(backfill.Lookback, now.Add(-c.lookback))
 	case !c.checkpoint.IsZero() && now.Sub(c.checkpoint) > maxCheckpointAge:
 		c.addPending(backfill.Startup, c.checkpoint.Add(-maxNotificationDelay))
 	default:
-		c.lastHealthy = c.checkpoint // nothing is missing until now: what comes before the next good check is a pause like any other
+		c.lastHealthy = c.checkpoint // nothing is missing until now; time until the next healthy check is treated like any pause
 	}
 	c.storePending(ctx)
 	return nil
 }
 
-// removedKey says that notifications for a key that was accepted before can't be read any more. When it returns that is
-// on record.
+// removedKey notes that notifications for a previously accepted key can't be decrypted any more. The gap is stored when it
+// returns.
 func (c *gapTracker) removedKey(ctx context.Context, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,15 +141,15 @@ func (c *gapTracker) removedKey(ctx context.Context, now time.Time) {
 // Checked implements subscription.Observer.
 func (c *gapTracker) Checked(at time.Time) { c.check(context.Background(), at) }
 
-// check notes a good check. The mark waits until every gap is on record, since it is what a kill would leave of them.
+// check notes a healthy check. The checkpoint advances only once every gap is stored, since a crash would lose the others.
 func (c *gapTracker) check(ctx context.Context, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.loaded {
-		_ = c.tryLoad(ctx, at) // which was reported
+		_ = c.tryLoad(ctx, at) // the failure was logged by load
 	}
 	for resource, d := range c.down {
-		if !c.watchedResources[resource] { // an earlier keeper found it down, and this one does not
+		if !c.watchedResources[resource] { // an earlier manager found it down, and the current one does not
 			c.addPending(d.Reason, d.From)
 			delete(c.down, resource)
 		}
@@ -170,13 +169,13 @@ func (c *gapTracker) Interrupted(resource string, reason subscription.Reason, si
 	switch {
 	case reason == subscription.ReasonRemovedKey:
 		d.Reason, d.From = backfill.RemovedKey, time.Now().Add(-graphRetryWindow)
-		if before := c.checkpoint.Add(-maxNotificationDelay); since.IsZero() && !c.checkpoint.IsZero() && before.Before(d.From) {
-			d.From = before
+		if earlier := c.checkpoint.Add(-maxNotificationDelay); since.IsZero() && !c.checkpoint.IsZero() && earlier.Before(d.From) {
+			d.From = earlier
 		}
 	case since.IsZero() && !c.loaded:
 		d.Reason, d.From = backfill.Startup, time.Now().Add(-c.fallbackLookback)
 	case since.IsZero() && c.checkpoint.IsZero():
-		return // there never was one
+		return // there never was a subscription
 	case since.IsZero():
 		d.Reason, d.From = backfill.Startup, c.checkpoint.Add(-maxNotificationDelay)
 	}
@@ -199,46 +198,46 @@ func (c *gapTracker) Restored(resource string, at time.Time) {
 	c.openPending(context.Background(), at)
 }
 
-// unwatched says that nobody will call Restored for what was interrupted until now.
+// unwatched notes that Restored will not be called for earlier interruptions.
 func (c *gapTracker) unwatched() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.watchedResources)
 }
 
-// Known implements subscription.Observer. It keeps which subscriptions are this collector's for the next run.
+// Known implements subscription.Observer. It stores which subscriptions are this collector's for the next run.
 func (c *gapTracker) Known(known []subscription.Known) {
-	if err := c.records.setKnown(context.Background(), known); err != nil {
-		c.logger.Warn("the list of own subscriptions can't be kept", zap.Error(err))
+	if err := c.state.setKnown(context.Background(), known); err != nil {
+		c.logger.Warn("the list of own subscriptions can't be stored", zap.Error(err))
 	}
 }
 
-// known reads which subscriptions are this collector's, since Graph's list may not tell.
+// known reads which subscriptions are this collector's, since Graph's list may not show it.
 func (c *gapTracker) known(ctx context.Context) []subscription.Known {
-	known, err := c.records.known(ctx)
+	known, err := c.state.known(ctx)
 	if err != nil {
 		c.logger.Warn("the list of own subscriptions can't be read and is replaced", zap.Error(err))
 	}
 	return known
 }
 
-// saveCheckpoint writes the mark of a shutdown, unless the subscription is down, or that is not known any more.
-func (c *gapTracker) saveCheckpoint(ctx context.Context, now time.Time, lives bool) {
+// saveCheckpoint stores the checkpoint at shutdown, unless the subscription is down or its state is unknown.
+func (c *gapTracker) saveCheckpoint(ctx context.Context, now time.Time, healthy bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.allStored(ctx) && lives && len(c.pending) == 0 && !c.lastHealthy.IsZero() && !c.paused(now) {
+	if c.allStored(ctx) && healthy && len(c.pending) == 0 && !c.lastHealthy.IsZero() && !c.paused(now) {
 		c.writeCheckpoint(ctx, now)
 	}
 }
 
-// recent tells whether the last good check, also of the last run, was not long ago.
+// recent reports whether the last healthy check, also of the last run, was within staleAfter.
 func (c *gapTracker) recent(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.lastHealthy.IsZero() && !c.paused(now)
 }
 
-// outage is since when nothing may have come, for the cause of a gap that is going to be opened; zero where something may.
+// outage returns since when nothing can have arrived, because of a gap that is going to be opened; zero if something can.
 func (c *gapTracker) outage(now time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -262,8 +261,7 @@ func (c *gapTracker) outage(now time.Time) time.Time {
 	return since
 }
 
-// missing tells since when interactions are known to be missing that are not in the book yet, and why; a zero time where
-// none are.
+// missing returns since when interactions are missing for which no gap is open yet, and why; a zero time if none are.
 func (c *gapTracker) missing(now time.Time) (backfill.Reason, time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -279,7 +277,8 @@ func (c *gapTracker) missing(now time.Time) (backfill.Reason, time.Time) {
 	return first.Reason, first.From
 }
 
-// noteHealthy is called with mu held. It notes that a subscription lives, and owes a gap where that was not known for too long.
+// noteHealthy is called with mu held. It notes that a subscription is active, and adds a pending gap if that was unknown for
+// too long.
 func (c *gapTracker) noteHealthy(at time.Time) {
 	if c.paused(at) {
 		c.addPending(backfill.Subscription, c.lastHealthy.Add(-maxNotificationDelay))
@@ -287,13 +286,14 @@ func (c *gapTracker) noteHealthy(at time.Time) {
 	c.lastHealthy = at
 }
 
-// paused tells whether the last good check is too long ago. A machine that is suspended stops the monotonic clock, and one
-// whose clock is set back that of the wall, so the longer time counts.
+// paused reports whether the last healthy check is too long ago. The monotonic clock stops while a machine is suspended, and
+// the wall clock can be set back, so the longer time counts.
 func (c *gapTracker) paused(now time.Time) bool {
 	return c.staleAfter > 0 && !c.lastHealthy.IsZero() && max(now.Sub(c.lastHealthy), now.Round(0).Sub(c.lastHealthy.Round(0))) > c.staleAfter
 }
 
-// addPending is called with mu held, as is all of this file. What begins earlier for the same reason contains it.
+// addPending is called with mu held, as is all of this file. A gap that begins earlier for
+// the same reason contains it.
 func (c *gapTracker) addPending(reason backfill.Reason, from time.Time) {
 	contains := func(d pendingGap) bool { return d.Reason == reason && !d.From.After(from) }
 	if !slices.ContainsFunc(c.pending, contains) {
@@ -301,12 +301,12 @@ func (c *gapTracker) addPending(reason backfill.Reason, from time.Time) {
 	}
 }
 
-// openPending opens what was owed, now that a subscription lives, and tells whether everything is on record.
+// openPending opens the pending gaps once a subscription is active, and reports whether all gaps are stored.
 func (c *gapTracker) openPending(ctx context.Context, at time.Time) bool {
 	first := at
 	for _, d := range c.pending {
 		from := d.From
-		if from.Before(begin()) {
+		if from.Before(earliestTime()) {
 			from = at.Add(-c.fallbackLookback)
 		}
 		c.gaps.Open(backfill.Gap{Reason: d.Reason, From: from, To: at.Add(subscriptionWarmup)})
@@ -321,16 +321,16 @@ func (c *gapTracker) openPending(ctx context.Context, at time.Time) bool {
 	return c.allStored(ctx)
 }
 
-// begin is long before there was anything to receive: a clock that shows an earlier time has not been set yet.
-func begin() time.Time { return time.Date(1990, time.January, 1, 0, 0, 0, 0, time.UTC) }
+// earliestTime is long before there was anything to receive: a clock that shows an earlier time is not set yet.
+func earliestTime() time.Time { return time.Date(1990, time.January, 1, 0, 0, 0, 0, time.UTC) }
 
-// allStored tells whether every gap that was opened is in the book's storage, and all else that is owed in this one's.
+// allStored reports whether the gap store has stored every opened gap, and this tracker every pending one.
 func (c *gapTracker) allStored(ctx context.Context) bool {
 	if len(c.opened) > 0 {
 		ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 		defer cancel()
 		if c.gaps.Flush(ctx) != nil {
-			return false // which is logged, and tried again at the next check
+			return false // it is logged there, and tried again at the next check
 		}
 		c.opened = nil
 		c.unsaved = true
@@ -341,23 +341,23 @@ func (c *gapTracker) allStored(ctx context.Context) bool {
 	return !c.unsaved && c.loaded
 }
 
-// unopened is what is owed and not in the book.
+// unopened returns the gaps that are not opened yet.
 func (c *gapTracker) unopened() []pendingGap {
 	return slices.AppendSeq(slices.Clone(c.pending), maps.Values(c.down))
 }
 
-// maxStoredResources is how many subscriptions are written down one by one. With more that are down, each of them would write
-// them all, and a second time when it is restored.
+// maxStoredResources is how many interrupted resources are stored one by one. With more, each interruption and each
+// restoration would write them all.
 const maxStoredResources = 100
 
-// storedGaps is what the next run has to know, in an order of its own. Where it is much, the next run reads for all users what
-// is missing of any of them.
+// storedGaps returns the gaps to store for the next run, sorted. If there are many, the next run reads the history of all
+// users for what is missing of any of them.
 func (c *gapTracker) storedGaps() []pendingGap {
-	var owed []pendingGap
+	var pending []pendingGap
 	if len(c.down) <= maxStoredResources {
-		owed = append(c.unopened(), c.opened...)
+		pending = append(c.unopened(), c.opened...)
 	} else {
-		owed = slices.Concat(c.pending, c.opened)
+		pending = slices.Concat(c.pending, c.opened)
 		first := map[backfill.Reason]time.Time{}
 		for _, d := range c.down {
 			if from, found := first[d.Reason]; !found || d.From.Before(from) {
@@ -365,60 +365,60 @@ func (c *gapTracker) storedGaps() []pendingGap {
 			}
 		}
 		for reason, from := range first {
-			owed = append(owed, pendingGap{Reason: reason, From: from})
+			pending = append(pending, pendingGap{Reason: reason, From: from})
 		}
 	}
-	for i := range owed {
-		owed[i].From = owed[i].From.Round(0).UTC()
+	for i := range pending {
+		pending[i].From = pending[i].From.Round(0).UTC()
 	}
-	slices.SortFunc(owed, func(a, b pendingGap) int {
+	slices.SortFunc(pending, func(a, b pendingGap) int {
 		return cmp.Or(cmp.Compare(a.Reason, b.Reason), a.From.Compare(b.From), cmp.Compare(a.Resource, b.Resource))
 	})
-	return owed
+	return pending
 }
 
-// storePending keeps what is owed for the next run.
+// storePending stores the pending gaps for the next run.
 func (c *gapTracker) storePending(ctx context.Context) {
-	owed := c.storedGaps()
-	wasBehind := c.unsaved
-	if c.unsaved = !c.loaded; c.unsaved || len(owed) == 0 && !c.kept || len(owed) > 0 && slices.Equal(owed, c.recorded) {
+	pending := c.storedGaps()
+	wasUnsaved := c.unsaved
+	if c.unsaved = !c.loaded; c.unsaved || len(pending) == 0 && !c.stored || len(pending) > 0 && slices.Equal(pending, c.lastStored) {
 		return
 	}
-	err := c.records.setPendingGaps(ctx, owed)
-	c.kept = err != nil || len(owed) > 0
+	err := c.state.setPendingGaps(ctx, pending)
+	c.stored = err != nil || len(pending) > 0
 	c.unsaved = err != nil
-	if c.recorded = owed; err != nil {
-		c.recorded = nil
+	if c.lastStored = pending; err != nil {
+		c.lastStored = nil
 	}
-	if err != nil && !wasBehind {
-		c.logger.Warn("the gaps that are about to be opened can't be kept: a restart now forgets them", zap.Error(err))
+	if err != nil && !wasUnsaved {
+		c.logger.Warn("pending gaps can't be stored: a restart now would lose them", zap.Error(err))
 	}
 }
 
 func (c *gapTracker) writeCheckpoint(ctx context.Context, at time.Time) {
 	c.checkpoint = at
-	err := c.records.setInstant(ctx, checkpointKey, at)
+	err := c.state.setInstant(ctx, checkpointKey, at)
 	wasFailing := c.failing
 	if c.failing = err != nil; err != nil && !wasFailing {
-		c.logger.Warn("the mark of the last good check can't be kept: a restart will read more history than it has to", zap.Error(err))
+		c.logger.Warn("the checkpoint can't be stored: a restart will read more history than necessary", zap.Error(err))
 	}
 }
 
 const (
-	checkpointKey  = "mark"
-	pendingGapsKey = "owed"
+	checkpointKey  = "checkpoint"
+	pendingGapsKey = "pending_gaps"
 	knownKey       = "known"
 )
 
-// pendingGap is a gap that is not open yet, since its end is when a subscription lives again.
+// pendingGap is an open-ended gap: it ends when a subscription is active again.
 type pendingGap struct {
 	Reason backfill.Reason
 	From   time.Time
-	// Resource is the one whose subscription has to live again, empty for any.
+	// Resource is the one whose subscription must be active again, empty for any.
 	Resource string
 }
 
-// storedGap is a debt in storage.
+// storedGap is a pendingGap in storage.
 type storedGap struct {
 	Reason backfill.Reason `json:"reason"`
 	// From is in seconds of Unix time.
@@ -426,12 +426,12 @@ type storedGap struct {
 	Resource string `json:"resource,omitempty"`
 }
 
-// stateRecords is what continuity keeps in storage. A client that does not answer holds nobody up for longer than a second.
+// stateRecords reads and writes typed values in storage. A call to a storage that does not answer takes a second at most.
 type stateRecords struct{ store storage.Client }
 
 const recordTimeout = time.Second
 
-// corruptError is a value that is none, as opposed to a storage that fails.
+// corruptError is a damaged value, as opposed to a failure of the storage.
 type corruptError struct{ cause error }
 
 func (e *corruptError) Error() string { return e.cause.Error() }
@@ -463,16 +463,16 @@ func (r stateRecords) pendingGaps(ctx context.Context) ([]pendingGap, error) {
 	if err := r.get(ctx, pendingGapsKey, &written); err != nil {
 		return nil, err
 	}
-	debts := make([]pendingGap, 0, len(written))
+	gaps := make([]pendingGap, 0, len(written))
 	for _, w := range written {
-		debts = append(debts, pendingGap{Reason: w.Reason, From: time.Unix(w.From, 0), Resource: w.Resource})
+		gaps = append(gaps, pendingGap{Reason: w.Reason, From: time.Unix(w.From, 0), Resource: w.Resource})
 	}
-	return debts, nil
+	return gaps, nil
 }
 
-func (r stateRecords) setPendingGaps(ctx context.Context, debts []pendingGap) error {
-	written := make([]storedGap, 0, len(debts))
-	for _, d := range debts {
+func (r stateRecords) setPendingGaps(ctx context.Context, gaps []pendingGap) error {
+	written := make([]storedGap, 0, len(gaps))
+	for _, d := range gaps {
 		written = append(written, storedGap{Reason: d.Reason, From: d.From.Unix(), Resource: d.Resource})
 	}
 	return r.set(ctx, pendingGapsKey, written)

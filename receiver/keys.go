@@ -21,26 +21,26 @@ const (
 	generatedPrivateKey     = "key/private"
 	acceptedKey             = "key/accepted"
 
-	// watchKeys is how often the files of the configured keys are looked at.
-	watchKeys = 30 * time.Second
+	// keyCheckInterval is how often the files of the configured keys are checked for changes.
+	keyCheckInterval = 30 * time.Second
 )
 
-// keys are the encryption keys: those of the configured files, else a generated one.
+// keys loads the encryption keys: those of the configured files, or else a generated one.
 type keys struct {
 	certificates []Certificate
 	store        storage.Client
 	logger       *zap.Logger
 
-	// digest is what the files held when they were read last.
+	// digest is the fileDigest of the files when they were read last.
 	digest []byte
-	// accepted are the certificate ids that this run has accepted last: the storage may keep nothing.
+	// accepted are the certificate ids that this run accepted last, since the storage may keep nothing.
 	accepted []string
 }
 
-// configured reads the configured keys. Without any the ring is empty, and a key is generated later: that takes longer
-// than a start may. What changes while it reads shows at the next look.
+// configured reads the configured keys. Without any the ring is empty, and a key is generated later, since that takes too
+// long for Start. A change during the call is detected by the next check.
 func (k *keys) configured() (notification.Ring, error) {
-	digest := k.contents()
+	digest := k.fileDigest()
 	ring := make(notification.Ring, 0, len(k.certificates))
 	for i, certificate := range k.certificates {
 		key, err := notification.LoadKey(certificate.ID, certificate.CertFile, certificate.KeyFile)
@@ -53,27 +53,28 @@ func (k *keys) configured() (notification.Ring, error) {
 	return ring, nil
 }
 
-// generated is the key of an earlier run, else a new one that is kept for the next. The private half is written only
-// where the user named a storage. A storage that fails costs the next run its key, and this one nothing.
+// generated returns the key of an earlier run, or else a new one, which is stored for the next run. The private half is
+// written only to a storage that the user named. If the storage fails, this run works, but the next one generates another
+// key.
 func (k *keys) generated(ctx context.Context) (notification.Ring, error) {
-	kept, readable := k.kept(ctx)
-	if kept != nil {
-		return notification.Ring{kept}, nil
+	stored, readable := k.loadGenerated(ctx)
+	if stored != nil {
+		return notification.Ring{stored}, nil
 	}
 	key, err := notification.GenerateKey(notification.DefaultKeyID)
 	if err != nil {
-		return nil, fmt.Errorf("make an encryption key: %w", err)
+		return nil, fmt.Errorf("generate an encryption key: %w", err)
 	}
-	if readable { // what can't be read now may be the right one at the next start
-		if err := k.keep(ctx, key); err != nil {
-			k.logger.Warn("the generated encryption key can't be kept: the next start makes another", zap.Error(err))
+	if readable { // a stored key that can't be read now may be readable at the next start
+		if err := k.storeGenerated(ctx, key); err != nil {
+			k.logger.Warn("the generated encryption key can't be stored: the next start generates another", zap.Error(err))
 		}
 	}
 	return notification.Ring{key}, nil
 }
 
-// kept is the key in storage, nil for none, and whether storage could be read.
-func (k *keys) kept(ctx context.Context) (key *notification.Key, readable bool) {
+// loadGenerated returns the key in storage, nil for none, and whether storage could be read.
+func (k *keys) loadGenerated(ctx context.Context) (key *notification.Key, readable bool) {
 	certificate, private := storage.GetOperation(generatedCertificateKey), storage.GetOperation(generatedPrivateKey)
 	if err := k.store.Batch(ctx, certificate, private); err != nil {
 		k.logger.Warn("the generated encryption key can't be read from storage, another is used until the next start", zap.Error(err))
@@ -90,7 +91,7 @@ func (k *keys) kept(ctx context.Context) (key *notification.Key, readable bool) 
 	return key, true
 }
 
-func (k *keys) keep(ctx context.Context, key *notification.Key) error {
+func (k *keys) storeGenerated(ctx context.Context, key *notification.Key) error {
 	certificate, private, err := key.MarshalPEM()
 	if err != nil {
 		return fmt.Errorf("encode the generated encryption key: %w", err)
@@ -98,15 +99,15 @@ func (k *keys) keep(ctx context.Context, key *notification.Key) error {
 	err = k.store.Batch(ctx,
 		storage.SetOperation(generatedCertificateKey, certificate), storage.SetOperation(generatedPrivateKey, private))
 	if err != nil {
-		return fmt.Errorf("keep the generated encryption key in storage: %w", err)
+		return fmt.Errorf("store the generated encryption key: %w", err)
 	}
 	return nil
 }
 
-// missing tells whether a key that was accepted before, maybe in an earlier run, is not in the ring, or may be so: after
-// this the list is replaced, and nobody can tell any more.
+// missing reports whether a key that was accepted before, maybe in an earlier run, is not in the ring. It also returns true
+// if the list of accepted keys can't be read: the list is replaced afterwards, so this is the last chance to assume it.
 func (k *keys) missing(ctx context.Context, ring notification.Ring) bool {
-	before := slices.Clone(k.accepted)
+	earlier := slices.Clone(k.accepted)
 	var stored []string
 	value, err := k.store.Get(ctx, acceptedKey)
 	if err == nil && value != nil {
@@ -117,12 +118,11 @@ func (k *keys) missing(ctx context.Context, ring notification.Ring) bool {
 			zap.Error(err))
 		return true
 	}
-	before, now := append(before, stored...), certificateIDs(ring)
-	return slices.ContainsFunc(before, func(id string) bool { return !slices.Contains(now, id) })
+	earlier, now := append(earlier, stored...), certificateIDs(ring)
+	return slices.ContainsFunc(earlier, func(id string) bool { return !slices.Contains(now, id) })
 }
 
-// accept makes the keys of the ring those that are accepted from now on. What follows from a missing one is on record by
-// then.
+// accept stores the keys of the ring as those that are accepted from now on. The gap of a missing key must be stored first.
 func (k *keys) accept(ctx context.Context, ring notification.Ring) {
 	k.accepted = certificateIDs(ring)
 	value, err := json.Marshal(k.accepted)
@@ -130,18 +130,18 @@ func (k *keys) accept(ctx context.Context, ring notification.Ring) {
 		err = k.store.Set(ctx, acceptedKey, value)
 	}
 	if err != nil {
-		k.logger.Warn("the list of accepted encryption keys can't be kept", zap.Error(err))
+		k.logger.Warn("the list of accepted encryption keys can't be stored", zap.Error(err))
 	}
 }
 
-// changed waits until the files hold other keys than the ring was read from, and returns those; false when ctx ends.
-// Files that can't be read, as in the middle of a change, are reported once and looked at again.
+// changed waits until the files hold other keys than when they were read last, and returns those; false when ctx ends.
+// Files that can't be read, as in the middle of a change, are logged once and tried again.
 func (k *keys) changed(ctx context.Context) (notification.Ring, bool) {
 	if len(k.certificates) == 0 {
 		<-ctx.Done()
 		return nil, false
 	}
-	ticker := time.NewTicker(watchKeys)
+	ticker := time.NewTicker(keyCheckInterval)
 	defer ticker.Stop()
 	failing := false
 	for {
@@ -150,7 +150,7 @@ func (k *keys) changed(ctx context.Context) (notification.Ring, bool) {
 			return nil, false
 		case <-ticker.C:
 		}
-		if bytes.Equal(k.contents(), k.digest) {
+		if bytes.Equal(k.fileDigest(), k.digest) {
 			failing = false
 			continue
 		}
@@ -165,8 +165,8 @@ func (k *keys) changed(ctx context.Context) (notification.Ring, bool) {
 	}
 }
 
-// contents tells what the files hold apart from what they held.
-func (k *keys) contents() []byte {
+// fileDigest returns a digest of the contents of all files, by which a change is detected.
+func (k *keys) fileDigest() []byte {
 	sum := sha256.New()
 	for _, certificate := range k.certificates {
 		for _, file := range []string{certificate.CertFile, certificate.KeyFile} {

@@ -19,7 +19,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func TestAGeneratedKeySurvivesARestart(t *testing.T) {
+func TestKeys_KeepsGeneratedKeyAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	k := &keys{store: newStore(t), logger: zap.NewNop()}
 	first, err := k.generated(t.Context())
@@ -29,7 +29,7 @@ func TestAGeneratedKeySurvivesARestart(t *testing.T) {
 	assert.Equal(t, certificateIDs(first), certificateIDs(second))
 }
 
-func TestADamagedGeneratedKeyIsReportedAndReplaced(t *testing.T) {
+func TestKeys_ReplacesDamagedGeneratedKey(t *testing.T) {
 	t.Parallel()
 	core, lines := observer.New(zap.WarnLevel)
 	k := &keys{store: newStore(t), logger: zap.New(core)}
@@ -45,50 +45,52 @@ func TestADamagedGeneratedKeyIsReportedAndReplaced(t *testing.T) {
 	assert.Equal(t, certificateIDs(second), certificateIDs(third))
 }
 
-// broken is a storage that fails.
-type broken struct{ storage.Client }
+// failingStore is a storage whose calls fail.
+type failingStore struct{ storage.Client }
 
-var errBroken = errors.New("the disk is on fire")
+var errStorage = errors.New("the disk is on fire")
 
-func (broken) Get(context.Context, string) ([]byte, error)        { return nil, errBroken }
-func (broken) Set(context.Context, string, []byte) error          { return errBroken }
-func (broken) Batch(context.Context, ...*storage.Operation) error { return errBroken }
+func (failingStore) Get(context.Context, string) ([]byte, error)        { return nil, errStorage }
+func (failingStore) Set(context.Context, string, []byte) error          { return errStorage }
+func (failingStore) Batch(context.Context, ...*storage.Operation) error { return errStorage }
 
-func TestAStorageThatFailsCostsTheNextRunItsKeyAndThisOneNothing(t *testing.T) {
+// A storage failure costs the next run its key, but does not stop this one.
+func TestKeys_GeneratesKeyWithoutWorkingStorage(t *testing.T) {
 	t.Parallel()
 	core, lines := observer.New(zap.WarnLevel)
-	k := &keys{store: broken{newStore(t)}, logger: zap.New(core)}
+	k := &keys{store: failingStore{newStore(t)}, logger: zap.New(core)}
 	ring, err := k.generated(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, ring, 1)
 	assert.Equal(t, 1, lines.Len())
 }
 
-func TestAListOfKeysThatCannotBeReadOnceMayHaveHadARemovedKey(t *testing.T) {
+// A list of accepted keys that can't be read may have contained a removed key.
+func TestKeys_AssumesRemovedKeyForUnreadableList(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	old, err := notification.GenerateKey("old")
 	require.NoError(t, err)
-	newKeys, err := notification.GenerateKey("young")
+	renewed, err := notification.GenerateKey("renewed")
 	require.NoError(t, err)
 	(&keys{store: store, logger: zap.NewNop()}).accept(t.Context(), notification.Ring{old})
 
-	failing := &keys{store: broken{store}, logger: zap.NewNop()}
-	assert.True(t, failing.missing(t.Context(), notification.Ring{newKeys}), "nobody can tell any more once it is replaced")
+	failing := &keys{store: failingStore{store}, logger: zap.NewNop()}
+	assert.True(t, failing.missing(t.Context(), notification.Ring{renewed}), "it is unknown once the list is replaced")
 	ended, end := context.WithCancel(t.Context())
 	end()
-	assert.False(t, failing.missing(ended, notification.Ring{newKeys}), "a shutdown replaces nothing")
+	assert.False(t, failing.missing(ended, notification.Ring{renewed}), "a shutdown replaces nothing")
 
 	require.NoError(t, store.Set(t.Context(), acceptedKey, []byte("{")))
-	assert.True(t, (&keys{store: store, logger: zap.NewNop()}).missing(t.Context(), notification.Ring{newKeys}), "a damaged list is none")
+	assert.True(t, (&keys{store: store, logger: zap.NewNop()}).missing(t.Context(), notification.Ring{renewed}), "a damaged list counts as unreadable")
 }
 
-func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {
+func TestKeys_DetectsRemovedKey(t *testing.T) {
 	t.Parallel()
 	k := &keys{store: newStore(t), logger: zap.NewNop()}
 	old, err := notification.GenerateKey("old")
 	require.NoError(t, err)
-	newKeys, err := notification.GenerateKey("young")
+	renewed, err := notification.GenerateKey("renewed")
 	require.NoError(t, err)
 	for _, step := range []struct {
 		ring    notification.Ring
@@ -96,30 +98,30 @@ func TestAKeyThatIsNotAcceptedAnyMoreIsMissing(t *testing.T) {
 	}{
 		{notification.Ring{old}, false},
 		{notification.Ring{old}, false},
-		{notification.Ring{newKeys, old}, false},
-		{notification.Ring{newKeys}, true},
-		{notification.Ring{newKeys}, false},
+		{notification.Ring{renewed, old}, false},
+		{notification.Ring{renewed}, true},
+		{notification.Ring{renewed}, false},
 	} {
 		assert.Equal(t, step.missing, k.missing(t.Context(), step.ring))
 		k.accept(t.Context(), step.ring)
 	}
 }
 
-func TestAKeyThatIsTakenOutWhileTheProcessLivesIsMissingWithoutStorageToo(t *testing.T) {
+func TestKeys_DetectsRemovedKeyWithoutStorage(t *testing.T) {
 	t.Parallel()
 	k := &keys{store: storage.NewNopClient(), logger: zap.NewNop()}
 	old, err := notification.GenerateKey("old")
 	require.NoError(t, err)
-	newKeys, err := notification.GenerateKey("young")
+	renewed, err := notification.GenerateKey("renewed")
 	require.NoError(t, err)
 	assert.False(t, k.missing(t.Context(), notification.Ring{old}))
 	k.accept(t.Context(), notification.Ring{old})
-	assert.False(t, k.missing(t.Context(), notification.Ring{newKeys, old}))
-	assert.True(t, k.missing(t.Context(), notification.Ring{newKeys}))
+	assert.False(t, k.missing(t.Context(), notification.Ring{renewed, old}))
+	assert.True(t, k.missing(t.Context(), notification.Ring{renewed}))
 }
 
-// keyFiles writes a new key pair to files and returns how to do it again.
-func keyFiles(t *testing.T) (Certificate, func()) {
+// newKeyFiles writes a new key pair to files, and returns a function that replaces it with another.
+func newKeyFiles(t *testing.T) (Certificate, func()) {
 	t.Helper()
 	c := Certificate{ID: "k", CertFile: filepath.Join(t.TempDir(), "crt"), KeyFile: filepath.Join(t.TempDir(), "key")}
 	write := func() {
@@ -132,13 +134,13 @@ func keyFiles(t *testing.T) (Certificate, func()) {
 	return c, write
 }
 
-func TestFilesOfKeysAreReadAgainWhenTheyChange(t *testing.T) {
+func TestKeys_ReloadsChangedFiles(t *testing.T) {
 	t.Parallel()
-	certificate, write := keyFiles(t)
+	certificate, write := newKeyFiles(t)
 	synctest.Test(t, func(t *testing.T) {
 		core, lines := observer.New(zap.WarnLevel)
 		k := &keys{certificates: []Certificate{certificate}, logger: zap.New(core)}
-		before, err := k.configured()
+		earlier, err := k.configured()
 		require.NoError(t, err)
 		var (
 			after   notification.Ring
@@ -151,33 +153,33 @@ func TestFilesOfKeysAreReadAgainWhenTheyChange(t *testing.T) {
 		}()
 		synctest.Wait()
 		require.NoError(t, os.WriteFile(certificate.KeyFile, []byte("half of a"), 0o600))
-		time.Sleep(3 * watchKeys)
+		time.Sleep(3 * keyCheckInterval)
 		synctest.Wait()
 		assert.Equal(t, 1, lines.Len(), "a change in the middle is reported once")
 		write()
 		<-done
 		assert.True(t, changed)
-		assert.NotEqual(t, certificateIDs(before), certificateIDs(after))
+		assert.NotEqual(t, certificateIDs(earlier), certificateIDs(after))
 	})
 }
 
-func TestAChangeBeforeAnyoneWatchesIsNoticedAtTheFirstLook(t *testing.T) {
+func TestKeys_DetectsChangeBeforeFirstCheck(t *testing.T) {
 	t.Parallel()
-	certificate, write := keyFiles(t)
+	certificate, write := newKeyFiles(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := &keys{certificates: []Certificate{certificate}, logger: zap.NewNop()}
-		before, err := k.configured()
+		earlier, err := k.configured()
 		require.NoError(t, err)
 		write()
 		began := time.Now()
 		after, changed := k.changed(t.Context())
 		assert.True(t, changed)
-		assert.Equal(t, watchKeys, time.Since(began))
-		assert.NotEqual(t, certificateIDs(before), certificateIDs(after))
+		assert.Equal(t, keyCheckInterval, time.Since(began))
+		assert.NotEqual(t, certificateIDs(earlier), certificateIDs(after))
 	})
 }
 
-func TestAKeyThatCanNotBeReadNamesItsPath(t *testing.T) {
+func TestKeys_ErrorNamesConfigPathAndFile(t *testing.T) {
 	t.Parallel()
 	k := &keys{certificates: []Certificate{{CertFile: "/no/such.crt", KeyFile: "/no/such.key"}}}
 	_, err := k.configured()

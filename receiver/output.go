@@ -19,14 +19,14 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// format is what the Collector's own telemetry calls the way the data came in.
+// format is the data format in the Collector's own telemetry.
 const format = "json"
 
-// pipelineOutput is the one way out: nothing else in the receiver calls the next consumers.
+// pipelineOutput delivers to the pipelines: nothing else in the receiver calls the next consumers.
 type pipelineOutput struct {
-	logger  *zap.Logger
-	repeats *occasionalLog
-	obs     *receiverhelper.ObsReport
+	logger     *zap.Logger
+	occasional *occasionalLog
+	obs        *receiverhelper.ObsReport
 
 	logs    *translate.Logs
 	metrics *translate.Metrics
@@ -35,34 +35,34 @@ type pipelineOutput struct {
 	nextLogs    consumer.Logs
 	nextMetrics consumer.Metrics
 
-	// seen is told the users whose prompts were delivered; nil before the start.
+	// seen is called with the users whose prompts were delivered; nil before the start.
 	seen func(userIDs ...string)
 
 	warnOnce sync.Once
 }
 
-// Deliver hands interactions to the logs pipeline and, once it took them, counts them.
-// Without a logs pipeline counting is all there is to do, which is said once.
-// A panic is an error like any other: the interactions come again.
+// Deliver sends interactions to the logs pipeline and counts them once it accepted them.
+// Without a logs pipeline they are only counted, which is logged once.
+// A panic of the pipeline is returned as an error, so that the interactions are retried.
 func (o *pipelineOutput) Deliver(ctx context.Context, received []interaction.Received) error {
 	err := panics.Catch(func() error { return o.deliver(ctx, received) })
 	const refused = "the logs pipeline did not take interactions"
 	if err == nil || o.reportPanic(refused, err) {
 		return err
 	}
-	if count, ok := o.repeats.due("logs", time.Now()); ok {
+	if count, ok := o.occasional.due("logs", time.Now()); ok {
 		o.logger.Warn(refused, zap.Int("times", count), zap.Error(err))
 	}
 	return err
 }
 
-// reportPanic logs a panic, and tells whether the error is one.
+// reportPanic logs a panic, and reports whether the error is one.
 func (o *pipelineOutput) reportPanic(message string, err error) bool {
 	panicked, ok := errors.AsType[*panics.Error](err)
 	if !ok {
 		return false
 	}
-	if count, due := o.repeats.due(message, time.Now()); due {
+	if count, due := o.occasional.due(message, time.Now()); due {
 		o.logger.Error(message, zap.Int("times", count), zap.Error(err), zap.ByteString("stack", panicked.Stack),
 			zap.String("hint", "the stack names the component that panicked: report it to its maintainers"))
 	}
@@ -72,18 +72,18 @@ func (o *pipelineOutput) reportPanic(message string, err error) bool {
 func (o *pipelineOutput) deliver(ctx context.Context, received []interaction.Received) error {
 	if o.nextLogs == nil {
 		o.warnOnce.Do(func() {
-			o.logger.Warn("no logs pipeline uses this receiver: interactions are counted in memory and not kept; add the receiver to a pipeline of logs")
+			o.logger.Warn("no logs pipeline uses this receiver: interactions are counted in memory but not exported; add the receiver to a logs pipeline")
 		})
 	} else if err := o.consumeLogs(ctx, received); err != nil {
 		return err
 	}
 	o.metrics.Add(received)
-	o.seen(askers(received)...)
+	o.seen(promptUsers(received)...)
 	return nil
 }
 
-// askers are the users that prompts named themselves.
-func askers(received []interaction.Received) []string {
+// promptUsers returns the users whom the prompts themselves name.
+func promptUsers(received []interaction.Received) []string {
 	var users []string
 	for i := range received {
 		if received[i].UserSource == interaction.UserFromPrompt {
@@ -102,8 +102,8 @@ func (o *pipelineOutput) consumeLogs(ctx context.Context, received []interaction
 	return err
 }
 
-// emitMetrics hands the current values to the metrics pipeline. What a pipeline refuses is not lost: the sums and
-// histograms are cumulative, so the next values contain it.
+// emitMetrics sends the current values to the metrics pipeline. Refused values are not lost: sums and histograms are
+// cumulative, so the next values contain them.
 func (o *pipelineOutput) emitMetrics(ctx context.Context, gauges ...translate.Gauge) error {
 	if o.nextMetrics == nil {
 		return nil
@@ -118,52 +118,53 @@ func (o *pipelineOutput) emitMetrics(ctx context.Context, gauges ...translate.Ga
 	o.reportPanic("the metrics pipeline did not take metrics", err)
 	o.obs.EndMetricsOp(ctx, format, count, err)
 	if err != nil {
-		return fmt.Errorf("hand %d data points to the metrics pipeline: %w", count, err)
+		return fmt.Errorf("send %d data points to the metrics pipeline: %w", count, err)
 	}
 	return nil
 }
 
-// trackedIntake is the intake as the webhook sees it: Graph sends again what was not taken, and that is watched.
+// trackedIntake is the intake of the webhook: it tracks what was not delivered and therefore has to be retried by Graph.
 type trackedIntake struct {
-	intake      *dedupe.Deduplicator
-	undelivered *undelivered
-	silence     *silenceDetector
+	deduplicator *dedupe.Deduplicator
+	undelivered  *undelivered
+	silence      *silenceDetector
 }
 
 // Take implements webhook.Intake.
 func (a *trackedIntake) Take(ctx context.Context, received []interaction.Received) error {
 	a.silence.arrived(ctx, a.undelivered.unknown(received), time.Now())
-	// Graph may be asked to send again long before a blocked pipeline returns.
+	// A blocked pipeline may return long after Graph was asked to retry.
 	a.undelivered.track(received, time.Now())
-	err := a.intake.Take(ctx, received)
+	err := a.deduplicator.Take(ctx, received)
 	if err == nil || webhook.Permanent(err) {
 		a.undelivered.delivered(received)
 	}
 	return err
 }
 
-// deliveredCheck is what the intake knows as delivered, as the opener sees it: what comes again need not be watched any more.
+// deliveredCheck tells the decrypter what was delivered already, and stops tracking it as undelivered.
 type deliveredCheck struct {
-	intake      *dedupe.Deduplicator
-	undelivered *undelivered
+	deduplicator *dedupe.Deduplicator
+	undelivered  *undelivered
 }
 
 // Known implements notification.Seen.
-func (k deliveredCheck) Known(signature [sha256.Size]byte) bool {
-	delivered := k.intake.Known(signature)
+func (k deliveredCheck) Known(digest [sha256.Size]byte) bool {
+	delivered := k.deduplicator.Known(digest)
 	if delivered {
-		k.undelivered.resolve(signature)
+		k.undelivered.resolve(digest)
 	}
 	return delivered
 }
 
-// repeatAfter is how often at most the same thing is logged: outsiders and outages decide how often it happens.
+// repeatAfter is the shortest time between two log lines of the same kind, since outsiders and outages determine how often
+// they occur.
 const repeatAfter = time.Minute
 
-// occasionalLog keeps log lines rare. Its keys come from small fixed sets.
+// occasionalLog limits how often log lines of the same key are written. Its keys come from small fixed sets.
 type occasionalLog struct {
 	mu sync.Mutex // guards what follows
-	// logged is when each key was last due, and since how often it happened after that.
+	// logged is when each key was last due, and since how often it occurred after that.
 	logged map[string]time.Time
 	since  map[string]int
 }
@@ -172,10 +173,10 @@ func newOccasionalLog() *occasionalLog {
 	return &occasionalLog{logged: map[string]time.Time{}, since: map[string]int{}}
 }
 
-// due counts an occurrence. If it is time for a line it returns how many there were since the last one.
+// due counts an occurrence. If a line is due, it returns how many there were since the last line.
 func (r *occasionalLog) due(key string, now time.Time) (int, bool) { return r.dueAfter(key, 1, now) }
 
-// dueAfter counts so many occurrences at once.
+// dueAfter counts several occurrences at once.
 func (r *occasionalLog) dueAfter(key string, occurrences int, now time.Time) (int, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package receiver is the component: its lifecycle, and the one way out to the pipelines.
-// It introduces the rooms of internal to each other; none of them knows another.
+// Package receiver is the component: it connects the internal packages with each other, manages their lifecycle, and is
+// the only caller of the next consumers.
 package receiver
 
 import (
@@ -23,12 +23,12 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
-// maxOpen is how many requests, and how many conversations, the user is remembered of: a day of a large organization,
-// in some 50 MiB.
+// maxOpen is for how many requests, and for how many conversations, the user is remembered: a day of a large organization,
+// in about 50 MiB.
 const maxOpen = 100_000
 
 // Receiver serves every signal of one configuration: Start and Shutdown are called once for each of them, and only the
-// first call does something.
+// first call has an effect.
 type Receiver struct {
 	set        otelreceiver.Settings
 	settings   Settings
@@ -42,7 +42,7 @@ type Receiver struct {
 	startErr error
 	// components is nil before the start.
 	components *components
-	// loops are what runs in the background until stopLoops.
+	// loops tracks the background goroutines, which run until stopLoops.
 	loops     sync.WaitGroup
 	stopLoops context.CancelFunc
 
@@ -50,19 +50,19 @@ type Receiver struct {
 	stopErr  error
 }
 
-// New makes a receiver that does nothing yet. onShutdown is called once, when it has shut down.
+// New creates a receiver without starting it. onShutdown is called once, when it has shut down.
 func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Receiver, error) {
-	// What is logged here are normal days: a wrong secret, a network that fails. A stack trace says nothing about them.
+	// Failures that are logged are operational, such as a wrong secret or a broken network. A stack trace does not help.
 	set.Logger = set.Logger.WithOptions(zap.AddStacktrace(zapcore.FatalLevel))
 	builder, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
 	if err != nil {
-		return nil, fmt.Errorf("make the receiver's own metrics: %w", err)
+		return nil, fmt.Errorf("create the receiver's own metrics: %w", err)
 	}
 	obs, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
 		ReceiverID: set.ID, Transport: "https", ReceiverCreateSettings: set,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make the receiver's standard metrics: %w", err)
+		return nil, fmt.Errorf("create the receiver's standard metrics: %w", err)
 	}
 	return &Receiver{
 		set:        set,
@@ -71,9 +71,9 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 		telemetry:  &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String())},
 		status:     &status{},
 		output: &pipelineOutput{
-			logger:  set.Logger,
-			repeats: newOccasionalLog(),
-			obs:     obs,
+			logger:     set.Logger,
+			occasional: newOccasionalLog(),
+			obs:        obs,
 			logs: translate.NewLogs(translate.LogSettings{
 				CaptureText: settings.CaptureText, References: settings.References,
 				ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
@@ -87,7 +87,7 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 	}, nil
 }
 
-// instanceID is the collector's own service.instance.id, empty if it has none.
+// instanceID returns the collector's own service.instance.id, empty if it has none.
 func instanceID(set component.TelemetrySettings) string {
 	id, ok := set.Resource.Attributes().Get("service.instance.id")
 	if !ok {
@@ -96,14 +96,14 @@ func instanceID(set component.TelemetrySettings) string {
 	return id.AsString()
 }
 
-// SendLogs makes next the pipeline of logs. It is called before Start.
+// SendLogs sets the next consumer of logs. It must be called before Start.
 func (r *Receiver) SendLogs(next consumer.Logs) { r.output.nextLogs = next }
 
-// SendMetrics makes next the pipeline of metrics. It is called before Start.
+// SendMetrics sets the next consumer of metrics. It must be called before Start.
 func (r *Receiver) SendMetrics(next consumer.Metrics) { r.output.nextMetrics = next }
 
-// Start listens, and does the rest in the background: it never waits for Microsoft Graph.
-// It fails for what no waiting mends: files that can't be read, an address in use, an extension that is missing.
+// Start opens the listener, and does the rest in the background: it never waits for Microsoft Graph.
+// It fails only for what does not resolve by itself: unreadable files, an address in use, a missing extension.
 func (r *Receiver) Start(ctx context.Context, host component.Host) error {
 	r.status.join(host)
 	r.starting.Do(func() { r.startErr = r.start(ctx, host) })
@@ -111,19 +111,19 @@ func (r *Receiver) Start(ctx context.Context, host component.Host) error {
 }
 
 func (r *Receiver) start(ctx context.Context, host component.Host) error {
-	components, err := r.newComponents(ctx, host)
+	c, err := r.newComponents(ctx, host)
 	if err != nil {
 		return err
 	}
-	if err := r.telemetry.observe(components.filler.Progress); err != nil {
-		return errors.Join(err, components.close(ctx))
+	if err := r.telemetry.observe(c.backfiller.Progress); err != nil {
+		return errors.Join(err, c.close(ctx))
 	}
-	if components.server != nil {
-		if err := components.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings); err != nil {
-			return errors.Join(err, components.close(ctx))
+	if c.server != nil {
+		if err := c.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings); err != nil {
+			return errors.Join(err, c.close(ctx))
 		}
 	}
-	r.components = components
+	r.components = c
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
@@ -132,13 +132,13 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	return nil
 }
 
-// drainTime is how long a shutdown waits for deliveries under way. The Collector sets no deadline, and an exporter whose
-// full queue blocks is shut down only after the receiver. Graph sends again what is cut short.
+// drainTime is how long a shutdown waits for deliveries in flight. The Collector sets no deadline, and an exporter whose
+// full queue blocks is shut down only after the receiver. Graph retries what is cut short.
 const drainTime = 10 * time.Second
 
-// Shutdown refuses new notifications, waits for the deliveries under way for 10 seconds or until ctx ends, hands out the
-// last metrics and, where asked, deletes the subscriptions. What fails of that is logged. It is safe without Start.
-// After a fatal error it returns that error: without one the collector's exit code would be 0.
+// Shutdown refuses new notifications, waits for deliveries in flight for 10 seconds or until ctx ends, emits the last
+// metrics and, if configured, deletes the subscriptions. Failures of these steps are logged. It is safe without Start.
+// After a fatal error it returns that error, since the collector's exit code would be 0 otherwise.
 func (r *Receiver) Shutdown(ctx context.Context) error {
 	r.stopping.Do(func() { r.stopErr = r.shutdown(ctx) })
 	return r.stopErr
@@ -146,11 +146,11 @@ func (r *Receiver) Shutdown(ctx context.Context) error {
 
 func (r *Receiver) shutdown(ctx context.Context) error {
 	defer r.onShutdown()
-	// Whoever shuts down first keeps a Start that is still to come from starting anything.
+	// A Start that comes later must not start anything.
 	r.starting.Do(func() { r.startErr = errors.New("the receiver was shut down before it started") })
 	defer r.telemetry.builder.Shutdown()
 	if r.components == nil {
-		return r.status.ended()
+		return r.status.fatalError()
 	}
 	if r.components.server != nil {
 		r.components.server.Refuse()
@@ -158,21 +158,21 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	r.stopLoops()
 	if r.components.server != nil {
 		draining, cancel := context.WithTimeout(ctx, drainTime)
-		r.warn("deliveries under way at the end were cut short", r.components.server.Shutdown(draining))
+		r.warn("deliveries in flight at shutdown were cut short, Graph retries them", r.components.server.Shutdown(draining))
 		cancel()
 	}
 	r.loops.Wait()
 	r.components.session.drainEvents()
 	r.warn("the last metrics were not delivered", r.output.emitMetrics(ctx, r.gauges()...))
-	r.warn("what the next run should know can't be kept", r.components.save(ctx))
+	r.warn("the state can't be stored for the next run", r.components.save(ctx))
 	if r.settings.DeleteOnShutdown {
-		r.warn("the subscription can't be deleted and ends by itself", r.components.session.deleteSubscriptions(ctx))
+		r.warn("the subscription can't be deleted, it expires by itself", r.components.session.deleteSubscriptions(ctx))
 	}
-	return errors.Join(r.status.ended(), r.components.close(ctx))
+	return errors.Join(r.status.fatalError(), r.components.close(ctx))
 }
 
-// warn logs what went wrong at the end. It is no error of Shutdown: that would end the whole collector where its
-// configuration is only reloaded.
+// warn logs a failure during shutdown. Shutdown does not return it: an error would end the whole collector even if only its
+// configuration is reloaded.
 func (r *Receiver) warn(message string, err error) {
 	if err != nil {
 		r.set.Logger.Warn(message, zap.Error(err))
@@ -181,7 +181,7 @@ func (r *Receiver) warn(message string, err error) {
 
 func (r *Receiver) gauges() []translate.Gauge {
 	now := time.Now()
-	// Each reason has a value, 0 where nothing is missing. What the next poll will read is not missing.
+	// Each reason has a value, 0 if nothing is missing. What the next poll will read is not missing.
 	missing := make(map[backfill.Reason]time.Duration)
 	for _, reason := range backfill.Reasons() {
 		missing[reason] = 0
@@ -195,14 +195,14 @@ func (r *Receiver) gauges() []translate.Gauge {
 	}
 }
 
-// repeatInterval is the time between two lines of a failure that lasts.
+// repeatInterval is the time between two log lines of a lasting failure.
 const repeatInterval = time.Hour
 
-// emitMetrics hands the current values to the metrics pipeline at each interval until ctx ends.
+// emitMetrics sends the current values to the metrics pipeline at each interval until ctx ends.
 func (r *Receiver) emitMetrics(ctx context.Context) {
 	ticker := time.NewTicker(r.settings.MetricsInterval)
 	defer ticker.Stop()
-	var failedAt time.Time // when a failure was logged that is not over
+	var failedAt time.Time // when the current failure was logged last; zero if there is none
 	for {
 		select {
 		case <-ctx.Done():
@@ -221,33 +221,33 @@ func (r *Receiver) emitMetrics(ctx context.Context) {
 	}
 }
 
-// sweepInterval is how often the refused notifications are looked through.
-const sweepInterval = 10 * time.Second
+// expiryInterval is how often the undelivered notifications are checked for those that Graph no longer retries.
+const expiryInterval = 10 * time.Second
 
-// run is everything that happens in the background, until ctx ends. The gate opens only once what was delivered in
-// earlier runs is loaded.
+// run does the background work until ctx ends. Notifications are decrypted only once the dedupe cache of earlier runs is
+// loaded.
 func (r *Receiver) run(ctx context.Context) {
 	defer r.components.session.end()
 	if err := r.components.load(ctx); err != nil && ctx.Err() == nil {
-		r.set.Logger.Warn("storage can't be read, what earlier runs kept is not known", zap.Error(err))
+		r.set.Logger.Warn("storage can't be read, the state of earlier runs is not known", zap.Error(err))
 	}
 	var loops sync.WaitGroup
 	defer loops.Wait()
-	loops.Go(func() { r.components.intake.Run(ctx) })
-	loops.Go(func() { r.sweepLoop(ctx) })
-	loops.Go(func() { r.components.filler.Run(ctx) })
+	loops.Go(func() { r.components.deduplicator.Run(ctx) })
+	loops.Go(func() { r.expiryLoop(ctx) })
+	loops.Go(func() { r.components.backfiller.Run(ctx) })
 	if len(r.settings.Resources) > 0 {
 		r.subscribe(ctx)
 	}
 }
 
-func (r *Receiver) sweepLoop(ctx context.Context) {
-	ticker := time.NewTicker(sweepInterval)
+func (r *Receiver) expiryLoop(ctx context.Context) {
+	ticker := time.NewTicker(expiryInterval)
 	defer ticker.Stop()
 	for now := time.Now(); ; {
 		r.components.undelivered.openExpired(ctx, now)
 		r.components.silence.save(ctx)
-		if len(r.settings.Resources) == 0 { // nobody else checks
+		if len(r.settings.Resources) == 0 { // without a subscription manager nothing else checks
 			r.components.gapTracker.check(ctx, now)
 		}
 		select {

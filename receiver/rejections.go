@@ -10,11 +10,11 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-// rejections counts what was not let in, and says why with its mend.
+// rejections counts and logs rejected notifications, each with its reason and hint.
 type rejections struct {
 	logger      *zap.Logger
 	telemetry   *telemetry
-	repeats     *occasionalLog
+	occasional  *occasionalLog
 	undelivered *undelivered
 	gaps        interface {
 		Item(reason backfill.Reason, itemID string, now time.Time)
@@ -22,16 +22,15 @@ type rejections struct {
 	}
 }
 
-// flushTimeout bounds how long the answer waits for gaps to be written down.
+// flushTimeout bounds how long the answer to Graph waits until gaps are stored.
 const flushTimeout = time.Second
 
-// Reject takes note of rejected items. What is missing is written down before it returns, since Graph will not send it
-// again.
+// Reject counts rejected items, and stores the gaps of missing ones before it returns, since Graph does not retry them.
 func (r *rejections) Reject(ctx context.Context, rejected []notification.Rejection) {
 	now, missing := time.Now(), false
 	type kind struct {
 		count int
-		err   error // that of the first
+		err   error // of the first item
 	}
 	kinds := map[notification.Reason]kind{}
 	for _, rejection := range rejected {
@@ -49,7 +48,7 @@ func (r *rejections) Reject(ctx context.Context, rejected []notification.Rejecti
 	}
 	for reason, one := range kinds {
 		r.telemetry.rejected(ctx, reason, one.count)
-		if count, ok := r.repeats.dueAfter(string(reason), one.count, now); ok {
+		if count, ok := r.occasional.dueAfter(string(reason), one.count, now); ok {
 			r.logger.Warn("notification rejected",
 				zap.String("reason", string(reason)), zap.Int("count", count), zap.Error(one.err))
 		}

@@ -20,56 +20,56 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func (s *shelf) Item(reason backfill.Reason, _ string, now time.Time) {
+func (s *fakeGaps) Item(reason backfill.Reason, _ string, now time.Time) {
 	s.gaps = append(s.gaps, backfill.Gap{Reason: reason, From: now})
 }
 
-// rejecting makes a rejections that opens its gaps on a shelf.
-func rejecting(t *testing.T, gaps *shelf) (*rejections, *observer.ObservedLogs) {
+// newTestRejections returns rejections that open their gaps in a fakeGaps, and their log lines.
+func newTestRejections(t *testing.T, gaps *fakeGaps) (*rejections, *observer.ObservedLogs) {
 	t.Helper()
 	builder, err := metadata.NewTelemetryBuilder(componenttest.NewNopTelemetrySettings())
 	require.NoError(t, err)
 	core, lines := observer.New(zap.WarnLevel)
 	return &rejections{
 		logger: zap.New(core), telemetry: &telemetry{builder: builder, receiver: attribute.String("receiver", "r")},
-		repeats: newOccasionalLog(), gaps: gaps, undelivered: newUndelivered(newStore(t), zap.NewNop(), retryDeadline, gaps),
+		occasional: newOccasionalLog(), gaps: gaps, undelivered: newUndelivered(newStore(t), zap.NewNop(), retryDeadline, gaps),
 	}, lines
 }
 
-func TestTheGapOfARejectedItemIsWrittenDownBeforeGraphIsAnswered(t *testing.T) {
+func TestRejections_StoresGapBeforeReturning(t *testing.T) {
 	t.Parallel()
-	gaps := &shelf{}
-	r, lines := rejecting(t, gaps)
-	sealed := notification.Item{ResourceID: "1", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}
-	r.undelivered.trackUnopened([]notification.Item{sealed}, time.Now())
+	gaps := &fakeGaps{}
+	r, lines := newTestRejections(t, gaps)
+	encrypted := notification.Item{ResourceID: "1", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}
+	r.undelivered.trackUnopened([]notification.Item{encrypted}, time.Now())
 	r.Reject(t.Context(), []notification.Rejection{
-		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "1", ContentDigest: sealed.ContentDigest(), Err: errors.New("no such key")},
+		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "1", ContentDigest: encrypted.ContentDigest(), Err: errors.New("no such key")},
 		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "2", Err: errors.New("no such key")},
 	})
 	assert.Equal(t, 2, gaps.flushed)
 	r.undelivered.openExpired(t.Context(), time.Now().Add(retryDeadline))
-	assert.Len(t, gaps.gaps, 2, "an item whose gap is known for its own reason is not refused as well")
-	assert.Equal(t, 1, lines.Len(), "the same reason is said once")
+	assert.Len(t, gaps.gaps, 2, "an item that has a gap of its own is not undelivered as well")
+	assert.Equal(t, 1, lines.Len(), "the same reason is logged once")
 }
 
-func TestAForgedItemCostsNoWrite(t *testing.T) {
+func TestRejections_WritesNothingForForgedItem(t *testing.T) {
 	t.Parallel()
-	gaps := &shelf{flushed: -1}
-	r, lines := rejecting(t, gaps)
+	gaps := &fakeGaps{flushed: -1}
+	r, lines := newTestRejections(t, gaps)
 	r.Reject(t.Context(), []notification.Rejection{{Reason: notification.ReasonClientState, ItemID: "1", Err: errors.New("no")}})
 	assert.Equal(t, -1, gaps.flushed)
 	assert.Empty(t, gaps.gaps)
 	assert.Equal(t, 1, lines.Len())
 }
 
-// What a stranger sends in one request costs one measurement, however many items it has.
+// A request of an outsider costs one measurement, however many items it has.
 func TestRejections_CountsAllItemsOfAReasonAtOnce(t *testing.T) {
 	t.Parallel()
 	tel := componenttest.NewTelemetry()
 	builder, err := metadata.NewTelemetryBuilder(metadatatest.NewSettings(tel).TelemetrySettings)
 	require.NoError(t, err)
 	own := attribute.String("receiver", "r")
-	r, lines := rejecting(t, &shelf{})
+	r, lines := newTestRejections(t, &fakeGaps{})
 	r.telemetry = &telemetry{builder: builder, receiver: own}
 	r.Reject(t.Context(), []notification.Rejection{
 		notification.ForeignItems(19_999), {Reason: notification.ReasonTenant, Err: errors.New("no")}, notification.ForeignItems(1),

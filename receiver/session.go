@@ -15,105 +15,108 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-// session stands between the webhook, which listens from the start, and what needs an encryption key, which may still have
-// to be made. Until it opens nothing authentic can arrive, since no subscription names that key.
+// session holds the current decrypter and subscription manager. The webhook listens before the encryption key exists, so
+// requests wait until the first ones are set. Nothing authentic can arrive before, since no subscription names the key.
 type session struct {
 	logger      *zap.Logger
-	repeats     *occasionalLog
+	occasional  *occasionalLog
 	undelivered *undelivered
-	// reached hears of everything that Graph surely sent.
+	// reached is called for everything that certainly came from Graph.
 	reached func(at time.Time)
 
-	once  sync.Once
+	once sync.Once
+	// ready is closed once current is set for the first time.
 	ready chan struct{}
-	// ended is closed once nobody will open the gate any more.
+	// ended is closed once current will not be set any more.
 	ended chan struct{}
-	// current is what the present keys are used by; it is set before opened is closed. waking is held by those who wake its
-	// keeper, and by whoever changes it.
-	current  atomic.Pointer[keyHolders]
+	// current is nil before the first keys. handover is held for reading while its manager is woken, and for writing while
+	// it is replaced.
+	current  atomic.Pointer[sessionState]
 	handover sync.RWMutex
 	// lastAuthentic is when the last authentic notification arrived; nil before the first.
 	lastAuthentic atomic.Pointer[time.Time]
 }
 
-type keyHolders struct {
+// sessionState is what uses the current encryption keys.
+type sessionState struct {
 	decrypter *notification.Decrypter
-	keeper    *subscription.Manager
+	manager   *subscription.Manager
 }
 
-// errNoKey is for what arrives while the receiver ends before it had a key.
+// errNoKey is returned if the receiver shuts down before it has a key.
 var errNoKey = errors.New("there is no encryption key")
 
-func newSession(logger *zap.Logger, refused *undelivered, reached func(at time.Time)) *session {
-	return &session{logger: logger, repeats: newOccasionalLog(), undelivered: refused, reached: reached, ready: make(chan struct{}), ended: make(chan struct{})}
+func newSession(logger *zap.Logger, undelivered *undelivered, reached func(at time.Time)) *session {
+	return &session{logger: logger, occasional: newOccasionalLog(), undelivered: undelivered, reached: reached, ready: make(chan struct{}), ended: make(chan struct{})}
 }
 
-// set lets everything through to these two from now on. What came for a keeper before, which has ended, is told by then.
-func (g *session) set(decrypter *notification.Decrypter, keeper *subscription.Manager) {
-	g.handover.Lock()
-	before := g.current.Swap(&keyHolders{decrypter: decrypter, keeper: keeper})
-	g.handover.Unlock()
-	g.once.Do(func() { close(g.ready) })
-	if before == nil {
+// set replaces the decrypter and the manager. Events that the previous manager, which has ended, did not handle are passed
+// to the new one.
+func (s *session) set(decrypter *notification.Decrypter, manager *subscription.Manager) {
+	s.handover.Lock()
+	earlier := s.current.Swap(&sessionState{decrypter: decrypter, manager: manager})
+	s.handover.Unlock()
+	s.once.Do(func() { close(s.ready) })
+	if earlier == nil {
 		return
 	}
-	for _, event := range before.keeper.Drain() {
-		keeper.Wake(event)
+	for _, event := range earlier.manager.Drain() {
+		manager.Wake(event)
 	}
 }
 
-// drainEvents has the keeper, which has ended, tell what came for it since.
-func (g *session) drainEvents() {
-	if b := g.current.Load(); b != nil {
-		b.keeper.Drain()
+// drainEvents has the manager, which has ended, report the events that arrived since.
+func (s *session) drainEvents() {
+	if b := s.current.Load(); b != nil {
+		b.manager.Drain()
 	}
 }
 
-// end lets go whoever waits at a gate that was never opened. It is called once.
-func (g *session) end() { close(g.ended) }
+// end releases requests that still wait for the first decrypter. It is called once.
+func (s *session) end() { close(s.ended) }
 
-// ClientStates implements webhook.Opener. It waits for the gate until ctx ends.
-func (g *session) ClientStates(ctx context.Context) (func(clientState []byte) bool, error) {
-	decrypter, err := g.opener(ctx)
+// ClientStates implements webhook.Decrypter. It waits for the first decrypter until ctx ends.
+func (s *session) ClientStates(ctx context.Context) (func(clientState []byte) bool, error) {
+	decrypter, err := s.waitDecrypter(ctx)
 	if err != nil {
-		g.warn(err)
+		s.warn(err)
 		return nil, err
 	}
 	ours, err := decrypter.ClientStates()
 	if err != nil {
-		g.warn(err)
+		s.warn(err)
 	}
 	return ours, err
 }
 
-// warn logs why notifications are not opened.
-func (g *session) warn(err error) {
-	if count, ok := g.repeats.due("open", time.Now()); ok {
-		g.logger.Warn("notifications can't be opened now, graph sends them again", zap.Int("count", count), zap.Error(err))
+// warn logs why notifications are not decrypted.
+func (s *session) warn(err error) {
+	if count, ok := s.occasional.due("decrypt", time.Now()); ok {
+		s.logger.Warn("notifications can't be decrypted now, Graph retries them", zap.Int("count", count), zap.Error(err))
 	}
 }
 
-// Decrypt implements webhook.Opener. It waits for the gate until ctx ends. The collection holds only items with a client
-// state of ours, so what can't be decided of it was sent by Graph.
-func (g *session) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
-	opened, err := g.tryOpen(ctx, collection, at)
+// Decrypt implements webhook.Decrypter. It waits for the first decrypter until ctx ends. The collection holds only items
+// with a valid clientState, so items that can't be verified now were sent by Graph.
+func (s *session) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
+	opened, err := s.decrypt(ctx, collection, at)
 	if err == nil && authenticated(len(collection.Items), opened) {
-		g.lastAuthentic.Store(&at)
+		s.lastAuthentic.Store(&at)
 	}
-	if err != nil && g.current.Load() != nil || authentic(opened) {
-		g.reached(at)
+	if err != nil && s.current.Load() != nil || authentic(opened) {
+		s.reached(at)
 	}
 	if err != nil {
-		g.warn(err)
-		if g.current.Load() != nil { // something in it was authentic enough to be asked about
-			g.undelivered.trackUnopened(collection.Items, at)
+		s.warn(err)
+		if s.current.Load() != nil { // an item had a valid clientState, and its tokens could not be verified
+			s.undelivered.trackUnopened(collection.Items, at)
 		}
 	}
 	return opened, err
 }
 
-// authenticated tells whether tokens proved that any of so many items was sent by Graph. Those that were delivered before
-// leave nothing behind.
+// authenticated reports whether validation tokens proved that any of the given number of items was sent by Graph. Items
+// that were delivered before are counted too, although they leave nothing in opened.
 func authenticated(items int, opened notification.Decrypted) bool {
 	for i := range opened.Rejected {
 		if gap := opened.Rejected[i].Gap; gap != notification.GapUndecryptable && gap != notification.GapEmpty {
@@ -123,72 +126,72 @@ func authenticated(items int, opened notification.Decrypted) bool {
 	return items > 0
 }
 
-// notificationAge is how long ago the last authentic notification arrived; false before the first.
-func (g *session) notificationAge(now time.Time) (time.Duration, bool) {
-	at := g.lastAuthentic.Load()
+// notificationAge returns how long ago the last authentic notification arrived; false before the first.
+func (s *session) notificationAge(now time.Time) (time.Duration, bool) {
+	at := s.lastAuthentic.Load()
 	if at == nil {
 		return 0, false
 	}
 	return max(now.Sub(*at), 0), true
 }
 
-// authentic tells whether anything in it was sent by Graph.
+// authentic reports whether any item was sent by Graph.
 func authentic(opened notification.Decrypted) bool {
 	return len(opened.Received)+len(opened.Lifecycle) > 0 ||
 		slices.ContainsFunc(opened.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
 }
 
-func (g *session) tryOpen(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
-	decrypter, err := g.opener(ctx)
+func (s *session) decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
+	decrypter, err := s.waitDecrypter(ctx)
 	if err != nil {
 		return notification.Decrypted{}, err
 	}
 	return decrypter.Decrypt(ctx, collection, at)
 }
 
-func (g *session) opener(ctx context.Context) (*notification.Decrypter, error) {
+func (s *session) waitDecrypter(ctx context.Context) (*notification.Decrypter, error) {
 	select {
-	case <-g.ready:
-	case <-g.ended:
+	case <-s.ready:
+	case <-s.ended:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the encryption key: %w", ctx.Err())
 	}
-	if b := g.current.Load(); b != nil {
+	if b := s.current.Load(); b != nil {
 		return b.decrypter, nil
 	}
 	return nil, errNoKey
 }
 
 // Wake implements webhook.Lifecycle.
-func (g *session) Wake(event notification.Lifecycle) {
-	g.handover.RLock()
-	defer g.handover.RUnlock()
-	if b := g.current.Load(); b != nil {
-		b.keeper.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
+func (s *session) Wake(event notification.Lifecycle) {
+	s.handover.RLock()
+	defer s.handover.RUnlock()
+	if b := s.current.Load(); b != nil {
+		b.manager.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
 	}
 }
 
-func (g *session) timeLeft(now time.Time) (time.Duration, bool) {
-	b := g.current.Load()
+func (s *session) timeLeft(now time.Time) (time.Duration, bool) {
+	b := s.current.Load()
 	if b == nil {
 		return 0, false
 	}
-	return b.keeper.TimeLeft(now)
+	return b.manager.TimeLeft(now)
 }
 
-// deleteSubscriptions is for after the keeper's end.
-func (g *session) deleteSubscriptions(ctx context.Context) error {
-	b := g.current.Load()
+// deleteSubscriptions must be called after the manager has ended.
+func (s *session) deleteSubscriptions(ctx context.Context) error {
+	b := s.current.Load()
 	if b == nil {
 		return nil
 	}
-	if err := b.keeper.Delete(ctx); err != nil {
+	if err := b.manager.Delete(ctx); err != nil {
 		return fmt.Errorf("delete the subscription: %w", err)
 	}
 	return nil
 }
 
-// subscribe keeps the subscriptions until ctx ends, with other keys once the files of the keys change.
+// subscribe maintains the subscriptions until ctx ends, with new keys whenever the key files change.
 func (r *Receiver) subscribe(ctx context.Context) {
 	ring := r.components.ring
 	if len(ring) == 0 {
@@ -198,7 +201,7 @@ func (r *Receiver) subscribe(ctx context.Context) {
 			return
 		}
 		if r.settings.Storage == nil {
-			r.set.Logger.Warn("made an encryption key that is kept in memory alone: after a restart the subscription is replaced, and notifications still under way can't be read; name a storage extension in storage, or configure encryption.certificates",
+			r.set.Logger.Warn("generated an encryption key that is kept in memory only: after a restart the subscription is replaced, and notifications in flight can't be decrypted; name a storage extension in storage, or configure encryption.certificates",
 				zap.String("certificate_id", ring[0].CertificateID()))
 		}
 	}
@@ -211,8 +214,8 @@ func (r *Receiver) subscribe(ctx context.Context) {
 	}
 }
 
-// subscribeWith keeps the subscriptions with the keys of the ring until ctx ends or the keys change, and returns the
-// keys to go on with.
+// subscribeWith maintains the subscriptions with the keys of the ring until ctx ends or the keys change, and returns the
+// keys to use next.
 func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) notification.Ring {
 	states, err := r.clientStates(ring[0])
 	if err != nil {
@@ -220,7 +223,7 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 		<-ctx.Done()
 		return ring
 	}
-	keeper := subscription.New(subscription.Settings{
+	manager := subscription.New(subscription.Settings{
 		Resources:          r.settings.Resources,
 		ChangeTypes:        r.settings.ChangeTypes,
 		NotificationURL:    r.settings.NotificationURL,
@@ -247,9 +250,9 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 		Resources: r.settings.Resources,
 		Ring:      ring,
 		Keys:      r.components.signingKeys,
-		Seen:      deliveredCheck{intake: r.components.intake, undelivered: r.components.undelivered},
+		Seen:      deliveredCheck{deduplicator: r.components.deduplicator, undelivered: r.components.undelivered},
 		Telemetry: r.telemetry,
-	}), keeper)
+	}), manager)
 
 	r.components.gapTracker.unwatched()
 
@@ -258,7 +261,7 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		keeper.Run(running)
+		manager.Run(running)
 	}()
 	newKeys, changed := r.components.keys.changed(ctx)
 	stop()
@@ -270,7 +273,7 @@ func (r *Receiver) subscribeWith(ctx context.Context, ring notification.Ring) no
 	return newKeys
 }
 
-// clientStates maps each resource to the secret that Graph has to show.
+// clientStates maps each resource to the clientState that Graph must present.
 func (r *Receiver) clientStates(key *notification.Key) (map[string]string, error) {
 	states := make(map[string]string, len(r.settings.Resources))
 	for _, resource := range r.settings.Resources {

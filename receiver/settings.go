@@ -22,10 +22,11 @@ type Settings struct {
 
 	// Graph is the HTTP client for Graph, with its endpoint.
 	Graph confighttp.ClientConfig
-	// Credential gets the tokens for Graph, without HTTP and Telemetry. Nil where an extension authenticates the client.
+	// Credential configures the tokens for Graph; HTTP and Telemetry are unset. Nil if an extension authenticates the client.
 	Credential *graph.CredentialSettings
 
-	// Resources are without leading slash: the tenant-wide one, or one for each user. None: no subscription and no webhook.
+	// Resources are the resources to subscribe to, without leading slash: the tenant-wide one, or one for each user. If empty,
+	// there is neither subscription nor webhook.
 	Resources        []string
 	ChangeTypes      []string
 	NotificationURL  string
@@ -39,12 +40,12 @@ type Settings struct {
 	AckTimeout       time.Duration
 	MaxInFlightBytes int64
 
-	// Certificates are the encryption keys, the first for new subscriptions. None: the receiver generates a pair.
+	// Certificates are the encryption keys, the first for new subscriptions. If empty, the receiver generates a key pair.
 	Certificates []Certificate
 
 	// Storage is the storage extension, nil for none.
 	Storage *component.ID
-	// Window and MaxEntries bound what is remembered of delivered interactions.
+	// Window and MaxEntries bound the dedupe cache.
 	Window     time.Duration
 	MaxEntries int
 	History    History
@@ -55,7 +56,7 @@ type Settings struct {
 	MetricsInterval time.Duration
 }
 
-// History says how gaps are filled.
+// History configures how gaps are filled.
 type History struct {
 	Enabled           bool
 	Lookback          time.Duration
@@ -66,7 +67,7 @@ type History struct {
 	Concurrency       int
 }
 
-// Certificate is an encryption certificate in PEM files.
+// Certificate names the PEM files of an encryption certificate and its key.
 type Certificate struct {
 	ID       string
 	CertFile string

@@ -14,34 +14,35 @@ import (
 )
 
 // silenceDetector notices that Graph could not reach the webhook, as with an ingress or a certificate that is broken: Graph still
-// lists the subscription then, sends again for 4 hours, and gives up without a word. What arrives after a long silence and
-// is older than Graph is ever late was sent in vain before; then the whole silence is a gap.
+// lists the subscription then, retries for 4 hours, and gives up without notice. If an interaction arrives after a long
+// silence and is older than Graph's maximum delay, earlier attempts failed; then the whole silence is a gap.
 type silenceDetector struct {
-	records stateRecords
-	logger  *zap.Logger
-	gaps    gapStore
-	// pendingGapSince is since when a gap is going to be opened for another cause, zero for none. It may be nil.
+	state  stateRecords
+	logger *zap.Logger
+	gaps   gapStore
+	// pendingGapSince returns since when a gap is going to be opened for another cause, zero for none. It may be nil.
 	pendingGapSince func(now time.Time) time.Time
 
 	mu sync.Mutex // guards what follows
-	// heard is when Graph reached the webhook last, whatever became of it, first when in this run; zero for never.
-	heard, first time.Time
-	// loaded tells whether it is known what an earlier run heard; until then nothing is written over it.
+	// lastReached is when Graph reached the webhook last, whatever the outcome, firstReached when it first did in this run;
+	// zero for never.
+	lastReached, firstReached time.Time
+	// loaded is true once the state of an earlier run was read; until then it is not overwritten.
 	loaded bool
-	// silences are the long ones that ended so lately that what was sent in vain may still come, the oldest first: at most
-	// five.
+	// silences are the long ones that ended so recently that interactions of failed attempts may still arrive, the oldest
+	// first: at most five.
 	silences []silentInterval
-	// explainedFrom and explainedTo are those of the last gap that was opened for another cause: what is late from there
-	// says nothing new.
+	// explainedFrom and explainedTo delimit the last gap that was opened for another cause: late interactions of that time
+	// need no further gap.
 	explainedFrom, explainedTo time.Time
 	changed, failing           bool
 }
 
-// silentInterval is a time in which nothing arrived.
+// silentInterval is an interval in which nothing arrived.
 type silentInterval struct{ from, to time.Time }
 
-// needed is from when on deliveries must still be known, should the present silence, or the last one, turn out to have
-// been an outage; zero for no silence.
+// needed returns the time from which the dedupe cache must be retained in case the current silence, or the last one, turns
+// out to have been an outage; zero for no silence.
 func (s *silenceDetector) needed(now time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -49,8 +50,8 @@ func (s *silenceDetector) needed(now time.Time) time.Time {
 	switch {
 	case len(s.silences) > 0:
 		return s.silences[0].from.Add(-maxNotificationDelay)
-	case !s.heard.IsZero() && now.Sub(s.heard) > maxNotificationDelay:
-		return s.heard.Add(-maxNotificationDelay)
+	case !s.lastReached.IsZero() && now.Sub(s.lastReached) > maxNotificationDelay:
+		return s.lastReached.Add(-maxNotificationDelay)
 	default:
 		return time.Time{}
 	}
@@ -62,28 +63,28 @@ func (s *silenceDetector) reached(now time.Time) {
 	defer s.mu.Unlock()
 	now = now.Round(0)
 	s.forget(now)
-	if !s.heard.IsZero() && now.Sub(s.heard) > maxNotificationDelay {
-		s.silences = append(s.silences, silentInterval{s.heard, now})
+	if !s.lastReached.IsZero() && now.Sub(s.lastReached) > maxNotificationDelay {
+		s.silences = append(s.silences, silentInterval{s.lastReached, now})
 	}
-	if s.first.IsZero() {
-		s.first = now
+	if s.firstReached.IsZero() {
+		s.firstReached = now
 	}
-	s.heard, s.changed = now, true
+	s.lastReached, s.changed = now, true
 }
 
-// forget drops silences that are over for so long that nothing tells of them any more. It is called with mu held.
+// forget drops silences that ended so long ago that Graph no longer retries. It is called with mu held.
 func (s *silenceDetector) forget(now time.Time) {
 	s.silences = slices.DeleteFunc(s.silences, func(q silentInterval) bool { return now.Sub(q.to) > graphRetryWindow })
 }
 
-// explain says that a gap was opened which does not need this one's attention.
+// explain notes that a gap was opened for another cause.
 func (s *silenceDetector) explain(from, to time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.explainedFrom, s.explainedTo, s.changed = from, to, true
 }
 
-// arrived looks at authentic interactions that Graph sent, but for those that it was asked to send again.
+// arrived checks authentic interactions that Graph sent, except those that it was asked to retry.
 func (s *silenceDetector) arrived(ctx context.Context, received []interaction.Received, now time.Time) {
 	s.mu.Lock()
 	suspicious := len(s.silences) > 0
@@ -91,11 +92,11 @@ func (s *silenceDetector) arrived(ctx context.Context, received []interaction.Re
 	if !suspicious {
 		return
 	}
-	var owed time.Time
+	var pendingSince time.Time
 	if s.pendingGapSince != nil {
-		owed = s.pendingGapSince(now)
+		pendingSince = s.pendingGapSince(now)
 	}
-	from, to, found := s.broken(received, now.Round(0), owed)
+	from, to, found := s.findOutage(received, now.Round(0), pendingSince)
 	if !found {
 		return
 	}
@@ -107,8 +108,8 @@ func (s *silenceDetector) arrived(ctx context.Context, received []interaction.Re
 	_ = s.gaps.Flush(ctx) // A failure is logged there, and the gap stays known in memory.
 }
 
-// broken returns a silence that turns out to have been an outage, once.
-func (s *silenceDetector) broken(received []interaction.Received, now, owed time.Time) (from, to time.Time, found bool) {
+// findOutage returns a silence that turns out to have been an outage, once.
+func (s *silenceDetector) findOutage(received []interaction.Received, now, pendingSince time.Time) (from, to time.Time, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.forget(now); len(s.silences) == 0 {
@@ -118,7 +119,7 @@ func (s *silenceDetector) broken(received []interaction.Received, now, owed time
 	for i := range received {
 		at, late := createdLate(&received[i], now)
 		within := func(from, to time.Time) bool { return !at.Before(from) && !at.After(to) }
-		explained := within(s.explainedFrom, s.explainedTo) || !owed.IsZero() && at.After(owed)
+		explained := within(s.explainedFrom, s.explainedTo) || !pendingSince.IsZero() && at.After(pendingSince)
 		if late && within(from.Add(-maxNotificationDelay), to) && !explained {
 			s.silences, s.changed = nil, true
 			return from, to, true
@@ -127,27 +128,27 @@ func (s *silenceDetector) broken(received []interaction.Received, now, owed time
 	return time.Time{}, time.Time{}, false
 }
 
-// createdLate tells when an interaction was created, and whether Graph is never that late by itself.
+// createdLate returns when an interaction was created, and whether that is longer ago than Graph's maximum delay.
 func createdLate(received *interaction.Received, now time.Time) (at time.Time, late bool) {
-	at, told := received.CreatedAt()
-	return at, told && received.Change == interaction.Created && now.Sub(at) > maxNotificationDelay
+	at, known := received.CreatedAt()
+	return at, known && received.Change == interaction.Created && now.Sub(at) > maxNotificationDelay
 }
 
 const silenceKey = "silence"
 
-// keptSilence is what the next run has to know: late arrivals may tell of a silence that ended before it began. Times are
-// in seconds of Unix time.
-type keptSilence struct {
-	Heard     int64      `json:"heard"`
-	Silences  [][2]int64 `json:"silences,omitempty"`
-	Explained [2]int64   `json:"explained"`
+// storedSilence is the state for the next run, since late interactions may reveal a silence that ended before it began.
+// Times are in seconds of Unix time.
+type storedSilence struct {
+	LastReached int64      `json:"last_reached"`
+	Silences    [][2]int64 `json:"silences,omitempty"`
+	Explained   [2]int64   `json:"explained"`
 }
 
-// load reads what an earlier run heard. Without it a silence begins with this run. It may be called again while this run
-// hears something already.
+// load reads the state of an earlier run. Without it a silence begins with this run. It may be called again after
+// notifications have arrived in this run.
 func (s *silenceDetector) load(ctx context.Context) {
-	var kept keptSilence
-	err := s.records.get(ctx, silenceKey, &kept)
+	var stored storedSilence
+	err := s.state.get(ctx, silenceKey, &stored)
 	_, damaged := errors.AsType[*corruptError](err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,28 +159,28 @@ func (s *silenceDetector) load(ctx context.Context) {
 		return
 	}
 	s.loaded = true
-	if kept.Heard == 0 || damaged {
+	if stored.LastReached == 0 || damaged {
 		return
 	}
-	s.join(kept)
+	s.join(stored)
 }
 
 // join is called with mu held.
-func (s *silenceDetector) join(kept keptSilence) {
-	at := time.Unix(kept.Heard, 0)
+func (s *silenceDetector) join(stored storedSilence) {
+	at := time.Unix(stored.LastReached, 0)
 	var earlier []silentInterval
-	for _, q := range kept.Silences {
+	for _, q := range stored.Silences {
 		earlier = append(earlier, silentInterval{time.Unix(q[0], 0), time.Unix(q[1], 0)})
 	}
 	switch {
-	case s.heard.IsZero():
-		s.heard = at
-	case !at.After(s.heard) && s.first.Sub(at) > maxNotificationDelay:
-		earlier = append(earlier, silentInterval{at, s.first})
+	case s.lastReached.IsZero():
+		s.lastReached = at
+	case !at.After(s.lastReached) && s.firstReached.Sub(at) > maxNotificationDelay:
+		earlier = append(earlier, silentInterval{at, s.firstReached})
 	}
 	s.silences = slices.Concat(earlier, s.silences)
-	if s.explainedTo.IsZero() && kept.Explained[1] != 0 {
-		s.explainedFrom, s.explainedTo = time.Unix(kept.Explained[0], 0), time.Unix(kept.Explained[1], 0)
+	if s.explainedTo.IsZero() && stored.Explained[1] != 0 {
+		s.explainedFrom, s.explainedTo = time.Unix(stored.Explained[0], 0), time.Unix(stored.Explained[1], 0)
 	}
 }
 
@@ -191,34 +192,34 @@ func (s *silenceDetector) save(ctx context.Context) {
 	if !loaded {
 		s.load(ctx)
 	}
-	kept, due := s.toKeep()
+	stored, due := s.snapshot()
 	if !due {
 		return
 	}
-	err := s.records.set(ctx, silenceKey, kept)
+	err := s.state.set(ctx, silenceKey, stored)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changed = s.changed || err != nil
 	if err != nil && !s.failing {
-		s.logger.Warn("the time of the last notification can't be kept", zap.Error(err))
+		s.logger.Warn("the time of the last notification can't be stored", zap.Error(err))
 	}
 	s.failing = err != nil
 }
 
-// toKeep returns false where the storage has it already.
-func (s *silenceDetector) toKeep() (kept keptSilence, due bool) {
+// snapshot returns false if nothing has changed since it was stored.
+func (s *silenceDetector) snapshot() (stored storedSilence, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.changed || !s.loaded || s.heard.IsZero() {
-		return keptSilence{}, false
+	if !s.changed || !s.loaded || s.lastReached.IsZero() {
+		return storedSilence{}, false
 	}
 	s.changed = false
-	kept.Heard = s.heard.Unix()
+	stored.LastReached = s.lastReached.Unix()
 	for _, q := range s.silences {
-		kept.Silences = append(kept.Silences, [2]int64{q.from.Unix(), q.to.Unix()})
+		stored.Silences = append(stored.Silences, [2]int64{q.from.Unix(), q.to.Unix()})
 	}
 	if !s.explainedTo.IsZero() {
-		kept.Explained = [2]int64{s.explainedFrom.Unix(), s.explainedTo.Unix()}
+		stored.Explained = [2]int64{s.explainedFrom.Unix(), s.explainedTo.Unix()}
 	}
-	return kept, true
+	return stored, true
 }

@@ -10,20 +10,20 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 )
 
-// status tells every signal's host how the receiver is. One receiver serves several signals, and the Collector
-// knows each of them as an instance of its own.
+// status reports the health of the receiver to the host of every signal. One receiver serves several signals, each of
+// which is a separate component instance to the Collector.
 type status struct {
 	mu    sync.Mutex // guards what follows
 	hosts []component.Host
-	// last is what was reported, for a host that comes later; nil while nothing was.
+	// last is the last report, for hosts that join later; nil before the first.
 	last *componentstatus.Event
-	// failing holds what fails by the part of the receiver that it fails in.
+	// failing holds the current error of each failing part of the receiver.
 	failing map[string]error
-	// fatalErr is the first fatal error. Nothing is reported after it but to hosts that join.
+	// fatalErr is the first fatal error. After it, reports go only to hosts that join.
 	fatalErr error
 }
 
-// join adds a host. A host that joins late learns the last report; of a fatal error it learns as of a permanent one.
+// join adds a host. A host that joins late gets the last report, and a fatal error as a permanent one.
 func (s *status) join(host component.Host) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,8 +33,8 @@ func (s *status) join(host component.Host) {
 	}
 }
 
-// part returns how a part of the receiver reports its health on change: an error that goes away by itself or once an
-// operator has mended something, nil when all is well again. The receiver is well when all of its parts are.
+// part returns the function with which a part of the receiver reports changes of its health: a recoverable error, which
+// goes away by itself or once an operator fixed its cause, or nil. The receiver is healthy when all of its parts are.
 func (s *status) part(name string) func(error) {
 	return func(err error) {
 		s.mu.Lock()
@@ -75,12 +75,12 @@ func (s *status) fatal(err error) {
 	for _, host := range s.hosts[1:] {
 		componentstatus.ReportStatus(host, permanent)
 	}
-	// The last of all, since it starts the shutdown.
+	// The fatal event comes last, since it starts the shutdown.
 	componentstatus.ReportStatus(s.hosts[0], componentstatus.NewFatalErrorEvent(err))
 }
 
-// ended returns the fatal error, nil where there was none.
-func (s *status) ended() error {
+// fatalError returns the fatal error, nil if there was none.
+func (s *status) fatalError() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fatalErr

@@ -13,33 +13,37 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 )
 
-// hanging is a storage extension, and its client, that does not answer until nobody waits any more.
-type hanging struct {
+// hangingStorage is a storage extension, and its client, whose calls return only when their context ends.
+type hangingStorage struct {
 	component.StartFunc
 	component.ShutdownFunc
 }
 
-func (h hanging) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
+func (h hangingStorage) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
 	return h, nil
 }
 
-func (hanging) hang(ctx context.Context) error {
+func (hangingStorage) wait(ctx context.Context) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-func (h hanging) Get(ctx context.Context, _ string) ([]byte, error)        { return nil, h.hang(ctx) }
-func (h hanging) Set(ctx context.Context, _ string, _ []byte) error        { return h.hang(ctx) }
-func (h hanging) Delete(ctx context.Context, _ string) error               { return h.hang(ctx) }
-func (h hanging) Batch(ctx context.Context, _ ...*storage.Operation) error { return h.hang(ctx) }
-func (hanging) Close(context.Context) error                                { return nil }
-func (h hanging) GetExtensions() map[component.ID]component.Component {
+func (h hangingStorage) Get(ctx context.Context, _ string) ([]byte, error) { return nil, h.wait(ctx) }
+
+func (h hangingStorage) Set(ctx context.Context, _ string, _ []byte) error { return h.wait(ctx) }
+
+func (h hangingStorage) Delete(ctx context.Context, _ string) error { return h.wait(ctx) }
+
+func (h hangingStorage) Batch(ctx context.Context, _ ...*storage.Operation) error { return h.wait(ctx) }
+func (hangingStorage) Close(context.Context) error                                { return nil }
+
+func (h hangingStorage) GetExtensions() map[component.ID]component.Component {
 	return map[component.ID]component.Component{hangingID: h}
 }
 
 var hangingID = component.MustNewID("redis_storage")
 
-func TestAStorageThatHangsIsOneThatFails(t *testing.T) {
+func TestOpenStorage_CallsTimeOut(t *testing.T) {
 	t.Parallel()
 	for name, call := range map[string]func(ctx context.Context, client storage.Client) error{
 		"get":    func(ctx context.Context, client storage.Client) error { _, err := client.Get(ctx, "k"); return err },
@@ -50,7 +54,7 @@ func TestAStorageThatHangsIsOneThatFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				client, err := openStorage(t.Context(), hanging{}, &hangingID, component.MustNewID("m365_copilot"), "t")
+				client, err := openStorage(t.Context(), hangingStorage{}, &hangingID, component.MustNewID("m365_copilot"), "t")
 				require.NoError(t, err)
 				began := time.Now()
 				require.ErrorIs(t, call(t.Context(), client), context.DeadlineExceeded)
@@ -61,10 +65,10 @@ func TestAStorageThatHangsIsOneThatFails(t *testing.T) {
 	}
 }
 
-func TestEachTenantHasAStorageOfItsOwn(t *testing.T) {
+func TestOpenStorage_SeparatesTenants(t *testing.T) {
 	t.Parallel()
 	extension := storagetest.NewFileBackedStorageExtension("copilot", t.TempDir())
-	host := hostOf{extension.ID: extension}
+	host := fakeHost{extension.ID: extension}
 	open := func(tenant string) storage.Client {
 		client, err := openStorage(t.Context(), host, &extension.ID, component.MustNewID("m365_copilot"), tenant)
 		require.NoError(t, err)
@@ -81,10 +85,10 @@ func TestEachTenantHasAStorageOfItsOwn(t *testing.T) {
 	require.NoError(t, other.Close(t.Context()))
 
 	again := open("6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10")
-	assert.Equal(t, "1764599400", string(kept(t, again, checkpointKey)))
+	assert.Equal(t, "1764599400", string(storedValue(t, again, checkpointKey)))
 	require.NoError(t, again.Close(t.Context()))
 }
 
-type hostOf map[component.ID]component.Component
+type fakeHost map[component.ID]component.Component
 
-func (h hostOf) GetExtensions() map[component.ID]component.Component { return h }
+func (h fakeHost) GetExtensions() map[component.ID]component.Component { return h }

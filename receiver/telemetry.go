@@ -20,8 +20,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// telemetry is what the receiver reports about itself, in place of all its rooms. Each value carries the receiver's id:
-// the Collector's Prometheus endpoint drops the scope by which receivers could be told apart otherwise.
+// telemetry records the receiver's own metrics, for all of its components. Each value carries the receiver's id, because
+// the Collector's Prometheus endpoint drops the scope that would otherwise distinguish receivers.
 type telemetry struct {
 	builder  *metadata.TelemetryBuilder
 	receiver attribute.KeyValue
@@ -36,7 +36,7 @@ var (
 	_ webhook.Telemetry      = (*telemetry)(nil)
 )
 
-// rejectedOutcome is the outcome of what Rejections counts by reason.
+// rejectedOutcome is the outcome of rejected notifications, which are counted by reason.
 const rejectedOutcome = "rejected"
 
 func (t *telemetry) with(more ...attribute.KeyValue) metric.MeasurementOption {
@@ -102,32 +102,32 @@ func (t *telemetry) Recreated(ctx context.Context, reason subscription.Reason, e
 		t.with(attribute.String("reason", string(reason)), success(err)))
 }
 
-// Duplicate implements intake.Telemetry.
+// Duplicate implements dedupe.Telemetry.
 func (t *telemetry) Duplicate(ctx context.Context, source interaction.Source) {
 	t.builder.ReceiverM365CopilotDuplicates.Add(ctx, 1, t.with(attribute.String("source", string(source))))
 }
 
-// GapOpened implements history.Telemetry.
+// GapOpened implements backfill.Telemetry.
 func (t *telemetry) GapOpened(ctx context.Context, reason backfill.Reason) {
 	t.builder.ReceiverM365CopilotGapsOpened.Add(ctx, 1, t.with(attribute.String("reason", string(reason))))
 }
 
-// GapClosed implements history.Telemetry.
+// GapClosed implements backfill.Telemetry.
 func (t *telemetry) GapClosed(ctx context.Context, reason backfill.Reason) {
 	t.builder.ReceiverM365CopilotGapsClosed.Add(ctx, 1, t.with(attribute.String("reason", string(reason))))
 }
 
-// GapLost implements history.Telemetry.
+// GapLost implements backfill.Telemetry.
 func (t *telemetry) GapLost(ctx context.Context, reason backfill.Reason, lost time.Duration) {
 	t.builder.ReceiverM365CopilotGapsLost.Add(ctx, lost.Seconds(), t.with(attribute.String("reason", string(reason))))
 }
 
-// HistoryInteractions implements history.Telemetry.
+// HistoryInteractions implements backfill.Telemetry.
 func (t *telemetry) HistoryInteractions(ctx context.Context, count int) {
 	t.builder.ReceiverM365CopilotHistoryInteractions.Add(ctx, int64(count), t.with())
 }
 
-// observe reports how far the present reading of the history has come, whenever somebody looks.
+// observe registers the gauges of the current backfill pass.
 func (t *telemetry) observe(progress func() backfill.Progress) error {
 	users := func(_ context.Context, o metric.Int64Observer) error {
 		now := progress()
@@ -144,7 +144,7 @@ func (t *telemetry) observe(progress func() backfill.Progress) error {
 		t.builder.RegisterReceiverM365CopilotHistoryUsersCallback(users),
 		t.builder.RegisterReceiverM365CopilotHistoryTimeLeftCallback(timeLeft),
 	); err != nil {
-		return fmt.Errorf("observe the progress of the history: %w", err)
+		return fmt.Errorf("observe the progress of the backfill: %w", err)
 	}
 	return nil
 }

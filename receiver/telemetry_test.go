@@ -15,7 +15,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
 )
 
-func TestTheProgressOfTheHistoryIsObserved(t *testing.T) {
+func TestTelemetry_ObservesBackfillProgress(t *testing.T) {
 	t.Parallel()
 	tel := componenttest.NewTelemetry()
 	builder, err := metadata.NewTelemetryBuilder(metadatatest.NewSettings(tel).TelemetrySettings)

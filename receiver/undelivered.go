@@ -18,38 +18,38 @@ import (
 )
 
 const (
-	// retryDeadline is when Graph has surely stopped sending again: it does so for 4 hours.
+	// retryDeadline is how long after a failed attempt Graph has certainly stopped retrying: it retries for 4 hours.
 	// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 	retryDeadline = 4*time.Hour + 30*time.Minute
-	// maxUndelivered bounds the items that are watched one by one; of more the minute alone is kept.
+	// maxUndelivered bounds the items that are tracked one by one; of further ones only the minute is kept.
 	maxUndelivered = 100_000
 )
 
-// undelivered watches what Graph was asked to send again, until it is delivered or Graph has given up; then it opens a gap for
-// its minutes.
+// undelivered tracks items that Graph was asked to retry, until they are delivered or Graph has stopped retrying; then it
+// opens a gap for their minutes.
 type undelivered struct {
 	store  storage.Client
 	logger *zap.Logger
 	gaps   gapStore
-	// after is givenUp, but for tests.
+	// after is retryDeadline, except in tests.
 	after time.Duration
 
 	mu sync.Mutex // guards what follows
-	// loaded says whether what an earlier run kept is known; until then nothing is written. failing is true from a failure
+	// loaded is true once the state of an earlier run was read; until then nothing is written. failing is true from a failure
 	// of the storage, which is logged, until a success.
 	loaded, failing bool
-	// items holds when each item was refused first, unopened the same of items that could not be opened, by signature.
+	// items holds when each item was first refused, unopened the same of items that could not be decrypted.
 	items    map[interaction.Key]undeliveredItem
-	unopened map[signature]undeliveredItem
-	// signed finds items by their signatures.
-	signed map[signature]interaction.Key
-	// minutes holds the minutes of items that are not watched one by one: those of earlier runs, and those without room.
+	unopened map[contentDigest]undeliveredItem
+	// byDigest finds items by their content digests.
+	byDigest map[contentDigest]interaction.Key
+	// minutes holds the minutes of items that are not tracked one by one: those of earlier runs, and those beyond the limit.
 	minutes map[int64]time.Time
-	// handed are the minutes whose gaps are open and may not be written down yet.
-	handed    map[int64]time.Time
-	overloads overloadDetector
-	// oldest is the first minute that may have to be read, 0 for none; it may be of something that is no longer watched
-	// until the next sweep.
+	// openMinutes are the minutes whose gaps are open but may not be stored yet.
+	openMinutes map[int64]time.Time
+	overloads   overloadDetector
+	// oldest is the first minute that may have to be read, 0 for none; until the next openExpired it may be that of an item
+	// that is no longer tracked.
 	oldest  int64
 	changed bool
 }
@@ -57,31 +57,31 @@ type undelivered struct {
 type undeliveredItem struct {
 	minute int64 // since 1970
 	first  time.Time
-	signature
+	contentDigest
 }
 
 func newUndelivered(store storage.Client, logger *zap.Logger, after time.Duration, gaps gapStore) *undelivered {
 	return &undelivered{
 		store: store, logger: logger, gaps: gaps, after: after, items: map[interaction.Key]undeliveredItem{},
-		unopened: map[signature]undeliveredItem{}, signed: map[signature]interaction.Key{}, minutes: map[int64]time.Time{},
-		handed: map[int64]time.Time{}, overloads: overloadDetector{minutes: map[int64]bool{}},
+		unopened: map[contentDigest]undeliveredItem{}, byDigest: map[contentDigest]interaction.Key{}, minutes: map[int64]time.Time{},
+		openMinutes: map[int64]time.Time{}, overloads: overloadDetector{minutes: map[int64]bool{}},
 	}
 }
 
-// track notes items that Graph was asked to send again.
+// track notes items that Graph was asked to retry.
 func (r *undelivered) track(received []interaction.Received, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now = now.Round(0) // Graph does not stop its clock while this machine is suspended
+	now = now.Round(0) // wall time, since the monotonic clock stops while this machine is suspended
 	for i := range received {
-		key, signed := received[i].Key(), signatureOf(&received[i])
-		if watch(r, r.items, key, undeliveredItem{minute: minuteOfID(received[i].ID, now), first: now, signature: signed}) {
-			r.signed[signed] = key
+		key, digest := received[i].Key(), digestOf(&received[i])
+		if trackItem(r, r.items, key, undeliveredItem{minute: minuteOfID(received[i].ID, now), first: now, contentDigest: digest}) {
+			r.byDigest[digest] = key
 		}
 	}
 }
 
-// unknown returns those that Graph was not asked to send again.
+// unknown returns the items that Graph was not asked to retry.
 func (r *undelivered) unknown(received []interaction.Received) []interaction.Received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,7 +91,7 @@ func (r *undelivered) unknown(received []interaction.Received) []interaction.Rec
 	var others []interaction.Received
 	for i := range received {
 		_, item := r.items[received[i].Key()]
-		_, unopened := r.unopened[signatureOf(&received[i])]
+		_, unopened := r.unopened[digestOf(&received[i])]
 		if !item && !unopened {
 			others = append(others, received[i])
 		}
@@ -99,7 +99,7 @@ func (r *undelivered) unknown(received []interaction.Received) []interaction.Rec
 	return others
 }
 
-// needed is from when on deliveries must still be known, should what is watched be given up; zero for nothing.
+// needed returns the time from which the dedupe cache must be retained in case tracked items expire; zero for none.
 func (r *undelivered) needed() time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,56 +109,56 @@ func (r *undelivered) needed() time.Time {
 	return time.Unix(60*r.oldest, 0)
 }
 
-// trackUnopened notes items that could not be opened, so that little is known of them.
+// trackUnopened notes items that could not be decrypted, so that little is known of them.
 func (r *undelivered) trackUnopened(items []notification.Item, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now = now.Round(0)
 	for i := range items {
 		if items[i].LifecycleEvent == "" {
-			watch(r, r.unopened, signatureOfUnopened(&items[i]), undeliveredItem{minute: minuteOfID(items[i].ResourceID, now), first: now})
+			trackItem(r, r.unopened, digestOfUnopened(&items[i]), undeliveredItem{minute: minuteOfID(items[i].ResourceID, now), first: now})
 		}
 	}
 }
 
-// overloaded notes that a request was turned away unread.
+// overloaded notes that a request was refused unread.
 func (r *undelivered) overloaded(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.overloads.add(now) {
 		r.changed = true
-		r.remind(now.Add(-maxNotificationDelay).Unix() / 60)
+		r.noteOldest(now.Add(-maxNotificationDelay).Unix() / 60)
 	}
 }
 
-// remind is called with mu held.
-func (r *undelivered) remind(minute int64) {
+// noteOldest is called with mu held.
+func (r *undelivered) noteOldest(minute int64) {
 	if r.oldest == 0 || minute < r.oldest {
 		r.oldest = minute
 	}
 }
 
-// recount finds the first minute anew. It is called with mu held.
-func (r *undelivered) recount() {
+// updateOldest recomputes oldest. It is called with mu held.
+func (r *undelivered) updateOldest() {
 	r.oldest = 0
 	for _, one := range r.items {
-		r.remind(one.minute)
+		r.noteOldest(one.minute)
 	}
 	for _, one := range r.unopened {
-		r.remind(one.minute)
+		r.noteOldest(one.minute)
 	}
 	for minute := range r.minutes {
-		r.remind(minute)
+		r.noteOldest(minute)
 	}
 	for minute := range r.overloads.minutes {
-		r.remind(minute - int64(maxNotificationDelay/time.Minute))
+		r.noteOldest(minute - int64(maxNotificationDelay/time.Minute))
 	}
 }
 
-// wrongClock is how far ahead of this machine's clock the time in an id may lie to be believed rather than the clock.
+// wrongClock: an id whose timestamp is further ahead than this is ignored; local time is used.
 const wrongClock = 24 * time.Hour
 
-// minuteOfID is the minute in an id; an item without such a time counts as new.
+// minuteOfID returns the minute of an id's timestamp, or the current minute if the id has none.
 func minuteOfID(id string, now time.Time) int64 {
 	at, ok := (&interaction.Interaction{ID: id}).CreatedAt()
 	if !ok || at.After(now.Add(wrongClock)) {
@@ -167,19 +167,19 @@ func minuteOfID(id string, now time.Time) int64 {
 	return at.Unix() / 60
 }
 
-// watch notes one item, unless it is watched already, and tells whether it is watched by itself now. It is called with mu
-// held.
-func watch[K comparable](r *undelivered, watched map[K]undeliveredItem, key K, one undeliveredItem) bool {
-	if _, found := watched[key]; found {
+// trackItem notes one item, and reports whether it was added to tracked: not if it is in there already or the limit is
+// reached. It is called with mu held.
+func trackItem[K comparable](r *undelivered, tracked map[K]undeliveredItem, key K, one undeliveredItem) bool {
+	if _, found := tracked[key]; found {
 		return false
 	}
 	r.changed = true
-	r.remind(one.minute)
-	if len(watched) >= maxUndelivered {
+	r.noteOldest(one.minute)
+	if len(tracked) >= maxUndelivered {
 		r.keepMinute(one.minute, one.first)
 		return false
 	}
-	watched[key] = one
+	tracked[key] = one
 	return true
 }
 
@@ -190,61 +190,61 @@ func (r *undelivered) keepMinute(minute int64, now time.Time) {
 	}
 }
 
-// delivered takes items off the watch.
+// delivered stops tracking items.
 func (r *undelivered) delivered(received []interaction.Received) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := len(r.items) + len(r.unopened)
-	if before == 0 {
+	earlier := len(r.items) + len(r.unopened)
+	if earlier == 0 {
 		return
 	}
 	for i := range received {
 		r.forget(received[i].Key())
-		delete(r.unopened, signatureOf(&received[i]))
+		delete(r.unopened, digestOf(&received[i]))
 	}
-	r.changed = r.changed || len(r.items)+len(r.unopened) < before
+	r.changed = r.changed || len(r.items)+len(r.unopened) < earlier
 }
 
-// resolve takes an item off the watch by its signature: it was delivered by another call, or is a gap for a reason of its
-// own.
-func (r *undelivered) resolve(one signature) {
+// resolve stops tracking an item by its content digest: it was delivered by another call, or has a gap of its own.
+func (r *undelivered) resolve(one contentDigest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	before := len(r.items) + len(r.unopened)
-	if key, found := r.signed[one]; found {
+	earlier := len(r.items) + len(r.unopened)
+	if key, found := r.byDigest[one]; found {
 		r.forget(key)
 	}
 	delete(r.unopened, one)
-	r.changed = r.changed || len(r.items)+len(r.unopened) < before
+	r.changed = r.changed || len(r.items)+len(r.unopened) < earlier
 }
 
 // forget is called with mu held.
 func (r *undelivered) forget(key interaction.Key) {
 	if one, found := r.items[key]; found {
 		delete(r.items, key)
-		delete(r.signed, one.signature)
+		delete(r.byDigest, one.contentDigest)
 	}
 }
 
-// openExpired opens the gaps of what Graph has given up, and keeps the rest for the next run. It is called by one at a time.
+// openExpired opens the gaps of items that Graph no longer retries, and stores the rest for the next run. It must not be
+// called concurrently.
 func (r *undelivered) openExpired(ctx context.Context, now time.Time) {
 	if r.open(now.Round(0)) && r.gaps.Flush(ctx) == nil {
 		r.mu.Lock()
-		clear(r.handed)
-		r.overloads.written()
+		clear(r.openMinutes)
+		r.overloads.persisted()
 		r.changed = true
 		r.mu.Unlock()
 	}
 	r.save(ctx)
 }
 
-// open tells whether any gap is open that may not be written down yet.
+// open reports whether any gap is open that may not be stored yet.
 func (r *undelivered) open(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	lost := map[int64]bool{}
 	takeLost(r.items, lost, now.Add(-r.after))
-	maps.DeleteFunc(r.signed, func(_ signature, key interaction.Key) bool { _, watched := r.items[key]; return !watched })
+	maps.DeleteFunc(r.byDigest, func(_ contentDigest, key interaction.Key) bool { _, tracked := r.items[key]; return !tracked })
 	takeLost(r.unopened, lost, now.Add(-r.after))
 	for minute, first := range r.minutes {
 		if now.Sub(first) >= r.after {
@@ -255,60 +255,60 @@ func (r *undelivered) open(now time.Time) bool {
 	for minute := range lost {
 		from := time.Unix(60*minute, 0)
 		r.gaps.Open(backfill.Gap{Reason: backfill.Undelivered, From: from, To: from.Add(time.Minute)})
-		r.handed[minute] = now.Add(-r.after)
+		r.openMinutes[minute] = now.Add(-r.after)
 	}
 	for _, minute := range r.overloads.lost(now, r.after) {
 		until := time.Unix(60*minute, 0).Add(time.Minute)
 		r.gaps.Open(backfill.Gap{Reason: backfill.Undelivered, From: until.Add(-maxNotificationDelay), To: until})
 	}
-	r.recount() // what was handed over the book knows
-	return len(r.handed)+len(r.overloads.opened) > 0
+	r.updateOldest() // opened gaps are known to the gap store
+	return len(r.openMinutes)+len(r.overloads.opened) > 0
 }
 
-// takeLost moves the minutes of what was refused first before a time to lost.
-func takeLost[K comparable](watched map[K]undeliveredItem, lost map[int64]bool, before time.Time) {
-	for key, refusal := range watched {
-		if !refusal.first.After(before) {
-			lost[refusal.minute] = true
-			delete(watched, key)
+// takeLost moves the minutes of items that were first refused before a time to lost.
+func takeLost[K comparable](tracked map[K]undeliveredItem, lost map[int64]bool, earlier time.Time) {
+	for key, item := range tracked {
+		if !item.first.After(earlier) {
+			lost[item.minute] = true
+			delete(tracked, key)
 		}
 	}
 }
 
-// signature is what Graph sends again unchanged, whatever else it does.
-type signature [sha256.Size]byte
+// contentDigest identifies an item across retries: Graph sends the same encrypted content again.
+type contentDigest [sha256.Size]byte
 
-// signatureOf is that of its encrypted content. What came without content is known by what it said of itself.
-func signatureOf(received *interaction.Received) signature {
+// digestOf returns the digest of an item's encrypted content, or of its ids if it came without content.
+func digestOf(received *interaction.Received) contentDigest {
 	if received.ContentDigest == ([sha256.Size]byte{}) {
-		return bareSignature(received.SubscriptionID, received.ID)
+		return digestOfIDs(received.SubscriptionID, received.ID)
 	}
 	return received.ContentDigest
 }
 
-// signatureOfUnopened is the same of an item that could not be opened.
-func signatureOfUnopened(item *notification.Item) signature {
-	if signed := item.ContentDigest(); signed != ([sha256.Size]byte{}) {
-		return signed
+// digestOfUnopened returns the same of an item that could not be decrypted.
+func digestOfUnopened(item *notification.Item) contentDigest {
+	if digest := item.ContentDigest(); digest != ([sha256.Size]byte{}) {
+		return digest
 	}
-	return bareSignature(item.SubscriptionID, item.ResourceID)
+	return digestOfIDs(item.SubscriptionID, item.ResourceID)
 }
 
-func bareSignature(subscriptionID, id string) signature {
+func digestOfIDs(subscriptionID, id string) contentDigest {
 	return sha256.Sum256([]byte(subscriptionID + "\x1f" + id))
 }
 
 const undeliveredKey = "undelivered"
 
-// storedUndelivered is what the next run has to know: minutes since 1970, with the time of the first refusal in each.
+// storedUndelivered is the state for the next run: minutes since 1970, with the time of the first refusal in each.
 type storedUndelivered struct {
 	Minutes    map[int64]time.Time `json:"minutes"`
 	Overloaded []int64             `json:"overloaded,omitempty"`
 }
 
-// load reads what earlier runs kept. Whether their items are delivered later can't be known any more, so they become gaps
-// in any case: reading too much does no harm. Damage is reported and replaced; a storage that fails is asked again with
-// the next sweep, and nothing is written before.
+// load reads the state of earlier runs. It is unknown which of their items are delivered later, so all become gaps: reading
+// too much does no harm. A damaged value is logged and replaced; if the storage fails, the next openExpired tries again, and
+// nothing is written before.
 func (r *undelivered) load(ctx context.Context) {
 	value, err := r.store.Get(ctx, undeliveredKey)
 	r.mu.Lock()
@@ -320,23 +320,23 @@ func (r *undelivered) load(ctx context.Context) {
 	if value == nil {
 		return
 	}
-	var kept storedUndelivered
-	if err := json.Unmarshal(value, &kept); err != nil || kept.Minutes == nil {
-		r.logger.Warn("the minutes of refused notifications can't be read and are replaced", zap.Error(err))
+	var stored storedUndelivered
+	if err := json.Unmarshal(value, &stored); err != nil || stored.Minutes == nil {
+		r.logger.Warn("the minutes of undelivered notifications can't be read and are replaced", zap.Error(err))
 		r.changed = true
 	}
-	for minute, first := range kept.Minutes {
+	for minute, first := range stored.Minutes {
 		r.keepMinute(minute, first)
 	}
-	for _, minute := range kept.Overloaded {
+	for _, minute := range stored.Overloaded {
 		r.overloads.minutes[minute] = true
 	}
-	r.recount()
+	r.updateOldest()
 }
 
 // save writes without holding mu, since deliveries wait for it.
 func (r *undelivered) save(ctx context.Context) {
-	value, err := r.toKeep(ctx)
+	value, err := r.snapshot(ctx)
 	if value == nil && err == nil {
 		return
 	}
@@ -351,8 +351,8 @@ func (r *undelivered) save(ctx context.Context) {
 	r.report(err)
 }
 
-// toKeep returns nil where the storage has it already.
-func (r *undelivered) toKeep(ctx context.Context) ([]byte, error) {
+// snapshot returns nil if nothing has changed since it was stored.
+func (r *undelivered) snapshot(ctx context.Context) ([]byte, error) {
 	r.mu.Lock()
 	loaded := r.loaded
 	r.mu.Unlock()
@@ -365,51 +365,51 @@ func (r *undelivered) toKeep(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	r.changed = false
-	kept := storedUndelivered{Minutes: maps.Clone(r.minutes), Overloaded: slices.Sorted(maps.Keys(r.overloads.minutes))}
-	maps.Copy(kept.Minutes, r.handed)
-	addMinutes(kept.Minutes, r.items)
-	addMinutes(kept.Minutes, r.unopened)
-	return json.Marshal(kept)
+	stored := storedUndelivered{Minutes: maps.Clone(r.minutes), Overloaded: slices.Sorted(maps.Keys(r.overloads.minutes))}
+	maps.Copy(stored.Minutes, r.openMinutes)
+	addMinutes(stored.Minutes, r.items)
+	addMinutes(stored.Minutes, r.unopened)
+	return json.Marshal(stored)
 }
 
 // addMinutes adds each minute with the time of its first refusal.
-func addMinutes[K comparable](minutes map[int64]time.Time, watched map[K]undeliveredItem) {
-	for _, refusal := range watched {
-		if first, found := minutes[refusal.minute]; !found || refusal.first.Before(first) {
-			minutes[refusal.minute] = refusal.first
+func addMinutes[K comparable](minutes map[int64]time.Time, tracked map[K]undeliveredItem) {
+	for _, item := range tracked {
+		if first, found := minutes[item.minute]; !found || item.first.Before(first) {
+			minutes[item.minute] = item.first
 		}
 	}
 }
 
-// report logs the first failure of the storage and the end of failing. It is called with mu held.
+// report logs the first failure of the storage and its end. It is called with mu held.
 func (r *undelivered) report(err error) {
 	switch {
 	case err != nil && !r.failing:
-		r.logger.Warn("the minutes of refused notifications can't be kept", zap.Error(err))
+		r.logger.Warn("the minutes of undelivered notifications can't be stored", zap.Error(err))
 	case err == nil && r.failing:
-		r.logger.Info("the minutes of refused notifications are kept again")
+		r.logger.Info("the minutes of undelivered notifications can be stored again")
 	}
 	r.failing = err != nil
 }
 
 const (
-	// stillRetried is how long after an overload Graph has surely come again at least once.
-	stillRetried = 30 * time.Minute
-	// overloadSpacing is the shortest time between two gaps for the sake of overloads: what was in them nobody knows, and
-	// anybody can cause one.
+	// retriedWithin is how long after an overload Graph has certainly retried at least once.
+	retriedWithin = 30 * time.Minute
+	// overloadSpacing is the shortest time between two gaps for overloads: their content is unknown, and anybody can cause
+	// one.
 	overloadSpacing = time.Hour
 )
 
-// overloadDetector are the minutes in which requests were turned away unread. Graph sends them again for 4 hours, so what was in
-// them is lost only if it was overloaded again then. It decides and does nothing; whoever has it guards it.
+// overloadDetector holds the minutes in which requests were refused unread. Graph retries them for 4 hours, so their content
+// is lost only if the receiver was overloaded again then. The caller synchronizes access.
 type overloadDetector struct {
-	minutes map[int64]bool // since 1970
-	looked  time.Time
-	// opened are those whose gaps are open and may not be written down yet. They stay among the minutes until they are.
+	minutes   map[int64]bool // since 1970
+	lastCheck time.Time
+	// opened are the minutes whose gaps are open but may not be stored yet. They stay in minutes until then.
 	opened []int64
 }
 
-// add tells whether the minute is new.
+// add notes an overload, and reports whether its minute is new.
 func (o *overloadDetector) add(now time.Time) bool {
 	minute := now.Unix() / 60
 	known := o.minutes[minute]
@@ -417,12 +417,12 @@ func (o *overloadDetector) add(now time.Time) bool {
 	return !known
 }
 
-// lost returns the minutes of so long ago that Graph has given up in which something may be lost, and forgets the others.
+// lost returns the minutes that Graph no longer retries and whose content may be lost, and drops the other expired ones.
 func (o *overloadDetector) lost(now time.Time, after time.Duration) []int64 {
-	if now.Sub(o.looked) < overloadSpacing && !now.Before(o.looked) {
+	if now.Sub(o.lastCheck) < overloadSpacing && !now.Before(o.lastCheck) {
 		return nil
 	}
-	o.looked = now
+	o.lastCheck = now
 	minutes := slices.Sorted(maps.Keys(o.minutes))
 	o.opened = nil
 	for i, minute := range minutes {
@@ -432,7 +432,7 @@ func (o *overloadDetector) lost(now time.Time, after time.Duration) []int64 {
 		}
 		again := func(later int64) bool {
 			since := time.Unix(60*later, 0).Sub(at)
-			return since >= stillRetried && since <= after
+			return since >= retriedWithin && since <= after
 		}
 		if slices.ContainsFunc(minutes[i+1:], again) {
 			o.opened = append(o.opened, minute)
@@ -443,8 +443,8 @@ func (o *overloadDetector) lost(now time.Time, after time.Duration) []int64 {
 	return o.opened
 }
 
-// written says that the gaps that are open are written down.
-func (o *overloadDetector) written() {
+// persisted notes that the open gaps are stored.
+func (o *overloadDetector) persisted() {
 	for _, minute := range o.opened {
 		delete(o.minutes, minute)
 	}

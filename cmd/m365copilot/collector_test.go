@@ -30,25 +30,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// collector subscribes and takes notifications, with code of its own for all of it.
-type collector struct {
+// fakeCollector subscribes and accepts notifications, with an implementation that is independent of the receiver.
+type fakeCollector struct {
 	t   *testing.T
 	key *rsa.PrivateKey
 	url string
 
-	// refuses makes every notification be answered 503.
-	refuses atomic.Bool
+	// refusing makes it answer every notification with 503.
+	refusing atomic.Bool
 
-	mu     sync.Mutex // guards what follows
-	opened []map[string]any
+	mu        sync.Mutex // guards what follows
+	decrypted []map[string]any
 }
 
 // newCollector listens with the certificate in dir.
-func newCollector(t *testing.T, dir string) *collector {
+func newCollector(t *testing.T, dir string) *fakeCollector {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
-	c := &collector{t: t, key: key}
+	c := &fakeCollector{t: t, key: key}
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key"))
 	require.NoError(t, err)
 	server := httptest.NewUnstartedServer(c)
@@ -60,13 +60,13 @@ func newCollector(t *testing.T, dir string) *collector {
 	return c
 }
 
-func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (c *fakeCollector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if token := r.URL.Query().Get("validationToken"); token != "" {
 		w.Header().Set("Content-Type", "text/plain")
 		_, _ = io.WriteString(w, token)
 		return
 	}
-	if c.refuses.Load() {
+	if c.refusing.Load() {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
@@ -85,12 +85,12 @@ func (c *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if item.LifecycleEvent != "" {
 			continue
 		}
-		c.open(item.EncryptedContent.DataKey, item.EncryptedContent.Data, item.EncryptedContent.DataSignature)
+		c.decrypt(item.EncryptedContent.DataKey, item.EncryptedContent.Data, item.EncryptedContent.DataSignature)
 	}
 	w.WriteHeader(http.StatusAccepted)
 }
 
-func (c *collector) open(dataKey, data, signature []byte) {
+func (c *fakeCollector) decrypt(dataKey, data, signature []byte) {
 	symmetric, err := c.key.Decrypt(nil, dataKey, &rsa.OAEPOptions{Hash: crypto.SHA1})
 	if err != nil {
 		assert.Fail(c.t, "the key is not for this certificate", err.Error())
@@ -109,12 +109,12 @@ func (c *collector) open(dataKey, data, signature []byte) {
 	if assert.NoError(c.t, json.Unmarshal(data[:len(data)-int(data[len(data)-1])], &interaction)) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.opened = append(c.opened, interaction)
+		c.decrypted = append(c.decrypted, interaction)
 	}
 }
 
 // login returns an access token.
-func (c *collector) login(graph string) string {
+func (c *fakeCollector) login(graph string) string {
 	c.t.Helper()
 	form := url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {demoClient}, "client_secret": {demoSecret}, "scope": {graph + "/.default"},
@@ -127,7 +127,7 @@ func (c *collector) login(graph string) string {
 }
 
 // subscribe logs in and creates a subscription.
-func (c *collector) subscribe(graph string) {
+func (c *fakeCollector) subscribe(graph string) {
 	c.t.Helper()
 	token := c.login(graph)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
@@ -148,7 +148,7 @@ func (c *collector) subscribe(graph string) {
 	c.post(graph+"/v1.0/subscriptions", token, "application/json", bytes.NewReader(request), http.StatusCreated, &struct{}{})
 }
 
-func (c *collector) post(target, token, kind string, body io.Reader, status int, answer any) {
+func (c *fakeCollector) post(target, token, kind string, body io.Reader, status int, answer any) {
 	c.t.Helper()
 	request, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, target, body)
 	require.NoError(c.t, err)

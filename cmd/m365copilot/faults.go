@@ -10,10 +10,10 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// faultFlag collects the chances of faults by kind; it is a flag.Value.
+// faultFlag collects the probabilities of faults by kind; it is a flag.Value.
 type faultFlag map[string]float64
 
-// graphFaults happen to calls of the client.
+// graphFaults affect requests of the client.
 var graphFaults = map[string]struct {
 	operation graphtest.Operation
 	fault     graphtest.Fault
@@ -25,7 +25,7 @@ var graphFaults = map[string]struct {
 	"renew-errors": {graphtest.OpRenew, graphtest.Fault{Status: 503}},
 }
 
-// deliveryFaults happen to notifications.
+// deliveryFaults affect notifications.
 var deliveryFaults = map[string]func(*graphtest.DeliveryFaults, float64){
 	"duplicate": func(d *graphtest.DeliveryFaults, chance float64) { d.Duplicate = chance },
 	"reorder":   func(d *graphtest.DeliveryFaults, chance float64) { d.Reorder = chance },
@@ -38,7 +38,7 @@ func faultKinds() string {
 	return strings.Join(kinds, ", ")
 }
 
-// String is part of flag.Value.
+// String implements flag.Value.
 func (f faultFlag) String() string {
 	var parts []string
 	for _, kind := range slices.Sorted(maps.Keys(f)) {
@@ -47,7 +47,7 @@ func (f faultFlag) String() string {
 	return strings.Join(parts, ",")
 }
 
-// Set is part of flag.Value.
+// Set implements flag.Value.
 func (f faultFlag) Set(text string) error {
 	kind, number, _ := strings.Cut(text, "=")
 	_, ofGraph := graphFaults[kind]

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// commandVariable makes the test binary be the command itself.
+// commandVariable is the environment variable that makes the test binary run as the command.
 const commandVariable = "M365COPILOT_TEST_COMMAND"
 
 func TestMain(m *testing.M) {
@@ -26,17 +26,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// finished is how a run of the command ended.
-type finished struct {
+// result is the outcome of a run of the command.
+type result struct {
 	code           int
 	stdout, stderr string
 }
 
-func runNow(t *testing.T, args ...string) finished {
+func runToEnd(t *testing.T, args ...string) result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), args, &stdout, &stderr)
-	return finished{code, stdout.String(), stderr.String()}
+	return result{code, stdout.String(), stderr.String()}
 }
 
 // process is a run in the background.
@@ -58,7 +58,7 @@ func runInBackground(ctx context.Context, t *testing.T, args ...string) *process
 	return p
 }
 
-// start runs the command as a process of its own, which is killed with the test.
+// start runs the command as a process of its own, which is killed at the end of the test.
 func start(t *testing.T, args ...string) (*process, *os.Process) {
 	t.Helper()
 	command := exec.Command(os.Args[0], args...) //nolint:noctx // it is killed below
@@ -70,7 +70,7 @@ func start(t *testing.T, args ...string) (*process, *os.Process) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = command.Wait() // the exit code says it
+		_ = command.Wait() // the exit code is checked instead
 		p.done <- command.ProcessState.ExitCode()
 		_ = writer.Close()
 	}()
@@ -94,7 +94,7 @@ func follow(t *testing.T, reader io.Reader) *process {
 	return p
 }
 
-// expect reads on until a line has the pattern and returns its groups.
+// expect reads lines until one matches the pattern, and returns its groups.
 func (p *process) expect(pattern string) []string {
 	p.t.Helper()
 	expression := regexp.MustCompile(pattern)
@@ -115,7 +115,7 @@ func (p *process) expect(pattern string) []string {
 	}
 }
 
-func TestTheCommandSaysHowItIsUsed(t *testing.T) {
+func TestCommand_UsageAndErrors(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		args           []string
@@ -124,8 +124,8 @@ func TestTheCommandSaysHowItIsUsed(t *testing.T) {
 	}{
 		"without a command":        {nil, 2, ``, `Usage: m365copilot <command>`},
 		"with an unknown command":  {[]string{"simulat"}, 2, ``, `unknown command "simulat"`},
-		"when help is asked for":   {[]string{"help"}, 0, `simulate +emulate Microsoft Graph`, ``},
-		"when flags are asked for": {[]string{"simulate", "-h"}, 0, `(?s)notification_url: .*-turns-per-minute number\n.*default 60`, ``},
+		"when help is requested":   {[]string{"help"}, 0, `simulate +emulate Microsoft Graph`, ``},
+		"when flags are requested": {[]string{"simulate", "-h"}, 0, `(?s)notification_url: .*-turns-per-minute number\n.*default 60`, ``},
 		"with an unknown flag":     {[]string{"simulate", "-x"}, 2, ``, `flag provided but not defined: -x; -h lists the flags`},
 		"with an argument":         {[]string{"simulate", "now"}, 2, ``, `unexpected argument "now"`},
 		"with a bad rate":          {[]string{"simulate", "-turns-per-minute", "NaN"}, 2, ``, `-turns-per-minute must be above 0`},
@@ -144,7 +144,7 @@ func TestTheCommandSaysHowItIsUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := runNow(t, c.args...)
+			got := runToEnd(t, c.args...)
 			assert.Equal(t, c.code, got.code)
 			assert.Regexp(t, c.stdout, got.stdout)
 			assert.Regexp(t, c.stderr, got.stderr)

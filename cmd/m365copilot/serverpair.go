@@ -20,12 +20,12 @@ const (
 
 const (
 	pairLifetime = 365 * 24 * time.Hour
-	// pairMargin is how long a certificate must still be valid to be used again.
+	// pairMargin is how long a certificate must still be valid to be reused.
 	pairMargin = 24 * time.Hour
 )
 
-// serverPair returns the certificate in dir, made anew when there is none or the one that was made before is about to end. Files that
-// it did not make stay as they are: that is an error.
+// serverPair returns the certificate in dir with its key, and whether it was created by this call: that happens if there is
+// none, or if an earlier one is about to expire. Files of other origin are left alone, and are an error.
 func serverPair(dir string, now time.Time) (pair graphtest.Pair, made bool, err error) {
 	pair, err = readPair(dir)
 	switch {
@@ -33,7 +33,7 @@ func serverPair(dir string, now time.Time) (pair graphtest.Pair, made bool, err 
 	case err != nil:
 		return graphtest.Pair{}, false, err
 	default:
-		fresh, err := stillGood(pair, now)
+		fresh, err := reusable(pair, now)
 		if err != nil {
 			return graphtest.Pair{}, false, fmt.Errorf("%s: %w; move it away or name another directory", filepath.Join(dir, certificateFile), err)
 		}
@@ -58,8 +58,8 @@ func readPair(dir string) (graphtest.Pair, error) {
 	return graphtest.Pair{Certificate: certificate, Key: key}, errors.Join(errCertificate, errKey)
 }
 
-// stillGood is false for a certificate of ours that is about to end, and an error for one of somebody else.
-func stillGood(pair graphtest.Pair, now time.Time) (bool, error) {
+// reusable reports whether the certificate is valid for long enough. A certificate of other origin is an error.
+func reusable(pair graphtest.Pair, now time.Time) (bool, error) {
 	if _, err := pair.TLS(); err != nil {
 		return false, err
 	}
@@ -68,15 +68,15 @@ func stillGood(pair graphtest.Pair, now time.Time) (bool, error) {
 		return false, err
 	}
 	if !slices.Equal(certificate.Subject.Organization, []string{graphtest.Organization}) {
-		return false, errors.New("the certificate is not one that this command made")
+		return false, errors.New("the certificate was not created by this command")
 	}
 	return now.Add(pairMargin).Before(certificate.NotAfter) && now.After(certificate.NotBefore), nil
 }
 
-// writePair writes the key first: a certificate without a key is of no use to anybody.
+// writePair writes the key first, since a certificate without its key is useless.
 func writePair(dir string, pair graphtest.Pair) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return fmt.Errorf("make the directory of -tls-dir: %w", err)
+		return fmt.Errorf("create the directory of -tls-dir: %w", err)
 	}
 	if err := replaceFile(filepath.Join(dir, keyFile), pair.Key, 0o600); err != nil {
 		return err
@@ -84,7 +84,7 @@ func writePair(dir string, pair graphtest.Pair) error {
 	return replaceFile(filepath.Join(dir, certificateFile), pair.Certificate, 0o644)
 }
 
-// replaceFile leaves no moment at which the file is half written or has other permissions.
+// replaceFile replaces a file atomically, so that it is never half written or has other permissions.
 func replaceFile(path string, content []byte, mode fs.FileMode) error {
 	file, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {

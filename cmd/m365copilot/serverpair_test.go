@@ -13,7 +13,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestTheCertificateIsMadeOnceAndUsedAgain(t *testing.T) {
+func TestServerPair_IsReused(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "new")
 	first, made, err := serverPair(dir, time.Now())
@@ -32,7 +32,7 @@ func TestTheCertificateIsMadeOnceAndUsedAgain(t *testing.T) {
 	require.NoError(t, certificate.VerifyHostname("127.0.0.1"))
 }
 
-func TestACertificateAboutToEndIsReplaced(t *testing.T) {
+func TestServerPair_ReplacesExpiring(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	first, _, err := serverPair(dir, time.Now())
@@ -46,15 +46,15 @@ func TestACertificateAboutToEndIsReplaced(t *testing.T) {
 	assert.Len(t, entries, 2, "nothing half written is left")
 }
 
-func TestFilesOfSomebodyElseStayAsTheyAre(t *testing.T) {
+func TestServerPair_KeepsForeignFiles(t *testing.T) {
 	t.Parallel()
 	foreign, err := graphtest.EncryptionCertificate(2048, time.Hour)
 	require.NoError(t, err)
 	for name, files := range map[string]map[string][]byte{
-		"a pair of another making": {"server.crt": foreign.Certificate, "server.key": foreign.Key},
-		"a key alone":              {"server.key": foreign.Key},
-		"a certificate alone":      {"server.crt": foreign.Certificate},
-		"no certificate at all":    {"server.crt": []byte("notes"), "server.key": []byte("more notes")},
+		"a pair of other origin": {"server.crt": foreign.Certificate, "server.key": foreign.Key},
+		"a key only":             {"server.key": foreign.Key},
+		"a certificate only":     {"server.crt": foreign.Certificate},
+		"no certificate at all":  {"server.crt": []byte("notes"), "server.key": []byte("more notes")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -73,7 +73,7 @@ func TestFilesOfSomebodyElseStayAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestADirectoryThatCannotBeWrittenIsAnError(t *testing.T) {
+func TestWritePair_ReportsUnwritableDirectory(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))

@@ -41,9 +41,9 @@ Flags:
 
 const (
 	summaryInterval = 10 * time.Second
-	// maxExport bounds one request of an exporter, which splits what is larger.
+	// maxExport bounds the bytes of one request; exporters split larger batches.
 	maxExport = 64 << 20
-	// maxShown bounds the characters of a text on its line.
+	// maxShown bounds the characters of a text that are shown.
 	maxShown = 100
 )
 
@@ -74,7 +74,7 @@ func parseShow(args []string, stdout io.Writer) (showOptions, error) {
 	flags := flag.NewFlagSet("show", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:4318", "`address` for OTLP over HTTP")
-	flags.DurationVar(&o.duration, "duration", 0, "`time` after which it ends; 0: at SIGINT or SIGTERM")
+	flags.DurationVar(&o.duration, "duration", 0, "`time` after which the command ends; 0: at SIGINT or SIGTERM")
 	flags.BoolVar(&o.require, "require-interactions", false, "exit with 1 when no interaction or no metric arrived")
 	err := flags.Parse(args)
 	switch {
@@ -93,7 +93,7 @@ func parseShow(args []string, stdout io.Writer) (showOptions, error) {
 	return o, nil
 }
 
-// show listens until ctx ends or the duration is over.
+// show listens until ctx ends or the duration has passed.
 func show(ctx context.Context, o showOptions, stdout io.Writer) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.listen)
 	if err != nil {
@@ -113,7 +113,7 @@ func show(ctx context.Context, o showOptions, stdout io.Writer) error {
 	serving.Wait()
 	d.summarize()
 	if o.require && !d.complete() {
-		return errors.New("nothing arrived within the time: interactions and metrics were required; is the collector running?")
+		return errors.New("no interaction or no metric arrived, and both are required; is the collector running?")
 	}
 	return nil
 }
@@ -123,11 +123,11 @@ type display struct {
 	out io.Writer
 
 	mu sync.Mutex // guards what follows
-	// total counts all interactions, the others those since the last summary.
+	// total counts all interactions; prompts, recent, delays, users and apps are of those since the last summary.
 	total, prompts, recent int
 	delays                 []float64
 	users, apps            map[string]bool
-	// gauges are the values that arrived last, by name; those with several points are added up.
+	// gauges are the latest values by name, each the sum of its data points.
 	gauges map[string]float64
 }
 
@@ -148,7 +148,7 @@ func (d *display) handler() http.Handler {
 	return mux
 }
 
-// receive decodes a request, and answers it. An empty body is a complete answer:
+// receive decodes a request and answers it. An empty body is a valid answer:
 // https://opentelemetry.io/docs/specs/otlp/#otlphttp-response
 func receive(w http.ResponseWriter, r *http.Request, decode func([]byte) error) bool {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxExport))
@@ -205,13 +205,13 @@ func (d *display) interaction(record plog.LogRecord) {
 		d.prompts++
 	}
 	d.users[user], d.apps[app] = true, true
-	// The first eight characters of an id tell the users of a demonstration apart.
+	// The first eight characters of an id are enough to distinguish the users of a demonstration.
 	line := fmt.Sprintf("%s  %-20s  %-8.8s  %-10s  %7s  %5d characters  %s", record.Timestamp().AsTime().Local().Format(time.TimeOnly),
 		oneLine(app), oneLine(cmp.Or(user, "-")), oneLine(kind), delay, length, text)
 	_, _ = fmt.Fprintln(d.out, strings.TrimRight(line, " "))
 }
 
-// oneLine returns the beginning of a text without line breaks, and without what would control the terminal.
+// oneLine returns the beginning of a text, without line breaks and terminal control characters.
 func oneLine(text string) string {
 	words := []rune(strings.Join(strings.Fields(text), " "))
 	for i, r := range words {
@@ -252,9 +252,9 @@ func (d *display) summarize() {
 		slices.Sort(d.delays)
 		line += fmt.Sprintf("; delay p50 %.1f s, p95 %.1f s", quantile(d.delays, 0.5), quantile(d.delays, 0.95))
 	}
-	line += fmt.Sprintf("; %d in all", d.total)
+	line += fmt.Sprintf("; %d in total", d.total)
 	if left, ok := d.gauges["microsoft.copilot.subscription.time_left"]; ok {
-		line += fmt.Sprintf("; subscription ends in %s", time.Duration(left*float64(time.Second)).Round(time.Minute))
+		line += fmt.Sprintf("; subscription expires in %s", time.Duration(left*float64(time.Second)).Round(time.Minute))
 	}
 	if missing, ok := d.gauges["microsoft.copilot.history.gap"]; ok {
 		line += fmt.Sprintf("; %s missing", time.Duration(missing*float64(time.Second)).Round(time.Second))
@@ -265,14 +265,14 @@ func (d *display) summarize() {
 	clear(d.apps)
 }
 
-// complete tells whether interactions and metrics arrived.
+// complete reports whether interactions and metrics arrived.
 func (d *display) complete() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.total > 0 && d.gauges != nil
 }
 
-// quantile returns the smallest of sorted values that at least the fraction q of them do not exceed.
+// quantile returns the smallest of the sorted values such that at least a fraction q of them is less or equal.
 func quantile(sorted []float64, q float64) float64 {
 	return sorted[max(int(math.Ceil(q*float64(len(sorted))))-1, 0)]
 }

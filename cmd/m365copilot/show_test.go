@@ -24,8 +24,8 @@ func newDisplay() (*display, *bytes.Buffer) {
 	return &display{out: out, users: map[string]bool{}, apps: map[string]bool{}}, out
 }
 
-// exported returns one record as the receiver makes it, after a change.
-func exported(change func(plog.LogRecord)) plog.Logs {
+// newRecord returns one record as the receiver makes it, after a change.
+func newRecord(change func(plog.LogRecord)) plog.Logs {
 	logs := plog.NewLogs()
 	record := logs.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords().AppendEmpty()
 	record.SetEventName("microsoft.copilot.interaction")
@@ -46,32 +46,32 @@ func exported(change func(plog.LogRecord)) plog.Logs {
 	return logs
 }
 
-func TestDisplay_InteractionIsOneLine(t *testing.T) {
+func TestDisplay_PrintsOneLinePerInteraction(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		change func(plog.LogRecord)
 		want   string
 	}{
-		"with its text where it was captured": {
+		"with its text if it was captured": {
 			want: "09:30:12  Word                  b2a7c9e4  userPrompt    4.3 s     22 characters  first line second line",
 		},
-		"without the summary that stands in the body": {
+		"without the summary of a body without text": {
 			change: func(r plog.LogRecord) { r.Attributes().PutBool("microsoft.copilot.content.captured", false) },
 			want:   "09:30:12  Word                  b2a7c9e4  userPrompt    4.3 s     22 characters",
 		},
-		"with the change where it is none of a creation": {
+		"with the change if it is not a creation": {
 			change: func(r plog.LogRecord) { r.Attributes().PutStr("microsoft.copilot.change.type", "deleted") },
 			want:   "09:30:12  Word                  b2a7c9e4  deleted userPrompt    4.3 s     22 characters  first line second line",
 		},
-		"without control of the terminal": {
+		"without terminal control characters": {
 			change: func(r plog.LogRecord) { r.Body().SetStr("a\x1b[2Jb") },
 			want:   "09:30:12  Word                  b2a7c9e4  userPrompt    4.3 s     22 characters  a\ufffd[2Jb",
 		},
-		"cut where it is long": {
+		"truncated if it is long": {
 			change: func(r plog.LogRecord) { r.Body().SetStr(strings.Repeat("é", 101)) },
 			want:   "09:30:12  Word                  b2a7c9e4  userPrompt    4.3 s     22 characters  " + strings.Repeat("é", 99) + "…",
 		},
-		"with nothing where nothing is known": {
+		"with defaults if nothing is known": {
 			change: func(r plog.LogRecord) {
 				r.Attributes().Clear()
 				r.Attributes().PutStr("microsoft.copilot.change.type", "created")
@@ -83,17 +83,17 @@ func TestDisplay_InteractionIsOneLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d, out := newDisplay()
-			d.logs(exported(test.change))
+			d.logs(newRecord(test.change))
 			assert.Equal(t, test.want+"\n", out.String())
 		})
 	}
 }
 
-func TestDisplay_SummaryCoversTimeSinceLast(t *testing.T) {
+func TestDisplay_SummarizesSinceLastSummary(t *testing.T) {
 	t.Parallel()
 	d, out := newDisplay()
-	d.logs(exported(nil))
-	d.logs(exported(func(r plog.LogRecord) {
+	d.logs(newRecord(nil))
+	d.logs(newRecord(func(r plog.LogRecord) {
 		r.Attributes().PutStr("microsoft.copilot.interaction.type", "aiResponse")
 		r.Attributes().PutDouble("microsoft.copilot.ingestion.delay", 2)
 	}))
@@ -103,9 +103,9 @@ func TestDisplay_SummaryCoversTimeSinceLast(t *testing.T) {
 	}))
 	d.summarize()
 	d.summarize()
-	assert.Equal(t, "-- last 10s: 2 interactions, 1 of them prompts, of 1 users in 1 apps; delay p50 2.0 s, p95 4.3 s; 2 in all; "+
-		"subscription ends in 1h0m0s; 1m30s missing\n"+
-		"-- last 10s: 0 interactions, 0 of them prompts, of 0 users in 0 apps; 2 in all; subscription ends in 1h0m0s; 1m30s missing\n",
+	assert.Equal(t, "-- last 10s: 2 interactions, 1 of them prompts, of 1 users in 1 apps; delay p50 2.0 s, p95 4.3 s; 2 in total; "+
+		"subscription expires in 1h0m0s; 1m30s missing\n"+
+		"-- last 10s: 0 interactions, 0 of them prompts, of 0 users in 0 apps; 2 in total; subscription expires in 1h0m0s; 1m30s missing\n",
 		out.String())
 }
 
@@ -123,9 +123,9 @@ func gauges(values map[string][]float64) pmetric.Metrics {
 	return metrics
 }
 
-func TestDisplay_TakesOTLPOverHTTP(t *testing.T) {
+func TestDisplay_ReceivesOTLPOverHTTP(t *testing.T) {
 	t.Parallel()
-	logs, err := plogotlp.NewExportRequestFromLogs(exported(nil)).MarshalProto()
+	logs, err := plogotlp.NewExportRequestFromLogs(newRecord(nil)).MarshalProto()
 	require.NoError(t, err)
 	metrics, err := pmetricotlp.NewExportRequestFromMetrics(gauges(map[string][]float64{"a": {1}})).MarshalProto()
 	require.NoError(t, err)
@@ -135,13 +135,13 @@ func TestDisplay_TakesOTLPOverHTTP(t *testing.T) {
 		status   int
 		complete bool
 	}{
-		"logs are shown":            {path: "/v1/logs", body: logs, status: http.StatusOK},
-		"metrics are kept":          {path: "/v1/metrics", body: metrics, status: http.StatusOK, complete: true},
-		"what is not OTLP is told":  {path: "/v1/logs", body: []byte("\x1f\x8b not protobuf"), status: http.StatusBadRequest, complete: true},
-		"another path is not there": {path: "/v1/traces", body: logs, status: http.StatusNotFound, complete: true},
+		"logs are shown":              {path: "/v1/logs", body: logs, status: http.StatusOK},
+		"metrics are kept":            {path: "/v1/metrics", body: metrics, status: http.StatusOK, complete: true},
+		"what is not OTLP is refused": {path: "/v1/logs", body: []byte("\x1f\x8b not protobuf"), status: http.StatusBadRequest, complete: true},
+		"another path is not there":   {path: "/v1/traces", body: logs, status: http.StatusNotFound, complete: true},
 	}
 	d, out := newDisplay()
-	for _, name := range []string{"logs are shown", "metrics are kept", "what is not OTLP is told", "another path is not there"} {
+	for _, name := range []string{"logs are shown", "metrics are kept", "what is not OTLP is refused", "another path is not there"} {
 		test := tests[name]
 		answer := httptest.NewRecorder()
 		d.handler().ServeHTTP(answer, httptest.NewRequest(http.MethodPost, test.path, bytes.NewReader(test.body)))
@@ -151,7 +151,7 @@ func TestDisplay_TakesOTLPOverHTTP(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(out.String(), "\n"))
 }
 
-func TestShow_FailsWhereRequiredDataIsMissing(t *testing.T) {
+func TestShow_FailsWithoutRequiredData(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
 	code := runShow(t.Context(), []string{"-listen", "127.0.0.1:0", "-duration", "1ms", "-require-interactions"}, io.Discard, &stderr)
@@ -161,7 +161,7 @@ func TestShow_FailsWhereRequiredDataIsMissing(t *testing.T) {
 	assert.Equal(t, exitOK, runShow(t.Context(), []string{"-listen", "127.0.0.1:0", "-duration", "1ms"}, io.Discard, &stderr))
 }
 
-func TestShow_RefusesWrongUsage(t *testing.T) {
+func TestShow_RejectsInvalidUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"-unknown"}, {"argument"}, {"-duration", "-1s"}} {
 		var stderr bytes.Buffer

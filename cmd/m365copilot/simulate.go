@@ -14,18 +14,18 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// The identity of the emulated tenant. Nothing real has these values.
+// The identity of the emulated tenant. No real tenant has these values.
 const (
 	demoTenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
 	demoClient = "8e460676-ae3f-4b1e-8790-ee0fb5d6148f"
 	demoSecret = "demo-secret-of-no-value"
 )
 
-const simulateHelp = `Emulate Microsoft Graph and Entra ID for one tenant, and let its invented users converse with Copilot.
+const simulateHelp = `Emulate Microsoft Graph and Entra ID for one tenant, whose invented users converse with Copilot.
 
 Usage: m365copilot simulate [flags]
 
-The collector subscribes and is notified as by Microsoft, with encrypted and signed notifications. Its configuration:
+The collector subscribes and gets encrypted and signed notifications, as from Microsoft. Its configuration:
 
   receivers:
     m365_copilot:
@@ -42,12 +42,12 @@ The collector subscribes and is notified as by Microsoft, with encrypted and sig
         endpoint: localhost:8443
         tls: {cert_file: DIR/server.crt, key_file: DIR/server.key}   # DIR of -tls-dir
 
-Progress goes to stderr, one line for each event. Exit code 1: it could not run, or with -require-delivery nothing was acknowledged.
+Progress goes to stderr, one line for each event. Exit code 1: it could not run, or with -require-delivery no interaction was acknowledged.
 
 Flags:
 `
 
-// options are what the flags say.
+// options are the values of the flags.
 type options struct {
 	listen          string
 	settings        graphtest.Settings
@@ -86,17 +86,17 @@ func parseSimulate(args []string, stdout, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.settings.TenantID, "tenant-id", demoTenant, "`GUID` of the tenant")
 	flags.StringVar(&o.settings.ClientID, "client-id", demoClient, "`GUID` of the application")
 	flags.StringVar(&o.settings.ClientSecret, "client-secret", demoSecret, "`secret` of the application")
-	roles := flags.String("roles", graphtest.RoleReadAll+","+graphtest.RoleUsersReadAll, "application `permissions` that are granted, separated by commas; "+
+	roles := flags.String("roles", graphtest.RoleReadAll+","+graphtest.RoleUsersReadAll, "granted application `permissions`, separated by commas; "+
 		"empty: none")
-	flags.StringVar(&o.tlsDir, "tls-dir", "", "`directory` that gets server.crt and server.key for the collector's webhook; exactly this certificate is trusted then "+
+	flags.StringVar(&o.tlsDir, "tls-dir", "", "`directory` for server.crt and server.key of the collector's webhook; only this certificate is trusted then "+
 		"(without it: the system's certificate authorities)")
 	flags.Float64Var(&o.turnsPerMinute, "turns-per-minute", 60, "`number` of turns, each a prompt and its answers")
 	flags.IntVar(&o.users, "users", 5, "`number` of users who converse")
 	flags.Uint64Var(&o.seed, "seed", 1, "`number`: the same seed gives the same conversations")
-	flags.Var(o.faults, "fault", "`kind=chance` of something going wrong, chance above 0 and up to 1; can be repeated. Kinds: "+faultKinds())
+	flags.Var(o.faults, "fault", "`kind=chance` of a fault, with a chance above 0 and up to 1; can be repeated. Kinds: "+faultKinds())
 	flags.DurationVar(&o.reauthorize, "reauthorize-every", 15*time.Minute, "`interval` of reauthorizationRequired events; 0: none")
 	flags.DurationVar(&o.duration, "duration", 0, "`time` after which the simulation ends; 0: at SIGINT or SIGTERM")
-	flags.BoolVar(&o.requireDelivery, "require-delivery", false, "exit with 1 when no interaction was acknowledged")
+	flags.BoolVar(&o.requireDelivery, "require-delivery", false, "exit with 1 if no interaction was acknowledged")
 
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -112,12 +112,12 @@ func parseSimulate(args []string, stdout, stderr io.Writer) (options, error) {
 	return o, errors.Join(o.check(flags.Args()), warnRemote(o.listen, stderr))
 }
 
-// split returns what stands between commas, and never nil: no permission is not the same as the usual ones.
+// split splits a list at commas. It never returns nil, since nil stands for the default permissions.
 func split(list string) []string {
 	return append([]string{}, strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })...)
 }
 
-// check says everything that is wrong with the flags.
+// check reports every invalid flag.
 func (o options) check(rest []string) error {
 	var problems []error
 	if len(rest) > 0 {
@@ -143,8 +143,8 @@ const (
 	maxUsers          = 100_000
 )
 
-// warnRemote: whoever reaches the emulator can make it send requests to a URL of their choice. It returns an error when the address
-// can't be listened on at all.
+// warnRemote warns of an address that other machines can reach, since any client can make the emulator send requests to a URL
+// of its choice. It returns an error if the address is invalid.
 func warnRemote(address string, stderr io.Writer) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

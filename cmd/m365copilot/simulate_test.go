@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +21,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestASimulationFeedsACollectorUntilItIsEnded(t *testing.T) {
+func TestSimulate_DeliversUntilStopped(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "tls")
 	ctx, end := context.WithCancel(t.Context())
@@ -34,24 +36,24 @@ func TestASimulationFeedsACollectorUntilItIsEnded(t *testing.T) {
 	require.Eventually(t, func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return len(c.opened) > 20
+		return len(c.decrypted) > 20
 	}, 20*time.Second, time.Millisecond)
 	end()
-	p.expect(`msg=summary subscriptions=1 interactions=\d+ offered=[1-9]\d* acknowledged=[1-9]\d* on_their_way=0 lost=0 attempts_refused=0`)
+	p.expect(`msg=summary subscriptions=1 interactions=\d+ offered=[1-9]\d* acknowledged=[1-9]\d* in_flight=0 lost=0 attempts_refused=0`)
 	assert.Equal(t, exitOK, <-p.done)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	assert.Contains(t, c.opened[0], "appClass")
+	assert.Contains(t, c.decrypted[0], "appClass")
 }
 
-func TestSimulate_LetsGoOfItsPortOnSIGTERM(t *testing.T) {
+func TestSimulate_FreesPortOnSIGTERM(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "tls")
 	first, command := start(t, "simulate", "-listen", "127.0.0.1:0", "-tls-dir", dir, "-turns-per-minute", "6000")
 	graph := first.expect(`msg=listening graph_endpoint=(\S+)`)[1]
 	c := newCollector(t, dir)
 	c.subscribe(graph) // its connection stays open
-	c.refuses.Store(true)
+	c.refusing.Store(true)
 	first.expect(`msg=progress .*attempts_refused=[1-9]`)
 
 	require.NoError(t, command.Signal(syscall.SIGTERM))
@@ -60,31 +62,31 @@ func TestSimulate_LetsGoOfItsPortOnSIGTERM(t *testing.T) {
 	require.Eventually(t, func() bool {
 		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
 		return err == nil && listener.Close() == nil
-	}, drainTime/2, time.Millisecond, "a restart need not wait until what is on its way was given up")
+	}, drainTime/2, time.Millisecond, "a restart need not wait for notifications in flight")
 	t.Logf("the port is free after %s", time.Since(begun))
 	again, _ := start(t, "simulate", "-listen", address)
 	again.expect(`msg=listening`)
-	assert.Empty(t, first.done, "the first one still waits for what is on its way")
+	assert.Empty(t, first.done, "the first one still waits for notifications in flight")
 	first.expect(`msg=summary`)
 	assert.Equal(t, exitOK, <-first.done)
 }
 
-func TestASimulationThatMustDeliverFailsWithoutACollector(t *testing.T) {
+func TestSimulate_FailsWithoutRequiredDelivery(t *testing.T) {
 	t.Parallel()
-	got := runNow(t, "simulate", "-listen", "127.0.0.1:0", "-duration", "50ms", "-turns-per-minute", "60000", "-require-delivery")
+	got := runToEnd(t, "simulate", "-listen", "127.0.0.1:0", "-duration", "50ms", "-turns-per-minute", "60000", "-require-delivery")
 	assert.Equal(t, exitFailed, got.code)
 	assert.Contains(t, got.stderr, "no interaction was acknowledged; is the collector running")
 	assert.Regexp(t, `msg=summary subscriptions=0 interactions=[1-9]\d* offered=0 acknowledged=0`, got.stderr)
 }
 
-func TestASimulationWithoutACollectorEndsWell(t *testing.T) {
+func TestSimulate_SucceedsWithoutCollector(t *testing.T) {
 	t.Parallel()
-	got := runNow(t, "simulate", "-listen", "127.0.0.1:0", "-duration", "10ms", "-tls-dir", t.TempDir())
+	got := runToEnd(t, "simulate", "-listen", "127.0.0.1:0", "-duration", "10ms", "-tls-dir", t.TempDir())
 	assert.Equal(t, exitOK, got.code)
 	assert.NotContains(t, got.stderr, "warning")
 }
 
-func TestAnAddressForOtherMachinesIsWarnedOf(t *testing.T) {
+func TestWarnRemote_ForNonLoopbackAddress(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{":0", "0.0.0.0:0", "192.0.2.1:8080", "graph.example:80"} {
 		var stderr testWriter
@@ -98,7 +100,7 @@ func TestAnAddressForOtherMachinesIsWarnedOf(t *testing.T) {
 	}
 }
 
-func TestFaultsAreShownAsTheyAreSet(t *testing.T) {
+func TestFaultFlag_String(t *testing.T) {
 	t.Parallel()
 	f := faultFlag{}
 	require.NoError(t, f.Set("throttle=0.1"))
@@ -113,16 +115,16 @@ func (w *testWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestAnUnusableDirectoryOfTheCertificateIsAnError(t *testing.T) {
+func TestSimulate_ReportsUnusableTLSDir(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	got := runNow(t, "simulate", "-listen", "127.0.0.1:0", "-tls-dir", filepath.Join(file, "below"), "-duration", "1ms")
+	got := runToEnd(t, "simulate", "-listen", "127.0.0.1:0", "-tls-dir", filepath.Join(file, "below"), "-duration", "1ms")
 	assert.Equal(t, exitFailed, got.code)
 	assert.Contains(t, got.stderr, "the certificate of the webhook")
 }
 
-func TestTurnsAreDueByTheRate(t *testing.T) {
+func TestTurnSchedule_FollowsRate(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		rate     float64
@@ -135,13 +137,13 @@ func TestTurnsAreDueByTheRate(t *testing.T) {
 		{6000, 10 * time.Millisecond, time.Second, 100},
 		{600_000, 10 * time.Millisecond, 10 * time.Millisecond, 100},
 	} {
-		interval, due := pace(c.rate)
+		interval, due := turnSchedule(c.rate)
 		assert.Equal(t, c.interval, interval)
 		assert.Equal(t, c.due, due(c.elapsed), "%g a minute", c.rate)
 	}
 }
 
-func TestTheEndAndTheRenewalOfASubscriptionAreTold(t *testing.T) {
+func TestWatchSubscriptions_LogsChanges(t *testing.T) {
 	t.Parallel()
 	var lines lockedBuffer
 	emulator := graphtest.New(graphtest.Settings{TenantID: demoTenant, ClientID: demoClient})
@@ -152,7 +154,7 @@ func TestTheEndAndTheRenewalOfASubscriptionAreTold(t *testing.T) {
 		watchSubscriptions(ctx, emulator, slog.New(slog.NewTextHandler(&lines, nil)))
 		close(watched)
 	}()
-	told := func(text string) {
+	awaitLine := func(text string) {
 		require.Eventually(t, func() bool { return strings.Contains(lines.String(), text) }, 20*time.Second, time.Millisecond, text)
 	}
 	s, err := emulator.AddSubscription(graphtest.Subscription{
@@ -160,16 +162,16 @@ func TestTheEndAndTheRenewalOfASubscriptionAreTold(t *testing.T) {
 		Expiration: time.Now().Add(time.Hour),
 	})
 	require.NoError(t, err)
-	told(`msg="subscription created" id=` + s.ID + ` resource=copilot/interactionHistory/getAllEnterpriseInteractions notification_host=collector.example`)
+	awaitLine(`msg="subscription created" id=` + s.ID + ` resource=copilot/interactionHistory/getAllEnterpriseInteractions notification_host=collector.example`)
 	require.NoError(t, emulator.ExpireSubscription(s.ID, time.Now().Add(2*time.Hour)))
-	told(`msg="subscription renewed" id=` + s.ID)
+	awaitLine(`msg="subscription renewed" id=` + s.ID)
 	require.NoError(t, emulator.RemoveSubscription(ctx, s.ID, false))
-	told(`msg="subscription ended" id=` + s.ID)
+	awaitLine(`msg="subscription ended" id=` + s.ID)
 	end()
 	<-watched
 }
 
-func TestWhatCannotBeSentIsTold(t *testing.T) {
+func TestSimulate_LogsFailedSends(t *testing.T) {
 	t.Parallel()
 	var lines lockedBuffer
 	emulator := graphtest.New(graphtest.Settings{TenantID: demoTenant, ClientID: demoClient})
@@ -183,14 +185,14 @@ func TestWhatCannotBeSentIsTold(t *testing.T) {
 	reauthorize(t.Context(), emulator, log)
 	assert.Contains(t, lines.String(), `msg="reauthorizationRequired was not sent"`)
 	ctx, end := context.WithCancel(t.Context())
-	conversed := make(chan struct{})
+	published := make(chan struct{})
 	go func() {
-		converse(ctx, emulator, options{turnsPerMinute: maxTurnsPerMinute, users: 1}, log)
-		close(conversed)
+		publishTurns(ctx, emulator, options{turnsPerMinute: maxTurnsPerMinute, users: 1}, log)
+		close(published)
 	}()
-	require.Eventually(t, func() bool { return strings.Contains(lines.String(), `msg="a turn was not offered"`) }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return strings.Contains(lines.String(), `msg="a turn was not published"`) }, 20*time.Second, time.Millisecond)
 	end()
-	<-conversed
+	<-published
 }
 
 type lockedBuffer struct {
@@ -208,4 +210,38 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buffer.String()
+}
+
+func TestSimulate_RolesFlag(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"as they come": {nil, []string{"AiEnterpriseInteraction.Read.All", "User.Read.All"}},
+		"others":       {[]string{"-roles", "A, B"}, []string{"A", "B"}},
+		"none":         {[]string{"-roles", ""}, []string{}},
+	} {
+		o, err := parseSimulate(c.args, io.Discard, io.Discard)
+		require.NoError(t, err, name)
+		assert.Equal(t, c.want, o.settings.Roles, name)
+	}
+}
+
+func TestSimulate_EnforcesRoles(t *testing.T) {
+	t.Parallel()
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	p := runInBackground(ctx, t, "simulate", "-listen", "127.0.0.1:0", "-roles", "User.Read.All")
+	graph := p.expect(`msg=listening graph_endpoint=(\S+)`)[1]
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, graph+"/v1.0/copilot/users/x/interactionHistory/getAllEnterpriseInteractions", http.NoBody)
+	require.NoError(t, err)
+	request.Header.Set("Authorization", "Bearer "+(&fakeCollector{t: t}).login(graph))
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer func() { _ = response.Body.Close() }()
+	assert.Equal(t, http.StatusForbidden, response.StatusCode)
+	end()
+	p.expect(`msg=summary .*history_requests=1`)
+	assert.Equal(t, exitOK, <-p.done)
 }

@@ -14,16 +14,16 @@ import (
 
 const (
 	progressInterval = 5 * time.Second
-	// drainTime is how long the end waits for notifications that are on their way.
+	// drainTime is how long the simulation waits at its end for notifications in flight.
 	drainTime = 5 * time.Second
-	// retryDelay is shorter than that of Graph, so that a demonstration shows something.
+	// retryDelay is shorter than that of Graph, so that retries can be seen in a demonstration.
 	retryDelay = time.Second
 )
 
-// errNothingDelivered: no interaction was acknowledged although the flags require it.
+// errNothingDelivered is returned if no interaction was acknowledged although -require-delivery is set.
 var errNothingDelivered = errors.New("no interaction was acknowledged; is the collector running, and does its notification_url lead to its webhook?")
 
-// simulate runs until ctx ends or the duration is over.
+// simulate runs until ctx ends or the duration has passed.
 func simulate(ctx context.Context, o options, log *slog.Logger) error {
 	settings, err := o.emulatorSettings(log)
 	if err != nil {
@@ -38,7 +38,7 @@ func simulate(ctx context.Context, o options, log *slog.Logger) error {
 	}
 	log.Info("listening", "graph_endpoint", base, "authority", base, "tenant_id", settings.TenantID, "client_id", settings.ClientID)
 
-	// The end may take a while, and a restart needs the address now.
+	// Draining may take a while, and a restarted simulation needs the address immediately.
 	defer context.AfterFunc(ctx, emulator.StopListening)()
 
 	running, cancel := context.WithCancel(ctx)
@@ -52,7 +52,7 @@ func simulate(ctx context.Context, o options, log *slog.Logger) error {
 	if o.reauthorize > 0 {
 		work.Go(func() { every(running, o.reauthorize, func() { reauthorize(running, emulator, log) }) })
 	}
-	converse(running, emulator, o, log)
+	publishTurns(running, emulator, o, log)
 	work.Wait()
 
 	drain(ctx, emulator)
@@ -79,22 +79,22 @@ func (o options) emulatorSettings(log *slog.Logger) (graphtest.Settings, error) 
 	return settings, err
 }
 
-// pace says how often turns are published, and how many are due by then.
-func pace(turnsPerMinute float64) (interval time.Duration, due func(elapsed time.Duration) int) {
+// turnSchedule returns the interval at which turns are published, and how many are due after an elapsed time.
+func turnSchedule(turnsPerMinute float64) (interval time.Duration, due func(elapsed time.Duration) int) {
 	interval = max(time.Duration(float64(time.Minute)/turnsPerMinute), 10*time.Millisecond)
 	return interval, func(elapsed time.Duration) int { return int(elapsed.Minutes()*turnsPerMinute + 1e-6) }
 }
 
-// converse publishes turns until ctx ends.
-func converse(ctx context.Context, emulator *graphtest.Emulator, o options, log *slog.Logger) {
+// publishTurns publishes turns until ctx ends.
+func publishTurns(ctx context.Context, emulator *graphtest.Emulator, o options, log *slog.Logger) {
 	turns := graphtest.NewTurns(o.seed, graphtest.TurnSettings{TenantID: o.settings.TenantID, Users: o.users})
-	interval, due := pace(o.turnsPerMinute)
+	interval, due := turnSchedule(o.turnsPerMinute)
 	begin, done := time.Now(), 0
 	every(ctx, interval, func() {
 		now := time.Now()
 		for wanted := due(now.Sub(begin)); done < wanted && ctx.Err() == nil; done++ {
 			if _, err := emulator.Publish(ctx, turns.Next(now)...); err != nil && ctx.Err() == nil {
-				log.Warn("a turn was not offered", "error", err)
+				log.Warn("a turn was not published", "error", err)
 			}
 		}
 	})
@@ -123,19 +123,19 @@ func reauthorize(ctx context.Context, emulator *graphtest.Emulator, log *slog.Lo
 	log.Info("reauthorizationRequired sent", "subscriptions", n)
 }
 
-// watchSubscriptions logs what becomes of them.
+// watchSubscriptions logs created, renewed and ended subscriptions until ctx ends.
 func watchSubscriptions(ctx context.Context, emulator *graphtest.Emulator, log *slog.Logger) {
 	known := map[string]graphtest.Subscription{}
 	for {
-		var live map[string]graphtest.Subscription
+		var current map[string]graphtest.Subscription
 		err := emulator.Wait(ctx, func(graphtest.Stats) bool {
-			live = byID(emulator.Subscriptions())
-			return changed(known, live)
+			current = byID(emulator.Subscriptions())
+			return changed(known, current)
 		})
 		if err != nil {
 			return
 		}
-		for id, s := range live {
+		for id, s := range current {
 			switch old, was := known[id]; {
 			case !was:
 				log.Info("subscription created", "id", id, "resource", s.Resource, "notification_host", host(s.NotificationURL), "expires", s.Expiration)
@@ -144,11 +144,11 @@ func watchSubscriptions(ctx context.Context, emulator *graphtest.Emulator, log *
 			}
 		}
 		for id := range known {
-			if _, lives := live[id]; !lives {
+			if _, found := current[id]; !found {
 				log.Info("subscription ended", "id", id)
 			}
 		}
-		known = live
+		known = current
 	}
 }
 
@@ -160,11 +160,11 @@ func byID(subscriptions []graphtest.Subscription) map[string]graphtest.Subscript
 	return found
 }
 
-func changed(known, live map[string]graphtest.Subscription) bool {
-	if len(known) != len(live) {
+func changed(known, current map[string]graphtest.Subscription) bool {
+	if len(known) != len(current) {
 		return true
 	}
-	for id, s := range live {
+	for id, s := range current {
 		if old, was := known[id]; !was || !old.Expiration.Equal(s.Expiration) {
 			return true
 		}
@@ -180,11 +180,11 @@ func host(text string) string {
 	return u.Host
 }
 
-// drain waits for what is on its way, even when ctx has ended.
+// drain waits for notifications in flight, even if ctx has ended.
 func drain(ctx context.Context, emulator *graphtest.Emulator) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
-	_ = emulator.WaitIdle(ctx) // what is still not acknowledged shows in the summary
+	_ = emulator.WaitIdle(ctx) // unacknowledged interactions show in the summary
 }
 
 func progress(emulator *graphtest.Emulator, log *slog.Logger, message string) {
@@ -194,7 +194,7 @@ func progress(emulator *graphtest.Emulator, log *slog.Logger, message string) {
 		"interactions", s.Published,
 		"offered", s.Offered,
 		"acknowledged", s.Acknowledged,
-		"on_their_way", s.Offered-s.Acknowledged-s.Lost,
+		"in_flight", s.Offered-s.Acknowledged-s.Lost,
 		"lost", s.Lost,
 		"attempts_refused", s.Refused,
 		"slowest_answer", s.MaxLatency.Round(time.Millisecond),

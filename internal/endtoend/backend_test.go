@@ -18,17 +18,17 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 )
 
-// backend takes logs in by OTLP over HTTP and counts what arrives.
+// backend receives logs by OTLP over HTTP and counts them.
 type backend struct {
 	address string
-	// delay is how long each request takes, status what it is answered unless 0; they are set before a collector runs.
+	// delay is how long each request takes, status the answer unless 0. They are set before a collector runs.
 	delay  time.Duration
 	status int
 
 	mu sync.Mutex // guards what follows
-	// arrived counts by session and id.
+	// arrived counts records by session and interaction id.
 	arrived map[string]int
-	// sources counts records by where the collector had them from: notification or history.
+	// sources counts records by source: notification or history.
 	sources map[string]int
 	changed chan struct{}
 	server  *http.Server
@@ -37,13 +37,13 @@ type backend struct {
 func newBackend(t *testing.T) *backend {
 	t.Helper()
 	b := &backend{address: freeAddress(t), arrived: map[string]int{}, sources: map[string]int{}, changed: make(chan struct{})}
-	b.up(t)
-	t.Cleanup(b.down)
+	b.start(t)
+	t.Cleanup(b.stop)
 	return b
 }
 
-// up listens, always at the same address.
-func (b *backend) up(t *testing.T) {
+// start listens, always at the same address.
+func (b *backend) start(t *testing.T) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", b.address)
 	require.NoError(t, err)
@@ -54,8 +54,8 @@ func (b *backend) up(t *testing.T) {
 	go func() { _ = server.Serve(listener) }()
 }
 
-// down refuses connections and cuts those that are open.
-func (b *backend) down() {
+// stop closes the listener and all connections.
+func (b *backend) stop() {
 	b.mu.Lock()
 	server := b.server
 	b.mu.Unlock()
@@ -63,7 +63,7 @@ func (b *backend) down() {
 }
 
 func (b *backend) take(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/v1/logs" { // metrics are welcome and not looked at
+	if r.URL.Path != "/v1/logs" { // metrics are accepted and ignored
 		_, _ = io.Copy(io.Discard, r.Body)
 		return
 	}
@@ -123,9 +123,9 @@ func value(record plog.LogRecord, attribute string) string {
 }
 
 // await waits until all of these have arrived.
-func (b *backend) await(t *testing.T, want []string, patience time.Duration) {
+func (b *backend) await(t *testing.T, want []string, timeout time.Duration) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	for {
 		b.mu.Lock()
@@ -147,15 +147,15 @@ func (b *backend) missing(want []string) []string {
 	return slices.DeleteFunc(slices.Clone(want), func(id string) bool { return b.arrived[id] > 0 })
 }
 
-// from returns how many records the collector had from each source.
-func (b *backend) from() map[string]int {
+// recordsBySource returns the number of records of each source.
+func (b *backend) recordsBySource() map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return maps.Clone(b.sources)
 }
 
-// repetitions counts the records beyond the first of each interaction.
-func (b *backend) repetitions() int {
+// duplicates counts the records beyond the first of each interaction.
+func (b *backend) duplicates() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := 0

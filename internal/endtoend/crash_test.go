@@ -19,20 +19,20 @@ const (
 	crashes    = 10
 )
 
-// A crash repeats what the exporter was sending, which is what came in one notification, if it comes in the two or three
-// milliseconds in which the backend has that and the exporter's queue does not know it yet, or the queue has it and the
-// receiver does not. How many interactions Graph puts into one notification is not documented, so small and large ones
-// are tried, and the share is that of both.
+// A crash repeats what the exporter was sending, the interactions of one notification, if it happens in the two or three
+// milliseconds in which the backend has them and the exporter's queue does not know yet, or the queue has them and the
+// receiver does not know yet. How many interactions Graph puts into one notification is not documented, so small and large
+// notifications are tried, and the share is that of both.
 //
 //nolint:paralleltest // other tests would make those milliseconds longer, by holding the disk and the processors
-func TestTenCrashesDuring20000InteractionsLoseNothingAndRepeatLittle(t *testing.T) {
+func TestCrash_TenCrashesLoseNothing(t *testing.T) {
 	sizes := []int{1, 10}
 	repeated := make([]int, len(sizes))
 	t.Run("with notifications of", func(t *testing.T) {
 		for i, size := range sizes {
 			t.Run(strconv.Itoa(size), func(t *testing.T) {
 				t.Parallel()
-				repeated[i] = crash(t, size)
+				repeated[i] = crashRepeatedly(t, size)
 			})
 		}
 	})
@@ -44,8 +44,8 @@ func TestTenCrashesDuring20000InteractionsLoseNothingAndRepeatLittle(t *testing.
 	assert.Less(t, all, total/1000)
 }
 
-// crash kills a collector again and again while interactions come, and returns how many came twice.
-func crash(t *testing.T, size int) int {
+// crashRepeatedly kills a collector repeatedly while interactions arrive, and returns how many were delivered twice.
+func crashRepeatedly(t *testing.T, size int) int {
 	t.Helper()
 	const (
 		// Half a million an hour, more than a large organization has.
@@ -54,10 +54,10 @@ func crash(t *testing.T, size int) int {
 	)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	chance := rand.New(rand.NewPCG(seed, 1))
-	s := newSite(t, "", func(settings *graphtest.Settings) { settings.BatchSize = size })
-	collector := s.run(t)
-	s.subscribed(t)
+	random := rand.New(rand.NewPCG(seed, 1))
+	h := newHarness(t, "", func(settings *graphtest.Settings) { settings.BatchSize = size })
+	collector := h.run(t)
+	h.awaitSubscribed(t)
 
 	in := prompts(t, crashTotal, 100)
 	published := make(chan error, 1)
@@ -67,19 +67,19 @@ func crash(t *testing.T, size int) int {
 		var failed error
 		for batch := range slices.Chunk(in, each) {
 			<-ticker.C
-			_, err := s.emulator.Publish(t.Context(), batch...)
+			_, err := h.emulator.Publish(t.Context(), batch...)
 			failed = errors.Join(failed, err)
 		}
 		published <- failed
 	}()
 	span := time.Duration(crashTotal/each) * pace / crashes
 	for range crashes {
-		<-time.After(time.Duration(chance.Int64N(int64(span))))
-		collector.kill9()
-		collector = s.run(t)
+		<-time.After(time.Duration(random.Int64N(int64(span))))
+		collector.kill()
+		collector = h.run(t)
 	}
 	require.NoError(t, <-published)
-	s.backend.await(t, names(t, in...), 2*time.Minute)
-	assert.Empty(t, s.emulator.Requests(graphtest.OpHistory), "nothing had to be fetched: what Graph was told to be taken survived")
-	return s.backend.repetitions()
+	h.backend.await(t, interactionKeys(t, in...), 2*time.Minute)
+	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "nothing had to be backfilled: what was acknowledged to Graph survived")
+	return h.backend.duplicates()
 }

@@ -3,6 +3,7 @@ package endtoend_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -15,10 +16,11 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestWhatHappenedWhileTheCollectorWasDownIsFoundAlsoByASecondStart(t *testing.T) {
+// What happened while the collector was down is found even if the next run crashes during the backfill.
+func TestHistory_BackfillResumesAfterCrash(t *testing.T) {
 	t.Parallel()
 	const users = 50
-	s := newSite(t, `
+	h := newHarness(t, `
 receivers:
   m365_copilot:
     history: {requests_per_second: 20, concurrency: 2}
@@ -30,61 +32,61 @@ receivers:
 	for n := range users {
 		licensed = append(licensed, user(n))
 	}
-	s.emulator.SetUsers(licensed...)
-	first := s.run(t)
-	s.subscribed(t)
+	h.emulator.SetUsers(licensed...)
+	first := h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 520, users)
-	s.publish(t, in[:20]...)
-	s.backend.await(t, names(t, in[:20]...), soon)
+	h.publish(t, in[:20]...)
+	h.backend.await(t, interactionKeys(t, in[:20]...), waitTimeout)
 	first.terminate(t)
 
-	s.publish(t, in[20:]...)
+	h.publish(t, in[20:]...)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	require.NoError(t, s.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Lost == 500 }), "Graph gives up")
-	require.NoError(t, s.emulator.ExpireSubscription(s.emulator.Subscriptions()[0].ID, time.Now()))
+	require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Lost == 500 }), "Graph stops retrying")
+	require.NoError(t, h.emulator.ExpireSubscription(h.emulator.Subscriptions()[0].ID, time.Now()))
 
-	second := s.run(t)
-	require.NoError(t, s.emulator.WaitRequests(ctx, graphtest.OpHistory, users/2))
-	second.kill9()
-	s.run(t)
-	s.backend.await(t, names(t, in...), time.Minute)
-	const underWay = 3 * 10 // in a request of the exporter, and from each of two readers
-	assert.LessOrEqual(t, s.backend.repetitions(), underWay)
-	requests := len(s.emulator.Requests(graphtest.OpHistory))
+	second := h.run(t)
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpHistory, users/2))
+	second.kill()
+	h.run(t)
+	h.backend.await(t, interactionKeys(t, in...), time.Minute)
+	const inFlight = 3 * 10 // in a request of the exporter, and from each of two readers
+	assert.LessOrEqual(t, h.backend.duplicates(), inFlight)
+	requests := len(h.emulator.Requests(graphtest.OpHistory))
 	t.Logf("%d history requests for %d users, with a crash after %d", requests, users, users/2)
-	assert.Less(t, requests, users+users/2, "it goes on where it stopped")
+	assert.Less(t, requests, users+users/2, "it continues where it stopped")
 }
 
-func TestARemovedSubscriptionIsRecreatedAndTheTimeBetweenIsRead(t *testing.T) {
+func TestHistory_FillsGapOfRemovedSubscription(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "")
-	collector := s.run(t)
-	subscription := s.subscribed(t)
+	h := newHarness(t, "")
+	collector := h.run(t)
+	subscription := h.awaitSubscribed(t)
 	in := prompts(t, 30, 3)
-	s.publish(t, in[:6]...)
-	s.backend.await(t, names(t, in[:6]...), soon)
-	require.NoError(t, s.emulator.RemoveSubscription(t.Context(), subscription.ID, false))
+	h.publish(t, in[:6]...)
+	h.backend.await(t, interactionKeys(t, in[:6]...), waitTimeout)
+	require.NoError(t, h.emulator.RemoveSubscription(t.Context(), subscription.ID, false))
 	removed := time.Now()
-	s.publish(t, in[6:]...)
-	collector.awaitLine(t, "subscription recreated", soon)
+	h.publish(t, in[6:]...)
+	collector.awaitLine(t, "subscription recreated", waitTimeout)
 	t.Logf("recreated after %s", time.Since(removed))
 	assert.Less(t, time.Since(removed), 5*time.Second, "check_interval is 1 s")
-	s.backend.await(t, names(t, in...), soon)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 }
 
-// They take the processors for themselves, which the tests of crashes and answers can't spare.
-func TestTheHistoryOf100000UsersIsReadInLittleMemory(t *testing.T) {
+// It does not run in parallel, since it uses all processors and would delay tests that measure time.
+func TestHistory_MemoryFor100000Users(t *testing.T) {
 	few := memoryOfReading(t, 1_000)
 	many := memoryOfReading(t, 100_000)
 	assert.Less(t, many, int64(300<<20))
 	assert.Less(t, many-few, int64(40<<20), "a hundred times as many users at the same concurrency")
 }
 
-// memoryOfReading is the largest resident size of a collector that reads the history of so many users, 16 at once.
+// memoryOfReading returns the peak resident size of a collector that reads the history of users, 16 at once.
 func memoryOfReading(t *testing.T, users int) int64 {
 	t.Helper()
-	s := newSite(t, `
+	h := newHarness(t, `
 receivers:
   m365_copilot:
     history: {lookback: 1h, requests_per_second: 100000, concurrency: 16}
@@ -97,19 +99,19 @@ receivers:
 	for n := range ids {
 		ids[n] = user(n)
 	}
-	s.emulator.SetUsers(ids...)
+	h.emulator.SetUsers(ids...)
 	in := prompts(t, 100, users)
-	require.NoError(t, s.emulator.AddHistory(in...))
-	collector := s.run(t)
+	require.NoError(t, h.emulator.AddHistory(in...))
+	collector := h.run(t)
 	collector.awaitLine(t, "history read", 4*time.Minute)
-	s.backend.await(t, names(t, in...), soon)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 	peak := collector.peakMemory(t)
-	t.Logf("%d users, %d history requests, peak memory %d MiB", users, s.emulator.Stats().Requests[graphtest.OpHistory], peak>>20)
+	t.Logf("%d users, %d history requests, peak memory %d MiB", users, h.emulator.Stats().Requests[graphtest.OpHistory], peak>>20)
 	collector.terminate(t)
 	return peak
 }
 
-// peakMemory is the largest resident size of the process so far, in bytes.
+// peakMemory returns the peak resident size of the process, in bytes.
 func (p *process) peakMemory(t *testing.T) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
@@ -125,9 +127,9 @@ func (p *process) peakMemory(t *testing.T) int64 {
 	return 0
 }
 
-// It has the processors for itself: what is measured is when requests arrive.
-func TestHistoryIsReadAtMost25TimesASecond(t *testing.T) {
-	s := newSite(t, `
+// It does not run in parallel, since it measures when requests arrive.
+func TestHistory_AtMost25RequestsPerSecond(t *testing.T) {
+	h := newHarness(t, `
 receivers:
   m365_copilot:
     history: {lookback: 1h, concurrency: 16}
@@ -138,15 +140,124 @@ receivers:
 	for n := range ids {
 		ids[n] = user(n)
 	}
-	s.emulator.SetUsers(ids...)
-	collector := s.run(t)
+	h.emulator.SetUsers(ids...)
+	collector := h.run(t)
 	collector.awaitLine(t, "history read", time.Minute)
-	requests := s.emulator.Requests(graphtest.OpHistory)
+	requests := h.emulator.Requests(graphtest.OpHistory)
 	require.Len(t, requests, len(ids))
 	took := requests[len(requests)-1].At.Sub(requests[0].At)
 	t.Logf("%d requests in %s", len(requests), took)
 	for i := range requests[:len(requests)-100] {
-		// 100 requests take four seconds, with half a one for how they travel on a busy machine.
+		// 100 requests take four seconds; half a second is tolerance for a busy machine.
 		assert.Greater(t, requests[i+100].At.Sub(requests[i].At), 3500*time.Millisecond)
+	}
+}
+
+func TestHistory_BackfillsForRemovedKey(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, "receivers: {m365_copilot: {encryption: {certificates: ["+keyPair(t, "old")+"]}}}")
+	first := h.run(t)
+	h.awaitSubscribed(t)
+	in := prompts(t, 23, 3)
+	h.publish(t, in[:3]...) // so that each of the three users was seen
+	h.backend.await(t, interactionKeys(t, in[:3]...), waitTimeout)
+	late, err := h.emulator.Collection(in[3:]...)
+	require.NoError(t, err)
+	require.NoError(t, h.emulator.AddHistory(in[3:]...)) // they are in the history without being sent
+	first.terminate(t)
+
+	h.configure(t, "receivers: {m365_copilot: {encryption: {certificates: ["+keyPair(t, "renewed")+"]}}}")
+	second := h.run(t)
+	line := second.awaitLine(t, "history read", waitTimeout)
+	assert.Contains(t, line, "removed_key")
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	status, err := h.emulator.Post(t.Context(), late)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusAccepted, status, "Graph need not retry what can't be decrypted")
+	assert.Zero(t, h.backend.duplicates())
+}
+
+func TestHistory_FillsGapOfSuspendedHost(t *testing.T) {
+	binary := collectorWithClock(t)
+	t.Parallel()
+	h := newHarness(t, "", withDirectory)
+	clock := h.clock(t, binary)
+	collector := h.run(t)
+	h.awaitSubscribed(t)
+	in := prompts(t, 30, 5)
+	h.publish(t, in[:10]...)
+	h.backend.await(t, interactionKeys(t, in[:10]...), waitTimeout)
+	require.NoError(t, h.emulator.AddHistory(in[10:]...)) // they are in the history without being sent
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+3))
+	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "nothing is known to be missing")
+
+	clock.setOffset(3 * time.Hour) // for the monotonic clock, as for timers, nothing has happened
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	assert.Contains(t, collector.awaitLine(t, "history read", waitTimeout), `"reasons": ["subscription"]`)
+	assert.Equal(t, map[string]int{"notification": 10, "history": 20}, h.backend.recordsBySource(), "each once")
+}
+
+// withoutQueue makes the pipeline refuse whatever the backend does not accept, without frequent checks of the subscription.
+const withoutQueue = `
+receivers:
+  m365_copilot:
+    subscription: {check_interval: 1h}
+exporters:
+  otlp_http:
+    sending_queue: {enabled: false}
+    retry_on_failure: {enabled: false}
+`
+
+// withDirectory grants the permission to list users, so that the collector can read the history of each.
+func withDirectory(settings *graphtest.Settings) {
+	settings.Roles = []string{graphtest.RoleReadAll, graphtest.RoleUsersReadAll}
+}
+
+// withShortRetry makes Graph stop retrying after twelve seconds instead of four hours. In that time the collector checks at
+// least once for expired items.
+func withShortRetry(settings *graphtest.Settings) { settings.RetryFor = 12 * time.Second }
+
+func TestHistory_BackfillsAfterRetryDeadline(t *testing.T) {
+	binary := collectorWithClock(t)
+	t.Parallel()
+	for name, wait := range map[string]func(*clock, time.Duration){
+		"while the collector waits":               (*clock).advance,
+		"while the collector's host is suspended": (*clock).setOffset,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, withoutQueue, withDirectory, withShortRetry)
+			clock := h.clock(t, binary)
+			collector := h.run(t)
+			h.awaitSubscribed(t)
+			h.backend.stop()
+			in := prompts(t, 40, 7)
+			h.publish(t, in...)
+			h.awaitLost(t, len(in))
+
+			h.backend.start(t)
+			assert.Empty(t, h.backend.recordsBySource(), "nothing is retried any more")
+			assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "Graph may still retry it")
+			wait(clock, 4*time.Hour+31*time.Minute)
+			h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+			line := collector.awaitLine(t, "history read", waitTimeout)
+			assert.Contains(t, line, `"reasons": ["undelivered"]`)
+			assert.Equal(t, map[string]int{"history": len(in)}, h.backend.recordsBySource(), "each once")
+		})
+	}
+}
+
+// awaitLost waits until Graph has stopped retrying n interactions, each attempt of which was answered with 503.
+func (h *harness) awaitLost(t *testing.T, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Lost == n }))
+	for _, a := range h.emulator.Acknowledgements() {
+		if !a.Handshake {
+			assert.Equal(t, http.StatusServiceUnavailable, a.Status)
+		}
 	}
 }

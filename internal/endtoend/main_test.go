@@ -14,14 +14,14 @@ import (
 // root is the module's directory.
 var root = filepath.Join("..", "..")
 
-// collector is the path of the collector: $COLLECTOR, else what `make build` makes.
+// collector is the path of the collector: $COLLECTOR, or else the output of `make build`.
 var collector = os.Getenv("COLLECTOR")
 
-// made is where `make build` puts the collector, beside the source that ocb made of it.
-var made = filepath.Join("_build", "otelcol-copilot", "otelcol-copilot")
+// collectorTarget is where `make build` writes the collector, next to the source that ocb generated.
+var collectorTarget = filepath.Join("_build", "otelcol-copilot", "otelcol-copilot")
 
-// scratch is a directory for what tests have in common.
-var scratch string
+// tempDir is a directory for files that tests share.
+var tempDir string
 
 // parallel is how many tests run at once, whatever the number of processors: most of them wait.
 const parallel = "8"
@@ -43,17 +43,17 @@ func testAll(m *testing.M) (code int, err error) {
 		if err := makeCollector(); err != nil {
 			return 1, err
 		}
-		collector = filepath.Join(root, made)
+		collector = filepath.Join(root, collectorTarget)
 	}
-	if scratch, err = os.MkdirTemp("", "endtoend"); err != nil {
+	if tempDir, err = os.MkdirTemp("", "endtoend"); err != nil {
 		return 1, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(tempDir)) }()
 	return m.Run(), nil
 }
 
 func makeCollector() error {
-	build := exec.Command("make", "-C", root, made) //nolint:noctx // a build of minutes, for all tests
+	build := exec.Command("make", "-C", root, collectorTarget) //nolint:noctx // a build of minutes, for all tests
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the collector: %w\n%s", err, out)
 	}

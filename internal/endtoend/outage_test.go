@@ -14,40 +14,40 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestABackendThatIsDownForTwoMinutesGetsEverything(t *testing.T) {
+func TestOutage_OfTwoMinutesLosesNothing(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "")
-	s.run(t)
-	s.subscribed(t)
+	h := newHarness(t, "")
+	h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 1200, 50)
-	s.publish(t, in[:10]...)
-	s.backend.await(t, names(t, in[:10]...), soon)
-	s.backend.down()
+	h.publish(t, in[:10]...)
+	h.backend.await(t, interactionKeys(t, in[:10]...), waitTimeout)
+	h.backend.stop()
 	up := time.After(2 * time.Minute)
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for next := 10; next < len(in); next += 10 {
 		select {
 		case <-up:
-			s.publish(t, in[next:]...)
+			h.publish(t, in[next:]...)
 			next = len(in)
 		case <-ticker.C:
-			s.publish(t, in[next:next+10]...)
+			h.publish(t, in[next:next+10]...)
 		}
 	}
 	<-up
-	s.backend.up(t)
-	s.backend.await(t, names(t, in...), soon)
-	assert.Zero(t, s.emulator.Stats().Lost)
-	assert.Zero(t, s.backend.repetitions())
-	inTime(t, s)
+	h.backend.start(t)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	assert.Zero(t, h.emulator.Stats().Lost)
+	assert.Zero(t, h.backend.duplicates())
+	assertAnswersInTime(t, h)
 }
 
-func TestRestartsWhileTheBackendIsDownAndWhileItIsUpLoseAndRepeatNothing(t *testing.T) {
+func TestRestart_DuringOutageLosesNothing(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "")
-	collector := s.run(t)
-	s.subscribed(t)
+	h := newHarness(t, "")
+	collector := h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 2000, 50)
 	published := make(chan error, 1)
 	go func() {
@@ -56,7 +56,7 @@ func TestRestartsWhileTheBackendIsDownAndWhileItIsUpLoseAndRepeatNothing(t *test
 		var failed error
 		for batch := range slices.Chunk(in, 10) {
 			<-ticker.C
-			_, err := s.emulator.Publish(t.Context(), batch...)
+			_, err := h.emulator.Publish(t.Context(), batch...)
 			failed = errors.Join(failed, err)
 		}
 		published <- failed
@@ -66,89 +66,90 @@ func TestRestartsWhileTheBackendIsDownAndWhileItIsUpLoseAndRepeatNothing(t *test
 	for restart := range 8 {
 		switch restart {
 		case 2:
-			s.backend.down()
+			h.backend.stop()
 		case 6:
-			s.backend.up(t)
+			h.backend.start(t)
 		}
-		require.NoError(t, s.emulator.WaitDelivered(ctx, (restart+1)*len(in)/10))
+		require.NoError(t, h.emulator.WaitDelivered(ctx, (restart+1)*len(in)/10))
 		collector.terminate(t)
-		collector = s.run(t)
+		collector = h.run(t)
 	}
 	require.NoError(t, <-published)
-	s.backend.await(t, names(t, in...), soon)
-	assert.Zero(t, s.backend.repetitions())
-	assert.Zero(t, s.emulator.Stats().Lost)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	assert.Zero(t, h.backend.duplicates())
+	assert.Zero(t, h.emulator.Stats().Lost)
 }
 
-func TestAShutdownBehindAFullQueueThatBlocksEndsAndLosesNothing(t *testing.T) {
+func TestShutdown_WithBlockedQueueLosesNothing(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, `
+	h := newHarness(t, `
 exporters:
   otlp_http:
     sending_queue: {queue_size: 20, block_on_overflow: true}
 `)
-	s.backend.down()
-	collector := s.run(t)
-	s.subscribed(t)
+	h.backend.stop()
+	collector := h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 100, 5)
-	s.publish(t, in...)
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	h.publish(t, in...)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	require.NoError(t, s.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Refused > 0 }))
+	require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Refused > 0 }))
 	collector.terminate(t)
-	s.backend.up(t)
-	s.run(t)
-	s.backend.await(t, names(t, in...), soon)
+	h.backend.start(t)
+	h.run(t)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 }
 
-// inTime asserts that every answer that Graph got came within 3 seconds.
-func inTime(t *testing.T, s *site) {
+// assertAnswersInTime asserts that Graph got every answer within 3 seconds.
+func assertAnswersInTime(t *testing.T, h *harness) {
 	t.Helper()
-	for _, a := range s.emulator.Acknowledgements() {
+	for _, a := range h.emulator.Acknowledgements() {
 		assert.Less(t, a.Latency, 3*time.Second)
 	}
-	t.Logf("the slowest answer took %s", s.emulator.Stats().MaxLatency)
+	t.Logf("the slowest answer took %s", h.emulator.Stats().MaxLatency)
 }
 
-func TestABackendThatTakesTenSecondsDelaysNoAnswer(t *testing.T) {
+func TestLatency_WithSlowBackend(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "")
-	s.backend.delay = 10 * time.Second
-	s.run(t)
-	s.subscribed(t)
+	h := newHarness(t, "")
+	h.backend.delay = 10 * time.Second
+	h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 50, 5)
-	s.publish(t, in...)
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	h.publish(t, in...)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	require.NoError(t, s.emulator.WaitDelivered(ctx, len(in)))
-	inTime(t, s)
-	s.backend.await(t, names(t, in...), 2*time.Minute)
+	require.NoError(t, h.emulator.WaitDelivered(ctx, len(in)))
+	assertAnswersInTime(t, h)
+	h.backend.await(t, interactionKeys(t, in...), 2*time.Minute)
 }
 
-func TestABackendThatTakesTenSecondsWithoutAQueueDelaysNoAnswer(t *testing.T) {
+func TestLatency_WithSlowBackendAndNoQueue(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, `
+	h := newHarness(t, `
 exporters:
   otlp_http:
     sending_queue: {enabled: false}
     timeout: 20s
 `)
-	s.backend.delay = 10 * time.Second
-	s.run(t)
-	s.subscribed(t)
+	h.backend.delay = 10 * time.Second
+	h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 30, 5)
-	s.publish(t, in...)
-	s.backend.await(t, names(t, in...), time.Minute)
+	h.publish(t, in...)
+	h.backend.await(t, interactionKeys(t, in...), time.Minute)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	require.NoError(t, s.emulator.WaitDelivered(ctx, len(in)))
-	inTime(t, s)
-	assert.Zero(t, s.backend.repetitions(), "what was delivered late is not delivered again")
+	require.NoError(t, h.emulator.WaitDelivered(ctx, len(in)))
+	assertAnswersInTime(t, h)
+	assert.Zero(t, h.backend.duplicates(), "what was delivered late is not delivered again")
 }
 
-func TestOneOfTwoPipelinesRefusesForGoodAndTheOtherLosesNothing(t *testing.T) {
+// One of two pipelines refuses permanently, and the other one loses nothing.
+func TestPipelines_OneRefusingPermanently(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, `
+	h := newHarness(t, `
 exporters:
   otlp_http:
     sending_queue: {enabled: false}
@@ -165,23 +166,23 @@ service:
 `)
 	refusing := newBackend(t)
 	refusing.status = http.StatusBadRequest
-	t.Cleanup(refusing.down)
-	s.environment = []string{"REFUSING=http://" + refusing.address}
-	s.backend.down()
-	s.run(t)
-	s.subscribed(t)
+	t.Cleanup(refusing.stop)
+	h.environment = []string{"REFUSING=http://" + refusing.address}
+	h.backend.stop()
+	h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 10, 5)
-	s.publish(t, in...)
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	h.publish(t, in...)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	require.NoError(t, s.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Refused >= 2 }))
-	for _, a := range s.emulator.Acknowledgements() {
+	require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Refused >= 2 }))
+	for _, a := range h.emulator.Acknowledgements() {
 		if !a.Handshake {
 			assert.Equal(t, http.StatusServiceUnavailable, a.Status)
 		}
 	}
-	s.backend.up(t)
-	// Now every error that is left is permanent, and the pipeline that can has taken everything.
-	s.backend.await(t, names(t, in...), soon)
-	require.NoError(t, s.emulator.WaitDelivered(ctx, len(in)))
+	h.backend.start(t)
+	// Now only permanent errors remain, and the other pipeline has accepted everything.
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	require.NoError(t, h.emulator.WaitDelivered(ctx, len(in)))
 }

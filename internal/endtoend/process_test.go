@@ -26,7 +26,7 @@ type process struct {
 	changed chan struct{}
 }
 
-// run starts a collector, which is at this path, with flags and with configurations that are merged in this order.
+// run starts the collector at a path with flags and with configurations, which are merged in this order.
 func run(t *testing.T, binary string, flags, environment []string, configs ...string) *process {
 	t.Helper()
 	arguments := slices.Clone(flags)
@@ -44,9 +44,9 @@ func run(t *testing.T, binary string, flags, environment []string, configs ...st
 		_ = p.command.Wait()
 	}()
 	t.Cleanup(func() {
-		p.kill9()
+		p.kill()
 		if t.Failed() {
-			t.Logf("the collector said:\n%s", strings.Join(p.said(""), "\n"))
+			t.Logf("log of the collector:\n%s", strings.Join(p.linesWith(""), "\n"))
 		}
 	})
 	return p
@@ -64,8 +64,8 @@ func (p *process) read(out io.Reader) {
 	}
 }
 
-// said returns the lines that contain a text.
-func (p *process) said(text string) []string {
+// linesWith returns the lines that contain a text.
+func (p *process) linesWith(text string) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var lines []string
@@ -78,29 +78,29 @@ func (p *process) said(text string) []string {
 }
 
 // awaitLine waits for a line that contains a text.
-func (p *process) awaitLine(t *testing.T, text string, patience time.Duration) string {
+func (p *process) awaitLine(t *testing.T, text string, timeout time.Duration) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	for {
 		p.mu.Lock()
 		changed := p.changed
 		p.mu.Unlock()
-		if lines := p.said(text); len(lines) > 0 {
+		if lines := p.linesWith(text); len(lines) > 0 {
 			return lines[0]
 		}
 		select {
 		case <-changed:
 		case <-p.ended:
-			require.FailNow(t, "the collector ended", "before it said %q", text)
+			require.FailNow(t, "the collector ended", "before it logged %q", text)
 		case <-ctx.Done():
-			require.FailNow(t, "the collector did not say", text)
+			require.FailNow(t, "the collector did not log", text)
 		}
 	}
 }
 
-// kill9 ends the collector as a crash does.
-func (p *process) kill9() {
+// kill ends the collector as a crash does.
+func (p *process) kill() {
 	_ = p.command.Process.Kill()
 	<-p.ended
 }

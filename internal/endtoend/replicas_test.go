@@ -18,24 +18,24 @@ import (
 
 // replica is one of two collectors of the same application and notification URL.
 type replica struct {
-	*site
-	// status is where its components' health can be read.
+	*harness
+	// status is the address at which the health of its components can be read.
 	status string
 }
 
 // startReplica runs a collector that listens at an address and with storage of its own. Its notification URL is that of the
-// site, as it would be with a load balancer, so the site's own collector answers all handshakes.
-func (s *site) startReplica(t *testing.T, certificates string) (*replica, *process) {
+// harness, as it would be with a load balancer, so the collector of the harness answers all handshakes.
+func (h *harness) startReplica(t *testing.T, certificates string) (*replica, *process) {
 	t.Helper()
-	own := *s
-	r := &replica{site: &own, status: freeAddress(t)}
-	r.environment = []string{"COPILOT_NOTIFICATION_URL=https://" + s.webhook + "/graph/notifications"}
+	own := *h
+	r := &replica{harness: &own, status: freeAddress(t)}
+	r.environment = []string{"COPILOT_NOTIFICATION_URL=https://" + h.webhook + "/graph/notifications"}
 	r.storage = t.TempDir()
-	if len(s.emulator.Subscriptions()) > 0 {
+	if len(h.emulator.Subscriptions()) > 0 {
 		r.webhook = freeAddress(t)
 	}
 	r.flags = []string{"--feature-gates=+extension.healthcheck.useComponentStatus"}
-	r.own(t, fmt.Sprintf(`
+	r.configure(t, fmt.Sprintf(`
 extensions:
   health_check: {http: {endpoint: %q, status: {enabled: true, path: /}}}
 receivers:
@@ -74,32 +74,32 @@ func (r *replica) post(t *testing.T, interactions ...graphtest.Interaction) {
 	assert.Equal(t, http.StatusAccepted, status)
 }
 
-// awaitChecks waits until both replicas together have looked at the subscriptions so many times more.
-func (s *site) awaitChecks(t *testing.T, n int) {
+// awaitChecks waits until both replicas together have checked the subscriptions n more times.
+func (h *harness) awaitChecks(t *testing.T, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	require.NoError(t, s.emulator.WaitRequests(ctx, graphtest.OpList, len(s.emulator.Requests(graphtest.OpList))+n))
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+n))
 }
 
-func TestReplicas_WithKeysOfTheirOwnStopReplacingEachOther(t *testing.T) {
+func TestReplicas_WithOwnKeysStopReplacing(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "")
-	a, processA := s.startReplica(t, keyPair(t, "a"))
-	s.subscribed(t)
-	b, processB := s.startReplica(t, keyPair(t, "b"))
-	s.awaitChecks(t, 120) // each looks once a second
+	h := newHarness(t, "")
+	a, processA := h.startReplica(t, keyPair(t, "a"))
+	h.awaitSubscribed(t)
+	b, processB := h.startReplica(t, keyPair(t, "b"))
+	h.awaitChecks(t, 120) // each checks once a second
 
 	deleted := 0
-	for _, request := range s.emulator.Requests(graphtest.OpDelete) {
+	for _, request := range h.emulator.Requests(graphtest.OpDelete) {
 		if request.Status == http.StatusNoContent {
 			deleted++
 		}
 	}
 	assert.LessOrEqual(t, deleted, 4)
 	for name, each := range map[*replica]*process{a: processA, b: processB} {
-		assert.LessOrEqual(t, len(each.said("subscription recreated")), 2)
-		lines := each.said("encryption.certificates")
+		assert.LessOrEqual(t, len(each.linesWith("subscription recreated")), 2)
+		lines := each.linesWith("encryption.certificates")
 		require.Len(t, lines, 1)
 		assert.Contains(t, lines[0], "\terror\t")
 		assert.Contains(t, lines[0], "key_conflict")
@@ -109,37 +109,37 @@ func TestReplicas_WithKeysOfTheirOwnStopReplacingEachOther(t *testing.T) {
 	}
 
 	holder := a
-	subscriptions := s.emulator.Subscriptions()
+	subscriptions := h.emulator.Subscriptions()
 	require.Len(t, subscriptions, 1)
 	if strings.HasPrefix(subscriptions[0].EncryptionCertificateID, "b.") {
 		holder = b
 	}
 	in := prompts(t, 20, 3)
 	holder.post(t, in[:10]...)
-	s.backend.await(t, names(t, in[:10]...), soon)
-	s.awaitChecks(t, 10)
+	h.backend.await(t, interactionKeys(t, in[:10]...), waitTimeout)
+	h.awaitChecks(t, 10)
 	holder.post(t, in[10:]...)
-	s.backend.await(t, names(t, in[10:]...), soon)
-	assert.Equal(t, subscriptions[0].ID, s.emulator.Subscriptions()[0].ID, "whoever has the subscription keeps it")
+	h.backend.await(t, interactionKeys(t, in[10:]...), waitTimeout)
+	assert.Equal(t, subscriptions[0].ID, h.emulator.Subscriptions()[0].ID, "whoever has the subscription keeps it")
 }
 
 func TestReplicas_WithSharedCertificatesBothDeliver(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "")
+	h := newHarness(t, "")
 	shared := keyPair(t, "shared")
-	a, processA := s.startReplica(t, shared)
-	s.subscribed(t)
-	b, processB := s.startReplica(t, shared)
-	s.awaitChecks(t, 20)
-	processB.awaitLine(t, "subscription adopted", soon)
+	a, processA := h.startReplica(t, shared)
+	h.awaitSubscribed(t)
+	b, processB := h.startReplica(t, shared)
+	h.awaitChecks(t, 20)
+	processB.awaitLine(t, "subscription adopted", waitTimeout)
 	in := prompts(t, 20, 3)
 	a.post(t, in[:10]...)
 	b.post(t, in[10:]...)
-	s.backend.await(t, names(t, in...), soon)
-	assert.Empty(t, s.emulator.Requests(graphtest.OpDelete))
-	assert.Len(t, s.emulator.Requests(graphtest.OpCreate), 1)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	assert.Empty(t, h.emulator.Requests(graphtest.OpDelete))
+	assert.Len(t, h.emulator.Requests(graphtest.OpCreate), 1)
 	for name, each := range map[*replica]*process{a: processA, b: processB} {
-		assert.Empty(t, each.said("subscription fails"))
+		assert.Empty(t, each.linesWith("subscription fails"))
 		status, details := name.health(t)
 		assert.Equal(t, "StatusOK", status, details)
 	}

@@ -1,4 +1,4 @@
-// This file and a few changed lines of time.go are compiled into the collector whose clock tests can set: see clock_test.go.
+// This file and a few patched lines of time.go are compiled into the collector whose clock tests can set: see clock_test.go.
 
 package time
 
@@ -8,8 +8,8 @@ import (
 	"unsafe"
 )
 
-// shifts are the seconds by which the clock of the wall and the monotonic clock are off. They are in the file that the
-// environment variable CLOCK names, and whoever writes to it moves the clocks of this process. Nil is without such a file.
+// shifts are the offsets of the wall clock and the monotonic clock, in seconds. They are mapped from the file that the
+// environment variable CLOCK names, so that a write to it moves the clocks of this process. Nil without such a file.
 var shifts = mapShifts()
 
 func mapShifts() *[2]int64 {
@@ -28,7 +28,7 @@ func mapShifts() *[2]int64 {
 	return (*[2]int64)(unsafe.Pointer(&page[0]))
 }
 
-// shift takes what runtimeNow returns and returns the same with both clocks moved.
+// shift adds the offsets to the result of runtimeNow.
 func shift(sec int64, nsec int32, mono int64) (int64, int32, int64) {
 	if shifts == nil {
 		return sec, nsec, mono

@@ -15,25 +15,25 @@ import (
 )
 
 // The receiver is in a pipeline of logs and one of metrics, and the Collector knows each as a component of its own.
-func TestFatal_DeadListenerEndsTheCollector(t *testing.T) {
+func TestListener_DeathEndsCollector(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "")
-	p := s.run(t)
-	s.subscribed(t)
+	h := newHarness(t, "")
+	p := h.run(t)
+	h.awaitSubscribed(t)
 
-	p.closeListener(t, s.webhook)
+	p.closeListener(t, h.webhook)
 
 	select {
 	case <-p.ended:
-	case <-time.After(soon):
-		require.FailNow(t, "the collector goes on without a listener")
+	case <-time.After(waitTimeout):
+		require.FailNow(t, "the collector continues without a listener")
 	}
 	assert.Positive(t, p.command.ProcessState.ExitCode(), "a supervisor restarts what failed")
-	assert.Len(t, p.said("Asynchronous error received"), 1)
-	assert.Contains(t, p.said("Asynchronous error received")[0], "webhook.endpoint: the listener on "+s.webhook+" died")
+	assert.Len(t, p.linesWith("Asynchronous error received"), 1)
+	assert.Contains(t, p.linesWith("Asynchronous error received")[0], "webhook.endpoint: the listener on "+h.webhook+" died")
 }
 
-// closeListener shuts down the listening socket of the process at an address, as a kernel does that takes its interface away.
+// closeListener shuts down the listening socket of the process at an address, as the kernel does when the interface goes away.
 func (p *process) closeListener(t *testing.T, address string) {
 	t.Helper()
 	process, err := unix.PidfdOpen(p.command.Process.Pid, 0)

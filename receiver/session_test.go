@@ -12,17 +12,17 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func TestNobodyWaitsForAKeyThatIsNotComing(t *testing.T) {
+func TestSession_EndReleasesWaiters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newSession(zap.NewNop(), nil, nil)
+		s := newSession(zap.NewNop(), nil, nil)
 		done := make(chan error)
 		go func() {
-			_, err := g.Decrypt(context.Background(), &notification.Collection{}, time.Now())
+			_, err := s.Decrypt(context.Background(), &notification.Collection{}, time.Now())
 			done <- err
 		}()
 		synctest.Wait()
-		g.end()
+		s.end()
 		require.ErrorIs(t, <-done, errNoKey)
 	})
 }

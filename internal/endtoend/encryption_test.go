@@ -28,28 +28,28 @@ func keyPair(t *testing.T, id string) string {
 	return fmt.Sprintf("{id: %s, cert_file: %q, key_file: %q}", id, certificate, key)
 }
 
-func TestTwoCertificatesInRotationBothDecrypt(t *testing.T) {
+func TestEncryption_RotatedCertificatesBothDecrypt(t *testing.T) {
 	t.Parallel()
-	old, young := keyPair(t, "old"), keyPair(t, "young")
+	old, renewed := keyPair(t, "old"), keyPair(t, "renewed")
 	const keys = "receivers: {m365_copilot: {encryption: {certificates: [%s]}}}"
-	s := newSite(t, fmt.Sprintf(keys, old))
-	first := s.run(t)
-	s.subscribed(t)
+	h := newHarness(t, fmt.Sprintf(keys, old))
+	first := h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 12, 3)
-	late, err := s.emulator.Collection(in[:6]...)
+	late, err := h.emulator.Collection(in[:6]...)
 	require.NoError(t, err)
 	first.terminate(t)
 
-	s.own(t, fmt.Sprintf(keys, young+", "+old))
-	second := s.run(t)
-	second.awaitLine(t, "reason", soon)
-	assert.Contains(t, s.subscribed(t).EncryptionCertificateID, "young.")
-	status, err := s.emulator.Post(t.Context(), late)
+	h.configure(t, fmt.Sprintf(keys, renewed+", "+old))
+	second := h.run(t)
+	second.awaitLine(t, "reason", waitTimeout)
+	assert.Contains(t, h.awaitSubscribed(t).EncryptionCertificateID, "renewed.")
+	status, err := h.emulator.Post(t.Context(), late)
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusAccepted, status)
-	s.publish(t, in[6:]...)
-	s.backend.await(t, names(t, in...), soon)
-	assert.Empty(t, second.said("notification rejected"))
+	h.publish(t, in[6:]...)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	assert.Empty(t, second.linesWith("notification rejected"))
 }
 
 var decryptedItems = regexp.MustCompile(`(?m)^otelcol_receiver_m365_copilot_items_decrypted[^ ]* ([0-9.e+]+)$`)
@@ -71,41 +71,42 @@ func decrypted(t *testing.T, address string) int {
 	return int(n)
 }
 
-func TestARedeliveredBatchOfWhichHalfWasDeliveredYieldsEachOnceWithoutDecryptingThatHalf(t *testing.T) {
+// If half of a batch was delivered before, the whole batch delivers each interaction once and decrypts only the other half.
+func TestDedupe_SkipsDecryptionOfRedelivered(t *testing.T) {
 	t.Parallel()
 	metrics := freeAddress(t)
-	s := newSite(t, `
+	h := newHarness(t, `
 service:
   telemetry:
     metrics:
       level: normal
       readers: [{pull: {exporter: {prometheus: {host: 127.0.0.1, port: "${env:METRICS_PORT}"}}}}]
 `)
-	s.environment = []string{"METRICS_PORT=" + metrics[len("127.0.0.1:"):]}
-	first := s.run(t)
-	s.subscribed(t)
+	h.environment = []string{"METRICS_PORT=" + metrics[len("127.0.0.1:"):]}
+	first := h.run(t)
+	h.awaitSubscribed(t)
 	in := prompts(t, 10, 3)
-	whole, err := s.emulator.Collection(in...)
+	whole, err := h.emulator.Collection(in...)
 	require.NoError(t, err)
 	half := whole
 	half.Value = whole.Value[:5]
 	for _, c := range []graphtest.Collection{half, whole} {
-		status, err := s.emulator.Post(t.Context(), c)
+		status, err := h.emulator.Post(t.Context(), c)
 		require.NoError(t, err)
 		assert.Equal(t, http.StatusAccepted, status)
 	}
-	s.backend.await(t, names(t, in...), soon)
+	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 	assert.Equal(t, len(in), decrypted(t, metrics))
 
-	first.kill9()
-	second := s.run(t)
-	second.awaitLine(t, "subscription adopted", soon)
-	status, err := s.emulator.Post(t.Context(), whole)
+	first.kill()
+	second := h.run(t)
+	second.awaitLine(t, "subscription adopted", waitTimeout)
+	status, err := h.emulator.Post(t.Context(), whole)
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusAccepted, status)
 	fresh := prompts(t, 12, 3)[10:]
-	s.publish(t, fresh...)
-	s.backend.await(t, names(t, fresh...), soon)
+	h.publish(t, fresh...)
+	h.backend.await(t, interactionKeys(t, fresh...), waitTimeout)
 	assert.Equal(t, len(fresh), decrypted(t, metrics), "what was delivered before the crash is known after it")
-	assert.Zero(t, s.backend.repetitions())
+	assert.Zero(t, h.backend.duplicates())
 }

@@ -25,26 +25,27 @@ const (
 	client = "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d"
 	secret = "the-right-secret"
 
-	soon = 30 * time.Second
+	waitTimeout = 30 * time.Second
 )
 
-// site is a tenant, a backend, and what a collector between them is configured with.
-type site struct {
+// harness is an emulated tenant, a backend, and the configuration of a collector between them.
+type harness struct {
 	emulator *graphtest.Emulator
-	graph    string
+	graphURL string
 	backend  *backend
-	// webhook is where the collector listens, storage what survives its restarts.
+	// webhook is the address at which the collector listens, storage the directory of its persistent state.
 	webhook, storage string
-	// overlay is the directory of the configurations that are merged over the example, environment what they refer to.
+	// overlay is the directory of the configuration that is merged over the example, ownConfig a further one, and environment
+	// the variables that they refer to.
 	overlay, ownConfig string
 	environment        []string
-	// binary is the collector, flags what it is started with beside its configurations.
+	// binary is the path of the collector, flags its arguments besides the configurations.
 	binary string
 	flags  []string
 }
 
-// newSite makes everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
-func newSite(t *testing.T, overlay string, change ...func(*graphtest.Settings)) *site {
+// newHarness creates everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
+func newHarness(t *testing.T, overlay string, change ...func(*graphtest.Settings)) *harness {
 	t.Helper()
 	pair, err := graphtest.ServerCertificate(time.Hour)
 	require.NoError(t, err)
@@ -57,21 +58,21 @@ func newSite(t *testing.T, overlay string, change ...func(*graphtest.Settings)) 
 	for _, c := range change {
 		c(&settings)
 	}
-	s := &site{emulator: graphtest.New(settings), backend: newBackend(t), webhook: freeAddress(t), storage: t.TempDir(), binary: collector}
-	s.graph, err = s.emulator.Start("")
+	h := &harness{emulator: graphtest.New(settings), backend: newBackend(t), webhook: freeAddress(t), storage: t.TempDir(), binary: collector}
+	h.graphURL, err = h.emulator.Start("")
 	require.NoError(t, err)
-	t.Cleanup(s.emulator.Close)
-	s.overlay = s.writeOverlay(t, pair)
-	s.own(t, overlay)
-	return s
+	t.Cleanup(h.emulator.Close)
+	h.overlay = h.writeOverlay(t, pair)
+	h.configure(t, overlay)
+	return h
 }
 
-func (s *site) writeOverlay(t *testing.T, pair graphtest.Pair) string {
+func (h *harness) writeOverlay(t *testing.T, pair graphtest.Pair) string {
 	t.Helper()
 	dir := t.TempDir()
 	files := map[string][]byte{
 		"server.crt": pair.Certificate, "server.key": pair.Key,
-		"site.yaml": fmt.Appendf(nil, `
+		"base.yaml": fmt.Appendf(nil, `
 receivers:
   m365_copilot:
     auth: {authority: %q}
@@ -85,7 +86,7 @@ exporters:
     retry_on_failure: {initial_interval: 100ms, max_interval: 1s}
 service:
   telemetry: {metrics: {level: none}}
-`, s.graph, s.graph, s.webhook, filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")),
+`, h.graphURL, h.graphURL, h.webhook, filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")),
 	}
 	for name, content := range files {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
@@ -93,43 +94,43 @@ service:
 	return dir
 }
 
-// own makes this the site's own configuration.
-func (s *site) own(t *testing.T, overlay string) {
+// configure sets the harness's own configuration.
+func (h *harness) configure(t *testing.T, overlay string) {
 	t.Helper()
-	s.ownConfig = filepath.Join(t.TempDir(), "own.yaml")
-	require.NoError(t, os.WriteFile(s.ownConfig, []byte(overlay), 0o600))
+	h.ownConfig = filepath.Join(t.TempDir(), "own.yaml")
+	require.NoError(t, os.WriteFile(h.ownConfig, []byte(overlay), 0o600))
 }
 
 // run starts a collector.
-func (s *site) run(t *testing.T) *process {
+func (h *harness) run(t *testing.T) *process {
 	t.Helper()
-	return run(t, s.binary, s.flags, append([]string{
+	return run(t, h.binary, h.flags, append([]string{
 		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
-		"COPILOT_NOTIFICATION_URL=https://" + s.webhook + "/graph/notifications",
-		"COPILOT_STORAGE=" + s.storage, "OTLP_ENDPOINT=http://" + s.backend.address,
-	}, s.environment...), filepath.Join(root, "examples", "durable.yaml"), filepath.Join(s.overlay, "site.yaml"), s.ownConfig)
+		"COPILOT_NOTIFICATION_URL=https://" + h.webhook + "/graph/notifications",
+		"COPILOT_STORAGE=" + h.storage, "OTLP_ENDPOINT=http://" + h.backend.address,
+	}, h.environment...), filepath.Join(root, "examples", "durable.yaml"), filepath.Join(h.overlay, "base.yaml"), h.ownConfig)
 }
 
-// subscribed waits for the collector's subscription.
-func (s *site) subscribed(t *testing.T) graphtest.Subscription {
+// awaitSubscribed waits for the collector's subscription.
+func (h *harness) awaitSubscribed(t *testing.T) graphtest.Subscription {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
-	subscription, err := s.emulator.WaitSubscribed(ctx)
+	subscription, err := h.emulator.WaitSubscribed(ctx)
 	require.NoError(t, err)
 	return subscription
 }
 
-func (s *site) publish(t *testing.T, interactions ...graphtest.Interaction) {
+func (h *harness) publish(t *testing.T, interactions ...graphtest.Interaction) {
 	t.Helper()
-	_, err := s.emulator.Publish(t.Context(), interactions...)
+	_, err := h.emulator.Publish(t.Context(), interactions...)
 	require.NoError(t, err)
 }
 
-// user is the object id of the nth user.
+// user returns the object id of the nth user.
 func user(n int) string { return fmt.Sprintf("b2a7c9e4-5d31-4f0c-8e62-%012d", n) }
 
-// prompts invents interactions of the last ten minutes, of as many users as asked for.
+// prompts returns n prompts of the last ten minutes by the given number of users.
 func prompts(t *testing.T, n, users int) []graphtest.Interaction {
 	t.Helper()
 	all := make([]graphtest.Interaction, n)
@@ -139,7 +140,7 @@ func prompts(t *testing.T, n, users int) []graphtest.Interaction {
 	return all
 }
 
-// prompt invents the first interaction of the nth conversation.
+// prompt returns the first interaction of the nth conversation.
 func prompt(t *testing.T, n int, user string, at time.Time) graphtest.Interaction {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{
@@ -151,8 +152,8 @@ func prompt(t *testing.T, n int, user string, at time.Time) graphtest.Interactio
 	return graphtest.Interaction{JSON: text}
 }
 
-// names are what the backend counts interactions by.
-func names(t *testing.T, interactions ...graphtest.Interaction) []string {
+// interactionKeys returns the keys by which the backend counts interactions.
+func interactionKeys(t *testing.T, interactions ...graphtest.Interaction) []string {
 	t.Helper()
 	all := make([]string, len(interactions))
 	for i, each := range interactions {
@@ -163,11 +164,11 @@ func names(t *testing.T, interactions ...graphtest.Interaction) []string {
 	return all
 }
 
-// lastPort was given out. Ports below 32768 are not given to connections or to listeners that ask for any, so that one
-// that is let go, as in a restart, is still free afterwards.
+// lastPort is the last port that freeAddress returned. The system assigns no ports below 32768 to connections or to listeners
+// of port 0, so that a released port, as in a restart, stays free.
 var lastPort atomic.Int32
 
-// freeAddress is given to nobody else.
+// freeAddress returns an address that no other test gets.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	lastPort.CompareAndSwap(0, 20_000+rand.Int32N(5_000))
@@ -181,7 +182,7 @@ func freeAddress(t *testing.T) string {
 	return ""
 }
 
-// isFree listens for a moment, in which no process may be started: for an instant that would hold on to the address.
+// isFree listens briefly. No process may be started meanwhile, since it would hold the listener for an instant.
 func isFree(t *testing.T, address string) bool {
 	t.Helper()
 	syscall.ForkLock.RLock()

@@ -1,0 +1,256 @@
+package m365copilotreceiver
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/storage/storagetest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configoptional"
+	"go.opentelemetry.io/collector/config/configtls"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+// withStorage gives the receiver a storage that survives its restarts.
+func (h *harness) withStorage(t *testing.T) {
+	t.Helper()
+	id := storagetest.NewStorageID("copilot")
+	h.config.Storage = &id
+	h.host.extensions = map[component.ID]component.Component{id: storagetest.NewFileBackedStorageExtension("copilot", t.TempDir())}
+}
+
+// restart stops the receiver and starts it with the same configuration and storage.
+func (h *harness) restart(t *testing.T) {
+	t.Helper()
+	h.stop(t)
+	h.start(t)
+}
+
+// newPrompts returns n prompts of testUser, a second apart, the last a minute ago.
+func newPrompts(t *testing.T, n int) []graphtest.Interaction {
+	t.Helper()
+	all := make([]graphtest.Interaction, n)
+	for i := range all {
+		at := time.Now().Add(time.Duration(i-n)*time.Second - time.Minute)
+		text, err := json.Marshal(map[string]any{
+			"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + testUser, "requestId": strconv.Itoa(i), "interactionType": "userPrompt",
+			"etag": strconv.FormatInt(at.UnixMilli(), 10), "createdDateTime": at.UTC().Format(time.RFC3339Nano),
+			"from": map[string]any{"user": map[string]any{"id": testUser}},
+		})
+		require.NoError(t, err)
+		all[i] = graphtest.Interaction{JSON: text}
+	}
+	return all
+}
+
+const testUser = "b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00"
+
+// interactionIDs returns the ids of interactions, sorted.
+func interactionIDs(t *testing.T, interactions ...graphtest.Interaction) []string {
+	t.Helper()
+	all := make([]string, len(interactions))
+	for i, each := range interactions {
+		var id struct{ ID string }
+		require.NoError(t, json.Unmarshal(each.JSON, &id))
+		all[i] = id.ID
+	}
+	slices.Sort(all)
+	return all
+}
+
+// deliveredIDs returns the ids of all records, sorted and with repetitions.
+func (h *harness) deliveredIDs() []string {
+	var all []string
+	for _, record := range h.records() {
+		all = append(all, valueOf(record, "microsoft.copilot.interaction.id"))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// awaitRecords waits until n records are there.
+func (h *harness) awaitRecords(t *testing.T, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool { return h.logs.LogRecordCount() >= n }, waitTimeout, 10*time.Millisecond)
+}
+
+func (h *harness) decrypted(t *testing.T) int64 {
+	t.Helper()
+	metric, err := h.telemetry.GetMetric("otelcol_receiver_m365_copilot_items_decrypted")
+	require.NoError(t, err)
+	sum, ok := metric.Data.(metricdata.Sum[int64])
+	require.True(t, ok)
+	return sum.DataPoints[0].Value
+}
+
+// If half of a batch was delivered before, the whole batch delivers each interaction once and decrypts only the other half.
+func TestDedupe_SkipsDecryptionOfRedelivered(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.run(t)
+	in := newPrompts(t, 10)
+	whole, err := h.emulator.Collection(in...)
+	require.NoError(t, err)
+	half := whole
+	half.Value = whole.Value[:5]
+	for _, c := range []graphtest.Collection{half, whole, whole} {
+		status, err := h.emulator.Post(t.Context(), c)
+		require.NoError(t, err)
+		assert.Equal(t, 202, status)
+	}
+	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs())
+	assert.EqualValues(t, 10, h.decrypted(t))
+	duplicates, err := h.telemetry.GetMetric("otelcol_receiver_m365_copilot_duplicates")
+	require.NoError(t, err)
+	assert.EqualValues(t, 15, duplicates.Data.(metricdata.Sum[int64]).DataPoints[0].Value)
+}
+
+func TestDedupe_SurvivesRestart(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.withStorage(t)
+	h.run(t)
+	in := newPrompts(t, 10)
+	c, err := h.emulator.Collection(in...)
+	require.NoError(t, err)
+	_, err = h.emulator.Post(t.Context(), c)
+	require.NoError(t, err)
+	h.restart(t)
+	h.subscribed(t)
+	require.Eventually(t, func() bool {
+		status, err := h.emulator.Post(t.Context(), c)
+		return err == nil && status == 202
+	}, waitTimeout, 10*time.Millisecond)
+	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs())
+	assert.Len(t, h.emulator.Requests(graphtest.OpCreate), 1, "the generated key survived, so the subscription did")
+	assert.Empty(t, h.emulator.Requests(graphtest.OpDelete))
+}
+
+func TestHistory_FillsGapOfRemovedSubscription(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.config.History.Users = []string{testUser}
+	all := newPrompts(t, 8)
+	before, lost := all[:1], all[1:]
+	h.run(t)
+	h.deliver(t, before...)
+	first := h.emulator.Subscriptions()[0]
+	require.NoError(t, h.emulator.RemoveSubscription(t.Context(), first.ID, false))
+	require.NoError(t, h.emulator.AddHistory(lost...))
+	h.awaitRecords(t, len(all))
+	assert.Equal(t, interactionIDs(t, all...), h.deliveredIDs())
+	for _, record := range h.records()[1:] {
+		assert.Equal(t, "history", valueOf(record, "microsoft.copilot.source"))
+		assert.Equal(t, testUser, valueOf(record, "user.id"))
+	}
+}
+
+// The gap of a collector that was down until its subscription ended is read for the users who were seen before.
+func TestHistory_FillsDowntimeGap(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.withStorage(t)
+	h.run(t)
+	all := newPrompts(t, 50)
+	seen, lost := all[:2], all[2:]
+	h.deliver(t, seen...)
+	h.stop(t)
+	require.NoError(t, h.emulator.AddHistory(lost...))
+	require.NoError(t, h.emulator.ExpireSubscription(h.emulator.Subscriptions()[0].ID, time.Now()))
+	h.start(t)
+	h.awaitRecords(t, len(all))
+	assert.Equal(t, interactionIDs(t, all...), h.deliveredIDs(), "of a user who was seen before")
+	require.Eventually(t, func() bool {
+		missing := map[string]float64{}
+		for _, point := range h.lastMetrics(t)["microsoft.copilot.history.gap"].Gauge().DataPoints().All() {
+			reason, _ := point.Attributes().Get("microsoft.copilot.reason")
+			missing[reason.Str()] = point.DoubleValue()
+		}
+		return maps.Equal(missing, map[string]float64{
+			"startup": 0, "subscription": 0, "removed_key": 0, "undelivered": 0, "unverified": 0, "undecryptable": 0, "empty": 0,
+			"lookback": 0, "users_unknown": 0,
+		})
+	}, waitTimeout, 50*time.Millisecond, "every gap is closed, and each reason has the value 0")
+}
+
+func TestHistory_ImportsLookbackOnFirstStart(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.withStorage(t)
+	h.config.History.Users, h.config.History.Lookback = []string{testUser}, 24*time.Hour
+	old := newPrompts(t, 30)
+	require.NoError(t, h.emulator.AddHistory(old...))
+	h.run(t)
+	h.awaitRecords(t, len(old))
+	assert.Equal(t, interactionIDs(t, old...), h.deliveredIDs())
+}
+
+func TestHistory_IsPolledWithoutSubscription(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.withStorage(t)
+	h.config.Subscription.NotificationURL = ""
+	h.config.Webhook.ServerConfig.NetAddr.Endpoint = "0.0.0.0:8443" // where nothing listens
+	h.config.Webhook.ServerConfig.TLS = configoptional.None[configtls.ServerConfig]()
+	h.config.History.Users, h.config.History.PollInterval = []string{testUser}, time.Second
+	h.start(t)
+	in := newPrompts(t, 5)
+	require.NoError(t, h.emulator.AddHistory(in...))
+	h.awaitRecords(t, len(in))
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpHistory, 4))
+	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs(), "polls overlap, and each interaction is delivered once")
+	assert.Empty(t, h.emulator.Requests(graphtest.OpCreate), "there is no subscription")
+}
+
+func TestHistory_FetchesUndecryptableItem(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.config.History.Users = []string{testUser}
+	h.run(t)
+	in := newPrompts(t, 1)
+	require.NoError(t, h.emulator.AddHistory(in...))
+	c, err := h.emulator.Collection(in...)
+	require.NoError(t, err)
+	c.Value[0].EncryptedContent.DataSignature = "c3BvaWxlZA=="
+	status, err := h.emulator.Post(t.Context(), c)
+	require.NoError(t, err)
+	assert.Equal(t, 202, status)
+	h.awaitRecords(t, 1)
+	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs())
+}
+
+func TestStorage_ErrorSaysHowToFix(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		extension component.Component
+		want      string
+	}{
+		"a missing extension":          {nil, "service.extensions"},
+		"an extension of another kind": {storagetest.NewNonStorageExtension("x"), "not a storage extension"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			id := storagetest.NewNonStorageID("x")
+			h.config.Storage = &id
+			if test.extension != nil {
+				h.host.extensions = map[component.ID]component.Component{id: test.extension}
+			}
+			signal, err := NewFactory().CreateLogs(t.Context(), h.settings(), h.config, h.nextLogs)
+			require.NoError(t, err)
+			require.ErrorContains(t, signal.Start(t.Context(), h.host), test.want)
+			assert.NoError(t, signal.Shutdown(t.Context()))
+		})
+	}
+}
