@@ -337,7 +337,7 @@ func (w *WebhookConfig) validate(listens bool) error {
 	if w.MaxInFlightBytes <= 0 {
 		errs = append(errs, errors.New("webhook.max_in_flight_bytes: write a number of bytes above 0, such as 67108864"))
 	} else if w.MaxInFlightBytes < least {
-		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d is too little for a body of webhook.max_request_body_size and its decoded form: write at least %d", w.MaxInFlightBytes, least))
+		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d is too little for a body of webhook.max_request_body_size: write at least %d", w.MaxInFlightBytes, least))
 	}
 	if slices.ContainsFunc(w.ServerConfig.CompressionAlgorithms, func(algorithm string) bool { return algorithm != "" }) {
 		errs = append(errs, errors.New(`webhook.compression_algorithms: Graph does not compress, and compressed bodies are refused: remove this key`))

@@ -99,11 +99,11 @@ func (s *session) warn(err error) {
 // Decrypt implements webhook.Decrypter. It waits for the first decrypter until ctx ends. The collection holds only items
 // with a valid clientState, so items that can't be verified now were sent by Graph.
 func (s *session) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
-	opened, err := s.decrypt(ctx, collection, at)
-	if err == nil && authenticated(len(collection.Items), opened) {
+	decrypted, err := s.decrypt(ctx, collection, at)
+	if err == nil && authenticated(len(collection.Items), decrypted) {
 		s.lastAuthentic.Store(&at)
 	}
-	if err != nil && s.current.Load() != nil || authentic(opened) {
+	if err != nil && s.current.Load() != nil || authentic(decrypted) {
 		s.reached(at)
 	}
 	if err != nil {
@@ -112,14 +112,14 @@ func (s *session) Decrypt(ctx context.Context, collection *notification.Collecti
 			s.undelivered.trackUnopened(collection.Items, at)
 		}
 	}
-	return opened, err
+	return decrypted, err
 }
 
 // authenticated reports whether validation tokens proved that any of the given number of items was sent by Graph. Items
-// that were delivered before are counted too, although they leave nothing in opened.
-func authenticated(items int, opened notification.Decrypted) bool {
-	for i := range opened.Rejected {
-		if gap := opened.Rejected[i].Gap; gap != notification.GapUndecryptable && gap != notification.GapEmpty {
+// that were delivered before are counted too, although they leave nothing in decrypted.
+func authenticated(items int, decrypted notification.Decrypted) bool {
+	for i := range decrypted.Rejected {
+		if gap := decrypted.Rejected[i].Gap; gap != notification.GapUndecryptable && gap != notification.GapEmpty {
 			items--
 		}
 	}
@@ -136,9 +136,9 @@ func (s *session) notificationAge(now time.Time) (time.Duration, bool) {
 }
 
 // authentic reports whether any item was sent by Graph.
-func authentic(opened notification.Decrypted) bool {
-	return len(opened.Received)+len(opened.Lifecycle) > 0 ||
-		slices.ContainsFunc(opened.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
+func authentic(decrypted notification.Decrypted) bool {
+	return len(decrypted.Received)+len(decrypted.Lifecycle) > 0 ||
+		slices.ContainsFunc(decrypted.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
 }
 
 func (s *session) decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
