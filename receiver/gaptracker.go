@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
@@ -67,8 +68,7 @@ type gapTracker struct {
 	stored, unsaved bool
 	// lastStored are the gaps that storage certainly holds, nil for none.
 	lastStored []pendingGap
-	// failing is true if the checkpoint could not be stored last.
-	failing bool
+	failure    health.Reminder // of storing the checkpoint
 }
 
 // gapStore opens and stores gaps. *backfill.Backfiller implements it.
@@ -398,8 +398,9 @@ func (c *gapTracker) storePending(ctx context.Context) {
 func (c *gapTracker) writeCheckpoint(ctx context.Context, at time.Time) {
 	c.checkpoint = at
 	err := c.state.setInstant(ctx, checkpointKey, at)
-	wasFailing := c.failing
-	if c.failing = err != nil; err != nil && !wasFailing {
+	if err == nil {
+		c.failure.Recovered()
+	} else if c.failure.Failed() {
 		c.logger.Warn("the checkpoint can't be stored: a restart will read more history than necessary", zap.Error(err))
 	}
 }

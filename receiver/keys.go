@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
@@ -143,7 +144,7 @@ func (k *keys) changed(ctx context.Context) (notification.Ring, bool) {
 	}
 	ticker := time.NewTicker(keyCheckInterval)
 	defer ticker.Stop()
-	failing := false
+	var failure health.Reminder
 	for {
 		select {
 		case <-ctx.Done():
@@ -151,17 +152,16 @@ func (k *keys) changed(ctx context.Context) (notification.Ring, bool) {
 		case <-ticker.C:
 		}
 		if bytes.Equal(k.fileDigest(), k.digest) {
-			failing = false
+			failure.Recovered()
 			continue
 		}
 		ring, err := k.configured()
 		if err == nil {
 			return ring, true
 		}
-		if !failing {
+		if failure.Failed() {
 			k.logger.Warn("the encryption certificates changed and can't be read, the old ones stay in use", zap.Error(err))
 		}
-		failing = true
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
@@ -195,14 +196,11 @@ func (r *Receiver) gauges() []translate.Gauge {
 	}
 }
 
-// repeatInterval is the time between two log lines of a lasting failure.
-const repeatInterval = time.Hour
-
 // emitMetrics sends the current values to the metrics pipeline at each interval until ctx ends.
 func (r *Receiver) emitMetrics(ctx context.Context) {
 	ticker := time.NewTicker(r.settings.MetricsInterval)
 	defer ticker.Stop()
-	var failedAt time.Time // when the current failure was logged last; zero if there is none
+	var failure health.Reminder
 	for {
 		select {
 		case <-ctx.Done():
@@ -211,11 +209,12 @@ func (r *Receiver) emitMetrics(ctx context.Context) {
 		}
 		err := r.output.emitMetrics(ctx, r.gauges()...)
 		switch {
-		case err != nil && time.Since(failedAt) >= repeatInterval:
-			failedAt = time.Now()
+		case err != nil:
+			if !failure.Failed() {
+				continue
+			}
 			r.set.Logger.Warn("metrics not delivered, the next values contain them", zap.Error(err))
-		case err == nil && !failedAt.IsZero():
-			failedAt = time.Time{}
+		case failure.Recovered():
 			r.set.Logger.Info("metrics delivered again")
 		}
 	}

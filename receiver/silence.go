@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
@@ -35,7 +36,8 @@ type silenceDetector struct {
 	// explainedFrom and explainedTo delimit the last gap that was opened for another cause: late interactions of that time
 	// need no further gap.
 	explainedFrom, explainedTo time.Time
-	changed, failing           bool
+	changed                    bool
+	failure                    health.Reminder
 }
 
 // silentInterval is an interval in which nothing arrived.
@@ -152,12 +154,13 @@ func (s *silenceDetector) load(ctx context.Context) {
 	_, damaged := errors.AsType[*corruptError](err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil && ctx.Err() == nil && !s.failing {
+	if err != nil && ctx.Err() == nil && s.failure.Failed() {
 		s.logger.Warn("the time of the last notification can't be read", zap.Error(err))
 	}
-	if s.failing = err != nil && !damaged; s.failing {
+	if err != nil && !damaged {
 		return
 	}
+	s.failure.Recovered()
 	s.loaded = true
 	if stored.LastReached == 0 || damaged {
 		return
@@ -200,10 +203,11 @@ func (s *silenceDetector) save(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changed = s.changed || err != nil
-	if err != nil && !s.failing {
+	if err == nil {
+		s.failure.Recovered()
+	} else if s.failure.Failed() {
 		s.logger.Warn("the time of the last notification can't be stored", zap.Error(err))
 	}
-	s.failing = err != nil
 }
 
 // snapshot returns false if nothing has changed since it was stored.

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
@@ -35,9 +36,9 @@ type undelivered struct {
 	after time.Duration
 
 	mu sync.Mutex // guards what follows
-	// loaded is true once the state of an earlier run was read; until then nothing is written. failing is true from a failure
-	// of the storage, which is logged, until a success.
-	loaded, failing bool
+	// loaded is true once the state of an earlier run was read; until then nothing is written.
+	loaded  bool
+	failure health.Reminder // of the storage
 	// items holds when each item was first refused, unopened the same of items that could not be decrypted.
 	items    map[interaction.Key]undeliveredItem
 	unopened map[contentDigest]undeliveredItem
@@ -381,15 +382,16 @@ func addMinutes[K comparable](minutes map[int64]time.Time, tracked map[K]undeliv
 	}
 }
 
-// report logs the first failure of the storage and its end. It is called with mu held.
+// report logs a failure of the storage, again each hour while it lasts, and its end.
 func (r *undelivered) report(err error) {
 	switch {
-	case err != nil && !r.failing:
-		r.logger.Warn("the minutes of undelivered notifications can't be stored", zap.Error(err))
-	case err == nil && r.failing:
+	case err != nil:
+		if r.failure.Failed() {
+			r.logger.Warn("the minutes of undelivered notifications can't be stored", zap.Error(err))
+		}
+	case r.failure.Recovered():
 		r.logger.Info("the minutes of undelivered notifications can be stored again")
 	}
-	r.failing = err != nil
 }
 
 const (
