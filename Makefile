@@ -25,6 +25,7 @@ run: build ## Run the collector against an emulated tenant, until Ctrl-C or for 
 
 # One package at a time, because tests that measure time must not compete for the processors.
 test: $(COLLECTOR) ## Run all tests with the race detector
+	go test ./internal/interaction/... # without the race detector, for the full sizes of what must take linear time
 	go test -race -p 1 -timeout 30m -covermode=atomic -coverpkg=./... -coverprofile=coverage.out ./...
 
 cover: ## Check the coverage of `make test`: at least 85 % of each hand-written package

@@ -8,14 +8,13 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 )
 
-// Sizes returns the sizes of hostile input. Each is 8 times the one before: linear work takes about 8 times as long for it,
-// quadratic work 64 times.
+// Sizes returns the sizes of hostile input: 16 KiB, 128 KiB and 1 MiB, and with the race detector a sixteenth of that. Each is
+// 8 times the one before: linear work takes about 8 times as long for it, quadratic work 64 times.
 func Sizes() []int {
-	return []int{16 << 10, 128 << 10, 1 << 20}
+	return []int{smallest, 8 * smallest, 64 * smallest}
 }
 
 // allowedPerByte is the time for each byte that always passes: 10 times what encoding/json takes here, which is more with
@@ -31,6 +30,12 @@ var allowedPerByte = sync.OnceValue(func() time.Duration {
 	return max(10*least/size, 200*time.Nanosecond)
 })
 
+// TestingT is the part of a *testing.T that Assert uses.
+type TestingT interface {
+	Helper()
+	Errorf(format string, args ...any)
+}
+
 // Assert fails the test unless the work on each size takes less than 12 times as long as on the size before, or less than
 // allowedPerByte. Prepare returns the work on an input of a size.
 //
@@ -39,7 +44,7 @@ var allowedPerByte = sync.OnceValue(func() time.Duration {
 //
 // A size is not measured if the work on the size before was so fast that it passes even if the work is quadratic. That is
 // most of the input, and the larger size takes most of the time.
-func Assert(t *testing.T, prepare func(size int) (do func()), sizes ...int) {
+func Assert(t TestingT, prepare func(size int) (do func()), sizes ...int) {
 	t.Helper()
 	const factor, tries, enough = 12, 30, 5 * time.Second
 	for n := 1; n < len(sizes); n++ {

@@ -1,0 +1,5 @@
+//go:build unix && !race
+
+package lineartest
+
+const smallest = 16 << 10
