@@ -164,7 +164,8 @@ type WebhookConfig struct {
 	// Graph itself waits 3s. Default 2500ms.
 	AckTimeout time.Duration `mapstructure:"ack_timeout"`
 
-	// MaxInFlightBytes bounds the bytes of all requests in flight; requests beyond it get 503 immediately. Default 67108864.
+	// MaxInFlightBytes bounds the bytes of all requests in flight, with what decoding them takes; requests beyond it get 503
+	// immediately. It must exceed max_request_body_size by a seventh, at least. Default 67108864.
 	MaxInFlightBytes int64 `mapstructure:"max_in_flight_bytes"`
 
 	// prevent unkeyed literal initialization
