@@ -21,7 +21,7 @@ var allowedImports = map[string][]string{
 	"internal/notification": {"internal/interaction", "internal/panics"},
 	"internal/subscription": {"internal/graph", "internal/health"},
 	"internal/backfill":     {"internal/graph", "internal/health", "internal/interaction"},
-	"internal/dedupe":       {"internal/health", "internal/interaction"},
+	"internal/dedupe":       {"internal/health", "internal/interaction", "internal/statestore"},
 	"internal/translate":    {"internal/interaction"},
 	"internal/metadatatest": {"internal/metadata"},
 	"cmd/m365copilot":       {"internal/graphtest"},

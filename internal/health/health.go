@@ -4,6 +4,8 @@ package health
 import (
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // RepeatInterval is the time between two log lines of a failure that lasts. Most log views reach back a few hours, and a
@@ -36,4 +38,53 @@ func (r *Reminder) Recovered() bool {
 	failed := !r.loggedAt.IsZero()
 	r.loggedAt = time.Time{}
 	return failed
+}
+
+// Part reports the failures of one part of the receiver: the first failure with its hint, again each hour while it lasts, at
+// once when another kind of failure takes its place, and its end. It is safe for concurrent use.
+type Part struct {
+	// Logger gets the lines.
+	Logger *zap.Logger
+	// Failing and Recovered are the messages.
+	Failing, Recovered string
+	// Status is told the failure when it is new or of another kind, and nil when it is over. It must not block. It may be nil.
+	Status func(error)
+
+	mu       sync.Mutex
+	kind     string
+	reminder Reminder
+	failing  bool
+}
+
+// Report notes the result of an attempt; nil means that it succeeded. The fields belong to the failure's line.
+func (p *Part) Report(err error, fields ...zap.Field) { p.ReportKind("", err, fields...) }
+
+// ReportKind is like Report, with what distinguishes the failure from others of the same part, such as a code.
+func (p *Part) ReportKind(kind string, err error, fields ...zap.Field) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		if p.failing {
+			p.Logger.Info(p.Recovered)
+			p.notify(nil)
+		}
+		p.failing = false
+		p.reminder.Recovered()
+		return
+	}
+	another := !p.failing || kind != p.kind
+	if another {
+		p.reminder.Recovered()
+		p.notify(err)
+	}
+	p.failing, p.kind = true, kind
+	if p.reminder.Failed() {
+		p.Logger.Warn(p.Failing, append([]zap.Field{zap.Error(err)}, fields...)...)
+	}
+}
+
+func (p *Part) notify(err error) {
+	if p.Status != nil {
+		p.Status(err)
+	}
 }

@@ -1,0 +1,188 @@
+// Package statestore keeps typed values in a storage client of the Collector. Each value has a version and a checksum, so
+// that a value which is damaged or of another version is told apart from a storage that fails.
+package statestore
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+)
+
+// Timeout is how long one call to the storage may take. Only a storage that hangs takes longer; a slow disk does not.
+const Timeout = 5 * time.Second
+
+// Store reads and writes values. Calls are made one at a time, and a call that was given up after Timeout still excludes
+// others until it returns, so it can't overwrite what a later call wrote. It is safe for concurrent use.
+type Store struct {
+	client storage.Client
+	// calling is a semaphore: it holds a value during a call.
+	calling chan struct{}
+}
+
+// New returns a Store for a client, which it owns.
+func New(client storage.Client) *Store {
+	return &Store{client: client, calling: make(chan struct{}, 1)}
+}
+
+// call makes one call. It returns when the call, Timeout or ctx ends.
+func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, Timeout, errHangs)
+	select {
+	case s.calling <- struct{}{}:
+	case <-ctx.Done():
+		cancel()
+		return context.Cause(ctx)
+	}
+	done := make(chan error, 1)
+	// Not every client returns when its context ends.
+	go func() {
+		defer func() { <-s.calling }()
+		defer cancel()
+		done <- f(ctx)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+var errHangs = fmt.Errorf("storage did not answer within %s", Timeout)
+
+// Set is one value to write, or to delete if Payload is nil.
+type Set struct {
+	Key     string
+	Version byte
+	Payload []byte
+}
+
+// Write writes values, in one transaction where the storage has transactions, else in this order.
+func (s *Store) Write(ctx context.Context, sets ...Set) error {
+	operations := make([]*storage.Operation, 0, len(sets))
+	for _, one := range sets {
+		if one.Payload == nil {
+			operations = append(operations, storage.DeleteOperation(one.Key))
+			continue
+		}
+		operations = append(operations, storage.SetOperation(one.Key, frame(one.Version, one.Payload)))
+	}
+	err := s.call(ctx, func(ctx context.Context) error { return s.client.Batch(ctx, operations...) })
+	if err != nil {
+		return fmt.Errorf("write %s: %w", sets[0].Key, err)
+	}
+	return nil
+}
+
+// Read returns the payload of a value, nil if there is none. The error is a *DamagedError if the value can't be used; any
+// other error is one of the storage.
+func (s *Store) Read(ctx context.Context, key string, version byte) ([]byte, error) {
+	var value []byte
+	err := s.call(ctx, func(ctx context.Context) (err error) {
+		value, err = s.client.Get(ctx, key)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	case value == nil:
+		return nil, nil
+	}
+	payload, err := unframe(version, value)
+	if err != nil {
+		return nil, &DamagedError{Key: key, Err: err}
+	}
+	return payload, nil
+}
+
+// Close waits for a call in flight, at most Timeout, and closes the client.
+func (s *Store) Close(ctx context.Context) error {
+	if err := s.call(ctx, s.client.Close); err != nil {
+		return fmt.Errorf("close storage: %w", err)
+	}
+	return nil
+}
+
+// DamagedError says that a value is there and can't be used: it is damaged, or was written by another version. Its owner
+// reports it and replaces it.
+type DamagedError struct {
+	Key string
+	Err error
+}
+
+func (e *DamagedError) Error() string { return "value " + e.Key + " in storage: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// Damaged reports whether an error of Read or Load is about the value, as opposed to the storage.
+func Damaged(err error) bool {
+	_, ok := errors.AsType[*DamagedError](err)
+	return ok
+}
+
+// Value is a value of one type, stored as JSON under one key.
+type Value[T any] struct {
+	Store   *Store
+	Key     string
+	Version byte
+}
+
+// Load returns the value, and false if there is none. The error is as that of Store.Read.
+func (v Value[T]) Load(ctx context.Context) (value T, found bool, err error) {
+	payload, err := v.Store.Read(ctx, v.Key, v.Version)
+	if err != nil || payload == nil {
+		return value, false, err
+	}
+	if err := json.Unmarshal(payload, &value); err != nil {
+		var none T
+		return none, false, &DamagedError{Key: v.Key, Err: err}
+	}
+	return value, true, nil
+}
+
+// Save writes the value.
+func (v Value[T]) Save(ctx context.Context, value T) error {
+	payload, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", v.Key, err)
+	}
+	return v.Store.Write(ctx, Set{Key: v.Key, Version: v.Version, Payload: payload})
+}
+
+// The stored form of a value: version (1 byte), CRC-32C of the payload (4, big-endian), payload.
+const headerSize = 1 + 4
+
+var (
+	errVersion  = errors.New("written in another format")
+	errChecksum = errors.New("damaged")
+)
+
+func frame(version byte, payload []byte) []byte {
+	value := make([]byte, headerSize, headerSize+len(payload))
+	value[0] = version
+	sum := crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli))
+	binary.BigEndian.PutUint32(value[1:], sum)
+	return append(value, payload...)
+}
+
+func unframe(version byte, value []byte) ([]byte, error) {
+	if len(value) == 0 || value[0] != version {
+		return nil, errVersion
+	}
+	if len(value) < headerSize {
+		return nil, errChecksum
+	}
+	payload := value[headerSize:]
+	sum := crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli))
+	if binary.BigEndian.Uint32(value[1:]) != sum {
+		return nil, errChecksum
+	}
+	return payload, nil
+}
