@@ -22,6 +22,8 @@ var allowedImports = map[string][]string{
 	"internal/subscription": {"internal/graph", "internal/health"},
 	"internal/backfill":     {"internal/graph", "internal/health", "internal/interaction"},
 	"internal/dedupe":       {"internal/health", "internal/interaction", "internal/statestore"},
+	"internal/gap":          {"internal/interaction"},
+	"internal/gap/gapstore": {"internal/gap", "internal/health", "internal/interaction", "internal/statestore"},
 	"internal/translate":    {"internal/interaction"},
 	"internal/metadatatest": {"internal/metadata"},
 	"cmd/m365copilot":       {"internal/graphtest"},

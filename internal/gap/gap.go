@@ -1,0 +1,209 @@
+// Package gap holds what is known to be missing: the type of a gap, and the rules that open, merge, read and close gaps. Every
+// function depends on its arguments alone, among them the time, so that whole histories can be tried in a test. The package
+// gapstore keeps the State on disk; the package backfill reads the gaps.
+package gap
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Reason is why interactions of an interval are missing or may be.
+type Reason string
+
+// The reasons, the most severe first: time that is missing for several reasons counts for the first of them.
+const (
+	// Startup: the collector was not running, or its subscription was gone when it started.
+	Startup Reason = "startup"
+	// Subscription: the subscription was lost, expired, removed or recreated, or Graph reported that it missed something.
+	Subscription Reason = "subscription"
+	// RemovedKey: notifications were encrypted for a key that is no longer available.
+	RemovedKey Reason = "removed_key"
+	// Undelivered: notifications were answered with 503 for so long that Graph stopped retrying.
+	Undelivered Reason = "undelivered"
+	// Unverified: the validation tokens of authentic notifications failed.
+	Unverified Reason = "unverified"
+	// Undecryptable: the content of notifications could not be decrypted.
+	Undecryptable Reason = "undecryptable"
+	// Empty: notifications came without the content they should have had.
+	Empty Reason = "empty"
+	// Lookback: the very first start imports earlier history.
+	Lookback Reason = "lookback"
+	// Replay: the configuration asks for an interval once more.
+	Replay Reason = "replay"
+	// Reconcile: an interval is compared with what was delivered. Nothing of it is known to be missing.
+	Reconcile Reason = "reconcile"
+	// Poll: the history is the only source, and read at regular intervals.
+	Poll Reason = "poll"
+	// UsersUnknown: the interval was read, but only for users already seen, because the directory could not be read.
+	UsersUnknown Reason = "users_unknown"
+)
+
+// Reasons returns all reasons, the most severe first.
+func Reasons() []Reason {
+	return []Reason{Startup, Subscription, RemovedKey, Undelivered, Unverified, Undecryptable, Empty, Lookback, Replay, Reconcile, Poll, UsersUnknown}
+}
+
+func compareReasons(a, b Reason) int {
+	order := Reasons()
+	return cmp.Compare(slices.Index(order, a), slices.Index(order, b))
+}
+
+// OfItem reports whether the reason concerns single items. Their gaps are read at most once an hour.
+func (r Reason) OfItem() bool { return r == Unverified || r == Undecryptable || r == Empty }
+
+// alone reports whether a gap of this reason is never merged with one of another.
+func (r Reason) alone() bool { return r == Lookback || r == Replay || r == Reconcile || r == Poll }
+
+// User is the Entra object id of a user.
+type User [16]byte
+
+// ParseUser reads the usual form of a GUID, in any case.
+func ParseUser(id string) (u User, ok bool) {
+	if len(id) != 36 || id[8] != '-' || id[13] != '-' || id[18] != '-' || id[23] != '-' {
+		return User{}, false
+	}
+	_, err := hex.Decode(u[:], []byte(id[:8]+id[9:13]+id[14:18]+id[19:23]+id[24:]))
+	return u, err == nil
+}
+
+// String returns the GUID in lower case.
+func (u User) String() string {
+	h := hex.EncodeToString(u[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (u User) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (u *User) UnmarshalText(text []byte) error {
+	parsed, ok := ParseUser(string(text))
+	if !ok {
+		return fmt.Errorf("user %q is not a GUID", strings.ToValidUTF8(string(text), "?"))
+	}
+	*u = parsed
+	return nil
+}
+
+// Compare orders users by their ids.
+func (u User) Compare(o User) int { return bytes.Compare(u[:], o[:]) }
+
+// Scope is whose interactions are missing. The zero value means all users.
+type Scope struct {
+	// Users are the only ones, in order; empty means all.
+	Users []User `json:"users,omitempty"`
+	// SeenSince, unless zero, leaves out the users first seen before: they were read.
+	SeenSince time.Time `json:"seen_since,omitzero"`
+}
+
+// All reports whether it is the scope of all users.
+func (s Scope) All() bool { return len(s.Users) == 0 && s.SeenSince.IsZero() }
+
+func (s Scope) equal(o Scope) bool {
+	return slices.Equal(s.Users, o.Users) && s.SeenSince.IsZero() == o.SeenSince.IsZero()
+}
+
+// union returns a scope that contains both, which must be of the same kind.
+func (s Scope) union(o Scope) Scope {
+	users := slices.Concat(s.Users, o.Users)
+	slices.SortFunc(users, User.Compare)
+	joined := Scope{Users: slices.Compact(users), SeenSince: s.SeenSince}
+	if o.SeenSince.Before(s.SeenSince) {
+		joined.SeenSince = o.SeenSince
+	}
+	return joined
+}
+
+// Gap is an interval of which interactions are missing or may be, for all users or for some.
+type Gap struct {
+	// Reasons are why, the most severe first.
+	Reasons []Reason  `json:"reasons"`
+	Scope   Scope     `json:"scope,omitzero"`
+	From    time.Time `json:"from"`
+	// To is zero while the cause lasts.
+	To time.Time `json:"to,omitzero"`
+	// Cause is what the end of the gap waits for while To is zero: a resource, or atStart.
+	Cause string `json:"cause,omitempty"`
+	// Second marks an interval that was read, and is read once more because Graph may be late.
+	Second bool `json:"second,omitempty"`
+	// NotBefore is when it may be read; zero means at once.
+	NotBefore time.Time `json:"not_before,omitzero"`
+	// Attempts counts failed passes in a row.
+	Attempts int `json:"attempts,omitempty"`
+	// Part marks a part that is read before the rest of its gap, which is still open.
+	Part bool `json:"part,omitempty"`
+
+	// live is true if this run was told that the cause began, and will be told that it ended.
+	live bool
+}
+
+// Reason returns the most severe reason.
+func (g *Gap) Reason() Reason { return g.Reasons[0] }
+
+func (g *Gap) open() bool { return g.To.IsZero() }
+
+func (g *Gap) has(r Reason) bool { return slices.Contains(g.Reasons, r) }
+
+// compatible reports whether two gaps may become one if their intervals allow it.
+func (g *Gap) compatible(o *Gap) bool {
+	return g.Scope.equal(o.Scope) && g.Second == o.Second && g.Cause == o.Cause &&
+		(g.Reason() == o.Reason() || !g.Reason().alone() && !o.Reason().alone()) &&
+		g.Reason().OfItem() == o.Reason().OfItem()
+}
+
+// mergeable reports whether two gaps become one: if they overlap or touch, and are read at about the same time.
+func (g *Gap) mergeable(o *Gap) bool {
+	return g.compatible(o) && quarter(g.NotBefore).Equal(quarter(o.NotBefore)) && g.open() == o.open() &&
+		(g.open() || !g.From.After(o.To) && !o.From.After(g.To))
+}
+
+// quarter rounds up to a quarter of an hour.
+func quarter(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.Add(15*time.Minute - 1).Truncate(15 * time.Minute)
+}
+
+// merge adds another gap, and the time between them.
+func (g *Gap) merge(o *Gap) {
+	g.From, g.To, g.NotBefore = earlier(g.From, o.From), later(g.To, o.To), later(g.NotBefore, o.NotBefore)
+	g.Reasons, g.Scope = mergeReasons(g.Reasons, o.Reasons), g.Scope.union(o.Scope)
+	g.Attempts = max(g.Attempts, o.Attempts)
+	g.Part = g.Part && o.Part
+	g.live = g.live || o.live
+}
+
+func mergeReasons(a, b []Reason) []Reason {
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, compareReasons)
+	return slices.Compact(all)
+}
+
+// covers reports whether another gap adds nothing.
+func (g *Gap) covers(o *Gap) bool {
+	if !g.mergeable(o) || g.From.After(o.From) || g.To.Before(o.To) || g.Scope.SeenSince.After(o.Scope.SeenSince) {
+		return false
+	}
+	return !slices.ContainsFunc(o.Reasons, func(r Reason) bool { return !g.has(r) })
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
