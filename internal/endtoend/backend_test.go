@@ -34,7 +34,7 @@ type backend struct {
 	server  *http.Server
 }
 
-func newBackend(t *testing.T) *backend {
+func newBackend(t testing.TB) *backend {
 	t.Helper()
 	b := &backend{address: freeAddress(t), arrived: map[string]int{}, sources: map[string]int{}, changed: make(chan struct{})}
 	b.start(t)
@@ -43,7 +43,7 @@ func newBackend(t *testing.T) *backend {
 }
 
 // start listens, always at the same address.
-func (b *backend) start(t *testing.T) {
+func (b *backend) start(t testing.TB) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", b.address)
 	require.NoError(t, err)
@@ -123,7 +123,7 @@ func value(record plog.LogRecord, attribute string) string {
 }
 
 // await waits until all of these have arrived.
-func (b *backend) await(t *testing.T, want []string, timeout time.Duration) {
+func (b *backend) await(t testing.TB, want []string, timeout time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()

@@ -232,7 +232,7 @@ func TestFlood_ForgedBytesCostLessThanGenuine(t *testing.T) { //nolint:parallelt
 }
 
 // processorTime returns the processor time that the collector has used so far.
-func (p *process) processorTime(t *testing.T) time.Duration {
+func (p *process) processorTime(t testing.TB) time.Duration {
 	t.Helper()
 	const tick = 10 * time.Millisecond // USER_HZ, the same on every Linux
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))

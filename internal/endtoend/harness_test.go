@@ -42,10 +42,12 @@ type harness struct {
 	// binary is the path of the collector, flags its arguments besides the configurations.
 	binary string
 	flags  []string
+	// published counts the interactions of bodies.
+	published int
 }
 
 // newHarness creates everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
-func newHarness(t *testing.T, overlay string, change ...func(*graphtest.Settings)) *harness {
+func newHarness(t testing.TB, overlay string, change ...func(*graphtest.Settings)) *harness {
 	t.Helper()
 	pair, err := graphtest.ServerCertificate(time.Hour)
 	require.NoError(t, err)
@@ -67,7 +69,7 @@ func newHarness(t *testing.T, overlay string, change ...func(*graphtest.Settings
 	return h
 }
 
-func (h *harness) writeOverlay(t *testing.T, pair graphtest.Pair) string {
+func (h *harness) writeOverlay(t testing.TB, pair graphtest.Pair) string {
 	t.Helper()
 	dir := t.TempDir()
 	files := map[string][]byte{
@@ -95,14 +97,14 @@ service:
 }
 
 // configure sets the harness's own configuration.
-func (h *harness) configure(t *testing.T, overlay string) {
+func (h *harness) configure(t testing.TB, overlay string) {
 	t.Helper()
 	h.ownConfig = filepath.Join(t.TempDir(), "own.yaml")
 	require.NoError(t, os.WriteFile(h.ownConfig, []byte(overlay), 0o600))
 }
 
 // run starts a collector.
-func (h *harness) run(t *testing.T) *process {
+func (h *harness) run(t testing.TB) *process {
 	t.Helper()
 	return run(t, h.binary, h.flags, append([]string{
 		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
@@ -112,7 +114,7 @@ func (h *harness) run(t *testing.T) *process {
 }
 
 // awaitSubscribed waits for the collector's subscription.
-func (h *harness) awaitSubscribed(t *testing.T) graphtest.Subscription {
+func (h *harness) awaitSubscribed(t testing.TB) graphtest.Subscription {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
@@ -121,7 +123,7 @@ func (h *harness) awaitSubscribed(t *testing.T) graphtest.Subscription {
 	return subscription
 }
 
-func (h *harness) publish(t *testing.T, interactions ...graphtest.Interaction) {
+func (h *harness) publish(t testing.TB, interactions ...graphtest.Interaction) {
 	t.Helper()
 	_, err := h.emulator.Publish(t.Context(), interactions...)
 	require.NoError(t, err)
@@ -131,7 +133,7 @@ func (h *harness) publish(t *testing.T, interactions ...graphtest.Interaction) {
 func user(n int) string { return fmt.Sprintf("b2a7c9e4-5d31-4f0c-8e62-%012d", n) }
 
 // prompts returns n prompts of the last ten minutes by the given number of users.
-func prompts(t *testing.T, n, users int) []graphtest.Interaction {
+func prompts(t testing.TB, n, users int) []graphtest.Interaction {
 	t.Helper()
 	all := make([]graphtest.Interaction, n)
 	for i := range all {
@@ -141,7 +143,7 @@ func prompts(t *testing.T, n, users int) []graphtest.Interaction {
 }
 
 // prompt returns the first interaction of the nth conversation.
-func prompt(t *testing.T, n int, user string, at time.Time) graphtest.Interaction {
+func prompt(t testing.TB, n int, user string, at time.Time) graphtest.Interaction {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{
 		"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + strconv.Itoa(n), "requestId": strconv.Itoa(n),
@@ -153,7 +155,7 @@ func prompt(t *testing.T, n int, user string, at time.Time) graphtest.Interactio
 }
 
 // interactionKeys returns the keys by which the backend counts interactions.
-func interactionKeys(t *testing.T, interactions ...graphtest.Interaction) []string {
+func interactionKeys(t testing.TB, interactions ...graphtest.Interaction) []string {
 	t.Helper()
 	all := make([]string, len(interactions))
 	for i, each := range interactions {
@@ -169,7 +171,7 @@ func interactionKeys(t *testing.T, interactions ...graphtest.Interaction) []stri
 var lastPort atomic.Int32
 
 // freeAddress returns an address that no other test gets.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	lastPort.CompareAndSwap(0, 20_000+rand.Int32N(5_000))
 	for range 1000 {
@@ -183,7 +185,7 @@ func freeAddress(t *testing.T) string {
 }
 
 // isFree listens briefly. No process may be started meanwhile, since it would hold the listener for an instant.
-func isFree(t *testing.T, address string) bool {
+func isFree(t testing.TB, address string) bool {
 	t.Helper()
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

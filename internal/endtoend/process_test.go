@@ -27,7 +27,7 @@ type process struct {
 }
 
 // run starts the collector at a path with flags and with configurations, which are merged in this order.
-func run(t *testing.T, binary string, flags, environment []string, configs ...string) *process {
+func run(t testing.TB, binary string, flags, environment []string, configs ...string) *process {
 	t.Helper()
 	arguments := slices.Clone(flags)
 	for _, config := range configs {
@@ -78,7 +78,7 @@ func (p *process) linesWith(text string) []string {
 }
 
 // awaitLine waits for a line that contains a text.
-func (p *process) awaitLine(t *testing.T, text string, timeout time.Duration) string {
+func (p *process) awaitLine(t testing.TB, text string, timeout time.Duration) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
@@ -106,7 +106,7 @@ func (p *process) kill() {
 }
 
 // terminate asks the collector to end, and waits until it has.
-func (p *process) terminate(t *testing.T) {
+func (p *process) terminate(t testing.TB) {
 	t.Helper()
 	require.NoError(t, p.command.Process.Signal(syscall.SIGTERM))
 	select {
