@@ -226,6 +226,7 @@ func TestStore_LateWriteCannotOverwriteNewer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := newMemory()
 		release := client.hang()
+		defer release()
 		store := statestore.New(client)
 		require.Error(t, store.Write(t.Context(), set("old")))
 		require.ErrorContains(t, store.Write(t.Context(), set("newer")), "did not answer", "the first write still excludes others")
@@ -294,13 +295,13 @@ func TestStore_CloseGivesUpOnHangingCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client := newMemory()
 		release := client.hang()
+		defer release()
 		store := statestore.New(client)
 		require.Error(t, store.Write(t.Context(), set("one")))
 		began := time.Now()
 		require.ErrorContains(t, store.Close(t.Context()), "close storage: storage did not answer within 5s")
 		assert.Equal(t, statestore.Timeout, time.Since(began))
 		assert.False(t, client.closed, "a client is not closed under a call")
-		release()
 	})
 }
 
