@@ -256,12 +256,12 @@ func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
 	return gauge
 }
 
-// HistoryReconciled is the age of the end of the last reconciliation, in seconds, with its result: complete, incomplete or
-// inconclusive. It has no value before the first one, when the result is empty.
+// HistoryReconciled is the age of the end of the last reconciliation, in seconds: of the newest time that it compared. Its
+// result is complete, incomplete or inconclusive. It has no value before the first one, when the result is empty.
 func HistoryReconciled[Result ~string](age time.Duration, result Result) Gauge {
 	gauge := Gauge{
 		name:        "microsoft.copilot.history.reconciled",
-		description: "Time since the end of the last comparison of the history with what was delivered.",
+		description: "Age of the newest time for which the history was compared with what was delivered.",
 		unit:        "s",
 	}
 	if result != "" {
