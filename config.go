@@ -120,7 +120,7 @@ type ClientCertificateConfig struct {
 // SubscriptionConfig configures what Graph sends, and where to.
 type SubscriptionConfig struct {
 	// NotificationURL is the public HTTPS URL at which Graph reaches the webhook, for lifecycle events too.
-	// Without it there is neither subscription nor webhook, and the history is polled every history.poll_interval.
+	// Without it there is neither subscription nor webhook, and the history is read every history.poll_interval.
 	NotificationURL string `mapstructure:"notification_url"`
 
 	// Users are Entra object ids; each gets a subscription of its own. Empty means the whole tenant, in one subscription.
@@ -224,8 +224,16 @@ type HistoryConfig struct {
 	// MaxGap is how far back a gap is filled; the rest of a longer one is reported. Default 168h.
 	MaxGap time.Duration `mapstructure:"max_gap"`
 
-	// PollInterval above 0 reads the history this often, with or without a subscription. Default 0s. Needs storage.
+	// PollInterval is how often the history is read where there is no subscription.notification_url, and it is the only source.
+	// Required there, with storage, and refused with a notification_url, where Reconcile finds what was missed.
 	PollInterval time.Duration `mapstructure:"poll_interval"`
+
+	// Reconcile compares the history with what was delivered.
+	Reconcile ReconcileConfig `mapstructure:"reconcile"`
+
+	// Replay is history to deliver once more, although it was delivered before. Each entry is done once, and known by its
+	// values. Needs storage.
+	Replay []ReplayConfig `mapstructure:"replay"`
 
 	// Users are the Entra object ids whose history is read. Empty: subscription.users, else the licensed users of the
 	// directory and the users already seen.
@@ -241,12 +249,41 @@ type HistoryConfig struct {
 	_ struct{}
 }
 
+// ReconcileConfig configures the reconciliation: the history of every user is compared with what was delivered, and what only
+// the history has is delivered.
+type ReconcileConfig struct {
+	// Interval is the time between two reconciliations; 0s turns them off. By default 24h with subscription.notification_url
+	// and history.enabled, else off: without these a reconciliation is impossible, and an interval is refused.
+	Interval *time.Duration `mapstructure:"interval"`
+
+	// Delay is how old an interaction must be to be compared: Graph may notify of it up to 1 h late, and retries a
+	// notification for 4 h. Default 5h30m.
+	Delay time.Duration `mapstructure:"delay"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
+// ReplayConfig is history to deliver once more. The records have the same log.record.uid as before.
+type ReplayConfig struct {
+	// From and To bound the time of creation, in the form of RFC 3339, such as 2026-11-01T00:00:00Z. Required.
+	From time.Time `mapstructure:"from"`
+	To   time.Time `mapstructure:"to"`
+
+	// Users are Entra object ids. Empty means all users whose history is read.
+	Users []string `mapstructure:"users"`
+
+	// prevent unkeyed literal initialization
+	_ struct{}
+}
+
 // DedupeConfig bounds the cache of delivered interactions.
 type DedupeConfig struct {
-	// Window is how long a delivered interaction is remembered. Default 26h.
+	// Window is how long a delivered interaction is remembered. Default 26h. What a known gap or the next reconciliation may
+	// read again is remembered longer.
 	Window time.Duration `mapstructure:"window"`
 
-	// MaxEntries is how many are remembered; the oldest are forgotten first. Default 1000000.
+	// MaxEntries is how many are remembered; the oldest are forgotten first, and are not reconciled. Default 1000000.
 	MaxEntries int `mapstructure:"max_entries"`
 
 	// prevent unkeyed literal initialization

@@ -81,7 +81,13 @@ func TestSettings_TakeEveryKey(t *testing.T) {
 		Window:     12 * time.Hour,
 		MaxEntries: 5000,
 		History: receiver.History{
-			Enabled: true, Lookback: 48 * time.Hour, MaxGap: 72 * time.Hour, PollInterval: 10 * time.Minute,
+			Enabled: true, Lookback: 48 * time.Hour, MaxGap: 72 * time.Hour,
+			ReconcileInterval: 12 * time.Hour, ReconcileDelay: 6 * time.Hour,
+			Replay: []receiver.Replay{{
+				From:  time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
+				To:    time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC),
+				Users: []string{"0d9c8b7a-6f5e-4d3c-8b2a-190807060504"},
+			}},
 			Users: []string{"0d9c8b7a-6f5e-4d3c-8b2a-190807060504"}, RequestsPerSecond: 12.5, Concurrency: 2,
 		},
 		CaptureText:     true,
@@ -126,7 +132,10 @@ func TestConfig_HasDefaults(t *testing.T) {
 	assert.Nil(t, got.Storage, "nothing is written to a disk unless configured")
 	assert.Equal(t, 26*time.Hour, got.Window)
 	assert.Equal(t, 1_000_000, got.MaxEntries)
-	assert.Equal(t, receiver.History{Enabled: true, MaxGap: 168 * time.Hour, Users: nil, RequestsPerSecond: 25, Concurrency: 4}, got.History)
+	assert.Equal(t, receiver.History{
+		Enabled: true, MaxGap: 168 * time.Hour, ReconcileInterval: 24 * time.Hour, ReconcileDelay: 330 * time.Minute,
+		RequestsPerSecond: 25, Concurrency: 4,
+	}, got.History)
 	assert.False(t, got.CaptureText, "no text leaves the receiver unless configured")
 	assert.False(t, got.References, "no file name or URL leaves the receiver unless configured")
 	assert.Equal(t, time.Minute, got.MetricsInterval)
@@ -189,6 +198,62 @@ func TestSettings_PollsWithoutNotificationURL(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, got.Resources)
 	assert.Equal(t, 5*time.Minute, got.History.PollInterval)
+	assert.Zero(t, got.History.ReconcileInterval, "there is nothing to compare the history with")
+}
+
+func TestSettings_ReconcileIntervalDependsOnOtherKeys(t *testing.T) {
+	t.Parallel()
+	const unset = -1
+	for name, test := range map[string]struct {
+		interval time.Duration
+		change   func(*Config)
+		want     time.Duration
+	}{
+		"unset, with a subscription and history":   {unset, func(*Config) {}, 24 * time.Hour},
+		"unset, where the history is not read":     {unset, func(c *Config) { c.History.Enabled = false }, 0},
+		"0s turns it off":                          {0, func(*Config) {}, 0},
+		"0s is accepted where it is off anyway":    {0, func(c *Config) { c.History.Enabled = false }, 0},
+		"an interval of its own":                   {time.Second, func(*Config) {}, time.Second},
+		"it needs no storage":                      {time.Hour, func(c *Config) { c.Storage = nil }, time.Hour},
+		"users of their own change nothing":        {unset, func(c *Config) { c.Subscription.Users = []string{"a"} }, 24 * time.Hour},
+		"an interval that is longer than the rest": {1000 * time.Hour, func(*Config) {}, 1000 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := loadConfig(t, "smallest.yaml")
+			if test.interval != unset {
+				c.History.Reconcile.Interval = &test.interval
+			}
+			test.change(c)
+			require.NoError(t, confmap.Validate(c))
+			got, err := settingsOf(c)
+			require.NoError(t, err)
+			assert.Equal(t, test.want, got.History.ReconcileInterval)
+		})
+	}
+}
+
+// TestConfig_ReadsReconcileInterval reads YAML, in which no value is not the same as 0s.
+func TestConfig_ReadsReconcileInterval(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]*time.Duration{
+		"{}":                                      nil,
+		"{history: {reconcile: {delay: 6h}}}":     nil,
+		"{history: {reconcile: {interval: }}}":    nil,
+		"{history: {reconcile: {interval: 0s}}}":  new(time.Duration(0)),
+		"{history: {reconcile: {interval: 0}}}":   new(time.Duration(0)),
+		"{history: {reconcile: {interval: 36h}}}": new(36 * time.Hour),
+	} {
+		retrieved, err := confmap.NewRetrievedFromYAML([]byte(text))
+		require.NoError(t, err)
+		conf, err := retrieved.AsConf()
+		require.NoError(t, err)
+		c := createDefaultConfig().(*Config)
+		require.NoError(t, conf.Unmarshal(c), text)
+		assert.Equal(t, want, c.History.Reconcile.Interval, text)
+		printed := confmap.New()
+		require.NoError(t, printed.Marshal(c), text)
+	}
 }
 
 func TestSettings_HistoryUsersDefaultToSubscription(t *testing.T) {

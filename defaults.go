@@ -14,6 +14,15 @@ import (
 // defaultMaxRequestBodySize is confighttp's own default, in bytes.
 const defaultMaxRequestBodySize = 20 << 20
 
+const (
+	// defaultReconcileInterval is the default where reconciliation is possible.
+	defaultReconcileInterval = 24 * time.Hour
+	// defaultReconcileDelay is 1 h until Graph notifies, 4 h of retries, and half an hour to spare:
+	// https://learn.microsoft.com/graph/change-notifications-overview
+	// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+	defaultReconcileDelay = 5*time.Hour + 30*time.Minute
+)
+
 func createDefaultConfig() component.Config {
 	client := confighttp.NewDefaultClientConfig()
 	client.Timeout = 30 * time.Second
@@ -45,6 +54,7 @@ func createDefaultConfig() component.Config {
 		History: HistoryConfig{
 			Enabled:           true,
 			MaxGap:            168 * time.Hour,
+			Reconcile:         ReconcileConfig{Delay: defaultReconcileDelay},
 			RequestsPerSecond: 25,
 			Concurrency:       4,
 		},

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/receiver"
@@ -72,10 +73,48 @@ func (c *Config) history() receiver.History {
 		Lookback:          c.History.Lookback,
 		MaxGap:            c.History.MaxGap,
 		PollInterval:      c.History.PollInterval,
+		ReconcileInterval: c.reconcileInterval(),
+		ReconcileDelay:    c.History.Reconcile.Delay,
+		Replay:            c.History.replay(),
 		Users:             slices.Clone(users),
 		RequestsPerSecond: c.History.RequestsPerSecond,
 		Concurrency:       c.History.Concurrency,
 	}
+}
+
+// cannotReconcile returns why the history can't be compared with what was delivered, and "" if it can.
+func (c *Config) cannotReconcile() string {
+	switch {
+	case c.Subscription.NotificationURL == "":
+		return "without subscription.notification_url there is nothing to compare the history with"
+	case !c.History.Enabled:
+		return "history.enabled: false forbids reading the history"
+	default:
+		return ""
+	}
+}
+
+// reconcileInterval returns 0 if reconciliation is off.
+func (c *Config) reconcileInterval() time.Duration {
+	switch interval := c.History.Reconcile.Interval; {
+	case c.cannotReconcile() != "":
+		return 0
+	case interval == nil:
+		return defaultReconcileInterval
+	default:
+		return *interval
+	}
+}
+
+func (h *HistoryConfig) replay() []receiver.Replay {
+	if len(h.Replay) == 0 {
+		return nil
+	}
+	replay := make([]receiver.Replay, len(h.Replay))
+	for i, r := range h.Replay {
+		replay[i] = receiver.Replay{From: r.From.UTC(), To: r.To.UTC(), Users: slices.Clone(r.Users)}
+	}
+	return replay
 }
 
 // credential returns nil if an authenticator extension gets the tokens.

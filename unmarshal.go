@@ -124,7 +124,7 @@ func onlyKey(conf *confmap.Conf, key string) *confmap.Conf {
 func numberErrors(value any, t reflect.Type, path string) []error {
 	number := reflect.ValueOf(value)
 	switch {
-	case t == reflect.TypeFor[time.Duration]() && (number.CanInt() || number.CanFloat()) && !number.IsZero():
+	case innerType(t) == reflect.TypeFor[time.Duration]() && (number.CanInt() || number.CanFloat()) && !number.IsZero():
 		return []error{fmt.Errorf("%s: write the unit too, such as 30s, not %v alone", path, value)}
 	case t.Kind() != reflect.Float64 && number.CanFloat() && number.Float() != math.Trunc(number.Float()):
 		return []error{fmt.Errorf("%s: write a whole number, not %v", path, value)}
@@ -137,6 +137,8 @@ func typeError(value any, t reflect.Type, path string) error {
 	return fmt.Errorf("%s: write %s, not %s", path, describeType(t), describeValue(value, t))
 }
 
+const exampleTime = "a time such as 2026-11-01T00:00:00Z"
+
 // describeType returns what to write for a type.
 func describeType(t reflect.Type) string {
 	inner := innerType(t)
@@ -145,6 +147,8 @@ func describeType(t reflect.Type) string {
 		return "one of " + strings.Join(enumerations[inner], ", ")
 	case inner == reflect.TypeFor[time.Duration]():
 		return "a duration such as 30s"
+	case inner == reflect.TypeFor[time.Time]():
+		return exampleTime
 	case inner == reflect.TypeFor[component.ID]():
 		return "the id of an extension, such as file_storage or file_storage/copilot"
 	case keys != nil:
@@ -172,7 +176,7 @@ func describeValue(value any, t reflect.Type) string {
 	case bool:
 		return strconv.FormatBool(v)
 	case string:
-		if enumerations[t] != nil || t == reflect.TypeFor[time.Duration]() {
+		if inner := innerType(t); enumerations[inner] != nil || inner == reflect.TypeFor[time.Duration]() || inner == reflect.TypeFor[time.Time]() {
 			return fmt.Sprintf("%q", v)
 		}
 		return "this text"

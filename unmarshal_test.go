@@ -80,6 +80,9 @@ func TestUnmarshal_ErrorSaysWhatToWrite(t *testing.T) {
 		"of values of sections in a list":  {"encryption.certificates", []any{map[string]any{"id": 2026.11}}, "encryption.certificates[0].id: write text"},
 		"of optional sections":             {"auth.client_certificate", "a.pem", "auth.client_certificate: write a mapping with keys of these: cert_file, enabled, key_file"},
 		"of values of optional sections":   {"webhook.tls", map[string]any{"cert_file": 5}, "webhook.tls.cert_file: write text"},
+		"of optional durations":            {"history.reconcile.interval", "daily", `history.reconcile.interval: write a duration such as 30s, not "daily"`},
+		"of an optional one without unit":  {"history.reconcile.interval", 24, "history.reconcile.interval: write the unit too, such as 30s, not 24 alone"},
+		"of times":                         {"history.replay", []any{map[string]any{"from": "2026-11-01"}}, `history.replay[0].from: write a time such as 2026-11-01T00:00:00Z, not "2026-11-01"`},
 		"of ids":                           {"storage", 5, "storage: write the id of an extension, such as file_storage"},
 		"of headers":                       {"graph.headers", 5, "graph.headers: write a mapping of names to values"},
 	} {

@@ -67,19 +67,15 @@ func (c *Config) validateHistory() error {
 	errs := []error{
 		objectIDs("history.users", h.Users),
 		positive("history.max_gap", h.MaxGap, time.Second),
+		zeroOrPositive("history.lookback", h.Lookback),
+		zeroOrPositive("history.poll_interval", h.PollInterval),
+		c.validateStoredHistory("history.lookback", h.Lookback > 0),
+		c.validateStoredHistory("history.poll_interval", h.PollInterval > 0),
+		c.validateStoredHistory("history.replay", len(h.Replay) > 0),
+		c.validateReconcile(),
 	}
-	for _, key := range []struct {
-		path  string
-		value time.Duration
-	}{{"history.lookback", h.Lookback}, {"history.poll_interval", h.PollInterval}} {
-		switch {
-		case key.value != 0 && key.value < time.Second:
-			errs = append(errs, fmt.Errorf("%s: write 0s for none, else a duration of at least 1s", key.path))
-		case key.value > 0 && c.Storage == nil:
-			errs = append(errs, fmt.Errorf("%s: this requires storage: name a storage extension, such as file_storage", key.path))
-		case key.value > 0 && !h.Enabled:
-			errs = append(errs, fmt.Errorf("%s: write history.enabled: true, or remove this key", key.path))
-		}
+	for i := range h.Replay {
+		errs = append(errs, h.Replay[i].validate(fmt.Sprintf("history.replay[%d]", i)))
 	}
 	if !(h.RequestsPerSecond > 0) { // also true for NaN
 		errs = append(errs, errors.New("history.requests_per_second: write a number above 0, such as 25; Graph allows 30"))
@@ -90,8 +86,52 @@ func (c *Config) validateHistory() error {
 	if c.Dedupe.MaxEntries < 1 || c.Dedupe.MaxEntries > maxDedupeEntries {
 		errs = append(errs, fmt.Errorf("dedupe.max_entries: write a number from 1 to %d, such as 1000000; each takes up to 160 bytes of memory", maxDedupeEntries))
 	}
-	if c.Subscription.NotificationURL == "" && h.PollInterval == 0 {
+	switch subscribes := c.Subscription.NotificationURL != ""; {
+	case !subscribes && h.PollInterval == 0:
 		errs = append(errs, errors.New("subscription.notification_url: write the public https URL at which Graph reaches the webhook, such as https://copilot.example.com/graph/notifications; without one write history.poll_interval, such as 5m"))
+	case subscribes && h.PollInterval != 0:
+		errs = append(errs, errors.New("history.poll_interval: remove this key: with subscription.notification_url the history is compared every history.reconcile.interval"))
+	}
+	return errors.Join(errs...)
+}
+
+// validateStoredHistory validates a key that reads the history and must remember, across a restart, what it has read.
+func (c *Config) validateStoredHistory(path string, set bool) error {
+	switch {
+	case set && c.Storage == nil:
+		return fmt.Errorf("%s: this requires storage: name a storage extension, such as file_storage", path)
+	case set && !c.History.Enabled:
+		return fmt.Errorf("%s: write history.enabled: true, or remove this key", path)
+	default:
+		return nil
+	}
+}
+
+// validateReconcile accepts an interval of 0s also where reconciliation is off anyway.
+func (c *Config) validateReconcile() error {
+	const path = "history.reconcile.interval"
+	errs := []error{positive("history.reconcile.delay", c.History.Reconcile.Delay, time.Second)}
+	if interval := c.History.Reconcile.Interval; interval != nil && *interval != 0 {
+		errs = append(errs, zeroOrPositive(path, *interval))
+		if reason := c.cannotReconcile(); reason != "" {
+			errs = append(errs, fmt.Errorf("%s: remove this key, or write 0s: %s", path, reason))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r *ReplayConfig) validate(path string) error {
+	errs := []error{objectIDs(path+".users", r.Users)}
+	for _, bound := range []struct {
+		key string
+		at  time.Time
+	}{{"from", r.From}, {"to", r.To}} {
+		if bound.at.IsZero() {
+			errs = append(errs, fmt.Errorf("%s.%s: write %s", path, bound.key, exampleTime))
+		}
+	}
+	if !r.From.IsZero() && !r.To.IsZero() && !r.From.Before(r.To) {
+		errs = append(errs, fmt.Errorf("%s.to: write a time after from", path))
 	}
 	return errors.Join(errs...)
 }
@@ -193,6 +233,14 @@ func validatePair(path, certFile, keyFile string) error {
 func positive(path string, d, least time.Duration) error {
 	if d <= 0 || d < least {
 		return fmt.Errorf("%s: write a duration of at least %s, such as 30s, not %s", path, max(least, time.Millisecond), d)
+	}
+	return nil
+}
+
+// zeroOrPositive accepts 0 for none.
+func zeroOrPositive(path string, d time.Duration) error {
+	if d != 0 && d < time.Second {
+		return fmt.Errorf("%s: write 0s for none, else a duration of at least 1s, not %s", path, d)
 	}
 	return nil
 }

@@ -85,6 +85,23 @@ func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
 		"polling needs history": {func(c *Config) {
 			c.History.PollInterval, c.History.Enabled, c.Storage = time.Minute, false, new(component.MustNewID("file_storage"))
 		}, []string{"history.enabled: "}},
+		"a poll beside a subscription is refused": {func(c *Config) {
+			c.History.PollInterval, c.Storage = time.Minute, new(component.MustNewID("file_storage"))
+		}, []string{"history.poll_interval: ", "history.reconcile.interval"}},
+		"a poll is required without a subscription": {func(c *Config) { c.Subscription.NotificationURL = "" }, []string{"history.poll_interval", "5m"}},
+		"reconciliations are at least 1s apart":     {func(c *Config) { c.History.Reconcile.Interval = new(time.Millisecond) }, []string{"history.reconcile.interval: ", "1s", "0s"}},
+		"a reconciliation interval is not negative": {func(c *Config) { c.History.Reconcile.Interval = new(-time.Hour) }, []string{"history.reconcile.interval: ", "0s"}},
+		"a reconciliation delay is at least 1s":     {func(c *Config) { c.History.Reconcile.Delay = 0 }, []string{"history.reconcile.delay: ", "1s"}},
+		"a reconciliation needs a subscription":     {func(c *Config) { c.History.Reconcile.Interval, c.Subscription.NotificationURL = new(time.Hour), "" }, []string{"history.reconcile.interval: remove this key, or write 0s", "subscription.notification_url"}},
+		"a reconciliation needs the history":        {func(c *Config) { c.History.Reconcile.Interval, c.History.Enabled = new(time.Hour), false }, []string{"history.reconcile.interval: remove this key, or write 0s", "history.enabled"}},
+		"a replay needs storage":                    {replays(ReplayConfig{From: noon(), To: noon().Add(1)}), []string{"history.replay: ", "storage", "file_storage"}},
+		"a replay needs history": {func(c *Config) {
+			replays(ReplayConfig{From: noon(), To: noon().Add(1)})(c)
+			c.History.Enabled, c.Storage = false, new(component.MustNewID("file_storage"))
+		}, []string{"history.replay: ", "history.enabled: true"}},
+		"a replay begins and ends":                  {replays(ReplayConfig{From: noon(), To: noon().Add(1)}, ReplayConfig{}), []string{"history.replay[1].from: write a time such as 2026-", "history.replay[1].to: write a time such as 2026-"}},
+		"a replay ends after it begins":             {replays(ReplayConfig{From: noon(), To: noon()}), []string{"history.replay[0].to: ", "after from"}},
+		"a replay names users by object id":         {replays(ReplayConfig{From: noon(), To: noon().Add(1), Users: []string{"jo@contoso.com"}}), []string{"history.replay[0].users[0]: ", "object id"}},
 		"a maximum gap is positive":                 {func(c *Config) { c.History.MaxGap = 0 }, []string{"history.max_gap: "}},
 		"an empty user of the history is a mistake": {func(c *Config) { c.History.Users = []string{""} }, []string{"history.users: "}},
 		"some requests must be allowed":             {func(c *Config) { c.History.RequestsPerSecond = 0 }, []string{"history.requests_per_second: ", "25"}},
@@ -108,6 +125,12 @@ func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
 			assert.NotContains(t, err.Error(), "not-a-secret")
 		})
 	}
+}
+
+func noon() time.Time { return time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC) }
+
+func replays(entries ...ReplayConfig) func(*Config) {
+	return func(c *Config) { c.History.Replay = entries }
 }
 
 func authenticator() configoptional.Optional[configauth.Config] {
@@ -138,7 +161,12 @@ func TestValidate_AcceptsValidConfig(t *testing.T) {
 		"Microsoft's services on loopback": func(c *Config) {
 			c.Graph.Endpoint, c.Auth.Authority, c.Auth.TokenURL = "http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1/token"
 		},
-		"a second for every interval": func(c *Config) { c.Subscription.CheckInterval, c.Metrics.Interval = time.Second, time.Second },
+		"a second for every interval":                func(c *Config) { c.Subscription.CheckInterval, c.Metrics.Interval = time.Second, time.Second },
+		"a second for each time of a reconciliation": func(c *Config) { c.History.Reconcile = ReconcileConfig{Interval: new(time.Second), Delay: time.Second} },
+		"replays with storage": func(c *Config) {
+			replays(ReplayConfig{From: noon(), To: noon().Add(time.Second)}, ReplayConfig{From: noon(), To: noon().Add(time.Second), Users: []string{"a"}})(c)
+			c.Storage = new(component.MustNewID("file_storage"))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -151,10 +179,10 @@ func TestValidate_AcceptsValidConfig(t *testing.T) {
 
 func TestUnmarshal_RejectsUnknownKeys(t *testing.T) {
 	t.Parallel()
-	for _, section := range []string{"", "auth", "graph", "subscription", "webhook", "encryption", "history", "dedupe", "content", "metrics"} {
+	for _, section := range []string{"", "auth", "graph", "subscription", "webhook", "encryption", "history", "history.reconcile", "dedupe", "content", "metrics"} {
 		raw := map[string]any{"surprise": 1}
 		if section != "" {
-			raw = map[string]any{section: raw}
+			raw = nested(section, raw)
 		}
 		err := confmap.NewFromStringMap(raw).Unmarshal(createDefaultConfig())
 		assert.ErrorContains(t, err, "surprise", "in section %q", section)

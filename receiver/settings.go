@@ -56,15 +56,30 @@ type Settings struct {
 	MetricsInterval time.Duration
 }
 
-// History configures how gaps are filled.
+// History configures how gaps are read.
 type History struct {
-	Enabled           bool
-	Lookback          time.Duration
-	MaxGap            time.Duration
-	PollInterval      time.Duration
+	Enabled  bool
+	Lookback time.Duration
+	MaxGap   time.Duration
+	// PollInterval is above 0 if there are no Resources, else 0.
+	PollInterval time.Duration
+	// ReconcileInterval is the time between two reconciliations, 0 for none. Interactions younger than ReconcileDelay are
+	// left to the next one.
+	ReconcileInterval time.Duration
+	ReconcileDelay    time.Duration
+	Replay            []Replay
+	// Users are those whose history is read. Empty means the licensed users of the directory and the users already seen.
 	Users             []string
 	RequestsPerSecond float64
 	Concurrency       int
+}
+
+// Replay is history to deliver once more, although it was delivered before.
+type Replay struct {
+	// From and To are in UTC; From is earlier.
+	From, To time.Time
+	// Users is empty for all users whose history is read.
+	Users []string
 }
 
 // Certificate names the PEM files of an encryption certificate and its key.

@@ -45,6 +45,7 @@ type Client struct {
 	http      *http.Client
 	tokens    TokenSource
 	telemetry Telemetry
+	clock     clock
 }
 
 // New returns a client. If the endpoint is not an absolute URL, every call fails.
@@ -221,6 +222,7 @@ func (c *Client) send(req *http.Request, limit int64) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	c.clock.observe(resp.Header)
 	if resp.StatusCode/100 != 2 {
 		limit = min(limit, maxBody) // error bodies are small
 	}
@@ -289,6 +291,10 @@ func orNoop(t Telemetry) Telemetry {
 	}
 	return t
 }
+
+// Now returns the local time, or the time of Graph's clock where that is earlier by more than a minute. What must not happen
+// too early, such as giving up an old gap, goes by it, so that a local clock that is ahead causes no loss.
+func (c *Client) Now() time.Time { return c.clock.now() }
 
 // maxObeyedRetryAfter bounds the wait, so that an absurd header does not stop the receiver for good.
 const maxObeyedRetryAfter = time.Hour

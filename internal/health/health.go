@@ -41,7 +41,8 @@ func (r *Reminder) Recovered() bool {
 }
 
 // Part reports the failures of one part of the receiver: the first failure with its hint, again each hour while it lasts, at
-// once when another kind of failure takes its place, and its end. It is safe for concurrent use.
+// once when another kind of failure takes its place, and its end. Of kinds that alternate each is logged once an hour. It is
+// safe for concurrent use.
 type Part struct {
 	// Logger gets the lines.
 	Logger *zap.Logger
@@ -50,37 +51,46 @@ type Part struct {
 	// Status is told the failure when it is new or of another kind, and nil when it is over. It must not block. It may be nil.
 	Status func(error)
 
-	mu       sync.Mutex
-	kind     string
-	reminder Reminder
-	failing  bool
+	mu      sync.Mutex
+	failing bool
+	kind    string
+	// loggedAt is when each kind of the current failure was logged last.
+	loggedAt map[string]time.Time
 }
 
 // Report notes the result of an attempt; nil means that it succeeded. The fields belong to the failure's line.
 func (p *Part) Report(err error, fields ...zap.Field) { p.ReportKind("", err, fields...) }
 
-// ReportKind is like Report, with what distinguishes the failure from others of the same part, such as a code.
+// ReportKind is like Report, with what distinguishes the failure from others of the same part: one of a few values, such as a
+// code.
 func (p *Part) ReportKind(kind string, err error, fields ...zap.Field) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {
-		if p.failing {
-			p.Logger.Info(p.Recovered)
-			p.notify(nil)
-		}
-		p.failing = false
-		p.reminder.Recovered()
+		p.end()
 		return
 	}
-	another := !p.failing || kind != p.kind
-	if another {
-		p.reminder.Recovered()
+	if !p.failing || kind != p.kind {
+		p.failing, p.kind = true, kind
 		p.notify(err)
 	}
-	p.failing, p.kind = true, kind
-	if p.reminder.Failed() {
-		p.Logger.Warn(p.Failing, append([]zap.Field{zap.Error(err)}, fields...)...)
+	if at, logged := p.loggedAt[kind]; logged && time.Since(at) < RepeatInterval {
+		return
 	}
+	if p.loggedAt == nil {
+		p.loggedAt = map[string]time.Time{}
+	}
+	p.loggedAt[kind] = time.Now()
+	p.Logger.Warn(p.Failing, append([]zap.Field{zap.Error(err)}, fields...)...)
+}
+
+func (p *Part) end() {
+	if !p.failing {
+		return
+	}
+	p.failing, p.loggedAt = false, nil
+	p.Logger.Info(p.Recovered)
+	p.notify(nil)
 }
 
 func (p *Part) notify(err error) {

@@ -160,7 +160,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotGapsOpened, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_gaps_opened",
-		metric.WithDescription("Gaps opened, intervals of which interactions are missing or may be. [Development]"),
+		metric.WithDescription("Gaps opened, intervals to be read from the history API. [Development]"),
 		metric.WithUnit("{gap}"),
 	)
 	errs = errors.Join(errs, err)

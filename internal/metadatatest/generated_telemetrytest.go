@@ -102,7 +102,7 @@ func AssertEqualReceiverM365CopilotGapsLost(t *testing.T, tt *componenttest.Tele
 func AssertEqualReceiverM365CopilotGapsOpened(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_gaps_opened",
-		Description: "Gaps opened, intervals of which interactions are missing or may be. [Development]",
+		Description: "Gaps opened, intervals to be read from the history API. [Development]",
 		Unit:        "{gap}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,

@@ -33,21 +33,23 @@ func New(client storage.Client) *Store {
 // call makes one call. It returns when the call, Timeout or ctx ends.
 func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, Timeout, errHangs)
+	defer cancel()
 	select {
 	case s.calling <- struct{}{}:
 	case <-ctx.Done():
-		cancel()
 		return context.Cause(ctx)
 	}
 	done := make(chan error, 1)
 	// Not every client returns when its context ends.
 	go func() {
 		defer func() { <-s.calling }()
-		defer cancel()
 		done <- f(ctx)
 	}()
 	select {
 	case err := <-done:
+		if err != nil && ctx.Err() != nil { // The cause says more than the client's error, which is that of ctx.
+			return context.Cause(ctx)
+		}
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -65,6 +67,9 @@ type Set struct {
 
 // Write writes values, in one transaction where the storage has transactions, else in this order.
 func (s *Store) Write(ctx context.Context, sets ...Set) error {
+	if len(sets) == 0 {
+		return nil
+	}
 	operations := make([]*storage.Operation, 0, len(sets))
 	for _, one := range sets {
 		if one.Payload == nil {
@@ -173,11 +178,11 @@ func frame(version byte, payload []byte) []byte {
 }
 
 func unframe(version byte, value []byte) ([]byte, error) {
-	if len(value) == 0 || value[0] != version {
-		return nil, errVersion
-	}
 	if len(value) < headerSize {
 		return nil, errChecksum
+	}
+	if value[0] != version {
+		return nil, errVersion
 	}
 	payload := value[headerSize:]
 	sum := crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli))

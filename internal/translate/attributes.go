@@ -67,6 +67,7 @@ const (
 	attrReferences       = "microsoft.copilot.references"
 	attrUserSource       = "microsoft.copilot.user.source"
 	attrReason           = "microsoft.copilot.reason"
+	attrResult           = "microsoft.copilot.result"
 )
 
 // putString puts an attribute unless the value is empty.

@@ -33,7 +33,7 @@ const (
 	maxInteractionTypes = 10
 )
 
-// Metrics counts interactions and their ingestion delays, cumulatively since its creation. It is safe for concurrent use.
+// Metrics counts interactions, their ingestion delays, and those recovered from the history, cumulatively since its creation. It is safe for concurrent use.
 type Metrics struct {
 	settings MetricSettings
 	start    time.Time
@@ -43,6 +43,8 @@ type Metrics struct {
 	types  cardinalityLimiter
 	counts map[seriesKey]int64
 	delays map[seriesKey]*histogram
+	// recovered counts by the reason of the gap.
+	recovered map[string]int64
 }
 
 // seriesKey holds the attributes of one series. Empty ones are left out. The series of delays have no type.
@@ -70,6 +72,8 @@ func NewMetrics(settings MetricSettings, start time.Time) *Metrics {
 		types:    newCardinalityLimiter(maxInteractionTypes),
 		counts:   map[seriesKey]int64{},
 		delays:   map[seriesKey]*histogram{},
+
+		recovered: map[string]int64{},
 	}
 }
 
@@ -90,6 +94,14 @@ func (m *Metrics) Add(received []interaction.Received) {
 			m.observeDelay(key, delay)
 		}
 	}
+}
+
+// AddRecovered counts n interactions that were delivered from the history first, by the reason of the gap in which they were
+// missing. With n of 0 the reason has a value from then on, so that a first recovery is an increase, which an alert can detect.
+func (m *Metrics) AddRecovered(reason string, n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.recovered[reason] += int64(n)
 }
 
 func (m *Metrics) observeDelay(key seriesKey, delay float64) {
@@ -133,21 +145,44 @@ func (m *Metrics) emitSeries(metrics pmetric.MetricSlice, at pcommon.Timestamp) 
 	if len(m.delays) > 0 {
 		m.emitDelays(metrics.AppendEmpty(), at)
 	}
+	if len(m.recovered) > 0 {
+		m.emitRecovered(metrics.AppendEmpty(), at)
+	}
+}
+
+// emptySum makes a metric a cumulative monotonic sum without points.
+func emptySum(metric pmetric.Metric) pmetric.NumberDataPointSlice {
+	sum := metric.SetEmptySum()
+	sum.SetIsMonotonic(true)
+	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	return sum.DataPoints()
 }
 
 func (m *Metrics) emitCounts(metric pmetric.Metric, at pcommon.Timestamp) {
 	metric.SetName("microsoft.copilot.interactions")
 	metric.SetDescription("Prompts and responses that were created.")
 	metric.SetUnit("{interaction}")
-	sum := metric.SetEmptySum()
-	sum.SetIsMonotonic(true)
-	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	points := emptySum(metric)
 	for _, key := range slices.SortedFunc(maps.Keys(m.counts), seriesKey.compare) {
-		point := sum.DataPoints().AppendEmpty()
+		point := points.AppendEmpty()
 		key.put(point.Attributes())
 		point.SetStartTimestamp(pcommon.NewTimestampFromTime(m.start))
 		point.SetTimestamp(at)
 		point.SetIntValue(m.counts[key])
+	}
+}
+
+func (m *Metrics) emitRecovered(metric pmetric.Metric, at pcommon.Timestamp) {
+	metric.SetName("microsoft.copilot.history.recovered")
+	metric.SetDescription("Interactions that no notification brought and that were delivered from the history.")
+	metric.SetUnit("{interaction}")
+	points := emptySum(metric)
+	for _, reason := range slices.Sorted(maps.Keys(m.recovered)) {
+		point := points.AppendEmpty()
+		point.Attributes().PutStr(attrReason, reason)
+		point.SetStartTimestamp(pcommon.NewTimestampFromTime(m.start))
+		point.SetTimestamp(at)
+		point.SetIntValue(m.recovered[reason])
 	}
 }
 
@@ -217,6 +252,20 @@ func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
 	}
 	for _, reason := range slices.SortedFunc(maps.Keys(missing), cmp.Compare[Reason]) {
 		gauge.values = append(gauge.values, gaugeValue{attribute: attrReason, attributeValue: string(reason), value: missing[reason].Seconds()})
+	}
+	return gauge
+}
+
+// HistoryReconciled is the age of the end of the last reconciliation, in seconds: of the newest time that it compared. Its
+// result is complete, incomplete or inconclusive. It has no value before the first one, when the result is empty.
+func HistoryReconciled[Result ~string](age time.Duration, result Result) Gauge {
+	gauge := Gauge{
+		name:        "microsoft.copilot.history.reconciled",
+		description: "Age of the newest time for which the history was compared with what was delivered.",
+		unit:        "s",
+	}
+	if result != "" {
+		gauge.values = []gaugeValue{{attribute: attrResult, attributeValue: string(result), value: age.Seconds()}}
 	}
 	return gauge
 }

@@ -238,6 +238,50 @@ func TestHistoryGap_IsAGaugeByReason(t *testing.T) {
 	assert.InDelta(t, 90, points.At(2).DoubleValue(), 0)
 }
 
+func TestHistoryReconciled_IsAGaugeByResult(t *testing.T) {
+	t.Parallel()
+	type result string
+	for _, want := range []result{"complete", "incomplete", "inconclusive"} {
+		got := newMetrics().Collect(collectTime(), translate.HistoryReconciled(26*time.Hour, want))
+		metric := findMetric(t, got, "microsoft.copilot.history.reconciled")
+		assert.Equal(t, "s", metric.Unit())
+		assert.NotEmpty(t, metric.Description())
+		require.Equal(t, 1, metric.Gauge().DataPoints().Len(), "the results of earlier days have no series")
+		point := metric.Gauge().DataPoints().At(0)
+		assert.InDelta(t, 93600, point.DoubleValue(), 1e-9)
+		assert.Equal(t, pcommon.NewTimestampFromTime(collectTime()), point.Timestamp())
+		assert.Equal(t, map[string]any{"microsoft.copilot.result": string(want)}, point.Attributes().AsRaw())
+	}
+	assert.Zero(t, newMetrics().Collect(collectTime(), translate.HistoryReconciled(0, "")).MetricCount(),
+		"the age is unknown before the first reconciliation")
+}
+
+func TestMetrics_RecoveredIsCumulativePerReason(t *testing.T) {
+	t.Parallel()
+	metrics := newMetrics()
+	metrics.AddRecovered("subscription", 0)
+	metrics.AddRecovered("reconcile", 2)
+	metrics.Collect(collectTime())
+	metrics.AddRecovered("reconcile", 3)
+	metrics.AddRecovered("reconcile", 0)
+
+	metric := findMetric(t, metrics.Collect(collectTime()), "microsoft.copilot.history.recovered")
+	assert.Equal(t, "{interaction}", metric.Unit())
+	assert.NotEmpty(t, metric.Description())
+	assert.True(t, metric.Sum().IsMonotonic())
+	assert.Equal(t, pmetric.AggregationTemporalityCumulative, metric.Sum().AggregationTemporality())
+	var got []string
+	for _, point := range metric.Sum().DataPoints().All() {
+		assert.Equal(t, pcommon.NewTimestampFromTime(startTime()), point.StartTimestamp())
+		assert.Equal(t, pcommon.NewTimestampFromTime(collectTime()), point.Timestamp())
+		got = append(got, fmt.Sprint(point.Attributes().AsRaw(), point.IntValue()))
+	}
+	assert.Equal(t, []string{
+		"map[microsoft.copilot.reason:reconcile] 5",
+		"map[microsoft.copilot.reason:subscription] 0",
+	}, got, "a reason that was announced is 0, so that a first recovery is an increase")
+}
+
 // countsByAttribute returns the sum of the counts by the value of an attribute.
 func countsByAttribute(t *testing.T, metrics pmetric.Metrics, attribute string) map[string]int64 {
 	t.Helper()
@@ -312,6 +356,7 @@ func TestMetrics_CountsConcurrentAdds(t *testing.T) {
 		wg.Go(func() {
 			for range adds {
 				metrics.Add(prompts(time.Second, time.Minute))
+				metrics.AddRecovered("reconcile", 1)
 			}
 		})
 	}
@@ -325,6 +370,7 @@ func TestMetrics_CountsConcurrentAdds(t *testing.T) {
 	got := metrics.Collect(collectTime())
 	assert.EqualValues(t, 2*adders*adds+1, findMetric(t, got, countName).Sum().DataPoints().At(0).IntValue())
 	assert.EqualValues(t, 2*adders*adds+1, findMetric(t, got, delayName).Histogram().DataPoints().At(0).Count())
+	assert.EqualValues(t, adders*adds, findMetric(t, got, "microsoft.copilot.history.recovered").Sum().DataPoints().At(0).IntValue())
 }
 
 func TestMetrics_AbsentValueIsNeverOther(t *testing.T) {

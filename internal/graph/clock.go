@@ -1,0 +1,39 @@
+package graph
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// clockTolerance covers the whole seconds of a Date header and the time that a response takes.
+const clockTolerance = time.Minute
+
+// clock estimates the time of Graph's clock from the Date of the newest response. The zero value knows no response.
+type clock struct {
+	newest atomic.Pointer[observedDate]
+}
+
+type observedDate struct {
+	date time.Time
+	// at is the local time of arrival. Its monotonic reading is not affected by later changes of the local clock.
+	at time.Time
+}
+
+func (c *clock) observe(header http.Header) {
+	if date, err := http.ParseTime(header.Get("Date")); err == nil {
+		c.newest.Store(&observedDate{date: date, at: time.Now()})
+	}
+}
+
+// now returns the local time, or the estimate where that is earlier by more than clockTolerance.
+func (c *clock) now() time.Time {
+	local, newest := time.Now(), c.newest.Load()
+	if newest == nil {
+		return local
+	}
+	if remote := newest.date.Add(local.Sub(newest.at)); local.Sub(remote) > clockTolerance {
+		return remote
+	}
+	return local
+}
