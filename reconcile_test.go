@@ -1,6 +1,7 @@
 package m365copilotreceiver
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -14,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.uber.org/zap/zapcore"
 
@@ -551,4 +554,61 @@ func (h *harness) readReasons(t *testing.T) string {
 		all.WriteString(lineText(t, line))
 	}
 	return all.String()
+}
+
+// A pipeline that blocks keeps the bytes of its deliveries in flight, so that further notifications are refused unread. What the
+// pipeline takes in the end was delivered, and the rest is found by the next reconciliation.
+func TestReconciliation_FindsWhatBlockedPipelineKeptOut(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, func(s *graphtest.Settings) {
+		s.RetryFor, s.MaxRetryDelay, s.BatchSize = 2*time.Second, 200*time.Millisecond, 1
+	})
+	release := make(chan struct{})
+	next, err := consumer.NewLogs(func(ctx context.Context, logs plog.Logs) error {
+		<-release
+		return h.logs.ConsumeLogs(ctx, logs)
+	})
+	require.NoError(t, err)
+	h.nextLogs = next
+	h.config.Webhook.AckTimeout = 500 * time.Millisecond
+	h.withSmallBudget()
+	h.reconcile(t, 10*time.Second, 3*time.Second)
+	h.start(t)
+	h.confirmed(t)
+	in := h.promptsNow(t, 40)
+	h.giveUp(t, in...)
+	h.assertRefused(t)
+	close(release)
+	results := h.awaitReconciled(t, time.Now())
+	h.awaitRecords(t, len(in))
+	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs())
+	sources := h.sources()
+	assert.Positive(t, sources["notification"], "a call that returns late counts")
+	assert.Positive(t, sources["history"])
+	assertComplete(t, sources["history"], results)
+}
+
+// A notification that is larger than the webhook accepts opens no gap, since anybody can send one. What it held is found by the
+// next reconciliation, and a line names the limit to raise.
+func TestReconciliation_FindsWhatBodyLimitRefused(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, func(s *graphtest.Settings) { s.RetryFor, s.MaxRetryDelay = 2*time.Second, 200*time.Millisecond })
+	h.config.Webhook.ServerConfig.MaxRequestBodySize = 1 << 10
+	h.reconcile(t, 8*time.Second, 3*time.Second)
+	h.start(t)
+	h.confirmed(t)
+	in := h.promptsNow(t, 5)
+	h.giveUp(t, in...)
+	for _, a := range h.emulator.Acknowledgements() {
+		if a.Items > 0 {
+			assert.Equal(t, http.StatusRequestEntityTooLarge, a.Status)
+		}
+	}
+	warnings := h.warnings()
+	require.Len(t, warnings, 1)
+	assert.Contains(t, lineText(t, warnings[0]), "max_request_body_size")
+	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "it is not known what it held")
+	assertComplete(t, len(in), h.awaitReconciled(t, time.Now()))
+	h.awaitRecords(t, len(in))
+	assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs())
 }
