@@ -23,8 +23,8 @@ import (
 type ingress struct {
 	public, target string
 
-	mu       sync.Mutex // guards what follows
-	listener net.Listener
+	mu       sync.Mutex   // guards what follows
+	listener net.Listener // nil while it is down
 	open     map[net.Conn]struct{}
 	running  sync.WaitGroup
 }
@@ -66,6 +66,11 @@ func (i *ingress) forward(from net.Conn) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.listener == nil {
+		_ = from.Close()
+		_ = to.Close()
+		return
+	}
 	i.open[from], i.open[to] = struct{}{}, struct{}{}
 	for _, direction := range [][2]net.Conn{{from, to}, {to, from}} {
 		i.running.Go(func() {
@@ -82,7 +87,10 @@ func (i *ingress) forward(from net.Conn) {
 // stop closes the listener and all connections. It may be called twice.
 func (i *ingress) stop() {
 	i.mu.Lock()
-	_ = i.listener.Close()
+	if i.listener != nil {
+		_ = i.listener.Close()
+		i.listener = nil
+	}
 	for connection := range i.open {
 		_ = connection.Close()
 	}
