@@ -330,3 +330,58 @@ func readForOtherReasons(p *process) []string {
 		return strings.Contains(line, `"reasons": ["reconcile"]`)
 	})
 }
+
+// A reconciliation that a restart interrupts goes on where it stopped, and its result is that of the whole interval.
+func TestReconciliation_ResumesAfterRestart(t *testing.T) {
+	t.Parallel()
+	const users = 60
+	for name, test := range map[string]struct {
+		stop func(*testing.T, *process)
+		// repeated is how many interactions may come twice, uncounted how many may be missing in the result.
+		repeated, uncounted int
+	}{
+		"a restart": {stop: func(t *testing.T, p *process) { t.Helper(); p.terminate(t) }},
+		// The progress of the last second is not stored.
+		"a crash": {stop: func(_ *testing.T, p *process) { p.kill() }, repeated: 30, uncounted: 30},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, `
+receivers:
+  m365_copilot:
+    history: {requests_per_second: 10, concurrency: 2, reconcile: {interval: 8s, delay: 3s}}
+`, withDirectory)
+			var licensed []string
+			for n := range users {
+				licensed = append(licensed, user(n))
+			}
+			h.emulator.SetUsers(licensed...)
+			first := h.run(t)
+			h.awaitConfirmed(t)
+			var in []graphtest.Interaction
+			for n := range 2 * users {
+				in = append(in, prompt(t, n, user(n%users), time.Now()))
+			}
+			require.NoError(t, h.emulator.AddHistory(in...))
+			created := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+			defer cancel()
+			require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpHistory, users/2))
+			test.stop(t, first)
+			require.Empty(t, first.reconciliations(t), "it was interrupted")
+			before := len(h.emulator.Requests(graphtest.OpHistory))
+
+			second := h.run(t)
+			result := second.awaitReconciled(t, created, time.Minute)[0]
+			requests := len(h.emulator.Requests(graphtest.OpHistory))
+			h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+			assert.Equal(t, "complete", result.Result)
+			assert.Equal(t, users, result.Users)
+			assert.LessOrEqual(t, result.Recovered, len(in))
+			assert.GreaterOrEqual(t, result.Recovered, len(in)-test.uncounted)
+			assert.LessOrEqual(t, h.backend.duplicates(), test.repeated)
+			t.Logf("%d history requests before the restart, %d after it, for %d users", before, requests-before, users)
+			assert.Less(t, requests, users+users/2, "it continues where it stopped")
+		})
+	}
+}
