@@ -56,6 +56,8 @@ type harness struct {
 	// startedAt is when Start of the first signal was called, startDuration how long all took.
 	startedAt     time.Time
 	startDuration time.Duration
+	// lastID is the last id that promptsNow gave to an interaction.
+	lastID int64
 }
 
 // newHarness creates the tenant and the configuration without starting a receiver.

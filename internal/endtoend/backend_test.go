@@ -3,12 +3,13 @@ package endtoend_test
 import (
 	"compress/gzip"
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,9 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 )
 
-// backend receives logs by OTLP over HTTP and counts them.
+// backend receives logs and metrics by OTLP over HTTP, counts the logs and keeps the latest values of the metrics.
 type backend struct {
 	address string
 	// delay is how long each request takes, status the answer unless 0. They are set before a collector runs.
@@ -30,13 +33,15 @@ type backend struct {
 	arrived map[string]int
 	// sources counts records by source: notification or history.
 	sources map[string]int
+	// metrics holds the latest value of each sum and gauge, by name and attributes.
+	metrics map[string]float64
 	changed chan struct{}
 	server  *http.Server
 }
 
 func newBackend(t testing.TB) *backend {
 	t.Helper()
-	b := &backend{address: freeAddress(t), arrived: map[string]int{}, sources: map[string]int{}, changed: make(chan struct{})}
+	b := &backend{address: freeAddress(t), arrived: map[string]int{}, sources: map[string]int{}, metrics: map[string]float64{}, changed: make(chan struct{})}
 	b.start(t)
 	t.Cleanup(b.stop)
 	return b
@@ -63,13 +68,22 @@ func (b *backend) stop() {
 }
 
 func (b *backend) take(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/v1/logs" { // metrics are accepted and ignored
-		_, _ = io.Copy(io.Discard, r.Body)
-		return
+	data, err := read(r)
+	logs, metrics := plogotlp.NewExportRequest(), pmetricotlp.NewExportRequest()
+	switch {
+	case err != nil:
+	case r.URL.Path == "/v1/logs":
+		err = logs.UnmarshalProto(data)
+	default:
+		err = metrics.UnmarshalProto(data)
 	}
-	logs, err := read(r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if r.URL.Path != "/v1/logs" {
+		b.keep(metrics.Metrics())
+		w.Header().Set("Content-Type", "application/x-protobuf")
 		return
 	}
 	select {
@@ -81,25 +95,73 @@ func (b *backend) take(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "", b.status)
 		return
 	}
-	b.count(logs)
+	b.count(logs.Logs())
 	w.Header().Set("Content-Type", "application/x-protobuf")
 }
 
-func read(r *http.Request) (plog.Logs, error) {
+func read(r *http.Request) ([]byte, error) {
 	body := io.Reader(r.Body)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		unpacked, err := gzip.NewReader(r.Body)
 		if err != nil {
-			return plog.Logs{}, err
+			return nil, err
 		}
 		body = unpacked
 	}
-	data, err := io.ReadAll(body)
-	if err != nil {
-		return plog.Logs{}, err
+	return io.ReadAll(body)
+}
+
+// keep keeps the values of sums and gauges.
+func (b *backend) keep(metrics pmetric.Metrics) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, resource := range metrics.ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				switch metric.Type() {
+				case pmetric.MetricTypeSum:
+					b.keepPoints(metric.Name(), metric.Sum().DataPoints())
+				case pmetric.MetricTypeGauge:
+					b.keepPoints(metric.Name(), metric.Gauge().DataPoints())
+				}
+			}
+		}
 	}
-	request := plogotlp.NewExportRequest()
-	return request.Logs(), errors.Join(request.UnmarshalProto(data))
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// keepPoints is called with mu held.
+func (b *backend) keepPoints(name string, points pmetric.NumberDataPointSlice) {
+	for _, point := range points.All() {
+		var attributes []string
+		for key, value := range point.Attributes().All() {
+			attributes = append(attributes, fmt.Sprintf("%s=%q", key, value.AsString()))
+		}
+		slices.Sort(attributes)
+		value := point.DoubleValue()
+		if point.ValueType() == pmetric.NumberDataPointValueTypeInt {
+			value = float64(point.IntValue())
+		}
+		b.metrics[name+"{"+strings.Join(attributes, ",")+"}"] = value
+	}
+}
+
+// metric returns the latest value of a metric, written as name{attribute="value"}.
+func (b *backend) metric(name string) (value float64, found bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	value, found = b.metrics[name]
+	return value, found
+}
+
+// awaitMetric waits until a metric, written as name{attribute="value"}, has a value that is accepted.
+func (b *backend) awaitMetric(t *testing.T, name string, accept func(value float64) bool) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		value, found := b.metric(name)
+		return found && accept(value)
+	}, waitTimeout, 50*time.Millisecond, name)
 }
 
 func (b *backend) count(logs plog.Logs) {

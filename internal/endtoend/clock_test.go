@@ -188,6 +188,62 @@ func TestClock_FourMinutesBehindBackfillsRefused(t *testing.T) {
 	h.backend.await(t, interactionKeys(t, refused), waitTimeout)
 }
 
+// A clock that is ten days ahead when the collector stops leaves times in the state that lie in the future, or makes all that is
+// missing look older than max_gap. With the right clock the next run finds everything, once.
+func TestClock_TenDaysAheadAtShutdownLosesNothing(t *testing.T) {
+	binary := collectorWithClock(t)
+	t.Parallel()
+	const ahead = 10 * 24 * time.Hour
+	for name, test := range map[string]struct {
+		interval string
+		// before is the clock's offset at the start, checks how many checks follow once it is ten days ahead.
+		before time.Duration
+		checks int
+	}{
+		"since the start":            {"1s", ahead, 2},
+		"for several checks":         {"1s", 0, 3},
+		"since the last check alone": {"1h", 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, "receivers: {m365_copilot: {subscription: {check_interval: "+test.interval+"}}}", withDirectory, func(settings *graphtest.Settings) {
+				settings.RetryFor = time.Second
+				// So that Graph grants what a clock ten days ahead asks for, and its tokens are valid by that clock.
+				settings.MaxLifetime, settings.ValidationTokenLifetime = 20*24*time.Hour, 20*24*time.Hour
+			})
+			clock := h.clock(t, binary)
+			clock.setOffset(test.before)
+			first := h.run(t)
+			h.awaitSubscribed(t)
+			in := prompts(t, 60, 5)
+			h.publish(t, in[:20]...)
+			h.backend.await(t, interactionKeys(t, in[:20]...), waitTimeout)
+			clock.setOffset(ahead)
+			ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+			defer cancel()
+			require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+test.checks))
+			first.terminate(t)
+
+			h.publish(t, in[20:40]...)
+			require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Lost >= 20 }), "graph stops retrying")
+			for _, subscription := range h.emulator.Subscriptions() {
+				require.NoError(t, h.emulator.ExpireSubscription(subscription.ID, time.Now()))
+			}
+			clock.setOffset(0)
+			second := h.run(t)
+			h.backend.await(t, interactionKeys(t, in[:40]...), waitTimeout)
+			second.awaitLine(t, "history read", waitTimeout)
+			h.awaitSubscribed(t)
+			h.publish(t, in[40:]...)
+			h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+			assert.Zero(t, h.backend.duplicates())
+			for _, run := range []*process{first, second} {
+				assert.Empty(t, run.linesWith("these interactions are lost"), "nothing is given up")
+			}
+		})
+	}
+}
+
 // advanceToHourlyPass lets an hour pass, and opens one more gap so that the collector checks what is due.
 func (h *harness) advanceToHourlyPass(t *testing.T, clock *clock) {
 	t.Helper()

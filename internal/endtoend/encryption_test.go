@@ -98,6 +98,7 @@ service:
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 	assert.Equal(t, len(in), decrypted(t, metrics))
 
+	<-time.After(2 * time.Second) // what was delivered is written within a second, not before the answer
 	first.kill()
 	second := h.run(t)
 	second.awaitLine(t, "subscription adopted", waitTimeout)

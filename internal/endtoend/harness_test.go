@@ -1,6 +1,7 @@
 package endtoend_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -33,8 +34,9 @@ type harness struct {
 	emulator *graphtest.Emulator
 	graphURL string
 	backend  *backend
-	// webhook is the address at which the collector listens, storage the directory of its persistent state.
-	webhook, storage string
+	// webhook is the address at which the collector listens, public the one that Graph is told, if it is another. storage is the
+	// directory of the persistent state.
+	webhook, public, storage string
 	// overlay is the directory of the configuration that is merged over the example, ownConfig a further one, and environment
 	// the variables that they refer to.
 	overlay, ownConfig string
@@ -108,7 +110,7 @@ func (h *harness) run(t testing.TB) *process {
 	t.Helper()
 	return run(t, h.binary, h.flags, append([]string{
 		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
-		"COPILOT_NOTIFICATION_URL=https://" + h.webhook + "/graph/notifications",
+		"COPILOT_NOTIFICATION_URL=https://" + cmp.Or(h.public, h.webhook) + "/graph/notifications",
 		"COPILOT_STORAGE=" + h.storage, "OTLP_ENDPOINT=http://" + h.backend.address,
 	}, h.environment...), filepath.Join(root, "examples", "durable.yaml"), filepath.Join(h.overlay, "base.yaml"), h.ownConfig)
 }
