@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/extension/xextension/storage"
@@ -23,6 +24,8 @@ type Store struct {
 	client storage.Client
 	// calling is a semaphore: it holds a value during a call.
 	calling chan struct{}
+	// hangs is true while a call that was given up has not returned.
+	hangs atomic.Bool
 }
 
 // New returns a Store for a client, which it owns.
@@ -44,6 +47,7 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 	go func() {
 		defer func() { <-s.calling }()
 		done <- f(ctx)
+		s.hangs.Store(false)
 	}()
 	select {
 	case err := <-done:
@@ -52,6 +56,10 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 		}
 		return err
 	case <-ctx.Done():
+		s.hangs.Store(true)
+		if len(done) > 0 { // it has returned at this moment
+			s.hangs.Store(false)
+		}
 		return context.Cause(ctx)
 	}
 }
@@ -106,9 +114,14 @@ func (s *Store) Read(ctx context.Context, key string, version byte) ([]byte, err
 	return payload, nil
 }
 
-// Close waits for a call in flight, at most Timeout, and closes the client.
+// Close waits for a call in flight, at most Timeout, and closes the client. Where a call was given up and has not returned yet, the
+// client hangs, and stays open.
 func (s *Store) Close(ctx context.Context) error {
-	if err := s.call(ctx, s.client.Close); err != nil {
+	err := errHangs
+	if !s.hangs.Load() {
+		err = s.call(ctx, s.client.Close)
+	}
+	if err != nil {
 		return fmt.Errorf("close storage: %w", err)
 	}
 	return nil

@@ -300,7 +300,7 @@ func TestStore_CloseGivesUpOnHangingCall(t *testing.T) {
 		require.Error(t, store.Write(t.Context(), set("one")))
 		began := time.Now()
 		require.ErrorContains(t, store.Close(t.Context()), "close storage: storage did not answer within 5s")
-		assert.Equal(t, statestore.Timeout, time.Since(began))
+		assert.Zero(t, time.Since(began), "the time was spent by the call")
 		assert.False(t, client.closed, "a client is not closed under a call")
 	})
 }
