@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,10 +88,11 @@ func TestSubscription_IsActiveWithinFiveSeconds(t *testing.T) {
 	assert.Equal(t, "copilot/interactionHistory/getAllEnterpriseInteractions", subscription.Resource)
 }
 
-// Start returns immediately, and the receiver recovers by itself.
+// Start returns immediately, and the receiver recovers by itself. It would take longer only to generate a key.
 func TestReceiver_StartsWhileGraphIsUnreachable(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
+	h.config.Encryption.Certificates = []CertificateConfig{newEncryptionCertificate(t, "2026-11")}
 	h.emulator.Fail(graphtest.OpToken, graphtest.Fault{Reset: true})
 	h.start(t)
 	t.Logf("both signals started in %s", h.startDuration)
@@ -192,6 +194,48 @@ func TestEncryption_RotatesCertificates(t *testing.T) {
 	assert.Equal(t, 202, status)
 	h.deliver(t, newTurns(5)...)
 	assert.Len(t, h.records(), 6)
+}
+
+// New keys are taken into use while the receiver runs. The same manager keeps the subscription that is still right, and its
+// lifecycle events.
+func TestEncryption_ReloadsKeyFilesWhileRunning(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.config.Subscription.CheckInterval = time.Hour
+	first, second := newEncryptionCertificate(t, "first"), newEncryptionCertificate(t, "second")
+	h.config.Encryption.Certificates = []CertificateConfig{first, second}
+	earlier := h.run(t)
+	require.Eventually(t, func() bool { return h.lines.FilterMessage("subscription created").Len() == 1 }, waitTimeout, 10*time.Millisecond)
+	replace := func(c CertificateConfig, changes int) {
+		t.Helper()
+		other := newEncryptionCertificate(t, c.ID)
+		require.NoError(t, os.Rename(other.KeyFile, c.KeyFile))
+		require.NoError(t, os.Rename(other.CertFile, c.CertFile))
+		require.Eventually(t, func() bool { return h.lines.FilterMessage("the encryption certificates changed").Len() == changes },
+			3*time.Minute, 10*time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+
+	replace(second, 1)
+	_, err := h.emulator.SendLifecycle(ctx, graphtest.ReauthorizationRequired)
+	require.NoError(t, err)
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpRenew, 1))
+	h.deliver(t, newTurns(3)...)
+	assert.Equal(t, earlier.ID, h.subscribed(t).ID, "its certificate did not change")
+
+	replace(first, 2)
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpCreate, 2))
+	renewed := h.subscribed(t)
+	assert.NotEqual(t, earlier.EncryptionCertificateID, renewed.EncryptionCertificateID)
+	require.Eventually(t, func() bool { return h.lines.FilterMessage("subscription recreated").Len() == 1 }, waitTimeout, 10*time.Millisecond)
+	_, err = h.emulator.SendLifecycle(ctx, graphtest.ReauthorizationRequired)
+	require.NoError(t, err)
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpRenew, 2))
+	h.deliver(t, newTurns(6)[3:]...)
+	assert.Len(t, h.records(), 6)
+	assert.Zero(t, h.lines.FilterMessage("subscription adopted").Len(), "there is one manager")
+	assert.Empty(t, h.emulator.Violations())
 }
 
 func TestSubscription_IsRecreatedWhenRemoved(t *testing.T) {
