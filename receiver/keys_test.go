@@ -206,6 +206,31 @@ func newKeyFiles(t *testing.T) (Certificate, func()) {
 	return c, write
 }
 
+// What Graph still sends for a key that is gone is read from the history.
+func TestReceiver_StartsWithGapOfRemovedKey(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		stored string
+		gaps   int
+	}{
+		"a key was removed":     {`{"accepted":["gone"]}`, 1},
+		"the value is damaged":  {`{"accepted":[`, 1},
+		"no key was removed":    {`{"accepted":[]}`, 0},
+		"there is no value yet": {"", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, c := newTestReceiver(t)
+			c.store = statestore.New(newStore(t))
+			if test.stored != "" {
+				require.NoError(t, c.store.Write(t.Context(), statestore.Set{Key: keysKey, Version: keysVersion, Payload: []byte(test.stored)}))
+			}
+			require.NoError(t, r.load(t.Context(), c))
+			assert.Len(t, c.gapTracker.pending, test.gaps)
+		})
+	}
+}
+
 func TestReceiver_TakesChangedKeyFilesIntoUse(t *testing.T) {
 	t.Parallel()
 	certificate, write := newKeyFiles(t)
