@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,10 +88,11 @@ func TestSubscription_IsActiveWithinFiveSeconds(t *testing.T) {
 	assert.Equal(t, "copilot/interactionHistory/getAllEnterpriseInteractions", subscription.Resource)
 }
 
-// Start returns immediately, and the receiver recovers by itself.
+// Start returns immediately, and the receiver recovers by itself. It would take longer only to generate a key.
 func TestReceiver_StartsWhileGraphIsUnreachable(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
+	h.config.Encryption.Certificates = []CertificateConfig{newEncryptionCertificate(t, "2026-11")}
 	h.emulator.Fail(graphtest.OpToken, graphtest.Fault{Reset: true})
 	h.start(t)
 	t.Logf("both signals started in %s", h.startDuration)
@@ -192,6 +194,33 @@ func TestEncryption_RotatesCertificates(t *testing.T) {
 	assert.Equal(t, 202, status)
 	h.deliver(t, newTurns(5)...)
 	assert.Len(t, h.records(), 6)
+}
+
+// New keys are taken into use while the receiver runs, within half a minute.
+func TestEncryption_ReloadsKeyFilesWhileRunning(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	certificate := newEncryptionCertificate(t, "2026-11")
+	h.config.Encryption.Certificates = []CertificateConfig{certificate}
+	first := h.run(t)
+	in := newTurns(6)
+	h.deliver(t, in[:3]...)
+	renewed := newEncryptionCertificate(t, "2026-11")
+	require.NoError(t, os.Rename(renewed.KeyFile, certificate.KeyFile))
+	require.NoError(t, os.Rename(renewed.CertFile, certificate.CertFile))
+
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpCreate, 2))
+	assert.NotEqual(t, first.EncryptionCertificateID, h.subscribed(t).EncryptionCertificateID)
+	require.Eventually(t, func() bool { return h.lines.FilterMessage("subscription recreated").Len() == 1 }, waitTimeout, 10*time.Millisecond)
+	_, err := h.emulator.SendLifecycle(ctx, graphtest.ReauthorizationRequired)
+	require.NoError(t, err)
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpRenew, 1))
+	h.deliver(t, in[3:]...)
+	assert.Len(t, h.records(), 6)
+	assert.Zero(t, h.lines.FilterMessage("subscription adopted").Len(), "the manager is still the same")
+	assert.Empty(t, h.emulator.Violations())
 }
 
 func TestSubscription_IsRecreatedWhenRemoved(t *testing.T) {

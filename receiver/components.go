@@ -23,15 +23,17 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/jwks"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 // components are the parts of a started receiver, connected with each other.
 type components struct {
-	store        storage.Client
+	// client and store are the same storage.
+	client       storage.Client
+	store        *statestore.Store
 	maxGap       time.Duration
-	keys         *keys
-	ring         notification.Ring
 	clients      clients
 	signingKeys  *jwks.KeySet
 	deduplicator *dedupe.Deduplicator
@@ -39,55 +41,132 @@ type components struct {
 	undelivered  *undelivered
 	silence      *silenceDetector
 	gapTracker   *gapTracker
-	session      *session
-	// server is nil without a subscription: the history is polled instead.
-	server *webhook.Server
+
+	// What follows is nil without a subscription: the history is polled instead.
+	keys       *keys
+	decryption *decryption
+	manager    *subscription.Manager
+	server     *webhook.Server
 }
 
-// newComponents creates the components without starting them. If it fails, it closes what it opened.
+// newComponents creates the components that need no state of earlier runs. If it fails, it closes what it opened.
 func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*components, error) {
-	store, err := openStorage(ctx, host, r.settings.Storage, r.set.ID, r.settings.TenantID)
+	client, err := openStorage(ctx, host, r.settings.Storage, r.set.ID, r.settings.TenantID)
 	if err != nil {
 		return nil, err
 	}
-	c := &components{store: store, maxGap: r.settings.History.MaxGap, keys: &keys{certificates: r.settings.Certificates, store: store, logger: r.set.Logger}}
-	if c.ring, err = c.keys.configured(); err != nil {
-		return nil, errors.Join(err, store.Close(ctx))
-	}
+	c := &components{client: timeoutClient{client}, store: statestore.New(client), maxGap: r.settings.History.MaxGap}
 	if c.clients, err = r.clients(ctx, host); err != nil {
-		return nil, errors.Join(err, store.Close(ctx))
+		return nil, errors.Join(err, c.store.Close(ctx))
 	}
 	c.deduplicator, err = dedupe.New(dedupe.Settings{
 		Next: r.output, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Needed: c.needed,
-		Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
+		Store: c.client, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	if err != nil {
-		return nil, errors.Join(err, store.Close(ctx))
+		return nil, errors.Join(err, c.store.Close(ctx))
 	}
 	c.signingKeys = jwks.New(jwks.Settings{URL: r.settings.JWKSURL, HTTP: c.clients.plain})
 	h := r.settings.History
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, MaxGap: h.MaxGap, Disabled: !h.Enabled, PollInterval: h.PollInterval, Users: h.Users,
 		RequestsPerSecond: h.RequestsPerSecond, Concurrency: h.Concurrency,
-		Graph: c.clients.graph, Intake: c.deduplicator, Store: store, Logger: r.set.Logger, Telemetry: r.telemetry,
+		Graph: c.clients.graph, Intake: c.deduplicator, Store: c.client, Logger: r.set.Logger, Telemetry: r.telemetry,
 		Status: r.status.part("history"), Permanent: webhook.Permanent,
 	})
 	r.output.seen = c.backfiller.Seen
-	c.undelivered = newUndelivered(store, r.set.Logger, retryDeadline, c.backfiller)
-	c.silence = &silenceDetector{state: stateRecords{store}, logger: r.set.Logger, gaps: c.backfiller}
+	c.undelivered = newUndelivered(c.client, r.set.Logger, retryDeadline, c.backfiller)
+	c.silence = &silenceDetector{state: stateRecords{c.client}, logger: r.set.Logger, gaps: c.backfiller}
 	c.gapTracker = &gapTracker{
-		state: stateRecords{store}, logger: r.set.Logger, gaps: c.backfiller, explain: c.silence.explain, lookback: h.Lookback,
+		state: stateRecords{c.client}, logger: r.set.Logger, gaps: c.backfiller, explain: c.silence.explain, lookback: h.Lookback,
 		// What was delivered before the dedupe window would be delivered twice.
 		fallbackLookback: min(h.MaxGap, r.settings.Window), resources: r.settings.Resources,
 		down: map[string]pendingGap{}, watchedResources: map[string]bool{},
 	}
-	c.session = newSession(r.set.Logger, c.undelivered, c.silence.reached)
 	c.silence.pendingGapSince = c.gapTracker.outage
 	if len(r.settings.Resources) > 0 {
 		c.gapTracker.staleAfter = 2*r.settings.CheckInterval + maxCheckpointAge
-		c.server = r.newServer(c)
 	}
 	return c, nil
+}
+
+// load reads the keys and the state of earlier runs, and creates the components that need them.
+func (r *Receiver) load(ctx context.Context, c *components) error {
+	subscribe, damaged := len(r.settings.Resources) > 0, false
+	if subscribe {
+		var err error
+		c.keys = newKeys(r.settings.Certificates, c.store, r.settings.Storage == nil, r.set.Logger, r.status.part)
+		if damaged, err = c.keys.load(ctx); err != nil {
+			return r.unreadable(err)
+		}
+	}
+	if err := c.load(ctx); err != nil {
+		return r.unreadable(err)
+	}
+	if !subscribe {
+		return nil
+	}
+	ring, err := c.keys.first()
+	if err != nil {
+		return err
+	}
+	if damaged || c.keys.missing(ring) {
+		c.gapTracker.removedKey(ctx, time.Now())
+	}
+	if err := c.keys.accept(ctx, ring); err != nil {
+		return err
+	}
+	return r.newSubscription(ctx, c, ring)
+}
+
+// unreadable explains why the receiver does not start without the state of earlier runs.
+func (r *Receiver) unreadable(err error) error {
+	return fmt.Errorf("storage: %q can't be read, and without it the receiver does not know what earlier runs left to do: check that extension and what it stores in, then start again; nothing was written to it: %w",
+		r.settings.Storage, err)
+}
+
+// newSubscription creates the components that maintain the subscription and receive its notifications.
+func (r *Receiver) newSubscription(ctx context.Context, c *components, ring notification.Ring) error {
+	keys, err := r.subscriptionKeys(ring)
+	if err != nil {
+		return err
+	}
+	decrypter, err := notification.NewDecrypter(notification.Settings{
+		TenantID:  r.settings.TenantID,
+		ClientID:  r.settings.ClientID,
+		Audiences: r.settings.Audiences,
+		Issuers:   r.settings.Issuers,
+		Resources: r.settings.Resources,
+		Ring:      ring,
+		Keys:      c.signingKeys,
+		Seen:      deliveredCheck{deduplicator: c.deduplicator, undelivered: c.undelivered},
+		Telemetry: r.telemetry,
+	})
+	if err != nil {
+		return err
+	}
+	c.decryption = &decryption{
+		Decrypter: decrypter, logger: r.set.Logger, occasional: newOccasionalLog(), undelivered: c.undelivered, reached: c.silence.reached,
+	}
+	c.manager = subscription.New(subscription.Settings{
+		Resources:       r.settings.Resources,
+		ChangeTypes:     r.settings.ChangeTypes,
+		NotificationURL: r.settings.NotificationURL,
+		Webhook:         subscription.Webhook{Path: r.settings.WebhookPath, Address: r.settings.Webhook.NetAddr.Endpoint},
+		Lifetime:        r.settings.Lifetime,
+		CheckInterval:   r.settings.CheckInterval,
+		ReplaceForeign:  r.settings.ReplaceForeign,
+		Keys:            keys,
+		Known:           c.gapTracker.known(ctx),
+		RenewOnAdopt:    !c.gapTracker.recent(time.Now()),
+		Graph:           c.clients.graph,
+		Observer:        c.gapTracker,
+		Telemetry:       r.telemetry,
+		Logger:          r.set.Logger,
+		Status:          r.status.part("subscription"),
+	})
+	c.server = r.newServer(c)
+	return nil
 }
 
 func (r *Receiver) newServer(c *components) *webhook.Server {
@@ -98,9 +177,9 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 			AckTimeout:       r.settings.AckTimeout,
 			MaxInFlightBytes: r.settings.MaxInFlightBytes,
 			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
-			Decrypter:        c.session,
+			Decrypter:        c.decryption,
 			Intake:           &trackedIntake{deduplicator: c.deduplicator, undelivered: c.undelivered, silence: c.silence},
-			Lifecycle:        c.session,
+			Lifecycle:        lifecycle{c.manager},
 			Rejections: &rejections{
 				logger: r.set.Logger, telemetry: r.telemetry, occasional: newOccasionalLog(), undelivered: c.undelivered, gaps: c.backfiller,
 			},
@@ -113,20 +192,19 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 	})
 }
 
-// load reads the state of earlier runs.
+// load reads the state of earlier runs. Its error is one of the storage.
 func (r *components) load(ctx context.Context) error {
+	if err := r.backfiller.Load(ctx); err != nil {
+		return fmt.Errorf("load the known gaps: %w", err)
+	}
 	r.undelivered.load(ctx)
 	r.silence.load(ctx)
 	r.gapTracker.load(ctx, time.Now())
-	var errs []error
-	if err := r.backfiller.Load(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("load the known gaps: %w", err))
-	}
 	// The gaps determine how much of the dedupe cache is needed, so they are loaded first.
 	if err := r.deduplicator.Load(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("load the dedupe cache: %w", err))
+		return fmt.Errorf("load the dedupe cache: %w", err)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // needed returns the time from which the dedupe cache must be retained because the history since then is or will be read;
@@ -158,6 +236,26 @@ func (r *components) missing(now time.Time) map[backfill.Reason]time.Duration {
 	return all
 }
 
+// notificationAge returns how long ago the last authentic notification arrived; false before the first.
+func (r *components) notificationAge(now time.Time) (time.Duration, bool) {
+	if r.decryption == nil {
+		return 0, false
+	}
+	at := r.decryption.lastAuthentic.Load()
+	if at == nil {
+		return 0, false
+	}
+	return max(now.Sub(*at), 0), true
+}
+
+// timeLeft returns the time until the first subscription ends; false until every resource has had one.
+func (r *components) timeLeft(now time.Time) (time.Duration, bool) {
+	if r.manager == nil {
+		return 0, false
+	}
+	return r.manager.TimeLeft(now)
+}
+
 // save stores the state for the next run. It must be called after the background goroutines have ended.
 func (r *components) save(ctx context.Context) error {
 	now := time.Now()
@@ -166,7 +264,7 @@ func (r *components) save(ctx context.Context) error {
 	if err := errors.Join(r.deduplicator.Save(ctx), r.backfiller.Save(ctx)); err != nil {
 		return fmt.Errorf("store the gaps and the dedupe cache: %w", err)
 	}
-	left, known := r.session.timeLeft(now)
+	left, known := r.timeLeft(now)
 	r.gapTracker.saveCheckpoint(ctx, now, known && left > 0)
 	return nil
 }
@@ -174,10 +272,7 @@ func (r *components) save(ctx context.Context) error {
 func (r *components) close(ctx context.Context) error {
 	r.signingKeys.Close()
 	r.clients.transports.close()
-	if err := r.store.Close(ctx); err != nil {
-		return fmt.Errorf("close storage: %w", err)
-	}
-	return nil
+	return r.store.Close(ctx)
 }
 
 // clients are the HTTP clients for Microsoft's services.
@@ -263,13 +358,14 @@ func openStorage(ctx context.Context, host component.Host, id *component.ID, rec
 	if err != nil {
 		return nil, fmt.Errorf("storage: open %q: if its file is damaged, move it away; if it is locked, another collector uses it: %w", id, err)
 	}
-	return timeoutClient{client}, nil
+	return client, nil
 }
 
 // storageTimeout is how long a call to the storage may take. Only a hanging storage takes longer; a slow disk does not.
 const storageTimeout = 3 * time.Second
 
-// timeoutClient is a storage client whose calls time out, so that a hanging storage is handled like a failing one.
+// timeoutClient is a storage client whose calls time out, so that a hanging storage is handled like a failing one. It is for
+// the packages that do not use statestore.
 type timeoutClient struct{ client storage.Client }
 
 func (i timeoutClient) Get(ctx context.Context, key string) ([]byte, error) {

@@ -25,36 +25,33 @@ import (
 )
 
 // newTestReceiver creates a receiver that is not started, and its components.
-func newTestReceiver(t *testing.T) (*Receiver, *components) {
+func newTestReceiver(t *testing.T, certificates ...Certificate) (*Receiver, *components) {
 	t.Helper()
 	settings := Settings{
 		TenantID: "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10", Graph: confighttp.NewDefaultClientConfig(), Credential: &graph.CredentialSettings{},
 		Resources: []string{tenantWide}, CheckInterval: 5 * time.Minute, Webhook: confighttp.NewDefaultServerConfig(), WebhookPath: "/n",
 		AckTimeout: time.Second, MaxInFlightBytes: minInFlightBytes, Window: 26 * time.Hour, MaxEntries: 1000, MetricsInterval: time.Minute,
-		History: History{MaxGap: 168 * time.Hour, RequestsPerSecond: 25, Concurrency: 1},
+		History: History{MaxGap: 168 * time.Hour, RequestsPerSecond: 25, Concurrency: 1}, Certificates: certificates,
 	}
 	settings.Graph.Endpoint = "http://127.0.0.1:1"
 	settings.Webhook.NetAddr.Endpoint = "127.0.0.1:0"
 	settings.Webhook.MaxRequestBodySize = 2 * minInFlightBytes
 	r, err := New(receivertest.NewNopSettings(metadata.Type), settings, func() {})
 	require.NoError(t, err)
-	c, err := r.newComponents(t.Context(), componenttest.NewNopHost())
+	r.components, err = r.newComponents(t.Context(), componenttest.NewNopHost())
 	require.NoError(t, err)
-	return r, c
+	require.NoError(t, r.load(t.Context(), r.components))
+	return r, r.components
 }
 
 // minInFlightBytes is the least MaxInFlightBytes with which the webhook accepts a small body.
 const minInFlightBytes = 4096
 
-// startWebhook starts the webhook with a decrypter of a generated key, and returns a function that posts to it, and the
-// valid clientState.
+// startWebhook starts the webhook, and returns a function that posts to it, and the valid clientState.
 func startWebhook(t *testing.T, r *Receiver, c *components) (post func(body string) int, state string) {
 	t.Helper()
-	ring, err := c.keys.generated(t.Context())
+	state, err := notification.ClientState(c.keys.ring[0], r.settings.TenantID, r.settings.ClientID, tenantWide)
 	require.NoError(t, err)
-	state, err = notification.ClientState(ring[0], r.settings.TenantID, r.settings.ClientID, tenantWide)
-	require.NoError(t, err)
-	setDecrypter(c, r, ring)
 	require.NoError(t, c.server.Start(t.Context(), nil, componenttest.NewNopTelemetrySettings()))
 	t.Cleanup(func() { assert.NoError(t, c.server.Shutdown(context.Background())) })
 	return func(body string) int {
@@ -66,12 +63,6 @@ func startWebhook(t *testing.T, r *Receiver, c *components) (post func(body stri
 		require.NoError(t, response.Body.Close())
 		return response.StatusCode
 	}, state
-}
-
-func setDecrypter(c *components, r *Receiver, ring notification.Ring) {
-	c.session.set(notification.NewDecrypter(notification.Settings{
-		TenantID: r.settings.TenantID, ClientID: r.settings.ClientID, Resources: r.settings.Resources, Ring: ring, Keys: c.signingKeys,
-	}), subscription.New(subscription.Settings{}))
 }
 
 // padded fills a body with spaces up to a length.
@@ -94,8 +85,6 @@ func TestWebhook_ForgedRequestsOpenNoGap(t *testing.T) {
 	} {
 		assert.Equal(t, test.status, post(test.body), name)
 	}
-	setDecrypter(c, r, notification.Ring{nil})
-	assert.Equal(t, http.StatusServiceUnavailable, post(forged), "no client state can be derived")
 
 	assert.Zero(t, c.silence.lastReached, "as if Graph had reached the webhook")
 	assert.Zero(t, c.undelivered.needed(), "as if Graph had been asked to retry")
@@ -153,9 +142,8 @@ func TestWebhook_OpensGapForBodyOverLimits(t *testing.T) {
 func TestComponents_ConnectsSilenceAndGapTracker(t *testing.T) {
 	t.Parallel()
 	_, c := newTestReceiver(t)
-	c.session.reached(noon)
+	c.decryption.reached(noon)
 	assert.Equal(t, noon, c.silence.lastReached)
-	c.gapTracker.load(t.Context(), noon)
 	c.gapTracker.removedKey(t.Context(), noon)
 	assert.Equal(t, noon.Add(-graphRetryWindow), c.silence.pendingGapSince(noon))
 	c.gapTracker.Checked(noon)

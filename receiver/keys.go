@@ -1,47 +1,95 @@
 package receiver
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
-	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
 const (
-	generatedCertificateKey = "key/certificate"
-	generatedPrivateKey     = "key/private"
-	acceptedKey             = "key/accepted"
+	keysKey     = "keys"
+	keysVersion = 1
 
-	// keyCheckInterval is how often the files of the configured keys are checked for changes.
+	// keyCheckInterval is how often the files of the configured keys are read in case they changed.
 	keyCheckInterval = 30 * time.Second
 )
 
-// keys loads the encryption keys: those of the configured files, or else a generated one.
-type keys struct {
-	certificates []Certificate
-	store        storage.Client
-	logger       *zap.Logger
-
-	// digest is the fileDigest of the files when they were read last.
-	digest []byte
-	// accepted are the certificate ids that this run accepted last, since the storage may keep nothing.
-	accepted []string
+// storedKeys is what storage holds of the encryption keys.
+type storedKeys struct {
+	// Certificate and PrivateKey are the generated key pair in PEM, empty with configured certificates.
+	Certificate []byte `json:"certificate,omitempty"`
+	PrivateKey  []byte `json:"private_key,omitempty"`
+	// Accepted are the ids of all certificates that were in use last.
+	Accepted []string `json:"accepted"`
 }
 
-// configured reads the configured keys. Without any the ring is empty, and a key is generated later, since that takes too
-// long for Start. A change during the call is detected by the next check.
+// keys provides the encryption keys: those of the configured files, or else a generated one. It remembers in storage which
+// were in use last.
+type keys struct {
+	certificates []Certificate
+	value        statestore.Value[storedKeys]
+	// inMemory means that storage keeps nothing.
+	inMemory bool
+	logger   *zap.Logger
+	// reloading reports failures to read changed files, storing those to write to storage.
+	reloading, storing *health.Part
+
+	// ring holds the keys in use.
+	ring notification.Ring
+	// stored is what storage is to hold, unsaved that it does not yet.
+	stored  storedKeys
+	unsaved bool
+}
+
+func newKeys(certificates []Certificate, store *statestore.Store, inMemory bool, logger *zap.Logger, status func(part string) func(error)) *keys {
+	return &keys{
+		certificates: certificates, inMemory: inMemory, logger: logger,
+		value: statestore.Value[storedKeys]{Store: store, Key: keysKey, Version: keysVersion},
+		reloading: &health.Part{
+			Logger:    logger,
+			Failing:   "the encryption certificates changed and can't be used, the old ones stay in use",
+			Recovered: "the encryption certificates can be used again",
+			Status:    status("encryption"),
+		},
+		storing: &health.Part{
+			Logger:    logger,
+			Failing:   "the encryption keys can't be stored",
+			Recovered: "the encryption keys are stored again",
+			Status:    status("stored keys"),
+		},
+	}
+}
+
+// load reads from storage what was in use last. It must be called first. The error is one of the storage. damaged means that
+// the value is there and can't be used.
+func (k *keys) load(ctx context.Context) (damaged bool, err error) {
+	k.stored, _, err = k.value.Load(ctx)
+	if !statestore.Damaged(err) {
+		return false, err
+	}
+	k.logger.Warn("the encryption keys in storage are damaged and are replaced, the last 5 hours are read from the history in case one was removed",
+		zap.Error(err))
+	return true, nil
+}
+
+// first returns the keys to start with.
+func (k *keys) first() (notification.Ring, error) {
+	if len(k.certificates) > 0 {
+		return k.configured()
+	}
+	return k.generated()
+}
+
+// configured reads the configured files.
 func (k *keys) configured() (notification.Ring, error) {
-	digest := k.fileDigest()
 	ring := make(notification.Ring, 0, len(k.certificates))
 	for i, certificate := range k.certificates {
 		key, err := notification.LoadKey(certificate.ID, certificate.CertFile, certificate.KeyFile)
@@ -50,131 +98,75 @@ func (k *keys) configured() (notification.Ring, error) {
 		}
 		ring = append(ring, key)
 	}
-	k.digest = digest
 	return ring, nil
 }
 
-// generated returns the key of an earlier run, or else a new one, which is stored for the next run. The private half is
-// written only to a storage that the user named. If the storage fails, this run works, but the next one generates another
-// key.
-func (k *keys) generated(ctx context.Context) (notification.Ring, error) {
-	stored, readable := k.loadGenerated(ctx)
-	if stored != nil {
-		return notification.Ring{stored}, nil
+// generated returns the generated key of an earlier run, or else a new one.
+func (k *keys) generated() (notification.Ring, error) {
+	if len(k.stored.PrivateKey) > 0 {
+		key, err := notification.ParseKey(notification.DefaultKeyID, k.stored.Certificate, k.stored.PrivateKey)
+		if err == nil {
+			return notification.Ring{key}, nil
+		}
+		k.logger.Warn("the generated encryption key in storage is damaged and is replaced", zap.Error(err))
 	}
 	key, err := notification.GenerateKey(notification.DefaultKeyID)
 	if err != nil {
 		return nil, fmt.Errorf("generate an encryption key: %w", err)
 	}
-	if readable { // a stored key that can't be read now may be readable at the next start
-		if err := k.storeGenerated(ctx, key); err != nil {
-			k.logger.Warn("the generated encryption key can't be stored: the next start generates another", zap.Error(err))
-		}
+	if k.inMemory {
+		k.logger.Warn("generated an encryption key that is kept in memory only: after a restart the subscription is replaced, and notifications in flight can't be decrypted; name a storage extension in storage, or configure encryption.certificates",
+			zap.String("certificate_id", key.CertificateID()))
 	}
 	return notification.Ring{key}, nil
 }
 
-// loadGenerated returns the key in storage, nil for none, and whether storage could be read.
-func (k *keys) loadGenerated(ctx context.Context) (key *notification.Key, readable bool) {
-	certificate, private := storage.GetOperation(generatedCertificateKey), storage.GetOperation(generatedPrivateKey)
-	if err := k.store.Batch(ctx, certificate, private); err != nil {
-		k.logger.Warn("the generated encryption key can't be read from storage, another is used until the next start", zap.Error(err))
-		return nil, false
+// changed reads the configured files, and returns their keys and true if those are not the ones in use.
+func (k *keys) changed() (notification.Ring, bool, error) {
+	if len(k.certificates) == 0 {
+		return nil, false, nil
 	}
-	if certificate.Value == nil || private.Value == nil {
-		return nil, true
-	}
-	key, err := notification.ParseKey(notification.DefaultKeyID, certificate.Value, private.Value)
+	ring, err := k.configured()
 	if err != nil {
-		k.logger.Warn("the generated encryption key in storage is damaged and is replaced", zap.Error(err))
-		return nil, true
+		return nil, false, err
 	}
-	return key, true
+	same := func(a, b *notification.Key) bool {
+		return a.CertificateID() == b.CertificateID() && a.Thumbprint() == b.Thumbprint()
+	}
+	return ring, !slices.EqualFunc(ring, k.ring, same), nil
 }
 
-func (k *keys) storeGenerated(ctx context.Context, key *notification.Key) error {
-	certificate, private, err := key.MarshalPEM()
-	if err != nil {
-		return fmt.Errorf("encode the generated encryption key: %w", err)
+// missing reports whether a key that was in use last, maybe in an earlier run, is not in the ring.
+func (k *keys) missing(ring notification.Ring) bool {
+	now := certificateIDs(ring)
+	return slices.ContainsFunc(k.stored.Accepted, func(id string) bool { return !slices.Contains(now, id) })
+}
+
+// accept notes that the keys of the ring are in use from now on, and stores that. The gap of a missing key must be stored
+// first. The private half is stored only of a generated key, and only in a storage that the user named.
+func (k *keys) accept(ctx context.Context, ring notification.Ring) error {
+	stored := storedKeys{Accepted: certificateIDs(ring)}
+	if len(k.certificates) == 0 {
+		var err error
+		if stored.Certificate, stored.PrivateKey, err = ring[0].MarshalPEM(); err != nil {
+			return fmt.Errorf("encode the generated encryption key: %w", err)
+		}
 	}
-	err = k.store.Batch(ctx,
-		storage.SetOperation(generatedCertificateKey, certificate), storage.SetOperation(generatedPrivateKey, private))
-	if err != nil {
-		return fmt.Errorf("store the generated encryption key: %w", err)
-	}
+	k.ring, k.stored, k.unsaved = ring, stored, true
+	k.save(ctx)
 	return nil
 }
 
-// missing reports whether a key that was accepted before, maybe in an earlier run, is not in the ring. It also returns true
-// if the list of accepted keys can't be read: the list is replaced afterwards, so this is the last chance to assume it.
-func (k *keys) missing(ctx context.Context, ring notification.Ring) bool {
-	earlier := slices.Clone(k.accepted)
-	var stored []string
-	value, err := k.store.Get(ctx, acceptedKey)
-	if err == nil && value != nil {
-		err = json.Unmarshal(value, &stored)
+// save stores what is not stored yet.
+func (k *keys) save(ctx context.Context) {
+	if !k.unsaved {
+		return
 	}
-	if err != nil && ctx.Err() == nil {
-		k.logger.Warn("the list of accepted encryption keys can't be read and is replaced, the last 5 hours are read from the history in case one was removed",
-			zap.Error(err))
-		return true
+	err := k.value.Save(ctx, k.stored)
+	k.unsaved = err != nil
+	if ctx.Err() == nil {
+		k.storing.Report(err, zap.String("hint", "check the storage extension: a restart now reads the last 5 hours from the history, and replaces a generated key"))
 	}
-	earlier, now := append(earlier, stored...), certificateIDs(ring)
-	return slices.ContainsFunc(earlier, func(id string) bool { return !slices.Contains(now, id) })
-}
-
-// accept stores the keys of the ring as those that are accepted from now on. The gap of a missing key must be stored first.
-func (k *keys) accept(ctx context.Context, ring notification.Ring) {
-	k.accepted = certificateIDs(ring)
-	value, err := json.Marshal(k.accepted)
-	if err == nil {
-		err = k.store.Set(ctx, acceptedKey, value)
-	}
-	if err != nil {
-		k.logger.Warn("the list of accepted encryption keys can't be stored", zap.Error(err))
-	}
-}
-
-// changed waits until the files hold other keys than when they were read last, and returns those; false when ctx ends.
-// Files that can't be read, as in the middle of a change, are logged once and tried again.
-func (k *keys) changed(ctx context.Context) (notification.Ring, bool) {
-	if len(k.certificates) == 0 {
-		<-ctx.Done()
-		return nil, false
-	}
-	ticker := time.NewTicker(keyCheckInterval)
-	defer ticker.Stop()
-	var failure health.Reminder
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, false
-		case <-ticker.C:
-		}
-		if bytes.Equal(k.fileDigest(), k.digest) {
-			failure.Recovered()
-			continue
-		}
-		ring, err := k.configured()
-		if err == nil {
-			return ring, true
-		}
-		if failure.Failed() {
-			k.logger.Warn("the encryption certificates changed and can't be read, the old ones stay in use", zap.Error(err))
-		}
-	}
-}
-
-// fileDigest returns a digest of the contents of all files, by which a change is detected.
-func (k *keys) fileDigest() []byte {
-	sum := sha256.New()
-	for _, certificate := range k.certificates {
-		for _, file := range []string{certificate.CertFile, certificate.KeyFile} {
-			content, err := os.ReadFile(file) //nolint:gosec // the operator chooses the file
-			sum.Write(fmt.Appendf(content, "%d %v\n", len(content), err))
-		}
-	}
-	return sum.Sum(nil)
 }
 
 func certificateIDs(ring notification.Ring) []string {
@@ -183,4 +175,63 @@ func certificateIDs(ring notification.Ring) []string {
 		ids[i] = key.CertificateID()
 	}
 	return ids
+}
+
+// watchKeys takes changed keys into use until ctx ends.
+func (r *Receiver) watchKeys(ctx context.Context) {
+	ticker := time.NewTicker(keyCheckInterval)
+	defer ticker.Stop()
+	keys := r.components.keys
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		keys.save(ctx)
+		keys.reloading.Report(r.reloadKeys(ctx), zap.String("hint", "write the files of encryption.certificates again, or restore them"))
+	}
+}
+
+// reloadKeys takes the configured keys into use if their files changed. The gap of a removed key is stored before
+// notifications for it are refused, and the decrypter has a new key before the first subscription is encrypted for it.
+func (r *Receiver) reloadKeys(ctx context.Context) error {
+	c := r.components
+	ring, changed, err := c.keys.changed()
+	if err != nil || !changed {
+		return err
+	}
+	next, err := r.subscriptionKeys(ring)
+	if err != nil {
+		return err
+	}
+	if c.keys.missing(ring) {
+		c.gapTracker.removedKey(ctx, time.Now())
+	}
+	if err := c.decryption.SetKeys(ring); err != nil {
+		return err
+	}
+	if err := c.keys.accept(ctx, ring); err != nil {
+		return err
+	}
+	c.manager.SetKeys(next)
+	r.set.Logger.Info("the encryption certificates changed", zap.Strings("certificate_ids", next.HeldCertificateIDs))
+	return nil
+}
+
+// subscriptionKeys returns what the subscription manager needs to know of the keys.
+func (r *Receiver) subscriptionKeys(ring notification.Ring) (subscription.Keys, error) {
+	states := make(map[string]string, len(r.settings.Resources))
+	for _, resource := range r.settings.Resources {
+		state, err := notification.ClientState(ring[0], r.settings.TenantID, r.settings.ClientID, resource)
+		if err != nil {
+			return subscription.Keys{}, fmt.Errorf("derive the client state: %w", err)
+		}
+		states[resource] = state
+	}
+	return subscription.Keys{
+		Certificate:        subscription.Certificate{ID: ring[0].CertificateID(), DER: ring[0].CertificateDER()},
+		HeldCertificateIDs: certificateIDs(ring),
+		ClientState:        func(resource string) string { return states[resource] },
+	}, nil
 }

@@ -15,34 +15,96 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
+
+// newTestKeys returns the keys of a start with this storage, and its log.
+func newTestKeys(client storage.Client, certificates ...Certificate) (*keys, *observer.ObservedLogs) {
+	core, lines := observer.New(zap.InfoLevel)
+	noStatus := func(string) func(error) { return nil }
+	return newKeys(certificates, statestore.New(client), false, zap.New(core), noStatus), lines
+}
+
+// startKeys does what a start does with the keys, and returns their ids, and whether one may have been removed.
+func startKeys(t *testing.T, k *keys) (ids []string, removed bool) {
+	t.Helper()
+	damaged, err := k.load(t.Context())
+	require.NoError(t, err)
+	ring, err := k.first()
+	require.NoError(t, err)
+	removed = damaged || k.missing(ring)
+	require.NoError(t, k.accept(t.Context(), ring))
+	return certificateIDs(ring), removed
+}
 
 func TestKeys_KeepsGeneratedKeyAcrossRestarts(t *testing.T) {
 	t.Parallel()
-	k := &keys{store: newStore(t), logger: zap.NewNop()}
-	first, err := k.generated(t.Context())
-	require.NoError(t, err)
-	second, err := k.generated(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, certificateIDs(first), certificateIDs(second))
+	store := newStore(t)
+	k, _ := newTestKeys(store)
+	first, removed := startKeys(t, k)
+	assert.False(t, removed)
+	k, _ = newTestKeys(store)
+	second, removed := startKeys(t, k)
+	assert.False(t, removed)
+	assert.Equal(t, first, second)
 }
 
-func TestKeys_ReplacesDamagedGeneratedKey(t *testing.T) {
+// A damaged value may have named a key that is gone.
+func TestKeys_ReplacesDamagedValue(t *testing.T) {
 	t.Parallel()
-	core, lines := observer.New(zap.WarnLevel)
-	k := &keys{store: newStore(t), logger: zap.New(core)}
-	first, err := k.generated(t.Context())
-	require.NoError(t, err)
-	require.NoError(t, k.store.Set(t.Context(), generatedPrivateKey, []byte("damaged")))
-	second, err := k.generated(t.Context())
-	require.NoError(t, err)
-	assert.NotEqual(t, certificateIDs(first), certificateIDs(second))
-	assert.Equal(t, 1, lines.Len())
-	third, err := k.generated(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, certificateIDs(second), certificateIDs(third))
+	for name, damage := range map[string]func(*testing.T, storage.Client){
+		"of another format": func(t *testing.T, store storage.Client) {
+			t.Helper()
+			require.NoError(t, store.Set(t.Context(), keysKey, []byte("damaged")))
+		},
+		"with a damaged key pair": func(t *testing.T, store storage.Client) {
+			t.Helper()
+			value := statestore.Value[storedKeys]{Store: statestore.New(store), Key: keysKey, Version: keysVersion}
+			stored, found, err := value.Load(t.Context())
+			require.NoError(t, err)
+			require.True(t, found)
+			stored.PrivateKey = stored.PrivateKey[:100]
+			require.NoError(t, value.Save(t.Context(), stored))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := newStore(t)
+			k, _ := newTestKeys(store)
+			first, _ := startKeys(t, k)
+			damage(t, store)
+
+			k, lines := newTestKeys(store)
+			second, removed := startKeys(t, k)
+			assert.NotEqual(t, first, second)
+			assert.True(t, removed)
+			assert.Equal(t, 1, lines.FilterMessageSnippet("damaged and").Len())
+			k, lines = newTestKeys(store)
+			third, removed := startKeys(t, k)
+			assert.Equal(t, second, third)
+			assert.False(t, removed)
+			assert.Zero(t, lines.Len())
+		})
+	}
+}
+
+// With configured certificates no private key is kept in storage.
+func TestKeys_DropsGeneratedKeyOnceCertificatesAreConfigured(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	k, _ := newTestKeys(store)
+	generated, _ := startKeys(t, k)
+	assert.Contains(t, string(storedValue(t, store, keysKey)), "private_key")
+
+	certificate, _ := newKeyFiles(t)
+	k, _ = newTestKeys(store, certificate)
+	configured, removed := startKeys(t, k)
+	assert.NotEqual(t, generated, configured)
+	assert.True(t, removed)
+	assert.NotContains(t, string(storedValue(t, store, keysKey)), "private_key")
 }
 
 // failingStore is a storage whose calls fail.
@@ -54,70 +116,80 @@ func (failingStore) Get(context.Context, string) ([]byte, error)        { return
 func (failingStore) Set(context.Context, string, []byte) error          { return errStorage }
 func (failingStore) Batch(context.Context, ...*storage.Operation) error { return errStorage }
 
-// A storage failure costs the next run its key, but does not stop this one.
-func TestKeys_GeneratesKeyWithoutWorkingStorage(t *testing.T) {
+func TestKeys_LoadFailsIfStorageCanNotBeRead(t *testing.T) {
 	t.Parallel()
-	core, lines := observer.New(zap.WarnLevel)
-	k := &keys{store: failingStore{newStore(t)}, logger: zap.New(core)}
-	ring, err := k.generated(t.Context())
-	require.NoError(t, err)
-	assert.Len(t, ring, 1)
-	assert.Equal(t, 1, lines.Len())
+	k, _ := newTestKeys(failingStore{newStore(t)})
+	_, err := k.load(t.Context())
+	require.ErrorIs(t, err, errStorage)
 }
 
-// A list of accepted keys that can't be read may have contained a removed key.
-func TestKeys_AssumesRemovedKeyForUnreadableList(t *testing.T) {
+// What a storage that can be read and not written lacks is written later.
+func TestKeys_StoresLaterWhatFails(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
-	old, err := notification.GenerateKey("old")
-	require.NoError(t, err)
-	renewed, err := notification.GenerateKey("renewed")
-	require.NoError(t, err)
-	(&keys{store: store, logger: zap.NewNop()}).accept(t.Context(), notification.Ring{old})
+	failing := &readOnlyStore{Client: store, readOnly: true}
+	k, lines := newTestKeys(failing)
+	first, _ := startKeys(t, k)
+	k.save(t.Context())
+	assert.Equal(t, 1, lines.FilterMessage("the encryption keys can't be stored").Len(), "once while it lasts")
+	assert.Nil(t, storedValue(t, store, keysKey))
 
-	failing := &keys{store: failingStore{store}, logger: zap.NewNop()}
-	assert.True(t, failing.missing(t.Context(), notification.Ring{renewed}), "it is unknown once the list is replaced")
-	ended, end := context.WithCancel(t.Context())
-	end()
-	assert.False(t, failing.missing(ended, notification.Ring{renewed}), "a shutdown replaces nothing")
+	failing.readOnly = false
+	k.save(t.Context())
+	assert.Equal(t, 1, lines.FilterMessage("the encryption keys are stored again").Len())
+	k, _ = newTestKeys(store)
+	second, _ := startKeys(t, k)
+	assert.Equal(t, first, second)
+}
 
-	require.NoError(t, store.Set(t.Context(), acceptedKey, []byte("{")))
-	assert.True(t, (&keys{store: store, logger: zap.NewNop()}).missing(t.Context(), notification.Ring{renewed}), "a damaged list counts as unreadable")
+// readOnlyStore is a storage that may fail to write.
+type readOnlyStore struct {
+	storage.Client
+	readOnly bool
+}
+
+func (s *readOnlyStore) Batch(ctx context.Context, operations ...*storage.Operation) error {
+	if s.readOnly {
+		return errStorage
+	}
+	return s.Client.Batch(ctx, operations...)
 }
 
 func TestKeys_DetectsRemovedKey(t *testing.T) {
 	t.Parallel()
-	k := &keys{store: newStore(t), logger: zap.NewNop()}
-	old, err := notification.GenerateKey("old")
-	require.NoError(t, err)
-	renewed, err := notification.GenerateKey("renewed")
-	require.NoError(t, err)
-	for _, step := range []struct {
-		ring    notification.Ring
-		missing bool
+	old, _ := newKeyFiles(t)
+	renewed, _ := newKeyFiles(t)
+	steps := []struct {
+		certificates []Certificate
+		removed      bool
 	}{
-		{notification.Ring{old}, false},
-		{notification.Ring{old}, false},
-		{notification.Ring{renewed, old}, false},
-		{notification.Ring{renewed}, true},
-		{notification.Ring{renewed}, false},
-	} {
-		assert.Equal(t, step.missing, k.missing(t.Context(), step.ring))
-		k.accept(t.Context(), step.ring)
+		{[]Certificate{old}, false},
+		{[]Certificate{old}, false},
+		{[]Certificate{renewed, old}, false},
+		{[]Certificate{renewed}, true},
+		{[]Certificate{renewed}, false},
 	}
-}
-
-func TestKeys_DetectsRemovedKeyWithoutStorage(t *testing.T) {
-	t.Parallel()
-	k := &keys{store: storage.NewNopClient(), logger: zap.NewNop()}
-	old, err := notification.GenerateKey("old")
-	require.NoError(t, err)
-	renewed, err := notification.GenerateKey("renewed")
-	require.NoError(t, err)
-	assert.False(t, k.missing(t.Context(), notification.Ring{old}))
-	k.accept(t.Context(), notification.Ring{old})
-	assert.False(t, k.missing(t.Context(), notification.Ring{renewed, old}))
-	assert.True(t, k.missing(t.Context(), notification.Ring{renewed}))
+	t.Run("in the next start", func(t *testing.T) {
+		t.Parallel()
+		store := newStore(t)
+		for _, step := range steps {
+			k, _ := newTestKeys(store, step.certificates...)
+			_, removed := startKeys(t, k)
+			assert.Equal(t, step.removed, removed)
+		}
+	})
+	t.Run("in the same run without storage", func(t *testing.T) {
+		t.Parallel()
+		k, _ := newTestKeys(storage.NewNopClient(), old)
+		startKeys(t, k)
+		for _, step := range steps {
+			k.certificates = step.certificates
+			ring, err := k.configured()
+			require.NoError(t, err)
+			assert.Equal(t, step.removed, k.missing(ring))
+			require.NoError(t, k.accept(t.Context(), ring))
+		}
+	})
 }
 
 // newKeyFiles writes a new key pair to files, and returns a function that replaces it with another.
@@ -134,55 +206,92 @@ func newKeyFiles(t *testing.T) (Certificate, func()) {
 	return c, write
 }
 
-func TestKeys_ReloadsChangedFiles(t *testing.T) {
+// What Graph still sends for a key that is gone is read from the history.
+func TestReceiver_StartsWithGapOfRemovedKey(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		stored string
+		gaps   int
+	}{
+		"a key was removed":     {`{"accepted":["gone"]}`, 1},
+		"the value is damaged":  {`{"accepted":[`, 1},
+		"no key was removed":    {`{"accepted":[]}`, 0},
+		"there is no value yet": {"", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, c := newTestReceiver(t)
+			c.store = statestore.New(newStore(t))
+			if test.stored != "" {
+				require.NoError(t, c.store.Write(t.Context(), statestore.Set{Key: keysKey, Version: keysVersion, Payload: []byte(test.stored)}))
+			}
+			require.NoError(t, r.load(t.Context(), c))
+			assert.Len(t, c.gapTracker.pending, test.gaps)
+		})
+	}
+}
+
+func TestReceiver_TakesChangedKeyFilesIntoUse(t *testing.T) {
 	t.Parallel()
 	certificate, write := newKeyFiles(t)
 	synctest.Test(t, func(t *testing.T) {
-		core, lines := observer.New(zap.WarnLevel)
-		k := &keys{certificates: []Certificate{certificate}, logger: zap.New(core)}
-		earlier, err := k.configured()
-		require.NoError(t, err)
-		var (
-			after   notification.Ring
-			changed bool
-			done    = make(chan struct{})
-		)
+		r, c := newTestReceiver(t, certificate)
+		core, lines := observer.New(zap.InfoLevel)
+		c.keys.reloading.Logger = zap.New(core)
+		accepts := func(key *notification.Key) bool {
+			state, err := notification.ClientState(key, r.settings.TenantID, r.settings.ClientID, tenantWide)
+			require.NoError(t, err)
+			return c.decryption.ClientStates()([]byte(state))
+		}
+		old := c.keys.ring[0]
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			after, changed = k.changed(t.Context())
+			r.watchKeys(ctx)
 		}()
-		synctest.Wait()
+		time.Sleep(3 * keyCheckInterval)
+		assert.Zero(t, lines.Len(), "nothing has changed")
+
 		require.NoError(t, os.WriteFile(certificate.KeyFile, []byte("half of a"), 0o600))
 		time.Sleep(3 * keyCheckInterval)
 		synctest.Wait()
-		assert.Equal(t, 1, lines.Len(), "a change in the middle is reported once")
+		assert.Equal(t, 1, lines.FilterMessageSnippet("can't be used").Len(), "a change in the middle is reported once")
+		assert.True(t, accepts(old))
+		assert.Empty(t, c.gapTracker.pending)
+
 		write()
+		time.Sleep(keyCheckInterval)
+		synctest.Wait()
+		assert.Equal(t, 1, lines.FilterMessageSnippet("can be used again").Len())
+		assert.NotEqual(t, old.CertificateID(), c.keys.ring[0].CertificateID())
+		assert.True(t, accepts(c.keys.ring[0]))
+		assert.False(t, accepts(old))
+		require.Len(t, c.gapTracker.pending, 1, "what Graph still sends for the old key is missing")
+		assert.Equal(t, backfill.RemovedKey, c.gapTracker.pending[0].Reason)
+		cancel()
 		<-done
-		assert.True(t, changed)
-		assert.NotEqual(t, certificateIDs(earlier), certificateIDs(after))
 	})
 }
 
-func TestKeys_DetectsChangeBeforeFirstCheck(t *testing.T) {
+func TestReceiver_ChecksKeyFilesHalfAMinuteAfterStart(t *testing.T) {
 	t.Parallel()
 	certificate, write := newKeyFiles(t)
 	synctest.Test(t, func(t *testing.T) {
-		k := &keys{certificates: []Certificate{certificate}, logger: zap.NewNop()}
-		earlier, err := k.configured()
-		require.NoError(t, err)
+		r, c := newTestReceiver(t, certificate)
+		old := c.keys.ring[0]
 		write()
-		began := time.Now()
-		after, changed := k.changed(t.Context())
-		assert.True(t, changed)
-		assert.Equal(t, keyCheckInterval, time.Since(began))
-		assert.NotEqual(t, certificateIDs(earlier), certificateIDs(after))
+		ctx, cancel := context.WithTimeout(t.Context(), keyCheckInterval+time.Second)
+		defer cancel()
+		r.watchKeys(ctx)
+		assert.NotEqual(t, old.CertificateID(), c.keys.ring[0].CertificateID())
 	})
 }
 
 func TestKeys_ErrorNamesConfigPathAndFile(t *testing.T) {
 	t.Parallel()
-	k := &keys{certificates: []Certificate{{CertFile: "/no/such.crt", KeyFile: "/no/such.key"}}}
-	_, err := k.configured()
+	k, _ := newTestKeys(newStore(t), Certificate{CertFile: "/no/such.crt", KeyFile: "/no/such.key"})
+	_, err := k.first()
 	require.ErrorContains(t, err, "encryption.certificates[0]")
 	assert.ErrorContains(t, err, "/no/such.crt")
 }

@@ -103,8 +103,9 @@ func (r *Receiver) SendLogs(next consumer.Logs) { r.output.nextLogs = next }
 // SendMetrics sets the next consumer of metrics. It must be called before Start.
 func (r *Receiver) SendMetrics(next consumer.Metrics) { r.output.nextMetrics = next }
 
-// Start opens the listener, and does the rest in the background: it never waits for Microsoft Graph.
-// It fails only for what does not resolve by itself: unreadable files, an address in use, a missing extension.
+// Start loads the keys and the state of earlier runs, and then listens. It never waits for the network: what Microsoft Graph
+// is needed for is done in the background. It fails only for what does not resolve by itself: files or a storage that can't be
+// read, an address in use, a missing extension.
 func (r *Receiver) Start(ctx context.Context, host component.Host) error {
 	r.status.join(host)
 	r.starting.Do(func() { r.startErr = r.start(ctx, host) })
@@ -116,21 +117,35 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	if err != nil {
 		return err
 	}
-	if err := r.telemetry.observe(c.backfiller.Progress); err != nil {
+	if err := r.listen(ctx, host, c); err != nil {
 		return errors.Join(err, c.close(ctx))
-	}
-	if c.server != nil {
-		if err := c.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings); err != nil {
-			return errors.Join(err, c.close(ctx))
-		}
 	}
 	r.components = c
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
-	r.loops.Go(func() { r.run(background) })
-	r.loops.Go(func() { r.emitMetrics(background) })
+	loops := []func(context.Context){c.deduplicator.Run, c.backfiller.Run, r.expiryLoop, r.emitMetrics}
+	if c.manager != nil {
+		loops = append(loops, c.manager.Run, r.watchKeys)
+	}
+	for _, loop := range loops {
+		r.loops.Go(func() { loop(background) })
+	}
 	return nil
+}
+
+// listen loads the state and then opens the listener, if there is one.
+func (r *Receiver) listen(ctx context.Context, host component.Host, c *components) error {
+	if err := r.load(ctx, c); err != nil {
+		return err
+	}
+	if err := r.telemetry.observe(c.backfiller.Progress); err != nil {
+		return err
+	}
+	if c.server == nil {
+		return nil
+	}
+	return c.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings)
 }
 
 // drainTime is how long a shutdown waits for deliveries in flight. The Collector sets no deadline, and an exporter whose
@@ -154,20 +169,17 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 		return r.status.fatalError()
 	}
 	if r.components.server != nil {
-		r.components.server.Refuse()
-	}
-	r.stopLoops()
-	if r.components.server != nil {
 		draining, cancel := context.WithTimeout(ctx, drainTime)
 		r.warn("deliveries in flight at shutdown were cut short, Graph retries them", r.components.server.Shutdown(draining))
 		cancel()
 	}
+	// The loops end after the webhook, since the subscription manager handles the last lifecycle events.
+	r.stopLoops()
 	r.loops.Wait()
-	r.components.session.drainEvents()
 	r.warn("the last metrics were not delivered", r.output.emitMetrics(ctx, r.gauges()...))
 	r.warn("the state can't be stored for the next run", r.components.save(ctx))
-	if r.settings.DeleteOnShutdown {
-		r.warn("the subscription can't be deleted, it expires by itself", r.components.session.deleteSubscriptions(ctx))
+	if r.settings.DeleteOnShutdown && r.components.manager != nil {
+		r.warn("the subscription can't be deleted, it expires by itself", r.components.manager.Delete(ctx))
 	}
 	return errors.Join(r.status.fatalError(), r.components.close(ctx))
 }
@@ -190,8 +202,8 @@ func (r *Receiver) gauges() []translate.Gauge {
 	maps.Copy(missing, r.components.missing(now))
 	delete(missing, backfill.Poll)
 	return []translate.Gauge{
-		translate.NotificationAge(r.components.session.notificationAge(now)),
-		translate.SubscriptionTimeLeft(r.components.session.timeLeft(now)),
+		translate.NotificationAge(r.components.notificationAge(now)),
+		translate.SubscriptionTimeLeft(r.components.timeLeft(now)),
 		translate.HistoryGap(missing),
 	}
 }
@@ -222,23 +234,6 @@ func (r *Receiver) emitMetrics(ctx context.Context) {
 
 // expiryInterval is how often the undelivered notifications are checked for those that Graph no longer retries.
 const expiryInterval = 10 * time.Second
-
-// run does the background work until ctx ends. Notifications are decrypted only once the dedupe cache of earlier runs is
-// loaded.
-func (r *Receiver) run(ctx context.Context) {
-	defer r.components.session.end()
-	if err := r.components.load(ctx); err != nil && ctx.Err() == nil {
-		r.set.Logger.Warn("storage can't be read, the state of earlier runs is not known", zap.Error(err))
-	}
-	var loops sync.WaitGroup
-	defer loops.Wait()
-	loops.Go(func() { r.components.deduplicator.Run(ctx) })
-	loops.Go(func() { r.expiryLoop(ctx) })
-	loops.Go(func() { r.components.backfiller.Run(ctx) })
-	if len(r.settings.Resources) > 0 {
-		r.subscribe(ctx)
-	}
-}
 
 func (r *Receiver) expiryLoop(ctx context.Context) {
 	ticker := time.NewTicker(expiryInterval)

@@ -13,15 +13,8 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 )
 
-// hangingStorage is a storage extension, and its client, whose calls return only when their context ends.
-type hangingStorage struct {
-	component.StartFunc
-	component.ShutdownFunc
-}
-
-func (h hangingStorage) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
-	return h, nil
-}
+// hangingStorage is a storage whose calls return only when their context ends.
+type hangingStorage struct{}
 
 func (hangingStorage) wait(ctx context.Context) error {
 	<-ctx.Done()
@@ -37,13 +30,7 @@ func (h hangingStorage) Delete(ctx context.Context, _ string) error { return h.w
 func (h hangingStorage) Batch(ctx context.Context, _ ...*storage.Operation) error { return h.wait(ctx) }
 func (hangingStorage) Close(context.Context) error                                { return nil }
 
-func (h hangingStorage) GetExtensions() map[component.ID]component.Component {
-	return map[component.ID]component.Component{hangingID: h}
-}
-
-var hangingID = component.MustNewID("redis_storage")
-
-func TestOpenStorage_CallsTimeOut(t *testing.T) {
+func TestTimeoutClient_CallsTimeOut(t *testing.T) {
 	t.Parallel()
 	for name, call := range map[string]func(ctx context.Context, client storage.Client) error{
 		"get":    func(ctx context.Context, client storage.Client) error { _, err := client.Get(ctx, "k"); return err },
@@ -54,12 +41,9 @@ func TestOpenStorage_CallsTimeOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				client, err := openStorage(t.Context(), hangingStorage{}, &hangingID, component.MustNewID("m365_copilot"), "t")
-				require.NoError(t, err)
 				began := time.Now()
-				require.ErrorIs(t, call(t.Context(), client), context.DeadlineExceeded)
+				require.ErrorIs(t, call(t.Context(), timeoutClient{hangingStorage{}}), context.DeadlineExceeded)
 				assert.Equal(t, storageTimeout, time.Since(began))
-				require.NoError(t, client.Close(t.Context()))
 			})
 		})
 	}

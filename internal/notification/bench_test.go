@@ -11,7 +11,7 @@ import (
 
 func BenchmarkDecrypterTenItems(b *testing.B) {
 	key := contentKey(b, 2048)
-	decrypter := notification.NewDecrypter(decrypterSettings(firstKey(b), key))
+	decrypter := newDecrypter(b, decrypterSettings(firstKey(b), key))
 	var items []notification.Item
 	for range 10 {
 		items = append(items, promptItem(b, key))

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
@@ -43,7 +44,7 @@ type Settings struct {
 	Issuers []string
 	// Resources holds the resources of all subscriptions, without leading slash.
 	Resources []string
-	// Ring holds the decryption keys.
+	// Ring holds the first decryption keys; see SetKeys.
 	Ring Ring
 	// Keys provides the signing keys of the authority.
 	Keys KeySource
@@ -57,46 +58,61 @@ type Settings struct {
 // Decrypter verifies that notifications are authentic and decrypts them. It is safe for concurrent use; all callers share
 // one limit on concurrent decryptions.
 type Decrypter struct {
-	// tenant is in lower case.
-	tenant    string
-	states    *clientStates
-	verifier  *Verifier
-	ring      Ring
-	seen      Seen
-	telemetry Telemetry
+	// tenant and client are in lower case.
+	tenant, client string
+	resources      []string
+	keys           atomic.Pointer[keySet]
+	verifier       *Verifier
+	seen           Seen
+	telemetry      Telemetry
 	// slots holds an element for each running decryption.
 	slots chan struct{}
-	// initErr is returned by all methods if client states cannot be derived from a key.
-	initErr error
 }
 
-// NewDecrypter derives the client states of every key and resource. If this fails, the methods return the error.
-func NewDecrypter(settings Settings) *Decrypter {
+// keySet holds the decryption keys and the client states derived from them, which are replaced together.
+type keySet struct {
+	ring   Ring
+	states *clientStates
+}
+
+// NewDecrypter returns a Decrypter with the keys of Settings.Ring. It fails as SetKeys does.
+func NewDecrypter(settings Settings) (*Decrypter, error) {
 	tenant, client := strings.ToLower(settings.TenantID), strings.ToLower(settings.ClientID)
 	audiences := settings.Audiences
 	if len(audiences) == 0 {
 		audiences = []string{client}
 	}
-	states, err := deriveClientStates(settings.Ring, tenant, client, settings.Resources)
-	return &Decrypter{
+	d := &Decrypter{
 		tenant:    tenant,
-		states:    states,
+		client:    client,
+		resources: settings.Resources,
 		verifier:  NewVerifier(VerifierSettings{TenantID: tenant, Audiences: audiences, Issuers: settings.Issuers, Keys: settings.Keys}),
-		ring:      settings.Ring,
 		seen:      settings.Seen,
 		telemetry: settings.Telemetry,
 		slots:     make(chan struct{}, runtime.GOMAXPROCS(0)),
-		initErr:   err,
 	}
+	if err := d.SetKeys(settings.Ring); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
-// ClientStates returns a function that reports whether a clientState is that of one of our subscriptions, for any key and
-// resource. It fails if they cannot be derived.
-func (d *Decrypter) ClientStates() (ours func(clientState []byte) bool, err error) {
-	if d.initErr != nil {
-		return nil, fmt.Errorf("decrypt notifications: %w", d.initErr)
+// SetKeys replaces the decryption keys, and with them the accepted client states, of which there is one for each key and
+// resource. A Decrypt in progress goes on with the keys that it began with. SetKeys fails if a client state cannot be
+// derived from a key; the previous keys then stay in use.
+func (d *Decrypter) SetKeys(ring Ring) error {
+	states, err := deriveClientStates(ring, d.tenant, d.client, d.resources)
+	if err != nil {
+		return fmt.Errorf("set the decryption keys: %w", err)
 	}
-	return d.states.match, nil
+	d.keys.Store(&keySet{ring: ring, states: states})
+	return nil
+}
+
+// ClientStates returns a function that reports whether a clientState is that of one of our subscriptions, for any current key
+// and resource. Its argument is only valid during the call.
+func (d *Decrypter) ClientStates() (ours func(clientState []byte) bool) {
+	return d.keys.Load().states.match
 }
 
 // outcome is the result for one item. At most one field is set; none for an item that was already delivered.
@@ -113,17 +129,15 @@ type outcome struct {
 // It fails only if the collection cannot be decided now. The error wraps ErrKeysUnavailable or the context's error, and
 // Decrypted is empty.
 func (d *Decrypter) Decrypt(ctx context.Context, c *Collection, at time.Time) (Decrypted, error) {
-	if d.initErr != nil {
-		return Decrypted{}, fmt.Errorf("decrypt notifications: %w", d.initErr)
-	}
+	keys := d.keys.Load()
 	outcomes := make([]outcome, len(c.Items))
-	authentic := d.filterAuthentic(c.Items, outcomes)
+	authentic := d.filterAuthentic(keys.states, c.Items, outcomes)
 	if len(authentic) > 0 {
 		verified, err := d.filterVerified(ctx, c, authentic, outcomes, at)
 		if err != nil {
 			return Decrypted{}, fmt.Errorf("decrypt notifications: %w", err)
 		}
-		if err := d.decryptAll(ctx, c.Items, verified, outcomes, at); err != nil {
+		if err := d.decryptAll(ctx, keys.ring, c.Items, verified, outcomes, at); err != nil {
 			return Decrypted{}, fmt.Errorf("decrypt notifications: %w", err)
 		}
 	}
@@ -131,7 +145,7 @@ func (d *Decrypter) Decrypt(ctx context.Context, c *Collection, at time.Time) (D
 }
 
 // decryptAll does not return before all decryptions that it started have ended, even if the context ends.
-func (d *Decrypter) decryptAll(ctx context.Context, items []Item, verified []int, outcomes []outcome, at time.Time) error {
+func (d *Decrypter) decryptAll(ctx context.Context, ring Ring, items []Item, verified []int, outcomes []outcome, at time.Time) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	for _, i := range verified {
@@ -145,16 +159,16 @@ func (d *Decrypter) decryptAll(ctx context.Context, items []Item, verified []int
 		}
 		running.Go(func() {
 			defer func() { <-d.slots }()
-			outcomes[i] = d.decryptOrRecover(&items[i], at)
+			outcomes[i] = d.decryptOrRecover(ring, &items[i], at)
 		})
 	}
 	return nil
 }
 
 // decryptOrRecover is decryptItem, for goroutines that nothing else guards: a panic costs the item and not the process.
-func (d *Decrypter) decryptOrRecover(item *Item, at time.Time) (result outcome) {
+func (d *Decrypter) decryptOrRecover(ring Ring, item *Item, at time.Time) (result outcome) {
 	err := panics.Catch(func() error {
-		result = d.decryptItem(item, at)
+		result = d.decryptItem(ring, item, at)
 		return nil
 	})
 	if err != nil {
@@ -191,7 +205,7 @@ var ErrPlaintext = errors.New("decrypted content is not an interaction")
 //
 // An item with an unknown changeType becomes a gap, and the interaction is read from the history. Treating it as an update
 // could hide a deletion.
-func (d *Decrypter) decryptItem(item *Item, at time.Time) outcome {
+func (d *Decrypter) decryptItem(ring Ring, item *Item, at time.Time) outcome {
 	change, known := changeOf(item.ChangeType)
 	if !known {
 		return outcome{rejection: item.unverified(ReasonChangeType,
@@ -215,7 +229,7 @@ func (d *Decrypter) decryptItem(item *Item, at time.Time) outcome {
 	if d.seen != nil && received.ContentDigest != ([sha256.Size]byte{}) && d.seen.Known(received.ContentDigest) {
 		return outcome{}
 	}
-	decrypted, err := d.decryptContent(item)
+	decrypted, err := d.decryptContent(ring, item)
 	switch {
 	case errors.Is(err, errEmptyContent) && change == interaction.Deleted && item.ResourceID != "":
 		received.ID, received.WithoutContent = item.ResourceID, true
@@ -244,13 +258,13 @@ func changeOf(changeType string) (interaction.Change, bool) {
 	return "", false
 }
 
-func (d *Decrypter) decryptContent(item *Item) (*interaction.Interaction, error) {
+func (d *Decrypter) decryptContent(ring Ring, item *Item) (*interaction.Interaction, error) {
 	content := item.EncryptedContent
-	key, found := d.ring.find(content.CertificateID, content.CertificateThumbprint)
+	key, found := ring.find(content.CertificateID, content.CertificateThumbprint)
 	if !found {
 		return nil, fmt.Errorf("%w: encrypted for %s with thumbprint %s, but the configured ones are %s: add that certificate to "+
 			"encryption.certificates until Graph uses a new one", ErrUnknownCertificate, quote(content.CertificateID),
-			quote(content.CertificateThumbprint), d.ring.names())
+			quote(content.CertificateThumbprint), ring.names())
 	}
 	start := time.Now()
 	text, err := Decrypt(content, key)
@@ -345,12 +359,12 @@ var errTokenMissing = tokenErrorf(ReasonTokenMissing, "Graph sent none, because 
 	"the service principal Microsoft Graph Change Tracking (%s) an app role of the application", publisher)
 
 // filterAuthentic returns the indexes of the items with the right clientState and tenant, and rejects the others.
-func (d *Decrypter) filterAuthentic(items []Item, outcomes []outcome) []int {
+func (d *Decrypter) filterAuthentic(states *clientStates, items []Item, outcomes []outcome) []int {
 	var passed []int
 	for i := range items {
 		item := &items[i]
 		switch {
-		case !d.states.match([]byte(item.ClientState)):
+		case !states.match([]byte(item.ClientState)):
 			// The id is omitted: a forger chose it, and no interaction is missing.
 			outcomes[i].rejection = &Rejection{Reason: ReasonClientState, Err: ErrClientState}
 		case item.TenantID == "" && item.LifecycleEvent != "": // lifecycle items need no token

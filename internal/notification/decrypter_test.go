@@ -30,6 +30,13 @@ func decrypterSettings(source notification.KeySource, ring ...*notification.Key)
 	}
 }
 
+func newDecrypter(tb testing.TB, settings notification.Settings) *notification.Decrypter {
+	tb.Helper()
+	decrypter, err := notification.NewDecrypter(settings)
+	require.NoError(tb, err)
+	return decrypter
+}
+
 // promptItem returns an authentic item whose content is prompt.
 func promptItem(tb testing.TB, key *notification.Key) notification.Item {
 	tb.Helper()
@@ -65,7 +72,7 @@ func TestDecrypter_ReturnsInteraction(t *testing.T) {
 	item := promptItem(t, key)
 	item.TenantID = strings.ToUpper(tenant)
 
-	decrypted, err := notification.NewDecrypter(settings).Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
+	decrypted, err := newDecrypter(t, settings).Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
 	require.NoError(t, err)
 	parsed, err := interaction.Parse([]byte(prompt))
 	require.NoError(t, err)
@@ -93,7 +100,7 @@ func TestDecrypter_KeepsItemOrder(t *testing.T) {
 		item.EncryptedContent = seal(t, key, `{"id":"`+id+`"}`)
 		items, want = append(items, item), append(want, id)
 	}
-	decrypted, err := notification.NewDecrypter(settings).Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, items...), noon)
+	decrypted, err := newDecrypter(t, settings).Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, items...), noon)
 	require.NoError(t, err)
 	var got []string
 	for _, received := range decrypted.Received {
@@ -158,7 +165,7 @@ func TestDecrypter_AcceptsValidVariants(t *testing.T) {
 			t.Parallel()
 			item := promptItem(t, key)
 			test.change(&item)
-			decrypted, err := notification.NewDecrypter(decrypterSettings(firstKey(t), key, older)).
+			decrypted, err := newDecrypter(t, decrypterSettings(firstKey(t), key, older)).
 				Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
 			require.NoError(t, err)
 			require.Empty(t, decrypted.Rejected)
@@ -178,7 +185,7 @@ func TestDecrypter_DecryptsKnownContentOfOtherChangeType(t *testing.T) {
 	item := promptItem(t, key)
 	settings := decrypterSettings(firstKey(t), key)
 	settings.Seen = delivered{item.ContentDigest(): true}
-	decrypter := notification.NewDecrypter(settings)
+	decrypter := newDecrypter(t, settings)
 	deletion := item
 	deletion.ChangeType = "Deleted"
 	decrypted, err := decrypter.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item, deletion), noon)
@@ -191,7 +198,7 @@ func TestDecrypter_AcceptsLifecycleItemsWithoutTokens(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	prompt := promptItem(t, key)
-	decrypted, err := notification.NewDecrypter(decrypterSettings(firstKey(t), key)).
+	decrypted, err := newDecrypter(t, decrypterSettings(firstKey(t), key)).
 		Decrypt(t.Context(), collection(nil, lifecycleItem(t, key), prompt), noon)
 	require.NoError(t, err)
 	assert.Equal(t, []notification.Lifecycle{{
@@ -216,7 +223,7 @@ func TestDecrypter_StopsWhenContextEnds(t *testing.T) {
 	for range 200 {
 		items = append(items, item)
 	}
-	decrypted, err := notification.NewDecrypter(settings).Decrypt(ctx, collection([]string{mint(t, tokenClaims())}, items...), noon)
+	decrypted, err := newDecrypter(t, settings).Decrypt(ctx, collection([]string{mint(t, tokenClaims())}, items...), noon)
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Empty(t, decrypted)
 	assert.Less(t, stops.items.Load(), int64(200))
@@ -235,7 +242,7 @@ func (s *cancelingTelemetry) Decrypted(time.Duration) {
 func TestDecrypter_IsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
-	decrypter := notification.NewDecrypter(decrypterSettings(firstKey(t), key))
+	decrypter := newDecrypter(t, decrypterSettings(firstKey(t), key))
 	c := collection([]string{mint(t, tokenClaims())}, promptItem(t, key), lifecycleItem(t, key))
 	var callers sync.WaitGroup
 	for range 8 {
@@ -262,7 +269,7 @@ func TestDecrypter_RejectsForgedItemsWithoutKeyLookup(t *testing.T) {
 	event := lifecycleItem(t, key)
 	event.ClientState = ""
 
-	decrypted, err := notification.NewDecrypter(settings).
+	decrypted, err := newDecrypter(t, settings).
 		Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, forged, event, notification.Item{}), noon)
 	require.NoError(t, err)
 	assert.Empty(t, decrypted.Received)
@@ -289,7 +296,7 @@ func TestDecrypter_ForgedItemCostIsIndependentOfResources(t *testing.T) {
 		for i := range users {
 			settings.Resources = append(settings.Resources, "copilot/users/"+strconv.Itoa(i)+"/interactionHistory/getAllEnterpriseInteractions")
 		}
-		decrypter := notification.NewDecrypter(settings)
+		decrypter := newDecrypter(t, settings)
 		least := time.Hour
 		for range 5 {
 			start := time.Now()
@@ -308,28 +315,83 @@ func TestDecrypter_ReturnsErrorWhenUndecidable(t *testing.T) {
 	key := contentKey(t, 2048)
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	zero := decrypterSettings(firstKey(t), &notification.Key{})
 	tests := map[string]struct {
 		ctx      context.Context
 		settings notification.Settings
 		want     error
 	}{
-		"keys are not available":           {t.Context(), decrypterSettings(&fakeKeySource{err: errDown}, key), notification.ErrKeysUnavailable},
-		"the context is canceled":          {canceled, decrypterSettings(firstKey(t), key), context.Canceled},
-		"a client state cannot be derived": {t.Context(), zero, nil},
+		"keys are not available":  {t.Context(), decrypterSettings(&fakeKeySource{err: errDown}, key), notification.ErrKeysUnavailable},
+		"the context is canceled": {canceled, decrypterSettings(firstKey(t), key), context.Canceled},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			decrypted, err := notification.NewDecrypter(test.settings).Decrypt(test.ctx,
+			decrypted, err := newDecrypter(t, test.settings).Decrypt(test.ctx,
 				collection([]string{mint(t, tokenClaims())}, promptItem(t, key), notification.Item{}), noon)
-			require.Error(t, err)
-			if test.want != nil {
-				require.ErrorIs(t, err, test.want)
-			}
+			require.ErrorIs(t, err, test.want)
 			assert.Empty(t, decrypted)
 		})
 	}
+}
+
+func TestDecrypter_SetKeysReplacesKeysAndClientStates(t *testing.T) {
+	t.Parallel()
+	old, renewed := contentKey(t, 2048), contentKey(t, 3072)
+	decrypter := newDecrypter(t, decrypterSettings(firstKey(t), old))
+	decrypt := func(key *notification.Key) notification.Decrypted {
+		item := promptItem(t, key)
+		decrypted, err := decrypter.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
+		require.NoError(t, err)
+		assert.Equal(t, len(decrypted.Received) == 1, decrypter.ClientStates()([]byte(item.ClientState)))
+		return decrypted
+	}
+	for _, step := range []struct {
+		ring         notification.Ring
+		old, renewed int
+	}{
+		{notification.Ring{renewed, old}, 1, 1},
+		{notification.Ring{renewed}, 0, 1},
+		{notification.Ring{old}, 1, 0},
+	} {
+		require.NoError(t, decrypter.SetKeys(step.ring))
+		assert.Len(t, decrypt(old).Received, step.old)
+		assert.Len(t, decrypt(renewed).Received, step.renewed)
+	}
+}
+
+func TestDecrypter_FailedSetKeysKeepsKeys(t *testing.T) {
+	t.Parallel()
+	key, unusable := contentKey(t, 2048), &notification.Key{}
+	decrypter := newDecrypter(t, decrypterSettings(firstKey(t), key))
+	require.Error(t, decrypter.SetKeys(notification.Ring{unusable}), "no client state can be derived")
+	decrypted, err := decrypter.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, promptItem(t, key)), noon)
+	require.NoError(t, err)
+	assert.Len(t, decrypted.Received, 1)
+
+	_, err = notification.NewDecrypter(decrypterSettings(firstKey(t), unusable))
+	assert.Error(t, err)
+}
+
+// Keys that change during a call do not leave an item with the client state of one set and the keys of another.
+func TestDecrypter_KeysChangeBetweenItems(t *testing.T) {
+	t.Parallel()
+	old, renewed := contentKey(t, 2048), contentKey(t, 3072)
+	settings := decrypterSettings(firstKey(t), old)
+	var decrypter *notification.Decrypter
+	settings.Seen = seenFunc(func() { _ = decrypter.SetKeys(notification.Ring{renewed}) })
+	decrypter = newDecrypter(t, settings)
+	decrypted, err := decrypter.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, promptItem(t, old), promptItem(t, old)), noon)
+	require.NoError(t, err)
+	assert.Len(t, decrypted.Received, 2)
+	assert.Empty(t, decrypted.Rejected)
+}
+
+// seenFunc is called for each item before it is decrypted, and knows none.
+type seenFunc func()
+
+func (f seenFunc) Known([sha256.Size]byte) bool {
+	f()
+	return false
 }
 
 // It covers every reason why an item with the right client state is rejected, its gap and its error.
@@ -403,7 +465,7 @@ func TestDecrypter_RejectsItems(t *testing.T) {
 			if test.change != nil {
 				test.change(&item)
 			}
-			decrypted, err := notification.NewDecrypter(decrypterSettings(firstKey(t), key)).
+			decrypted, err := newDecrypter(t, decrypterSettings(firstKey(t), key)).
 				Decrypt(t.Context(), collection(test.tokens, item), noon)
 			require.NoError(t, err)
 			assert.Empty(t, decrypted.Received)
@@ -430,7 +492,7 @@ func TestDecrypter_RejectsCollectionWithOneBadToken(t *testing.T) {
 	otherTenant := lifecycleItem(t, key)
 	otherTenant.TenantID = "another"
 	c := collection([]string{mint(t, tokenClaims()), "bad"}, promptItem(t, key), forged, lifecycleItem(t, key), otherTenant)
-	decrypted, err := notification.NewDecrypter(decrypterSettings(firstKey(t), key)).Decrypt(t.Context(), c, noon)
+	decrypted, err := newDecrypter(t, decrypterSettings(firstKey(t), key)).Decrypt(t.Context(), c, noon)
 	require.NoError(t, err)
 	assert.Empty(t, decrypted.Received)
 	assert.Empty(t, decrypted.Lifecycle)
@@ -462,7 +524,7 @@ func TestDecrypter_SkipsDeliveredItems(t *testing.T) {
 	settings := decrypterSettings(firstKey(t), key)
 	seen, count := delivered{}, &fakeTelemetry{}
 	settings.Seen, settings.Telemetry = seen, count
-	decrypter := notification.NewDecrypter(settings)
+	decrypter := newDecrypter(t, settings)
 	old, fresh := promptItem(t, key), promptItem(t, key)
 	unsigned := promptItem(t, key)
 	unsigned.EncryptedContent.DataSignature = ""
@@ -501,7 +563,7 @@ func TestDecrypter_PanicCostsOneItem(t *testing.T) {
 	key := contentKey(t, 2048)
 	settings := decrypterSettings(firstKey(t), key)
 	settings.Telemetry = &panicking{}
-	decrypted, err := notification.NewDecrypter(settings).
+	decrypted, err := newDecrypter(t, settings).
 		Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, promptItem(t, key), promptItem(t, key)), noon)
 	require.NoError(t, err)
 	assert.Len(t, decrypted.Received, 1)

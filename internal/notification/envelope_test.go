@@ -228,8 +228,7 @@ func TestInspect_AllocatesLittleForForeignItems(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			key := contentKey(t, 2048)
-			ours, err := notification.NewDecrypter(decrypterSettings(firstKey(t), key)).ClientStates()
-			require.NoError(t, err)
+			ours := newDecrypter(t, decrypterSettings(firstKey(t), key)).ClientStates()
 			body := []byte(`{"value":[` + strings.TrimSuffix(strings.Repeat(item+",", 1000), ",") + `]}`)
 			result := testing.Benchmark(func(b *testing.B) {
 				b.Helper()

@@ -78,7 +78,7 @@ func TestDecrypter_SucceedsOnceKeysAreAvailable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key := contentKey(t, 2048)
 		remote := &authority{err: errDown}
-		decrypter := notification.NewDecrypter(decrypterSettings(remote.keySet(t), key))
+		decrypter := newDecrypter(t, decrypterSettings(remote.keySet(t), key))
 		c := collection([]string{mint(t, tokenClaims())}, promptItem(t, key))
 		_, err := decrypter.Decrypt(t.Context(), c, noon)
 		require.ErrorIs(t, err, notification.ErrKeysUnavailable)

@@ -192,7 +192,7 @@ func newReplica(t *testing.T, g *fakeGraph, certificateID string, changes ...fun
 	deleted := new([]time.Time)
 	own := func(s *subscription.Settings) {
 		s.Graph = deleteCounter{g, deleted}
-		s.Certificate.ID, s.HeldCertificateIDs = certificateID, nil
+		s.Keys = keys(certificateID)
 	}
 	return replica{newHarness(t, g, append([]func(*subscription.Settings){own}, changes...)...), deleted}
 }

@@ -28,12 +28,13 @@ const maxPending = 10_000
 // pendingEvents are the pending events of one subscription. Repeated events of a kind count as one.
 type pendingEvents struct{ reauthorize, removed, missed bool }
 
-// inbox collects events until the loop processes them.
+// inbox collects events and new keys until the loop processes them.
 type inbox struct {
 	wake chan struct{}
 
-	mu      sync.Mutex
+	mu      sync.Mutex               // guards what follows
 	pending map[string]pendingEvents // by subscription id
+	keys    *Keys                    // nil for none
 }
 
 func newInbox() *inbox {
@@ -58,10 +59,33 @@ func (i *inbox) put(e Event) {
 		return
 	}
 	i.pending[e.SubscriptionID] = h
+	i.signal()
+}
+
+func (i *inbox) signal() {
 	select {
 	case i.wake <- struct{}{}:
 	default:
 	}
+}
+
+// setKeys leaves the keys for the loop, in place of earlier ones that it has not taken.
+func (i *inbox) setKeys(keys Keys) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.keys = &keys
+	i.signal()
+}
+
+// takeKeys returns the new keys, and false if there are none.
+func (i *inbox) takeKeys() (keys Keys, found bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.keys == nil {
+		return Keys{}, false
+	}
+	keys, i.keys = *i.keys, nil
+	return keys, true
 }
 
 // drain returns the pending events and empties the inbox.

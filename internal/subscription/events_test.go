@@ -190,31 +190,35 @@ func TestLifecycleEvents_KeptUntilFirstList(t *testing.T) {
 	})
 }
 
-// A missed event is reported even while no call may be made, and after Run has returned.
-func TestLifecycleEvents_MissedReportedInBackoffAndDrain(t *testing.T) {
+func TestLifecycleEvents_MissedReportedInBackoff(t *testing.T) {
 	t.Parallel()
-	throttled := func(t *testing.T) *harness {
-		t.Helper()
+	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, &fakeGraph{})
 		h.graph.failWith(func(call) error { return graphError(http.StatusTooManyRequests, "", time.Hour) })
 		h.advance(6 * time.Minute)
-		return h
-	}
-	synctest.Test(t, func(t *testing.T) {
-		h := throttled(t)
 		calls := len(h.graph.calls)
 		h.sendEvent(subscription.Missed, "s1")
 		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, h.start}, h.interruptions[1])
 		assert.Len(t, h.graph.calls, calls, "throttled for an hour")
 	})
+}
+
+// Events that arrive during the last pass are reported before Run returns, the reauthorization for the next run.
+func TestLifecycleEvents_ReportedBeforeRunReturns(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, &fakeGraph{})
-		h.advance(time.Minute)
-		h.stop()
-		h.manager.Wake(subscription.Event{Kind: subscription.Missed, SubscriptionID: "s1"})
-		h.manager.Wake(subscription.Event{Kind: subscription.ReauthorizationRequired, SubscriptionID: "s1"})
-		assert.Equal(t, []subscription.Event{{Kind: subscription.ReauthorizationRequired, SubscriptionID: "s1"}}, h.manager.Drain())
-		assert.Equal(t, interruption{tenantWide, subscription.ReasonMissed, h.start}, h.interruptions[1])
+		h.graph.failWith(func(call) error {
+			h.manager.Wake(subscription.Event{Kind: subscription.Missed, SubscriptionID: "s1"})
+			h.manager.Wake(subscription.Event{Kind: subscription.ReauthorizationRequired, SubscriptionID: "s1"})
+			h.cancel()
+			return nil
+		})
+		h.advance(6 * time.Minute)
+		requireOps(t, h, "list", "create", "list")
+		require.Len(t, h.interruptions, 2)
+		assert.Equal(t, subscription.ReasonMissed, h.interruptions[1].reason)
+		assert.Equal(t, h.start.Add(5*time.Minute), h.known[0].ReauthorizationRequestedAt)
 	})
 }
 
@@ -359,17 +363,5 @@ func TestManager_RenewsOnAdopt(t *testing.T) {
 		assert.WithinDuration(t, began, renewals[0].at, time.Second)
 		assert.WithinDuration(t, began.Add(20*time.Second), renewals[99].at, time.Second, "there is time between them")
 		assert.Len(t, late.checked, 13, "checks continue meanwhile")
-	})
-}
-
-// A reauthorization that arrives too late for Run is recorded for the next run.
-func TestManager_DrainRecordsReauthorization(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness(t, &fakeGraph{})
-		h.stop()
-		h.manager.Wake(subscription.Event{Kind: subscription.ReauthorizationRequired, SubscriptionID: "s1"})
-		h.manager.Drain()
-		assert.Equal(t, time.Now(), h.known[0].ReauthorizationRequestedAt)
 	})
 }

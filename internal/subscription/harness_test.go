@@ -33,7 +33,8 @@ type harness struct {
 	manager *subscription.Manager
 	logs    *observer.ObservedLogs
 	start   time.Time
-	stop    func()
+	// cancel ends the context of Run, and stop also waits until Run has returned.
+	cancel, stop func()
 	*recorder
 }
 
@@ -91,7 +92,14 @@ func (r *recorder) locked(do func()) {
 func settings() subscription.Settings {
 	return subscription.Settings{
 		Resources: []string{tenantWide}, ChangeTypes: []string{"created", "updated", "deleted"}, NotificationURL: ourURL,
-		Certificate: subscription.Certificate{ID: "new", DER: []byte("der")}, HeldCertificateIDs: []string{"new", "old"},
+		Keys: keys("new", "old"),
+	}
+}
+
+// keys returns the keys of certificates with these ids.
+func keys(first string, others ...string) subscription.Keys {
+	return subscription.Keys{
+		Certificate: subscription.Certificate{ID: first, DER: []byte("der")}, HeldCertificateIDs: append(others, first),
 		ClientState: func(resource string) string { return secret + resource },
 	}
 }
@@ -107,14 +115,15 @@ func newHarness(t *testing.T, g *fakeGraph, changes ...func(*subscription.Settin
 		change(&s)
 	}
 	h := &harness{graph: g, manager: subscription.New(s), logs: logs, start: time.Now(), recorder: r}
-	ctx, cancel := context.WithCancel(t.Context())
+	var ctx context.Context
+	ctx, h.cancel = context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		h.manager.Run(ctx)
 	}()
 	h.stop = sync.OnceFunc(func() {
-		cancel()
+		h.cancel()
 		<-ended
 	})
 	t.Cleanup(h.stop)

@@ -29,7 +29,7 @@ type Manager struct {
 	settings Settings
 	inbox    *inbox
 
-	// The fields up to mu are used by Run only, and by Drain and Delete after it has returned.
+	// The fields up to mu, and settings.Keys, are used by Run only, and by Delete after it has returned.
 	resources     []*resourceState
 	list, orphans retryState
 	// keyConflicts are the known conflicts by path; keyConflict is the failure that reports them.
@@ -87,12 +87,14 @@ func New(s Settings) *Manager {
 	return m
 }
 
-// Run manages the subscriptions until the context ends, whatever fails. It must be called only once.
+// Run manages the subscriptions until the context ends, whatever fails. Before it returns, it passes what the events until then
+// say to the Observer. It must be called only once.
 func (m *Manager) Run(ctx context.Context) {
 	if len(m.resources) == 0 {
 		<-ctx.Done()
 		return
 	}
+	defer m.recordEvents()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -114,19 +116,9 @@ func (m *Manager) Run(ctx context.Context) {
 // Wake queues an authentic lifecycle event. It never blocks. Events of subscriptions that are not this Manager's are ignored.
 func (m *Manager) Wake(e Event) { m.inbox.put(e) }
 
-// Drain processes the events that arrived too late for Run: it notifies the Observer, and returns the pending
-// reauthorizations for the next Manager. It must be called after Run has returned.
-func (m *Manager) Drain() []Event {
-	m.takeEvents()
-	m.reportKnown()
-	var left []Event
-	for _, r := range m.resources {
-		if r.reauthorize {
-			left = append(left, Event{SubscriptionID: r.sub.ID, Kind: ReauthorizationRequired})
-		}
-	}
-	return left
-}
+// SetKeys replaces the encryption keys and wakes Run, which replaces subscriptions for another certificate than the first. It
+// never blocks.
+func (m *Manager) SetKeys(keys Keys) { m.inbox.setKeys(keys) }
 
 // TimeLeft returns the time until the first wanted subscription ends, at least zero. It returns false until every resource has
 // had a subscription.
@@ -143,8 +135,8 @@ func (m *Manager) TimeLeft(now time.Time) (time.Duration, bool) {
 func (m *Manager) step(ctx context.Context) {
 	now := time.Now()
 	m.expire(now)
-	m.takeEvents() // events are recorded even while no call may be made
-	m.reportKnown()
+	m.recordEvents() // even while no call may be made
+	m.takeKeys(now)
 	m.interruptPaused(now)
 	if !now.Before(m.backoffUntil) {
 		m.budget = passBudget{until: now.Add(passTimeLimit)}
@@ -204,6 +196,11 @@ func (m *Manager) checkIfDue(ctx context.Context) {
 	}
 }
 
+func (m *Manager) recordEvents() {
+	m.takeEvents()
+	m.reportKnown()
+}
+
 // takeEvents records what the pending events require. Until the first list they stay pending.
 func (m *Manager) takeEvents() {
 	if !m.everListed {
@@ -228,6 +225,30 @@ func (m *Manager) takeEvents() {
 		}
 		if happened.reauthorize {
 			m.requestReauthorization(r, time.Now())
+		}
+	}
+}
+
+// takeKeys starts to use the keys of SetKeys. The next list shows which subscriptions are to be replaced. One whose key is no
+// longer available is interrupted at once: nothing that it delivers until then can be decrypted.
+func (m *Manager) takeKeys(now time.Time) {
+	keys, found := m.inbox.takeKeys()
+	if !found {
+		return
+	}
+	m.settings.Keys = keys
+	m.nextCheck = now
+	clear(m.keyConflicts) // the other receiver's key may be among the new ones
+	facts := m.facts()
+	for _, r := range m.resources {
+		r.created = false // a new subscription would have another certificate
+		if r.operation != opRenew {
+			r.retryAt = time.Time{} // the previous certificate may have been the cause of the failure
+		}
+		if id := facts.certificateOf(r.sub); r.active && id != "" && !facts.held[id] {
+			m.logWarning("subscription can't be decrypted any more", r, reasonField(ReasonRemovedKey))
+			r.deactivate(now)
+			m.interrupt(r, ReasonRemovedKey, r.lastConfirmed)
 		}
 	}
 }
@@ -387,7 +408,7 @@ func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time)
 
 func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subscription) {
 	want.Expiration = time.Now().Add(m.settings.Lifetime).UTC()
-	want.ClientState = m.settings.ClientState(r.resource)
+	want.ClientState = m.settings.Keys.ClientState(r.resource)
 	got, err := m.settings.Graph.CreateSubscription(ctx, want)
 	now := time.Now()
 	m.creationCanceled = err != nil && ctx.Err() != nil
@@ -462,7 +483,7 @@ func (m *Manager) removeSurplus(ctx context.Context, removals []action) {
 // facts returns the inputs of plan other than the list.
 func (m *Manager) facts() facts {
 	f := facts{
-		held:       map[string]bool{m.settings.Certificate.ID: true},
+		held:       map[string]bool{m.settings.Keys.Certificate.ID: true},
 		known:      m.known,
 		inUse:      map[string]bool{},
 		created:    map[string]graph.Subscription{},
@@ -471,7 +492,7 @@ func (m *Manager) facts() facts {
 
 		keyConflicts: m.keyConflicts,
 	}
-	for _, id := range m.settings.HeldCertificateIDs {
+	for _, id := range m.settings.Keys.HeldCertificateIDs {
 		f.held[id] = true
 	}
 	for _, r := range m.resources {

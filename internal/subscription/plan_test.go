@@ -24,7 +24,7 @@ const (
 var planNow = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
 func wantedOf(resources ...string) []graph.Subscription {
-	s := Settings{ChangeTypes: []string{"created", "updated"}, NotificationURL: ourURL, Certificate: Certificate{ID: "new"}}
+	s := Settings{ChangeTypes: []string{"created", "updated"}, NotificationURL: ourURL, Keys: Keys{Certificate: Certificate{ID: "new"}}}
 	var wanted []graph.Subscription
 	for _, r := range resources {
 		wanted = append(wanted, s.wanted(r))

@@ -9,7 +9,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// Settings configures a Manager. Graph, Resources, ChangeTypes, NotificationURL, Certificate and ClientState are required.
+// Settings configures a Manager. Graph, Resources, ChangeTypes, NotificationURL and Keys are required.
 type Settings struct {
 	// Resources are the resources to subscribe to, without a leading slash: the whole tenant, or one path for each user. Log
 	// lines and errors name a user by the index in this list, such as users[0], since a user id is personal data.
@@ -28,17 +28,13 @@ type Settings struct {
 	// ReplaceForeign lets the Manager delete a conflicting subscription with another notification URL. It does so once for
 	// each resource and process, so that two collectors do not replace each other's subscriptions forever.
 	ReplaceForeign bool
-	// Certificate is the certificate that new subscriptions are encrypted for.
-	Certificate Certificate
-	// HeldCertificateIDs are the ids of all certificates whose private key is available. Certificate.ID is always included.
-	HeldCertificateIDs []string
+	// Keys are the encryption keys until SetKeys is called.
+	Keys Keys
 	// Known are the subscriptions that an earlier run of this collector reported to Observer.Known.
 	Known []Known
 	// RenewOnAdopt renews adopted subscriptions immediately. It is set if lifecycle events may have been missed while the
 	// listener was down.
 	RenewOnAdopt bool
-	// ClientState returns the secret for a resource: the same on every call, at most 128 characters.
-	ClientState func(resource string) string
 
 	// Graph makes the calls.
 	Graph Graph
@@ -51,6 +47,16 @@ type Settings struct {
 	// Status is called whenever the set of failures changes: with an error that joins them, or with nil once there are none.
 	// It is called from Run and must not block. Nil is allowed.
 	Status func(error)
+}
+
+// Keys are what a Manager knows of the encryption keys.
+type Keys struct {
+	// Certificate is the certificate that new subscriptions are encrypted for.
+	Certificate Certificate
+	// HeldCertificateIDs are the ids of all certificates whose private key is available. Certificate.ID is always included.
+	HeldCertificateIDs []string
+	// ClientState returns the secret of a new subscription for a resource: the same on every call, at most 128 characters.
+	ClientState func(resource string) string
 }
 
 // Certificate is the public half of an encryption key pair.
@@ -81,7 +87,7 @@ type Graph interface {
 }
 
 // Observer is notified when a subscription is interrupted and when it is restored, so that the changes missed meanwhile can be
-// read from the history. It is called from Run and Drain, and Known also from Delete, one call at a time. It must not block.
+// read from the history. It is called from Run, and Known also from Delete, one call at a time. It must not block.
 //
 // For each resource, calls of Interrupted and Restored alternate, beginning with Interrupted.
 type Observer interface {
@@ -172,7 +178,7 @@ func (s Settings) wanted(resource string) graph.Subscription {
 		ChangeTypes:              s.ChangeTypes,
 		NotificationURL:          s.NotificationURL,
 		LifecycleNotificationURL: s.NotificationURL,
-		EncryptionCertificate:    s.Certificate.DER,
-		EncryptionCertificateID:  s.Certificate.ID,
+		EncryptionCertificate:    s.Keys.Certificate.DER,
+		EncryptionCertificateID:  s.Keys.Certificate.ID,
 	}
 }

@@ -316,10 +316,6 @@ func (h *Handler) decode(ctx context.Context, read *body, reservation *Reservati
 	defer read.release()
 	waiting, cancel := context.WithTimeout(ctx, h.settings.timeLeft(arrived))
 	defer cancel()
-	ours, err := h.settings.Decrypter.ClientStates(waiting)
-	if err != nil {
-		return nil, answer{status: http.StatusServiceUnavailable, outcome: Failed}
-	}
 	decoders := h.decoders(read.length)
 	select {
 	case decoders <- struct{}{}:
@@ -328,6 +324,7 @@ func (h *Handler) decode(ctx context.Context, read *body, reservation *Reservati
 		return nil, answer{status: http.StatusServiceUnavailable, outcome: Overloaded}
 	}
 	defer func() { <-decoders }()
+	ours := h.settings.Decrypter.ClientStates()
 	var collection *notification.Collection
 	var reply answer
 	read.withBytes(func(all []byte) { collection, reply = h.decodeBytes(ctx, all, ours, reservation, arrived) })

@@ -68,11 +68,11 @@ func (h *harness) record(p call) {
 	h.callLog = append(h.callLog, p)
 }
 
-func (h *harness) ClientStates(context.Context) (func([]byte) bool, error) {
+func (h *harness) ClientStates() func([]byte) bool {
 	if h.ours == nil {
-		return func([]byte) bool { return true }, nil
+		return func([]byte) bool { return true }
 	}
-	return h.ours, nil
+	return h.ours
 }
 
 func (h *harness) Decrypt(ctx context.Context, c *notification.Collection, _ time.Time) (notification.Decrypted, error) {

@@ -99,9 +99,6 @@ func (s *Server) Addr() net.Addr {
 	return s.listener.Addr()
 }
 
-// Refuse makes the server answer every notification with 503, as Shutdown does.
-func (s *Server) Refuse() { s.settings.Handler.Refuse() }
-
 // Shutdown refuses new notifications, closes the listener and waits for all deliveries to end. If ctx ends first, it cancels
 // them and returns an error that wraps the cause of ctx. It may be called without Start and more than once.
 func (s *Server) Shutdown(ctx context.Context) error {

@@ -13,9 +13,8 @@ import (
 // Decrypter verifies that the items of a collection are authentic and decrypts them.
 type Decrypter interface {
 	// ClientStates returns a function that reports whether a clientState, empty for none, is that of one of our
-	// subscriptions; its argument is only valid during the call. ClientStates may wait until ctx ends, and fails only if this
-	// cannot be decided now.
-	ClientStates(ctx context.Context) (ours func(clientState []byte) bool, err error)
+	// subscriptions; its argument is only valid during the call.
+	ClientStates() (ours func(clientState []byte) bool)
 	// Decrypt fails only if the collection cannot be decided now; the sender is then asked to retry.
 	Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error)
 }
@@ -65,8 +64,7 @@ const (
 	DeliveredLate Outcome = "delivered_late"
 	// Refused: the pipeline refused it permanently, so the sender was told not to retry.
 	Refused Outcome = "refused"
-	// Failed: it could not be decrypted or delivered now, and the sender was told to retry. While there is no encryption key,
-	// this counts requests.
+	// Failed: it could not be decrypted or delivered now, and the sender was told to retry.
 	Failed Outcome = "failed"
 	// TimedOut: the pipeline had not returned within the acknowledgment timeout, and the sender was told to retry.
 	TimedOut Outcome = "timed_out"
