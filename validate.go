@@ -88,7 +88,7 @@ func (c *Config) validateHistory() error {
 		errs = append(errs, errors.New("history.concurrency: write a number of at least 1, such as 4"))
 	}
 	if c.Dedupe.MaxEntries < 1 || c.Dedupe.MaxEntries > maxDedupeEntries {
-		errs = append(errs, fmt.Errorf("dedupe.max_entries: write a number from 1 to %d, such as 1000000; each takes up to 160 bytes of memory", maxDedupeEntries))
+		errs = append(errs, fmt.Errorf("dedupe.max_entries: write a number from 1 to %d, such as 1000000; each takes up to 190 bytes of memory", maxDedupeEntries))
 	}
 	if c.Subscription.NotificationURL == "" && h.PollInterval == 0 {
 		errs = append(errs, errors.New("subscription.notification_url: write the public https URL at which Graph reaches the webhook, such as https://copilot.example.com/graph/notifications; without one write history.poll_interval, such as 5m"))

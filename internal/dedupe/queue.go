@@ -1,0 +1,316 @@
+package dedupe
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+)
+
+// record is what is known of an interaction after a delivery of it: 56 bytes.
+type record struct {
+	key digest
+	// digest is that of the content of this delivery.
+	digest digest
+	// etag is the newest one that was delivered.
+	etag etag
+	// created and delivered are Unix times; created is 0 if unknown.
+	created, delivered uint32
+	// user is known only if the user of its creation is.
+	user  UserHash
+	flags flags
+}
+
+type flags uint8
+
+const (
+	creationDelivered flags = 1 << iota
+	deletionDelivered
+	// creationNotified is set in one record of an interaction: that of its creation, if a notification brought it.
+	creationNotified
+)
+
+func (r *record) has(f flags) bool { return r.flags&f != 0 }
+
+// merge returns r with what other records of its interaction say. Repeated, it changes nothing.
+func merge(known, r record) record {
+	switch {
+	case r.etag == 0 || (r.etag.isNumber() && known.etag.isNumber()):
+		r.etag = max(r.etag, known.etag)
+	case r.delivered < known.delivered:
+		r.etag = cmp.Or(known.etag, r.etag)
+	}
+	r.flags |= known.flags &^ creationNotified
+	r.created = cmp.Or(r.created, known.created)
+	r.delivered = max(r.delivered, known.delivered)
+	r.user = cmp.Or(r.user, known.user)
+	return r
+}
+
+// blockSize is how many records a block has at most: a stored one is 106 KB.
+const blockSize = 2000
+
+// block is a sequence of records, and the unit in which they are stored. Records are only ever appended, so that a slice of
+// them may be read without the lock of the cache.
+type block struct {
+	number  uint64
+	records []record
+	// stored is how many of its records the store has, or damaged. Only the one writer uses it.
+	stored int
+}
+
+// damaged is block.stored where the store's value must be replaced, if only by an empty one.
+const damaged = -1
+
+// queue holds records, the oldest first.
+type queue struct {
+	blocks []*block
+	// head is how many records of the first block have been removed.
+	head, len int
+	// next is the number of the next block.
+	next uint64
+	// index maps keys and content digests to the sequence numbers of their newest records. A sequence number counts from
+	// first, that of the first block, with blockSize for each block. They wrap around, so only differences have a meaning.
+	index map[digest]uint32
+	first uint32
+	// newest is the newest creation there ever was, 0 for none.
+	newest uint32
+}
+
+func (q *queue) find(d digest) (record, bool) {
+	seq, found := q.index[d]
+	if !found {
+		return record{}, false
+	}
+	at := seq - q.first
+	return q.blocks[at/blockSize].records[at%blockSize], true
+}
+
+func (q *queue) contains(d digest) bool {
+	_, found := q.index[d]
+	return found
+}
+
+func (q *queue) push(r record) {
+	if n := len(q.blocks); n == 0 || len(q.blocks[n-1].records) >= blockSize {
+		q.appendBlock(&block{number: q.next, records: make([]record, 0, blockSize)})
+	}
+	tail := q.blocks[len(q.blocks)-1]
+	tail.records = append(tail.records, r)
+	q.add(r, len(q.blocks)-1, len(tail.records)-1)
+}
+
+func (q *queue) appendBlock(b *block) {
+	q.blocks = append(q.blocks, b)
+	q.next = b.number + 1
+	for i := range b.records {
+		q.add(b.records[i], len(q.blocks)-1, i)
+	}
+}
+
+func (q *queue) add(r record, blockIndex, i int) {
+	q.len++
+	q.newest = max(q.newest, r.created)
+	seq := q.first + uint32(blockIndex*blockSize+i)
+	q.index[r.key] = seq
+	if r.digest != (digest{}) {
+		q.index[r.digest] = seq
+	}
+}
+
+// oldest returns the record that is removed next, nil if there is none.
+func (q *queue) oldest() *record {
+	for len(q.blocks) > 0 {
+		if head := q.blocks[0].records; q.head < len(head) {
+			return &head[q.head]
+		}
+		q.blocks[0] = nil
+		q.blocks, q.head = q.blocks[1:], 0
+		q.first += blockSize
+	}
+	return nil
+}
+
+// pop removes the oldest record, and reports whether its interaction has no later one.
+func (q *queue) pop() (r record, last bool) {
+	r = *q.oldest()
+	seq := q.first + uint32(q.head)
+	q.remove(r.digest, seq)
+	q.head++
+	q.len--
+	return r, q.remove(r.key, seq)
+}
+
+// remove reports whether the digest had this record.
+func (q *queue) remove(d digest, seq uint32) bool {
+	at, found := q.index[d]
+	if !found || at != seq {
+		return false
+	}
+	delete(q.index, d)
+	return true
+}
+
+// evict removes the oldest entries where there are too many.
+func (c *Cache) evict() {
+	for c.delivered.len+c.imported.len > c.maxEntries {
+		if c.imported.len > 0 {
+			c.imported.pop()
+		} else if r, last := c.delivered.pop(); last {
+			c.incompleteUntil = max(c.incompleteUntil, r.created)
+		}
+	}
+}
+
+// expire removes what is too old.
+func (c *Cache) expire(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	expired := func(at uint32) bool { return now.Unix()-int64(at) > c.window && at < c.retained }
+	for _, q := range []*queue{&c.delivered, &c.imported} {
+		for r := q.oldest(); r != nil && expired(max(r.created, r.delivered)); r = q.oldest() {
+			q.pop()
+		}
+	}
+	c.uncertain = slices.DeleteFunc(c.uncertain, func(u uncertainty) bool { return expired(u.To) })
+}
+
+// RetainFrom keeps entries whose age counts from a time at or after t from expiring; zero keeps none. They are still
+// evicted where there are too many.
+func (c *Cache) RetainFrom(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retained = math.MaxUint32
+	if !t.IsZero() {
+		c.retained = seconds(t)
+	}
+}
+
+// NewestCreation returns the newest time of creation among all that was delivered, zero for none. It comes from Graph, so it
+// is right even where this clock was not.
+func (c *Cache) NewestCreation() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if newest := max(c.delivered.newest, c.imported.newest); newest > 0 {
+		return unix(newest)
+	}
+	return time.Time{}
+}
+
+// uncertainty is a time before an unclean end, of which entries may be missing.
+type uncertainty struct {
+	// From and To are the first and the last second, in Unix time.
+	From, To uint32
+	// Long is true if nothing could be written for so long that the cache can't be compared with the history.
+	Long bool
+}
+
+// maxUncertain is how many are kept.
+const maxUncertain = 8
+
+// addUncertain adds one, and merges the closest two if there are too many.
+func (c *Cache) addUncertain(u uncertainty) {
+	c.uncertain = append(c.uncertain, u)
+	slices.SortFunc(c.uncertain, func(a, b uncertainty) int { return cmp.Compare(a.From, b.From) })
+	if len(c.uncertain) <= maxUncertain {
+		return
+	}
+	distance := func(i int) int64 { return int64(c.uncertain[i].From) - int64(c.uncertain[i-1].To) }
+	closest := 1
+	for i := 2; i < len(c.uncertain); i++ {
+		if distance(i) < distance(closest) {
+			closest = i
+		}
+	}
+	first, second := &c.uncertain[closest-1], c.uncertain[closest]
+	first.To, first.Long = max(first.To, second.To), first.Long || second.Long
+	c.uncertain = slices.Delete(c.uncertain, closest, closest+1)
+}
+
+func (u uncertainty) contains(at uint32) bool { return u.From <= at && at <= u.To }
+
+// certain reports whether no entry of this time of creation can be missing. It is called with mu held.
+func (c *Cache) certain(created uint32) bool {
+	return created > c.incompleteUntil &&
+		!slices.ContainsFunc(c.uncertain, func(u uncertainty) bool { return u.contains(created) })
+}
+
+// Interval is a time from From up to but excluding To.
+type Interval struct {
+	From, To time.Time
+}
+
+// Complete reports whether the cache knows what was delivered of this time of creation: neither was an entry evicted for
+// MaxEntries since then, nor was a value damaged, nor was there an unclean end before which nothing could be written for
+// longer than 30 s.
+func (c *Cache) Complete(created time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := seconds(created)
+	return at > c.incompleteUntil &&
+		!slices.ContainsFunc(c.uncertain, func(u uncertainty) bool { return u.Long && u.contains(at) })
+}
+
+// Incomplete returns the parts of an interval for which Complete is false, the earliest first.
+func (c *Cache) Incomplete(from, to time.Time) []Interval {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lost := []uncertainty{{To: c.incompleteUntil, Long: true}}
+	var parts []Interval
+	for _, u := range append(lost, c.uncertain...) {
+		if !u.Long {
+			continue
+		}
+		start, end := latest(from, unix(u.From)), unix(u.To).Add(time.Second)
+		if to.Before(end) {
+			end = to
+		}
+		if !start.Before(end) {
+			continue
+		}
+		if n := len(parts); n > 0 && parts[n-1].To.Equal(start) {
+			parts[n-1].To = end
+		} else {
+			parts = append(parts, Interval{From: start, To: end})
+		}
+		from = end
+	}
+	return parts
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func unix(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }
+
+// EntriesFor returns how many entries are needed to cover a time, at the rate of what the cache has.
+func (c *Cache) EntriesFor(span time.Duration) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	oldest := c.delivered.oldest()
+	if oldest == nil {
+		return 0
+	}
+	covered := max(time.Since(unix(oldest.delivered)), time.Second)
+	return int(math.Ceil(float64(c.delivered.len) * float64(span) / float64(covered)))
+}
+
+// Notified returns how many interactions created in an interval notifications brought, of the users for which read is true.
+// Those whose user is unknown do not count.
+func (c *Cache) Notified(from, to time.Time, read func(user UserHash) bool) int {
+	first, end, count := seconds(from), seconds(to), 0
+	blocks, _ := c.snapshot()
+	for _, b := range blocks {
+		for i := range b.records {
+			r := &b.records[i]
+			if r.has(creationNotified) && first <= r.created && r.created < end && r.user != 0 && read(r.user) {
+				count++
+			}
+		}
+	}
+	return count
+}
