@@ -85,8 +85,6 @@ type Cache struct {
 	inFlight map[digest]*version
 	// delivered is persisted. imported has what an import delivered.
 	delivered, imported queue
-	// unwritten are the newest records of delivered that are in no slot. When there are blockSize, all are merged.
-	unwritten []record
 	// retained is the Unix time from which on no entry expires.
 	retained uint32
 	// incompleteUntil is the newest creation of which an entry was evicted before it expired, or was damaged.
@@ -255,9 +253,6 @@ func (c *Cache) commit(r *Reservation, now time.Time) {
 		}
 		delete(c.imported.index, v.key)
 		c.delivered.push(one)
-		if len(c.unwritten) < blockSize {
-			c.unwritten = append(c.unwritten, one)
-		}
 	}
 	c.evict()
 }

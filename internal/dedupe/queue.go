@@ -32,23 +32,20 @@ const (
 
 func (r *record) has(f flags) bool { return r.flags&f != 0 }
 
-// merge returns r with what other records of its interaction say. Repeated, it changes nothing.
+// merge returns r with what earlier records of its interaction say.
 func merge(known, r record) record {
-	switch {
-	case r.etag == 0 || (r.etag.isNumber() && known.etag.isNumber()):
+	if r.etag == 0 || (r.etag.isNumber() && known.etag.isNumber()) {
 		r.etag = max(r.etag, known.etag)
-	case r.delivered < known.delivered:
-		r.etag = cmp.Or(known.etag, r.etag)
 	}
 	r.flags |= known.flags &^ creationNotified
 	r.created = cmp.Or(r.created, known.created)
-	r.delivered = max(r.delivered, known.delivered)
 	r.user = cmp.Or(r.user, known.user)
 	return r
 }
 
-// blockSize is how many records a block has at most: a stored one is 106 KB.
-const blockSize = 2000
+// blockSize is how many records a block has at most: a stored one is 7 KB. The last block is written with each delivery, and
+// all of them are read at the start.
+const blockSize = 128
 
 // block is a sequence of records, and the unit in which they are stored. Records are only ever appended, so that a slice of
 // them may be read without the lock of the cache.
@@ -111,11 +108,15 @@ func (q *queue) appendBlock(b *block) {
 func (q *queue) add(r record, blockIndex, i int) {
 	q.len++
 	q.newest = max(q.newest, r.created)
-	seq := q.first + uint32(blockIndex*blockSize+i)
+	seq := q.sequence(blockIndex, i)
 	q.index[r.key] = seq
 	if r.digest != (digest{}) {
 		q.index[r.digest] = seq
 	}
+}
+
+func (q *queue) sequence(blockIndex, i int) uint32 {
+	return q.first + uint32(blockIndex*blockSize+i) //nolint:gosec // it may wrap around
 }
 
 // oldest returns the record that is removed next, nil if there is none.
@@ -134,7 +135,7 @@ func (q *queue) oldest() *record {
 // pop removes the oldest record, and reports whether its interaction has no later one.
 func (q *queue) pop() (r record, last bool) {
 	r = *q.oldest()
-	seq := q.first + uint32(q.head)
+	seq := q.sequence(0, q.head)
 	q.remove(r.digest, seq)
 	q.head++
 	q.len--
@@ -303,7 +304,7 @@ func (c *Cache) EntriesFor(span time.Duration) int {
 // Those whose user is unknown do not count.
 func (c *Cache) Notified(from, to time.Time, read func(user UserHash) bool) int {
 	first, end, count := seconds(from), seconds(to), 0
-	blocks, _ := c.snapshot()
+	blocks, _ := c.snapshot(0)
 	for _, b := range blocks {
 		for i := range b.records {
 			r := &b.records[i]

@@ -208,7 +208,7 @@ func TestReserve_IndependentOfOthersInFlight(t *testing.T) {
 		require.NoError(t, newPipeline(p.cache).take(t.Context(), item("1")))
 		update := start(t.Context(), p, updated(item("1"), "9"))
 		one := <-p.arrived
-		assert.NoError(t, <-start(t.Context(), p, item("1")), "a delivered creation is a duplicate without waiting for an update")
+		require.NoError(t, <-start(t.Context(), p, item("1")), "a delivered creation is a duplicate without waiting for an update")
 		assert.Equal(t, 1, dropped.count())
 		one.decide <- nil
 		assert.NoError(t, <-update)
