@@ -186,6 +186,7 @@ func TestStore_WritesFullBlocksOnce(t *testing.T) {
 		defer run(t, c)()
 		deliver(t, c, 0, 1000, 1000)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		for block := range 8 {
 			assert.Equal(t, 1, written[fmt.Sprintf("dedupe/block/%d", block)])
 		}
@@ -408,6 +409,7 @@ func TestStore_SurvivesKillBetweenAnyTwoWrites(t *testing.T) {
 			})
 			c, _ := load(t, client, few)
 			stop, written := run(t, c), 0
+			synctest.Wait()
 			for n := 0; n < total && left >= 0; {
 				size := 1 + n%90
 				deliver(t, c, n, n+size, size)

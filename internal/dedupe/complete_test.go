@@ -189,14 +189,16 @@ func TestComplete_KeepsEightUncertainIntervals(t *testing.T) {
 	})
 }
 
-func TestIncomplete_JoinsWhatTouches(t *testing.T) {
+func TestIncomplete_PartsDoNotOverlap(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now().UTC()
 		client := newFakeClient()
 		c, ended := crash(t, client, time.Hour, 2*time.Minute)
 		require.NoError(t, newPipeline(c).take(t.Context(), minutes(begin, 0, 1061)...)) // evicts 61 minutes
-		assert.Equal(t, []dedupe.Interval{{From: begin, To: begin.Add(62*time.Minute + time.Second)}}, c.Incomplete(begin, begin.Add(10*time.Hour)))
+		evicted := begin.Add(60*time.Minute + time.Second)
+		assert.Equal(t, []dedupe.Interval{{From: begin, To: evicted}, {From: evicted, To: begin.Add(62*time.Minute + time.Second)}},
+			c.Incomplete(begin, begin.Add(10*time.Hour)))
 		assert.False(t, c.Complete(ended))
 	})
 }

@@ -45,6 +45,8 @@ type pipeline struct {
 	mode  dedupe.Mode
 	// arrived gets each delivery, which then waits for its result; nil to accept everything at once.
 	arrived chan delivery
+	// outcome returns the result of a delivery; nil to accept everything.
+	outcome func() error
 
 	mu        sync.Mutex // guards what follows
 	got       []interaction.Received
@@ -94,6 +96,11 @@ func (p *pipeline) deliver(r *dedupe.Reservation) error {
 		}
 		p.arrived <- d
 		if err := <-d.decide; err != nil {
+			return err
+		}
+	}
+	if p.outcome != nil {
+		if err := p.outcome(); err != nil {
 			return err
 		}
 	}
