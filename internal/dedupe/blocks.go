@@ -74,25 +74,18 @@ func (c *Cache) Run(ctx context.Context) {
 	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
 	for {
-		changed := c.changed
-		err := c.write(ctx, false)
-		if ctx.Err() != nil {
-			return
-		}
-		if c.health.Report(err, hint); err != nil {
-			changed = nil // try again with the next heartbeat
+		if err := c.write(ctx, false); ctx.Err() == nil {
+			c.health.Report(err, zap.String("hint", "check the storage extension; what is not recorded may be delivered again after a crash"))
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-changed:
+		case <-c.changed:
 		case <-ticker.C:
 			c.expire(time.Now())
 		}
 	}
 }
-
-var hint = zap.String("hint", "check the storage extension; what is not recorded may be delivered again after a crash")
 
 // Save writes everything, and that the end was clean. Run must have returned.
 func (c *Cache) Save(ctx context.Context) error { return c.write(ctx, true) }

@@ -245,14 +245,12 @@ func (c *Cache) commit(r *Reservation, now time.Time) {
 		if v.owner != r {
 			continue
 		}
-		one := merge(c.entry(v.key), v.deliveredAt(now, HashUser(r.New[next].UserID)))
-		next++
+		lane := &c.delivered
 		if r.mode == Import && now.Unix()-int64(v.created) > c.window {
-			c.imported.push(one)
-			continue
+			lane = &c.imported
 		}
-		delete(c.imported.index, v.key)
-		c.delivered.push(one)
+		lane.push(merge(c.entry(v.key), v.deliveredAt(now, HashUser(r.New[next].UserID))))
+		next++
 	}
 	c.evict()
 }
