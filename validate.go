@@ -84,7 +84,7 @@ func (c *Config) validateHistory() error {
 		errs = append(errs, errors.New("history.concurrency: write a number of at least 1, such as 4"))
 	}
 	if c.Dedupe.MaxEntries < 1 || c.Dedupe.MaxEntries > maxDedupeEntries {
-		errs = append(errs, fmt.Errorf("dedupe.max_entries: write a number from 1 to %d, such as 1000000; each takes up to 160 bytes of memory", maxDedupeEntries))
+		errs = append(errs, fmt.Errorf("dedupe.max_entries: write a number from 1 to %d, such as 1000000; each takes up to 190 bytes of memory", maxDedupeEntries))
 	}
 	switch subscribes := c.Subscription.NotificationURL != ""; {
 	case !subscribes && h.PollInterval == 0:

@@ -107,7 +107,7 @@ func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
 		"some requests must be allowed":             {func(c *Config) { c.History.RequestsPerSecond = 0 }, []string{"history.requests_per_second: ", "25"}},
 		"a concurrency is at least 1":               {func(c *Config) { c.History.Concurrency = 0 }, []string{"history.concurrency: ", "4"}},
 		"a dedupe window is positive":               {func(c *Config) { c.Dedupe.Window = 0 }, []string{"dedupe.window: "}},
-		"dedupe entries have a maximum":             {func(c *Config) { c.Dedupe.MaxEntries = 1 << 30 }, []string{"dedupe.max_entries: ", "14745600"}},
+		"dedupe entries have a maximum":             {func(c *Config) { c.Dedupe.MaxEntries = 1 << 30 }, []string{"dedupe.max_entries: ", "10000000"}},
 		"some dedupe entry is allowed":              {func(c *Config) { c.Dedupe.MaxEntries = 0 }, []string{"dedupe.max_entries: ", "1000000"}},
 		"content is captured as none or text":       {func(c *Config) { c.Content.Capture = "all" }, []string{"content.capture: ", "none, text"}},
 		"a metrics interval is at least 1s":         {func(c *Config) { c.Metrics.Interval = 0 }, []string{"metrics.interval: ", "1s"}},

@@ -11,10 +11,10 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// attribution finds the user of an interaction. A response of Graph names an application and no user, so its user is
+// Attribution finds the user of an interaction. A response of Graph names an application and no user, so its user is
 // that of the prompt of the same request, else that of its conversation if all known prompts of it came from one user:
 // the conversation of a meeting has several.
-type attribution struct {
+type Attribution struct {
 	mu sync.Mutex // guards what follows
 	// requests maps a request to the user of its prompt.
 	requests *simplelru.LRU[request, string]
@@ -42,8 +42,10 @@ type conversation struct {
 	prompt string
 }
 
-func newAttribution(maxOpen int) (*attribution, error) {
-	a := &attribution{}
+// NewAttribution returns an Attribution that knows maxOpen requests, and as many conversations; the oldest are evicted. An
+// evicted conversation may have had several users, and counts as one that had.
+func NewAttribution(maxOpen int) (*Attribution, error) {
+	a := &Attribution{}
 	var err error
 	a.requests, err = simplelru.NewLRU[request, string](maxOpen, nil)
 	if err != nil {
@@ -60,8 +62,8 @@ func newAttribution(maxOpen int) (*attribution, error) {
 	return a, nil
 }
 
-// attribute sets UserID, UserSource and Turn. Prompts come first, since a batch has no order.
-func (a *attribution) attribute(received []interaction.Received) {
+// Attribute sets UserID, UserSource and Turn. Prompts come first, since a batch has no order.
+func (a *Attribution) Attribute(received []interaction.Received) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i := range received {
@@ -74,7 +76,7 @@ func (a *attribution) attribute(received []interaction.Received) {
 	}
 }
 
-func (a *attribution) addPrompt(prompt *interaction.Received) {
+func (a *Attribution) addPrompt(prompt *interaction.Received) {
 	if prompt.SessionID == "" {
 		return
 	}
@@ -98,7 +100,7 @@ func (a *attribution) addPrompt(prompt *interaction.Received) {
 	a.conversations.Add(key, conv)
 }
 
-func (a *attribution) fill(r *interaction.Received) {
+func (a *Attribution) fill(r *interaction.Received) {
 	key := session{tenant: r.TenantID, id: r.SessionID}
 	conv, _ := a.conversations.Get(key)
 	r.Turn = turnOf(r, conv)

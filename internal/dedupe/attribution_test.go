@@ -36,6 +36,30 @@ func response(session, request, id string) interaction.Received {
 	}
 }
 
+// attributor keeps what was attributed.
+type attributor struct {
+	*dedupe.Attribution
+	got []interaction.Received
+}
+
+func newAttributor(t *testing.T, maxOpen int) *attributor {
+	t.Helper()
+	a, err := dedupe.NewAttribution(maxOpen)
+	require.NoError(t, err)
+	return &attributor{Attribution: a}
+}
+
+func (a *attributor) add(received ...interaction.Received) {
+	a.Attribute(received)
+	a.got = append(a.got, received...)
+}
+
+func TestNewAttribution_RejectsInvalidSize(t *testing.T) {
+	t.Parallel()
+	_, err := dedupe.NewAttribution(0)
+	assert.Error(t, err)
+}
+
 func TestAttribution_FindsUserAndTurn(t *testing.T) {
 	t.Parallel()
 	type known struct {
@@ -139,14 +163,13 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out := &fakePipeline{}
-			d := newDeduplicator(t, out, nil)
+			a := newAttributor(t, 100)
 			for _, batch := range test.batches {
-				require.NoError(t, d.Take(t.Context(), batch))
+				a.add(batch...)
 			}
 			var got []known
-			for i := range out.got {
-				got = append(got, known{out.got[i].UserID, out.got[i].UserSource, out.got[i].Turn})
+			for i := range a.got {
+				got = append(got, known{a.got[i].UserID, a.got[i].UserSource, a.got[i].Turn})
 			}
 			assert.Equal(t, test.want, got)
 		})
@@ -155,19 +178,18 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 
 func TestAttribution_IsBounded(t *testing.T) {
 	t.Parallel()
-	out := &fakePipeline{}
-	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
+	a := newAttributor(t, 2)
 	for i := range 3 {
 		n := strconv.Itoa(i)
-		require.NoError(t, d.Take(t.Context(), []interaction.Received{prompt("s"+n, "r", "1", anna)}))
+		a.add(prompt("s"+n, "r", "1", anna))
 	}
-	out.got = nil
+	a.got = nil
 	for i := range 3 {
-		require.NoError(t, d.Take(t.Context(), []interaction.Received{response("s"+strconv.Itoa(i), "r", "2")}))
+		a.add(response("s"+strconv.Itoa(i), "r", "2"))
 	}
-	assert.Empty(t, out.got[0].UserID, "the oldest is evicted")
-	assert.Equal(t, anna, out.got[1].UserID)
-	assert.Equal(t, anna, out.got[2].UserID)
+	assert.Empty(t, a.got[0].UserID, "the oldest is evicted")
+	assert.Equal(t, anna, a.got[1].UserID)
+	assert.Equal(t, anna, a.got[2].UserID)
 }
 
 // An evicted conversation may have had other users before.
@@ -194,14 +216,13 @@ func TestAttribution_TreatsEvictedConversationAsShared(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out := &fakePipeline{}
-			d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = 2 })
+			a := newAttributor(t, 2)
 			batches := append(slices.Clone(test.before), []interaction.Received{other(1)}, []interaction.Received{other(2)}, []interaction.Received{other(3)},
 				[]interaction.Received{test.again}, []interaction.Received{response("s", "r2", "21")}, []interaction.Received{response("s", "r3", "22")})
 			for _, batch := range batches {
-				require.NoError(t, d.Take(t.Context(), batch))
+				a.add(batch...)
 			}
-			evicted, asked := out.got[len(out.got)-2], out.got[len(out.got)-1]
+			evicted, asked := a.got[len(a.got)-2], a.got[len(a.got)-1]
 			assert.Equal(t, test.want, evicted.UserID, "of an evicted request")
 			assert.Equal(t, test.again.From.User.ID, asked.UserID, "the request still decides")
 		})
@@ -214,8 +235,7 @@ func TestAttribution_NeverNamesWrongUser(t *testing.T) {
 	t.Parallel()
 	const conversations, turns, maxOpen = 250, 10_000, 50
 	random := rand.New(rand.NewPCG(1, 2))
-	out := &fakePipeline{}
-	d := newDeduplicator(t, out, func(set *dedupe.Settings) { set.MaxOpen = maxOpen })
+	a := newAttributor(t, maxOpen)
 	asked := map[string]string{} // request to user
 	var open []interaction.Received
 	for i := range turns {
@@ -226,21 +246,21 @@ func TestAttribution_NeverNamesWrongUser(t *testing.T) {
 			user += "-" + strconv.Itoa(random.IntN(3))
 		}
 		asked[request] = user
-		require.NoError(t, d.Take(t.Context(), []interaction.Received{prompt(session, request, id, user)}))
+		a.add(prompt(session, request, id, user))
 		open = append(open, response(session, request, id+"1"))
 		if i%3 > 0 { // the answer to this prompt, or to any
 			j := len(open) - 1
 			if i%3 == 1 {
 				j = random.IntN(len(open))
 			}
-			require.NoError(t, d.Take(t.Context(), []interaction.Received{open[j]}))
+			a.add(open[j])
 			open[j] = open[len(open)-1]
 			open = open[:len(open)-1]
 		}
 	}
 	wrong, known, byConversation := 0, 0, 0
-	for i := range out.got {
-		r := &out.got[i]
+	for i := range a.got {
+		r := &a.got[i]
 		if r.Type != interaction.TypeAIResponse || r.UserID == "" {
 			continue
 		}

@@ -9,15 +9,16 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-func BenchmarkTake(b *testing.B) {
-	for name, store := range map[string]*fakeStore{"in memory": nil, "with a store": newFakeStore()} {
+func withMillionEntries(set *dedupe.Settings) { set.MaxEntries = 1_000_000 }
+
+func BenchmarkReserveAndCommit(b *testing.B) {
+	for name, stored := range map[string]bool{"in memory": false, "with a store": true} {
 		b.Run(name, func(b *testing.B) {
-			d := newDeduplicator(b, discardPipeline{}, func(set *dedupe.Settings) {
-				set.MaxEntries = 1_000_000
-				if store != nil {
-					set.Store = store
-				}
-			})
+			c := newCache(b, withMillionEntries)
+			if stored {
+				c, _ = load(b, newFakeClient(), withMillionEntries)
+				defer run(b, c)()
+			}
 			batch := make([]interaction.Received, 10)
 			n := uint64(0)
 			b.ReportAllocs()
@@ -28,8 +29,10 @@ func BenchmarkTake(b *testing.B) {
 					n++
 				}
 				b.StartTimer()
-				if err := d.Take(b.Context(), batch); err != nil {
-					b.Fatal(err)
+				r := c.Reserve(b.Context(), batch, dedupe.Live)
+				r.Commit()
+				if again, err := r.Wait(b.Context()); len(again) > 0 || err != nil {
+					b.Fatal(again, err)
 				}
 			}
 		})
@@ -37,30 +40,29 @@ func BenchmarkTake(b *testing.B) {
 }
 
 func BenchmarkKnown(b *testing.B) {
-	d := newDeduplicator(b, discardPipeline{}, nil)
+	c := newCache(b, nil)
 	one := numbered(1)
-	require.NoError(b, d.Take(b.Context(), []interaction.Received{one}))
+	c.Reserve(b.Context(), []interaction.Received{one}, dedupe.Live).Commit()
 	for b.Loop() {
-		if !d.Known(one.ContentDigest) {
+		if !c.Known(one.ContentDigest) {
 			b.Fatal("not known")
 		}
 	}
 }
 
 func BenchmarkLoad(b *testing.B) {
-	store := newFakeStore()
-	million := func(set *dedupe.Settings) { set.MaxEntries = 1_000_000 }
-	d, _ := start(b, discardPipeline{}, store, million)
+	client := newFakeClient()
+	c, _ := load(b, client, withMillionEntries)
 	batch := make([]interaction.Received, 1000)
 	for n := uint64(0); n < 1_000_000; n += 1000 {
 		for i := range batch {
 			batch[i] = numbered(n + uint64(i))
 		}
-		require.NoError(b, d.Take(b.Context(), batch))
+		c.Reserve(b.Context(), batch, dedupe.Live).Commit()
 	}
-	last := batch[999]
+	require.NoError(b, c.Save(b.Context()))
 	for b.Loop() {
-		d, _ = start(b, discardPipeline{}, store, million)
+		c, _ = load(b, client, withMillionEntries)
 	}
-	require.True(b, d.Known(last.ContentDigest))
+	require.True(b, c.Known(batch[999].ContentDigest))
 }

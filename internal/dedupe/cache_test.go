@@ -1,7 +1,6 @@
 package dedupe_test
 
 import (
-	"context"
 	"encoding/binary"
 	"runtime"
 	"strconv"
@@ -18,67 +17,157 @@ import (
 
 func TestCache_KeepsEntryForWindow(t *testing.T) {
 	t.Parallel()
-	for name, housekeeping := range map[string]bool{"with housekeeping": true, "without": false} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				out := &fakePipeline{}
-				d := newDeduplicator(t, out, nil)
-				ctx, cancel := context.WithCancel(t.Context())
-				if housekeeping {
-					go d.Run(ctx)
-				}
-				one, gone := []interaction.Received{item("1")}, []interaction.Received{deleted(item("2"))}
-				require.NoError(t, d.Take(ctx, one))
-				require.NoError(t, d.Take(ctx, gone))
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache(t, nil)
+		defer run(t, c)()
+		p := newPipeline(c)
+		require.NoError(t, p.take(t.Context(), item("1"), deleted(item("2"))))
 
-				time.Sleep(26 * time.Hour)
-				assert.True(t, d.Known(one[0].ContentDigest))
-				require.NoError(t, d.Take(ctx, one))
-				require.NoError(t, d.Take(ctx, []interaction.Received{fromHistory(item("2"))}))
-				assert.Len(t, out.got, 2)
+		time.Sleep(window)
+		assert.True(t, c.Known(item("1").ContentDigest))
+		require.NoError(t, p.take(t.Context(), item("1"), fromHistory(item("2"))))
+		assert.Len(t, p.got, 2)
 
-				time.Sleep(2 * time.Minute)
-				assert.False(t, d.Known(one[0].ContentDigest), "a duplicate does not extend an entry")
-				require.NoError(t, d.Take(ctx, one))
-				require.NoError(t, d.Take(ctx, []interaction.Received{fromHistory(item("2"))}))
-				assert.Equal(t, []string{"1", "2", "1", "2"}, out.ids())
-				assert.True(t, d.Known(one[0].ContentDigest), "delivered again it is known again")
+		time.Sleep(time.Minute)
+		assert.False(t, c.Known(item("1").ContentDigest), "a duplicate does not extend an entry")
+		require.NoError(t, p.take(t.Context(), item("1"), fromHistory(item("2"))))
+		assert.Equal(t, []string{"1", "2", "1", "2"}, p.ids())
 
-				time.Sleep(25 * time.Hour)
-				assert.True(t, d.Known(one[0].ContentDigest), "the end of the first entry is not that of the second")
-				cancel()
-			})
-		})
-	}
+		time.Sleep(window - time.Minute)
+		assert.True(t, c.Known(item("1").ContentDigest), "the end of the first entry is not that of the second")
+	})
 }
 
-func TestCache_KeepsDeletionSinceItsLastVersion(t *testing.T) {
+func TestCache_KeepsStateSinceLastChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		out := &fakePipeline{}
-		d := newDeduplicator(t, out, nil)
-		take := func(r interaction.Received) { require.NoError(t, d.Take(t.Context(), []interaction.Received{r})) }
-		take(deleted(item("1")))
+		c := newCache(t, nil)
+		defer run(t, c)()
+		p := newPipeline(c)
+		require.NoError(t, p.take(t.Context(), item("1")))
 		time.Sleep(20 * time.Hour)
-		take(deleted(updated(item("1"), "9")))
+		require.NoError(t, p.take(t.Context(), updated(item("1"), "9")))
 		time.Sleep(20 * time.Hour)
-		take(item("3")) // expired entries are evicted now
-		take(fromHistory(updated(item("1"), "5")))
-		assert.Equal(t, []string{"1", "1", "3"}, out.ids())
+		require.NoError(t, p.take(t.Context(), resent(item("1")), fromHistory(version(item("1"), "9"))))
+		assert.Equal(t, []string{"n:created", "n:updated"}, p.changes())
+		assert.False(t, c.Known(item("1").ContentDigest), "only what was delivered lately is known by its content")
+	})
+}
+
+// A clock that was behind at the delivery does not make an entry expire early.
+func TestCache_CountsAgeFromCreationIfLater(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache(t, nil)
+		defer run(t, c)()
+		later := createdAt(item("1"), time.Now().Add(10*time.Hour))
+		require.NoError(t, newPipeline(c).take(t.Context(), later))
+		time.Sleep(window + 9*time.Hour)
+		assert.True(t, c.Known(later.ContentDigest))
+		time.Sleep(2 * time.Hour)
+		assert.False(t, c.Known(later.ContentDigest))
+	})
+}
+
+func TestCache_RetainsEntriesFromTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache(t, with100000Entries)
+		defer run(t, c)()
+		c.RetainFrom(time.Now().Add(time.Hour))
+		deliver(t, c, 0, 4000, 100)
+		time.Sleep(2 * time.Hour)
+		deliver(t, c, 4000, 5000, 100)
+		time.Sleep(72 * time.Hour)
+		assert.Equal(t, 4000, countUnknown(c, 0, 4000), "before that time")
+		assert.Zero(t, countUnknown(c, 4000, 5000))
+		c.RetainFrom(time.Time{})
+		time.Sleep(time.Minute)
+		assert.Equal(t, 1000, countUnknown(c, 4000, 5000), "they are needed no more")
 	})
 }
 
 func TestCache_EvictsOldestEntry(t *testing.T) {
 	t.Parallel()
-	d := newDeduplicator(t, &fakePipeline{}, func(set *dedupe.Settings) { set.MaxEntries = 4000 })
+	c := newCache(t, func(set *dedupe.Settings) { set.MaxEntries = 4000 })
 	const all = 10_000
-	for i := 0; i < all; i += 100 {
-		require.NoError(t, d.Take(t.Context(), items(i, i+100)))
-	}
+	deliver(t, c, 0, all, 100)
 	for i, one := range items(0, all) {
-		assert.Equal(t, i >= all-4000, d.Known(one.ContentDigest), "%d", i)
+		assert.Equal(t, i >= all-4000, c.Known(one.ContentDigest), "%d", i)
 	}
+}
+
+func TestCache_ImportEvictsNoLiveEntry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(100 * 24 * time.Hour)
+		c := newCache(t, nil)
+		imported := newPipeline(c)
+		imported.mode = dedupe.Import
+		old := func(from, to int) []interaction.Received {
+			var all []interaction.Received
+			for _, one := range items(from, to) {
+				all = append(all, createdAt(fromHistory(one), time.Now().Add(-window-time.Hour)))
+			}
+			return all
+		}
+		deliver(t, c, 0, 900, 100)
+		require.NoError(t, imported.take(t.Context(), old(10_000, 20_000)...))
+		assert.Len(t, imported.got, 10_000)
+		assert.Zero(t, countUnknown(c, 0, 900))
+		assert.True(t, c.Complete(time.Now().Add(-time.Hour)))
+
+		require.NoError(t, imported.take(t.Context(), old(19_900, 20_000)...))
+		assert.Len(t, imported.got, 10_000, "the newest of the import are known")
+
+		deliver(t, c, 900, 1000, 100)
+		assert.Zero(t, countUnknown(c, 0, 1000), "live entries evict those of the import")
+		require.NoError(t, imported.take(t.Context(), old(10_000, 10_100)...))
+		assert.Len(t, imported.got, 10_100, "which are delivered again")
+		assert.Zero(t, countUnknown(c, 0, 1000), "and have no room")
+
+		recent := createdAt(fromHistory(item("recent")), time.Now().Add(-time.Hour))
+		require.NoError(t, imported.take(t.Context(), recent))
+		assert.Equal(t, 1, countUnknown(c, 0, 1000), "what an import reads within the window is as any other")
+	})
+}
+
+func TestCache_MovesImportedEntryOnLiveChange(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(100 * 24 * time.Hour)
+		old := createdAt(item("1"), time.Now().Add(-window-time.Hour))
+		client := newFakeClient()
+		c, _ := load(t, client, nil)
+		live, imported := newPipeline(c), newPipeline(c)
+		imported.mode = dedupe.Import
+		require.NoError(t, imported.take(t.Context(), fromHistory(old)))
+		require.NoError(t, live.take(t.Context(), old))
+		assert.Empty(t, live.changes(), "the import is known")
+		require.NoError(t, live.take(t.Context(), updated(old, "9")))
+		require.NoError(t, c.Save(t.Context()))
+
+		c, _ = load(t, client, nil)
+		p := newPipeline(c)
+		require.NoError(t, p.take(t.Context(), resent(old), fromHistory(version(old, "9"))))
+		assert.Empty(t, p.changes(), "the update is stored with what the import knew")
+	})
+}
+
+func TestCache_MergesImportWithLiveEntry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(100 * 24 * time.Hour)
+		old := createdAt(item("1"), time.Now().Add(-window-time.Hour))
+		c := newCache(t, nil)
+		live, imported := newPipeline(c), newPipeline(c)
+		imported.mode = dedupe.Import
+		require.NoError(t, live.take(t.Context(), updated(old, "9")))
+		require.NoError(t, imported.take(t.Context(), fromHistory(version(old, "9"))))
+		assert.Equal(t, []string{"h:created"}, imported.changes())
+		require.NoError(t, live.take(t.Context(), old, updated(old, "8")))
+		assert.Equal(t, []string{"n:updated"}, live.changes())
+	})
 }
 
 // numbered returns an item with digests that depend on n; it is cheap.
@@ -88,10 +177,6 @@ func numbered(n uint64) interaction.Received {
 	binary.BigEndian.PutUint64(r.ContentDigest[:], n+1)
 	return r
 }
-
-type discardPipeline struct{}
-
-func (discardPipeline) Deliver(context.Context, []interaction.Received) error { return nil }
 
 // heap returns the live heap in bytes.
 func heap() uint64 {
@@ -104,8 +189,8 @@ func heap() uint64 {
 
 // Not parallel: it measures the heap of the process.
 func TestCache_NeedsStatedMemoryPerEntry(t *testing.T) {
-	const stated, most = 160, 200_000
-	d := newDeduplicator(t, discardPipeline{}, func(set *dedupe.Settings) { set.MaxEntries = most })
+	const stated, most = 190, 200_000
+	c := newCache(t, func(set *dedupe.Settings) { set.MaxEntries = most })
 	before := heap()
 	batch := make([]interaction.Received, 1000)
 	worst := 0.0
@@ -114,13 +199,13 @@ func TestCache_NeedsStatedMemoryPerEntry(t *testing.T) {
 		for i := range batch {
 			batch[i] = numbered(n + uint64(i))
 		}
-		require.NoError(t, d.Take(t.Context(), batch))
+		c.Reserve(t.Context(), batch, dedupe.Live).Commit()
 		if n >= most/2 && n%10_000 == 0 {
 			worst = max(worst, float64(heap()-before)/float64(min(n+uint64(len(batch)), most)))
 		}
 	}
 	t.Logf("%.0f bytes for each entry", worst)
 	assert.Less(t, worst, float64(stated))
-	assert.Greater(t, worst, 68.0, "36 bytes in the queue and 16 of each digest in the map: less would not be an entry")
-	assert.True(t, d.Known(batch[0].ContentDigest))
+	assert.Greater(t, worst, 96.0, "56 bytes in the queue and 20 for each digest in the index: less would not be an entry")
+	assert.True(t, c.Known(batch[0].ContentDigest))
 }

@@ -6,62 +6,53 @@ import (
 	"errors"
 	"maps"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// newDeduplicator returns a Deduplicator that keeps 1000 entries for 26 h unless change sets something else.
-func newDeduplicator(tb testing.TB, out dedupe.Pipeline, change func(*dedupe.Settings)) *dedupe.Deduplicator {
+const window = 26 * time.Hour
+
+// newCache returns a Cache that keeps 1000 entries for 26 h unless change sets something else.
+func newCache(tb testing.TB, change func(*dedupe.Settings)) *dedupe.Cache {
 	tb.Helper()
-	set := dedupe.Settings{Next: out, MaxOpen: 100, Window: 26 * time.Hour, MaxEntries: 1000}
+	set := dedupe.Settings{Window: window, MaxEntries: 1000}
 	if change != nil {
 		change(&set)
 	}
-	d, err := dedupe.New(set)
+	c, err := dedupe.New(set)
 	require.NoError(tb, err)
-	return d
+	return c
 }
 
-// fakePipeline accepts everything unless err is set.
-type fakePipeline struct {
-	mu    sync.Mutex
-	got   []interaction.Received
-	calls int
-	err   error
-}
-
-func (o *fakePipeline) Deliver(_ context.Context, received []interaction.Received) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.calls++
-	if o.err == nil {
-		o.got = append(o.got, received...)
-	}
-	return o.err
-}
-
-func (o *fakePipeline) ids() []string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	var ids []string
-	for i := range o.got {
-		ids = append(ids, o.got[i].ID)
-	}
-	return ids
-}
-
-// blockingPipeline is a pipeline in which each delivery waits for its result, or for the end of its context.
-type blockingPipeline struct {
+// pipeline delivers what a Cache does not know, as the receiver does.
+type pipeline struct {
+	cache *dedupe.Cache
+	mode  dedupe.Mode
+	// arrived gets each delivery, which then waits for its result; nil to accept everything at once.
 	arrived chan delivery
+	// outcome returns the result of a delivery; nil to accept everything.
+	outcome func() error
+
+	mu        sync.Mutex // guards what follows
+	got       []interaction.Received
+	calls     int
+	recovered int
+	err       error
 }
 
 type delivery struct {
@@ -69,22 +60,79 @@ type delivery struct {
 	decide chan error
 }
 
-func newBlockingPipeline() *blockingPipeline {
-	return &blockingPipeline{arrived: make(chan delivery, 100)}
+func newPipeline(c *dedupe.Cache) *pipeline { return &pipeline{cache: c} }
+
+func newBlockingPipeline(c *dedupe.Cache) *pipeline {
+	return &pipeline{cache: c, arrived: make(chan delivery, 100)}
 }
 
-func (g *blockingPipeline) Deliver(ctx context.Context, received []interaction.Received) error {
-	d := delivery{decide: make(chan error, 1)}
-	for i := range received {
-		d.ids = append(d.ids, received[i].ID)
+// take delivers interactions, and returns the joined errors of the deliveries and of what is in flight elsewhere.
+func (p *pipeline) take(ctx context.Context, received ...interaction.Received) error {
+	for len(received) > 0 {
+		r := p.cache.Reserve(ctx, received, p.mode)
+		err := p.deliver(r)
+		if err == nil {
+			r.Commit()
+		} else {
+			r.Release()
+		}
+		again, elsewhere := r.Wait(ctx)
+		if err != nil || elsewhere != nil {
+			return errors.Join(err, elsewhere)
+		}
+		received = again
 	}
-	g.arrived <- d
-	select {
-	case err := <-d.decide:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	return nil
+}
+
+func (p *pipeline) deliver(r *dedupe.Reservation) error {
+	if len(r.New) == 0 {
+		return nil
 	}
+	if p.arrived != nil {
+		d := delivery{decide: make(chan error, 1)}
+		for i := range r.New {
+			d.ids = append(d.ids, r.New[i].ID)
+		}
+		p.arrived <- d
+		if err := <-d.decide; err != nil {
+			return err
+		}
+	}
+	if p.outcome != nil {
+		if err := p.outcome(); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls++
+	if p.err == nil {
+		p.got = append(p.got, r.New...)
+		p.recovered += r.Recovered
+	}
+	return p.err
+}
+
+func (p *pipeline) ids() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var ids []string
+	for i := range p.got {
+		ids = append(ids, p.got[i].ID)
+	}
+	return ids
+}
+
+// changes returns what was delivered as n:created, h:updated and so on.
+func (p *pipeline) changes() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var changes []string
+	for i := range p.got {
+		changes = append(changes, string(p.got[i].Source[0])+":"+string(p.got[i].Change))
+	}
+	return changes
 }
 
 // duplicateCounter counts duplicates by source.
@@ -125,9 +173,16 @@ func items(from, to int) []interaction.Received {
 	return all
 }
 
-func updated(r interaction.Received, etag string) interaction.Received {
-	r.Change, r.ETag = interaction.Updated, etag
+// version returns an interaction with another etag, as it is sent in another notification.
+func version(r interaction.Received, etag string) interaction.Received {
+	r.ETag = etag
 	r.ContentDigest = sha256.Sum256([]byte("content of " + r.ID + " as of " + etag))
+	return r
+}
+
+func updated(r interaction.Received, etag string) interaction.Received {
+	r = version(r, etag)
+	r.Change = interaction.Updated
 	return r
 }
 
@@ -145,91 +200,160 @@ func tombstone(subscription, id string) interaction.Received {
 }
 
 func fromHistory(r interaction.Received) interaction.Received {
-	r.Source, r.ContentDigest = interaction.FromHistory, [32]byte{}
+	r.Source, r.ContentDigest, r.Change = interaction.FromHistory, [32]byte{}, interaction.Created
 	return r
 }
 
-var errStore = errors.New("disk full")
+func createdAt(r interaction.Received, at time.Time) interaction.Received {
+	r.CreatedDateTime = at
+	return r
+}
 
-// fakeStore keeps values in memory.
-type fakeStore struct {
+var errStorage = errors.New("disk full")
+
+// fakeClient is a storage client that keeps values in memory, without transactions.
+type fakeClient struct {
 	mu     sync.Mutex
 	values map[string][]byte
-	gets   int
-	sets   int
-	// before is called before each write, without the lock; its error is the write's.
-	before func(key string) error
-	// unreadable makes Get fail for these keys; all means every key.
-	unreadable map[string]bool
-	all        bool
+	// before is called before each operation, Get included, without the lock; its error is the operation's.
+	before func(op *storage.Operation) error
+	// batches counts calls that write.
+	batches int
 }
 
-func newFakeStore() *fakeStore { return &fakeStore{values: map[string][]byte{}} }
+func newFakeClient() *fakeClient { return &fakeClient{values: map[string][]byte{}} }
 
-func (s *fakeStore) Get(_ context.Context, key string) ([]byte, error) {
+func (s *fakeClient) Get(ctx context.Context, key string) ([]byte, error) {
+	op := storage.GetOperation(key)
+	err := s.do(ctx, op)
+	return op.Value, err
+}
+
+func (s *fakeClient) Set(ctx context.Context, key string, value []byte) error {
+	return s.do(ctx, storage.SetOperation(key, value))
+}
+
+func (s *fakeClient) Delete(ctx context.Context, key string) error {
+	return s.do(ctx, storage.DeleteOperation(key))
+}
+
+func (s *fakeClient) Close(context.Context) error { return nil }
+
+func (s *fakeClient) Batch(ctx context.Context, ops ...*storage.Operation) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.gets++
-	if s.all || s.unreadable[key] {
-		return nil, errStore
+	s.batches++
+	s.mu.Unlock()
+	for _, op := range ops {
+		if err := s.do(ctx, op); err != nil {
+			return err
+		}
 	}
-	return s.values[key], nil
+	return nil
 }
 
-func (s *fakeStore) Set(ctx context.Context, key string, value []byte) error {
-	return s.write(ctx, key, func() { s.values[key] = value; s.sets++ })
-}
-
-func (s *fakeStore) Delete(ctx context.Context, key string) error {
-	return s.write(ctx, key, func() { delete(s.values, key) })
-}
-
-func (s *fakeStore) write(ctx context.Context, key string, do func()) error {
+func (s *fakeClient) do(ctx context.Context, op *storage.Operation) error {
 	s.mu.Lock()
 	before := s.before
 	s.mu.Unlock()
 	if before != nil {
-		if err := before(key); err != nil {
+		if err := before(op); err != nil {
 			return err
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch op.Type {
+	case storage.Get:
+		op.Value = s.values[op.Key]
+	case storage.Set:
+		s.values[op.Key] = op.Value
+	case storage.Delete:
+		delete(s.values, op.Key)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	do()
-	return nil
+	return ctx.Err()
 }
 
-func (s *fakeStore) fail(err error) {
+// intercept sets before; nil repairs the client.
+func (s *fakeClient) intercept(before func(*storage.Operation) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.before = func(string) error { return err }
+	s.before = before
 }
 
-func (s *fakeStore) repair() {
+func failWrites(op *storage.Operation) error {
+	if op.Type == storage.Get {
+		return nil
+	}
+	return errStorage
+}
+
+func (s *fakeClient) written() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.before = nil
+	return s.batches
 }
 
-func (s *fakeStore) written() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.sets
-}
-
-func (s *fakeStore) keys() map[string][]byte {
+func (s *fakeClient) keys() map[string][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.values)
 }
 
-func number(id string) int {
-	n, err := strconv.Atoi(id)
-	if err != nil {
-		panic(err)
+// blocks returns how many blocks there are.
+func (s *fakeClient) blocks() int {
+	count := 0
+	for key := range s.keys() {
+		if strings.HasPrefix(key, "dedupe/block/") {
+			count++
+		}
 	}
-	return n
+	return count
+}
+
+// load returns a Cache that has read a storage client.
+func load(tb testing.TB, client storage.Client, change func(*dedupe.Settings)) (*dedupe.Cache, *observer.ObservedLogs) {
+	tb.Helper()
+	core, logs := observer.New(zapcore.InfoLevel)
+	c := newCache(tb, func(set *dedupe.Settings) {
+		set.Store, set.Logger = statestore.New(client), zap.New(core)
+		if change != nil {
+			change(set)
+		}
+	})
+	require.NoError(tb, c.Load(tb.Context()))
+	return c, logs
+}
+
+// run starts Run, and returns a function that ends it.
+func run(tb testing.TB, c *dedupe.Cache) (stop func()) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(tb.Context())
+	var running sync.WaitGroup
+	running.Go(func() { c.Run(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+func with100000Entries(set *dedupe.Settings) { set.MaxEntries = 100_000 }
+
+// deliver delivers items in batches of the given size.
+func deliver(tb testing.TB, c *dedupe.Cache, from, to, size int) {
+	tb.Helper()
+	p := newPipeline(c)
+	for ; from < to; from += size {
+		require.NoError(tb, p.take(tb.Context(), items(from, min(from+size, to))...))
+	}
+}
+
+// countUnknown counts the items that the cache does not know.
+func countUnknown(c *dedupe.Cache, from, to int) int {
+	count := 0
+	for _, one := range items(from, to) {
+		if !c.Known(one.ContentDigest) {
+			count++
+		}
+	}
+	return count
 }

@@ -7,13 +7,12 @@ import (
 	"strings"
 )
 
-// Key identifies one version of one interaction, whether it came from a notification or from the history. It is
+// Key identifies one interaction in all its versions, whether it came from a notification or from the history. It is
 // comparable.
 //
-// Ids are unique only within a session, and a changed message is sent again with another etag. A deletion has a key of
-// its own. A deletion without content names no session, so the subscription is used instead. Such a key matches only
-// redeliveries of the same notification, and another user's deletion of the same id, because Graph's payload does not
-// distinguish the two:
+// Ids are unique only within a session. A deletion without content names no session, so the subscription is used instead.
+// Such a key matches only redeliveries of the same notification, and another user's deletion of the same id, because Graph's
+// payload does not distinguish the two:
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/change-notifications/aiinteraction-changenotifications
 type Key struct {
 	// Tenant is in lower case.
@@ -23,41 +22,30 @@ type Key struct {
 	// Subscription is in lower case. It is set only without content.
 	Subscription string
 	ID           string
-	// ETag is the id if Graph sent no etag. It is empty without content.
-	ETag string
-	// Deleted distinguishes a deletion from the version that it deletes.
-	Deleted bool
 	// WithoutContent is true for a deletion of which Graph sent only the id.
 	WithoutContent bool
 }
 
-// Key returns the key by which duplicates are recognized.
+// Key returns the key by which the versions of an interaction are recognized.
 func (r *Received) Key() Key {
-	k := Key{
-		Tenant:         strings.ToLower(r.TenantID),
-		ID:             r.ID,
-		Deleted:        r.Change == Deleted,
-		WithoutContent: r.WithoutContent,
-	}
+	k := Key{Tenant: strings.ToLower(r.TenantID), ID: r.ID, WithoutContent: r.WithoutContent}
 	if r.WithoutContent {
 		k.Subscription = strings.ToLower(r.SubscriptionID)
-		return k
+	} else {
+		k.Session = r.SessionID
 	}
-	k.Session = r.SessionID
-	k.ETag = cmp.Or(r.ETag, r.ID)
 	return k
 }
 
 // Text returns the key as one string. Different keys have different strings.
-func (k Key) Text() string {
-	deleted := "0"
-	if k.Deleted {
-		deleted = "1"
-	}
+func (k Key) Text() string { return strings.Join(k.parts(), separator) }
+
+// parts begins with the kind of the key, so that the two kinds never collide.
+func (k Key) parts() []string {
 	if k.WithoutContent {
-		return strings.Join([]string{"tombstone", k.Tenant, k.Subscription, k.ID, deleted}, separator)
+		return []string{"tombstone", k.Tenant, k.Subscription, k.ID}
 	}
-	return strings.Join([]string{"interaction", k.Tenant, k.Session, k.ID, k.ETag, deleted}, separator)
+	return []string{"interaction", k.Tenant, k.Session, k.ID}
 }
 
 const separator = "\x1f"
@@ -71,13 +59,9 @@ const separator = "\x1f"
 //
 // Tenant and subscription are in lower case. The first part ensures that the two forms never collide.
 func (r *Received) UID() string {
-	k := r.Key()
-	parts := []string{"interaction", k.Tenant, k.Session, k.ID, string(r.Change)}
-	switch {
-	case k.WithoutContent:
-		parts = []string{"tombstone", k.Tenant, k.Subscription, k.ID, string(r.Change)}
-	case r.Change == Updated:
-		parts = append(parts, k.ETag)
+	parts := append(r.Key().parts(), string(r.Change))
+	if r.Change == Updated && !r.WithoutContent {
+		parts = append(parts, cmp.Or(r.ETag, r.ID))
 	}
 	sum := sha256.Sum256([]byte(strings.Join(parts, separator)))
 	return hex.EncodeToString(sum[:16])
