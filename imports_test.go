@@ -20,7 +20,7 @@ var allowedImports = map[string][]string{
 	"internal/webhook":      {"internal/notification", "internal/interaction", "internal/panics"},
 	"internal/notification": {"internal/interaction", "internal/panics"},
 	"internal/subscription": {"internal/graph", "internal/health"},
-	"internal/backfill":     {"internal/graph", "internal/health", "internal/interaction"},
+	"internal/backfill":     {"internal/gap", "internal/gap/gapstore", "internal/graph", "internal/health", "internal/interaction", "internal/statestore"},
 	"internal/dedupe":       {"internal/health", "internal/interaction", "internal/statestore"},
 	"internal/gap":          {"internal/interaction"},
 	"internal/gap/gapstore": {"internal/gap", "internal/health", "internal/interaction", "internal/statestore"},

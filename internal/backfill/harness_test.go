@@ -15,14 +15,22 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // request is one request for a page of history.
 type request struct {
@@ -147,11 +155,14 @@ func noLicense() error {
 // harness is the environment of a Backfiller.
 type harness struct {
 	graph     *fakeGraph
-	intake    *fakeIntake
-	store     *fakeStore
+	pipeline  *fakePipeline
+	cache     *fakeCache
+	client    *fakeClient
 	telemetry *fakeTelemetry
 	logs      *observer.ObservedLogs
-	settings  backfill.Settings
+	rules     gap.Rules
+	settings  backfill.Settings // without Gaps and Store, which each run has of its own
+	gaps      *gapstore.Store   // of the last run
 
 	mu     sync.Mutex
 	status []error
@@ -164,14 +175,18 @@ func newHarness() *harness {
 	time.Sleep(time.Until(time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)))
 	h := &harness{
 		graph:     &fakeGraph{interactions: map[string][]time.Time{}},
-		intake:    &fakeIntake{times: map[string]int{}},
-		store:     &fakeStore{values: map[string][]byte{}},
-		telemetry: &fakeTelemetry{opened: map[backfill.Reason]int{}, closed: map[backfill.Reason]int{}, lost: map[backfill.Reason]time.Duration{}},
+		pipeline:  &fakePipeline{times: map[string]int{}, notified: map[string]bool{}},
+		cache:     &fakeCache{},
+		client:    &fakeClient{values: map[string][]byte{}},
+		telemetry: &fakeTelemetry{opened: map[gap.Reason]int{}, closed: map[gap.Reason]int{}, lost: map[gap.Reason]time.Duration{}, recovered: map[gap.Reason]int{}},
+		rules:     gap.Rules{MaxGap: 168 * time.Hour},
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
 	h.logs = logs
 	h.settings = backfill.Settings{
-		TenantID: tenant, Graph: h.graph, Intake: h.intake, Store: h.store, Telemetry: h.telemetry, Logger: zap.New(core),
+		TenantID: tenant, RequestsPerSecond: 25, Concurrency: 4,
+		Graph: h.graph, Deliver: h.pipeline.Deliver, Cache: h.cache, Permanent: consumererror.IsPermanent,
+		Telemetry: h.telemetry, Logger: zap.New(core),
 		Status: func(err error) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -181,18 +196,55 @@ func newHarness() *harness {
 	return h
 }
 
-// run starts a Backfiller. The returned function stops it and waits for its end.
+// run starts a Backfiller with its gaps. The returned function stops it and waits for its end.
 func (h *harness) run(t *testing.T) (b *backfill.Backfiller, stop func()) {
 	t.Helper()
+	h.settings.Store = statestore.New(h.client)
+	h.gaps = gapstore.New(gapstore.Settings{Rules: h.rules, Store: h.settings.Store, Now: time.Now, Logger: h.settings.Logger, Telemetry: h.telemetry})
+	require.NoError(t, h.gaps.Load(t.Context(), time.Time{}))
+	h.settings.Gaps = h.gaps
 	b = backfill.New(h.settings)
 	require.NoError(t, b.Load(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { b.Run(ctx) })
+	running.Go(func() { h.gaps.Run(ctx) })
 	return b, func() {
 		cancel()
 		running.Wait()
 	}
+}
+
+// save stores what a shutdown stores.
+func (h *harness) save(t *testing.T, b *backfill.Backfiller) {
+	t.Helper()
+	require.NoError(t, h.gaps.Flush(t.Context()))
+	require.NoError(t, b.Save(t.Context()))
+}
+
+// open opens gaps.
+func (h *harness) open(gaps ...gap.Gap) {
+	h.gaps.Update(context.Background(), func(s *gap.State, _ time.Time) (c gap.Changes) {
+		for _, g := range gaps {
+			s.Gaps = append(s.Gaps, g)
+			c.Opened = append(c.Opened, g.Reason())
+		}
+		return c
+	})
+}
+
+// missing returns the missing time of the reasons that have some.
+func (h *harness) missing() map[gap.Reason]time.Duration {
+	missing := map[gap.Reason]time.Duration{}
+	h.gaps.View(func(s *gap.State, now time.Time) { maps.Copy(missing, s.Missing(h.rules, now)) })
+	maps.DeleteFunc(missing, func(_ gap.Reason, length time.Duration) bool { return length == 0 })
+	return missing
+}
+
+// state returns the present state, which is not changed any more.
+func (h *harness) state() (state gap.State) {
+	h.gaps.View(func(s *gap.State, _ time.Time) { state = s.Clone() })
+	return state
 }
 
 func (h *harness) logged(message string) int { return h.logs.FilterMessageSnippet(message).Len() }
@@ -221,99 +273,151 @@ func (h *harness) users(n int, at ...time.Time) {
 	}
 }
 
-// gap returns a gap of an hour that ended long enough ago to be read only once.
-func gap(reason backfill.Reason) backfill.Gap {
-	return backfill.Gap{Reason: reason, From: time.Now().Add(-3 * time.Hour), To: time.Now().Add(-2 * time.Hour)}
+// between returns a gap of all users.
+func between(reason gap.Reason, from, to time.Time) gap.Gap {
+	return gap.Gap{Reasons: []gap.Reason{reason}, From: from.UTC(), To: to.UTC()}
 }
 
-// fakeIntake counts how often each interaction was delivered.
-type fakeIntake struct {
-	mu     sync.Mutex
-	times  map[string]int
-	last   interaction.Received
-	refuse func() error
-	tries  int
+// hour returns a gap of an hour that ended long enough ago to be read only once.
+func hour(reason gap.Reason) gap.Gap {
+	return between(reason, time.Now().Add(-3*time.Hour), time.Now().Add(-2*time.Hour))
+}
+
+// fakePipeline counts how often each interaction was delivered.
+type fakePipeline struct {
+	mu       sync.Mutex
+	times    map[string]int
+	notified map[string]bool // those that notifications have brought
+	last     interaction.Received
+	how      []backfill.Delivery
+	answer   *backfill.Delivered // unless nil, what each call returns
+	refuse   func() error
+	tries    int
 	// slow is how long each call takes.
 	slow time.Duration
 }
 
-func (i *fakeIntake) Deliver(ctx context.Context, received []interaction.Received) (delivered int, _ error) {
+func (p *fakePipeline) Deliver(ctx context.Context, received []interaction.Received, how backfill.Delivery) (delivered backfill.Delivered, _ error) {
 	select {
-	case <-time.After(i.slow):
+	case <-time.After(p.slow):
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return delivered, ctx.Err()
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.tries++
-	if i.refuse != nil {
-		if err := i.refuse(); err != nil {
-			return 0, err
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tries++
+	if p.refuse != nil {
+		if err := p.refuse(); err != nil {
+			return delivered, err
 		}
 	}
+	p.how = append(p.how, how)
 	for _, r := range received {
 		key := r.UserID + " " + r.ID
-		if i.times[key] == 0 {
-			delivered++
+		if p.times[key] == 0 && !p.notified[key] {
+			delivered.New++
+			delivered.Recovered++
 		}
-		i.times[key]++
-		i.last = r
+		p.times[key]++
+		p.last = r
+	}
+	if p.answer != nil && len(received) > 0 {
+		delivered = *p.answer
 	}
 	return delivered, nil
 }
 
 // snapshot returns the current state.
-func (i *fakeIntake) snapshot() *fakeIntake {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return &fakeIntake{last: i.last, tries: i.tries}
+func (p *fakePipeline) snapshot() *fakePipeline {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &fakePipeline{last: p.last, tries: p.tries, how: slices.Clone(p.how)}
 }
 
-func (i *fakeIntake) distinct() int {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return len(i.times)
+func (p *fakePipeline) distinct() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.times)
+}
+
+// fakeCache knows everything but some parts.
+type fakeCache struct {
+	mu         sync.Mutex
+	incomplete []backfill.Interval
+	entries    int
+	notified   func(from, to time.Time, users []gap.User) int
+}
+
+func (c *fakeCache) Complete(created time.Time) bool {
+	return len(c.Incomplete(created, created.Add(1))) == 0
+}
+
+func (c *fakeCache) Incomplete(from, to time.Time) (parts []backfill.Interval) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, part := range c.incomplete {
+		if part.From.Before(to) && from.Before(part.To) {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
+
+func (c *fakeCache) EntriesFor(time.Duration) int { return c.entries }
+
+func (c *fakeCache) Notified(from, to time.Time, users []gap.User) int {
+	if c.notified == nil {
+		return 0
+	}
+	return c.notified(from, to, users)
 }
 
 type fakeTelemetry struct {
 	mu             sync.Mutex
-	opened, closed map[backfill.Reason]int
-	lost           map[backfill.Reason]time.Duration
+	opened, closed map[gap.Reason]int
+	lost           map[gap.Reason]time.Duration
 	found          int
+	recovered      map[gap.Reason]int
 }
 
 func (f *fakeTelemetry) copy() *fakeTelemetry {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &fakeTelemetry{opened: maps.Clone(f.opened), closed: maps.Clone(f.closed), lost: maps.Clone(f.lost), found: f.found}
+	return &fakeTelemetry{opened: maps.Clone(f.opened), closed: maps.Clone(f.closed), lost: maps.Clone(f.lost), found: f.found, recovered: maps.Clone(f.recovered)}
 }
 
-func (f *fakeTelemetry) GapOpened(_ context.Context, r backfill.Reason) {
+func (f *fakeTelemetry) GapOpened(_ context.Context, r gap.Reason) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.opened[r]++
 }
 
-func (f *fakeTelemetry) GapClosed(_ context.Context, r backfill.Reason) {
+func (f *fakeTelemetry) GapClosed(_ context.Context, r gap.Reason) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed[r]++
 }
 
-func (f *fakeTelemetry) GapLost(_ context.Context, r backfill.Reason, lost time.Duration) {
+func (f *fakeTelemetry) GapLost(_ context.Context, r gap.Reason, lost time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.lost[r] += lost
 }
 
-func (f *fakeTelemetry) HistoryInteractions(_ context.Context, found int) {
+func (f *fakeTelemetry) HistoryInteractions(_ context.Context, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.found += found
+	f.found += n
 }
 
-// fakeStore is a store that can fail.
-type fakeStore struct {
+func (f *fakeTelemetry) Recovered(_ context.Context, reason gap.Reason, n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.recovered[reason] += n
+}
+
+// fakeClient is a storage that can fail.
+type fakeClient struct {
 	mu     sync.Mutex
 	values map[string][]byte
 	broken bool
@@ -322,47 +426,53 @@ type fakeStore struct {
 
 var errStore = errors.New("disk full")
 
-func (s *fakeStore) Get(_ context.Context, key string) ([]byte, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken {
-		return nil, errStore
-	}
-	return s.values[key], nil
-}
-
-func (s *fakeStore) Set(_ context.Context, key string, value []byte) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken {
+func (c *fakeClient) Batch(_ context.Context, operations ...*storage.Operation) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broken {
 		return errStore
 	}
-	s.writes++
-	s.values[key] = slices.Clone(value)
+	c.writes++
+	for _, op := range operations {
+		switch op.Type {
+		case storage.Get:
+			op.Value = c.values[op.Key]
+		case storage.Set:
+			c.values[op.Key] = slices.Clone(op.Value)
+		default:
+			delete(c.values, op.Key)
+		}
+	}
 	return nil
 }
 
-func (s *fakeStore) Delete(_ context.Context, key string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.broken {
-		return errStore
-	}
-	delete(s.values, key)
-	return nil
+func (c *fakeClient) Get(ctx context.Context, key string) ([]byte, error) {
+	op := storage.GetOperation(key)
+	err := c.Batch(ctx, op)
+	return op.Value, err
 }
+
+func (c *fakeClient) Set(ctx context.Context, key string, value []byte) error {
+	return c.Batch(ctx, storage.SetOperation(key, value))
+}
+
+func (c *fakeClient) Delete(ctx context.Context, key string) error {
+	return c.Batch(ctx, storage.DeleteOperation(key))
+}
+
+func (c *fakeClient) Close(context.Context) error { return nil }
 
 // copy returns what a killed process leaves behind.
-func (s *fakeStore) copy() *fakeStore {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return &fakeStore{values: maps.Clone(s.values), writes: s.writes}
+func (c *fakeClient) copy() *fakeClient {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &fakeClient{values: maps.Clone(c.values), writes: c.writes}
 }
 
-func (s *fakeStore) setBroken(broken bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.broken = broken
+func (c *fakeClient) setBroken(broken bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.broken = broken
 }
 
 // advance lets time pass, and everything happen that is due by then.

@@ -12,9 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
 // largeGraph is a Graph with many users and no interactions.
@@ -48,10 +47,6 @@ func (c *largeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPa
 	return page, nil
 }
 
-type discardIntake struct{}
-
-func (discardIntake) Deliver(context.Context, []interaction.Received) (int, error) { return 0, nil }
-
 func heap() int {
 	runtime.GC()
 	var m runtime.MemStats
@@ -65,20 +60,20 @@ func TestBackfiller_NeedsLittleMemoryFor100000Users(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		c := &largeGraph{users: users, half: make(chan struct{})}
-		h.settings.Graph, h.settings.Intake, h.settings.Store, h.settings.Logger = c, discardIntake{}, nil, nil
+		h.settings.Graph = c
 		before := heap()
 		b, stop := h.run(t)
 		for i := range users {
 			b.Seen(guid(i))
 		}
 		began := time.Now()
-		b.Open(backfill.Gap{Reason: backfill.Startup, From: began.Add(-3 * time.Hour), To: began.Add(-2 * time.Hour)})
+		h.open(between(gap.Startup, began.Add(-3*time.Hour), began.Add(-2*time.Hour)))
 		<-c.half
 		used := heap() - before
 		t.Logf("%d users: %.1f MiB", users, float64(used)/(1<<20))
 		assert.Less(t, used, 25<<20)
 		advance(45 * time.Minute)
-		assert.Empty(t, b.Missing(time.Now()))
+		assert.Empty(t, h.missing())
 		stop()
 		require.Equal(t, users, c.requests)
 	})

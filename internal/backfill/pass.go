@@ -2,296 +2,283 @@ package backfill
 
 import (
 	"context"
-	"encoding/json"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/sync/errgroup"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 )
 
-// progressInterval is the time between two log lines about the progress of a pass.
-const progressInterval = 30 * time.Second
+const (
+	// storeInterval is the time between two updates of the stored progress, logInterval between two log lines about it.
+	storeInterval, logInterval = time.Second, 30 * time.Second
+	// maxUserAttempts is how often a user is tried in a pass, as long as no more than maxFailed have failed. Beyond it the pass
+	// waits until users can be read.
+	maxUserAttempts, maxFailed     = 5, 1000
+	maxUserBackoff, maxWaitBackoff = 30 * time.Second, 5 * time.Minute
+	// forbiddenThreshold is how many forbidden users mean a missing permission where no user could be read.
+	forbiddenThreshold = 20
+	// maxPace bounds how long the next pass for the same reason waits because this one took so long: it may have waited for
+	// Graph or for the pipeline all the time.
+	maxPace = time.Hour
+)
 
-// read reads the current pass to its end, or until the context ends: then the next start resumes it.
-func (b *Backfiller) read(ctx context.Context, p *pass) {
-	list, err := b.selectUsers(ctx, p)
-	if err != nil {
+// reading is a pass while it is read.
+type reading struct {
+	b     *Backfiller
+	pass  *gap.Pass
+	began time.Time
+	// interval is what is read of each user, without the overlap.
+	interval Interval
+	// all are the users in order, todo those of them that are left to read; listed is false if not all users are known.
+	all, todo []gap.User
+	listed    bool
+	failing   map[gap.User]bool // users who could not be read in earlier passes
+
+	mu sync.Mutex // guards what follows
+	// next is the first user of todo who was neither read nor has failed; ended and compared are about those after it.
+	next     int
+	ended    []bool
+	compared map[int]gap.Comparison
+	// done and failed are about the whole pass, before counts those of an earlier run.
+	done, before int
+	failed       []gap.User
+	failure      error // of the last user who failed
+	answered     bool  // whether the history of a user could be read
+	forbidden    int
+	// The rest is for the log.
+	found, fresh, refused, unreadable, unlicensed int
+}
+
+// read reads a pass to its end, or until the context ends: then the next run goes on with it.
+func (b *Backfiller) read(ctx context.Context, p *gap.Pass) {
+	r := &reading{
+		b: b, pass: p, began: time.Now(), interval: Interval{p.From, p.To}, failed: slices.Clone(p.Failed), compared: map[int]gap.Comparison{},
+	}
+	if r.compares() {
+		r.interval = comparable(b.s.Cache.Incomplete(p.From, p.To), r.interval)
+	}
+	if r.selectUsers(ctx) != nil {
 		return
 	}
-	forbiddenLimit := forbiddenThreshold
-	if p.kind() == kindFailedUsers {
-		forbiddenLimit = 0
-	}
-	q := newQueue(list.todo, list.total, forbiddenLimit)
-	q.done -= len(list.failed)
-	q.failed = list.failed
-	q.probeUser = b.probeUser()
-	stats := &passStats{}
-	est := newEstimate(q)
-	b.estimate.Store(est)
-	defer b.estimate.Store(nil)
-	b.log("reading history", p, zap.Int("users_done", est.before), zap.Int("users", list.total), zap.Bool("all_users_known", list.known))
-
-	finished := make(chan struct{})
-	var logging, workers sync.WaitGroup
-	logging.Go(func() { b.logProgress(p, est, stats, finished) })
-	for range min(b.s.Concurrency, len(list.todo)) {
-		workers.Go(func() { b.work(ctx, p, q, stats) })
-	}
-	workers.Wait()
-	close(finished)
-	logging.Wait()
+	b.current.Store(r)
+	defer b.current.Store(nil)
+	r.log("reading history", zap.Int("users_done", r.done), zap.Int("users", len(r.all)), zap.Bool("all_users_known", r.listed))
+	missing := r.readUsers(ctx)
+	r.store(ctx)
 	if ctx.Err() != nil {
 		return
 	}
-	b.finish(ctx, p, passResult{partial: !list.known, failed: b.failedUsers(p, q.failed)}, stats.failure.Load())
-	done, failed, total := q.state()
-	b.log("history read", p, zap.Int("users_done", done), zap.Int("users_left_for_later", failed), zap.Int("users", total),
-		zap.Int64("users_without_history", stats.withoutHistory.Load()),
-		zap.Int64("interactions", stats.found.Load()), zap.Int64("interactions_new", stats.fresh.Load()), zap.Int64("refused", stats.refused.Load()), zap.Int64("unreadable", stats.unreadable.Load()),
-		zap.Stringer("took", time.Since(est.began).Round(time.Millisecond)))
-}
-
-// work reads users until none is left.
-func (b *Backfiller) work(ctx context.Context, p *pass, q *queue, stats *passStats) {
-	for {
-		one, found := q.next(ctx)
-		if !found {
-			return
-		}
-		name := b.names.of(one.user)
-		from, to := b.timeRange(p, one.user)
-		err := b.readUser(ctx, name, from, to, stats)
-		if ctx.Err() != nil && err != nil {
-			q.release()
-			return
-		}
-		v := classify(err)
-		if v > unlicensed {
-			stats.failure.Store(newFailure(err, name))
-		}
-		switch {
-		case one.probe: // the user is in the list of those done already
-		case v == unlicensed:
-			stats.withoutHistory.Add(1)
-			b.unlicensed.put(one.user, time.Now(), time.Now().Add(-unlicensedRecheck))
-			b.progress().add(one.user)
-		case v == ok:
-			b.unlicensed.remove(one.user)
-			b.progress().add(one.user)
-		}
-		q.complete(one, v, func() { b.throttle.Pause(err, name) })
-		b.signal()
+	took := time.Since(r.began)
+	end := gap.End{Partial: p.Partial, Failed: sortUsers(r.failed), Took: min(took, maxPace)}
+	if missing != nil {
+		b.throttle.permissionMissing(missing)
+		b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes { return s.Abort(r, end.Took, now) })
+		return
 	}
-}
-
-// finish closes a pass. The failure is an example for the users that could not be read.
-func (b *Backfiller) finish(ctx context.Context, p *pass, result passResult, failure *Failure) {
-	var c change
-	b.mu.Lock()
-	b.gaps.finish(result, time.Now(), &c)
-	b.done.start(0)
-	b.unsaved = true
-	b.mu.Unlock()
-	b.signal()
-	b.report(ctx, c)
-	if len(result.failed) > 0 && p.kind() != kindFailedUsers {
-		fields := []zap.Field{zap.Int("users", len(result.failed))}
-		if failure != nil {
-			fields = append(fields, optionalString("code", graph.Code(failure.Err)), zap.String("hint", graph.Hint(failure.Err)),
-				zap.String("error", failure.text))
-		}
-		b.s.Logger.Warn("the history of some users can't be read, their gaps stay open, will be tried again", fields...)
+	end.Outcome = r.outcome()
+	b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes { return s.Finish(r, end, now) })
+	if r.failure != nil {
+		reportFailure(&b.someUsers, classify(r.failure), r.failure, zap.Int("users", len(r.failed)))
+	} else if p.Scope().All() || p.Retry() {
+		b.someUsers.Report(nil)
 	}
+	r.log("history read", zap.Int("users_done", r.done), zap.Int("users_left_for_later", len(r.failed)), zap.Int("users", len(r.all)),
+		zap.Int("users_without_history", r.unlicensed), zap.Int("interactions", r.found), zap.Int("interactions_new", r.fresh),
+		zap.Int("refused", r.refused), zap.Int("unreadable", r.unreadable), zap.Stringer("took", took.Round(time.Millisecond)))
 }
 
-func (b *Backfiller) failedUsers(p *pass, users []user) []failedUser {
-	failed := make([]failedUser, 0, len(users))
-	for _, u := range users {
-		from, to := b.timeRange(p, u)
-		failed = append(failed, failedUser{user: u, from: from, to: to})
+// selectUsers selects the users to read. It returns the context's error.
+func (r *reading) selectUsers(ctx context.Context) (err error) {
+	scope, unread := r.pass.Scope(), r.pass.From
+	if r.compares() {
+		unread = time.Now() // The interval is not known to be missing.
 	}
-	return failed
-}
-
-// logProgress logs the progress of a pass until it has finished, if there is any.
-func (b *Backfiller) logProgress(p *pass, est *estimate, stats *passStats, finished <-chan struct{}) {
-	ticker := time.NewTicker(progressInterval)
-	defer ticker.Stop()
-	last := est.before
-	for {
-		select {
-		case <-finished:
-			return
-		case <-ticker.C:
-		}
-		now := est.progress(time.Now())
-		if now.Done == last {
-			continue
-		}
-		last = now.Done
-		b.log("history is being read", p, zap.Int("users_done", now.Done), zap.Int("users_left_for_later", now.Failed),
-			zap.Int("users", now.Done+now.Failed+now.Left), zap.Int64("interactions", stats.found.Load()), zap.Stringer("time_left", now.TimeLeft.Round(time.Second)))
-	}
-}
-
-func (b *Backfiller) log(message string, p *pass, fields ...zap.Field) {
-	from, to := p.bounds()
-	var reasons []string
-	for _, reason := range p.reasons().sorted() {
-		reasons = append(reasons, string(reason))
-	}
-	level := zapcore.InfoLevel
-	if p.kind() == kindSecondPass || len(reasons) == 1 && reasons[0] == string(Poll) {
-		level = zapcore.DebugLevel // routine: of interest only while debugging
-	}
-	b.s.Logger.Log(level, message, append([]zap.Field{
-		zap.Strings("reasons", reasons), zap.Time("from", from), zap.Time("to", to), zap.Bool("second_pass", p.kind() == kindSecondPass),
-	}, fields...)...)
-}
-
-const (
-	// Overlap is how much earlier than its gap a pass begins, since an interaction may appear after others that have a
-	// later time.
-	Overlap = 300 * time.Second
-	// margin extends the end, since Graph takes whole seconds and excludes the end.
-	margin = time.Second
-	// maxPages limits what is read of one user: a million interactions.
-	maxPages = 10_000
-
-	maxDeliveryBackoff = 30 * time.Second
-	// deliveryGrace is how long a delivery in flight may take after the context ended: the next run would deliver again
-	// what the pipeline accepted after that.
-	deliveryGrace = 10 * time.Second
-)
-
-// passStats counts the results of one pass.
-type passStats struct {
-	// found counts all interactions that were delivered, fresh those that were new.
-	found, fresh, refused, unreadable atomic.Int64
-	// withoutHistory counts users without history: no license, or no such user.
-	withoutHistory atomic.Int64
-	// failure is the last failure of a single user, nil if there is none.
-	failure atomic.Pointer[Failure]
-}
-
-// readUser reads a user's interactions between two times and delivers them page by page. A failure of any page fails
-// the user, and the next attempt starts over, since page links expire.
-func (b *Backfiller) readUser(ctx context.Context, name string, from, to time.Time, stats *passStats) error {
-	from = from.Add(-Overlap).Truncate(time.Second)
-	to = to.Add(time.Second - 1).Truncate(time.Second).Add(margin)
-	next, seen := "", map[string]bool{}
-	for range maxPages {
-		page, err := b.requestPage(ctx, name, from, to, next)
-		if err != nil {
+	r.listed = true
+	switch {
+	case !r.interval.From.Before(r.interval.To): // nothing is read of anybody
+	case len(scope.Users) > 0:
+		r.all = scope.Users
+	case len(r.b.configured) > 0:
+		r.all = r.b.configured
+	default:
+		var listed []gap.User
+		if listed, r.listed, err = r.b.directory.list(ctx); err != nil {
 			return err
 		}
-		if err := b.deliver(ctx, b.receive(name, page.Items, stats), stats); err != nil {
-			return err
+		r.all = r.b.users.with(listed, scope.SeenSince)
+	}
+	r.pass.Partial = r.pass.Partial || !r.listed
+	left := r.all
+	if r.pass.Cursor != nil {
+		left = left[after(left, *r.pass.Cursor):]
+	}
+	r.answered = len(r.all)-len(left) > len(r.failed)
+	r.todo = r.b.users.awake(slices.Clone(left), unread)
+	r.ended = make([]bool, len(r.todo))
+	r.before = len(r.all) - len(r.todo)
+	r.done = r.before - len(r.failed)
+	r.failing = r.b.failing()
+	return nil
+}
+
+// after returns the index of the first user after one, in order.
+func after(users []gap.User, u gap.User) int {
+	i, found := slices.BinarySearchFunc(users, u, gap.User.Compare)
+	if found {
+		i++
+	}
+	return i
+}
+
+// failing returns the users who could not be read in earlier passes.
+func (b *Backfiller) failing() map[gap.User]bool {
+	failing := map[gap.User]bool{}
+	b.s.Gaps.View(func(s *gap.State, _ time.Time) {
+		for _, g := range slices.Concat(s.Gaps, s.Pass.Gaps) {
+			for _, user := range g.Scope.Users {
+				failing[user] = failing[user] || g.Attempts > 0
+			}
 		}
-		if page.Next == "" {
+	})
+	return failing
+}
+
+// readUsers reads the users, several at once. It returns the refusal if a permission is missing.
+func (r *reading) readUsers(ctx context.Context) error {
+	ended := make(chan struct{})
+	var reporter sync.WaitGroup
+	reporter.Go(func() { r.reportProgress(ctx, ended) })
+	workers, working := errgroup.WithContext(ctx)
+	workers.SetLimit(r.b.s.Concurrency)
+	for i := 0; i < len(r.todo) && working.Err() == nil; i++ {
+		workers.Go(func() error { return r.work(working, i) })
+	}
+	err := workers.Wait()
+	close(ended)
+	reporter.Wait()
+	return err
+}
+
+// work tries a user until the history was read or the user has failed. It returns the refusal if a permission is missing.
+func (r *reading) work(ctx context.Context, i int) error {
+	recovered := 0
+	for try := 1; ; try++ {
+		compared, err := r.readUser(ctx, r.todo[i])
+		if err != nil && ctx.Err() != nil {
 			return nil
 		}
-		if next = page.Next; seen[next] {
-			return errEndless
+		recovered += compared.Recovered // An attempt that fails delivers as well, and the next one finds nothing new there.
+		compared.Recovered = recovered
+		o, longest := classify(err), maxUserBackoff
+		// A permission is not granted within seconds, and users who failed before are tried again with their gap.
+		if last := o == forbidden || try >= maxUserAttempts || r.failing[r.todo[i]]; last || o <= unlicensed {
+			if ended, missing := r.end(i, o, err, compared); missing {
+				return err
+			} else if ended {
+				return nil
+			}
+			r.b.throttle.report(o, err)
+			longest = maxWaitBackoff
 		}
-		seen[next] = true
+		if sleep(ctx, backoff(try, longest)) != nil {
+			return nil
+		}
 	}
-	return errEndless
 }
 
-// requestPage reads one page. It waits as long as Graph asks for.
-func (b *Backfiller) requestPage(ctx context.Context, name string, from, to time.Time, next string) (graph.HistoryPage, error) {
+// end notes the outcome of a user. It returns false if too many users have failed, so that this one is tried again, and
+// whether a permission must be missing.
+func (r *reading) end(i int, o outcome, err error, compared gap.Comparison) (ended, missing bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch user := r.todo[i]; {
+	case o == ok:
+		r.done, r.answered = r.done+1, true
+		r.b.users.answered(user)
+	case o == unlicensed:
+		r.done, r.answered, r.unlicensed = r.done+1, true, r.unlicensed+1
+		r.b.users.rest(user, r.pass.From, time.Now())
+	case len(r.failed) >= maxFailed:
+		return false, false
+	default:
+		r.failed, r.failure = append(r.failed, user), err
+	}
+	if o == forbidden {
+		r.forbidden++
+	}
+	r.ended[i], r.compared[i] = true, compared
+	for ; r.next < len(r.ended) && r.ended[r.next]; r.next++ {
+		r.pass.Comparison = sum(r.pass.Comparison, r.compared[r.next])
+		delete(r.compared, r.next)
+	}
+	// Where single users are tried again, it is they who may not be read.
+	applies := !r.answered && (r.pass.Scope().All() || !r.pass.Retry())
+	return true, applies && o == forbidden && r.forbidden >= min(forbiddenThreshold, len(r.todo))
+}
+
+// store updates the progress in the state, for the case of a restart.
+func (r *reading) store(ctx context.Context) {
+	r.mu.Lock()
+	if r.next > 0 {
+		r.pass.Cursor = &r.todo[r.next-1]
+	}
+	p := *r.pass
+	p.Failed = slices.DeleteFunc(slices.Clone(r.failed), func(u gap.User) bool { return p.Cursor == nil || u.Compare(*p.Cursor) > 0 })
+	r.mu.Unlock()
+	r.b.update(ctx, func(s *gap.State, _ gap.Rules, _ time.Time) gap.Changes {
+		s.Pass = &p
+		return gap.Changes{}
+	})
+}
+
+// reportProgress stores and logs the progress until the pass has ended.
+func (r *reading) reportProgress(ctx context.Context, ended <-chan struct{}) {
+	storing, logging := time.NewTicker(storeInterval), time.NewTicker(logInterval)
+	defer storing.Stop()
+	defer logging.Stop()
+	stored, logged := Progress{}, r.progress()
 	for {
-		if err := b.throttle.Wait(ctx); err != nil {
-			return graph.HistoryPage{}, err
-		}
-		started := time.Now()
-		page, err := b.s.Graph.History(ctx, name, from, to, next)
-		if err != nil && ctx.Err() != nil {
-			return graph.HistoryPage{}, ctx.Err()
-		}
-		if v := b.throttle.Observe(started, name, err); v != throttled && v != denied {
-			return page, err
-		}
-	}
-}
-
-// receive decodes the items of a user. Unreadable items are counted and skipped.
-func (b *Backfiller) receive(name string, items []json.RawMessage, stats *passStats) []interaction.Received {
-	now := time.Now()
-	received := make([]interaction.Received, 0, len(items))
-	for _, raw := range items {
-		i, err := interaction.Parse(raw)
-		if err != nil {
-			if stats.unreadable.Add(1) == 1 {
-				b.s.Logger.Warn("history contains an interaction that can't be read and is skipped; further ones are only counted", zap.Error(err))
+		select {
+		case <-ended:
+			return
+		case <-storing.C:
+			if now := r.progress(); now.Left != stored.Left {
+				stored = now
+				r.store(ctx)
 			}
-			continue
-		}
-		change := interaction.Created
-		if i.ETag != "" && i.ETag != i.ID {
-			change = interaction.Updated
-		}
-		received = append(received, interaction.Received{
-			Interaction: *i,
-			TenantID:    b.s.TenantID,
-			Change:      change,
-			Source:      interaction.FromHistory,
-			At:          now,
-			UserID:      name,
-			UserSource:  interaction.UserFromHistory,
-		})
-	}
-	return received
-}
-
-// deliverOnce delivers interactions. A delivery in flight may outlast ctx by deliveryGrace.
-func (b *Backfiller) deliverOnce(ctx context.Context, received []interaction.Received) (fresh int, _ error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	forget := context.AfterFunc(ctx, func() { time.AfterFunc(deliveryGrace, end) })
-	defer forget()
-	return b.s.Intake.Deliver(lasting, received)
-}
-
-// deliver delivers interactions until they are accepted, or refused permanently.
-func (b *Backfiller) deliver(ctx context.Context, received []interaction.Received, stats *passStats) error {
-	if len(received) == 0 {
-		return nil
-	}
-	for try := 1; ; try++ {
-		fresh, err := b.deliverOnce(ctx, received)
-		if err == nil {
-			stats.fresh.Add(int64(fresh))
-			b.refusing.Store(false)
-			break
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if b.s.Permanent(err) {
-			if stats.refused.Add(int64(len(received))) == int64(len(received)) {
-				b.s.Logger.Warn("pipeline refuses interactions of the history permanently; further ones are only counted", zap.Error(err))
+		case <-logging.C:
+			if now := r.progress(); now.Left != logged.Left {
+				logged = now
+				r.log("history is being read", zap.Int("users_done", now.Done), zap.Int("users_left_for_later", now.Failed),
+					zap.Int("users", len(r.all)), zap.Stringer("time_left", now.TimeLeft))
 			}
-			break
-		}
-		if !b.refusing.Swap(true) {
-			b.s.Logger.Warn("pipeline does not accept interactions of the history, delivery is retried until it does", zap.Error(err))
-		}
-		if err := sleep(ctx, backoff(try, maxDeliveryBackoff)); err != nil {
-			return err
 		}
 	}
-	stats.found.Add(int64(len(received)))
-	b.s.Telemetry.HistoryInteractions(ctx, len(received))
-	return nil
+}
+
+func (r *reading) progress() Progress {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ended := r.done + len(r.failed)
+	p := Progress{Done: r.done, Failed: len(r.failed), Left: len(r.all) - ended}
+	if n := ended - r.before; n > 0 {
+		p.TimeLeft = time.Duration(float64(time.Since(r.began)) / float64(n) * float64(p.Left)).Round(time.Second)
+	}
+	return p
+}
+
+// log logs an event of the pass. What happens all the time is of interest only while debugging.
+func (r *reading) log(message string, fields ...zap.Field) {
+	p, reasons, level := r.pass, r.pass.Reasons(), zapcore.InfoLevel
+	if p.Second() || reasons[0] == gap.Poll || reasons[0] == gap.Reconcile || reasons[0] == gap.UsersUnknown && len(p.Scope().Users) > 0 {
+		level = zapcore.DebugLevel
+	}
+	r.b.s.Logger.Log(level, message, append([]zap.Field{
+		zap.Any("reasons", reasons), zap.Time("from", p.From), zap.Time("to", p.To), zap.Bool("second_pass", p.Second()),
+	}, fields...)...)
 }

@@ -2,6 +2,10 @@ package backfill
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
@@ -23,157 +27,199 @@ const (
 	minPermissionPause, maxPermissionPause = 5 * time.Minute, time.Hour
 )
 
-// throttle controls every request to Graph: it limits their rate, and pauses all of them while Graph asks to wait or no
-// request can succeed.
+// throttle limits the rate of the requests to Graph, and pauses all of them while Graph asks to wait or none can succeed.
 type throttle struct {
 	limiter *rate.Limiter
-	logger  *zap.Logger
-	status  func(error)
+	health  health.Part
 
 	mu sync.Mutex // guards what follows
-	// until is the time before which no request is made, since is when it was set last.
-	until, since time.Time
-	// broken, denied and missing count failures in a row that concern all users.
-	broken, denied, missing int
-	// throttled is when throttling began, zero if there was none since the last successful request.
+	// until is the time before which no request is made.
+	until time.Time
+	// failures counts those in a row that concern all users, refusals how often in a row no user could be read.
+	failures, refusals int
+	// throttled is when throttling began, zero if there was none since the last answer.
 	throttled time.Time
-	// reported is the failure that was reported last, at reportedAt; empty once it is over.
-	reported   string
-	reportedAt time.Time
 }
 
 func newThrottle(s Settings) *throttle {
-	// With a burst of one no second sees more requests than the limit.
-	return &throttle{limiter: rate.NewLimiter(rate.Limit(s.RequestsPerSecond), 1), logger: s.Logger, status: s.Status}
+	status := func(err error) {
+		if err != nil {
+			err = fmt.Errorf("%w. %s", err, graph.Hint(err))
+		}
+		s.Status(err)
+	}
+	return &throttle{
+		// With a burst of one no second sees more requests than the limit.
+		limiter: rate.NewLimiter(rate.Limit(s.RequestsPerSecond), 1),
+		health: health.Part{
+			Logger: s.Logger, Status: status,
+			Failing: "history can't be read, its gaps stay open, will be tried again", Recovered: "history can be read again",
+		},
+	}
 }
 
-// Wait blocks until a request may be made. It returns the context's error.
-func (t *throttle) Wait(ctx context.Context) error {
+// do makes a request as soon as one may be made, and again each time that Graph asks to wait or accepts no token. Other outcomes
+// count only for requests of the history. It returns the error of the request, or the context's.
+func (t *throttle) do(ctx context.Context, ofHistory bool, request func() error) error {
 	for {
-		if err := sleep(ctx, time.Until(t.pausedUntil())); err != nil {
+		if err := t.wait(ctx); err != nil {
 			return err
 		}
+		err := request()
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		o := classify(err)
+		again := o == throttled || o == denied && (ofHistory || !graph.Unsupported(err))
+		if again || ofHistory {
+			t.observe(o, err)
+		}
+		if !again {
+			return err
+		}
+	}
+}
+
+func (t *throttle) wait(ctx context.Context) error {
+	for {
 		if err := t.limiter.Wait(ctx); err != nil {
 			return err
 		}
-		if !time.Now().Before(t.pausedUntil()) {
+		t.mu.Lock()
+		pause := time.Until(t.until)
+		t.mu.Unlock()
+		if pause <= 0 {
 			return nil
 		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
 	}
 }
 
-func (t *throttle) pausedUntil() time.Time {
+// observe decides whether all requests pause after a response.
+func (t *throttle) observe(o outcome, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.until
-}
-
-// Observe records the response to a request that was made at started, and returns its outcome.
-func (t *throttle) Observe(started time.Time, requests string, err error) outcome {
-	v := classify(err)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	// Requests that were in flight when the pause began add nothing new.
-	fresh := !started.Before(t.since)
-	switch v {
-	case ok:
-		if fresh {
-			t.recovered()
-		}
+	wait := graph.RetryAfter(err)
+	if time.Now().Before(t.until) && wait == 0 {
+		return // The request was in flight when the pause began, and adds nothing new.
+	}
+	switch o {
+	case ok, unlicensed:
+		t.failures, t.refusals, t.throttled = 0, 0, time.Time{}
+		t.health.Report(nil)
+	case forbidden:
+		t.failures, t.throttled = 0, time.Time{} // Graph answers, although not what was asked for.
 	case throttled:
-		t.noteThrottled(err, requests)
-		wait := graph.RetryAfter(err)
-		if wait == 0 && fresh {
-			t.broken++
-			wait = backoff(t.broken, maxPause)
+		if t.throttled.IsZero() {
+			t.throttled = time.Now()
 		}
-		t.pauseFor(wait)
+		if time.Since(t.throttled) > throttledReportAfter {
+			t.report(o, err)
+		}
+		if wait == 0 {
+			t.failures++
+			wait = backoff(t.failures, maxPause)
+		}
 	case denied:
-		if fresh {
-			t.noteDenied(err, requests)
-		}
+		t.report(o, err)
+		t.failures++
+		wait = backoff(t.failures, maxDeniedPause)
 	case broken:
-		if !fresh {
-			break
-		}
-		if t.broken++; t.broken >= failuresTolerated {
-			t.report(v, err, requests)
-			t.pauseFor(backoff(t.broken-failuresTolerated+1, maxPause))
+		if t.failures++; t.failures >= failuresTolerated {
+			t.report(o, err)
+			wait = backoff(t.failures-failuresTolerated+1, maxPause)
 		}
 	}
-	return v
+	t.pause(wait)
 }
 
-// noteThrottled reports throttling that does not end. It is called with mu held.
-func (t *throttle) noteThrottled(err error, requests string) {
-	if t.throttled.IsZero() {
-		t.throttled = time.Now()
-	}
-	if time.Since(t.throttled) > throttledReportAfter {
-		t.report(throttled, err, requests)
-	}
-}
-
-// noteDenied pauses all requests, since none can succeed. It is called with mu held.
-func (t *throttle) noteDenied(err error, requests string) {
-	t.report(denied, err, requests)
-	if graph.Unsupported(err) {
-		t.missing++
-		t.pauseFor(doubling(t.missing, minPermissionPause, maxPermissionPause))
-		return
-	}
-	t.denied++
-	t.pauseFor(backoff(t.denied, maxDeniedPause))
-}
-
-// Pause pauses all requests, since no user's history may be read.
-func (t *throttle) Pause(err error, requests string) {
+// permissionMissing pauses all requests, since no user's history may be read.
+func (t *throttle) permissionMissing(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.report(forbidden, err, requests)
-	t.missing++
-	t.pauseFor(doubling(t.missing, minPermissionPause, maxPermissionPause))
+	t.report(forbidden, err)
+	t.refusals++
+	t.pause(doubling(t.refusals, minPermissionPause, maxPermissionPause))
 }
 
-// pauseFor extends the pause, and never shortens it. It is called with mu held.
-func (t *throttle) pauseFor(wait time.Duration) {
-	if until := time.Now().Add(wait); wait > 0 && until.After(t.until) {
-		t.until, t.since = until, time.Now()
+// pause extends the pause, and never shortens it. It is called with mu held.
+func (t *throttle) pause(wait time.Duration) {
+	t.until = later(t.until, time.Now().Add(wait))
+}
+
+// report reports a failure that keeps the history from being read.
+func (t *throttle) report(o outcome, err error) { reportFailure(&t.health, o, err) }
+
+// reportFailure reports a failure of Graph. Failures of the same kind are reported once an hour.
+func reportFailure(part *health.Part, o outcome, err error, fields ...zap.Field) {
+	fields = append(fields, zap.String("hint", graph.Hint(err)))
+	code := graph.Code(err)
+	if code != "" {
+		fields = append(fields, zap.String("code", code))
+	}
+	if o == throttled {
+		code = "" // one kind, with whatever status
+	}
+	part.ReportKind(fmt.Sprint(o, code), err, fields...)
+}
+
+// outcome is what a response means for the user, and for all others.
+type outcome int
+
+const (
+	ok outcome = iota
+	// unlicensed: this user has no history.
+	unlicensed
+	// forbidden: this user may not be read; if no user may, a permission is missing.
+	forbidden
+	// denied: no user can be read until the configuration is corrected.
+	denied
+	// throttled: Graph asks the application to wait.
+	throttled
+	// broken: the request failed, and may succeed later.
+	broken
+)
+
+// classify returns the outcome for an error of Graph.
+func classify(err error) outcome {
+	if err == nil {
+		return ok
+	}
+	status := 0
+	if e, ok := errors.AsType[*graph.Error](err); ok {
+		status = e.Status
+	}
+	_, token := errors.AsType[*graph.TokenError](err)
+	_, credential := errors.AsType[*graph.CredentialError](err)
+	switch {
+	case status == http.StatusTooManyRequests || graph.RetryAfter(err) > 0:
+		return throttled
+	case token || credential || status == http.StatusUnauthorized || graph.Unsupported(err):
+		return denied
+	case graph.Unlicensed(err):
+		return unlicensed
+	case graph.Forbidden(err):
+		return forbidden
+	default:
+		return broken
 	}
 }
 
-// report reports a failure, and again each hour while it lasts. It is called with mu held.
-func (t *throttle) report(v outcome, err error, requests string) {
-	s := failureKey(v, err)
-	if s == t.reported && time.Since(t.reportedAt) < health.RepeatInterval {
-		return
-	}
-	failure := newFailure(err, requests)
-	if s != t.reported {
-		t.status(failure)
-	}
-	t.reported, t.reportedAt = s, time.Now()
-	t.logger.Warn("history can't be read, its gaps stay open, will be tried again",
-		optionalString("code", graph.Code(err)),
-		zap.String("hint", graph.Hint(err)),
-		zap.String("error", failure.text))
+// backoff returns the wait after a number of failures in a row: doubling from 1 s to longest, with equal jitter.
+func backoff(failures int, longest time.Duration) time.Duration {
+	bound := doubling(failures, time.Second, longest)
+	return bound/2 + rand.N(bound/2+1) //nolint:gosec // G404: jitter needs no secrecy.
 }
 
-// recovered is called with mu held.
-func (t *throttle) recovered() {
-	t.broken, t.denied, t.missing, t.throttled = 0, 0, 0, time.Time{}
-	if t.reported != "" {
-		t.reported = ""
-		t.logger.Info("history can be read again")
-		t.status(nil)
-	}
+// doubling is backoff without jitter, for long waits.
+func doubling(failures int, first, longest time.Duration) time.Duration {
+	return min(first<<min(max(failures-1, 0), 20), longest)
 }
 
 // sleep waits, or returns the context's error as soon as the context ends.
 func sleep(ctx context.Context, wait time.Duration) error {
-	if wait <= 0 {
-		return ctx.Err()
-	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {

@@ -2,8 +2,6 @@ package backfill_test
 
 import (
 	"errors"
-	"net/http"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
@@ -22,8 +20,8 @@ func TestThrottle_LimitsRequestRate(t *testing.T) {
 		h := newHarness()
 		h.users(500)
 		h.settings.Concurrency = 16
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(time.Minute)
 		stop()
 
@@ -54,8 +52,8 @@ func TestThrottle_HonorsRetryAfter(t *testing.T) {
 					}
 					return nil
 				}
-				b, stop := h.run(t)
-				b.Open(gap(backfill.Startup))
+				_, stop := h.run(t)
+				h.open(hour(gap.Startup))
 				advance(5 * time.Minute)
 				stop()
 
@@ -88,8 +86,8 @@ func TestThrottle_ReportsLongThrottlingAndRecovery(t *testing.T) {
 			n++
 			return graphError([]int{429, 503}[n%2], "", 30*time.Second)
 		}
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(14 * time.Minute)
 		assert.Empty(t, h.health())
 		advance(24 * time.Hour)
@@ -125,8 +123,8 @@ func TestThrottle_BacksOffWhileGraphFails(t *testing.T) {
 				h := newHarness()
 				h.users(300, time.Now().Add(-150*time.Minute))
 				h.graph.fail = func(request) error { return err }
-				b, stop := h.run(t)
-				b.Open(gap(backfill.Startup))
+				_, stop := h.run(t)
+				h.open(hour(gap.Startup))
 				advance(time.Hour)
 				requests := h.graph.historyRequests()
 				assert.Less(t, len(requests), 400, "an hour of failure sees few requests")
@@ -137,13 +135,13 @@ func TestThrottle_BacksOffWhileGraphFails(t *testing.T) {
 					}
 				}
 				assert.Less(t, secondHalf, 150)
-				assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Startup: time.Hour}, b.Missing(time.Now()), "the gap stays")
+				assert.Equal(t, map[gap.Reason]time.Duration{gap.Startup: time.Hour}, h.missing(), "the gap stays")
 				assert.LessOrEqual(t, h.logged("can't be read, its gaps"), 1, "it is logged once")
 
 				h.graph.set(func() { h.graph.fail = nil })
 				advance(3 * time.Hour)
-				assert.Equal(t, 300, h.intake.distinct(), "all users are read in the end")
-				assert.Empty(t, b.Missing(time.Now()))
+				assert.Equal(t, 300, h.pipeline.distinct(), "all users are read in the end")
+				assert.Empty(t, h.missing())
 				assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
 				health := h.health()
 				if len(health) > 0 {
@@ -178,16 +176,16 @@ func TestBackfiller_RestartsUserAfterPageFailure(t *testing.T) {
 			}
 			return nil
 		}
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(time.Minute)
 		var pages []string
 		for _, r := range h.graph.historyRequests() {
 			pages = append(pages, r.next)
 		}
 		assert.Equal(t, []string{"", "10", "20", "", "10", "20", "30"}, pages)
-		assert.Equal(t, 35, h.intake.distinct())
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+		assert.Equal(t, 35, h.pipeline.distinct())
+		assert.Equal(t, map[gap.Reason]int{gap.Startup: 1}, h.telemetry.copy().closed)
 		stop()
 	})
 }
@@ -211,53 +209,20 @@ func TestBackfiller_HandlesRefusedDelivery(t *testing.T) {
 				h := newHarness()
 				h.users(10, time.Now().Add(-150*time.Minute))
 				h.settings.Concurrency = 2
-				h.intake.refuse = func() error { return test.err }
-				b, stop := h.run(t)
-				b.Open(gap(backfill.Undelivered))
+				h.pipeline.refuse = func() error { return test.err }
+				_, stop := h.run(t)
+				h.open(hour(gap.Undelivered))
 				advance(10 * time.Minute)
 				assert.Len(t, h.graph.historyRequests(), test.requests)
-				assert.Equal(t, test.missing, b.Missing(time.Now())[backfill.Undelivered])
-				assert.Less(t, h.intake.snapshot().tries, 2*40+10)
+				assert.Equal(t, test.missing, h.missing()[gap.Undelivered])
+				assert.Less(t, h.pipeline.snapshot().tries, 2*40+10)
 				assert.Equal(t, 1, h.logged(test.message))
-				h.intake.mu.Lock()
-				h.intake.refuse = nil
-				h.intake.mu.Unlock()
+				h.pipeline.mu.Lock()
+				h.pipeline.refuse = nil
+				h.pipeline.mu.Unlock()
 				advance(time.Minute)
-				assert.Empty(t, b.Missing(time.Now()))
+				assert.Empty(t, h.missing())
 				stop()
-			})
-		})
-	}
-}
-
-func TestFailure_NamesNoUser(t *testing.T) {
-	t.Parallel()
-	for name, err := range map[string]error{
-		"Graph names it":         graphError(http.StatusUnauthorized, "user "+strings.ToUpper(guid(0))+" is unknown", 0),
-		"it is in the URL":       errors.New(`Get "https://graph.microsoft.com/v1.0/copilot/users/` + guid(0) + `/x": EOF`),
-		"the transport names it": errors.New("EOF while reading " + guid(0)),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				h := newHarness()
-				h.users(8)
-				h.graph.fail = func(request) error { return err }
-				b, stop := h.run(t)
-				b.Open(gap(backfill.Startup))
-				advance(20 * time.Minute)
-				stop()
-				require.NotEmpty(t, h.health())
-				for _, id := range h.settings.Users {
-					assert.NotContains(t, strings.ToLower(h.health()[0].Error()), id)
-					for _, line := range h.logs.All() {
-						for _, value := range line.ContextMap() {
-							if text, ok := value.(string); ok {
-								assert.NotContains(t, strings.ToLower(text), id)
-							}
-						}
-					}
-				}
 			})
 		})
 	}

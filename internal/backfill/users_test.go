@@ -11,7 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
 // readUsers counts the requests for each user.
@@ -30,7 +32,7 @@ func TestUsers_CombinesDirectoryAndSeen(t *testing.T) {
 		h.graph.licensed = guids(2500)
 		b, stop := h.run(t)
 		b.Seen(guid(9000), strings.ToUpper(guid(1)), "no id")
-		b.Open(gap(backfill.Startup))
+		h.open(hour(gap.Startup))
 		advance(3 * time.Minute)
 		stop()
 		counts := h.graph.readUsers()
@@ -45,13 +47,13 @@ func TestUsers_ReadsConfiguredUsersOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.settings.Users = []string{strings.ToUpper(guid(1)), guid(1), "Ada@Contoso.com", "ada@contoso.com"}
+		h.settings.Users = []string{strings.ToUpper(guid(1)), guid(1), guid(2)}
 		b, stop := h.run(t)
 		b.Seen(guid(5))
-		b.Open(gap(backfill.Startup))
+		h.open(hour(gap.Startup))
 		advance(time.Minute)
 		stop()
-		assert.Equal(t, map[string]int{guid(1): 1, "ada@contoso.com": 1}, h.graph.readUsers())
+		assert.Equal(t, map[string]int{guid(1): 1, guid(2): 1}, h.graph.readUsers())
 		assert.Empty(t, h.graph.directoryRequests(), "the directory is not requested")
 	})
 }
@@ -75,22 +77,22 @@ func TestUsers_SkipsUnlicensedUserFor72Hours(t *testing.T) {
 				}
 				b, stop := h.run(t)
 				began := time.Now()
-				b.Open(gap(backfill.Startup))
+				h.open(hour(gap.Startup))
 				advance(time.Minute)
-				assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed, "that user counts as read")
+				assert.Equal(t, map[gap.Reason]int{gap.Startup: 1}, h.telemetry.copy().closed, "that user counts as read")
 				assert.EqualValues(t, 1, h.logs.FilterMessage("history read").All()[0].ContextMap()["users_without_history"])
 				stop()
-				require.NoError(t, b.Save(t.Context()))
+				h.save(t, b)
 
-				b, stop = h.run(t) // It is still known after a restart.
+				_, stop = h.run(t) // It is still known after a restart.
 				for time.Since(began) < 71*time.Hour {
-					b.Open(gap(backfill.Startup))
+					h.open(hour(gap.Startup))
 					advance(4 * time.Hour)
 				}
 				assert.Equal(t, 1, h.graph.readUsers()[guid(2)])
 				assert.Greater(t, h.graph.readUsers()[guid(1)], 15)
 				advance(2 * time.Hour)
-				b.Open(gap(backfill.Startup))
+				h.open(hour(gap.Startup))
 				advance(time.Minute)
 				assert.Equal(t, 2, h.graph.readUsers()[guid(2)])
 				stop()
@@ -111,27 +113,30 @@ func TestUsers_ReadsSeenUsersWithoutDirectoryPermission(t *testing.T) {
 		b, stop := h.run(t)
 		b.Seen(guid(0), guid(1))
 		advance(time.Minute)
-		b.Open(gap(backfill.Startup))
+		h.open(hour(gap.Startup))
 		advance(time.Minute)
 		assert.Equal(t, map[string]int{guid(0): 1, guid(1): 1}, h.graph.readUsers())
-		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.UsersUnknown: time.Hour}, b.Missing(time.Now()))
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1, backfill.UsersUnknown: 1}, h.telemetry.copy().opened)
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+		assert.Equal(t, map[gap.Reason]time.Duration{gap.UsersUnknown: time.Hour}, h.missing())
+		assert.Equal(t, map[gap.Reason]int{gap.Startup: 1, gap.UsersUnknown: 1}, h.telemetry.copy().opened)
+		assert.Equal(t, map[gap.Reason]int{gap.Startup: 1}, h.telemetry.copy().closed)
 		assert.Equal(t, 1, h.logged("directory can't be read"))
 		assert.Contains(t, h.logs.FilterMessageSnippet("directory can't be read").All()[0].ContextMap()["hint"], "User.Read.All")
 		assert.Empty(t, h.health(), "a missing directory permission is a choice")
 
 		b.Seen(guid(2)) // A prompt of a user who was not known then.
 		advance(5 * time.Hour)
-		assert.Equal(t, map[string]int{guid(0): 1, guid(1): 1, guid(2): 1}, h.graph.readUsers())
-		assert.Len(t, h.graph.directoryRequests(), 6, "the directory is retried each hour")
-		assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.UsersUnknown])
+		late := h.graph.readUsers()[guid(2)]
+		assert.Positive(t, late)
+		assert.LessOrEqual(t, late, 3, "also by a pass that begins at the very time at which the user is seen")
+		assert.Equal(t, map[string]int{guid(0): 1, guid(1): 1, guid(2): late}, h.graph.readUsers())
+		assert.Len(t, h.graph.directoryRequests(), 5, "the directory is retried each hour")
+		assert.Equal(t, time.Hour, h.missing()[gap.UsersUnknown])
 
 		h.graph.set(func() { h.graph.failList = nil; h.graph.licensed = guids(5) })
 		advance(time.Hour)
-		assert.Equal(t, map[string]int{guid(0): 1, guid(1): 1, guid(2): 1, guid(3): 1, guid(4): 1}, h.graph.readUsers(),
+		assert.Equal(t, map[string]int{guid(0): 1, guid(1): 1, guid(2): late, guid(3): 1, guid(4): 1}, h.graph.readUsers(),
 			"once the directory can be read, those not yet read are")
-		assert.Empty(t, b.Missing(time.Now()))
+		assert.Empty(t, h.missing())
 		assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
 		assert.Equal(t, 1, h.logged("directory can be read again"))
 		stop()
@@ -142,17 +147,17 @@ func TestUsers_ExpiresGapOfUnknownUsers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.settings.MaxGap = 48 * time.Hour
+		h.rules.MaxGap = 48 * time.Hour
 		h.graph.failList = forbidden
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(40 * time.Hour)
-		assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.UsersUnknown])
+		assert.Equal(t, time.Hour, h.missing()[gap.UsersUnknown])
 		advance(8 * time.Hour)
-		assert.Empty(t, b.Missing(time.Now()))
-		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.UsersUnknown: time.Hour}, h.telemetry.copy().lost)
+		assert.Empty(t, h.missing())
+		assert.Empty(t, h.telemetry.copy().lost, "it was read for the users seen")
 		assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
-		assert.Equal(t, 1, h.logged("history.max_gap"))
+		assert.Zero(t, h.logged("history.max_gap"))
 		stop()
 	})
 }
@@ -161,8 +166,8 @@ func TestPoll_ReadsNewestOnlyWithoutDirectoryPermission(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.settings.PollInterval = 10 * time.Minute
-		h.settings.MaxGap = 24 * time.Hour
+		h.rules.PollInterval = 10 * time.Minute
+		h.rules.MaxGap = 24 * time.Hour
 		h.graph.failList = forbidden
 		b, stop := h.run(t)
 		b.Seen(guid(1))
@@ -172,9 +177,9 @@ func TestPoll_ReadsNewestOnlyWithoutDirectoryPermission(t *testing.T) {
 			assert.Less(t, r.to.Sub(r.from), 3*time.Hour, "what waits for the directory is not read again with each poll")
 		}
 		assert.GreaterOrEqual(t, len(h.graph.historyRequests()), 72*6)
-		assert.LessOrEqual(t, h.logged("history.max_gap"), 20, "lost time is logged in large steps")
-		assert.InDelta(t, 26, b.Missing(time.Now())[backfill.UsersUnknown].Hours(), 3)
-		assert.InDelta(t, 47, h.telemetry.copy().lost[backfill.UsersUnknown].Hours(), 3)
+		assert.Zero(t, h.logged("history.max_gap"), "it was read for the users seen")
+		assert.InDelta(t, 26, h.missing()[gap.UsersUnknown].Hours(), 3)
+		assert.Empty(t, h.telemetry.copy().lost)
 	})
 }
 
@@ -202,13 +207,13 @@ func TestDirectory_RetriesAfterFailure(t *testing.T) {
 					}
 					return nil
 				}
-				b, stop := h.run(t)
-				b.Open(gap(backfill.Startup))
+				_, stop := h.run(t)
+				h.open(hour(gap.Startup))
 				advance(test.within + time.Second)
 				stop()
 				assert.Len(t, h.graph.directoryRequests(), test.tries)
 				assert.Len(t, h.graph.historyRequests(), 3)
-				assert.Empty(t, b.Missing(time.Now()))
+				assert.Empty(t, h.missing())
 			})
 		})
 	}
@@ -230,11 +235,11 @@ func TestDirectory_FailureDoesNotBlockSeenUsers(t *testing.T) {
 				b, stop := h.run(t)
 				b.Seen(guid(1))
 				advance(time.Second)
-				b.Open(gap(backfill.Startup))
+				h.open(hour(gap.Startup))
 				advance(30 * time.Minute)
 				assert.Len(t, h.graph.historyRequests(), 1)
 				assert.Less(t, len(h.graph.directoryRequests()), 80)
-				assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.UsersUnknown])
+				assert.Equal(t, time.Hour, h.missing()[gap.UsersUnknown])
 				stop()
 			})
 		})
@@ -245,7 +250,7 @@ func TestUsers_LosesNothingWhenLicenseIsAssigned(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.settings.PollInterval = 5 * time.Minute
+		h.rules.PollInterval = 5 * time.Minute
 		h.users(2)
 		failed := guid(1)
 		h.graph.fail = func(r request) error {
@@ -260,13 +265,36 @@ func TestUsers_LosesNothingWhenLicenseIsAssigned(t *testing.T) {
 			h.graph.set(func() { h.graph.interactions[failed] = append(h.graph.interactions[failed], time.Now()) })
 			advance(time.Hour)
 		}
-		assert.Equal(t, 120, h.intake.distinct())
+		assert.Equal(t, 120, h.pipeline.distinct())
 		assert.Empty(t, h.telemetry.copy().lost)
 		stop()
 	})
 }
 
-func TestUsers_ReadsSkippedTimeWhenUnlicensedUserIsSeen(t *testing.T) {
+func TestBackfiller_ExpiresInterruptedPassWhenDisabled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.graph.latency = time.Hour
+		h.users(3)
+		b, stop := h.run(t)
+		h.open(hour(gap.Startup))
+		h.open(between(gap.Lookback, time.Now().Add(-720*time.Hour), time.Now().Add(-700*time.Hour)))
+		advance(time.Minute)
+		stop()
+		h.save(t, b)
+
+		h.rules.Disabled = true
+		_, stop = h.run(t)
+		assert.Equal(t, time.Hour, h.missing()[gap.Startup])
+		advance(168 * time.Hour)
+		assert.Empty(t, h.missing())
+		assert.Equal(t, map[gap.Reason]int{gap.Startup: 1, gap.Lookback: 1}, h.telemetry.copy().closed)
+		stop()
+	})
+}
+
+func TestRest_EndsWithPromptAfterADay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
@@ -279,91 +307,129 @@ func TestUsers_ReadsSkippedTimeWhenUnlicensedUserIsSeen(t *testing.T) {
 			return nil
 		}
 		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
-		advance(10 * time.Hour)
+		first := hour(gap.Startup)
+		h.open(first)
+		advance(20 * time.Hour)
 		h.graph.set(func() {
 			licensed, h.graph.interactions[guid(0)] = true, []time.Time{time.Now().Add(-150 * time.Minute)}
 		})
-		b.Open(gap(backfill.Subscription))
+		h.open(hour(gap.Subscription)) // an outage in the middle of the rest
 		advance(3 * time.Hour)
-		assert.Zero(t, h.intake.distinct(), "the user is not requested")
+		b.Seen(guid(0))
+		advance(time.Minute)
+		assert.Zero(t, h.pipeline.distinct(), "within a day the user is not requested")
+		advance(time.Hour)
 		requests := len(h.graph.historyRequests())
 		b.Seen(guid(0), guid(0))
 		b.Seen(guid(1), guid(0))
 		advance(time.Minute)
-		assert.Equal(t, 1, h.intake.distinct())
-		assert.Len(t, h.graph.historyRequests(), requests+1, "and no other user is requested")
+		assert.Equal(t, 1, h.pipeline.distinct())
+		require.Len(t, h.graph.historyRequests(), requests+1, "and no other user is requested")
+		last := h.graph.historyRequests()[requests]
+		assert.Equal(t, guid(0), last.user)
+		assert.WithinDuration(t, first.From.Add(-300*time.Second), last.from, time.Second, "from the start of the interval that was answered so")
+		advance(2 * time.Hour)
 		assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
-		assert.Empty(t, b.Missing(time.Now()))
+		assert.Empty(t, h.missing())
 		stop()
 	})
 }
 
-func TestStore_KeepsStateAfterFailedLoad(t *testing.T) {
+func TestRest_SecondAnswerClosesInterval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		first := backfill.New(h.settings)
-		require.NoError(t, first.Load(t.Context()))
-		first.Open(backfill.Gap{Reason: backfill.Lookback, From: time.Now().Add(-720 * time.Hour), To: time.Now()})
-		first.Seen(guid(7))
-		require.NoError(t, first.Save(t.Context()))
-
-		h.settings.Disabled = true // so that nothing is closed
-		h.store.setBroken(true)
-		second := backfill.New(h.settings)
-		require.ErrorIs(t, second.Load(t.Context()), errStore)
-		second.Item(backfill.Empty, "", time.Now())
-		require.ErrorIs(t, second.Flush(t.Context()), errStore)
-		h.store.setBroken(false)
-		require.NoError(t, second.Flush(t.Context()))
-		require.NoError(t, second.Save(t.Context()))
-
-		third := backfill.New(h.settings)
-		require.NoError(t, third.Load(t.Context()))
-		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Lookback: 720 * time.Hour, backfill.Empty: time.Hour}, third.Missing(time.Now()))
-	})
-}
-
-func TestBackfiller_ExpiresInterruptedPassWhenDisabled(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness()
-		h.graph.latency = time.Hour
-		h.users(3)
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
-		b.Open(backfill.Gap{Reason: backfill.Lookback, From: time.Now().Add(-720 * time.Hour), To: time.Now().Add(-700 * time.Hour)})
-		advance(time.Minute)
-		stop()
-		require.NoError(t, b.Save(t.Context()))
-
-		h.settings.Disabled = true
-		b, stop = h.run(t)
-		assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.Startup])
-		advance(168 * time.Hour)
-		assert.Empty(t, b.Missing(time.Now()))
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1, backfill.Lookback: 1}, h.telemetry.copy().closed)
-		stop()
-	})
-}
-
-func TestNeeded_CoversOpenGapsAndPolls(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness()
-		h.settings.PollInterval = time.Hour
-		h.graph.latency = time.Minute
+		h.rules.MaxGap = 1000 * time.Hour
 		h.users(1)
-		b, stop := h.run(t)
-		synctest.Wait()
+		h.graph.fail = func(request) error { return noLicense() }
+		_, stop := h.run(t)
 		began := time.Now()
-		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), b.Needed().Unix(), "the current poll, with its overlap")
-		b.Open(gap(backfill.Undelivered))
-		assert.Equal(t, began.Add(-3*time.Hour-5*time.Minute).Unix(), b.Needed().Unix())
-		advance(59 * time.Minute)
-		assert.Equal(t, began.Add(-time.Hour-5*time.Minute).Unix(), b.Needed().Unix(), "the second pass is still to come")
+		h.open(hour(gap.Startup))
+		advance(200 * time.Hour)
+		stop()
+		requests := h.graph.historyRequests()
+		require.Len(t, requests, 3, "each 72 h once")
+		assert.WithinDuration(t, began.Add(72*time.Hour), requests[1].at, 30*time.Minute)
+		assert.WithinDuration(t, began.Add(-3*time.Hour), requests[1].from, 10*time.Minute)
+		assert.WithinDuration(t, requests[1].at, requests[2].from, 70*time.Minute, "what was answered twice is not read again, but for the last hour")
+		assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
+	})
+}
+
+func TestRest_SurvivesRestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(1)
+		h.graph.fail = func(request) error { return noLicense() }
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
+		advance(11 * time.Second) // users are stored every 10 s
+		h.client = h.client.copy()
+		stop()
+		h.graph.set(func() { h.graph.fail = nil; h.graph.interactions[guid(0)] = []time.Time{time.Now()} })
+		_, stop = h.run(t)
+		h.open(hour(gap.Startup))
+		advance(70 * time.Hour)
+		assert.Len(t, h.graph.historyRequests(), 1)
+		advance(3 * time.Hour)
+		assert.Len(t, h.graph.historyRequests(), 2+1, "once, and its last hour again")
+		assert.Equal(t, 1, h.pipeline.distinct())
 		stop()
 	})
-	assert.Zero(t, backfill.New(backfill.Settings{}).Needed())
+}
+
+func TestRest_CoversEarlierGapsOfItsTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(1)
+		h.graph.fail = func(request) error { return noLicense() }
+		_, stop := h.run(t)
+		began := time.Now()
+		h.open(hour(gap.Startup))
+		advance(time.Minute)
+		h.open(between(gap.Undelivered, began.Add(-20*time.Hour), began.Add(-19*time.Hour)))
+		advance(73 * time.Hour)
+		stop()
+		requests := h.graph.historyRequests()
+		require.Len(t, requests, 2)
+		assert.WithinDuration(t, began.Add(-20*time.Hour), requests[1].from, 10*time.Minute)
+	})
+}
+
+// One unlicensed user neither holds up the others nor the gap.
+func TestRest_OneUnlicensedUserOf10000(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(10_000, time.Now().Add(-150*time.Minute))
+		h.graph.fail = func(r request) error {
+			if r.user == guid(5000) {
+				return noLicense()
+			}
+			return nil
+		}
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
+		advance(7 * time.Minute)
+		assert.Equal(t, 9_999, h.pipeline.distinct())
+		assert.Len(t, h.graph.historyRequests(), 10_000)
+		assert.Empty(t, h.missing())
+		assert.Equal(t, map[gap.Reason]int{gap.Startup: 1}, h.telemetry.copy().closed)
+		assert.Empty(t, h.state().Gaps)
+		assert.Empty(t, h.health())
+		assert.Zero(t, h.logged("can't be read"))
+		stop()
+	})
+}
+
+func TestLoad_FailsWhenStorageFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.client.setBroken(true)
+		h.settings.Store = statestore.New(h.client)
+		require.ErrorIs(t, backfill.New(h.settings).Load(t.Context()), errStore)
+	})
 }

@@ -29,6 +29,8 @@ type Pass struct {
 	Cursor *User `json:"cursor,omitempty"`
 	// Failed are the users up to Cursor who could not be read.
 	Failed []User `json:"failed,omitempty"`
+	// Partial is true once not all users were known, so that only those already seen were read.
+	Partial bool `json:"partial,omitempty"`
 	// Comparison is what a reconciliation has counted up to Cursor.
 	Comparison Comparison `json:"comparison,omitzero"`
 }

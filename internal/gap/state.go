@@ -299,6 +299,13 @@ func (s *State) Undelivered(r Rules, minutes []time.Time, now time.Time) Changes
 	return c
 }
 
+// Skipped notes that the history of some users, in order, was not read since a time, because they had none.
+func (s *State) Skipped(r Rules, users []User, from, now time.Time) Changes {
+	var c Changes
+	s.add(r, Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{Users: users}, From: from, To: now}, now, &c)
+	return c
+}
+
 func (s *State) addMinute(r Rules, reason Reason, at, now time.Time, c *Changes) {
 	minute := at.Truncate(time.Minute)
 	s.add(r, Gap{Reasons: []Reason{reason}, From: minute, To: minute.Add(time.Minute)}, now, c)

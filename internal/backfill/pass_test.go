@@ -1,6 +1,7 @@
 package backfill_test
 
 import (
+	"net/http"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -9,10 +10,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-func TestQueue_PausesAfterTwentyForbiddenUsers(t *testing.T) {
+func TestPass_PausesAfterTwentyForbiddenUsers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
@@ -20,8 +22,8 @@ func TestQueue_PausesAfterTwentyForbiddenUsers(t *testing.T) {
 		h.graph.fail = func(request) error { return forbidden() }
 		h.graph.latency = time.Millisecond
 		h.settings.Concurrency = 1
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(4 * time.Minute)
 		assert.Len(t, h.graph.historyRequests(), 20)
 		advance(2 * time.Minute)
@@ -35,13 +37,13 @@ func TestQueue_PausesAfterTwentyForbiddenUsers(t *testing.T) {
 		assert.Equal(t, 1, h.logged("history can't be read"))
 		h.graph.set(func() { h.graph.fail = nil })
 		advance(30 * time.Minute)
-		assert.Equal(t, 1000, h.intake.distinct())
+		assert.Equal(t, 1000, h.pipeline.distinct())
 		require.NoError(t, h.health()[1])
 		stop()
 	})
 }
 
-func TestQueue_ContinuesPastForbiddenUsers(t *testing.T) {
+func TestPass_ContinuesPastForbiddenUsers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
@@ -53,32 +55,30 @@ func TestQueue_ContinuesPastForbiddenUsers(t *testing.T) {
 			}
 			return nil
 		}
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(time.Minute)
-		assert.Equal(t, 97, h.intake.distinct())
+		assert.Equal(t, 97, h.pipeline.distinct())
 		assert.Len(t, h.graph.historyRequests(), 100)
-		assert.Empty(t, h.telemetry.copy().closed, "the gap stays open for them")
-		assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.Startup])
+		assert.Equal(t, time.Hour, h.missing()[gap.Startup])
 		assert.Empty(t, h.health())
 
 		advance(12 * time.Hour)
 		assert.Less(t, len(h.graph.historyRequests()), 100+3*17, "they are tried again ever more seldom, down to once an hour")
 		h.graph.set(func() { bad = nil })
 		advance(time.Hour)
-		assert.Equal(t, 100, h.intake.distinct())
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
-		assert.Empty(t, b.Missing(time.Now()))
+		assert.Equal(t, 100, h.pipeline.distinct())
+		assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
+		assert.Empty(t, h.missing())
 		stop()
 	})
 }
 
-func TestQueue_ContinuesPastManyForbiddenUsersInARow(t *testing.T) {
+func TestPass_ContinuesPastManyForbiddenUsersInARow(t *testing.T) {
 	t.Parallel()
 	for name, readable := range map[string]func(n int) bool{
-		"after one who may":            func(n int) bool { return n < 3 || n > 40 },
-		"before the first one who may": func(n int) bool { return n > 50 },
-		"after many who may":           func(n int) bool { return n < 30 || n > 58 },
+		"after one who may":  func(n int) bool { return n < 3 || n > 40 },
+		"after many who may": func(n int) bool { return n < 30 || n > 58 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -98,10 +98,10 @@ func TestQueue_ContinuesPastManyForbiddenUsersInARow(t *testing.T) {
 					}
 					return nil
 				}
-				b, stop := h.run(t)
-				b.Open(gap(backfill.Startup))
+				_, stop := h.run(t)
+				h.open(hour(gap.Startup))
 				advance(31 * time.Minute)
-				assert.Equal(t, good, h.intake.distinct())
+				assert.Equal(t, good, h.pipeline.distinct())
 				line := h.logs.FilterMessageSnippet("history of some users can't be read").All()
 				require.Len(t, line, 1)
 				assert.EqualValues(t, 60-good, line[0].ContextMap()["users"])
@@ -113,7 +113,7 @@ func TestQueue_ContinuesPastManyForbiddenUsersInARow(t *testing.T) {
 	}
 }
 
-func TestQueue_EndsPassWithForbiddenTail(t *testing.T) {
+func TestPass_EndsPassWithForbiddenTail(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
@@ -125,15 +125,15 @@ func TestQueue_EndsPassWithForbiddenTail(t *testing.T) {
 			}
 			return nil
 		}
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(time.Hour)
 		h.graph.set(func() {
 			h.graph.interactions[good] = append(h.graph.interactions[good], time.Now().Add(-125*time.Minute))
 		})
-		b.Open(gap(backfill.Subscription))
+		h.open(hour(gap.Subscription))
 		advance(time.Hour)
-		assert.Equal(t, 2, h.intake.distinct(), "the next gap is read as well")
+		assert.Equal(t, 2, h.pipeline.distinct(), "the next gap is read as well")
 		advance(10 * time.Hour)
 		assert.Less(t, len(h.graph.historyRequests()), 300*20, "and they are retried once an hour")
 		stop()
@@ -145,7 +145,7 @@ func TestPoll_ContinuesPastFailingUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(10)
-		h.settings.PollInterval = 5 * time.Minute
+		h.rules.PollInterval = 5 * time.Minute
 		h.graph.fail = func(r request) error {
 			if r.user == guid(7) {
 				return graphError(500, "Failed to execute request.", 0)
@@ -164,18 +164,18 @@ func TestPoll_ContinuesPastFailingUser(t *testing.T) {
 			}
 		}
 		assert.GreaterOrEqual(t, others, 9*280, "polls go on")
-		assert.Less(t, bad, 5*40)
+		assert.Less(t, bad, 2*(290+24*5), "once in each poll and second pass, and once when its failures are tried again")
 	})
 }
 
-func TestQueue_PausesWhenAllOfFewUsersAreForbidden(t *testing.T) {
+func TestPass_PausesWhenAllOfFewUsersAreForbidden(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(3)
 		h.graph.fail = func(request) error { return forbidden() }
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(4 * time.Minute)
 		assert.Len(t, h.graph.historyRequests(), 3)
 		assert.Len(t, h.health(), 1)
@@ -185,7 +185,7 @@ func TestQueue_PausesWhenAllOfFewUsersAreForbidden(t *testing.T) {
 
 func TestBackfiller_GivesUpFailedUsersWithTheirGap(t *testing.T) {
 	t.Parallel()
-	for _, reason := range []backfill.Reason{backfill.Startup, backfill.Lookback} {
+	for _, reason := range []gap.Reason{gap.Startup, gap.Lookback} {
 		t.Run(string(reason), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -197,13 +197,13 @@ func TestBackfiller_GivesUpFailedUsersWithTheirGap(t *testing.T) {
 					}
 					return nil
 				}
-				b, stop := h.run(t)
-				b.Open(gap(reason))
+				_, stop := h.run(t)
+				h.open(hour(reason))
 				advance(164 * time.Hour)
-				assert.Equal(t, time.Hour, b.Missing(time.Now())[reason])
+				assert.Equal(t, time.Hour, h.missing()[reason])
 				advance(30 * time.Hour)
-				assert.Empty(t, b.Missing(time.Now()))
-				assert.Equal(t, map[backfill.Reason]time.Duration{reason: time.Hour}, h.telemetry.copy().lost)
+				assert.Empty(t, h.missing())
+				assert.Equal(t, map[gap.Reason]time.Duration{reason: time.Hour}, h.telemetry.copy().lost)
 				assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
 				assert.EqualValues(t, 1, h.logs.FilterMessageSnippet("history.max_gap").All()[0].ContextMap()["users"])
 				stop()
@@ -212,7 +212,7 @@ func TestBackfiller_GivesUpFailedUsersWithTheirGap(t *testing.T) {
 	}
 }
 
-func TestQueue_PausesWhenPermissionIsRevoked(t *testing.T) {
+func TestPass_PausesWhenPermissionIsRevoked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
@@ -224,20 +224,20 @@ func TestQueue_PausesWhenPermissionIsRevoked(t *testing.T) {
 			}
 			return nil
 		}
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(24 * time.Hour)
 		assert.Less(t, len(h.graph.historyRequests()), 500+30*300, "a try after each pause, which grows to an hour")
 		assert.InDelta(t, 24, h.logged("history can't be read"), 2, "reported once an hour while it lasts")
 		h.graph.set(func() { h.graph.fail = nil })
 		advance(2 * time.Hour)
-		assert.Equal(t, 5000, h.intake.distinct())
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+		assert.Equal(t, 5000, h.pipeline.distinct())
+		assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
 		stop()
 	})
 }
 
-func TestQueue_EndsForbiddenTailAfterRestart(t *testing.T) {
+func TestPass_EndsForbiddenTailAfterRestart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
@@ -250,56 +250,89 @@ func TestQueue_EndsForbiddenTailAfterRestart(t *testing.T) {
 			return nil
 		}
 		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		h.open(hour(gap.Startup))
 		advance(time.Second)
 		stop()
-		require.NoError(t, b.Save(t.Context()))
-		require.Equal(t, 10, h.intake.distinct())
+		h.save(t, b)
+		require.Equal(t, 10, h.pipeline.distinct())
 
-		b, stop = h.run(t)
-		b.Open(gap(backfill.Subscription))
+		_, stop = h.run(t)
+		h.open(hour(gap.Subscription))
 		advance(2 * time.Hour)
 		assert.Positive(t, h.logged("the history of some users"), "the others are left for later")
 		assert.Less(t, len(h.graph.historyRequests()), 400)
 		h.graph.set(func() { h.graph.fail = nil })
 		advance(2 * time.Hour)
-		assert.Equal(t, 40, h.intake.distinct())
-		assert.Empty(t, b.Missing(time.Now()))
+		assert.Equal(t, 40, h.pipeline.distinct())
+		assert.Empty(t, h.missing())
 		stop()
 	})
 }
 
-func TestUsers_RechecksActiveUnlicensedUserHourly(t *testing.T) {
+func TestRest_ReadsAtMostMaxGap(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
+		h.rules.MaxGap = 48 * time.Hour
 		h.users(1)
 		h.graph.fail = func(request) error { return noLicense() }
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
-		for range 1161 { // ten hours
-			advance(31 * time.Second)
-			b.Seen(guid(0))
-		}
-		assert.InDelta(t, 11, len(h.graph.historyRequests()), 1)
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
+		advance(73 * time.Hour)
 		stop()
-	})
-}
-
-func TestUsers_ReadsAtMostMaxGapOfNewlyLicensedUser(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness()
-		h.users(1)
-		h.graph.fail = func(request) error { return noLicense() }
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
-		advance(21 * 24 * time.Hour)
-		h.graph.set(func() { h.graph.fail = nil })
-		b.Seen(guid(0))
-		advance(time.Minute)
 		assert.Empty(t, h.telemetry.copy().lost)
-		assert.Equal(t, 168*time.Hour+5*time.Minute, h.graph.historyRequests()[1].to.Sub(h.graph.historyRequests()[1].from).Round(time.Minute))
-		stop()
+		requests := h.graph.historyRequests()
+		require.Len(t, requests, 2)
+		assert.Equal(t, 48*time.Hour+5*time.Minute, requests[1].to.Sub(requests[1].from).Round(time.Minute))
 	})
+}
+
+// While a permission is missing few requests are made, and afterwards nothing is missing.
+func TestBackfiller_ConsentMissingForThreeDays(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]error{
+		"Graph refuses each user":    forbidden(),
+		"Entra ID refuses the token": &graph.TokenError{Status: 400, Code: "invalid_grant", AADSTS: "AADSTS65001"},
+		"Graph refuses the token":    graphError(http.StatusUnauthorized, "", 0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness()
+				h.rules.PollInterval = 5 * time.Minute
+				h.users(30)
+				h.graph.fail = func(request) error { return refusal }
+				b, stop := h.run(t)
+				h.open(hour(gap.Startup))
+				for n := range 72 {
+					h.graph.set(func() {
+						for _, user := range guids(30) {
+							h.graph.interactions[user] = append(h.graph.interactions[user], time.Now())
+						}
+					})
+					advance(time.Hour)
+					if n == 36 { // a restart changes nothing
+						stop()
+						h.save(t, b)
+						b, stop = h.run(t)
+					}
+				}
+				assert.Zero(t, h.pipeline.distinct())
+				assert.Less(t, len(h.graph.historyRequests()), 2500, "no loop of readings")
+				assert.InDelta(t, 72, h.logged("history can't be read"), 5, "said hourly")
+				assert.Len(t, slices.DeleteFunc(h.health(), func(err error) bool { return err == nil }), 2, "in each run once")
+				for _, id := range h.settings.Users {
+					assert.NotContains(t, h.health()[0].Error(), id)
+				}
+
+				h.graph.set(func() { h.graph.fail = nil })
+				advance(3 * time.Hour)
+				assert.Equal(t, 72*30, h.pipeline.distinct())
+				assert.Less(t, h.missing()[gap.Poll], 10*time.Minute)
+				assert.Empty(t, h.missing()[gap.Startup])
+				assert.Empty(t, h.telemetry.copy().lost)
+				stop()
+			})
+		})
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
@@ -22,17 +23,17 @@ func TestBackfiller_ReadsGapForEveryUserAndClosesIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(10, time.Now().Add(-150*time.Minute), time.Now().Add(-140*time.Minute))
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
-		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Startup: time.Hour}, b.Missing(time.Now()))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
+		assert.Equal(t, map[gap.Reason]time.Duration{gap.Startup: time.Hour}, h.missing())
 
 		advance(time.Minute)
 
 		assert.Len(t, h.graph.historyRequests(), 10, "one request for each user")
-		assert.Equal(t, 20, h.intake.distinct())
-		assert.Empty(t, b.Missing(time.Now()))
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().opened)
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+		assert.Equal(t, 20, h.pipeline.distinct())
+		assert.Empty(t, h.missing())
+		assert.Equal(t, map[gap.Reason]int{gap.Startup: 1}, h.telemetry.copy().opened)
+		assert.Equal(t, map[gap.Reason]int{gap.Startup: 1}, h.telemetry.copy().closed)
 		assert.Equal(t, 20, h.telemetry.copy().found)
 		assert.Equal(t, 1, h.logged("reading history"))
 		assert.Equal(t, 1, h.logged("history read"))
@@ -45,8 +46,8 @@ func TestBackfiller_LogsNumberOfNewInteractions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(10, time.Now().Add(-30*time.Minute))
-		b, stop := h.run(t)
-		b.Open(backfill.Gap{Reason: backfill.Startup, From: time.Now().Add(-time.Hour), To: time.Now()})
+		_, stop := h.run(t)
+		h.open(between(gap.Startup, time.Now().Add(-time.Hour), time.Now()))
 		advance(2 * time.Hour)
 		stop()
 		lines := h.logs.FilterMessage("history read").All()
@@ -67,7 +68,7 @@ func TestBackfiller_LogsPollsAtDebugLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(1)
-		h.settings.PollInterval = 5 * time.Minute
+		h.rules.PollInterval = 5 * time.Minute
 		_, stop := h.run(t)
 		advance(time.Hour)
 		stop()
@@ -88,7 +89,7 @@ func TestBackfiller_ReportsProgressDuringPass(t *testing.T) {
 		h.users(20)
 		b, stop := h.run(t)
 		assert.Zero(t, b.Progress())
-		b.Open(gap(backfill.Startup))
+		h.open(hour(gap.Startup))
 		advance(5*time.Second + 100*time.Millisecond)
 		got := b.Progress()
 		assert.Equal(t, backfill.Progress{Done: 10, Left: 10, TimeLeft: 5 * time.Second}, got)
@@ -103,10 +104,10 @@ func TestBackfiller_ReadsWithOverlapAndWholeSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(1)
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		from := time.Date(2026, 11, 24, 5, 0, 0, 500, time.UTC)
 		to := time.Date(2026, 11, 24, 6, 0, 0, 1, time.UTC)
-		b.Open(backfill.Gap{Reason: backfill.Startup, From: from, To: to})
+		h.open(between(gap.Startup, from, to))
 		synctest.Wait()
 		requests := h.graph.historyRequests()
 		require.Len(t, requests, 1)
@@ -122,10 +123,10 @@ func TestBackfiller_SetsSourceAndUser(t *testing.T) {
 		h := newHarness()
 		at := time.Now().Add(-150 * time.Minute)
 		h.users(1, at)
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		synctest.Wait()
-		r := h.intake.snapshot().last
+		r := h.pipeline.snapshot().last
 		assert.Equal(t, interaction.FromHistory, r.Source)
 		assert.Equal(t, interaction.Created, r.Change)
 		assert.Equal(t, tenant, r.TenantID)
@@ -141,13 +142,12 @@ func TestBackfiller_ReadsLastHourAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(3)
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		began := time.Now()
-		b.Open(backfill.Gap{Reason: backfill.Subscription, From: began.Add(-5 * time.Hour), To: began})
+		h.open(between(gap.Subscription, began.Add(-5*time.Hour), began))
 		advance(time.Minute)
 		require.Len(t, h.graph.historyRequests(), 3)
-		assert.Empty(t, h.telemetry.copy().closed, "it is not closed before its second pass")
-		assert.Empty(t, b.Missing(time.Now()), "but what was read is not missing")
+		assert.Empty(t, h.missing(), "what was read is not missing")
 
 		// Graph delivers an interaction late.
 		h.graph.set(func() { h.graph.interactions[guid(1)] = []time.Time{began.Add(-10 * time.Minute)} })
@@ -159,8 +159,8 @@ func TestBackfiller_ReadsLastHourAgain(t *testing.T) {
 		require.Len(t, requests, 6)
 		assert.WithinDuration(t, began.Add(time.Hour), requests[3].at, 0)
 		assert.WithinDuration(t, began.Add(-time.Hour-300*time.Second), requests[3].from, 0)
-		assert.Equal(t, 1, h.intake.distinct())
-		assert.Equal(t, map[backfill.Reason]int{backfill.Subscription: 1}, h.telemetry.copy().closed)
+		assert.Equal(t, 1, h.pipeline.distinct())
+		assert.Equal(t, map[gap.Reason]int{gap.Subscription: 1}, h.telemetry.copy().closed)
 		advance(5 * time.Hour)
 		assert.Len(t, h.graph.historyRequests(), 6, "there is no third pass")
 		stop()
@@ -172,23 +172,23 @@ func TestBackfiller_ReadsFuturePartWhenDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(1)
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		began := time.Now()
-		b.Open(backfill.Gap{Reason: backfill.Startup, From: began.Add(-65 * time.Minute), To: began.Add(5 * time.Minute)})
+		h.open(between(gap.Startup, began.Add(-65*time.Minute), began.Add(5*time.Minute)))
 		synctest.Wait()
 		require.Len(t, h.graph.historyRequests(), 1)
 		assert.WithinDuration(t, began.Add(time.Second), h.graph.historyRequests()[0].to, 0)
 		advance(4 * time.Minute)
 		require.Len(t, h.graph.historyRequests(), 1)
-		assert.Empty(t, b.Missing(time.Now()), "the rest of the gap is in the future")
+		assert.Empty(t, h.missing(), "the rest of the gap is in the future")
 		advance(2 * time.Minute)
 		requests := h.graph.historyRequests()
 		require.Len(t, requests, 2)
 		assert.WithinDuration(t, began.Add(5*time.Minute), requests[1].at, 0)
 		assert.WithinDuration(t, began.Add(-300*time.Second), requests[1].from, 0)
 		advance(3 * time.Hour)
-		assert.Len(t, h.graph.historyRequests(), 3, "both are read again in one pass")
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+		assert.Len(t, h.graph.historyRequests(), 4, "both are read again")
+		assert.Equal(t, map[gap.Reason]int{gap.Startup: 1}, h.telemetry.copy().closed)
 		stop()
 	})
 }
@@ -198,18 +198,19 @@ func TestBackfiller_ReadsItemGapsHourly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(1)
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		for range 180 { // three hours in which every minute brings ten items that can't be used
 			for range 10 {
-				now := time.Now()
-				b.Item(backfill.Undecryptable, interactionID(now), now)
+				h.gaps.Update(t.Context(), func(s *gap.State, now time.Time) gap.Changes {
+					return s.Item(h.rules, gap.Undecryptable, interactionID(now), now)
+				})
 			}
 			advance(time.Minute)
 		}
 		assert.InDelta(t, 3, len(h.graph.historyRequests()), 1, "items and second passes are combined into one pass an hour")
 		advance(3 * time.Hour)
 		assert.Equal(t, h.telemetry.copy().opened, h.telemetry.copy().closed)
-		assert.Empty(t, b.Missing(time.Now()))
+		assert.Empty(t, h.missing())
 		stop()
 	})
 }
@@ -219,7 +220,7 @@ func TestPoll_ResumesAfterRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(1)
-		h.settings.PollInterval = 5 * time.Minute
+		h.rules.PollInterval = 5 * time.Minute
 		began := time.Now()
 		b, stop := h.run(t)
 		synctest.Wait()
@@ -231,7 +232,7 @@ func TestPoll_ResumesAfterRestart(t *testing.T) {
 		require.Len(t, requests, 2)
 		assert.WithinDuration(t, began.Add(-time.Second-300*time.Second), requests[1].from, 0)
 		stop()
-		require.NoError(t, b.Save(t.Context()))
+		h.save(t, b)
 
 		advance(2 * time.Hour) // The collector is down.
 		_, stop = h.run(t)
@@ -250,46 +251,21 @@ func TestPoll_MergesFailedPolls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(2)
-		h.settings.PollInterval = time.Minute
+		h.rules.PollInterval = time.Minute
 		h.graph.fail = func(request) error { return graphError(429, "", 30*time.Minute) }
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		advance(2 * time.Hour)
 		h.graph.set(func() { h.graph.fail = nil; h.graph.requests = nil })
 		advance(30 * time.Minute)
 		first := h.graph.historyRequests()
 		assert.Less(t, len(first), 2*40, "each minute one poll of two users, and what had piled up is one")
 		advance(2 * time.Minute)
-		assert.Less(t, b.Missing(time.Now())[backfill.Poll], 2*time.Minute)
+		assert.Less(t, h.missing()[gap.Poll], 2*time.Minute)
 		stop()
 	})
 }
 
 func interactionID(at time.Time) string { return strconv.FormatInt(at.UnixMilli(), 10) }
-
-func TestBackfiller_DerivesChangeFromETag(t *testing.T) {
-	t.Parallel()
-	for raw, wanted := range map[string]interaction.Change{
-		`{"id":"1764599405123"}`:                        interaction.Created,
-		`{"id":"1764599405123","etag":null}`:            interaction.Created,
-		`{"id":"1764599405123","etag":"1764599405123"}`: interaction.Created,
-		`{"id":"1764599405123","etag":"1764599409999"}`: interaction.Updated,
-	} {
-		t.Run(raw, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				h := newHarness()
-				h.users(1)
-				h.graph.rewrite = func(page *graph.HistoryPage) { page.Items = []json.RawMessage{json.RawMessage(raw)} }
-				b, stop := h.run(t)
-				b.Open(gap(backfill.Startup))
-				synctest.Wait()
-				stop()
-				assert.Equal(t, wanted, h.intake.snapshot().last.Change)
-				assert.Equal(t, "1764599405123", h.intake.snapshot().last.ID)
-			})
-		})
-	}
-}
 
 func TestBackfiller_SkipsUnreadableItem(t *testing.T) {
 	t.Parallel()
@@ -299,14 +275,14 @@ func TestBackfiller_SkipsUnreadableItem(t *testing.T) {
 		h.graph.rewrite = func(page *graph.HistoryPage) {
 			page.Items = append([]json.RawMessage{json.RawMessage(`{"no":"id"}`), json.RawMessage(`[]`)}, page.Items...)
 		}
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(time.Minute)
 		stop()
-		assert.Equal(t, 5, h.intake.distinct())
+		assert.Equal(t, 5, h.pipeline.distinct())
 		assert.Equal(t, 1, h.logged("can't be read and is skipped"))
 		assert.EqualValues(t, 10, h.logs.FilterMessage("history read").All()[0].ContextMap()["unreadable"])
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+		assert.Equal(t, map[gap.Reason]int{gap.Startup: 1}, h.telemetry.copy().closed)
 	})
 }
 
@@ -316,7 +292,7 @@ func TestBackfiller_StopsAtOnce(t *testing.T) {
 		"while nothing is to do":         func(h *harness) {},
 		"during a request":               func(h *harness) { h.graph.latency = time.Hour },
 		"while Graph asks to stay away":  func(h *harness) { h.graph.fail = func(request) error { return graphError(429, "", time.Hour) } },
-		"while the pipeline takes none":  func(h *harness) { h.intake.refuse = func() error { return errStore } },
+		"while the pipeline takes none":  func(h *harness) { h.pipeline.refuse = func() error { return errStore } },
 		"while a user waits for a retry": func(h *harness) { h.graph.fail = func(request) error { return errStore } },
 		"while the directory fails": func(h *harness) {
 			h.settings.Users = nil
@@ -333,16 +309,16 @@ func TestBackfiller_StopsAtOnce(t *testing.T) {
 				h := newHarness()
 				h.users(50, time.Now().Add(-150*time.Minute))
 				prepare(h)
-				b, stop := h.run(t)
+				_, stop := h.run(t)
 				if name != "while nothing is to do" {
-					b.Open(gap(backfill.Startup))
+					h.open(hour(gap.Startup))
 				}
 				advance(1200 * time.Millisecond)
 				stopped := time.Now()
 				stop()
 				assert.Equal(t, stopped, time.Now(), "at once")
 				if name != "while nothing is to do" {
-					assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.Startup], "and the gap stays")
+					assert.Equal(t, time.Hour, h.missing()[gap.Startup], "and the gap stays")
 				}
 			})
 		})
@@ -362,11 +338,11 @@ func TestBackfiller_StopsAtCyclicPageLinks(t *testing.T) {
 					page.Next = links[n%len(links)]
 					n++
 				}
-				b, stop := h.run(t)
-				b.Open(gap(backfill.Startup))
+				_, stop := h.run(t)
+				h.open(hour(gap.Startup))
 				advance(3 * time.Minute)
 				assert.LessOrEqual(t, len(h.graph.historyRequests()), (len(links)+1)*5, "a few pages for each of five tries")
-				assert.Equal(t, time.Hour, b.Missing(time.Now())[backfill.Startup])
+				assert.Equal(t, time.Hour, h.missing()[gap.Startup])
 				stop()
 			})
 		})
@@ -382,8 +358,8 @@ func TestDirectory_StopsAtCyclicPageLinks(t *testing.T) {
 			n++
 			page.Next = strconv.Itoa(n % 2)
 		}
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(3 * time.Minute)
 		assert.LessOrEqual(t, len(h.graph.directoryRequests()), 3*5*2, "a few pages for each of five tries, and two minutes later once more")
 		stop()
@@ -395,19 +371,19 @@ func TestPoll_FindsLateInteractions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(1)
-		h.settings.PollInterval = 5 * time.Minute
+		h.rules.PollInterval = 5 * time.Minute
 		_, stop := h.run(t)
 		advance(3 * time.Hour)
 		at := time.Now()
 		advance(59 * time.Minute)
 		h.graph.set(func() { h.graph.interactions[guid(0)] = []time.Time{at} })
 		advance(time.Hour)
-		assert.Equal(t, 1, h.intake.distinct())
+		assert.Equal(t, 1, h.pipeline.distinct())
 		advance(20 * time.Hour)
 		stop()
-		assert.LessOrEqual(t, len(h.graph.historyRequests()), 24*12+24*3, "second passes are combined")
+		assert.LessOrEqual(t, len(h.graph.historyRequests()), 24*12+24*5, "second passes are combined")
 		telemetry := h.telemetry.copy()
-		assert.InDelta(t, telemetry.opened[backfill.Poll], telemetry.closed[backfill.Poll], 20)
+		assert.InDelta(t, telemetry.opened[gap.Poll], telemetry.closed[gap.Poll], 20)
 	})
 }
 
@@ -416,10 +392,10 @@ func TestBackfiller_PersistsPassBeforeReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(1)
-		h.settings.PollInterval = time.Hour
+		h.rules.PollInterval = time.Hour
 		noted := false
 		h.graph.fail = func(request) error {
-			noted = assert.Contains(t, string(h.store.copy().values["history/gaps"]), `"pass"`)
+			noted = assert.Contains(t, string(h.client.copy().values["gaps"]), `"pass"`)
 			return nil
 		}
 		_, stop := h.run(t)
@@ -429,40 +405,12 @@ func TestBackfiller_PersistsPassBeforeReading(t *testing.T) {
 	})
 }
 
-func TestPoll_ReadsOnlyEarlierTimeOfNewUser(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness()
-		h.settings.PollInterval = 10 * time.Minute
-		h.graph.failList = forbidden
-		began := time.Now()
-		b, stop := h.run(t)
-		b.Seen(guid(1))
-		advance(35 * time.Minute)
-		b.Seen(guid(2)) // Polls read it from now on.
-		advance(40 * time.Minute)
-		stop()
-		var missed []request
-		for _, r := range h.graph.historyRequests() {
-			if r.user == guid(2) && r.from.Before(began) {
-				missed = append(missed, r)
-			}
-		}
-		require.NotEmpty(t, missed)
-		for _, r := range missed {
-			if r.at.After(began.Add(59*time.Minute)) && r.from.Before(began.Add(-10*time.Minute)) {
-				assert.WithinDuration(t, began.Add(35*time.Minute), r.to, 2*time.Second)
-			}
-		}
-	})
-}
-
 func TestPoll_RetriesFailedUserBetweenBackToBackPolls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.users(60)
-		h.settings.PollInterval = 2 * time.Minute
+		h.rules.PollInterval = 2 * time.Minute
 		h.graph.latency = 12 * time.Second // so that a pass takes three minutes
 		unwell := true
 		h.graph.fail = func(r request) error {
@@ -483,11 +431,11 @@ func TestPoll_RetriesFailedUserBetweenBackToBackPolls(t *testing.T) {
 		})
 		advance(2 * time.Hour)
 		stop()
-		assert.Equal(t, 60, h.intake.distinct())
+		assert.Equal(t, 60, h.pipeline.distinct())
 	})
 }
 
-func TestQueue_ToleratesScatteredForbiddenUsers(t *testing.T) {
+func TestPass_ToleratesScatteredForbiddenUsers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
@@ -502,10 +450,10 @@ func TestQueue_ToleratesScatteredForbiddenUsers(t *testing.T) {
 			}
 			return nil
 		}
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(41 * time.Second)
-		assert.Equal(t, 900, h.intake.distinct())
+		assert.Equal(t, 900, h.pipeline.distinct())
 		assert.Empty(t, h.health())
 		advance(10 * time.Minute)
 		assert.Empty(t, h.health(), "nor are they when they alone are tried again")
@@ -517,56 +465,85 @@ func TestBackfiller_KeepsThenExpiresGapsWhenDisabled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.settings.Disabled, h.settings.PollInterval = true, time.Minute
+		h.rules.Disabled, h.rules.PollInterval = true, time.Minute
 		h.users(3, time.Now().Add(-150*time.Minute))
-		b, stop := h.run(t)
-		b.Open(gap(backfill.Startup))
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
 		advance(2 * time.Second)
-		left := h.store.copy()
+		left := h.client.copy()
 		stop()
 
-		h.store, h.settings.Store = left, left
-		b, stop = h.run(t)
-		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Startup: time.Hour}, b.Missing(time.Now()), "kill -9 does not forget it")
+		h.client = left
+		_, stop = h.run(t)
+		assert.Equal(t, map[gap.Reason]time.Duration{gap.Startup: time.Hour}, h.missing(), "kill -9 does not forget it")
 		advance(168 * time.Hour)
-		assert.Empty(t, b.Missing(time.Now()))
-		assert.Equal(t, map[backfill.Reason]int{backfill.Startup: 1}, h.telemetry.copy().closed)
+		assert.Empty(t, h.missing())
+		assert.Equal(t, map[gap.Reason]int{gap.Startup: 1}, h.telemetry.copy().closed)
 		assert.NotEmpty(t, h.telemetry.copy().lost)
 		assert.Positive(t, h.logged("history is further back than"))
 		assert.Empty(t, h.graph.historyRequests())
 		assert.Empty(t, h.graph.directoryRequests())
-		left = h.store.copy()
+		left = h.client.copy()
 		stop()
 
-		h.store, h.settings.Store = left, left
-		b, stop = h.run(t)
-		assert.Empty(t, b.Missing(time.Now()), "that is stored, too")
+		h.client = left
+		_, stop = h.run(t)
+		assert.Empty(t, h.missing(), "that is stored, too")
 		stop()
 	})
 }
 
-func TestFlush_PersistsGaps(t *testing.T) {
+func TestBackfiller_LeavesChangeToCache(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness()
-		b := backfill.New(h.settings)
-		b.Item(backfill.Unverified, "", time.Now())
-		require.NoError(t, b.Flush(t.Context()))
-		writes := h.store.copy().writes
-		require.NoError(t, b.Flush(t.Context()))
-		assert.Equal(t, writes, h.store.copy().writes, "nothing is written twice")
+	for name, raw := range map[string]string{
+		"no etag":          `{"id":"1764599405123"}`,
+		"the etag is null": `{"id":"1764599405123","etag":null}`,
+		"a newer etag":     `{"id":"1764599405123","etag":"1764599409999"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness()
+				h.users(1)
+				h.graph.rewrite = func(page *graph.HistoryPage) { page.Items = []json.RawMessage{json.RawMessage(raw)} }
+				_, stop := h.run(t)
+				h.open(hour(gap.Startup))
+				synctest.Wait()
+				stop()
+				assert.Equal(t, interaction.Created, h.pipeline.snapshot().last.Change)
+				assert.Equal(t, "1764599405123", h.pipeline.snapshot().last.ID)
+			})
+		})
+	}
+}
 
-		next := backfill.New(h.settings)
-		require.NoError(t, next.Load(t.Context()))
-		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Unverified: time.Hour}, next.Missing(time.Now()))
-
-		h.store.setBroken(true)
-		b.Open(gap(backfill.Startup))
-		require.ErrorIs(t, b.Flush(t.Context()), errStore)
-		require.ErrorIs(t, b.Flush(t.Context()), errStore)
-		assert.Equal(t, 1, h.logged("history state can't be stored"))
-		h.store.setBroken(false)
-		require.NoError(t, b.Flush(t.Context()))
-		assert.NotEqual(t, writes, h.store.copy().writes)
-	})
+func TestBackfiller_DeliversImportsAndReplaysAsSuch(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[gap.Reason]struct {
+		how              backfill.Delivery
+		found, recovered int
+	}{
+		gap.Lookback: {backfill.Delivery{Import: true}, 3, 0},
+		gap.Replay:   {backfill.Delivery{Replay: true}, 0, 0},
+		gap.Poll:     {backfill.Delivery{}, 3, 0},
+		gap.Startup:  {backfill.Delivery{}, 3, 3},
+	} {
+		t.Run(string(reason), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness()
+				h.users(3, time.Now().Add(-150*time.Minute))
+				_, stop := h.run(t)
+				h.open(hour(reason))
+				advance(time.Second)
+				stop()
+				assert.Equal(t, 3, h.pipeline.distinct())
+				for _, how := range h.pipeline.snapshot().how {
+					assert.Equal(t, want.how, how)
+				}
+				assert.Equal(t, want.found, h.telemetry.copy().found)
+				assert.Equal(t, want.recovered, h.telemetry.copy().recovered[reason])
+			})
+		})
+	}
 }

@@ -1,0 +1,130 @@
+package backfill
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+)
+
+const (
+	// overlap is how much earlier than its gap a pass begins, since an interaction may appear after others that have a later
+	// time. margin extends the end, since Graph takes whole seconds and excludes the end.
+	overlap, margin = 300 * time.Second, time.Second
+	// maxPages limits what is read of one user: a million interactions.
+	maxPages = 10_000
+
+	maxDeliveryBackoff = 30 * time.Second
+	// deliveryGrace is how long a delivery in flight may take after the context ended: the next run would deliver again what
+	// the pipeline accepted after that.
+	deliveryGrace = 10 * time.Second
+)
+
+// readUser reads and delivers a user's interactions page by page. A failure of any page fails the user, and the next attempt
+// starts over, since page links expire. It returns what was compared, where the pass compares.
+func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Comparison, err error) {
+	from := r.interval.From.Add(-overlap).Truncate(time.Second)
+	to := r.interval.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
+	err = allPages(maxPages, func(next string) (string, error) {
+		var page graph.HistoryPage
+		err := r.b.throttle.do(ctx, true, func() (err error) {
+			page, err = r.b.s.Graph.History(ctx, user.String(), from, to, next)
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+		received := r.receive(user, page.Items)
+		if r.compares() {
+			received = slices.DeleteFunc(received, r.incomparable)
+		}
+		delivered, err := r.deliver(ctx, received)
+		compared = sum(compared, gap.Comparison{Interactions: len(received), Recovered: delivered.Recovered})
+		return page.Next, err
+	})
+	if err != nil {
+		return gap.Comparison{Recovered: compared.Recovered}, err
+	}
+	compared.Users = 1
+	return compared, nil
+}
+
+// receive decodes the items of a user. Unreadable items are counted and skipped.
+func (r *reading) receive(user gap.User, items []json.RawMessage) []interaction.Received {
+	now := time.Now()
+	received := make([]interaction.Received, 0, len(items))
+	for _, raw := range items {
+		i, err := interaction.Parse(raw)
+		if err != nil {
+			if r.count(&r.unreadable, 1) {
+				r.b.s.Logger.Warn("history contains an interaction that can't be read and is skipped; further ones are only counted", zap.Error(err))
+			}
+			continue
+		}
+		received = append(received, interaction.Received{
+			Interaction: *i, TenantID: r.b.s.TenantID, Change: interaction.Created, Source: interaction.FromHistory, At: now,
+			UserID: user.String(), UserSource: interaction.UserFromHistory,
+		})
+	}
+	return received
+}
+
+// deliver delivers interactions until they are accepted, or refused permanently.
+func (r *reading) deliver(ctx context.Context, received []interaction.Received) (delivered Delivered, err error) {
+	for try := 1; len(received) > 0; try++ {
+		if delivered, err = r.deliverOnce(ctx, received); err == nil {
+			r.b.pipeline.Report(nil)
+			break
+		}
+		if ctx.Err() == nil && r.b.s.Permanent(err) {
+			if r.count(&r.refused, len(received)) {
+				r.b.s.Logger.Warn("pipeline refuses interactions of the history permanently; further ones are only counted", zap.Error(err))
+			}
+			break
+		}
+		if ctx.Err() == nil {
+			r.b.pipeline.Report(err)
+		}
+		if err := sleep(ctx, backoff(try, maxDeliveryBackoff)); err != nil {
+			return Delivered{}, err
+		}
+	}
+	r.count(&r.found, len(received))
+	r.count(&r.fresh, delivered.New)
+	reason := r.pass.Reasons()[0]
+	if reason != gap.Replay && len(received) > 0 {
+		r.b.s.Telemetry.HistoryInteractions(ctx, len(received))
+	}
+	if reason != gap.Replay && reason != gap.Lookback && reason != gap.Poll && delivered.Recovered > 0 {
+		r.b.s.Telemetry.Recovered(ctx, reason, delivered.Recovered)
+	}
+	return delivered, nil
+}
+
+// deliverOnce delivers interactions. A delivery in flight may outlast ctx by deliveryGrace.
+func (r *reading) deliverOnce(ctx context.Context, received []interaction.Received) (Delivered, error) {
+	if err := ctx.Err(); err != nil {
+		return Delivered{}, err
+	}
+	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	forget := context.AfterFunc(ctx, func() { time.AfterFunc(deliveryGrace, end) })
+	defer forget()
+	reason := r.pass.Reasons()[0]
+	return r.b.s.Deliver(lasting, received, Delivery{Import: reason == gap.Lookback, Replay: reason == gap.Replay})
+}
+
+// count adds to a counter. It returns true at the first addition.
+func (r *reading) count(counter *int, n int) (first bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first = *counter == 0
+	*counter += n
+	return first
+}
