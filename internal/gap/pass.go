@@ -231,7 +231,7 @@ func (s *State) Finish(r Rules, end End, now time.Time) Changes {
 		s.retry(r, p, Scope{Users: end.Failed}, now, &c)
 	}
 	for _, g := range p.Gaps {
-		if (end.Partial || p.Partial) && !g.Second && (!g.Scope.SeenSince.IsZero() || g.Scope.All() && g.Reason() != Reconcile) {
+		if (end.Partial || p.Partial) && (!g.Scope.SeenSince.IsZero() || g.Scope.All() && g.Reason() != Reconcile) {
 			s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{SeenSince: p.Began}, From: g.From, To: g.To}, &c)
 		}
 		if !g.Part {

@@ -253,6 +253,9 @@ func (s *State) Interrupted(_ Rules, resource string, reason Reason, scope Scope
 func (s *State) Restored(r Rules, resource string, now time.Time) Changes {
 	var c Changes
 	s.end(r, func(g *Gap) bool { return g.Cause == resource }, now, &c)
+	if s.confirmed.IsZero() {
+		s.confirmed = now // should the listener not be up, it is unknown what happens from now on
+	}
 	return c
 }
 
@@ -386,12 +389,14 @@ func (s *State) reconciledTo(now time.Time) time.Time {
 
 func (s *State) reconcileAt(r Rules, now time.Time) (at time.Time, on bool) {
 	from := s.reconciledTo(now)
-	return from.Add(r.ReconcileInterval + r.ReconcileDelay), r.ReconcileInterval > 0 && !from.IsZero() && !s.comparing()
+	return from.Add(r.ReconcileInterval + r.ReconcileDelay), r.ReconcileInterval > 0 && !from.IsZero() && !s.comparing(now)
 }
 
-// comparing reports whether a comparison for all users waits or is running.
-func (s *State) comparing() bool {
-	return slices.ContainsFunc(s.all(), func(g Gap) bool { return g.Reason() == Reconcile && g.Scope.All() && !g.Second })
+// comparing reports whether a comparison of all users waits or is running. One whose interval is not over was due by a wrong clock.
+func (s *State) comparing(now time.Time) bool {
+	return slices.ContainsFunc(s.all(), func(g Gap) bool {
+		return g.Reason() == Reconcile && g.Scope.All() && !g.Second && !g.To.After(now)
+	})
 }
 
 // all returns the gaps with those being read.
@@ -504,7 +509,7 @@ func (s *State) clip(r Rules, g *Gap, now time.Time, c *Changes) {
 	if !g.open() {
 		to = earlier(g.To, horizon)
 	}
-	if !g.Second && g.Scope.SeenSince.IsZero() && g.Reason() != Reconcile {
+	if g.Scope.SeenSince.IsZero() && g.Reason() != Reconcile {
 		c.Lost = append(c.Lost, Loss{Reason: g.Reason(), From: g.From, To: to, Users: len(g.Scope.Users)})
 	}
 	g.From = to
