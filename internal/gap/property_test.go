@@ -286,7 +286,7 @@ func (w *world) check() {
 		return
 	}
 	w.open = slices.DeleteFunc(w.open, func(i *interaction) bool { return i.delivered || i.excused })
-	known := w.knows()
+	known, horizon := w.knows(), maxTime(w.t, w.now()).Add(-w.rules.MaxGap)
 	for _, i := range w.open {
 		switch {
 		case i.pending || known.covers(i):
@@ -295,9 +295,9 @@ func (w *world) check() {
 		case w.rules.Subscribed && i.created.Before(w.firstActive()):
 			i.excused = true // there was no subscription
 		case i.acknowledged && w.running:
-		case i.created.Before(w.t.Add(-w.rules.MaxGap)) && known.unknown(i):
+		case i.created.Before(horizon) && known.unknown(i):
 			i.excused = true // the end of a gap of unknown users is no loss
-		case i.created.Before(w.t.Add(-w.rules.MaxGap)) && w.rules.ReconcileInterval > 0:
+		case i.created.Before(horizon) && w.rules.ReconcileInterval > 0:
 			i.excused = true // a comparison that waits that long is given up
 		default:
 			w.fail("lost: %s\nknown: %s", i, describeState(&known.state))
@@ -431,7 +431,7 @@ func (k *knowledge) passCovers(p *gap.Pass, i *interaction) bool {
 func (w *world) checkEnd(newest time.Time) {
 	for _, i := range w.open {
 		if i.created.Before(newest) && i.excuse == "" {
-			w.fail("not delivered at the end: %s", i)
+			w.fail("not delivered at the end: %s, rests %v, undelivered %d", i, w.memory.people.rests, len(w.memory.undelivered))
 		}
 	}
 	s := &w.memory.state

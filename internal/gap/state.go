@@ -339,6 +339,9 @@ func (s *State) Due(r Rules, now time.Time) Changes {
 	if at, on := s.pollAt(r, now); on && !at.After(now) {
 		s.poll(r, now, &c)
 	}
+	if s.Reconciled.After(now) {
+		s.Reconciled = time.Time{} // noted by a wrong clock, and must not count once that time has come
+	}
 	if at, on := s.reconcileAt(r, now); on && !at.After(now) {
 		s.reconcile(r, now, &c)
 	}

@@ -413,7 +413,7 @@ func (w *world) expireUndelivered() {
 	var lost []*interaction
 	var minutes []time.Time
 	for i, r := range w.memory.undelivered {
-		if w.now().Sub(r.first) >= retryDeadline {
+		if w.now().Sub(r.first) >= retryDeadline || r.first.After(w.now()) {
 			lost, minutes = append(lost, i), append(minutes, r.minute)
 		}
 	}
@@ -573,7 +573,7 @@ func (w *world) compared(p *gap.Pass, end *gap.End) {
 	if w.hollowPass {
 		end.Outcome = gap.Inconclusive
 	}
-	twice := !w.memory.state.Inconclusive.IsZero()
+	twice := p.Scope().All() && !w.memory.state.Inconclusive.IsZero()
 	for _, i := range w.open {
 		switch _, seen := w.memory.people.seen[i.user]; {
 		case !(span{p.From, p.To}).has(i.created):
