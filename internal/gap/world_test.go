@@ -18,7 +18,6 @@ const (
 	graphRetries  = 4 * time.Hour
 	warmup        = 5 * time.Minute
 	retryDeadline = 4*time.Hour + 30*time.Minute
-	checkInterval = 5 * time.Minute
 	overlap       = 5 * time.Minute
 	restFor       = 72 * time.Hour
 	minRest       = 24 * time.Hour
@@ -68,7 +67,7 @@ type world struct {
 	random       *rand.Rand
 	rules        gap.Rules
 	t            time.Time
-	events       []string
+	events       []event
 	failure      string
 	users        []gap.User
 	resources    []*resource
@@ -87,6 +86,7 @@ type world struct {
 
 	// The collector: its memory, and what storage holds of it.
 	memory, disk memory
+	encoded      *gap.State // disk.state as it is read, nil if that was not tried yet
 	running      bool
 	startAt      time.Time
 	nextCheck    time.Time
@@ -147,8 +147,23 @@ type rest struct {
 	interval span
 }
 
+// event is one line of what is printed on failure. It is formatted only then.
+type event struct {
+	at     time.Time
+	format string
+	args   []any
+}
+
 func (w *world) event(format string, args ...any) {
-	w.events = append(w.events, w.t.Format("02 15:04:05 ")+fmt.Sprintf(format, args...))
+	w.events = append(w.events, event{w.t, format, args})
+}
+
+func (w *world) lastEvents(n int) string {
+	var text strings.Builder
+	for _, e := range w.events[max(0, len(w.events)-n):] {
+		fmt.Fprintf(&text, "%s "+e.format+"\n", append([]any{e.at.Format(stamp)}, e.args...)...)
+	}
+	return text.String()
 }
 
 func (w *world) chance(p float64) bool { return w.random.Float64() < p }
@@ -288,7 +303,7 @@ func (w *world) writeState() bool {
 		return false
 	}
 	w.disk.people = w.memory.people.clone() // before the state, which counts users at rest as read
-	w.disk.state = w.memory.state.Clone()
+	w.disk.state, w.encoded = w.memory.state.Clone(), nil
 	for _, i := range w.open {
 		i.acknowledged = false
 	}
@@ -313,15 +328,17 @@ func (w *world) write(p float64) {
 
 // stored returns the state as the next run reads it.
 func (w *world) stored() gap.State {
-	text, err := json.Marshal(w.disk.state)
-	if err != nil {
-		panic(err)
+	if w.encoded == nil {
+		text, err := json.Marshal(w.disk.state)
+		if err != nil {
+			panic(err)
+		}
+		w.encoded = new(gap.State)
+		if err := json.Unmarshal(text, w.encoded); err != nil {
+			panic(err)
+		}
 	}
-	var state gap.State
-	if err := json.Unmarshal(text, &state); err != nil {
-		panic(err)
-	}
-	return state
+	return w.encoded.Clone()
 }
 
 func (w *world) found() gap.Found { return gap.Found{NewestCreation: w.disk.cache.newest} }
@@ -336,9 +353,9 @@ func (w *world) start() {
 	first := !w.memory.state.Started
 	w.memory.state.Start(w.rules, w.found(), w.now())
 	if w.memory.state.Due(w.rules, w.now()); first {
-		w.disk.state = w.memory.state.Clone() // the histories begin with a start that succeeds
+		w.disk.state, w.encoded = w.memory.state.Clone(), nil // the histories begin with a start that succeeds
 	}
-	w.event("start, clock %s ahead: %s", w.offset, describeState(&w.memory.state))
+	w.event("start, clock %s ahead: %s", w.offset, snapshot(w.memory.state.Clone()))
 }
 
 func (w *world) stop(clean bool) {
@@ -368,7 +385,7 @@ func (w *world) collect() {
 		return
 	}
 	if w.rules.Subscribed && !w.nextCheck.After(w.t) && !w.has(network) {
-		w.nextCheck = w.t.Add(checkInterval)
+		w.nextCheck = w.t.Add(w.rules.CheckInterval)
 		w.checkSubscriptions()
 	}
 	w.expireUndelivered()
@@ -467,7 +484,7 @@ func (w *world) backfill() {
 			}
 			w.passes = append(w.passes, w.t)
 			w.hollowPass = w.has(hollow) && s.Pass.Gaps[0].Reason() == gap.Reconcile
-			w.event("pass begins: %s", describePass(s.Pass))
+			w.event("pass begins: %s", passText{s.Pass})
 			w.write(0.9)
 		}
 		if w.has(pipeline) || !w.read() {
@@ -508,7 +525,7 @@ func (w *world) read() bool {
 		w.compared(p, &end)
 	}
 	s.Finish(w.rules, end, w.now())
-	w.event("pass ends, partial %t, %d failed, %s: %s", end.Partial, len(p.Failed), end.Outcome, describeState(s))
+	w.event("pass ends, partial %t, %d failed, %s: %s", end.Partial, len(p.Failed), end.Outcome, snapshot(s.Clone()))
 	return true
 }
 
@@ -628,6 +645,15 @@ func (i *interaction) String() string {
 	return fmt.Sprintf("interaction of user %d at %s, in the history at %s, notified from %s, silent %t", i.user, i.created.Format(stamp),
 		i.inHistory.Format(stamp), i.first.Format(stamp), i.silent)
 }
+
+// snapshot and passText are described when they are printed.
+type snapshot gap.State
+
+func (s snapshot) String() string { return describeState((*gap.State)(&s)) }
+
+type passText struct{ pass *gap.Pass }
+
+func (p passText) String() string { return describePass(p.pass) }
 
 func describeGap(g gap.Gap) string {
 	to := "open for " + g.Cause
