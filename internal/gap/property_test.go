@@ -154,7 +154,7 @@ func (w *world) happen() {
 	reconciled := w.rules.ReconcileInterval > 0
 	short := w.between(time.Minute, 40*time.Minute)
 	long := pick(w, short, w.between(time.Hour, 7*time.Hour), w.between(time.Hour, 30*time.Hour))
-	switch n := w.random.IntN(16); n {
+	switch n := w.random.IntN(17); n {
 	case 0, 1, 2:
 		w.restart(pick(w, time.Second, short, long))
 	case 3:
@@ -174,7 +174,12 @@ func (w *world) happen() {
 	case 10:
 		w.trouble(forbidden, pick(w, long, 60*time.Hour))
 	case 11:
-		w.trouble(unlisted, long)
+		if w.has(unlisted) && w.chance(0.7) {
+			w.until[unlisted] = w.t
+			w.event("the directory may be listed again")
+		} else {
+			w.trouble(unlisted, pick(w, short, long))
+		}
 	case 12:
 		w.failing[w.random.IntN(len(w.users))] = w.t.Add(min(long, 12*time.Hour))
 		w.event("a user fails for %s", long)
@@ -185,7 +190,7 @@ func (w *world) happen() {
 		w.event("user %d has no licence until %s", user, w.unlicensed[user].Format(stamp))
 	case 14:
 		w.trouble(suspended, long)
-	case 15:
+	default:
 		if reconciled {
 			w.happenBesideReconciliation(long)
 		} else {
@@ -200,7 +205,8 @@ func (w *world) happenBesideReconciliation(d time.Duration) {
 	case 0:
 		w.loseSilently = 1 + w.random.IntN(4)
 	case 1:
-		w.trouble(hollow, d)
+		w.trouble(hollow, pick(w, d, 30*time.Hour))
+		w.loseSilently++
 	case 2:
 		if w.running && w.chance(0.3) {
 			w.memory.cache.evicted = w.memory.cache.newest.Add(-w.between(0, 20*time.Hour))

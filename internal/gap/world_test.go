@@ -505,7 +505,7 @@ func (w *world) read() bool {
 		return true
 	}
 	scope := p.Scope()
-	left := 1 + w.random.IntN(4*len(w.users))
+	left := 1 + w.random.IntN(3*len(w.users)/2)
 	for user, id := range w.users {
 		if p.Cursor != nil && id.Compare(*p.Cursor) <= 0 || !w.selects(p, scope, user) {
 			continue
