@@ -294,7 +294,7 @@ func (w *world) check() {
 		return
 	}
 	w.open = slices.DeleteFunc(w.open, func(i *interaction) bool { return i.delivered || i.excused })
-	known, horizon := w.knows(), maxTime(w.t, w.now()).Add(-w.rules.MaxGap)
+	known, horizon := w.knows(), maxTime(w.horizon, w.t.Add(-w.rules.MaxGap))
 	for _, i := range w.open {
 		switch {
 		case i.pending || known.covers(i):

@@ -91,6 +91,7 @@ type world struct {
 	startAt      time.Time
 	nextCheck    time.Time
 	adopted      bool
+	horizon      time.Time // what was created before has been given up, by the collector's clock
 	clockEver    bool
 	corrected    time.Duration // how far the clock is ahead by the answers of Graph
 	hollowPass   bool          // the history answers the pass being read with nothing
@@ -464,6 +465,7 @@ const maxPassesAtOnce = 40
 
 func (w *world) backfill() {
 	w.answered()
+	w.horizon = maxTime(w.horizon, w.now().Add(-w.rules.MaxGap))
 	s := &w.memory.state
 	idle := false
 	for range maxPassesAtOnce {
@@ -544,7 +546,7 @@ func (w *world) selects(p *gap.Pass, scope gap.Scope, user int) bool {
 func (w *world) readUser(p *gap.Pass, user int) {
 	from, to := p.From, p.To
 	if r, resting := w.memory.people.rests[user]; resting {
-		if !r.since.IsZero() && w.now().Sub(r.since) < restFor && w.now().After(r.since) {
+		if !r.since.IsZero() && w.now().Sub(r.since) < restFor && !w.now().Before(r.since) {
 			r.interval.from, r.interval.to = minTime(r.interval.from, p.From), maxTime(r.interval.to, p.To)
 			w.memory.people.rests[user] = r
 			return
