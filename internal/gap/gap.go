@@ -152,9 +152,18 @@ func (g *Gap) has(r Reason) bool { return slices.Contains(g.Reasons, r) }
 
 // compatible reports whether two gaps may become one if their intervals allow it.
 func (g *Gap) compatible(o *Gap) bool {
-	return g.Scope.equal(o.Scope) && g.Second == o.Second && g.Cause == o.Cause &&
-		(g.Reason() == o.Reason() || !g.Reason().alone() && !o.Reason().alone()) &&
-		g.Reason().OfItem() == o.Reason().OfItem()
+	return g.Scope.equal(o.Scope) && g.Cause == o.Cause && g.readAlike(o)
+}
+
+// similar reports whether two gaps could be one but for their users.
+func (g *Gap) similar(o *Gap) bool {
+	return len(g.Scope.Users) > 0 && len(o.Scope.Users) > 0 && g.readAlike(o)
+}
+
+// readAlike reports whether two gaps may be read in one pass.
+func (g *Gap) readAlike(o *Gap) bool {
+	return g.Second == o.Second && g.Reason().OfItem() == o.Reason().OfItem() &&
+		(g.Reason() == o.Reason() || !g.Reason().alone() && !o.Reason().alone())
 }
 
 // mergeable reports whether two gaps become one: if they overlap or touch, and are read at about the same time.

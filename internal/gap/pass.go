@@ -14,6 +14,8 @@ const (
 	// maxHole is the longest time between two gaps that are read in one pass, together with that time. A pass costs one request
 	// for each user, however long it is.
 	maxHole = time.Hour
+	// maxWait is more than a gap is made to wait.
+	maxWait = 2 * time.Hour
 	// minRetry and maxRetry bound the time between two tries of what could not be read.
 	minRetry, maxRetry = 5 * time.Minute, time.Hour
 )
@@ -77,9 +79,17 @@ type Users struct {
 
 // readyAt returns when a gap can be read; false if that does not depend on the time.
 func (s *State) readyAt(g *Gap, u Users, now time.Time) (time.Time, bool) {
-	at := later(g.NotBefore, g.From.Add(time.Second))
-	if !g.Scope.SeenSince.IsZero() && !u.Listed && u.NewestSeen.Before(g.Scope.SeenSince) {
-		return time.Time{}, false
+	at := g.From.Add(time.Second)
+	if g.NotBefore.Before(now.Add(maxWait)) { // else the clock has been set back
+		at = later(at, g.NotBefore)
+	}
+	if !g.Scope.SeenSince.IsZero() && !u.Listed {
+		if u.NewestSeen.Before(g.Scope.SeenSince) {
+			return time.Time{}, false
+		}
+		if u.NewestSeen.After(now) { // for the same reason it is unknown whether anybody is new
+			at = later(at, s.Paces[UsersUnknown].Ended.Add(openInterval))
+		}
 	}
 	if g.Reason().OfItem() {
 		at = later(at, g.From.Add(time.Minute)) // where items come all the time, one gap always lies partly in the future
@@ -167,12 +177,16 @@ func (s *State) take(r Rules, p *Pass, i int, now time.Time, c *Changes) {
 	}
 	if g.open() || g.To.After(now) {
 		rest := g
-		rest.From, rest.NotBefore, rest.Attempts = p.Began, g.To, 0
-		if g.open() {
-			rest.NotBefore = p.Began.Add(openInterval)
+		rest.From, rest.NotBefore, rest.Attempts = p.Began, p.Began.Add(openInterval), 0
+		if !g.open() {
+			rest.NotBefore = earlier(rest.NotBefore, g.To)
 		}
 		g.To, g.Cause, g.live, g.Part = p.Began, "", false, true
-		s.insert(r, rest, now, c)
+		if rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(maxClockError)) {
+			s.insert(rest, c)
+		} else {
+			g.Part = false // a gap that ended so far in the future was closed by a wrong clock
+		}
 	}
 	if p.Gaps = append(p.Gaps, g); len(p.Gaps) == 1 {
 		p.From, p.To = g.From, g.To
@@ -184,8 +198,7 @@ func (s *State) take(r Rules, p *Pass, i int, now time.Time, c *Changes) {
 // them read much that was not missing: it may have been delivered so long ago that this is no longer known.
 func (p *Pass) joins(g *Gap) bool {
 	first := &p.Gaps[0]
-	if first.Second != g.Second || first.Reason().OfItem() != g.Reason().OfItem() ||
-		first.Reason() != g.Reason() && (first.Reason().alone() || g.Reason().alone()) {
+	if !first.readAlike(g) {
 		return false
 	}
 	to := g.To
@@ -222,23 +235,15 @@ func (s *State) Finish(r Rules, end End, now time.Time) Changes {
 		s.retry(r, p, Scope{Users: end.Failed}, now, &c)
 	}
 	for _, g := range p.Gaps {
-		if !g.Scope.SeenSince.IsZero() && end.Partial {
-			g.Scope.SeenSince = p.Began
-			s.insert(r, g, now, &c)
-			continue
-		}
-		if end.Partial && g.Scope.All() && !g.Second && g.Reason() != Reconcile {
-			unknown := Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{SeenSince: p.Began}, From: g.From, To: g.To}
-			s.add(r, unknown, now, &c)
-		}
-		if !g.Second && g.To.After(p.Began.Add(-maxGraphDelay)) {
-			s.insert(r, Gap{
-				Reasons: g.Reasons, Scope: g.Scope, From: later(g.From, p.Began.Add(-maxGraphDelay)), To: g.To,
-				Second: true, NotBefore: p.Began.Add(maxGraphDelay),
-			}, now, &c)
+		if (end.Partial || p.Partial) && (!g.Scope.SeenSince.IsZero() || g.Scope.All() && g.Reason() != Reconcile) {
+			s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{SeenSince: p.Began}, From: g.From, To: g.To}, &c)
 		}
 		if !g.Part {
 			s.close(&g, &c)
+		}
+		if late := p.Began.Add(-maxGraphDelay); !g.Second && g.To.After(late) {
+			g.From, g.Second, g.NotBefore, g.Attempts = later(g.From, late), true, p.Began.Add(maxGraphDelay), 0
+			s.insert(g, &c)
 		}
 	}
 	return c
@@ -257,13 +262,17 @@ func (s *State) setPace(p *Pass, took time.Duration, now time.Time) {
 
 // setResult notes the result of a reconciliation. What was inconclusive is compared once more with the next.
 func (s *State) setResult(p *Pass, outcome Outcome) {
-	if outcome == "" || p.Gaps[0].Reason() != Reconcile {
+	first := &p.Gaps[0]
+	if first.Reason() != Reconcile || first.Second {
 		return
 	}
-	s.Result = Result{Outcome: outcome, To: p.To}
-	again := !s.Inconclusive.IsZero()
-	s.Inconclusive = time.Time{}
-	if outcome == Inconclusive && !again {
+	again := false
+	if first.Scope.All() {
+		s.Result = Result{Outcome: outcome, To: p.To}
+		again = !s.Inconclusive.IsZero()
+		s.Inconclusive = time.Time{}
+	}
+	if outcome == Inconclusive && !again && (s.Inconclusive.IsZero() || p.From.Before(s.Inconclusive)) {
 		s.Inconclusive = p.From
 	}
 }
@@ -280,7 +289,7 @@ func (s *State) retry(r Rules, p *Pass, scope Scope, now time.Time, c *Changes) 
 	if !left.Second {
 		c.Opened = append(c.Opened, left.Reason())
 	}
-	s.insert(r, left, now, c)
+	s.insert(left, c)
 }
 
 // Abort ends the pass because no user could be read. Its gaps are tried again with back-off.
@@ -304,7 +313,7 @@ func (s *State) Suspend(r Rules, now time.Time) Changes {
 	if p := s.Pass; p != nil {
 		s.Pass = nil
 		for _, g := range p.Gaps {
-			s.insert(r, g, now, &c)
+			s.insert(g, &c)
 		}
 	}
 	return c

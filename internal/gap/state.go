@@ -142,7 +142,10 @@ func (s *State) Start(r Rules, found Found, now time.Time) Changes {
 	first := !s.Started && !found.Damaged
 	s.Started = true
 	if first && r.Lookback > 0 {
-		s.add(r, Gap{Reasons: []Reason{Lookback}, From: now.Add(-r.Lookback), To: now}, now, &c)
+		s.add(Gap{Reasons: []Reason{Lookback}, From: now.Add(-r.Lookback), To: now}, &c)
+	}
+	if found.Damaged && r.PollInterval > 0 {
+		s.Polled = now.Round(0).Add(-r.MaxGap)
 	}
 	if !r.Subscribed {
 		return c
@@ -168,7 +171,7 @@ func (s *State) Start(r Rules, found Found, now time.Time) Changes {
 		s.confirmed = s.Checkpoint
 		return c
 	}
-	s.add(r, Gap{Reasons: []Reason{Startup}, From: s.unknownSince, Cause: atStart}, now, &c)
+	s.add(Gap{Reasons: []Reason{Startup}, From: s.unknownSince, Cause: atStart}, &c)
 	return c
 }
 
@@ -176,20 +179,29 @@ func (s *State) Start(r Rules, found Found, now time.Time) Changes {
 // missed.
 func (s *State) Recent(r Rules, now time.Time) bool { return !s.confirmed.IsZero() && !s.stale(r, now) }
 
-// stale reports whether the last confirmed check is so long ago that it is unknown what happened since. The monotonic clock
-// stops while a machine is suspended, and the wall clock can be set back, so the longer time counts.
+// stale reports whether the last confirmed check is so long ago that it is unknown what happened since.
 func (s *State) stale(r Rules, now time.Time) bool {
-	since := max(now.Sub(s.confirmed), now.Round(0).Sub(s.confirmed.Round(0)))
-	return !s.confirmed.IsZero() && since > 2*r.CheckInterval+startupTolerance
+	return !s.confirmed.IsZero() && elapsed(s.confirmed, now) > 2*r.CheckInterval+startupTolerance
+}
+
+// elapsed returns the time since t. The monotonic clock stops while a machine is suspended, and the wall clock can be set back,
+// so the longer time counts.
+func elapsed(t, now time.Time) time.Duration {
+	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+}
+
+// notifiedTo returns the creation time up to which everything was notified when a subscription was last known to be active.
+func notifiedTo(active, now time.Time) time.Time {
+	return now.Round(0).Add(-elapsed(active, now) - maxNotificationDelay)
 }
 
 // Adopted notes that a subscription of ours was there before this run. If nothing is known of that run, what Graph may have
 // retried in vain is read.
-func (s *State) Adopted(r Rules, now time.Time) Changes {
+func (s *State) Adopted(_ Rules, now time.Time) Changes {
 	var c Changes
 	if s.unknownSince.IsZero() {
 		s.unknownSince = now.Add(-retryWindow)
-		s.add(r, Gap{Reasons: []Reason{Startup}, From: s.unknownSince, To: now.Add(subscriptionWarmup)}, now, &c)
+		s.add(Gap{Reasons: []Reason{Startup}, From: s.unknownSince, To: now.Add(subscriptionWarmup)}, &c)
 	}
 	return c
 }
@@ -198,7 +210,7 @@ func (s *State) Adopted(r Rules, now time.Time) Changes {
 func (s *State) Confirmed(r Rules, now time.Time) Changes {
 	var c Changes
 	if s.stale(r, now) {
-		s.add(r, Gap{Reasons: []Reason{Subscription}, From: s.confirmed.Round(0).Add(-maxNotificationDelay), To: now.Add(subscriptionWarmup)}, now, &c)
+		s.add(Gap{Reasons: []Reason{Subscription}, From: notifiedTo(s.confirmed, now), To: now.Add(subscriptionWarmup)}, &c)
 	}
 	s.end(r, func(g *Gap) bool { return !g.live }, now, &c)
 	s.confirmed, s.Checkpoint = now, now.Round(0)
@@ -210,29 +222,30 @@ func (s *State) Confirmed(r Rules, now time.Time) Changes {
 
 // Interrupted notes that the changes of a resource may be lost since a time; zero means since before this run. The scope is that
 // of the resource.
-func (s *State) Interrupted(r Rules, resource string, reason Reason, scope Scope, since, now time.Time) Changes {
+func (s *State) Interrupted(_ Rules, resource string, reason Reason, scope Scope, since, now time.Time) Changes {
 	var c Changes
-	from := since.Round(0).Add(-maxNotificationDelay)
+	from := s.unknownSince
+	if !since.IsZero() {
+		from = notifiedTo(since, now)
+	}
 	switch {
 	case reason == RemovedKey:
-		from = now.Add(-retryWindow)
-		if since.IsZero() && !s.unknownSince.IsZero() {
-			from = earlier(from, s.unknownSince)
+		if from.IsZero() || from.After(now.Add(-retryWindow)) {
+			from = now.Add(-retryWindow)
 		}
-	case since.IsZero() && s.unknownSince.IsZero():
+	case from.IsZero():
 		return c // there never was a subscription
 	case since.IsZero():
-		reason, from = Startup, s.unknownSince
+		reason = Startup
 	}
 	for i := range s.Gaps {
 		g := &s.Gaps[i]
 		if g.open() && g.Cause == atStart && g.Scope.equal(scope) {
 			g.Cause = resource // from now on this run knows what the end of the gap waits for
-			g.From, g.Reasons = earlier(g.From, from.UTC()), mergeReasons(g.Reasons, []Reason{reason})
 		}
 		g.live = g.live || g.open() && g.Cause == resource
 	}
-	s.add(r, Gap{Reasons: []Reason{reason}, Scope: scope, From: from, Cause: resource, live: true}, now, &c)
+	s.add(Gap{Reasons: []Reason{reason}, Scope: scope, From: from, Cause: resource, live: true}, &c)
 	return c
 }
 
@@ -240,29 +253,35 @@ func (s *State) Interrupted(r Rules, resource string, reason Reason, scope Scope
 func (s *State) Restored(r Rules, resource string, now time.Time) Changes {
 	var c Changes
 	s.end(r, func(g *Gap) bool { return g.Cause == resource }, now, &c)
+	if s.confirmed.IsZero() {
+		s.confirmed = now // should the listener not be up, it is unknown what happens from now on
+	}
 	return c
 }
 
 // KeyRemoved notes that notifications for a key that was accepted before can't be decrypted any more.
-func (s *State) KeyRemoved(r Rules, now time.Time) Changes {
+func (s *State) KeyRemoved(_ Rules, now time.Time) Changes {
 	var c Changes
-	s.add(r, Gap{Reasons: []Reason{RemovedKey}, From: now.Add(-retryWindow), Cause: atStart}, now, &c)
+	s.add(Gap{Reasons: []Reason{RemovedKey}, From: now.Add(-retryWindow), Cause: atStart}, &c)
 	return c
 }
 
-// end ends the open gaps that match. A gap that begins later than now stays open, since the clock must be wrong.
+// end ends the open gaps that match.
 func (s *State) end(r Rules, match func(*Gap) bool, now time.Time, c *Changes) {
 	var ended []Gap
 	s.Gaps = slices.DeleteFunc(s.Gaps, func(g Gap) bool {
-		over := g.open() && match(&g) && !g.From.After(now)
+		over := g.open() && match(&g)
 		if over {
 			ended = append(ended, g)
 		}
 		return over
 	})
 	for _, g := range ended {
-		g.To, g.Cause, g.live, g.NotBefore = now.Round(0).Add(subscriptionWarmup), "", false, time.Time{}
-		s.insert(r, g, now, c)
+		g.To, g.Cause, g.live, g.NotBefore = now.Round(0).UTC().Add(subscriptionWarmup), "", false, time.Time{}
+		if g.From.After(now) {
+			g.From = now.Round(0).UTC().Add(-r.MaxGap) // the clock was wrong then, so it is unknown when the gap began
+		}
+		s.insert(g, c)
 	}
 }
 
@@ -282,33 +301,33 @@ func (s *State) Item(r Rules, reason Reason, itemID string, now time.Time) Chang
 	at, known := (&interaction.Interaction{ID: itemID}).CreatedAt()
 	known = known && at.After(now.Add(-r.MaxGap)) && !at.After(now.Add(maxClockError))
 	if known {
-		s.addMinute(r, reason, at, now, &c)
+		s.addMinute(reason, at, &c)
 	}
 	if !known || at.Before(now.Add(-maxItemAge)) || at.After(now.Add(maxItemSkew)) {
-		s.add(r, Gap{Reasons: []Reason{reason}, From: now.Add(-time.Hour), To: now}, now, &c)
+		s.add(Gap{Reasons: []Reason{reason}, From: now.Add(-time.Hour), To: now}, &c)
 	}
 	return c
 }
 
 // Undelivered notes that Graph gave up items of these minutes.
-func (s *State) Undelivered(r Rules, minutes []time.Time, now time.Time) Changes {
+func (s *State) Undelivered(_ Rules, minutes []time.Time, _ time.Time) Changes {
 	var c Changes
 	for _, at := range minutes {
-		s.addMinute(r, Undelivered, at, now, &c)
+		s.addMinute(Undelivered, at, &c)
 	}
 	return c
 }
 
 // Skipped notes that the history of some users, in order, was not read since a time, because they had none.
-func (s *State) Skipped(r Rules, users []User, from, now time.Time) Changes {
+func (s *State) Skipped(_ Rules, users []User, from, now time.Time) Changes {
 	var c Changes
-	s.add(r, Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{Users: users}, From: from, To: now}, now, &c)
+	s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{Users: users}, From: from, To: now}, &c)
 	return c
 }
 
-func (s *State) addMinute(r Rules, reason Reason, at, now time.Time, c *Changes) {
+func (s *State) addMinute(reason Reason, at time.Time, c *Changes) {
 	minute := at.Truncate(time.Minute)
-	s.add(r, Gap{Reasons: []Reason{reason}, From: minute, To: minute.Add(time.Minute)}, now, c)
+	s.add(Gap{Reasons: []Reason{reason}, From: minute, To: minute.Add(time.Minute)}, c)
 }
 
 // Due opens the gaps that are due by the clock: polls, reconciliations and replays.
@@ -320,6 +339,9 @@ func (s *State) Due(r Rules, now time.Time) Changes {
 	if at, on := s.pollAt(r, now); on && !at.After(now) {
 		s.poll(r, now, &c)
 	}
+	if s.Reconciled.After(now) {
+		s.Reconciled = time.Time{} // noted by a wrong clock, and must not count once that time has come
+	}
 	if at, on := s.reconcileAt(r, now); on && !at.After(now) {
 		s.reconcile(r, now, &c)
 	}
@@ -330,7 +352,7 @@ func (s *State) Due(r Rules, now time.Time) Changes {
 	for _, replay := range r.Replays {
 		if key := replay.key(); !slices.Contains(s.Replayed, key) {
 			s.Replayed = append(s.Replayed, key)
-			s.add(r, Gap{Reasons: []Reason{Replay}, Scope: Scope{Users: replay.Users}, From: replay.From, To: replay.To}, now, &c)
+			s.add(Gap{Reasons: []Reason{Replay}, Scope: Scope{Users: replay.Users}, From: replay.From, To: replay.To}, &c)
 		}
 	}
 	return c
@@ -347,15 +369,17 @@ func (s *State) pollAt(r Rules, now time.Time) (at time.Time, on bool) {
 }
 
 func (s *State) poll(r Rules, now time.Time, c *Changes) {
-	from := s.Polled
-	if from.IsZero() || from.After(now) {
-		from = s.Checkpoint
+	var from time.Time
+	for _, complete := range []time.Time{s.Polled, s.Checkpoint.Add(-maxNotificationDelay)} {
+		if !complete.After(now) {
+			from = later(from, complete)
+		}
 	}
-	if from.IsZero() || from.After(now) {
-		from = now.Add(-r.PollInterval)
+	if from.Before(time.Unix(0, 0)) {
+		from = now.Add(-r.PollInterval) // there was neither a poll nor a subscription
 	}
 	s.Polled = now.Round(0).Add(-pollLag)
-	s.add(r, Gap{Reasons: []Reason{Poll}, From: from, To: s.Polled}, now, c)
+	s.add(Gap{Reasons: []Reason{Poll}, From: from, To: s.Polled}, c)
 }
 
 // reconciledTo returns where the next comparison begins; zero before the subscription was first confirmed.
@@ -368,13 +392,22 @@ func (s *State) reconciledTo(now time.Time) time.Time {
 
 func (s *State) reconcileAt(r Rules, now time.Time) (at time.Time, on bool) {
 	from := s.reconciledTo(now)
-	return from.Add(r.ReconcileInterval + r.ReconcileDelay), r.ReconcileInterval > 0 && !from.IsZero() && !s.comparing()
+	return from.Add(r.ReconcileInterval + r.ReconcileDelay), r.ReconcileInterval > 0 && !from.IsZero() && !s.comparing(now)
 }
 
-// comparing reports whether a comparison for all users waits or is running.
-func (s *State) comparing() bool {
-	is := func(g Gap) bool { return g.Reason() == Reconcile && g.Scope.All() && !g.Second }
-	return slices.ContainsFunc(s.Gaps, is) || s.Pass != nil && slices.ContainsFunc(s.Pass.Gaps, is)
+// comparing reports whether a comparison of all users waits or is running. One whose interval is not over was due by a wrong clock.
+func (s *State) comparing(now time.Time) bool {
+	return slices.ContainsFunc(s.all(), func(g Gap) bool {
+		return g.Reason() == Reconcile && g.Scope.All() && !g.Second && !g.To.After(now)
+	})
+}
+
+// all returns the gaps with those being read.
+func (s *State) all() []Gap {
+	if s.Pass == nil {
+		return s.Gaps
+	}
+	return slices.Concat(s.Pass.Gaps, s.Gaps)
 }
 
 func (s *State) reconcile(r Rules, now time.Time, c *Changes) {
@@ -383,7 +416,7 @@ func (s *State) reconcile(r Rules, now time.Time, c *Changes) {
 		from = earlier(from, s.Inconclusive)
 	}
 	s.Reconciled = to
-	s.add(r, Gap{Reasons: []Reason{Reconcile}, From: from, To: to}, now, c)
+	s.add(Gap{Reasons: []Reason{Reconcile}, From: from, To: to}, c)
 }
 
 func (i Interval) key() string {
@@ -395,7 +428,7 @@ func (i Interval) key() string {
 }
 
 // add opens a gap. Nothing changes if it is known already for the same reasons.
-func (s *State) add(r Rules, g Gap, now time.Time, c *Changes) {
+func (s *State) add(g Gap, c *Changes) {
 	g.From, g.To = g.From.UTC().Round(0), g.To.UTC().Round(0)
 	if !g.open() && !g.From.Before(g.To) {
 		return
@@ -404,15 +437,12 @@ func (s *State) add(r Rules, g Gap, now time.Time, c *Changes) {
 		return
 	}
 	c.Opened = append(c.Opened, g.Reason())
-	s.insert(r, g, now, c)
+	s.insert(g, c)
 }
 
-// insert adds the part of a gap that is not too old, and merges it with others.
-func (s *State) insert(r Rules, g Gap, now time.Time, c *Changes) {
-	if s.clip(r, &g, now, c); !g.open() && !g.From.Before(g.To) {
-		s.close(&g, c)
-		return
-	}
+// insert adds a gap, and merges it with others. What of it is too old is given up by Expire or Begin: they run when Graph has
+// answered, and the clock of this machine may be wrong until then.
+func (s *State) insert(g Gap, c *Changes) {
 	s.Gaps = slices.DeleteFunc(s.Gaps, func(o Gap) bool {
 		if !g.mergeable(&o) {
 			return false
@@ -435,24 +465,15 @@ func (s *State) close(g *Gap, c *Changes) {
 	}
 }
 
-// bound merges the two closest gaps that may be merged if there are too many.
+// bound merges the two closest gaps that may be merged if there are too many. Where only the users differ, those of both are read
+// for the time of both.
 func (s *State) bound(c *Changes) {
 	if len(s.Gaps) <= maxGaps {
 		return
 	}
-	first, second := -1, -1
-	var smallest time.Duration
-	for i := range s.Gaps {
-		for j := i + 1; j < len(s.Gaps); j++ {
-			a, b := &s.Gaps[i], &s.Gaps[j]
-			if a.open() || b.open() || !a.compatible(b) {
-				continue
-			}
-			if hole := b.From.Sub(a.To); first < 0 || hole < smallest {
-				first, second, smallest = i, j, hole
-			}
-			break // the next of the same kind is the closest
-		}
+	first, second := s.closest((*Gap).compatible)
+	if first < 0 {
+		first, second = s.closest((*Gap).similar)
 	}
 	if first < 0 {
 		return
@@ -460,6 +481,25 @@ func (s *State) bound(c *Changes) {
 	s.Gaps[first].merge(&s.Gaps[second])
 	s.close(&s.Gaps[second], c)
 	s.Gaps = slices.Delete(s.Gaps, second, second+1)
+}
+
+// closest returns the two gaps with the shortest time between them among those whose end is known and that match; -1 for none.
+func (s *State) closest(match func(a, b *Gap) bool) (first, second int) {
+	first, second = -1, -1
+	var shortest time.Duration
+	for i := range s.Gaps {
+		for j := i + 1; j < len(s.Gaps); j++ {
+			a, b := &s.Gaps[i], &s.Gaps[j]
+			if a.open() || b.open() || !match(a, b) {
+				continue
+			}
+			if hole := b.From.Sub(a.To); first < 0 || hole < shortest {
+				first, second, shortest = i, j, hole
+			}
+			break // the next that matches is the closest
+		}
+	}
+	return first, second
 }
 
 // clip removes the part that is older than MaxGap, and reports it as lost. Imports and replays may be of any age.
@@ -472,7 +512,7 @@ func (s *State) clip(r Rules, g *Gap, now time.Time, c *Changes) {
 	if !g.open() {
 		to = earlier(g.To, horizon)
 	}
-	if !g.Second && g.Reason() != UsersUnknown && g.Reason() != Reconcile {
+	if g.Scope.SeenSince.IsZero() && g.Reason() != Reconcile {
 		c.Lost = append(c.Lost, Loss{Reason: g.Reason(), From: g.From, To: to, Users: len(g.Scope.Users)})
 	}
 	g.From = to
@@ -492,6 +532,9 @@ func (s *State) Expire(r Rules, now time.Time) Changes {
 	horizon := now.Add(-r.MaxGap)
 	kept := s.Gaps[:0]
 	for _, g := range s.Gaps {
+		if g.Scope.SeenSince.After(now) {
+			g.Scope.SeenSince = time.Unix(1, 0).UTC() // the clock was wrong then: any user may have been seen since
+		}
 		whole := !g.open() && !g.To.After(horizon)
 		if whole || horizon.Sub(g.From) >= r.MaxGap/8 {
 			s.clip(r, &g, now, &c)
@@ -521,25 +564,18 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 			sum[reason] = 0
 		}
 	}
-	count := func(gaps []Gap) {
-		for i := range gaps {
-			g := &gaps[i]
-			to := now
-			if !g.open() {
-				to = earlier(g.To, now)
-			}
-			_, counted := sum[g.Reason()]
-			if length := to.Sub(g.From); counted && length > 0 && !g.Second && !g.waits(now) {
-				sum[g.Reason()] += length
-			}
+	for _, g := range s.all() {
+		to := now
+		if !g.open() {
+			to = earlier(g.To, now)
+		}
+		_, counted := sum[g.Reason()]
+		if length := to.Sub(g.From); counted && length > 0 && !g.Second && !g.waits(now) {
+			sum[g.Reason()] += length
 		}
 	}
-	count(s.Gaps)
-	if s.Pass != nil {
-		count(s.Pass.Gaps)
-	}
 	if s.stale(r, now) {
-		sum[Subscription] += now.Sub(s.confirmed.Add(-maxNotificationDelay))
+		sum[Subscription] += now.Round(0).Sub(notifiedTo(s.confirmed, now))
 	}
 	return sum
 }
@@ -553,11 +589,8 @@ func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
 			from = t
 		}
 	}
-	for i := range s.Gaps {
-		need(s.Gaps[i].From)
-	}
-	if s.Pass != nil {
-		need(s.Pass.From)
+	for _, g := range s.all() {
+		need(g.From)
 	}
 	if r.PollInterval > 0 {
 		need(s.Polled)
@@ -567,7 +600,7 @@ func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
 		need(s.Inconclusive)
 	}
 	if s.stale(r, now) {
-		need(s.confirmed.Add(-maxNotificationDelay))
+		need(notifiedTo(s.confirmed, now))
 	}
 	if from.IsZero() {
 		return from
