@@ -19,6 +19,8 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/jwks"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
@@ -30,17 +32,13 @@ import (
 
 // components are the parts of a started receiver, connected with each other.
 type components struct {
-	// client and store are the same storage.
-	client       storage.Client
-	store        *statestore.Store
-	maxGap       time.Duration
-	clients      clients
-	signingKeys  *jwks.KeySet
-	deduplicator *dedupe.Deduplicator
-	backfiller   *backfill.Backfiller
-	undelivered  *undelivered
-	silence      *silenceDetector
-	gapTracker   *gapTracker
+	store       *statestore.Store
+	clients     clients
+	signingKeys *jwks.KeySet
+	cache       *dedupe.Cache
+	gaps        *gapstore.Store
+	undelivered *gapstore.Undelivered
+	backfiller  *backfill.Backfiller
 
 	// What follows is nil without a subscription: the history is polled instead.
 	keys       *keys
@@ -55,38 +53,31 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	if err != nil {
 		return nil, err
 	}
-	c := &components{client: timeoutClient{client}, store: statestore.New(client), maxGap: r.settings.History.MaxGap}
+	c := &components{store: statestore.New(client)}
 	if c.clients, err = r.clients(ctx, host); err != nil {
 		return nil, errors.Join(err, c.store.Close(ctx))
 	}
-	c.deduplicator, err = dedupe.New(dedupe.Settings{
-		Next: r.output, MaxOpen: maxOpen, Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Needed: c.needed,
-		Store: c.client, Logger: r.set.Logger, Telemetry: r.telemetry,
-	})
-	if err != nil {
+	cache := dedupe.Settings{
+		Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Logger: r.set.Logger, Telemetry: r.telemetry,
+	}
+	if r.settings.Storage != nil {
+		cache.Store = c.store
+	}
+	if c.cache, err = dedupe.New(cache); err != nil {
 		return nil, errors.Join(err, c.store.Close(ctx))
 	}
 	c.signingKeys = jwks.New(jwks.Settings{URL: r.settings.JWKSURL, HTTP: c.clients.plain})
+	c.gaps = gapstore.New(gapstore.Settings{
+		Rules: r.settings.gapRules(), Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
+	})
+	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	h := r.settings.History
 	c.backfiller = backfill.New(backfill.Settings{
-		TenantID: r.settings.TenantID, MaxGap: h.MaxGap, Disabled: !h.Enabled, PollInterval: h.PollInterval, Users: h.Users,
-		RequestsPerSecond: h.RequestsPerSecond, Concurrency: h.Concurrency,
-		Graph: c.clients.graph, Intake: c.deduplicator, Store: c.client, Logger: r.set.Logger, Telemetry: r.telemetry,
-		Status: r.status.part("history"), Permanent: webhook.Permanent,
+		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, RequestsPerSecond: h.RequestsPerSecond, Concurrency: h.Concurrency,
+		Graph: c.clients.graph, Deliver: r.pipeline.Backfill, Permanent: webhook.Permanent, Cache: comparedCache{c.cache},
+		Store: c.store, Logger: r.set.Logger, Telemetry: r.telemetry, Status: r.status.part("history"),
 	})
-	r.output.seen = c.backfiller.Seen
-	c.undelivered = newUndelivered(c.client, r.set.Logger, retryDeadline, c.backfiller)
-	c.silence = &silenceDetector{state: stateRecords{c.client}, logger: r.set.Logger, gaps: c.backfiller}
-	c.gapTracker = &gapTracker{
-		state: stateRecords{c.client}, logger: r.set.Logger, gaps: c.backfiller, explain: c.silence.explain, lookback: h.Lookback,
-		// What was delivered before the dedupe window would be delivered twice.
-		fallbackLookback: min(h.MaxGap, r.settings.Window), resources: r.settings.Resources,
-		down: map[string]pendingGap{}, watchedResources: map[string]bool{},
-	}
-	c.silence.pendingGapSince = c.gapTracker.outage
-	if len(r.settings.Resources) > 0 {
-		c.gapTracker.staleAfter = 2*r.settings.CheckInterval + maxCheckpointAge
-	}
+	r.pipeline.cache, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.undelivered, c.backfiller.Seen
 	return c, nil
 }
 
@@ -111,7 +102,7 @@ func (r *Receiver) load(ctx context.Context, c *components) error {
 		return err
 	}
 	if damaged || c.keys.missing(ring) {
-		c.gapTracker.removedKey(ctx, time.Now())
+		c.removedKey(ctx)
 	}
 	if err := c.keys.accept(ctx, ring); err != nil {
 		return err
@@ -139,15 +130,22 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		Resources: r.settings.Resources,
 		Ring:      ring,
 		Keys:      c.signingKeys,
-		Seen:      deliveredCheck{deduplicator: c.deduplicator, undelivered: c.undelivered},
+		Seen:      deliveredCheck{cache: c.cache, undelivered: c.undelivered},
 		Telemetry: r.telemetry,
 	})
 	if err != nil {
 		return err
 	}
 	c.decryption = &decryption{
-		Decrypter: decrypter, logger: r.set.Logger, occasional: newOccasionalLog(), undelivered: c.undelivered, reached: c.silence.reached,
+		Decrypter: decrypter, logger: r.set.Logger, occasional: newOccasionalLog(), undelivered: c.undelivered,
 	}
+	observer := newSubscriptionGaps(c.gaps, c.store, r.set.Logger)
+	known, err := observer.load(ctx)
+	if err != nil {
+		return r.unreadable(err)
+	}
+	recent := false
+	c.gaps.View(func(state *gap.State, now time.Time) { recent = state.Recent(c.gaps.Rules(), now) })
 	c.manager = subscription.New(subscription.Settings{
 		Resources:       r.settings.Resources,
 		ChangeTypes:     r.settings.ChangeTypes,
@@ -157,10 +155,10 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		CheckInterval:   r.settings.CheckInterval,
 		ReplaceForeign:  r.settings.ReplaceForeign,
 		Keys:            keys,
-		Known:           c.gapTracker.known(ctx),
-		RenewOnAdopt:    !c.gapTracker.recent(time.Now()),
+		Known:           known,
+		RenewOnAdopt:    !recent,
 		Graph:           c.clients.graph,
-		Observer:        c.gapTracker,
+		Observer:        observer,
 		Telemetry:       r.telemetry,
 		Logger:          r.set.Logger,
 		Status:          r.status.part("subscription"),
@@ -178,14 +176,13 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 			MaxInFlightBytes: r.settings.MaxInFlightBytes,
 			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
 			Decrypter:        c.decryption,
-			Intake:           &trackedIntake{deduplicator: c.deduplicator, undelivered: c.undelivered, silence: c.silence},
+			Intake:           r.pipeline,
 			Lifecycle:        lifecycle{c.manager},
 			Rejections: &rejections{
-				logger: r.set.Logger, telemetry: r.telemetry, occasional: newOccasionalLog(), undelivered: c.undelivered, gaps: c.backfiller,
+				logger: r.set.Logger, telemetry: r.telemetry, occasional: newOccasionalLog(), undelivered: c.undelivered, gaps: c.gaps,
 			},
-			Telemetry:  r.telemetry,
-			Overloaded: c.undelivered.overloaded,
-			Logger:     r.set.Logger,
+			Telemetry: r.telemetry,
+			Logger:    r.set.Logger,
 		}),
 		Fatal:  r.status.fatal,
 		Logger: r.set.Logger,
@@ -194,46 +191,35 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 
 // load reads the state of earlier runs. Its error is one of the storage.
 func (r *components) load(ctx context.Context) error {
-	if err := r.backfiller.Load(ctx); err != nil {
-		return fmt.Errorf("load the known gaps: %w", err)
+	rules := r.gaps.Rules()
+	// The gaps decide how much must stay known, and they need the cache to begin this run.
+	r.cache.RetainFrom(time.Now().Add(-rules.MaxGap))
+	if err := r.cache.Load(ctx); err != nil {
+		return err
 	}
-	r.undelivered.load(ctx)
-	r.silence.load(ctx)
-	r.gapTracker.load(ctx, time.Now())
-	// The gaps determine how much of the dedupe cache is needed, so they are loaded first.
-	if err := r.deduplicator.Load(ctx); err != nil {
-		return fmt.Errorf("load the dedupe cache: %w", err)
+	if err := r.gaps.Load(ctx, r.cache.NewestCreation()); err != nil {
+		return err
 	}
-	return nil
+	if err := r.undelivered.Load(ctx); err != nil {
+		return err
+	}
+	return r.backfiller.Load(ctx)
 }
 
-// needed returns the time from which the dedupe cache must be retained because the history since then is or will be read;
-// zero if none is. Nothing before maxGap is read, except for the lookback of the first start, which is read once.
-func (r *components) needed() time.Time {
-	now := time.Now()
-	from := r.backfiller.Needed()
-	_, pending := r.gapTracker.missing(now)
-	for _, since := range []time.Time{pending, r.undelivered.needed(), r.silence.needed(now)} {
-		if since.IsZero() {
-			continue
-		}
-		if since = since.Add(-backfill.Overlap); from.IsZero() || since.Before(from) {
-			from = since
-		}
+// retain keeps the deliveries known that are going to be compared with the history.
+func (r *components) retain() {
+	var from time.Time
+	r.gaps.View(func(state *gap.State, now time.Time) { from = state.NeededFrom(r.gaps.Rules(), now) })
+	if !from.IsZero() {
+		from = from.Add(-backfill.Overlap)
 	}
-	if oldest := now.Add(-r.maxGap - maxNotificationDelay); !from.IsZero() && from.Before(oldest) {
-		from = oldest
-	}
-	return from
+	r.cache.RetainFrom(from)
 }
 
-// missing returns for how much time interactions are known to be missing, by reason.
-func (r *components) missing(now time.Time) map[backfill.Reason]time.Duration {
-	all := r.backfiller.Missing(now)
-	if reason, since := r.gapTracker.missing(now); !since.IsZero() {
-		all[reason] += now.Sub(since)
-	}
-	return all
+// removedKey opens the gap of a key that is no longer accepted, and stores it.
+func (r *components) removedKey(ctx context.Context) {
+	r.gaps.Update(ctx, func(state *gap.State, now time.Time) gap.Changes { return state.KeyRemoved(r.gaps.Rules(), now) })
+	flush(ctx, r.gaps)
 }
 
 // notificationAge returns how long ago the last authentic notification arrived; false before the first.
@@ -258,15 +244,11 @@ func (r *components) timeLeft(now time.Time) (time.Duration, bool) {
 
 // save stores the state for the next run. It must be called after the background goroutines have ended.
 func (r *components) save(ctx context.Context) error {
-	now := time.Now()
-	r.undelivered.openExpired(ctx, now)
-	r.silence.save(ctx)
-	if err := errors.Join(r.deduplicator.Save(ctx), r.backfiller.Save(ctx)); err != nil {
-		return fmt.Errorf("store the gaps and the dedupe cache: %w", err)
+	r.undelivered.Save(ctx)
+	if left, known := r.timeLeft(time.Now()); known && left > 0 {
+		r.gaps.Update(ctx, func(state *gap.State, now time.Time) gap.Changes { return state.Stopped(r.gaps.Rules(), now) })
 	}
-	left, known := r.timeLeft(now)
-	r.gapTracker.saveCheckpoint(ctx, now, known && left > 0)
-	return nil
+	return errors.Join(r.cache.Save(ctx), r.backfiller.Save(ctx), r.gaps.Flush(ctx))
 }
 
 func (r *components) close(ctx context.Context) error {
@@ -360,36 +342,3 @@ func openStorage(ctx context.Context, host component.Host, id *component.ID, rec
 	}
 	return client, nil
 }
-
-// storageTimeout is how long a call to the storage may take. Only a hanging storage takes longer; a slow disk does not.
-const storageTimeout = 3 * time.Second
-
-// timeoutClient is a storage client whose calls time out, so that a hanging storage is handled like a failing one. It is for
-// the packages that do not use statestore.
-type timeoutClient struct{ client storage.Client }
-
-func (i timeoutClient) Get(ctx context.Context, key string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
-	defer cancel()
-	return i.client.Get(ctx, key)
-}
-
-func (i timeoutClient) Set(ctx context.Context, key string, value []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
-	defer cancel()
-	return i.client.Set(ctx, key, value)
-}
-
-func (i timeoutClient) Delete(ctx context.Context, key string) error {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
-	defer cancel()
-	return i.client.Delete(ctx, key)
-}
-
-func (i timeoutClient) Batch(ctx context.Context, operations ...*storage.Operation) error {
-	ctx, cancel := context.WithTimeout(ctx, storageTimeout)
-	defer cancel()
-	return i.client.Batch(ctx, operations...)
-}
-
-func (i timeoutClient) Close(ctx context.Context) error { return i.client.Close(ctx) }

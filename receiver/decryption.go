@@ -2,26 +2,24 @@ package receiver
 
 import (
 	"context"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-// decryption decrypts for the webhook, and notes what the result says about Graph: when it was certainly there, and what it
-// is going to send again. It implements webhook.Decrypter.
+// decryption decrypts for the webhook, and notes when Graph was certainly there, and what it is going to send again. It implements
+// webhook.Decrypter.
 type decryption struct {
 	*notification.Decrypter
 
 	logger      *zap.Logger
 	occasional  *occasionalLog
-	undelivered *undelivered
-	// reached is called for everything that certainly came from Graph.
-	reached func(at time.Time)
+	undelivered *gapstore.Undelivered
 
 	// lastAuthentic is when the last authentic notification arrived; nil before the first.
 	lastAuthentic atomic.Pointer[time.Time]
@@ -32,8 +30,11 @@ type decryption struct {
 func (d *decryption) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
 	decrypted, err := d.Decrypter.Decrypt(ctx, collection, at)
 	if err != nil {
-		d.reached(at)
-		d.undelivered.trackUnopened(collection.Items, at)
+		for i := range collection.Items {
+			if item := &collection.Items[i]; item.LifecycleEvent == "" {
+				d.undelivered.Track(digestOfUnopened(item), item.ResourceID, at)
+			}
+		}
 		if count, ok := d.occasional.due("decrypt", time.Now()); ok {
 			d.logger.Warn("notifications can't be decrypted now, Graph retries them", zap.Int("count", count), zap.Error(err))
 		}
@@ -41,9 +42,6 @@ func (d *decryption) Decrypt(ctx context.Context, collection *notification.Colle
 	}
 	if authenticated(len(collection.Items), decrypted) {
 		d.lastAuthentic.Store(&at)
-	}
-	if authentic(decrypted) {
-		d.reached(at)
 	}
 	return decrypted, nil
 }
@@ -57,12 +55,6 @@ func authenticated(items int, decrypted notification.Decrypted) bool {
 		}
 	}
 	return items > 0
-}
-
-// authentic reports whether any item was sent by Graph.
-func authentic(decrypted notification.Decrypted) bool {
-	return len(decrypted.Received)+len(decrypted.Lifecycle) > 0 ||
-		slices.ContainsFunc(decrypted.Rejected, func(r notification.Rejection) bool { return r.Gap != "" })
 }
 
 // lifecycle passes lifecycle events to the subscription manager. It implements webhook.Lifecycle.

@@ -206,7 +206,7 @@ func (r *Receiver) reloadKeys(ctx context.Context) error {
 		return err
 	}
 	if c.keys.missing(ring) {
-		c.gapTracker.removedKey(ctx, time.Now())
+		c.removedKey(ctx)
 	}
 	if err := c.decryption.SetKeys(ring); err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 
@@ -18,7 +17,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
@@ -37,7 +37,7 @@ type Receiver struct {
 
 	telemetry *telemetry
 	status    *status
-	output    *pipelineOutput
+	pipeline  *pipeline
 
 	starting sync.Once
 	startErr error
@@ -65,13 +65,26 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 	if err != nil {
 		return nil, fmt.Errorf("create the receiver's standard metrics: %w", err)
 	}
+	attribution, err := dedupe.NewAttribution(maxOpen)
+	if err != nil {
+		return nil, err
+	}
+	metrics := translate.NewMetrics(translate.MetricSettings{
+		TenantID: settings.TenantID, InstanceID: instanceID(set.TelemetrySettings),
+		ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
+	}, time.Now())
+	for _, reason := range gap.Reasons() {
+		if reason != gap.Lookback && reason != gap.Replay && reason != gap.Poll {
+			metrics.AddRecovered(string(reason), 0) // so that an alert notices the first
+		}
+	}
 	return &Receiver{
 		set:        set,
 		settings:   settings,
 		onShutdown: onShutdown,
-		telemetry:  &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String())},
+		telemetry:  &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String()), recovered: metrics.AddRecovered},
 		status:     &status{},
-		output: &pipelineOutput{
+		pipeline: &pipeline{
 			logger:     set.Logger,
 			occasional: newOccasionalLog(),
 			obs:        obs,
@@ -79,10 +92,8 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 				CaptureText: settings.CaptureText, References: settings.References,
 				ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
 			}),
-			metrics: translate.NewMetrics(translate.MetricSettings{
-				TenantID: settings.TenantID, InstanceID: instanceID(set.TelemetrySettings),
-				ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
-			}, time.Now()),
+			metrics:     metrics,
+			attribution: attribution,
 		},
 		stopLoops: func() {},
 	}, nil
@@ -98,10 +109,10 @@ func instanceID(set component.TelemetrySettings) string {
 }
 
 // SendLogs sets the next consumer of logs. It must be called before Start.
-func (r *Receiver) SendLogs(next consumer.Logs) { r.output.nextLogs = next }
+func (r *Receiver) SendLogs(next consumer.Logs) { r.pipeline.nextLogs = next }
 
 // SendMetrics sets the next consumer of metrics. It must be called before Start.
-func (r *Receiver) SendMetrics(next consumer.Metrics) { r.output.nextMetrics = next }
+func (r *Receiver) SendMetrics(next consumer.Metrics) { r.pipeline.nextMetrics = next }
 
 // Start loads the keys and the state of earlier runs, and then listens. It never waits for the network: what Microsoft Graph
 // is needed for is done in the background. It fails only for what does not resolve by itself: files or a storage that can't be
@@ -124,7 +135,7 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
-	loops := []func(context.Context){c.deduplicator.Run, c.backfiller.Run, r.expiryLoop, r.emitMetrics}
+	loops := []func(context.Context){c.cache.Run, c.gaps.Run, c.undelivered.Run, c.backfiller.Run, r.retain, r.emitMetrics}
 	if c.manager != nil {
 		loops = append(loops, c.manager.Run, r.watchKeys)
 	}
@@ -176,7 +187,7 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	// The loops end after the webhook, since the subscription manager handles the last lifecycle events.
 	r.stopLoops()
 	r.loops.Wait()
-	r.warn("the last metrics were not delivered", r.output.emitMetrics(ctx, r.gauges()...))
+	r.warn("the last metrics were not delivered", r.pipeline.emitMetrics(ctx, r.gauges()...))
 	r.warn("the state can't be stored for the next run", r.components.save(ctx))
 	if r.settings.DeleteOnShutdown && r.components.manager != nil {
 		r.warn("the subscription can't be deleted, it expires by itself", r.components.manager.Delete(ctx))
@@ -194,17 +205,18 @@ func (r *Receiver) warn(message string, err error) {
 
 func (r *Receiver) gauges() []translate.Gauge {
 	now := time.Now()
-	// Each reason has a value, 0 if nothing is missing. What the next poll will read is not missing.
-	missing := make(map[backfill.Reason]time.Duration)
-	for _, reason := range backfill.Reasons() {
-		missing[reason] = 0
-	}
-	maps.Copy(missing, r.components.missing(now))
-	delete(missing, backfill.Poll)
+	var missing map[gap.Reason]time.Duration
+	var reconciled gap.Result
+	var age time.Duration
+	r.components.gaps.View(func(state *gap.State, now time.Time) {
+		missing, reconciled = state.Missing(r.components.gaps.Rules(), now), state.Result
+		age = max(now.Sub(reconciled.To), 0)
+	})
 	return []translate.Gauge{
 		translate.NotificationAge(r.components.notificationAge(now)),
 		translate.SubscriptionTimeLeft(r.components.timeLeft(now)),
 		translate.HistoryGap(missing),
+		translate.HistoryReconciled(age, string(reconciled.Outcome)),
 	}
 }
 
@@ -212,42 +224,32 @@ func (r *Receiver) gauges() []translate.Gauge {
 func (r *Receiver) emitMetrics(ctx context.Context) {
 	ticker := time.NewTicker(r.settings.MetricsInterval)
 	defer ticker.Stop()
-	var failure health.Reminder
+	failure := health.Part{
+		Logger: r.set.Logger, Failing: "metrics not delivered, the next values contain them", Recovered: "metrics delivered again",
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		err := r.output.emitMetrics(ctx, r.gauges()...)
-		switch {
-		case err != nil:
-			if !failure.Failed() {
-				continue
-			}
-			r.set.Logger.Warn("metrics not delivered, the next values contain them", zap.Error(err))
-		case failure.Recovered():
-			r.set.Logger.Info("metrics delivered again")
-		}
+		failure.Report(r.pipeline.emitMetrics(ctx, r.gauges()...))
 	}
 }
 
-// expiryInterval is how often the undelivered notifications are checked for those that Graph no longer retries.
-const expiryInterval = 10 * time.Second
+// retainInterval is how often it is decided which deliveries must stay known.
+const retainInterval = 10 * time.Second
 
-func (r *Receiver) expiryLoop(ctx context.Context) {
-	ticker := time.NewTicker(expiryInterval)
+// retain keeps the deliveries known that are going to be compared with the history, until ctx ends.
+func (r *Receiver) retain(ctx context.Context) {
+	ticker := time.NewTicker(retainInterval)
 	defer ticker.Stop()
-	for now := time.Now(); ; {
-		r.components.undelivered.openExpired(ctx, now)
-		r.components.silence.save(ctx)
-		if len(r.settings.Resources) == 0 { // without a subscription manager nothing else checks
-			r.components.gapTracker.check(ctx, now)
-		}
+	for {
+		r.components.retain()
 		select {
 		case <-ctx.Done():
 			return
-		case now = <-ticker.C:
+		case <-ticker.C:
 		}
 	}
 }

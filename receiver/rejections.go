@@ -6,7 +6,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
@@ -15,19 +16,13 @@ type rejections struct {
 	logger      *zap.Logger
 	telemetry   *telemetry
 	occasional  *occasionalLog
-	undelivered *undelivered
-	gaps        interface {
-		Item(reason backfill.Reason, itemID string, now time.Time)
-		Flush(ctx context.Context) error
-	}
+	undelivered *gapstore.Undelivered
+	gaps        *gapstore.Store
 }
-
-// flushTimeout bounds how long the answer to Graph waits until gaps are stored.
-const flushTimeout = time.Second
 
 // Reject counts rejected items, and stores the gaps of missing ones before it returns, since Graph does not retry them.
 func (r *rejections) Reject(ctx context.Context, rejected []notification.Rejection) {
-	now, missing := time.Now(), false
+	missing := false
 	type kind struct {
 		count int
 		err   error // of the first item
@@ -41,21 +36,21 @@ func (r *rejections) Reject(ctx context.Context, rejected []notification.Rejecti
 		}
 		kinds[rejection.Reason] = one
 		if rejection.Gap != "" {
-			r.gaps.Item(backfill.Reason(rejection.Gap), rejection.ItemID, now)
-			r.undelivered.resolve(rejection.ContentDigest)
+			r.gaps.Update(ctx, func(state *gap.State, now time.Time) gap.Changes {
+				return state.Item(r.gaps.Rules(), gap.Reason(rejection.Gap), rejection.ItemID, now)
+			})
+			r.undelivered.Resolve(rejection.ContentDigest)
 			missing = true
 		}
 	}
 	for reason, one := range kinds {
 		r.telemetry.rejected(ctx, reason, one.count)
-		if count, ok := r.occasional.dueAfter(string(reason), one.count, now); ok {
+		if count, ok := r.occasional.dueAfter(string(reason), one.count, time.Now()); ok {
 			r.logger.Warn("notification rejected",
 				zap.String("reason", string(reason)), zap.Int("count", count), zap.Error(one.err))
 		}
 	}
 	if missing {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
-		defer cancel()
-		_ = r.gaps.Flush(ctx) // A failure is logged there, and the gap stays known in memory.
+		flush(ctx, r.gaps)
 	}
 }

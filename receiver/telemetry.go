@@ -12,6 +12,8 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
@@ -25,12 +27,15 @@ import (
 type telemetry struct {
 	builder  *metadata.TelemetryBuilder
 	receiver attribute.KeyValue
+	// recovered counts in the metrics pipeline what only the history had.
+	recovered func(reason string, n int)
 }
 
 var (
 	_ graph.Telemetry        = (*telemetry)(nil)
 	_ backfill.Telemetry     = (*telemetry)(nil)
 	_ dedupe.Telemetry       = (*telemetry)(nil)
+	_ gapstore.Telemetry     = (*telemetry)(nil)
 	_ notification.Telemetry = (*telemetry)(nil)
 	_ subscription.Telemetry = (*telemetry)(nil)
 	_ webhook.Telemetry      = (*telemetry)(nil)
@@ -107,24 +112,29 @@ func (t *telemetry) Duplicate(ctx context.Context, source interaction.Source) {
 	t.builder.ReceiverM365CopilotDuplicates.Add(ctx, 1, t.with(attribute.String("source", string(source))))
 }
 
-// GapOpened implements backfill.Telemetry.
-func (t *telemetry) GapOpened(ctx context.Context, reason backfill.Reason) {
+// GapOpened implements gapstore.Telemetry.
+func (t *telemetry) GapOpened(ctx context.Context, reason gap.Reason) {
 	t.builder.ReceiverM365CopilotGapsOpened.Add(ctx, 1, t.with(attribute.String("reason", string(reason))))
 }
 
-// GapClosed implements backfill.Telemetry.
-func (t *telemetry) GapClosed(ctx context.Context, reason backfill.Reason) {
+// GapClosed implements gapstore.Telemetry.
+func (t *telemetry) GapClosed(ctx context.Context, reason gap.Reason) {
 	t.builder.ReceiverM365CopilotGapsClosed.Add(ctx, 1, t.with(attribute.String("reason", string(reason))))
 }
 
-// GapLost implements backfill.Telemetry.
-func (t *telemetry) GapLost(ctx context.Context, reason backfill.Reason, lost time.Duration) {
+// GapLost implements gapstore.Telemetry.
+func (t *telemetry) GapLost(ctx context.Context, reason gap.Reason, lost time.Duration) {
 	t.builder.ReceiverM365CopilotGapsLost.Add(ctx, lost.Seconds(), t.with(attribute.String("reason", string(reason))))
 }
 
 // HistoryInteractions implements backfill.Telemetry.
 func (t *telemetry) HistoryInteractions(ctx context.Context, count int) {
 	t.builder.ReceiverM365CopilotHistoryInteractions.Add(ctx, int64(count), t.with())
+}
+
+// Recovered implements backfill.Telemetry.
+func (t *telemetry) Recovered(_ context.Context, reason gap.Reason, count int) {
+	t.recovered(string(reason), count)
 }
 
 // observe registers the gauges of the current backfill pass.

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// overlap is how much earlier than its gap a pass begins, since an interaction may appear after others that have a later
+	// Overlap is how much earlier than its gap a pass begins, since an interaction may appear after others that have a later
 	// time. margin extends the end, since Graph takes whole seconds and excludes the end.
-	overlap, margin = 300 * time.Second, time.Second
+	Overlap, margin = 300 * time.Second, time.Second
 	// maxPages limits what is read of one user: a million interactions.
 	maxPages = 10_000
 
@@ -29,7 +29,7 @@ const (
 // readUser reads and delivers a user's interactions page by page. A failure of any page fails the user, and the next attempt
 // starts over, since page links expire. It returns what was compared, where the pass compares.
 func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Comparison, err error) {
-	from := r.interval.From.Add(-overlap).Truncate(time.Second)
+	from := r.interval.From.Add(-Overlap).Truncate(time.Second)
 	to := r.interval.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
 	err = allPages(maxPages, func(next string) (string, error) {
 		var page graph.HistoryPage

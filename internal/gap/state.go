@@ -199,11 +199,19 @@ func notifiedTo(active, now time.Time) time.Time {
 // retried in vain is read.
 func (s *State) Adopted(_ Rules, now time.Time) Changes {
 	var c Changes
-	if s.unknownSince.IsZero() {
+	if s.unknownSince.IsZero() && s.confirmed.IsZero() {
 		s.unknownSince = now.Add(-retryWindow)
 		s.add(Gap{Reasons: []Reason{Startup}, From: s.unknownSince, To: now.Add(subscriptionWarmup)}, &c)
 	}
 	return c
+}
+
+// Stopped notes that a run ends while every wanted subscription is active.
+func (s *State) Stopped(r Rules, now time.Time) Changes {
+	if s.Recent(r, now) {
+		s.Checkpoint = now.Round(0)
+	}
+	return Changes{}
 }
 
 // Confirmed notes that every wanted subscription was confirmed, or has an open gap, while the listener was up.

@@ -402,6 +402,7 @@ func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time)
 		m.remember(have.ID, facts{known: m.known}.certificateOf(have))
 		m.resumeReauthorization(r, at)
 		m.logEvent("subscription adopted", r)
+		m.settings.Observer.Adopted(at)
 	}
 	m.restore(r, at)
 }

@@ -94,6 +94,8 @@ type Observer interface {
 	// Checked reports that Graph's list was read at that time and confirmed every wanted subscription that has no open
 	// interruption. It is not called while all of them are interrupted.
 	Checked(at time.Time)
+	// Adopted reports that a subscription was found that was there before this process. It precedes Checked.
+	Adopted(at time.Time)
 	// Interrupted reports that changes of the resource may be lost from since on, which is when its subscription was last
 	// confirmed. It is zero if this process never confirmed one; then only an earlier run can know the time.
 	Interrupted(resource string, reason Reason, since time.Time)
@@ -142,6 +144,7 @@ const (
 type noopTelemetry struct{}
 
 func (noopTelemetry) Checked(time.Time)                        {}
+func (noopTelemetry) Adopted(time.Time)                        {}
 func (noopTelemetry) Interrupted(string, Reason, time.Time)    {}
 func (noopTelemetry) Restored(string, time.Time)               {}
 func (noopTelemetry) Known([]Known)                            {}

@@ -38,10 +38,6 @@ type Settings struct {
 	Lifecycle  Lifecycle
 	Rejections Rejections
 	Telemetry  Telemetry
-	// Overloaded is called for each notification that was refused because it exceeded MaxInFlightBytes, if a slow pipeline
-	// caused this: the notification had a clientState of ours, or it was not read completely and deliveries held at least half
-	// of MaxInFlightBytes. It is not called for a flood of unauthenticated requests. It must not block and may be nil.
-	Overloaded func(at time.Time)
 	// Logger may be nil. Each message is logged at most a few times a minute, since anybody can cause messages.
 	Logger *zap.Logger
 }
@@ -71,9 +67,6 @@ type Handler struct {
 
 // NewHandler returns a Handler. Call Refuse, then Drain, to shut it down.
 func NewHandler(settings Settings) *Handler {
-	if settings.Overloaded == nil {
-		settings.Overloaded = func(time.Time) {}
-	}
 	if settings.Logger == nil {
 		settings.Logger = zap.NewNop()
 	}
@@ -159,7 +152,6 @@ func (h *Handler) accept(w http.ResponseWriter, r *http.Request, arrived time.Ti
 	}
 	reservation, ok := h.limiter.Reserve()
 	if !ok {
-		h.overloaded(arrived)
 		return refuse(http.StatusServiceUnavailable, Overloaded)
 	}
 	started := false
@@ -206,7 +198,6 @@ func (h *Handler) answerToReadError(r *http.Request, err error) answer {
 	_, tooLong := errors.AsType[*http.MaxBytesError](err)
 	switch {
 	case errors.Is(err, errOverloaded):
-		h.overloaded(time.Now())
 		return refuse(http.StatusServiceUnavailable, Overloaded)
 	case errors.Is(err, errTooLarge) || tooLong:
 		return h.tooLarge(r)
@@ -234,13 +225,6 @@ func (h *Handler) tooLarge(r *http.Request) answer {
 				"and webhook.max_in_flight_bytes with it; if these lines continue and no interactions are lost, somebody else sends such bodies"))
 	})
 	return refuse(http.StatusRequestEntityTooLarge, TooLarge)
-}
-
-// overloaded reports a request that was refused before it was read completely.
-func (h *Handler) overloaded(at time.Time) {
-	if h.limiter.mostlyDelivering() {
-		h.settings.Overloaded(at)
-	}
 }
 
 // isJSON accepts uncompressed application/json, with any parameters.
@@ -320,7 +304,6 @@ func (h *Handler) decode(ctx context.Context, read *body, reservation *Reservati
 	select {
 	case decoders <- struct{}{}:
 	case <-waiting.Done():
-		h.overloaded(arrived)
 		return nil, answer{status: http.StatusServiceUnavailable, outcome: Overloaded}
 	}
 	defer func() { <-decoders }()
@@ -348,7 +331,6 @@ func (h *Handler) decodeBytes(
 		return nil, answer{status: http.StatusAccepted, closeConn: true}
 	}
 	if !reservation.deliver(int64(len(all)) + envelope.Cost()) {
-		h.settings.Overloaded(arrived)
 		return nil, answer{status: http.StatusServiceUnavailable, outcome: Overloaded}
 	}
 	return envelope.Decode(), answer{}

@@ -372,60 +372,17 @@ func TestHandler_DeliversBodyThatArrivesLate(t *testing.T) {
 	}
 }
 
-// Anybody can cause refused requests, so they are only reported if deliveries hold at least half of the bytes.
-func TestHandler_ReportsOverloadCausedByDeliveries(t *testing.T) {
+func TestHandler_RefusesOwnItemsOverTheByteLimit(t *testing.T) {
 	t.Parallel()
-	const limit = 16 * minReservation
-	for name, test := range map[string]struct {
-		deliveries int
-		overloads  int
-	}{
-		"a flood alone is not reported":                       {0, 0},
-		"a flood with a few deliveries is not reported":       {7, 0},
-		"deliveries that hold half of the limit are reported": {8, 1},
-		"deliveries that hold all of the limit are reported":  {16, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				h := newHarness()
-				unblock := h.blockTake(nil)
-				settings := h.settings()
-				overloads := 0
-				settings.MaxInFlightBytes = limit
-				settings.Overloaded = func(time.Time) { overloads++ }
-				handler := webhook.NewHandler(settings)
-				for range 16 {
-					s := send(t, handler, -1)
-					if test.deliveries--; test.deliveries >= 0 {
-						s.write(t, oneItem)
-						require.NoError(t, s.body.Close())
-					}
-					defer func() { _ = s.body.Close() }()
-				}
-				synctest.Wait()
-				assert.Equal(t, http.StatusServiceUnavailable, answerTo(handler, notify(t.Context(), oneItem)).StatusCode)
-				assert.Equal(t, test.overloads, overloads)
-				unblock()
-			})
-		})
-	}
-}
-
-func TestHandler_ReportsOverloadCausedByOwnItems(t *testing.T) {
-	t.Parallel()
-	for state, want := range map[string]int{"ours": 1, "theirs": 0} {
+	for state, refused := range map[string]bool{"ours": true, "theirs": false} {
 		h := newHarness()
 		h.ours = func(state []byte) bool { return string(state) == "ours" }
 		settings := h.settings()
-		overloads := 0
 		settings.MaxInFlightBytes = minReservation
-		settings.Overloaded = func(time.Time) { overloads++ }
 		body := `{"value":[{"clientState":"` + state + `"}]}`
 		body += strings.Repeat(" ", minReservation-len(body))
 		answer := answerTo(webhook.NewHandler(settings), notify(t.Context(), body))
-		assert.Equal(t, want == 1, answer.StatusCode == http.StatusServiceUnavailable, "foreign items are not decoded and need no bytes")
-		assert.Equal(t, want, overloads)
+		assert.Equal(t, refused, answer.StatusCode == http.StatusServiceUnavailable, "foreign items are not decoded and need no bytes")
 	}
 }
 
@@ -557,7 +514,7 @@ func TestHandler_LimitsConcurrentDecoding(t *testing.T) {
 // a clientState.
 func TestHandler_ReportsItemsRefusedByLimits(t *testing.T) {
 	t.Parallel()
-	for state, want := range map[string]int{"ours": 1, "theirs": 0} {
+	for state, refused := range map[string]bool{"ours": true, "theirs": false} {
 		h := newHarness()
 		h.ours = isOurs
 		item := `{"clientState":"` + state + `","resourceData":{"id":"1764599405123"},"x":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}`
@@ -590,7 +547,6 @@ func TestHandler_LogsBodyOverLimitOnceAMinute(t *testing.T) {
 				settings := h.settings()
 				core, lines := observer.New(zap.DebugLevel)
 				settings.Logger, settings.MaxBodySize = zap.New(core), mebibyte
-				settings.Overloaded = func(time.Time) { t.Error("an overload was reported") }
 				handler := webhook.NewHandler(settings)
 				post := func() {
 					r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, bytes.NewReader(make([]byte, mebibyte+7)))

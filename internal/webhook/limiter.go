@@ -69,13 +69,6 @@ func (l *ByteLimiter) acquire(n, maxUsed int64) bool {
 	return true
 }
 
-// mostlyDelivering reports whether deliveries hold at least half of the limit.
-func (l *ByteLimiter) mostlyDelivering() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.delivering >= l.limit-l.limit/2
-}
-
 // Reserve returns a reservation of MinimumReservation bytes for a request. It returns false if that would exceed the limit.
 func (l *ByteLimiter) Reserve() (*Reservation, bool) {
 	if !l.Acquire(MinimumReservation) {

@@ -1,0 +1,195 @@
+package receiver
+
+import (
+	"context"
+	"crypto/sha256"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+)
+
+// gapRules returns the rules of gaps for the settings.
+func (s *Settings) gapRules() gap.Rules {
+	r := gap.Rules{
+		Subscribed: len(s.Resources) > 0, Disabled: !s.History.Enabled, CheckInterval: s.CheckInterval,
+		MaxGap: s.History.MaxGap, Lookback: s.History.Lookback, PollInterval: s.History.PollInterval,
+		ReconcileInterval: s.History.ReconcileInterval, ReconcileDelay: s.History.ReconcileDelay,
+	}
+	for _, replay := range s.History.Replay {
+		r.Replays = append(r.Replays, gap.Interval{From: replay.From, To: replay.To, Users: gapUsers(replay.Users)})
+	}
+	return r
+}
+
+// gapUsers converts validated object ids, in order.
+func gapUsers(ids []string) []gap.User {
+	var users []gap.User
+	for _, id := range ids {
+		if user, ok := gap.ParseUser(id); ok {
+			users = append(users, user)
+		}
+	}
+	slices.SortFunc(users, gap.User.Compare)
+	return slices.Compact(users)
+}
+
+// subscriptionGaps opens and ends the gaps of interrupted subscriptions, and keeps the list of this collector's subscriptions
+// for the next run. It implements subscription.Observer.
+type subscriptionGaps struct {
+	gaps   *gapstore.Store
+	known  statestore.Value[[]subscription.Known]
+	logger *zap.Logger
+	stored health.Part
+}
+
+const (
+	knownKey     = "subscriptions"
+	knownVersion = 1
+)
+
+func newSubscriptionGaps(gaps *gapstore.Store, store *statestore.Store, logger *zap.Logger) *subscriptionGaps {
+	return &subscriptionGaps{
+		gaps: gaps, logger: logger,
+		known: statestore.Value[[]subscription.Known]{Store: store, Key: knownKey, Version: knownVersion},
+		stored: health.Part{
+			Logger: logger, Failing: "the list of own subscriptions can't be stored; check the storage extension",
+			Recovered: "the list of own subscriptions is stored again",
+		},
+	}
+}
+
+// load returns this collector's subscriptions of earlier runs, since Graph's list may not show whose they are. It fails if the
+// storage can't be read; a damaged value is logged and replaced.
+func (g *subscriptionGaps) load(ctx context.Context) ([]subscription.Known, error) {
+	known, _, err := g.known.Load(ctx)
+	if statestore.Damaged(err) {
+		g.logger.Warn("the list of own subscriptions in storage is damaged and is replaced", zap.Error(err))
+		return nil, nil
+	}
+	return known, err
+}
+
+func (g *subscriptionGaps) update(event func(state *gap.State, r gap.Rules, now time.Time) gap.Changes) {
+	g.gaps.Update(context.Background(), func(state *gap.State, now time.Time) gap.Changes { return event(state, g.gaps.Rules(), now) })
+}
+
+// Checked implements subscription.Observer.
+func (g *subscriptionGaps) Checked(time.Time) { g.update((*gap.State).Confirmed) }
+
+// Adopted implements subscription.Observer.
+func (g *subscriptionGaps) Adopted(time.Time) { g.update((*gap.State).Adopted) }
+
+// Interrupted implements subscription.Observer.
+func (g *subscriptionGaps) Interrupted(resource string, reason subscription.Reason, since time.Time) {
+	why := gap.Subscription
+	if reason == subscription.ReasonRemovedKey {
+		why = gap.RemovedKey
+	}
+	g.update(func(state *gap.State, r gap.Rules, now time.Time) gap.Changes {
+		return state.Interrupted(r, resource, why, scopeOf(resource), since, now)
+	})
+	// After a crash the subscription that is created next looks as if it had never been interrupted.
+	flush(context.Background(), g.gaps)
+}
+
+// flushTimeout bounds how long a caller waits until gaps are stored.
+const flushTimeout = time.Second
+
+// flush stores gaps before something depends on them, also if ctx ends. A failure is logged by the store, and the gaps stay known in memory.
+func flush(ctx context.Context, gaps *gapstore.Store) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	_ = gaps.Flush(ctx)
+}
+
+// Restored implements subscription.Observer.
+func (g *subscriptionGaps) Restored(resource string, _ time.Time) {
+	g.update(func(state *gap.State, r gap.Rules, now time.Time) gap.Changes {
+		return state.Restored(r, resource, now)
+	})
+}
+
+// Known implements subscription.Observer.
+func (g *subscriptionGaps) Known(known []subscription.Known) {
+	g.stored.Report(g.known.Save(context.Background(), known))
+}
+
+// scopeOf returns whose interactions a resource has: those of the user in its path, or of all.
+func scopeOf(resource string) gap.Scope {
+	for part := range strings.SplitSeq(resource, "/") {
+		if user, ok := gap.ParseUser(part); ok {
+			return gap.Scope{Users: []gap.User{user}}
+		}
+	}
+	return gap.Scope{}
+}
+
+// digestOf returns what identifies an interaction's notification when it is sent again: its encrypted content, or its ids if it
+// came without content.
+func digestOf(received *interaction.Received) gapstore.Digest {
+	if received.ContentDigest == (gapstore.Digest{}) {
+		return digestOfIDs(received.SubscriptionID, received.ID)
+	}
+	return received.ContentDigest
+}
+
+// digestOfUnopened returns the same of an item that could not be decrypted.
+func digestOfUnopened(item *notification.Item) gapstore.Digest {
+	if digest := item.ContentDigest(); digest != (gapstore.Digest{}) {
+		return digest
+	}
+	return digestOfIDs(item.SubscriptionID, item.ResourceID)
+}
+
+func digestOfIDs(subscriptionID, id string) gapstore.Digest {
+	return sha256.Sum256([]byte(subscriptionID + "\x1f" + id))
+}
+
+// deliveredCheck tells the decrypter what was delivered already, and stops tracking it as undelivered. It implements
+// notification.Seen.
+type deliveredCheck struct {
+	cache       *dedupe.Cache
+	undelivered *gapstore.Undelivered
+}
+
+// Known implements notification.Seen.
+func (d deliveredCheck) Known(digest [sha256.Size]byte) bool {
+	delivered := d.cache.Known(digest)
+	if delivered {
+		d.undelivered.Resolve(digest)
+	}
+	return delivered
+}
+
+// comparedCache is what a reconciliation compares the history with. It implements backfill.Cache.
+type comparedCache struct{ *dedupe.Cache }
+
+// Incomplete implements backfill.Cache.
+func (c comparedCache) Incomplete(from, to time.Time) []backfill.Interval {
+	var parts []backfill.Interval
+	for _, part := range c.Cache.Incomplete(from, to) {
+		parts = append(parts, backfill.Interval(part))
+	}
+	return parts
+}
+
+// Notified implements backfill.Cache.
+func (c comparedCache) Notified(from, to time.Time, users []gap.User) int {
+	read := make(map[dedupe.UserHash]bool, len(users))
+	for _, user := range users {
+		read[dedupe.HashUser(user.String())] = true
+	}
+	return c.Cache.Notified(from, to, func(user dedupe.UserHash) bool { return read[user] })
+}
