@@ -514,7 +514,7 @@ func TestHandler_LimitsConcurrentDecoding(t *testing.T) {
 // a clientState.
 func TestHandler_ReportsItemsRefusedByLimits(t *testing.T) {
 	t.Parallel()
-	for state, refused := range map[string]bool{"ours": true, "theirs": false} {
+	for state, want := range map[string]int{"ours": 1, "theirs": 0} {
 		h := newHarness()
 		h.ours = isOurs
 		item := `{"clientState":"` + state + `","resourceData":{"id":"1764599405123"},"x":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}`
