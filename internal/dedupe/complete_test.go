@@ -2,6 +2,7 @@ package dedupe_test
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -184,6 +185,8 @@ func TestComplete_KeepsEightUncertainIntervals(t *testing.T) {
 		assert.True(t, c.Complete(ends[3].Add(30*time.Minute)))
 
 		defer run(t, c)()
+		synctest.Wait()
+		assert.Equal(t, 8, strings.Count(string(client.keys()["dedupe/index"]), "From"))
 		time.Sleep(window + time.Minute)
 		assert.Empty(t, c.Incomplete(begin, time.Now()), "nothing that old is read")
 	})
