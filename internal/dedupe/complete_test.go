@@ -2,6 +2,7 @@ package dedupe_test
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,6 +71,15 @@ func TestComplete_WhereOnlyOlderRecordWasEvicted(t *testing.T) {
 	})
 }
 
+func TestComplete_WhereOnlyTombstoneWasEvicted(t *testing.T) {
+	t.Parallel()
+	c := newCache(t, func(set *dedupe.Settings) { set.MaxEntries = 1 })
+	p := newPipeline(c)
+	require.NoError(t, p.take(t.Context(), tombstone("a", "1764601200123")))
+	require.NoError(t, p.take(t.Context(), tombstone("a", "1764601200124")))
+	assert.True(t, c.Complete(time.UnixMilli(1764601200123)), "history can't be compared with it")
+}
+
 func TestComplete_ExpiredEntryLeavesCacheComplete(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -116,6 +126,7 @@ func TestComplete_AfterUncleanEnd(t *testing.T) {
 					assert.Equal(t, test.complete, c.Complete(ended.Add(-59*time.Second)))
 					assert.True(t, c.Complete(ended.Add(-61*time.Second)))
 					assert.True(t, c.Complete(began.Add(time.Second)))
+					assert.Equal(t, test.complete, len(c.Incomplete(ended.Add(-time.Hour), began)) == 0)
 
 					p := newPipeline(c)
 					require.NoError(t, p.take(t.Context(), fromHistory(createdAt(item("1"), ended)), fromHistory(createdAt(item("2"), ended.Add(-2*time.Minute)))))
@@ -184,6 +195,8 @@ func TestComplete_KeepsEightUncertainIntervals(t *testing.T) {
 		assert.True(t, c.Complete(ends[3].Add(30*time.Minute)))
 
 		defer run(t, c)()
+		synctest.Wait()
+		assert.Equal(t, 8, strings.Count(string(client.keys()["dedupe/index"]), "From"))
 		time.Sleep(window + time.Minute)
 		assert.Empty(t, c.Incomplete(begin, time.Now()), "nothing that old is read")
 	})
