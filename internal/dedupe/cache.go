@@ -57,8 +57,7 @@ type Mode int
 const (
 	// Live is everything but an import.
 	Live Mode = iota
-	// Import is the first reading of the past. Its entries that are older than Window are kept in memory only, and are
-	// evicted before all others.
+	// Import is the first reading of the past. Its entries are kept in memory only, and are evicted before all others.
 	Import
 )
 
@@ -246,7 +245,7 @@ func (c *Cache) commit(r *Reservation, now time.Time) {
 			continue
 		}
 		lane := &c.delivered
-		if r.mode == Import && now.Unix()-int64(v.created) > c.window {
+		if r.mode == Import {
 			lane = &c.imported
 		}
 		lane.push(merge(c.entry(v.key), v.deliveredAt(now, HashUser(r.New[next].UserID))))
