@@ -19,8 +19,13 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
-// checkInterval is the longest time between two checks for due work.
-const checkInterval = 15 * time.Minute
+const (
+	// checkInterval is the longest time between two checks for due work.
+	checkInterval = 15 * time.Minute
+	// secondReading is how far back a gap is read once more. What is younger when a rest ends belongs to the second
+	// readings of the gaps that left the user out.
+	secondReading = time.Hour
+)
 
 // Settings configures a Backfiller. All fields are required but Users.
 type Settings struct {
@@ -142,7 +147,7 @@ func New(s Settings) *Backfiller {
 // Load reads the users of earlier runs. It fails if the storage can't be read; a damaged value is logged and replaced.
 func (b *Backfiller) Load(ctx context.Context) error { return b.users.load(ctx) }
 
-// Save stores what is not stored yet of the users. It is called after Run has returned.
+// Save stores what is not stored yet of the users. It is called after Run has returned, and before the last Flush of the gaps.
 func (b *Backfiller) Save(ctx context.Context) error { return b.users.save(ctx) }
 
 // Seen notes prompts of users by their Entra object ids; other ids are ignored. It never blocks. The first 100,000 users are
@@ -233,22 +238,24 @@ func (b *Backfiller) wait(ctx context.Context) {
 	}
 }
 
-// endRests opens gaps for the users whose rest is over. They are stored before the rests are forgotten.
+// endRests opens a gap for users whose rest is over, unless there is one already. It is stored before the rests are forgotten.
 func (b *Backfiller) endRests(ctx context.Context) {
-	now := time.Now()
-	over := b.users.restsOver(now)
-	if len(over) == 0 {
+	waits := false
+	b.s.Gaps.View(func(s *gap.State, _ time.Time) {
+		waits = s.Pass != nil || slices.ContainsFunc(s.Gaps, func(g gap.Gap) bool { return g.Rested() && g.Attempts == 0 })
+	})
+	unread, users := b.users.restsOver(time.Now())
+	if waits || len(users) == 0 {
 		return
 	}
-	for from, users := range over {
-		b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes {
-			return s.Skipped(r, users, time.Unix(0, from), now)
-		})
-	}
+	var to time.Time
+	b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes {
+		to = now.Add(-secondReading)
+		// What is older than max_gap, or will be soon, is no loss: they had no history.
+		return s.Skipped(r, users, later(unread, now.Add(checkInterval-r.MaxGap)), to)
+	})
 	_ = b.s.Gaps.Flush(ctx) // a failure is logged there, and the write is repeated later
-	for _, users := range over {
-		b.users.endRests(users, now)
-	}
+	b.users.endRests(users, to)
 }
 
 // Progress is the progress of the current pass; zero if there is none.

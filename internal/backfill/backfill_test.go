@@ -547,3 +547,17 @@ func TestBackfiller_DeliversImportsAndReplaysAsSuch(t *testing.T) {
 		})
 	}
 }
+
+func TestBackfiller_ReplaysOnlyOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(1, time.Now().Add(-10*time.Minute))
+		_, stop := h.run(t)
+		h.open(between(gap.Replay, time.Now().Add(-time.Hour), time.Now()))
+		advance(2 * time.Hour)
+		stop()
+		assert.Equal(t, []backfill.Delivery{{Replay: true}, {}}, h.pipeline.snapshot().how, "the second reading finds what came late")
+		assert.Zero(t, h.telemetry.copy().found)
+	})
+}

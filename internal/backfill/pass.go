@@ -221,7 +221,7 @@ func (r *reading) end(i int, o outcome, err error, compared gap.Comparison) (end
 	return true, applies && o == forbidden && r.forbidden >= min(forbiddenThreshold, len(r.todo))
 }
 
-// store updates the progress in the state, for the case of a restart.
+// store updates the progress in the state, for the case of a restart. Rests are stored before, since their users count as read.
 func (r *reading) store(ctx context.Context) {
 	r.mu.Lock()
 	if r.next > 0 {
@@ -230,6 +230,7 @@ func (r *reading) store(ctx context.Context) {
 	p := *r.pass
 	p.Failed = slices.DeleteFunc(slices.Clone(r.failed), func(u gap.User) bool { return p.Cursor == nil || u.Compare(*p.Cursor) > 0 })
 	r.mu.Unlock()
+	_ = r.b.users.save(ctx) // a failure is logged there, and the write is repeated later
 	r.b.update(ctx, func(s *gap.State, _ gap.Rules, _ time.Time) gap.Changes {
 		s.Pass = &p
 		return gap.Changes{}
@@ -247,7 +248,7 @@ func (r *reading) reportProgress(ctx context.Context, ended <-chan struct{}) {
 		case <-ended:
 			return
 		case <-storing.C:
-			if now := r.progress(); now.Left != stored.Left {
+			if now := r.progress(); now.Left != stored.Left && !r.b.users.savedLately() {
 				stored = now
 				r.store(ctx)
 			}
@@ -275,7 +276,7 @@ func (r *reading) progress() Progress {
 // log logs an event of the pass. What happens all the time is of interest only while debugging.
 func (r *reading) log(message string, fields ...zap.Field) {
 	p, reasons, level := r.pass, r.pass.Reasons(), zapcore.InfoLevel
-	if p.Second() || reasons[0] == gap.Poll || reasons[0] == gap.Reconcile || reasons[0] == gap.UsersUnknown && len(p.Scope().Users) > 0 {
+	if p.Second() || reasons[0] == gap.Poll || reasons[0] == gap.Reconcile || p.Gaps[0].Rested() {
 		level = zapcore.DebugLevel
 	}
 	r.b.s.Logger.Log(level, message, append([]zap.Field{

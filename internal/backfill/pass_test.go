@@ -283,7 +283,7 @@ func TestRest_ReadsAtMostMaxGap(t *testing.T) {
 		assert.Empty(t, h.telemetry.copy().lost)
 		requests := h.graph.historyRequests()
 		require.Len(t, requests, 2)
-		assert.Equal(t, 48*time.Hour+5*time.Minute, requests[1].to.Sub(requests[1].from).Round(time.Minute))
+		assert.Equal(t, 47*time.Hour-10*time.Minute, requests[1].to.Sub(requests[1].from).Round(time.Minute))
 	})
 }
 

@@ -69,8 +69,8 @@ func (r *reading) outcome() gap.Outcome {
 		fields = append(fields, zap.Int("max_entries", entries))
 	}
 	r.b.s.Logger.Log(level, "history reconciled", fields...)
-	if !p.Scope().All() && !r.completes(outcome) {
-		return ""
+	if !p.Scope().All() {
+		return "" // Users who had failed are compared late, and the day stays incomplete.
 	}
 	return outcome
 }
@@ -90,13 +90,6 @@ func (r *reading) notified(incomplete []Interval) int {
 		from = later(from, part.To)
 	}
 	return n
-}
-
-// completes reports whether the users who had failed were all that a day was incomplete for.
-func (r *reading) completes(outcome gap.Outcome) bool {
-	var last gap.Result
-	r.b.s.Gaps.View(func(s *gap.State, _ time.Time) { last = s.Result })
-	return outcome == gap.Complete && last.Outcome == gap.Incomplete && last.To.Equal(r.pass.To)
 }
 
 func sum(a, b gap.Comparison) gap.Comparison {

@@ -246,7 +246,7 @@ func TestReconcile_HistoryThatAnswersWithNothing(t *testing.T) {
 	}
 }
 
-func TestReconcile_DayIsIncompleteUntilFailedUsersAreRead(t *testing.T) {
+func TestReconcile_DayWithFailedUsersIsIncomplete(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
@@ -274,7 +274,10 @@ func TestReconcile_DayIsIncompleteUntilFailedUsersAreRead(t *testing.T) {
 		advance(10 * time.Minute)
 		stop()
 		assert.Equal(t, 29, h.pipeline.distinct())
-		assert.Equal(t, gap.Result{Outcome: gap.Complete, To: day.To}, h.state().Result)
+		require.Len(t, h.reconciled(t), 2)
+		assert.Equal(t, "complete", h.reconciled(t)[1].ContextMap()["result"], "they are compared later")
+		assert.EqualValues(t, 1, h.reconciled(t)[1].ContextMap()["users"])
+		assert.Equal(t, gap.Result{Outcome: gap.Incomplete, To: day.To}, h.state().Result)
 	})
 }
 
@@ -328,5 +331,35 @@ func TestReconcile_100000UsersRestartedInTheMiddle(t *testing.T) {
 		assert.InDelta(t, users/100, line["recovered"], 3, "what was delivered in the second before the kill is not new")
 		assert.Equal(t, "complete", line["result"])
 		assert.Nil(t, h.state().Pass)
+	})
+}
+
+func TestReconcile_CountsWhatFailedAttemptsRecovered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		day := yesterday()
+		var at []time.Time
+		for n := range 30 {
+			at = append(at, day.From.Add(time.Duration(n)*time.Minute))
+		}
+		h.users(1, at...)
+		h.graph.pageSize = 10
+		failed := false
+		h.graph.fail = func(r request) error {
+			if r.next == "20" && !failed {
+				failed = true
+				return graphError(500, "", 0)
+			}
+			return nil
+		}
+		_, stop := h.run(t)
+		h.open(day)
+		advance(time.Minute)
+		stop()
+		line := h.reconciled(t)[0].ContextMap()
+		assert.EqualValues(t, 30, line["interactions"])
+		assert.EqualValues(t, 30, line["recovered"])
+		assert.Equal(t, map[gap.Reason]int{gap.Reconcile: 30}, h.telemetry.copy().recovered)
 	})
 }

@@ -275,3 +275,33 @@ func TestPass_StoresGapsAtOnceAndProgressEverySecond(t *testing.T) {
 		stop()
 	})
 }
+
+func TestPass_ReadsFailedUserBeyondCursorAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(10)
+		order := slices.Sorted(slices.Values(h.settings.Users))
+		h.graph.fail = func(r request) error {
+			switch r.user {
+			case order[1]:
+				return graphError(500, "", 0) // It is tried again for some seconds, and the cursor waits.
+			case order[3]:
+				return forbidden()
+			}
+			return nil
+		}
+		b, stop := h.run(t)
+		h.open(hour(gap.Startup))
+		advance(2 * time.Second)
+		stop()
+		h.save(t, b)
+		assert.Equal(t, order[0], h.state().Pass.Cursor.String())
+		h.graph.set(func() { h.graph.fail = nil })
+		_, stop = h.run(t)
+		advance(2 * time.Hour)
+		stop()
+		assert.Equal(t, 2, h.graph.readUsers()[order[3]], "once before the restart and once after it")
+		assert.Empty(t, h.state().Gaps)
+	})
+}

@@ -117,7 +117,8 @@ func (r *reading) deliverOnce(ctx context.Context, received []interaction.Receiv
 	forget := context.AfterFunc(ctx, func() { time.AfterFunc(deliveryGrace, end) })
 	defer forget()
 	reason := r.pass.Reasons()[0]
-	return r.b.s.Deliver(lasting, received, Delivery{Import: reason == gap.Lookback, Replay: reason == gap.Replay})
+	how := Delivery{Import: reason == gap.Lookback, Replay: reason == gap.Replay && !r.pass.Second()} // an entry is replayed once
+	return r.b.s.Deliver(lasting, received, how)
 }
 
 // count adds to a counter. It returns true at the first addition.

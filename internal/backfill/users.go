@@ -21,6 +21,8 @@ const (
 	restLength, minRest = 72 * time.Hour, 24 * time.Hour
 	// restRounding makes rests that began at about the same time end together.
 	restRounding = 15 * time.Minute
+	// maxResting bounds the users of a gap, which is stored each second while it is read.
+	maxResting = 1000
 
 	usersKey          = "users"
 	usersVersion      = 1
@@ -53,6 +55,9 @@ type users struct {
 	seen    int       // how many users were seen
 	newest  time.Time // when one was first seen last
 	changed bool
+	savedAt time.Time
+
+	saving sync.Mutex // held during a write
 }
 
 func newUsers(s Settings) *users {
@@ -152,29 +157,31 @@ func (u *users) awake(users []gap.User, from time.Time) []gap.User {
 	})
 }
 
-// restsOver returns the users whose rest is over, in order, by the time from which on their history was not read.
-func (u *users) restsOver(now time.Time) map[int64][]gap.User {
+// restsOver returns users whose rest is over, in order, and the time from which on their history was not read. Those with
+// another such time, and those beyond maxResting, are returned when the rest of these has ended.
+func (u *users) restsOver(now time.Time) (unread time.Time, over []gap.User) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	over := map[int64][]gap.User{}
+	var from int64
 	for user, known := range u.known {
 		end := time.Unix(0, known.RestSince).Add(restRounding - 1).Truncate(restRounding).Add(restLength)
-		if known.RestSince != 0 && !now.Before(end) {
-			over[known.Unread] = append(over[known.Unread], user)
+		if known.RestSince == 0 || now.Before(end) || len(over) > 0 && known.Unread != from {
+			continue
+		}
+		from, over = known.Unread, append(over, user)
+		if len(over) == maxResting {
+			break
 		}
 	}
-	for _, users := range over {
-		sortUsers(users)
-	}
-	return over
+	return time.Unix(0, from), sortUsers(over)
 }
 
-// endRests ends the rest of users who have a gap of their own now.
-func (u *users) endRests(users []gap.User, now time.Time) {
+// endRests ends the rest of users who have a gap of their own now, up to a time.
+func (u *users) endRests(users []gap.User, to time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, user := range users {
-		u.put(user, knownUser{Seen: u.known[user].Seen, Unread: now.UnixNano()})
+		u.put(user, knownUser{Seen: u.known[user].Seen, Unread: to.UnixNano()})
 	}
 }
 
@@ -217,15 +224,24 @@ func (u *users) run(ctx context.Context) {
 	}
 }
 
-// save stores what was changed. It must not be called concurrently.
+// savedLately reports whether there are changes that wait because others were stored a short time ago.
+func (u *users) savedLately() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.changed && time.Since(u.savedAt) < usersSaveInterval
+}
+
+// save stores what was changed.
 func (u *users) save(ctx context.Context) error {
+	u.saving.Lock()
+	defer u.saving.Unlock()
 	u.mu.Lock()
 	if !u.changed {
 		u.mu.Unlock()
 		return nil
 	}
 	payload := u.encode()
-	u.changed = false
+	u.changed, u.savedAt = false, time.Now()
 	u.mu.Unlock()
 	err := u.store.Write(ctx, statestore.Set{Key: usersKey, Version: usersVersion, Payload: payload})
 	if err == nil || ctx.Err() == nil {

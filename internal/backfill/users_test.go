@@ -2,6 +2,7 @@ package backfill_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -373,7 +374,7 @@ func TestRest_SurvivesRestart(t *testing.T) {
 		advance(70 * time.Hour)
 		assert.Len(t, h.graph.historyRequests(), 1)
 		advance(3 * time.Hour)
-		assert.Len(t, h.graph.historyRequests(), 2+1, "once, and its last hour again")
+		assert.Len(t, h.graph.historyRequests(), 2)
 		assert.Equal(t, 1, h.pipeline.distinct())
 		stop()
 	})
@@ -395,6 +396,66 @@ func TestRest_CoversEarlierGapsOfItsTime(t *testing.T) {
 		requests := h.graph.historyRequests()
 		require.Len(t, requests, 2)
 		assert.WithinDuration(t, began.Add(-20*time.Hour), requests[1].from, 10*time.Minute)
+	})
+}
+
+// A user without history counts as read, so the rest must survive whatever kill finds the user counted.
+func TestRest_IsStoredBeforeProgress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(1000)
+		h.graph.fail = func(request) error { return noLicense() }
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
+		var snapshots []*fakeClient
+		for range 450 {
+			advance(100 * time.Millisecond)
+			snapshots = append(snapshots, h.client.copy())
+		}
+		stop()
+		for _, left := range snapshots {
+			state, done := storedState(t, left), 1000
+			switch {
+			case state.Pass != nil && state.Pass.Cursor == nil, len(state.Gaps) > 0, state.Pass == nil && !state.Started:
+				done = 0
+			case state.Pass != nil:
+				done = len(slices.DeleteFunc(slices.Clone(h.settings.Users), func(id string) bool { return id > state.Pass.Cursor.String() }))
+			case len(state.Paces) == 0:
+				done = 0
+			}
+			payload, err := statestore.New(left).Read(t.Context(), "users", 1)
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, len(payload)/40, done)
+		}
+	})
+}
+
+// Many users without history make no large gap, and none is reported as missing.
+func TestRest_EndsForAtMost1000UsersAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.users(2500)
+		h.graph.fail = func(request) error { return noLicense() }
+		b, stop := h.run(t)
+		h.open(hour(gap.Startup))
+		advance(72*time.Hour - time.Minute)
+		require.Len(t, h.graph.historyRequests(), 2500)
+		for n := range 400 {
+			advance(6 * time.Second)
+			b.Seen(guid(10_000 + n)) // so that it is often looked what is due
+			assert.Empty(t, h.missing())
+			for _, g := range h.state().Gaps {
+				assert.LessOrEqual(t, len(g.Scope.Users), 1000)
+			}
+			assert.LessOrEqual(t, len(h.state().Gaps), 1)
+		}
+		stop()
+		counts := h.graph.readUsers()
+		for _, id := range guids(2500) {
+			assert.Equal(t, 2, counts[id])
+		}
 	})
 }
 

@@ -578,7 +578,7 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 			to = earlier(g.To, now)
 		}
 		_, counted := sum[g.Reason()]
-		if length := to.Sub(g.From); counted && length > 0 && !g.Second && !g.waits(now) {
+		if length := to.Sub(g.From); counted && length > 0 && !g.Second && !g.waits(now) && !g.Rested() {
 			sum[g.Reason()] += length
 		}
 	}
