@@ -393,7 +393,7 @@ func (s *State) poll(r Rules, now time.Time, c *Changes) {
 // reconciledTo returns where the next comparison begins; zero before the subscription was first confirmed.
 func (s *State) reconciledTo(now time.Time) time.Time {
 	if s.Reconciled.IsZero() || s.Reconciled.After(now) {
-		return s.FirstConfirmed
+		return s.FirstConfirmed.Add(time.Second - 1).Truncate(time.Second)
 	}
 	return s.Reconciled
 }
@@ -419,7 +419,8 @@ func (s *State) all() []Gap {
 }
 
 func (s *State) reconcile(r Rules, now time.Time, c *Changes) {
-	from, to := s.reconciledTo(now), now.Round(0).Add(-r.ReconcileDelay)
+	// What was delivered is known by the second.
+	from, to := s.reconciledTo(now), now.Round(0).Add(-r.ReconcileDelay).Truncate(time.Second)
 	if !s.Inconclusive.IsZero() {
 		from = earlier(from, s.Inconclusive)
 	}
@@ -513,7 +514,7 @@ func (s *State) closest(match func(a, b *Gap) bool) (first, second int) {
 // clip removes the part that is older than MaxGap, and reports it as lost. Imports and replays may be of any age.
 func (s *State) clip(r Rules, g *Gap, now time.Time, c *Changes) {
 	horizon := now.Add(-r.MaxGap).UTC().Round(0)
-	if exempt(r, g) || !g.From.Before(horizon) {
+	if exempt(r, g) || horizon.Sub(g.From) < time.Minute { // a gap that begins MaxGap ago is not too old a moment later
 		return
 	}
 	to := horizon
