@@ -235,6 +235,7 @@ func (r *reading) store(ctx context.Context) {
 		s.Pass = &p
 		return gap.Changes{}
 	})
+	_ = r.b.s.Gaps.Flush(ctx) // likewise
 }
 
 // reportProgress stores and logs the progress until the pass has ended.
@@ -248,7 +249,7 @@ func (r *reading) reportProgress(ctx context.Context, ended <-chan struct{}) {
 		case <-ended:
 			return
 		case <-storing.C:
-			if now := r.progress(); now.Left != stored.Left && !r.b.users.savedLately() {
+			if now := r.progress(); now.Left != stored.Left {
 				stored = now
 				r.store(ctx)
 			}

@@ -224,13 +224,6 @@ func (u *users) run(ctx context.Context) {
 	}
 }
 
-// savedLately reports whether there are changes that wait because others were stored a short time ago.
-func (u *users) savedLately() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.changed && time.Since(u.savedAt) < usersSaveInterval
-}
-
 // save stores what was changed.
 func (u *users) save(ctx context.Context) error {
 	u.saving.Lock()
