@@ -14,7 +14,7 @@ const (
 	// maxHole is the longest time between two gaps that are read in one pass, together with that time. A pass costs one request
 	// for each user, however long it is.
 	maxHole = time.Hour
-	// maxWait is the longest time until a gap is read whose end has passed.
+	// maxWait is more than a gap is made to wait.
 	maxWait = 2 * time.Hour
 	// minRetry and maxRetry bound the time between two tries of what could not be read.
 	minRetry, maxRetry = 5 * time.Minute, time.Hour
@@ -80,7 +80,7 @@ type Users struct {
 // readyAt returns when a gap can be read; false if that does not depend on the time.
 func (s *State) readyAt(g *Gap, u Users, now time.Time) (time.Time, bool) {
 	at := g.From.Add(time.Second)
-	if !g.NotBefore.After(later(g.To, now.Add(maxWait))) { // else the clock has been set back
+	if g.NotBefore.Before(now.Add(maxWait)) { // else the clock has been set back
 		at = later(at, g.NotBefore)
 	}
 	if !g.Scope.SeenSince.IsZero() && !u.Listed {
@@ -177,12 +177,16 @@ func (s *State) take(r Rules, p *Pass, i int, now time.Time, c *Changes) {
 	}
 	if g.open() || g.To.After(now) {
 		rest := g
-		rest.From, rest.NotBefore, rest.Attempts = p.Began, g.To, 0
-		if g.open() {
-			rest.NotBefore = p.Began.Add(openInterval)
+		rest.From, rest.NotBefore, rest.Attempts = p.Began, p.Began.Add(openInterval), 0
+		if !g.open() {
+			rest.NotBefore = earlier(rest.NotBefore, g.To)
 		}
 		g.To, g.Cause, g.live, g.Part = p.Began, "", false, true
-		s.insert(rest, c)
+		if rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(maxClockError)) {
+			s.insert(rest, c)
+		} else {
+			g.Part = false // a gap that ended so far in the future was closed by a wrong clock
+		}
 	}
 	if p.Gaps = append(p.Gaps, g); len(p.Gaps) == 1 {
 		p.From, p.To = g.From, g.To
@@ -221,17 +225,17 @@ type End struct {
 }
 
 // Finish ends the pass, and opens what remains to be read.
-func (s *State) Finish(r Rules, end End, now time.Time) Changes {
+func (s *State) Finish(_ Rules, end End, now time.Time) Changes {
 	var c Changes
 	p := s.Pass
 	s.Pass = nil
 	s.setPace(p, end.Took, now)
 	s.setResult(p, end.Outcome)
 	if len(end.Failed) > 0 {
-		s.retry(r, p, Scope{Users: end.Failed}, now, &c)
+		s.retry(p, Scope{Users: end.Failed}, now, &c)
 	}
 	for _, g := range p.Gaps {
-		if (end.Partial || p.Partial) && !g.Second && (!g.Scope.SeenSince.IsZero() || g.Scope.All() && g.Reason() != Reconcile) {
+		if (end.Partial || p.Partial) && (!g.Scope.SeenSince.IsZero() || g.Scope.All() && g.Reason() != Reconcile) {
 			s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{SeenSince: p.Began}, From: g.From, To: g.To}, &c)
 		}
 		if !g.Part {
@@ -256,21 +260,25 @@ func (s *State) setPace(p *Pass, took time.Duration, now time.Time) {
 	s.Paces = paces
 }
 
-// setResult notes the result of a reconciliation of all users. What was inconclusive is compared once more with the next.
+// setResult notes the result of a reconciliation. What was inconclusive is compared once more with the next.
 func (s *State) setResult(p *Pass, outcome Outcome) {
-	if first := &p.Gaps[0]; first.Reason() != Reconcile || !first.Scope.All() || first.Second {
+	first := &p.Gaps[0]
+	if first.Reason() != Reconcile || first.Second {
 		return
 	}
-	s.Result = Result{Outcome: outcome, To: p.To}
-	again := !s.Inconclusive.IsZero()
-	s.Inconclusive = time.Time{}
-	if outcome == Inconclusive && !again {
+	again := false
+	if first.Scope.All() {
+		s.Result = Result{Outcome: outcome, To: p.To}
+		again = !s.Inconclusive.IsZero()
+		s.Inconclusive = time.Time{}
+	}
+	if outcome == Inconclusive && !again && (s.Inconclusive.IsZero() || p.From.Before(s.Inconclusive)) {
 		s.Inconclusive = p.From
 	}
 }
 
 // retry opens a gap for what could not be read in a pass, to be tried again with back-off.
-func (s *State) retry(r Rules, p *Pass, scope Scope, now time.Time, c *Changes) {
+func (s *State) retry(p *Pass, scope Scope, now time.Time, c *Changes) {
 	left := p.Gaps[0]
 	for _, g := range p.Gaps[1:] {
 		left.merge(&g)
@@ -285,12 +293,12 @@ func (s *State) retry(r Rules, p *Pass, scope Scope, now time.Time, c *Changes) 
 }
 
 // Abort ends the pass because no user could be read. Its gaps are tried again with back-off.
-func (s *State) Abort(r Rules, took time.Duration, now time.Time) Changes {
+func (s *State) Abort(_ Rules, took time.Duration, now time.Time) Changes {
 	var c Changes
 	p := s.Pass
 	s.Pass = nil
 	s.setPace(p, took, now)
-	s.retry(r, p, p.Scope(), now, &c)
+	s.retry(p, p.Scope(), now, &c)
 	for i := range p.Gaps {
 		if !p.Gaps[i].Part {
 			s.close(&p.Gaps[i], &c)
@@ -300,7 +308,7 @@ func (s *State) Abort(r Rules, took time.Duration, now time.Time) Changes {
 }
 
 // Suspend puts the gaps of the pass back, to be read from the start.
-func (s *State) Suspend(r Rules, now time.Time) Changes {
+func (s *State) Suspend(Rules, time.Time) Changes {
 	var c Changes
 	if p := s.Pass; p != nil {
 		s.Pass = nil

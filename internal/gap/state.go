@@ -15,6 +15,8 @@ const (
 	// maxNotificationDelay is how late Graph may notify, 60 minutes, with some reserve:
 	// https://learn.microsoft.com/graph/api/resources/subscription#latency
 	maxNotificationDelay = 65 * time.Minute
+	// readOverlap is how much earlier than a gap its reading begins.
+	readOverlap = 5 * time.Minute
 	// subscriptionWarmup is how long a new subscription may take to deliver.
 	subscriptionWarmup = 5 * time.Minute
 	// retryWindow is how long Graph retries, 4 hours, with some reserve:
@@ -253,6 +255,9 @@ func (s *State) Interrupted(_ Rules, resource string, reason Reason, scope Scope
 func (s *State) Restored(r Rules, resource string, now time.Time) Changes {
 	var c Changes
 	s.end(r, func(g *Gap) bool { return g.Cause == resource }, now, &c)
+	if s.confirmed.IsZero() {
+		s.confirmed = now // should the listener not be up, it is unknown what happens from now on
+	}
 	return c
 }
 
@@ -336,6 +341,9 @@ func (s *State) Due(r Rules, now time.Time) Changes {
 	if at, on := s.pollAt(r, now); on && !at.After(now) {
 		s.poll(r, now, &c)
 	}
+	if s.Reconciled.After(now) {
+		s.Reconciled = time.Time{} // noted by a wrong clock, and must not count once that time has come
+	}
 	if at, on := s.reconcileAt(r, now); on && !at.After(now) {
 		s.reconcile(r, now, &c)
 	}
@@ -386,12 +394,14 @@ func (s *State) reconciledTo(now time.Time) time.Time {
 
 func (s *State) reconcileAt(r Rules, now time.Time) (at time.Time, on bool) {
 	from := s.reconciledTo(now)
-	return from.Add(r.ReconcileInterval + r.ReconcileDelay), r.ReconcileInterval > 0 && !from.IsZero() && !s.comparing()
+	return from.Add(r.ReconcileInterval + r.ReconcileDelay), r.ReconcileInterval > 0 && !from.IsZero() && !s.comparing(now)
 }
 
-// comparing reports whether a comparison for all users waits or is running.
-func (s *State) comparing() bool {
-	return slices.ContainsFunc(s.all(), func(g Gap) bool { return g.Reason() == Reconcile && g.Scope.All() && !g.Second })
+// comparing reports whether a comparison of all users waits or is running. One whose interval is not over was due by a wrong clock.
+func (s *State) comparing(now time.Time) bool {
+	return slices.ContainsFunc(s.all(), func(g Gap) bool {
+		return g.Reason() == Reconcile && g.Scope.All() && !g.Second && !g.To.After(now)
+	})
 }
 
 // all returns the gaps with those being read.
@@ -504,7 +514,7 @@ func (s *State) clip(r Rules, g *Gap, now time.Time, c *Changes) {
 	if !g.open() {
 		to = earlier(g.To, horizon)
 	}
-	if !g.Second && g.Scope.SeenSince.IsZero() && g.Reason() != Reconcile {
+	if g.Scope.SeenSince.IsZero() && g.Reason() != Reconcile {
 		c.Lost = append(c.Lost, Loss{Reason: g.Reason(), From: g.From, To: to, Users: len(g.Scope.Users)})
 	}
 	g.From = to
@@ -597,7 +607,7 @@ func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
 	if from.IsZero() {
 		return from
 	}
-	return later(from, now.Add(-r.MaxGap-maxNotificationDelay))
+	return later(from, now.Add(-r.MaxGap-maxNotificationDelay)).Add(-readOverlap)
 }
 
 // Clone returns a copy that later events do not change.

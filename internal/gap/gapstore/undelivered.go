@@ -149,7 +149,7 @@ func (u *Undelivered) expire(ctx context.Context, now time.Time) {
 	var lost []Digest
 	minutes := map[int64]bool{}
 	for digest, item := range u.items {
-		if now.Sub(item.first) >= retryDeadline {
+		if clockSetBack := item.first.After(now.Add(time.Minute)); clockSetBack || now.Sub(item.first) >= retryDeadline {
 			lost = append(lost, digest)
 			minutes[item.minute] = true
 		}
