@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 )
 
@@ -146,6 +147,13 @@ func TestUndelivered_IsForgottenOnlyWhenTheGapIsStored(t *testing.T) {
 		c.fail(errBroken)
 		tr.Save(t.Context())
 		assert.Equal(t, []int{0}, tr.minutes(start), "in memory")
+		tr.Update(t.Context(), func(s *gap.State, now time.Time) gap.Changes {
+			c := s.Begin(rules, gap.Users{Listed: true}, now)
+			s.Finish(rules, gap.End{}, now)
+			return c
+		})
+		tr.Save(t.Context())
+		assert.Empty(t, tr.gaps(), "what was read is not opened again")
 		c.fail(nil)
 		next := track(t, c) // after a crash
 		next.Save(t.Context())
