@@ -152,7 +152,6 @@ func (s *State) Start(r Rules, found Found, now time.Time) Changes {
 	if !r.Subscribed {
 		return c
 	}
-	fresh := false
 	switch {
 	case found.Damaged:
 		s.unknownSince = now.Add(-r.MaxGap)
@@ -167,11 +166,10 @@ func (s *State) Start(r Rules, found Found, now time.Time) Changes {
 		}
 	default:
 		s.unknownSince = s.Checkpoint.Add(-maxNotificationDelay)
-		fresh = now.Sub(s.Checkpoint) <= r.CheckInterval+startupTolerance
-	}
-	if fresh {
-		s.confirmed = s.Checkpoint
-		return c
+		if now.Sub(s.Checkpoint) <= r.CheckInterval+startupTolerance {
+			s.confirmed = s.Checkpoint
+			return c
+		}
 	}
 	s.add(Gap{Reasons: []Reason{Startup}, From: s.unknownSince, Cause: atStart}, &c)
 	return c
@@ -552,11 +550,6 @@ func (s *State) Expire(r Rules, now time.Time) Changes {
 	return c
 }
 
-// waits reports whether it is the rest of a gap that was read up to now and whose end is later.
-func (g *Gap) waits(now time.Time) bool {
-	return !g.open() && g.Attempts == 0 && g.NotBefore.After(now)
-}
-
 // Missing returns how much time is known to be missing, by the most severe reason, with 0 for the others. A second reading that
 // is still to come is not missing, nor is what is read by the clock.
 func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
@@ -572,7 +565,8 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 			to = earlier(g.To, now)
 		}
 		_, counted := sum[g.Reason()]
-		if length := to.Sub(g.From); counted && length > 0 && !g.Second && !g.waits(now) {
+		rest := !g.open() && g.Attempts == 0 && g.NotBefore.After(now) // of a gap that was read, and ends later
+		if length := to.Sub(g.From); counted && length > 0 && !g.Second && !rest {
 			sum[g.Reason()] += length
 		}
 	}
