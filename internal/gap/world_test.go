@@ -93,10 +93,10 @@ type world struct {
 	startAt      time.Time
 	nextCheck    time.Time
 	adopted      bool
-	calm         bool      // whether nothing happens any more
-	unstored     bool      // whether an interruption is known that storage does not hold
-	horizon      time.Time // what was created before has been given up, by the collector's clock
-	clockEver    bool
+	calm         bool          // whether nothing happens any more
+	unstored     bool          // whether an interruption is known that storage does not hold
+	horizon      time.Time     // what was created before has been given up, by the collector's clock
+	clockEver    bool          // whether the clock was ever wrong
 	corrected    time.Duration // how far the clock is ahead by the answers of Graph
 	hollowPass   bool          // the history answers the pass being read with nothing
 }
@@ -116,7 +116,6 @@ const (
 	hollow
 	suspended
 	wrongClock
-	troubles
 )
 
 var troubleNames = [...]string{"network", "inbound", "listener", "pipeline", "storage", "bad items", "forbidden", "unlisted", "hollow history", "suspended", "wrong clock"}
