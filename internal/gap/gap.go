@@ -150,6 +150,9 @@ func (g *Gap) open() bool { return g.To.IsZero() }
 
 func (g *Gap) has(r Reason) bool { return slices.Contains(g.Reasons, r) }
 
+// Rested reports whether it is a gap of users who had no history.
+func (g *Gap) Rested() bool { return g.Reason() == UsersUnknown && len(g.Scope.Users) > 0 }
+
 // compatible reports whether two gaps may become one if their intervals allow it.
 func (g *Gap) compatible(o *Gap) bool {
 	return g.Scope.equal(o.Scope) && g.Cause == o.Cause && g.readAlike(o)

@@ -31,7 +31,7 @@ type Pass struct {
 	Cursor *User `json:"cursor,omitempty"`
 	// Failed are the users up to Cursor who could not be read.
 	Failed []User `json:"failed,omitempty"`
-	// Partial is true if not all users were known in a part of the pass.
+	// Partial is true once not all users were known, so that only those already seen were read.
 	Partial bool `json:"partial,omitempty"`
 	// Comparison is what a reconciliation has counted up to Cursor.
 	Comparison Comparison `json:"comparison,omitzero"`
@@ -241,7 +241,7 @@ func (s *State) Finish(_ Rules, end End, now time.Time) Changes {
 		if !g.Part {
 			s.close(&g, &c)
 		}
-		if late := p.Began.Add(-maxGraphDelay); !g.Second && g.To.After(late) {
+		if late := p.Began.Add(-maxGraphDelay); !g.Second && g.Reason() != Replay && g.To.After(late) {
 			g.From, g.Second, g.NotBefore, g.Attempts = later(g.From, late), true, p.Began.Add(maxGraphDelay), 0
 			s.insert(g, &c)
 		}

@@ -98,6 +98,7 @@ func TestPass_FinishOpensWhatRemains(t *testing.T) {
 		"nothing of what is older than an hour": {gap: reason(gap.Startup, at(8, 0), at(11, 0)), want: []string{}},
 		"a second reading of the last hour":     {gap: reason(gap.Startup, at(8, 0), at(12, 0)), want: []string{"[startup] 10 11:00:00 - 10 12:00:00 second not before 10 13:00:00"}},
 		"a second reading of a part of it":      {gap: reason(gap.Startup, at(11, 20), at(11, 30)), want: []string{"[startup] 10 11:20:00 - 10 11:30:00 second not before 10 13:00:00"}},
+		"no second reading of a replay":         {gap: reason(gap.Replay, at(8, 0), at(12, 0)), want: []string{}},
 		"no third reading":                      {gap: second, want: []string{}},
 		"the users who failed, in 5 min": {
 			gap: reason(gap.Startup, at(8, 0), at(9, 0)), end: gap.End{Failed: one.Users}, want: []string{"[startup] 10 08:00:00 - 10 09:00:00 user 1 not before 10 12:05:00"},

@@ -428,7 +428,7 @@ func (k *knowledge) reconciledTo() time.Time {
 }
 
 func (k *knowledge) contains(g *gap.Gap, i *interaction) bool {
-	if i.created.Before(g.From) || !g.To.IsZero() && i.created.After(g.To) {
+	if g.Reason() == gap.Replay || i.created.Before(g.From) || !g.To.IsZero() && i.created.After(g.To) {
 		return false
 	}
 	if len(g.Scope.Users) > 0 {
@@ -484,7 +484,7 @@ func (w *world) checkReplays() {
 			asked := len(replay.Users) == 0 || slices.Contains(replay.Users, w.users[i.user])
 			first, seen := w.memory.people.seen[i.user]
 			known := seen && !w.clockEver && first.Before(w.replaysAt[n].Add(-time.Hour)) && !w.rested[i.user]
-			if asked && known && (span{replay.From, replay.To}).has(i.created) && !i.replayed {
+			if asked && known && i.inHistory.Before(w.replaysAt[n]) && (span{replay.From, replay.To}).has(i.created) && !i.replayed {
 				w.fail("not replayed: %s", i)
 			}
 		}

@@ -318,10 +318,11 @@ func (s *State) Undelivered(_ Rules, minutes []time.Time, _ time.Time) Changes {
 	return c
 }
 
-// Returned notes that the history of a user may be read again, which it could not from a time on.
-func (s *State) Returned(_ Rules, user User, from, now time.Time) Changes {
+// Rested notes that the history of some users, in order, was not read for an interval, because they had none. What is younger than
+// an hour is left to the second readings of the gaps that left them out.
+func (s *State) Rested(_ Rules, users []User, from, to time.Time) Changes {
 	var c Changes
-	s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{Users: []User{user}}, From: from, To: now}, &c)
+	s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{Users: users}, From: from, To: to}, &c)
 	return c
 }
 
@@ -566,7 +567,7 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 		}
 		_, counted := sum[g.Reason()]
 		rest := !g.open() && g.Attempts == 0 && g.NotBefore.After(now) // of a gap that was read, and ends later
-		if length := to.Sub(g.From); counted && length > 0 && !g.Second && !rest {
+		if length := to.Sub(g.From); counted && length > 0 && !g.Second && !rest && !g.Rested() {
 			sum[g.Reason()] += length
 		}
 	}

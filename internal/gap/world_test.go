@@ -145,7 +145,7 @@ func (p people) clone() people { return people{maps.Clone(p.seen), maps.Clone(p.
 // refusal is of an item that was answered with 503; first is by the collector's clock.
 type refusal struct{ minute, first time.Time }
 
-// rest is the time of a user without a license. It began at since by the collector's clock; zero if the user may be read again.
+// rest is the time of a user without a license. It began at since by the collector's clock.
 type rest struct {
 	since    time.Time
 	interval span
@@ -289,13 +289,12 @@ func (w *world) deliver(i *interaction) {
 // prompted ends the rest of a user whose prompt was notified.
 func (w *world) prompted(user int) {
 	r, found := w.memory.people.rests[user]
-	if !found || r.since.IsZero() || w.now().Sub(r.since) < minRest {
+	if !found || w.now().Sub(r.since) < minRest {
 		return
 	}
-	w.memory.state.Returned(w.rules, w.users[user], r.interval.from, w.now())
+	w.memory.state.Rested(w.rules, w.users[user:user+1], r.interval.from, w.now().Add(-graphDelay))
 	if w.writeState() {
-		r.since = time.Time{}
-		w.memory.people.rests[user] = r
+		delete(w.memory.people.rests, user)
 		w.event("user %d may be read again", user)
 	}
 }
@@ -557,7 +556,7 @@ func (w *world) selects(p *gap.Pass, scope gap.Scope, user int) bool {
 func (w *world) readUser(p *gap.Pass, user int) {
 	from, to := p.From, p.To
 	if r, resting := w.memory.people.rests[user]; resting {
-		if !r.since.IsZero() && w.now().Sub(r.since) < restFor && !w.now().Before(r.since) {
+		if w.now().Sub(r.since) < restFor && !w.now().Before(r.since) {
 			r.interval.from, r.interval.to = minTime(r.interval.from, p.From), maxTime(r.interval.to, p.To)
 			w.memory.people.rests[user] = r
 			return
