@@ -312,3 +312,26 @@ func TestState_CloneIsNotChangedByLaterEvents(t *testing.T) {
 	s.Expire(r, at(12, 0).AddDate(0, 0, 8))
 	assert.Equal(t, before, stored(t, clone))
 }
+
+func TestPass_ProgressIsStored(t *testing.T) {
+	t.Parallel()
+	s := begin(t, at(12, 0), reason(gap.Reconcile, at(8, 0), at(9, 0)))
+	cursor := gap.User{2}
+	s.Pass.Cursor, s.Pass.Failed, s.Pass.Partial = &cursor, one.Users, true
+	s.Pass.Comparison = gap.Comparison{Users: 2, Interactions: 30, Recovered: 1}
+	next := stored(t, s)
+	assert.Equal(t, s.Pass, next.Pass)
+}
+
+func TestPass_UserSeenBetweenTwoPartialPasses(t *testing.T) {
+	t.Parallel()
+	seen := func(since, from, to time.Time) gap.Gap {
+		return of(gap.Scope{SeenSince: since}, reason(gap.UsersUnknown, from, to))
+	}
+	s := gap.State{Gaps: []gap.Gap{seen(at(10, 0), at(8, 0), at(9, 0)), reason(gap.Startup, at(9, 0), at(9, 30))}}
+	s.Begin(subscribed, gap.Users{}, at(12, 0))
+	s.Finish(subscribed, gap.End{Partial: true}, at(12, 0))
+	require.Equal(t, []string{"[users_unknown] 10 08:00:00 - 10 09:30:00 seen since 10 10:00:00"}, described(&s))
+	_, found := s.NextAt(subscribed, gap.Users{NewestSeen: at(11, 0)}, at(12, 0))
+	assert.True(t, found)
+}

@@ -513,3 +513,11 @@ func TestUser_ParsesAndPrintsGUIDs(t *testing.T) {
 		assert.Error(t, new(gap.User).UnmarshalText([]byte(text)))
 	}
 }
+
+func TestState_FreshStartCountsFromTheLastRun(t *testing.T) {
+	t.Parallel()
+	s := earlierRun()
+	s.Start(subscribed, gap.Found{}, at(10, 8))
+	s.Confirmed(subscribed, at(10, 30))
+	assert.Equal(t, []string{"[subscription] 10 08:55:00 - 10 10:35:00"}, described(&s))
+}
