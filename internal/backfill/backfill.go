@@ -252,7 +252,7 @@ func (b *Backfiller) endRests(ctx context.Context) {
 	b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes {
 		to = now.Add(-secondReading)
 		// What is older than max_gap, or will be soon, is no loss: they had no history.
-		return s.Skipped(r, users, later(unread, now.Add(checkInterval-r.MaxGap)), to)
+		return s.Rested(r, users, later(unread, now.Add(checkInterval-r.MaxGap)), to)
 	})
 	_ = b.s.Gaps.Flush(ctx) // a failure is logged there, and the write is repeated later
 	b.users.endRests(users, to)

@@ -225,14 +225,14 @@ type End struct {
 }
 
 // Finish ends the pass, and opens what remains to be read.
-func (s *State) Finish(r Rules, end End, now time.Time) Changes {
+func (s *State) Finish(_ Rules, end End, now time.Time) Changes {
 	var c Changes
 	p := s.Pass
 	s.Pass = nil
 	s.setPace(p, end.Took, now)
 	s.setResult(p, end.Outcome)
 	if len(end.Failed) > 0 {
-		s.retry(r, p, Scope{Users: end.Failed}, now, &c)
+		s.retry(p, Scope{Users: end.Failed}, now, &c)
 	}
 	for _, g := range p.Gaps {
 		if (end.Partial || p.Partial) && (!g.Scope.SeenSince.IsZero() || g.Scope.All() && g.Reason() != Reconcile) {
@@ -241,7 +241,7 @@ func (s *State) Finish(r Rules, end End, now time.Time) Changes {
 		if !g.Part {
 			s.close(&g, &c)
 		}
-		if late := p.Began.Add(-maxGraphDelay); !g.Second && g.To.After(late) {
+		if late := p.Began.Add(-maxGraphDelay); !g.Second && g.Reason() != Replay && g.To.After(late) {
 			g.From, g.Second, g.NotBefore, g.Attempts = later(g.From, late), true, p.Began.Add(maxGraphDelay), 0
 			s.insert(g, &c)
 		}
@@ -278,7 +278,7 @@ func (s *State) setResult(p *Pass, outcome Outcome) {
 }
 
 // retry opens a gap for what could not be read in a pass, to be tried again with back-off.
-func (s *State) retry(r Rules, p *Pass, scope Scope, now time.Time, c *Changes) {
+func (s *State) retry(p *Pass, scope Scope, now time.Time, c *Changes) {
 	left := p.Gaps[0]
 	for _, g := range p.Gaps[1:] {
 		left.merge(&g)
@@ -293,12 +293,12 @@ func (s *State) retry(r Rules, p *Pass, scope Scope, now time.Time, c *Changes) 
 }
 
 // Abort ends the pass because no user could be read. Its gaps are tried again with back-off.
-func (s *State) Abort(r Rules, took time.Duration, now time.Time) Changes {
+func (s *State) Abort(_ Rules, took time.Duration, now time.Time) Changes {
 	var c Changes
 	p := s.Pass
 	s.Pass = nil
 	s.setPace(p, took, now)
-	s.retry(r, p, p.Scope(), now, &c)
+	s.retry(p, p.Scope(), now, &c)
 	for i := range p.Gaps {
 		if !p.Gaps[i].Part {
 			s.close(&p.Gaps[i], &c)
@@ -308,7 +308,7 @@ func (s *State) Abort(r Rules, took time.Duration, now time.Time) Changes {
 }
 
 // Suspend puts the gaps of the pass back, to be read from the start.
-func (s *State) Suspend(r Rules, now time.Time) Changes {
+func (s *State) Suspend(Rules, time.Time) Changes {
 	var c Changes
 	if p := s.Pass; p != nil {
 		s.Pass = nil

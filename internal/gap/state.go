@@ -15,6 +15,8 @@ const (
 	// maxNotificationDelay is how late Graph may notify, 60 minutes, with some reserve:
 	// https://learn.microsoft.com/graph/api/resources/subscription#latency
 	maxNotificationDelay = 65 * time.Minute
+	// readOverlap is how much earlier than a gap its reading begins.
+	readOverlap = 5 * time.Minute
 	// subscriptionWarmup is how long a new subscription may take to deliver.
 	subscriptionWarmup = 5 * time.Minute
 	// retryWindow is how long Graph retries, 4 hours, with some reserve:
@@ -150,7 +152,6 @@ func (s *State) Start(r Rules, found Found, now time.Time) Changes {
 	if !r.Subscribed {
 		return c
 	}
-	fresh := false
 	switch {
 	case found.Damaged:
 		s.unknownSince = now.Add(-r.MaxGap)
@@ -165,11 +166,10 @@ func (s *State) Start(r Rules, found Found, now time.Time) Changes {
 		}
 	default:
 		s.unknownSince = s.Checkpoint.Add(-maxNotificationDelay)
-		fresh = now.Sub(s.Checkpoint) <= r.CheckInterval+startupTolerance
-	}
-	if fresh {
-		s.confirmed = s.Checkpoint
-		return c
+		if now.Sub(s.Checkpoint) <= r.CheckInterval+startupTolerance {
+			s.confirmed = s.Checkpoint
+			return c
+		}
 	}
 	s.add(Gap{Reasons: []Reason{Startup}, From: s.unknownSince, Cause: atStart}, &c)
 	return c
@@ -326,10 +326,11 @@ func (s *State) Undelivered(_ Rules, minutes []time.Time, _ time.Time) Changes {
 	return c
 }
 
-// Skipped notes that the history of some users, in order, was not read since a time, because they had none.
-func (s *State) Skipped(_ Rules, users []User, from, now time.Time) Changes {
+// Rested notes that the history of some users, in order, was not read for an interval, because they had none. What is younger than
+// an hour is left to the second readings of the gaps that left them out.
+func (s *State) Rested(_ Rules, users []User, from, to time.Time) Changes {
 	var c Changes
-	s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{Users: users}, From: from, To: now}, &c)
+	s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{Users: users}, From: from, To: to}, &c)
 	return c
 }
 
@@ -559,11 +560,6 @@ func (s *State) Expire(r Rules, now time.Time) Changes {
 	return c
 }
 
-// waits reports whether it is the rest of a gap that was read up to now and whose end is later.
-func (g *Gap) waits(now time.Time) bool {
-	return !g.open() && g.Attempts == 0 && g.NotBefore.After(now)
-}
-
 // Missing returns how much time is known to be missing, by the most severe reason, with 0 for the others. A second reading that
 // is still to come is not missing, nor is what is read by the clock.
 func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
@@ -579,7 +575,8 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 			to = earlier(g.To, now)
 		}
 		_, counted := sum[g.Reason()]
-		if length := to.Sub(g.From); counted && length > 0 && !g.Second && !g.waits(now) && !g.Rested() {
+		rest := !g.open() && g.Attempts == 0 && g.NotBefore.After(now) // of a gap that was read, and ends later
+		if length := to.Sub(g.From); counted && length > 0 && !g.Second && !rest && !g.Rested() {
 			sum[g.Reason()] += length
 		}
 	}
@@ -614,7 +611,7 @@ func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
 	if from.IsZero() {
 		return from
 	}
-	return later(from, now.Add(-r.MaxGap-maxNotificationDelay))
+	return later(from, now.Add(-r.MaxGap-maxNotificationDelay)).Add(-readOverlap)
 }
 
 // Clone returns a copy that later events do not change.

@@ -146,8 +146,8 @@ func TestState_EventsOpenAndEndGaps(t *testing.T) {
 		"an item ahead of the clock opens both gaps": {func(s *gap.State) {
 			s.Item(subscribed, gap.Empty, idAt(at(12, 0)), at(10, 5))
 		}, []string{"[empty] 10 09:05:00 - 10 10:05:00", "[empty] 10 12:00:00 - 10 12:01:00"}},
-		"a user who may be read again opens a gap": {func(s *gap.State) {
-			s.Skipped(subscribed, []gap.User{gap.User{1}}, at(4, 0), at(10, 5))
+		"users who may be read again open a gap": {func(s *gap.State) {
+			s.Rested(subscribed, one.Users, at(4, 0), at(10, 5))
 		}, []string{"[users_unknown] 10 04:00:00 - 10 10:05:00 user 1"}},
 		"a gap that begins ahead of the clock ends as one of max_gap": {func(s *gap.State) {
 			s.Interrupted(subscribed, "tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
@@ -251,7 +251,7 @@ func TestState_MergesGaps(t *testing.T) {
 	missed := func(scope gap.Scope, minutes ...time.Time) func(*gap.State) gap.Changes {
 		return func(s *gap.State) gap.Changes {
 			if len(scope.Users) > 0 {
-				return s.Skipped(subscribed, []gap.User{scope.Users[0]}, minutes[0], minutes[0].Add(time.Minute))
+				return s.Rested(subscribed, scope.Users, minutes[0], minutes[0].Add(time.Minute))
 			}
 			return s.Undelivered(subscribed, minutes, at(10, 0))
 		}
@@ -311,7 +311,7 @@ func TestState_BoundsGaps(t *testing.T) {
 		t.Parallel()
 		s := running(subscribed)
 		for n := range 600 {
-			s.Skipped(subscribed, []gap.User{gap.User{byte(n), byte(n >> 8)}}, at(0, n), at(0, n+1))
+			s.Rested(subscribed, []gap.User{{byte(n), byte(n >> 8)}}, at(0, n), at(0, n+1))
 		}
 		require.Len(t, s.Gaps, 500)
 		users := map[gap.User]bool{}
@@ -454,6 +454,7 @@ func TestState_MissingCountsWhatIsKnownAndNotRead(t *testing.T) {
 	s.Item(reconciled, gap.Empty, idAt(at(9, 30)), at(10, 5))
 	s.Interrupted(reconciled, "tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
 	s.Due(reconciled, at(10, 5))
+	s.Rested(reconciled, one.Users, at(1, 0), at(9, 0))
 	missing := s.Missing(reconciled, at(10, 10))
 	assert.Equal(t, 75*time.Minute, missing[gap.Subscription])
 	assert.Equal(t, time.Minute, missing[gap.Empty])
@@ -482,19 +483,20 @@ func TestState_MissingCountsAnUnconfirmedTime(t *testing.T) {
 func TestState_NeededFromIsTheEarliestThatWillBeRead(t *testing.T) {
 	t.Parallel()
 	s := running(subscribed)
+	const overlap = 5 * time.Minute
 	assert.True(t, s.NeededFrom(subscribed, at(10, 5)).IsZero())
-	assert.Equal(t, at(10, 0).AddDate(0, 0, -3), s.NeededFrom(reconciled, at(10, 5)), "the first comparison")
+	assert.Equal(t, at(9, 55).AddDate(0, 0, -3), s.NeededFrom(reconciled, at(10, 5)), "the first comparison")
 	s.Reconciled = at(0, 0)
-	assert.Equal(t, at(0, 0), s.NeededFrom(reconciled, at(10, 5)), "the next comparison")
+	assert.Equal(t, at(0, 0).Add(-overlap), s.NeededFrom(reconciled, at(10, 5)), "the next comparison")
 	s.Inconclusive = at(0, 0).AddDate(0, 0, -1)
-	assert.Equal(t, at(0, 0).AddDate(0, 0, -1), s.NeededFrom(reconciled, at(10, 5)), "what is compared once more")
-	s.Skipped(subscribed, []gap.User{gap.User{1}}, at(9, 0), at(10, 0))
-	assert.Equal(t, at(9, 0), s.NeededFrom(subscribed, at(10, 5)), "a gap")
+	assert.Equal(t, at(0, 0).AddDate(0, 0, -1).Add(-overlap), s.NeededFrom(reconciled, at(10, 5)), "what is compared once more")
+	s.Rested(subscribed, one.Users, at(9, 0), at(10, 0))
+	assert.Equal(t, at(8, 55), s.NeededFrom(subscribed, at(10, 5)), "a gap")
 	s.Begin(subscribed, listed, at(10, 5))
-	assert.Equal(t, at(9, 0), s.NeededFrom(subscribed, at(10, 5)), "a pass")
-	assert.Equal(t, at(8, 55), s.NeededFrom(subscribed, at(11, 0)), "an unconfirmed time")
-	s.Skipped(subscribed, []gap.User{gap.User{1}}, at(9, 0).AddDate(-1, 0, 0), at(10, 0))
-	assert.Equal(t, at(10, 55).AddDate(0, 0, -7).Add(-time.Hour), s.NeededFrom(subscribed, at(11, 0)), "at most max_gap and 65 min")
+	assert.Equal(t, at(8, 55), s.NeededFrom(subscribed, at(10, 5)), "a pass")
+	assert.Equal(t, at(8, 50), s.NeededFrom(subscribed, at(11, 0)), "an unconfirmed time")
+	s.Rested(subscribed, one.Users, at(9, 0).AddDate(-1, 0, 0), at(10, 0))
+	assert.Equal(t, at(9, 55).AddDate(0, 0, -7).Add(-overlap), s.NeededFrom(subscribed, at(11, 0)), "at most max_gap and 65 min")
 }
 
 func TestUser_ParsesAndPrintsGUIDs(t *testing.T) {
@@ -510,4 +512,12 @@ func TestUser_ParsesAndPrintsGUIDs(t *testing.T) {
 		assert.False(t, ok, text)
 		assert.Error(t, new(gap.User).UnmarshalText([]byte(text)))
 	}
+}
+
+func TestState_FreshStartCountsFromTheLastRun(t *testing.T) {
+	t.Parallel()
+	s := earlierRun()
+	s.Start(subscribed, gap.Found{}, at(10, 8))
+	s.Confirmed(subscribed, at(10, 30))
+	assert.Equal(t, []string{"[subscription] 10 08:55:00 - 10 10:35:00"}, described(&s))
 }

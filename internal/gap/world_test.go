@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,6 +71,7 @@ type world struct {
 	events       []event
 	failure      string
 	users        []gap.User
+	pace         []time.Duration // how often each user has an interaction
 	resources    []*resource
 	interactions []*interaction
 	open         []*interaction // neither delivered nor excused
@@ -82,7 +84,7 @@ type world struct {
 	dated        bool          // whether the answers of Graph have a date
 	replaysAt    []time.Time   // when Rules.Replays were configured
 	passes       []time.Time
-	rested       map[int]bool // users who ever had no licence
+	rested       map[int]bool // users who ever had no license
 
 	// The collector: its memory, and what storage holds of it.
 	memory, disk memory
@@ -91,8 +93,10 @@ type world struct {
 	startAt      time.Time
 	nextCheck    time.Time
 	adopted      bool
-	horizon      time.Time // what was created before has been given up, by the collector's clock
-	clockEver    bool
+	calm         bool          // whether nothing happens any more
+	unstored     bool          // whether an interruption is known that storage does not hold
+	horizon      time.Time     // what was created before has been given up, by the collector's clock
+	clockEver    bool          // whether the clock was ever wrong
 	corrected    time.Duration // how far the clock is ahead by the answers of Graph
 	hollowPass   bool          // the history answers the pass being read with nothing
 }
@@ -112,7 +116,6 @@ const (
 	hollow
 	suspended
 	wrongClock
-	troubles
 )
 
 var troubleNames = [...]string{"network", "inbound", "listener", "pipeline", "storage", "bad items", "forbidden", "unlisted", "hollow history", "suspended", "wrong clock"}
@@ -142,7 +145,7 @@ func (p people) clone() people { return people{maps.Clone(p.seen), maps.Clone(p.
 // refusal is of an item that was answered with 503; first is by the collector's clock.
 type refusal struct{ minute, first time.Time }
 
-// rest is the time of a user without a licence. It began at since by the collector's clock; zero if the user may be read again.
+// rest is the time of a user without a license. It began at since by the collector's clock.
 type rest struct {
 	since    time.Time
 	interval span
@@ -191,7 +194,7 @@ func (w *world) live(d time.Duration) {
 	from := w.t
 	w.t = w.t.Add(d)
 	for user := range w.users {
-		if w.chance(d.Minutes() / 90) {
+		if w.chance(d.Hours() / w.pace[user].Hours()) {
 			w.interact(user, from.Add(w.between(0, d)))
 		}
 	}
@@ -261,7 +264,7 @@ func (w *world) attempt(i *interaction) bool {
 		}
 		return false
 	case w.has(badItems):
-		w.memory.state.Item(w.rules, pick(w, gap.Unverified, gap.Undecryptable, gap.Empty), fmt.Sprint(i.created.UnixMilli()), w.now())
+		w.memory.state.Item(w.rules, pick(w, gap.Unverified, gap.Undecryptable, gap.Empty), strconv.FormatInt(i.created.UnixMilli(), 10), w.now())
 		i.acknowledged = !w.writeState()
 		delete(w.memory.undelivered, i)
 		w.event("%s can't be used", i)
@@ -286,13 +289,12 @@ func (w *world) deliver(i *interaction) {
 // prompted ends the rest of a user whose prompt was notified.
 func (w *world) prompted(user int) {
 	r, found := w.memory.people.rests[user]
-	if !found || r.since.IsZero() || w.now().Sub(r.since) < minRest {
+	if !found || w.now().Sub(r.since) < minRest {
 		return
 	}
-	w.memory.state.Skipped(w.rules, []gap.User{w.users[user]}, r.interval.from, w.now())
+	w.memory.state.Rested(w.rules, w.users[user:user+1], r.interval.from, w.now().Add(-graphDelay))
 	if w.writeState() {
-		r.since = time.Time{}
-		w.memory.people.rests[user] = r
+		delete(w.memory.people.rests, user)
 		w.event("user %d may be read again", user)
 	}
 }
@@ -305,6 +307,7 @@ func (w *world) writeState() bool {
 	}
 	w.disk.people = w.memory.people.clone() // before the state, which counts users at rest as read
 	w.disk.state, w.encoded = w.memory.state.Clone(), nil
+	w.unstored = false
 	for _, i := range w.open {
 		i.acknowledged = false
 	}
@@ -345,7 +348,7 @@ func (w *world) stored() gap.State {
 func (w *world) found() gap.Found { return gap.Found{NewestCreation: w.disk.cache.newest} }
 
 func (w *world) start() {
-	w.running, w.adopted, w.corrected, w.nextCheck = true, false, 0, w.t
+	w.running, w.adopted, w.unstored, w.corrected, w.nextCheck = true, false, false, 0, w.t
 	w.memory = memory{w.stored(), w.disk.cache, w.disk.people.clone(), map[*interaction]refusal{}}
 	maps.Copy(w.memory.undelivered, w.disk.undelivered)
 	for _, r := range w.resources {
@@ -367,7 +370,7 @@ func (w *world) stop(clean bool) {
 		w.write(1)
 	}
 	for _, i := range w.open {
-		if i.acknowledged {
+		if i.acknowledged || w.unstored {
 			i.excuse = "the storage failed until the end"
 		}
 	}
@@ -394,7 +397,9 @@ func (w *world) collect() {
 	if !w.has(network) {
 		w.backfill()
 	}
-	w.write(0.8)
+	if w.running {
+		w.write(0.8)
+	}
 }
 
 func (w *world) checkSubscriptions() {
@@ -407,6 +412,7 @@ func (w *world) checkSubscriptions() {
 		case !r.active && !r.interrupted:
 			s.Interrupted(w.rules, r.name, r.reason, r.scope, r.confirmed, now)
 			r.interrupted = true
+			w.unstored = !w.writeState() // before there is a new subscription, which would hide that there was none
 			w.event("%s is interrupted", r.name)
 		}
 		if !r.active && !w.t.Before(r.blocked) {
@@ -490,6 +496,7 @@ func (w *world) backfill() {
 			w.write(0.9)
 		}
 		if w.has(pipeline) || !w.read() {
+			w.happenInPass()
 			return
 		}
 		w.write(0.5)
@@ -540,13 +547,16 @@ func (w *world) selects(p *gap.Pass, scope gap.Scope, user int) bool {
 		return slices.Contains(scope.Users, w.users[user])
 	}
 	first, seen := w.memory.people.seen[user]
-	return (seen || w.listed()) && !(seen && first.Before(scope.SeenSince))
+	if !seen {
+		return w.listed()
+	}
+	return !first.Before(scope.SeenSince)
 }
 
 func (w *world) readUser(p *gap.Pass, user int) {
 	from, to := p.From, p.To
 	if r, resting := w.memory.people.rests[user]; resting {
-		if !r.since.IsZero() && w.now().Sub(r.since) < restFor && !w.now().Before(r.since) {
+		if w.now().Sub(r.since) < restFor && !w.now().Before(r.since) {
 			r.interval.from, r.interval.to = minTime(r.interval.from, p.From), maxTime(r.interval.to, p.To)
 			w.memory.people.rests[user] = r
 			return
@@ -556,14 +566,14 @@ func (w *world) readUser(p *gap.Pass, user int) {
 		if w.t.Before(w.unlicensed[user]) {
 			for _, i := range w.open {
 				if i.user == user && r.interval.has(i.created) {
-					i.excuse = "no licence for long"
+					i.excuse = "no license for long"
 				}
 			}
 		}
 	}
 	if w.t.Before(w.unlicensed[user]) {
 		w.memory.people.rests[user] = rest{w.now(), span{p.From, p.To}}
-		w.event("user %d has no licence", user)
+		w.event("user %d has no license", user)
 		return
 	}
 	reconcile, replay := p.Gaps[0].Reason() == gap.Reconcile, p.Gaps[0].Reason() == gap.Replay
@@ -662,20 +672,21 @@ func describeGap(g gap.Gap) string {
 	if !g.To.IsZero() {
 		to = g.To.Format(stamp)
 	}
-	text := fmt.Sprintf("%v %s - %s", g.Reasons, g.From.Format(stamp), to)
+	var text strings.Builder
+	fmt.Fprintf(&text, "%v %s - %s", g.Reasons, g.From.Format(stamp), to)
 	for _, user := range g.Scope.Users {
-		text += fmt.Sprintf(" user %d", user[0])
+		fmt.Fprintf(&text, " user %d", user[0])
 	}
 	if !g.Scope.SeenSince.IsZero() {
-		text += " seen since " + g.Scope.SeenSince.Format(stamp)
+		text.WriteString(" seen since " + g.Scope.SeenSince.Format(stamp))
 	}
 	if g.Second {
-		text += " second"
+		text.WriteString(" second")
 	}
 	if !g.NotBefore.IsZero() {
-		text += " not before " + g.NotBefore.Format(stamp)
+		text.WriteString(" not before " + g.NotBefore.Format(stamp))
 	}
-	return text
+	return text.String()
 }
 
 func describePass(p *gap.Pass) string {
@@ -687,12 +698,12 @@ func describePass(p *gap.Pass) string {
 }
 
 func describeState(s *gap.State) string {
-	text := "checkpoint " + s.Checkpoint.Format(stamp) + ", reconciled " + s.Reconciled.Format(stamp) + ", polled " + s.Polled.Format(stamp)
+	text := []string{"checkpoint " + s.Checkpoint.Format(stamp) + ", reconciled " + s.Reconciled.Format(stamp) + ", polled " + s.Polled.Format(stamp)}
 	for _, g := range s.Gaps {
-		text += "\n\t\t" + describeGap(g)
+		text = append(text, describeGap(g))
 	}
 	if s.Pass != nil {
-		text += "\n\t\tpass: " + describePass(s.Pass)
+		text = append(text, "pass: "+describePass(s.Pass))
 	}
-	return text
+	return strings.Join(text, "\n\t\t")
 }

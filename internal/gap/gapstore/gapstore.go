@@ -87,8 +87,7 @@ func (s *Store) Load(ctx context.Context, newestCreation time.Time) error {
 	s.state = state
 	s.mu.Unlock()
 	s.Update(ctx, func(state *gap.State, now time.Time) gap.Changes {
-		c := state.Start(s.settings.Rules, gap.Found{Damaged: damaged, NewestCreation: newestCreation}, now)
-		return c
+		return state.Start(s.settings.Rules, gap.Found{Damaged: damaged, NewestCreation: newestCreation}, now)
 	})
 	return nil
 }

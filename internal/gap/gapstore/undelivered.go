@@ -53,6 +53,8 @@ type Undelivered struct {
 type refusal struct {
 	minute int64
 	first  time.Time
+	// opened is true once there is a gap, which may not be stored yet.
+	opened bool
 }
 
 // NewUndelivered returns an empty Undelivered that opens gaps in a Store.
@@ -77,7 +79,7 @@ func (u *Undelivered) Load(ctx context.Context) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for minute, first := range stored {
-		u.items[digestOfMinute(minute)] = refusal{minute, first}
+		u.items[digestOfMinute(minute)] = refusal{minute: minute, first: first}
 	}
 	u.stored = stored
 	return nil
@@ -97,7 +99,7 @@ func (u *Undelivered) Track(digest Digest, id string, now time.Time) {
 		digest = digestOfMinute(minute)
 	}
 	if _, found := u.items[digest]; !found {
-		u.items[digest] = refusal{minute, now}
+		u.items[digest] = refusal{minute: minute, first: now}
 	}
 }
 
@@ -145,30 +147,41 @@ func (u *Undelivered) Save(ctx context.Context) {
 
 // expire forgets an item only when its gap is stored.
 func (u *Undelivered) expire(ctx context.Context, now time.Time) {
-	u.mu.Lock()
-	var lost []Digest
-	minutes := map[int64]bool{}
-	for digest, item := range u.items {
-		if clockSetBack := item.first.After(now.Add(time.Minute)); clockSetBack || now.Sub(item.first) >= retryDeadline {
-			lost = append(lost, digest)
-			minutes[item.minute] = true
-		}
+	lost, minutes := u.lost(now)
+	if len(minutes) > 0 {
+		u.gaps.Update(ctx, func(state *gap.State, now time.Time) gap.Changes {
+			return state.Undelivered(u.gaps.Rules(), minutes, now)
+		})
 	}
-	u.mu.Unlock()
-	if len(lost) == 0 {
-		return
-	}
-	var from []time.Time
-	for _, minute := range slices.Sorted(maps.Keys(minutes)) {
-		from = append(from, time.Unix(60*minute, 0))
-	}
-	u.gaps.Update(ctx, func(state *gap.State, now time.Time) gap.Changes { return state.Undelivered(u.gaps.Rules(), from, now) })
-	if u.gaps.Flush(ctx) != nil {
+	if len(lost) == 0 || u.gaps.Flush(ctx) != nil {
 		return // it is logged there; until it is stored the next run needs the minutes
 	}
 	for _, digest := range lost {
 		u.Resolve(digest)
 	}
+}
+
+// lost returns the items that Graph no longer retries, and the minutes of those that have no gap yet.
+func (u *Undelivered) lost(now time.Time) (lost []Digest, minutes []time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	found := map[int64]bool{}
+	for digest, item := range u.items {
+		clockSetBack := item.first.After(now.Add(time.Minute))
+		if !clockSetBack && now.Sub(item.first) < retryDeadline {
+			continue
+		}
+		lost = append(lost, digest)
+		if !item.opened {
+			found[item.minute] = true
+			item.opened = true
+			u.items[digest] = item
+		}
+	}
+	for _, minute := range slices.Sorted(maps.Keys(found)) {
+		minutes = append(minutes, time.Unix(60*minute, 0))
+	}
+	return lost, minutes
 }
 
 // minutes returns the tracked minutes, each with its first refusal.
