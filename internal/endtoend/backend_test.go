@@ -39,19 +39,19 @@ type backend struct {
 	server  *http.Server
 }
 
-func newBackend(t testing.TB) *backend {
-	t.Helper()
-	b := &backend{address: freeAddress(t), arrived: map[string]int{}, sources: map[string]int{}, metrics: map[string]float64{}, changed: make(chan struct{})}
-	b.start(t)
-	t.Cleanup(b.stop)
+func newBackend(tb testing.TB) *backend {
+	tb.Helper()
+	b := &backend{address: freeAddress(tb), arrived: map[string]int{}, sources: map[string]int{}, metrics: map[string]float64{}, changed: make(chan struct{})}
+	b.start(tb)
+	tb.Cleanup(b.stop)
 	return b
 }
 
 // start listens, always at the same address.
-func (b *backend) start(t testing.TB) {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", b.address)
-	require.NoError(t, err)
+func (b *backend) start(tb testing.TB) {
+	tb.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", b.address)
+	require.NoError(tb, err)
 	server := &http.Server{Handler: http.HandlerFunc(b.take), ReadHeaderTimeout: time.Minute}
 	b.mu.Lock()
 	b.server = server
@@ -185,9 +185,9 @@ func value(record plog.LogRecord, attribute string) string {
 }
 
 // await waits until all of these have arrived.
-func (b *backend) await(t testing.TB, want []string, timeout time.Duration) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+func (b *backend) await(tb testing.TB, want []string, timeout time.Duration) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), timeout)
 	defer cancel()
 	for {
 		b.mu.Lock()
@@ -199,7 +199,7 @@ func (b *backend) await(t testing.TB, want []string, timeout time.Duration) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			require.FailNowf(t, "interactions are missing", "%d of %d, for example %v", len(missing), len(want), missing[:min(3, len(missing))])
+			require.FailNowf(tb, "interactions are missing", "%d of %d, for example %v", len(missing), len(want), missing[:min(3, len(missing))])
 		}
 	}
 }

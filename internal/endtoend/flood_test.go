@@ -232,18 +232,18 @@ func TestFlood_ForgedBytesCostLessThanGenuine(t *testing.T) { //nolint:parallelt
 }
 
 // processorTime returns the processor time that the collector has used so far.
-func (p *process) processorTime(t testing.TB) time.Duration {
-	t.Helper()
+func (p *process) processorTime(tb testing.TB) time.Duration {
+	tb.Helper()
 	const tick = 10 * time.Millisecond // USER_HZ, the same on every Linux
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.command.Process.Pid))
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	_, rest, found := strings.Cut(string(stat), ") ") // the name of the program may hold anything
-	require.True(t, found)
+	require.True(tb, found)
 	fields := strings.Fields(rest)
 	var ticks time.Duration
 	for _, field := range fields[11:13] { // utime and stime
 		n, err := strconv.ParseInt(field, 10, 64)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		ticks += time.Duration(n)
 	}
 	return ticks * tick

@@ -49,12 +49,12 @@ type harness struct {
 }
 
 // newHarness creates everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
-func newHarness(t testing.TB, overlay string, change ...func(*graphtest.Settings)) *harness {
-	t.Helper()
+func newHarness(tb testing.TB, overlay string, change ...func(*graphtest.Settings)) *harness {
+	tb.Helper()
 	pair, err := graphtest.ServerCertificate(time.Hour)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	roots := x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(pair.Certificate))
+	require.True(tb, roots.AppendCertsFromPEM(pair.Certificate))
 	settings := graphtest.Settings{
 		TenantID: tenant, ClientID: client, ClientSecret: secret, RootCAs: roots, NoListLimit: true,
 		RetryDelay: 100 * time.Millisecond, MaxRetryDelay: time.Second,
@@ -62,18 +62,18 @@ func newHarness(t testing.TB, overlay string, change ...func(*graphtest.Settings
 	for _, c := range change {
 		c(&settings)
 	}
-	h := &harness{emulator: graphtest.New(settings), backend: newBackend(t), webhook: freeAddress(t), storage: t.TempDir(), binary: collector}
+	h := &harness{emulator: graphtest.New(settings), backend: newBackend(tb), webhook: freeAddress(tb), storage: tb.TempDir(), binary: collector}
 	h.graphURL, err = h.emulator.Start("")
-	require.NoError(t, err)
-	t.Cleanup(h.emulator.Close)
-	h.overlay = h.writeOverlay(t, pair)
-	h.configure(t, overlay)
+	require.NoError(tb, err)
+	tb.Cleanup(h.emulator.Close)
+	h.overlay = h.writeOverlay(tb, pair)
+	h.configure(tb, overlay)
 	return h
 }
 
-func (h *harness) writeOverlay(t testing.TB, pair graphtest.Pair) string {
-	t.Helper()
-	dir := t.TempDir()
+func (h *harness) writeOverlay(tb testing.TB, pair graphtest.Pair) string {
+	tb.Helper()
+	dir := tb.TempDir()
 	files := map[string][]byte{
 		"server.crt": pair.Certificate, "server.key": pair.Key,
 		"base.yaml": fmt.Appendf(nil, `
@@ -93,22 +93,22 @@ service:
 `, h.graphURL, h.graphURL, h.webhook, filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")),
 	}
 	for name, content := range files {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+		require.NoError(tb, os.WriteFile(filepath.Join(dir, name), content, 0o600))
 	}
 	return dir
 }
 
 // configure sets the harness's own configuration.
-func (h *harness) configure(t testing.TB, overlay string) {
-	t.Helper()
-	h.ownConfig = filepath.Join(t.TempDir(), "own.yaml")
-	require.NoError(t, os.WriteFile(h.ownConfig, []byte(overlay), 0o600))
+func (h *harness) configure(tb testing.TB, overlay string) {
+	tb.Helper()
+	h.ownConfig = filepath.Join(tb.TempDir(), "own.yaml")
+	require.NoError(tb, os.WriteFile(h.ownConfig, []byte(overlay), 0o600))
 }
 
 // run starts a collector.
-func (h *harness) run(t testing.TB) *process {
-	t.Helper()
-	return run(t, h.binary, h.flags, append([]string{
+func (h *harness) run(tb testing.TB) *process {
+	tb.Helper()
+	return run(tb, h.binary, h.flags, append([]string{
 		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
 		"COPILOT_NOTIFICATION_URL=https://" + cmp.Or(h.public, h.webhook) + "/graph/notifications",
 		"COPILOT_STORAGE=" + h.storage, "OTLP_ENDPOINT=http://" + h.backend.address,
@@ -116,53 +116,53 @@ func (h *harness) run(t testing.TB) *process {
 }
 
 // awaitSubscribed waits for the collector's subscription.
-func (h *harness) awaitSubscribed(t testing.TB) graphtest.Subscription {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+func (h *harness) awaitSubscribed(tb testing.TB) graphtest.Subscription {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), waitTimeout)
 	defer cancel()
 	subscription, err := h.emulator.WaitSubscribed(ctx)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return subscription
 }
 
-func (h *harness) publish(t testing.TB, interactions ...graphtest.Interaction) {
-	t.Helper()
-	_, err := h.emulator.Publish(t.Context(), interactions...)
-	require.NoError(t, err)
+func (h *harness) publish(tb testing.TB, interactions ...graphtest.Interaction) {
+	tb.Helper()
+	_, err := h.emulator.Publish(tb.Context(), interactions...)
+	require.NoError(tb, err)
 }
 
 // user returns the object id of the nth user.
 func user(n int) string { return fmt.Sprintf("b2a7c9e4-5d31-4f0c-8e62-%012d", n) }
 
 // prompts returns n prompts of the last ten minutes by the given number of users.
-func prompts(t testing.TB, n, users int) []graphtest.Interaction {
-	t.Helper()
+func prompts(tb testing.TB, n, users int) []graphtest.Interaction {
+	tb.Helper()
 	all := make([]graphtest.Interaction, n)
 	for i := range all {
-		all[i] = prompt(t, i, user(i%users), time.Now().Add(-time.Minute-time.Duration(i%500)*time.Second))
+		all[i] = prompt(tb, i, user(i%users), time.Now().Add(-time.Minute-time.Duration(i%500)*time.Second))
 	}
 	return all
 }
 
 // prompt returns the first interaction of the nth conversation.
-func prompt(t testing.TB, n int, user string, at time.Time) graphtest.Interaction {
-	t.Helper()
+func prompt(tb testing.TB, n int, user string, at time.Time) graphtest.Interaction {
+	tb.Helper()
 	text, err := json.Marshal(map[string]any{
 		"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + strconv.Itoa(n), "requestId": strconv.Itoa(n),
 		"interactionType": "userPrompt", "createdDateTime": at.UTC().Format(time.RFC3339Nano),
 		"from": map[string]any{"user": map[string]any{"id": user}},
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return graphtest.Interaction{JSON: text}
 }
 
 // interactionKeys returns the keys by which the backend counts interactions.
-func interactionKeys(t testing.TB, interactions ...graphtest.Interaction) []string {
-	t.Helper()
+func interactionKeys(tb testing.TB, interactions ...graphtest.Interaction) []string {
+	tb.Helper()
 	all := make([]string, len(interactions))
 	for i, each := range interactions {
 		var name struct{ ID, SessionID string }
-		require.NoError(t, json.Unmarshal(each.JSON, &name))
+		require.NoError(tb, json.Unmarshal(each.JSON, &name))
 		all[i] = name.SessionID + " " + name.ID
 	}
 	return all
@@ -173,28 +173,28 @@ func interactionKeys(t testing.TB, interactions ...graphtest.Interaction) []stri
 var lastPort atomic.Int32
 
 // freeAddress returns an address that no other test gets.
-func freeAddress(t testing.TB) string {
-	t.Helper()
+func freeAddress(tb testing.TB) string {
+	tb.Helper()
 	lastPort.CompareAndSwap(0, 20_000+rand.Int32N(5_000))
 	for range 1000 {
 		address := "127.0.0.1:" + strconv.Itoa(int(lastPort.Add(1)))
-		if isFree(t, address) {
+		if isFree(tb, address) {
 			return address
 		}
 	}
-	require.FailNow(t, "no port is free")
+	require.FailNow(tb, "no port is free")
 	return ""
 }
 
 // isFree listens briefly. No process may be started meanwhile, since it would hold the listener for an instant.
-func isFree(t testing.TB, address string) bool {
-	t.Helper()
+func isFree(tb testing.TB, address string) bool {
+	tb.Helper()
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", address)
 	if err != nil {
 		return false
 	}
-	require.NoError(t, listener.Close())
+	require.NoError(tb, listener.Close())
 	return true
 }

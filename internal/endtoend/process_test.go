@@ -27,8 +27,8 @@ type process struct {
 }
 
 // run starts the collector at a path with flags and with configurations, which are merged in this order.
-func run(t testing.TB, binary string, flags, environment []string, configs ...string) *process {
-	t.Helper()
+func run(tb testing.TB, binary string, flags, environment []string, configs ...string) *process {
+	tb.Helper()
 	arguments := slices.Clone(flags)
 	for _, config := range configs {
 		arguments = append(arguments, "--config", config)
@@ -36,17 +36,17 @@ func run(t testing.TB, binary string, flags, environment []string, configs ...st
 	p := &process{command: exec.Command(binary, arguments...), ended: make(chan struct{}), changed: make(chan struct{})} //nolint:noctx // it is killed below
 	p.command.Env = append(os.Environ(), environment...)
 	out, err := p.command.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, p.command.Start())
+	require.NoError(tb, err)
+	require.NoError(tb, p.command.Start())
 	go func() {
 		defer close(p.ended)
 		p.read(out)
 		_ = p.command.Wait()
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		p.kill()
-		if t.Failed() {
-			t.Logf("log of the collector:\n%s", strings.Join(p.linesWith(""), "\n"))
+		if tb.Failed() {
+			tb.Logf("log of the collector:\n%s", strings.Join(p.linesWith(""), "\n"))
 		}
 	})
 	return p
@@ -78,9 +78,9 @@ func (p *process) linesWith(text string) []string {
 }
 
 // awaitLine waits for a line that contains a text.
-func (p *process) awaitLine(t testing.TB, text string, timeout time.Duration) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+func (p *process) awaitLine(tb testing.TB, text string, timeout time.Duration) string {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), timeout)
 	defer cancel()
 	for {
 		p.mu.Lock()
@@ -92,9 +92,9 @@ func (p *process) awaitLine(t testing.TB, text string, timeout time.Duration) st
 		select {
 		case <-changed:
 		case <-p.ended:
-			require.FailNow(t, "the collector ended", "before it logged %q", text)
+			require.FailNow(tb, "the collector ended", "before it logged %q", text)
 		case <-ctx.Done():
-			require.FailNow(t, "the collector did not log", text)
+			require.FailNow(tb, "the collector did not log", text)
 		}
 	}
 }
@@ -106,12 +106,12 @@ func (p *process) kill() {
 }
 
 // terminate asks the collector to end, and waits until it has.
-func (p *process) terminate(t testing.TB) {
-	t.Helper()
-	require.NoError(t, p.command.Process.Signal(syscall.SIGTERM))
+func (p *process) terminate(tb testing.TB) {
+	tb.Helper()
+	require.NoError(tb, p.command.Process.Signal(syscall.SIGTERM))
 	select {
 	case <-p.ended:
 	case <-time.After(30 * time.Second):
-		require.FailNow(t, "the collector did not end")
+		require.FailNow(tb, "the collector did not end")
 	}
 }
