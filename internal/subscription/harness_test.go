@@ -42,6 +42,7 @@ type harness struct {
 type recorder struct {
 	mu            sync.Mutex
 	checked       []time.Time
+	adopted       []time.Time
 	interruptions []interruption
 	restored      []time.Time
 	known         []subscription.Known
@@ -58,6 +59,8 @@ type interruption struct {
 }
 
 func (r *recorder) Checked(at time.Time) { r.locked(func() { r.checked = append(r.checked, at) }) }
+
+func (r *recorder) Adopted(at time.Time) { r.locked(func() { r.adopted = append(r.adopted, at) }) }
 
 func (r *recorder) Interrupted(resource string, reason subscription.Reason, since time.Time) {
 	r.locked(func() { r.interruptions = append(r.interruptions, interruption{resource, reason, since}) })

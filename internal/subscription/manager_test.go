@@ -64,6 +64,8 @@ func TestManager_AdoptsUnchangedAfterRestart(t *testing.T) {
 		require.Len(t, second.lines("subscription adopted"), 1)
 		assert.Empty(t, second.interruptions)
 		assert.Equal(t, second.start, second.checked[0])
+		assert.Empty(t, first.adopted, "it created its subscription")
+		assert.Equal(t, []time.Time{second.start}, second.adopted)
 		left, ok := second.manager.TimeLeft(time.Now())
 		assert.True(t, ok)
 		assert.Equal(t, 71*time.Hour-90*time.Minute, left)
