@@ -19,7 +19,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
-	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
@@ -119,12 +118,13 @@ func TestPipeline_WorstOutcomeDecides(t *testing.T) {
 		want       []error
 		permanent  bool
 	}{
-		"both are delivered":                                       {},
-		"its own is refused for now":                               {own: errFull, want: []error{errFull}},
-		"its own is refused for good":                              {own: errRefused, want: []error{errRefused}, permanent: true},
-		"the other is refused for now":                             {other: errFull, want: []error{dedupe.ErrFailedElsewhere}},
-		"its own is refused for good, and the other for now":       {other: errFull, own: errRefused, want: []error{errRefused, dedupe.ErrFailedElsewhere}},
-		"both are refused for now":                                 {other: errFull, own: errFull, want: []error{errFull, dedupe.ErrFailedElsewhere}},
+		"both are delivered":                                        {},
+		"its own is refused for now":                                {own: errFull, want: []error{errFull}},
+		"its own is refused for good":                               {own: errRefused, want: []error{errRefused}, permanent: true},
+		"the other is refused for now":                              {other: errFull, want: []error{dedupe.ErrFailedElsewhere}},
+		"the other is refused for good":                             {other: errRefused},
+		"its own is refused for good, and the other for now":        {other: errFull, own: errRefused, want: []error{errRefused, dedupe.ErrFailedElsewhere}},
+		"both are refused for now":                                  {other: errFull, own: errFull, want: []error{errFull, dedupe.ErrFailedElsewhere}},
 		"a part of its own is refused for now, and a part for good": {own: errors.Join(errRefused, errFull), want: []error{errFull, errRefused}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,7 +142,7 @@ func TestPipeline_WorstOutcomeDecides(t *testing.T) {
 				synctest.Wait()
 				assert.Empty(t, result, "it waits for what is in flight elsewhere")
 				inFlight.done <- test.other
-				<-other
+				require.ErrorIs(t, <-other, test.other)
 				err := <-result
 				for _, want := range test.want {
 					require.ErrorIs(t, err, want)
@@ -152,6 +152,28 @@ func TestPipeline_WorstOutcomeDecides(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Whatever brings it again would see it refused again. A replay asks for it explicitly.
+func TestPipeline_KnowsWhatWasRefusedForGood(t *testing.T) {
+	t.Parallel()
+	r, c := newTestReceiver(t)
+	one, fromHistory := interactionAt(time.Now()), inHistory(interactionAt(time.Now().Add(time.Second)))
+	sendLogs(t, r, func(context.Context, plog.Logs) error { return errRefused })
+	require.ErrorIs(t, r.pipeline.Take(t.Context(), list(one)), errRefused)
+	_, err := r.pipeline.Backfill(t.Context(), list(fromHistory), backfill.Delivery{})
+	require.ErrorIs(t, err, errRefused)
+
+	logs := &consumertest.LogsSink{}
+	r.SendLogs(logs)
+	assert.True(t, c.cache.Known(one.ContentDigest))
+	delivered, err := r.pipeline.Backfill(t.Context(), list(inHistory(one), fromHistory), backfill.Delivery{})
+	require.NoError(t, err)
+	assert.Zero(t, delivered)
+	delivered, err = r.pipeline.Backfill(t.Context(), list(fromHistory), backfill.Delivery{Replay: true})
+	require.NoError(t, err)
+	assert.Equal(t, backfill.Delivered{New: 1}, delivered)
+	assert.Equal(t, []string{fromHistory.ID + " created"}, deliveredIDs(logs))
 }
 
 func TestPipeline_WaitsUntilTheDeadlineOnly(t *testing.T) {
@@ -332,17 +354,6 @@ func TestPipeline_PanicReleasesReservation(t *testing.T) {
 	assert.Equal(t, []string{one.ID + " created"}, deliveredIDs(logs))
 }
 
-// A panic anywhere in a delivery, such as in the receiver's own metrics, is that of one request.
-func TestPipeline_PanicInMetricsPipelineIsAnError(t *testing.T) {
-	t.Parallel()
-	r, _ := newTestReceiver(t)
-	next, err := consumer.NewMetrics(func(context.Context, pmetrics) error { panic("x") })
-	require.NoError(t, err)
-	r.SendMetrics(next)
-	var panicked *panics.Error
-	require.ErrorAs(t, r.pipeline.emitMetrics(t.Context(), translate.NotificationAge(time.Second, true)), &panicked)
-}
-
 // What Graph is asked to send again is read from the history should it not be delivered until Graph stops retrying.
 func TestPipeline_TracksRefusedUntilDelivered(t *testing.T) {
 	t.Parallel()
@@ -350,10 +361,10 @@ func TestPipeline_TracksRefusedUntilDelivered(t *testing.T) {
 		outcomes []error
 		missing  []gap.Reason
 	}{
-		"it is delivered at once":   {[]error{nil}, nil},
-		"it is refused for good":    {[]error{errRefused}, nil},
-		"it is refused every time":  {[]error{errFull, errFull}, []gap.Reason{gap.Undelivered}},
-		"it is delivered later":     {[]error{errFull, errFull, nil}, nil},
+		"it is delivered at once":      {[]error{nil}, nil},
+		"it is refused for good":       {[]error{errRefused}, nil},
+		"it is refused every time":     {[]error{errFull, errFull}, []gap.Reason{gap.Undelivered}},
+		"it is delivered later":        {[]error{errFull, errFull, nil}, nil},
 		"it is refused for good later": {[]error{errFull, errRefused}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
