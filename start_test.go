@@ -3,105 +3,18 @@ package m365copilotreceiver
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/http"
-	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
-
-// fakeStorage is a storage extension, and its client, that keeps values in memory and can fail.
-type fakeStorage struct {
-	component.StartFunc
-	component.ShutdownFunc
-
-	mu     sync.Mutex // guards what follows
-	values map[string][]byte
-	// fail is called with each operation, and its error returned in place of a result.
-	fail func(ctx context.Context, operation *storage.Operation) error
-}
-
-func (s *fakeStorage) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
-	return s, nil
-}
-
-func (s *fakeStorage) Get(ctx context.Context, key string) ([]byte, error) {
-	operation := storage.GetOperation(key)
-	err := s.Batch(ctx, operation)
-	return operation.Value, err
-}
-
-func (s *fakeStorage) Set(ctx context.Context, key string, value []byte) error {
-	return s.Batch(ctx, storage.SetOperation(key, value))
-}
-
-func (s *fakeStorage) Delete(ctx context.Context, key string) error {
-	return s.Batch(ctx, storage.DeleteOperation(key))
-}
-
-func (s *fakeStorage) Batch(ctx context.Context, operations ...*storage.Operation) error {
-	for _, operation := range operations {
-		if err := s.do(ctx, operation); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *fakeStorage) do(ctx context.Context, operation *storage.Operation) error {
-	s.mu.Lock()
-	fail := s.fail
-	s.mu.Unlock()
-	if fail != nil {
-		if err := fail(ctx, operation); err != nil {
-			return err
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch operation.Type {
-	case storage.Get:
-		operation.Value = s.values[operation.Key]
-	case storage.Set:
-		s.values[operation.Key] = slices.Clone(operation.Value)
-	case storage.Delete:
-		delete(s.values, operation.Key)
-	}
-	return nil
-}
-
-func (s *fakeStorage) Close(context.Context) error { return nil }
-
-// failWith sets fail, nil for none.
-func (s *fakeStorage) failWith(fail func(ctx context.Context, operation *storage.Operation) error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fail = fail
-}
-
-func (s *fakeStorage) snapshot() map[string][]byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.values)
-}
-
-// withFakeStorage gives the receiver a storage that survives its restarts.
-func (h *harness) withFakeStorage() *fakeStorage {
-	extension, id := &fakeStorage{values: map[string][]byte{}}, component.MustNewID("fake_storage")
-	h.config.Storage = &id
-	h.host.extensions = map[component.ID]component.Component{id: extension}
-	return extension
-}
 
 // startError starts the receiver, which must fail, and shuts it down.
 func (h *harness) startError(t *testing.T) error {
@@ -113,73 +26,91 @@ func (h *harness) startError(t *testing.T) error {
 	return err
 }
 
-var errStorage = errors.New("the disk is on fire")
-
-// A receiver that does not know what earlier runs left to do does not start, and writes nothing over what it could not read.
+// A receiver that does not know what earlier runs left to do does not start, says so, and writes nothing over what it could not
+// read. With a storage that works the next start goes on as if nothing had happened.
 func TestStart_FailsIfStorageCanNotBeRead(t *testing.T) {
 	t.Parallel()
-	hangs := func(ctx context.Context, _ *storage.Operation) error { <-ctx.Done(); return ctx.Err() }
-	fails := func(context.Context, *storage.Operation) error { return errStorage }
+	hangs := func(s *memoryStorage) (heal func()) { return s.hang() }
+	obeys := func(s *memoryStorage) (heal func()) {
+		s.intercept(func(ctx context.Context, _ *storage.Operation) error { <-ctx.Done(); return ctx.Err() })
+		return func() { s.intercept(nil) }
+	}
+	fails := func(key ...string) func(*memoryStorage) (heal func()) {
+		return func(s *memoryStorage) func() {
+			s.fail(errors.New("the disk is on fire"), key...)
+			return func() { s.intercept(nil) }
+		}
+	}
 	for name, test := range map[string]struct {
-		fail   func(context.Context, *storage.Operation) error
+		fail   func(*memoryStorage) (heal func())
 		poll   bool
 		want   string
 		atMost time.Duration
 	}{
-		"since it hangs":                         {fail: hangs, want: "did not answer", atMost: 5 * time.Second},
-		"since it fails":                         {fail: fails, want: "the disk is on fire"},
-		"since it hangs, without a subscription": {fail: hangs, poll: true, want: "deadline exceeded", atMost: 5 * time.Second},
-		"since it fails, without a subscription": {fail: fails, poll: true, want: "the disk is on fire"},
-		"since only the gaps can't be read":      {fail: failsForKey("history/gaps"), want: "the disk is on fire"},
-		"since only the keys can't be read":      {fail: failsForKey("keys"), want: "the disk is on fire"},
+		"since it hangs":                         {fail: hangs, want: "did not answer within 5s", atMost: 5 * time.Second},
+		"since it hangs until a timeout":         {fail: obeys, want: "did not answer within 5s", atMost: 5 * time.Second},
+		"since it fails":                         {fail: fails(), want: "the disk is on fire"},
+		"since it hangs, without a subscription": {fail: hangs, poll: true, want: "did not answer within 5s", atMost: 5 * time.Second},
+		"since it fails, without a subscription": {fail: fails(), poll: true, want: "the disk is on fire"},
+		"since only the gaps can't be read":      {fail: fails("gaps"), want: "the disk is on fire"},
+		"since only the keys can't be read":      {fail: fails("keys"), want: "the disk is on fire"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
-			extension := h.withFakeStorage()
+			h.config.History.Users = []string{testUser}
+			stored := h.withMemoryStorage()
 			h.run(t)
-			h.deliver(t, newTurns(3)...)
+			in := newPrompts(t, 10)
+			sent, err := h.emulator.Collection(in...)
+			require.NoError(t, err)
+			_, err = h.emulator.Post(t.Context(), sent)
+			require.NoError(t, err)
+			h.confirmed(t)
 			h.stop(t)
-			held := extension.snapshot()
-			require.Contains(t, held, "keys")
+			before, writes := stored.snapshot()
+			require.Contains(t, before, "keys")
+			require.Contains(t, before, "gaps")
+
+			url := h.config.Subscription.NotificationURL
 			if test.poll {
-				h.config.Subscription.NotificationURL = ""
-				h.config.History.PollInterval = time.Minute
+				h.config.Subscription.NotificationURL, h.config.History.PollInterval = "", time.Minute
 			}
-			extension.failWith(test.fail)
 			synctest.Test(t, func(t *testing.T) {
+				heal := test.fail(stored)
 				began := time.Now()
 				err := h.startError(t)
 				assert.LessOrEqual(t, time.Since(began), test.atMost)
-				for _, want := range []string{test.want, `storage: "fake_storage" can't be read`, "start again"} {
+				for _, want := range []string{test.want, `storage: "test_storage/copilot" can't be read`, "start again"} {
 					require.ErrorContains(t, err, want)
 				}
+				heal()
+				time.Sleep(time.Minute) // what hung may go on
 			})
-			assert.Equal(t, held, extension.snapshot())
+			after, now := stored.snapshot()
+			assert.Equal(t, before, after)
+			assert.Equal(t, writes, now)
 
-			extension.failWith(nil)
+			h.config.Subscription.NotificationURL, h.config.History.PollInterval = url, 0
 			h.start(t)
-			assert.Len(t, h.emulator.Requests(graphtest.OpCreate), 1, "the key is the same")
+			h.confirmed(t)
+			status, err := h.emulator.Post(t.Context(), sent)
+			require.NoError(t, err)
+			assert.Equal(t, http.StatusAccepted, status)
+			assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs(), "what was delivered before is known")
+			assert.Len(t, h.emulator.Requests(graphtest.OpCreate), 1, "the key, and so the subscription, is the same")
+			assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "nothing is missing")
 		})
-	}
-}
-
-func failsForKey(key string) func(context.Context, *storage.Operation) error {
-	return func(_ context.Context, operation *storage.Operation) error {
-		if operation.Key == key {
-			return errStorage
-		}
-		return nil
 	}
 }
 
 func TestStart_ReplacesDamagedKeys(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	extension := h.withFakeStorage()
+	stored := h.withMemoryStorage()
 	first := h.run(t)
 	h.stop(t)
-	extension.values["keys"] = []byte("damaged")
+	require.Equal(t, 1, stored.damage("keys"))
 	h.start(t)
 	assert.Equal(t, 1, h.lines.FilterMessageSnippet("encryption keys in storage are damaged").Len())
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
@@ -200,7 +131,7 @@ func TestStart_ReplacesDamagedKeys(t *testing.T) {
 func TestStart_ListensOnceItCanDecrypt(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.withFakeStorage()
+	h.withMemoryStorage()
 	h.run(t)
 	in := newPrompts(t, 10)
 	before, err := h.emulator.Collection(in[:5]...)

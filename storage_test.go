@@ -16,11 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
-
-	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// memoryStorage is a storage extension in memory whose calls can fail or hang.
+// memoryStorage is a storage extension, and its client, in memory. It stays when it is closed, and its operations can fail or hang.
 type memoryStorage struct {
 	component.StartFunc
 	component.ShutdownFunc
@@ -28,15 +26,12 @@ type memoryStorage struct {
 	mu     sync.Mutex // guards what follows
 	values map[string][]byte
 	writes int
-	// failure is returned by every call.
-	failure error
-	// hanging, unless nil, is closed to let calls go on. They ignore their contexts, as those of a dead network disk do.
-	hanging chan struct{}
+	// before, unless nil, is called before each operation; its error is that of the operation.
+	before func(ctx context.Context, operation *storage.Operation) error
 }
 
 // withMemoryStorage gives the receiver a storage that survives its restarts and can fail.
-func (h *harness) withMemoryStorage(t *testing.T) *memoryStorage {
-	t.Helper()
+func (h *harness) withMemoryStorage() *memoryStorage {
 	id := storagetest.NewStorageID("copilot")
 	s := &memoryStorage{values: map[string][]byte{}}
 	h.config.Storage = &id
@@ -44,24 +39,34 @@ func (h *harness) withMemoryStorage(t *testing.T) *memoryStorage {
 	return s
 }
 
-// hang makes calls hang until the returned function is called. It may be called twice.
-func (s *memoryStorage) hang() (release func()) {
+// intercept sets before.
+func (s *memoryStorage) intercept(before func(context.Context, *storage.Operation) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	hanging := make(chan struct{})
-	s.hanging = hanging
-	return sync.OnceFunc(func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.hanging = nil
-		close(hanging)
+	s.before = before
+}
+
+// fail makes operations fail, those of one key or all; nil ends it.
+func (s *memoryStorage) fail(err error, key ...string) {
+	s.intercept(func(_ context.Context, operation *storage.Operation) error {
+		if len(key) > 0 && !slices.Contains(key, operation.Key) {
+			return nil
+		}
+		return err
 	})
 }
 
-func (s *memoryStorage) fail(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failure = err
+// hang makes operations hang until the returned function is called. They ignore their contexts, as those of a dead network disk do.
+func (s *memoryStorage) hang() (release func()) {
+	hanging := make(chan struct{})
+	s.intercept(func(context.Context, *storage.Operation) error {
+		<-hanging
+		return nil
+	})
+	return func() {
+		s.intercept(nil)
+		close(hanging)
+	}
 }
 
 // damage changes a byte of each value whose key contains a text, and returns how many there are.
@@ -87,39 +92,38 @@ func (s *memoryStorage) snapshot() (values map[string][]byte, writes int) {
 	return maps.Clone(s.values), s.writes
 }
 
-// GetClient returns a client of this storage, which all components share.
+// GetClient returns the one client, which all components share.
 func (s *memoryStorage) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
-	return memoryClient{s}, nil
+	return s, nil
 }
 
-type memoryClient struct{ storage *memoryStorage }
-
-func (c memoryClient) Get(ctx context.Context, key string) ([]byte, error) {
+func (s *memoryStorage) Get(ctx context.Context, key string) ([]byte, error) {
 	get := storage.GetOperation(key)
-	err := c.Batch(ctx, get)
+	err := s.Batch(ctx, get)
 	return get.Value, err
 }
 
-func (c memoryClient) Set(ctx context.Context, key string, value []byte) error {
-	return c.Batch(ctx, storage.SetOperation(key, value))
+func (s *memoryStorage) Set(ctx context.Context, key string, value []byte) error {
+	return s.Batch(ctx, storage.SetOperation(key, value))
 }
 
-func (c memoryClient) Delete(ctx context.Context, key string) error {
-	return c.Batch(ctx, storage.DeleteOperation(key))
+func (s *memoryStorage) Delete(ctx context.Context, key string) error {
+	return s.Batch(ctx, storage.DeleteOperation(key))
 }
 
-func (c memoryClient) Batch(_ context.Context, operations ...*storage.Operation) error {
-	s := c.storage
+func (s *memoryStorage) Batch(ctx context.Context, operations ...*storage.Operation) error {
+	s.mu.Lock()
+	before := s.before
+	s.mu.Unlock()
+	if before != nil {
+		for _, o := range operations {
+			if err := before(ctx, o); err != nil {
+				return err
+			}
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if hanging := s.hanging; hanging != nil {
-		s.mu.Unlock()
-		<-hanging
-		s.mu.Lock()
-	}
-	if s.failure != nil {
-		return s.failure
-	}
 	for _, o := range operations {
 		switch o.Type {
 		case storage.Get:
@@ -135,70 +139,14 @@ func (c memoryClient) Batch(_ context.Context, operations ...*storage.Operation)
 	return nil
 }
 
-func (memoryClient) Close(context.Context) error { return nil }
-
-// A storage that can't be read when the collector starts fails the start, which says so, and nothing is written over what
-// could not be read: the next start with a storage that works goes on as if nothing had happened.
-func TestStorage_UnreadableAtStartFailsStart(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		fail func(*memoryStorage) (heal func())
-		want string
-	}{
-		"it hangs": {func(s *memoryStorage) func() { return s.hang() }, "5s"},
-		"it returns errors": {func(s *memoryStorage) func() {
-			s.fail(errors.New("input/output error"))
-			return func() { s.fail(nil) }
-		}, "input/output error"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := newHarness(t)
-			h.config.History.Users = []string{testUser}
-			stored := h.withMemoryStorage(t)
-			h.run(t)
-			in := newPrompts(t, 10)
-			sent, err := h.emulator.Collection(in...)
-			require.NoError(t, err)
-			_, err = h.emulator.Post(t.Context(), sent)
-			require.NoError(t, err)
-			h.confirmed(t)
-			h.stop(t)
-			before, writes := stored.snapshot()
-			require.NotEmpty(t, before)
-
-			heal := test.fail(stored)
-			t.Cleanup(heal)
-			h.create(t, h.settings())
-			begun := time.Now()
-			err = h.signals[0].Start(t.Context(), h.host)
-			require.ErrorContains(t, err, "storage")
-			require.ErrorContains(t, err, test.want)
-			assert.Less(t, time.Since(begun), 6*time.Second)
-			h.stop(t)
-			heal()
-			require.Never(t, func() bool { _, now := stored.snapshot(); return now != writes }, time.Second, 20*time.Millisecond)
-			after, _ := stored.snapshot()
-			assert.Equal(t, before, after)
-
-			h.start(t)
-			h.confirmed(t)
-			status, err := h.emulator.Post(t.Context(), sent)
-			require.NoError(t, err)
-			assert.Equal(t, 202, status)
-			assert.Equal(t, interactionIDs(t, in...), h.deliveredIDs(), "what was delivered before is known")
-			assert.Len(t, h.emulator.Requests(graphtest.OpCreate), 1, "the key, and so the subscription, is the same")
-			assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "nothing is missing")
-		})
-	}
-}
+func (*memoryStorage) Close(context.Context) error { return nil }
 
 // A storage that fails while the collector runs is reported, answers go on, and what it lacks is written once it works again.
 func TestStorage_FailingWhileRunningIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	h.config.History.Users = []string{testUser}
-	stored := h.withMemoryStorage(t)
+	stored := h.withMemoryStorage()
 	h.run(t)
 	h.confirmed(t)
 	stored.fail(errors.New("no space left on device"))
@@ -233,7 +181,7 @@ func TestStorage_DamagedCheckpointReadsMaxGap(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	h.config.History.Users = []string{testUser}
-	stored := h.withMemoryStorage(t)
+	stored := h.withMemoryStorage()
 	h.run(t)
 	h.confirmed(t)
 	in := newPrompts(t, 5)

@@ -3,7 +3,9 @@ package receiver
 import (
 	"context"
 	"encoding/base64"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -12,40 +14,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
-	"go.opentelemetry.io/collector/config/confighttp"
-	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
-	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
-	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
-
-// newTestReceiver creates a receiver that is not started, and its components.
-func newTestReceiver(t *testing.T, certificates ...Certificate) (*Receiver, *components) {
-	t.Helper()
-	settings := Settings{
-		TenantID: "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10", Graph: confighttp.NewDefaultClientConfig(), Credential: &graph.CredentialSettings{},
-		Resources: []string{tenantWide}, CheckInterval: 5 * time.Minute, Webhook: confighttp.NewDefaultServerConfig(), WebhookPath: "/n",
-		AckTimeout: time.Second, MaxInFlightBytes: minInFlightBytes, Window: 26 * time.Hour, MaxEntries: 1000, MetricsInterval: time.Minute,
-		History: History{MaxGap: 168 * time.Hour, RequestsPerSecond: 25, Concurrency: 1}, Certificates: certificates,
-	}
-	settings.Graph.Endpoint = "http://127.0.0.1:1"
-	settings.Webhook.NetAddr.Endpoint = "127.0.0.1:0"
-	settings.Webhook.MaxRequestBodySize = 2 * minInFlightBytes
-	r, err := New(receivertest.NewNopSettings(metadata.Type), settings, func() {})
-	require.NoError(t, err)
-	r.components, err = r.newComponents(t.Context(), componenttest.NewNopHost())
-	require.NoError(t, err)
-	require.NoError(t, r.load(t.Context(), r.components))
-	return r, r.components
-}
-
-// minInFlightBytes is the least MaxInFlightBytes with which the webhook accepts a small body.
-const minInFlightBytes = 4096
 
 // startWebhook starts the webhook, and returns a function that posts to it, and the valid clientState.
 func startWebhook(t *testing.T, r *Receiver, c *components) (post func(body string) int, state string) {
@@ -71,7 +47,7 @@ func padded(body string, length int) string { return body + strings.Repeat(" ", 
 // Anybody can send requests that are refused. They neither prove that Graph reached the webhook nor cause a backfill.
 func TestWebhook_ForgedRequestsOpenNoGap(t *testing.T) {
 	t.Parallel()
-	r, c := newTestReceiver(t)
+	r, c := newTestReceiver(t, stored(newStore(t)))
 	post, _ := startWebhook(t, r, c)
 	forged := `{"value":[{"clientState":"guessed"},{"lifecycleEvent":"missed"}],"validationTokens":["a.b.c"]}`
 	for name, test := range map[string]struct {
@@ -86,47 +62,42 @@ func TestWebhook_ForgedRequestsOpenNoGap(t *testing.T) {
 		assert.Equal(t, test.status, post(test.body), name)
 	}
 
-	assert.Zero(t, c.silence.lastReached, "as if Graph had reached the webhook")
-	assert.Zero(t, c.undelivered.needed(), "as if Graph had been asked to retry")
-	for _, later := range []time.Duration{0, retryDeadline, 2 * retryDeadline} {
-		c.undelivered.openExpired(t.Context(), time.Now().Add(later))
-	}
-	assert.Empty(t, missingReasons(c))
+	assert.Nil(t, c.decryption.lastAuthentic.Load(), "as if Graph had reached the webhook")
+	assert.Empty(t, tracked(t, c), "as if Graph had been asked to retry")
+	assert.Empty(t, missing(c))
 }
 
-// missingReasons returns the reasons for which the history would be read.
-func missingReasons(c *components) []backfill.Reason {
-	var reasons []backfill.Reason
-	for reason, span := range c.backfiller.Missing(time.Now()) {
-		if span > 0 {
-			reasons = append(reasons, reason)
-		}
-	}
-	return reasons
+// tracked returns the minutes of the items that Graph was asked to send again, in Unix minutes.
+func tracked(t *testing.T, c *components) []int64 {
+	t.Helper()
+	c.undelivered.Save(t.Context())
+	minutes, _, err := statestore.Value[map[int64]time.Time]{Store: c.store, Key: "undelivered", Version: 1}.Load(t.Context())
+	require.NoError(t, err)
+	return slices.Sorted(maps.Keys(minutes))
 }
 
-func TestWebhook_TracksOverloadWithValidClientState(t *testing.T) {
-	t.Parallel()
-	r, c := newTestReceiver(t)
-	post, state := startWebhook(t, r, c)
-	assert.Equal(t, http.StatusServiceUnavailable, post(padded(`{"value":[{"clientState":"`+state+`"}]}`, minInFlightBytes)))
-	assert.Len(t, c.undelivered.overloads.minutes, 1)
-}
-
-// A notification with a valid clientState that can't be verified now is retried by Graph, and fetched from the history once
-// Graph has stopped retrying.
+// A notification with a valid clientState that can't be verified now is retried by Graph.
 func TestWebhook_TracksUndecidableNotification(t *testing.T) {
 	t.Parallel()
-	r, c := newTestReceiver(t)
+	r, c := newTestReceiver(t, stored(newStore(t)))
 	post, state := startWebhook(t, r, c)
+	lost, late := interactionAt(time.Now().Add(-time.Hour)), interactionAt(time.Now().Add(-2*time.Hour))
+	item := func(of interaction.Received) string {
+		return `{"clientState":"` + state + `","changeType":"created","tenantId":"` + tenant + `","resourceData":{"id":"` + of.ID + `"},"encryptedContent":{"dataSignature":"` + of.ID + `"}}`
+	}
 	token := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS256","kid":"k"}`)) + ".e30.e30"
-	body := `{"value":[{"clientState":"` + state + `","changeType":"created","tenantId":"` + r.settings.TenantID + `"}],"validationTokens":["` + token + `"]}`
+	body := `{"value":[` + item(lost) + `,` + item(late) + `,{"lifecycleEvent":"missed","clientState":"` + state + `"}],"validationTokens":["` + token + `"]}`
 	assert.Equal(t, http.StatusServiceUnavailable, post(body), "the signing keys are out of reach")
-	assert.NotZero(t, c.silence.lastReached)
-	c.undelivered.openExpired(t.Context(), time.Now())
-	assert.Empty(t, missingReasons(c), "as Graph may still send it")
-	c.undelivered.openExpired(t.Context(), time.Now().Add(retryDeadline))
-	assert.Equal(t, []backfill.Reason{backfill.Undelivered}, missingReasons(c))
+	minute := func(of interaction.Received) int64 {
+		at, _ := of.CreatedAt()
+		return at.Unix() / 60
+	}
+	assert.Equal(t, []int64{minute(late), minute(lost)}, tracked(t, c))
+	assert.Empty(t, missing(c), "as Graph may still send it")
+
+	late.ContentDigest = (&notification.Item{ChangeType: "created", EncryptedContent: &notification.EncryptedContent{DataSignature: late.ID}}).ContentDigest()
+	require.NoError(t, r.pipeline.Take(t.Context(), list(late)))
+	assert.Equal(t, []int64{minute(lost)}, tracked(t, c), "it was recognized when it came again")
 }
 
 // A body that only the webhook's own limits refuse is fetched from the history if it contains a valid clientState.
@@ -136,66 +107,129 @@ func TestWebhook_OpensGapForBodyOverLimits(t *testing.T) {
 	post, state := startWebhook(t, r, c)
 	body := `{"value":[{"clientState":"` + state + `","x":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}]}`
 	assert.Equal(t, http.StatusBadRequest, post(body))
-	assert.Equal(t, []backfill.Reason{backfill.Unverified}, missingReasons(c))
+	assert.Equal(t, []gap.Reason{gap.Unverified}, missingReasons(c))
 }
 
-func TestComponents_ConnectsSilenceAndGapTracker(t *testing.T) {
+// The gap of a long downtime is known only after the cache was read. The deliveries of that time must be known nevertheless.
+func TestComponents_LoadKeepsEntriesOfStartupGap(t *testing.T) {
 	t.Parallel()
-	_, c := newTestReceiver(t)
-	c.decryption.reached(noon)
-	assert.Equal(t, noon, c.silence.lastReached)
-	c.gapTracker.removedKey(t.Context(), noon)
-	assert.Equal(t, noon.Add(-graphRetryWindow), c.silence.pendingGapSince(noon))
-	c.gapTracker.Checked(noon)
-	assert.Equal(t, noon.Add(-graphRetryWindow), c.silence.explainedFrom)
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t)
+		r, c := newTestReceiver(t, stored(store))
+		observer := newSubscriptionGaps(c.gaps, c.store, zap.NewNop())
+		delivered := interactionAt(time.Now())
+		require.NoError(t, r.pipeline.Take(t.Context(), list(delivered)))
+		observer.Checked(time.Now())
+		require.NoError(t, c.save(t.Context()))
+
+		time.Sleep(72 * time.Hour)
+		r, c = newTestReceiver(t, stored(store))
+		assert.Equal(t, []gap.Reason{gap.Startup}, missingReasons(c))
+		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run, r.retain)
+		assert.True(t, c.cache.Known(delivered.ContentDigest))
+
+		newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked(time.Now())
+		c.gaps.Update(t.Context(), func(state *gap.State, _ time.Time) gap.Changes {
+			state.Gaps = nil // as if it had been read
+			return gap.Changes{}
+		})
+		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run, r.retain)
+		assert.False(t, c.cache.Known(delivered.ContentDigest), "nothing needs it any more")
+	})
 }
 
 // Deliveries stay known beyond the dedupe window if the history since then will be read.
 func TestComponents_DedupeRetainsLongOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		_, c := newTestReceiver(t)
-		one := createdAt(time.Now())
-		one.ContentDigest[0] = 1
-		require.NoError(t, c.deduplicator.Take(t.Context(), []interaction.Received{one}))
-		c.gapTracker.Checked(time.Now())
-		ctx, end := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			c.deduplicator.Run(ctx)
-		}()
-		time.Sleep(30 * time.Hour)
-		assert.True(t, c.deduplicator.Known(one.ContentDigest))
-		end()
-		<-ended
+		r, c := newTestReceiver(t)
+		one := interactionAt(time.Now())
+		require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
+		newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked(time.Now())
+		during(t, func() {
+			time.Sleep(30 * time.Hour)
+			assert.True(t, c.cache.Known(one.ContentDigest), "there was no check since then")
+		}, c.cache.Run, r.retain)
 	})
 }
 
-func TestComponents_MissingIncludesPendingGaps(t *testing.T) {
+func TestComponents_DedupeForgetsAfterWindow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		now := time.Now()
-		backfiller := backfill.New(backfill.Settings{Disabled: true})
-		r := &components{
-			backfiller: backfiller, gapTracker: newGapTracker(newStore(t), zap.NewNop(), backfiller), maxGap: 168 * time.Hour,
-			undelivered: newUndelivered(newStore(t), zap.NewNop(), retryDeadline, backfiller), silence: &silenceDetector{},
-		}
-		assert.Empty(t, r.missing(now))
-		assert.Zero(t, r.needed())
-
-		r.gapTracker.Checked(now)
-		time.Sleep(30 * time.Hour)
-		hour := func(n int) time.Duration { return time.Duration(n) * time.Hour }
-		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Subscription: hour(30) + maxNotificationDelay}, r.missing(time.Now()), "it is unknown what happened since then")
-		assert.Equal(t, now.Add(-maxNotificationDelay-backfill.Overlap), r.needed())
-
-		r.gapTracker.Interrupted(tenantWide, subscription.ReasonExpired, now.Add(-hour(2)))
-		backfiller.Open(backfill.Gap{Reason: backfill.Undelivered, From: now.Add(-hour(1)), To: now})
-		assert.Equal(t, map[backfill.Reason]time.Duration{backfill.Undelivered: hour(1), backfill.Subscription: hour(32) + maxNotificationDelay}, r.missing(time.Now()))
-		assert.Equal(t, now.Add(-hour(2)-maxNotificationDelay-backfill.Overlap), r.needed())
-
-		time.Sleep(hour(200))
-		assert.Equal(t, time.Now().Add(-hour(168)-maxNotificationDelay), r.needed(), "nothing before that is read")
+		r, c := newTestReceiver(t)
+		observer := newSubscriptionGaps(c.gaps, c.store, zap.NewNop())
+		one := interactionAt(time.Now())
+		require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
+		during(t, func() {
+			for range 25 * 60 / 5 {
+				observer.Checked(time.Now())
+				time.Sleep(5 * time.Minute)
+			}
+			assert.True(t, c.cache.Known(one.ContentDigest))
+			for range 2 * 60 / 5 {
+				observer.Checked(time.Now())
+				time.Sleep(5 * time.Minute)
+			}
+			assert.False(t, c.cache.Known(one.ContentDigest))
+		}, c.cache.Run, r.retain)
 	})
+}
+
+// Each value that a start reads can fail it. Nothing is written over what could not be read.
+func TestReceiver_LoadFailsIfValueCanNotBeRead(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	var read []string
+	store.fail = func(operation *storage.Operation) error {
+		if operation.Type == storage.Get {
+			read = append(read, operation.Key)
+		}
+		return nil
+	}
+	newTestReceiver(t, stored(store))
+	for _, key := range []string{"keys", "gaps", "undelivered", "subscriptions", "dedupe/index"} {
+		require.Contains(t, read, key)
+	}
+	for _, key := range read {
+		t.Run(key, func(t *testing.T) {
+			t.Parallel()
+			store, wrote := newStore(t), false
+			store.fail = func(operation *storage.Operation) error {
+				switch {
+				case operation.Key != key:
+					return nil
+				case operation.Type == storage.Get:
+					return errStorage
+				}
+				wrote = true
+				return nil
+			}
+			_, err := loadTestReceiver(t, stored(store))
+			require.ErrorIs(t, err, errStorage)
+			require.ErrorContains(t, err, "can't be read, and without it the receiver does not know what earlier runs left to do")
+			assert.False(t, wrote)
+		})
+	}
+}
+
+// Each value that a start reads is reported and replaced where it is damaged.
+func TestReceiver_LoadReplacesDamagedValue(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"keys", "gaps", "undelivered", "subscriptions", "dedupe/index"} {
+		t.Run(key, func(t *testing.T) {
+			t.Parallel()
+			store := newStore(t)
+			require.NoError(t, store.Set(t.Context(), key, []byte("damaged")))
+			logger, lines := observed()
+			_, c := newTestReceiver(t, stored(store), logged(logger))
+			assert.Equal(t, 1, lines.FilterMessageSnippet("replaced").Len())
+			newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Known(nil)
+			c.undelivered.Track([32]byte{1}, "", time.Now())
+			require.NoError(t, c.save(t.Context()))
+
+			logger, lines = observed()
+			newTestReceiver(t, stored(store), logged(logger))
+			assert.Zero(t, lines.FilterMessageSnippet("replaced").Len())
+		})
+	}
 }

@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,7 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -107,18 +106,11 @@ func TestKeys_DropsGeneratedKeyOnceCertificatesAreConfigured(t *testing.T) {
 	assert.NotContains(t, string(storedValue(t, store, keysKey)), "private_key")
 }
 
-// failingStore is a storage whose calls fail.
-type failingStore struct{ storage.Client }
-
-var errStorage = errors.New("the disk is on fire")
-
-func (failingStore) Get(context.Context, string) ([]byte, error)        { return nil, errStorage }
-func (failingStore) Set(context.Context, string, []byte) error          { return errStorage }
-func (failingStore) Batch(context.Context, ...*storage.Operation) error { return errStorage }
-
 func TestKeys_LoadFailsIfStorageCanNotBeRead(t *testing.T) {
 	t.Parallel()
-	k, _ := newTestKeys(failingStore{newStore(t)})
+	store := newStore(t)
+	store.fail = failsAlways
+	k, _ := newTestKeys(store)
 	_, err := k.load(t.Context())
 	require.ErrorIs(t, err, errStorage)
 }
@@ -127,32 +119,19 @@ func TestKeys_LoadFailsIfStorageCanNotBeRead(t *testing.T) {
 func TestKeys_StoresLaterWhatFails(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
-	failing := &readOnlyStore{Client: store, readOnly: true}
-	k, lines := newTestKeys(failing)
+	store.fail = failsToWrite
+	k, lines := newTestKeys(store)
 	first, _ := startKeys(t, k)
 	k.save(t.Context())
 	assert.Equal(t, 1, lines.FilterMessage("the encryption keys can't be stored").Len(), "once while it lasts")
 	assert.Nil(t, storedValue(t, store, keysKey))
 
-	failing.readOnly = false
+	store.fail = func(*storage.Operation) error { return nil }
 	k.save(t.Context())
 	assert.Equal(t, 1, lines.FilterMessage("the encryption keys are stored again").Len())
 	k, _ = newTestKeys(store)
 	second, _ := startKeys(t, k)
 	assert.Equal(t, first, second)
-}
-
-// readOnlyStore is a storage that may fail to write.
-type readOnlyStore struct {
-	storage.Client
-	readOnly bool
-}
-
-func (s *readOnlyStore) Batch(ctx context.Context, operations ...*storage.Operation) error {
-	if s.readOnly {
-		return errStorage
-	}
-	return s.Client.Batch(ctx, operations...)
 }
 
 func TestKeys_DetectsRemovedKey(t *testing.T) {
@@ -211,22 +190,21 @@ func TestReceiver_StartsWithGapOfRemovedKey(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		stored string
-		gaps   int
+		gaps   []gap.Reason
 	}{
-		"a key was removed":     {`{"accepted":["gone"]}`, 1},
-		"the value is damaged":  {`{"accepted":[`, 1},
-		"no key was removed":    {`{"accepted":[]}`, 0},
-		"there is no value yet": {"", 0},
+		"a key was removed":     {`{"accepted":["gone"]}`, []gap.Reason{gap.RemovedKey}},
+		"the value is damaged":  {`{"accepted":[`, []gap.Reason{gap.RemovedKey}},
+		"no key was removed":    {`{"accepted":[]}`, nil},
+		"there is no value yet": {"", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, c := newTestReceiver(t)
-			c.store = statestore.New(newStore(t))
+			store := newStore(t)
 			if test.stored != "" {
-				require.NoError(t, c.store.Write(t.Context(), statestore.Set{Key: keysKey, Version: keysVersion, Payload: []byte(test.stored)}))
+				require.NoError(t, statestore.New(store).Write(t.Context(), statestore.Set{Key: keysKey, Version: keysVersion, Payload: []byte(test.stored)}))
 			}
-			require.NoError(t, r.load(t.Context(), c))
-			assert.Len(t, c.gapTracker.pending, test.gaps)
+			_, c := newTestReceiver(t, stored(store))
+			assert.Equal(t, test.gaps, missingReasons(c))
 		})
 	}
 }
@@ -235,7 +213,7 @@ func TestReceiver_TakesChangedKeyFilesIntoUse(t *testing.T) {
 	t.Parallel()
 	certificate, write := newKeyFiles(t)
 	synctest.Test(t, func(t *testing.T) {
-		r, c := newTestReceiver(t, certificate)
+		r, c := newTestReceiver(t, with(certificate))
 		core, lines := observer.New(zap.InfoLevel)
 		c.keys.reloading.Logger = zap.New(core)
 		accepts := func(key *notification.Key) bool {
@@ -258,7 +236,7 @@ func TestReceiver_TakesChangedKeyFilesIntoUse(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, 1, lines.FilterMessageSnippet("can't be used").Len(), "a change in the middle is reported once")
 		assert.True(t, accepts(old))
-		assert.Empty(t, c.gapTracker.pending)
+		assert.Empty(t, missing(c))
 
 		write()
 		time.Sleep(keyCheckInterval)
@@ -267,8 +245,7 @@ func TestReceiver_TakesChangedKeyFilesIntoUse(t *testing.T) {
 		assert.NotEqual(t, old.CertificateID(), c.keys.ring[0].CertificateID())
 		assert.True(t, accepts(c.keys.ring[0]))
 		assert.False(t, accepts(old))
-		require.Len(t, c.gapTracker.pending, 1, "what Graph still sends for the old key is missing")
-		assert.Equal(t, backfill.RemovedKey, c.gapTracker.pending[0].Reason)
+		assert.Equal(t, []gap.Reason{gap.RemovedKey}, missingReasons(c), "what Graph still sends for the old key is missing")
 		cancel()
 		<-done
 	})
@@ -278,7 +255,7 @@ func TestReceiver_ChecksKeyFilesHalfAMinuteAfterStart(t *testing.T) {
 	t.Parallel()
 	certificate, write := newKeyFiles(t)
 	synctest.Test(t, func(t *testing.T) {
-		r, c := newTestReceiver(t, certificate)
+		r, c := newTestReceiver(t, with(certificate))
 		old := c.keys.ring[0]
 		write()
 		ctx, cancel := context.WithTimeout(t.Context(), keyCheckInterval+time.Second)

@@ -77,21 +77,24 @@ func (p *pipeline) Backfill(ctx context.Context, received []interaction.Received
 	}
 }
 
-// deliverNew delivers what was not delivered before, and waits until ctx ends for what is in flight in other calls. It returns
-// nil once everything was delivered, by whichever call. The worst outcome decides: the error joins those that apply, and each
-// must be examined by itself, since that of the logs pipeline may be permanent while another is not.
+// deliverNew delivers what was neither delivered nor refused for good before, and waits until ctx ends for what is in flight in
+// other calls. It returns nil once nothing is left to deliver, by whichever call. The worst outcome decides: the error joins those
+// that apply, and each must be examined by itself, since that of the logs pipeline may be permanent while another is not.
 func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Received, mode dedupe.Mode) (backfill.Delivered, error) {
 	var total backfill.Delivered
 	p.attribution.Attribute(received)
 	for len(received) > 0 {
 		reserved := p.cache.Reserve(ctx, received, mode)
 		err := p.deliver(ctx, reserved.New, true)
-		if err != nil {
-			reserved.Release()
-		} else {
+		switch {
+		case err == nil:
 			reserved.Commit()
 			total.New += len(reserved.New)
 			total.Recovered += reserved.Recovered
+		case webhook.Permanent(err):
+			reserved.Commit() // it would be refused again
+		default:
+			reserved.Release()
 		}
 		again, failedElsewhere := reserved.Wait(ctx)
 		switch {

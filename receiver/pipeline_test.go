@@ -2,24 +2,89 @@ package receiver
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
-	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
+
+var (
+	errFull    = errors.New("the queue is full")
+	errRefused = consumererror.NewPermanent(errors.New("the record is malformed"))
+)
+
+// delivery is a call of the logs pipeline that waits for its result.
+type delivery struct {
+	ids  []string
+	done chan<- error
+}
+
+// deliveries makes each call of the logs pipeline wait for its result.
+func deliveries(t *testing.T, r *Receiver) <-chan delivery {
+	t.Helper()
+	calls := make(chan delivery)
+	sendLogs(t, r, func(_ context.Context, logs plog.Logs) error {
+		done := make(chan error)
+		calls <- delivery{ids: idsOf(logs), done: done}
+		return <-done
+	})
+	return calls
+}
+
+func sendLogs(t *testing.T, r *Receiver, consume consumer.ConsumeLogsFunc) {
+	t.Helper()
+	next, err := consumer.NewLogs(consume)
+	require.NoError(t, err)
+	r.SendLogs(next)
+}
+
+// idsOf returns the interaction and the change of each record.
+func idsOf(logs plog.Logs) []string {
+	var ids []string
+	for _, resource := range logs.ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			for _, record := range scope.LogRecords().All() {
+				id, _ := record.Attributes().Get("microsoft.copilot.interaction.id")
+				change, _ := record.Attributes().Get("microsoft.copilot.change.type")
+				ids = append(ids, id.AsString()+" "+change.AsString())
+			}
+		}
+	}
+	return ids
+}
+
+func deliveredIDs(sink *consumertest.LogsSink) []string {
+	var ids []string
+	for _, logs := range sink.AllLogs() {
+		ids = append(ids, idsOf(logs)...)
+	}
+	return ids
+}
+
+// take runs Take in the background. Its end can be observed in a bubble of synctest.
+func take(ctx context.Context, r *Receiver, received ...interaction.Received) <-chan error {
+	result := make(chan error, 1)
+	go func() { result <- r.pipeline.Take(ctx, received) }()
+	return result
+}
 
 // The history of a user without license is not read until a prompt of theirs arrives. A user who was determined in another
 // way, such as by reading that history, must not end this.
-func TestPipelineOutput_ReportsUsersOfPromptsOnly(t *testing.T) {
+func TestPipeline_ReportsUsersOfPromptsOnly(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		source interaction.UserSource
@@ -33,61 +98,307 @@ func TestPipelineOutput_ReportsUsersOfPromptsOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, err := New(receivertest.NewNopSettings(metadata.Type), Settings{}, func() {})
-			require.NoError(t, err)
+			r, _ := newTestReceiver(t)
 			logs := &consumertest.LogsSink{}
 			r.SendLogs(logs)
 			var seen []string
-			r.output.seen = func(users ...string) { seen = append(seen, users...) }
-			require.NoError(t, r.output.Deliver(t.Context(), []interaction.Received{{UserID: "u", UserSource: c.source}}))
+			r.pipeline.seen = func(users ...string) { seen = append(seen, users...) }
+			require.NoError(t, r.pipeline.deliver(t.Context(), list(interaction.Received{UserID: "u", UserSource: c.source}), true))
 			assert.Equal(t, c.want, seen)
 			assert.Equal(t, 1, logs.LogRecordCount())
 		})
 	}
 }
 
-// blockingOutput is a pipeline that blocks until the channel is closed.
-type blockingOutput chan struct{}
-
-func (b blockingOutput) Deliver(context.Context, []interaction.Received) error {
-	<-b
-	return nil
+// One request has an interaction that is in flight in another one, and a new one.
+func TestPipeline_WorstOutcomeDecides(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		other, own error
+		want       []error
+		permanent  bool
+	}{
+		"both are delivered":                                        {},
+		"its own is refused for now":                                {own: errFull, want: []error{errFull}},
+		"its own is refused for good":                               {own: errRefused, want: []error{errRefused}, permanent: true},
+		"the other is refused for now":                              {other: errFull, want: []error{dedupe.ErrFailedElsewhere}},
+		"the other is refused for good":                             {other: errRefused},
+		"its own is refused for good, and the other for now":        {other: errFull, own: errRefused, want: []error{errRefused, dedupe.ErrFailedElsewhere}},
+		"both are refused for now":                                  {other: errFull, own: errFull, want: []error{errFull, dedupe.ErrFailedElsewhere}},
+		"a part of its own is refused for now, and a part for good": {own: errors.Join(errRefused, errFull), want: []error{errFull, errRefused}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r, _ := newTestReceiver(t)
+				calls := deliveries(t, r)
+				shared, own := interactionAt(time.Now()), interactionAt(time.Now().Add(time.Second))
+				other := take(t.Context(), r, shared)
+				inFlight := <-calls
+				result := take(t.Context(), r, shared, own)
+				second := <-calls
+				assert.Equal(t, []string{own.ID + " created"}, second.ids, "what is in flight is not sent twice")
+				second.done <- test.own
+				synctest.Wait()
+				assert.Empty(t, result, "it waits for what is in flight elsewhere")
+				inFlight.done <- test.other
+				require.ErrorIs(t, <-other, test.other)
+				err := <-result
+				for _, want := range test.want {
+					require.ErrorIs(t, err, want)
+				}
+				assert.Equal(t, len(test.want) > 0, err != nil)
+				assert.Equal(t, test.permanent, webhook.Permanent(err))
+			})
+		})
+	}
 }
 
-func TestTrackedIntake_TracksBeforePipelineReturns(t *testing.T) {
+// Whatever brings it again would see it refused again. A replay asks for it explicitly.
+func TestPipeline_KnowsWhatWasRefusedForGood(t *testing.T) {
+	t.Parallel()
+	r, c := newTestReceiver(t)
+	one, fromHistory := interactionAt(time.Now()), inHistory(interactionAt(time.Now().Add(time.Second)))
+	sendLogs(t, r, func(context.Context, plog.Logs) error { return errRefused })
+	require.ErrorIs(t, r.pipeline.Take(t.Context(), list(one)), errRefused)
+	_, err := r.pipeline.Backfill(t.Context(), list(fromHistory), backfill.Delivery{})
+	require.ErrorIs(t, err, errRefused)
+
+	logs := &consumertest.LogsSink{}
+	r.SendLogs(logs)
+	assert.True(t, c.cache.Known(one.ContentDigest))
+	delivered, err := r.pipeline.Backfill(t.Context(), list(inHistory(one), fromHistory), backfill.Delivery{})
+	require.NoError(t, err)
+	assert.Zero(t, delivered)
+	delivered, err = r.pipeline.Backfill(t.Context(), list(fromHistory), backfill.Delivery{Replay: true})
+	require.NoError(t, err)
+	assert.Equal(t, backfill.Delivered{New: 1}, delivered)
+	assert.Equal(t, []string{fromHistory.ID + " created"}, deliveredIDs(logs))
+}
+
+func TestPipeline_WaitsUntilTheDeadlineOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		out := make(blockingOutput)
-		in, err := dedupe.New(dedupe.Settings{Next: out, MaxOpen: 10, Window: time.Hour, MaxEntries: 10})
-		require.NoError(t, err)
-		tracker, opened := newTestUndelivered(t, newStore(t))
-		a := &trackedIntake{deduplicator: in, undelivered: tracker, silence: &silenceDetector{}}
-		now := time.Now()
-		done := make(chan error)
-		go func() { done <- a.Take(context.Background(), []interaction.Received{interactionAt(now)}) }()
-		synctest.Wait()
-		tracker.openExpired(t.Context(), now.Add(retryDeadline))
-		assert.Equal(t, []backfill.Gap{minuteGap(now)}, opened.gaps, "Graph has stopped retrying")
-		close(out)
-		require.NoError(t, <-done)
+		r, _ := newTestReceiver(t)
+		calls := deliveries(t, r)
+		one := interactionAt(time.Now())
+		first := take(t.Context(), r, one)
+		inFlight := <-calls
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := r.pipeline.Take(ctx, list(one))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.False(t, webhook.Permanent(err))
+		inFlight.done <- nil
+		require.NoError(t, <-first)
+		require.NoError(t, r.pipeline.Take(t.Context(), list(one)), "it is a duplicate now")
 	})
 }
 
-// An item that another call delivered is not tracked any more once Graph retries it.
-func TestDeliveredCheck_ResolvesRedelivered(t *testing.T) {
+func TestPipeline_DecidesOtherVersionAnew(t *testing.T) {
 	t.Parallel()
-	out := make(blockingOutput)
-	close(out)
-	in, err := dedupe.New(dedupe.Settings{Next: out, MaxOpen: 10, Window: time.Hour, MaxEntries: 10})
+	created := interactionAt(time.Now())
+	updated := updateOf(created)
+	t.Run("in flight in another call", func(t *testing.T) {
+		t.Parallel()
+		for name, outcome := range map[string]error{"it is delivered": nil, "it is refused": errFull} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					r, _ := newTestReceiver(t)
+					calls := deliveries(t, r)
+					first := take(t.Context(), r, created)
+					inFlight := <-calls
+					second := take(t.Context(), r, updated)
+					synctest.Wait()
+					assert.Empty(t, calls, "one at a time")
+					inFlight.done <- outcome
+					require.ErrorIs(t, <-first, outcome)
+					next := <-calls
+					assert.Equal(t, []string{updated.ID + " updated"}, next.ids)
+					next.done <- nil
+					require.NoError(t, <-second, "what became of the other version does not matter")
+				})
+			})
+		}
+	})
+	t.Run("in the same call", func(t *testing.T) {
+		t.Parallel()
+		r, _ := newTestReceiver(t)
+		logs := &consumertest.LogsSink{}
+		r.SendLogs(logs)
+		require.NoError(t, r.pipeline.Take(t.Context(), list(created, updated, created)))
+		assert.Equal(t, []string{created.ID + " created", created.ID + " updated"}, deliveredIDs(logs))
+	})
+}
+
+func TestPipeline_DeliversOnceFromBothSources(t *testing.T) {
+	t.Parallel()
+	r, _ := newTestReceiver(t)
+	logs := &consumertest.LogsSink{}
+	r.SendLogs(logs)
+	known, new := interactionAt(time.Now()), interactionAt(time.Now().Add(time.Second))
+	require.NoError(t, r.pipeline.Take(t.Context(), list(known)))
+	delivered, err := r.pipeline.Backfill(t.Context(), list(inHistory(known), inHistory(new)), backfill.Delivery{})
 	require.NoError(t, err)
-	tracker, opened := newTestUndelivered(t, newStore(t))
-	seen := deliveredCheck{deduplicator: in, undelivered: tracker}
-	one := interactionAt(noon)
-	one.ContentDigest[0] = 1
-	tracker.track([]interaction.Received{one}, noon)
-	assert.False(t, seen.Known(one.ContentDigest), "it is still to be delivered")
-	require.NoError(t, in.Take(t.Context(), []interaction.Received{one}))
-	assert.True(t, seen.Known(one.ContentDigest))
-	tracker.openExpired(t.Context(), noon.Add(retryDeadline))
-	assert.Empty(t, opened.gaps)
+	assert.Equal(t, backfill.Delivered{New: 1, Recovered: 1}, delivered)
+	require.NoError(t, r.pipeline.Take(t.Context(), list(new)))
+	assert.Equal(t, []string{known.ID + " created", new.ID + " created"}, deliveredIDs(logs))
+}
+
+func TestPipeline_CountsRecovered(t *testing.T) {
+	t.Parallel()
+	one := interactionAt(time.Now())
+	for name, test := range map[string]struct {
+		earlier []interaction.Received
+		read    interaction.Received
+		outcome error
+		want    backfill.Delivered
+	}{
+		"a creation that only the history has": {read: inHistory(one), want: backfill.Delivered{New: 1, Recovered: 1}},
+		"not a creation that was delivered":    {earlier: list(one), read: inHistory(one)},
+		"not a new version":                    {earlier: list(one), read: inHistory(updateOf(one)), want: backfill.Delivered{New: 1}},
+		"not what is refused for now":          {read: inHistory(one), outcome: errFull},
+		"not what is refused for good":         {read: inHistory(one), outcome: errRefused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := newTestReceiver(t)
+			r.SendLogs(&consumertest.LogsSink{})
+			require.NoError(t, r.pipeline.Take(t.Context(), test.earlier))
+			sendLogs(t, r, func(context.Context, plog.Logs) error { return test.outcome })
+			delivered, err := r.pipeline.Backfill(t.Context(), list(test.read), backfill.Delivery{})
+			require.ErrorIs(t, err, test.outcome)
+			assert.Equal(t, test.want, delivered)
+		})
+	}
+}
+
+func TestPipeline_ReplayPassesTheCache(t *testing.T) {
+	t.Parallel()
+	r, _ := newTestReceiver(t)
+	logs := &consumertest.LogsSink{}
+	r.SendLogs(logs)
+	one, refused := interactionAt(time.Now()), interactionAt(time.Now().Add(time.Second))
+	require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
+	counted := dataPoints(r)
+	for range 2 {
+		delivered, err := r.pipeline.Backfill(t.Context(), list(inHistory(one)), backfill.Delivery{Replay: true})
+		require.NoError(t, err)
+		assert.Equal(t, backfill.Delivered{New: 1}, delivered, "nothing is recovered")
+	}
+	assert.Equal(t, []string{one.ID + " created", one.ID + " created", one.ID + " created"}, deliveredIDs(logs))
+	assert.Equal(t, counted, dataPoints(r), "replays count in no metric")
+
+	sendLogs(t, r, func(context.Context, plog.Logs) error { return errFull })
+	_, err := r.pipeline.Backfill(t.Context(), list(inHistory(refused)), backfill.Delivery{Replay: true})
+	require.ErrorIs(t, err, errFull)
+	assert.False(t, r.pipeline.cache.Known(refused.ContentDigest))
+}
+
+// dataPoints returns the sums of all metrics of interactions.
+func dataPoints(r *Receiver) map[string]int64 {
+	sums := map[string]int64{}
+	for _, resource := range r.pipeline.metrics.Collect(time.Now()).ResourceMetrics().All() {
+		for _, scope := range resource.ScopeMetrics().All() {
+			for _, metric := range scope.Metrics().All() {
+				if metric.Type().String() != "Sum" {
+					continue
+				}
+				for _, point := range metric.Sum().DataPoints().All() {
+					sums[metric.Name()] += point.IntValue()
+				}
+			}
+		}
+	}
+	return sums
+}
+
+func TestPipeline_ImportKeepsRecentDeliveriesKnown(t *testing.T) {
+	t.Parallel()
+	const entries = 50
+	r, c := newTestReceiver(t, func(s *setup) { s.settings.MaxEntries = entries })
+	r.SendLogs(&consumertest.LogsSink{})
+	var recent, old []interaction.Received
+	for i := range entries {
+		recent = append(recent, interactionAt(time.Now().Add(-time.Duration(i)*time.Second)))
+		old = append(old, inHistory(interactionAt(time.Now().Add(-30*24*time.Hour-time.Duration(i)*time.Second))))
+	}
+	require.NoError(t, r.pipeline.Take(t.Context(), recent))
+	delivered, err := r.pipeline.Backfill(t.Context(), old, backfill.Delivery{Import: true})
+	require.NoError(t, err)
+	assert.Equal(t, entries, delivered.New)
+	for i := range recent {
+		assert.True(t, c.cache.Known(recent[i].ContentDigest))
+	}
+}
+
+func TestPipeline_PanicReleasesReservation(t *testing.T) {
+	t.Parallel()
+	logger, lines := observed()
+	r, _ := newTestReceiver(t, logged(logger))
+	before := lines.Len()
+	logs := &consumertest.LogsSink{}
+	one := interactionAt(time.Now())
+	one.Body.Content = "my salary"
+	sendLogs(t, r, func(context.Context, plog.Logs) error { panic(one.Body.Content) })
+	err := r.pipeline.Take(t.Context(), list(one))
+	var panicked *panics.Error
+	require.ErrorAs(t, err, &panicked)
+	assert.False(t, webhook.Permanent(err))
+	require.Equal(t, before+1, lines.Len())
+	assert.NotContains(t, lines.All()[before].ContextMap()["error"], one.Body.Content)
+
+	r.SendLogs(logs)
+	require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
+	assert.Equal(t, []string{one.ID + " created"}, deliveredIDs(logs))
+}
+
+// What Graph is asked to send again is read from the history should it not be delivered until Graph stops retrying.
+func TestPipeline_TracksRefusedUntilDelivered(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		outcomes []error
+		missing  []gap.Reason
+	}{
+		"it is delivered at once":      {[]error{nil}, nil},
+		"it is refused for good":       {[]error{errRefused}, nil},
+		"it is refused every time":     {[]error{errFull, errFull}, []gap.Reason{gap.Undelivered}},
+		"it is delivered later":        {[]error{errFull, errFull, nil}, nil},
+		"it is refused for good later": {[]error{errFull, errRefused}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r, c := newTestReceiver(t)
+				one := interactionAt(time.Now())
+				for _, outcome := range test.outcomes {
+					sendLogs(t, r, func(context.Context, plog.Logs) error { return outcome })
+					require.ErrorIs(t, r.pipeline.Take(t.Context(), list(one)), outcome)
+					time.Sleep(time.Minute)
+				}
+				time.Sleep(retriesEnd)
+				c.undelivered.Save(t.Context())
+				assert.Equal(t, test.missing, missingReasons(c))
+			})
+		})
+	}
+}
+
+// A blocked pipeline may return long after Graph was asked to send it again.
+func TestPipeline_TracksBeforeDelivery(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, c := newTestReceiver(t)
+		calls := deliveries(t, r)
+		now := time.Now()
+		result := take(t.Context(), r, interactionAt(now))
+		blocked := <-calls
+		time.Sleep(retriesEnd)
+		c.undelivered.Save(t.Context())
+		require.Equal(t, []gap.Reason{gap.Undelivered}, missingReasons(c), "Graph has stopped retrying")
+		assert.True(t, missing(c)[0].From.Equal(now.Truncate(time.Minute)))
+		blocked.done <- nil
+		require.NoError(t, <-result)
+	})
 }

@@ -11,54 +11,69 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
-	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-func (s *fakeGaps) Item(reason backfill.Reason, _ string, now time.Time) {
-	s.gaps = append(s.gaps, backfill.Gap{Reason: reason, From: now})
-}
-
-// newTestRejections returns rejections that open their gaps in a fakeGaps, and their log lines.
-func newTestRejections(t *testing.T, gaps *fakeGaps) (*rejections, *observer.ObservedLogs) {
+// newTestRejections returns the rejections of a receiver with this storage, and their log lines.
+func newTestRejections(t *testing.T, store *testStore) (*rejections, *components, *observer.ObservedLogs) {
 	t.Helper()
-	builder, err := metadata.NewTelemetryBuilder(componenttest.NewNopTelemetrySettings())
-	require.NoError(t, err)
-	core, lines := observer.New(zap.WarnLevel)
+	r, c := newTestReceiver(t, stored(store))
+	logger, lines := observed()
 	return &rejections{
-		logger: zap.New(core), telemetry: &telemetry{builder: builder, receiver: attribute.String("receiver", "r")},
-		occasional: newOccasionalLog(), gaps: gaps, undelivered: newUndelivered(newStore(t), zap.NewNop(), retryDeadline, gaps),
-	}, lines
+		logger: logger, telemetry: r.telemetry, occasional: newOccasionalLog(), undelivered: c.undelivered, gaps: c.gaps,
+	}, c, lines
 }
 
+// Graph gets a 202 for it, and does not send it again.
 func TestRejections_StoresGapBeforeReturning(t *testing.T) {
 	t.Parallel()
-	gaps := &fakeGaps{}
-	r, lines := newTestRejections(t, gaps)
-	encrypted := notification.Item{ResourceID: "1", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}
-	r.undelivered.trackUnopened([]notification.Item{encrypted}, time.Now())
-	r.Reject(t.Context(), []notification.Rejection{
-		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "1", ContentDigest: encrypted.ContentDigest(), Err: errors.New("no such key")},
-		{Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: "2", Err: errors.New("no such key")},
-	})
-	assert.Equal(t, 2, gaps.flushed)
-	r.undelivered.openExpired(t.Context(), time.Now().Add(retryDeadline))
-	assert.Len(t, gaps.gaps, 2, "an item that has a gap of its own is not undelivered as well")
+	store := newStore(t)
+	r, c, lines := newTestRejections(t, store)
+	now := time.Now()
+	undecryptable := func(at time.Time, signature string) notification.Rejection {
+		item := notification.Item{EncryptedContent: &notification.EncryptedContent{DataSignature: signature}}
+		one := interactionAt(at)
+		c.undelivered.Track(item.ContentDigest(), one.ID, now)
+		return notification.Rejection{
+			Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: one.ID, ContentDigest: item.ContentDigest(), Err: errors.New("no such key"),
+		}
+	}
+	r.Reject(t.Context(), []notification.Rejection{undecryptable(now, "a"), undecryptable(now.Add(-time.Hour), "b")})
 	assert.Equal(t, 1, lines.Len(), "the same reason is logged once")
+	assert.Empty(t, tracked(t, c), "an item that has a gap of its own is not undelivered as well")
+
+	_, afterCrash := newTestReceiver(t, stored(store))
+	gaps := missing(afterCrash)
+	require.Len(t, gaps, 2)
+	for i, at := range []time.Time{now.Add(-time.Hour), now} {
+		assert.Equal(t, gap.Undecryptable, gaps[i].Reason())
+		assert.True(t, gaps[i].From.Equal(at.Truncate(time.Minute)))
+	}
+}
+
+// The gap is known in memory, and the answer does not wait for long.
+func TestRejections_SurvivesFailingStorage(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	r, c, _ := newTestRejections(t, store)
+	store.fail = failsToWrite
+	r.Reject(t.Context(), []notification.Rejection{{Reason: notification.ReasonTokenExpired, Gap: notification.GapUnverified, Err: errors.New("no")}})
+	assert.Equal(t, []gap.Reason{gap.Unverified}, missingReasons(c))
 }
 
 func TestRejections_WritesNothingForForgedItem(t *testing.T) {
 	t.Parallel()
-	gaps := &fakeGaps{flushed: -1}
-	r, lines := newTestRejections(t, gaps)
+	store := newStore(t)
+	r, c, lines := newTestRejections(t, store)
+	before := store.writes
 	r.Reject(t.Context(), []notification.Rejection{{Reason: notification.ReasonClientState, ItemID: "1", Err: errors.New("no")}})
-	assert.Equal(t, -1, gaps.flushed)
-	assert.Empty(t, gaps.gaps)
+	assert.Equal(t, before, store.writes)
+	assert.Empty(t, missing(c))
 	assert.Equal(t, 1, lines.Len())
 }
 
@@ -69,7 +84,7 @@ func TestRejections_CountsAllItemsOfAReasonAtOnce(t *testing.T) {
 	builder, err := metadata.NewTelemetryBuilder(metadatatest.NewSettings(tel).TelemetrySettings)
 	require.NoError(t, err)
 	own := attribute.String("receiver", "r")
-	r, lines := newTestRejections(t, &fakeGaps{})
+	r, _, lines := newTestRejections(t, newStore(t))
 	r.telemetry = &telemetry{builder: builder, receiver: own}
 	r.Reject(t.Context(), []notification.Rejection{
 		notification.ForeignItems(19_999), {Reason: notification.ReasonTenant, Err: errors.New("no")}, notification.ForeignItems(1),

@@ -1,0 +1,262 @@
+package receiver
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+)
+
+// newTestObserver returns the observer of the subscriptions of a receiver that knows of an earlier run.
+func newTestObserver(t *testing.T, change ...func(*setup)) (*subscriptionGaps, *components) {
+	t.Helper()
+	_, c := newTestReceiver(t, change...)
+	observer := newSubscriptionGaps(c.gaps, c.store, zap.NewNop())
+	observer.Checked(time.Now())
+	return observer, c
+}
+
+func parsedUser(t *testing.T, id string) gap.User {
+	t.Helper()
+	user, ok := gap.ParseUser(id)
+	require.True(t, ok)
+	return user
+}
+
+func TestGapRules_FollowSettings(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	const other = "00000000-5d31-4f0c-8e62-7a1b3c5d9f00"
+	settings := Settings{
+		Resources: []string{tenantWide}, CheckInterval: time.Minute,
+		History: History{
+			Enabled: true, Lookback: time.Hour, MaxGap: 2 * time.Hour, PollInterval: 3 * time.Hour, ReconcileInterval: 4 * time.Hour, ReconcileDelay: 5 * time.Hour,
+			Replay: []Replay{{From: at, To: at.Add(time.Hour)}, {From: at, To: at.Add(time.Hour), Users: []string{userID, other, userID}}},
+		},
+	}
+	assert.Equal(t, gap.Rules{
+		Subscribed: true, CheckInterval: time.Minute,
+		Lookback: time.Hour, MaxGap: 2 * time.Hour, PollInterval: 3 * time.Hour, ReconcileInterval: 4 * time.Hour, ReconcileDelay: 5 * time.Hour,
+		Replays: []gap.Interval{{From: at, To: at.Add(time.Hour)}, {From: at, To: at.Add(time.Hour), Users: []gap.User{parsedUser(t, other), parsedUser(t, userID)}}},
+	}, settings.gapRules())
+
+	assert.Equal(t, gap.Rules{Disabled: true}, (&Settings{}).gapRules(), "neither a subscription nor the history")
+}
+
+func TestSubscriptionGaps_OpensGapOfItsReasonAndScope(t *testing.T) {
+	t.Parallel()
+	ofUser := gap.Scope{Users: []gap.User{parsedUser(t, userID)}}
+	for name, test := range map[string]struct {
+		resource string
+		reason   subscription.Reason
+		want     gap.Reason
+		scope    gap.Scope
+	}{
+		"of all users":                       {tenantWide, subscription.ReasonExpired, gap.Subscription, gap.Scope{}},
+		"of the user in the path":            {ofOneUser, subscription.ReasonExpired, gap.Subscription, ofUser},
+		"of a removed key":                   {tenantWide, subscription.ReasonRemovedKey, gap.RemovedKey, gap.Scope{}},
+		"of a user's subscription and a key": {ofOneUser, subscription.ReasonRemovedKey, gap.RemovedKey, ofUser},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			observer, c := newTestObserver(t)
+			since := time.Now()
+			observer.Interrupted(test.resource, test.reason, since)
+			open := missing(c)
+			require.Len(t, open, 1)
+			assert.Equal(t, test.want, open[0].Reason())
+			assert.Equal(t, test.scope, open[0].Scope)
+			assert.True(t, open[0].From.Before(since))
+			assert.True(t, open[0].To.IsZero(), "it lasts until the resource has a subscription again")
+
+			observer.Restored("another resource", time.Now())
+			assert.True(t, missing(c)[0].To.IsZero())
+			observer.Restored(test.resource, time.Now())
+			assert.False(t, missing(c)[0].To.IsZero())
+		})
+	}
+}
+
+// Where nothing is known of an earlier run but that it left a subscription, what Graph may have retried in vain is missing.
+func TestSubscriptionGaps_OpensGapOfAdoptedSubscription(t *testing.T) {
+	t.Parallel()
+	_, c := newTestReceiver(t)
+	observer := newSubscriptionGaps(c.gaps, c.store, zap.NewNop())
+	observer.Adopted(time.Now())
+	observer.Checked(time.Now())
+	assert.Equal(t, []gap.Reason{gap.Startup}, missingReasons(c))
+}
+
+// After a crash, nothing else would show that the subscription was interrupted.
+func TestSubscriptionGaps_StoresInterruptionBeforeItReturns(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	observer, _ := newTestObserver(t, stored(store))
+	observer.Interrupted(ofOneUser, subscription.ReasonExpired, time.Now())
+	_, afterCrash := newTestReceiver(t, stored(store))
+	require.Len(t, missing(afterCrash), 1)
+	assert.Equal(t, []gap.User{parsedUser(t, userID)}, missing(afterCrash)[0].Scope.Users)
+}
+
+// The manager must go on to create the subscription.
+func TestSubscriptionGaps_WaitsASecondForHangingStorage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, hangs := newStore(t), make(chan struct{})
+		observer, c := newTestObserver(t, stored(store))
+		store.fail = func(*storage.Operation) error {
+			<-hangs
+			return nil
+		}
+		begun := time.Now()
+		observer.Interrupted(tenantWide, subscription.ReasonExpired, time.Now())
+		assert.Equal(t, flushTimeout, time.Since(begun))
+		close(hangs)
+		require.NoError(t, c.gaps.Flush(t.Context()))
+		assert.Equal(t, []gap.Reason{gap.Subscription}, missingReasons(c))
+		_, afterCrash := newTestReceiver(t, stored(store))
+		assert.Equal(t, []gap.Reason{gap.Subscription}, missingReasons(afterCrash), "it is stored later")
+	})
+}
+
+func TestSubscriptionGaps_KeepsListOfOwnSubscriptions(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	observer, c := newTestObserver(t, stored(store))
+	known, err := observer.load(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, known)
+	mine := []subscription.Known{{ID: "a", CertificateID: "b"}}
+	observer.Known(mine)
+	known, err = newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).load(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, mine, known)
+}
+
+func TestSubscriptionGaps_ReplacesDamagedList(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	require.NoError(t, store.Set(t.Context(), knownKey, []byte("damaged")))
+	_, c := newTestReceiver(t)
+	logger, lines := observed()
+	observer := newSubscriptionGaps(c.gaps, statestore.New(store), logger)
+	known, err := observer.load(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, known)
+	assert.Equal(t, 1, lines.FilterMessageSnippet("damaged and is replaced").Len())
+
+	observer.Known([]subscription.Known{{ID: "a"}})
+	known, err = observer.load(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, known, 1)
+	assert.Equal(t, 1, lines.Len())
+}
+
+func TestSubscriptionGaps_UnreadableListIsAnError(t *testing.T) {
+	t.Parallel()
+	_, c := newTestReceiver(t)
+	store := newStore(t)
+	store.fail = failsAlways
+	_, err := newSubscriptionGaps(c.gaps, statestore.New(store), zap.NewNop()).load(t.Context())
+	require.ErrorIs(t, err, errStorage)
+}
+
+func TestSubscriptionGaps_ReportsFailingStorageOnce(t *testing.T) {
+	t.Parallel()
+	logger, lines := observed()
+	_, c := newTestReceiver(t)
+	store := newStore(t)
+	store.fail = failsToWrite
+	observer := newSubscriptionGaps(c.gaps, statestore.New(store), logger)
+	for range 10 {
+		observer.Known(nil)
+	}
+	assert.Equal(t, 1, lines.FilterMessageSnippet("the list of own subscriptions can't be stored").Len())
+	assert.Equal(t, 1, lines.Len())
+}
+
+// An item that another call delivered is not tracked any more once Graph retries it.
+func TestDeliveredCheck_ResolvesRedelivered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, c := newTestReceiver(t)
+		seen := deliveredCheck{cache: c.cache, undelivered: c.undelivered}
+		one := interactionAt(time.Now())
+		assert.False(t, seen.Known(one.ContentDigest), "it is still to be delivered")
+		require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
+		c.undelivered.Track(one.ContentDigest, one.ID, time.Now())
+		assert.True(t, seen.Known(one.ContentDigest))
+		time.Sleep(retriesEnd)
+		c.undelivered.Save(t.Context())
+		assert.Empty(t, missing(c))
+	})
+}
+
+// What can't be decrypted now has the same digest as when it is decrypted later.
+func TestDigestOf_IsThatOfTheUnopenedItem(t *testing.T) {
+	t.Parallel()
+	tombstone := func(subscription, id string) interaction.Received {
+		return interaction.Received{Interaction: interaction.Interaction{ID: id}, SubscriptionID: subscription}
+	}
+	unopened := func(subscription, id string) *notification.Item {
+		return &notification.Item{SubscriptionID: subscription, ResourceID: id}
+	}
+	one := tombstone("a", "1")
+	assert.Equal(t, digestOfUnopened(unopened("a", "1")), digestOf(&one), "items without content have their ids")
+	assert.NotEqual(t, digestOfUnopened(unopened("a", "2")), digestOf(&one))
+	assert.NotEqual(t, digestOfUnopened(unopened("b", "1")), digestOf(&one))
+
+	encrypted := &notification.Item{SubscriptionID: "a", ResourceID: "1", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}
+	opened := tombstone("another", "id")
+	opened.ContentDigest = encrypted.ContentDigest()
+	assert.Equal(t, digestOfUnopened(encrypted), digestOf(&opened))
+}
+
+func TestComparedCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {
+	t.Parallel()
+	r, c := newTestReceiver(t)
+	r.SendLogs(&consumertest.LogsSink{})
+	const other = "00000000-5d31-4f0c-8e62-7a1b3c5d9f00"
+	now := time.Now().Truncate(time.Second)
+	of := func(user string, at time.Time) interaction.Received {
+		one := interactionAt(at)
+		one.UserID, one.UserSource, one.SessionID = user, interaction.UserFromPrompt, user
+		return one
+	}
+	require.NoError(t, r.pipeline.Take(t.Context(), list(of(userID, now), of(userID, now.Add(time.Second)), of(other, now), of(userID, now.Add(time.Hour)))))
+	_, err := r.pipeline.Backfill(t.Context(), list(inHistory(of(userID, now.Add(2*time.Second)))), backfill.Delivery{})
+	require.NoError(t, err)
+
+	compared := comparedCache{c.cache}
+	mine, theirs := parsedUser(t, userID), parsedUser(t, other)
+	assert.Equal(t, 2, compared.Notified(now, now.Add(time.Minute), []gap.User{mine}), "what the history brought does not count")
+	assert.Equal(t, 3, compared.Notified(now, now.Add(time.Minute), []gap.User{theirs, mine}))
+	assert.Zero(t, compared.Notified(now, now.Add(time.Minute), nil))
+}
+
+func TestComparedCache_KnowsWhatCanNotBeCompared(t *testing.T) {
+	t.Parallel()
+	r, c := newTestReceiver(t, func(s *setup) { s.settings.MaxEntries = 2 })
+	now := time.Now().Truncate(time.Second).UTC()
+	compared := comparedCache{c.cache}
+	assert.Empty(t, compared.Incomplete(now.Add(-time.Hour), now))
+	for i := range 3 {
+		require.NoError(t, r.pipeline.Take(t.Context(), list(interactionAt(now.Add(time.Duration(i-3)*time.Minute)))))
+	}
+	evicted := now.Add(-3 * time.Minute)
+	assert.Equal(t, []backfill.Interval{{From: now.Add(-time.Hour), To: evicted.Add(time.Second)}}, compared.Incomplete(now.Add(-time.Hour), now))
+	assert.False(t, compared.Complete(evicted))
+	assert.True(t, compared.Complete(evicted.Add(time.Second)))
+}
