@@ -310,12 +310,12 @@ func (h *Handler) decode(ctx context.Context, read *body, reservation *Reservati
 	ours := h.settings.Decrypter.ClientStates()
 	var collection *notification.Collection
 	var reply answer
-	read.withBytes(func(all []byte) { collection, reply = h.decodeBytes(ctx, all, ours, reservation, arrived) })
+	read.withBytes(func(all []byte) { collection, reply = h.decodeBytes(ctx, all, ours, reservation) })
 	return collection, reply
 }
 
 func (h *Handler) decodeBytes(
-	ctx context.Context, all []byte, ours func([]byte) bool, reservation *Reservation, arrived time.Time,
+	ctx context.Context, all []byte, ours func([]byte) bool, reservation *Reservation,
 ) (*notification.Collection, answer) {
 	envelope, err := notification.Inspect(all, ours)
 	if err != nil {
