@@ -138,17 +138,23 @@ func TestComponents_LoadKeepsEntriesOfStartupGap(t *testing.T) {
 	})
 }
 
-// Deliveries stay known beyond the dedupe window if the history since then will be read.
+// Deliveries stay known beyond the dedupe window if the history since then will be read: from 65 minutes before the last check,
+// with 5 minutes of overlap.
 func TestComponents_DedupeRetainsLongOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, c := newTestReceiver(t)
-		one := interactionAt(time.Now())
-		require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
-		newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked(time.Now())
 		during(t, func() {
+			before := interactionAt(time.Now())
+			require.NoError(t, r.pipeline.Take(t.Context(), list(before)))
+			time.Sleep(2 * time.Minute)
+			needed := interactionAt(time.Now())
+			require.NoError(t, r.pipeline.Take(t.Context(), list(needed)))
+			time.Sleep(69 * time.Minute)
+			newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked(time.Now())
 			time.Sleep(30 * time.Hour)
-			assert.True(t, c.cache.Known(one.ContentDigest), "there was no check since then")
+			assert.True(t, c.cache.Known(needed.ContentDigest))
+			assert.False(t, c.cache.Known(before.ContentDigest))
 		}, c.cache.Run, r.retain)
 	})
 }

@@ -350,7 +350,9 @@ func TestPipeline_PanicReleasesReservation(t *testing.T) {
 	assert.NotContains(t, lines.All()[before].ContextMap()["error"], one.Body.Content)
 
 	r.SendLogs(logs)
-	require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	require.NoError(t, r.pipeline.Take(ctx, list(one)))
 	assert.Equal(t, []string{one.ID + " created"}, deliveredIDs(logs))
 }
 
