@@ -193,7 +193,7 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 func (r *components) load(ctx context.Context) error {
 	rules := r.gaps.Rules()
 	// The gaps decide how much must stay known, and they need the cache to begin this run.
-	r.cache.RetainFrom(time.Now().Add(-rules.MaxGap))
+	r.cache.RetainFrom(time.Now().Add(-rules.MaxGap - backfill.Overlap))
 	if err := r.cache.Load(ctx); err != nil {
 		return err
 	}
