@@ -292,7 +292,7 @@ func (w *world) prompted(user int) {
 	if !found || w.now().Sub(r.since) < minRest {
 		return
 	}
-	w.memory.state.Rested(w.rules, w.users[user:user+1], r.interval.from, w.now().Add(-graphDelay))
+	w.memory.state.Rested(w.users[user:user+1], r.interval.from, w.now().Add(-graphDelay))
 	if w.writeState() {
 		delete(w.memory.people.rests, user)
 		w.event("user %d may be read again", user)
@@ -408,9 +408,9 @@ func (w *world) checkSubscriptions() {
 	for _, r := range w.resources {
 		switch {
 		case r.active && !w.adopted:
-			s.Adopted(w.rules, now)
+			s.Adopted(now)
 		case !r.active && !r.interrupted:
-			s.Interrupted(w.rules, r.name, r.reason, r.scope, r.confirmed, now)
+			s.Interrupted(r.name, r.reason, r.scope, r.confirmed, now)
 			r.interrupted = true
 			w.unstored = !w.writeState() // before there is a new subscription, which would hide that there was none
 			w.event("%s is interrupted", r.name)
@@ -445,7 +445,7 @@ func (w *world) expireUndelivered() {
 		return
 	}
 	slices.SortFunc(minutes, time.Time.Compare)
-	w.memory.state.Undelivered(w.rules, minutes, w.now())
+	w.memory.state.Undelivered(minutes)
 	w.event("%d items were not delivered", len(lost))
 	if w.writeState() {
 		for _, i := range lost {
@@ -478,7 +478,7 @@ func (w *world) backfill() {
 		s.Due(w.rules, w.now())
 		w.excuseLost(s.Expire(w.rules, w.now()))
 		if s.Pass == nil {
-			w.excuseLost(s.Begin(w.rules, w.known(), w.now()))
+			s.Begin(w.known(), w.now())
 			if s.Pass == nil {
 				at, on := s.NextAt(w.rules, w.known(), w.now())
 				if !on || at.After(w.now()) {
@@ -509,7 +509,7 @@ func (w *world) read() bool {
 	s := &w.memory.state
 	p := s.Pass
 	if w.has(forbidden) && p.Cursor == nil {
-		s.Abort(w.rules, time.Second, w.now())
+		s.Abort(w.now())
 		w.event("pass is aborted")
 		return true
 	}
@@ -533,7 +533,7 @@ func (w *world) read() bool {
 	if p.Gaps[0].Reason() == gap.Reconcile {
 		w.compared(p, &end)
 	}
-	s.Finish(w.rules, end, w.now())
+	s.Finish(end, w.now())
 	w.event("pass ends, partial %t, %d failed, %s: %s", end.Partial, len(p.Failed), end.Outcome, snapshot(s.Clone()))
 	return true
 }
@@ -615,8 +615,8 @@ func (w *world) compared(p *gap.Pass, end *gap.End) {
 }
 
 // excuseLost excuses what was reported as given up.
-func (w *world) excuseLost(c gap.Changes) {
-	for _, lost := range c.Lost {
+func (w *world) excuseLost(losses []gap.Loss) {
+	for _, lost := range losses {
 		w.event("given up: %s %s to %s", lost.Reason, lost.From, lost.To)
 		if w.offset <= 0 && lost.To.After(w.t.Add(-w.rules.MaxGap)) {
 			w.fail("given up too early")
