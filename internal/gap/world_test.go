@@ -307,6 +307,7 @@ func (w *world) writeState() bool {
 	}
 	w.disk.people = w.memory.people.clone() // before the state, which counts users at rest as read
 	w.disk.state, w.encoded = w.memory.state.Clone(), nil
+	w.disk.undelivered = maps.Clone(w.memory.undelivered) // their minutes are part of that value
 	w.unstored = false
 	for _, i := range w.open {
 		i.acknowledged = false
@@ -318,9 +319,6 @@ func (w *world) writeState() bool {
 func (w *world) write(p float64) {
 	if w.has(storageFails) {
 		return
-	}
-	if w.chance(p) {
-		w.disk.undelivered = maps.Clone(w.memory.undelivered)
 	}
 	if w.chance(p) {
 		w.disk.cache = w.memory.cache
@@ -434,24 +432,19 @@ func (w *world) checkSubscriptions() {
 }
 
 func (w *world) expireUndelivered() {
-	var lost []*interaction
 	var minutes []time.Time
 	for i, r := range w.memory.undelivered {
 		if w.now().Sub(r.first) >= retryDeadline || r.first.After(w.now()) {
-			lost, minutes = append(lost, i), append(minutes, r.minute)
+			minutes = append(minutes, r.minute)
+			delete(w.memory.undelivered, i)
 		}
 	}
-	if len(lost) == 0 {
+	if len(minutes) == 0 {
 		return
 	}
 	slices.SortFunc(minutes, time.Time.Compare)
 	w.memory.state.Undelivered(minutes)
-	w.event("%d items were not delivered", len(lost))
-	if w.writeState() {
-		for _, i := range lost {
-			delete(w.memory.undelivered, i)
-		}
-	}
+	w.event("%d items were not delivered", len(minutes))
 }
 
 func (w *world) listed() bool { return len(w.resources) > 1 || !w.has(unlisted) }
