@@ -15,8 +15,6 @@ const (
 	// maxNotificationDelay is how late Graph may notify, 60 minutes, with some reserve:
 	// https://learn.microsoft.com/graph/api/resources/subscription#latency
 	maxNotificationDelay = 65 * time.Minute
-	// readOverlap is how much earlier than a gap its reading begins.
-	readOverlap = 5 * time.Minute
 	// subscriptionWarmup is how long a new subscription may take to deliver.
 	subscriptionWarmup = 5 * time.Minute
 	// retryWindow is how long Graph retries, 4 hours, with some reserve:
@@ -488,8 +486,8 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 	return sum
 }
 
-// NeededFrom returns the time from which on it must be known what was delivered, because it is read or will be; zero if nothing
-// is.
+// NeededFrom returns the time from which on it must be known what was delivered, because its gap or comparison is or will be read;
+// zero for none. What a reading overlaps comes on top.
 func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
 	var times []time.Time
 	for _, g := range s.all() {
@@ -508,7 +506,7 @@ func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
 	if len(times) == 0 {
 		return time.Time{}
 	}
-	return later(slices.MinFunc(times, time.Time.Compare), now.Add(-r.MaxGap-maxNotificationDelay)).Add(-readOverlap)
+	return later(slices.MinFunc(times, time.Time.Compare), now.Add(-r.MaxGap-maxNotificationDelay))
 }
 
 // Clone returns a copy that later events do not change.

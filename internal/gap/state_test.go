@@ -479,20 +479,19 @@ func TestState_MissingCountsAnUnconfirmedTime(t *testing.T) {
 func TestState_NeededFromIsTheEarliestThatWillBeRead(t *testing.T) {
 	t.Parallel()
 	s := running(subscribed)
-	const overlap = 5 * time.Minute
 	assert.True(t, s.NeededFrom(subscribed, at(10, 5)).IsZero())
-	assert.Equal(t, at(9, 55).AddDate(0, 0, -3), s.NeededFrom(reconciled, at(10, 5)), "the first comparison")
+	assert.Equal(t, at(10, 0).AddDate(0, 0, -3), s.NeededFrom(reconciled, at(10, 5)), "the first comparison")
 	s.Reconciled = at(0, 0)
-	assert.Equal(t, at(0, 0).Add(-overlap), s.NeededFrom(reconciled, at(10, 5)), "the next comparison")
+	assert.Equal(t, at(0, 0), s.NeededFrom(reconciled, at(10, 5)), "the next comparison")
 	s.Inconclusive = at(0, 0).AddDate(0, 0, -1)
-	assert.Equal(t, at(0, 0).AddDate(0, 0, -1).Add(-overlap), s.NeededFrom(reconciled, at(10, 5)), "what is compared once more")
+	assert.Equal(t, at(0, 0).AddDate(0, 0, -1), s.NeededFrom(reconciled, at(10, 5)), "what is compared once more")
 	s.Rested(one.Users, at(9, 0), at(10, 0))
-	assert.Equal(t, at(8, 55), s.NeededFrom(subscribed, at(10, 5)), "a gap")
+	assert.Equal(t, at(9, 0), s.NeededFrom(subscribed, at(10, 5)), "a gap")
 	s.Begin(listed, at(10, 5))
-	assert.Equal(t, at(8, 55), s.NeededFrom(subscribed, at(10, 5)), "a pass")
-	assert.Equal(t, at(8, 50), s.NeededFrom(subscribed, at(11, 0)), "an unconfirmed time")
+	assert.Equal(t, at(9, 0), s.NeededFrom(subscribed, at(10, 5)), "a pass")
+	assert.Equal(t, at(8, 55), s.NeededFrom(subscribed, at(11, 0)), "an unconfirmed time")
 	s.Rested(one.Users, at(9, 0).AddDate(-1, 0, 0), at(10, 0))
-	assert.Equal(t, at(9, 55).AddDate(0, 0, -7).Add(-overlap), s.NeededFrom(subscribed, at(11, 0)), "at most max_gap and 65 min")
+	assert.Equal(t, at(9, 55).AddDate(0, 0, -7), s.NeededFrom(subscribed, at(11, 0)), "at most max_gap and 65 min")
 }
 
 func TestUser_ParsesAndPrintsGUIDs(t *testing.T) {
