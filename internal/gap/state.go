@@ -427,8 +427,8 @@ func (s *State) mergeOldest() {
 	}
 }
 
-// Expire gives up what is older than MaxGap, and returns it; imports and replays may be of any age. A gap that is partly older is clipped once an hour, so that its loss
-// is not reported at every check.
+// Expire gives up what is older than MaxGap, and returns it; imports and replays may be of any age. A gap that is partly older is
+// clipped once an hour, so that its loss is not reported at every check.
 func (s *State) Expire(r Rules, now time.Time) (lost []Loss) {
 	horizon := now.Add(-r.MaxGap).UTC().Round(0)
 	var kept []Gap
