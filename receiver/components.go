@@ -200,9 +200,7 @@ func (r *components) load(ctx context.Context) error {
 	if err := r.gaps.Load(ctx, r.cache.NewestCreation()); err != nil {
 		return err
 	}
-	if err := r.undelivered.Load(ctx); err != nil {
-		return err
-	}
+	r.undelivered.Load()
 	return r.backfiller.Load(ctx)
 }
 
@@ -218,7 +216,7 @@ func (r *components) retain() {
 
 // removedKey opens the gap of a key that is no longer accepted, and stores it.
 func (r *components) removedKey(ctx context.Context) {
-	r.gaps.Update(ctx, func(state *gap.State, now time.Time) gap.Changes { return state.KeyRemoved(r.gaps.Rules(), now) })
+	r.gaps.Update(ctx, (*gap.State).KeyRemoved)
 	flush(ctx, r.gaps)
 }
 
@@ -246,7 +244,7 @@ func (r *components) timeLeft(now time.Time) (time.Duration, bool) {
 func (r *components) save(ctx context.Context) error {
 	r.undelivered.Save(ctx)
 	if left, known := r.timeLeft(time.Now()); known && left > 0 {
-		r.gaps.Update(ctx, func(state *gap.State, now time.Time) gap.Changes { return state.Stopped(r.gaps.Rules(), now) })
+		r.gaps.Update(ctx, func(state *gap.State, now time.Time) { state.Stopped(r.gaps.Rules(), now) })
 	}
 	return errors.Join(r.cache.Save(ctx), r.backfiller.Save(ctx), r.gaps.Flush(ctx))
 }

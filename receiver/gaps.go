@@ -81,12 +81,14 @@ func (g *subscriptionGaps) load(ctx context.Context) ([]subscription.Known, erro
 	return known, err
 }
 
-func (g *subscriptionGaps) update(event func(state *gap.State, r gap.Rules, now time.Time) gap.Changes) {
-	g.gaps.Update(context.Background(), func(state *gap.State, now time.Time) gap.Changes { return event(state, g.gaps.Rules(), now) })
+func (g *subscriptionGaps) update(event func(state *gap.State, now time.Time)) {
+	g.gaps.Update(context.Background(), event)
 }
 
 // Checked implements subscription.Observer.
-func (g *subscriptionGaps) Checked(time.Time) { g.update((*gap.State).Confirmed) }
+func (g *subscriptionGaps) Checked(time.Time) {
+	g.update(func(state *gap.State, now time.Time) { state.Confirmed(g.gaps.Rules(), now) })
+}
 
 // Adopted implements subscription.Observer.
 func (g *subscriptionGaps) Adopted(time.Time) { g.update((*gap.State).Adopted) }
@@ -97,9 +99,7 @@ func (g *subscriptionGaps) Interrupted(resource string, reason subscription.Reas
 	if reason == subscription.ReasonRemovedKey {
 		why = gap.RemovedKey
 	}
-	g.update(func(state *gap.State, r gap.Rules, now time.Time) gap.Changes {
-		return state.Interrupted(r, resource, why, scopeOf(resource), since, now)
-	})
+	g.update(func(state *gap.State, now time.Time) { state.Interrupted(resource, why, scopeOf(resource), since, now) })
 	// After a crash the subscription that is created next looks as if it had never been interrupted.
 	flush(context.Background(), g.gaps)
 }
@@ -116,9 +116,7 @@ func flush(ctx context.Context, gaps *gapstore.Store) {
 
 // Restored implements subscription.Observer.
 func (g *subscriptionGaps) Restored(resource string, _ time.Time) {
-	g.update(func(state *gap.State, r gap.Rules, now time.Time) gap.Changes {
-		return state.Restored(r, resource, now)
-	})
+	g.update(func(state *gap.State, now time.Time) { state.Restored(g.gaps.Rules(), resource, now) })
 }
 
 // Known implements subscription.Observer.

@@ -36,8 +36,8 @@ func (r *rejections) Reject(ctx context.Context, rejected []notification.Rejecti
 		}
 		kinds[rejection.Reason] = one
 		if rejection.Gap != "" {
-			r.gaps.Update(ctx, func(state *gap.State, now time.Time) gap.Changes {
-				return state.Item(r.gaps.Rules(), gap.Reason(rejection.Gap), rejection.ItemID, now)
+			r.gaps.Update(ctx, func(state *gap.State, now time.Time) {
+				state.Item(r.gaps.Rules(), gap.Reason(rejection.Gap), rejection.ItemID, now)
 			})
 			r.undelivered.Resolve(rejection.ContentDigest)
 			missing = true

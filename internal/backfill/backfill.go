@@ -175,23 +175,19 @@ func (b *Backfiller) Run(ctx context.Context) {
 	}
 }
 
-func (b *Backfiller) update(ctx context.Context, event func(*gap.State, gap.Rules, time.Time) gap.Changes) {
-	rules := b.s.Gaps.Rules()
-	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) gap.Changes { return event(s, rules, now) })
-}
-
 // next returns the pass to read: the one that a restart interrupted, else the one that is due, nil if none is.
 func (b *Backfiller) next(ctx context.Context) (p *gap.Pass) {
-	if b.s.Gaps.Rules().Disabled {
-		b.update(ctx, (*gap.State).Suspend)
-		b.update(ctx, (*gap.State).Expire)
+	rules := b.s.Gaps.Rules()
+	if rules.Disabled {
+		b.s.Gaps.Update(ctx, (*gap.State).Abort)
+		b.s.Gaps.Expire(ctx)
 		return nil
 	}
 	b.endRests(ctx)
-	b.update(ctx, (*gap.State).Due)
-	b.update(ctx, (*gap.State).Expire)
+	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) { s.Due(rules, now) })
+	b.s.Gaps.Expire(ctx)
 	known := b.known(ctx)
-	b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes { return s.Begin(r, known, now) })
+	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) { s.Begin(known, now) })
 	b.s.Gaps.View(func(s *gap.State, _ time.Time) {
 		if s.Pass != nil {
 			current := *s.Pass
@@ -249,10 +245,10 @@ func (b *Backfiller) endRests(ctx context.Context) {
 		return
 	}
 	var to time.Time
-	b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes {
+	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) {
 		to = now.Add(-secondReading)
 		// What is older than max_gap, or will be soon, is no loss: they had no history.
-		return s.Rested(r, users, later(unread, now.Add(checkInterval-r.MaxGap)), to)
+		s.Rested(users, later(unread, now.Add(checkInterval-b.s.Gaps.Rules().MaxGap)), to)
 	})
 	_ = b.s.Gaps.Flush(ctx) // a failure is logged there, and the write is repeated later
 	b.users.endRests(users, to)

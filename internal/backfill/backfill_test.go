@@ -201,8 +201,8 @@ func TestBackfiller_ReadsItemGapsHourly(t *testing.T) {
 		_, stop := h.run(t)
 		for range 180 { // three hours in which every minute brings ten items that can't be used
 			for range 10 {
-				h.gaps.Update(t.Context(), func(s *gap.State, now time.Time) gap.Changes {
-					return s.Item(h.rules, gap.Undecryptable, interactionID(now), now)
+				h.gaps.Update(t.Context(), func(s *gap.State, now time.Time) {
+					s.Item(h.rules, gap.Undecryptable, interactionID(now), now)
 				})
 			}
 			advance(time.Minute)

@@ -224,13 +224,7 @@ func (h *harness) save(t *testing.T, b *backfill.Backfiller) {
 
 // open opens gaps.
 func (h *harness) open(gaps ...gap.Gap) {
-	h.gaps.Update(context.Background(), func(s *gap.State, _ time.Time) (c gap.Changes) {
-		for _, g := range gaps {
-			s.Gaps = append(s.Gaps, g)
-			c.Opened = append(c.Opened, g.Reason())
-		}
-		return c
-	})
+	h.gaps.Update(context.Background(), func(s *gap.State, _ time.Time) { s.Gaps = append(s.Gaps, gaps...) })
 }
 
 // missing returns the missing time of the reasons that have some.

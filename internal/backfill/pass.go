@@ -77,11 +77,11 @@ func (b *Backfiller) read(ctx context.Context, p *gap.Pass) {
 	end := gap.End{Partial: p.Partial, Failed: sortUsers(r.failed), Took: min(took, maxPace)}
 	if missing != nil {
 		b.throttle.permissionMissing(missing)
-		b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes { return s.Abort(r, end.Took, now) })
+		b.s.Gaps.Update(ctx, (*gap.State).Abort)
 		return
 	}
 	end.Outcome = r.outcome()
-	b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes { return s.Finish(r, end, now) })
+	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) { s.Finish(end, now) })
 	if r.failure != nil {
 		reportFailure(&b.someUsers, classify(r.failure), r.failure, zap.Int("users", len(r.failed)))
 	} else if p.Scope().All() || p.Retry() {
@@ -231,10 +231,7 @@ func (r *reading) store(ctx context.Context) {
 	p.Failed = slices.DeleteFunc(slices.Clone(r.failed), func(u gap.User) bool { return p.Cursor == nil || u.Compare(*p.Cursor) > 0 })
 	r.mu.Unlock()
 	_ = r.b.users.save(ctx) // a failure is logged there, and the write is repeated later
-	r.b.update(ctx, func(s *gap.State, _ gap.Rules, _ time.Time) gap.Changes {
-		s.Pass = &p
-		return gap.Changes{}
-	})
+	r.b.s.Gaps.Update(ctx, func(s *gap.State, _ time.Time) { s.Pass = &p })
 	_ = r.b.s.Gaps.Flush(ctx) // likewise
 }
 

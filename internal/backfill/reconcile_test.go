@@ -219,10 +219,7 @@ func TestReconcile_HistoryThatAnswersWithNothing(t *testing.T) {
 					return len(users)
 				}
 				_, stop := h.run(t)
-				h.gaps.Update(t.Context(), func(s *gap.State, now time.Time) gap.Changes {
-					s.FirstConfirmed = now
-					return gap.Changes{}
-				})
+				h.gaps.Update(t.Context(), func(s *gap.State, now time.Time) { s.FirstConfirmed = now })
 				advance(30 * time.Hour)
 				require.Len(t, h.reconciled(t), 1)
 				first := h.reconciled(t)[0]

@@ -421,7 +421,7 @@ func TestRest_IsStoredBeforeProgress(t *testing.T) {
 				done = 0
 			case state.Pass != nil:
 				done = len(slices.DeleteFunc(slices.Clone(h.settings.Users), func(id string) bool { return id > state.Pass.Cursor.String() }))
-			case len(state.Paces) == 0:
+			case len(state.NotBefore) == 0:
 				done = 0
 			}
 			payload, err := statestore.New(left).Read(t.Context(), "users", 1)

@@ -111,8 +111,12 @@ func writeClockOverlay(source string) (string, error) {
 	return path, errors.Join(os.WriteFile(replaced, []byte(changed), 0o600), os.WriteFile(path, overlay, 0o600))
 }
 
-// clock sets the clocks of the collectors of a harness.
-type clock struct{ shifts *[2]int64 }
+// clock sets the clocks of the collectors of a harness, and lets time pass for them and for the emulator.
+type clock struct {
+	shifts   *[2]int64
+	emulator *graphtest.Emulator
+	passed   time.Duration
+}
 
 // clock makes this harness run binary, a collector with a clock that can be set, and returns that clock.
 func (h *harness) clock(t *testing.T, binary string) *clock {
@@ -126,16 +130,23 @@ func (h *harness) clock(t *testing.T, binary string) *clock {
 	require.NoError(t, file.Close())
 	t.Cleanup(func() { require.NoError(t, syscall.Munmap(page)) })
 	h.binary, h.environment = binary, append(h.environment, "CLOCK="+file.Name())
-	return &clock{(*[2]int64)(unsafe.Pointer(&page[0]))}
+	return &clock{shifts: (*[2]int64)(unsafe.Pointer(&page[0])), emulator: h.emulator}
 }
 
-// setOffset sets the difference of the wall clock from the right time. As when a machine's clock is set or when it wakes up,
-// the monotonic clock is not affected.
+// setOffset sets the difference of the wall clock from the right time. As when a machine's clock is set, the monotonic clock is not
+// affected.
 func (c *clock) setOffset(off time.Duration) { atomic.StoreInt64(&c.shifts[0], int64(off/time.Second)) }
 
-// advance moves both clocks forward. Running timers are not affected.
+// advance lets time pass. Running timers are not affected.
 func (c *clock) advance(d time.Duration) {
 	atomic.AddInt64(&c.shifts[1], int64(d/time.Second))
+	c.suspend(d)
+}
+
+// suspend lets time pass while the collector's host is suspended, which stops its monotonic clock.
+func (c *clock) suspend(d time.Duration) {
+	c.passed += d
+	c.emulator.SetClock(c.passed)
 	atomic.AddInt64(&c.shifts[0], int64(d/time.Second))
 }
 
@@ -145,12 +156,13 @@ func TestClock_TenMinutesBehindLosesNothing(t *testing.T) {
 	h := newHarness(t, "receivers: {m365_copilot: {subscription: {check_interval: 5m}}}", withDirectory)
 	clock := h.clock(t, binary)
 	clock.setOffset(-10 * time.Minute)
-	h.run(t)
+	collector := h.run(t)
 	h.awaitSubscribed(t)
 	kept := prompt(t, 0, user(0), time.Now())
 	h.publish(t, kept)
 	h.awaitAcknowledged(t, 1)
-	clock.setOffset(0) // between two checks, so that it is a pause like any other
+	collector.awaitLine(t, "history read", waitTimeout) // of the last hour; a pass that an advance of the clock prolongs delays the next
+	clock.setOffset(0)                                  // between two checks, so that it is a pause like any other
 	h.advanceToHourlyPass(t, clock)
 	h.backend.await(t, interactionKeys(t, kept), waitTimeout)
 }

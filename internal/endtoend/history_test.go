@@ -193,7 +193,7 @@ func TestHistory_FillsGapOfSuspendedHost(t *testing.T) {
 	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+3))
 	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "nothing is known to be missing")
 
-	clock.setOffset(3 * time.Hour) // for the monotonic clock, as for timers, nothing has happened
+	clock.suspend(3 * time.Hour) // for the monotonic clock, as for timers, nothing has happened
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 	assert.Contains(t, collector.awaitLine(t, "history read", waitTimeout), `"reasons": ["subscription"]`)
 	assert.Equal(t, map[string]int{"notification": 10, "history": 20}, h.backend.recordsBySource(), "each once")
@@ -224,7 +224,7 @@ func TestHistory_BackfillsAfterRetryDeadline(t *testing.T) {
 	t.Parallel()
 	for name, wait := range map[string]func(*clock, time.Duration){
 		"while the collector waits":               (*clock).advance,
-		"while the collector's host is suspended": (*clock).setOffset,
+		"while the collector's host is suspended": (*clock).suspend,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

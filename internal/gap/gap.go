@@ -105,11 +105,14 @@ type Scope struct {
 // All reports whether it is the scope of all users.
 func (s Scope) All() bool { return len(s.Users) == 0 && s.SeenSince.IsZero() }
 
-func (s Scope) equal(o Scope) bool {
-	return slices.Equal(s.Users, o.Users) && s.SeenSince.IsZero() == o.SeenSince.IsZero()
+func (s Scope) equal(o Scope) bool { return s.alike(o) && slices.Equal(s.Users, o.Users) }
+
+// alike reports whether two scopes are of the same kind: that of all users, of some, or of those seen late.
+func (s Scope) alike(o Scope) bool {
+	return (len(s.Users) > 0) == (len(o.Users) > 0) && s.SeenSince.IsZero() == o.SeenSince.IsZero()
 }
 
-// union returns a scope that contains both, which must be of the same kind.
+// union returns a scope that contains both, which must be alike.
 func (s Scope) union(o Scope) Scope {
 	users := slices.Concat(s.Users, o.Users)
 	slices.SortFunc(users, User.Compare)
@@ -136,7 +139,7 @@ type Gap struct {
 	NotBefore time.Time `json:"not_before,omitzero"`
 	// Attempts counts failed passes in a row.
 	Attempts int `json:"attempts,omitempty"`
-	// Part marks a part that is read before the rest of its gap, which is still open.
+	// Part marks what is read of a gap before the rest of it, which is a gap of its own.
 	Part bool `json:"part,omitempty"`
 
 	// live is true if this run was told that the cause began, and will be told that it ended.
@@ -148,38 +151,32 @@ func (g *Gap) Reason() Reason { return g.Reasons[0] }
 
 func (g *Gap) open() bool { return g.To.IsZero() }
 
-func (g *Gap) has(r Reason) bool { return slices.Contains(g.Reasons, r) }
+// end returns when the gap ends, a given time while its cause lasts.
+func (g *Gap) end(now time.Time) time.Time {
+	if g.open() {
+		return now
+	}
+	return g.To
+}
 
 // Rested reports whether it is a gap of users who had no history.
 func (g *Gap) Rested() bool { return g.Reason() == UsersUnknown && len(g.Scope.Users) > 0 }
 
-// compatible reports whether two gaps may become one if their intervals allow it.
-func (g *Gap) compatible(o *Gap) bool {
-	return g.Scope.equal(o.Scope) && g.Cause == o.Cause && g.readAlike(o)
-}
-
-// similar reports whether two gaps could be one but for their users.
-func (g *Gap) similar(o *Gap) bool {
-	return len(g.Scope.Users) > 0 && len(o.Scope.Users) > 0 && g.readAlike(o)
-}
-
-// readAlike reports whether two gaps may be read in one pass.
+// readAlike reports whether two gaps may be read in one pass. Second readings have their own, but for items: one pass an hour
+// reads what is new with what is read again.
 func (g *Gap) readAlike(o *Gap) bool {
-	return g.Second == o.Second && g.Reason().OfItem() == o.Reason().OfItem() &&
+	return g.Reason().OfItem() == o.Reason().OfItem() && (g.Second == o.Second || g.Reason().OfItem()) &&
 		(g.Reason() == o.Reason() || !g.Reason().alone() && !o.Reason().alone())
 }
 
 // mergeable reports whether two gaps become one: if they overlap or touch, and are read at about the same time.
 func (g *Gap) mergeable(o *Gap) bool {
-	return g.compatible(o) && quarter(g.NotBefore).Equal(quarter(o.NotBefore)) && g.open() == o.open() &&
-		(g.open() || !g.From.After(o.To) && !o.From.After(g.To))
+	return g.Scope.equal(o.Scope) && g.Cause == o.Cause && g.open() == o.open() && g.Second == o.Second && g.readAlike(o) &&
+		quarter(g.NotBefore).Equal(quarter(o.NotBefore)) && (g.open() || !g.From.After(o.To) && !o.From.After(g.To))
 }
 
 // quarter rounds up to a quarter of an hour.
 func quarter(t time.Time) time.Time {
-	if t.IsZero() {
-		return t
-	}
 	return t.Add(15*time.Minute - 1).Truncate(15 * time.Minute)
 }
 
@@ -187,8 +184,8 @@ func quarter(t time.Time) time.Time {
 func (g *Gap) merge(o *Gap) {
 	g.From, g.To, g.NotBefore = earlier(g.From, o.From), later(g.To, o.To), later(g.NotBefore, o.NotBefore)
 	g.Reasons, g.Scope = mergeReasons(g.Reasons, o.Reasons), g.Scope.union(o.Scope)
+	g.Second = g.Second && o.Second
 	g.Attempts = max(g.Attempts, o.Attempts)
-	g.Part = g.Part && o.Part
 	g.live = g.live || o.live
 }
 
@@ -196,14 +193,6 @@ func mergeReasons(a, b []Reason) []Reason {
 	all := slices.Concat(a, b)
 	slices.SortFunc(all, compareReasons)
 	return slices.Compact(all)
-}
-
-// covers reports whether another gap adds nothing.
-func (g *Gap) covers(o *Gap) bool {
-	if !g.mergeable(o) || g.From.After(o.From) || g.To.Before(o.To) || g.Scope.SeenSince.After(o.Scope.SeenSince) {
-		return false
-	}
-	return !slices.ContainsFunc(o.Reasons, func(r Reason) bool { return !g.has(r) })
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -62,7 +62,9 @@ func (p *Pass) Scope() Scope {
 }
 
 // Second reports whether everything in the pass was read before.
-func (p *Pass) Second() bool { return p.Gaps[0].Second }
+func (p *Pass) Second() bool {
+	return !slices.ContainsFunc(p.Gaps, func(g Gap) bool { return !g.Second })
+}
 
 // Retry reports whether the pass tries again what could not be read before.
 func (p *Pass) Retry() bool {
@@ -79,33 +81,29 @@ type Users struct {
 
 // readyAt returns when a gap can be read; false if that does not depend on the time.
 func (s *State) readyAt(g *Gap, u Users, now time.Time) (time.Time, bool) {
+	if u.NewestSeen.After(now) { // The clock has been set back, and who is new is unknown: read once an hour.
+		u.NewestSeen = now.Truncate(openInterval)
+	}
+	if !g.Scope.SeenSince.IsZero() && !u.Listed && u.NewestSeen.Before(g.Scope.SeenSince) {
+		return time.Time{}, false
+	}
 	at := g.From.Add(time.Second)
-	if g.NotBefore.Before(now.Add(maxWait)) { // else the clock has been set back
-		at = later(at, g.NotBefore)
-	}
-	if !g.Scope.SeenSince.IsZero() && !u.Listed {
-		if u.NewestSeen.Before(g.Scope.SeenSince) {
-			return time.Time{}, false
-		}
-		if u.NewestSeen.After(now) { // for the same reason it is unknown whether anybody is new
-			at = later(at, s.Paces[UsersUnknown].Ended.Add(openInterval))
-		}
-	}
 	if g.Reason().OfItem() {
-		at = later(at, g.From.Add(time.Minute)) // where items come all the time, one gap always lies partly in the future
-		if !s.ItemsRead.IsZero() && !s.ItemsRead.After(now) {
-			at = later(at, s.ItemsRead.Add(itemInterval))
-		}
+		at = g.From.Add(time.Minute) // where items come all the time, one gap always lies partly in the future
 	}
+	waits := []time.Time{g.NotBefore}
 	for _, reason := range g.Reasons {
-		if last := s.Paces[reason]; !last.Ended.After(now) {
-			at = later(at, last.Ended.Add(last.Took))
+		waits = append(waits, s.NotBefore[reason])
+	}
+	for _, wait := range waits {
+		if wait.Before(now.Add(maxWait)) { // else the clock has been set back
+			at = later(at, wait)
 		}
 	}
 	return at, true
 }
 
-// NextAt returns when something is due; false if nothing will be.
+// NextAt returns when something is due next, after Due; false if nothing will be.
 func (s *State) NextAt(r Rules, u Users, now time.Time) (next time.Time, found bool) {
 	note := func(at time.Time, on bool) {
 		if on && (!found || at.Before(next)) {
@@ -120,39 +118,26 @@ func (s *State) NextAt(r Rules, u Users, now time.Time) (next time.Time, found b
 	}
 	note(s.pollAt(r, now))
 	note(s.reconcileAt(r, now))
-	for _, replay := range r.Replays {
-		note(now, !slices.Contains(s.Replayed, replay.key()))
-	}
 	return next, found
 }
 
 // Begin begins the pass that is due next, unless one is being read. State.Pass is nil if none is due.
-func (s *State) Begin(r Rules, u Users, now time.Time) Changes {
-	var c Changes
-	for s.Pass == nil {
-		first := s.nextReady(u, now)
-		if first < 0 {
-			break
-		}
-		p := &Pass{Began: now.Round(0).UTC()}
-		s.take(r, p, first, now, &c)
-		for i := 0; i < len(s.Gaps); {
-			if at, ok := s.readyAt(&s.Gaps[i], u, now); ok && !at.After(now) && len(p.Gaps) > 0 && p.joins(&s.Gaps[i]) {
-				s.take(r, p, i, now, &c)
-				i = 0
-				continue
-			}
+func (s *State) Begin(u Users, now time.Time) {
+	first := s.nextReady(u, now)
+	if s.Pass != nil || first < 0 {
+		return
+	}
+	p := &Pass{Began: now.Round(0).UTC(), From: now.Round(0).UTC()}
+	s.take(p, first, now)
+	for i := 0; i < len(s.Gaps); {
+		if at, ok := s.readyAt(&s.Gaps[i], u, now); ok && !at.After(now) && p.joins(&s.Gaps[i]) {
+			s.take(p, i, now)
+			i = 0 // the pass is longer now
+		} else {
 			i++
 		}
-		if len(p.Gaps) == 0 {
-			continue // all of it was too old
-		}
-		if p.Gaps[0].Reason().OfItem() {
-			s.ItemsRead = p.Began
-		}
-		s.Pass = p
 	}
-	return c
+	s.Pass = p
 }
 
 // nextReady returns the index of the gap to read next, -1 for none: the one that has been ready for the longest time, so that
@@ -167,30 +152,22 @@ func (s *State) nextReady(u Users, now time.Time) int {
 	return next
 }
 
-// take moves the past part of a gap to a pass. The rest stays.
-func (s *State) take(r Rules, p *Pass, i int, now time.Time, c *Changes) {
+// take moves the past part of a gap to a pass. The rest stays, unless the gap ends so late that it was closed by a wrong clock.
+func (s *State) take(p *Pass, i int, now time.Time) {
 	g := s.Gaps[i]
 	s.Gaps = slices.Delete(s.Gaps, i, i+1)
-	if s.clip(r, &g, now, c); !g.open() && !g.From.Before(g.To) {
-		s.close(&g, c)
-		return
-	}
 	if g.open() || g.To.After(now) {
 		rest := g
 		rest.From, rest.NotBefore, rest.Attempts = p.Began, p.Began.Add(openInterval), 0
 		if !g.open() {
 			rest.NotBefore = earlier(rest.NotBefore, g.To)
 		}
-		g.To, g.Cause, g.live, g.Part = p.Began, "", false, true
-		if rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(maxClockError)) {
-			s.insert(rest, c)
-		} else {
-			g.Part = false // a gap that ended so far in the future was closed by a wrong clock
+		g.To, g.Cause, g.live = p.Began, "", false
+		if g.Part = rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(maxClockError)); g.Part {
+			s.insert(rest)
 		}
 	}
-	if p.Gaps = append(p.Gaps, g); len(p.Gaps) == 1 {
-		p.From, p.To = g.From, g.To
-	}
+	p.Gaps = append(p.Gaps, g)
 	p.From, p.To = earlier(p.From, g.From), later(p.To, g.To)
 }
 
@@ -201,10 +178,7 @@ func (p *Pass) joins(g *Gap) bool {
 	if !first.readAlike(g) {
 		return false
 	}
-	to := g.To
-	if to.IsZero() {
-		to = p.Began
-	}
+	to := g.end(p.Began)
 	if p.Scope().equal(g.Scope) {
 		return !g.From.After(p.To.Add(maxHole)) && !p.From.After(to.Add(maxHole))
 	}
@@ -225,39 +199,36 @@ type End struct {
 }
 
 // Finish ends the pass, and opens what remains to be read.
-func (s *State) Finish(_ Rules, end End, now time.Time) Changes {
-	var c Changes
+func (s *State) Finish(end End, now time.Time) {
 	p := s.Pass
 	s.Pass = nil
-	s.setPace(p, end.Took, now)
+	s.pace(p, end.Took, now)
 	s.setResult(p, end.Outcome)
 	if len(end.Failed) > 0 {
-		s.retry(p, Scope{Users: end.Failed}, now, &c)
+		s.retry(p, Scope{Users: end.Failed}, now)
 	}
 	for _, g := range p.Gaps {
 		if (end.Partial || p.Partial) && (!g.Scope.SeenSince.IsZero() || g.Scope.All() && g.Reason() != Reconcile) {
-			s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{SeenSince: p.Began}, From: g.From, To: g.To}, &c)
-		}
-		if !g.Part {
-			s.close(&g, &c)
+			s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{SeenSince: p.Began}, From: g.From, To: g.To})
 		}
 		if late := p.Began.Add(-maxGraphDelay); !g.Second && g.Reason() != Replay && g.To.After(late) {
-			g.From, g.Second, g.NotBefore, g.Attempts = later(g.From, late), true, p.Began.Add(maxGraphDelay), 0
-			s.insert(g, &c)
+			g.From, g.Second, g.NotBefore, g.Attempts, g.Part = later(g.From, late), true, p.Began.Add(maxGraphDelay), 0, false
+			s.insert(g)
 		}
 	}
-	return c
 }
 
-func (s *State) setPace(p *Pass, took time.Duration, now time.Time) {
-	paces := maps.Clone(s.Paces)
-	if paces == nil {
-		paces = map[Reason]Pace{}
-	}
+// pace has the next pass for the same reasons wait as long as this one took, an hour where they concern items.
+func (s *State) pace(p *Pass, took time.Duration, now time.Time) {
+	next := map[Reason]time.Time{}
+	maps.Copy(next, s.NotBefore)
 	for _, reason := range p.Reasons() {
-		paces[reason] = Pace{Ended: now.Round(0).UTC(), Took: took}
+		next[reason] = now.Round(0).UTC().Add(took)
+		if reason.OfItem() {
+			next[reason] = later(next[reason], p.Began.Add(itemInterval))
+		}
 	}
-	s.Paces = paces
+	s.NotBefore = next
 }
 
 // setResult notes the result of a reconciliation. What was inconclusive is compared once more with the next.
@@ -278,7 +249,7 @@ func (s *State) setResult(p *Pass, outcome Outcome) {
 }
 
 // retry opens a gap for what could not be read in a pass, to be tried again with back-off.
-func (s *State) retry(p *Pass, scope Scope, now time.Time, c *Changes) {
+func (s *State) retry(p *Pass, scope Scope, now time.Time) {
 	left := p.Gaps[0]
 	for _, g := range p.Gaps[1:] {
 		left.merge(&g)
@@ -286,35 +257,14 @@ func (s *State) retry(p *Pass, scope Scope, now time.Time, c *Changes) {
 	left.Scope, left.Part = scope, false
 	left.NotBefore = now.Round(0).UTC().Add(min(minRetry<<min(left.Attempts, 10), maxRetry))
 	left.Attempts++
-	if !left.Second {
-		c.Opened = append(c.Opened, left.Reason())
-	}
-	s.insert(left, c)
+	s.insert(left)
 }
 
-// Abort ends the pass because no user could be read. Its gaps are tried again with back-off.
-func (s *State) Abort(_ Rules, took time.Duration, now time.Time) Changes {
-	var c Changes
-	p := s.Pass
-	s.Pass = nil
-	s.setPace(p, took, now)
-	s.retry(p, p.Scope(), now, &c)
-	for i := range p.Gaps {
-		if !p.Gaps[i].Part {
-			s.close(&p.Gaps[i], &c)
-		}
-	}
-	return c
-}
-
-// Suspend puts the gaps of the pass back, to be read from the start.
-func (s *State) Suspend(Rules, time.Time) Changes {
-	var c Changes
+// Abort ends the pass, if there is one, because no user can be read. Its gaps are tried again with back-off.
+func (s *State) Abort(now time.Time) {
 	if p := s.Pass; p != nil {
 		s.Pass = nil
-		for _, g := range p.Gaps {
-			s.insert(g, &c)
-		}
+		s.pace(p, 0, now)
+		s.retry(p, p.Scope(), now)
 	}
-	return c
 }

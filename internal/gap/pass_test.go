@@ -24,7 +24,7 @@ func of(scope gap.Scope, g gap.Gap) gap.Gap {
 func begin(t *testing.T, now time.Time, gaps ...gap.Gap) gap.State {
 	t.Helper()
 	s := gap.State{Gaps: gaps}
-	s.Begin(subscribed, listed, now)
+	s.Begin(listed, now)
 	require.NotNil(t, s.Pass)
 	return s
 }
@@ -69,9 +69,6 @@ func TestPass_BeginTakesWhatIsReadTogether(t *testing.T) {
 		},
 		"the one that is ready for the longest time": {
 			[]gap.Gap{reason(gap.Reconcile, at(10, 0), at(11, 0)), reason(gap.Startup, at(8, 0), at(9, 0))}, "[startup] 10 08:00:00 - 10 09:00:00", []string{"[reconcile] 10 10:00:00 - 10 11:00:00"},
-		},
-		"what is not too old": {
-			[]gap.Gap{reason(gap.Startup, at(0, 0).AddDate(0, 0, -9), at(9, 0))}, "[startup] 03 12:00:00 - 10 09:00:00", []string{},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,12 +115,12 @@ func TestPass_FinishOpensWhatRemains(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := gap.State{Gaps: []gap.Gap{test.gap}}
-			s.Begin(subscribed, gap.Users{Listed: true}, at(12, 0))
+			s.Begin(gap.Users{Listed: true}, at(12, 0))
 			if test.before != nil {
 				test.before(&s)
 			}
 			s = stored(t, s)
-			s.Finish(subscribed, test.end, at(12, 0))
+			s.Finish(test.end, at(12, 0))
 			assert.Nil(t, s.Pass)
 			assert.Equal(t, test.want, described(&s))
 		})
@@ -136,36 +133,38 @@ func TestPass_RetriesWithBackoff(t *testing.T) {
 	s := gap.State{Gaps: []gap.Gap{reason(gap.Startup, at(0, 0), at(1, 0))}}
 	now := at(12, 0)
 	for range 6 {
-		s.Begin(subscribed, listed, now)
+		s.Begin(listed, now)
 		assert.Equal(t, len(waits) > 0, s.Pass.Retry())
-		s.Abort(subscribed, 0, now)
+		s.Abort(now)
 		next, _ := s.NextAt(subscribed, listed, now)
 		waits = append(waits, next.Sub(now))
 		now = next
 	}
 	assert.Equal(t, "[5m0s 10m0s 20m0s 40m0s 1h0m0s 1h0m0s]", fmt.Sprint(waits))
-	s.Begin(subscribed, listed, now)
-	s.Finish(subscribed, gap.End{}, now)
+	s.Begin(listed, now)
+	s.Finish(gap.End{}, now)
 	assert.Empty(t, s.Gaps)
 }
 
 func TestPass_AbortKeepsIntervalAndUsers(t *testing.T) {
 	t.Parallel()
 	s := begin(t, at(12, 0), of(one, reason(gap.Startup, at(8, 0), at(9, 0))), of(two, reason(gap.Undelivered, at(8, 30), at(9, 30))))
-	c := s.Abort(subscribed, 0, at(12, 0))
+	before := s.Count()
+	s.Abort(at(12, 0))
 	assert.Equal(t, []string{"[startup undelivered] 10 08:00:00 - 10 09:30:00 user 1 user 2 not before 10 12:05:00"}, described(&s))
-	assert.Len(t, c.Opened, len(c.Closed)-1)
+	assert.Equal(t, map[gap.Reason]int{gap.Startup: 1, gap.Undelivered: 1}, before)
+	assert.Equal(t, map[gap.Reason]int{gap.Startup: 1}, s.Count(), "they are one gap now")
 }
 
-func TestPass_SuspendPutsTheGapsBack(t *testing.T) {
+func TestPass_AbortKeepsTheRestOfAnOpenGap(t *testing.T) {
 	t.Parallel()
-	open := gap.Gap{Reasons: []gap.Reason{gap.Subscription}, From: at(9, 0), Cause: "tenant"}
-	s := begin(t, at(12, 0), open)
-	s.Suspend(subscribed, at(12, 1))
-	assert.Nil(t, s.Pass)
-	assert.Equal(t, []string{"[subscription] 10 09:00:00 - 10 12:00:00", "[subscription] 10 12:00:00 - open for tenant not before 10 13:00:00"}, described(&s))
-	s.Suspend(subscribed, at(12, 1))
-	assert.Len(t, s.Gaps, 2)
+	s := begin(t, at(12, 0), gap.Gap{Reasons: []gap.Reason{gap.Subscription}, From: at(9, 0), Cause: "tenant"})
+	assert.Equal(t, map[gap.Reason]int{gap.Subscription: 1}, s.Count(), "what is read of it is no other gap")
+	s.Abort(at(12, 1))
+	want := []string{"[subscription] 10 09:00:00 - 10 12:00:00 not before 10 12:06:00", "[subscription] 10 12:00:00 - open for tenant not before 10 13:00:00"}
+	assert.Equal(t, want, described(&s))
+	s.Abort(at(12, 2))
+	assert.Equal(t, want, described(&s), "no pass is aborted")
 }
 
 func TestPass_OpenGapIsReadHourly(t *testing.T) {
@@ -173,11 +172,11 @@ func TestPass_OpenGapIsReadHourly(t *testing.T) {
 	s := gap.State{Gaps: []gap.Gap{{Reasons: []gap.Reason{gap.Subscription}, From: at(9, 0), Cause: "tenant"}}}
 	first := 0
 	for now := at(12, 0); now.Before(at(18, 0)); now = now.Add(time.Minute) {
-		for s.Begin(subscribed, listed, now); s.Pass != nil; s.Begin(subscribed, listed, now) {
+		for s.Begin(listed, now); s.Pass != nil; s.Begin(listed, now) {
 			if !s.Pass.Second() {
 				first++
 			}
-			s.Finish(subscribed, gap.End{}, now)
+			s.Finish(gap.End{}, now)
 		}
 	}
 	assert.Equal(t, 6, first)
@@ -189,26 +188,46 @@ func TestPass_ItemsAreReadHourly(t *testing.T) {
 	passes := 0
 	for now := at(6, 0); now.Before(at(12, 0)); now = now.Add(time.Minute) {
 		s.Item(subscribed, gap.Undecryptable, idAt(now), now)
-		for s.Begin(subscribed, listed, now); s.Pass != nil; s.Begin(subscribed, listed, now) {
+		for s.Begin(listed, now); s.Pass != nil; s.Begin(listed, now) {
 			passes++
-			s.Finish(subscribed, gap.End{}, now)
+			s.Finish(gap.End{}, now)
 		}
 	}
 	assert.LessOrEqual(t, passes, 7)
 	assert.GreaterOrEqual(t, passes, 5)
 }
 
+// An item ten minutes ahead of the clock opens the last hour, which is read at once, and its own minute. An hour later the minute
+// is read with what is read again of the hour, and with what has come since.
+func TestPass_ItemAheadOfTheClockIsReadInAnHour(t *testing.T) {
+	t.Parallel()
+	var s gap.State
+	s.Item(subscribed, gap.Unverified, idAt(at(12, 10)), at(12, 0))
+	s.Begin(listed, at(12, 0))
+	require.Equal(t, "[unverified] 10 11:00:00 - 10 12:00:00", describePass(s.Pass))
+	s.Finish(gap.End{}, at(12, 0))
+	s.Begin(listed, at(12, 59))
+	require.Nil(t, s.Pass, "not within an hour")
+	s.Item(subscribed, gap.Unverified, idAt(at(12, 41)), at(13, 11))
+	s.Begin(listed, at(13, 11))
+	assert.Equal(t, "[unverified] 10 11:00:00 - 10 12:00:00 second not before 10 13:00:00, [unverified] 10 12:10:00 - 10 12:11:00, "+
+		"[unverified] 10 12:41:00 - 10 12:42:00", describePass(s.Pass))
+	assert.False(t, s.Pass.Second())
+	s.Abort(at(13, 11))
+	assert.Contains(t, described(&s), "[unverified] 10 11:00:00 - 10 12:42:00 not before 10 13:16:00", "as a first reading")
+}
+
 func TestPass_BeginsNoSoonerThanTheLastTook(t *testing.T) {
 	t.Parallel()
 	s := begin(t, at(12, 0), reason(gap.Startup, at(8, 0), at(9, 0)))
-	s.Finish(subscribed, gap.End{Took: 2 * time.Hour}, at(14, 0))
+	s.Finish(gap.End{Took: 2 * time.Hour}, at(14, 0))
 	s.Gaps = []gap.Gap{reason(gap.Startup, at(9, 0), at(10, 0)), reason(gap.Undelivered, at(9, 0), at(9, 1))}
-	s.Begin(subscribed, listed, at(14, 1))
+	s.Begin(listed, at(14, 1))
 	assert.Equal(t, "[undelivered] 10 09:00:00 - 10 09:01:00", describePass(s.Pass), "another reason need not wait")
-	s.Finish(subscribed, gap.End{}, at(14, 1))
-	s.Begin(subscribed, listed, at(15, 59))
+	s.Finish(gap.End{}, at(14, 1))
+	s.Begin(listed, at(15, 59))
 	assert.Nil(t, s.Pass)
-	s.Begin(subscribed, listed, at(16, 0))
+	s.Begin(listed, at(16, 0))
 	assert.NotNil(t, s.Pass)
 }
 
@@ -230,13 +249,13 @@ func TestPass_UnknownUsersAreReadWhenOneIsSeen(t *testing.T) {
 			s := gap.State{Gaps: []gap.Gap{unknown}}
 			_, found := s.NextAt(subscribed, test.users, at(12, 0))
 			assert.Equal(t, test.want, found)
-			s.Begin(subscribed, test.users, at(12, 0))
+			s.Begin(test.users, at(12, 10))
 			assert.Equal(t, test.want, s.Pass != nil)
 			if s.Pass == nil {
 				return
 			}
-			s.Finish(subscribed, gap.End{Partial: !test.users.Listed}, at(12, 1))
-			s.Begin(subscribed, test.users, at(12, 2))
+			s.Finish(gap.End{Partial: !test.users.Listed}, at(12, 11))
+			s.Begin(test.users, at(12, 12))
 			assert.Nil(t, s.Pass, "not again at once")
 		})
 	}
@@ -247,8 +266,8 @@ func TestPass_PollsKeepOneGapOfUnknownUsers(t *testing.T) {
 	var s gap.State
 	for now := at(0, 0); now.Before(at(20, 0)); now = now.Add(10 * time.Minute) {
 		s.Due(polling, now)
-		for s.Begin(polling, gap.Users{}, now); s.Pass != nil; s.Begin(polling, gap.Users{}, now) {
-			s.Finish(polling, gap.End{Partial: true}, now)
+		for s.Begin(gap.Users{}, now); s.Pass != nil; s.Begin(gap.Users{}, now) {
+			s.Finish(gap.End{Partial: true}, now)
 		}
 	}
 	unknown := 0
@@ -279,8 +298,8 @@ func TestPass_ReconciliationResults(t *testing.T) {
 	t.Parallel()
 	compare := func(s *gap.State, from int, outcome gap.Outcome, scope gap.Scope) {
 		s.Gaps = []gap.Gap{of(scope, reason(gap.Reconcile, at(from, 0), at(from+1, 0)))}
-		s.Begin(subscribed, listed, at(20, from))
-		s.Finish(subscribed, gap.End{Outcome: outcome}, at(20, from))
+		s.Begin(listed, at(20, from))
+		s.Finish(gap.End{Outcome: outcome}, at(20, from))
 	}
 	var s gap.State
 	compare(&s, 1, gap.Inconclusive, gap.Scope{})
@@ -300,14 +319,14 @@ func TestState_CloneIsNotChangedByLaterEvents(t *testing.T) {
 	r := reconciled
 	r.Replays = []gap.Interval{{From: at(1, 0), To: at(2, 0)}}
 	s := running(r)
-	s.Interrupted(r, "tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
+	s.Interrupted("tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
 	s.Due(r, at(12, 0))
-	s.Begin(r, listed, at(12, 0))
+	s.Begin(listed, at(12, 0))
 	clone := s.Clone()
 	before := stored(t, clone)
 	cursor := gap.User{1}
 	s.Pass.Cursor, s.Pass.Failed = &cursor, one.Users
-	s.Finish(r, gap.End{Failed: one.Users}, at(12, 1))
+	s.Finish(gap.End{Failed: one.Users}, at(12, 1))
 	s.Restored(r, "tenant", at(12, 2))
 	s.Expire(r, at(12, 0).AddDate(0, 0, 8))
 	assert.Equal(t, before, stored(t, clone))
@@ -329,8 +348,8 @@ func TestPass_UserSeenBetweenTwoPartialPasses(t *testing.T) {
 		return of(gap.Scope{SeenSince: since}, reason(gap.UsersUnknown, from, to))
 	}
 	s := gap.State{Gaps: []gap.Gap{seen(at(10, 0), at(8, 0), at(9, 0)), reason(gap.Startup, at(9, 0), at(9, 30))}}
-	s.Begin(subscribed, gap.Users{}, at(12, 0))
-	s.Finish(subscribed, gap.End{Partial: true}, at(12, 0))
+	s.Begin(gap.Users{}, at(12, 0))
+	s.Finish(gap.End{Partial: true}, at(12, 0))
 	require.Equal(t, []string{"[users_unknown] 10 08:00:00 - 10 09:30:00 seen since 10 10:00:00"}, described(&s))
 	_, found := s.NextAt(subscribed, gap.Users{NewestSeen: at(11, 0)}, at(12, 0))
 	assert.True(t, found)

@@ -364,12 +364,12 @@ func (w *world) knows() knowledge {
 	for _, r := range w.resources {
 		switch confirmed := r.confirmed; {
 		case !w.running && r.active:
-			k.state.Adopted(w.rules, w.t)
+			k.state.Adopted(w.t)
 		case !r.active && (!w.running || !r.interrupted):
 			if !w.running {
 				confirmed = time.Time{}
 			}
-			k.state.Interrupted(w.rules, r.name, r.reason, r.scope, confirmed, w.t)
+			k.state.Interrupted(r.name, r.reason, r.scope, confirmed, w.t)
 		}
 	}
 	if w.rules.Subscribed {

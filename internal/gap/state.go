@@ -1,8 +1,8 @@
 package gap
 
 import (
+	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
@@ -15,15 +15,25 @@ const (
 	// maxNotificationDelay is how late Graph may notify, 60 minutes, with some reserve:
 	// https://learn.microsoft.com/graph/api/resources/subscription#latency
 	maxNotificationDelay = 65 * time.Minute
-	// readOverlap is how much earlier than a gap its reading begins.
-	readOverlap = 5 * time.Minute
 	// subscriptionWarmup is how long a new subscription may take to deliver.
 	subscriptionWarmup = 5 * time.Minute
 	// retryWindow is how long Graph retries, 4 hours, with some reserve:
 	// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 	retryWindow = 5 * time.Hour
-	// maxGaps bounds the gaps whose end is known. Beyond it the two closest become one, with the time between them.
+	// maxItemAge is the usual maximum age of an item when it is sent: Graph retries for 4 hours.
+	maxItemAge = 6 * time.Hour
+	// maxItemSkew is how far ahead of this machine's clock the time in an id may be.
+	maxItemSkew = 5 * time.Minute
+	// maxClockError is how far ahead it may be to be used at all: any time zone mistaken for another.
+	maxClockError = 24 * time.Hour
+	// pollLag keeps polls a second in the past, since the current second is not over.
+	pollLag = time.Second
+	// maxGaps bounds the gaps whose end is known. Beyond it the two oldest become one, with the time between them.
 	maxGaps = 500
+	// maxAttempts is how often an import or a replay is tried for users who can't be read: a week.
+	maxAttempts = 168
+	// clipInterval is the shortest time that is given up of a gap.
+	clipInterval = time.Hour
 	// atStart is the cause of a gap that ends when the subscription is confirmed.
 	atStart = "start"
 )
@@ -73,11 +83,11 @@ type State struct {
 	Result Result `json:"result,omitzero"`
 	// Replayed are the entries of Rules.Replays that were begun.
 	Replayed []string `json:"replayed,omitempty"`
-	// ItemsRead is when the last pass over gaps of items began.
-	ItemsRead time.Time `json:"items_read,omitzero"`
-	// Paces holds the last pass for each reason.
-	Paces map[Reason]Pace `json:"paces,omitempty"`
-	Gaps  []Gap           `json:"gaps,omitempty"`
+	// Refused are the minutes, since 1970, of items that Graph may send again, with their first refusals.
+	Refused map[int64]time.Time `json:"refused,omitempty"`
+	// NotBefore is when the next pass for a reason may begin.
+	NotBefore map[Reason]time.Time `json:"not_before,omitempty"`
+	Gaps      []Gap                `json:"gaps,omitempty"`
 	// Pass is the one being read, nil for none.
 	Pass *Pass `json:"pass,omitempty"`
 
@@ -108,20 +118,6 @@ const (
 	Inconclusive Outcome = "inconclusive"
 )
 
-// Pace is when a pass ended and how long it took.
-type Pace struct {
-	Ended time.Time     `json:"ended"`
-	Took  time.Duration `json:"took"`
-}
-
-// Changes are what an event changed, to be counted and logged.
-type Changes struct {
-	// Opened and Closed have an element for each gap. Second readings do not count.
-	Opened, Closed []Reason
-	// Lost is time that is given up.
-	Lost []Loss
-}
-
 // Loss is an interval that will not be read.
 type Loss struct {
 	Reason   Reason
@@ -139,24 +135,23 @@ type Found struct {
 }
 
 // Start notes that a run begins.
-func (s *State) Start(r Rules, found Found, now time.Time) Changes {
-	var c Changes
+func (s *State) Start(r Rules, found Found, now time.Time) {
 	first := !s.Started && !found.Damaged
 	s.Started = true
 	if first && r.Lookback > 0 {
-		s.add(Gap{Reasons: []Reason{Lookback}, From: now.Add(-r.Lookback), To: now}, &c)
+		s.add(Gap{Reasons: []Reason{Lookback}, From: now.Add(-r.Lookback), To: now})
 	}
 	if found.Damaged && r.PollInterval > 0 {
 		s.Polled = now.Round(0).Add(-r.MaxGap)
 	}
 	if !r.Subscribed {
-		return c
+		return
 	}
 	switch {
 	case found.Damaged:
 		s.unknownSince = now.Add(-r.MaxGap)
 	case s.Checkpoint.IsZero() && s.Polled.IsZero():
-		return c // nothing is known of an earlier run; see Adopted
+		return // nothing is known of an earlier run; see Adopted
 	case s.Checkpoint.IsZero():
 		s.unknownSince = s.Polled
 	case s.Checkpoint.After(now.Add(startupTolerance)):
@@ -168,11 +163,10 @@ func (s *State) Start(r Rules, found Found, now time.Time) Changes {
 		s.unknownSince = s.Checkpoint.Add(-maxNotificationDelay)
 		if now.Sub(s.Checkpoint) <= r.CheckInterval+startupTolerance {
 			s.confirmed = s.Checkpoint
-			return c
+			return
 		}
 	}
-	s.add(Gap{Reasons: []Reason{Startup}, From: s.unknownSince, Cause: atStart}, &c)
-	return c
+	s.add(Gap{Reasons: []Reason{Startup}, From: s.unknownSince, Cause: atStart})
 }
 
 // Recent reports whether the last confirmed check, also of the last run, is so recent that no lifecycle event can have been
@@ -197,41 +191,35 @@ func notifiedTo(active, now time.Time) time.Time {
 
 // Adopted notes that a subscription of ours was there before this run. If nothing is known of that run, what Graph may have
 // retried in vain is read.
-func (s *State) Adopted(_ Rules, now time.Time) Changes {
-	var c Changes
+func (s *State) Adopted(now time.Time) {
 	if s.unknownSince.IsZero() && s.confirmed.IsZero() {
 		s.unknownSince = now.Add(-retryWindow)
-		s.add(Gap{Reasons: []Reason{Startup}, From: s.unknownSince, To: now.Add(subscriptionWarmup)}, &c)
+		s.add(Gap{Reasons: []Reason{Startup}, From: s.unknownSince, To: now.Add(subscriptionWarmup)})
 	}
-	return c
 }
 
 // Stopped notes that a run ends while every wanted subscription is active.
-func (s *State) Stopped(r Rules, now time.Time) Changes {
+func (s *State) Stopped(r Rules, now time.Time) {
 	if s.Recent(r, now) {
 		s.Checkpoint = now.Round(0)
 	}
-	return Changes{}
 }
 
 // Confirmed notes that every wanted subscription was confirmed, or has an open gap, while the listener was up.
-func (s *State) Confirmed(r Rules, now time.Time) Changes {
-	var c Changes
+func (s *State) Confirmed(r Rules, now time.Time) {
 	if s.stale(r, now) {
-		s.add(Gap{Reasons: []Reason{Subscription}, From: notifiedTo(s.confirmed, now), To: now.Add(subscriptionWarmup)}, &c)
+		s.add(Gap{Reasons: []Reason{Subscription}, From: notifiedTo(s.confirmed, now), To: now.Add(subscriptionWarmup)})
 	}
-	s.end(r, func(g *Gap) bool { return !g.live }, now, &c)
+	s.end(r, func(g *Gap) bool { return !g.live }, now)
 	s.confirmed, s.Checkpoint = now, now.Round(0)
 	if s.FirstConfirmed.IsZero() || s.FirstConfirmed.After(now) {
 		s.FirstConfirmed = s.Checkpoint
 	}
-	return c
 }
 
 // Interrupted notes that the changes of a resource may be lost since a time; zero means since before this run. The scope is that
 // of the resource.
-func (s *State) Interrupted(_ Rules, resource string, reason Reason, scope Scope, since, now time.Time) Changes {
-	var c Changes
+func (s *State) Interrupted(resource string, reason Reason, scope Scope, since, now time.Time) {
 	from := s.unknownSince
 	if !since.IsZero() {
 		from = notifiedTo(since, now)
@@ -242,7 +230,7 @@ func (s *State) Interrupted(_ Rules, resource string, reason Reason, scope Scope
 			from = now.Add(-retryWindow)
 		}
 	case from.IsZero():
-		return c // there never was a subscription
+		return // there never was a subscription
 	case since.IsZero():
 		reason = Startup
 	}
@@ -253,122 +241,88 @@ func (s *State) Interrupted(_ Rules, resource string, reason Reason, scope Scope
 		}
 		g.live = g.live || g.open() && g.Cause == resource
 	}
-	s.add(Gap{Reasons: []Reason{reason}, Scope: scope, From: from, Cause: resource, live: true}, &c)
-	return c
+	s.add(Gap{Reasons: []Reason{reason}, Scope: scope, From: from, Cause: resource, live: true})
 }
 
 // Restored notes that a resource has an active subscription again.
-func (s *State) Restored(r Rules, resource string, now time.Time) Changes {
-	var c Changes
-	s.end(r, func(g *Gap) bool { return g.Cause == resource }, now, &c)
+func (s *State) Restored(r Rules, resource string, now time.Time) {
+	s.end(r, func(g *Gap) bool { return g.Cause == resource }, now)
 	if s.confirmed.IsZero() {
 		s.confirmed = now // should the listener not be up, it is unknown what happens from now on
 	}
-	return c
 }
 
 // KeyRemoved notes that notifications for a key that was accepted before can't be decrypted any more.
-func (s *State) KeyRemoved(_ Rules, now time.Time) Changes {
-	var c Changes
-	s.add(Gap{Reasons: []Reason{RemovedKey}, From: now.Add(-retryWindow), Cause: atStart}, &c)
-	return c
+func (s *State) KeyRemoved(now time.Time) {
+	s.add(Gap{Reasons: []Reason{RemovedKey}, From: now.Add(-retryWindow), Cause: atStart})
 }
 
 // end ends the open gaps that match.
-func (s *State) end(r Rules, match func(*Gap) bool, now time.Time, c *Changes) {
-	var ended []Gap
-	s.Gaps = slices.DeleteFunc(s.Gaps, func(g Gap) bool {
-		over := g.open() && match(&g)
-		if over {
-			ended = append(ended, g)
+func (s *State) end(r Rules, match func(*Gap) bool, now time.Time) {
+	for i := range s.Gaps {
+		g := &s.Gaps[i]
+		if !g.open() || !match(g) {
+			continue
 		}
-		return over
-	})
-	for _, g := range ended {
 		g.To, g.Cause, g.live, g.NotBefore = now.Round(0).UTC().Add(subscriptionWarmup), "", false, time.Time{}
 		if g.From.After(now) {
 			g.From = now.Round(0).UTC().Add(-r.MaxGap) // the clock was wrong then, so it is unknown when the gap began
 		}
-		s.insert(g, c)
 	}
 }
-
-const (
-	// maxItemAge is the usual maximum age of an item when it is sent: Graph retries for 4 hours.
-	maxItemAge = 6 * time.Hour
-	// maxItemSkew is how far ahead of this machine's clock the time in an id may be.
-	maxItemSkew = 5 * time.Minute
-	// maxClockError is how far ahead it may be to be used at all: any time zone mistaken for another.
-	maxClockError = 24 * time.Hour
-)
 
 // Item notes an item that can't be used: the minute of its id is missing. Where that is long ago or no time, the last hour is
 // missing as well: the item may be an old interaction that changed, or the clock may be wrong.
-func (s *State) Item(r Rules, reason Reason, itemID string, now time.Time) Changes {
-	var c Changes
+func (s *State) Item(r Rules, reason Reason, itemID string, now time.Time) {
 	at, known := (&interaction.Interaction{ID: itemID}).CreatedAt()
 	known = known && at.After(now.Add(-r.MaxGap)) && !at.After(now.Add(maxClockError))
 	if known {
-		s.addMinute(reason, at, &c)
+		s.addMinute(reason, at)
 	}
 	if !known || at.Before(now.Add(-maxItemAge)) || at.After(now.Add(maxItemSkew)) {
-		s.add(Gap{Reasons: []Reason{reason}, From: now.Add(-time.Hour), To: now}, &c)
+		s.add(Gap{Reasons: []Reason{reason}, From: now.Add(-time.Hour), To: now})
 	}
-	return c
 }
 
 // Undelivered notes that Graph gave up items of these minutes.
-func (s *State) Undelivered(_ Rules, minutes []time.Time, _ time.Time) Changes {
-	var c Changes
+func (s *State) Undelivered(minutes []time.Time) {
 	for _, at := range minutes {
-		s.addMinute(Undelivered, at, &c)
+		s.addMinute(Undelivered, at)
 	}
-	return c
 }
 
 // Rested notes that the history of some users, in order, was not read for an interval, because they had none. What is younger than
 // an hour is left to the second readings of the gaps that left them out.
-func (s *State) Rested(_ Rules, users []User, from, to time.Time) Changes {
-	var c Changes
-	s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{Users: users}, From: from, To: to}, &c)
-	return c
+func (s *State) Rested(users []User, from, to time.Time) {
+	s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{Users: users}, From: from, To: to})
 }
 
-func (s *State) addMinute(reason Reason, at time.Time, c *Changes) {
+func (s *State) addMinute(reason Reason, at time.Time) {
 	minute := at.Truncate(time.Minute)
-	s.add(Gap{Reasons: []Reason{reason}, From: minute, To: minute.Add(time.Minute)}, c)
+	s.add(Gap{Reasons: []Reason{reason}, From: minute, To: minute.Add(time.Minute)})
 }
 
 // Due opens the gaps that are due by the clock: polls, reconciliations and replays.
-func (s *State) Due(r Rules, now time.Time) Changes {
-	var c Changes
+func (s *State) Due(r Rules, now time.Time) {
 	if r.Disabled {
-		return c
+		return
 	}
 	if at, on := s.pollAt(r, now); on && !at.After(now) {
-		s.poll(r, now, &c)
-	}
-	if s.Reconciled.After(now) {
-		s.Reconciled = time.Time{} // noted by a wrong clock, and must not count once that time has come
+		s.poll(r, now)
 	}
 	if at, on := s.reconcileAt(r, now); on && !at.After(now) {
-		s.reconcile(r, now, &c)
+		s.reconcile(r, now)
 	}
-	configured := func(key string) bool {
-		return slices.ContainsFunc(r.Replays, func(i Interval) bool { return i.key() == key })
-	}
-	s.Replayed = slices.DeleteFunc(s.Replayed, func(key string) bool { return !configured(key) })
+	var replayed []string
 	for _, replay := range r.Replays {
-		if key := replay.key(); !slices.Contains(s.Replayed, key) {
-			s.Replayed = append(s.Replayed, key)
-			s.add(Gap{Reasons: []Reason{Replay}, Scope: Scope{Users: replay.Users}, From: replay.From, To: replay.To}, &c)
+		key := replay.key()
+		if !slices.Contains(s.Replayed, key) {
+			s.add(Gap{Reasons: []Reason{Replay}, Scope: Scope{Users: replay.Users}, From: replay.From, To: replay.To})
 		}
+		replayed = append(replayed, key)
 	}
-	return c
+	s.Replayed = replayed
 }
-
-// pollLag keeps polls a second in the past, since the current second is not over.
-const pollLag = time.Second
 
 func (s *State) pollAt(r Rules, now time.Time) (at time.Time, on bool) {
 	if s.Polled.IsZero() || s.Polled.After(now) {
@@ -377,7 +331,7 @@ func (s *State) pollAt(r Rules, now time.Time) (at time.Time, on bool) {
 	return s.Polled.Add(pollLag + r.PollInterval), r.PollInterval > 0
 }
 
-func (s *State) poll(r Rules, now time.Time, c *Changes) {
+func (s *State) poll(r Rules, now time.Time) {
 	var from time.Time
 	for _, complete := range []time.Time{s.Polled, s.Checkpoint.Add(-maxNotificationDelay)} {
 		if !complete.After(now) {
@@ -388,7 +342,7 @@ func (s *State) poll(r Rules, now time.Time, c *Changes) {
 		from = now.Add(-r.PollInterval) // there was neither a poll nor a subscription
 	}
 	s.Polled = now.Round(0).Add(-pollLag)
-	s.add(Gap{Reasons: []Reason{Poll}, From: from, To: s.Polled}, c)
+	s.add(Gap{Reasons: []Reason{Poll}, From: from, To: s.Polled})
 }
 
 // reconciledTo returns where the next comparison begins; zero before the subscription was first confirmed.
@@ -419,145 +373,95 @@ func (s *State) all() []Gap {
 	return slices.Concat(s.Pass.Gaps, s.Gaps)
 }
 
-func (s *State) reconcile(r Rules, now time.Time, c *Changes) {
+func (s *State) reconcile(r Rules, now time.Time) {
 	// What was delivered is known by the second.
 	from, to := s.reconciledTo(now), now.Round(0).Add(-r.ReconcileDelay).Truncate(time.Second)
 	if !s.Inconclusive.IsZero() {
 		from = earlier(from, s.Inconclusive)
 	}
 	s.Reconciled = to
-	s.add(Gap{Reasons: []Reason{Reconcile}, From: from, To: to}, c)
+	s.add(Gap{Reasons: []Reason{Reconcile}, From: from, To: to})
 }
 
 func (i Interval) key() string {
-	parts := []string{i.From.UTC().Format(time.RFC3339), i.To.UTC().Format(time.RFC3339)}
-	for _, user := range i.Users {
-		parts = append(parts, user.String())
-	}
-	return strings.Join(parts, " ")
+	return fmt.Sprint(i.From.UTC().Format(time.RFC3339), " ", i.To.UTC().Format(time.RFC3339), " ", i.Users)
 }
 
-// add opens a gap. Nothing changes if it is known already for the same reasons.
-func (s *State) add(g Gap, c *Changes) {
+// add opens a gap, unless there is no time between its ends.
+func (s *State) add(g Gap) {
 	g.From, g.To = g.From.UTC().Round(0), g.To.UTC().Round(0)
-	if !g.open() && !g.From.Before(g.To) {
-		return
+	if g.open() || g.From.Before(g.To) {
+		s.insert(g)
 	}
-	if slices.ContainsFunc(s.Gaps, func(o Gap) bool { return o.covers(&g) }) {
-		return
-	}
-	c.Opened = append(c.Opened, g.Reason())
-	s.insert(g, c)
 }
 
-// insert adds a gap, and merges it with others. What of it is too old is given up by Expire or Begin: they run when Graph has
-// answered, and the clock of this machine may be wrong until then.
-func (s *State) insert(g Gap, c *Changes) {
+// insert adds a gap, and merges it with others. What of it is too old is given up by Expire: it runs when Graph has answered, and
+// the clock of this machine may be wrong until then.
+func (s *State) insert(g Gap) {
 	s.Gaps = slices.DeleteFunc(s.Gaps, func(o Gap) bool {
-		if !g.mergeable(&o) {
-			return false
+		found := g.mergeable(&o)
+		if found {
+			g.merge(&o)
 		}
-		if !g.Part && !o.Part {
-			s.close(&o, c)
-		}
-		g.merge(&o)
-		return true
+		return found
 	})
 	s.Gaps = append(s.Gaps, g)
 	slices.SortStableFunc(s.Gaps, func(a, b Gap) int { return a.From.Compare(b.From) })
-	s.bound(c)
-}
-
-// close counts a gap as closed. Second readings do not count, nor does the part of a gap of which the rest is still open.
-func (s *State) close(g *Gap, c *Changes) {
-	if !g.Second {
-		c.Closed = append(c.Closed, g.Reason())
+	if len(s.Gaps) > maxGaps {
+		s.mergeOldest()
 	}
 }
 
-// bound merges the two closest gaps that may be merged if there are too many. Where only the users differ, those of both are read
-// for the time of both.
-func (s *State) bound(c *Changes) {
-	if len(s.Gaps) <= maxGaps {
-		return
-	}
-	first, second := s.closest((*Gap).compatible)
-	if first < 0 {
-		first, second = s.closest((*Gap).similar)
-	}
-	if first < 0 {
-		return
-	}
-	s.Gaps[first].merge(&s.Gaps[second])
-	s.close(&s.Gaps[second], c)
-	s.Gaps = slices.Delete(s.Gaps, second, second+1)
-}
-
-// closest returns the two gaps with the shortest time between them among those whose end is known and that match; -1 for none.
-func (s *State) closest(match func(a, b *Gap) bool) (first, second int) {
-	first, second = -1, -1
-	var shortest time.Duration
+// mergeOldest merges the two oldest gaps that can be read together. Where their users differ, those of both are read for the time
+// of both.
+func (s *State) mergeOldest() {
 	for i := range s.Gaps {
 		for j := i + 1; j < len(s.Gaps); j++ {
 			a, b := &s.Gaps[i], &s.Gaps[j]
-			if a.open() || b.open() || !match(a, b) {
-				continue
+			if !a.open() && !b.open() && a.readAlike(b) && a.Scope.alike(b.Scope) {
+				a.merge(b)
+				s.Gaps = slices.Delete(s.Gaps, j, j+1)
+				return
 			}
-			if hole := b.From.Sub(a.To); first < 0 || hole < shortest {
-				first, second, shortest = i, j, hole
-			}
-			break // the next that matches is the closest
 		}
 	}
-	return first, second
 }
 
-// clip removes the part that is older than MaxGap, and reports it as lost. Imports and replays may be of any age.
-func (s *State) clip(r Rules, g *Gap, now time.Time, c *Changes) {
+// Expire gives up what is older than MaxGap, and returns it; imports and replays may be of any age. A gap that is partly older is
+// clipped once an hour, so that its loss is not reported at every check.
+func (s *State) Expire(r Rules, now time.Time) (lost []Loss) {
 	horizon := now.Add(-r.MaxGap).UTC().Round(0)
-	if exempt(r, g) || horizon.Sub(g.From) < time.Minute { // a gap that begins MaxGap ago is not too old a moment later
-		return
-	}
-	to := horizon
-	if !g.open() {
-		to = earlier(g.To, horizon)
-	}
-	if g.Scope.SeenSince.IsZero() && g.Reason() != Reconcile {
-		c.Lost = append(c.Lost, Loss{Reason: g.Reason(), From: g.From, To: to, Users: len(g.Scope.Users)})
-	}
-	g.From = to
-}
-
-func exempt(r Rules, g *Gap) bool {
-	return (g.Reason() == Lookback || g.Reason() == Replay) && !r.Disabled && g.Attempts < maxAttempts
-}
-
-// maxAttempts is how often an import or a replay is tried for users who can't be read: a week.
-const maxAttempts = 168
-
-// Expire gives up what is older than MaxGap at the given time. A gap that is partly older is clipped only when an eighth of MaxGap
-// has accumulated, so that its loss is not reported at every check.
-func (s *State) Expire(r Rules, now time.Time) Changes {
-	var c Changes
-	horizon := now.Add(-r.MaxGap)
-	kept := s.Gaps[:0]
+	var kept []Gap
 	for _, g := range s.Gaps {
 		if g.Scope.SeenSince.After(now) {
 			g.Scope.SeenSince = time.Unix(1, 0).UTC() // the clock was wrong then: any user may have been seen since
 		}
-		whole := !g.open() && !g.To.After(horizon)
-		if whole || horizon.Sub(g.From) >= r.MaxGap/8 {
-			s.clip(r, &g, now, &c)
+		over := !g.open() && !g.To.After(horizon)
+		anyAge := (g.Reason() == Lookback || g.Reason() == Replay) && !r.Disabled && g.Attempts < maxAttempts
+		if !anyAge && (over || horizon.Sub(g.From) > clipInterval) {
+			to := earlier(g.end(horizon), horizon)
+			if g.Scope.SeenSince.IsZero() && g.Reason() != Reconcile {
+				lost = append(lost, Loss{Reason: g.Reason(), From: g.From, To: to, Users: len(g.Scope.Users)})
+			}
+			g.From = to
 		}
-		if !g.open() && !g.From.Before(g.To) {
-			s.close(&g, &c)
-			continue
+		if g.open() || g.From.Before(g.To) {
+			kept = append(kept, g)
 		}
-		kept = append(kept, g)
 	}
-	clear(s.Gaps[len(kept):])
 	s.Gaps = kept
-	return c
+	return lost
+}
+
+// Count returns the number of gaps by their most severe reason. Second readings do not count.
+func (s *State) Count() map[Reason]int {
+	count := map[Reason]int{}
+	for _, g := range s.all() {
+		if !g.Second && !g.Part {
+			count[g.Reason()]++
+		}
+	}
+	return count
 }
 
 // Missing returns how much time is known to be missing, by the most severe reason, with 0 for the others. A second reading that
@@ -570,13 +474,9 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 		}
 	}
 	for _, g := range s.all() {
-		to := now
-		if !g.open() {
-			to = earlier(g.To, now)
-		}
 		_, counted := sum[g.Reason()]
 		rest := !g.open() && g.Attempts == 0 && g.NotBefore.After(now) // of a gap that was read, and ends later
-		if length := to.Sub(g.From); counted && length > 0 && !g.Second && !rest && !g.Rested() {
+		if length := earlier(g.end(now), now).Sub(g.From); counted && length > 0 && !g.Second && !rest && !g.Rested() {
 			sum[g.Reason()] += length
 		}
 	}
@@ -586,32 +486,27 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 	return sum
 }
 
-// NeededFrom returns the time from which on it must be known what was delivered, because it is read or will be; zero if nothing
-// is.
+// NeededFrom returns the time from which on it must be known what was delivered, because its gap or comparison is or will be read;
+// zero for none. What a reading overlaps comes on top.
 func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
-	var from time.Time
-	need := func(t time.Time) {
-		if !t.IsZero() && (from.IsZero() || t.Before(from)) {
-			from = t
-		}
-	}
+	var times []time.Time
 	for _, g := range s.all() {
-		need(g.From)
+		times = append(times, g.From)
 	}
 	if r.PollInterval > 0 {
-		need(s.Polled)
+		times = append(times, s.Polled)
 	}
 	if r.ReconcileInterval > 0 {
-		need(s.reconciledTo(now))
-		need(s.Inconclusive)
+		times = append(times, s.reconciledTo(now), s.Inconclusive)
 	}
 	if s.stale(r, now) {
-		need(notifiedTo(s.confirmed, now))
+		times = append(times, notifiedTo(s.confirmed, now))
 	}
-	if from.IsZero() {
-		return from
+	times = slices.DeleteFunc(times, time.Time.IsZero)
+	if len(times) == 0 {
+		return time.Time{}
 	}
-	return later(from, now.Add(-r.MaxGap-maxNotificationDelay)).Add(-readOverlap)
+	return later(slices.MinFunc(times, time.Time.Compare), now.Add(-r.MaxGap-maxNotificationDelay))
 }
 
 // Clone returns a copy that later events do not change.

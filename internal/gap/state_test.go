@@ -100,15 +100,15 @@ func TestState_EventsOpenAndEndGaps(t *testing.T) {
 		want   []string
 	}{
 		"a lost subscription opens a gap from 65 min before its last confirmed check": {func(s *gap.State) {
-			s.Interrupted(subscribed, "tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
+			s.Interrupted("tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
 		}, []string{"[subscription] 10 08:55:00 - open for tenant"}},
 		"the gap ends 5 min after the subscription is restored": {func(s *gap.State) {
-			s.Interrupted(subscribed, "tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
+			s.Interrupted("tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
 			s.Restored(subscribed, "tenant", at(10, 10))
 		}, []string{"[subscription] 10 08:55:00 - 10 10:15:00"}},
 		"only the gap of the restored resource ends": {func(s *gap.State) {
-			s.Interrupted(subscribed, "one", gap.Subscription, one, at(10, 0), at(10, 5))
-			s.Interrupted(subscribed, "two", gap.Subscription, two, at(10, 0), at(10, 5))
+			s.Interrupted("one", gap.Subscription, one, at(10, 0), at(10, 5))
+			s.Interrupted("two", gap.Subscription, two, at(10, 0), at(10, 5))
 			s.Restored(subscribed, "two", at(10, 10))
 			s.Confirmed(subscribed, at(10, 10))
 		}, []string{"[subscription] 10 08:55:00 - open for one user 1", "[subscription] 10 08:55:00 - 10 10:15:00 user 2"}},
@@ -119,17 +119,17 @@ func TestState_EventsOpenAndEndGaps(t *testing.T) {
 			s.Confirmed(subscribed, at(10, 16))
 		}, []string{"[subscription] 10 08:55:00 - 10 10:21:00"}},
 		"a subscription for a key that is not there opens a gap of 5 h": {func(s *gap.State) {
-			s.Interrupted(subscribed, "tenant", gap.RemovedKey, gap.Scope{}, at(10, 0), at(10, 5))
+			s.Interrupted("tenant", gap.RemovedKey, gap.Scope{}, at(10, 0), at(10, 5))
 		}, []string{"[removed_key] 10 05:05:00 - open for tenant"}},
 		"it begins earlier where the last confirmed check is longer ago": {func(s *gap.State) {
-			s.Interrupted(subscribed, "tenant", gap.RemovedKey, gap.Scope{}, at(2, 0), at(10, 5))
+			s.Interrupted("tenant", gap.RemovedKey, gap.Scope{}, at(2, 0), at(10, 5))
 		}, []string{"[removed_key] 10 00:55:00 - open for tenant"}},
 		"a removed key opens a gap of 5 h until the next confirmed check": {func(s *gap.State) {
-			s.KeyRemoved(subscribed, at(10, 5))
+			s.KeyRemoved(at(10, 5))
 			s.Confirmed(subscribed, at(10, 10))
 		}, []string{"[removed_key] 10 05:05:00 - 10 10:15:00"}},
 		"undelivered items open gaps of their minutes": {func(s *gap.State) {
-			s.Undelivered(subscribed, []time.Time{at(9, 30).Add(12 * time.Second), at(9, 31), at(9, 40)}, at(14, 30))
+			s.Undelivered([]time.Time{at(9, 30).Add(12 * time.Second), at(9, 31), at(9, 40)})
 		}, []string{"[undelivered] 10 09:30:00 - 10 09:32:00", "[undelivered] 10 09:40:00 - 10 09:41:00"}},
 		"an item opens a gap of the minute of its id": {func(s *gap.State) {
 			s.Item(subscribed, gap.Undecryptable, idAt(at(9, 30)), at(10, 5))
@@ -147,10 +147,10 @@ func TestState_EventsOpenAndEndGaps(t *testing.T) {
 			s.Item(subscribed, gap.Empty, idAt(at(12, 0)), at(10, 5))
 		}, []string{"[empty] 10 09:05:00 - 10 10:05:00", "[empty] 10 12:00:00 - 10 12:01:00"}},
 		"users who may be read again open a gap": {func(s *gap.State) {
-			s.Rested(subscribed, one.Users, at(4, 0), at(10, 5))
+			s.Rested(one.Users, at(4, 0), at(10, 5))
 		}, []string{"[users_unknown] 10 04:00:00 - 10 10:05:00 user 1"}},
 		"a gap that begins ahead of the clock ends as one of max_gap": {func(s *gap.State) {
-			s.Interrupted(subscribed, "tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
+			s.Interrupted("tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
 			s.Restored(subscribed, "tenant", at(10, 10).AddDate(0, 0, -1))
 		}, []string{"[subscription] 02 10:10:00 - 09 10:15:00"}},
 	} {
@@ -180,7 +180,7 @@ func TestState_StartupGapEnds(t *testing.T) {
 	t.Run("only when the subscription that was gone is restored", func(t *testing.T) {
 		t.Parallel()
 		s := start(earlierRun(), at(12, 0))
-		s.Interrupted(subscribed, "tenant", gap.Subscription, gap.Scope{}, time.Time{}, at(12, 0))
+		s.Interrupted("tenant", gap.Subscription, gap.Scope{}, time.Time{}, at(12, 0))
 		s.Confirmed(subscribed, at(12, 1))
 		assert.Equal(t, []string{"[startup] 10 08:55:00 - open for tenant"}, described(&s))
 		s.Restored(subscribed, "tenant", at(12, 30))
@@ -189,7 +189,7 @@ func TestState_StartupGapEnds(t *testing.T) {
 	t.Run("as it was open in the last run, by a confirmed check", func(t *testing.T) {
 		t.Parallel()
 		last := running(subscribed)
-		last.Interrupted(subscribed, "tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 2))
+		last.Interrupted("tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 2))
 		s := start(stored(t, last), at(10, 5))
 		s.Confirmed(subscribed, at(10, 6))
 		assert.Equal(t, []string{"[subscription] 10 08:55:00 - 10 10:11:00"}, described(&s))
@@ -197,7 +197,7 @@ func TestState_StartupGapEnds(t *testing.T) {
 	t.Run("where only some subscriptions are gone, for the others", func(t *testing.T) {
 		t.Parallel()
 		s := start(earlierRun(), at(10, 5))
-		s.Interrupted(subscribed, "one", gap.Subscription, one, time.Time{}, at(10, 5))
+		s.Interrupted("one", gap.Subscription, one, time.Time{}, at(10, 5))
 		s.Confirmed(subscribed, at(10, 5))
 		assert.Equal(t, []string{"[startup] 10 08:55:00 - open for one user 1"}, described(&s))
 	})
@@ -214,13 +214,13 @@ func TestState_AdoptedReads5hOnceWhereNothingIsKnown(t *testing.T) {
 	t.Parallel()
 	s := gap.State{}
 	s.Start(subscribed, gap.Found{}, at(12, 0))
-	s.Adopted(subscribed, at(12, 0))
-	s.Adopted(subscribed, at(12, 5))
+	s.Adopted(at(12, 0))
+	s.Adopted(at(12, 5))
 	assert.Equal(t, []string{"[startup] 10 07:00:00 - 10 12:05:00"}, described(&s))
 
 	known := earlierRun()
 	known.Start(subscribed, gap.Found{}, at(10, 5))
-	known.Adopted(subscribed, at(10, 5))
+	known.Adopted(at(10, 5))
 	assert.Empty(t, described(&known))
 }
 
@@ -228,7 +228,7 @@ func TestState_InterruptedBeforeAnySubscription(t *testing.T) {
 	t.Parallel()
 	s := gap.State{}
 	s.Start(subscribed, gap.Found{}, at(12, 0))
-	s.Interrupted(subscribed, "tenant", gap.Subscription, gap.Scope{}, time.Time{}, at(12, 0))
+	s.Interrupted("tenant", gap.Subscription, gap.Scope{}, time.Time{}, at(12, 0))
 	s.Restored(subscribed, "tenant", at(12, 0))
 	assert.Empty(t, described(&s))
 }
@@ -237,7 +237,7 @@ func TestState_RestoredCountsAsConfirmedAtStart(t *testing.T) {
 	t.Parallel()
 	s := earlierRun()
 	s.Start(subscribed, gap.Found{}, at(12, 0))
-	s.Interrupted(subscribed, "tenant", gap.Subscription, gap.Scope{}, time.Time{}, at(12, 0))
+	s.Interrupted("tenant", gap.Subscription, gap.Scope{}, time.Time{}, at(12, 0))
 	s.Restored(subscribed, "tenant", at(12, 0))
 	s.Confirmed(subscribed, at(14, 0)) // the listener was not up until now
 	assert.Contains(t, described(&s), "[startup subscription] 10 08:55:00 - 10 14:05:00")
@@ -245,50 +245,47 @@ func TestState_RestoredCountsAsConfirmedAtStart(t *testing.T) {
 
 func TestState_MergesGaps(t *testing.T) {
 	t.Parallel()
-	item := func(reason gap.Reason, minute time.Time) func(*gap.State) gap.Changes {
-		return func(s *gap.State) gap.Changes { return s.Item(subscribed, reason, idAt(minute), at(10, 0)) }
+	item := func(reason gap.Reason, minute time.Time) func(*gap.State) {
+		return func(s *gap.State) { s.Item(subscribed, reason, idAt(minute), at(10, 0)) }
 	}
-	missed := func(scope gap.Scope, minutes ...time.Time) func(*gap.State) gap.Changes {
-		return func(s *gap.State) gap.Changes {
+	missed := func(scope gap.Scope, minutes ...time.Time) func(*gap.State) {
+		return func(s *gap.State) {
 			if len(scope.Users) > 0 {
-				return s.Rested(subscribed, scope.Users, minutes[0], minutes[0].Add(time.Minute))
+				s.Rested(scope.Users, minutes[0], minutes[0].Add(time.Minute))
+			} else {
+				s.Undelivered(minutes)
 			}
-			return s.Undelivered(subscribed, minutes, at(10, 0))
 		}
 	}
 	for name, test := range map[string]struct {
-		events []func(*gap.State) gap.Changes
+		events []func(*gap.State)
 		want   []string
 	}{
 		"that touch, with the reasons of both": {
-			[]func(*gap.State) gap.Changes{item(gap.Empty, at(9, 0)), item(gap.Unverified, at(9, 1))},
+			[]func(*gap.State){item(gap.Empty, at(9, 0)), item(gap.Unverified, at(9, 1))},
 			[]string{"[unverified empty] 10 09:00:00 - 10 09:02:00"},
 		},
 		"but not those apart": {
-			[]func(*gap.State) gap.Changes{item(gap.Empty, at(9, 0)), item(gap.Empty, at(9, 2))},
+			[]func(*gap.State){item(gap.Empty, at(9, 0)), item(gap.Empty, at(9, 2))},
 			[]string{"[empty] 10 09:00:00 - 10 09:01:00", "[empty] 10 09:02:00 - 10 09:03:00"},
 		},
 		"but not those of items with others, which are read at once": {
-			[]func(*gap.State) gap.Changes{item(gap.Empty, at(9, 0)), missed(gap.Scope{}, at(9, 0))},
+			[]func(*gap.State){item(gap.Empty, at(9, 0)), missed(gap.Scope{}, at(9, 0))},
 			[]string{"[empty] 10 09:00:00 - 10 09:01:00", "[undelivered] 10 09:00:00 - 10 09:01:00"},
 		},
 		"but not those of other users": {
-			[]func(*gap.State) gap.Changes{missed(one, at(9, 0)), missed(two, at(9, 0))},
+			[]func(*gap.State){missed(one, at(9, 0)), missed(two, at(9, 0))},
 			[]string{"[users_unknown] 10 09:00:00 - 10 09:01:00 user 1", "[users_unknown] 10 09:00:00 - 10 09:01:00 user 2"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := running(subscribed)
-			opened, closed := 0, 0
-			for _, event := range test.events {
-				c := event(&s)
-				opened, closed = opened+len(c.Opened), closed+len(c.Closed)
-			}
-			assert.Equal(t, test.want, described(&s))
-			assert.Equal(t, len(test.want), opened-closed, "gaps opened less gaps closed")
-			for _, event := range test.events {
-				assert.Empty(t, event(&s).Opened, "what is known is not opened again")
+			for range 2 { // what is known is not opened again
+				for _, event := range test.events {
+					event(&s)
+				}
+				assert.Equal(t, test.want, described(&s))
 			}
 		})
 	}
@@ -296,14 +293,14 @@ func TestState_MergesGaps(t *testing.T) {
 
 func TestState_BoundsGaps(t *testing.T) {
 	t.Parallel()
-	t.Run("of all users: the closest become one", func(t *testing.T) {
+	t.Run("of all users: the oldest become one", func(t *testing.T) {
 		t.Parallel()
 		s := running(subscribed)
 		var minutes []time.Time
 		for n := range 600 {
 			minutes = append(minutes, at(0, 2*n))
 		}
-		s.Undelivered(subscribed, minutes, at(23, 0))
+		s.Undelivered(minutes)
 		require.Len(t, s.Gaps, 500)
 		assertCovered(t, &s, minutes)
 	})
@@ -311,7 +308,7 @@ func TestState_BoundsGaps(t *testing.T) {
 		t.Parallel()
 		s := running(subscribed)
 		for n := range 600 {
-			s.Rested(subscribed, []gap.User{{byte(n), byte(n >> 8)}}, at(0, n), at(0, n+1))
+			s.Rested([]gap.User{{byte(n), byte(n >> 8)}}, at(0, n), at(0, n+1))
 		}
 		require.Len(t, s.Gaps, 500)
 		users := map[gap.User]bool{}
@@ -357,12 +354,11 @@ func TestState_ExpireGivesUpWhatIsTooOld(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := test.state.Expire(subscribed, at(12, 0))
+			losses := test.state.Expire(subscribed, at(12, 0))
 			assert.Equal(t, test.want, described(&test.state))
-			require.Len(t, c.Lost, test.lost)
-			for _, lost := range c.Lost {
+			require.Len(t, losses, test.lost)
+			for _, lost := range losses {
 				assert.Equal(t, at(0, 0).AddDate(0, 0, -9), lost.From)
-				assert.Equal(t, len(test.state.Gaps), len(c.Closed)^1)
 			}
 		})
 	}
@@ -374,14 +370,12 @@ func TestState_SeenSinceAheadOfTheClockIsReset(t *testing.T) {
 		Reasons: []gap.Reason{gap.UsersUnknown}, Scope: gap.Scope{SeenSince: at(0, 0).AddDate(0, 0, 5)}, From: at(8, 0), To: at(9, 0),
 	}}}
 	s.Expire(subscribed, at(12, 0))
-	s.Begin(subscribed, gap.Users{NewestSeen: at(11, 0)}, at(12, 0))
+	s.Begin(gap.Users{NewestSeen: at(11, 0)}, at(12, 0))
 	assert.NotNil(t, s.Pass, "the user seen at 11:00 is read")
 }
 
 func TestState_DueOpensGapsByTheClock(t *testing.T) {
 	t.Parallel()
-	replaying := subscribed
-	replaying.Replays = []gap.Interval{{From: at(1, 0), To: at(2, 0), Users: one.Users}}
 	future := earlierRun()
 	future.Reconciled = at(0, 0).AddDate(0, 0, 5)
 	inconclusive := earlierRun()
@@ -409,7 +403,6 @@ func TestState_DueOpensGapsByTheClock(t *testing.T) {
 		"what was inconclusive is compared once more":                {reconciled, inconclusive, at(6, 0), []string{"[reconcile] 08 00:00:00 - 10 00:30:00"}},
 		"no comparison without a confirmed check":                    {reconciled, gap.State{}, at(12, 0), []string{}},
 		"no comparison without an interval":                          {subscribed, compared, at(12, 0), []string{}},
-		"a replay is opened":                                         {replaying, gap.State{}, at(12, 0), []string{"[replay] 10 01:00:00 - 10 02:00:00 user 1"}},
 		"nothing where the history is not read":                      {disabled, compared, at(12, 0), []string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -428,16 +421,19 @@ func TestState_ReplayIsDoneAgainOnlyIfConfiguredAnew(t *testing.T) {
 	t.Parallel()
 	r := polling
 	r.PollInterval = 0
-	r.Replays = []gap.Interval{{From: at(1, 0), To: at(2, 0)}}
+	r.Replays = []gap.Interval{{From: at(1, 0), To: at(2, 0), Users: one.Users}}
 	var s gap.State
-	assert.Len(t, s.Due(r, at(12, 0)).Opened, 1)
+	s.Due(r, at(12, 0))
+	require.Equal(t, []string{"[replay] 10 01:00:00 - 10 02:00:00 user 1"}, described(&s))
 	s = stored(t, s)
-	assert.Empty(t, s.Due(r, at(12, 0)).Opened)
+	s.Gaps = nil // it was read
+	s.Due(r, at(12, 0))
+	assert.Empty(t, s.Gaps)
 	without := r
 	without.Replays = nil
 	s.Due(without, at(12, 0))
-	s.Gaps = nil
-	assert.Len(t, s.Due(r, at(12, 0)).Opened, 1)
+	s.Due(r, at(12, 0))
+	assert.Len(t, s.Gaps, 1)
 }
 
 func TestState_DamagedStatePollsMaxGap(t *testing.T) {
@@ -452,9 +448,9 @@ func TestState_MissingCountsWhatIsKnownAndNotRead(t *testing.T) {
 	t.Parallel()
 	s := running(reconciled)
 	s.Item(reconciled, gap.Empty, idAt(at(9, 30)), at(10, 5))
-	s.Interrupted(reconciled, "tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
+	s.Interrupted("tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
 	s.Due(reconciled, at(10, 5))
-	s.Rested(reconciled, one.Users, at(1, 0), at(9, 0))
+	s.Rested(one.Users, at(1, 0), at(9, 0))
 	missing := s.Missing(reconciled, at(10, 10))
 	assert.Equal(t, 75*time.Minute, missing[gap.Subscription])
 	assert.Equal(t, time.Minute, missing[gap.Empty])
@@ -462,11 +458,11 @@ func TestState_MissingCountsWhatIsKnownAndNotRead(t *testing.T) {
 	for _, reason := range []gap.Reason{gap.Reconcile, gap.Replay, gap.Poll} {
 		assert.NotContains(t, missing, reason)
 	}
-	s.Begin(reconciled, listed, at(10, 10))
+	s.Begin(listed, at(10, 10))
 	assert.Equal(t, 75*time.Minute, s.Missing(reconciled, at(10, 10))[gap.Subscription], "it is being read")
 	for s.Pass != nil {
-		s.Finish(reconciled, gap.End{}, at(10, 10))
-		s.Begin(reconciled, listed, at(10, 10))
+		s.Finish(gap.End{}, at(10, 10))
+		s.Begin(listed, at(10, 10))
 	}
 	assert.Equal(t, 5*time.Minute, s.Missing(reconciled, at(10, 15))[gap.Subscription], "the cause lasts, and second readings do not count")
 }
@@ -483,20 +479,19 @@ func TestState_MissingCountsAnUnconfirmedTime(t *testing.T) {
 func TestState_NeededFromIsTheEarliestThatWillBeRead(t *testing.T) {
 	t.Parallel()
 	s := running(subscribed)
-	const overlap = 5 * time.Minute
 	assert.True(t, s.NeededFrom(subscribed, at(10, 5)).IsZero())
-	assert.Equal(t, at(9, 55).AddDate(0, 0, -3), s.NeededFrom(reconciled, at(10, 5)), "the first comparison")
+	assert.Equal(t, at(10, 0).AddDate(0, 0, -3), s.NeededFrom(reconciled, at(10, 5)), "the first comparison")
 	s.Reconciled = at(0, 0)
-	assert.Equal(t, at(0, 0).Add(-overlap), s.NeededFrom(reconciled, at(10, 5)), "the next comparison")
+	assert.Equal(t, at(0, 0), s.NeededFrom(reconciled, at(10, 5)), "the next comparison")
 	s.Inconclusive = at(0, 0).AddDate(0, 0, -1)
-	assert.Equal(t, at(0, 0).AddDate(0, 0, -1).Add(-overlap), s.NeededFrom(reconciled, at(10, 5)), "what is compared once more")
-	s.Rested(subscribed, one.Users, at(9, 0), at(10, 0))
-	assert.Equal(t, at(8, 55), s.NeededFrom(subscribed, at(10, 5)), "a gap")
-	s.Begin(subscribed, listed, at(10, 5))
-	assert.Equal(t, at(8, 55), s.NeededFrom(subscribed, at(10, 5)), "a pass")
-	assert.Equal(t, at(8, 50), s.NeededFrom(subscribed, at(11, 0)), "an unconfirmed time")
-	s.Rested(subscribed, one.Users, at(9, 0).AddDate(-1, 0, 0), at(10, 0))
-	assert.Equal(t, at(9, 55).AddDate(0, 0, -7).Add(-overlap), s.NeededFrom(subscribed, at(11, 0)), "at most max_gap and 65 min")
+	assert.Equal(t, at(0, 0).AddDate(0, 0, -1), s.NeededFrom(reconciled, at(10, 5)), "what is compared once more")
+	s.Rested(one.Users, at(9, 0), at(10, 0))
+	assert.Equal(t, at(9, 0), s.NeededFrom(subscribed, at(10, 5)), "a gap")
+	s.Begin(listed, at(10, 5))
+	assert.Equal(t, at(9, 0), s.NeededFrom(subscribed, at(10, 5)), "a pass")
+	assert.Equal(t, at(8, 55), s.NeededFrom(subscribed, at(11, 0)), "an unconfirmed time")
+	s.Rested(one.Users, at(9, 0).AddDate(-1, 0, 0), at(10, 0))
+	assert.Equal(t, at(9, 55).AddDate(0, 0, -7), s.NeededFrom(subscribed, at(11, 0)), "at most max_gap and 65 min")
 }
 
 func TestUser_ParsesAndPrintsGUIDs(t *testing.T) {

@@ -292,7 +292,7 @@ func (w *world) prompted(user int) {
 	if !found || w.now().Sub(r.since) < minRest {
 		return
 	}
-	w.memory.state.Rested(w.rules, w.users[user:user+1], r.interval.from, w.now().Add(-graphDelay))
+	w.memory.state.Rested(w.users[user:user+1], r.interval.from, w.now().Add(-graphDelay))
 	if w.writeState() {
 		delete(w.memory.people.rests, user)
 		w.event("user %d may be read again", user)
@@ -307,6 +307,7 @@ func (w *world) writeState() bool {
 	}
 	w.disk.people = w.memory.people.clone() // before the state, which counts users at rest as read
 	w.disk.state, w.encoded = w.memory.state.Clone(), nil
+	w.disk.undelivered = maps.Clone(w.memory.undelivered) // their minutes are part of that value
 	w.unstored = false
 	for _, i := range w.open {
 		i.acknowledged = false
@@ -318,9 +319,6 @@ func (w *world) writeState() bool {
 func (w *world) write(p float64) {
 	if w.has(storageFails) {
 		return
-	}
-	if w.chance(p) {
-		w.disk.undelivered = maps.Clone(w.memory.undelivered)
 	}
 	if w.chance(p) {
 		w.disk.cache = w.memory.cache
@@ -408,9 +406,9 @@ func (w *world) checkSubscriptions() {
 	for _, r := range w.resources {
 		switch {
 		case r.active && !w.adopted:
-			s.Adopted(w.rules, now)
+			s.Adopted(now)
 		case !r.active && !r.interrupted:
-			s.Interrupted(w.rules, r.name, r.reason, r.scope, r.confirmed, now)
+			s.Interrupted(r.name, r.reason, r.scope, r.confirmed, now)
 			r.interrupted = true
 			w.unstored = !w.writeState() // before there is a new subscription, which would hide that there was none
 			w.event("%s is interrupted", r.name)
@@ -434,24 +432,19 @@ func (w *world) checkSubscriptions() {
 }
 
 func (w *world) expireUndelivered() {
-	var lost []*interaction
 	var minutes []time.Time
 	for i, r := range w.memory.undelivered {
 		if w.now().Sub(r.first) >= retryDeadline || r.first.After(w.now()) {
-			lost, minutes = append(lost, i), append(minutes, r.minute)
-		}
-	}
-	if len(lost) == 0 {
-		return
-	}
-	slices.SortFunc(minutes, time.Time.Compare)
-	w.memory.state.Undelivered(w.rules, minutes, w.now())
-	w.event("%d items were not delivered", len(lost))
-	if w.writeState() {
-		for _, i := range lost {
+			minutes = append(minutes, r.minute)
 			delete(w.memory.undelivered, i)
 		}
 	}
+	if len(minutes) == 0 {
+		return
+	}
+	slices.SortFunc(minutes, time.Time.Compare)
+	w.memory.state.Undelivered(minutes)
+	w.event("%d items were not delivered", len(minutes))
 }
 
 func (w *world) listed() bool { return len(w.resources) > 1 || !w.has(unlisted) }
@@ -478,7 +471,7 @@ func (w *world) backfill() {
 		s.Due(w.rules, w.now())
 		w.excuseLost(s.Expire(w.rules, w.now()))
 		if s.Pass == nil {
-			w.excuseLost(s.Begin(w.rules, w.known(), w.now()))
+			s.Begin(w.known(), w.now())
 			if s.Pass == nil {
 				at, on := s.NextAt(w.rules, w.known(), w.now())
 				if !on || at.After(w.now()) {
@@ -509,7 +502,7 @@ func (w *world) read() bool {
 	s := &w.memory.state
 	p := s.Pass
 	if w.has(forbidden) && p.Cursor == nil {
-		s.Abort(w.rules, time.Second, w.now())
+		s.Abort(w.now())
 		w.event("pass is aborted")
 		return true
 	}
@@ -533,7 +526,7 @@ func (w *world) read() bool {
 	if p.Gaps[0].Reason() == gap.Reconcile {
 		w.compared(p, &end)
 	}
-	s.Finish(w.rules, end, w.now())
+	s.Finish(end, w.now())
 	w.event("pass ends, partial %t, %d failed, %s: %s", end.Partial, len(p.Failed), end.Outcome, snapshot(s.Clone()))
 	return true
 }
@@ -615,8 +608,8 @@ func (w *world) compared(p *gap.Pass, end *gap.End) {
 }
 
 // excuseLost excuses what was reported as given up.
-func (w *world) excuseLost(c gap.Changes) {
-	for _, lost := range c.Lost {
+func (w *world) excuseLost(losses []gap.Loss) {
+	for _, lost := range losses {
 		w.event("given up: %s %s to %s", lost.Reason, lost.From, lost.To)
 		if w.offset <= 0 && lost.To.After(w.t.Add(-w.rules.MaxGap)) {
 			w.fail("given up too early")

@@ -40,6 +40,7 @@
 //	emulator.RemoveSubscription(ctx, id, false)
 //	emulator.ExpireSubscription(id, time.Now())
 //	emulator.ExpireAuthorization(id)                                    // pauses delivery until PATCH or reauthorize
+//	emulator.SetClock(3 * time.Hour)                                    // as after a suspension of the collector's host
 //	emulator.SetUnlicensed(user)                                        // see also Settings.HistoryLimit and HistoryLag
 //	emulator.SetRoles(); emulator.RevokeTokens(); emulator.RotateKeys(); emulator.SendNullTokens(true)
 //
@@ -69,6 +70,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -90,6 +92,8 @@ type Emulator struct {
 	users     *turnUsers
 	directory *directory
 	client    *http.Client
+	// clockOffset is what SetClock has set, in nanoseconds.
+	clockOffset atomic.Int64
 	// historyLimit enforces Settings.HistoryLimit.
 	historyLimit *rate.Limiter
 

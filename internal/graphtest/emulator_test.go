@@ -33,6 +33,18 @@ func TestStart_ListensOnce(t *testing.T) {
 	require.ErrorContains(t, err, "listen on 127.0.0.1:")
 }
 
+func TestSetClock_MovesTheDateOfAnswers(t *testing.T) {
+	t.Parallel()
+	g := start(t, nil)
+	for _, offset := range []time.Duration{0, 3 * time.Hour, -time.Minute} {
+		g.SetClock(offset)
+		_, header, _ := g.exchange(http.MethodGet, "/v1.0/subscriptions", nil)
+		date, err := http.ParseTime(header.Get("Date"))
+		require.NoError(t, err)
+		assert.WithinDuration(t, time.Now().Add(offset), date, 10*time.Second)
+	}
+}
+
 func TestServeHTTP_WorksBehindAnyServer(t *testing.T) {
 	t.Parallel()
 	emulator := graphtest.New(graphtest.Settings{TenantID: tenantID, ClientID: clientID})

@@ -42,6 +42,7 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	at := time.Now()
 	defer func() { e.recorder.addRequest(op, r, answer.status, at) }()
 
+	answer.Header().Set("Date", at.Add(time.Duration(e.clockOffset.Load())).UTC().Format(http.TimeFormat))
 	answer.Header().Set("Request-Id", newGUID())
 	if id := r.Header.Get("Client-Request-Id"); id != "" {
 		answer.Header().Set("Client-Request-Id", id)
@@ -60,6 +61,10 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	e.handle(op)(answer, r, args)
 }
+
+// SetClock sets how far ahead the Date of the answers is. A test that moves the clock of the collector to let time pass moves this
+// one as well; nothing else in the emulator depends on it.
+func (e *Emulator) SetClock(offset time.Duration) { e.clockOffset.Store(int64(offset)) }
 
 type handler func(w http.ResponseWriter, r *http.Request, args []string)
 

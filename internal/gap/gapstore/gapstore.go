@@ -86,8 +86,8 @@ func (s *Store) Load(ctx context.Context, newestCreation time.Time) error {
 	s.mu.Lock()
 	s.state = state
 	s.mu.Unlock()
-	s.Update(ctx, func(state *gap.State, now time.Time) gap.Changes {
-		return state.Start(s.settings.Rules, gap.Found{Damaged: damaged, NewestCreation: newestCreation}, now)
+	s.Update(ctx, func(state *gap.State, now time.Time) {
+		state.Start(s.settings.Rules, gap.Found{Damaged: damaged, NewestCreation: newestCreation}, now)
 	})
 	return nil
 }
@@ -96,16 +96,36 @@ func (s *Store) Load(ctx context.Context, newestCreation time.Time) error {
 func (s *Store) Rules() gap.Rules { return s.settings.Rules }
 
 // Update changes the state by one event, which must not block. The change is written within a second; who depends on it calls
-// Flush.
-func (s *Store) Update(ctx context.Context, event func(state *gap.State, now time.Time) gap.Changes) {
+// Flush. Gaps that were opened or closed by it are counted.
+func (s *Store) Update(ctx context.Context, event func(state *gap.State, now time.Time)) {
 	s.mu.Lock()
-	c := event(&s.state, s.settings.Now())
+	before := s.state.Count()
+	event(&s.state, s.settings.Now())
+	after := s.state.Count()
 	s.changes++
 	s.mu.Unlock()
-	s.report(ctx, c)
+	for _, reason := range gap.Reasons() {
+		for range after[reason] - before[reason] {
+			s.settings.Telemetry.GapOpened(ctx, reason)
+		}
+		for range before[reason] - after[reason] {
+			s.settings.Telemetry.GapClosed(ctx, reason)
+		}
+	}
 	select {
 	case s.wake <- struct{}{}:
 	default:
+	}
+}
+
+// Expire gives up what is older than Rules.MaxGap, and reports it.
+func (s *Store) Expire(ctx context.Context) {
+	var losses []gap.Loss
+	s.Update(ctx, func(state *gap.State, now time.Time) { losses = state.Expire(s.settings.Rules, now) })
+	for _, lost := range losses {
+		s.settings.Telemetry.GapLost(ctx, lost.Reason, lost.To.Sub(lost.From))
+		s.settings.Logger.Warn("history is further back than history.max_gap and is not read: these interactions are lost",
+			zap.String("reason", string(lost.Reason)), zap.Time("from", lost.From), zap.Time("to", lost.To), zap.Int("users", lost.Users))
 	}
 }
 
@@ -118,21 +138,6 @@ func (s *Store) View(read func(state *gap.State, now time.Time)) {
 
 // Changed has an element after updates. It has one reader.
 func (s *Store) Changed() <-chan struct{} { return s.wake }
-
-// report counts and logs what an update changed.
-func (s *Store) report(ctx context.Context, c gap.Changes) {
-	for _, reason := range c.Opened {
-		s.settings.Telemetry.GapOpened(ctx, reason)
-	}
-	for _, reason := range c.Closed {
-		s.settings.Telemetry.GapClosed(ctx, reason)
-	}
-	for _, lost := range c.Lost {
-		s.settings.Telemetry.GapLost(ctx, lost.Reason, lost.To.Sub(lost.From))
-		s.settings.Logger.Warn("history is further back than history.max_gap and is not read: these interactions are lost",
-			zap.String("reason", string(lost.Reason)), zap.Time("from", lost.From), zap.Time("to", lost.To), zap.Int("users", lost.Users))
-	}
-}
 
 // Run writes changes until ctx ends.
 func (s *Store) Run(ctx context.Context) {
