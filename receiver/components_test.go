@@ -20,7 +20,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
-	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
 // startWebhook starts the webhook, and returns a function that posts to it, and the valid clientState.
@@ -71,9 +70,9 @@ func TestWebhook_ForgedRequestsOpenNoGap(t *testing.T) {
 func tracked(t *testing.T, c *components) []int64 {
 	t.Helper()
 	c.undelivered.Save(t.Context())
-	minutes, _, err := statestore.Value[map[int64]time.Time]{Store: c.store, Key: "undelivered", Version: 1}.Load(t.Context())
-	require.NoError(t, err)
-	return slices.Sorted(maps.Keys(minutes))
+	var minutes []int64
+	c.gaps.View(func(state *gap.State, _ time.Time) { minutes = slices.Sorted(maps.Keys(state.Refused)) })
+	return minutes
 }
 
 // A notification with a valid clientState that can't be verified now is retried by Graph.
@@ -129,9 +128,8 @@ func TestComponents_LoadKeepsEntriesOfStartupGap(t *testing.T) {
 		assert.True(t, c.cache.Known(delivered.ContentDigest))
 
 		newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked(time.Now())
-		c.gaps.Update(t.Context(), func(state *gap.State, _ time.Time) gap.Changes {
+		c.gaps.Update(t.Context(), func(state *gap.State, _ time.Time) {
 			state.Gaps = nil // as if it had been read
-			return gap.Changes{}
 		})
 		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run, r.retain)
 		assert.False(t, c.cache.Known(delivered.ContentDigest), "nothing needs it any more")
@@ -193,7 +191,7 @@ func TestReceiver_LoadFailsIfValueCanNotBeRead(t *testing.T) {
 		return nil
 	}
 	newTestReceiver(t, stored(store))
-	for _, key := range []string{"keys", "gaps", "undelivered", "subscriptions", "dedupe/index"} {
+	for _, key := range []string{"keys", "gaps", "subscriptions", "dedupe/index"} {
 		require.Contains(t, read, key)
 	}
 	for _, key := range read {
@@ -221,7 +219,7 @@ func TestReceiver_LoadFailsIfValueCanNotBeRead(t *testing.T) {
 // Each value that a start reads is reported and replaced where it is damaged.
 func TestReceiver_LoadReplacesDamagedValue(t *testing.T) {
 	t.Parallel()
-	for _, key := range []string{"keys", "gaps", "undelivered", "subscriptions", "dedupe/index"} {
+	for _, key := range []string{"keys", "gaps", "subscriptions", "dedupe/index"} {
 		t.Run(key, func(t *testing.T) {
 			t.Parallel()
 			store := newStore(t)
