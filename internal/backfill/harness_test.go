@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -161,8 +162,11 @@ type harness struct {
 	telemetry *fakeTelemetry
 	logs      *observer.ObservedLogs
 	rules     gap.Rules
-	settings  backfill.Settings // without Gaps and Store, which each run has of its own
+	throttle  backfill.ThrottleSettings
+	settings  backfill.Settings // without what each run has of its own
+	users     []string          // whose history is read; none means those of the directory
 	gaps      *gapstore.Store   // of the last run
+	directory *directory.Directory
 
 	mu     sync.Mutex
 	status []error
@@ -184,9 +188,11 @@ func newHarness() *harness {
 	core, logs := observer.New(zapcore.DebugLevel)
 	h.logs = logs
 	h.settings = backfill.Settings{
-		TenantID: tenant, RequestsPerSecond: 25, Concurrency: 4,
-		Graph: h.graph, Deliver: h.pipeline.Deliver, Cache: h.cache, Permanent: consumererror.IsPermanent,
+		TenantID: tenant, Concurrency: 4, Deliver: h.pipeline.Deliver, Cache: h.cache, Permanent: consumererror.IsPermanent,
 		Telemetry: h.telemetry, Logger: zap.New(core),
+	}
+	h.throttle = backfill.ThrottleSettings{
+		Graph: h.graph, RequestsPerSecond: 25, Logger: h.settings.Logger,
 		Status: func(err error) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -196,30 +202,43 @@ func newHarness() *harness {
 	return h
 }
 
-// run starts a Backfiller with its gaps. The returned function stops it and waits for its end.
+// run starts a Backfiller with its gaps and its directory. The returned function stops them and waits for their end.
 func (h *harness) run(t *testing.T) (b *backfill.Backfiller, stop func()) {
 	t.Helper()
-	h.settings.Store = statestore.New(h.client)
-	h.gaps = gapstore.New(gapstore.Settings{Rules: h.rules, Store: h.settings.Store, Now: time.Now, Logger: h.settings.Logger, Telemetry: h.telemetry})
+	store := statestore.New(h.client)
+	h.gaps = gapstore.New(gapstore.Settings{Rules: h.rules, Store: store, Now: time.Now, Logger: h.settings.Logger, Telemetry: h.telemetry})
 	require.NoError(t, h.gaps.Load(t.Context(), time.Time{}))
-	h.settings.Gaps = h.gaps
+	h.settings.Gaps, h.settings.Users, h.settings.Throttle = h.gaps, users(h.users), backfill.NewThrottle(h.throttle)
+	h.directory = directory.New(directory.Settings{Graph: h.settings.Throttle, Store: store, Logger: h.settings.Logger})
+	require.NoError(t, h.directory.Load(t.Context()))
+	h.settings.Directory = h.directory
 	b = backfill.New(h.settings)
-	require.NoError(t, b.Load(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { b.Run(ctx) })
-	running.Go(func() { h.gaps.Run(ctx) })
+	for _, loop := range []func(context.Context){b.Run, h.gaps.Run, h.directory.Run} {
+		running.Go(func() { loop(ctx) })
+	}
 	return b, func() {
 		cancel()
 		running.Wait()
 	}
 }
 
+// users converts ids, in order.
+func users(ids []string) []gap.User {
+	var users []gap.User
+	for _, id := range ids {
+		user, _ := gap.ParseUser(id)
+		users = append(users, user)
+	}
+	return gap.SortUsers(users)
+}
+
 // save stores what a shutdown stores.
-func (h *harness) save(t *testing.T, b *backfill.Backfiller) {
+func (h *harness) save(t *testing.T) {
 	t.Helper()
 	require.NoError(t, h.gaps.Flush(t.Context()))
-	require.NoError(t, b.Save(t.Context()))
+	require.NoError(t, h.directory.Save(t.Context()))
 }
 
 // open opens gaps.
@@ -265,10 +284,10 @@ func guids(n int) []string {
 	return ids
 }
 
-// users configures n users, each with an interaction at each of the times.
-func (h *harness) users(n int, at ...time.Time) {
-	h.settings.Users = guids(n)
-	for _, id := range h.settings.Users {
+// configure configures n users, each with an interaction at each of the times.
+func (h *harness) configure(n int, at ...time.Time) {
+	h.users = guids(n)
+	for _, id := range h.users {
 		h.graph.interactions[id] = at
 	}
 }

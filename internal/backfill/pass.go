@@ -74,9 +74,9 @@ func (b *Backfiller) read(ctx context.Context, p *gap.Pass) {
 		return
 	}
 	took := time.Since(r.began)
-	end := gap.End{Partial: p.Partial, Failed: sortUsers(r.failed), Took: min(took, maxPace)}
+	end := gap.End{Partial: p.Partial, Failed: gap.SortUsers(r.failed), Took: min(took, maxPace)}
 	if missing != nil {
-		b.throttle.permissionMissing(missing)
+		b.s.Throttle.permissionMissing(missing)
 		b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes { return s.Abort(r, end.Took, now) })
 		return
 	}
@@ -103,14 +103,12 @@ func (r *reading) selectUsers(ctx context.Context) (err error) {
 	case !r.interval.From.Before(r.interval.To): // nothing is read of anybody
 	case len(scope.Users) > 0:
 		r.all = scope.Users
-	case len(r.b.configured) > 0:
-		r.all = r.b.configured
+	case len(r.b.s.Users) > 0:
+		r.all = r.b.s.Users
 	default:
-		var listed []gap.User
-		if listed, r.listed, err = r.b.directory.list(ctx); err != nil {
+		if r.all, r.listed, err = r.b.s.Directory.List(ctx, scope.SeenSince); err != nil {
 			return err
 		}
-		r.all = r.b.users.with(listed, scope.SeenSince)
 	}
 	r.pass.Partial = r.pass.Partial || !r.listed
 	left := r.all
@@ -118,7 +116,7 @@ func (r *reading) selectUsers(ctx context.Context) (err error) {
 		left = left[after(left, *r.pass.Cursor):]
 	}
 	r.answered = len(r.all)-len(left) > len(r.failed)
-	r.todo = r.b.users.awake(slices.Clone(left), unread)
+	r.todo = r.b.s.Directory.Awake(slices.Clone(left), unread)
 	r.ended = make([]bool, len(r.todo))
 	r.before = len(r.all) - len(r.todo)
 	r.done = r.before - len(r.failed)
@@ -182,7 +180,7 @@ func (r *reading) work(ctx context.Context, i int) error {
 			} else if ended {
 				return nil
 			}
-			r.b.throttle.report(o, err)
+			r.b.s.Throttle.report(o, err)
 			longest = maxWaitBackoff
 		}
 		if sleep(ctx, backoff(try, longest)) != nil {
@@ -199,10 +197,10 @@ func (r *reading) end(i int, o outcome, err error, compared gap.Comparison) (end
 	switch user := r.todo[i]; {
 	case o == ok:
 		r.done, r.answered = r.done+1, true
-		r.b.users.answered(user)
+		r.b.s.Directory.HasHistory(user)
 	case o == unlicensed:
 		r.done, r.answered, r.unlicensed = r.done+1, true, r.unlicensed+1
-		r.b.users.rest(user, r.pass.From, time.Now())
+		r.b.s.Directory.Rest(user, r.pass.From)
 	case len(r.failed) >= maxFailed:
 		return false, false
 	default:
@@ -230,7 +228,7 @@ func (r *reading) store(ctx context.Context) {
 	p := *r.pass
 	p.Failed = slices.DeleteFunc(slices.Clone(r.failed), func(u gap.User) bool { return p.Cursor == nil || u.Compare(*p.Cursor) > 0 })
 	r.mu.Unlock()
-	_ = r.b.users.save(ctx) // a failure is logged there, and the write is repeated later
+	_ = r.b.s.Directory.Save(ctx) // a failure is logged there, and the write is repeated later
 	r.b.update(ctx, func(s *gap.State, _ gap.Rules, _ time.Time) gap.Changes {
 		s.Pass = &p
 		return gap.Changes{}

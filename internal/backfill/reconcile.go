@@ -77,8 +77,8 @@ func (r *reading) outcome() gap.Outcome {
 
 // notified returns how many interactions the notifications brought of what was compared.
 func (r *reading) notified(incomplete []Interval) int {
-	failed := sortUsers(slices.Clone(r.failed))
-	read := slices.DeleteFunc(r.b.users.awake(slices.Clone(r.all), time.Now()), func(u gap.User) bool {
+	failed := gap.SortUsers(slices.Clone(r.failed))
+	read := slices.DeleteFunc(r.b.s.Directory.Awake(slices.Clone(r.all), time.Now()), func(u gap.User) bool {
 		_, found := slices.BinarySearchFunc(failed, u, gap.User.Compare)
 		return found
 	})

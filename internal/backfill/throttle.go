@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 )
@@ -27,8 +28,30 @@ const (
 	minPermissionPause, maxPermissionPause = 5 * time.Minute, time.Hour
 )
 
-// throttle limits the rate of the requests to Graph, and pauses all of them while Graph asks to wait or none can succeed.
-type throttle struct {
+// Graph is the part of Microsoft Graph that is used. *graph.Client implements it. Its errors are logged, and name no user.
+type Graph interface {
+	// History reads a page of a user's interactions between two times, both excluded. Next is that of the previous page,
+	// empty for the first.
+	History(ctx context.Context, user string, from, to time.Time, next string) (graph.HistoryPage, error)
+	// LicensedUsers reads a page of the users with a Copilot license.
+	LicensedUsers(ctx context.Context, next string) (graph.UserPage, error)
+}
+
+// ThrottleSettings configures a Throttle. All fields are required.
+type ThrottleSettings struct {
+	Graph Graph
+	// RequestsPerSecond limits the requests to Graph. Graph accepts 30: https://learn.microsoft.com/graph/throttling-limits
+	RequestsPerSecond float64
+	Logger            *zap.Logger
+	// Status is called when the health changes, and only then: with an error that names no user and says what to do while no
+	// history can be read, with nil when it can be read again. It must not block.
+	Status func(error)
+}
+
+// Throttle makes requests to Graph. It limits their rate, pauses all of them while Graph asks to wait or none can succeed, and
+// repeats those to which Graph answered so. It is safe for concurrent use.
+type Throttle struct {
+	graph   Graph
 	limiter *rate.Limiter
 	health  health.Part
 
@@ -41,14 +64,16 @@ type throttle struct {
 	throttled time.Time
 }
 
-func newThrottle(s Settings) *throttle {
+// NewThrottle returns a Throttle.
+func NewThrottle(s ThrottleSettings) *Throttle {
 	status := func(err error) {
 		if err != nil {
 			err = fmt.Errorf("%w. %s", err, graph.Hint(err))
 		}
 		s.Status(err)
 	}
-	return &throttle{
+	return &Throttle{
+		graph: s.Graph,
 		// With a burst of one no second sees more requests than the limit.
 		limiter: rate.NewLimiter(rate.Limit(s.RequestsPerSecond), 1),
 		health: health.Part{
@@ -58,9 +83,27 @@ func newThrottle(s Settings) *throttle {
 	}
 }
 
+// history reads a page of a user's interactions.
+func (t *Throttle) history(ctx context.Context, user gap.User, from, to time.Time, next string) (page graph.HistoryPage, err error) {
+	err = t.do(ctx, true, func() (err error) {
+		page, err = t.graph.History(ctx, user.String(), from, to, next)
+		return err
+	})
+	return page, err
+}
+
+// LicensedUsers implements directory.Graph.
+func (t *Throttle) LicensedUsers(ctx context.Context, next string) (page graph.UserPage, err error) {
+	err = t.do(ctx, false, func() (err error) {
+		page, err = t.graph.LicensedUsers(ctx, next)
+		return err
+	})
+	return page, err
+}
+
 // do makes a request as soon as one may be made, and again each time that Graph asks to wait or accepts no token. Other outcomes
 // count only for requests of the history. It returns the error of the request, or the context's.
-func (t *throttle) do(ctx context.Context, ofHistory bool, request func() error) error {
+func (t *Throttle) do(ctx context.Context, ofHistory bool, request func() error) error {
 	for {
 		if err := t.wait(ctx); err != nil {
 			return err
@@ -80,7 +123,7 @@ func (t *throttle) do(ctx context.Context, ofHistory bool, request func() error)
 	}
 }
 
-func (t *throttle) wait(ctx context.Context) error {
+func (t *Throttle) wait(ctx context.Context) error {
 	for {
 		if err := t.limiter.Wait(ctx); err != nil {
 			return err
@@ -98,7 +141,7 @@ func (t *throttle) wait(ctx context.Context) error {
 }
 
 // observe decides whether all requests pause after a response.
-func (t *throttle) observe(o outcome, err error) {
+func (t *Throttle) observe(o outcome, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	wait := graph.RetryAfter(err)
@@ -136,7 +179,7 @@ func (t *throttle) observe(o outcome, err error) {
 }
 
 // permissionMissing pauses all requests, since no user's history may be read.
-func (t *throttle) permissionMissing(err error) {
+func (t *Throttle) permissionMissing(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.report(forbidden, err)
@@ -145,12 +188,12 @@ func (t *throttle) permissionMissing(err error) {
 }
 
 // pause extends the pause, and never shortens it. It is called with mu held.
-func (t *throttle) pause(wait time.Duration) {
+func (t *Throttle) pause(wait time.Duration) {
 	t.until = later(t.until, time.Now().Add(wait))
 }
 
 // report reports a failure that keeps the history from being read.
-func (t *throttle) report(o outcome, err error) { reportFailure(&t.health, o, err) }
+func (t *Throttle) report(o outcome, err error) { reportFailure(&t.health, o, err) }
 
 // reportFailure reports a failure of Graph. Failures of the same kind are reported once an hour.
 func reportFailure(part *health.Part, o outcome, err error, fields ...zap.Field) {

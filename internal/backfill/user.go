@@ -31,12 +31,8 @@ const (
 func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Comparison, err error) {
 	from := r.interval.From.Add(-Overlap).Truncate(time.Second)
 	to := r.interval.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
-	err = allPages(maxPages, func(next string) (string, error) {
-		var page graph.HistoryPage
-		err := r.b.throttle.do(ctx, true, func() (err error) {
-			page, err = r.b.s.Graph.History(ctx, user.String(), from, to, next)
-			return err
-		})
+	err = graph.AllPages(maxPages, func(next string) (string, error) {
+		page, err := r.b.s.Throttle.history(ctx, user, from, to, next)
 		if err != nil {
 			return "", err
 		}
