@@ -19,6 +19,8 @@ import (
 const (
 	// checkInterval is the longest time between two checks for due work.
 	checkInterval = 15 * time.Minute
+	// answerInterval is the time between two checks for the first answer of Graph.
+	answerInterval = time.Second
 	// secondReading is how far back a gap is read once more. What is younger when a rest ends belongs to the second
 	// readings of the gaps that left the user out.
 	secondReading = time.Hour
@@ -139,12 +141,28 @@ func New(s Settings) *Backfiller {
 // Run reads gaps until the context ends. No failure ends it earlier. It is called once.
 func (b *Backfiller) Run(ctx context.Context) {
 	for ctx.Err() == nil {
-		if p := b.next(ctx); p != nil {
+		if !b.answered(ctx) {
+			b.wait(ctx, answerInterval)
+		} else if p := b.next(ctx); p != nil {
 			b.read(ctx, p)
 		} else {
-			b.wait(ctx)
+			b.wait(ctx, b.nextAt(ctx))
 		}
 	}
+}
+
+// answered reports whether Graph has answered in this run. Nothing is decided before that: this machine's clock may be ahead, and by
+// it gaps would be given up that are not too old. Without the requests of a subscription this makes the first.
+func (b *Backfiller) answered(ctx context.Context) bool {
+	graph, rules := b.s.Throttle.graph, b.s.Gaps.Rules()
+	switch {
+	case graph.Answered() || rules.Subscribed || rules.Disabled:
+	case len(b.s.Users) > 0:
+		_, _ = b.s.Throttle.history(ctx, b.s.Users[0], time.Now().Add(-time.Second), time.Now(), "") // any answer will do
+	default:
+		_, _, _ = b.s.Directory.List(ctx, time.Time{}) // likewise, and the list is used later
+	}
+	return graph.Answered()
 }
 
 func (b *Backfiller) update(ctx context.Context, event func(*gap.State, gap.Rules, time.Time) gap.Changes) {
@@ -191,8 +209,8 @@ func (b *Backfiller) known(ctx context.Context) gap.Users {
 	return b.s.Directory.Known()
 }
 
-// wait waits until something may be due.
-func (b *Backfiller) wait(ctx context.Context) {
+// nextAt returns how long nothing is due.
+func (b *Backfiller) nextAt(ctx context.Context) time.Duration {
 	select {
 	case <-b.s.Gaps.Changed(): // what next has changed, and all that is taken into account below
 	default:
@@ -203,7 +221,12 @@ func (b *Backfiller) wait(ctx context.Context) {
 			wait = min(wait, at.Sub(now))
 		}
 	})
-	timer := time.NewTimer(max(wait, 10*time.Millisecond))
+	return max(wait, 10*time.Millisecond)
+}
+
+// wait waits for a time, and no longer than until something changes.
+func (b *Backfiller) wait(ctx context.Context, longest time.Duration) {
+	timer := time.NewTimer(longest)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -43,6 +43,7 @@ type request struct {
 // fakeGraph has interactions of users, and a directory.
 type fakeGraph struct {
 	mu           sync.Mutex
+	silent       bool                   // until the first response
 	interactions map[string][]time.Time // by user; ids are derived from the times
 	licensed     []string
 	requests     []request
@@ -73,9 +74,12 @@ func (g *fakeGraph) History(ctx context.Context, user string, from, to time.Time
 	g.requests = append(g.requests, r)
 	if g.fail != nil {
 		if err := g.fail(r); err != nil {
+			_, refused := errors.AsType[*graph.Error](err)
+			g.silent = g.silent && !refused
 			return graph.HistoryPage{}, err
 		}
 	}
+	g.silent = false
 	return g.page(r), nil
 }
 
@@ -104,7 +108,7 @@ func (g *fakeGraph) page(r request) graph.HistoryPage {
 func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPage, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.listed = append(g.listed, time.Now())
+	g.listed, g.silent = append(g.listed, time.Now()), false
 	if g.failList != nil {
 		if err := g.failList(); err != nil {
 			if e, ok := errors.AsType[*graph.Error](err); ok {
@@ -123,6 +127,12 @@ func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPag
 		g.rewriteList(&page)
 	}
 	return page, nil
+}
+
+func (g *fakeGraph) Answered() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.silent
 }
 
 func (g *fakeGraph) historyRequests() []request {
@@ -162,6 +172,7 @@ type harness struct {
 	telemetry *fakeTelemetry
 	logs      *observer.ObservedLogs
 	rules     gap.Rules
+	now       func() time.Time // the time of gaps
 	throttle  backfill.ThrottleSettings
 	settings  backfill.Settings // without what each run has of its own
 	users     []string          // whose history is read; none means those of the directory
@@ -184,6 +195,7 @@ func newHarness() *harness {
 		client:    &fakeClient{values: map[string][]byte{}},
 		telemetry: &fakeTelemetry{opened: map[gap.Reason]int{}, closed: map[gap.Reason]int{}, lost: map[gap.Reason]time.Duration{}, recovered: map[gap.Reason]int{}},
 		rules:     gap.Rules{MaxGap: 168 * time.Hour},
+		now:       time.Now,
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
 	h.logs = logs
@@ -206,7 +218,7 @@ func newHarness() *harness {
 func (h *harness) run(t *testing.T) (b *backfill.Backfiller, stop func()) {
 	t.Helper()
 	store := statestore.New(h.client)
-	h.gaps = gapstore.New(gapstore.Settings{Rules: h.rules, Store: store, Now: time.Now, Logger: h.settings.Logger, Telemetry: h.telemetry})
+	h.gaps = gapstore.New(gapstore.Settings{Rules: h.rules, Store: store, Now: h.now, Logger: h.settings.Logger, Telemetry: h.telemetry})
 	require.NoError(t, h.gaps.Load(t.Context(), time.Time{}))
 	h.settings.Gaps, h.settings.Users, h.settings.Throttle = h.gaps, users(h.users), backfill.NewThrottle(h.throttle)
 	h.directory = directory.New(directory.Settings{Graph: h.settings.Throttle, Store: store, Logger: h.settings.Logger})

@@ -35,6 +35,8 @@ type Graph interface {
 	History(ctx context.Context, user string, from, to time.Time, next string) (graph.HistoryPage, error)
 	// LicensedUsers reads a page of the users with a Copilot license.
 	LicensedUsers(ctx context.Context, next string) (graph.UserPage, error)
+	// Answered reports whether Graph has sent any response.
+	Answered() bool
 }
 
 // ThrottleSettings configures a Throttle. All fields are required.
