@@ -186,7 +186,7 @@ func (t *Throttle) permissionMissing(err error) {
 	defer t.mu.Unlock()
 	t.report(forbidden, err)
 	t.refusals++
-	t.pause(doubling(t.refusals, minPermissionPause, maxPermissionPause))
+	t.pause(min(minPermissionPause<<min(t.refusals-1, 10), maxPermissionPause))
 }
 
 // pause extends the pause, and never shortens it. It is called with mu held.
@@ -195,10 +195,10 @@ func (t *Throttle) pause(wait time.Duration) {
 }
 
 // report reports a failure that keeps the history from being read.
-func (t *Throttle) report(o outcome, err error) { reportFailure(&t.health, o, err) }
+func (t *Throttle) report(o outcome, err error) { report(&t.health, o, err) }
 
-// reportFailure reports a failure of Graph. Failures of the same kind are reported once an hour.
-func reportFailure(part *health.Part, o outcome, err error, fields ...zap.Field) {
+// report reports a failure of Graph. Failures of the same kind are reported once an hour.
+func report(part *health.Part, o outcome, err error, fields ...zap.Field) {
 	fields = append(fields, zap.String("hint", graph.Hint(err)))
 	code := graph.Code(err)
 	if code != "" {
@@ -254,13 +254,8 @@ func classify(err error) outcome {
 
 // backoff returns the wait after a number of failures in a row: doubling from 1 s to longest, with equal jitter.
 func backoff(failures int, longest time.Duration) time.Duration {
-	bound := doubling(failures, time.Second, longest)
+	bound := min(time.Second<<min(failures-1, 20), longest)
 	return bound/2 + rand.N(bound/2+1) //nolint:gosec // G404: jitter needs no secrecy.
-}
-
-// doubling is backoff without jitter, for long waits.
-func doubling(failures int, first, longest time.Duration) time.Duration {
-	return min(first<<min(max(failures-1, 0), 20), longest)
 }
 
 // sleep waits, or returns the context's error as soon as the context ends.
