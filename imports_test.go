@@ -21,6 +21,7 @@ var allowedImports = map[string][]string{
 	"internal/notification": {"internal/interaction", "internal/panics"},
 	"internal/subscription": {"internal/graph", "internal/health"},
 	"internal/backfill":     {"internal/gap", "internal/gap/gapstore", "internal/graph", "internal/health", "internal/interaction", "internal/statestore"},
+	"internal/graph":        {"internal/health"},
 	"internal/directory":    {"internal/gap", "internal/graph", "internal/health", "internal/interaction", "internal/statestore"},
 	"internal/dedupe":       {"internal/health", "internal/interaction", "internal/statestore"},
 	"internal/gap":          {"internal/interaction"},

@@ -74,13 +74,13 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	})
 	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	h := r.settings.History
-	throttle := backfill.NewThrottle(backfill.ThrottleSettings{
+	throttle := graph.NewThrottle(graph.ThrottleSettings{
 		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.part("history"),
 	})
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: gapUsers(h.Users), Directory: c.directory, Concurrency: h.Concurrency,
-		Throttle: throttle, Deliver: r.pipeline.Backfill, Permanent: webhook.Permanent, Cache: comparedCache{c.cache},
+		Graph: throttle, Deliver: r.pipeline.Backfill, Permanent: webhook.Permanent, Cache: comparedCache{c.cache},
 		Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	r.pipeline.cache, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.undelivered, c.directory.Seen

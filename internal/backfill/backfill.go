@@ -12,6 +12,7 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
@@ -39,8 +40,8 @@ type Settings struct {
 	// Concurrency is how many users are read at once. Each holds one page of up to 100 interactions.
 	Concurrency int
 
-	// Throttle makes the requests to Graph.
-	Throttle *Throttle
+	// Graph is the API to read from, within its limits.
+	Graph Graph
 	// Deliver hands interactions to the pipeline. It returns nil once all were delivered, now or before. All come as created;
 	// what is known of earlier deliveries decides whether they are, were updated, or are not new.
 	Deliver func(context.Context, []interaction.Received, Delivery) (Delivered, error)
@@ -51,6 +52,19 @@ type Settings struct {
 	Cache     Cache
 	Logger    *zap.Logger
 	Telemetry Telemetry
+}
+
+// Graph is the part of Microsoft Graph that is used. *graph.Throttle implements it. Its errors are logged, and name no user.
+type Graph interface {
+	// History reads a page of a user's interactions between two times, both excluded. Next is that of the previous page,
+	// empty for the first.
+	History(ctx context.Context, user string, from, to time.Time, next string) (graph.HistoryPage, error)
+	// Answered reports whether Graph has sent any response.
+	Answered() bool
+	// PermissionMissing pauses all requests, since no user's history may be read. Failing reports that so many users can't be
+	// read that the others must wait.
+	PermissionMissing(err error)
+	Failing(err error)
 }
 
 // Directory knows users. *directory.Directory implements it.
@@ -154,15 +168,15 @@ func (b *Backfiller) Run(ctx context.Context) {
 // answered reports whether Graph has answered in this run. Nothing is decided before that: this machine's clock may be ahead, and by
 // it gaps would be given up that are not too old. Without the requests of a subscription this makes the first.
 func (b *Backfiller) answered(ctx context.Context) bool {
-	graph, rules := b.s.Throttle.graph, b.s.Gaps.Rules()
+	rules := b.s.Gaps.Rules()
 	switch {
-	case graph.Answered() || rules.Subscribed || rules.Disabled:
+	case b.s.Graph.Answered() || rules.Subscribed || rules.Disabled:
 	case len(b.s.Users) > 0:
-		_, _ = b.s.Throttle.history(ctx, b.s.Users[0], time.Now().Add(-time.Second), time.Now(), "") // any answer will do
+		_, _ = b.s.Graph.History(ctx, b.s.Users[0].String(), time.Now().Add(-time.Second), time.Now(), "") // any answer will do
 	default:
 		_, _, _ = b.s.Directory.List(ctx, time.Time{}) // likewise, and the list is used later
 	}
-	return graph.Answered()
+	return b.s.Graph.Answered()
 }
 
 func (b *Backfiller) update(ctx context.Context, event func(*gap.State, gap.Rules, time.Time) gap.Changes) {
@@ -270,4 +284,11 @@ func (b *Backfiller) Progress() Progress {
 		return r.progress()
 	}
 	return Progress{}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

@@ -173,7 +173,7 @@ type harness struct {
 	logs      *observer.ObservedLogs
 	rules     gap.Rules
 	now       func() time.Time // the time of gaps
-	throttle  backfill.ThrottleSettings
+	throttle  graph.ThrottleSettings
 	settings  backfill.Settings // without what each run has of its own
 	users     []string          // whose history is read; none means those of the directory
 	gaps      *gapstore.Store   // of the last run
@@ -203,7 +203,7 @@ func newHarness() *harness {
 		TenantID: tenant, Concurrency: 4, Deliver: h.pipeline.Deliver, Cache: h.cache, Permanent: consumererror.IsPermanent,
 		Telemetry: h.telemetry, Logger: zap.New(core),
 	}
-	h.throttle = backfill.ThrottleSettings{
+	h.throttle = graph.ThrottleSettings{
 		Graph: h.graph, RequestsPerSecond: 25, Logger: h.settings.Logger,
 		Status: func(err error) {
 			h.mu.Lock()
@@ -220,8 +220,9 @@ func (h *harness) run(t *testing.T) (b *backfill.Backfiller, stop func()) {
 	store := statestore.New(h.client)
 	h.gaps = gapstore.New(gapstore.Settings{Rules: h.rules, Store: store, Now: h.now, Logger: h.settings.Logger, Telemetry: h.telemetry})
 	require.NoError(t, h.gaps.Load(t.Context(), time.Time{}))
-	h.settings.Gaps, h.settings.Users, h.settings.Throttle = h.gaps, users(h.users), backfill.NewThrottle(h.throttle)
-	h.directory = directory.New(directory.Settings{Graph: h.settings.Throttle, Store: store, Logger: h.settings.Logger})
+	throttle := graph.NewThrottle(h.throttle)
+	h.settings.Gaps, h.settings.Users, h.settings.Graph = h.gaps, users(h.users), throttle
+	h.directory = directory.New(directory.Settings{Graph: throttle, Store: store, Logger: h.settings.Logger})
 	require.NoError(t, h.directory.Load(t.Context()))
 	h.settings.Directory = h.directory
 	b = backfill.New(h.settings)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
 const (
@@ -48,8 +50,9 @@ type reading struct {
 	failure      error // of the last user who failed
 	answered     bool  // whether the history of a user could be read
 	forbidden    int
-	// The rest is for the log.
-	found, fresh, refused, unreadable, unlicensed int
+
+	// These are for the log.
+	found, fresh, refused, unreadable, unlicensed atomic.Int64
 }
 
 // read reads a pass to its end, or until the context ends: then the next run goes on with it.
@@ -58,7 +61,10 @@ func (b *Backfiller) read(ctx context.Context, p *gap.Pass) {
 		b: b, pass: p, began: time.Now(), interval: Interval{p.From, p.To}, failed: slices.Clone(p.Failed), ended: map[int]gap.Comparison{},
 	}
 	if r.compares() {
-		r.interval = comparable(b.s.Cache.Incomplete(p.From, p.To), r.interval)
+		r.interval.From = p.To
+		if parts := r.comparable(); len(parts) > 0 {
+			r.interval.From = parts[0].From
+		}
 	}
 	if r.selectUsers(ctx) != nil {
 		return
@@ -73,20 +79,20 @@ func (b *Backfiller) read(ctx context.Context, p *gap.Pass) {
 	took := time.Since(r.began)
 	end := gap.End{Partial: p.Partial, Failed: gap.SortUsers(r.failed), Took: min(took, maxPace)}
 	if missing != nil {
-		b.s.Throttle.permissionMissing(missing)
+		b.s.Graph.PermissionMissing(missing)
 		b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes { return s.Abort(r, end.Took, now) })
 		return
 	}
 	end.Outcome = r.outcome()
 	b.update(ctx, func(s *gap.State, r gap.Rules, now time.Time) gap.Changes { return s.Finish(r, end, now) })
 	if r.failure != nil {
-		report(&b.someUsers, classify(r.failure), r.failure, zap.Int("users", len(r.failed)))
+		graph.ReportTo(&b.someUsers, r.failure, zap.Int("users", len(r.failed)))
 	} else if p.Scope().All() || p.Retry() {
 		b.someUsers.Report(nil)
 	}
 	r.log("history read", zap.Int("users_done", r.done), zap.Int("users_left_for_later", len(r.failed)), zap.Int("users", len(r.all)),
-		zap.Int("users_without_history", r.unlicensed), zap.Int("interactions", r.found), zap.Int("interactions_new", r.fresh),
-		zap.Int("refused", r.refused), zap.Int("unreadable", r.unreadable), zap.Stringer("took", took.Round(time.Millisecond)))
+		zap.Int64("users_without_history", r.unlicensed.Load()), zap.Int64("interactions", r.found.Load()), zap.Int64("interactions_new", r.fresh.Load()),
+		zap.Int64("refused", r.refused.Load()), zap.Int64("unreadable", r.unreadable.Load()), zap.Stringer("took", took.Round(time.Millisecond)))
 }
 
 // selectUsers selects the users to read. It returns the context's error.
@@ -130,16 +136,16 @@ func after(users []gap.User, u gap.User) int {
 
 // readUsers reads the users, several at once, and stores the progress. It returns the refusal if a permission is missing.
 func (r *reading) readUsers(ctx context.Context) error {
-	reading, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
 	var storing sync.WaitGroup
-	storing.Go(func() { r.storeProgress(reading) })
+	storing.Go(func() { r.storeProgress(ctx, ended) })
 	workers, working := errgroup.WithContext(ctx)
 	workers.SetLimit(r.b.s.Concurrency)
 	for i := 0; i < len(r.todo) && working.Err() == nil; i++ {
 		workers.Go(func() error { return r.work(working, i) })
 	}
 	err := workers.Wait()
-	stop()
+	close(ended)
 	storing.Wait()
 	r.store(ctx)
 	return err
@@ -156,15 +162,15 @@ func (r *reading) work(ctx context.Context, i int) error {
 		recovered += compared.Recovered // An attempt that fails delivers as well, and the next one finds nothing new there.
 		compared.Recovered = recovered
 		// A permission is not granted within seconds.
-		if o := classify(err); o <= forbidden || try >= maxUserAttempts {
-			if ended, missing := r.end(i, o, err, compared); missing {
+		if err == nil || graph.Unlicensed(err) || graph.Forbidden(err) || try >= maxUserAttempts {
+			if ended, missing := r.end(i, err, compared); missing {
 				return err
 			} else if ended {
 				return nil
 			}
-			r.b.s.Throttle.report(o, err)
+			r.b.s.Graph.Failing(err)
 		}
-		if sleep(ctx, backoff(try, maxUserBackoff)) != nil {
+		if graph.BackOff(ctx, try, maxUserBackoff) != nil {
 			return nil
 		}
 	}
@@ -172,22 +178,23 @@ func (r *reading) work(ctx context.Context, i int) error {
 
 // end notes the outcome of a user. It returns false if too many users have failed, so that this one is tried again, and
 // whether a permission must be missing.
-func (r *reading) end(i int, o outcome, err error, compared gap.Comparison) (ended, missing bool) {
+func (r *reading) end(i int, err error, compared gap.Comparison) (ended, missing bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch user := r.todo[i]; {
-	case o == ok:
+	case err == nil:
 		r.done, r.answered = r.done+1, true
 		r.b.s.Directory.HasHistory(user)
-	case o == unlicensed:
-		r.done, r.answered, r.unlicensed = r.done+1, true, r.unlicensed+1
+	case graph.Unlicensed(err):
+		r.done, r.answered = r.done+1, true
+		r.unlicensed.Add(1)
 		r.b.s.Directory.Rest(user, r.pass.From)
 	case len(r.failed) >= maxFailed:
 		return false, false
 	default:
 		r.failed, r.failure = append(r.failed, user), err
 	}
-	if o == forbidden {
+	if graph.Forbidden(err) {
 		r.forbidden++
 	}
 	r.ended[i] = compared
@@ -198,16 +205,16 @@ func (r *reading) end(i int, o outcome, err error, compared gap.Comparison) (end
 	}
 	// Where single users are tried again, it is they who may not be read.
 	applies := !r.answered && (r.pass.Scope().All() || !r.pass.Retry())
-	return true, applies && o == forbidden && r.forbidden >= min(forbiddenThreshold, len(r.todo))
+	return true, applies && graph.Forbidden(err) && r.forbidden >= min(forbiddenThreshold, len(r.todo))
 }
 
-// storeProgress stores the progress each second until ctx ends.
-func (r *reading) storeProgress(ctx context.Context) {
+// storeProgress stores the progress each second until all users have ended.
+func (r *reading) storeProgress(ctx context.Context, ended <-chan struct{}) {
 	ticker := time.NewTicker(storeInterval)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-ended:
 			return
 		case <-ticker.C:
 			r.store(ctx)

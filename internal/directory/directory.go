@@ -16,12 +16,10 @@ import (
 )
 
 const (
-	// listTTL is how long a list of users is valid.
+	// listTTL is how long a list of users is valid, and how long one that failed is left alone.
 	listTTL = 15 * time.Minute
-	// listAttempts is how often in a row the list may fail before it is left alone for failureRetry, refusedRetry where Graph
-	// refuses it.
-	listAttempts               = 5
-	failureRetry, refusedRetry = 2 * time.Minute, time.Hour
+	// listAttempts is how often in a row the list may fail.
+	listAttempts, maxBackoff = 5, time.Minute
 	// maxPages limits the list of users: Graph sends up to 999 on a page.
 	maxPages = 5_000
 )
@@ -43,11 +41,9 @@ type Graph interface {
 
 // Directory knows the users. It is safe for concurrent use, except for List, which one goroutine calls.
 type Directory struct {
-	graph           Graph
-	store           *statestore.Store
-	logger          *zap.Logger
+	s               Settings
 	listing, saving health.Part
-	wake            chan struct{} // has an element after users were seen of whom something may have to be read
+	wake            chan struct{} // see Changed
 	writing         sync.Mutex    // held during a write
 
 	mu sync.Mutex // guards what follows
@@ -56,15 +52,14 @@ type Directory struct {
 	listed     bool
 	validUntil time.Time
 	known      map[gap.User]knownUser
-	seen       int   // how many users were seen
-	newest     int64 // when one was first seen last
+	newest     int64 // when a user was first seen last
 	changed    bool
 }
 
 // New returns a Directory. Load must be called before anything else.
 func New(s Settings) *Directory {
 	return &Directory{
-		graph: s.Graph, store: s.Store, logger: s.Logger, wake: make(chan struct{}, 1), known: map[gap.User]knownUser{},
+		s: s, wake: make(chan struct{}, 1), known: map[gap.User]knownUser{},
 		listing: health.Part{
 			Logger: s.Logger, Failing: "directory can't be read, history is only read for users already seen, gaps stay open for the others",
 			Recovered: "directory can be read again",
@@ -110,41 +105,27 @@ func (d *Directory) List(ctx context.Context, since time.Time) ([]gap.User, bool
 
 // refresh reads the licensed users, several times if that fails. The error is the context's.
 func (d *Directory) refresh(ctx context.Context) error {
-	licensed, err := d.readPages(ctx)
-	for try := 1; err != nil && !refused(err) && try < listAttempts; try++ {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Duration(try) * time.Second):
+	licensed, err := d.read(ctx)
+	for try := 1; err != nil && try < listAttempts && !graph.Forbidden(err) && !graph.Unsupported(err); try++ {
+		if err := graph.BackOff(ctx, try, maxBackoff); err != nil {
+			return err
 		}
-		licensed, err = d.readPages(ctx)
+		licensed, err = d.read(ctx)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	d.listing.ReportKind(graph.Code(err), err, zap.String("hint", graph.Hint(err)))
-	validFor := listTTL
-	if refused(err) {
-		validFor = refusedRetry
-	} else if err != nil {
-		validFor = failureRetry
-	}
+	graph.ReportTo(&d.listing, err)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.licensed, d.listed, d.validUntil = licensed, err == nil, time.Now().Add(validFor)
+	d.licensed, d.listed, d.validUntil = licensed, err == nil, time.Now().Add(listTTL)
 	return nil
 }
 
-// refused reports whether Graph is going to refuse the list until somebody changes something.
-func refused(err error) bool {
-	return graph.Forbidden(err) || graph.Unlicensed(err) || graph.Unsupported(err)
-}
-
-// readPages keeps only the 16 bytes of each user.
-func (d *Directory) readPages(ctx context.Context) ([]gap.User, error) {
-	var users []gap.User
-	err := graph.AllPages(maxPages, func(next string) (string, error) {
-		page, err := d.graph.LicensedUsers(ctx, next)
+// read reads all pages. Only the 16 bytes of each user are kept.
+func (d *Directory) read(ctx context.Context) (users []gap.User, err error) {
+	err = graph.AllPages(maxPages, func(next string) (string, error) {
+		page, err := d.s.Graph.LicensedUsers(ctx, next)
 		for _, id := range page.IDs {
 			if u, valid := gap.ParseUser(id); valid {
 				users = append(users, u)

@@ -26,8 +26,8 @@ const (
 	usersKey     = "users"
 	usersVersion = 1
 	saveInterval = 10 * time.Second
-	// maxSeen bounds the users seen, maxUsers them and those without history together.
-	maxSeen, maxUsers = 100_000, 200_000
+	// maxUsers bounds the users seen and those without history together.
+	maxUsers = 200_000
 )
 
 // knownUser is what is known of a user, in nanoseconds since 1970. It is stored in this form, in big-endian order.
@@ -41,7 +41,7 @@ type knownUser struct {
 	Unread int64
 }
 
-// Seen notes prompts of users by their Entra object ids; other ids are ignored. It never blocks. The first 100,000 users are
+// Seen notes prompts of users by their Entra object ids; other ids are ignored. It never blocks. The first 200,000 users are
 // kept.
 func (d *Directory) Seen(ids ...string) {
 	d.mu.Lock()
@@ -52,11 +52,10 @@ func (d *Directory) Seen(ids ...string) {
 		if !valid {
 			continue
 		}
-		before := d.known[user]
+		before, found := d.known[user]
 		known := before
-		if known.Seen == 0 && d.seen < maxSeen {
+		if known.Seen == 0 && (found || len(d.known) < maxUsers) {
 			known.Seen, d.newest = now.UnixNano(), now.UnixNano()
-			d.seen++
 		}
 		if left := time.Unix(0, known.RestUntil).Sub(now); left > 0 && left <= restLength-minRest {
 			known.RestUntil = now.Truncate(restRounding).UnixNano()
@@ -142,26 +141,22 @@ func (d *Directory) EndRests(users []gap.User, to time.Time) {
 
 // Load reads the users of earlier runs. It fails if the storage can't be read; a damaged value is logged and replaced.
 func (d *Directory) Load(ctx context.Context) error {
-	payload, err := d.store.Read(ctx, usersKey, usersVersion)
+	payload, err := d.s.Store.Read(ctx, usersKey, usersVersion)
 	stored := make([]knownUser, min(len(payload)/binary.Size(knownUser{}), maxUsers))
 	if n, sizeErr := binary.Decode(payload, binary.BigEndian, stored); err == nil && (sizeErr != nil || n != len(payload)) {
 		err = &statestore.DamagedError{Key: usersKey, Err: errors.New("has another size than its users")}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if statestore.Damaged(err) {
-		d.logger.Warn("the users in storage are damaged and are replaced", zap.Error(err))
-		d.changed = true
+	if d.changed = statestore.Damaged(err); d.changed {
+		d.s.Logger.Warn("the users in storage are damaged and are replaced", zap.Error(err))
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("load the users whose history is read: %w", err)
 	}
 	for _, known := range stored {
 		d.known[known.User] = known
-		if known.Seen != 0 {
-			d.seen++
-			d.newest = max(d.newest, known.Seen)
-		}
+		d.newest = max(d.newest, known.Seen)
 	}
 	return nil
 }
@@ -193,7 +188,7 @@ func (d *Directory) Save(ctx context.Context) error {
 	d.changed = false
 	d.mu.Unlock()
 	payload, _ := binary.Append(nil, binary.BigEndian, stored) // it fails only for types without a fixed size
-	err := d.store.Write(ctx, statestore.Set{Key: usersKey, Version: usersVersion, Payload: payload})
+	err := d.s.Store.Write(ctx, statestore.Set{Key: usersKey, Version: usersVersion, Payload: payload})
 	if err == nil || ctx.Err() == nil {
 		d.saving.Report(err)
 	}
