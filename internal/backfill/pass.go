@@ -161,8 +161,9 @@ func (r *reading) work(ctx context.Context, i int) error {
 		}
 		recovered += compared.Recovered // An attempt that fails delivers as well, and the next one finds nothing new there.
 		compared.Recovered = recovered
-		// A permission is not granted within seconds.
-		if err == nil || graph.Unlicensed(err) || graph.Forbidden(err) || try >= maxUserAttempts {
+		// A permission is not granted within seconds, and a gap that is tried again will be once more.
+		last := graph.Forbidden(err) || r.pass.Retry() || try >= maxUserAttempts
+		if err == nil || graph.Unlicensed(err) || last {
 			if ended, missing := r.end(i, err, compared); missing {
 				return err
 			} else if ended {

@@ -146,8 +146,9 @@ func TestPoll_ContinuesPastFailingUser(t *testing.T) {
 		h := newHarness()
 		h.configure(10)
 		h.rules.PollInterval = 5 * time.Minute
+		failing := slices.Max(h.users) // nobody is read after this one
 		h.graph.fail = func(r request) error {
-			if r.user == guid(7) {
+			if r.user == failing {
 				return graphError(500, "Failed to execute request.", 0)
 			}
 			return nil
@@ -157,13 +158,14 @@ func TestPoll_ContinuesPastFailingUser(t *testing.T) {
 		stop()
 		others, bad := 0, 0
 		for _, r := range h.graph.historyRequests() {
-			if r.user == guid(7) {
+			if r.user == failing {
 				bad++
 			} else {
 				others++
 			}
 		}
 		assert.GreaterOrEqual(t, others, 9*280, "polls go on")
+		assert.Empty(t, h.health(), "and the history can be read")
 		assert.Less(t, bad, 3*2*(290+24*5), "three times in each poll and second pass, and when its failures are tried again")
 	})
 }

@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// After failuresTolerated failures in a row all requests pause, since Graph is failing.
-	failuresTolerated = 3
+	// After more than failuresTolerated failures in a row all requests pause, since Graph is failing. Fewer may be those of a
+	// single user, who is tried several times and then again with a gap of its own.
+	failuresTolerated = 9
 	maxPause          = 5 * time.Minute
 	// throttledReportAfter is how long throttling may last without a successful request before it is reported.
 	throttledReportAfter = 15 * time.Minute
