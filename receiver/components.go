@@ -19,6 +19,7 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -38,6 +39,7 @@ type components struct {
 	cache       *dedupe.Cache
 	gaps        *gapstore.Store
 	undelivered *gapstore.Undelivered
+	directory   *directory.Directory
 	backfiller  *backfill.Backfiller
 
 	// What follows is nil without a subscription: the history is polled instead.
@@ -72,12 +74,16 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	})
 	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	h := r.settings.History
-	c.backfiller = backfill.New(backfill.Settings{
-		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, RequestsPerSecond: h.RequestsPerSecond, Concurrency: h.Concurrency,
-		Graph: c.clients.graph, Deliver: r.pipeline.Backfill, Permanent: webhook.Permanent, Cache: comparedCache{c.cache},
-		Store: c.store, Logger: r.set.Logger, Telemetry: r.telemetry, Status: r.status.part("history"),
+	throttle := graph.NewThrottle(graph.ThrottleSettings{
+		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.part("history"),
 	})
-	r.pipeline.cache, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.undelivered, c.backfiller.Seen
+	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
+	c.backfiller = backfill.New(backfill.Settings{
+		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: gapUsers(h.Users), Directory: c.directory, Concurrency: h.Concurrency,
+		Graph: throttle, Deliver: r.pipeline.Backfill, Permanent: webhook.Permanent, Cache: comparedCache{c.cache},
+		Logger: r.set.Logger, Telemetry: r.telemetry,
+	})
+	r.pipeline.cache, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.undelivered, c.directory.Seen
 	return c, nil
 }
 
@@ -201,7 +207,7 @@ func (r *components) load(ctx context.Context) error {
 		return err
 	}
 	r.undelivered.Load()
-	return r.backfiller.Load(ctx)
+	return r.directory.Load(ctx)
 }
 
 // retain keeps the deliveries known that are going to be compared with the history.
@@ -246,7 +252,7 @@ func (r *components) save(ctx context.Context) error {
 	if left, known := r.timeLeft(time.Now()); known && left > 0 {
 		r.gaps.Update(ctx, func(state *gap.State, now time.Time) { state.Stopped(r.gaps.Rules(), now) })
 	}
-	return errors.Join(r.cache.Save(ctx), r.backfiller.Save(ctx), r.gaps.Flush(ctx))
+	return errors.Join(r.cache.Save(ctx), r.directory.Save(ctx), r.gaps.Flush(ctx))
 }
 
 func (r *components) close(ctx context.Context) error {

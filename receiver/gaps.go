@@ -3,7 +3,6 @@ package receiver
 import (
 	"context"
 	"crypto/sha256"
-	"slices"
 	"strings"
 	"time"
 
@@ -41,8 +40,7 @@ func gapUsers(ids []string) []gap.User {
 			users = append(users, user)
 		}
 	}
-	slices.SortFunc(users, gap.User.Compare)
-	return slices.Compact(users)
+	return gap.SortUsers(users)
 }
 
 // subscriptionGaps opens and ends the gaps of interrupted subscriptions, and keeps the list of this collector's subscriptions

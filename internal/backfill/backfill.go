@@ -5,7 +5,6 @@ package backfill
 import (
 	"context"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,12 +15,13 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
 const (
 	// checkInterval is the longest time between two checks for due work.
 	checkInterval = 15 * time.Minute
+	// answerInterval is the time between two checks for the first answer of Graph.
+	answerInterval = time.Second
 	// secondReading is how far back a gap is read once more. What is younger when a rest ends belongs to the second
 	// readings of the gaps that left the user out.
 	secondReading = time.Hour
@@ -33,15 +33,14 @@ type Settings struct {
 	TenantID string
 	// Gaps holds what to read, and the rules for it. The Backfiller is the reader of its Changed.
 	Gaps *gapstore.Store
-	// Users are the Entra object ids of the users whose history is read. Empty: the licensed users of the directory and those
-	// seen.
-	Users []string
-	// RequestsPerSecond limits the requests to Graph. Graph accepts 30: https://learn.microsoft.com/graph/throttling-limits
-	RequestsPerSecond float64
+	// Users are the users whose history is read, in order. Empty: the licensed users of the directory and those seen.
+	Users []gap.User
+	// Directory knows users. The Backfiller is the reader of its Changed.
+	Directory Directory
 	// Concurrency is how many users are read at once. Each holds one page of up to 100 interactions.
 	Concurrency int
 
-	// Graph is the API to read from.
+	// Graph is the API to read from, within its limits.
 	Graph Graph
 	// Deliver hands interactions to the pipeline. It returns nil once all were delivered, now or before. All come as created;
 	// what is known of earlier deliveries decides whether they are, were updated, or are not new.
@@ -50,23 +49,45 @@ type Settings struct {
 	// pointless.
 	Permanent func(error) bool
 	// Cache knows what was delivered.
-	Cache Cache
-	// Store keeps the users seen and those without history.
-	Store     *statestore.Store
+	Cache     Cache
 	Logger    *zap.Logger
 	Telemetry Telemetry
-	// Status is called when the health changes, and only then: with an error that names no user and says what to do while no
-	// history can be read, with nil when it can be read again. It must not block.
-	Status func(error)
 }
 
-// Graph is the part of Microsoft Graph that is used. *graph.Client implements it. Its errors are logged, and name no user.
+// Graph is the part of Microsoft Graph that is used. *graph.Throttle implements it. Its errors are logged, and name no user.
 type Graph interface {
 	// History reads a page of a user's interactions between two times, both excluded. Next is that of the previous page,
 	// empty for the first.
 	History(ctx context.Context, user string, from, to time.Time, next string) (graph.HistoryPage, error)
-	// LicensedUsers reads a page of the users with a Copilot license.
-	LicensedUsers(ctx context.Context, next string) (graph.UserPage, error)
+	// Answered reports whether Graph has sent any response.
+	Answered() bool
+	// PermissionMissing pauses all requests, since no user's history may be read. Failing reports that so many users can't be
+	// read that the others must wait.
+	PermissionMissing(err error)
+	Failing(err error)
+}
+
+// Directory knows users. *directory.Directory implements it.
+type Directory interface {
+	// Known returns whether the licensed users are known, and when a user was first seen last.
+	Known() gap.Users
+	// List returns the licensed users and those seen, in order, less those first seen before a time. The second result is false
+	// if the licensed users can't be read now, and are missing. The error is the context's.
+	List(ctx context.Context, since time.Time) ([]gap.User, bool, error)
+	// Changed has an element after users were seen of whom something may have to be read.
+	Changed() <-chan struct{}
+
+	// HasHistory notes that the history of a user could be read, Rest that there was none to read from a time on.
+	HasHistory(user gap.User)
+	Rest(user gap.User, from time.Time)
+	// Awake removes the users who rest. What would be read of them from a time on is read after their rest.
+	Awake(users []gap.User, from time.Time) []gap.User
+	// RestsOver returns users whose rest is over, in order, and the time from which on their history was not read. EndRests
+	// notes that they have a gap of their own now, up to a time.
+	RestsOver() (unread time.Time, over []gap.User)
+	EndRests(users []gap.User, to time.Time)
+	// Save stores what was changed. It reports failures itself.
+	Save(ctx context.Context) error
 }
 
 // Delivery says how interactions are delivered.
@@ -108,23 +129,18 @@ type Telemetry interface {
 	Recovered(ctx context.Context, reason gap.Reason, n int)
 }
 
-// Backfiller reads gaps. Seen and Progress are safe for concurrent use, also before Run and after it.
+// Backfiller reads gaps. Progress is safe for concurrent use, also before Run and after it.
 type Backfiller struct {
-	s          Settings
-	configured []gap.User // in order
-	throttle   *throttle
-	directory  *directory
-	users      *users
+	s Settings
 	// someUsers reports users whose history can't be read while that of others can, pipeline that it refuses interactions.
 	someUsers, pipeline health.Part
 	current             atomic.Pointer[reading] // nil if no pass is being read
-	wake                chan struct{}           // has an element if users were seen of whom something may have to be read
 }
 
-// New returns a Backfiller. Load must be called before Run.
+// New returns a Backfiller.
 func New(s Settings) *Backfiller {
-	b := &Backfiller{
-		s: s, throttle: newThrottle(s), users: newUsers(s), wake: make(chan struct{}, 1),
+	return &Backfiller{
+		s: s,
 		someUsers: health.Part{
 			Logger: s.Logger, Failing: "the history of some users can't be read, their gaps stay open, will be tried again",
 			Recovered: "the history of all users can be read again",
@@ -134,45 +150,33 @@ func New(s Settings) *Backfiller {
 			Recovered: "pipeline accepts interactions of the history again",
 		},
 	}
-	b.directory = newDirectory(s, b.throttle)
-	for _, id := range s.Users {
-		if u, valid := gap.ParseUser(id); valid {
-			b.configured = append(b.configured, u)
-		}
-	}
-	b.configured = sortUsers(b.configured)
-	return b
-}
-
-// Load reads the users of earlier runs. It fails if the storage can't be read; a damaged value is logged and replaced.
-func (b *Backfiller) Load(ctx context.Context) error { return b.users.load(ctx) }
-
-// Save stores what is not stored yet of the users. It is called after Run has returned, and before the last Flush of the gaps.
-func (b *Backfiller) Save(ctx context.Context) error { return b.users.save(ctx) }
-
-// Seen notes prompts of users by their Entra object ids; other ids are ignored. It never blocks. The first 100,000 users are
-// kept.
-func (b *Backfiller) Seen(userIDs ...string) {
-	if b.users.see(userIDs, time.Now()) {
-		select {
-		case b.wake <- struct{}{}:
-		default:
-		}
-	}
 }
 
 // Run reads gaps until the context ends. No failure ends it earlier. It is called once.
 func (b *Backfiller) Run(ctx context.Context) {
-	var writer sync.WaitGroup
-	writer.Go(func() { b.users.run(ctx) })
-	defer writer.Wait()
 	for ctx.Err() == nil {
-		if p := b.next(ctx); p != nil {
+		if !b.answered(ctx) {
+			b.wait(ctx, answerInterval)
+		} else if p := b.next(ctx); p != nil {
 			b.read(ctx, p)
 		} else {
-			b.wait(ctx)
+			b.wait(ctx, b.nextAt(ctx))
 		}
 	}
+}
+
+// answered reports whether Graph has answered in this run. Nothing is decided before that: this machine's clock may be ahead, and by
+// it gaps would be given up that are not too old. Without the requests of a subscription this makes the first.
+func (b *Backfiller) answered(ctx context.Context) bool {
+	rules := b.s.Gaps.Rules()
+	switch {
+	case b.s.Graph.Answered() || rules.Subscribed || rules.Disabled:
+	case len(b.s.Users) > 0:
+		_, _ = b.s.Graph.History(ctx, b.s.Users[0].String(), time.Now().Add(-time.Second), time.Now(), "") // any answer will do
+	default:
+		_, _, _ = b.s.Directory.List(ctx, time.Time{}) // likewise, and the list is used later
+	}
+	return b.s.Graph.Answered()
 }
 
 // next returns the pass to read: the one that a restart interrupted, else the one that is due, nil if none is.
@@ -206,14 +210,17 @@ func (b *Backfiller) known(ctx context.Context) gap.Users {
 	b.s.Gaps.View(func(s *gap.State, _ time.Time) {
 		waits = s.Pass == nil && slices.ContainsFunc(s.Gaps, func(g gap.Gap) bool { return !g.Scope.SeenSince.IsZero() })
 	})
-	if waits && len(b.configured) == 0 {
-		_, _, _ = b.directory.list(ctx) // a failure is logged there
+	if len(b.s.Users) > 0 {
+		return gap.Users{Listed: true}
 	}
-	return gap.Users{Listed: len(b.configured) > 0 || b.directory.fresh(), NewestSeen: b.users.newestSeen()}
+	if waits {
+		_, _, _ = b.s.Directory.List(ctx, time.Time{}) // a failure is logged there
+	}
+	return b.s.Directory.Known()
 }
 
-// wait waits until something may be due.
-func (b *Backfiller) wait(ctx context.Context) {
+// nextAt returns how long nothing is due.
+func (b *Backfiller) nextAt(ctx context.Context) time.Duration {
 	select {
 	case <-b.s.Gaps.Changed(): // what next has changed, and all that is taken into account below
 	default:
@@ -224,11 +231,16 @@ func (b *Backfiller) wait(ctx context.Context) {
 			wait = min(wait, at.Sub(now))
 		}
 	})
-	timer := time.NewTimer(max(wait, 10*time.Millisecond))
+	return max(wait, 10*time.Millisecond)
+}
+
+// wait waits for a time, and no longer than until something changes.
+func (b *Backfiller) wait(ctx context.Context, longest time.Duration) {
+	timer := time.NewTimer(longest)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-	case <-b.wake:
+	case <-b.s.Directory.Changed():
 	case <-b.s.Gaps.Changed():
 	case <-timer.C:
 	}
@@ -240,7 +252,7 @@ func (b *Backfiller) endRests(ctx context.Context) {
 	b.s.Gaps.View(func(s *gap.State, _ time.Time) {
 		waits = s.Pass != nil || slices.ContainsFunc(s.Gaps, func(g gap.Gap) bool { return g.Rested() && g.Attempts == 0 })
 	})
-	unread, users := b.users.restsOver(time.Now())
+	unread, users := b.s.Directory.RestsOver()
 	if waits || len(users) == 0 {
 		return
 	}
@@ -251,7 +263,7 @@ func (b *Backfiller) endRests(ctx context.Context) {
 		s.Rested(users, later(unread, now.Add(checkInterval-b.s.Gaps.Rules().MaxGap)), to)
 	})
 	_ = b.s.Gaps.Flush(ctx) // a failure is logged there, and the write is repeated later
-	b.users.endRests(users, to)
+	b.s.Directory.EndRests(users, to)
 }
 
 // Progress is the progress of the current pass; zero if there is none.
@@ -268,4 +280,11 @@ func (b *Backfiller) Progress() Progress {
 		return r.progress()
 	}
 	return Progress{}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

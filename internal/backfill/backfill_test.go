@@ -22,7 +22,7 @@ func TestBackfiller_ReadsGapForEveryUserAndClosesIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(10, time.Now().Add(-150*time.Minute), time.Now().Add(-140*time.Minute))
+		h.configure(10, time.Now().Add(-150*time.Minute), time.Now().Add(-140*time.Minute))
 		_, stop := h.run(t)
 		h.open(hour(gap.Startup))
 		assert.Equal(t, map[gap.Reason]time.Duration{gap.Startup: time.Hour}, h.missing())
@@ -45,7 +45,7 @@ func TestBackfiller_LogsNumberOfNewInteractions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(10, time.Now().Add(-30*time.Minute))
+		h.configure(10, time.Now().Add(-30*time.Minute))
 		_, stop := h.run(t)
 		h.open(between(gap.Startup, time.Now().Add(-time.Hour), time.Now()))
 		advance(2 * time.Hour)
@@ -67,7 +67,7 @@ func TestBackfiller_LogsPollsAtDebugLevel(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1)
+		h.configure(1)
 		h.rules.PollInterval = 5 * time.Minute
 		_, stop := h.run(t)
 		advance(time.Hour)
@@ -86,7 +86,7 @@ func TestBackfiller_ReportsProgressDuringPass(t *testing.T) {
 		h := newHarness()
 		h.graph.latency = time.Second
 		h.settings.Concurrency = 2
-		h.users(20)
+		h.configure(20)
 		b, stop := h.run(t)
 		assert.Zero(t, b.Progress())
 		h.open(hour(gap.Startup))
@@ -103,7 +103,7 @@ func TestBackfiller_ReadsWithOverlapAndWholeSeconds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1)
+		h.configure(1)
 		_, stop := h.run(t)
 		from := time.Date(2026, 11, 24, 5, 0, 0, 500, time.UTC)
 		to := time.Date(2026, 11, 24, 6, 0, 0, 1, time.UTC)
@@ -122,7 +122,7 @@ func TestBackfiller_SetsSourceAndUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		at := time.Now().Add(-150 * time.Minute)
-		h.users(1, at)
+		h.configure(1, at)
 		_, stop := h.run(t)
 		h.open(hour(gap.Startup))
 		synctest.Wait()
@@ -141,7 +141,7 @@ func TestBackfiller_ReadsLastHourAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(3)
+		h.configure(3)
 		_, stop := h.run(t)
 		began := time.Now()
 		h.open(between(gap.Subscription, began.Add(-5*time.Hour), began))
@@ -171,7 +171,7 @@ func TestBackfiller_ReadsFuturePartWhenDue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1)
+		h.configure(1)
 		_, stop := h.run(t)
 		began := time.Now()
 		h.open(between(gap.Startup, began.Add(-65*time.Minute), began.Add(5*time.Minute)))
@@ -197,7 +197,7 @@ func TestBackfiller_ReadsItemGapsHourly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1)
+		h.configure(1)
 		_, stop := h.run(t)
 		for range 180 { // three hours in which every minute brings ten items that can't be used
 			for range 10 {
@@ -219,10 +219,10 @@ func TestPoll_ResumesAfterRestart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1)
+		h.configure(1)
 		h.rules.PollInterval = 5 * time.Minute
 		began := time.Now()
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		synctest.Wait()
 		requests := h.graph.historyRequests()
 		require.Len(t, requests, 1, "the first poll is at once")
@@ -232,7 +232,7 @@ func TestPoll_ResumesAfterRestart(t *testing.T) {
 		require.Len(t, requests, 2)
 		assert.WithinDuration(t, began.Add(-time.Second-300*time.Second), requests[1].from, 0)
 		stop()
-		h.save(t, b)
+		h.save(t)
 
 		advance(2 * time.Hour) // The collector is down.
 		_, stop = h.run(t)
@@ -250,7 +250,7 @@ func TestPoll_MergesFailedPolls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(2)
+		h.configure(2)
 		h.rules.PollInterval = time.Minute
 		h.graph.fail = func(request) error { return graphError(429, "", 30*time.Minute) }
 		_, stop := h.run(t)
@@ -271,7 +271,7 @@ func TestBackfiller_SkipsUnreadableItem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(5, time.Now().Add(-150*time.Minute))
+		h.configure(5, time.Now().Add(-150*time.Minute))
 		h.graph.rewrite = func(page *graph.HistoryPage) {
 			page.Items = append([]json.RawMessage{json.RawMessage(`{"no":"id"}`), json.RawMessage(`[]`)}, page.Items...)
 		}
@@ -295,11 +295,11 @@ func TestBackfiller_StopsAtOnce(t *testing.T) {
 		"while the pipeline takes none":  func(h *harness) { h.pipeline.refuse = func() error { return errStore } },
 		"while a user waits for a retry": func(h *harness) { h.graph.fail = func(request) error { return errStore } },
 		"while the directory fails": func(h *harness) {
-			h.settings.Users = nil
+			h.users = nil
 			h.graph.failList = func() error { return errStore }
 		},
 		"while the directory asks to stay away": func(h *harness) {
-			h.settings.Users = nil
+			h.users = nil
 			h.graph.failList = func() error { return graphError(503, "", time.Hour) }
 		},
 	} {
@@ -307,7 +307,7 @@ func TestBackfiller_StopsAtOnce(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness()
-				h.users(50, time.Now().Add(-150*time.Minute))
+				h.configure(50, time.Now().Add(-150*time.Minute))
 				prepare(h)
 				_, stop := h.run(t)
 				if name != "while nothing is to do" {
@@ -332,7 +332,7 @@ func TestBackfiller_StopsAtCyclicPageLinks(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness()
-				h.users(1)
+				h.configure(1)
 				n := 0
 				h.graph.rewrite = func(page *graph.HistoryPage) {
 					page.Next = links[n%len(links)]
@@ -370,7 +370,7 @@ func TestPoll_FindsLateInteractions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1)
+		h.configure(1)
 		h.rules.PollInterval = 5 * time.Minute
 		_, stop := h.run(t)
 		advance(3 * time.Hour)
@@ -391,7 +391,7 @@ func TestBackfiller_PersistsPassBeforeReading(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1)
+		h.configure(1)
 		h.rules.PollInterval = time.Hour
 		noted := false
 		h.graph.fail = func(request) error {
@@ -409,7 +409,7 @@ func TestPoll_RetriesFailedUserBetweenBackToBackPolls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(60)
+		h.configure(60)
 		h.rules.PollInterval = 2 * time.Minute
 		h.graph.latency = 12 * time.Second // so that a pass takes three minutes
 		unwell := true
@@ -439,7 +439,7 @@ func TestPass_ToleratesScatteredForbiddenUsers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1000, time.Now().Add(-150*time.Minute))
+		h.configure(1000, time.Now().Add(-150*time.Minute))
 		bad := map[string]bool{}
 		for i := 0; i < 1000; i += 10 {
 			bad[guid(i)] = true
@@ -466,7 +466,7 @@ func TestBackfiller_KeepsThenExpiresGapsWhenDisabled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.rules.Disabled, h.rules.PollInterval = true, time.Minute
-		h.users(3, time.Now().Add(-150*time.Minute))
+		h.configure(3, time.Now().Add(-150*time.Minute))
 		_, stop := h.run(t)
 		h.open(hour(gap.Startup))
 		advance(2 * time.Second)
@@ -504,7 +504,7 @@ func TestBackfiller_LeavesChangeToCache(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness()
-				h.users(1)
+				h.configure(1)
 				h.graph.rewrite = func(page *graph.HistoryPage) { page.Items = []json.RawMessage{json.RawMessage(raw)} }
 				_, stop := h.run(t)
 				h.open(hour(gap.Startup))
@@ -532,7 +532,7 @@ func TestBackfiller_DeliversImportsAndReplaysAsSuch(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness()
-				h.users(3, time.Now().Add(-150*time.Minute))
+				h.configure(3, time.Now().Add(-150*time.Minute))
 				_, stop := h.run(t)
 				h.open(hour(reason))
 				advance(time.Second)
@@ -552,7 +552,7 @@ func TestBackfiller_ReplaysOnlyOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1, time.Now().Add(-10*time.Minute))
+		h.configure(1, time.Now().Add(-10*time.Minute))
 		_, stop := h.run(t)
 		h.open(between(gap.Replay, time.Now().Add(-time.Hour), time.Now()))
 		advance(2 * time.Hour)

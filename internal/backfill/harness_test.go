@@ -23,6 +23,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -42,6 +43,7 @@ type request struct {
 // fakeGraph has interactions of users, and a directory.
 type fakeGraph struct {
 	mu           sync.Mutex
+	silent       bool                   // until the first response
 	interactions map[string][]time.Time // by user; ids are derived from the times
 	licensed     []string
 	requests     []request
@@ -72,9 +74,12 @@ func (g *fakeGraph) History(ctx context.Context, user string, from, to time.Time
 	g.requests = append(g.requests, r)
 	if g.fail != nil {
 		if err := g.fail(r); err != nil {
+			_, refused := errors.AsType[*graph.Error](err)
+			g.silent = g.silent && !refused
 			return graph.HistoryPage{}, err
 		}
 	}
+	g.silent = false
 	return g.page(r), nil
 }
 
@@ -103,7 +108,7 @@ func (g *fakeGraph) page(r request) graph.HistoryPage {
 func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPage, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.listed = append(g.listed, time.Now())
+	g.listed, g.silent = append(g.listed, time.Now()), false
 	if g.failList != nil {
 		if err := g.failList(); err != nil {
 			if e, ok := errors.AsType[*graph.Error](err); ok {
@@ -122,6 +127,12 @@ func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPag
 		g.rewriteList(&page)
 	}
 	return page, nil
+}
+
+func (g *fakeGraph) Answered() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.silent
 }
 
 func (g *fakeGraph) historyRequests() []request {
@@ -161,8 +172,12 @@ type harness struct {
 	telemetry *fakeTelemetry
 	logs      *observer.ObservedLogs
 	rules     gap.Rules
-	settings  backfill.Settings // without Gaps and Store, which each run has of its own
+	now       func() time.Time // the time of gaps
+	throttle  graph.ThrottleSettings
+	settings  backfill.Settings // without what each run has of its own
+	users     []string          // whose history is read; none means those of the directory
 	gaps      *gapstore.Store   // of the last run
+	directory *directory.Directory
 
 	mu     sync.Mutex
 	status []error
@@ -180,13 +195,16 @@ func newHarness() *harness {
 		client:    &fakeClient{values: map[string][]byte{}},
 		telemetry: &fakeTelemetry{opened: map[gap.Reason]int{}, closed: map[gap.Reason]int{}, lost: map[gap.Reason]time.Duration{}, recovered: map[gap.Reason]int{}},
 		rules:     gap.Rules{MaxGap: 168 * time.Hour},
+		now:       time.Now,
 	}
 	core, logs := observer.New(zapcore.DebugLevel)
 	h.logs = logs
 	h.settings = backfill.Settings{
-		TenantID: tenant, RequestsPerSecond: 25, Concurrency: 4,
-		Graph: h.graph, Deliver: h.pipeline.Deliver, Cache: h.cache, Permanent: consumererror.IsPermanent,
+		TenantID: tenant, Concurrency: 4, Deliver: h.pipeline.Deliver, Cache: h.cache, Permanent: consumererror.IsPermanent,
 		Telemetry: h.telemetry, Logger: zap.New(core),
+	}
+	h.throttle = graph.ThrottleSettings{
+		Graph: h.graph, RequestsPerSecond: 25, Logger: h.settings.Logger,
 		Status: func(err error) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -196,30 +214,44 @@ func newHarness() *harness {
 	return h
 }
 
-// run starts a Backfiller with its gaps. The returned function stops it and waits for its end.
+// run starts a Backfiller with its gaps and its directory. The returned function stops them and waits for their end.
 func (h *harness) run(t *testing.T) (b *backfill.Backfiller, stop func()) {
 	t.Helper()
-	h.settings.Store = statestore.New(h.client)
-	h.gaps = gapstore.New(gapstore.Settings{Rules: h.rules, Store: h.settings.Store, Now: time.Now, Logger: h.settings.Logger, Telemetry: h.telemetry})
+	store := statestore.New(h.client)
+	h.gaps = gapstore.New(gapstore.Settings{Rules: h.rules, Store: store, Now: h.now, Logger: h.settings.Logger, Telemetry: h.telemetry})
 	require.NoError(t, h.gaps.Load(t.Context(), time.Time{}))
-	h.settings.Gaps = h.gaps
+	throttle := graph.NewThrottle(h.throttle)
+	h.settings.Gaps, h.settings.Users, h.settings.Graph = h.gaps, users(h.users), throttle
+	h.directory = directory.New(directory.Settings{Graph: throttle, Store: store, Logger: h.settings.Logger})
+	require.NoError(t, h.directory.Load(t.Context()))
+	h.settings.Directory = h.directory
 	b = backfill.New(h.settings)
-	require.NoError(t, b.Load(t.Context()))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { b.Run(ctx) })
-	running.Go(func() { h.gaps.Run(ctx) })
+	for _, loop := range []func(context.Context){b.Run, h.gaps.Run, h.directory.Run} {
+		running.Go(func() { loop(ctx) })
+	}
 	return b, func() {
 		cancel()
 		running.Wait()
 	}
 }
 
+// users converts ids, in order.
+func users(ids []string) []gap.User {
+	var users []gap.User
+	for _, id := range ids {
+		user, _ := gap.ParseUser(id)
+		users = append(users, user)
+	}
+	return gap.SortUsers(users)
+}
+
 // save stores what a shutdown stores.
-func (h *harness) save(t *testing.T, b *backfill.Backfiller) {
+func (h *harness) save(t *testing.T) {
 	t.Helper()
 	require.NoError(t, h.gaps.Flush(t.Context()))
-	require.NoError(t, b.Save(t.Context()))
+	require.NoError(t, h.directory.Save(t.Context()))
 }
 
 // open opens gaps.
@@ -259,10 +291,10 @@ func guids(n int) []string {
 	return ids
 }
 
-// users configures n users, each with an interaction at each of the times.
-func (h *harness) users(n int, at ...time.Time) {
-	h.settings.Users = guids(n)
-	for _, id := range h.settings.Users {
+// configure configures n users, each with an interaction at each of the times.
+func (h *harness) configure(n int, at ...time.Time) {
+	h.users = guids(n)
+	for _, id := range h.users {
 		h.graph.interactions[id] = at
 	}
 }

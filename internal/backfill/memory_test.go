@@ -47,6 +47,8 @@ func (c *largeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPa
 	return page, nil
 }
 
+func (c *largeGraph) Answered() bool { return true }
+
 func heap() int {
 	runtime.GC()
 	var m runtime.MemStats
@@ -60,11 +62,11 @@ func TestBackfiller_NeedsLittleMemoryFor100000Users(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		c := &largeGraph{users: users, half: make(chan struct{})}
-		h.settings.Graph = c
+		h.throttle.Graph = c
 		before := heap()
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		for i := range users {
-			b.Seen(guid(i))
+			h.directory.Seen(guid(i))
 		}
 		began := time.Now()
 		h.open(between(gap.Startup, began.Add(-3*time.Hour), began.Add(-2*time.Hour)))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -11,15 +12,18 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
 const (
-	// storeInterval is the time between two updates of the stored progress, logInterval between two log lines about it.
-	storeInterval, logInterval = time.Second, 30 * time.Second
+	// storeInterval is the time between two updates of the stored progress.
+	storeInterval = time.Second
+	// logInterval is the time between two log lines about the progress.
+	logInterval = 30 * time.Second
 	// maxUserAttempts is how often a user is tried in a pass, as long as no more than maxFailed have failed. Beyond it the pass
 	// waits until users can be read.
-	maxUserAttempts, maxFailed     = 5, 1000
-	maxUserBackoff, maxWaitBackoff = 30 * time.Second, 5 * time.Minute
+	maxUserAttempts, maxFailed = 3, 1000
+	maxUserBackoff             = 5 * time.Minute
 	// forbiddenThreshold is how many forbidden users mean a missing permission where no user could be read.
 	forbiddenThreshold = 20
 	// maxPace bounds how long the next pass for the same reason waits because this one took so long: it may have waited for
@@ -34,95 +38,92 @@ type reading struct {
 	began time.Time
 	// interval is what is read of each user, without the overlap.
 	interval Interval
-	// all are the users in order, todo those of them that are left to read; listed is false if not all users are known.
+	// all are the users in order, todo those of them that are left to read.
 	all, todo []gap.User
-	listed    bool
-	failing   map[gap.User]bool // users who could not be read in earlier passes
 
 	mu sync.Mutex // guards what follows
-	// next is the first user of todo who was neither read nor has failed; ended and compared are about those after it.
-	next     int
-	ended    []bool
-	compared map[int]gap.Comparison
+	// next is the first user of todo who was neither read nor has failed, stored what it was when the progress was stored; ended
+	// are those after it.
+	next, stored int
+	ended        map[int]gap.Comparison
 	// done and failed are about the whole pass, before counts those of an earlier run.
 	done, before int
 	failed       []gap.User
 	failure      error // of the last user who failed
 	answered     bool  // whether the history of a user could be read
 	forbidden    int
-	// The rest is for the log.
-	found, fresh, refused, unreadable, unlicensed int
+
+	// These are for the log.
+	found, fresh, refused, unreadable, unlicensed atomic.Int64
 }
 
 // read reads a pass to its end, or until the context ends: then the next run goes on with it.
 func (b *Backfiller) read(ctx context.Context, p *gap.Pass) {
 	r := &reading{
-		b: b, pass: p, began: time.Now(), interval: Interval{p.From, p.To}, failed: slices.Clone(p.Failed), compared: map[int]gap.Comparison{},
+		b: b, pass: p, began: time.Now(), interval: Interval{p.From, p.To}, failed: slices.Clone(p.Failed), ended: map[int]gap.Comparison{},
 	}
 	if r.compares() {
-		r.interval = comparable(b.s.Cache.Incomplete(p.From, p.To), r.interval)
+		r.interval.From = p.To
+		if parts := r.comparable(); len(parts) > 0 {
+			r.interval.From = parts[0].From
+		}
 	}
 	if r.selectUsers(ctx) != nil {
 		return
 	}
 	b.current.Store(r)
 	defer b.current.Store(nil)
-	r.log("reading history", zap.Int("users_done", r.done), zap.Int("users", len(r.all)), zap.Bool("all_users_known", r.listed))
+	r.log("reading history", zap.Int("users_done", r.done), zap.Int("users", len(r.all)), zap.Bool("all_users_known", !p.Partial))
 	missing := r.readUsers(ctx)
-	r.store(ctx)
 	if ctx.Err() != nil {
 		return
 	}
 	took := time.Since(r.began)
-	end := gap.End{Partial: p.Partial, Failed: sortUsers(r.failed), Took: min(took, maxPace)}
+	end := gap.End{Partial: p.Partial, Failed: gap.SortUsers(r.failed), Took: min(took, maxPace)}
 	if missing != nil {
-		b.throttle.permissionMissing(missing)
+		b.s.Graph.PermissionMissing(missing)
 		b.s.Gaps.Update(ctx, (*gap.State).Abort)
 		return
 	}
 	end.Outcome = r.outcome()
 	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) { s.Finish(end, now) })
 	if r.failure != nil {
-		reportFailure(&b.someUsers, classify(r.failure), r.failure, zap.Int("users", len(r.failed)))
+		graph.ReportTo(&b.someUsers, r.failure, zap.Int("users", len(r.failed)))
 	} else if p.Scope().All() || p.Retry() {
 		b.someUsers.Report(nil)
 	}
 	r.log("history read", zap.Int("users_done", r.done), zap.Int("users_left_for_later", len(r.failed)), zap.Int("users", len(r.all)),
-		zap.Int("users_without_history", r.unlicensed), zap.Int("interactions", r.found), zap.Int("interactions_new", r.fresh),
-		zap.Int("refused", r.refused), zap.Int("unreadable", r.unreadable), zap.Stringer("took", took.Round(time.Millisecond)))
+		zap.Int64("users_without_history", r.unlicensed.Load()), zap.Int64("interactions", r.found.Load()), zap.Int64("interactions_new", r.fresh.Load()),
+		zap.Int64("refused", r.refused.Load()), zap.Int64("unreadable", r.unreadable.Load()), zap.Stringer("took", took.Round(time.Millisecond)))
 }
 
 // selectUsers selects the users to read. It returns the context's error.
 func (r *reading) selectUsers(ctx context.Context) (err error) {
-	scope, unread := r.pass.Scope(), r.pass.From
-	if r.compares() {
-		unread = time.Now() // The interval is not known to be missing.
-	}
-	r.listed = true
+	scope, known := r.pass.Scope(), true
 	switch {
 	case !r.interval.From.Before(r.interval.To): // nothing is read of anybody
 	case len(scope.Users) > 0:
 		r.all = scope.Users
-	case len(r.b.configured) > 0:
-		r.all = r.b.configured
+	case len(r.b.s.Users) > 0:
+		r.all = r.b.s.Users
 	default:
-		var listed []gap.User
-		if listed, r.listed, err = r.b.directory.list(ctx); err != nil {
+		if r.all, known, err = r.b.s.Directory.List(ctx, scope.SeenSince); err != nil {
 			return err
 		}
-		r.all = r.b.users.with(listed, scope.SeenSince)
 	}
-	r.pass.Partial = r.pass.Partial || !r.listed
+	r.pass.Partial = r.pass.Partial || !known
 	left := r.all
 	if r.pass.Cursor != nil {
 		left = left[after(left, *r.pass.Cursor):]
 	}
 	r.answered = len(r.all)-len(left) > len(r.failed)
-	r.todo = r.b.users.awake(slices.Clone(left), unread)
-	r.ended = make([]bool, len(r.todo))
+	unread := r.pass.From
+	if r.compares() {
+		unread = time.Now() // The interval is not known to be missing.
+	}
+	r.todo = r.b.s.Directory.Awake(slices.Clone(left), unread)
 	r.before = len(r.all) - len(r.todo)
 	r.done = r.before - len(r.failed)
-	r.failing = r.b.failing()
 	return nil
 }
 
@@ -135,24 +136,11 @@ func after(users []gap.User, u gap.User) int {
 	return i
 }
 
-// failing returns the users who could not be read in earlier passes.
-func (b *Backfiller) failing() map[gap.User]bool {
-	failing := map[gap.User]bool{}
-	b.s.Gaps.View(func(s *gap.State, _ time.Time) {
-		for _, g := range slices.Concat(s.Gaps, s.Pass.Gaps) {
-			for _, user := range g.Scope.Users {
-				failing[user] = failing[user] || g.Attempts > 0
-			}
-		}
-	})
-	return failing
-}
-
-// readUsers reads the users, several at once. It returns the refusal if a permission is missing.
+// readUsers reads the users, several at once, and stores the progress. It returns the refusal if a permission is missing.
 func (r *reading) readUsers(ctx context.Context) error {
 	ended := make(chan struct{})
-	var reporter sync.WaitGroup
-	reporter.Go(func() { r.reportProgress(ctx, ended) })
+	var storing sync.WaitGroup
+	storing.Go(func() { r.reportProgress(ctx, ended) })
 	workers, working := errgroup.WithContext(ctx)
 	workers.SetLimit(r.b.s.Concurrency)
 	for i := 0; i < len(r.todo) && working.Err() == nil; i++ {
@@ -160,7 +148,8 @@ func (r *reading) readUsers(ctx context.Context) error {
 	}
 	err := workers.Wait()
 	close(ended)
-	reporter.Wait()
+	storing.Wait()
+	r.store(ctx)
 	return err
 }
 
@@ -174,18 +163,17 @@ func (r *reading) work(ctx context.Context, i int) error {
 		}
 		recovered += compared.Recovered // An attempt that fails delivers as well, and the next one finds nothing new there.
 		compared.Recovered = recovered
-		o, longest := classify(err), maxUserBackoff
-		// A permission is not granted within seconds, and users who failed before are tried again with their gap.
-		if last := o == forbidden || try >= maxUserAttempts || r.failing[r.todo[i]]; last || o <= unlicensed {
-			if ended, missing := r.end(i, o, err, compared); missing {
+		// A permission is not granted within seconds, and a gap that is tried again will be once more.
+		last := graph.Forbidden(err) || r.pass.Retry() || try >= maxUserAttempts
+		if err == nil || graph.Unlicensed(err) || last {
+			if ended, missing := r.end(i, err, compared); missing {
 				return err
 			} else if ended {
 				return nil
 			}
-			r.b.throttle.report(o, err)
-			longest = maxWaitBackoff
+			r.b.s.Graph.Failing(err)
 		}
-		if sleep(ctx, backoff(try, longest)) != nil {
+		if graph.BackOff(ctx, try, maxUserBackoff) != nil {
 			return nil
 		}
 	}
@@ -193,71 +181,74 @@ func (r *reading) work(ctx context.Context, i int) error {
 
 // end notes the outcome of a user. It returns false if too many users have failed, so that this one is tried again, and
 // whether a permission must be missing.
-func (r *reading) end(i int, o outcome, err error, compared gap.Comparison) (ended, missing bool) {
+func (r *reading) end(i int, err error, compared gap.Comparison) (ended, missing bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch user := r.todo[i]; {
-	case o == ok:
+	case err == nil:
 		r.done, r.answered = r.done+1, true
-		r.b.users.answered(user)
-	case o == unlicensed:
-		r.done, r.answered, r.unlicensed = r.done+1, true, r.unlicensed+1
-		r.b.users.rest(user, r.pass.From, time.Now())
+		r.b.s.Directory.HasHistory(user)
+	case graph.Unlicensed(err):
+		r.done, r.answered = r.done+1, true
+		r.unlicensed.Add(1)
+		r.b.s.Directory.Rest(user, r.pass.From)
 	case len(r.failed) >= maxFailed:
 		return false, false
 	default:
 		r.failed, r.failure = append(r.failed, user), err
 	}
-	if o == forbidden {
+	if graph.Forbidden(err) {
 		r.forbidden++
 	}
-	r.ended[i], r.compared[i] = true, compared
-	for ; r.next < len(r.ended) && r.ended[r.next]; r.next++ {
-		r.pass.Comparison = sum(r.pass.Comparison, r.compared[r.next])
-		delete(r.compared, r.next)
+	r.ended[i] = compared
+	for one, found := r.ended[r.next]; found; one, found = r.ended[r.next] {
+		r.pass.Comparison = sum(r.pass.Comparison, one)
+		delete(r.ended, r.next)
+		r.next++
 	}
 	// Where single users are tried again, it is they who may not be read.
 	applies := !r.answered && (r.pass.Scope().All() || !r.pass.Retry())
-	return true, applies && o == forbidden && r.forbidden >= min(forbiddenThreshold, len(r.todo))
+	return true, applies && graph.Forbidden(err) && r.forbidden >= min(forbiddenThreshold, len(r.todo))
 }
 
-// store updates the progress in the state, for the case of a restart. Rests are stored before, since their users count as read.
-func (r *reading) store(ctx context.Context) {
-	r.mu.Lock()
-	if r.next > 0 {
-		r.pass.Cursor = &r.todo[r.next-1]
-	}
-	p := *r.pass
-	p.Failed = slices.DeleteFunc(slices.Clone(r.failed), func(u gap.User) bool { return p.Cursor == nil || u.Compare(*p.Cursor) > 0 })
-	r.mu.Unlock()
-	_ = r.b.users.save(ctx) // a failure is logged there, and the write is repeated later
-	r.b.s.Gaps.Update(ctx, func(s *gap.State, _ time.Time) { s.Pass = &p })
-	_ = r.b.s.Gaps.Flush(ctx) // likewise
-}
-
-// reportProgress stores and logs the progress until the pass has ended.
+// reportProgress stores and logs the progress until all users have ended.
 func (r *reading) reportProgress(ctx context.Context, ended <-chan struct{}) {
 	storing, logging := time.NewTicker(storeInterval), time.NewTicker(logInterval)
 	defer storing.Stop()
 	defer logging.Stop()
-	stored, logged := Progress{}, r.progress()
+	logged := r.progress().Left
 	for {
 		select {
 		case <-ended:
 			return
 		case <-storing.C:
-			if now := r.progress(); now.Left != stored.Left {
-				stored = now
-				r.store(ctx)
-			}
+			r.store(ctx)
 		case <-logging.C:
-			if now := r.progress(); now.Left != logged.Left {
-				logged = now
-				r.log("history is being read", zap.Int("users_done", now.Done), zap.Int("users_left_for_later", now.Failed),
-					zap.Int("users", len(r.all)), zap.Stringer("time_left", now.TimeLeft))
+			now := r.progress()
+			if now.Left == logged {
+				continue
 			}
+			logged = now.Left
+			r.log("history is being read", zap.Int("users_done", now.Done), zap.Int("users_left_for_later", now.Failed),
+				zap.Int("users", len(r.all)), zap.Stringer("time_left", now.TimeLeft))
 		}
 	}
+}
+
+// store stores the progress, for the case of a restart. Rests are stored before, since their users count as read.
+func (r *reading) store(ctx context.Context) {
+	r.mu.Lock()
+	if r.next == r.stored {
+		r.mu.Unlock()
+		return
+	}
+	r.stored, r.pass.Cursor = r.next, &r.todo[r.next-1]
+	p := *r.pass
+	p.Failed = slices.DeleteFunc(slices.Clone(r.failed), func(u gap.User) bool { return u.Compare(*p.Cursor) > 0 })
+	r.mu.Unlock()
+	_ = r.b.s.Directory.Save(ctx) // a failure is logged there, and the write is repeated later
+	r.b.s.Gaps.Update(ctx, func(s *gap.State, _ time.Time) { s.Pass = &p })
+	_ = r.b.s.Gaps.Flush(ctx) // likewise
 }
 
 func (r *reading) progress() Progress {

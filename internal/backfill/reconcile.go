@@ -15,14 +15,16 @@ import (
 // can't compare.
 func (r *reading) compares() bool { return r.pass.Reasons()[0] == gap.Reconcile }
 
-// comparable returns what is left of an interval after the parts at its start of which it is not known what was delivered.
-func comparable(incomplete []Interval, interval Interval) Interval {
-	for _, part := range incomplete {
-		if !part.From.After(interval.From) {
-			interval.From = later(interval.From, part.To)
+// comparable returns the parts of the pass of which it is known what was delivered, in order.
+func (r *reading) comparable() (parts []Interval) {
+	from := r.pass.From
+	for _, unknown := range append(r.b.s.Cache.Incomplete(r.pass.From, r.pass.To), Interval{From: r.pass.To}) {
+		if from.Before(unknown.From) {
+			parts = append(parts, Interval{from, unknown.From})
 		}
+		from = later(from, unknown.To)
 	}
-	return interval
+	return parts
 }
 
 // incomparable reports whether an interaction can't be compared. That is decided when it is delivered, since the cache may have
@@ -39,7 +41,7 @@ func (r *reading) outcome() gap.Outcome {
 	}
 	p, cache, compared := r.pass, r.b.s.Cache, r.pass.Comparison
 	incomplete := cache.Incomplete(p.From, p.To)
-	notified, entries := r.notified(incomplete), 0
+	notified, entries := r.notified(), 0
 	outcome, level, hint := gap.Incomplete, zapcore.WarnLevel, zap.Skip()
 	switch {
 	case p.Scope().All() && 10*compared.Interactions < 9*notified:
@@ -76,29 +78,18 @@ func (r *reading) outcome() gap.Outcome {
 }
 
 // notified returns how many interactions the notifications brought of what was compared.
-func (r *reading) notified(incomplete []Interval) int {
-	failed := sortUsers(slices.Clone(r.failed))
-	read := slices.DeleteFunc(r.b.users.awake(slices.Clone(r.all), time.Now()), func(u gap.User) bool {
+func (r *reading) notified() (n int) {
+	failed := gap.SortUsers(slices.Clone(r.failed))
+	read := slices.DeleteFunc(r.b.s.Directory.Awake(slices.Clone(r.all), time.Now()), func(u gap.User) bool {
 		_, found := slices.BinarySearchFunc(failed, u, gap.User.Compare)
 		return found
 	})
-	n, from := 0, r.interval.From
-	for _, part := range append(slices.Clone(incomplete), Interval{From: r.interval.To, To: r.interval.To}) {
-		if from.Before(part.From) {
-			n += r.b.s.Cache.Notified(from, part.From, read)
-		}
-		from = later(from, part.To)
+	for _, part := range r.comparable() {
+		n += r.b.s.Cache.Notified(part.From, part.To, read)
 	}
 	return n
 }
 
 func sum(a, b gap.Comparison) gap.Comparison {
 	return gap.Comparison{Users: a.Users + b.Users, Interactions: a.Interactions + b.Interactions, Recovered: a.Recovered + b.Recovered}
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }

@@ -40,7 +40,7 @@ func TestReconcile_RecoversWhatOnlyTheHistoryHas(t *testing.T) {
 		h := newHarness()
 		day := yesterday()
 		inside, outside := day.From.Add(10*time.Minute), day.From.Add(-2*time.Minute)
-		h.users(10, inside, outside)
+		h.configure(10, inside, outside)
 		for _, user := range guids(9) {
 			h.notify(user, inside)
 		}
@@ -73,7 +73,7 @@ func TestReconcile_ChangedETagIsNotRecovered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		day := yesterday()
-		h.users(1, day.From.Add(time.Hour))
+		h.configure(1, day.From.Add(time.Hour))
 		h.pipeline.answer = &backfill.Delivered{New: 1}
 		_, stop := h.run(t)
 		h.open(day)
@@ -97,7 +97,7 @@ func TestReconcile_MaxEntriesTooSmallForDay(t *testing.T) {
 		for n := range 24 {
 			at = append(at, day.From.Add(time.Duration(n)*time.Hour+time.Minute))
 		}
-		h.users(10, at...)
+		h.configure(10, at...)
 		for _, user := range guids(10) {
 			h.notify(user, at...)
 		}
@@ -136,7 +136,7 @@ func TestReconcile_IgnoresWhatIsEvictedMeanwhile(t *testing.T) {
 		h.graph.latency = time.Second
 		h.settings.Concurrency = 1
 		day := yesterday()
-		h.users(10, day.From.Add(time.Hour), day.From.Add(20*time.Hour))
+		h.configure(10, day.From.Add(time.Hour), day.From.Add(20*time.Hour))
 		_, stop := h.run(t)
 		h.open(day)
 		advance(5*time.Second + 500*time.Millisecond)
@@ -178,7 +178,7 @@ func TestReconcile_ComparesAroundUncertainTime(t *testing.T) {
 		day := yesterday()
 		hole := backfill.Interval{From: day.From.Add(5 * time.Hour), To: day.From.Add(6 * time.Hour)}
 		h.cache.incomplete = []backfill.Interval{hole}
-		h.users(1, day.From.Add(time.Hour), hole.From.Add(time.Minute), hole.To.Add(time.Minute))
+		h.configure(1, day.From.Add(time.Hour), hole.From.Add(time.Minute), hole.To.Add(time.Minute))
 		var asked [][2]time.Time
 		h.cache.notified = func(from, to time.Time, _ []gap.User) int {
 			asked = append(asked, [2]time.Time{from, to})
@@ -205,7 +205,7 @@ func TestReconcile_HistoryThatAnswersWithNothing(t *testing.T) {
 				h.rules.ReconcileInterval, h.rules.ReconcileDelay = 24*time.Hour, 330*time.Minute
 				began := time.Now()
 				at := began.Add(time.Hour)
-				h.users(10, at)
+				h.configure(10, at)
 				silent := true
 				h.graph.rewrite = func(page *graph.HistoryPage) {
 					if silent {
@@ -248,7 +248,7 @@ func TestReconcile_DayWithFailedUsersIsIncomplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		day := yesterday()
-		h.users(30, day.From.Add(time.Hour))
+		h.configure(30, day.From.Add(time.Hour))
 		h.cache.notified = func(_, _ time.Time, users []gap.User) int { return len(users) }
 		h.graph.fail = func(r request) error {
 			switch r.user {
@@ -283,8 +283,8 @@ func TestReconcile_IsCompleteForUsersSeenWithoutDirectory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.graph.failList = forbidden
-		b, stop := h.run(t)
-		b.Seen(guids(3)...)
+		_, stop := h.run(t)
+		h.directory.Seen(guids(3)...)
 		h.open(yesterday())
 		advance(time.Minute)
 		stop()
@@ -340,7 +340,7 @@ func TestReconcile_CountsWhatFailedAttemptsRecovered(t *testing.T) {
 		for n := range 30 {
 			at = append(at, day.From.Add(time.Duration(n)*time.Minute))
 		}
-		h.users(1, at...)
+		h.configure(1, at...)
 		h.graph.pageSize = 10
 		failed := false
 		h.graph.fail = func(r request) error {

@@ -1,7 +1,6 @@
 package backfill_test
 
 import (
-	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -10,7 +9,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
@@ -25,7 +23,7 @@ func TestBackfiller_WaitsForDeliveryAtShutdown(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness()
-				h.users(100, time.Now().Add(-150*time.Minute))
+				h.configure(100, time.Now().Add(-150*time.Minute))
 				h.settings.Concurrency = 1
 				h.pipeline.slow = test.slow
 				_, stop := h.run(t)
@@ -58,24 +56,24 @@ func TestPass_ResumesPassAfterRestart(t *testing.T) {
 				for _, id := range h.graph.licensed {
 					h.graph.interactions[id] = []time.Time{time.Now().Add(-150 * time.Minute)}
 				}
-				b, stop := h.run(t)
+				_, stop := h.run(t)
 				h.open(hour(gap.Startup))
 				advance(100*time.Second + 500*time.Millisecond)
 				left := h.client.copy()
 				stop()
 				if !test.kill {
-					h.save(t, b)
+					h.save(t)
 					left = h.client.copy()
 				}
 				before := len(h.graph.historyRequests())
 				require.InDelta(t, 2500, before, 30)
 
 				h.client = left
-				b, stop = h.run(t)
+				_, stop = h.run(t)
 				assert.Equal(t, time.Hour, h.missing()[gap.Startup])
 				advance(200 * time.Second)
 				stop()
-				h.save(t, b)
+				h.save(t)
 
 				counts := h.graph.readUsers()
 				assert.Len(t, counts, 5000, "everyone was read")
@@ -94,8 +92,8 @@ func TestPass_SurvivesKillAtAnyWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		at := time.Now().Add(-150 * time.Minute)
-		h.users(60, at)
-		h.settings.RequestsPerSecond = 10
+		h.configure(60, at)
+		h.throttle.RequestsPerSecond = 10
 		_, stop := h.run(t)
 		h.open(hour(gap.Startup))
 		var snapshots []*fakeClient
@@ -109,7 +107,7 @@ func TestPass_SurvivesKillAtAnyWrite(t *testing.T) {
 			// Deliveries before the kill remain; the stored state must lead to the others.
 			before := storedState(t, left)
 			restarted := newHarness()
-			restarted.users(60, at)
+			restarted.configure(60, at)
 			restarted.client = left
 			_, stop := restarted.run(t)
 			advance(time.Minute)
@@ -146,14 +144,14 @@ func TestPass_StaysPartialAfterRestart(t *testing.T) {
 		h.graph.failList = forbidden
 		h.graph.latency = time.Second
 		h.settings.Concurrency = 1
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		all := guids(20)
 		slices.Sort(all)
-		b.Seen(all[8:12]...)
+		h.directory.Seen(all[8:12]...)
 		h.open(hour(gap.Startup))
 		advance(2500 * time.Millisecond)
 		stop()
-		h.save(t, b)
+		h.save(t)
 		for _, id := range all {
 			h.graph.interactions[id] = []time.Time{time.Now().Add(-150 * time.Minute)}
 		}
@@ -170,18 +168,18 @@ func TestPass_KeepsFailedUsersAndSecondPass(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(30, time.Now().Add(-10*time.Minute))
+		h.configure(30, time.Now().Add(-10*time.Minute))
 		h.graph.fail = func(r request) error {
 			if r.user == guid(4) {
 				return forbidden()
 			}
 			return nil
 		}
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		h.open(between(gap.Subscription, time.Now().Add(-time.Hour), time.Now()))
 		advance(3 * time.Minute)
 		stop()
-		h.save(t, b)
+		h.save(t)
 		require.Equal(t, 29, h.pipeline.distinct())
 
 		h.graph.set(func() { h.graph.fail = nil })
@@ -196,56 +194,22 @@ func TestPass_KeepsFailedUsersAndSecondPass(t *testing.T) {
 	})
 }
 
-func TestLoad_ReplacesDamagedUsers(t *testing.T) {
-	t.Parallel()
-	for name, damage := range map[string][]byte{
-		"empty": {}, "of another version": {9, 0, 0, 0, 0}, "cut off": {1, 0}, "null bytes": make([]byte, 300),
-		"foreign": []byte("hello, I belong to somebody else"),
-		"with a part of a user": func() []byte {
-			c := &fakeClient{values: map[string][]byte{}}
-			_ = statestore.New(c).Write(context.Background(), statestore.Set{Key: "users", Version: 1, Payload: make([]byte, 50)})
-			return c.values["users"]
-		}(),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				h := newHarness()
-				h.graph.licensed = guids(3)
-				h.client.values["users"] = damage
-				b, stop := h.run(t)
-				assert.Equal(t, 1, h.logged("damaged and are replaced"))
-				b.Seen(guid(9))
-				h.open(hour(gap.Startup))
-				advance(time.Minute)
-				assert.Len(t, h.graph.historyRequests(), 4)
-				stop()
-				h.save(t, b)
-				_, stop = h.run(t)
-				stop()
-				assert.Equal(t, 1, h.logged("damaged and are replaced"), "and not at the next start")
-			})
-		})
-	}
-}
-
 func TestBackfiller_ReadsWhileStorageFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(100)
-		b, stop := h.run(t)
+		h.configure(100)
+		_, stop := h.run(t)
 		h.client.setBroken(true)
-		b.Seen(guid(0))
+		h.directory.Seen(guid(0))
 		h.open(hour(gap.Startup))
 		advance(time.Minute)
 		assert.Len(t, h.graph.historyRequests(), 100)
 		assert.Equal(t, 2, h.logged("can't be stored"), "the gaps and the users, each once")
 		stop()
-		require.ErrorIs(t, b.Save(t.Context()), errStore)
-		require.ErrorIs(t, backfill.New(h.settings).Load(t.Context()), errStore)
+		require.ErrorIs(t, h.directory.Save(t.Context()), errStore)
 		h.client.setBroken(false)
-		h.save(t, b)
+		h.save(t)
 		assert.NotEmpty(t, h.client.copy().values["gaps"])
 		assert.NotEmpty(t, h.client.copy().values["users"])
 	})
@@ -255,8 +219,8 @@ func TestPass_StoresGapsAtOnceAndProgressEverySecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(2000)
-		_, stop := h.run(t)
+		h.configure(2000)
+		b, stop := h.run(t)
 		advance(time.Minute)
 		g := hour(gap.Startup)
 		g.To = time.Now().Add(-time.Hour)
@@ -265,13 +229,9 @@ func TestPass_StoresGapsAtOnceAndProgressEverySecond(t *testing.T) {
 		assert.Contains(t, string(h.client.copy().values["gaps"]), "startup")
 		advance(59 * time.Second)
 		assert.Less(t, h.client.copy().writes, 2*62)
-		assert.Equal(t, 1, h.logged("history is being read"), "one line every 30 s")
-		line := h.logs.FilterMessageSnippet("history is being read").All()[0].ContextMap()
-		assert.EqualValues(t, 2000, line["users"])
-		assert.InDelta(t, 750, line["users_done"], 10)
-		left, err := time.ParseDuration(line["time_left"].(string))
-		require.NoError(t, err, "a duration has a unit")
-		assert.InDelta(t, 50, left.Seconds(), 2)
+		progress := b.Progress()
+		assert.InDelta(t, 59*25, progress.Done, 10)
+		assert.InDelta(t, 21, progress.TimeLeft.Seconds(), 2)
 		stop()
 	})
 }
@@ -280,22 +240,22 @@ func TestPass_ReadsFailedUserBeyondCursorAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(10)
-		order := slices.Sorted(slices.Values(h.settings.Users))
+		h.configure(10)
+		order := slices.Sorted(slices.Values(h.users))
 		h.graph.fail = func(r request) error {
 			switch r.user {
 			case order[1]:
-				return graphError(500, "", 0) // It is tried again for some seconds, and the cursor waits.
+				return graphError(500, "", 0) // It is tried again for a second or more, and the cursor waits.
 			case order[3]:
 				return forbidden()
 			}
 			return nil
 		}
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		h.open(hour(gap.Startup))
-		advance(2 * time.Second)
+		advance(time.Second)
 		stop()
-		h.save(t, b)
+		h.save(t)
 		assert.Equal(t, order[0], h.state().Pass.Cursor.String())
 		h.graph.set(func() { h.graph.fail = nil })
 		_, stop = h.run(t)

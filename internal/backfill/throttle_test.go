@@ -18,7 +18,7 @@ func TestThrottle_LimitsRequestRate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(500)
+		h.configure(500)
 		h.settings.Concurrency = 16
 		_, stop := h.run(t)
 		h.open(hour(gap.Startup))
@@ -41,7 +41,7 @@ func TestThrottle_HonorsRetryAfter(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness()
-				h.users(200)
+				h.configure(200)
 				h.graph.latency = 10 * time.Millisecond
 				n := 0
 				var throttledAt time.Time
@@ -77,7 +77,7 @@ func TestThrottle_ReportsLongThrottlingAndRecovery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(3)
+		h.configure(3)
 		n, ended := 0, false
 		h.graph.fail = func(request) error {
 			if ended {
@@ -121,7 +121,7 @@ func TestThrottle_BacksOffWhileGraphFails(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness()
-				h.users(300, time.Now().Add(-150*time.Minute))
+				h.configure(300, time.Now().Add(-150*time.Minute))
 				h.graph.fail = func(request) error { return err }
 				_, stop := h.run(t)
 				h.open(hour(gap.Startup))
@@ -166,7 +166,7 @@ func TestBackfiller_RestartsUserAfterPageFailure(t *testing.T) {
 		for i := range 35 {
 			at = append(at, start.Add(time.Duration(i)*time.Second))
 		}
-		h.users(1, at...)
+		h.configure(1, at...)
 		h.graph.pageSize = 10
 		failed := false
 		h.graph.fail = func(r request) error {
@@ -207,7 +207,7 @@ func TestBackfiller_HandlesRefusedDelivery(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness()
-				h.users(10, time.Now().Add(-150*time.Minute))
+				h.configure(10, time.Now().Add(-150*time.Minute))
 				h.settings.Concurrency = 2
 				h.pipeline.refuse = func() error { return test.err }
 				_, stop := h.run(t)

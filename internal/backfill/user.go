@@ -31,12 +31,8 @@ const (
 func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Comparison, err error) {
 	from := r.interval.From.Add(-Overlap).Truncate(time.Second)
 	to := r.interval.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
-	err = allPages(maxPages, func(next string) (string, error) {
-		var page graph.HistoryPage
-		err := r.b.throttle.do(ctx, true, func() (err error) {
-			page, err = r.b.s.Graph.History(ctx, user.String(), from, to, next)
-			return err
-		})
+	err = graph.AllPages(maxPages, func(next string) (string, error) {
+		page, err := r.b.s.Graph.History(ctx, user.String(), from, to, next)
 		if err != nil {
 			return "", err
 		}
@@ -62,7 +58,7 @@ func (r *reading) receive(user gap.User, items []json.RawMessage) []interaction.
 	for _, raw := range items {
 		i, err := interaction.Parse(raw)
 		if err != nil {
-			if r.count(&r.unreadable, 1) {
+			if r.unreadable.Add(1) == 1 {
 				r.b.s.Logger.Warn("history contains an interaction that can't be read and is skipped; further ones are only counted", zap.Error(err))
 			}
 			continue
@@ -83,7 +79,7 @@ func (r *reading) deliver(ctx context.Context, received []interaction.Received) 
 			break
 		}
 		if ctx.Err() == nil && r.b.s.Permanent(err) {
-			if r.count(&r.refused, len(received)) {
+			if n := int64(len(received)); r.refused.Add(n) == n {
 				r.b.s.Logger.Warn("pipeline refuses interactions of the history permanently; further ones are only counted", zap.Error(err))
 			}
 			break
@@ -91,12 +87,12 @@ func (r *reading) deliver(ctx context.Context, received []interaction.Received) 
 		if ctx.Err() == nil {
 			r.b.pipeline.Report(err)
 		}
-		if err := sleep(ctx, backoff(try, maxDeliveryBackoff)); err != nil {
+		if err := graph.BackOff(ctx, try, maxDeliveryBackoff); err != nil {
 			return Delivered{}, err
 		}
 	}
-	r.count(&r.found, len(received))
-	r.count(&r.fresh, delivered.New)
+	r.found.Add(int64(len(received)))
+	r.fresh.Add(int64(delivered.New))
 	reason := r.pass.Reasons()[0]
 	if reason != gap.Replay && len(received) > 0 {
 		r.b.s.Telemetry.HistoryInteractions(ctx, len(received))
@@ -119,13 +115,4 @@ func (r *reading) deliverOnce(ctx context.Context, received []interaction.Receiv
 	reason := r.pass.Reasons()[0]
 	how := Delivery{Import: reason == gap.Lookback, Replay: reason == gap.Replay && !r.pass.Second()} // an entry is replayed once
 	return r.b.s.Deliver(lasting, received, how)
-}
-
-// count adds to a counter. It returns true at the first addition.
-func (r *reading) count(counter *int, n int) (first bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	first = *counter == 0
-	*counter += n
-	return first
 }

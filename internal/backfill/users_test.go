@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -31,8 +30,8 @@ func TestUsers_CombinesDirectoryAndSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.graph.licensed = guids(2500)
-		b, stop := h.run(t)
-		b.Seen(guid(9000), strings.ToUpper(guid(1)), "no id")
+		_, stop := h.run(t)
+		h.directory.Seen(guid(9000), strings.ToUpper(guid(1)), "no id")
 		h.open(hour(gap.Startup))
 		advance(3 * time.Minute)
 		stop()
@@ -48,9 +47,9 @@ func TestUsers_ReadsConfiguredUsersOnly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.settings.Users = []string{strings.ToUpper(guid(1)), guid(1), guid(2)}
-		b, stop := h.run(t)
-		b.Seen(guid(5))
+		h.users = []string{guid(1), guid(2)}
+		_, stop := h.run(t)
+		h.directory.Seen(guid(5))
 		h.open(hour(gap.Startup))
 		advance(time.Minute)
 		stop()
@@ -69,21 +68,21 @@ func TestUsers_SkipsUnlicensedUserFor72Hours(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness()
-				h.users(4)
+				h.configure(4)
 				h.graph.fail = func(r request) error {
 					if r.user == guid(2) {
 						return err
 					}
 					return nil
 				}
-				b, stop := h.run(t)
+				_, stop := h.run(t)
 				began := time.Now()
 				h.open(hour(gap.Startup))
 				advance(time.Minute)
 				assert.Equal(t, map[gap.Reason]int{gap.Startup: 1}, h.telemetry.copy().closed, "that user counts as read")
 				assert.EqualValues(t, 1, h.logs.FilterMessage("history read").All()[0].ContextMap()["users_without_history"])
 				stop()
-				h.save(t, b)
+				h.save(t)
 
 				_, stop = h.run(t) // It is still known after a restart.
 				for time.Since(began) < 71*time.Hour {
@@ -111,8 +110,8 @@ func TestUsers_ReadsSeenUsersWithoutDirectoryPermission(t *testing.T) {
 			h.graph.interactions[guid(i)] = []time.Time{at}
 		}
 		h.graph.failList = forbidden
-		b, stop := h.run(t)
-		b.Seen(guid(0), guid(1))
+		_, stop := h.run(t)
+		h.directory.Seen(guid(0), guid(1))
 		advance(time.Minute)
 		h.open(hour(gap.Startup))
 		advance(time.Minute)
@@ -124,13 +123,13 @@ func TestUsers_ReadsSeenUsersWithoutDirectoryPermission(t *testing.T) {
 		assert.Contains(t, h.logs.FilterMessageSnippet("directory can't be read").All()[0].ContextMap()["hint"], "User.Read.All")
 		assert.Empty(t, h.health(), "a missing directory permission is a choice")
 
-		b.Seen(guid(2)) // A prompt of a user who was not known then.
+		h.directory.Seen(guid(2)) // A prompt of a user who was not known then.
 		advance(5 * time.Hour)
 		late := h.graph.readUsers()[guid(2)]
 		assert.Positive(t, late)
 		assert.LessOrEqual(t, late, 3, "also by a pass that begins at the very time at which the user is seen")
 		assert.Equal(t, map[string]int{guid(0): 1, guid(1): 1, guid(2): late}, h.graph.readUsers())
-		assert.Len(t, h.graph.directoryRequests(), 5, "the directory is retried each hour")
+		assert.InDelta(t, 5*4, len(h.graph.directoryRequests()), 1, "the directory is retried each quarter of an hour")
 		assert.Equal(t, time.Hour, h.missing()[gap.UsersUnknown])
 
 		h.graph.set(func() { h.graph.failList = nil; h.graph.licensed = guids(5) })
@@ -170,8 +169,8 @@ func TestPoll_ReadsNewestOnlyWithoutDirectoryPermission(t *testing.T) {
 		h.rules.PollInterval = 10 * time.Minute
 		h.rules.MaxGap = 24 * time.Hour
 		h.graph.failList = forbidden
-		b, stop := h.run(t)
-		b.Seen(guid(1))
+		_, stop := h.run(t)
+		h.directory.Seen(guid(1))
 		advance(72 * time.Hour)
 		stop()
 		for _, r := range h.graph.historyRequests() {
@@ -233,8 +232,8 @@ func TestDirectory_FailureDoesNotBlockSeenUsers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness()
 				list(h)
-				b, stop := h.run(t)
-				b.Seen(guid(1))
+				_, stop := h.run(t)
+				h.directory.Seen(guid(1))
 				advance(time.Second)
 				h.open(hour(gap.Startup))
 				advance(30 * time.Minute)
@@ -252,7 +251,7 @@ func TestUsers_LosesNothingWhenLicenseIsAssigned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.rules.PollInterval = 5 * time.Minute
-		h.users(2)
+		h.configure(2)
 		failed := guid(1)
 		h.graph.fail = func(r request) error {
 			if r.user == failed && len(h.graph.interactions[failed]) == 0 {
@@ -277,13 +276,13 @@ func TestBackfiller_ExpiresInterruptedPassWhenDisabled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.graph.latency = time.Hour
-		h.users(3)
-		b, stop := h.run(t)
+		h.configure(3)
+		_, stop := h.run(t)
 		h.open(hour(gap.Startup))
 		h.open(between(gap.Lookback, time.Now().Add(-720*time.Hour), time.Now().Add(-700*time.Hour)))
 		advance(time.Minute)
 		stop()
-		h.save(t, b)
+		h.save(t)
 
 		h.rules.Disabled = true
 		_, stop = h.run(t)
@@ -299,7 +298,7 @@ func TestRest_EndsWithPromptAfterADay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(2)
+		h.configure(2)
 		licensed := false
 		h.graph.fail = func(r request) error {
 			if r.user == guid(0) && !licensed {
@@ -307,7 +306,7 @@ func TestRest_EndsWithPromptAfterADay(t *testing.T) {
 			}
 			return nil
 		}
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		first := hour(gap.Startup)
 		h.open(first)
 		advance(20 * time.Hour)
@@ -316,13 +315,13 @@ func TestRest_EndsWithPromptAfterADay(t *testing.T) {
 		})
 		h.open(hour(gap.Subscription)) // an outage in the middle of the rest
 		advance(3 * time.Hour)
-		b.Seen(guid(0))
+		h.directory.Seen(guid(0))
 		advance(time.Minute)
 		assert.Zero(t, h.pipeline.distinct(), "within a day the user is not requested")
 		advance(time.Hour)
 		requests := len(h.graph.historyRequests())
-		b.Seen(guid(0), guid(0))
-		b.Seen(guid(1), guid(0))
+		h.directory.Seen(guid(0), guid(0))
+		h.directory.Seen(guid(1), guid(0))
 		advance(time.Minute)
 		assert.Equal(t, 1, h.pipeline.distinct())
 		require.Len(t, h.graph.historyRequests(), requests+1, "and no other user is requested")
@@ -341,7 +340,7 @@ func TestRest_SecondAnswerClosesInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
 		h.rules.MaxGap = 1000 * time.Hour
-		h.users(1)
+		h.configure(1)
 		h.graph.fail = func(request) error { return noLicense() }
 		_, stop := h.run(t)
 		began := time.Now()
@@ -361,7 +360,7 @@ func TestRest_SurvivesRestart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1)
+		h.configure(1)
 		h.graph.fail = func(request) error { return noLicense() }
 		_, stop := h.run(t)
 		h.open(hour(gap.Startup))
@@ -384,7 +383,7 @@ func TestRest_CoversEarlierGapsOfItsTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1)
+		h.configure(1)
 		h.graph.fail = func(request) error { return noLicense() }
 		_, stop := h.run(t)
 		began := time.Now()
@@ -404,7 +403,7 @@ func TestRest_IsStoredBeforeProgress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(1000)
+		h.configure(1000)
 		h.graph.fail = func(request) error { return noLicense() }
 		_, stop := h.run(t)
 		h.open(hour(gap.Startup))
@@ -420,7 +419,7 @@ func TestRest_IsStoredBeforeProgress(t *testing.T) {
 			case state.Pass != nil && state.Pass.Cursor == nil, len(state.Gaps) > 0, state.Pass == nil && !state.Started:
 				done = 0
 			case state.Pass != nil:
-				done = len(slices.DeleteFunc(slices.Clone(h.settings.Users), func(id string) bool { return id > state.Pass.Cursor.String() }))
+				done = len(slices.DeleteFunc(slices.Clone(h.users), func(id string) bool { return id > state.Pass.Cursor.String() }))
 			case len(state.NotBefore) == 0:
 				done = 0
 			}
@@ -436,15 +435,15 @@ func TestRest_EndsForAtMost1000UsersAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(2500)
+		h.configure(2500)
 		h.graph.fail = func(request) error { return noLicense() }
-		b, stop := h.run(t)
+		_, stop := h.run(t)
 		h.open(hour(gap.Startup))
 		advance(72*time.Hour - time.Minute)
 		require.Len(t, h.graph.historyRequests(), 2500)
 		for n := range 400 {
 			advance(6 * time.Second)
-			b.Seen(guid(10_000 + n)) // so that it is often looked what is due
+			h.directory.Seen(guid(10_000 + n)) // so that it is often looked what is due
 			assert.Empty(t, h.missing())
 			for _, g := range h.state().Gaps {
 				assert.LessOrEqual(t, len(g.Scope.Users), 1000)
@@ -464,7 +463,7 @@ func TestRest_OneUnlicensedUserOf10000(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.users(10_000, time.Now().Add(-150*time.Minute))
+		h.configure(10_000, time.Now().Add(-150*time.Minute))
 		h.graph.fail = func(r request) error {
 			if r.user == guid(5000) {
 				return noLicense()
@@ -482,15 +481,5 @@ func TestRest_OneUnlicensedUserOf10000(t *testing.T) {
 		assert.Empty(t, h.health())
 		assert.Zero(t, h.logged("can't be read"))
 		stop()
-	})
-}
-
-func TestLoad_FailsWhenStorageFails(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness()
-		h.client.setBroken(true)
-		h.settings.Store = statestore.New(h.client)
-		require.ErrorIs(t, backfill.New(h.settings).Load(t.Context()), errStore)
 	})
 }

@@ -94,6 +94,12 @@ func (u *User) UnmarshalText(text []byte) error {
 // Compare orders users by their ids.
 func (u User) Compare(o User) int { return bytes.Compare(u[:], o[:]) }
 
+// SortUsers returns the users in order, without duplicates. It reuses the slice.
+func SortUsers(users []User) []User {
+	slices.SortFunc(users, User.Compare)
+	return slices.Compact(users)
+}
+
 // Scope is whose interactions are missing. The zero value means all users.
 type Scope struct {
 	// Users are the only ones, in order; empty means all.
@@ -114,9 +120,7 @@ func (s Scope) alike(o Scope) bool {
 
 // union returns a scope that contains both, which must be alike.
 func (s Scope) union(o Scope) Scope {
-	users := slices.Concat(s.Users, o.Users)
-	slices.SortFunc(users, User.Compare)
-	joined := Scope{Users: slices.Compact(users), SeenSince: s.SeenSince}
+	joined := Scope{Users: SortUsers(slices.Concat(s.Users, o.Users)), SeenSince: s.SeenSince}
 	if o.SeenSince.Before(s.SeenSince) {
 		joined.SeenSince = o.SeenSince
 	}

@@ -296,6 +296,9 @@ func orNoop(t Telemetry) Telemetry {
 // too early, such as giving up an old gap, goes by it, so that a local clock that is ahead causes no loss.
 func (c *Client) Now() time.Time { return c.clock.now() }
 
+// Answered reports whether Graph has sent any response. Until then Now is the local time.
+func (c *Client) Answered() bool { return c.clock.answered.Load() }
+
 // maxObeyedRetryAfter bounds the wait, so that an absurd header does not stop the receiver for good.
 const maxObeyedRetryAfter = time.Hour
 

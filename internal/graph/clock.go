@@ -11,7 +11,8 @@ const clockTolerance = time.Minute
 
 // clock estimates the time of Graph's clock from the Date of the newest response. The zero value knows no response.
 type clock struct {
-	newest atomic.Pointer[observedDate]
+	answered atomic.Bool // after any response
+	newest   atomic.Pointer[observedDate]
 }
 
 type observedDate struct {
@@ -24,6 +25,7 @@ func (c *clock) observe(header http.Header) {
 	if date, err := http.ParseTime(header.Get("Date")); err == nil {
 		c.newest.Store(&observedDate{date: date, at: time.Now()})
 	}
+	c.answered.Store(true)
 }
 
 // now returns the local time, or the estimate where that is earlier by more than clockTolerance.

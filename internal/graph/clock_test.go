@@ -50,8 +50,10 @@ func TestClient_NowFollowsAnEarlierGraph(t *testing.T) {
 				server := &dated{status: test.status, date: test.date(time.Now())}
 				client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: &http.Client{Transport: server}})
 				assert.True(t, client.Now().Equal(time.Now()), "before the first response")
+				assert.False(t, client.Answered())
 				_, err := client.ListSubscriptions(t.Context())
 				require.Equal(t, test.status != 200, err != nil)
+				assert.True(t, client.Answered())
 				assert.Equal(t, test.behind, time.Since(client.Now()))
 				time.Sleep(90 * time.Minute)
 				assert.Equal(t, test.behind, time.Since(client.Now()), "it goes on")

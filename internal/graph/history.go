@@ -3,6 +3,7 @@ package graph
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -115,4 +116,23 @@ func (c *Client) LicensedUsers(ctx context.Context, next string) (UserPage, erro
 		}
 	}
 	return users, nil
+}
+
+var errEndless = errors.New("the list has too many pages, or its links form a cycle")
+
+// AllPages reads pages until one has no link to the next: read gets the link of the page before, empty for the first page. It
+// fails after limit pages, and where a link repeats.
+func AllPages(limit int, read func(next string) (string, error)) error {
+	next, seen := "", map[string]bool{}
+	for range limit {
+		var err error
+		if next, err = read(next); err != nil || next == "" {
+			return err
+		}
+		if seen[next] {
+			return errEndless
+		}
+		seen[next] = true
+	}
+	return errEndless
 }

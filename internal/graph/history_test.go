@@ -375,3 +375,29 @@ func TestLicensedUsers_SkipsUsersWithoutID(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"a"}, page.IDs)
 }
+
+func TestAllPages_EndsWithoutNextLink(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		links []string
+		want  []string
+		fails bool
+	}{
+		"one page":                         {[]string{""}, []string{""}, false},
+		"three pages":                      {[]string{"a", "b", ""}, []string{"", "a", "b"}, false},
+		"a link to its own page":           {[]string{"a", "a"}, []string{"", "a"}, true},
+		"a link to an earlier page":        {[]string{"a", "b", "a"}, []string{"", "a", "b"}, true},
+		"more pages than the limit allows": {[]string{"a", "b", "c", "d", ""}, []string{"", "a", "b", "c"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var read []string
+			err := graph.AllPages(4, func(next string) (string, error) {
+				read = append(read, next)
+				return test.links[len(read)-1], nil
+			})
+			assert.Equal(t, test.want, read)
+			assert.Equal(t, test.fails, err != nil)
+		})
+	}
+}

@@ -1,0 +1,140 @@
+// Package directory knows the users of the tenant: those with a Copilot license, those seen, and those without history.
+package directory
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
+)
+
+const (
+	// listTTL is how long a list of users is valid, and how long one that failed is left alone.
+	listTTL = 15 * time.Minute
+	// listAttempts is how often in a row the list may fail.
+	listAttempts, maxBackoff = 5, time.Minute
+	// maxPages limits the list of users: Graph sends up to 999 on a page.
+	maxPages = 5_000
+)
+
+// Settings configures a Directory. All fields are required.
+type Settings struct {
+	Graph Graph
+	// Store keeps the users seen and those without history.
+	Store  *statestore.Store
+	Logger *zap.Logger
+}
+
+// Graph is the part of Microsoft Graph that is used. It waits itself where Graph is throttled or accepts no token. Its errors are
+// logged, and name no user.
+type Graph interface {
+	// LicensedUsers reads a page of the users with a Copilot license. Next is that of the previous page, empty for the first.
+	LicensedUsers(ctx context.Context, next string) (graph.UserPage, error)
+}
+
+// Directory knows the users. It is safe for concurrent use, except for List, which one goroutine calls.
+type Directory struct {
+	s               Settings
+	listing, saving health.Part
+	wake            chan struct{} // see Changed
+	writing         sync.Mutex    // held during a write
+
+	mu sync.Mutex // guards what follows
+	// licensed are the licensed users, in order; listed is false if they could not be read. Both are valid until validUntil.
+	licensed   []gap.User
+	listed     bool
+	validUntil time.Time
+	known      map[gap.User]knownUser
+	newest     int64 // when a user was first seen last
+	changed    bool
+}
+
+// New returns a Directory. Load must be called before anything else.
+func New(s Settings) *Directory {
+	return &Directory{
+		s: s, wake: make(chan struct{}, 1), known: map[gap.User]knownUser{},
+		listing: health.Part{
+			Logger: s.Logger, Failing: "directory can't be read, history is only read for users already seen, gaps stay open for the others",
+			Recovered: "directory can be read again",
+		},
+		saving: health.Part{
+			Logger: s.Logger, Failing: "users whose history is read can't be stored; check the storage extension",
+			Recovered: "users whose history is read are stored again",
+		},
+	}
+}
+
+// Known returns whether the licensed users are known, and when a user was first seen last.
+func (d *Directory) Known() gap.Users {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return gap.Users{Listed: d.listed && time.Now().Before(d.validUntil), NewestSeen: time.Unix(0, d.newest)}
+}
+
+// List returns the licensed users and those seen, in order, less those first seen before a time. The second result is false if the
+// licensed users can't be read now, and are missing. The error is the context's.
+func (d *Directory) List(ctx context.Context, since time.Time) ([]gap.User, bool, error) {
+	d.mu.Lock()
+	valid := time.Now().Before(d.validUntil)
+	d.mu.Unlock()
+	if !valid {
+		if err := d.refresh(ctx); err != nil {
+			return nil, false, err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := append(make([]gap.User, 0, len(d.licensed)+len(d.known)), d.licensed...)
+	for user, known := range d.known {
+		if known.Seen != 0 {
+			all = append(all, user)
+		}
+	}
+	return slices.DeleteFunc(gap.SortUsers(all), func(user gap.User) bool {
+		seen := d.known[user].Seen
+		return seen != 0 && time.Unix(0, seen).Before(since)
+	}), d.listed, nil
+}
+
+// refresh reads the licensed users, several times if that fails. The error is the context's.
+func (d *Directory) refresh(ctx context.Context) error {
+	licensed, err := d.read(ctx)
+	for try := 1; err != nil && try < listAttempts && !graph.Forbidden(err) && !graph.Unsupported(err); try++ {
+		if err := graph.BackOff(ctx, try, maxBackoff); err != nil {
+			return err
+		}
+		licensed, err = d.read(ctx)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	graph.ReportTo(&d.listing, err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.licensed, d.listed, d.validUntil = licensed, err == nil, time.Now().Add(listTTL)
+	return nil
+}
+
+// read reads all pages. Only the 16 bytes of each user are kept.
+func (d *Directory) read(ctx context.Context) (users []gap.User, err error) {
+	err = graph.AllPages(maxPages, func(next string) (string, error) {
+		page, err := d.s.Graph.LicensedUsers(ctx, next)
+		for _, id := range page.IDs {
+			if u, valid := gap.ParseUser(id); valid {
+				users = append(users, u)
+			}
+		}
+		return page.Next, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return slices.Clip(gap.SortUsers(users)), nil
+}

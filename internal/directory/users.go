@@ -1,0 +1,202 @@
+package directory
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
+)
+
+const (
+	// restLength is how long a user without history is not requested again. A prompt that comes minRest into it ends it.
+	restLength, minRest = 72 * time.Hour, 24 * time.Hour
+	// restRounding makes rests that began at about the same time end together.
+	restRounding = 15 * time.Minute
+	// maxRestsOver bounds the users of a gap, which is stored each second while it is read.
+	maxRestsOver = 1000
+
+	usersKey     = "users"
+	usersVersion = 1
+	saveInterval = 10 * time.Second
+	// maxUsers bounds the users seen and those without history together.
+	maxUsers = 200_000
+)
+
+// knownUser is what is known of a user, in nanoseconds since 1970. It is stored in this form, in big-endian order.
+type knownUser struct {
+	User gap.User
+	// Seen is when a prompt of the user first came, 0 for never.
+	Seen int64
+	// RestUntil is when the user is requested again, 0 if not resting.
+	RestUntil int64
+	// Unread is the time from which on the history was not read because of the rest.
+	Unread int64
+}
+
+// Seen notes prompts of users by their Entra object ids; other ids are ignored. It never blocks. The first 200,000 users are
+// kept.
+func (d *Directory) Seen(ids ...string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for _, id := range ids {
+		user, valid := gap.ParseUser(id)
+		if !valid {
+			continue
+		}
+		before, found := d.known[user]
+		known := before
+		if known.Seen == 0 && (found || len(d.known) < maxUsers) {
+			known.Seen, d.newest = now.UnixNano(), now.UnixNano()
+		}
+		if left := time.Unix(0, known.RestUntil).Sub(now); left > 0 && left <= restLength-minRest {
+			known.RestUntil = now.Truncate(restRounding).UnixNano()
+		}
+		if known != before {
+			known.User = user
+			d.put(known)
+			select {
+			case d.wake <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// Changed has an element after users were seen who were not known, or whose rest a prompt has ended. It has one reader.
+func (d *Directory) Changed() <-chan struct{} { return d.wake }
+
+// put is called with mu held.
+func (d *Directory) put(known knownUser) { d.known[known.User], d.changed = known, true }
+
+// HasHistory notes that the history of a user could be read.
+func (d *Directory) HasHistory(user gap.User) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if known, found := d.known[user]; found && known.Unread != 0 {
+		d.put(knownUser{User: user, Seen: known.Seen})
+	}
+}
+
+// Rest notes that a user has no history, so that nothing was read from a time on. What an earlier rest left unread was asked
+// for again, and will not be once more.
+func (d *Directory) Rest(user gap.User, from time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if known, found := d.known[user]; found || len(d.known) < maxUsers {
+		d.put(knownUser{user, known.Seen, time.Now().Add(restLength).UnixNano(), max(from.UnixNano(), known.Unread)})
+	}
+}
+
+// Awake removes the users who rest. What would be read of them from a time on is read after their rest.
+func (d *Directory) Awake(users []gap.User, from time.Time) []gap.User {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.DeleteFunc(users, func(user gap.User) bool {
+		known := d.known[user]
+		if known.RestUntil != 0 && from.UnixNano() < known.Unread {
+			known.Unread = from.UnixNano()
+			d.put(known)
+		}
+		return known.RestUntil != 0
+	})
+}
+
+// RestsOver returns users whose rest is over, in order, and the time from which on their history was not read. Those with
+// another such time, and those beyond 1,000, are returned when the rest of these has ended.
+func (d *Directory) RestsOver() (unread time.Time, over []gap.User) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	var from int64
+	for user, known := range d.known {
+		end := time.Unix(0, known.RestUntil).Add(restRounding - 1).Truncate(restRounding)
+		if known.RestUntil == 0 || now.Before(end) || len(over) > 0 && known.Unread != from {
+			continue
+		}
+		from, over = known.Unread, append(over, user)
+		if len(over) == maxRestsOver {
+			break
+		}
+	}
+	return time.Unix(0, from), gap.SortUsers(over)
+}
+
+// EndRests ends the rest of users who have a gap of their own now, up to a time.
+func (d *Directory) EndRests(users []gap.User, to time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, user := range users {
+		d.put(knownUser{User: user, Seen: d.known[user].Seen, Unread: to.UnixNano()})
+	}
+}
+
+// Load reads the users of earlier runs. It fails if the storage can't be read; a damaged value is logged and replaced.
+func (d *Directory) Load(ctx context.Context) error {
+	payload, err := d.s.Store.Read(ctx, usersKey, usersVersion)
+	stored := make([]knownUser, min(len(payload)/binary.Size(knownUser{}), maxUsers))
+	if n, sizeErr := binary.Decode(payload, binary.BigEndian, stored); err == nil && (sizeErr != nil || n != len(payload)) {
+		err = &statestore.DamagedError{Key: usersKey, Err: errors.New("has another size than its users")}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.changed = statestore.Damaged(err); d.changed {
+		d.s.Logger.Warn("the users in storage are damaged and are replaced", zap.Error(err))
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("load the users whose history is read: %w", err)
+	}
+	for _, known := range stored {
+		d.known[known.User] = known
+		d.newest = max(d.newest, known.Seen)
+	}
+	return nil
+}
+
+// Run stores changes every 10 seconds until ctx ends.
+func (d *Directory) Run(ctx context.Context) {
+	ticker := time.NewTicker(saveInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			_ = d.Save(ctx) // a failure is logged there, and the next tick tries again
+		}
+	}
+}
+
+// Save stores what was changed. A failure is logged, again each hour until the storage works again.
+func (d *Directory) Save(ctx context.Context) error {
+	d.writing.Lock()
+	defer d.writing.Unlock()
+	d.mu.Lock()
+	if !d.changed {
+		d.mu.Unlock()
+		return nil
+	}
+	stored := slices.Collect(maps.Values(d.known))
+	d.changed = false
+	d.mu.Unlock()
+	payload, _ := binary.Append(nil, binary.BigEndian, stored) // it fails only for types without a fixed size
+	err := d.s.Store.Write(ctx, statestore.Set{Key: usersKey, Version: usersVersion, Payload: payload})
+	if err == nil || ctx.Err() == nil {
+		d.saving.Report(err)
+	}
+	if err != nil {
+		d.mu.Lock()
+		d.changed = true
+		d.mu.Unlock()
+		return fmt.Errorf("store the users whose history is read: %w", err)
+	}
+	return nil
+}
