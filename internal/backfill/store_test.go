@@ -232,6 +232,8 @@ func TestPass_StoresGapsAtOnceAndProgressEverySecond(t *testing.T) {
 		progress := b.Progress()
 		assert.InDelta(t, 59*25, progress.Done, 10)
 		assert.InDelta(t, 21, progress.TimeLeft.Seconds(), 2)
+		assert.Equal(t, 1, h.logged("history is being read"), "one line every 30 s")
+		assert.NotEmpty(t, h.logs.FilterMessageSnippet("history is being read").All()[0].ContextMap()["time_left"])
 		stop()
 	})
 }
