@@ -1,5 +1,5 @@
 // Package dedupe knows which interactions were delivered lately and which are in flight, so that each version of an
-// interaction is delivered once, whatever source it came from. It also attributes interactions to users and turns.
+// interaction is delivered once, whatever source it came from.
 package dedupe
 
 import (
