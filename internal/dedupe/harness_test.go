@@ -44,13 +44,11 @@ func response(session, request, id string) interaction.Received {
 // newCache returns a Cache that keeps 1000 entries for 26 h unless change sets something else.
 func newCache(tb testing.TB, change func(*dedupe.Settings)) *dedupe.Cache {
 	tb.Helper()
-	set := dedupe.Settings{Window: window, MaxEntries: 1000}
+	set := dedupe.Settings{Window: window, MaxEntries: 1000, Logger: zap.NewNop(), Telemetry: &duplicateCounter{}}
 	if change != nil {
 		change(&set)
 	}
-	c, err := dedupe.New(set)
-	require.NoError(tb, err)
-	return c
+	return dedupe.New(set)
 }
 
 // pipeline delivers what a Cache does not know, as the receiver does.
