@@ -65,9 +65,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	if r.settings.Storage != nil {
 		cache.Store = c.store
 	}
-	if c.cache, err = dedupe.New(cache); err != nil {
-		return nil, errors.Join(err, c.store.Close(ctx))
-	}
+	c.cache = dedupe.New(cache)
 	c.signingKeys = jwks.New(jwks.Settings{URL: r.settings.JWKSURL, HTTP: c.clients.plain})
 	c.gaps = gapstore.New(gapstore.Settings{
 		Rules: r.settings.gapRules(), Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,

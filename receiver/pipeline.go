@@ -17,6 +17,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
+	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
@@ -31,7 +32,7 @@ type pipeline struct {
 
 	// undelivered, attribution, cache and seen are set by the start.
 	undelivered *gapstore.Undelivered
-	attribution *dedupe.Attribution
+	attribution *turn.Attribution
 	cache       *dedupe.Cache
 	// seen is called with the users whose prompts were delivered.
 	seen func(userIDs ...string)

@@ -17,11 +17,11 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
+	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 )
 
 // maxOpen is for how many requests, and for how many conversations, the user is remembered: a day of a large organization,
@@ -65,7 +65,7 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 	if err != nil {
 		return nil, fmt.Errorf("create the receiver's standard metrics: %w", err)
 	}
-	attribution, err := dedupe.NewAttribution(maxOpen)
+	attribution, err := turn.NewAttribution(maxOpen)
 	if err != nil {
 		return nil, err
 	}

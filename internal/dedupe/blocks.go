@@ -1,10 +1,10 @@
 package dedupe
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -15,18 +15,9 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
-// The cache is stored as a queue of blocks:
-//
-//	index: first = 7 ──┐                            next = 11 ──┐
-//	                   ▼                                        ▼
-//	┌ ─ ─ ─ ─ ┐  ┌───────────┐┌───────────┐     ┌──────────┐┌ ─ ─ ─ ─ ┐
-//	  block/6    │  block/7  ││  block/8  │ ... │ block/10 │  block/11
-//	└ ─ ─ ─ ─ ┘  └───────────┘└───────────┘     └──────────┘└ ─ ─ ─ ─ ┘
-//	  deleted     128 records each, never        written again with each
-//	              written again                  new record until it is full
-//
-// What is new is written at once, together with what arrived during the write before: the blocks that have grown, from
-// memory, then the index. A crash between any two writes loses only what was not written yet.
+// The cache is stored as a queue of blocks, and an index. What is new is written at once, together with what arrived during
+// the write before: the blocks that have grown, then the index. Only the last block grows, and the oldest is deleted as a
+// whole. A crash between any two writes loses only what was not written yet.
 //
 // A block is a sequence of records of 53 bytes: key (16), content digest (16), etag (8), created (4), delivered (4), user (4),
 // flags (1), with big-endian numbers. The index is a storedIndex.
@@ -40,34 +31,22 @@ func blockKey(number uint64) string { return "dedupe/block/" + strconv.FormatUin
 
 // storedIndex is the value of the index, as JSON.
 type storedIndex struct {
-	// First is the number of the oldest block, Next that of the next one.
+	// First is the number of the oldest record, Next that of the next one.
 	First, Next uint64
 	// Written is when the index was written, in Unix time.
 	Written uint32
 	// Clean is true after a shutdown.
 	Clean           bool
 	IncompleteUntil uint32
-	Uncertain       []uncertainty
+	Uncertain       uncertainty
 }
 
 const (
 	// heartbeat is the longest time between two writes, so that after a crash the index tells when the receiver last ran.
 	heartbeat = 10 * time.Second
-	// maxSilence is for how long before a start nothing may have been written for the cache to count as complete.
-	maxSilence = 30 // seconds
-	// deliveryDelay is how long after its creation an interaction is delivered, as a rule.
-	deliveryDelay = 60 // seconds
 	// maxBlocks bounds what one transaction writes.
 	maxBlocks = 64
 )
-
-// writer is what the one writer knows of the store.
-type writer struct {
-	// loaded is true once the store was read. Nothing is written before.
-	loaded bool
-	// first is the number of the oldest block that the store may have. All blocks before grown are in the store.
-	first, grown uint64
-}
 
 // Run writes what is new at once, and removes what is too old, until ctx ends.
 func (c *Cache) Run(ctx context.Context) {
@@ -82,7 +61,7 @@ func (c *Cache) Run(ctx context.Context) {
 			return
 		case <-c.changed:
 		case <-ticker.C:
-			c.expire(time.Now())
+			c.expire()
 		}
 	}
 }
@@ -92,126 +71,102 @@ func (c *Cache) Save(ctx context.Context) error { return c.write(ctx, true) }
 
 // write writes the blocks that have grown, then the index, and deletes the blocks before it.
 func (c *Cache) write(ctx context.Context, clean bool) error {
-	if !c.writer.loaded {
+	if c.stored == nil {
 		return nil
 	}
-	blocks, index := c.snapshot(c.writer.grown)
+	blocks, index := c.snapshot(c.stored.Next)
 	index.Clean = clean
 	payload, err := json.Marshal(index)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", indexKey, err)
 	}
 	var sets []statestore.Set
-	for _, b := range blocks {
-		if b.stored == len(b.records) {
-			continue
-		}
-		if len(sets) == maxBlocks {
-			if err := c.store.Write(ctx, sets...); err != nil {
-				return err
-			}
-			sets = nil
-		}
-		sets = append(sets, statestore.Set{Key: blockKey(b.number), Version: format, Payload: encode(b.records)})
+	number := max(c.stored.Next, index.First) / blockSize
+	for _, records := range blocks {
+		sets = append(sets, statestore.Set{Key: blockKey(number), Version: format, Payload: encode(records)})
+		number++
 	}
 	sets = append(sets, statestore.Set{Key: indexKey, Version: format, Payload: payload})
-	for n := c.writer.first; n < index.First; n++ {
+	for n := c.stored.First / blockSize; n < index.First/blockSize; n++ {
 		sets = append(sets, statestore.Set{Key: blockKey(n)})
 	}
-	if err := c.store.Write(ctx, sets...); err != nil {
-		return err
+	for some := range slices.Chunk(sets, maxBlocks) {
+		if err := c.settings.Store.Write(ctx, some...); err != nil {
+			return err
+		}
 	}
-	for _, b := range blocks {
-		b.stored, c.writer.grown = len(b.records), b.number
-	}
-	c.writer.first = index.First
+	c.stored = &index
 	return nil
 }
 
-// blockSnapshot is a block at one moment.
-type blockSnapshot struct {
-	*block
-	records []record
-}
-
-// snapshot returns the blocks from a number on, and the index of all.
-func (c *Cache) snapshot(from uint64) (blocks []blockSnapshot, index storedIndex) {
+// snapshot returns the blocks that have records from a number on, and the index of all blocks.
+func (c *Cache) snapshot(from uint64) (blocks [][]record, index storedIndex) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.delivered.oldest() // drops blocks that are empty
-	index = storedIndex{
-		First: c.delivered.next - uint64(len(c.delivered.blocks)), Next: c.delivered.next, Written: seconds(time.Now()),
-		IncompleteUntil: c.incompleteUntil, Uncertain: slices.Clone(c.uncertain),
+	q := &c.delivered
+	if from < q.next {
+		blocks = slices.Clone(q.blocks[max(from, q.first)/blockSize-q.first/blockSize:])
 	}
-	for _, b := range c.delivered.blocks[max(from, index.First)-index.First:] {
-		blocks = append(blocks, blockSnapshot{block: b, records: b.records})
+	return blocks, storedIndex{
+		First: q.first, Next: q.next, Written: seconds(time.Now()), IncompleteUntil: c.incompleteUntil, Uncertain: c.uncertain,
 	}
-	return blocks, index
 }
 
 // Load reads the store, before everything else but RetainFrom. It fails if the store can't be read, and then nothing is
 // written over it. Values that are damaged are logged and replaced, and the rest is used.
 func (c *Cache) Load(ctx context.Context) error {
-	if c.store == nil {
+	if c.settings.Store == nil {
 		return nil
 	}
 	now := seconds(time.Now())
-	var unusable []error
-	index, found, err := statestore.Value[storedIndex]{Store: c.store, Key: indexKey, Version: format}.Load(ctx)
-	if statestore.Damaged(err) {
-		unusable = append(unusable, err)
-	} else if err != nil {
+	index, found, err := statestore.Value[storedIndex]{Store: c.settings.Store, Key: indexKey, Version: format}.Load(ctx)
+	if err != nil && !statestore.Damaged(err) {
 		return fmt.Errorf("load the dedupe cache: %w", err)
 	}
-	for n := index.First; n < index.Next; n++ {
-		records, err := c.loadBlock(ctx, n, now)
-		b := &block{number: n, records: records, stored: len(records)}
-		if statestore.Damaged(err) {
-			b.stored, unusable = damaged, append(unusable, err)
-		} else if err != nil {
+	damage, q := err, &c.delivered
+	q.first = index.First / blockSize * blockSize
+	q.next = q.first
+	for n := index.First / blockSize; n*blockSize < index.Next; n++ {
+		for q.next < n*blockSize {
+			q.push(record{}) // in place of what is damaged
+		}
+		block, err := c.loadBlock(ctx, n)
+		if err != nil && !statestore.Damaged(err) {
 			return fmt.Errorf("load the dedupe cache: %w", err)
 		}
-		c.delivered.appendBlock(b)
+		damage = cmp.Or(damage, err)
+		for one := range slices.Chunk(block, recordSize) {
+			r := decode(one)
+			r.delivered = min(r.delivered, now) // the clock may have been ahead
+			q.push(r)
+		}
 	}
-	c.delivered.next = index.Next
+	// A crash may have kept blocks before the first one from being deleted.
+	c.stored = &storedIndex{First: index.First - min(index.First, maxBlocks*blockSize), Next: q.next}
 	c.incompleteUntil, c.uncertain = index.IncompleteUntil, index.Uncertain
 	if found && !index.Clean {
-		written := min(index.Written, now)
-		c.addUncertain(uncertainty{From: written - min(written, deliveryDelay), To: now, Long: now-written > maxSilence})
+		c.endedUnclean(index.Written, now)
 	}
-	if len(unusable) > 0 {
+	if damage != nil {
+		c.stored.Next = 0
 		c.incompleteUntil = max(c.incompleteUntil, now)
 		c.health.Logger.Warn("part of the stored dedupe cache can't be used and is replaced",
-			zap.Int("values", len(unusable)), zap.Error(unusable[0]),
-			zap.String("hint", "its interactions are delivered again if Microsoft Graph sends them again"))
+			zap.Error(damage), zap.String("hint", "its interactions are delivered again if Microsoft Graph sends them again"))
 	}
 	c.evict()
-	c.expire(time.Now())
-	// A crash may have kept blocks before the first one from being deleted.
-	c.writer = writer{loaded: true, first: index.First - min(index.First, maxBlocks), grown: index.First}
+	c.expire()
 	return nil
 }
 
-var (
-	errMissing = errors.New("missing")
-	errLength  = errors.New("wrong length")
-)
-
-func (c *Cache) loadBlock(ctx context.Context, number uint64, now uint32) ([]record, error) {
-	payload, err := c.store.Read(ctx, blockKey(number), format)
-	switch {
-	case err != nil:
+func (c *Cache) loadBlock(ctx context.Context, number uint64) ([]byte, error) {
+	block, err := c.settings.Store.Read(ctx, blockKey(number), format)
+	if err != nil {
 		return nil, err
-	case payload == nil:
-		return nil, &statestore.DamagedError{Key: blockKey(number), Err: errMissing}
-	case len(payload)%recordSize != 0 || len(payload) > blockSize*recordSize:
-		return nil, &statestore.DamagedError{Key: blockKey(number), Err: errLength}
 	}
-	records := decode(payload)
-	for i := range records {
-		records[i].delivered = min(records[i].delivered, now) // the clock may have been ahead
+	if size := len(block); size == 0 || size%recordSize != 0 || size > blockSize*recordSize {
+		return nil, &statestore.DamagedError{Key: blockKey(number), Err: fmt.Errorf("a block of %d bytes", size)}
 	}
-	return records, nil
+	return block, nil
 }
 
 func encode(records []record) []byte {
@@ -229,18 +184,14 @@ func encode(records []record) []byte {
 	return payload
 }
 
-func decode(payload []byte) []record {
-	records := make([]record, 0, len(payload)/recordSize)
-	for ; len(payload) > 0; payload = payload[recordSize:] {
-		records = append(records, record{
-			key:       digest(payload[0:16]),
-			digest:    digest(payload[16:32]),
-			etag:      etag(binary.BigEndian.Uint64(payload[32:])),
-			created:   binary.BigEndian.Uint32(payload[40:]),
-			delivered: binary.BigEndian.Uint32(payload[44:]),
-			user:      UserHash(binary.BigEndian.Uint32(payload[48:])),
-			flags:     flags(payload[52]),
-		})
+func decode(payload []byte) record {
+	return record{
+		key:       digest(payload[0:16]),
+		digest:    digest(payload[16:32]),
+		etag:      etag(binary.BigEndian.Uint64(payload[32:])),
+		created:   binary.BigEndian.Uint32(payload[40:]),
+		delivered: binary.BigEndian.Uint32(payload[44:]),
+		user:      UserHash(binary.BigEndian.Uint32(payload[48:])),
+		flags:     flags(payload[52]),
 	}
-	return records
 }

@@ -1,5 +1,5 @@
 // Package dedupe knows which interactions were delivered lately and which are in flight, so that each version of an
-// interaction is delivered once, whatever source it came from. It also attributes interactions to users and turns.
+// interaction is delivered once, whatever source it came from.
 package dedupe
 
 import (
@@ -30,7 +30,7 @@ var ErrFailedElsewhere = errors.New("an interaction in flight in another call co
 // MaxEntries is the largest Settings.MaxEntries.
 const MaxEntries = 10_000_000
 
-// Telemetry counts duplicates. Its methods must not block.
+// Telemetry counts duplicates. Its methods must neither block nor call the Cache.
 type Telemetry interface {
 	// Duplicate counts one interaction that was dropped because it was delivered before.
 	Duplicate(ctx context.Context, source interaction.Source)
@@ -40,20 +40,17 @@ type Telemetry interface {
 type Settings struct {
 	// Window is how long an entry is kept. Its age counts from the later of creation and delivery.
 	Window time.Duration
-	// MaxEntries is the maximum number of entries; the oldest are evicted. Each change of an interaction takes one.
+	// MaxEntries is how many entries are kept; the oldest are evicted. Each change of an interaction takes one.
 	MaxEntries int
 	// Store persists the cache; nil for memory only.
-	Store *statestore.Store
-	// Logger may be nil.
-	Logger *zap.Logger
-	// Telemetry may be nil.
+	Store     *statestore.Store
+	Logger    *zap.Logger
 	Telemetry Telemetry
 }
 
 // Mode says how the interactions of a reservation were read.
 type Mode int
 
-// The modes.
 const (
 	// Live is everything but an import.
 	Live Mode = iota
@@ -64,50 +61,32 @@ const (
 // Cache has one entry for each interaction that was delivered lately: which changes of it, and its newest etag. It is safe
 // for concurrent use.
 //
-// An entry takes at most 190 bytes of memory: 56 in a queue, and 21 to 62 in an index for each of its two digests, since a
-// map grows in steps and does not reuse deleted slots at once. Without a content digest, as from the history, it takes at
-// most 120.
+// An entry takes at most 190 bytes of memory: 56 in a queue, and 21 to 62 in an index for each of its two digests.
 type Cache struct {
-	// window is in seconds.
-	window     int64
-	maxEntries int
-	telemetry  Telemetry
-
-	store  *statestore.Store
-	health *health.Part
+	settings Settings
+	health   *health.Part
 	// changed holds a value while there may be something to write.
 	changed chan struct{}
-	writer  writer
+	// stored is the index that the store has. It is nil, and nothing is written, until the store was read.
+	stored *storedIndex
 
 	mu sync.Mutex // guards what follows
 	// inFlight maps the keys of reserved interactions to their versions.
 	inFlight map[digest]*version
 	// delivered is persisted. imported has what an import delivered.
 	delivered, imported queue
-	// retained is the Unix time from which on no entry expires.
-	retained uint32
+	// retained is the time from which on no entry expires, zero for none.
+	retained time.Time
 	// incompleteUntil is the newest creation of which an entry was evicted before it expired, or was damaged.
 	incompleteUntil uint32
-	// uncertain are the times of which entries may be missing after unclean ends, in order of From.
-	uncertain []uncertainty
+	// uncertain is the time of which entries may be missing after the latest unclean end.
+	uncertain uncertainty
 }
 
-// New returns an empty Cache. It fails for invalid sizes.
-func New(set Settings) (*Cache, error) {
-	if set.Window <= 0 {
-		return nil, fmt.Errorf("dedupe: Window must be positive, not %s", set.Window)
-	}
-	if set.MaxEntries <= 0 || set.MaxEntries > MaxEntries {
-		return nil, fmt.Errorf("dedupe: MaxEntries must be between 1 and %d, not %d", MaxEntries, set.MaxEntries)
-	}
-	if set.Logger == nil {
-		set.Logger = zap.NewNop()
-	}
+// New returns an empty Cache.
+func New(set Settings) *Cache {
 	return &Cache{
-		window:     int64(math.Ceil(set.Window.Seconds())),
-		maxEntries: set.MaxEntries,
-		telemetry:  set.Telemetry,
-		store:      set.Store,
+		settings: set,
 		health: &health.Part{
 			Logger:    set.Logger,
 			Failing:   "delivered interactions can't be recorded in storage",
@@ -117,26 +96,19 @@ func New(set Settings) (*Cache, error) {
 		inFlight:  map[digest]*version{},
 		delivered: queue{index: map[digest]uint32{}},
 		imported:  queue{index: map[digest]uint32{}},
-		retained:  math.MaxUint32,
-	}, nil
+	}
 }
 
 // Known reports whether an interaction with this content digest was delivered, so that it need not be decrypted again. If so,
 // it is counted as a duplicate.
 func (c *Cache) Known(contentDigest [32]byte) bool {
 	c.mu.Lock()
-	_, known := c.delivered.find(digest(contentDigest[:16]))
+	_, known := c.delivered.index[digestOf(contentDigest)]
 	c.mu.Unlock()
 	if known {
-		c.countDuplicate(context.Background(), interaction.FromNotification)
+		c.settings.Telemetry.Duplicate(context.Background(), interaction.FromNotification)
 	}
 	return known
-}
-
-func (c *Cache) countDuplicate(ctx context.Context, source interaction.Source) {
-	if c.telemetry != nil {
-		c.telemetry.Duplicate(ctx, source)
-	}
 }
 
 // Reservation is what of some interactions is to be delivered, and what is in flight already. After the delivery exactly
@@ -149,7 +121,7 @@ type Reservation struct {
 
 	cache *Cache
 	mode  Mode
-	// versions are those of everything received. The reserved ones have an owner.
+	// versions are those of New. The cache points to them, so they never grow beyond their capacity.
 	versions []version
 	waiting  []waiter
 	// done is closed once delivered is set.
@@ -168,27 +140,15 @@ type waiter struct {
 // Reserve decides what is new, and reserves it. It sets the change of what came from the history. The elements of received
 // must stay until Wait has returned.
 func (c *Cache) Reserve(ctx context.Context, received []interaction.Received, mode Mode) *Reservation {
-	r := &Reservation{cache: c, mode: mode, versions: make([]version, len(received)), done: make(chan struct{})}
-	for i := range received {
-		r.versions[i] = versionOf(&received[i])
-	}
-	for _, source := range r.reserve(received) {
-		c.countDuplicate(ctx, source)
-	}
-	return r
-}
-
-// reserve returns the sources of the duplicates.
-func (r *Reservation) reserve(received []interaction.Received) (duplicates []interaction.Source) {
-	c := r.cache
+	r := &Reservation{cache: c, mode: mode, versions: make([]version, 0, len(received)), done: make(chan struct{})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range received {
-		v := &r.versions[i]
-		known, sent := c.entry(v.key), c.delivered.contains(v.digest)
-		change, isNew := v.decide(known)
+		v := versionOf(&received[i])
+		_, sent := c.delivered.index[v.digest]
+		change, isNew := v.decide(c.entry(v.key))
 		if sent || !isNew {
-			duplicates = append(duplicates, v.source)
+			c.settings.Telemetry.Duplicate(ctx, v.source)
 			continue
 		}
 		v.change = change
@@ -196,11 +156,12 @@ func (r *Reservation) reserve(received []interaction.Received) (duplicates []int
 			r.waiting = append(r.waiting, waiter{received: &received[i], owner: other.owner, same: v.same(other)})
 			continue
 		}
-		v.owner, c.inFlight[v.key] = r, v
-		received[i].Change = change
 		if v.source == interaction.FromHistory && change == interaction.Created && c.certain(v.created) {
 			r.Recovered++
 		}
+		v.owner, received[i].Change = r, change
+		r.versions = append(r.versions, v)
+		c.inFlight[v.key] = &r.versions[len(r.versions)-1]
 		if len(r.New) == i {
 			// While all are new nothing is copied; the capacity makes the first append after that copy.
 			r.New = received[: i+1 : i+1]
@@ -208,70 +169,44 @@ func (r *Reservation) reserve(received []interaction.Received) (duplicates []int
 			r.New = append(r.New, received[i])
 		}
 	}
-	return duplicates
+	return r
 }
 
 // entry returns what is known of an interaction, and the zero record if nothing is.
-func (c *Cache) entry(key digest) record {
-	known, _ := c.delivered.find(key)
-	if imported, found := c.imported.find(key); found {
-		return merge(imported, known)
-	}
-	return known
-}
+func (c *Cache) entry(key digest) record { return merge(c.imported.find(key), c.delivered.find(key)) }
 
 // Commit records that New was delivered.
 func (r *Reservation) Commit() {
-	if len(r.New) == 0 {
-		return
-	}
-	r.cache.commit(r, time.Now())
-	close(r.done)
-	select {
-	case r.cache.changed <- struct{}{}:
-	default:
-	}
-}
-
-func (c *Cache) commit(r *Reservation, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.remove(r)
-	r.delivered = true
-	next := 0
-	for i := range r.versions {
-		v := &r.versions[i]
-		if v.owner != r {
-			continue
+	r.end(true)
+	if len(r.New) > 0 {
+		select {
+		case r.cache.changed <- struct{}{}:
+		default:
 		}
-		lane := &c.delivered
-		if r.mode == Import {
-			lane = &c.imported
-		}
-		lane.push(merge(c.entry(v.key), v.deliveredAt(now, HashUser(r.New[next].UserID))))
-		next++
 	}
-	c.evict()
 }
 
 // Release removes the reservation of New, which was not delivered.
-func (r *Reservation) Release() {
-	if len(r.New) == 0 {
-		return
-	}
-	r.cache.mu.Lock()
-	r.cache.remove(r)
-	r.cache.mu.Unlock()
-	close(r.done)
-}
+func (r *Reservation) Release() { r.end(false) }
 
-// remove is called with mu held.
-func (c *Cache) remove(r *Reservation) {
+func (r *Reservation) end(delivered bool) {
+	c, now := r.cache, seconds(time.Now())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entries := &c.delivered
+	if r.mode == Import {
+		entries = &c.imported
+	}
 	for i := range r.versions {
-		if v := &r.versions[i]; v.owner == r {
-			delete(c.inFlight, v.key)
+		v := &r.versions[i]
+		delete(c.inFlight, v.key)
+		if delivered {
+			entries.push(merge(c.entry(v.key), v.deliveredAt(now, HashUser(r.New[i].UserID))))
 		}
 	}
+	c.evict()
+	r.delivered = delivered
+	close(r.done)
 }
 
 // Wait waits until ctx ends for what is in flight. The same version delivered is a duplicate. The same version released by
@@ -279,14 +214,20 @@ func (c *Cache) remove(r *Reservation) {
 // interaction is returned, to be decided anew. An error that wraps that of ctx may be joined with ErrFailedElsewhere.
 func (r *Reservation) Wait(ctx context.Context) (again []interaction.Received, err error) {
 	for _, w := range r.waiting {
-		if ended := w.owner.wait(ctx); ended != nil {
-			return again, errors.Join(err, fmt.Errorf("wait for interactions in flight in another call: %w", ended))
+		select {
+		case <-w.owner.done:
+		default: // what has ended is used even if ctx has ended
+			select {
+			case <-w.owner.done:
+			case <-ctx.Done():
+				return again, errors.Join(err, fmt.Errorf("wait for interactions in flight in another call: %w", ctx.Err()))
+			}
 		}
 		switch {
 		case !w.same:
 			again = append(again, *w.received)
 		case w.owner.delivered:
-			r.cache.countDuplicate(ctx, w.received.Source)
+			r.cache.settings.Telemetry.Duplicate(ctx, w.received.Source)
 		case w.owner != r:
 			err = ErrFailedElsewhere
 		}
@@ -294,36 +235,21 @@ func (r *Reservation) Wait(ctx context.Context) (again []interaction.Received, e
 	return again, err
 }
 
-func (r *Reservation) wait(ctx context.Context) error {
-	select {
-	case <-r.done:
-		return nil // even if ctx has ended
-	default:
-	}
-	select {
-	case <-r.done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // version is one version of an interaction, as it was received.
 type version struct {
 	// record lacks what is known only at its delivery.
 	record
-	change interaction.Change
-	source interaction.Source
-	// withoutETag is true if Graph sent no etag.
+	change      interaction.Change
+	source      interaction.Source
 	withoutETag bool
 	// owner is the reservation that has reserved it, nil for none.
 	owner *Reservation
 }
 
 func versionOf(r *interaction.Received) version {
-	key := r.Key()
+	key := digestOf(sha256.Sum256([]byte(r.Key().Text())))
 	v := version{
-		record: record{key: digestOf(key.Text()), digest: digest(r.ContentDigest[:16]), etag: parseETag(cmp.Or(r.ETag, r.ID))},
+		record: record{key: key, digest: digestOf(r.ContentDigest), etag: parseETag(cmp.Or(r.ETag, r.ID))},
 		change: r.Change, source: r.Source, withoutETag: r.ETag == "",
 	}
 	// A deletion without content can't be compared with the history.
@@ -361,17 +287,16 @@ func (v *version) same(other *version) bool {
 }
 
 // deliveredAt returns the record of its delivery.
-func (v *version) deliveredAt(now time.Time, user UserHash) record {
+func (v *version) deliveredAt(now uint32, user UserHash) record {
 	one := v.record
-	one.delivered, one.user = seconds(now), user
-	switch v.change {
-	case interaction.Deleted:
+	one.delivered, one.user = now, user
+	switch {
+	case v.change == interaction.Deleted:
 		one.flags, one.etag = deletionDelivered, 0
-	case interaction.Created:
+	case v.change == interaction.Created && v.source == interaction.FromNotification:
+		one.flags = creationDelivered | creationNotified
+	case v.change == interaction.Created:
 		one.flags = creationDelivered
-		if v.source == interaction.FromNotification {
-			one.flags |= creationNotified
-		}
 	}
 	return one
 }
@@ -404,21 +329,15 @@ type UserHash uint32
 
 // HashUser returns the hash of an Entra object id, whose case is ignored.
 func HashUser(userID string) UserHash {
-	if userID == "" {
-		return 0
-	}
-	return UserHash(max(crc32.ChecksumIEEE([]byte(strings.ToLower(userID))), 1))
+	return UserHash(crc32.ChecksumIEEE([]byte(strings.ToLower(userID))))
 }
 
-// digest is the first half of the SHA-256 of a key or of content. The probability of a collision among ten million is
-// below 10^-24. It is zero for none.
+// digest is the first half of a SHA-256 of a key or of content. The probability of a collision among ten million is below
+// 10^-24. It is zero for none.
 type digest [16]byte
 
-func digestOf(text string) digest {
-	sum := sha256.Sum256([]byte(text))
-	return digest(sum[:16])
-}
+func digestOf(sum [sha256.Size]byte) digest { return digest(sum[:16]) }
 
-func seconds(t time.Time) uint32 {
-	return uint32(min(max(t.Unix(), 0), math.MaxUint32))
-}
+func seconds(t time.Time) uint32 { return uint32(min(max(t.Unix(), 0), math.MaxUint32)) }
+
+func unix(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }

@@ -97,6 +97,16 @@ func TestCache_EvictsOldestEntry(t *testing.T) {
 	}
 }
 
+func TestCache_KeepsEntryWhileNewestRecordStays(t *testing.T) {
+	t.Parallel()
+	p := newPipeline(newCache(t, func(set *dedupe.Settings) { set.MaxEntries = 2 }))
+	require.NoError(t, p.take(t.Context(), item("1")))
+	require.NoError(t, p.take(t.Context(), updated(item("1"), "8")))
+	require.NoError(t, p.take(t.Context(), updated(item("1"), "9")))
+	require.NoError(t, p.take(t.Context(), resent(item("1")), fromHistory(item("1"))))
+	assert.Equal(t, []string{"n:created", "n:updated", "n:updated"}, p.changes(), "the record of the creation was evicted")
+}
+
 func TestCache_ImportEvictsNoLiveEntry(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

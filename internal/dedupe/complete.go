@@ -1,9 +1,7 @@
 package dedupe
 
 import (
-	"cmp"
 	"math"
-	"slices"
 	"time"
 )
 
@@ -12,75 +10,56 @@ import (
 func (c *Cache) RetainFrom(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.retained = math.MaxUint32
-	if !t.IsZero() {
-		c.retained = seconds(t)
-	}
+	c.retained = t
 }
 
-// NewestCreation returns the newest time of creation among all that was delivered, zero for none. It comes from Graph, so it
-// is right even where this clock was not.
+// NewestCreation returns the newest time of creation among all that was delivered, imports aside, zero for none. It comes from
+// Graph, so it is right even where this clock was not.
 func (c *Cache) NewestCreation() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if newest := max(c.delivered.newest, c.imported.newest); newest > 0 {
-		return unix(newest)
+	if c.delivered.newest == 0 {
+		return time.Time{}
 	}
-	return time.Time{}
+	return unix(c.delivered.newest)
 }
 
-// uncertainty is a time before an unclean end, of which entries may be missing.
-type uncertainty struct {
-	// From and To are the first and the last second, in Unix time.
-	From, To uint32
-	// Long is true if nothing could be written for so long that the cache can't be compared with the history.
-	Long bool
-}
+// uncertainty is a time of which entries may be missing: from the first to the last second, in Unix time.
+type uncertainty struct{ From, To uint32 }
 
-// maxUncertain is how many are kept.
-const maxUncertain = 8
+const (
+	// deliveryDelay is how long after its creation an interaction is delivered, as a rule.
+	deliveryDelay = 60 // seconds
+	// maxSilence is for how long before a start nothing may have been written for the cache to count as complete.
+	maxSilence = 30 // seconds
+)
 
-// addUncertain adds one, and merges the closest two if there are too many.
-func (c *Cache) addUncertain(u uncertainty) {
-	c.uncertain = append(c.uncertain, u)
-	slices.SortFunc(c.uncertain, func(a, b uncertainty) int { return cmp.Compare(a.From, b.From) })
-	if len(c.uncertain) <= maxUncertain {
-		return
+// long reports whether so much may be missing that the cache can't be compared with the history.
+func (u uncertainty) long() bool { return u.To-u.From > deliveryDelay+maxSilence }
+
+// endedUnclean notes that the end before this start was unclean. Only one is remembered: everything up to an earlier long one
+// counts as incomplete.
+func (c *Cache) endedUnclean(written, now uint32) {
+	if c.uncertain.long() {
+		c.incompleteUntil = max(c.incompleteUntil, c.uncertain.To)
 	}
-	distance := func(i int) int64 { return int64(c.uncertain[i].From) - int64(c.uncertain[i-1].To) }
-	closest := 1
-	for i := 2; i < len(c.uncertain); i++ {
-		if distance(i) < distance(closest) {
-			closest = i
-		}
-	}
-	first, second := &c.uncertain[closest-1], c.uncertain[closest]
-	first.To, first.Long = max(first.To, second.To), first.Long || second.Long
-	c.uncertain = slices.Delete(c.uncertain, closest, closest+1)
+	written = min(written, now)
+	c.uncertain = uncertainty{From: written - min(written, deliveryDelay), To: now}
 }
-
-func (u uncertainty) contains(at uint32) bool { return u.From <= at && at <= u.To }
 
 // certain reports whether no entry of this time of creation can be missing. It is called with mu held.
 func (c *Cache) certain(created uint32) bool {
-	return created > c.incompleteUntil &&
-		!slices.ContainsFunc(c.uncertain, func(u uncertainty) bool { return u.contains(created) })
+	return created > c.incompleteUntil && (created < c.uncertain.From || created > c.uncertain.To)
 }
 
 // Interval is a time from From up to but excluding To.
-type Interval struct {
-	From, To time.Time
-}
+type Interval struct{ From, To time.Time }
 
 // Complete reports whether the cache knows what was delivered of this time of creation. It does not up to the newest creation
-// of which an entry was evicted for MaxEntries, before a damaged value was found, and before an unclean end if nothing had
-// been written for 30 s.
+// of which an entry was evicted for MaxEntries, before a damaged value was found, and from a minute before the last write up
+// to the next start if the end was unclean and the start came more than 30 s after that write.
 func (c *Cache) Complete(created time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	at := seconds(created)
-	return at > c.incompleteUntil &&
-		!slices.ContainsFunc(c.uncertain, func(u uncertainty) bool { return u.Long && u.contains(at) })
+	return len(c.Incomplete(created, created.Add(time.Second))) == 0
 }
 
 // Incomplete returns the parts of an interval for which Complete is false, the earliest first, in whole seconds.
@@ -89,8 +68,9 @@ func (c *Cache) Incomplete(from, to time.Time) []Interval {
 	defer c.mu.Unlock()
 	var parts []Interval
 	start, last := seconds(from), seconds(to)
-	for _, u := range append([]uncertainty{{To: c.incompleteUntil, Long: true}}, c.uncertain...) {
-		if first, end := max(start, u.From), min(last, u.To+1); u.Long && first < end {
+	for _, u := range []uncertainty{{To: c.incompleteUntil}, c.uncertain} {
+		first, end := max(start, u.From), min(last, u.To+1)
+		if first < end && u.long() {
 			parts = append(parts, Interval{From: unix(first), To: unix(end)})
 			start = end
 		}
@@ -98,18 +78,19 @@ func (c *Cache) Incomplete(from, to time.Time) []Interval {
 	return parts
 }
 
-func unix(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }
-
-// EntriesFor returns how many entries are needed to cover a time, at the rate of what the cache has.
+// EntriesFor returns the MaxEntries that a time needs, at the rate of what the cache has, or 0 if the present number suffices.
 func (c *Cache) EntriesFor(span time.Duration) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	oldest := c.delivered.oldest()
-	if oldest == nil {
+	if c.delivered.len() == 0 {
 		return 0
 	}
-	covered := max(time.Since(unix(oldest.delivered)), time.Second)
-	return int(math.Ceil(float64(c.delivered.len) * float64(span) / float64(covered)))
+	covered := max(time.Since(unix(c.delivered.oldest().delivered)), time.Second)
+	needed := int(math.Ceil(float64(c.delivered.len()) * float64(span) / float64(covered)))
+	if needed > c.settings.MaxEntries {
+		return needed
+	}
+	return 0
 }
 
 // Notified returns how many interactions created in an interval notifications brought, of the users for which read is true.
@@ -117,9 +98,9 @@ func (c *Cache) EntriesFor(span time.Duration) int {
 func (c *Cache) Notified(from, to time.Time, read func(user UserHash) bool) int {
 	first, end, count := seconds(from), seconds(to), 0
 	blocks, _ := c.snapshot(0)
-	for _, b := range blocks {
-		for i := range b.records {
-			r := &b.records[i]
+	for _, records := range blocks {
+		for i := range records {
+			r := &records[i]
 			if r.has(creationNotified) && first <= r.created && r.created < end && r.user != 0 && read(r.user) {
 				count++
 			}

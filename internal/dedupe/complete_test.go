@@ -2,7 +2,6 @@ package dedupe_test
 
 import (
 	"strconv"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,22 +51,6 @@ func TestComplete_UpToNewestEvictedCreation(t *testing.T) {
 		require.NoError(t, c.Save(t.Context()))
 		c, _ = load(t, client, hundred)
 		assert.False(t, c.Complete(evicted), "after a restart")
-	})
-}
-
-func TestComplete_WhereOnlyOlderRecordWasEvicted(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		begin := time.Now().UTC()
-		c := newCache(t, func(set *dedupe.Settings) { set.MaxEntries = 2 })
-		p := newPipeline(c)
-		one := createdAt(item("1"), begin)
-		require.NoError(t, p.take(t.Context(), one))
-		require.NoError(t, p.take(t.Context(), updated(one, "8")))
-		require.NoError(t, p.take(t.Context(), updated(one, "9")))
-		assert.True(t, c.Complete(begin), "what is known of it is in its newest record")
-		require.NoError(t, p.take(t.Context(), resent(one)))
-		assert.Equal(t, []string{"n:created", "n:updated", "n:updated"}, p.changes())
 	})
 }
 
@@ -172,34 +155,36 @@ func TestComplete_AfterStorageFailedForLong(t *testing.T) {
 	})
 }
 
-func TestComplete_KeepsEightUncertainIntervals(t *testing.T) {
+func TestComplete_AfterSeveralUncleanEnds(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		client, begin := newFakeClient(), time.Now().UTC()
-		var ends []time.Time
-		for range 9 {
-			up := 2 * time.Hour
-			if len(ends) == 5 {
-				up = time.Hour
-			}
-			_, ended := crash(t, client, up, 2*time.Minute)
-			ends = append(ends, ended)
-		}
-		c, _ := load(t, client, nil)
-		parts := c.Incomplete(begin, time.Now().Add(time.Hour))
-		for i, ended := range ends {
-			assert.False(t, c.Complete(ended), "%d", i)
-		}
-		assert.Len(t, parts, 8, "the closest two are one")
-		assert.False(t, c.Complete(ends[4].Add(30*time.Minute)), "those two")
-		assert.True(t, c.Complete(ends[3].Add(30*time.Minute)))
-
-		defer run(t, c)()
-		synctest.Wait()
-		assert.Equal(t, 8, strings.Count(string(client.keys()["dedupe/index"]), "From"))
-		time.Sleep(window + time.Minute)
-		assert.Empty(t, c.Incomplete(begin, time.Now()), "nothing that old is read")
-	})
+	for name, test := range map[string]struct {
+		// down is how long each end lasts.
+		down []time.Duration
+		// complete says for the hour before each end whether it is complete.
+		complete []bool
+	}{
+		"the hour before one is complete":                  {[]time.Duration{2 * time.Minute}, []bool{true}},
+		"all before the last but one counts as incomplete": {[]time.Duration{2 * time.Minute, 2 * time.Minute, 2 * time.Minute}, []bool{false, false, true}},
+		"short ones do no harm":                            {[]time.Duration{time.Second, time.Second, time.Second}, []bool{true, true, true}},
+		"a short one does not hide a long one":             {[]time.Duration{2 * time.Minute, time.Second}, []bool{false, true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				client := newFakeClient()
+				var ends []time.Time
+				for _, down := range test.down {
+					_, ended := crash(t, client, 2*time.Hour, down)
+					ends = append(ends, ended)
+				}
+				c, _ := load(t, client, nil)
+				for i, ended := range ends {
+					assert.Equal(t, test.complete[i], c.Complete(ended.Add(-time.Hour)), "%d", i)
+					assert.Equal(t, test.down[i] < time.Minute && test.complete[i], c.Complete(ended), "%d", i)
+				}
+			})
+		})
+	}
 }
 
 func TestIncomplete_PartsDoNotOverlap(t *testing.T) {
@@ -269,6 +254,7 @@ func TestEntriesFor_FollowsRate(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		assert.Equal(t, 1440, c.EntriesFor(24*time.Hour))
+		assert.Zero(t, c.EntriesFor(16*time.Hour), "1000 suffice")
 	})
 }
 

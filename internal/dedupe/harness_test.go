@@ -25,18 +25,30 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const window = 26 * time.Hour
+const (
+	tenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
+	anna   = "b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00"
+	ben    = "0d9c8b7a-6f5e-4d3c-8b2a-190807060504"
+
+	window = 26 * time.Hour
+)
+
+func response(session, request, id string) interaction.Received {
+	return interaction.Received{
+		Interaction: interaction.Interaction{ID: id, SessionID: session, RequestID: request, Type: interaction.TypeAIResponse},
+		TenantID:    tenant,
+		Change:      interaction.Created,
+	}
+}
 
 // newCache returns a Cache that keeps 1000 entries for 26 h unless change sets something else.
 func newCache(tb testing.TB, change func(*dedupe.Settings)) *dedupe.Cache {
 	tb.Helper()
-	set := dedupe.Settings{Window: window, MaxEntries: 1000}
+	set := dedupe.Settings{Window: window, MaxEntries: 1000, Logger: zap.NewNop(), Telemetry: uncounted{}}
 	if change != nil {
 		change(&set)
 	}
-	c, err := dedupe.New(set)
-	require.NoError(tb, err)
-	return c
+	return dedupe.New(set)
 }
 
 // pipeline delivers what a Cache does not know, as the receiver does.
@@ -134,6 +146,11 @@ func (p *pipeline) changes() []string {
 	}
 	return changes
 }
+
+// uncounted ignores duplicates.
+type uncounted struct{}
+
+func (uncounted) Duplicate(context.Context, interaction.Source) {}
 
 // duplicateCounter counts duplicates by source.
 type duplicateCounter struct {

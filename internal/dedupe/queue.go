@@ -2,7 +2,6 @@ package dedupe
 
 import (
 	"cmp"
-	"slices"
 	"time"
 )
 
@@ -42,135 +41,90 @@ func merge(known, r record) record {
 	return r
 }
 
-// blockSize is how many records a block has at most: a stored one is 7 KB. The last block is written with each delivery, and
-// all of them are read at the start.
+// blockSize is how many records a block has: a stored one is 7 KB, and the last one is written with each delivery.
 const blockSize = 128
 
-// block is a sequence of records, and the unit in which they are stored. Records are only ever appended, so that a slice of
-// them may be read without the lock of the cache.
-type block struct {
-	number  uint64
-	records []record
-	// stored is how many of its records the store has, or damaged. Only the one writer uses it.
-	stored int
-}
-
-// damaged is block.stored where the store's value must be replaced, if only by an empty one.
-const damaged = -1
-
-// queue holds records, the oldest first.
+// queue holds records, the oldest first. They are numbered in order, and record n is in block n / blockSize.
 type queue struct {
-	blocks []*block
-	// head is how many records of the first block have been removed.
-	head, len int
-	// next is the number of the next block.
-	next uint64
-	// index maps keys and content digests to the sequence numbers of their newest records. A sequence number counts from
-	// first, that of the first block, with blockSize for each block. They wrap around, so only differences have a meaning.
+	// first and next are the numbers of the oldest record and of the next one.
+	first, next uint64
+	// blocks are those from that of first on. All but the last are full. Records are only ever appended, so that a copy of the
+	// slice may be read without the lock of the cache.
+	blocks [][]record
+	// index maps keys and content digests to the numbers of their newest records, modulo 2^32.
 	index map[digest]uint32
-	first uint32
 	// newest is the newest creation there ever was, 0 for none.
 	newest uint32
 }
 
-func (q *queue) find(d digest) (record, bool) {
-	seq, found := q.index[d]
-	if !found {
-		return record{}, false
-	}
-	at := seq - q.first
-	return q.blocks[at/blockSize].records[at%blockSize], true
-}
+func (q *queue) len() int { return int(q.next - q.first) } //nolint:gosec // at most MaxEntries and a batch
 
-func (q *queue) contains(d digest) bool {
-	_, found := q.index[d]
-	return found
+// find returns the newest record of a digest, the zero record if there is none.
+func (q *queue) find(d digest) record {
+	number, found := q.index[d]
+	if !found {
+		return record{}
+	}
+	at := q.first%blockSize + uint64(number-uint32(q.first)) //nolint:gosec // the difference is that of the full numbers
+	return q.blocks[at/blockSize][at%blockSize]
 }
 
 func (q *queue) push(r record) {
-	if n := len(q.blocks); n == 0 || len(q.blocks[n-1].records) >= blockSize {
-		q.appendBlock(&block{number: q.next, records: make([]record, 0, blockSize)})
+	if q.next%blockSize == 0 {
+		q.blocks = append(q.blocks, make([]record, 0, blockSize))
 	}
-	tail := q.blocks[len(q.blocks)-1]
-	tail.records = append(tail.records, r)
-	q.add(r, len(q.blocks)-1, len(tail.records)-1)
-}
-
-func (q *queue) appendBlock(b *block) {
-	q.blocks = append(q.blocks, b)
-	q.next = b.number + 1
-	for i := range b.records {
-		q.add(b.records[i], len(q.blocks)-1, i)
-	}
-}
-
-func (q *queue) add(r record, blockIndex, i int) {
-	q.len++
-	q.newest = max(q.newest, r.created)
-	seq := q.sequence(blockIndex, i)
-	q.index[r.key] = seq
-	if r.digest != (digest{}) {
-		q.index[r.digest] = seq
-	}
-}
-
-func (q *queue) sequence(blockIndex, i int) uint32 {
-	return q.first + uint32(blockIndex*blockSize+i) //nolint:gosec // it may wrap around
-}
-
-// oldest returns the record that is removed next, nil if there is none.
-func (q *queue) oldest() *record {
-	for len(q.blocks) > 0 {
-		if head := q.blocks[0].records; q.head < len(head) {
-			return &head[q.head]
+	last := &q.blocks[len(q.blocks)-1]
+	*last = append(*last, r)
+	for _, d := range []digest{r.key, r.digest} {
+		if d != (digest{}) {
+			q.index[d] = uint32(q.next) //nolint:gosec // modulo 2^32
 		}
+	}
+	q.next++
+	q.newest = max(q.newest, r.created)
+}
+
+// oldest returns the record that is removed next. The queue must not be empty.
+func (q *queue) oldest() *record { return &q.blocks[0][q.first%blockSize] }
+
+// pop removes the oldest record.
+func (q *queue) pop() {
+	r := q.oldest()
+	for _, d := range []digest{r.key, r.digest} {
+		if number, found := q.index[d]; found && number == uint32(q.first) { //nolint:gosec // modulo 2^32
+			delete(q.index, d)
+		}
+	}
+	q.first++
+	if q.first%blockSize == 0 {
 		q.blocks[0] = nil
-		q.blocks, q.head = q.blocks[1:], 0
-		q.first += blockSize
+		q.blocks = q.blocks[1:]
 	}
-	return nil
-}
-
-// pop removes the oldest record, and reports whether its interaction has no later one.
-func (q *queue) pop() (r record, last bool) {
-	r = *q.oldest()
-	seq := q.sequence(0, q.head)
-	q.remove(r.digest, seq)
-	q.head++
-	q.len--
-	return r, q.remove(r.key, seq)
-}
-
-// remove reports whether the digest had this record.
-func (q *queue) remove(d digest, seq uint32) bool {
-	at, found := q.index[d]
-	if !found || at != seq {
-		return false
-	}
-	delete(q.index, d)
-	return true
 }
 
 // evict removes the oldest entries where there are too many.
 func (c *Cache) evict() {
-	for c.delivered.len+c.imported.len > c.maxEntries {
-		if c.imported.len > 0 {
+	for c.delivered.len()+c.imported.len() > c.settings.MaxEntries {
+		if c.imported.len() > 0 {
 			c.imported.pop()
-		} else if r, last := c.delivered.pop(); last {
-			c.incompleteUntil = max(c.incompleteUntil, r.created)
+			continue
 		}
+		c.incompleteUntil = max(c.incompleteUntil, c.delivered.oldest().created)
+		c.delivered.pop()
 	}
 }
 
 // expire removes what is too old.
-func (c *Cache) expire(now time.Time) {
+func (c *Cache) expire() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	expired := func(at uint32) bool { return now.Unix()-int64(at) > c.window && at < c.retained }
+	kept := time.Now().Add(-c.settings.Window)
+	if !c.retained.IsZero() && c.retained.Before(kept) {
+		kept = c.retained
+	}
 	for _, q := range []*queue{&c.delivered, &c.imported} {
-		for r := q.oldest(); r != nil && expired(max(r.created, r.delivered)); r = q.oldest() {
+		for q.len() > 0 && max(q.oldest().created, q.oldest().delivered) < seconds(kept) {
 			q.pop()
 		}
 	}
-	c.uncertain = slices.DeleteFunc(c.uncertain, func(u uncertainty) bool { return expired(u.To) })
 }

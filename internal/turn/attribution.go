@@ -1,4 +1,5 @@
-package dedupe
+// Package turn attributes interactions to users and turns.
+package turn
 
 import (
 	"cmp"

@@ -1,4 +1,4 @@
-package dedupe_test
+package turn_test
 
 import (
 	"math/rand/v2"
@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 )
 
 const (
@@ -38,13 +38,13 @@ func response(session, request, id string) interaction.Received {
 
 // attributor keeps what was attributed.
 type attributor struct {
-	*dedupe.Attribution
+	*turn.Attribution
 	got []interaction.Received
 }
 
 func newAttributor(t *testing.T, maxOpen int) *attributor {
 	t.Helper()
-	a, err := dedupe.NewAttribution(maxOpen)
+	a, err := turn.NewAttribution(maxOpen)
 	require.NoError(t, err)
 	return &attributor{Attribution: a}
 }
@@ -56,7 +56,7 @@ func (a *attributor) add(received ...interaction.Received) {
 
 func TestNewAttribution_RejectsInvalidSize(t *testing.T) {
 	t.Parallel()
-	_, err := dedupe.NewAttribution(0)
+	_, err := turn.NewAttribution(0)
 	assert.Error(t, err)
 }
 
