@@ -31,7 +31,7 @@ func TestStore_RestoresEntriesAfterRestart(t *testing.T) {
 				deliver(t, c, 0, 10_000, 70)
 				require.NoError(t, newPipeline(c).take(t.Context(),
 					deleted(item("gone")), tombstone("a", "2"), fromHistory(item("read")), updated(item("changed"), "9")))
-				synctest.Wait()
+				awaitWritten()
 				stop()
 				if saved {
 					require.NoError(t, c.Save(t.Context()))
@@ -128,7 +128,7 @@ func TestStore_TakesDeliveryInFutureAsNow(t *testing.T) {
 	})
 }
 
-func TestStore_HasDeliveryAtOnce(t *testing.T) {
+func TestStore_HasDeliveryAfter10ms(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client := newFakeClient()
@@ -136,7 +136,7 @@ func TestStore_HasDeliveryAtOnce(t *testing.T) {
 		defer run(t, c)()
 		for n := range 200 {
 			deliver(t, c, n, n+1, 1)
-			synctest.Wait() // without any time
+			awaitWritten()
 			after, logs := load(t, client, with100000Entries)
 			require.Zero(t, countUnknown(after, 0, n+1), "a kill after %d deliveries", n+1)
 			require.Zero(t, logs.Len())
@@ -150,15 +150,15 @@ func TestStore_SharesWritesAndDelaysNoDelivery(t *testing.T) {
 		client, open := newFakeClient(), make(chan struct{})
 		c, _ := load(t, client, nil)
 		defer run(t, c)()
-		synctest.Wait()
+		awaitWritten()
 		before := client.written()
 		client.intercept(func(*storage.Operation) error { <-open; return nil })
 		deliver(t, c, 0, 1, 1)
-		synctest.Wait()
+		awaitWritten()
 		deliver(t, c, 1, 64, 1)
 		assert.Zero(t, countUnknown(c, 0, 64), "while a write is in flight")
 		close(open)
-		synctest.Wait()
+		awaitWritten()
 		assert.Equal(t, 2, client.written()-before, "one for the first, then one for all the others")
 		c, _ = load(t, client, nil)
 		assert.Zero(t, countUnknown(c, 0, 64))
@@ -174,7 +174,7 @@ func TestStore_BoundsKeysAndValues(t *testing.T) {
 		most, largest := 0, 0
 		for n := 0; n < 20_000; n += 40 {
 			deliver(t, c, n, n+40, 40)
-			synctest.Wait()
+			awaitWritten()
 			values := client.keys()
 			most = max(most, len(values))
 			for key, value := range values {
@@ -188,7 +188,7 @@ func TestStore_BoundsKeysAndValues(t *testing.T) {
 		time.Sleep(window + time.Minute)
 		assert.LessOrEqual(t, client.blocks(), 1, "what is too old is deleted, without a delivery, but for the last block")
 		deliver(t, c, 0, 10, 1)
-		synctest.Wait()
+		awaitWritten()
 		stop()
 		c, logs := load(t, client, nil)
 		assert.Zero(t, countUnknown(c, 0, 10))
@@ -210,13 +210,13 @@ func TestStore_WritesFullBlocksOnce(t *testing.T) {
 		defer run(t, c)()
 		deliver(t, c, 0, 1000, 1000)
 		time.Sleep(time.Minute)
-		synctest.Wait()
+		awaitWritten()
 		for block := range 8 {
 			assert.Equal(t, 1, written[fmt.Sprintf("dedupe/block/%d", block)])
 		}
 		assert.GreaterOrEqual(t, written["dedupe/index"], 6, "which tells when the receiver last ran")
 		deliver(t, c, 1000, 1001, 1)
-		synctest.Wait()
+		awaitWritten()
 		assert.Equal(t, 1, written["dedupe/block/6"])
 		assert.Equal(t, 2, written["dedupe/block/7"], "the last one grows")
 	})
@@ -356,7 +356,7 @@ func TestStore_WritesLaterWhatFailed(t *testing.T) {
 		c, logs := load(t, client, with100000Entries)
 		stop := run(t, c)
 		deliver(t, c, 0, 10, 1)
-		synctest.Wait()
+		awaitWritten()
 		client.intercept(failWrites)
 		deliver(t, c, 10, 10_000, 10)
 		time.Sleep(10 * time.Minute)
@@ -371,7 +371,7 @@ func TestStore_WritesLaterWhatFailed(t *testing.T) {
 		require.Equal(t, 2, logs.Len(), "and once that it is over")
 		assert.Equal(t, zapcore.InfoLevel, logs.All()[1].Level)
 		deliver(t, c, 10_000, 10_001, 1)
-		synctest.Wait()
+		awaitWritten()
 		stop()
 		c, _ = load(t, client, with100000Entries)
 		assert.Zero(t, countUnknown(c, 0, 10_001))
@@ -384,7 +384,7 @@ func TestStore_SurvivesHangingWrites(t *testing.T) {
 		client, hang := newFakeClient(), make(chan struct{})
 		c, logs := load(t, client, nil)
 		stop := run(t, c)
-		synctest.Wait()
+		awaitWritten()
 		client.intercept(func(*storage.Operation) error { <-hang; return nil })
 		begin := time.Now()
 		deliver(t, c, 0, 64, 1)
@@ -433,11 +433,11 @@ func TestStore_SurvivesKillBetweenAnyTwoWrites(t *testing.T) {
 			})
 			c, _ := load(t, client, few)
 			stop, written := run(t, c), 0
-			synctest.Wait()
+			awaitWritten()
 			for n := 0; n < total && left >= 0; {
 				size := 1 + n%90
 				deliver(t, c, n, n+size, size)
-				synctest.Wait()
+				awaitWritten()
 				if n += size; left >= 0 {
 					written = n
 				}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -373,4 +374,10 @@ func countUnknown(c *dedupe.Cache, from, to int) int {
 		}
 	}
 	return count
+}
+
+// awaitWritten waits, in a synctest bubble, until everything that was delivered is written.
+func awaitWritten() {
+	time.Sleep(10 * time.Millisecond)
+	synctest.Wait()
 }

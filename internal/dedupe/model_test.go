@@ -164,7 +164,7 @@ func TestCache_AgreesWithNaiveModel(t *testing.T) {
 				require.NoError(t, p.take(t.Context(), batch...))
 				require.Equal(t, summary(m.take(batch)), summary(p.got), "seed %d, step %d", seed, step)
 				if random.IntN(10) == 0 {
-					synctest.Wait() // so that it is written
+					awaitWritten()
 					stop()
 					if random.IntN(2) == 0 {
 						require.NoError(t, c.Save(t.Context()))
