@@ -57,7 +57,13 @@ func benchmarkCollector(b *testing.B, storage string, items int) {
 	collector := h.run(b)
 	h.awaitSubscribed(b)
 	const connections, rounds, parts = 16, 250, 10
-	h.post(b, connections, h.bodies(b, 200/items, items)) // which warms up
+	clients := make([]*http.Client, connections)
+	for i := range clients {
+		client, done := newHTTPClient()
+		defer done()
+		clients[i] = client
+	}
+	h.post(b, clients, h.bodies(b, 200/items, items)) // which connects
 	bodies := h.bodies(b, connections*rounds/items, items)
 	key := newRSAKey(b)
 	var spent, floor time.Duration
@@ -65,7 +71,7 @@ func benchmarkCollector(b *testing.B, storage string, items int) {
 	for part := range slices.Chunk(bodies, len(bodies)/parts) { // both are measured in turn, since the processors' speed changes
 		floor += key.time(b)
 		before := collector.processorTime(b)
-		h.post(b, connections, part)
+		h.post(b, clients, part)
 		spent += collector.processorTime(b) - before
 	}
 	spent, floor = spent/time.Duration(len(bodies)*items), floor/parts
@@ -93,7 +99,7 @@ func (h *harness) bodies(b *testing.B, n, items int) [][]byte {
 }
 
 // post posts all bodies, each of which must be accepted.
-func (h *harness) post(b *testing.B, connections int, bodies [][]byte) {
+func (h *harness) post(b *testing.B, clients []*http.Client, bodies [][]byte) {
 	b.Helper()
 	left := make(chan []byte, len(bodies))
 	for _, body := range bodies {
@@ -101,11 +107,9 @@ func (h *harness) post(b *testing.B, connections int, bodies [][]byte) {
 	}
 	close(left)
 	var senders sync.WaitGroup
-	failed := make(chan error, connections)
-	for range connections {
+	failed := make(chan error, len(clients))
+	for _, client := range clients {
 		senders.Go(func() {
-			client, done := newHTTPClient()
-			defer done()
 			for body := range left {
 				response, err := client.Post("https://"+h.webhook+"/graph/notifications", "application/json", bytes.NewReader(body)) //nolint:noctx // ends with its process
 				if err != nil {
