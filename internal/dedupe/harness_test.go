@@ -351,6 +351,9 @@ func run(tb testing.TB, c *dedupe.Cache) (stop func()) {
 	return func() {
 		cancel()
 		running.Wait()
+		if _, bubble := tb.(*testing.T); bubble {
+			synctest.Wait() // A write that was under way is given up, and may still reach the storage.
+		}
 	}
 }
 
