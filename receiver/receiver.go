@@ -163,6 +163,9 @@ func (r *Receiver) listen(ctx context.Context, host component.Host, c *component
 // full queue blocks is shut down only after the receiver. Graph retries what is cut short.
 const drainTime = 10 * time.Second
 
+// lastMetricsTime is how long a shutdown waits for the metrics pipeline, whose exporter may block as well.
+const lastMetricsTime = 5 * time.Second
+
 // Shutdown refuses new notifications, waits for deliveries in flight for 10 seconds or until ctx ends, emits the last
 // metrics and, if configured, deletes the subscriptions. Failures of these steps are logged. It is safe without Start.
 // After a fatal error it returns that error, since the collector's exit code would be 0 otherwise.
@@ -187,7 +190,9 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	// The loops end after the webhook, since the subscription manager handles the last lifecycle events.
 	r.stopLoops()
 	r.loops.Wait()
-	r.warn("the last metrics were not delivered", r.pipeline.emitMetrics(ctx, r.gauges()...))
+	emitting, cancel := context.WithTimeout(ctx, lastMetricsTime)
+	r.warn("the last metrics were not delivered", r.pipeline.emitMetrics(emitting, r.gauges()...))
+	cancel()
 	r.warn("the state can't be stored for the next run", r.components.save(ctx))
 	if r.settings.DeleteOnShutdown && r.components.manager != nil {
 		r.warn("the subscription can't be deleted, it expires by itself", r.components.manager.Delete(ctx))
