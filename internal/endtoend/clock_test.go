@@ -290,7 +290,7 @@ func TestClock_OneHourAheadBackfillsHourly(t *testing.T) {
 	assert.Contains(t, line, "token_expired")
 	assertTimes(t, line, time.Now().Add(30*time.Minute), time.Now().Add(time.Hour))
 	h.backend.await(t, interactionKeys(t, in[:10]...), waitTimeout)
-	assert.Contains(t, collector.awaitLine(t, "history read", waitTimeout), `"reasons": ["unverified"]`)
+	assert.Contains(t, collector.awaitLine(t, "history read", 90*time.Second), `"reasons": ["unverified"]`)
 
 	h.publish(t, in[10:200]...)
 	h.awaitAcknowledged(t, 200)
