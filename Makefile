@@ -23,10 +23,14 @@ build: $(COLLECTOR) $(SIMULATOR) ## Build the collector otelcol-copilot with ocb
 run: build ## Run the collector against an emulated tenant, until Ctrl-C or for DURATION (such as 20s); RAW=1 prints the raw records
 	DURATION=$(DURATION) RAW=$(RAW) examples/quickstart.sh $(COLLECTOR) $(SIMULATOR)
 
+# Tests of large sizes, whose time or memory counts: the race detector makes them ten times as long, and finds nothing in them.
+LARGE := TestRules_NothingLostInRandomHistories|TestReconcile_100000UsersRestartedInTheMiddle|TestBackfiller_NeedsLittleMemoryFor100000Users
+
 # One package at a time, because tests that measure time must not compete for the processors.
-test: $(COLLECTOR) ## Run all tests with the race detector
+test: $(COLLECTOR) ## Run all tests, with the race detector but for those of large sizes
 	go test ./internal/interaction/... # without the race detector, for the full sizes of what must take linear time
-	go test -race -p 1 -timeout 30m -covermode=atomic -coverpkg=./... -coverprofile=coverage.out ./...
+	go test -p 1 -run '$(LARGE)' ./internal/gap ./internal/backfill
+	go test -race -p 1 -timeout 30m -skip '$(LARGE)' -covermode=atomic -coverpkg=./... -coverprofile=coverage.out ./...
 
 cover: ## Check the coverage of `make test`: at least 85 % of each hand-written package
 	@awk -v least=$(COVERAGE) -f internal/tools/coverage.awk coverage.out
