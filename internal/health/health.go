@@ -2,10 +2,13 @@
 package health
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
 // RepeatInterval is the time between two log lines of a failure that lasts. Most log views reach back a few hours, and a
@@ -58,11 +61,13 @@ type Part struct {
 	loggedAt map[string]time.Time
 }
 
-// Report notes the result of an attempt; nil means that it succeeded. The fields belong to the failure's line.
-func (p *Part) Report(err error, fields ...zap.Field) { p.ReportKind("", err, fields...) }
+// Report notes the result of an attempt; nil means that it succeeded. The code and the hint of the error's failure are logged, and
+// the given fields. Failures are of the same kind if they have the same code.
+func (p *Part) Report(err error, fields ...zap.Field) {
+	p.ReportKind(string(failure.Of(err).Code), err, fields...)
+}
 
-// ReportKind is like Report, with what distinguishes the failure from others of the same part: one of a few values, such as a
-// code.
+// ReportKind is like Report for failures of which the code is not enough to tell one kind from another. The kind is one of a few values.
 func (p *Part) ReportKind(kind string, err error, fields ...zap.Field) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,7 +86,7 @@ func (p *Part) ReportKind(kind string, err error, fields ...zap.Field) {
 		p.loggedAt = map[string]time.Time{}
 	}
 	p.loggedAt[kind] = time.Now()
-	p.Logger.Warn(p.Failing, append([]zap.Field{zap.Error(err)}, fields...)...)
+	p.Logger.Warn(p.Failing, slices.Concat([]zap.Field{zap.Error(err)}, fields, failure.Of(err).Fields())...)
 }
 
 func (p *Part) end() {

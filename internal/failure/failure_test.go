@@ -1,0 +1,36 @@
+package failure_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+)
+
+func TestOf_FindsFailureInWrappedAndJoinedErrors(t *testing.T) {
+	t.Parallel()
+	full := errors.New("disk full")
+	failed := failure.With(full, failure.New(failure.StorageFailing))
+	require.EqualError(t, failed, "disk full")
+	require.ErrorIs(t, failed, full)
+	for name, err := range map[string]error{
+		"itself":  failed,
+		"wrapped": fmt.Errorf("save: %w", failed),
+		"joined":  errors.Join(errors.New("other"), failed),
+	} {
+		assert.Equal(t, failure.StorageFailing, failure.Of(err).Code, name)
+		assert.NotEmpty(t, failure.Of(err).Hint, name)
+	}
+}
+
+func TestOf_IsZeroForOtherErrors(t *testing.T) {
+	t.Parallel()
+	assert.Zero(t, failure.Of(nil))
+	assert.Zero(t, failure.Of(errors.New("other")))
+	assert.Empty(t, failure.Of(errors.New("other")).Fields())
+	require.NoError(t, failure.With(nil, failure.New(failure.StorageFailing)))
+}
