@@ -66,3 +66,17 @@ func (r *Received) UID() string {
 	sum := sha256.Sum256([]byte(strings.Join(parts, separator)))
 	return hex.EncodeToString(sum[:16])
 }
+
+// turnIDLabel separates this derivation of an id from other ones, and from later versions of itself.
+const turnIDLabel = "m365_copilot trace v1"
+
+// TurnID returns the id of the turn, which is also its trace id: 32 hex digits, the first 16 bytes of the SHA-256 of label, tenant,
+// session and turn, joined by the byte 0x1F. A prompt and its responses have the same id on every replica. It is empty if the
+// turn is unknown.
+func (r *Received) TurnID() string {
+	if r.SessionID == "" || r.Turn == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(strings.Join([]string{turnIDLabel, r.TenantID, r.SessionID, r.Turn}, separator)))
+	return hex.EncodeToString(sum[:16])
+}

@@ -1,20 +1,16 @@
+// Package translate converts records to OpenTelemetry logs and metrics.
 package translate
 
 import (
-	"math"
-	"time"
-
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	semconv "go.opentelemetry.io/otel/semconv/v1.41.0"
-
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
 // schemaURL is the version of the semantic conventions that defines the names below. It is the last one with gen_ai:
 // https://github.com/open-telemetry/semantic-conventions/pull/3696 moved gen_ai to a repository of its own.
 const schemaURL = semconv.SchemaURL
 
-// eventName is the event name of every record.
+// eventName is the event name of the log record of an interaction.
 const eventName = "microsoft.copilot.interaction"
 
 // Resource attributes, and the name of the service that produced the interactions.
@@ -70,6 +66,21 @@ const (
 	attrResult           = "microsoft.copilot.result"
 )
 
+// Scope is the instrumentation scope of everything that the receiver emits.
+type Scope struct{ Name, Version string }
+
+func (s Scope) fill(scope pcommon.InstrumentationScope) {
+	scope.SetName(s.Name)
+	scope.SetVersion(s.Version)
+}
+
+// fillResource sets the attributes of the Copilot service of one tenant.
+func fillResource(resource pcommon.Resource, tenantID string) {
+	attributes := resource.Attributes()
+	attributes.PutStr(attrServiceName, serviceName)
+	putString(attributes, attrTenantID, tenantID)
+}
+
 // putString puts an attribute unless the value is empty.
 func putString(attributes pcommon.Map, name, value string) {
 	if value != "" {
@@ -87,31 +98,4 @@ func putStrings(attributes pcommon.Map, name string, values []string) {
 	for _, value := range values {
 		slice.AppendEmpty().SetStr(value)
 	}
-}
-
-// fillResource sets the attributes of the Copilot service of one tenant.
-func fillResource(resource pcommon.Resource, tenantID string) {
-	attributes := resource.Attributes()
-	attributes.PutStr(attrServiceName, serviceName)
-	putString(attributes, attrTenantID, tenantID)
-}
-
-// timestamp returns the time of creation, or the time of receipt if the former is unknown or OTLP cannot represent it
-// (before 1970, after 2262).
-func timestamp(r *interaction.Received) pcommon.Timestamp {
-	created, known := r.CreatedAt()
-	if !known || created.Before(time.Unix(0, 0)) || created.After(time.Unix(0, math.MaxInt64)) {
-		created = r.At
-	}
-	return pcommon.NewTimestampFromTime(created)
-}
-
-// ingestionDelay returns the seconds from the change to its receipt. It is never negative, although the clocks of Microsoft
-// and of this machine may differ. It returns false if the time of the change is unknown.
-func ingestionDelay(r *interaction.Received) (float64, bool) {
-	happened, known := r.HappenedAt()
-	if !known {
-		return 0, false
-	}
-	return max(0, r.At.Sub(happened).Seconds()), true
 }

@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
+	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
 )
 
 // hundredInteractions returns 50 prompts and 50 responses.
@@ -20,26 +20,25 @@ func hundredInteractions(b *testing.B) []interaction.Received {
 
 func BenchmarkLogsTranslate(b *testing.B) {
 	received := hundredInteractions(b)
-	settings := map[string]translate.LogSettings{
+	settings := map[string]privacy.Settings{
 		"without content":          {},
 		"with text and references": {CaptureText: true, References: true},
 	}
 	for name, s := range settings {
 		b.Run(name, func(b *testing.B) {
-			logs := newLogs(s)
 			b.ReportAllocs()
 			for b.Loop() {
-				logs.Translate(received)
+				translateAll(s, received)
 			}
 		})
 	}
 }
 
 func BenchmarkMetricsAdd(b *testing.B) {
-	received := hundredInteractions(b)
+	records := privacy.Settings{}.Apply(hundredInteractions(b))
 	metrics := newMetrics()
 	b.ReportAllocs()
 	for b.Loop() {
-		metrics.Add(received)
+		metrics.Add(records)
 	}
 }

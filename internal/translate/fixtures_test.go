@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
@@ -47,16 +48,19 @@ func fixture(tb testing.TB, name string) interaction.Received {
 	}
 }
 
-func newLogs(settings translate.LogSettings) *translate.Logs {
-	settings.ScopeName = "github.com/otelcopilot/m365copilotreceiver"
-	settings.ScopeVersion = "1.2.3"
-	return translate.NewLogs(settings)
+func scope() translate.Scope {
+	return translate.Scope{Name: "github.com/otelcopilot/m365copilotreceiver", Version: "1.2.3"}
+}
+
+// translateAll returns the logs of what may leave of the interactions.
+func translateAll(settings privacy.Settings, received []interaction.Received) plog.Logs {
+	return translate.Logs(scope(), settings.Apply(received))
 }
 
 // recordOf returns the record of one interaction.
-func recordOf(tb testing.TB, settings translate.LogSettings, r interaction.Received) plog.LogRecord {
+func recordOf(tb testing.TB, settings privacy.Settings, r interaction.Received) plog.LogRecord {
 	tb.Helper()
-	logs := newLogs(settings).Translate([]interaction.Received{r})
+	logs := translateAll(settings, []interaction.Received{r})
 	require.Equal(tb, 1, logs.LogRecordCount())
 	return logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
 }

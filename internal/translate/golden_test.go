@@ -14,13 +14,13 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
+	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
 )
 
 // kind is one kind of interaction with the settings for its translation.
 type kind struct {
 	input    string
-	settings translate.LogSettings
+	settings privacy.Settings
 	received func(*interaction.Received)
 }
 
@@ -29,16 +29,16 @@ func kinds() map[string]kind {
 	fromPrompt := func(r *interaction.Received) { r.UserSource = interaction.UserFromPrompt }
 	return map[string]kind{
 		"prompt":                {input: "prompt", received: fromPrompt},
-		"prompt_captured":       {input: "prompt", received: fromPrompt, settings: translate.LogSettings{CaptureText: true}},
+		"prompt_captured":       {input: "prompt", received: fromPrompt, settings: privacy.Settings{CaptureText: true}},
 		"chat_response":         {input: "chat_response"},
-		"chat_response_capture": {input: "chat_response", settings: translate.LogSettings{CaptureText: true}},
-		"in_app_response":       {input: "in_app_response", settings: translate.LogSettings{CaptureText: true}},
+		"chat_response_capture": {input: "chat_response", settings: privacy.Settings{CaptureText: true}},
+		"in_app_response":       {input: "in_app_response", settings: privacy.Settings{CaptureText: true}},
 		"teams_meeting_prompt":  {input: "teams_meeting_prompt", received: fromPrompt},
 		"cowork_response": {input: "cowork_response", received: func(r *interaction.Received) {
 			r.Turn, r.UserSource = promptID, interaction.UserFromConversation
 		}},
-		"excel_response":    {input: "excel_response", settings: translate.LogSettings{CaptureText: true}},
-		"powerpoint_prompt": {input: "powerpoint_prompt", received: fromPrompt, settings: translate.LogSettings{References: true}},
+		"excel_response":    {input: "excel_response", settings: privacy.Settings{CaptureText: true}},
+		"powerpoint_prompt": {input: "powerpoint_prompt", received: fromPrompt, settings: privacy.Settings{References: true}},
 		"agent_prompt":      {input: "agent_prompt", received: fromPrompt},
 		"unknown_type":      {input: "unknown_type"},
 		"updated":           {input: "updated", received: func(r *interaction.Received) { r.Change = interaction.Updated }},
@@ -52,7 +52,7 @@ func kinds() map[string]kind {
 		"history": {input: "chat_response", received: func(r *interaction.Received) {
 			r.Source, r.SubscriptionID, r.UserSource = interaction.FromHistory, "", interaction.UserFromHistory
 		}},
-		"references": {input: "references", settings: translate.LogSettings{References: true}},
+		"references": {input: "references", settings: privacy.Settings{References: true}},
 	}
 }
 
@@ -62,7 +62,7 @@ func (k kind) translate(t *testing.T) plog.Logs {
 	if k.received != nil {
 		k.received(&r)
 	}
-	return newLogs(k.settings).Translate([]interaction.Received{r})
+	return translateAll(k.settings, []interaction.Received{r})
 }
 
 // TestLogs_MatchGoldenFiles writes a missing golden file and fails. To update a golden file, delete it.

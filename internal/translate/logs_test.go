@@ -12,12 +12,12 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
+	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
 )
 
 func TestLogs_RecordIsAnEvent(t *testing.T) {
 	t.Parallel()
-	record := recordOf(t, translate.LogSettings{}, fixture(t, "prompt"))
+	record := recordOf(t, privacy.Settings{}, fixture(t, "prompt"))
 	assert.Equal(t, "microsoft.copilot.interaction", record.EventName())
 	assert.Equal(t, plog.SeverityNumberInfo, record.SeverityNumber())
 	assert.Empty(t, record.SeverityText())
@@ -26,7 +26,7 @@ func TestLogs_RecordIsAnEvent(t *testing.T) {
 
 func TestLogs_ResourceIsServiceOfTenant(t *testing.T) {
 	t.Parallel()
-	logs := newLogs(translate.LogSettings{}).Translate([]interaction.Received{fixture(t, "prompt")})
+	logs := translateAll(privacy.Settings{}, []interaction.Received{fixture(t, "prompt")})
 	resource := logs.ResourceLogs().At(0)
 	assert.Equal(t, map[string]any{"service.name": "microsoft-365-copilot", "microsoft.tenant.id": tenant},
 		resource.Resource().Attributes().AsRaw())
@@ -44,7 +44,7 @@ func TestLogs_OneResourcePerTenantInOrder(t *testing.T) {
 		r.ID, r.TenantID = id, id[:1]
 		received = append(received, r)
 	}
-	logs := newLogs(translate.LogSettings{}).Translate(received)
+	logs := translateAll(privacy.Settings{}, received)
 	got := map[string][]string{}
 	for _, resource := range logs.ResourceLogs().All() {
 		id := attributeValue(t, resource.Resource().Attributes(), "microsoft.tenant.id").(string)
@@ -59,7 +59,7 @@ func TestLogs_OneResourcePerTenantInOrder(t *testing.T) {
 
 func TestLogs_EmptyWithoutInteractions(t *testing.T) {
 	t.Parallel()
-	assert.Zero(t, newLogs(translate.LogSettings{}).Translate(nil).ResourceLogs().Len())
+	assert.Zero(t, translateAll(privacy.Settings{}, nil).ResourceLogs().Len())
 }
 
 func TestLogs_TimestampIsCreationOrReceipt(t *testing.T) {
@@ -86,7 +86,7 @@ func TestLogs_TimestampIsCreationOrReceipt(t *testing.T) {
 			for _, change := range []interaction.Change{interaction.Created, interaction.Updated, interaction.Deleted} {
 				r := fixture(t, "prompt")
 				r.Change, r.ID, r.CreatedDateTime = change, test.id, test.created
-				record := recordOf(t, translate.LogSettings{}, r)
+				record := recordOf(t, privacy.Settings{}, r)
 				assert.Equal(t, test.want, record.Timestamp().AsTime(), change)
 			}
 		})
@@ -112,7 +112,7 @@ func TestLogs_IngestionDelayInSeconds(t *testing.T) {
 			t.Parallel()
 			r := fixture(t, "prompt")
 			r.Change, r.ETag, r.At = test.change, test.etag, r.At.Add(-test.ahead)
-			record := recordOf(t, translate.LogSettings{}, r)
+			record := recordOf(t, privacy.Settings{}, r)
 			delay := attributeValue(t, record.Attributes(), "microsoft.copilot.ingestion.delay")
 			assert.InDelta(t, test.want, delay, 1e-9)
 		})
@@ -122,7 +122,7 @@ func TestLogs_IngestionDelayInSeconds(t *testing.T) {
 func TestLogs_IngestionDelayAbsentIfTimeUnknown(t *testing.T) {
 	t.Parallel()
 	r := fixture(t, "minimal")
-	record := recordOf(t, translate.LogSettings{}, r)
+	record := recordOf(t, privacy.Settings{}, r)
 	_, present := record.Attributes().Get("microsoft.copilot.ingestion.delay")
 	assert.False(t, present)
 }
@@ -130,17 +130,17 @@ func TestLogs_IngestionDelayAbsentIfTimeUnknown(t *testing.T) {
 func TestLogs_BodyIsTextOnlyWhenCaptured(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		settings translate.LogSettings
+		settings privacy.Settings
 		text     string
 		want     string
 		captured bool
 	}{
 		"captured": {
-			settings: translate.LogSettings{CaptureText: true}, text: "żółć 🚀", want: "żółć 🚀", captured: true,
+			settings: privacy.Settings{CaptureText: true}, text: "żółć 🚀", want: "żółć 🚀", captured: true,
 		},
-		"captured without text":        {settings: translate.LogSettings{CaptureText: true}, want: "userPrompt in BizChat, 0 characters"},
+		"captured without text":        {settings: privacy.Settings{CaptureText: true}, want: "userPrompt in BizChat, 0 characters"},
 		"not captured":                 {text: "żółć 🚀", want: "userPrompt in BizChat, 6 characters"},
-		"not captured with references": {settings: translate.LogSettings{References: true}, text: "żółć 🚀", want: "userPrompt in BizChat, 6 characters"},
+		"not captured with references": {settings: privacy.Settings{References: true}, text: "żółć 🚀", want: "userPrompt in BizChat, 6 characters"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -187,7 +187,7 @@ func TestLogs_SummaryNamesChangeTypeAndApp(t *testing.T) {
 			t.Parallel()
 			r := fixture(t, "prompt")
 			r.Change, r.Type, r.AppClass, r.Body.Content = test.change, test.typ, test.appClass, "Hello"
-			assert.Equal(t, test.want, recordOf(t, translate.LogSettings{}, r).Body().AsRaw())
+			assert.Equal(t, test.want, recordOf(t, privacy.Settings{}, r).Body().AsRaw())
 		})
 	}
 }
@@ -206,11 +206,11 @@ func TestLogs_AgentsAreMentionedApplications(t *testing.T) {
 		{Mentioned: agent("", "")},
 		{Mentioned: agent("1", "Travel Helper")},
 	}
-	attributes := recordOf(t, translate.LogSettings{}, r).Attributes()
+	attributes := recordOf(t, privacy.Settings{}, r).Attributes()
 	assert.Equal(t, []any{"Travel Helper", "2"}, attributeValue(t, attributes, "microsoft.copilot.agents"))
 
 	r.Mentions = r.Mentions[:1]
-	assert.NotContains(t, recordOf(t, translate.LogSettings{}, r).Attributes().AsRaw(), "microsoft.copilot.agents",
+	assert.NotContains(t, recordOf(t, privacy.Settings{}, r).Attributes().AsRaw(), "microsoft.copilot.agents",
 		"a person is not an agent")
 }
 
@@ -220,7 +220,7 @@ func TestLogs_ContextTypesAreDistinctAndOrdered(t *testing.T) {
 	for contextType := range strings.SplitSeq("docx,,TeamsMeeting,docx,xlsx,TeamsMeeting", ",") {
 		r.Contexts = append(r.Contexts, interaction.Context{Type: contextType})
 	}
-	attributes := recordOf(t, translate.LogSettings{}, r).Attributes()
+	attributes := recordOf(t, privacy.Settings{}, r).Attributes()
 	assert.Equal(t, []any{"docx", "TeamsMeeting", "xlsx"}, attributeValue(t, attributes, "microsoft.copilot.context.types"))
 	assert.EqualValues(t, 6, attributeValue(t, attributes, "microsoft.copilot.context.count"))
 }
@@ -230,12 +230,12 @@ func TestLogs_OnlyResponsesHaveResponseIDAndAgent(t *testing.T) {
 	for _, typ := range []string{interaction.TypeUserPrompt, "unknownFutureValue", ""} {
 		r := fixture(t, "chat_response")
 		r.Type = typ
-		attributes := recordOf(t, translate.LogSettings{}, r).Attributes().AsRaw()
+		attributes := recordOf(t, privacy.Settings{}, r).Attributes().AsRaw()
 		assert.NotContains(t, attributes, "gen_ai.response.id", typ)
 		assert.NotContains(t, attributes, "gen_ai.agent.id", typ)
 		assert.NotContains(t, attributes, "gen_ai.agent.name", typ)
 	}
-	attributes := recordOf(t, translate.LogSettings{}, fixture(t, "chat_response")).Attributes()
+	attributes := recordOf(t, privacy.Settings{}, fixture(t, "chat_response")).Attributes()
 	assert.Equal(t, "1764599405640", attributeValue(t, attributes, "gen_ai.response.id"))
 	assert.Equal(t, "fb8d773d-7ef8-4ec0-a117-179f88add510", attributeValue(t, attributes, "gen_ai.agent.id"))
 	assert.Equal(t, "Microsoft 365 Chat", attributeValue(t, attributes, "gen_ai.agent.name"))
@@ -244,7 +244,7 @@ func TestLogs_OnlyResponsesHaveResponseIDAndAgent(t *testing.T) {
 func TestLogs_UIDEqualsInteractionUID(t *testing.T) {
 	t.Parallel()
 	r := fixture(t, "prompt")
-	attributes := recordOf(t, translate.LogSettings{}, r).Attributes()
+	attributes := recordOf(t, privacy.Settings{}, r).Attributes()
 	assert.Equal(t, r.UID(), attributeValue(t, attributes, "log.record.uid"))
 }
 
@@ -292,7 +292,7 @@ func TestLogs_AttributesOfEachKind(t *testing.T) {
 	unattributed := func(r *interaction.Received) { r.UserID, r.UserSource = "", "" }
 	tests := map[string]struct {
 		input    string
-		settings translate.LogSettings
+		settings privacy.Settings
 		change   func(*interaction.Received)
 		want     []string
 	}{
@@ -312,11 +312,11 @@ func TestLogs_AttributesOfEachKind(t *testing.T) {
 			want:  slices.Concat(commonAttributes(), optionalAttributes(), responseAttributes, contextTypes),
 		},
 		"a response with references and text": {
-			input: "references", settings: translate.LogSettings{CaptureText: true, References: true},
+			input: "references", settings: privacy.Settings{CaptureText: true, References: true},
 			want: slices.Concat(commonAttributes(), optionalAttributes(), responseAttributes, contextTypes, references),
 		},
 		"a prompt that refers to placeholders only": {
-			input: "powerpoint_prompt", settings: translate.LogSettings{References: true},
+			input: "powerpoint_prompt", settings: privacy.Settings{References: true},
 			want: slices.Concat(commonAttributes(), optionalAttributes()),
 		},
 	}
@@ -354,7 +354,7 @@ func TestLogs_TurnIDIsSharedByPromptAndResponse(t *testing.T) {
 			for _, input := range []string{"prompt", "chat_response"} {
 				r := fixture(t, input)
 				r.Turn = test.turn
-				record := recordOf(t, translate.LogSettings{}, r)
+				record := recordOf(t, privacy.Settings{}, r)
 				assert.Equal(t, test.want, attributeValue(t, record.Attributes(), turnIDName), input)
 				assert.True(t, record.TraceID().IsEmpty(), "without a traces pipeline no trace has this id")
 				assert.True(t, record.SpanID().IsEmpty())
@@ -373,13 +373,13 @@ func TestLogs_TurnIDDiffersInEachPart(t *testing.T) {
 			r.SessionID, r.Turn = r.SessionID+r.Turn[:1], r.Turn[1:]
 		},
 	}
-	same := attributeValue(t, recordOf(t, translate.LogSettings{}, fixture(t, "prompt")).Attributes(), turnIDName)
+	same := attributeValue(t, recordOf(t, privacy.Settings{}, fixture(t, "prompt")).Attributes(), turnIDName)
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := fixture(t, "prompt")
 			change(&r)
-			record := recordOf(t, translate.LogSettings{}, r)
+			record := recordOf(t, privacy.Settings{}, r)
 			assert.NotEqual(t, same, attributeValue(t, record.Attributes(), turnIDName))
 		})
 	}
@@ -396,7 +396,7 @@ func TestLogs_TurnIDIsAbsentWhereTurnIsUnknown(t *testing.T) {
 			t.Parallel()
 			r := fixture(t, "prompt")
 			change(&r)
-			record := recordOf(t, translate.LogSettings{}, r)
+			record := recordOf(t, privacy.Settings{}, r)
 			assert.NotContains(t, record.Attributes().AsRaw(), turnIDName)
 		})
 	}
@@ -461,7 +461,7 @@ func TestLogs_ReferencesListWhatIsReferredTo(t *testing.T) {
 			t.Parallel()
 			r := fixture(t, "prompt")
 			r.Attachments, r.Contexts, r.Links = test.attachments, test.contexts, test.links
-			attributes := recordOf(t, translate.LogSettings{References: true}, r).Attributes()
+			attributes := recordOf(t, privacy.Settings{References: true}, r).Attributes()
 			if test.want == nil {
 				assert.NotContains(t, attributes.AsRaw(), "microsoft.copilot.references")
 				return

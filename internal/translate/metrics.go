@@ -12,7 +12,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/record"
 )
 
 // MetricSettings identifies the tenant and the collector in the metrics.
@@ -21,9 +21,9 @@ type MetricSettings struct {
 	TenantID string
 	// InstanceID is the collector's service.instance.id, which distinguishes the streams of replicas. It may be empty.
 	InstanceID string
-	// ScopeName and ScopeVersion are the instrumentation scope.
-	ScopeName    string
-	ScopeVersion string
+	Scope      Scope
+	// Start is the start timestamp of all data points.
+	Start time.Time
 }
 
 // The maximum number of distinct values of an attribute of a metric. Both sets are open, and Graph may send new values at
@@ -33,67 +33,59 @@ const (
 	maxInteractionTypes = 10
 )
 
-// Metrics counts interactions, their ingestion delays, and those recovered from the history, cumulatively since its creation. It is safe for concurrent use.
+// Metrics counts records, their ingestion delays, and what was recovered from the history, cumulatively since the start. It is
+// safe for concurrent use.
 type Metrics struct {
 	settings MetricSettings
-	start    time.Time
 
-	mu     sync.Mutex // guards everything below
-	apps   cardinalityLimiter
-	types  cardinalityLimiter
-	counts map[seriesKey]int64
-	delays map[seriesKey]*histogram
-	// recovered counts by the reason of the gap.
-	recovered map[string]int64
+	mu           sync.Mutex // guards what follows
+	apps, types  cardinalityLimiter
+	interactions map[series]int64
+	delays       map[series]*histogram
+	recovered    map[series]int64
 }
 
-// seriesKey holds the attributes of one series. Empty ones are left out. The series of delays have no type.
-type seriesKey struct {
-	app, typ, source string
-}
-
-func (k seriesKey) compare(other seriesKey) int {
-	return cmp.Or(cmp.Compare(k.app, other.app), cmp.Compare(k.typ, other.typ), cmp.Compare(k.source, other.source))
-}
-
-func (k seriesKey) put(attributes pcommon.Map) {
-	putString(attributes, attrAppName, k.app)
-	putString(attributes, attrInteractionType, k.typ)
-	putString(attributes, attrSource, k.source)
-}
-
-// NewMetrics returns an empty accumulator. Start is the start timestamp of all data points.
-func NewMetrics(settings MetricSettings, start time.Time) *Metrics {
+// NewMetrics returns metrics without values.
+func NewMetrics(settings MetricSettings) *Metrics {
 	settings.TenantID = strings.ToLower(settings.TenantID)
 	return &Metrics{
-		settings: settings,
-		start:    start,
-		apps:     newCardinalityLimiter(maxAppNames),
-		types:    newCardinalityLimiter(maxInteractionTypes),
-		counts:   map[seriesKey]int64{},
-		delays:   map[seriesKey]*histogram{},
-
-		recovered: map[string]int64{},
+		settings:     settings,
+		apps:         newCardinalityLimiter(maxAppNames),
+		types:        newCardinalityLimiter(maxInteractionTypes),
+		interactions: map[series]int64{},
+		delays:       map[series]*histogram{},
+		recovered:    map[series]int64{},
 	}
 }
 
-// Add counts interactions whose change is Created; updates and deletions are ignored. An interaction whose time of creation
-// is unknown is counted without a delay.
-func (m *Metrics) Add(received []interaction.Received) {
+// created is the change of the records that count.
+const created = "created"
+
+// Add counts created interactions; updates and deletions are ignored. An interaction whose time of creation is unknown is
+// counted without a delay.
+func (m *Metrics) Add(records []record.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for i := range received {
-		r := &received[i]
-		if r.Change != interaction.Created {
+	for i := range records {
+		r := &records[i]
+		if r.Change != created {
 			continue
 		}
-		key := seriesKey{app: m.apps.bound(r.App()), typ: m.types.bound(r.Type), source: string(r.Source)}
-		m.counts[key]++
-		if delay, known := ingestionDelay(r); known {
-			key.typ = ""
-			m.observeDelay(key, delay)
+		app, source := attribute{attrAppName, m.apps.bound(r.AppName)}, attribute{attrSource, r.Source}
+		m.interactions[series{app, {attrInteractionType, m.types.bound(r.Type)}, source}]++
+		if r.Delay != record.UnknownDelay {
+			m.observeDelay(series{app, source}, r.Delay)
 		}
 	}
+}
+
+func (m *Metrics) observeDelay(of series, delay time.Duration) {
+	h, seen := m.delays[of]
+	if !seen {
+		h = &histogram{}
+		m.delays[of] = h
+	}
+	h.observe(delay.Seconds())
 }
 
 // AddRecovered counts n interactions that were delivered from the history first, by the reason of the gap in which they were
@@ -101,143 +93,70 @@ func (m *Metrics) Add(received []interaction.Received) {
 func (m *Metrics) AddRecovered(reason string, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.recovered[reason] += int64(n)
-}
-
-func (m *Metrics) observeDelay(key seriesKey, delay float64) {
-	h, seen := m.delays[key]
-	if !seen {
-		h = &histogram{}
-		m.delays[key] = h
-	}
-	h.observe(delay)
+	m.recovered[series{{attrReason, reason}}] += int64(n)
 }
 
 // Collect returns the current values with the timestamp now, and the gauges that have values. The series are sorted.
-// A metric without observations is absent. Without any metric the resource is absent too, and MetricCount is 0.
+// A metric without values is absent. Without any metric the resource is absent too, and MetricCount is 0.
 func (m *Metrics) Collect(now time.Time, gauges ...Gauge) pmetric.Metrics {
-	scope := pmetric.NewScopeMetrics()
-	m.emitSeries(scope.Metrics(), pcommon.NewTimestampFromTime(now))
-	for _, gauge := range gauges {
-		gauge.emit(scope.Metrics(), pcommon.NewTimestampFromTime(now))
+	all := pmetric.NewMetrics()
+	scoped := pmetric.NewScopeMetrics()
+	m.emit(scoped.Metrics(), now, gauges)
+	if scoped.Metrics().Len() == 0 {
+		return all
 	}
-
-	metrics := pmetric.NewMetrics()
-	if scope.Metrics().Len() == 0 {
-		return metrics
-	}
-	scope.Scope().SetName(m.settings.ScopeName)
-	scope.Scope().SetVersion(m.settings.ScopeVersion)
-	resource := metrics.ResourceMetrics().AppendEmpty()
+	m.settings.Scope.fill(scoped.Scope())
+	resource := all.ResourceMetrics().AppendEmpty()
 	resource.SetSchemaUrl(schemaURL)
 	fillResource(resource.Resource(), m.settings.TenantID)
 	putString(resource.Resource().Attributes(), attrServiceInstanceID, m.settings.InstanceID)
-	scope.MoveTo(resource.ScopeMetrics().AppendEmpty())
-	return metrics
+	scoped.MoveTo(resource.ScopeMetrics().AppendEmpty())
+	return all
 }
 
-func (m *Metrics) emitSeries(metrics pmetric.MetricSlice, at pcommon.Timestamp) {
+func (m *Metrics) emit(metrics pmetric.MetricSlice, now time.Time, gauges []Gauge) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.counts) > 0 {
-		m.emitCounts(metrics.AppendEmpty(), at)
-	}
-	if len(m.delays) > 0 {
-		m.emitDelays(metrics.AppendEmpty(), at)
-	}
-	if len(m.recovered) > 0 {
-		m.emitRecovered(metrics.AppendEmpty(), at)
-	}
-}
-
-// emptySum makes a metric a cumulative monotonic sum without points.
-func emptySum(metric pmetric.Metric) pmetric.NumberDataPointSlice {
-	sum := metric.SetEmptySum()
-	sum.SetIsMonotonic(true)
-	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
-	return sum.DataPoints()
-}
-
-func (m *Metrics) emitCounts(metric pmetric.Metric, at pcommon.Timestamp) {
-	metric.SetName("microsoft.copilot.interactions")
-	metric.SetDescription("Prompts and responses that were created.")
-	metric.SetUnit("{interaction}")
-	points := emptySum(metric)
-	for _, key := range slices.SortedFunc(maps.Keys(m.counts), seriesKey.compare) {
-		point := points.AppendEmpty()
-		key.put(point.Attributes())
-		point.SetStartTimestamp(pcommon.NewTimestampFromTime(m.start))
-		point.SetTimestamp(at)
-		point.SetIntValue(m.counts[key])
+	period := period{start: pcommon.NewTimestampFromTime(m.settings.Start), at: pcommon.NewTimestampFromTime(now)}
+	emitSum(metrics, definition{
+		"microsoft.copilot.interactions", "{interaction}", "Prompts and responses that were created.",
+	}, m.interactions, period)
+	emitHistogram(metrics, definition{
+		"microsoft.copilot.interaction.ingestion_delay", "s", "Time from the creation of an interaction to its receipt.",
+	}, m.delays, period)
+	emitSum(metrics, definition{
+		"microsoft.copilot.history.recovered", "{interaction}",
+		"Interactions that no notification brought and that were delivered from the history.",
+	}, m.recovered, period)
+	for _, gauge := range gauges {
+		emitGauge(metrics, gauge.definition, gauge.values, period)
 	}
 }
 
-func (m *Metrics) emitRecovered(metric pmetric.Metric, at pcommon.Timestamp) {
-	metric.SetName("microsoft.copilot.history.recovered")
-	metric.SetDescription("Interactions that no notification brought and that were delivered from the history.")
-	metric.SetUnit("{interaction}")
-	points := emptySum(metric)
-	for _, reason := range slices.Sorted(maps.Keys(m.recovered)) {
-		point := points.AppendEmpty()
-		point.Attributes().PutStr(attrReason, reason)
-		point.SetStartTimestamp(pcommon.NewTimestampFromTime(m.start))
-		point.SetTimestamp(at)
-		point.SetIntValue(m.recovered[reason])
-	}
-}
-
-func (m *Metrics) emitDelays(metric pmetric.Metric, at pcommon.Timestamp) {
-	metric.SetName("microsoft.copilot.interaction.ingestion_delay")
-	metric.SetDescription("Time from the creation of an interaction to its receipt.")
-	metric.SetUnit("s")
-	histogram := metric.SetEmptyHistogram()
-	histogram.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
-	for _, key := range slices.SortedFunc(maps.Keys(m.delays), seriesKey.compare) {
-		point := histogram.DataPoints().AppendEmpty()
-		key.put(point.Attributes())
-		point.SetStartTimestamp(pcommon.NewTimestampFromTime(m.start))
-		point.SetTimestamp(at)
-		m.delays[key].fill(point)
-	}
-}
-
-// Gauge is a metric whose current values are passed to Collect. A gauge without values is left out.
+// Gauge is a metric whose current values are passed to Collect.
 type Gauge struct {
-	name        string
-	description string
-	unit        string
-	// values are sorted as they are emitted.
-	values []gaugeValue
+	definition
+	values map[series]float64
 }
 
-type gaugeValue struct {
-	// attribute and attributeValue are the name and value of the only attribute, or empty.
-	attribute, attributeValue string
-	value                     float64
+func newGauge(name, description string) Gauge {
+	return Gauge{definition{name, "s", description}, map[series]float64{}}
 }
 
 // SubscriptionTimeLeft is the time until the Graph subscription expires, in seconds. It has no value if that is unknown.
 func SubscriptionTimeLeft(left time.Duration, known bool) Gauge {
-	gauge := Gauge{
-		name:        "microsoft.copilot.subscription.time_left",
-		description: "Time until the Graph subscription expires unless it is renewed.",
-		unit:        "s",
-	}
+	gauge := newGauge("microsoft.copilot.subscription.time_left", "Time until the Graph subscription expires unless it is renewed.")
 	if known {
-		gauge.values = []gaugeValue{{value: left.Seconds()}}
+		gauge.values[series{}] = left.Seconds()
 	}
 	return gauge
 }
 
 // NotificationAge is the time since the last authentic notification, in seconds. It has no value before the first one.
 func NotificationAge(age time.Duration, known bool) Gauge {
-	gauge := Gauge{
-		name:        "microsoft.copilot.notification.age",
-		description: "Time since the last authentic notification.",
-		unit:        "s",
-	}
+	gauge := newGauge("microsoft.copilot.notification.age", "Time since the last authentic notification.")
 	if known {
-		gauge.values = []gaugeValue{{value: age.Seconds()}}
+		gauge.values[series{}] = age.Seconds()
 	}
 	return gauge
 }
@@ -245,13 +164,10 @@ func NotificationAge(age time.Duration, known bool) Gauge {
 // HistoryGap is the total length of the known gaps that are not yet backfilled, in seconds, by reason. It has a value for each
 // given reason, also 0, so that an alert can distinguish a recovery from missing data.
 func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
-	gauge := Gauge{
-		name:        "microsoft.copilot.history.gap",
-		description: "Total length of the intervals of which interactions are missing and not yet fetched.",
-		unit:        "s",
-	}
-	for _, reason := range slices.SortedFunc(maps.Keys(missing), cmp.Compare[Reason]) {
-		gauge.values = append(gauge.values, gaugeValue{attribute: attrReason, attributeValue: string(reason), value: missing[reason].Seconds()})
+	gauge := newGauge("microsoft.copilot.history.gap",
+		"Total length of the intervals of which interactions are missing and not yet fetched.")
+	for reason, length := range missing {
+		gauge.values[series{{attrReason, string(reason)}}] = length.Seconds()
 	}
 	return gauge
 }
@@ -259,33 +175,87 @@ func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
 // HistoryReconciled is the age of the end of the last reconciliation, in seconds: of the newest time that it compared. Its
 // result is complete, incomplete or inconclusive. It has no value before the first one, when the result is empty.
 func HistoryReconciled[Result ~string](age time.Duration, result Result) Gauge {
-	gauge := Gauge{
-		name:        "microsoft.copilot.history.reconciled",
-		description: "Age of the newest time for which the history was compared with what was delivered.",
-		unit:        "s",
-	}
+	gauge := newGauge("microsoft.copilot.history.reconciled",
+		"Age of the newest time for which the history was compared with what was delivered.")
 	if result != "" {
-		gauge.values = []gaugeValue{{attribute: attrResult, attributeValue: string(result), value: age.Seconds()}}
+		gauge.values[series{{attrResult, string(result)}}] = age.Seconds()
 	}
 	return gauge
 }
 
-func (g Gauge) emit(metrics pmetric.MetricSlice, at pcommon.Timestamp) {
-	if len(g.values) == 0 {
-		return
+// definition is what all points of a metric have in common.
+type definition struct{ name, unit, description string }
+
+// period is the time of cumulative values.
+type period struct{ start, at pcommon.Timestamp }
+
+type attribute struct{ name, value string }
+
+// series are the attributes that distinguish the points of a metric. Those without value are left out.
+type series [3]attribute
+
+func (s series) compare(other series) int {
+	return slices.CompareFunc(s[:], other[:], func(a, b attribute) int { return cmp.Compare(a.value, b.value) })
+}
+
+// point is what points of all kinds have in common.
+type point interface {
+	Attributes() pcommon.Map
+	SetStartTimestamp(pcommon.Timestamp)
+	SetTimestamp(pcommon.Timestamp)
+}
+
+func (s series) fill(p point, of period) {
+	for _, a := range s {
+		putString(p.Attributes(), a.name, a.value)
+	}
+	p.SetStartTimestamp(of.start)
+	p.SetTimestamp(of.at)
+}
+
+// appendMetric appends a metric and returns it with its series in order. Without values it appends none: the metric that it
+// returns is then part of nothing.
+func appendMetric[V any](metrics pmetric.MetricSlice, d definition, values map[series]V) (pmetric.Metric, []series) {
+	if len(values) == 0 {
+		return pmetric.NewMetric(), nil
 	}
 	metric := metrics.AppendEmpty()
-	metric.SetName(g.name)
-	metric.SetDescription(g.description)
-	metric.SetUnit(g.unit)
-	points := metric.SetEmptyGauge().DataPoints()
-	for _, v := range g.values {
-		point := points.AppendEmpty()
-		point.SetTimestamp(at)
-		point.SetDoubleValue(v.value)
-		if v.attribute != "" {
-			point.Attributes().PutStr(v.attribute, v.attributeValue)
-		}
+	metric.SetName(d.name)
+	metric.SetUnit(d.unit)
+	metric.SetDescription(d.description)
+	return metric, slices.SortedFunc(maps.Keys(values), series.compare)
+}
+
+func emitSum(metrics pmetric.MetricSlice, d definition, values map[series]int64, of period) {
+	metric, all := appendMetric(metrics, d, values)
+	sum := metric.SetEmptySum()
+	sum.SetIsMonotonic(true)
+	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	for _, s := range all {
+		point := sum.DataPoints().AppendEmpty()
+		s.fill(point, of)
+		point.SetIntValue(values[s])
+	}
+}
+
+func emitHistogram(metrics pmetric.MetricSlice, d definition, values map[series]*histogram, of period) {
+	metric, all := appendMetric(metrics, d, values)
+	histogram := metric.SetEmptyHistogram()
+	histogram.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	for _, s := range all {
+		point := histogram.DataPoints().AppendEmpty()
+		s.fill(point, of)
+		values[s].fill(point)
+	}
+}
+
+func emitGauge(metrics pmetric.MetricSlice, d definition, values map[series]float64, of period) {
+	metric, all := appendMetric(metrics, d, values)
+	gauge := metric.SetEmptyGauge()
+	for _, s := range all {
+		point := gauge.DataPoints().AppendEmpty()
+		s.fill(point, period{at: of.at})
+		point.SetDoubleValue(values[s])
 	}
 }
 
@@ -301,11 +271,9 @@ func delayBounds() [19]float64 {
 // histogram is a cumulative histogram of ingestion delays. Bounds are inclusive upper bounds, as specified in
 // https://opentelemetry.io/docs/specs/otel/metrics/data-model/#histogram
 type histogram struct {
-	buckets [20]uint64
-	count   uint64
-	sum     float64
-	min     float64
-	max     float64
+	buckets       [20]uint64
+	count         uint64
+	sum, min, max float64
 }
 
 func (h *histogram) observe(value float64) {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
+	"github.com/otelcopilot/m365copilotreceiver/internal/record"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
@@ -30,28 +32,27 @@ func collectTime() time.Time { return time.Date(2025, 12, 1, 15, 0, 0, 0, time.U
 
 func newMetrics() *translate.Metrics {
 	return translate.NewMetrics(translate.MetricSettings{
-		TenantID: "6F1D2C3B-0A4E-4D55-9B77-2F8E1C0A9D10", InstanceID: "collector-0",
-		ScopeName: "github.com/otelcopilot/m365copilotreceiver", ScopeVersion: "1.2.3",
-	}, startTime())
+		TenantID: "6F1D2C3B-0A4E-4D55-9B77-2F8E1C0A9D10", InstanceID: "collector-0", Scope: scope(), Start: startTime(),
+	})
 }
 
-// created returns a new interaction that was received after a delay.
-func created(app, typ string, source interaction.Source, delay time.Duration) interaction.Received {
-	return interaction.Received{
+// created returns the record of a new interaction that was received after a delay.
+func created(app, typ string, source interaction.Source, delay time.Duration) record.Record {
+	return privacy.Settings{}.Apply([]interaction.Received{{
 		Interaction: interaction.Interaction{
 			ID: promptID, Type: typ, AppClass: app, CreatedDateTime: receivedAt().Add(-delay),
 		},
 		Change: interaction.Created, Source: source, At: receivedAt(),
-	}
+	}})[0]
 }
 
-func prompts(delays ...time.Duration) []interaction.Received {
-	received := make([]interaction.Received, 0, len(delays))
+func prompts(delays ...time.Duration) []record.Record {
+	records := make([]record.Record, 0, len(delays))
 	for _, delay := range delays {
-		received = append(received,
+		records = append(records,
 			created("IPM.SkypeTeams.Message.Copilot.Word", "userPrompt", interaction.FromNotification, delay))
 	}
-	return received
+	return records
 }
 
 func findMetric(tb testing.TB, metrics pmetric.Metrics, name string) pmetric.Metric {
@@ -94,7 +95,7 @@ func TestMetrics_ResourceNamesServiceAndCollector(t *testing.T) {
 
 func TestMetrics_ResourceOmitsEmptyInstanceID(t *testing.T) {
 	t.Parallel()
-	metrics := translate.NewMetrics(translate.MetricSettings{TenantID: tenant}, startTime())
+	metrics := translate.NewMetrics(translate.MetricSettings{TenantID: tenant, Start: startTime()})
 	metrics.Add(prompts(time.Second))
 	resource := metrics.Collect(collectTime()).ResourceMetrics().At(0).Resource()
 	assert.NotContains(t, resource.Attributes().AsRaw(), "service.instance.id")
@@ -104,7 +105,7 @@ func TestMetrics_CountIsCumulativePerSeries(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	word, teams := "IPM.SkypeTeams.Message.Copilot.Word", "IPM.SkypeTeams.Message.Copilot.Teams"
-	metrics.Add([]interaction.Received{
+	metrics.Add([]record.Record{
 		created(word, "userPrompt", interaction.FromNotification, time.Second),
 		created(word, "userPrompt", interaction.FromHistory, time.Second),
 		created("", "", interaction.FromNotification, time.Second),
@@ -139,7 +140,7 @@ func TestMetrics_CountOnlyCreations(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	received := prompts(time.Second, time.Second)
-	received[0].Change, received[1].Change = interaction.Updated, interaction.Deleted
+	received[0].Change, received[1].Change = "updated", "deleted"
 	metrics.Add(received)
 	assert.Zero(t, metrics.Collect(collectTime()).MetricCount())
 }
@@ -180,13 +181,13 @@ func TestMetrics_UnknownTimeHasNoDelay(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	received := prompts(time.Second)
-	received[0].ID, received[0].CreatedDateTime = "r_warm", time.Time{}
+	received[0].Delay = record.UnknownDelay
 	metrics.Add(received)
 	got := metrics.Collect(collectTime())
 	assert.EqualValues(t, 1, findMetric(t, got, countName).Sum().DataPoints().At(0).IntValue())
 	assert.Equal(t, 1, got.MetricCount())
 
-	metrics.Add([]interaction.Received{created("Excel", "userPrompt", interaction.FromNotification, time.Second)})
+	metrics.Add([]record.Record{created("Excel", "userPrompt", interaction.FromNotification, time.Second)})
 	delays := findMetric(t, metrics.Collect(collectTime()), delayName).Histogram().DataPoints()
 	require.Equal(t, 1, delays.Len(), "a series without delays has no histogram")
 	assert.Equal(t, "Excel", attributeValue(t, delays.At(0).Attributes(), "microsoft.copilot.app.name"))
@@ -221,7 +222,7 @@ func TestNotificationAge_IsAGaugeInSeconds(t *testing.T) {
 func TestHistoryGap_IsAGaugeByReason(t *testing.T) {
 	t.Parallel()
 	type reason string
-	metrics := translate.NewMetrics(translate.MetricSettings{}, time.Unix(0, 0)).Collect(time.Unix(100, 0),
+	metrics := translate.NewMetrics(translate.MetricSettings{Start: time.Unix(0, 0)}).Collect(time.Unix(100, 0),
 		translate.HistoryGap(map[reason]time.Duration{"subscription": 90 * time.Second, "empty": time.Minute, "startup": 0}),
 		translate.HistoryGap(map[reason]time.Duration{}))
 	require.Equal(t, 1, metrics.MetricCount(), "a gauge without reasons is left out")
@@ -296,11 +297,11 @@ func TestMetrics_AppNamesBeyondLimitCountAsOther(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	for n := range 1000 {
-		metrics.Add([]interaction.Received{
+		metrics.Add([]record.Record{
 			created(fmt.Sprintf("App%d", n), "userPrompt", interaction.FromNotification, time.Second),
 		})
 	}
-	metrics.Add([]interaction.Received{
+	metrics.Add([]record.Record{
 		created("App0", "userPrompt", interaction.FromNotification, time.Second),
 		created("App999", "userPrompt", interaction.FromNotification, time.Second),
 	})
@@ -315,7 +316,7 @@ func TestMetrics_TypesBeyondLimitCountAsOther(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	for n := range 100 {
-		metrics.Add([]interaction.Received{
+		metrics.Add([]record.Record{
 			created("Word", fmt.Sprintf("type%d", n), interaction.FromNotification, time.Second),
 		})
 	}
@@ -333,7 +334,7 @@ func TestMetrics_SeriesAreSorted(t *testing.T) {
 			if reverse {
 				n = 49 - n
 			}
-			metrics.Add([]interaction.Received{
+			metrics.Add([]record.Record{
 				created(fmt.Sprintf("App%d", n), "userPrompt", interaction.FromNotification, time.Second),
 			})
 		}
@@ -377,11 +378,11 @@ func TestMetrics_AbsentValueIsNeverOther(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
 	for n := range 300 {
-		metrics.Add([]interaction.Received{
+		metrics.Add([]record.Record{
 			created(fmt.Sprintf("App%d", n), fmt.Sprintf("type%d", n), interaction.FromNotification, time.Second),
 		})
 	}
-	metrics.Add([]interaction.Received{created("", "", interaction.FromNotification, time.Second)})
+	metrics.Add([]record.Record{created("", "", interaction.FromNotification, time.Second)})
 	first := findMetric(t, metrics.Collect(collectTime()), countName).Sum().DataPoints().At(0)
 	assert.Equal(t, map[string]any{"microsoft.copilot.source": "notification"}, first.Attributes().AsRaw())
 	assert.EqualValues(t, 1, first.IntValue())
@@ -405,7 +406,7 @@ func TestMetrics_PercentileOfDelayIsClose(t *testing.T) {
 			created, known := r.CreatedAt()
 			require.True(t, known)
 			delays = append(delays, receivedAt().Sub(created).Seconds())
-			metrics.Add([]interaction.Received{r})
+			metrics.Add(privacy.Settings{}.Apply([]interaction.Received{r}))
 		}
 	}
 	slices.Sort(delays)
