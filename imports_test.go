@@ -15,8 +15,8 @@ const module = "github.com/otelcopilot/m365copilotreceiver"
 // allowedImports lists the packages of the module that each package may import, directly or not. A package that is not listed
 // may import none of them.
 var allowedImports = map[string][]string{
-	"":                      {"receiver", "internal/graph", "internal/backfill", "internal/dedupe", "internal/directory", "internal/gap", "internal/gap/gapstore", "internal/failure", "internal/health", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/statestore", "internal/subscription", "internal/translate", "internal/turn", "internal/webhook"},
-	"receiver":              {"internal/graph", "internal/backfill", "internal/dedupe", "internal/directory", "internal/gap", "internal/gap/gapstore", "internal/failure", "internal/health", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/statestore", "internal/subscription", "internal/translate", "internal/turn", "internal/webhook"},
+	"":                      {"receiver", "internal/graph", "internal/backfill", "internal/dedupe", "internal/directory", "internal/gap", "internal/gap/gapstore", "internal/failure", "internal/health", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/privacy", "internal/record", "internal/statestore", "internal/subscription", "internal/translate", "internal/turn", "internal/webhook"},
+	"receiver":              {"internal/graph", "internal/backfill", "internal/dedupe", "internal/directory", "internal/gap", "internal/gap/gapstore", "internal/failure", "internal/health", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/privacy", "internal/record", "internal/statestore", "internal/subscription", "internal/translate", "internal/turn", "internal/webhook"},
 	"internal/webhook":      {"internal/failure", "internal/notification", "internal/interaction", "internal/panics"},
 	"internal/notification": {"internal/failure", "internal/interaction", "internal/panics"},
 	"internal/subscription": {"internal/graph", "internal/failure", "internal/health"},
@@ -27,7 +27,8 @@ var allowedImports = map[string][]string{
 	"internal/dedupe":       {"internal/failure", "internal/health", "internal/interaction", "internal/statestore"},
 	"internal/gap":          {"internal/interaction"},
 	"internal/gap/gapstore": {"internal/gap", "internal/failure", "internal/health", "internal/interaction", "internal/statestore"},
-	"internal/translate":    {"internal/interaction"},
+	"internal/privacy":      {"internal/interaction", "internal/record"},
+	"internal/translate":    {"internal/record"},
 	"internal/turn":         {"internal/interaction"},
 	"internal/metadatatest": {"internal/metadata"},
 	"cmd/m365copilot":       {"internal/graphtest"},

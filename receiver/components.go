@@ -43,10 +43,9 @@ type components struct {
 	backfiller  *backfill.Backfiller
 
 	// What follows is nil without a subscription: the history is polled instead.
-	keys       *keys
-	decryption *decryption
-	manager    *subscription.Manager
-	server     *webhook.Server
+	keys    *keys
+	manager *subscription.Manager
+	server  *webhook.Server
 }
 
 // newComponents creates the components that need no state of earlier runs. If it fails, it closes what it opened.
@@ -73,7 +72,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	h := r.settings.History
 	throttle := graph.NewThrottle(graph.ThrottleSettings{
-		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.part("history"),
+		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
 	c.backfiller = backfill.New(backfill.Settings{
@@ -81,7 +80,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		Graph: throttle, Deliver: r.pipeline.Backfill, Permanent: webhook.Permanent, Cache: comparedCache{c.cache},
 		Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
-	r.pipeline.cache, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.undelivered, c.directory.Seen
+	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen
 	return c, nil
 }
 
@@ -90,7 +89,7 @@ func (r *Receiver) load(ctx context.Context, c *components) error {
 	subscribe, damaged := len(r.settings.Resources) > 0, false
 	if subscribe {
 		var err error
-		c.keys = newKeys(r.settings.Certificates, c.store, r.settings.Storage == nil, r.set.Logger, r.status.part)
+		c.keys = newKeys(r.settings.Certificates, c.store, r.settings.Storage == nil, r.set.Logger, r.status.Part)
 		if damaged, err = c.keys.load(ctx); err != nil {
 			return r.unreadable(err)
 		}
@@ -140,9 +139,7 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 	if err != nil {
 		return err
 	}
-	c.decryption = &decryption{
-		Decrypter: decrypter, logger: r.set.Logger, occasional: newOccasionalLog(), undelivered: c.undelivered,
-	}
+	r.pipeline.decrypter = decrypter
 	observer := newSubscriptionGaps(c.gaps, c.store, r.set.Logger)
 	known, err := observer.load(ctx)
 	if err != nil {
@@ -165,7 +162,7 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		Observer:        observer,
 		Telemetry:       r.telemetry,
 		Logger:          r.set.Logger,
-		Status:          r.status.part("subscription"),
+		Status:          r.status.Part("subscription"),
 	})
 	c.server = r.newServer(c)
 	return nil
@@ -179,16 +176,14 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 			AckTimeout:       r.settings.AckTimeout,
 			MaxInFlightBytes: r.settings.MaxInFlightBytes,
 			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
-			Decrypter:        c.decryption,
+			Decrypter:        r.pipeline,
 			Intake:           r.pipeline,
 			Lifecycle:        lifecycle{c.manager},
-			Rejections: &rejections{
-				logger: r.set.Logger, telemetry: r.telemetry, occasional: newOccasionalLog(), undelivered: c.undelivered, gaps: c.gaps,
-			},
-			Telemetry: r.telemetry,
-			Logger:    r.set.Logger,
+			Rejections:       r.pipeline,
+			Telemetry:        r.telemetry,
+			Logger:           r.set.Logger,
 		}),
-		Fatal:  r.status.fatal,
+		Fatal:  r.status.Fatal,
 		Logger: r.set.Logger,
 	})
 }
@@ -222,18 +217,6 @@ func (r *components) retain() {
 func (r *components) removedKey(ctx context.Context) {
 	r.gaps.Update(ctx, (*gap.State).KeyRemoved)
 	flush(ctx, r.gaps)
-}
-
-// notificationAge returns how long ago the last authentic notification arrived; false before the first.
-func (r *components) notificationAge(now time.Time) (time.Duration, bool) {
-	if r.decryption == nil {
-		return 0, false
-	}
-	at := r.decryption.lastAuthentic.Load()
-	if at == nil {
-		return 0, false
-	}
-	return max(now.Sub(*at), 0), true
 }
 
 // timeLeft returns the time until the first subscription ends; false until every resource has had one.

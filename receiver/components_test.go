@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -61,7 +62,7 @@ func TestWebhook_ForgedRequestsOpenNoGap(t *testing.T) {
 		assert.Equal(t, test.status, post(test.body), name)
 	}
 
-	assert.Nil(t, c.decryption.lastAuthentic.Load(), "as if Graph had reached the webhook")
+	assert.Nil(t, r.pipeline.lastAuthentic.Load(), "as if Graph had reached the webhook")
 	assert.Empty(t, tracked(t, c), "as if Graph had been asked to retry")
 	assert.Empty(t, missing(c))
 }
@@ -236,4 +237,15 @@ func TestReceiver_LoadReplacesDamagedValue(t *testing.T) {
 			assert.Zero(t, lines.FilterMessageSnippet("replaced").Len())
 		})
 	}
+}
+
+// The Collector's exit code is 0 unless a component fails to shut down.
+func TestReceiver_ShutdownReturnsFatalError(t *testing.T) {
+	t.Parallel()
+	died := errors.New("the listener died")
+	r, c := newTestReceiver(t)
+	require.NoError(t, c.close(t.Context()))
+	r.status.Fatal(died)
+
+	require.ErrorIs(t, r.Shutdown(context.Background()), died)
 }

@@ -208,7 +208,7 @@ func (r *Receiver) reloadKeys(ctx context.Context) error {
 	if c.keys.missing(ring) {
 		c.removedKey(ctx)
 	}
-	if err := c.decryption.SetKeys(ring); err != nil {
+	if err := r.pipeline.decrypter.SetKeys(ring); err != nil {
 		return err
 	}
 	if err := c.keys.accept(ctx, ring); err != nil {

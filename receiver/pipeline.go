@@ -5,17 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
+	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
+	"github.com/otelcopilot/m365copilotreceiver/internal/record"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
@@ -24,27 +32,107 @@ import (
 // format is the data format in the Collector's own telemetry.
 const format = "json"
 
-// pipeline is the path of interactions from either source to the next consumers: nothing else in the receiver calls them.
+// pipeline is the path of interactions to the next consumers; nothing else in the receiver calls those. In the order of this file:
+//
+//	webhook:  Decrypt -> Reject what can't be accepted, Take what can
+//	backfill: Backfill
+//	both:     deliverNew: dedupe -> deliver: attribution -> privacy -> translation -> next consumer
 type pipeline struct {
-	logger     *zap.Logger
-	occasional *occasionalLog
-	obs        *receiverhelper.ObsReport
+	logger    *zap.Logger
+	limited   limitedLog
+	obs       *receiverhelper.ObsReport
+	telemetry *telemetry
 
-	// undelivered, attribution, cache and seen are set by the start.
+	// The start sets what follows; decrypter only with a subscription.
+	decrypter   *notification.Decrypter
+	gaps        *gapstore.Store
 	undelivered *gapstore.Undelivered
-	attribution *turn.Attribution
 	cache       *dedupe.Cache
 	// seen is called with the users whose prompts were delivered.
 	seen func(userIDs ...string)
+	// lastAuthentic is when the last authentic notification arrived; nil before the first.
+	lastAuthentic atomic.Pointer[time.Time]
 
-	logs    *translate.Logs
-	metrics *translate.Metrics
+	attribution *turn.Attribution
+	privacy     privacy.Settings
+	scope       translate.Scope
+	metrics     *translate.Metrics
 
 	// nextLogs and nextMetrics are nil without a pipeline of that signal. They are set before the receiver starts.
 	nextLogs    consumer.Logs
 	nextMetrics consumer.Metrics
 
 	warnOnce sync.Once
+}
+
+// ClientStates implements webhook.Decrypter.
+func (p *pipeline) ClientStates() (ours func(clientState []byte) bool) {
+	return p.decrypter.ClientStates()
+}
+
+// Decrypt implements webhook.Decrypter. All items of the collection have a valid clientState, so those that can't be verified
+// now were sent by Graph, and it is going to send them again.
+func (p *pipeline) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
+	decrypted, err := p.decrypter.Decrypt(ctx, collection, at)
+	if err != nil {
+		for i := range collection.Items {
+			if item := &collection.Items[i]; item.LifecycleEvent == "" {
+				p.undelivered.Track(digestOfUnopened(item), item.ResourceID, at)
+			}
+		}
+		p.limited.Do("decrypt", func() {
+			p.logger.Warn("notifications can't be decrypted now, Graph retries them",
+				append(failure.Of(err).Fields(), zap.Error(err))...)
+		})
+		return decrypted, err
+	}
+	if authenticated(len(collection.Items), decrypted) {
+		p.lastAuthentic.Store(&at)
+	}
+	return decrypted, nil
+}
+
+// authenticated reports whether validation tokens proved that any of the given number of items was sent by Graph. Items
+// that were delivered before are counted too, although they leave nothing in decrypted.
+func authenticated(items int, decrypted notification.Decrypted) bool {
+	for i := range decrypted.Rejected {
+		if gap := decrypted.Rejected[i].Gap; gap != notification.GapUndecryptable && gap != notification.GapEmpty {
+			items--
+		}
+	}
+	return items > 0
+}
+
+// notificationAge returns how long ago the last authentic notification arrived; false before the first.
+func (p *pipeline) notificationAge(now time.Time) (time.Duration, bool) {
+	at := p.lastAuthentic.Load()
+	if at == nil {
+		return 0, false
+	}
+	return max(now.Sub(*at), 0), true
+}
+
+// Reject implements webhook.Rejections. It stores the gaps of missing items before it returns, since Graph does not retry them.
+func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection) {
+	missing := false
+	for _, rejection := range rejected {
+		p.telemetry.rejected(ctx, rejection.Reason, max(rejection.Count, 1))
+		p.limited.Do(string(rejection.Reason), func() {
+			p.logger.Warn("notification rejected", append(failure.Of(rejection.Err).Fields(),
+				zap.String("reason", string(rejection.Reason)), zap.Error(rejection.Err))...)
+		})
+		if rejection.Gap == "" {
+			continue
+		}
+		missing = true
+		p.gaps.Update(ctx, func(state *gap.State, now time.Time) {
+			state.Item(p.gaps.Rules(), gap.Reason(rejection.Gap), rejection.ItemID, now)
+		})
+		p.undelivered.Resolve(rejection.ContentDigest)
+	}
+	if missing {
+		flush(ctx, p.gaps)
+	}
 }
 
 // Take implements webhook.Intake. What is not delivered has to be sent again by Graph, so it is tracked until it is.
@@ -66,8 +154,7 @@ func (p *pipeline) Take(ctx context.Context, received []interaction.Received) er
 func (p *pipeline) Backfill(ctx context.Context, received []interaction.Received, how backfill.Delivery) (backfill.Delivered, error) {
 	switch {
 	case how.Replay:
-		p.attribution.Attribute(received)
-		if err := p.deliver(ctx, received, false); err != nil {
+		if _, err := p.deliver(ctx, received); err != nil {
 			return backfill.Delivered{}, err
 		}
 		return backfill.Delivered{New: len(received)}, nil
@@ -79,17 +166,17 @@ func (p *pipeline) Backfill(ctx context.Context, received []interaction.Received
 }
 
 // deliverNew delivers what was neither delivered nor refused for good before, and waits until ctx ends for what is in flight in
-// other calls. It returns nil once nothing is left to deliver, by whichever call. The worst outcome decides: the error joins those
-// that apply, and each must be examined by itself, since that of the logs pipeline may be permanent while another is not.
+// other calls. It returns nil once nothing is left to deliver, by whichever call. The error joins those that apply, and each
+// must be examined by itself, since that of the logs pipeline may be permanent while another is not.
 func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Received, mode dedupe.Mode) (backfill.Delivered, error) {
 	var total backfill.Delivered
-	p.attribution.Attribute(received)
 	for len(received) > 0 {
 		reserved := p.cache.Reserve(ctx, received, mode)
-		err := p.deliver(ctx, reserved.New, true)
+		records, err := p.deliver(ctx, reserved.New)
 		switch {
 		case err == nil:
 			reserved.Commit()
+			p.metrics.Add(records)
 			total.New += len(reserved.New)
 			total.Recovered += reserved.Recovered
 		case webhook.Permanent(err):
@@ -98,56 +185,36 @@ func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Receiv
 			reserved.Release()
 		}
 		again, failedElsewhere := reserved.Wait(ctx)
-		switch {
-		case err != nil && failedElsewhere != nil:
-			return backfill.Delivered{}, errors.Join(err, failedElsewhere)
-		case err != nil:
+		if err := errors.Join(err, failedElsewhere); err != nil {
 			return backfill.Delivered{}, err
-		case failedElsewhere != nil:
-			return backfill.Delivered{}, failedElsewhere
 		}
 		received = again
 	}
 	return total, nil
 }
 
-// deliver sends interactions to the logs pipeline, and counts them once it accepted them. A panic of the pipeline is returned as
-// an error, so that the interactions are sent again.
-func (p *pipeline) deliver(ctx context.Context, received []interaction.Received, counted bool) error {
+// deliver sends what may leave of interactions to the logs pipeline, and returns it. A panic on the way is returned as an error,
+// so that the interactions are sent again.
+func (p *pipeline) deliver(ctx context.Context, received []interaction.Received) (records []record.Record, err error) {
 	if len(received) == 0 {
-		return nil
+		return nil, nil
 	}
-	err := panics.Catch(func() error {
-		if err := p.consumeLogs(ctx, received); err != nil {
-			return err
-		}
-		if counted {
-			p.metrics.Add(received)
-		}
-		p.seen(promptUsers(received)...)
-		return nil
+	err = panics.Catch(func() error {
+		p.attribution.Attribute(received)
+		records = p.privacy.Apply(received)
+		return p.consumeLogs(ctx, translate.Logs(p.scope, records))
 	})
 	const refused = "the logs pipeline did not take interactions"
-	if err == nil || p.reportPanic(refused, err) {
-		return err
+	if err != nil && !p.logPanic(refused, err) {
+		p.limited.Do("logs", func() {
+			p.logger.Warn(refused, append(failure.New(failure.LogsPipelineRefusing).Fields(), zap.Error(err))...)
+		})
 	}
-	if count, ok := p.occasional.due("logs", time.Now()); ok {
-		p.logger.Warn(refused, zap.Int("times", count), zap.Error(err))
+	if err != nil {
+		return nil, err
 	}
-	return err
-}
-
-// reportPanic logs a panic, and reports whether the error is one.
-func (p *pipeline) reportPanic(message string, err error) bool {
-	panicked, ok := errors.AsType[*panics.Error](err)
-	if !ok {
-		return false
-	}
-	if count, due := p.occasional.due(message, time.Now()); due {
-		p.logger.Error(message, zap.Int("times", count), zap.Error(err), zap.ByteString("stack", panicked.Stack),
-			zap.String("hint", "the stack names the component that panicked: report it to its maintainers"))
-	}
-	return true
+	p.seen(promptUsers(received)...)
+	return records, nil
 }
 
 // promptUsers returns the users whom the prompts themselves name.
@@ -161,15 +228,14 @@ func promptUsers(received []interaction.Received) []string {
 	return users
 }
 
-// consumeLogs sends interactions to the logs pipeline. Without one they are only counted, which is logged once.
-func (p *pipeline) consumeLogs(ctx context.Context, received []interaction.Received) error {
+// consumeLogs sends logs to the logs pipeline. Without one, interactions are only counted, which is logged once.
+func (p *pipeline) consumeLogs(ctx context.Context, logs plog.Logs) error {
 	if p.nextLogs == nil {
 		p.warnOnce.Do(func() {
 			p.logger.Warn("no logs pipeline uses this receiver: interactions are counted in memory but not exported; add the receiver to a logs pipeline")
 		})
 		return nil
 	}
-	logs := p.logs.Translate(received)
 	count := logs.LogRecordCount()
 	ctx = p.obs.StartLogsOp(ctx)
 	err := panics.Catch(func() error { return p.nextLogs.ConsumeLogs(ctx, logs) })
@@ -190,42 +256,43 @@ func (p *pipeline) emitMetrics(ctx context.Context, gauges ...translate.Gauge) e
 	}
 	ctx = p.obs.StartMetricsOp(ctx)
 	err := panics.Catch(func() error { return p.nextMetrics.ConsumeMetrics(ctx, metrics) })
-	p.reportPanic("the metrics pipeline did not take metrics", err)
 	p.obs.EndMetricsOp(ctx, format, count, err)
-	if err != nil {
-		return fmt.Errorf("send %d data points to the metrics pipeline: %w", count, err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	p.logPanic("the metrics pipeline did not take metrics", err)
+	return failure.With(fmt.Errorf("send %d data points to the metrics pipeline: %w", count, err), failure.New(failure.MetricsNotDelivered))
 }
 
-// repeatAfter is the shortest time between two log lines of the same kind, since outsiders and outages determine how often
-// they occur.
-const repeatAfter = time.Minute
-
-// occasionalLog limits how often log lines of the same key are written. Its keys come from small fixed sets.
-type occasionalLog struct {
-	mu sync.Mutex // guards what follows
-	// logged is when each key was last due, and since how often it occurred after that.
-	logged map[string]time.Time
-	since  map[string]int
-}
-
-func newOccasionalLog() *occasionalLog {
-	return &occasionalLog{logged: map[string]time.Time{}, since: map[string]int{}}
-}
-
-// due counts an occurrence. If a line is due, it returns how many there were since the last line.
-func (r *occasionalLog) due(key string, now time.Time) (int, bool) { return r.dueAfter(key, 1, now) }
-
-// dueAfter counts several occurrences at once.
-func (r *occasionalLog) dueAfter(key string, occurrences int, now time.Time) (int, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.since[key] += occurrences
-	if last, ok := r.logged[key]; ok && now.Sub(last) < repeatAfter {
-		return 0, false
+// logPanic logs a panic with its stack, and reports whether the error is one.
+func (p *pipeline) logPanic(message string, err error) bool {
+	panicked, ok := errors.AsType[*panics.Error](err)
+	if ok {
+		p.limited.Do("panic", func() {
+			p.logger.Error(message, append(failure.New(failure.ComponentPanicked).Fields(),
+				zap.Error(err), zap.ByteString("stack", panicked.Stack))...)
+		})
 	}
-	count := r.since[key]
-	r.logged[key], r.since[key] = now, 0
-	return count, true
+	return ok
+}
+
+// limitedLog writes a line of each key at most once a minute, since outsiders and outages determine how often they occur. Metrics
+// have the counts. Its keys come from small fixed sets. The zero value is ready.
+type limitedLog struct {
+	mu   sync.Mutex // guards keys
+	keys map[string]*rate.Sometimes
+}
+
+// Do calls write unless it was called for this key in the minute before.
+func (l *limitedLog) Do(key string, write func()) {
+	l.mu.Lock()
+	if l.keys == nil {
+		l.keys = map[string]*rate.Sometimes{}
+	}
+	if l.keys[key] == nil {
+		l.keys[key] = &rate.Sometimes{Interval: time.Minute}
+	}
+	sometimes := l.keys[key]
+	l.mu.Unlock()
+	sometimes.Do(write)
 }

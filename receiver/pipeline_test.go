@@ -103,7 +103,8 @@ func TestPipeline_ReportsUsersOfPromptsOnly(t *testing.T) {
 			r.SendLogs(logs)
 			var seen []string
 			r.pipeline.seen = func(users ...string) { seen = append(seen, users...) }
-			require.NoError(t, r.pipeline.deliver(t.Context(), list(interaction.Received{UserID: "u", UserSource: c.source}), true))
+			_, err := r.pipeline.deliver(t.Context(), list(interaction.Received{UserID: "u", UserSource: c.source}))
+			require.NoError(t, err)
 			assert.Equal(t, c.want, seen)
 			assert.Equal(t, 1, logs.LogRecordCount())
 		})
@@ -402,5 +403,23 @@ func TestPipeline_TracksBeforeDelivery(t *testing.T) {
 		assert.True(t, missing(c)[0].From.Equal(now.Truncate(time.Minute)))
 		blocked.done <- nil
 		require.NoError(t, <-result)
+	})
+}
+
+// Outsiders and outages determine how often a line occurs.
+func TestLimitedLog_WritesOncePerMinute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var limited limitedLog
+		var written []string
+		write := func(key string) { limited.Do(key, func() { written = append(written, key) }) }
+		write("a")
+		write("b")
+		time.Sleep(59 * time.Second)
+		write("a")
+		assert.Equal(t, []string{"a", "b"}, written)
+		time.Sleep(time.Second)
+		write("a")
+		assert.Equal(t, []string{"a", "b", "a"}, written)
 	})
 }

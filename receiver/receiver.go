@@ -20,6 +20,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 )
@@ -36,7 +37,7 @@ type Receiver struct {
 	onShutdown func()
 
 	telemetry *telemetry
-	status    *status
+	status    *health.Status
 	pipeline  *pipeline
 
 	starting sync.Once
@@ -69,31 +70,27 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 	if err != nil {
 		return nil, err
 	}
+	scope := translate.Scope{Name: metadata.ScopeName, Version: set.BuildInfo.Version}
 	metrics := translate.NewMetrics(translate.MetricSettings{
-		TenantID: settings.TenantID, InstanceID: instanceID(set.TelemetrySettings),
-		ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
-	}, time.Now())
+		TenantID: settings.TenantID, InstanceID: instanceID(set.TelemetrySettings), Scope: scope, Start: time.Now(),
+	})
 	for _, reason := range gap.Reasons() {
 		if reason != gap.Lookback && reason != gap.Replay && reason != gap.Poll {
 			metrics.AddRecovered(string(reason), 0) // so that an alert notices the first
 		}
 	}
+	own := &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String()), recovered: metrics.AddRecovered}
 	return &Receiver{
 		set:        set,
 		settings:   settings,
 		onShutdown: onShutdown,
-		telemetry:  &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String()), recovered: metrics.AddRecovered},
-		status:     &status{},
+		telemetry:  own,
+		status:     &health.Status{},
 		pipeline: &pipeline{
-			logger:     set.Logger,
-			occasional: newOccasionalLog(),
-			obs:        obs,
-			logs: translate.NewLogs(translate.LogSettings{
-				CaptureText: settings.CaptureText, References: settings.References,
-				ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
-			}),
-			metrics:     metrics,
+			logger: set.Logger, obs: obs, telemetry: own,
 			attribution: attribution,
+			privacy:     privacy.Settings{CaptureText: settings.CaptureText, References: settings.References},
+			scope:       scope, metrics: metrics,
 		},
 		stopLoops: func() {},
 	}, nil
@@ -118,7 +115,7 @@ func (r *Receiver) SendMetrics(next consumer.Metrics) { r.pipeline.nextMetrics =
 // is needed for is done in the background. It fails only for what does not resolve by itself: files or a storage that can't be
 // read, an address in use, a missing extension.
 func (r *Receiver) Start(ctx context.Context, host component.Host) error {
-	r.status.join(host)
+	r.status.Join(host)
 	r.starting.Do(func() { r.startErr = r.start(ctx, host) })
 	return r.startErr
 }
@@ -180,7 +177,7 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	r.starting.Do(func() { r.startErr = errors.New("the receiver was shut down before it started") })
 	defer r.telemetry.builder.Shutdown()
 	if r.components == nil {
-		return r.status.fatalError()
+		return r.status.FatalError()
 	}
 	if r.components.server != nil {
 		draining, cancel := context.WithTimeout(ctx, drainTime)
@@ -197,7 +194,7 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	if r.settings.DeleteOnShutdown && r.components.manager != nil {
 		r.warn("the subscription can't be deleted, it expires by itself", r.components.manager.Delete(ctx))
 	}
-	return errors.Join(r.status.fatalError(), r.components.close(ctx))
+	return errors.Join(r.status.FatalError(), r.components.close(ctx))
 }
 
 // warn logs a failure during shutdown. Shutdown does not return it: an error would end the whole collector even if only its
@@ -218,7 +215,7 @@ func (r *Receiver) gauges() []translate.Gauge {
 		age = max(now.Sub(reconciled.To), 0)
 	})
 	return []translate.Gauge{
-		translate.NotificationAge(r.components.notificationAge(now)),
+		translate.NotificationAge(r.pipeline.notificationAge(now)),
 		translate.SubscriptionTimeLeft(r.components.timeLeft(now)),
 		translate.HistoryGap(missing),
 		translate.HistoryReconciled(age, string(reconciled.Outcome)),

@@ -1,4 +1,4 @@
-package receiver
+package health
 
 import (
 	"errors"
@@ -10,9 +10,9 @@ import (
 	"go.opentelemetry.io/collector/component/componentstatus"
 )
 
-// status reports the health of the receiver to the host of every signal. One receiver serves several signals, each of
+// Status reports the health of the receiver to the host of every signal. One receiver serves several signals, each of
 // which is a separate component instance to the Collector.
-type status struct {
+type Status struct {
 	mu    sync.Mutex // guards what follows
 	hosts []component.Host
 	// last is the last report, for hosts that join later; nil before the first.
@@ -23,8 +23,8 @@ type status struct {
 	fatalErr error
 }
 
-// join adds a host. A host that joins late gets the last report, and a fatal error as a permanent one.
-func (s *status) join(host component.Host) {
+// Join adds a host. A host that joins late gets the last report, and a fatal error as a permanent one.
+func (s *Status) Join(host component.Host) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hosts = append(s.hosts, host)
@@ -33,9 +33,9 @@ func (s *status) join(host component.Host) {
 	}
 }
 
-// part returns the function with which a part of the receiver reports changes of its health: a recoverable error, which
+// Part returns the function with which a part of the receiver reports changes of its health: a recoverable error, which
 // goes away by itself or once an operator fixed its cause, or nil. The receiver is healthy when all of its parts are.
-func (s *status) part(name string) func(error) {
+func (s *Status) Part(name string) func(error) {
 	return func(err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -58,10 +58,10 @@ func (s *status) part(name string) func(error) {
 	}
 }
 
-// fatal reports an error after which the receiver can't do its work; the Collector then shuts down. Only the first call
+// Fatal reports an error after which the receiver can't do its work; the Collector then shuts down. Only the first call
 // reports, and only one host gets a fatal event, the others a permanent error: the Collector reads a single fatal event,
 // and it blocks forever, with the lock of all status reports held, when it gets another.
-func (s *status) fatal(err error) {
+func (s *Status) Fatal(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fatalErr != nil {
@@ -79,15 +79,15 @@ func (s *status) fatal(err error) {
 	componentstatus.ReportStatus(s.hosts[0], componentstatus.NewFatalErrorEvent(err))
 }
 
-// fatalError returns the fatal error, nil if there was none.
-func (s *status) fatalError() error {
+// FatalError returns the fatal error, nil if there was none.
+func (s *Status) FatalError() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fatalErr
 }
 
 // report is called with mu held.
-func (s *status) report(event *componentstatus.Event) {
+func (s *Status) report(event *componentstatus.Event) {
 	if s.fatalErr != nil {
 		return
 	}
