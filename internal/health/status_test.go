@@ -74,4 +74,3 @@ func TestStatus_FatalGoesToOneHost(t *testing.T) {
 		require.ErrorIs(t, host.events[0].Err(), died)
 	}
 }
-
