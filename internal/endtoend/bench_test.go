@@ -52,7 +52,7 @@ func BenchmarkCollector_ProcessorTime(b *testing.B) {
 
 func benchmarkCollector(b *testing.B, storage string, items int) {
 	b.Helper()
-	h := newHarness(b, "")
+	h := newCollectorHarness(b, "")
 	h.configure(b, fmt.Sprintf(withoutBackend, storage))
 	collector := h.run(b)
 	h.awaitSubscribed(b)
@@ -81,7 +81,7 @@ func benchmarkCollector(b *testing.B, storage string, items int) {
 }
 
 // bodies returns notifications of new interactions.
-func (h *harness) bodies(b *testing.B, n, items int) [][]byte {
+func (h *collectorHarness) bodies(b *testing.B, n, items int) [][]byte {
 	b.Helper()
 	all := make([][]byte, n)
 	for i := range all {
@@ -99,7 +99,7 @@ func (h *harness) bodies(b *testing.B, n, items int) [][]byte {
 }
 
 // post posts all bodies, each of which must be accepted.
-func (h *harness) post(b *testing.B, clients []*http.Client, bodies [][]byte) {
+func (h *collectorHarness) post(b *testing.B, clients []*http.Client, bodies [][]byte) {
 	b.Helper()
 	left := make(chan []byte, len(bodies))
 	for _, body := range bodies {

@@ -119,7 +119,7 @@ type clock struct {
 }
 
 // clock makes this harness run binary, a collector with a clock that can be set, and returns that clock.
-func (h *harness) clock(t *testing.T, binary string) *clock {
+func (h *collectorHarness) clock(t *testing.T, binary string) *clock {
 	t.Helper()
 	file, err := os.Create(filepath.Join(t.TempDir(), "clock"))
 	require.NoError(t, err)
@@ -153,7 +153,7 @@ func (c *clock) suspend(d time.Duration) {
 func TestClock_TenMinutesBehindLosesNothing(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	h := newHarness(t, "receivers: {m365_copilot: {subscription: {check_interval: 5m}}}", withDirectory)
+	h := newCollectorHarness(t, "receivers: {m365_copilot: {subscription: {check_interval: 5m}}}", withDirectory)
 	clock := h.clock(t, binary)
 	clock.setOffset(-10 * time.Minute)
 	collector := h.run(t)
@@ -170,7 +170,7 @@ func TestClock_TenMinutesBehindLosesNothing(t *testing.T) {
 func TestClock_WrongTimeZoneLosesNothing(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	h := newHarness(t, "receivers: {m365_copilot: {subscription: {lifetime: 60h}}}", withDirectory, withShortTokens)
+	h := newCollectorHarness(t, "receivers: {m365_copilot: {subscription: {lifetime: 60h}}}", withDirectory, withShortTokens)
 	clock := h.clock(t, binary)
 	clock.setOffset(8 * time.Hour)
 	collector := h.run(t)
@@ -186,7 +186,7 @@ func TestClock_WrongTimeZoneLosesNothing(t *testing.T) {
 func TestClock_FourMinutesBehindBackfillsRefused(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	h := newHarness(t, withoutQueue, withDirectory, withShortRetry)
+	h := newCollectorHarness(t, withoutQueue, withDirectory, withShortRetry)
 	clock := h.clock(t, binary)
 	clock.setOffset(-4 * time.Minute) // and tokens are taken
 	h.run(t)
@@ -218,7 +218,7 @@ func TestClock_TenDaysAheadAtShutdownLosesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHarness(t, "receivers: {m365_copilot: {subscription: {check_interval: "+test.interval+"}}}", withDirectory, func(settings *graphtest.Settings) {
+			h := newCollectorHarness(t, "receivers: {m365_copilot: {subscription: {check_interval: "+test.interval+"}}}", withDirectory, func(settings *graphtest.Settings) {
 				settings.RetryFor = time.Second
 				// So that Graph grants what a clock ten days ahead asks for, and its tokens are valid by that clock.
 				settings.MaxLifetime, settings.ValidationTokenLifetime = 20*24*time.Hour, 20*24*time.Hour
@@ -257,7 +257,7 @@ func TestClock_TenDaysAheadAtShutdownLosesNothing(t *testing.T) {
 }
 
 // advanceToHourlyPass lets an hour pass, and opens one more gap so that the collector checks what is due.
-func (h *harness) advanceToHourlyPass(t *testing.T, clock *clock) {
+func (h *collectorHarness) advanceToHourlyPass(t *testing.T, clock *clock) {
 	t.Helper()
 	clock.advance(61 * time.Minute)
 	c, err := h.emulator.Collection(prompt(t, 1, user(0), time.Now().Add(-30*time.Minute)))
@@ -279,7 +279,7 @@ const hourlyChecks = "receivers: {m365_copilot: {subscription: {check_interval: 
 func TestClock_OneHourAheadBackfillsHourly(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	h := newHarness(t, hourlyChecks, withDirectory, withShortTokens)
+	h := newCollectorHarness(t, hourlyChecks, withDirectory, withShortTokens)
 	clock := h.clock(t, binary)
 	clock.setOffset(time.Hour)
 	collector := h.run(t)
@@ -311,7 +311,7 @@ func TestClock_OneHourAheadBackfillsHourly(t *testing.T) {
 func TestClock_OneHourBehindBackfillsOnceSet(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	h := newHarness(t, "", withDirectory)
+	h := newCollectorHarness(t, "", withDirectory)
 	clock := h.clock(t, binary)
 	clock.setOffset(-time.Hour)
 	collector := h.run(t)
@@ -334,7 +334,7 @@ func TestClock_OneHourBehindBackfillsOnceSet(t *testing.T) {
 func TestClock_TooFarAheadToSubscribeIsReported(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	clock := h.clock(t, binary)
 	clock.setOffset(61 * time.Minute) // and a subscription of 71 hours is requested, of at most 72
 	collector := h.run(t)
@@ -350,7 +350,7 @@ func TestClock_TooFarAheadToSubscribeIsReported(t *testing.T) {
 }
 
 // awaitAcknowledged waits until the collector has accepted or rejected n interactions.
-func (h *harness) awaitAcknowledged(t *testing.T, n int) {
+func (h *collectorHarness) awaitAcknowledged(t *testing.T, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
@@ -377,7 +377,7 @@ func TestClock_OneHourOffIsReported(t *testing.T) {
 	for reason, shift := range map[string]time.Duration{"token_expired": -25 * time.Hour, "token_not_yet_valid": time.Hour} {
 		t.Run(reason, func(t *testing.T) {
 			t.Parallel()
-			h := newHarness(t, "")
+			h := newCollectorHarness(t, "")
 			collector := h.run(t)
 			h.awaitSubscribed(t)
 			c, err := h.emulator.Collection(prompts(t, 1, 1)...)

@@ -57,7 +57,7 @@ func crashRepeatedly(t *testing.T, size int) int {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))
 	// The interval is longer than the publication takes, so one reconciliation compares all of it.
-	h := newHarness(t, `
+	h := newCollectorHarness(t, `
 receivers:
   m365_copilot:
     history: {reconcile: {interval: 4m, delay: 5s}}
@@ -88,7 +88,7 @@ receivers:
 	before := h.backend.duplicates()
 
 	runs[len(runs)-1].awaitReconciled(t, time.Now(), 10*time.Minute)
-	var results []reconciliation
+	var results []loggedReconciliation
 	for _, run := range runs {
 		results = append(results, run.reconciliations(t)...)
 		assert.Empty(t, readForOtherReasons(run), "nothing had to be backfilled")

@@ -32,7 +32,7 @@ func TestEncryption_RotatedCertificatesBothDecrypt(t *testing.T) {
 	t.Parallel()
 	old, renewed := keyPair(t, "old"), keyPair(t, "renewed")
 	const keys = "receivers: {m365_copilot: {encryption: {certificates: [%s]}}}"
-	h := newHarness(t, fmt.Sprintf(keys, old))
+	h := newCollectorHarness(t, fmt.Sprintf(keys, old))
 	first := h.run(t)
 	h.awaitSubscribed(t)
 	in := prompts(t, 12, 3)
@@ -72,10 +72,10 @@ func decrypted(t *testing.T, address string) int {
 }
 
 // If half of a batch was delivered before, the whole batch delivers each interaction once and decrypts only the other half.
-func TestDedupe_SkipsDecryptionOfRedelivered(t *testing.T) {
+func TestCollector_SkipsDecryptionOfRedelivered(t *testing.T) {
 	t.Parallel()
 	metrics := freeAddress(t)
-	h := newHarness(t, `
+	h := newCollectorHarness(t, `
 service:
   telemetry:
     metrics:

@@ -37,7 +37,7 @@ type forgery struct {
 }
 
 // forgeries are bodies that take much more memory than their bytes if each item is decoded and kept.
-func forgeries(t *testing.T, h *harness) map[string]forgery {
+func forgeries(t *testing.T, h *collectorHarness) map[string]forgery {
 	t.Helper()
 	empty := strings.TrimSuffix(strings.Repeat("{},", 19_999), ",")
 	return map[string]forgery{
@@ -52,7 +52,7 @@ func forgeries(t *testing.T, h *harness) map[string]forgery {
 }
 
 // forgedBody is a genuine notification with a guessed clientState, whose item is repeated and has more bytes of content.
-func (h *harness) forgedBody(t *testing.T, items, more int) []byte {
+func (h *collectorHarness) forgedBody(t *testing.T, items, more int) []byte {
 	t.Helper()
 	c, err := h.emulator.Collection(prompts(t, 1, 1)...)
 	require.NoError(t, err)
@@ -68,7 +68,7 @@ func (h *harness) forgedBody(t *testing.T, items, more int) []byte {
 
 // It does not run in parallel, since it measures memory, time and processor time.
 func TestFlood_OfForgedBodiesIsBounded(t *testing.T) { //nolint:paralleltest // see above
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	collector := h.run(t)
 	h.awaitSubscribed(t)
 	for name, f := range forgeries(t, h) {
@@ -91,7 +91,7 @@ func TestFlood_OfForgedBodiesIsBounded(t *testing.T) { //nolint:paralleltest // 
 }
 
 // flood posts a forgery over many connections, and counts the answers by status; 0 stands for none.
-func (h *harness) flood(t *testing.T, f forgery) map[int]int {
+func (h *collectorHarness) flood(t *testing.T, f forgery) map[int]int {
 	t.Helper()
 	var mu sync.Mutex
 	statuses := map[int]int{}
@@ -137,7 +137,7 @@ func (y yieldingReader) Read(p []byte) (int, error) {
 	return y.Reader.Read(p)
 }
 
-func (h *harness) postAs(ctx context.Context, client *http.Client, query string, body []byte) int {
+func (h *collectorHarness) postAs(ctx context.Context, client *http.Client, query string, body []byte) int {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+h.webhook+"/graph/notifications"+query, yieldingReader{bytes.NewReader(body)})
 	if err != nil {
 		return 0
@@ -156,7 +156,7 @@ func (h *harness) postAs(ctx context.Context, client *http.Client, query string,
 // postGenuineUntil posts genuine notifications one after another, each of which must be accepted, until ended is closed. It
 // returns how long the slowest answer took from the end of the request, since before that this process is busy with the
 // flood. At least one is sent.
-func (h *harness) postGenuineUntil(t *testing.T, ended <-chan struct{}) (longest time.Duration, sent int) {
+func (h *collectorHarness) postGenuineUntil(t *testing.T, ended <-chan struct{}) (longest time.Duration, sent int) {
 	t.Helper()
 	client, done := newHTTPClient()
 	defer done()
@@ -187,7 +187,7 @@ func (h *harness) postGenuineUntil(t *testing.T, ended <-chan struct{}) (longest
 
 // It compares the two costs, since absolute times depend on the machine.
 func TestFlood_ForgedBytesCostLessThanGenuine(t *testing.T) { //nolint:paralleltest // it measures processor time
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	collector := h.run(t)
 	h.awaitSubscribed(t)
 	genuine := make(chan []byte, 400)

@@ -52,9 +52,9 @@ const licensedUsers = 10
 
 // newFailingHarness returns a harness where each call fails a few times, and whose first start imports an hour of ten
 // licensed users. Concurrency is 1, since requests in flight can't obey a Retry-After that arrives meanwhile.
-func newFailingHarness(t *testing.T, fault graphtest.Fault) *harness {
+func newFailingHarness(t *testing.T, fault graphtest.Fault) *collectorHarness {
 	t.Helper()
-	h := newHarness(t, `
+	h := newCollectorHarness(t, `
 receivers:
   m365_copilot:
     history: {lookback: 1h, concurrency: 1}
@@ -74,7 +74,7 @@ receivers:
 }
 
 // exerciseCalls makes the collector use each of the calls, and returns the interactions that must arrive.
-func (h *harness) exerciseCalls(t *testing.T) []graphtest.Interaction {
+func (h *collectorHarness) exerciseCalls(t *testing.T) []graphtest.Interaction {
 	t.Helper()
 	in := prompts(t, 40, licensedUsers)
 	require.NoError(t, h.emulator.AddHistory(in[:20]...))
@@ -95,7 +95,7 @@ func (h *harness) exerciseCalls(t *testing.T) []graphtest.Interaction {
 }
 
 // assertFewRequests asserts that each failure cost only one more request.
-func (h *harness) assertFewRequests(t *testing.T, took time.Duration) {
+func (h *collectorHarness) assertFewRequests(t *testing.T, took time.Duration) {
 	t.Helper()
 	stats := h.emulator.Stats()
 	t.Logf("recovered within %s, requests %v", took.Round(time.Second), stats.Requests)
@@ -109,7 +109,7 @@ func (h *harness) assertFewRequests(t *testing.T, took time.Duration) {
 }
 
 // assertRetryAfterObeyed asserts that each call with Retry-After was retried after that time, and at most a second later.
-func (h *harness) assertRetryAfterObeyed(t *testing.T, status int, asked time.Duration) {
+func (h *collectorHarness) assertRetryAfterObeyed(t *testing.T, status int, asked time.Duration) {
 	t.Helper()
 	for _, call := range calls {
 		if call == graphtest.OpKeys {
@@ -144,7 +144,7 @@ func TestGraphFailure_RetriesWithoutStorm(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHarness(t, "")
+			h := newCollectorHarness(t, "")
 			h.emulator.Fail(graphtest.AnyGraph, test.fault)
 			collector := h.run(t)
 			collector.awaitLine(t, "subscription fails", waitTimeout)

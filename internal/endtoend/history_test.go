@@ -20,7 +20,7 @@ import (
 func TestHistory_BackfillResumesAfterCrash(t *testing.T) {
 	t.Parallel()
 	const users = 50
-	h := newHarness(t, `
+	h := newCollectorHarness(t, `
 receivers:
   m365_copilot:
     history: {requests_per_second: 20, concurrency: 2}
@@ -58,9 +58,9 @@ receivers:
 	assert.Less(t, requests, users+users/2, "it continues where it stopped")
 }
 
-func TestHistory_FillsGapOfRemovedSubscription(t *testing.T) {
+func TestCollector_FillsGapOfRemovedSubscription(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	collector := h.run(t)
 	subscription := h.awaitSubscribed(t)
 	in := prompts(t, 30, 3)
@@ -86,7 +86,7 @@ func TestHistory_MemoryFor100000Users(t *testing.T) {
 // memoryOfReading returns the peak resident size of a collector that reads the history of users, 16 at once.
 func memoryOfReading(t *testing.T, users int) int64 {
 	t.Helper()
-	h := newHarness(t, `
+	h := newCollectorHarness(t, `
 receivers:
   m365_copilot:
     history: {lookback: 1h, requests_per_second: 100000, concurrency: 16}
@@ -129,7 +129,7 @@ func (p *process) peakMemory(t *testing.T) int64 {
 
 // It does not run in parallel, since it measures when requests arrive.
 func TestHistory_AtMost25RequestsPerSecond(t *testing.T) {
-	h := newHarness(t, `
+	h := newCollectorHarness(t, `
 receivers:
   m365_copilot:
     history: {lookback: 1h, concurrency: 16}
@@ -155,7 +155,7 @@ receivers:
 
 func TestHistory_BackfillsForRemovedKey(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, "receivers: {m365_copilot: {encryption: {certificates: ["+keyPair(t, "old")+"]}}}")
+	h := newCollectorHarness(t, "receivers: {m365_copilot: {encryption: {certificates: ["+keyPair(t, "old")+"]}}}")
 	first := h.run(t)
 	h.awaitSubscribed(t)
 	in := prompts(t, 23, 3)
@@ -180,7 +180,7 @@ func TestHistory_BackfillsForRemovedKey(t *testing.T) {
 func TestHistory_FillsGapOfSuspendedHost(t *testing.T) {
 	binary := collectorWithClock(t)
 	t.Parallel()
-	h := newHarness(t, "", withDirectory)
+	h := newCollectorHarness(t, "", withDirectory)
 	clock := h.clock(t, binary)
 	collector := h.run(t)
 	h.awaitSubscribed(t)
@@ -228,7 +228,7 @@ func TestHistory_BackfillsAfterRetryDeadline(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHarness(t, withoutQueue, withDirectory, withShortRetry)
+			h := newCollectorHarness(t, withoutQueue, withDirectory, withShortRetry)
 			clock := h.clock(t, binary)
 			collector := h.run(t)
 			h.awaitSubscribed(t)
@@ -250,7 +250,7 @@ func TestHistory_BackfillsAfterRetryDeadline(t *testing.T) {
 }
 
 // awaitLost waits until Graph has stopped retrying n interactions, each attempt of which was answered with 503.
-func (h *harness) awaitLost(t *testing.T, n int) {
+func (h *collectorHarness) awaitLost(t *testing.T, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()

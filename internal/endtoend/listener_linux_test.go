@@ -17,7 +17,7 @@ import (
 // The receiver is in a pipeline of logs and one of metrics, and the Collector knows each as a component of its own.
 func TestListener_DeathEndsCollector(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	p := h.run(t)
 	h.awaitSubscribed(t)
 

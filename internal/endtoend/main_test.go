@@ -1,4 +1,5 @@
-// Package endtoend_test runs the real collector process, built by ocb, between an emulated tenant and a backend.
+// Package endtoend_test tests the whole: the receiver in this process (receiver_*_test.go, harness), and the real collector process,
+// built by ocb (all other files, collectorHarness), between an emulated tenant and a backend.
 package endtoend_test
 
 import (

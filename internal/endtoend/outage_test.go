@@ -16,7 +16,7 @@ import (
 
 func TestOutage_OfTwoMinutesLosesNothing(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	h.run(t)
 	h.awaitSubscribed(t)
 	in := prompts(t, 1200, 50)
@@ -45,7 +45,7 @@ func TestOutage_OfTwoMinutesLosesNothing(t *testing.T) {
 
 func TestRestart_DuringOutageLosesNothing(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	collector := h.run(t)
 	h.awaitSubscribed(t)
 	in := prompts(t, 2000, 50)
@@ -82,7 +82,7 @@ func TestRestart_DuringOutageLosesNothing(t *testing.T) {
 
 func TestShutdown_WithBlockedQueueLosesNothing(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, `
+	h := newCollectorHarness(t, `
 exporters:
   otlp_http:
     sending_queue: {queue_size: 20, block_on_overflow: true}
@@ -102,7 +102,7 @@ exporters:
 }
 
 // assertAnswersInTime asserts that Graph got every answer within 3 seconds.
-func assertAnswersInTime(t *testing.T, h *harness) {
+func assertAnswersInTime(t *testing.T, h *collectorHarness) {
 	t.Helper()
 	for _, a := range h.emulator.Acknowledgements() {
 		assert.Less(t, a.Latency, 3*time.Second)
@@ -112,7 +112,7 @@ func assertAnswersInTime(t *testing.T, h *harness) {
 
 func TestLatency_WithSlowBackend(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	h.backend.delay = 10 * time.Second
 	h.run(t)
 	h.awaitSubscribed(t)
@@ -127,7 +127,7 @@ func TestLatency_WithSlowBackend(t *testing.T) {
 
 func TestLatency_WithSlowBackendAndNoQueue(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, `
+	h := newCollectorHarness(t, `
 exporters:
   otlp_http:
     sending_queue: {enabled: false}
@@ -149,7 +149,7 @@ exporters:
 // One of two pipelines refuses permanently, and the other one loses nothing.
 func TestPipelines_OneRefusingPermanently(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, `
+	h := newCollectorHarness(t, `
 exporters:
   otlp_http:
     sending_queue: {enabled: false}

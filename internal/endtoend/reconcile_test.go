@@ -30,7 +30,7 @@ type ingress struct {
 }
 
 // withIngress puts an ingress in front of collectors that start later.
-func (h *harness) withIngress(t *testing.T) *ingress {
+func (h *collectorHarness) withIngress(t *testing.T) *ingress {
 	t.Helper()
 	i := &ingress{public: freeAddress(t), target: h.webhook, open: map[net.Conn]struct{}{}}
 	h.public = i.public
@@ -98,15 +98,15 @@ func (i *ingress) stop() {
 	i.running.Wait()
 }
 
-// reconciliation is what a result line says.
-type reconciliation struct {
+// loggedReconciliation is what a result line of a collector says.
+type loggedReconciliation struct {
 	From, To                       string
 	Users, Interactions, Recovered int
 	Result                         string
 }
 
 // end returns the end of the interval.
-func (r reconciliation) end(t *testing.T) time.Time {
+func (r loggedReconciliation) end(t *testing.T) time.Time {
 	t.Helper()
 	at, err := time.Parse("2006-01-02T15:04:05.000Z0700", r.To) // as the Collector writes a time to the console
 	require.NoError(t, err)
@@ -114,11 +114,11 @@ func (r reconciliation) end(t *testing.T) time.Time {
 }
 
 // reconciliations returns the results that a collector has logged.
-func (p *process) reconciliations(t *testing.T) []reconciliation {
+func (p *process) reconciliations(t *testing.T) []loggedReconciliation {
 	t.Helper()
-	var all []reconciliation
+	var all []loggedReconciliation
 	for _, line := range p.linesWith("\thistory reconciled\t") {
-		var r reconciliation
+		var r loggedReconciliation
 		_, fields, _ := strings.Cut(line, "{")
 		require.NoError(t, json.Unmarshal([]byte("{"+fields), &r), line)
 		all = append(all, r)
@@ -127,9 +127,9 @@ func (p *process) reconciliations(t *testing.T) []reconciliation {
 }
 
 // awaitReconciled waits until everything created before a time was reconciled, and returns the results so far.
-func (p *process) awaitReconciled(t *testing.T, before time.Time, timeout time.Duration) []reconciliation {
+func (p *process) awaitReconciled(t *testing.T, before time.Time, timeout time.Duration) []loggedReconciliation {
 	t.Helper()
-	var all []reconciliation
+	var all []loggedReconciliation
 	require.Eventually(t, func() bool {
 		all = p.reconciliations(t)
 		return len(all) > 0 && all[len(all)-1].end(t).After(before)
@@ -138,7 +138,7 @@ func (p *process) awaitReconciled(t *testing.T, before time.Time, timeout time.D
 }
 
 // awaitConfirmed waits until the subscription was confirmed. What was created before is not reconciled.
-func (h *harness) awaitConfirmed(t *testing.T) {
+func (h *collectorHarness) awaitConfirmed(t *testing.T) {
 	t.Helper()
 	h.awaitSubscribed(t)
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
@@ -151,13 +151,13 @@ func withRetryOfTwoSeconds(settings *graphtest.Settings) { settings.RetryFor = 2
 
 // outage is a tenant whose notifications go through an ingress, and what it published.
 type outage struct {
-	*harness
+	*collectorHarness
 
 	ingress   *ingress
 	collector *process
 	published []graphtest.Interaction
 	// results are those of collectors that ended.
-	results []reconciliation
+	results []loggedReconciliation
 }
 
 // create returns n prompts that were created just now, by three users.
@@ -289,7 +289,7 @@ func TestReconciliation_FindsWhatIngressOutageLost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := &outage{harness: newHarness(t, `
+			o := &outage{collectorHarness: newCollectorHarness(t, `
 receivers:
   m365_copilot:
     history: {reconcile: {interval: 15s, delay: 3s}}
@@ -347,7 +347,7 @@ func TestReconciliation_ResumesAfterRestart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHarness(t, `
+			h := newCollectorHarness(t, `
 receivers:
   m365_copilot:
     history: {requests_per_second: 10, concurrency: 2, reconcile: {interval: 8s, delay: 3s}}

@@ -18,17 +18,17 @@ import (
 
 // replica is one of two collectors of the same application and notification URL.
 type replica struct {
-	*harness
+	*collectorHarness
 	// status is the address at which the health of its components can be read.
 	status string
 }
 
 // startReplica runs a collector that listens at an address and with storage of its own. Its notification URL is that of the
 // harness, as it would be with a load balancer, so the collector of the harness answers all handshakes.
-func (h *harness) startReplica(t *testing.T, certificates string) (*replica, *process) {
+func (h *collectorHarness) startReplica(t *testing.T, certificates string) (*replica, *process) {
 	t.Helper()
 	own := *h
-	r := &replica{harness: &own, status: freeAddress(t)}
+	r := &replica{collectorHarness: &own, status: freeAddress(t)}
 	r.environment = []string{"COPILOT_NOTIFICATION_URL=https://" + h.webhook + "/graph/notifications"}
 	r.storage = t.TempDir()
 	if len(h.emulator.Subscriptions()) > 0 {
@@ -75,7 +75,7 @@ func (r *replica) post(t *testing.T, interactions ...graphtest.Interaction) {
 }
 
 // awaitChecks waits until both replicas together have checked the subscriptions n more times.
-func (h *harness) awaitChecks(t *testing.T, n int) {
+func (h *collectorHarness) awaitChecks(t *testing.T, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -84,7 +84,7 @@ func (h *harness) awaitChecks(t *testing.T, n int) {
 
 func TestReplicas_WithOwnKeysStopReplacing(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	a, processA := h.startReplica(t, keyPair(t, "a"))
 	h.awaitSubscribed(t)
 	b, processB := h.startReplica(t, keyPair(t, "b"))
@@ -125,7 +125,7 @@ func TestReplicas_WithOwnKeysStopReplacing(t *testing.T) {
 
 func TestReplicas_WithSharedCertificatesBothDeliver(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	shared := keyPair(t, "shared")
 	a, processA := h.startReplica(t, shared)
 	h.awaitSubscribed(t)

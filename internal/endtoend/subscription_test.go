@@ -11,9 +11,9 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestSubscription_IsAdoptedAfterRestart(t *testing.T) {
+func TestCollector_AdoptsSubscriptionAfterRestart(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	first := h.run(t)
 	subscription := h.awaitSubscribed(t)
 	first.terminate(t)
@@ -30,7 +30,7 @@ func TestSubscription_IsAdoptedAfterRestart(t *testing.T) {
 // A second collector with another notification URL does not replace the subscription of the first.
 func TestSubscription_SecondCollectorKeepsFirst(t *testing.T) {
 	t.Parallel()
-	h := newHarness(t, "")
+	h := newCollectorHarness(t, "")
 	first := h.run(t)
 	subscription := h.awaitSubscribed(t)
 	other := *h

@@ -1,4 +1,4 @@
-package m365copilotreceiver
+package endtoend_test
 
 import (
 	"context"
@@ -20,6 +20,7 @@ import (
 	otelreceiver "go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/service/telemetry/otelconftelemetry"
 
+	"github.com/otelcopilot/m365copilotreceiver"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 )
@@ -39,7 +40,7 @@ func sinkExporter(logs consumer.ConsumeLogsFunc) exporter.Factory {
 
 func factories(t *testing.T, sink exporter.Factory) otelcol.Factories {
 	t.Helper()
-	receivers, err := otelcol.MakeFactoryMap(NewFactory())
+	receivers, err := otelcol.MakeFactoryMap(m365copilotreceiver.NewFactory())
 	require.NoError(t, err)
 	exporters, err := otelcol.MakeFactoryMap(sink)
 	require.NoError(t, err)
@@ -102,7 +103,7 @@ func TestCollector_RejectsInvalidConfig(t *testing.T) {
 func TestReceiver_RunsNextToAnother(t *testing.T) {
 	t.Parallel()
 	first, second := newHarness(t), newHarness(t)
-	factory := NewFactory()
+	factory := m365copilotreceiver.NewFactory()
 	for i, h := range []*harness{first, second} {
 		set := otelreceiver.Settings{
 			ID:                component.NewIDWithName(metadata.Type, string(rune('a'+i))),

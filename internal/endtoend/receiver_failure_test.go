@@ -1,4 +1,4 @@
-package m365copilotreceiver
+package endtoend_test
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/otelcopilot/m365copilotreceiver"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
@@ -243,12 +244,12 @@ func TestFailure_NamesRefusingProxy(t *testing.T) {
 		"a proxy that refuses connections": {closedAddress, []string{"connection refused"}},
 	}
 	for name, proxy := range proxies {
-		for call, prepare := range map[string]func(*Config, string){
-			"the token call": func(c *Config, address string) {
+		for call, prepare := range map[string]func(*m365copilotreceiver.Config, string){
+			"the token call": func(c *m365copilotreceiver.Config, address string) {
 				c.Auth.Authority, c.Graph.Endpoint = "https://login.invalid", "https://graph.invalid"
 				c.Graph.ProxyURL = "http://scott:tiger@" + address
 			},
-			"the call of Graph": func(c *Config, address string) {
+			"the call of Graph": func(c *m365copilotreceiver.Config, address string) {
 				c.Auth.Scope, c.Graph.Endpoint = c.Graph.Endpoint+"/.default", "https://graph.invalid"
 				c.Graph.ProxyURL = "http://scott:tiger@" + address
 			},

@@ -1,4 +1,4 @@
-package m365copilotreceiver
+package endtoend_test
 
 import (
 	"context"
@@ -15,9 +15,11 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/config/configauth"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/extension/extensiontest"
 
+	"github.com/otelcopilot/m365copilotreceiver"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
@@ -31,21 +33,23 @@ func TestCredential_EachKindSubscribes(t *testing.T) {
 	require.NoError(t, err)
 	const assertion = "a-token-of-another-identity-provider"
 
-	for name, use := range map[string]func(*testing.T, *Config){
-		"a client secret in the header": func(*testing.T, *Config) {},
-		"a client secret in the body":   func(_ *testing.T, c *Config) { c.Auth.AuthStyle = AuthStyleBody },
-		"a client secret in a file": func(t *testing.T, c *Config) {
+	for name, use := range map[string]func(*testing.T, *m365copilotreceiver.Config){
+		"a client secret in the header": func(*testing.T, *m365copilotreceiver.Config) {},
+		"a client secret in the body": func(_ *testing.T, c *m365copilotreceiver.Config) {
+			c.Auth.AuthStyle = m365copilotreceiver.AuthStyleBody
+		},
+		"a client secret in a file": func(t *testing.T, c *m365copilotreceiver.Config) {
 			t.Helper()
 			c.Auth.ClientSecret, c.Auth.ClientSecretFile = "", writeFile(t, testSecret+"\n")
 		},
-		"a client certificate": func(t *testing.T, c *Config) {
+		"a client certificate": func(t *testing.T, c *m365copilotreceiver.Config) {
 			t.Helper()
 			c.Auth.ClientSecret = ""
-			c.Auth.ClientCertificate = configoptional.Some(ClientCertificateConfig{
+			c.Auth.ClientCertificate = configoptional.Some(m365copilotreceiver.ClientCertificateConfig{
 				CertFile: writeFile(t, string(app.Certificate)), KeyFile: writeFile(t, string(app.Key)),
 			})
 		},
-		"a federated token": func(t *testing.T, c *Config) {
+		"a federated token": func(t *testing.T, c *m365copilotreceiver.Config) {
 			t.Helper()
 			c.Auth.ClientSecret, c.Auth.FederatedTokenFile = "", writeFile(t, assertion)
 		},
@@ -80,6 +84,11 @@ func TestCredential_RereadsSecretFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(testSecret), 0o600))
 	h.subscribed(t)
 	h.host.await(t, componentstatus.StatusOK)
+}
+
+// authenticator refers to the extension oauth2client.
+func authenticator() configoptional.Optional[configauth.Config] {
+	return configoptional.Some(configauth.Config{AuthenticatorID: component.MustNewID("oauth2client")})
 }
 
 // withAuthenticator configures an extension that gets the tokens for Graph from an authority.

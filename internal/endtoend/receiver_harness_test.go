@@ -1,9 +1,8 @@
-package m365copilotreceiver
+package endtoend_test
 
 import (
 	"context"
 	"crypto/x509"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -27,21 +26,21 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/otelcopilot/m365copilotreceiver"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
 )
 
 const (
-	testTenant  = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
-	testClient  = "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d"
-	testSecret  = "the-right-secret"
-	waitTimeout = 20 * time.Second
+	testTenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
+	testClient = "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d"
+	testSecret = "the-right-secret"
 )
 
 // harness is an emulated tenant, and a receiver whose logs and metrics go to sinks.
 type harness struct {
 	emulator *graphtest.Emulator
-	config   *Config
+	config   *m365copilotreceiver.Config
 	// nextLogs and nextMetrics may be replaced before start; nil leaves the signal out.
 	nextLogs    consumer.Logs
 	nextMetrics consumer.Metrics
@@ -87,7 +86,7 @@ func newHarness(t *testing.T, change ...func(*graphtest.Settings)) *harness {
 	t.Cleanup(h.emulator.Close)
 	t.Cleanup(func() { _ = h.telemetry.Shutdown(context.Background()) })
 
-	c, ok := createDefaultConfig().(*Config)
+	c, ok := m365copilotreceiver.NewFactory().CreateDefaultConfig().(*m365copilotreceiver.Config)
 	require.True(t, ok)
 	address := freeAddress(t)
 	c.TenantID, c.Auth.ClientID, c.Auth.ClientSecret = testTenant, testClient, testSecret
@@ -101,14 +100,6 @@ func newHarness(t *testing.T, change ...func(*graphtest.Settings)) *harness {
 	c.Metrics.Interval = time.Second
 	h.config = c
 	return h
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, listener.Close()) }()
-	return listener.Addr().String()
 }
 
 // start creates and starts the receiver as the Collector does: once for each signal of a configuration.
@@ -159,7 +150,7 @@ func (h *harness) settings() receiver.Settings {
 
 func (h *harness) create(t *testing.T, set receiver.Settings) {
 	t.Helper()
-	factory := NewFactory()
+	factory := m365copilotreceiver.NewFactory()
 	h.signals = nil
 	if h.nextLogs != nil {
 		signal, err := factory.CreateLogs(t.Context(), set, h.config, h.nextLogs)
@@ -265,11 +256,11 @@ func (h *statusHost) await(t *testing.T, status componentstatus.Status) *compone
 }
 
 // newEncryptionCertificate writes a new encryption certificate and its key to files.
-func newEncryptionCertificate(t *testing.T, id string) CertificateConfig {
+func newEncryptionCertificate(t *testing.T, id string) m365copilotreceiver.CertificateConfig {
 	t.Helper()
 	pair, err := graphtest.EncryptionCertificate(2048, time.Hour)
 	require.NoError(t, err)
-	c := CertificateConfig{ID: id, CertFile: filepath.Join(t.TempDir(), "encryption.crt"), KeyFile: filepath.Join(t.TempDir(), "encryption.key")}
+	c := m365copilotreceiver.CertificateConfig{ID: id, CertFile: filepath.Join(t.TempDir(), "encryption.crt"), KeyFile: filepath.Join(t.TempDir(), "encryption.key")}
 	require.NoError(t, os.WriteFile(c.CertFile, pair.Certificate, 0o600))
 	require.NoError(t, os.WriteFile(c.KeyFile, pair.Key, 0o600))
 	return c

@@ -29,8 +29,8 @@ const (
 	waitTimeout = 30 * time.Second
 )
 
-// harness is an emulated tenant, a backend, and the configuration of a collector between them.
-type harness struct {
+// collectorHarness is an emulated tenant, a backend, and the configuration of a collector between them.
+type collectorHarness struct {
 	emulator *graphtest.Emulator
 	graphURL string
 	backend  *backend
@@ -48,8 +48,8 @@ type harness struct {
 	published int
 }
 
-// newHarness creates everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
-func newHarness(tb testing.TB, overlay string, change ...func(*graphtest.Settings)) *harness {
+// newCollectorHarness creates everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
+func newCollectorHarness(tb testing.TB, overlay string, change ...func(*graphtest.Settings)) *collectorHarness {
 	tb.Helper()
 	pair, err := graphtest.ServerCertificate(time.Hour)
 	require.NoError(tb, err)
@@ -62,7 +62,7 @@ func newHarness(tb testing.TB, overlay string, change ...func(*graphtest.Setting
 	for _, c := range change {
 		c(&settings)
 	}
-	h := &harness{emulator: graphtest.New(settings), backend: newBackend(tb), webhook: freeAddress(tb), storage: tb.TempDir(), binary: collector}
+	h := &collectorHarness{emulator: graphtest.New(settings), backend: newBackend(tb), webhook: freeAddress(tb), storage: tb.TempDir(), binary: collector}
 	h.graphURL, err = h.emulator.Start("")
 	require.NoError(tb, err)
 	tb.Cleanup(h.emulator.Close)
@@ -71,7 +71,7 @@ func newHarness(tb testing.TB, overlay string, change ...func(*graphtest.Setting
 	return h
 }
 
-func (h *harness) writeOverlay(tb testing.TB, pair graphtest.Pair) string {
+func (h *collectorHarness) writeOverlay(tb testing.TB, pair graphtest.Pair) string {
 	tb.Helper()
 	dir := tb.TempDir()
 	files := map[string][]byte{
@@ -99,14 +99,14 @@ service:
 }
 
 // configure sets the harness's own configuration.
-func (h *harness) configure(tb testing.TB, overlay string) {
+func (h *collectorHarness) configure(tb testing.TB, overlay string) {
 	tb.Helper()
 	h.ownConfig = filepath.Join(tb.TempDir(), "own.yaml")
 	require.NoError(tb, os.WriteFile(h.ownConfig, []byte(overlay), 0o600))
 }
 
 // run starts a collector.
-func (h *harness) run(tb testing.TB) *process {
+func (h *collectorHarness) run(tb testing.TB) *process {
 	tb.Helper()
 	return run(tb, h.binary, h.flags, append([]string{
 		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
@@ -116,7 +116,7 @@ func (h *harness) run(tb testing.TB) *process {
 }
 
 // awaitSubscribed waits for the collector's subscription.
-func (h *harness) awaitSubscribed(tb testing.TB) graphtest.Subscription {
+func (h *collectorHarness) awaitSubscribed(tb testing.TB) graphtest.Subscription {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), waitTimeout)
 	defer cancel()
@@ -125,7 +125,7 @@ func (h *harness) awaitSubscribed(tb testing.TB) graphtest.Subscription {
 	return subscription
 }
 
-func (h *harness) publish(tb testing.TB, interactions ...graphtest.Interaction) {
+func (h *collectorHarness) publish(tb testing.TB, interactions ...graphtest.Interaction) {
 	tb.Helper()
 	_, err := h.emulator.Publish(tb.Context(), interactions...)
 	require.NoError(tb, err)

@@ -1,4 +1,4 @@
-package m365copilotreceiver
+package endtoend_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/collector/config/configtls"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"github.com/otelcopilot/m365copilotreceiver"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
@@ -309,7 +310,7 @@ func TestHistory_AdoptionWithoutCheckpointReadsFiveHours(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	h.config.History.Users = []string{testUser}
-	h.config.Encryption.Certificates = []CertificateConfig{newEncryptionCertificate(t, "2026-11")}
+	h.config.Encryption.Certificates = []m365copilotreceiver.CertificateConfig{newEncryptionCertificate(t, "2026-11")}
 	h.run(t)
 	h.confirmed(t)
 	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory), "a new subscription misses nothing")
@@ -377,7 +378,7 @@ func TestStorage_ErrorSaysHowToFix(t *testing.T) {
 			if test.extension != nil {
 				h.host.extensions = map[component.ID]component.Component{id: test.extension}
 			}
-			signal, err := NewFactory().CreateLogs(t.Context(), h.settings(), h.config, h.nextLogs)
+			signal, err := m365copilotreceiver.NewFactory().CreateLogs(t.Context(), h.settings(), h.config, h.nextLogs)
 			require.NoError(t, err)
 			require.ErrorContains(t, signal.Start(t.Context(), h.host), test.want)
 			assert.NoError(t, signal.Shutdown(t.Context()))

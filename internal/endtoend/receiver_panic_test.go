@@ -1,4 +1,4 @@
-package m365copilotreceiver
+package endtoend_test
 
 import (
 	"context"

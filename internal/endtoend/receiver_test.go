@@ -1,4 +1,4 @@
-package m365copilotreceiver
+package endtoend_test
 
 import (
 	"context"
@@ -27,6 +27,7 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 
+	"github.com/otelcopilot/m365copilotreceiver"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 )
@@ -92,7 +93,7 @@ func TestSubscription_IsActiveWithinFiveSeconds(t *testing.T) {
 func TestReceiver_StartsWhileGraphIsUnreachable(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.config.Encryption.Certificates = []CertificateConfig{newEncryptionCertificate(t, "2026-11")}
+	h.config.Encryption.Certificates = []m365copilotreceiver.CertificateConfig{newEncryptionCertificate(t, "2026-11")}
 	h.emulator.Fail(graphtest.OpToken, graphtest.Fault{Reset: true})
 	h.start(t)
 	t.Logf("both signals started in %s", h.startDuration)
@@ -110,7 +111,7 @@ func TestReceiver_StartsWhileGraphIsUnreachable(t *testing.T) {
 func TestContent_CapturesTextAndReferences(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.config.Content = ContentConfig{Capture: CaptureText, References: true}
+	h.config.Content = m365copilotreceiver.ContentConfig{Capture: m365copilotreceiver.CaptureText, References: true}
 	h.run(t)
 	h.deliver(t, graphtest.Created([]byte(`{
 		"id": "1764599405123", "sessionId": "19:s@thread.v2", "requestId": "r", "interactionType": "aiResponse",
@@ -134,7 +135,7 @@ func TestSubscription_RenewsAdoptedAfterPossibleMiss(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
-			h.config.Encryption.Certificates = []CertificateConfig{newEncryptionCertificate(t, "2026-11")}
+			h.config.Encryption.Certificates = []m365copilotreceiver.CertificateConfig{newEncryptionCertificate(t, "2026-11")}
 			if test.stored {
 				h.withStorage(t)
 			}
@@ -155,7 +156,7 @@ func TestSubscription_RenewsAdoptedAfterPossibleMiss(t *testing.T) {
 func TestSubscription_IsAdoptedAfterRestart(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.config.Encryption.Certificates = []CertificateConfig{newEncryptionCertificate(t, "2026-11")}
+	h.config.Encryption.Certificates = []m365copilotreceiver.CertificateConfig{newEncryptionCertificate(t, "2026-11")}
 	first := h.run(t)
 	h.stop(t)
 	h.start(t)
@@ -174,13 +175,13 @@ func TestEncryption_RotatesCertificates(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	old, renewed := newEncryptionCertificate(t, "2026-11"), newEncryptionCertificate(t, "2026-12")
-	h.config.Encryption.Certificates = []CertificateConfig{old}
+	h.config.Encryption.Certificates = []m365copilotreceiver.CertificateConfig{old}
 	first := h.run(t)
 	late, err := h.emulator.Collection(newTurns(1)...)
 	require.NoError(t, err)
 	h.stop(t)
 
-	h.config.Encryption.Certificates = []CertificateConfig{renewed, old}
+	h.config.Encryption.Certificates = []m365copilotreceiver.CertificateConfig{renewed, old}
 	h.start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
@@ -201,7 +202,7 @@ func TestEncryption_ReloadsKeyFilesWhileRunning(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	certificate := newEncryptionCertificate(t, "2026-11")
-	h.config.Encryption.Certificates = []CertificateConfig{certificate}
+	h.config.Encryption.Certificates = []m365copilotreceiver.CertificateConfig{certificate}
 	first := h.run(t)
 	in := newTurns(6)
 	h.deliver(t, in[:3]...)
@@ -369,8 +370,8 @@ func (p *publisher) Generate() []receivertest.UniqueIDAttrVal {
 
 // withTestIDs returns the factory of a receiver that adds the interaction's id in the attribute by which the contract counts.
 func withTestIDs() receiver.Factory {
-	factory := NewFactory()
-	return receiver.NewFactory(metadata.Type, createDefaultConfig, receiver.WithLogs(
+	factory := m365copilotreceiver.NewFactory()
+	return receiver.NewFactory(metadata.Type, factory.CreateDefaultConfig, receiver.WithLogs(
 		func(ctx context.Context, set receiver.Settings, cfg component.Config, next consumer.Logs) (receiver.Logs, error) {
 			marking, err := consumer.NewLogs(func(ctx context.Context, logs plog.Logs) error {
 				for _, resource := range logs.ResourceLogs().All() {
