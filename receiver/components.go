@@ -172,24 +172,24 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 }
 
 func (r *Receiver) newServer(c *components) *webhook.Server {
-	return webhook.NewServer(webhook.ServerSettings{
-		Config: r.settings.Webhook,
-		Handler: webhook.NewHandler(webhook.Settings{
-			Path:             r.settings.WebhookPath,
-			AckTimeout:       r.settings.AckTimeout,
-			MaxInFlightBytes: r.settings.MaxInFlightBytes,
-			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
-			Decrypter:        c.decryption,
-			Intake:           r.pipeline,
-			Lifecycle:        lifecycle{c.manager},
-			Rejections: &rejections{
-				logger: r.set.Logger, telemetry: r.telemetry, occasional: newOccasionalLog(), undelivered: c.undelivered, gaps: c.gaps,
-			},
-			Telemetry: r.telemetry,
-			Logger:    r.set.Logger,
-		}),
-		Fatal:  r.status.fatal,
-		Logger: r.set.Logger,
+	rejections := &rejections{
+		logger: r.set.Logger, telemetry: r.telemetry, occasional: newOccasionalLog(), undelivered: c.undelivered, gaps: c.gaps,
+	}
+	return webhook.New(webhook.Settings{
+		Config:           r.settings.Webhook,
+		Path:             r.settings.WebhookPath,
+		AckTimeout:       r.settings.AckTimeout,
+		MaxInFlightBytes: r.settings.MaxInFlightBytes,
+		ClientStates:     c.decryption.ClientStates,
+		Decrypt:          c.decryption.Decrypt,
+		Wake: func(event notification.Lifecycle) {
+			c.manager.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
+		},
+		Reject:    rejections.Reject,
+		Deliver:   r.pipeline.Take,
+		Telemetry: r.telemetry,
+		Fatal:     r.status.fatal,
+		Logger:    r.set.Logger,
 	})
 }
 

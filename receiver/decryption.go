@@ -9,11 +9,9 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
-	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-// decryption decrypts for the webhook, and notes when Graph was certainly there, and what it is going to send again. It implements
-// webhook.Decrypter.
+// decryption decrypts for the webhook, and notes when Graph was certainly there, and what it is going to send again.
 type decryption struct {
 	*notification.Decrypter
 
@@ -25,7 +23,7 @@ type decryption struct {
 	lastAuthentic atomic.Pointer[time.Time]
 }
 
-// Decrypt implements webhook.Decrypter. The collection holds only items with a valid clientState, so items that can't be
+// Decrypt decrypts a collection. It holds only items with a valid clientState, so items that can't be
 // verified now were sent by Graph.
 func (d *decryption) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
 	decrypted, err := d.Decrypter.Decrypt(ctx, collection, at)
@@ -55,12 +53,4 @@ func authenticated(items int, decrypted notification.Decrypted) bool {
 		}
 	}
 	return items > 0
-}
-
-// lifecycle passes lifecycle events to the subscription manager. It implements webhook.Lifecycle.
-type lifecycle struct{ manager *subscription.Manager }
-
-// Wake implements webhook.Lifecycle.
-func (l lifecycle) Wake(event notification.Lifecycle) {
-	l.manager.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
 }

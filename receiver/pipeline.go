@@ -47,7 +47,7 @@ type pipeline struct {
 	warnOnce sync.Once
 }
 
-// Take implements webhook.Intake. What is not delivered has to be sent again by Graph, so it is tracked until it is.
+// Take delivers what was received. What is not delivered has to be sent again by Graph, so it is tracked until it is.
 func (p *pipeline) Take(ctx context.Context, received []interaction.Received) error {
 	now := time.Now()
 	for i := range received { // before, since a blocked pipeline may return long after Graph was asked to send it again
