@@ -169,22 +169,21 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 }
 
 func (r *Receiver) newServer(c *components) *webhook.Server {
-	return webhook.NewServer(webhook.ServerSettings{
-		Config: r.settings.Webhook,
-		Handler: webhook.NewHandler(webhook.Settings{
-			Path:             r.settings.WebhookPath,
-			AckTimeout:       r.settings.AckTimeout,
-			MaxInFlightBytes: r.settings.MaxInFlightBytes,
-			MaxBodySize:      r.settings.Webhook.MaxRequestBodySize,
-			Decrypter:        r.pipeline,
-			Intake:           r.pipeline,
-			Lifecycle:        lifecycle{c.manager},
-			Rejections:       r.pipeline,
-			Telemetry:        r.telemetry,
-			Logger:           r.set.Logger,
-		}),
-		Fatal:  r.status.Fatal,
-		Logger: r.set.Logger,
+	return webhook.New(webhook.Settings{
+		Config:           r.settings.Webhook,
+		Path:             r.settings.WebhookPath,
+		AckTimeout:       r.settings.AckTimeout,
+		MaxInFlightBytes: r.settings.MaxInFlightBytes,
+		ClientStates:     r.pipeline.decrypter.ClientStates,
+		Decrypt:          r.pipeline.Decrypt,
+		Wake: func(event notification.Lifecycle) {
+			c.manager.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
+		},
+		Reject:    r.pipeline.Reject,
+		Deliver:   r.pipeline.Take,
+		Telemetry: r.telemetry,
+		Fatal:     r.status.Fatal,
+		Logger:    r.set.Logger,
 	})
 }
 

@@ -132,14 +132,6 @@ func scopeOf(resource string) gap.Scope {
 	return gap.Scope{}
 }
 
-// lifecycle passes lifecycle events to the subscription manager. It implements webhook.Lifecycle.
-type lifecycle struct{ manager *subscription.Manager }
-
-// Wake implements webhook.Lifecycle.
-func (l lifecycle) Wake(event notification.Lifecycle) {
-	l.manager.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
-}
-
 // digestOf returns what identifies an interaction's notification when it is sent again: its encrypted content, or its ids if it
 // came without content.
 func digestOf(received *interaction.Received) gapstore.Digest {

@@ -219,7 +219,7 @@ func TestReceiver_TakesChangedKeyFilesIntoUse(t *testing.T) {
 		accepts := func(key *notification.Key) bool {
 			state, err := notification.ClientState(key, r.settings.TenantID, r.settings.ClientID, tenantWide)
 			require.NoError(t, err)
-			return r.pipeline.ClientStates()([]byte(state))
+			return r.pipeline.decrypter.ClientStates()([]byte(state))
 		}
 		old := c.keys.ring[0]
 		ctx, cancel := context.WithCancel(t.Context())

@@ -65,12 +65,7 @@ type pipeline struct {
 	warnOnce sync.Once
 }
 
-// ClientStates implements webhook.Decrypter.
-func (p *pipeline) ClientStates() (ours func(clientState []byte) bool) {
-	return p.decrypter.ClientStates()
-}
-
-// Decrypt implements webhook.Decrypter. All items of the collection have a valid clientState, so those that can't be verified
+// Decrypt decrypts the items of a notification. All items of the collection have a valid clientState, so those that can't be verified
 // now were sent by Graph, and it is going to send them again.
 func (p *pipeline) Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error) {
 	decrypted, err := p.decrypter.Decrypt(ctx, collection, at)
@@ -112,7 +107,7 @@ func (p *pipeline) notificationAge(now time.Time) (time.Duration, bool) {
 	return max(now.Sub(*at), 0), true
 }
 
-// Reject implements webhook.Rejections. It stores the gaps of missing items before it returns, since Graph does not retry them.
+// Reject counts rejected items, and stores the gaps of missing ones before it returns, since Graph does not retry them.
 func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection) {
 	missing := false
 	for _, rejection := range rejected {
@@ -135,7 +130,7 @@ func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection
 	}
 }
 
-// Take implements webhook.Intake. What is not delivered has to be sent again by Graph, so it is tracked until it is.
+// Take delivers what was received. What is not delivered has to be sent again by Graph, so it is tracked until it is.
 func (p *pipeline) Take(ctx context.Context, received []interaction.Received) error {
 	now := time.Now()
 	for i := range received { // before, since a blocked pipeline may return long after Graph was asked to send it again

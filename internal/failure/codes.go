@@ -15,6 +15,14 @@ const (
 	ComponentPanicked    Code = "COP004"
 	MetricsNotDelivered  Code = "COP005"
 	LogsPipelineRefusing Code = "COP006"
+
+	ListenAddressInUse    Code = "COP401"
+	ListenPortForbidden   Code = "COP402"
+	ListenAddressInvalid  Code = "COP403"
+	ListenerCertificate   Code = "COP404"
+	ListenerDied          Code = "COP405"
+	ValidationAtOtherPath Code = "COP406"
+	BodyTooLarge          Code = "COP407"
 )
 
 // hints returns the hint of each code, some with verbs of package fmt.
@@ -26,5 +34,13 @@ func hints() map[Code]string {
 		ComponentPanicked:    "the stack names the component that panicked: report it to its maintainers",
 		MetricsNotDelivered:  "check the exporters of the metrics pipeline; the next values contain these",
 		LogsPipelineRefusing: "check the exporters of the logs pipeline; Microsoft Graph sends again what was not taken",
+
+		ListenAddressInUse:    "stop the program that listens there, or choose another port in webhook.endpoint",
+		ListenPortForbidden:   "choose a port of 1024 or higher in webhook.endpoint, or let this process bind lower ones (CAP_NET_BIND_SERVICE)",
+		ListenAddressInvalid:  "write webhook.endpoint as host:port, with an address of this machine, or 0.0.0.0 for all of them",
+		ListenerCertificate:   "check the certificate and key of webhook.tls, and that this process may read them",
+		ListenerDied:          "restart the collector",
+		ValidationAtOtherPath: "if Microsoft Graph sent it, set webhook.path to the path that requests arrive with: that of subscription.notification_url, unless an ingress rewrites it",
+		BodyTooLarge:          "if Microsoft Graph sent it, it is lost after 4 hours of retries: raise webhook.max_request_body_size and webhook.max_in_flight_bytes; if interactions are not missing, somebody else sends such bodies",
 	}
 }

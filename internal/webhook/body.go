@@ -4,116 +4,127 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 )
 
-// The errors of readBody, apart from those of the reader.
-var (
-	errOverloaded = errors.New("too many bytes in flight")
-	errTooLarge   = errors.New("body over the limit")
-)
+// errOverloaded means that too many bytes are in flight.
+var errOverloaded = errors.New("too many bytes in flight")
 
-// A body is read into small chunks at first, so that a slow sender holds little more memory than it has sent, and into large
-// chunks later. A chunk limits the bytes of one read, which are reserved after it.
-const (
-	smallChunk = MinimumReservation
-	largeChunk = 32 << 10
-)
+// largeChunk limits the bytes that are allocated for a body before they arrive.
+const largeChunk = 32 << 10
 
-// Chunks and contiguous bodies are pooled. As garbage they would make the heap grow to twice the size in a flood of requests.
-var (
-	smallChunks = sync.Pool{New: func() any { return new([smallChunk]byte) }}
-	largeChunks = sync.Pool{New: func() any { return new([largeChunk]byte) }}
-	buffers     = sync.Pool{New: func() any { return new([]byte) }}
-)
-
-// body is the part of a request body that was read so far.
-type body struct {
-	chunks [][]byte // each has the capacity of its chunk
-	length int
-}
-
-// free returns the buffer for the next read: the rest of the last chunk, or a new chunk.
-func (b *body) free() []byte {
-	if n := len(b.chunks); n > 0 && len(b.chunks[n-1]) < cap(b.chunks[n-1]) {
-		last := b.chunks[n-1]
-		return last[len(last):cap(last)]
-	}
-	var chunk []byte
-	if b.length < largeChunk {
-		chunk = smallChunks.Get().(*[smallChunk]byte)[:]
-	} else {
-		chunk = largeChunks.Get().(*[largeChunk]byte)[:]
-	}
-	b.chunks = append(b.chunks, chunk[:0])
-	return chunk
-}
-
-// grow adds n bytes that were read into free.
-func (b *body) grow(n int) {
-	last := &b.chunks[len(b.chunks)-1]
-	*last = (*last)[:len(*last)+n]
-	b.length += n
-}
-
-// withBytes calls use with the body as one slice, which is only valid during the call, and releases the body.
-func (b *body) withBytes(use func(all []byte)) {
-	if len(b.chunks) == 1 {
-		use(b.chunks[0])
-		b.release()
-		return
-	}
-	all := buffers.Get().(*[]byte)
-	defer buffers.Put(all)
-	if cap(*all) < b.length {
-		*all = make([]byte, 0, b.length)
-	}
-	*all = (*all)[:0]
-	for _, chunk := range b.chunks {
-		*all = append(*all, chunk...)
-	}
-	b.release()
-	use(*all)
-}
-
-// release returns the chunks to their pools. Further calls do nothing.
-func (b *body) release() {
-	for _, chunk := range b.chunks {
-		if cap(chunk) == smallChunk {
-			smallChunks.Put((*[smallChunk]byte)(chunk[:smallChunk]))
-		} else {
-			largeChunks.Put((*[largeChunk]byte)(chunk[:largeChunk]))
-		}
-	}
-	b.chunks, b.length = nil, 0
-}
-
-// readBody reads a body of at most limit bytes. The reservation grows with the bytes that arrived, so that a slow sender holds
-// what it has sent (at least MinimumReservation), and a large Content-Length reserves nothing. The chunks take at most about
-// twice the reserved bytes.
-//
-// It fails with errTooLarge, errOverloaded or the error of the reader.
-func readBody(from io.Reader, limit int64, reservation *Reservation) (*body, error) {
-	read := &body{}
-	for {
-		n, err := from.Read(read.free())
-		read.grow(n)
+// readBody reads a body. The reservation grows with the bytes that arrived, so that a slow sender holds what it has sent (at
+// least minReservation), and a large Content-Length reserves nothing. It fails with errOverloaded or the error of the reader.
+func readBody(from io.Reader, reservation *reservation) ([]byte, error) {
+	var chunks [][]byte
+	chunk := make([]byte, 0, minReservation)
+	for length := 0; ; {
+		n, err := from.Read(chunk[len(chunk):cap(chunk)])
+		chunk = chunk[:len(chunk)+n]
+		length += n
 		switch {
-		case int64(read.length) > limit:
-			err = errTooLarge
-		case !reservation.Grow(int64(read.length)):
-			err = errOverloaded
+		case !reservation.grow(int64(length)):
+			return nil, errOverloaded
 		case errors.Is(err, io.EOF):
-			return read, nil
-		}
-		if err != nil {
-			read.release()
+			return slices.Concat(append(chunks, chunk)...), nil
+		case err != nil:
 			return nil, err
+		case len(chunk) == cap(chunk):
+			chunks = append(chunks, chunk)
+			chunk = make([]byte, 0, min(length, largeChunk))
 		}
-		if read.length > smallReservation {
+		if length > smallReservation {
 			// A fast sender would keep the processor for a whole time slice of 10 ms. With hundreds of such senders a
 			// notification of usual size would wait for seconds.
 			runtime.Gosched()
 		}
 	}
+}
+
+const (
+	// minReservation is the number of bytes that every request reserves, however small its body: a goroutine with its stack,
+	// the request and a first buffer take about as much. It also limits the number of deliveries in flight.
+	minReservation = 4 << 10
+	// smallReservation is more than the body of a notification of usual size.
+	smallReservation = 64 << 10
+	// Large bodies that are not verified yet may hold limit/largeDivisor together, or one body of the largest size, and leave
+	// at least limit/reservedDivisor to the others.
+	largeDivisor, reservedDivisor = 4, 8
+)
+
+// MinInFlightBytes returns the smallest Settings.MaxInFlightBytes that lets a body of maxBodySize bytes be processed. One
+// with so many items that decoding them takes more than the rest is answered 503, and read from the history in the end.
+func MinInFlightBytes(maxBodySize int64) int64 {
+	const maxSupported = 1 << 60 // larger values would overflow the sum
+	maxBodySize = min(maxBodySize, maxSupported)
+	reserved := (maxBodySize + reservedDivisor - 2) / (reservedDivisor - 1)
+	return maxBodySize + max(reserved, minReservation)
+}
+
+// byteLimiter limits the bytes of all requests in flight, from their arrival until their delivery ended: those read from
+// senders, and those that decoding allocates, which are reserved before it starts. The decrypted text, which is a small
+// multiple of them, is not counted.
+//
+// Large requests (more than 64 KiB) are limited further until they are verified, so that a few large unauthenticated bodies
+// cannot keep out notifications of usual size.
+type byteLimiter struct {
+	limit, largeLimit int64
+
+	mu sync.Mutex
+	// used is what all requests hold, large what the large ones do that are not verified yet.
+	used, large int64
+}
+
+// newByteLimiter returns a limiter for bodies of at most maxBodySize bytes.
+func newByteLimiter(limit, maxBodySize int64) *byteLimiter {
+	return &byteLimiter{limit: limit, largeLimit: max(limit/largeDivisor, maxBodySize)}
+}
+
+// reservation is the part of a byteLimiter that one request holds. It is not safe for concurrent use.
+type reservation struct {
+	limiter *byteLimiter
+	// held and large are its parts of the limiter's used and large.
+	held, large int64
+	verified    bool
+}
+
+// reserve returns a reservation of minReservation bytes. It returns false, without waiting, if that would exceed the limit.
+func (l *byteLimiter) reserve() (*reservation, bool) {
+	r := &reservation{limiter: l}
+	return r, r.grow(minReservation)
+}
+
+// grow increases the reservation to total bytes. It returns false, without waiting, if that would exceed a limit. A
+// reservation does not shrink before it is released.
+func (r *reservation) grow(total int64) bool {
+	total = max(total, r.held)
+	large := int64(0)
+	if total > smallReservation && !r.verified {
+		large = total
+	}
+	l := r.limiter
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	more, moreLarge := total-r.held, large-r.large
+	if more > l.limit-l.used || moreLarge > l.largeLimit-l.large {
+		return false
+	}
+	l.used, l.large = l.used+more, l.large+moreLarge
+	r.held, r.large = total, large
+	return true
+}
+
+// verify increases the reservation of a request with items of ours to total bytes, as grow does.
+func (r *reservation) verify(total int64) bool {
+	r.verified = true
+	return r.grow(total)
+}
+
+// release returns all bytes to the limiter. It is called once.
+func (r *reservation) release() {
+	r.limiter.mu.Lock()
+	defer r.limiter.mu.Unlock()
+	r.limiter.used -= r.held
+	r.limiter.large -= r.large
 }

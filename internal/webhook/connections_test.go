@@ -59,7 +59,7 @@ func TestServer_AnswersWhileConnectionsAreHeld(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			h := newHarness()
-			server := serve(t, h.handler(), test.config)
+			server := serve(t, h, test.config)
 			ctx, stop := context.WithCancel(t.Context())
 			var unauthenticated sync.WaitGroup
 			defer unauthenticated.Wait()
@@ -120,7 +120,7 @@ func TestServer_ClosesIdleConnection(t *testing.T) {
 	t.Parallel()
 	config := localConfig()
 	config.Keepalive.GetOrInsertDefault().IdleTimeout = 50 * time.Millisecond
-	server := serve(t, newHarness().handler(), config)
+	server := serve(t, newHarness(), config)
 	connection := dial(t, server)
 	require.NoError(t, connection.SetDeadline(time.Now().Add(20*time.Second)))
 	_, err := fmt.Fprintf(connection, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
@@ -135,22 +135,25 @@ func TestServer_ClosesIdleConnection(t *testing.T) {
 	assert.ErrorIs(t, err, io.EOF)
 }
 
-// All other connections have a request that does not end, and one more is opened before the genuine sender sends anything.
-func TestServer_AnswersNewConnectionAtLimit(t *testing.T) {
+// All other connections have a request that does not end, and one more is opened before the genuine sender sends anything on its
+// new connection. The connection on which it sent something before was opened first.
+func TestServer_ClosesConnectionIdleLongestAtLimit(t *testing.T) {
 	t.Parallel()
 	config := localConfig()
 	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0
-	handler := newHarness().handler()
-	server := serve(t, handler, config)
-	unauthenticated := make([]net.Conn, 1024)
+	config.Keepalive.GetOrInsertDefault().IdleTimeout = time.Minute
+	server := serve(t, newHarness(), config)
+	first := dial(t, server)
+	unauthenticated := make([]net.Conn, 1023)
 	for i := range unauthenticated {
 		unauthenticated[i] = dial(t, server)
 		_, err := io.WriteString(unauthenticated[i], unfinished)
 		require.NoError(t, err)
 	}
-	require.Eventually(t, func() bool { return handler.InFlightBytes() >= 1024*webhook.MinimumReservation }, 20*time.Second, time.Millisecond,
+	require.Eventually(t, func() bool { return server.Handler().InFlightBytes() >= 1023*webhook.MinReservation }, 20*time.Second, time.Millisecond,
 		"every request is in flight")
-	genuine := dial(t, server)
+	assert.Equal(t, http.StatusAccepted, postOn(t, first))
+	second := dial(t, server)
 	dial(t, server)
 	for _, closed := range unauthenticated[:2] { // closed once both new connections are accepted
 		require.NoError(t, closed.SetDeadline(time.Now().Add(10*time.Second)))
@@ -158,11 +161,19 @@ func TestServer_AnswersNewConnectionAtLimit(t *testing.T) {
 		var timeout net.Error
 		require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "the oldest unauthenticated connections are closed")
 	}
+	assert.Equal(t, http.StatusAccepted, postOn(t, second))
+	assert.Equal(t, http.StatusAccepted, postOn(t, first))
+}
 
-	require.NoError(t, genuine.SetDeadline(time.Now().Add(10*time.Second)))
-	_, err := fmt.Fprintf(genuine, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, len(oneItem), oneItem)
+// postOn sends a genuine notification on a connection and returns the status.
+func postOn(t *testing.T, connection net.Conn) int {
+	t.Helper()
+	require.NoError(t, connection.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err := fmt.Fprintf(connection, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		path, len(oneItem), oneItem)
 	require.NoError(t, err)
-	answer, err := http.ReadResponse(bufio.NewReader(genuine), nil)
+	answer, err := http.ReadResponse(bufio.NewReader(connection), nil)
 	require.NoError(t, err)
-	assert.Equal(t, http.StatusAccepted, answer.StatusCode)
+	_, _ = io.Copy(io.Discard, answer.Body)
+	return answer.StatusCode
 }

@@ -4,86 +4,76 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
 )
 
-// AckTimeout/minWaitDivisor is the least time that a delivery gets, even if the body took most of the timeout to arrive.
-// Otherwise a sender on a slow connection would be told to retry every time.
-const minWaitDivisor = 10
-
 // delivery decrypts one collection of notifications and passes it to the pipeline.
 type delivery struct {
-	settings   Settings
+	settings   *Settings
 	collection *notification.Collection
 	// reservation is released when the delivery ends, which may be long after the answer.
-	reservation *Reservation
+	reservation *reservation
 	arrived     time.Time
 	// status receives the status of the answer once. It is buffered, so that the delivery can end after await returned.
 	status chan int
-
-	mu sync.Mutex
-	// late is set when the timeout passed before the outcome was known, done when the outcome is known. The first of both
-	// decides how the items are counted.
-	late, done bool
 	// pending is the number of items that may still be delivered.
-	pending int
+	pending atomic.Int64
+	// counted is set by the first of the outcome and the timeout. It decides how the pending items are counted.
+	counted atomic.Bool
 }
 
-func newDelivery(settings Settings, collection *notification.Collection, reservation *Reservation, arrived time.Time) *delivery {
-	return &delivery{
-		settings:    settings,
-		collection:  collection,
-		reservation: reservation,
-		arrived:     arrived,
-		status:      make(chan int, 1),
-		pending:     len(collection.Items),
+func newDelivery(settings *Settings, collection *notification.Collection, reservation *reservation, arrived time.Time) *delivery {
+	d := &delivery{
+		settings: settings, collection: collection, reservation: reservation, arrived: arrived, status: make(chan int, 1),
 	}
+	d.pending.Store(int64(len(collection.Items)))
+	return d
 }
 
-// timeLeft returns how long the answer to a request that arrived at this time may still take.
-func (s *Settings) timeLeft(arrived time.Time) time.Duration {
-	return max(s.AckTimeout-time.Since(arrived), s.AckTimeout/minWaitDivisor)
-}
-
-// await returns the status of the delivery, or 503 if the acknowledgment timeout passes first.
-func (d *delivery) await(ctx context.Context) int {
-	timer := time.NewTimer(d.settings.timeLeft(d.arrived))
-	defer timer.Stop()
+// await returns the status of the delivery, or 503 after the timeout. The delivery then continues.
+func (d *delivery) await(ctx context.Context, timeout time.Duration) int {
 	select {
 	case status := <-d.status:
 		return status
-	case <-timer.C:
+	case <-time.After(timeout):
 	}
-	pending, ok := d.giveUp()
-	if !ok {
-		return <-d.status
+	if !d.counted.CompareAndSwap(false, true) {
+		return <-d.status // the outcome is known
 	}
-	d.settings.Telemetry.Notifications(ctx, TimedOut, pending)
+	d.count(ctx, TimedOut)
 	return http.StatusServiceUnavailable
 }
 
-// giveUp makes the delivery late. It returns false if the outcome is already known.
-func (d *delivery) giveUp() (pending int, ok bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.late = !d.done
-	return d.pending, d.late
-}
-
 // run delivers and sets the status. It releases the reservation before, so that the bytes are available for the next request
-// of a sender that was answered.
+// of a sender that was answered. After a panic, which would end the process in this goroutine, the sender is told to retry.
 func (d *delivery) run(ctx context.Context) {
-	outcome, items := d.deliverOrRecover(ctx)
-	d.reservation.Release()
-	d.count(ctx, outcome, items)
+	outcome := Failed
+	err := panics.Catch(func() error {
+		outcome = d.deliver(ctx)
+		return nil
+	})
+	if panicked, ok := errors.AsType[*panics.Error](err); ok {
+		d.settings.Logger.Error("a notification is not delivered, Microsoft Graph sends it again", append(
+			failure.New(failure.ComponentPanicked).Fields(), zap.Error(err), zap.ByteString("stack", panicked.Stack))...)
+	}
+	d.reservation.release()
+	switch {
+	case d.counted.CompareAndSwap(false, true):
+		d.count(ctx, outcome)
+	case outcome == Delivered: // any other outcome repeats with the retry, which the sender was told to do
+		d.count(ctx, DeliveredLate)
+	}
 	if outcome == Failed {
 		d.status <- http.StatusServiceUnavailable
 		return
@@ -91,176 +81,42 @@ func (d *delivery) run(ctx context.Context) {
 	d.status <- http.StatusAccepted
 }
 
+// count counts the pending items.
+func (d *delivery) count(ctx context.Context, outcome Outcome) {
+	if items := int(d.pending.Load()); items > 0 {
+		d.settings.Telemetry.Notifications(ctx, outcome, items)
+	}
+}
+
 // deliver decrypts the collection and passes on its parts. Lifecycle events come first, since a slow pipeline must not delay the
 // renewal of the subscription.
-func (d *delivery) deliver(ctx context.Context) (outcome Outcome, items int) {
-	decrypted, err := d.settings.Decrypter.Decrypt(ctx, d.collection, d.arrived)
+func (d *delivery) deliver(ctx context.Context) Outcome {
+	decrypted, err := d.settings.Decrypt(ctx, d.collection, d.arrived)
 	if err != nil {
-		return Failed, len(d.collection.Items)
+		return Failed
 	}
-	noteAuthentic(ctx, decrypted)
 	for _, event := range decrypted.Lifecycle {
-		d.settings.Lifecycle.Wake(event)
+		d.settings.Wake(event)
 	}
 	if len(decrypted.Lifecycle) > 0 {
 		d.settings.Telemetry.Notifications(ctx, LifecycleEvent, len(decrypted.Lifecycle))
 	}
 	if len(decrypted.Rejected) > 0 {
-		d.settings.Rejections.Reject(ctx, decrypted.Rejected)
+		d.settings.Reject(ctx, decrypted.Rejected)
 	}
-	items = len(decrypted.Received)
-	if items == 0 {
-		return Delivered, 0
+	d.pending.Store(int64(len(decrypted.Received)))
+	if len(decrypted.Received) == 0 {
+		return Delivered
 	}
-	d.mu.Lock()
-	d.pending = items
-	d.mu.Unlock()
-	err = d.settings.Intake.Take(ctx, decrypted.Received)
+	err = d.settings.Deliver(ctx, decrypted.Received)
 	switch {
 	case err == nil:
-		return Delivered, items
+		return Delivered
 	case Permanent(err):
-		return Refused, items
+		return Refused
 	default:
-		return Failed, items
+		return Failed
 	}
-}
-
-// count counts the outcome. If the sender was already told to retry, only a success is counted, since any other outcome will
-// repeat with the retry.
-func (d *delivery) count(ctx context.Context, outcome Outcome, items int) {
-	d.mu.Lock()
-	d.done = true
-	late := d.late
-	d.mu.Unlock()
-	switch {
-	case items == 0:
-	case !late:
-		d.settings.Telemetry.Notifications(ctx, outcome, items)
-	case outcome == Delivered:
-		d.settings.Telemetry.Notifications(ctx, DeliveredLate, items)
-	}
-}
-
-// cancelGracePeriod is the time that canceled deliveries get to return.
-const cancelGracePeriod = time.Second
-
-// deliveries manages the goroutines that deliver: it counts them, starts no new ones after stop, and cancels them if they do not
-// end in time.
-type deliveries struct {
-	// stopping ends when no new delivery may start; canceled ends when the running ones are canceled.
-	stopping, canceled        context.Context
-	cancelStopping, cancelAll context.CancelFunc
-
-	mu      sync.Mutex
-	stopped bool
-	count   int
-	// ended is closed when stopped is true and count is zero.
-	ended chan struct{}
-}
-
-func newDeliveries() *deliveries {
-	d := &deliveries{ended: make(chan struct{})}
-	d.stopping, d.cancelStopping = context.WithCancel(context.Background())
-	d.canceled, d.cancelAll = context.WithCancel(context.Background())
-	return d
-}
-
-// start runs deliver in a goroutine. Its context has the values of ctx and ends when deliver returns or the deliveries are
-// canceled, but not with ctx. start returns false after stop.
-func (d *deliveries) start(ctx context.Context, deliver func(context.Context)) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stopped {
-		return false
-	}
-	d.count++
-	detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(d.canceled, cancel) //nolint:contextcheck // the end of the receiver, not of the request
-	go func() {
-		defer d.end()
-		defer cancel()
-		defer stop()
-		deliver(detached)
-	}()
-	return true
-}
-
-// deliverOrRecover calls deliver and recovers from a panic, which net/http does not do in this goroutine and which would end the
-// process. The sender is then told to retry.
-func (d *delivery) deliverOrRecover(ctx context.Context) (outcome Outcome, items int) {
-	err := panics.Catch(func() error {
-		outcome, items = d.deliver(ctx)
-		return nil
-	})
-	if panicked, ok := errors.AsType[*panics.Error](err); ok {
-		d.settings.Logger.Error("a notification is not delivered, Microsoft Graph sends it again",
-			zap.Error(err), zap.ByteString("stack", panicked.Stack),
-			zap.String("hint", "the stack names the component that panicked: report it to its maintainers"))
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return Failed, d.pending
-	}
-	return outcome, items
-}
-
-func (d *deliveries) end() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.count--
-	d.closeIfEnded()
-}
-
-// stop prevents further deliveries from starting.
-func (d *deliveries) stop() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.stopped {
-		return
-	}
-	d.stopped = true
-	d.cancelStopping()
-	d.closeIfEnded()
-}
-
-func (d *deliveries) closeIfEnded() {
-	if d.stopped && d.count == 0 {
-		close(d.ended)
-	}
-}
-
-func (d *deliveries) inFlight() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.count
-}
-
-// wait returns nil when all deliveries have ended after stop. If ctx ends first, it cancels them, gives them cancelGracePeriod to
-// return, and returns an error with their number.
-func (d *deliveries) wait(ctx context.Context) error {
-	defer d.cancelAll()
-	select {
-	case <-d.ended:
-		return nil
-	default:
-	}
-	select {
-	case <-d.ended:
-		return nil
-	case <-ctx.Done():
-	}
-	canceled := d.inFlight()
-	if canceled == 0 {
-		return nil
-	}
-	d.cancelAll()
-	timer := time.NewTimer(cancelGracePeriod)
-	defer timer.Stop()
-	select {
-	case <-d.ended:
-	case <-timer.C:
-	}
-	return fmt.Errorf("%d deliveries were canceled, Microsoft Graph sends them again: %w", canceled, context.Cause(ctx))
 }
 
 // Permanent reports whether every leaf of an error tree is permanent, so that a retry with the same data would fail again. If
@@ -301,4 +157,62 @@ func branches(err error) ([]error, bool) {
 	default:
 		return nil, false
 	}
+}
+
+const (
+	// allDeliveries is more than can ever run.
+	allDeliveries = math.MaxInt64
+	// cancelGracePeriod is the time that canceled deliveries get to return.
+	cancelGracePeriod = time.Second
+)
+
+// deliveries manages the goroutines that deliver: it starts no new ones after stop, and cancels them if they do not end in time.
+// After stop every notification is answered with 503, including those whose body is still arriving, but handshakes as before.
+type deliveries struct {
+	// stopping ends when no new delivery may start; canceled ends when the running ones are canceled.
+	stopping, canceled context.Context
+	stop, cancel       context.CancelFunc
+	// running holds 1 for each delivery. Whoever holds allDeliveries knows that none is running, and none starts meanwhile.
+	running *semaphore.Weighted
+}
+
+func newDeliveries() *deliveries {
+	d := &deliveries{running: semaphore.NewWeighted(allDeliveries)}
+	d.stopping, d.stop = context.WithCancel(context.Background())
+	d.canceled, d.cancel = context.WithCancel(context.Background())
+	return d
+}
+
+// start runs deliver in a goroutine. Its context has the values of ctx and ends when deliver returns or the deliveries are
+// canceled, but not with ctx. start returns false after stop.
+func (d *deliveries) start(ctx context.Context, deliver func(context.Context)) bool {
+	if d.stopping.Err() != nil || !d.running.TryAcquire(1) {
+		return false
+	}
+	detached, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(d.canceled, cancel) //nolint:contextcheck // the end of the receiver, not of the request
+	go func() {
+		defer d.running.Release(1)
+		defer cancel()
+		defer stop()
+		deliver(detached)
+	}()
+	return true
+}
+
+// wait returns nil when all deliveries have ended after stop. If ctx ends first, it cancels them, gives them cancelGracePeriod to
+// return, and returns an error.
+func (d *deliveries) wait(ctx context.Context) error {
+	defer d.cancel()
+	if d.running.TryAcquire(allDeliveries) || d.running.Acquire(ctx, allDeliveries) == nil {
+		d.running.Release(allDeliveries)
+		return nil
+	}
+	d.cancel()
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelGracePeriod)
+	defer cancel()
+	if d.running.Acquire(grace, allDeliveries) == nil {
+		d.running.Release(allDeliveries)
+	}
+	return fmt.Errorf("deliveries were canceled, Microsoft Graph sends them again: %w", context.Cause(ctx))
 }

@@ -19,11 +19,11 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// blockTake makes the pipeline block until the returned function is called, and then return err; or until the delivery's
+// blockDeliver makes the pipeline block until the returned function is called, and then return err; or until the delivery's
 // context ends.
-func (h *harness) blockTake(err error) (unblock func()) {
+func (h *harness) blockDeliver(err error) (unblock func()) {
 	blocked := make(chan struct{})
-	h.take = func(ctx context.Context, _ []interaction.Received) error {
+	h.deliver = func(ctx context.Context, _ []interaction.Received) error {
 		select {
 		case <-blocked:
 			return err
@@ -46,7 +46,7 @@ func TestDelivery_HandlesLifecycleAndRejectionsFirst(t *testing.T) {
 	answer := answerTo(h.handler(), notify(t.Context(), oneItem))
 
 	assert.Equal(t, http.StatusAccepted, answer.StatusCode)
-	assert.Equal(t, []call{"decrypt", "wake missed", "wake reauthorizationRequired", "reject forged", "take"}, h.calls())
+	assert.Equal(t, []call{"decrypt", "wake missed", "wake reauthorizationRequired", "reject forged", "deliver"}, h.calls())
 	assert.Equal(t, counts{webhook.Delivered: 2, webhook.LifecycleEvent: 2}, h.counted())
 }
 
@@ -82,7 +82,7 @@ func TestDelivery_TimesOutWhenPipelineIsSlow(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHarness()
 				handler := h.handler()
-				unblock := h.blockTake(test.err)
+				unblock := h.blockDeliver(test.err)
 
 				start := time.Now()
 				answer := answerTo(handler, notify(t.Context(), oneItem))
@@ -90,7 +90,7 @@ func TestDelivery_TimesOutWhenPipelineIsSlow(t *testing.T) {
 				assert.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
 				assert.Equal(t, "5", answer.Header.Get("Retry-After"))
 				assert.Equal(t, 2500*time.Millisecond, time.Since(start))
-				assert.EqualValues(t, minReservation, handler.InFlightBytes(), "held until the pipeline returns")
+				assert.EqualValues(t, webhook.MinReservation, handler.InFlightBytes(), "held until the pipeline returns")
 				assert.Equal(t, counts{webhook.TimedOut: 1}, h.counted(), "visible before the pipeline returns")
 
 				unblock()
@@ -129,7 +129,7 @@ func TestDelivery_CountsOnlyPendingItemsAsTimedOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		unblock := h.blockTake(nil)
+		unblock := h.blockDeliver(nil)
 		decryptsTo(notification.Decrypted{
 			Received:  make([]interaction.Received, 1),
 			Lifecycle: []notification.Lifecycle{{Event: "missed"}},
@@ -147,7 +147,7 @@ func TestDelivery_AcceptsJustBeforeTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness()
-		h.take = func(context.Context, []interaction.Received) error {
+		h.deliver = func(context.Context, []interaction.Received) error {
 			time.Sleep(2499 * time.Millisecond)
 			return nil
 		}
@@ -190,7 +190,7 @@ func TestDelivery_ContinuesWhenSenderDisconnects(t *testing.T) {
 		h := newHarness()
 		var seen any
 		var ended error
-		h.take = func(ctx context.Context, _ []interaction.Received) error {
+		h.deliver = func(ctx context.Context, _ []interaction.Received) error {
 			leave()
 			time.Sleep(10 * time.Second)
 			seen, ended = ctx.Value(client{}), ctx.Err()
@@ -207,9 +207,9 @@ func TestDelivery_ContinuesWhenSenderDisconnects(t *testing.T) {
 	})
 }
 
-// slowTake makes the pipeline return after this time, even if its context ends.
-func (h *harness) slowTake(duration time.Duration) {
-	h.take = func(context.Context, []interaction.Received) error {
+// slowDeliver makes the pipeline return after this time, even if its context ends.
+func (h *harness) slowDeliver(duration time.Duration) {
+	h.deliver = func(context.Context, []interaction.Received) error {
 		time.Sleep(duration)
 		return nil
 	}
@@ -259,7 +259,7 @@ func TestPermanent_DecidesAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness()
-			h.take = func(context.Context, []interaction.Received) error { return test.err }
+			h.deliver = func(context.Context, []interaction.Received) error { return test.err }
 			status, counted := http.StatusAccepted, counts{webhook.Refused: 1}
 			if test.retry {
 				status, counted = http.StatusServiceUnavailable, counts{webhook.Failed: 1}

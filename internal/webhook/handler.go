@@ -3,6 +3,7 @@ package webhook
 import (
 	"context"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -12,37 +13,30 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/time/rate"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-// defaultMaxBodySize replaces a MaxBodySize of 0 or less, as in confighttp.
-const defaultMaxBodySize = 20 << 20
+const (
+	// defaultMaxBodySize replaces a limit of 0 or less, as in confighttp.
+	defaultMaxBodySize = 20 << 20
+	// AckTimeout/minWaitDivisor is the least time that decoding and delivery get, even if the body took most of the timeout to
+	// arrive. Otherwise a sender on a slow connection would be told to retry every time.
+	minWaitDivisor = 10
+	// retryAfter is the Retry-After of a 503. Its causes end within seconds or not at all, and Microsoft Graph has its own
+	// back-off: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+	retryAfter = 5 * time.Second
+)
 
-// Settings configure a Handler. All interfaces are required.
-type Settings struct {
-	// Path is the decoded path of the notification URL. Other paths are answered 404.
-	Path string
-	// AckTimeout is the time from the arrival of a request after which it is answered, whatever the pipeline does. Microsoft
-	// Graph expects an answer within 3 s.
-	AckTimeout time.Duration
-	// MaxInFlightBytes limits the bytes of all bodies and of what is decoded from them, from their arrival until their
-	// delivery ended; each counts at least 4 KiB. MinInFlightBytes returns what a body of MaxBodySize needs.
-	MaxInFlightBytes int64
-	// MaxBodySize limits the bytes of one body; 0 or less means 20 MiB.
-	MaxBodySize int64
+// The numbers of bodies that are decoded concurrently. Decoding an unauthenticated body takes a few nanoseconds per byte, so the
+// queue is short even if such bodies use up MaxInFlightBytes. Bodies of usual size do not wait for large ones.
+const (
+	maxDecodingSmall = 2
+	maxDecodingLarge = 1
+)
 
-	Decrypter  Decrypter
-	Intake     Intake
-	Lifecycle  Lifecycle
-	Rejections Rejections
-	Telemetry  Telemetry
-	// Logger may be nil. Each message is logged at most a few times a minute, since anybody can cause messages.
-	Logger *zap.Logger
-}
-
-// Handler answers Microsoft Graph at the notification URL.
+// handler answers Microsoft Graph at the notification URL.
 //
 //	handshake           200, or 400 for an empty or too long token
 //	another path        404
@@ -53,178 +47,142 @@ type Settings struct {
 //	incomplete          408 after read_timeout, 400 if the sender aborted
 //	decided             202: delivered, rejected or refused permanently
 //	not decided         503 with Retry-After
-type Handler struct {
-	settings   Settings
-	limiter    *ByteLimiter
-	deliveries *deliveries
-	// misdirected limits the log lines about handshakes at another path, since anybody can send one.
-	misdirected rate.Sometimes
+//
+// The body of an answer is only the name of the status, since the sender is not authenticated.
+type handler struct {
+	settings    Settings
+	maxBodySize int64
+	limiter     *byteLimiter
 	// decodingSmall and decodingLarge are semaphores that hold an element for each body that is being decoded.
 	decodingSmall, decodingLarge chan struct{}
-	// tooLargeLog limits the log lines about bodies over the limit, since anybody can send one.
-	tooLargeLog rate.Sometimes
+	deliveries                   *deliveries
 }
 
-// NewHandler returns a Handler. Call Refuse, then Drain, to shut it down.
-func NewHandler(settings Settings) *Handler {
-	if settings.Logger == nil {
-		settings.Logger = zap.NewNop()
+func newHandler(settings Settings) *handler {
+	settings.Logger = rarely(settings.Logger)
+	maxBodySize := settings.Config.MaxRequestBodySize
+	if maxBodySize <= 0 {
+		maxBodySize = defaultMaxBodySize
 	}
-	settings.Logger = settings.Logger.WithOptions(zap.WrapCore(sampled))
-	if settings.MaxBodySize <= 0 {
-		settings.MaxBodySize = defaultMaxBodySize
-	}
-	return &Handler{
+	return &handler{
 		settings:      settings,
-		limiter:       NewByteLimiter(settings.MaxInFlightBytes, settings.MaxBodySize),
-		deliveries:    newDeliveries(),
+		maxBodySize:   maxBodySize,
+		limiter:       newByteLimiter(settings.MaxInFlightBytes, maxBodySize),
 		decodingSmall: make(chan struct{}, maxDecodingSmall),
 		decodingLarge: make(chan struct{}, maxDecodingLarge),
-		tooLargeLog:   rate.Sometimes{Interval: time.Minute},
-		misdirected:   rate.Sometimes{Interval: misdirectedInterval},
+		deliveries:    newDeliveries(),
 	}
 }
 
 // ServeHTTP answers one request. An accepted request is delivered even if its sender disconnects.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	arrived := time.Now()
-	status := h.route(r)
-	if status == http.StatusNotFound && isHandshake(r) {
-		h.misdirected.Do(func() { h.warnMisdirected(r.URL.Path) })
-	}
-	if status != 0 {
-		h.respond(w, r, refuse(status, ""), arrived)
-		return
-	}
+	closeAfterAnswer(w, r)
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	switch {
-	case err != nil:
-		h.respond(w, r, refuse(http.StatusBadRequest, Malformed), arrived)
-	case query.Has(tokenParameter):
-		closeAfter(w, r)
-		h.settings.Telemetry.Handshake(r.Context(), echo(w, query))
-	default:
-		h.respond(w, r, h.accept(w, r, arrived), arrived)
-	}
-}
-
-// Refuse makes the handler answer every notification with 503 and Retry-After, including those whose body is still arriving.
-// Handshakes are still answered.
-func (h *Handler) Refuse() {
-	h.deliveries.stop()
-}
-
-// Drain waits until all deliveries have ended. It must be called after Refuse. If ctx ends first, it cancels the deliveries,
-// waits up to one more second, and returns an error that wraps the cause of ctx.
-func (h *Handler) Drain(ctx context.Context) error {
-	return h.deliveries.wait(ctx)
-}
-
-func (h *Handler) route(r *http.Request) (status int) {
-	switch {
 	case r.URL.Path != h.settings.Path:
-		return http.StatusNotFound
+		if r.Method == http.MethodPost && query.Has(tokenParameter) {
+			h.warnMisdirected(r.URL.Path)
+		}
+		h.answer(w, r, arrived, http.StatusNotFound, "")
 	case r.Method != http.MethodPost:
-		return http.StatusMethodNotAllowed
+		w.Header().Set("Allow", http.MethodPost)
+		h.answer(w, r, arrived, http.StatusMethodNotAllowed, "")
+	case err != nil:
+		h.answer(w, r, arrived, http.StatusBadRequest, Malformed)
+	case query.Has(tokenParameter):
+		h.settings.Telemetry.Handshake(r.Context(), echo(w, query.Get(tokenParameter)))
 	default:
-		return 0
+		status, outcome := h.accept(w, r, arrived)
+		h.answer(w, r, arrived, status, outcome)
 	}
 }
 
-func (h *Handler) respond(w http.ResponseWriter, r *http.Request, a answer, arrived time.Time) {
-	if a.outcome != "" {
-		h.settings.Telemetry.Notifications(r.Context(), a.outcome, 1)
+// closeAfterAnswer closes an HTTP/1 connection after the answer, unless keepOpen is called: an unauthenticated sender need not
+// keep it, and net/http would read the rest of a body before it sends the answer. In HTTP/2 only the stream is reset, and the
+// header would end the other streams of the connection.
+func closeAfterAnswer(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
 	}
-	a.write(w, r)
-	h.settings.Telemetry.Acknowledged(r.Context(), a.status, time.Since(arrived))
 }
 
-// accept reads a notification, starts its delivery and returns the answer. Once started, the delivery releases the reservation.
-func (h *Handler) accept(w http.ResponseWriter, r *http.Request, arrived time.Time) answer {
-	if h.deliveries.stopping.Err() != nil {
-		return refuse(http.StatusServiceUnavailable, Stopping)
+// keepOpen keeps the connection of an authentic request open.
+func keepOpen(w http.ResponseWriter, r *http.Request) {
+	w.Header().Del("Connection")
+	if noteAuthentic, ok := r.Context().Value(connectionKey{}).(func()); ok {
+		noteAuthentic()
 	}
-	if !isJSON(r.Header) {
-		return refuse(http.StatusUnsupportedMediaType, Malformed)
+}
+
+const (
+	// tokenParameter is the query parameter of a handshake.
+	tokenParameter = "validationToken"
+	// maxTokenLength limits in bytes what anybody can make this endpoint echo. The tokens of Microsoft Graph have about 100 bytes.
+	maxTokenLength = 4 << 10
+	// maxLoggedPath limits the bytes of a path that are logged.
+	maxLoggedPath = 200
+)
+
+// echo answers the handshake by which Microsoft Graph validates the notification URL, with the decoded token as plain text, and
+// returns the status: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+//
+// It needs no state, so any replica can answer at any time, even during shutdown.
+func echo(w http.ResponseWriter, token string) (status int) {
+	if token == "" || len(token) > maxTokenLength {
+		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
+		return http.StatusBadRequest
 	}
-	if r.ContentLength > h.settings.MaxBodySize {
+	w.Header().Set("Content-Type", "text/plain")
+	// Anybody can send a handshake, so browsers must not interpret the token as a document.
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	// An error means that the sender has disconnected, so there is nothing to do.
+	_, _ = io.WriteString(w, token) //nolint:gosec // plain text, with nosniff
+	return http.StatusOK
+}
+
+// warnMisdirected logs that a handshake failed because its path is not served. The path is quoted since anybody can choose it.
+func (h *handler) warnMisdirected(path string) {
+	h.settings.Logger.Warn("webhook: a validation request for a path that is not served was answered 404", append(
+		failure.New(failure.ValidationAtOtherPath).Fields(),
+		zap.String("requested_path", strconv.Quote(path[:min(len(path), maxLoggedPath)])),
+		zap.String("served_path", h.settings.Path))...)
+}
+
+// accept reads a notification, starts its delivery and returns the answer. The outcome is empty if it was counted already.
+func (h *handler) accept(w http.ResponseWriter, r *http.Request, arrived time.Time) (status int, outcome Outcome) {
+	switch {
+	case h.deliveries.stopping.Err() != nil:
+		return http.StatusServiceUnavailable, Stopping
+	case !isJSON(r.Header):
+		return http.StatusUnsupportedMediaType, Malformed
+	case r.ContentLength > h.maxBodySize:
 		return h.tooLarge(r)
 	}
-	reservation, ok := h.limiter.Reserve()
+	reservation, ok := h.limiter.reserve()
 	if !ok {
-		return refuse(http.StatusServiceUnavailable, Overloaded)
+		return http.StatusServiceUnavailable, Overloaded
 	}
 	started := false
 	defer func() {
-		if !started {
-			reservation.Release()
+		if !started { // else the delivery releases it
+			reservation.release()
 		}
 	}()
-	read, err := h.receive(w, r, reservation)
+	body, err := h.receive(w, r, reservation)
 	if err != nil {
-		return h.answerToReadError(r, err)
+		return h.readFailed(r, err)
 	}
-	// A sender that disconnects does not revoke what it sent.
-	collection, reply := h.decode(context.WithoutCancel(r.Context()), read, reservation, arrived)
+	collection, status, outcome := h.decode(w, r, body, reservation, arrived)
 	if collection == nil {
-		return reply
+		return status, outcome
 	}
-	d := newDelivery(h.settings, collection, reservation, arrived)
-	started = h.deliveries.start(r.Context(), d.run)
-	if !started {
-		return answer{status: http.StatusServiceUnavailable, outcome: Stopping}
+	d := newDelivery(&h.settings, collection, reservation, arrived)
+	if started = h.deliveries.start(r.Context(), d.run); !started {
+		return http.StatusServiceUnavailable, Stopping
 	}
-	return answer{status: d.await(r.Context())}
-}
-
-// receive reads the body. It aborts when the receiver stops, since a slow sender must not delay the shutdown.
-func (h *Handler) receive(w http.ResponseWriter, r *http.Request, reservation *Reservation) (*body, error) {
-	interrupted := make(chan struct{})
-	stop := context.AfterFunc(h.deliveries.stopping, func() {
-		defer close(interrupted)
-		// A writer without support for deadlines has no connection, so there is no sender to wait for.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
-	})
-	defer func() {
-		if !stop() {
-			// The writer must not be used after the handler returned.
-			<-interrupted
-		}
-	}()
-	return readBody(r.Body, h.settings.MaxBodySize, reservation)
-}
-
-func (h *Handler) answerToReadError(r *http.Request, err error) answer {
-	_, tooLong := errors.AsType[*http.MaxBytesError](err)
-	switch {
-	case errors.Is(err, errOverloaded):
-		return refuse(http.StatusServiceUnavailable, Overloaded)
-	case errors.Is(err, errTooLarge) || tooLong:
-		return h.tooLarge(r)
-	case h.deliveries.stopping.Err() != nil:
-		return refuse(http.StatusServiceUnavailable, Stopping)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return refuse(http.StatusRequestTimeout, Interrupted)
-	default:
-		return refuse(http.StatusBadRequest, Interrupted)
-	}
-}
-
-// tooLarge refuses a body over the limit. Microsoft Graph retries it for four hours and then drops it silently, so a log line
-// says what to do. The sender is unknown, so the request has no other effect.
-func (h *Handler) tooLarge(r *http.Request) answer {
-	h.tooLargeLog.Do(func() {
-		limit := strconv.FormatInt(h.settings.MaxBodySize, 10)
-		size := "more than " + limit
-		if r.ContentLength > h.settings.MaxBodySize {
-			size = strconv.FormatInt(r.ContentLength, 10)
-		}
-		h.settings.Logger.Warn("notification refused, its body is larger than webhook.max_request_body_size",
-			zap.String("size_bytes", size), zap.Int64("limit_bytes", h.settings.MaxBodySize),
-			zap.String("hint", "if Microsoft Graph sent it, it is lost after 4 hours of retries: raise webhook.max_request_body_size, "+
-				"and webhook.max_in_flight_bytes with it; if these lines continue and no interactions are lost, somebody else sends such bodies"))
-	})
-	return refuse(http.StatusRequestEntityTooLarge, TooLarge)
+	return d.await(r.Context(), h.timeLeft(arrived)), ""
 }
 
 // isJSON accepts uncompressed application/json, with any parameters.
@@ -238,100 +196,99 @@ func isJSON(header http.Header) bool {
 	return media == "application/json" && (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter))
 }
 
-// retryAfter is the Retry-After of a 503. Its causes end within seconds or not at all, and Microsoft Graph has its own
-// back-off: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
-const retryAfter = 5 * time.Second
-
-// answer is the answer to a request. Its body is only the name of the status, since the sender is not authenticated.
-type answer struct {
-	status int
-	// outcome is empty if the request is not counted or was already counted.
-	outcome Outcome
-	// closeConn closes the connection after the answer: the body was not read completely or contained nothing authentic, so the
-	// sender need not keep a connection.
-	closeConn bool
+// receive reads the body. It aborts when the receiver stops, since a slow sender must not delay the shutdown.
+func (h *handler) receive(w http.ResponseWriter, r *http.Request, reservation *reservation) ([]byte, error) {
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(h.deliveries.stopping, func() {
+		defer close(interrupted)
+		// A writer without support for deadlines has no connection, so there is no sender to wait for.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !stop() {
+			// The writer must not be used after the handler returned.
+			<-interrupted
+		}
+	}()
+	return readBody(http.MaxBytesReader(w, r.Body, h.maxBodySize), reservation)
 }
 
-// refuse returns the answer to a request whose body was not read completely.
-func refuse(status int, outcome Outcome) answer {
-	return answer{status: status, outcome: outcome, closeConn: true}
-}
-
-func (a answer) write(w http.ResponseWriter, r *http.Request) {
-	switch a.status {
-	case http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
-	case http.StatusMethodNotAllowed:
-		w.Header().Set("Allow", http.MethodPost)
-	}
-	if a.closeConn {
-		closeAfter(w, r)
-	}
-	http.Error(w, http.StatusText(a.status), a.status)
-}
-
-// closeAfter closes an HTTP/1 connection after the answer. Otherwise net/http reads the rest of the body before it sends the
-// answer, which delays the answer to a slow sender. In HTTP/2 only the stream is reset, and the header would end the other
-// streams of the connection.
-func closeAfter(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor == 1 {
-		w.Header().Set("Connection", "close")
+func (h *handler) readFailed(r *http.Request, err error) (status int, outcome Outcome) {
+	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
+	switch {
+	case errors.Is(err, errOverloaded):
+		return http.StatusServiceUnavailable, Overloaded
+	case tooLarge:
+		return h.tooLarge(r)
+	case h.deliveries.stopping.Err() != nil:
+		return http.StatusServiceUnavailable, Stopping
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return http.StatusRequestTimeout, Interrupted
+	default:
+		return http.StatusBadRequest, Interrupted
 	}
 }
 
-// The numbers of bodies that are decoded concurrently. Decoding an unauthenticated body takes a few nanoseconds per byte, so the
-// queue is short even if such bodies use up MaxInFlightBytes. Bodies of usual size do not wait for large ones.
-const (
-	maxDecodingSmall = 2
-	maxDecodingLarge = 1
-)
-
-// decoders returns the semaphore for decoding a body of this length.
-func (h *Handler) decoders(length int) chan struct{} {
-	if length > smallReservation {
-		return h.decodingLarge
-	}
-	return h.decodingSmall
+// tooLarge refuses a body over the limit. Microsoft Graph retries it for four hours and then drops it silently, so a log line
+// says what to do. The sender is unknown, so the request has no other effect.
+func (h *handler) tooLarge(r *http.Request) (status int, outcome Outcome) {
+	h.settings.Logger.Warn("notification refused, its body is larger than webhook.max_request_body_size", append(
+		failure.New(failure.BodyTooLarge).Fields(),
+		zap.Int64("content_length", r.ContentLength), // -1 if unknown
+		zap.Int64("limit_bytes", h.maxBodySize))...)
+	return http.StatusRequestEntityTooLarge, TooLarge
 }
 
 // decode decodes the items with a clientState of ours after it reserved bytes for them, and only counts the others. If there is
 // nothing to deliver, it returns a nil collection and the answer.
-func (h *Handler) decode(ctx context.Context, read *body, reservation *Reservation, arrived time.Time) (*notification.Collection, answer) {
-	defer read.release()
-	waiting, cancel := context.WithTimeout(ctx, h.settings.timeLeft(arrived))
-	defer cancel()
-	decoders := h.decoders(read.length)
-	select {
-	case decoders <- struct{}{}:
-	case <-waiting.Done():
-		return nil, answer{status: http.StatusServiceUnavailable, outcome: Overloaded}
+func (h *handler) decode(
+	w http.ResponseWriter, r *http.Request, body []byte, reservation *reservation, arrived time.Time,
+) (collection *notification.Collection, status int, outcome Outcome) {
+	decoding := h.decodingSmall
+	if len(body) > smallReservation {
+		decoding = h.decodingLarge
 	}
-	defer func() { <-decoders }()
-	ours := h.settings.Decrypter.ClientStates()
-	var collection *notification.Collection
-	var reply answer
-	read.withBytes(func(all []byte) { collection, reply = h.decodeBytes(ctx, all, ours, reservation) })
-	return collection, reply
-}
-
-func (h *Handler) decodeBytes(
-	ctx context.Context, all []byte, ours func([]byte) bool, reservation *Reservation,
-) (*notification.Collection, answer) {
-	envelope, err := notification.Inspect(all, ours)
+	select {
+	case decoding <- struct{}{}:
+		defer func() { <-decoding }()
+	case <-time.After(h.timeLeft(arrived)):
+		return nil, http.StatusServiceUnavailable, Overloaded
+	}
+	// A sender that disconnects does not revoke what it sent.
+	ctx := context.WithoutCancel(r.Context())
+	envelope, err := notification.Inspect(body, h.settings.ClientStates())
 	if err != nil {
 		if limit, ok := errors.AsType[*notification.LimitError](err); ok {
-			h.settings.Rejections.Reject(ctx, limit.Rejected)
+			h.settings.Reject(ctx, limit.Rejected)
 		}
-		return nil, answer{status: http.StatusBadRequest, outcome: Malformed, closeConn: true}
+		return nil, http.StatusBadRequest, Malformed
 	}
 	if envelope.Foreign > 0 {
-		h.settings.Rejections.Reject(ctx, []notification.Rejection{notification.ForeignItems(envelope.Foreign)})
+		h.settings.Reject(ctx, []notification.Rejection{notification.ForeignItems(envelope.Foreign)})
 	}
 	if envelope.OwnItems() == 0 {
-		return nil, answer{status: http.StatusAccepted, closeConn: true}
+		return nil, http.StatusAccepted, ""
 	}
-	if !reservation.deliver(int64(len(all)) + envelope.Cost()) {
-		return nil, answer{status: http.StatusServiceUnavailable, outcome: Overloaded}
+	keepOpen(w, r)
+	if !reservation.verify(int64(len(body)) + envelope.Cost()) {
+		return nil, http.StatusServiceUnavailable, Overloaded
 	}
-	return envelope.Decode(), answer{}
+	return envelope.Decode(), 0, ""
+}
+
+// timeLeft returns how long the answer to a request that arrived at this time may still take.
+func (h *handler) timeLeft(arrived time.Time) time.Duration {
+	return max(h.settings.AckTimeout-time.Since(arrived), h.settings.AckTimeout/minWaitDivisor)
+}
+
+// answer writes the answer to a request, and counts its outcome unless that is empty.
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, arrived time.Time, status int, outcome Outcome) {
+	if outcome != "" {
+		h.settings.Telemetry.Notifications(r.Context(), outcome, 1)
+	}
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter/time.Second)))
+	}
+	http.Error(w, http.StatusText(status), status)
+	h.settings.Telemetry.Acknowledged(r.Context(), status, time.Since(arrived))
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
@@ -31,13 +32,13 @@ const (
 // call is a call of one of the fakes.
 type call string
 
-// harness implements all interfaces of webhook.Settings. It decrypts every item to one interaction, accepts what it is given,
-// and records all calls. Its functions may be replaced before the first request.
+// harness has the functions of webhook.Settings. It decrypts every item to one interaction, accepts what it is given, and
+// records all calls. Its functions may be replaced before the first request.
 type harness struct {
 	// ours reports whether an item with this client state is ours; nil if all are.
 	ours    func(clientState []byte) bool
 	decrypt func(ctx context.Context, c *notification.Collection) (notification.Decrypted, error)
-	take    func(ctx context.Context, received []interaction.Received) error
+	deliver func(ctx context.Context, received []interaction.Received) error
 	// beforeCount is called before an outcome is counted; nil for nothing.
 	beforeCount func()
 
@@ -55,7 +56,7 @@ func newHarness() *harness {
 		decrypt: func(_ context.Context, c *notification.Collection) (notification.Decrypted, error) {
 			return notification.Decrypted{Received: make([]interaction.Received, len(c.Items))}, nil
 		},
-		take:       func(context.Context, []interaction.Received) error { return nil },
+		deliver:    func(context.Context, []interaction.Received) error { return nil },
 		outcomes:   map[webhook.Outcome]int{},
 		statuses:   map[int]int{},
 		handshakes: map[int]int{},
@@ -80,9 +81,9 @@ func (h *harness) Decrypt(ctx context.Context, c *notification.Collection, _ tim
 	return h.decrypt(ctx, c)
 }
 
-func (h *harness) Take(ctx context.Context, received []interaction.Received) error {
-	h.record("take")
-	return h.take(ctx, received)
+func (h *harness) Deliver(ctx context.Context, received []interaction.Received) error {
+	h.record("deliver")
+	return h.deliver(ctx, received)
 }
 
 func (h *harness) Wake(event notification.Lifecycle) { h.record(call("wake " + event.Event)) }
@@ -133,12 +134,15 @@ func (h *harness) settings() webhook.Settings {
 		Path:             path,
 		AckTimeout:       2500 * time.Millisecond,
 		MaxInFlightBytes: 64 * mebibyte,
-		MaxBodySize:      20 * mebibyte,
-		Decrypter:        h,
-		Intake:           h,
-		Lifecycle:        h,
-		Rejections:       h,
+		Config:           localConfig(),
+		ClientStates:     h.ClientStates,
+		Decrypt:          h.Decrypt,
+		Wake:             h.Wake,
+		Reject:           h.Reject,
+		Deliver:          h.Deliver,
 		Telemetry:        h,
+		Fatal:            func(error) {},
+		Logger:           zap.NewNop(),
 	}
 }
 

@@ -30,10 +30,9 @@ import (
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configtls"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest"
 	"golang.org/x/net/http2"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
@@ -47,14 +46,12 @@ func localConfig() confighttp.ServerConfig {
 }
 
 // serve starts a server and shuts it down at the end of the test.
-func serve(t *testing.T, handler *webhook.Handler, config confighttp.ServerConfig) *webhook.Server {
+func serve(t *testing.T, h *harness, config confighttp.ServerConfig) *webhook.Server {
 	t.Helper()
-	server := webhook.NewServer(webhook.ServerSettings{
-		Config:  config,
-		Handler: handler,
-		Fatal:   func(err error) { t.Errorf("the listener died: %v", err) },
-		Logger:  zap.NewNop(),
-	})
+	settings := h.settings()
+	settings.Config = config
+	settings.Fatal = func(err error) { t.Errorf("the listener died: %v", err) }
+	server := webhook.New(settings)
 	require.NoError(t, server.Start(t.Context(), nil, componenttest.NewNopTelemetrySettings()))
 	t.Cleanup(func() { require.NoError(t, server.Shutdown(context.WithoutCancel(t.Context()))) })
 	return server
@@ -98,7 +95,7 @@ func newClient(t *testing.T, transport *http.Transport) *http.Client {
 func TestServer_DeliversAndShutsDown(t *testing.T) {
 	t.Parallel()
 	h := newHarness()
-	server := serve(t, h.handler(), localConfig())
+	server := serve(t, h, localConfig())
 
 	assert.Equal(t, http.StatusAccepted, <-postAsync(t, server))
 	assert.Equal(t, counts{webhook.Delivered: 1}, h.counted())
@@ -111,7 +108,7 @@ func TestServer_DeliversAndShutsDown(t *testing.T) {
 
 func TestServer_ShutdownWithoutStart(t *testing.T) {
 	t.Parallel()
-	server := webhook.NewServer(webhook.ServerSettings{Config: localConfig(), Handler: newHarness().handler(), Logger: zap.NewNop()})
+	server := webhook.New(newHarness().settings())
 	assert.Nil(t, server.Addr())
 	require.NoError(t, server.Shutdown(t.Context()))
 	require.NoError(t, server.Shutdown(t.Context()))
@@ -128,29 +125,31 @@ func TestServer_StartErrorNamesKeyAndFix(t *testing.T) {
 	tests := map[string]struct {
 		config func(*confighttp.ServerConfig)
 		want   []string
+		code   failure.Code
 	}{
-		"the port is taken":                 {endpoint(taken.Addr().String()), []string{"webhook.endpoint: ", "choose another port"}},
-		"the address is another machine's":  {endpoint("192.0.2.1:0"), []string{"webhook.endpoint: ", "an address of this machine"}},
-		"the endpoint is not host and port": {endpoint("nonsense"), []string{"webhook.endpoint: ", "write host:port"}},
+		"the port is taken":                 {endpoint(taken.Addr().String()), []string{"webhook.endpoint: ", "another port"}, failure.ListenAddressInUse},
+		"the address is another machine's":  {endpoint("192.0.2.1:0"), []string{"webhook.endpoint: ", "of this machine"}, failure.ListenAddressInvalid},
+		"the endpoint is not host and port": {endpoint("nonsense"), []string{"webhook.endpoint: ", "host:port"}, failure.ListenAddressInvalid},
 		"the certificate cannot be read": {func(c *confighttp.ServerConfig) {
 			c.TLS = configoptional.Some(serverTLS("/nowhere/cert.pem", "/nowhere/key.pem"))
-		}, []string{"webhook.tls: ", "check the certificate"}},
+		}, []string{"webhook.tls: ", "check the certificate"}, failure.ListenerCertificate},
 		"the authenticator does not exist": {func(c *confighttp.ServerConfig) {
 			c.Auth = configoptional.Some(confighttp.AuthConfig{Config: configauth.Config{AuthenticatorID: component.MustNewID("nobody")}})
-		}, []string{"webhook: ", "nobody"}},
+		}, []string{"webhook: ", "nobody"}, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			config := localConfig()
-			test.config(&config)
-			server := webhook.NewServer(webhook.ServerSettings{Config: config, Handler: newHarness().handler(), Logger: zap.NewNop()})
+			settings := newHarness().settings()
+			test.config(&settings.Config)
+			server := webhook.New(settings)
 
 			err := server.Start(t.Context(), map[component.ID]component.Component{}, componenttest.NewNopTelemetrySettings())
 
 			for _, part := range test.want {
 				require.ErrorContains(t, err, part)
 			}
+			assert.Equal(t, test.code, failure.Of(err).Code)
 			require.NoError(t, server.Shutdown(t.Context()))
 		})
 	}
@@ -160,12 +159,12 @@ func TestServer_ShutdownWaitsForDeliveries(t *testing.T) {
 	t.Parallel()
 	h := newHarness()
 	called, finish := make(chan struct{}), make(chan struct{})
-	h.take = func(context.Context, []interaction.Received) error {
+	h.deliver = func(context.Context, []interaction.Received) error {
 		close(called)
 		<-finish
 		return nil
 	}
-	server := serve(t, h.handler(), localConfig())
+	server := serve(t, h, localConfig())
 	address := server.Addr().String()
 	status := postAsync(t, server)
 	<-called
@@ -190,12 +189,12 @@ func TestServer_ShutdownCancelsDeliveriesWithContext(t *testing.T) {
 	t.Parallel()
 	h := newHarness()
 	called := make(chan struct{})
-	h.take = func(ctx context.Context, _ []interaction.Received) error {
+	h.deliver = func(ctx context.Context, _ []interaction.Received) error {
 		close(called)
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	server := serve(t, h.handler(), localConfig())
+	server := serve(t, h, localConfig())
 	status := postAsync(t, server)
 	<-called
 	ctx, cancel := context.WithCancel(t.Context())
@@ -209,15 +208,14 @@ func TestServer_ShutdownCancelsDeliveriesWithContext(t *testing.T) {
 func TestServer_ShutdownDoesNotWaitForSlowSenders(t *testing.T) {
 	t.Parallel()
 	h := newHarness()
-	handler := h.handler()
 	config := localConfig()
 	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0
-	server := serve(t, handler, config)
+	server := serve(t, h, config)
 	idle := dial(t, server)
 	slow := dial(t, server)
 	_, err := io.WriteString(slow, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999999\r\n\r\n{")
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return handler.InFlightBytes() > 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return server.Handler().InFlightBytes() > 0 }, 5*time.Second, time.Millisecond)
 
 	start := time.Now()
 	require.NoError(t, server.Shutdown(t.Context()))
@@ -236,7 +234,7 @@ func TestServer_ReadTimeoutEndsStalledRequest(t *testing.T) {
 	h := newHarness()
 	config := localConfig()
 	config.ReadTimeout = 50 * time.Millisecond
-	server := serve(t, h.handler(), config)
+	server := serve(t, h, config)
 	slow := dial(t, server)
 	_, err := io.WriteString(slow, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
 	require.NoError(t, err)
@@ -249,7 +247,7 @@ func TestServer_ReadTimeoutEndsStalledRequest(t *testing.T) {
 
 func TestServer_LimitsHeaderSize(t *testing.T) {
 	t.Parallel()
-	server := serve(t, newHarness().handler(), localConfig())
+	server := serve(t, newHarness(), localConfig())
 	for length, status := range map[int]string{16 << 10: "HTTP/1.1 404 ", 64 << 10: "HTTP/1.1 431 "} {
 		connection := dial(t, server)
 		go func() {
@@ -266,9 +264,9 @@ func TestServer_AuthenticationFailureHidesDetails(t *testing.T) {
 	t.Parallel()
 	denied := component.MustNewID("denied")
 	h := newHarness()
-	config := localConfig()
-	config.Auth = configoptional.Some(confighttp.AuthConfig{Config: configauth.Config{AuthenticatorID: denied}})
-	server := webhook.NewServer(webhook.ServerSettings{Config: config, Handler: h.handler(), Logger: zaptest.NewLogger(t)})
+	settings := h.settings()
+	settings.Config.Auth = configoptional.Some(confighttp.AuthConfig{Config: configauth.Config{AuthenticatorID: denied}})
+	server := webhook.New(settings)
 	extensions := map[component.ID]component.Component{denied: denier{}}
 	require.NoError(t, server.Start(t.Context(), extensions, componenttest.NewNopTelemetrySettings()))
 	t.Cleanup(func() { require.NoError(t, server.Shutdown(context.WithoutCancel(t.Context()))) })
@@ -283,7 +281,7 @@ func TestServer_AuthenticationFailureHidesDetails(t *testing.T) {
 func TestServer_RejectsCompressedBody(t *testing.T) {
 	t.Parallel()
 	h := newHarness()
-	server := serve(t, h.handler(), localConfig())
+	server := serve(t, h, localConfig())
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+server.Addr().String()+path, strings.NewReader("\x1f\x8b"))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/json")
@@ -316,7 +314,7 @@ func TestServer_LimitsHTTP2Streams(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	writeCertificate(t, dir, 1)
-	server := serve(t, newHarness().handler(), tlsConfig(dir, 0))
+	server := serve(t, newHarness(), tlsConfig(dir, 0))
 	connection := tls.Client(dial(t, server), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	_, err := io.WriteString(connection, http2.ClientPreface)
 	require.NoError(t, err)
@@ -340,10 +338,9 @@ func TestServer_ShutdownDoesNotWaitForSlowHTTP2Sender(t *testing.T) {
 	dir := t.TempDir()
 	client := trustingClient(t, writeCertificate(t, dir, 1))
 	h := newHarness()
-	handler := h.handler()
 	config := tlsConfig(dir, 0)
 	config.ReadTimeout, config.ReadHeaderTimeout = 0, 0
-	server := serve(t, handler, config)
+	server := serve(t, h, config)
 	body, writer := io.Pipe()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+server.Addr().String()+path, body)
 	require.NoError(t, err)
@@ -358,7 +355,7 @@ func TestServer_ShutdownDoesNotWaitForSlowHTTP2Sender(t *testing.T) {
 	}()
 	_, err = io.WriteString(writer, oneItem[:1])
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return handler.InFlightBytes() > 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return server.Handler().InFlightBytes() > 0 }, 5*time.Second, time.Millisecond)
 
 	start := time.Now()
 	require.NoError(t, server.Shutdown(t.Context()))
@@ -427,7 +424,7 @@ func TestServer_ServesHTTP2OverTLS(t *testing.T) {
 	dir := t.TempDir()
 	certificate := writeCertificate(t, dir, 1)
 	h := newHarness()
-	server := serve(t, h.handler(), tlsConfig(dir, 0))
+	server := serve(t, h, tlsConfig(dir, 0))
 
 	answer, err := trustingClient(t, certificate).Post("https://"+server.Addr().String()+path, "application/json", strings.NewReader(oneItem))
 	require.NoError(t, err)
@@ -442,7 +439,7 @@ func TestServer_ServesHTTP1OverTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	certificate := writeCertificate(t, dir, 1)
-	server := serve(t, newHarness().handler(), tlsConfig(dir, 0))
+	server := serve(t, newHarness(), tlsConfig(dir, 0))
 	pool := x509.NewCertPool()
 	pool.AddCert(certificate)
 	client := newClient(t, &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}})
@@ -459,7 +456,7 @@ func TestServer_ReloadsRenewedCertificate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	writeCertificate(t, dir, 1)
-	server := serve(t, newHarness().handler(), tlsConfig(dir, time.Nanosecond))
+	server := serve(t, newHarness(), tlsConfig(dir, time.Nanosecond))
 	assert.EqualValues(t, 1, servedSerial(t, server.Addr()))
 
 	writeCertificate(t, dir, 2)
@@ -487,7 +484,7 @@ func TestServer_AnswersInTimeOn64Connections(t *testing.T) {
 	})
 	t.Run("a blocked pipeline", func(t *testing.T) {
 		h := newHarness()
-		h.take = func(ctx context.Context, _ []interaction.Received) error {
+		h.deliver = func(ctx context.Context, _ []interaction.Received) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}
@@ -501,8 +498,7 @@ func TestServer_AnswersInTimeOn64Connections(t *testing.T) {
 // measureLatencies sends notifications of 16 KiB on 64 connections and returns the durations until the answers, sorted.
 func measureLatencies(t *testing.T, h *harness, each, status int) []time.Duration {
 	t.Helper()
-	handler := h.handler()
-	server := webhook.NewServer(webhook.ServerSettings{Config: localConfig(), Handler: handler, Fatal: func(error) {}, Logger: zap.NewNop()})
+	server := webhook.New(h.settings())
 	require.NoError(t, server.Start(t.Context(), nil, componenttest.NewNopTelemetrySettings()))
 	client := newClient(t, &http.Transport{MaxConnsPerHost: 64, MaxIdleConnsPerHost: 64})
 	url := "http://" + server.Addr().String() + path
@@ -526,7 +522,7 @@ func measureLatencies(t *testing.T, h *harness, each, status int) []time.Duratio
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_ = server.Shutdown(ctx) // cancels the blocked deliveries
-	assert.Zero(t, handler.InFlightBytes())
+	assert.Zero(t, server.Handler().InFlightBytes())
 	slices.Sort(durations)
 	return durations
 }

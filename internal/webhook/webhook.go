@@ -6,44 +6,51 @@ import (
 	"context"
 	"time"
 
+	"go.opentelemetry.io/collector/config/confighttp"
+	"go.uber.org/zap"
+
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
-// Decrypter verifies that the items of a collection are authentic and decrypts them.
-type Decrypter interface {
+// Settings configure a Server. All functions, Telemetry and Logger are required.
+type Settings struct {
+	// Config is the configuration of the listener. It is not modified. A MaxRequestBodySize of 0 or less means 20 MiB.
+	Config confighttp.ServerConfig
+	// Path is the decoded path of the notification URL. Other paths are answered 404.
+	Path string
+	// AckTimeout is the time from the arrival of a request after which it is answered, whatever the pipeline does. Microsoft
+	// Graph expects an answer within 3 s.
+	AckTimeout time.Duration
+	// MaxInFlightBytes limits the bytes of all bodies and of what is decoded from them, from their arrival until their
+	// delivery ended; each counts at least 4 KiB. MinInFlightBytes returns what a body of the largest size needs.
+	MaxInFlightBytes int64
+
 	// ClientStates returns a function that reports whether a clientState, empty for none, is that of one of our
 	// subscriptions; its argument is only valid during the call.
-	ClientStates() (ours func(clientState []byte) bool)
-	// Decrypt fails only if the collection cannot be decided now; the sender is then asked to retry.
-	Decrypt(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error)
-}
+	ClientStates func() (ours func(clientState []byte) bool)
+	// Decrypt verifies that the items of a collection are authentic and decrypts them. It fails only if the collection cannot
+	// be decided now; the sender is then asked to retry.
+	Decrypt func(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error)
+	// Wake handles an authentic lifecycle notification. It must not block.
+	Wake func(event notification.Lifecycle)
+	// Reject handles the items that were dropped, whatever the answer to the sender. It must return soon: the sender is
+	// answered only after it returned or, during a delivery, after AckTimeout.
+	Reject func(ctx context.Context, rejections []notification.Rejection)
+	// Deliver passes interactions to the pipelines. It returns once they accepted or refused everything; nil means that they
+	// accepted everything. It must return when its context ends. The sender is told not to retry if the error is Permanent.
+	Deliver func(ctx context.Context, received []interaction.Received) error
 
-// Intake delivers interactions to the pipelines.
-type Intake interface {
-	// Take returns once the pipeline accepted or refused everything; nil means that it accepted everything. It must return
-	// when its context ends. Its error may be a tree: the sender is told not to retry only if every leaf is permanent
-	// (consumererror.IsPermanent).
-	Take(ctx context.Context, received []interaction.Received) error
-}
-
-// Lifecycle handles authentic lifecycle notifications.
-type Lifecycle interface {
-	// Wake must not block.
-	Wake(event notification.Lifecycle)
-}
-
-// Rejections handles the items that were dropped, whatever the answer to the sender.
-type Rejections interface {
-	// Reject must return soon: the sender is answered only after it returned or, during a delivery, after
-	// Settings.AckTimeout.
-	Reject(ctx context.Context, rejections []notification.Rejection)
+	Telemetry Telemetry
+	// Fatal is called at most once, if the listener fails before Shutdown. It must not call Shutdown.
+	Fatal  func(error)
+	Logger *zap.Logger
 }
 
 // Telemetry receives measurements of the webhook. Its methods must not block.
 type Telemetry interface {
 	// Notifications counts the outcomes of notifications: items, or requests for the outcomes that say so. Rejected items are
-	// not counted here but passed to Rejections.
+	// not counted here but passed to Settings.Reject.
 	Notifications(ctx context.Context, outcome Outcome, count int)
 	// Acknowledged reports the answer to any request but a handshake, with the time from the arrival of the request's headers
 	// until the answer was written.
@@ -68,7 +75,7 @@ const (
 	Failed Outcome = "failed"
 	// TimedOut: the pipeline had not returned within the acknowledgment timeout, and the sender was told to retry.
 	TimedOut Outcome = "timed_out"
-	// LifecycleEvent: it was a lifecycle notification and was passed to Lifecycle.
+	// LifecycleEvent: it was a lifecycle notification and was passed to Settings.Wake.
 	LifecycleEvent Outcome = "lifecycle"
 )
 
