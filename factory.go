@@ -60,11 +60,7 @@ func (f *factory) receiver(set otelreceiver.Settings, cfg component.Config) (*re
 	if r, ok := f.receivers[config]; ok {
 		return r, nil
 	}
-	settings, err := settingsOf(config)
-	if err != nil {
-		return nil, err
-	}
-	r, err := receiver.New(set, settings, func() {
+	r, err := receiver.New(set, settingsOf(config), func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		delete(f.receivers, config)
