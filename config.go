@@ -20,34 +20,20 @@ type Config struct {
 	// It sets the defaults of graph.endpoint, auth.authority, auth.scope and auth.issuers.
 	Cloud Cloud `mapstructure:"cloud"`
 
-	// Auth authenticates the receiver to Microsoft.
-	Auth AuthConfig `mapstructure:"auth"`
-
 	// Graph is the HTTP client for Microsoft Graph.
 	// Its endpoint, with or without /v1.0 at its end, defaults to that of the cloud, its timeout to 30s.
 	// With auth.authenticator an extension authenticates the calls to Graph, in place of the secrets under auth.
 	Graph confighttp.ClientConfig `mapstructure:"graph"`
 
-	// Subscription configures what Graph sends, and where to.
+	// The other sections are described at their types.
+	Auth         AuthConfig         `mapstructure:"auth"`
 	Subscription SubscriptionConfig `mapstructure:"subscription"`
-
-	// Webhook is the HTTP server that Graph sends to.
-	Webhook WebhookConfig `mapstructure:"webhook"`
-
-	// Encryption holds the keys that notifications are encrypted for.
-	Encryption EncryptionConfig `mapstructure:"encryption"`
-
-	// History configures how missed interactions are fetched from the history API.
-	History HistoryConfig `mapstructure:"history"`
-
-	// Content configures how much of a conversation leaves the receiver: by default neither text nor references.
-	Content ContentConfig `mapstructure:"content"`
-
-	// Dedupe bounds the cache of delivered interactions, which ensures that each is delivered once.
-	Dedupe DedupeConfig `mapstructure:"dedupe"`
-
-	// Metrics configures what the metrics pipeline gets.
-	Metrics MetricsConfig `mapstructure:"metrics"`
+	Webhook      WebhookConfig      `mapstructure:"webhook"`
+	Encryption   EncryptionConfig   `mapstructure:"encryption"`
+	History      HistoryConfig      `mapstructure:"history"`
+	Content      ContentConfig      `mapstructure:"content"`
+	Dedupe       DedupeConfig       `mapstructure:"dedupe"`
+	Metrics      MetricsConfig      `mapstructure:"metrics"`
 
 	// Storage is the id of a storage extension, such as file_storage. It keeps what must survive a restart: a generated
 	// encryption key with its private half, the checkpoint, the known gaps, and the cache of delivered interactions.
@@ -193,7 +179,7 @@ type CertificateConfig struct {
 	KeyFile string `mapstructure:"key_file"`
 }
 
-// ContentConfig configures how much of a conversation leaves the receiver.
+// ContentConfig configures how much of a conversation leaves the receiver: by default neither text nor references.
 type ContentConfig struct {
 	// Capture is none (default), or text: the text of prompts and answers becomes the body of the log records.
 	Capture Capture `mapstructure:"capture"`
@@ -266,7 +252,7 @@ type ReplayConfig struct {
 	Users []string `mapstructure:"users"`
 }
 
-// DedupeConfig bounds the cache of delivered interactions.
+// DedupeConfig bounds the cache of delivered interactions, which ensures that each is delivered once.
 type DedupeConfig struct {
 	// Window is how long a delivered interaction is remembered. Default 26h. What a known gap or the next reconciliation may
 	// read again is remembered longer.

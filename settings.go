@@ -75,10 +75,7 @@ func (c *Config) gapRules() gap.Rules {
 		MaxGap: h.MaxGap, Lookback: h.Lookback, PollInterval: h.PollInterval, ReconcileDelay: h.Reconcile.Delay,
 	}
 	if c.canReconcile() {
-		rules.ReconcileInterval = defaultReconcileInterval
-		if h.Reconcile.Interval != nil {
-			rules.ReconcileInterval = *h.Reconcile.Interval
-		}
+		rules.ReconcileInterval = *cmp.Or(h.Reconcile.Interval, new(defaultReconcileInterval))
 	}
 	for _, replay := range h.Replay {
 		rules.Replays = append(rules.Replays, gap.Interval{From: replay.From.UTC(), To: replay.To.UTC(), Users: gapUsers(replay.Users)})
@@ -107,19 +104,18 @@ func (c *Config) credential(endpoint, authority string) *graph.CredentialSetting
 	if c.Graph.Auth.HasValue() {
 		return nil
 	}
-	credential := &graph.CredentialSettings{
+	certificate := cmp.Or(c.Auth.ClientCertificate.Get(), &ClientCertificateConfig{})
+	return &graph.CredentialSettings{
 		TokenURL:           cmp.Or(c.Auth.TokenURL, graph.TokenURL(authority, c.TenantID)),
 		ClientID:           c.Auth.ClientID,
 		AuthStyle:          string(c.Auth.AuthStyle),
 		Scope:              cmp.Or(c.Auth.Scope, graph.DefaultScope(endpoint)),
 		Secret:             string(c.Auth.ClientSecret),
 		SecretFile:         c.Auth.ClientSecretFile,
+		CertFile:           certificate.CertFile,
+		KeyFile:            certificate.KeyFile,
 		FederatedTokenFile: c.Auth.FederatedTokenFile,
 	}
-	if certificate := c.Auth.ClientCertificate.Get(); certificate != nil {
-		credential.CertFile, credential.KeyFile = certificate.CertFile, certificate.KeyFile
-	}
-	return credential
 }
 
 // resources returns nil if the history is polled instead.

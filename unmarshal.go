@@ -41,7 +41,7 @@ func withHints(err error) []error {
 
 const exampleTime = "a time such as 2026-11-01T00:00:00Z"
 
-// hint returns what to write for a type, and nothing where confmap's error says it.
+// hint returns what to write for a type, and nothing where the error of confmap says it.
 func hint(t reflect.Type) string {
 	switch keys := keysOf(t); {
 	case enumerations[t] != nil:
@@ -50,8 +50,6 @@ func hint(t reflect.Type) string {
 		return ": write a duration such as 30s"
 	case t == reflect.TypeFor[time.Time]():
 		return ": write " + exampleTime
-	case t.Kind() == reflect.String:
-		return ": write text, in quotes where YAML would read something else"
 	case len(keys) > 0:
 		return ": write a mapping with keys of these: " + strings.Join(slices.Sorted(maps.Keys(keys)), ", ")
 	default:
@@ -59,29 +57,26 @@ func hint(t reflect.Type) string {
 	}
 }
 
-// typeAt returns the type of the setting at a path such as encryption.certificates[0].id, or of the section that is known of it.
+// typeAt returns the type of the setting at a path such as encryption.certificates[0].id. For the path of a whole configuration,
+// the name of its type, it returns that type.
 func typeAt(path string) reflect.Type {
 	t := reflect.TypeFor[Config]()
 	for _, key := range strings.FieldsFunc(path, func(r rune) bool { return strings.ContainsRune(".[]", r) }) {
 		if t.Kind() == reflect.Slice {
 			t = t.Elem()
-			continue
+		} else if inner, known := keysOf(t)[key]; known {
+			t = inner
 		}
-		inner, known := keysOf(t)[key]
-		if !known {
-			return t
-		}
-		t = inner
 	}
 	return t
 }
 
-// keysOf returns the keys of a section with the types of their values.
+// keysOf returns the keys of a section with the types of their values, and none for the type of another setting.
 func keysOf(section reflect.Type) map[string]reflect.Type {
-	keys := map[string]reflect.Type{}
 	if section.Kind() != reflect.Struct {
-		return keys
+		return nil
 	}
+	keys := map[string]reflect.Type{}
 	for field := range section.Fields() {
 		name, options, _ := strings.Cut(field.Tag.Get(confmap.MapstructureTag), ",")
 		value := field.Type
@@ -90,10 +85,9 @@ func keysOf(section reflect.Type) map[string]reflect.Type {
 		} else if get, ok := reflect.PointerTo(value).MethodByName("GetOrInsertDefault"); ok { // of a configoptional.Optional
 			value = get.Type.Out(0).Elem()
 		}
-		switch {
-		case options == "squash":
+		if options == "squash" {
 			maps.Copy(keys, keysOf(value))
-		case name != "" && name != "-":
+		} else if name != "" && name != "-" {
 			keys[name] = value
 		}
 	}

@@ -1,6 +1,7 @@
 package m365copilotreceiver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -12,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/collector/config/configcompression"
+	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/confignet"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
@@ -36,13 +37,12 @@ var (
 
 	changeTypes = []string{"created", "updated", "deleted"}
 
-	// enumerations lists the values of each type that has few. A transport must be one that HTTP is served over.
+	// enumerations lists the values of each type that has few. Transports are those that HTTP is served over.
 	enumerations = map[reflect.Type][]string{
 		reflect.TypeFor[Cloud]():                   {string(CloudGlobal), string(CloudUSGov), string(CloudUSGovDoD), string(CloudChina)},
 		reflect.TypeFor[AuthStyle]():               {string(AuthStyleHeader), string(AuthStyleBody)},
 		reflect.TypeFor[Capture]():                 {string(CaptureNone), string(CaptureText)},
 		reflect.TypeFor[confignet.TransportType](): {"tcp", "tcp4", "tcp6"},
-		reflect.TypeFor[configcompression.Type]():  {"gzip", "zlib", "deflate", "snappy", "x-snappy-framed", "zstd", "lz4", "none"},
 	}
 )
 
@@ -201,30 +201,29 @@ type durationRule struct {
 }
 
 func (c *Config) durationRules() []durationRule {
-	h, s, w, server := &c.History, &c.Subscription, &c.Webhook, &c.Webhook.ServerConfig
-	var keepalive, reconcile time.Duration
-	if k := server.Keepalive.Get(); k != nil {
-		keepalive = k.IdleTimeout
-	}
-	if h.Reconcile.Interval != nil {
-		reconcile = *h.Reconcile.Interval
-	}
 	const ms = time.Millisecond
+	h, s, w, server := &c.History, &c.Subscription, &c.Webhook, &c.Webhook.ServerConfig
+	keepalive := cmp.Or(server.Keepalive.Get(), &confighttp.KeepaliveServerConfig{})
+	reconcile := cmp.Or(h.Reconcile.Interval, new(time.Duration))
 	return []durationRule{
 		{path: "graph.timeout", value: c.Graph.Timeout, least: ms},
-		{path: "subscription.lifetime", value: s.Lifetime, least: time.Second, most: maxLifetime, reason: "Graph grants 72h at most"},
+		{path: "subscription.lifetime", value: s.Lifetime, least: time.Second, most: maxLifetime, reason: ": Graph grants 72h at most"},
 		{path: "subscription.check_interval", value: s.CheckInterval, least: time.Second, most: time.Hour},
-		{path: "webhook.ack_timeout", value: w.AckTimeout, least: ms, most: maxAckTimeout, reason: "Graph waits 3s for an answer"},
+		{path: "webhook.ack_timeout", value: w.AckTimeout, least: ms, most: maxAckTimeout, reason: ": Graph waits 3s for an answer"},
 		{path: "webhook.read_timeout", value: server.ReadTimeout, least: ms, orZero: true},
 		{path: "webhook.read_header_timeout", value: server.ReadHeaderTimeout, least: ms, orZero: true},
-		{path: "webhook.write_timeout", value: server.WriteTimeout, least: w.AckTimeout + ms, orZero: true,
-			reason: "an answer may take webhook.ack_timeout"},
-		{path: "webhook.keepalive.idle_timeout", value: keepalive, least: ms, most: webhook.MaxIdleTimeout, orZero: true,
-			reason: "idle connections occupy slots that Graph may need"},
+		{
+			path: "webhook.write_timeout", value: server.WriteTimeout, least: w.AckTimeout + ms, orZero: true,
+			reason: ": an answer may take webhook.ack_timeout",
+		},
+		{
+			path: "webhook.keepalive.idle_timeout", value: keepalive.IdleTimeout, least: ms, most: webhook.MaxIdleTimeout, orZero: true,
+			reason: ": idle connections occupy slots that Graph may need",
+		},
 		{path: "history.lookback", value: h.Lookback, least: time.Second, orZero: true},
 		{path: "history.max_gap", value: h.MaxGap, least: time.Second},
 		{path: "history.poll_interval", value: h.PollInterval, least: time.Second, orZero: true},
-		{path: "history.reconcile.interval", value: reconcile, least: time.Second, orZero: true},
+		{path: "history.reconcile.interval", value: *reconcile, least: time.Second, orZero: true},
 		{path: "history.reconcile.delay", value: h.Reconcile.Delay, least: time.Second},
 		{path: "dedupe.window", value: c.Dedupe.Window, least: time.Second},
 		{path: "metrics.interval", value: c.Metrics.Interval, least: time.Second},
@@ -232,9 +231,6 @@ func (c *Config) durationRules() []durationRule {
 }
 
 func (r *durationRule) validate(p *problems) {
-	if r.orZero && r.value == 0 || r.value >= r.least && (r.most == 0 || r.value <= r.most) {
-		return
-	}
 	allowed := fmt.Sprintf("a duration of at least %s", r.least)
 	if r.most != 0 {
 		allowed = fmt.Sprintf("a duration from %s to %s", r.least, r.most)
@@ -242,10 +238,8 @@ func (r *durationRule) validate(p *problems) {
 	if r.orZero {
 		allowed = "0s for none, or " + allowed
 	}
-	if r.reason != "" {
-		allowed += ", since " + r.reason
-	}
-	p.require(false, r.path, "write %s, not %s", allowed, r.value)
+	inRange := r.value >= r.least && (r.most == 0 || r.value <= r.most)
+	p.require(inRange || r.orZero && r.value == 0, r.path, "write %s, not %s%s", allowed, r.value, r.reason)
 }
 
 // problems are the errors of a configuration.
@@ -286,13 +280,14 @@ func (p *problems) requireURL(path, raw string, httpOnLoopback bool) *url.URL {
 	if raw == "" {
 		return nil
 	}
+	form := "a full https URL, such as https://copilot.example.com/graph/notifications"
+	if httpOnLoopback {
+		form = "a full https URL; http is allowed for loopback addresses only"
+	}
 	u, err := url.Parse(raw)
-	if err != nil || u.Hostname() == "" || u.Scheme != "https" && (u.Scheme != "http" || !httpOnLoopback || !isLoopback(u.Hostname())) {
-		exception := ""
-		if httpOnLoopback {
-			exception = "; http is allowed for loopback addresses only"
-		}
-		p.require(false, path, "write a full https URL, such as https://copilot.example.com/graph%s", exception)
+	full := err == nil && u.Hostname() != ""
+	if !full || u.Scheme != "https" && (!httpOnLoopback || u.Scheme != "http" || !isLoopback(u.Hostname())) {
+		p.require(false, path, "write %s", form)
 		return nil
 	}
 	p.require(u.User == nil && u.Fragment == "", path, "leave out user name, password and fragment")
