@@ -275,9 +275,6 @@ const (
 	defaultReconcileInterval = 24 * time.Hour
 )
 
-// changeTypes are all that Graph can notify of.
-func changeTypes() []string { return []string{"created", "updated", "deleted"} }
-
 // createDefaultConfig sets every default that depends on no other key. settingsOf sets the others.
 func createDefaultConfig() component.Config {
 	client := confighttp.NewDefaultClientConfig()
@@ -296,7 +293,7 @@ func createDefaultConfig() component.Config {
 		Auth:  AuthConfig{AuthStyle: AuthStyleHeader},
 		Graph: client,
 		Subscription: SubscriptionConfig{
-			ChangeTypes:   changeTypes(),
+			ChangeTypes:   []string{"created", "updated", "deleted"},
 			Lifetime:      71 * time.Hour,
 			CheckInterval: 5 * time.Minute,
 		},

@@ -32,40 +32,64 @@ func nested(path string, value any) map[string]any {
 	return value.(map[string]any)
 }
 
-func TestUnmarshal_ErrorNamesSetting(t *testing.T) {
+func TestUnmarshal_ListsKeysWhereOneIsUnknown(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ path, section, want string }{
+		"one word is another":             {"subscription.notification_uri", "\nsubscription: ", "notification_url"},
+		"a letter is missing":             {"auth.client_scret", "\nauth: ", "client_secret"},
+		"it is written in camel case":     {"tenantId", "Config: ", "tenant_id"},
+		"it is written with hyphens":      {"auth.client-id", "\nauth: ", "client_id"},
+		"it is a key of the Collector's":  {"graph.proxy_uri", "\ngraph: ", "proxy_url"},
+		"it is one that is squashed":      {"webhook.endpiont", "\nwebhook: ", "endpoint"},
+		"it is a key of an optional part": {"webhook.tls.cert_fil", "\nwebhook.tls: ", "cert_file"},
+		"it is in a section of a section": {"history.reconcile.dely", "\nhistory.reconcile: ", "delay"},
+		"a section itself is misspelled":  {"web_hook", "Config: ", "webhook"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := unmarshal(nested(test.path, "x"))
+			require.ErrorContains(t, err, test.section)
+			unknown := test.path[strings.LastIndexByte(test.path, '.')+1:]
+			cause, keys, _ := strings.Cut(err.Error(), ": write a mapping with keys of these: ")
+			assert.Contains(t, cause, "has invalid keys: "+unknown)
+			assert.Contains(t, strings.Split(keys, ", "), test.want)
+		})
+	}
+}
+
+func TestUnmarshal_ErrorSaysWhatToWrite(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		path  string
 		value any
 		want  []string
 	}{
-		"an unknown key":                   {"subscription.notification_uri", "x", []string{"'subscription' has invalid keys: notification_uri"}},
-		"an unknown section":               {"web_hook", "x", []string{"has invalid keys: web_hook"}},
-		"an unknown key of the Collector":  {"graph.proxy_uri", "x", []string{"'graph' has invalid keys: proxy_uri"}},
-		"an unknown key that is squashed":  {"webhook.endpiont", "x", []string{"'webhook' has invalid keys: endpiont"}},
-		"an unknown key of an option":      {"webhook.tls.cert_fil", "x", []string{"'webhook.tls' ", "has invalid keys: cert_fil"}},
-		"an unknown key in a list":         {"encryption.certificates", []any{map[string]any{"cert": "a"}}, []string{"'encryption.certificates[0]' has invalid keys: cert"}},
-		"another type in place of a word":  {"content.capture", true, []string{"'content.capture' ", "bool"}},
-		"a transport that does not exist":  {"webhook.transport", "tpc", []string{"'webhook.transport' ", `"tpc"`}},
-		"a duration of another unit":       {"subscription.lifetime", "3 days", []string{"'subscription.lifetime' ", "unknown unit"}},
-		"a word in place of a duration":    {"history.reconcile.interval", "daily", []string{"'history.reconcile.interval' ", "duration"}},
-		"a number in place of text":        {"auth.client_id", 12, []string{"'auth.client_id' ", "string", "int"}},
-		"a word in place of a number":      {"history.requests_per_second", "many", []string{"'history.requests_per_second' ", "float64"}},
-		"a word in place of a switch":      {"content.references", "yes", []string{"'content.references' ", "bool"}},
-		"a number in place of a list":      {"subscription.users", 5, []string{"'subscription.users' ", "array"}},
-		"a number in a list of texts":      {"subscription.users", []any{"a", 5}, []string{"'subscription.users[1]' ", "string"}},
-		"a number in a section of a list":  {"encryption.certificates", []any{map[string]any{"id": 2026.11}}, []string{"'encryption.certificates[0].id' ", "string"}},
-		"a number in place of a section":   {"history", 5, []string{"'history' ", "expected a map"}},
-		"text in place of an option":       {"auth.client_certificate", "a.pem", []string{"'auth.client_certificate' ", "expected a map"}},
-		"a number in an optional section":  {"webhook.tls", map[string]any{"cert_file": 5}, []string{"'webhook.tls' ", "'cert_file' expected type 'string'"}},
-		"a day in place of a time":         {"history.replay", []any{map[string]any{"from": "2026-11-01"}}, []string{"'history.replay[0].from' ", "2006-01-02T15:04:05Z07:00"}},
-		"a number in place of an id":       {"storage", 5, []string{"'storage' "}},
-		"a number in place of the headers": {"graph.headers", 5, []string{"'graph.headers' "}},
+		"of words":                         {"content.capture", true, []string{"\ncontent.capture: ", "write one of none, text"}},
+		"of clouds":                        {"cloud", 1, []string{"\ncloud: ", "write one of global, us_gov, us_gov_dod, china"}},
+		"of transports":                    {"webhook.transport", "tpc", []string{"\nwebhook.transport: ", "tpc", "write one of tcp, tcp4, tcp6"}},
+		"of compressions":                  {"graph.compression", "zip", []string{"\ngraph.compression: ", "unsupported", "zip"}},
+		"of durations":                     {"subscription.lifetime", "3 days", []string{"\nsubscription.lifetime: ", "write a duration such as 30s"}},
+		"of texts that look like a number": {"auth.client_id", 12, []string{"\nauth.client_id: ", "string"}},
+		"of numbers":                       {"history.requests_per_second", "many", []string{"\nhistory.requests_per_second: ", "float64"}},
+		"of switches":                      {"content.references", "yes", []string{"\ncontent.references: ", "bool"}},
+		"of lists":                         {"subscription.users", 5, []string{"\nsubscription.users: ", "array"}},
+		"of elements of a list":            {"subscription.users", []any{"a", 5}, []string{"\nsubscription.users[1]: ", "string"}},
+		"of sections":                      {"history", 5, []string{"\nhistory: ", "write a mapping with keys of these: concurrency, enabled"}},
+		"of lists of sections":             {"encryption.certificates", "a.pem", []string{"\nencryption.certificates: ", "array"}},
+		"of sections in a list":            {"encryption.certificates", []any{map[string]any{"id": "a"}, 8}, []string{"\nencryption.certificates[1]: ", "write a mapping with keys of these: cert_file, id, key_file"}},
+		"of keys of sections in a list":    {"encryption.certificates", []any{map[string]any{"cert": "a"}}, []string{"\nencryption.certificates[0]: has invalid keys: cert: write", "cert_file"}},
+		"of values of sections in a list":  {"encryption.certificates", []any{map[string]any{"id": 2026.11}}, []string{"\nencryption.certificates[0].id: ", "string"}},
+		"of optional sections":             {"auth.client_certificate", "a.pem", []string{"\nauth.client_certificate: ", "write a mapping with keys of these: cert_file, key_file"}},
+		"of values of optional sections":   {"webhook.tls", map[string]any{"cert_file": 5}, []string{"\nwebhook.tls: ", "'cert_file' expected type 'string'"}},
+		"of optional durations":            {"history.reconcile.interval", "daily", []string{"\nhistory.reconcile.interval: ", "write a duration such as 30s"}},
+		"of times":                         {"history.replay", []any{map[string]any{"from": "2026-11-01"}}, []string{"\nhistory.replay[0].from: ", "write a time such as 2026-11-01T00:00:00Z"}},
+		"of ids":                           {"storage", 5, []string{"\nstorage: "}},
+		"of headers":                       {"graph.headers", 5, []string{"\ngraph.headers: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			err := unmarshal(nested(test.path, test.value))
-			for _, want := range append(test.want, "#settings") {
+			for _, want := range test.want {
 				require.ErrorContains(t, err, want)
 			}
 		})
@@ -81,7 +105,7 @@ func TestUnmarshal_ReportsEveryProblemAtOnce(t *testing.T) {
 		"webhook":      map[string]any{"ack_timeout": "two", "tls": map[string]any{"reload": "1h"}},
 	})
 	for _, want := range []string{
-		"tenantid", "'cloud'", "cert_fil", "key_file", "notification_uri", "'subscription.lifetime'", "'webhook.ack_timeout'", "reload",
+		"tenantid", "\ncloud: ", "cert_fil", "key_file", "notification_uri", "\nsubscription.lifetime: ", "\nwebhook.ack_timeout: ", "reload",
 	} {
 		assert.ErrorContains(t, err, want)
 	}
@@ -99,7 +123,7 @@ func TestUnmarshal_ErrorsContainNoSecret(t *testing.T) {
 	}
 }
 
-// TestUnmarshal_ErrorNamesEveryKey writes each kind of value to each key.
+// TestUnmarshal_ErrorNamesEveryKey writes each kind of value to each key. Errors in an optional section begin with its path.
 func TestUnmarshal_ErrorNamesEveryKey(t *testing.T) {
 	t.Parallel()
 	paths := tagPaths(reflect.TypeFor[Config](), "")
@@ -113,7 +137,7 @@ func TestUnmarshal_ErrorNamesEveryKey(t *testing.T) {
 			}
 			refused++
 			section, key, _ := strings.Cut(path, ".")
-			require.ErrorContains(t, err, "'"+section)
+			require.ErrorContains(t, err, "\n"+section)
 			require.ErrorContains(t, err, key[strings.LastIndexByte(key, '.')+1:], "%s: %v", path, value)
 		}
 		assert.GreaterOrEqual(t, refused, 3, path)
@@ -172,8 +196,8 @@ service: {pipelines: {logs: {receivers: [m365_copilot/eu], exporters: [nop]}}}
 	_, err = read("    auth: {client_id: '${env:COPILOT_ID}'}\n    content: {capture: true}\n    subscription: {notification_uri: x}\n" +
 		"    encryption: {certificates: [{id: '${env:COPILOT_ID}', cert_fil: a, key_file: b}]}")
 	for _, want := range []string{
-		"m365_copilot/eu", "'content.capture' ", "'subscription' has invalid keys: notification_uri",
-		"'encryption.certificates[0]' has invalid keys: cert_fil", "#settings",
+		"m365_copilot/eu", "content.capture: ", "write one of none, text", "subscription: has invalid keys: notification_uri: ", "notification_url",
+		"encryption.certificates[0]: has invalid keys: cert_fil: ", "cert_file",
 	} {
 		require.ErrorContains(t, err, want)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -14,7 +15,6 @@ import (
 
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/confignet"
-	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -30,29 +30,30 @@ const (
 	maxCertificateID = 128 - 17
 	// handshakeParameter is what Graph adds to the notification URL to validate it, see the same page.
 	handshakeParameter = "validationToken"
-
-	exampleTime = "a time such as 2026-11-01T00:00:00Z"
 )
 
-var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+var (
+	guid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
 
-// Unmarshal decodes the configuration as the Collector does by default. The error has the path of each setting that can't be
-// decoded, and tells where its keys and values are listed.
-func (c *Config) Unmarshal(conf *confmap.Conf) error {
-	if err := conf.Unmarshal(c); err != nil {
-		return fmt.Errorf("%w\nwrite keys and values as listed at https://github.com/otelcopilot/m365copilotreceiver#settings", err)
+	changeTypes = []string{"created", "updated", "deleted"}
+
+	// enumerations lists the values of each type that has few. Transports are those that HTTP is served over.
+	enumerations = map[reflect.Type][]string{
+		reflect.TypeFor[Cloud]():                   {string(CloudGlobal), string(CloudUSGov), string(CloudUSGovDoD), string(CloudChina)},
+		reflect.TypeFor[AuthStyle]():               {string(AuthStyleHeader), string(AuthStyleBody)},
+		reflect.TypeFor[Capture]():                 {string(CaptureNone), string(CaptureText)},
+		reflect.TypeFor[confignet.TransportType](): {"tcp", "tcp4", "tcp6"},
 	}
-	return nil
-}
+)
 
 // Validate reports every problem at once, each with its YAML path and what to write instead.
 func (c *Config) Validate() error {
 	p := &problems{}
 	p.require(guid.MatchString(c.TenantID), "tenant_id",
 		"write the directory (tenant) id, a GUID as on the Overview page of Entra, not %q", c.TenantID)
-	requireOneOf(p, "cloud", c.Cloud, CloudGlobal, CloudUSGov, CloudUSGovDoD, CloudChina)
+	requireOneOf(p, "cloud", c.Cloud)
 	p.requireBaseURL("graph.endpoint", withoutVersion(c.Graph.Endpoint), "the version, v1.0")
-	requireOneOf(p, "content.capture", c.Content.Capture, CaptureNone, CaptureText)
+	requireOneOf(p, "content.capture", c.Content.Capture)
 	p.require(c.Dedupe.MaxEntries >= 1 && c.Dedupe.MaxEntries <= dedupe.MaxEntries, "dedupe.max_entries",
 		"write a number from 1 to %d, such as 1000000; each takes up to 190 bytes of memory", dedupe.MaxEntries)
 	c.validateAuth(p)
@@ -88,7 +89,7 @@ func (c *Config) validateAuth(p *problems) {
 	if certificate := a.ClientCertificate.Get(); certificate != nil {
 		p.requirePair("auth.client_certificate", certificate.CertFile, certificate.KeyFile)
 	}
-	requireOneOf(p, "auth.auth_style", a.AuthStyle, AuthStyleHeader, AuthStyleBody)
+	requireOneOf(p, "auth.auth_style", a.AuthStyle)
 	p.requireBaseURL("auth.authority", withoutTenant(a.Authority, c.TenantID), "the tenant_id")
 	p.requireURL("auth.token_url", a.TokenURL, true)
 	p.require(!slices.Contains(a.Issuers, ""), "auth.issuers", "remove the empty entry")
@@ -111,16 +112,15 @@ func (c *Config) validateSubscription(p *problems) {
 	p.requireUsers("subscription.users", s.Users)
 	p.require(len(s.ChangeTypes) > 0, "subscription.change_types", "write at least one of created, updated, deleted")
 	for i, change := range s.ChangeTypes {
-		requireOneOf(p, "subscription.change_types", change, changeTypes()...)
-		p.require(!slices.Contains(s.ChangeTypes[:i], change), "subscription.change_types", "%s is listed twice: keep one", change)
+		p.require(slices.Contains(changeTypes, change) && !slices.Contains(s.ChangeTypes[:i], change), "subscription.change_types",
+			"write created, updated, deleted, each at most once, not %q", change)
 	}
 }
 
 // validateWebhook ignores the endpoint if nothing listens.
 func (c *Config) validateWebhook(p *problems) {
 	w, server := &c.Webhook, &c.Webhook.ServerConfig
-	requireOneOf(p, "webhook.transport", server.NetAddr.Transport,
-		confignet.TransportTypeTCP, confignet.TransportTypeTCP4, confignet.TransportTypeTCP6)
+	requireOneOf(p, "webhook.transport", server.NetAddr.Transport)
 	if c.Subscription.NotificationURL != "" {
 		host, port, err := net.SplitHostPort(server.NetAddr.Endpoint)
 		if _, lookup := net.LookupPort("tcp", port); err != nil || port == "" || lookup != nil {
@@ -252,12 +252,9 @@ func (p *problems) require(ok bool, path, message string, args ...any) {
 	}
 }
 
-func requireOneOf[T ~string](p *problems, path string, value T, allowed ...T) {
-	names := make([]string, len(allowed))
-	for i, name := range allowed {
-		names[i] = string(name)
-	}
-	p.require(slices.Contains(allowed, value), path, "write one of %s, not %q", strings.Join(names, ", "), value)
+func requireOneOf[T ~string](p *problems, path string, value T) {
+	allowed := enumerations[reflect.TypeFor[T]()]
+	p.require(slices.Contains(allowed, string(value)), path, "write one of %s, not %q", strings.Join(allowed, ", "), value)
 }
 
 // requireUsers accepts only Entra object ids, so that no name of a person is sent or stored. Unlike a name, an object id
