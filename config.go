@@ -7,6 +7,8 @@ import (
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/config/configoptional"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 // Config is the configuration of the receiver: what a user writes under m365_copilot in the collector's YAML.
@@ -18,45 +20,36 @@ type Config struct {
 	// It sets the defaults of graph.endpoint, auth.authority, auth.scope and auth.issuers.
 	Cloud Cloud `mapstructure:"cloud"`
 
-	// Auth authenticates the receiver to Microsoft.
-	Auth AuthConfig `mapstructure:"auth"`
-
 	// Graph is the HTTP client for Microsoft Graph.
 	// Its endpoint, with or without /v1.0 at its end, defaults to that of the cloud, its timeout to 30s.
 	// With auth.authenticator an extension authenticates the calls to Graph, in place of the secrets under auth.
 	Graph confighttp.ClientConfig `mapstructure:"graph"`
 
-	// Subscription configures what Graph sends, and where to.
+	// The other sections are described at their types.
+	Auth         AuthConfig         `mapstructure:"auth"`
 	Subscription SubscriptionConfig `mapstructure:"subscription"`
-
-	// Webhook is the HTTP server that Graph sends to.
-	Webhook WebhookConfig `mapstructure:"webhook"`
-
-	// Encryption holds the keys that notifications are encrypted for.
-	Encryption EncryptionConfig `mapstructure:"encryption"`
-
-	// History configures how missed interactions are fetched from the history API.
-	History HistoryConfig `mapstructure:"history"`
-
-	// Content configures how much of a conversation leaves the receiver: by default neither text nor references.
-	Content ContentConfig `mapstructure:"content"`
-
-	// Dedupe bounds the cache of delivered interactions, which ensures that each is delivered once.
-	Dedupe DedupeConfig `mapstructure:"dedupe"`
-
-	// Metrics configures what the metrics pipeline gets.
-	Metrics MetricsConfig `mapstructure:"metrics"`
+	Webhook      WebhookConfig      `mapstructure:"webhook"`
+	Encryption   EncryptionConfig   `mapstructure:"encryption"`
+	History      HistoryConfig      `mapstructure:"history"`
+	Content      ContentConfig      `mapstructure:"content"`
+	Dedupe       DedupeConfig       `mapstructure:"dedupe"`
+	Metrics      MetricsConfig      `mapstructure:"metrics"`
 
 	// Storage is the id of a storage extension, such as file_storage. It keeps what must survive a restart: a generated
 	// encryption key with its private half, the checkpoint, the known gaps, and the cache of delivered interactions.
 	Storage *component.ID `mapstructure:"storage"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
 // Cloud is one of the Microsoft clouds, see https://learn.microsoft.com/graph/deployments.
 type Cloud string
+
+// The clouds.
+const (
+	CloudGlobal   Cloud = "global"
+	CloudUSGov    Cloud = "us_gov"
+	CloudUSGovDoD Cloud = "us_gov_dod"
+	CloudChina    Cloud = "china"
+)
 
 // AuthConfig is the app registration in Entra and its credential: exactly one of client_secret, client_secret_file,
 // client_certificate and federated_token_file, or the extension in graph.auth.
@@ -96,13 +89,16 @@ type AuthConfig struct {
 
 	// Audiences are the audiences that validation tokens may have. They default to the client id alone.
 	Audiences []string `mapstructure:"audiences"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
 // AuthStyle is how client id and secret are sent to the token endpoint.
 type AuthStyle string
+
+// The ways to send client id and secret.
+const (
+	AuthStyleHeader AuthStyle = "header"
+	AuthStyleBody   AuthStyle = "body"
+)
 
 // ClientCertificateConfig is a certificate of the app registration with its private key, both PEM.
 // Both files are read for each token request, so a new certificate needs no restart.
@@ -112,9 +108,6 @@ type ClientCertificateConfig struct {
 
 	// KeyFile is its RSA private key.
 	KeyFile string `mapstructure:"key_file"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
 // SubscriptionConfig configures what Graph sends, and where to.
@@ -141,9 +134,6 @@ type SubscriptionConfig struct {
 	// DeleteOnShutdown deletes the subscription when the collector stops.
 	// Graph then does not send what happens until the next start.
 	DeleteOnShutdown bool `mapstructure:"delete_on_shutdown"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
 // WebhookConfig is the HTTP server that Graph sends to.
@@ -167,9 +157,6 @@ type WebhookConfig struct {
 	// MaxInFlightBytes bounds the bytes of all requests in flight, with what decoding them takes; requests beyond it get 503
 	// immediately. It must exceed max_request_body_size by a seventh, at least. Default 67108864.
 	MaxInFlightBytes int64 `mapstructure:"max_in_flight_bytes"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
 // EncryptionConfig holds the keys that notifications are encrypted for.
@@ -178,9 +165,6 @@ type EncryptionConfig struct {
 	// New subscriptions use the first; every one can decrypt. The files are read again when they change.
 	// Without any, the receiver generates a key pair and keeps it in storage, or in memory if there is no storage.
 	Certificates []CertificateConfig `mapstructure:"certificates"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
 // CertificateConfig is one encryption certificate with its private key, both PEM.
@@ -193,25 +177,25 @@ type CertificateConfig struct {
 
 	// KeyFile is its RSA private key.
 	KeyFile string `mapstructure:"key_file"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
-// ContentConfig configures how much of a conversation leaves the receiver.
+// ContentConfig configures how much of a conversation leaves the receiver: by default neither text nor references.
 type ContentConfig struct {
 	// Capture is none (default), or text: the text of prompts and answers becomes the body of the log records.
 	Capture Capture `mapstructure:"capture"`
 
 	// References adds names and URLs of files, meetings and links.
 	References bool `mapstructure:"references"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
 // Capture states whether the text of a conversation leaves the receiver.
 type Capture string
+
+// The values of Capture.
+const (
+	CaptureNone Capture = "none"
+	CaptureText Capture = "text"
+)
 
 // HistoryConfig configures how missed interactions are fetched from the history API.
 type HistoryConfig struct {
@@ -244,9 +228,6 @@ type HistoryConfig struct {
 
 	// Concurrency is how many users are read at once. Default 4.
 	Concurrency int `mapstructure:"concurrency"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
 // ReconcileConfig configures the reconciliation: the history of every user is compared with what was delivered, and what only
@@ -256,12 +237,9 @@ type ReconcileConfig struct {
 	// and history.enabled, else off: without these a reconciliation is impossible, and an interval is refused.
 	Interval *time.Duration `mapstructure:"interval"`
 
-	// Delay is how old an interaction must be to be compared: Graph may notify of it up to 1 h late, and retries a
-	// notification for 4 h. Default 5h30m.
+	// Delay is how old an interaction must be to be compared. Default 5h30m: Graph may notify of it 1 h late, and retries a
+	// notification for 4 h: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 	Delay time.Duration `mapstructure:"delay"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
 // ReplayConfig is history to deliver once more. The records have the same log.record.uid as before.
@@ -272,12 +250,9 @@ type ReplayConfig struct {
 
 	// Users are Entra object ids. Empty means all users whose history is read.
 	Users []string `mapstructure:"users"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
-// DedupeConfig bounds the cache of delivered interactions.
+// DedupeConfig bounds the cache of delivered interactions, which ensures that each is delivered once.
 type DedupeConfig struct {
 	// Window is how long a delivered interaction is remembered. Default 26h. What a known gap or the next reconciliation may
 	// read again is remembered longer.
@@ -285,30 +260,57 @@ type DedupeConfig struct {
 
 	// MaxEntries is how many are remembered; the oldest are forgotten first, and are not reconciled. Default 1000000.
 	MaxEntries int `mapstructure:"max_entries"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
 // MetricsConfig configures what the metrics pipeline gets.
 type MetricsConfig struct {
 	// Interval is how often the metrics pipeline gets the current values. Default 60s.
 	Interval time.Duration `mapstructure:"interval"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
 }
 
-// The allowed values of the enumerations in Config.
 const (
-	CloudGlobal   Cloud = "global"
-	CloudUSGov    Cloud = "us_gov"
-	CloudUSGovDoD Cloud = "us_gov_dod"
-	CloudChina    Cloud = "china"
-
-	AuthStyleHeader AuthStyle = "header"
-	AuthStyleBody   AuthStyle = "body"
-
-	CaptureNone Capture = "none"
-	CaptureText Capture = "text"
+	// defaultMaxRequestBodySize is confighttp's own default, in bytes.
+	defaultMaxRequestBodySize = 20 << 20
+	// defaultReconcileInterval is the default where the history can be compared.
+	defaultReconcileInterval = 24 * time.Hour
 )
+
+// createDefaultConfig sets every default that depends on no other key. settingsOf sets the others.
+func createDefaultConfig() component.Config {
+	client := confighttp.NewDefaultClientConfig()
+	client.Timeout = 30 * time.Second
+
+	server := confighttp.NewDefaultServerConfig()
+	server.NetAddr.Endpoint = "localhost:8443"
+	server.ReadTimeout = 10 * time.Second
+	server.ReadHeaderTimeout = 5 * time.Second
+	server.Keepalive = configoptional.Some(confighttp.KeepaliveServerConfig{IdleTimeout: webhook.MaxIdleTimeout})
+	server.CompressionAlgorithms = []string{""}
+	server.MaxRequestBodySize = defaultMaxRequestBodySize
+
+	return &Config{
+		Cloud: CloudGlobal,
+		Auth:  AuthConfig{AuthStyle: AuthStyleHeader},
+		Graph: client,
+		Subscription: SubscriptionConfig{
+			ChangeTypes:   []string{"created", "updated", "deleted"},
+			Lifetime:      71 * time.Hour,
+			CheckInterval: 5 * time.Minute,
+		},
+		Webhook: WebhookConfig{
+			ServerConfig:     server,
+			AckTimeout:       2500 * time.Millisecond,
+			MaxInFlightBytes: 64 << 20,
+		},
+		History: HistoryConfig{
+			Enabled:           true,
+			MaxGap:            168 * time.Hour,
+			Reconcile:         ReconcileConfig{Delay: 330 * time.Minute},
+			RequestsPerSecond: 25,
+			Concurrency:       4,
+		},
+		Content: ContentConfig{Capture: CaptureNone},
+		Dedupe:  DedupeConfig{Window: 26 * time.Hour, MaxEntries: 1_000_000},
+		Metrics: MetricsConfig{Interval: time.Minute},
+	}
+}

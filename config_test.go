@@ -11,9 +11,16 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/receiver"
+)
+
+// Object ids of users, the larger one first.
+const (
+	anna = "b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00"
+	ben  = "0d9c8b7a-6f5e-4d3c-8b2a-190807060504"
 )
 
 func loadConfig(t *testing.T, file string) *Config {
@@ -33,8 +40,7 @@ func TestSettings_TakeEveryKey(t *testing.T) {
 	t.Parallel()
 	c := loadConfig(t, "every_key.yaml")
 	require.NoError(t, confmap.Validate(c))
-	got, err := settingsOf(c)
-	require.NoError(t, err)
+	got := settingsOf(c)
 
 	assert.Equal(t, 12*time.Second, got.Graph.Timeout)
 	assert.Equal(t, "http://proxy.example.com:3128", got.Graph.ProxyURL)
@@ -81,14 +87,16 @@ func TestSettings_TakeEveryKey(t *testing.T) {
 		Window:     12 * time.Hour,
 		MaxEntries: 5000,
 		History: receiver.History{
-			Enabled: true, Lookback: 48 * time.Hour, MaxGap: 72 * time.Hour,
-			ReconcileInterval: 12 * time.Hour, ReconcileDelay: 6 * time.Hour,
-			Replay: []receiver.Replay{{
-				From:  time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
-				To:    time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC),
-				Users: []string{"0d9c8b7a-6f5e-4d3c-8b2a-190807060504"},
-			}},
-			Users: []string{"0d9c8b7a-6f5e-4d3c-8b2a-190807060504"}, RequestsPerSecond: 12.5, Concurrency: 2,
+			Rules: gap.Rules{
+				Subscribed: true, CheckInterval: time.Second, Lookback: 48 * time.Hour, MaxGap: 72 * time.Hour,
+				ReconcileInterval: 12 * time.Hour, ReconcileDelay: 6 * time.Hour,
+				Replays: []gap.Interval{{
+					From:  time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
+					To:    time.Date(2026, 11, 2, 10, 0, 0, 0, time.UTC),
+					Users: users(t, "0d9c8b7a-6f5e-4d3c-8b2a-190807060504"),
+				}},
+			},
+			Users: users(t, "0d9c8b7a-6f5e-4d3c-8b2a-190807060504"), RequestsPerSecond: 12.5, Concurrency: 2,
 		},
 		CaptureText:     true,
 		References:      true,
@@ -100,8 +108,7 @@ func TestConfig_HasDefaults(t *testing.T) {
 	t.Parallel()
 	c := loadConfig(t, "smallest.yaml")
 	require.NoError(t, confmap.Validate(c))
-	got, err := settingsOf(c)
-	require.NoError(t, err)
+	got := settingsOf(c)
 
 	assert.Equal(t, "https://graph.microsoft.com", got.Graph.Endpoint)
 	assert.Equal(t, 30*time.Second, got.Graph.Timeout)
@@ -133,7 +140,10 @@ func TestConfig_HasDefaults(t *testing.T) {
 	assert.Equal(t, 26*time.Hour, got.Window)
 	assert.Equal(t, 1_000_000, got.MaxEntries)
 	assert.Equal(t, receiver.History{
-		Enabled: true, MaxGap: 168 * time.Hour, ReconcileInterval: 24 * time.Hour, ReconcileDelay: 330 * time.Minute,
+		Rules: gap.Rules{
+			Subscribed: true, CheckInterval: 5 * time.Minute, MaxGap: 168 * time.Hour,
+			ReconcileInterval: 24 * time.Hour, ReconcileDelay: 330 * time.Minute,
+		},
 		RequestsPerSecond: 25, Concurrency: 4,
 	}, got.History)
 	assert.False(t, got.CaptureText, "no text leaves the receiver unless configured")
@@ -169,8 +179,7 @@ func TestSettings_EndpointsFollowCloud(t *testing.T) {
 			t.Parallel()
 			c := loadConfig(t, "smallest.yaml")
 			c.Cloud = cloud
-			got, err := settingsOf(c)
-			require.NoError(t, err)
+			got := settingsOf(c)
 			assert.Equal(t, want.endpoint, got.Graph.Endpoint)
 			assert.Equal(t, want.endpoint+"/.default", got.Credential.Scope)
 			assert.Equal(t, want.authority+"/"+tenant+"/oauth2/v2.0/token", got.Credential.TokenURL)
@@ -184,8 +193,7 @@ func TestSettings_CustomAuthorityKeepsIssuers(t *testing.T) {
 	t.Parallel()
 	c := loadConfig(t, "smallest.yaml")
 	c.Auth.Authority = "https://login.example.com/"
-	got, err := settingsOf(c)
-	require.NoError(t, err)
+	got := settingsOf(c)
 	assert.Equal(t, "https://login.example.com/common/discovery/v2.0/keys", got.JWKSURL)
 	assert.Equal(t, "https://sts.windows.net/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10/", got.Issuers[0])
 }
@@ -194,11 +202,11 @@ func TestSettings_PollsWithoutNotificationURL(t *testing.T) {
 	t.Parallel()
 	c := loadConfig(t, "history_only.yaml")
 	require.NoError(t, confmap.Validate(c))
-	got, err := settingsOf(c)
-	require.NoError(t, err)
+	got := settingsOf(c)
 	assert.Empty(t, got.Resources)
-	assert.Equal(t, 5*time.Minute, got.History.PollInterval)
-	assert.Zero(t, got.History.ReconcileInterval, "there is nothing to compare the history with")
+	assert.Equal(t, 5*time.Minute, got.History.Rules.PollInterval)
+	assert.False(t, got.History.Rules.Subscribed)
+	assert.Zero(t, got.History.Rules.ReconcileInterval, "there is nothing to compare the history with")
 }
 
 func TestSettings_ReconcileIntervalDependsOnOtherKeys(t *testing.T) {
@@ -215,7 +223,7 @@ func TestSettings_ReconcileIntervalDependsOnOtherKeys(t *testing.T) {
 		"0s is accepted where it is off anyway":    {0, func(c *Config) { c.History.Enabled = false }, 0},
 		"an interval of its own":                   {time.Second, func(*Config) {}, time.Second},
 		"it needs no storage":                      {time.Hour, func(c *Config) { c.Storage = nil }, time.Hour},
-		"users of their own change nothing":        {unset, func(c *Config) { c.Subscription.Users = []string{"a"} }, 24 * time.Hour},
+		"users of their own change nothing":        {unset, func(c *Config) { c.Subscription.Users = []string{anna} }, 24 * time.Hour},
 		"an interval that is longer than the rest": {1000 * time.Hour, func(*Config) {}, 1000 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -226,9 +234,8 @@ func TestSettings_ReconcileIntervalDependsOnOtherKeys(t *testing.T) {
 			}
 			test.change(c)
 			require.NoError(t, confmap.Validate(c))
-			got, err := settingsOf(c)
-			require.NoError(t, err)
-			assert.Equal(t, test.want, got.History.ReconcileInterval)
+			got := settingsOf(c)
+			assert.Equal(t, test.want, got.History.Rules.ReconcileInterval)
 		})
 	}
 }
@@ -259,8 +266,30 @@ func TestConfig_ReadsReconcileInterval(t *testing.T) {
 func TestSettings_HistoryUsersDefaultToSubscription(t *testing.T) {
 	t.Parallel()
 	c := loadConfig(t, "smallest.yaml")
-	c.Subscription.Users = []string{"a", "b"}
-	got, err := settingsOf(c)
-	require.NoError(t, err)
-	assert.Equal(t, []string{"a", "b"}, got.History.Users)
+	c.Subscription.Users = []string{anna, ben}
+	assert.Equal(t, users(t, ben, anna), settingsOf(c).History.Users, "in order")
+}
+
+func TestSettings_GapRulesFollowConfig(t *testing.T) {
+	t.Parallel()
+	c := loadConfig(t, "smallest.yaml")
+	c.History.Enabled = false
+	c.History.Replay = []ReplayConfig{{From: noon(), To: noon().Add(time.Hour)}, {From: noon(), To: noon().Add(time.Hour), Users: []string{anna, ben, anna}}}
+	rules := settingsOf(c).History.Rules
+	assert.True(t, rules.Disabled)
+	assert.Equal(t, []gap.Interval{
+		{From: noon(), To: noon().Add(time.Hour)},
+		{From: noon(), To: noon().Add(time.Hour), Users: users(t, ben, anna)},
+	}, rules.Replays)
+}
+
+func users(t *testing.T, ids ...string) []gap.User {
+	t.Helper()
+	users := make([]gap.User, len(ids))
+	for i, id := range ids {
+		var ok bool
+		users[i], ok = gap.ParseUser(id)
+		require.True(t, ok, id)
+	}
+	return users
 }

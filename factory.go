@@ -2,7 +2,6 @@ package m365copilotreceiver
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"go.opentelemetry.io/collector/component"
@@ -32,7 +31,9 @@ type factory struct {
 	receivers map[*Config]*receiver.Receiver
 }
 
-func (f *factory) createLogs(_ context.Context, set otelreceiver.Settings, cfg component.Config, next consumer.Logs) (otelreceiver.Logs, error) {
+func (f *factory) createLogs(
+	_ context.Context, set otelreceiver.Settings, cfg component.Config, next consumer.Logs,
+) (otelreceiver.Logs, error) {
 	r, err := f.receiver(set, cfg)
 	if err != nil {
 		return nil, err
@@ -41,7 +42,9 @@ func (f *factory) createLogs(_ context.Context, set otelreceiver.Settings, cfg c
 	return r, nil
 }
 
-func (f *factory) createMetrics(_ context.Context, set otelreceiver.Settings, cfg component.Config, next consumer.Metrics) (otelreceiver.Metrics, error) {
+func (f *factory) createMetrics(
+	_ context.Context, set otelreceiver.Settings, cfg component.Config, next consumer.Metrics,
+) (otelreceiver.Metrics, error) {
 	r, err := f.receiver(set, cfg)
 	if err != nil {
 		return nil, err
@@ -51,20 +54,13 @@ func (f *factory) createMetrics(_ context.Context, set otelreceiver.Settings, cf
 }
 
 func (f *factory) receiver(set otelreceiver.Settings, cfg component.Config) (*receiver.Receiver, error) {
-	config, ok := cfg.(*Config)
-	if !ok {
-		return nil, fmt.Errorf("m365_copilot got a configuration of type %T", cfg)
-	}
+	config := cfg.(*Config)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if r, ok := f.receivers[config]; ok {
 		return r, nil
 	}
-	settings, err := settingsOf(config)
-	if err != nil {
-		return nil, err
-	}
-	r, err := receiver.New(set, settings, func() {
+	r, err := receiver.New(set, settingsOf(config), func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		delete(f.receivers, config)

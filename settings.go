@@ -1,12 +1,13 @@
 package m365copilotreceiver
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
-	"slices"
+	"path"
 	"strings"
-	"time"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/receiver"
 )
@@ -19,102 +20,83 @@ const (
 )
 
 // settingsOf converts a validated configuration, and fills in the defaults that depend on other keys.
-func settingsOf(c *Config) (receiver.Settings, error) {
-	cloud, ok := graph.CloudOf(string(c.Cloud))
-	if !ok {
-		return receiver.Settings{}, oneOf("cloud", c.Cloud)
-	}
+func settingsOf(c *Config) receiver.Settings {
+	cloud, _ := graph.CloudOf(string(c.Cloud))
 	public, err := url.Parse(c.Subscription.NotificationURL)
 	if err != nil {
-		return receiver.Settings{}, fmt.Errorf("subscription.notification_url: %w", err)
+		public = &url.URL{}
 	}
 	tenant := strings.ToLower(c.TenantID)
 	client := c.Graph
-	client.Endpoint = orDefault(withoutVersion(client.Endpoint), cloud.Endpoint)
-	authority := orDefault(withoutTenant(c.Auth.Authority, tenant), cloud.Authority)
-
-	return receiver.Settings{
+	client.Endpoint = cmp.Or(withoutVersion(client.Endpoint), cloud.Endpoint)
+	authority := cmp.Or(withoutTenant(c.Auth.Authority, tenant), cloud.Authority)
+	s := receiver.Settings{
 		TenantID:         tenant,
 		ClientID:         strings.ToLower(c.Auth.ClientID),
-		Issuers:          orDefaults(c.Auth.Issuers, cloud.Issuers(tenant)),
-		Audiences:        orDefaults(c.Auth.Audiences, []string{c.Auth.ClientID}),
+		Issuers:          orDefault(c.Auth.Issuers, cloud.Issuers(tenant)),
+		Audiences:        orDefault(c.Auth.Audiences, []string{c.Auth.ClientID}),
 		JWKSURL:          graph.KeysURL(authority),
 		Graph:            client,
 		Credential:       c.credential(client.Endpoint, authority),
 		Resources:        c.Subscription.resources(),
-		ChangeTypes:      slices.Clone(c.Subscription.ChangeTypes),
+		ChangeTypes:      c.Subscription.ChangeTypes,
 		NotificationURL:  c.Subscription.NotificationURL,
 		Lifetime:         c.Subscription.Lifetime,
 		CheckInterval:    c.Subscription.CheckInterval,
 		ReplaceForeign:   c.Subscription.ReplaceForeign,
 		DeleteOnShutdown: c.Subscription.DeleteOnShutdown,
 		Webhook:          c.Webhook.ServerConfig,
-		WebhookPath:      orDefault(orDefault(c.Webhook.Path, public.Path), "/"),
+		WebhookPath:      cmp.Or(c.Webhook.Path, public.Path, "/"),
 		AckTimeout:       c.Webhook.AckTimeout,
 		MaxInFlightBytes: c.Webhook.MaxInFlightBytes,
-		Certificates:     c.Encryption.certificates(),
 		Storage:          c.Storage,
 		Window:           c.Dedupe.Window,
 		MaxEntries:       c.Dedupe.MaxEntries,
-		History:          c.history(),
-		CaptureText:      c.Content.Capture == CaptureText,
-		References:       c.Content.References,
-		MetricsInterval:  c.Metrics.Interval,
-	}, nil
+		History: receiver.History{
+			Rules:             c.gapRules(),
+			Users:             gapUsers(orDefault(c.History.Users, c.Subscription.Users)),
+			RequestsPerSecond: c.History.RequestsPerSecond,
+			Concurrency:       c.History.Concurrency,
+		},
+		CaptureText:     c.Content.Capture == CaptureText,
+		References:      c.Content.References,
+		MetricsInterval: c.Metrics.Interval,
+	}
+	for _, certificate := range c.Encryption.Certificates {
+		s.Certificates = append(s.Certificates, receiver.Certificate(certificate))
+	}
+	return s
 }
 
-func (c *Config) history() receiver.History {
-	users := c.History.Users
-	if len(users) == 0 {
-		users = c.Subscription.Users
+func (c *Config) gapRules() gap.Rules {
+	h := &c.History
+	rules := gap.Rules{
+		Subscribed: c.Subscription.NotificationURL != "", Disabled: !h.Enabled, CheckInterval: c.Subscription.CheckInterval,
+		MaxGap: h.MaxGap, Lookback: h.Lookback, PollInterval: h.PollInterval, ReconcileDelay: h.Reconcile.Delay,
 	}
-	return receiver.History{
-		Enabled:           c.History.Enabled,
-		Lookback:          c.History.Lookback,
-		MaxGap:            c.History.MaxGap,
-		PollInterval:      c.History.PollInterval,
-		ReconcileInterval: c.reconcileInterval(),
-		ReconcileDelay:    c.History.Reconcile.Delay,
-		Replay:            c.History.replay(),
-		Users:             slices.Clone(users),
-		RequestsPerSecond: c.History.RequestsPerSecond,
-		Concurrency:       c.History.Concurrency,
+	if c.canReconcile() {
+		rules.ReconcileInterval = *cmp.Or(h.Reconcile.Interval, new(defaultReconcileInterval))
 	}
+	for _, replay := range h.Replay {
+		rules.Replays = append(rules.Replays, gap.Interval{From: replay.From.UTC(), To: replay.To.UTC(), Users: gapUsers(replay.Users)})
+	}
+	return rules
 }
 
-// cannotReconcile returns why the history can't be compared with what was delivered, and "" if it can.
-func (c *Config) cannotReconcile() string {
-	switch {
-	case c.Subscription.NotificationURL == "":
-		return "without subscription.notification_url there is nothing to compare the history with"
-	case !c.History.Enabled:
-		return "history.enabled: false forbids reading the history"
-	default:
-		return ""
-	}
+// canReconcile reports whether there are notifications that the history can be compared with, and whether it may be read.
+func (c *Config) canReconcile() bool {
+	return c.Subscription.NotificationURL != "" && c.History.Enabled
 }
 
-// reconcileInterval returns 0 if reconciliation is off.
-func (c *Config) reconcileInterval() time.Duration {
-	switch interval := c.History.Reconcile.Interval; {
-	case c.cannotReconcile() != "":
-		return 0
-	case interval == nil:
-		return defaultReconcileInterval
-	default:
-		return *interval
+// gapUsers converts validated object ids, in order.
+func gapUsers(ids []string) []gap.User {
+	var users []gap.User
+	for _, id := range ids {
+		if user, ok := gap.ParseUser(id); ok {
+			users = append(users, user)
+		}
 	}
-}
-
-func (h *HistoryConfig) replay() []receiver.Replay {
-	if len(h.Replay) == 0 {
-		return nil
-	}
-	replay := make([]receiver.Replay, len(h.Replay))
-	for i, r := range h.Replay {
-		replay[i] = receiver.Replay{From: r.From.UTC(), To: r.To.UTC(), Users: slices.Clone(r.Users)}
-	}
-	return replay
+	return gap.SortUsers(users)
 }
 
 // credential returns nil if an authenticator extension gets the tokens.
@@ -122,27 +104,41 @@ func (c *Config) credential(endpoint, authority string) *graph.CredentialSetting
 	if c.Graph.Auth.HasValue() {
 		return nil
 	}
-	credential := &graph.CredentialSettings{
-		TokenURL:           orDefault(c.Auth.TokenURL, graph.TokenURL(authority, c.TenantID)),
+	certificate := cmp.Or(c.Auth.ClientCertificate.Get(), &ClientCertificateConfig{})
+	return &graph.CredentialSettings{
+		TokenURL:           cmp.Or(c.Auth.TokenURL, graph.TokenURL(authority, c.TenantID)),
 		ClientID:           c.Auth.ClientID,
 		AuthStyle:          string(c.Auth.AuthStyle),
-		Scope:              orDefault(c.Auth.Scope, graph.DefaultScope(endpoint)),
+		Scope:              cmp.Or(c.Auth.Scope, graph.DefaultScope(endpoint)),
 		Secret:             string(c.Auth.ClientSecret),
 		SecretFile:         c.Auth.ClientSecretFile,
+		CertFile:           certificate.CertFile,
+		KeyFile:            certificate.KeyFile,
 		FederatedTokenFile: c.Auth.FederatedTokenFile,
 	}
-	if certificate := c.Auth.ClientCertificate.Get(); certificate != nil {
-		credential.CertFile, credential.KeyFile = certificate.CertFile, certificate.KeyFile
+}
+
+// resources returns nil if the history is polled instead.
+func (s *SubscriptionConfig) resources() []string {
+	if s.NotificationURL == "" {
+		return nil
 	}
-	return credential
+	if len(s.Users) == 0 {
+		return []string{tenantResource}
+	}
+	var resources []string
+	for _, user := range s.Users {
+		resources = append(resources, fmt.Sprintf(userResource, user))
+	}
+	return resources
 }
 
 // withoutTenant removes the tenant from the end of an authority, which Microsoft's authentication libraries expect there:
 // https://learn.microsoft.com/entra/identity-platform/msal-client-application-configuration
 func withoutTenant(authority, tenant string) string {
 	authority = strings.TrimRight(authority, "/")
-	if root := len(authority) - len("/"+tenant); tenant != "" && root > 0 && strings.EqualFold(authority[root:], "/"+tenant) {
-		return authority[:root]
+	if root, last := path.Split(authority); strings.EqualFold(last, tenant) {
+		return strings.TrimRight(root, "/")
 	}
 	return authority
 }
@@ -152,38 +148,9 @@ func withoutVersion(endpoint string) string {
 	return strings.TrimRight(strings.TrimSuffix(strings.TrimRight(endpoint, "/"), "/v1.0"), "/")
 }
 
-func (s *SubscriptionConfig) resources() []string {
-	if s.NotificationURL == "" {
-		return nil
-	}
-	if len(s.Users) == 0 {
-		return []string{tenantResource}
-	}
-	resources := make([]string, len(s.Users))
-	for i, user := range s.Users {
-		resources[i] = fmt.Sprintf(userResource, url.PathEscape(user))
-	}
-	return resources
-}
-
-func (e *EncryptionConfig) certificates() []receiver.Certificate {
-	certificates := make([]receiver.Certificate, len(e.Certificates))
-	for i, c := range e.Certificates {
-		certificates[i] = receiver.Certificate{ID: c.ID, CertFile: c.CertFile, KeyFile: c.KeyFile}
-	}
-	return certificates
-}
-
-func orDefault(value, fallback string) string {
-	if value == "" {
-		return fallback
-	}
-	return value
-}
-
-func orDefaults(values, fallback []string) []string {
+func orDefault(values, fallback []string) []string {
 	if len(values) == 0 {
 		return fallback
 	}
-	return slices.Clone(values)
+	return values
 }

@@ -1,6 +1,7 @@
 package m365copilotreceiver
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/config/confignet"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
@@ -19,410 +21,298 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-var (
-	guid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
-	// objectID accepts more than GUIDs, but nothing that is special in a path or names a person.
-	objectID = regexp.MustCompile(`^[0-9a-z-]+$`)
-
-	changeTypes = []string{"created", "updated", "deleted"}
-)
-
 const (
 	// Graph grants 4,320 minutes at most: https://learn.microsoft.com/graph/api/resources/subscription
 	maxLifetime = 72 * time.Hour
+	// Graph waits 3 s for an answer: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
+	maxAckTimeout = 3*time.Second - time.Millisecond
 	// encryptionCertificateId holds 128 characters, of which the receiver uses 17 for a digest of the key.
 	maxCertificateID = 128 - 17
-	// The persisted form of the dedupe cache is limited to this many entries.
-	maxDedupeEntries = dedupe.MaxEntries
+	// handshakeParameter is what Graph adds to the notification URL to validate it, see the same page.
+	handshakeParameter = "validationToken"
+)
+
+var (
+	guid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+
+	changeTypes = []string{"created", "updated", "deleted"}
+
+	// enumerations lists the values of each type that has few. Transports are those that HTTP is served over.
+	enumerations = map[reflect.Type][]string{
+		reflect.TypeFor[Cloud]():                   {string(CloudGlobal), string(CloudUSGov), string(CloudUSGovDoD), string(CloudChina)},
+		reflect.TypeFor[AuthStyle]():               {string(AuthStyleHeader), string(AuthStyleBody)},
+		reflect.TypeFor[Capture]():                 {string(CaptureNone), string(CaptureText)},
+		reflect.TypeFor[confignet.TransportType](): {"tcp", "tcp4", "tcp6"},
+	}
 )
 
 // Validate reports every problem at once, each with its YAML path and what to write instead.
 func (c *Config) Validate() error {
-	return errors.Join(
-		c.validateTenant(),
-		c.Auth.validate(c.Graph.Auth.HasValue()),
-		baseURL("auth.authority", withoutTenant(c.Auth.Authority, c.TenantID), "the tenant_id"),
-		baseURL("graph.endpoint", withoutVersion(c.Graph.Endpoint), "the version, v1.0"),
-		positive("graph.timeout", c.Graph.Timeout, 0),
-		c.Subscription.validate(),
-		c.Webhook.validate(c.Subscription.NotificationURL != ""),
-		c.Encryption.validate(),
-		c.validateHistory(),
-		positive("dedupe.window", c.Dedupe.Window, time.Second),
-		oneOf("content.capture", c.Content.Capture),
-		positive("metrics.interval", c.Metrics.Interval, time.Second),
-	)
+	p := &problems{}
+	p.require(guid.MatchString(c.TenantID), "tenant_id",
+		"write the directory (tenant) id, a GUID as on the Overview page of Entra, not %q", c.TenantID)
+	requireOneOf(p, "cloud", c.Cloud)
+	p.requireBaseURL("graph.endpoint", withoutVersion(c.Graph.Endpoint), "the version, v1.0")
+	requireOneOf(p, "content.capture", c.Content.Capture)
+	p.require(c.Dedupe.MaxEntries >= 1 && c.Dedupe.MaxEntries <= dedupe.MaxEntries, "dedupe.max_entries",
+		"write a number from 1 to %d, such as 1000000; each takes up to 190 bytes of memory", dedupe.MaxEntries)
+	c.validateAuth(p)
+	c.validateSubscription(p)
+	c.validateWebhook(p)
+	c.validateEncryption(p)
+	c.validateHistory(p)
+	for _, rule := range c.durationRules() {
+		rule.validate(p)
+	}
+	return errors.Join(*p...)
 }
 
-func (c *Config) validateTenant() error {
-	var errs []error
-	if !guid.MatchString(c.TenantID) {
-		errs = append(errs, fmt.Errorf("tenant_id: write the directory (tenant) id, a GUID as on the Overview page of Entra, not %q", c.TenantID))
-	}
-	return errors.Join(append(errs, oneOf("cloud", c.Cloud))...)
-}
-
-func (c *Config) validateHistory() error {
-	h := &c.History
-	errs := []error{
-		objectIDs("history.users", h.Users),
-		positive("history.max_gap", h.MaxGap, time.Second),
-		zeroOrPositive("history.lookback", h.Lookback),
-		zeroOrPositive("history.poll_interval", h.PollInterval),
-		c.validateStoredHistory("history.lookback", h.Lookback > 0),
-		c.validateStoredHistory("history.poll_interval", h.PollInterval > 0),
-		c.validateStoredHistory("history.replay", len(h.Replay) > 0),
-		c.validateReconcile(),
-	}
-	for i := range h.Replay {
-		errs = append(errs, h.Replay[i].validate(fmt.Sprintf("history.replay[%d]", i)))
-	}
-	if !(h.RequestsPerSecond > 0) { // also true for NaN
-		errs = append(errs, errors.New("history.requests_per_second: write a number above 0, such as 25; Graph allows 30"))
-	}
-	if h.Concurrency < 1 {
-		errs = append(errs, errors.New("history.concurrency: write a number of at least 1, such as 4"))
-	}
-	if c.Dedupe.MaxEntries < 1 || c.Dedupe.MaxEntries > maxDedupeEntries {
-		errs = append(errs, fmt.Errorf("dedupe.max_entries: write a number from 1 to %d, such as 1000000; each takes up to 190 bytes of memory", maxDedupeEntries))
-	}
-	switch subscribes := c.Subscription.NotificationURL != ""; {
-	case !subscribes && h.PollInterval == 0:
-		errs = append(errs, errors.New("subscription.notification_url: write the public https URL at which Graph reaches the webhook, such as https://copilot.example.com/graph/notifications; without one write history.poll_interval, such as 5m"))
-	case subscribes && h.PollInterval != 0:
-		errs = append(errs, errors.New("history.poll_interval: remove this key: with subscription.notification_url the history is compared every history.reconcile.interval"))
-	}
-	return errors.Join(errs...)
-}
-
-// validateStoredHistory validates a key that reads the history and must remember, across a restart, what it has read.
-func (c *Config) validateStoredHistory(path string, set bool) error {
-	switch {
-	case set && c.Storage == nil:
-		return fmt.Errorf("%s: this requires storage: name a storage extension, such as file_storage", path)
-	case set && !c.History.Enabled:
-		return fmt.Errorf("%s: write history.enabled: true, or remove this key", path)
-	default:
-		return nil
-	}
-}
-
-// validateReconcile accepts an interval of 0s also where reconciliation is off anyway.
-func (c *Config) validateReconcile() error {
-	const path = "history.reconcile.interval"
-	errs := []error{positive("history.reconcile.delay", c.History.Reconcile.Delay, time.Second)}
-	if interval := c.History.Reconcile.Interval; interval != nil && *interval != 0 {
-		errs = append(errs, zeroOrPositive(path, *interval))
-		if reason := c.cannotReconcile(); reason != "" {
-			errs = append(errs, fmt.Errorf("%s: remove this key, or write 0s: %s", path, reason))
+func (c *Config) validateAuth(p *problems) {
+	a := &c.Auth
+	p.require(a.ClientID != "", "auth.client_id",
+		"write the application (client) id of the app registration; notifications must carry it as their audience")
+	var credentials []string
+	given := func(path string, set bool) {
+		if set {
+			credentials = append(credentials, path)
 		}
 	}
-	return errors.Join(errs...)
-}
-
-func (r *ReplayConfig) validate(path string) error {
-	errs := []error{objectIDs(path+".users", r.Users)}
-	for _, bound := range []struct {
-		key string
-		at  time.Time
-	}{{"from", r.From}, {"to", r.To}} {
-		if bound.at.IsZero() {
-			errs = append(errs, fmt.Errorf("%s.%s: write %s", path, bound.key, exampleTime))
-		}
-	}
-	if !r.From.IsZero() && !r.To.IsZero() && !r.From.Before(r.To) {
-		errs = append(errs, fmt.Errorf("%s.to: write a time after from", path))
-	}
-	return errors.Join(errs...)
-}
-
-func (a *AuthConfig) validate(byExtension bool) error {
-	var errs []error
-	if a.ClientID == "" {
-		errs = append(errs, errors.New("auth.client_id: write the application (client) id of the app registration; notifications must carry it as their audience"))
-	}
-	errs = append(errs,
-		a.validateCredential(byExtension),
-		oneOf("auth.auth_style", a.AuthStyle),
-		httpsOrLoopback("auth.token_url", a.TokenURL),
-		noneEmpty("auth.issuers", a.Issuers),
-		noneEmpty("auth.audiences", a.Audiences),
-	)
-	return errors.Join(errs...)
-}
-
-func (a *AuthConfig) validateCredential(byExtension bool) error {
-	var given []string
-	for _, credential := range []struct {
-		path string
-		set  bool
-	}{
-		{"auth.client_secret", a.ClientSecret != ""},
-		{"auth.client_secret_file", a.ClientSecretFile != ""},
-		{"auth.client_certificate", a.ClientCertificate.HasValue()},
-		{"auth.federated_token_file", a.FederatedTokenFile != ""},
-		{"graph.auth", byExtension},
-	} {
-		if credential.set {
-			given = append(given, credential.path)
-		}
-	}
-	var errs []error
-	switch len(given) {
-	case 0:
-		errs = append(errs, errors.New("auth: write exactly one of client_secret, client_secret_file, client_certificate and federated_token_file, or name an authenticator extension in graph.auth; an empty environment variable counts as none"))
-	case 1:
-	default:
-		errs = append(errs, fmt.Errorf("auth: %s exclude each other: keep one", strings.Join(given, " and ")))
-	}
+	given("auth.client_secret", a.ClientSecret != "")
+	given("auth.client_secret_file", a.ClientSecretFile != "")
+	given("auth.client_certificate", a.ClientCertificate.HasValue())
+	given("auth.federated_token_file", a.FederatedTokenFile != "")
+	given("graph.auth", c.Graph.Auth.HasValue())
+	p.require(len(credentials) > 0, "auth",
+		"write exactly one of client_secret, client_secret_file, client_certificate and federated_token_file, "+
+			"or name an authenticator extension in graph.auth; an empty environment variable counts as none")
+	p.require(len(credentials) < 2, "auth", "%s exclude each other: keep one", strings.Join(credentials, " and "))
 	if certificate := a.ClientCertificate.Get(); certificate != nil {
-		errs = append(errs, validatePair("auth.client_certificate", certificate.CertFile, certificate.KeyFile))
+		p.requirePair("auth.client_certificate", certificate.CertFile, certificate.KeyFile)
 	}
-	return errors.Join(errs...)
+	requireOneOf(p, "auth.auth_style", a.AuthStyle)
+	p.requireBaseURL("auth.authority", withoutTenant(a.Authority, c.TenantID), "the tenant_id")
+	p.requireURL("auth.token_url", a.TokenURL, true)
+	p.require(!slices.Contains(a.Issuers, ""), "auth.issuers", "remove the empty entry")
+	p.require(!slices.Contains(a.Audiences, ""), "auth.audiences", "remove the empty entry")
 }
 
-func (s *SubscriptionConfig) validate() error {
-	errs := []error{
-		validateNotificationURL(s.NotificationURL),
-		objectIDs("subscription.users", s.Users),
-		positive("subscription.lifetime", s.Lifetime, time.Second),
-		positive("subscription.check_interval", s.CheckInterval, time.Second),
-	}
-	if s.Lifetime > maxLifetime {
-		errs = append(errs, fmt.Errorf("subscription.lifetime: Graph grants 72h at most: write 72h or less, not %s", s.Lifetime))
-	}
-	if len(s.ChangeTypes) == 0 {
-		errs = append(errs, errors.New("subscription.change_types: write at least one of created, updated, deleted"))
-	}
-	for i, change := range s.ChangeTypes {
-		if !slices.Contains(changeTypes, change) || slices.Contains(s.ChangeTypes[:i], change) {
-			errs = append(errs, fmt.Errorf("subscription.change_types: write created, updated, deleted, each at most once, not %q", change))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (e *EncryptionConfig) validate() error {
-	var errs []error
-	seen := map[string]bool{}
-	for i, certificate := range e.Certificates {
-		path := fmt.Sprintf("encryption.certificates[%d]", i)
-		errs = append(errs, validatePair(path, certificate.CertFile, certificate.KeyFile))
-		if len(certificate.ID) > maxCertificateID {
-			errs = append(errs, fmt.Errorf("%s.id: Graph accepts at most %d characters here: write fewer", path, maxCertificateID))
-		}
-		if file := certificate.CertFile; file != "" && seen[file] {
-			errs = append(errs, fmt.Errorf("%s.cert_file: %q is listed twice: keep one", path, file))
-		}
-		seen[certificate.CertFile] = true
-	}
-	return errors.Join(errs...)
-}
-
-func validatePair(path, certFile, keyFile string) error {
-	var errs []error
-	if certFile == "" {
-		errs = append(errs, fmt.Errorf("%s.cert_file: write the path of the certificate, a PEM file", path))
-	}
-	if keyFile == "" {
-		errs = append(errs, fmt.Errorf("%s.key_file: write the path of the certificate's private key, a PEM file", path))
-	}
-	return errors.Join(errs...)
-}
-
-func positive(path string, d, least time.Duration) error {
-	if d <= 0 || d < least {
-		return fmt.Errorf("%s: write a duration of at least %s, such as 30s, not %s", path, max(least, time.Millisecond), d)
-	}
-	return nil
-}
-
-// zeroOrPositive accepts 0 for none.
-func zeroOrPositive(path string, d time.Duration) error {
-	if d != 0 && d < time.Second {
-		return fmt.Errorf("%s: write 0s for none, else a duration of at least 1s, not %s", path, d)
-	}
-	return nil
-}
-
-func oneOf[T ~string](path string, value T) error {
-	if allowed := enumerations[reflect.TypeFor[T]()]; !slices.Contains(allowed, string(value)) {
-		return fmt.Errorf("%s: write one of %s, not %q", path, strings.Join(allowed, ", "), value)
-	}
-	return nil
-}
-
-func noneEmpty(path string, values []string) error {
-	if slices.Contains(values, "") {
-		return fmt.Errorf("%s: remove the empty entry", path)
-	}
-	return nil
-}
-
-// objectIDs accepts only Entra object ids, so that no name of a person is sent or stored. Unlike a name, an object id
-// never changes.
-func objectIDs(path string, users []string) error {
-	var errs []error
-	seen := map[string]bool{}
-	for i, user := range users {
-		switch user = strings.ToLower(user); {
-		case user == "":
-			errs = append(errs, fmt.Errorf("%s: remove the empty entry", path))
-		case !objectID.MatchString(user):
-			errs = append(errs, fmt.Errorf("%s[%d]: write the Entra object id of the user, a GUID, not the user principal name or a path", path, i))
-		case seen[user]:
-			errs = append(errs, fmt.Errorf("%s: %q is listed twice: keep one", path, user))
-		}
-		seen[user] = true
-	}
-	return errors.Join(errs...)
-}
-
-// handshakeParameter is what Graph adds to the notification URL to validate it:
-// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
-const handshakeParameter = "validationToken"
-
-func validateNotificationURL(raw string) error {
+func (c *Config) validateSubscription(p *problems) {
 	const path = "subscription.notification_url"
-	if raw == "" { // the history is polled instead
-		return nil
+	s := &c.Subscription
+	p.require(s.NotificationURL != "" || c.History.PollInterval != 0, path,
+		"write the public https URL at which Graph reaches the webhook, such as https://copilot.example.com/graph/notifications; "+
+			"without one write history.poll_interval, such as 5m")
+	if u := p.requireURL(path, s.NotificationURL, false); u != nil {
+		query, err := url.ParseQuery(u.RawQuery)
+		p.require(err == nil, path, "its query can't be decoded, so Graph's validation of the URL would fail: "+
+			"write & between parameters, and %%25 for a percent sign, %%3B for a semicolon")
+		p.require(!query.Has(handshakeParameter), path,
+			"leave out %s: Graph adds it, and a request that has it is answered as a handshake", handshakeParameter)
 	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Hostname() == "" || u.Scheme != "https" {
-		return errors.New(path + ": Graph sends to https URLs only: write a full URL such as https://copilot.example.com/graph/notifications")
-	}
-	var errs []error
-	if u.User != nil || u.Fragment != "" {
-		errs = append(errs, errors.New(path+": leave out user name, password and fragment"))
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		errs = append(errs, errors.New(path+": its query can't be decoded, so Graph's validation of the URL would fail: write & between parameters, and %25 for a percent sign, %3B for a semicolon"))
-	}
-	if query.Has(handshakeParameter) {
-		errs = append(errs, errors.New(path+": leave out "+handshakeParameter+": Graph adds it, and a request that has it is answered as a handshake"))
-	}
-	return errors.Join(append(errs, validatePort(path, u))...)
-}
-
-// httpsOrLoopback rejects a URL to which secrets and tokens would be sent in plain text; an empty URL stands for its default.
-func httpsOrLoopback(path, raw string) error {
-	if raw == "" {
-		return nil
-	}
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname()))):
-		return fmt.Errorf("%s: write a full https URL; http is allowed for loopback addresses only", path)
-	case u.User != nil || u.Fragment != "":
-		return fmt.Errorf("%s: leave out user name, password and fragment", path)
-	default:
-		return validatePort(path, u)
+	p.requireUsers("subscription.users", s.Users)
+	p.require(len(s.ChangeTypes) > 0, "subscription.change_types", "write at least one of created, updated, deleted")
+	for i, change := range s.ChangeTypes {
+		p.require(slices.Contains(changeTypes, change) && !slices.Contains(s.ChangeTypes[:i], change), "subscription.change_types",
+			"write created, updated, deleted, each at most once, not %q", change)
 	}
 }
 
-// baseURL validates a URL to which the receiver adds a path. On a Microsoft host only the root works; a gateway may serve
-// below a path. adds names what the receiver adds.
-func baseURL(path, raw, adds string) error {
-	if err := httpsOrLoopback(path, raw); err != nil || raw == "" {
-		return err
+// validateWebhook ignores the endpoint if nothing listens.
+func (c *Config) validateWebhook(p *problems) {
+	w, server := &c.Webhook, &c.Webhook.ServerConfig
+	requireOneOf(p, "webhook.transport", server.NetAddr.Transport)
+	if c.Subscription.NotificationURL != "" {
+		host, port, err := net.SplitHostPort(server.NetAddr.Endpoint)
+		if _, lookup := net.LookupPort("tcp", port); err != nil || port == "" || lookup != nil {
+			p.require(false, "webhook.endpoint",
+				"write host:port with a port up to 65535, such as localhost:8443, not %q", server.NetAddr.Endpoint)
+		} else {
+			p.require(server.TLS.HasValue() || w.TLSTerminatedUpstream || isLoopback(host), "webhook.endpoint",
+				"%q would receive conversations without TLS: write webhook.tls, or webhook.tls_terminated_upstream: true if an ingress "+
+					"terminates TLS", server.NetAddr.Endpoint)
+		}
 	}
-	u, err := url.Parse(raw)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	extra := strings.Trim(u.Path, "/")
-	switch {
-	case u.RawQuery != "" || u.ForceQuery:
-		return fmt.Errorf("%s: leave out the query", path)
-	case extra != "" && isMicrosoft(u.Host):
-		return fmt.Errorf("%s: write %s://%s, without %q: the receiver adds %s", path, u.Scheme, u.Host, extra, adds)
-	default:
-		return nil
-	}
-}
+	p.require(!slices.ContainsFunc(server.CompressionAlgorithms, func(algorithm string) bool { return algorithm != "" }),
+		"webhook.compression_algorithms", "Graph does not compress, and compressed bodies are refused: remove this key")
 
-func isMicrosoft(host string) bool {
-	return slices.ContainsFunc(graph.Clouds(), func(cloud graph.Cloud) bool {
-		return strings.EqualFold(cloud.Endpoint, "https://"+host) || strings.EqualFold(cloud.Authority, "https://"+host)
-	})
-}
-
-// validatePort accepts a URL without a port.
-func validatePort(path string, u *url.URL) error {
-	if u.Port() == "" {
-		return nil
-	}
-	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
-		return fmt.Errorf("%s: write a port from 1 to 65535, not %s", path, u.Port())
-	}
-	return nil
-}
-
-func isLoopback(host string) bool {
-	return host == "localhost" || net.ParseIP(host).IsLoopback()
-}
-
-// graphAnswerTimeout is how long Graph waits for an answer: https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
-const graphAnswerTimeout = 3 * time.Second
-
-// transports are those that HTTP is served over.
-var transports = []confignet.TransportType{confignet.TransportTypeTCP, confignet.TransportTypeTCP4, confignet.TransportTypeTCP6}
-
-// validate ignores the endpoint if nothing listens.
-func (w *WebhookConfig) validate(listens bool) error {
-	errs := []error{
-		positive("webhook.ack_timeout", w.AckTimeout, time.Millisecond),
-	}
-	if w.AckTimeout >= graphAnswerTimeout {
-		errs = append(errs, fmt.Errorf("webhook.ack_timeout: Graph waits 3s for an answer: write less, such as 2500ms, not %s", w.AckTimeout))
-	}
-	longest := w.ServerConfig.MaxRequestBodySize
+	longest := server.MaxRequestBodySize
 	if longest <= 0 { // as confighttp reads it
 		longest = defaultMaxRequestBodySize
 	}
 	least := webhook.MinInFlightBytes(longest)
-	if w.MaxInFlightBytes <= 0 {
-		errs = append(errs, errors.New("webhook.max_in_flight_bytes: write a number of bytes above 0, such as 67108864"))
-	} else if w.MaxInFlightBytes < least {
-		errs = append(errs, fmt.Errorf("webhook.max_in_flight_bytes: %d is too little for a body of webhook.max_request_body_size: write at least %d", w.MaxInFlightBytes, least))
-	}
-	if slices.ContainsFunc(w.ServerConfig.CompressionAlgorithms, func(algorithm string) bool { return algorithm != "" }) {
-		errs = append(errs, errors.New(`webhook.compression_algorithms: Graph does not compress, and compressed bodies are refused: remove this key`))
-	}
-	if w.Path != "" && (!strings.HasPrefix(w.Path, "/") || strings.ContainsAny(w.Path, "?#")) {
-		errs = append(errs, fmt.Errorf("webhook.path: write a path that begins with /, without query, such as /graph/notifications, not %q", w.Path))
-	}
-	// The handler compares it with the path of the request, which net/http has decoded.
-	if decoded, err := url.PathUnescape(w.Path); err == nil && decoded != w.Path {
-		errs = append(errs, fmt.Errorf("webhook.path: it is compared with the decoded path of a request: write %q, not %q", decoded, w.Path))
-	}
-	if limit := w.ServerConfig.WriteTimeout; limit > 0 && limit <= w.AckTimeout {
-		errs = append(errs, fmt.Errorf("webhook.write_timeout: an answer may take webhook.ack_timeout, %s: write more, such as 30s, or 0s for no limit, not %s", w.AckTimeout, limit))
-	}
-	if keepalive := w.ServerConfig.Keepalive.Get(); keepalive != nil && keepalive.IdleTimeout > webhook.MaxIdleTimeout {
-		errs = append(errs, fmt.Errorf("webhook.keepalive.idle_timeout: idle connections occupy slots that Graph may need: write %s or less, not %s", webhook.MaxIdleTimeout, keepalive.IdleTimeout))
-	}
-	if !slices.Contains(transports, w.ServerConfig.NetAddr.Transport) {
-		errs = append(errs, fmt.Errorf("webhook.transport: write tcp, tcp4 or tcp6, or remove this key, not %q", w.ServerConfig.NetAddr.Transport))
-	}
-	if listens {
-		errs = append(errs, w.validateEndpoint())
-	}
-	return errors.Join(errs...)
+	p.require(w.MaxInFlightBytes >= least, "webhook.max_in_flight_bytes",
+		"%d is too little for a body of webhook.max_request_body_size: write at least %d", w.MaxInFlightBytes, least)
+
+	p.require(w.Path == "" || strings.HasPrefix(w.Path, "/") && !strings.ContainsAny(w.Path, "?#"), "webhook.path",
+		"write a path that begins with /, without query, such as /graph/notifications, not %q", w.Path)
+	decoded, err := url.PathUnescape(w.Path)
+	p.require(err != nil || decoded == w.Path, "webhook.path",
+		"it is compared with the decoded path of a request: write %q, not %q", decoded, w.Path)
 }
 
-func (w *WebhookConfig) validateEndpoint() error {
-	endpoint := w.ServerConfig.NetAddr.Endpoint
-	host, port, err := net.SplitHostPort(endpoint)
-	switch {
-	case err != nil || port == "":
-		return fmt.Errorf("webhook.endpoint: write host:port, such as localhost:8443, not %q", endpoint)
-	case !w.ServerConfig.TLS.HasValue() && !w.TLSTerminatedUpstream && !isLoopback(host):
-		return fmt.Errorf("webhook.endpoint: %q would receive conversations without TLS: write webhook.tls, or webhook.tls_terminated_upstream: true if an ingress terminates TLS", endpoint)
+func (c *Config) validateEncryption(p *problems) {
+	seen := map[string]bool{}
+	for i, certificate := range c.Encryption.Certificates {
+		path := fmt.Sprintf("encryption.certificates[%d]", i)
+		p.requirePair(path, certificate.CertFile, certificate.KeyFile)
+		p.require(len(certificate.ID) <= maxCertificateID, path+".id",
+			"Graph accepts at most %d characters here: write fewer", maxCertificateID)
+		p.require(certificate.CertFile == "" || !seen[certificate.CertFile], path+".cert_file",
+			"%q is listed twice: keep one", certificate.CertFile)
+		seen[certificate.CertFile] = true
 	}
-	if _, err := net.LookupPort("tcp", port); err != nil {
-		return fmt.Errorf("webhook.endpoint: write a port up to 65535, such as localhost:8443, not %q", port)
+}
+
+func (c *Config) validateHistory(p *problems) {
+	h := &c.History
+	// These read the history, and must remember across a restart what they have read.
+	stored := func(path string, set bool) {
+		p.require(!set || c.Storage != nil, path, "this requires storage: name a storage extension, such as file_storage")
+		p.require(!set || h.Enabled, path, "write history.enabled: true, or remove this key")
 	}
-	return nil
+	stored("history.lookback", h.Lookback > 0)
+	stored("history.poll_interval", h.PollInterval > 0)
+	stored("history.replay", len(h.Replay) > 0)
+	p.require(h.PollInterval == 0 || c.Subscription.NotificationURL == "", "history.poll_interval",
+		"remove this key: with subscription.notification_url the history is compared every history.reconcile.interval")
+	// 0s is accepted also where reconciliation is off anyway.
+	p.require(h.Reconcile.Interval == nil || *h.Reconcile.Interval == 0 || c.canReconcile(), "history.reconcile.interval",
+		"remove this key, or write 0s: the comparison needs subscription.notification_url and history.enabled: true")
+	p.requireUsers("history.users", h.Users)
+	for i, replay := range h.Replay {
+		path := fmt.Sprintf("history.replay[%d]", i)
+		p.require(!replay.From.IsZero(), path+".from", "write %s", exampleTime)
+		p.require(!replay.To.IsZero(), path+".to", "write %s", exampleTime)
+		p.require(replay.To.IsZero() || replay.From.Before(replay.To), path+".to", "write a time after from")
+		p.requireUsers(path+".users", replay.Users)
+	}
+	p.require(h.RequestsPerSecond > 0, "history.requests_per_second", // false for NaN
+		"write a number above 0, such as 25; Graph allows 30")
+	p.require(h.Concurrency >= 1, "history.concurrency", "write a number of at least 1, such as 4")
+}
+
+// durationRule is the range of a duration. A number without a unit, which confmap reads as nanoseconds, is below every range.
+type durationRule struct {
+	path        string
+	value       time.Duration
+	least, most time.Duration // most is 0 for no limit
+	orZero      bool          // 0s stands for none
+	reason      string
+}
+
+func (c *Config) durationRules() []durationRule {
+	const ms = time.Millisecond
+	h, s, w, server := &c.History, &c.Subscription, &c.Webhook, &c.Webhook.ServerConfig
+	keepalive := cmp.Or(server.Keepalive.Get(), &confighttp.KeepaliveServerConfig{})
+	reconcile := cmp.Or(h.Reconcile.Interval, new(time.Duration))
+	return []durationRule{
+		{path: "graph.timeout", value: c.Graph.Timeout, least: ms},
+		{path: "subscription.lifetime", value: s.Lifetime, least: time.Second, most: maxLifetime, reason: ": Graph grants 72h at most"},
+		{path: "subscription.check_interval", value: s.CheckInterval, least: time.Second, most: time.Hour},
+		{path: "webhook.ack_timeout", value: w.AckTimeout, least: ms, most: maxAckTimeout, reason: ": Graph waits 3s for an answer"},
+		{path: "webhook.read_timeout", value: server.ReadTimeout, least: ms, orZero: true},
+		{path: "webhook.read_header_timeout", value: server.ReadHeaderTimeout, least: ms, orZero: true},
+		{
+			path: "webhook.write_timeout", value: server.WriteTimeout, least: w.AckTimeout + ms, orZero: true,
+			reason: ": an answer may take webhook.ack_timeout",
+		},
+		{
+			path: "webhook.keepalive.idle_timeout", value: keepalive.IdleTimeout, least: ms, most: webhook.MaxIdleTimeout, orZero: true,
+			reason: ": idle connections occupy slots that Graph may need",
+		},
+		{path: "history.lookback", value: h.Lookback, least: time.Second, orZero: true},
+		{path: "history.max_gap", value: h.MaxGap, least: time.Second},
+		{path: "history.poll_interval", value: h.PollInterval, least: time.Second, orZero: true},
+		{path: "history.reconcile.interval", value: *reconcile, least: time.Second, orZero: true},
+		{path: "history.reconcile.delay", value: h.Reconcile.Delay, least: time.Second},
+		{path: "dedupe.window", value: c.Dedupe.Window, least: time.Second},
+		{path: "metrics.interval", value: c.Metrics.Interval, least: time.Second},
+	}
+}
+
+func (r *durationRule) validate(p *problems) {
+	allowed := fmt.Sprintf("a duration of at least %s", r.least)
+	if r.most != 0 {
+		allowed = fmt.Sprintf("a duration from %s to %s", r.least, r.most)
+	}
+	if r.orZero {
+		allowed = "0s for none, or " + allowed
+	}
+	inRange := r.value >= r.least && (r.most == 0 || r.value <= r.most)
+	p.require(inRange || r.orZero && r.value == 0, r.path, "write %s, not %s%s", allowed, r.value, r.reason)
+}
+
+// problems are the errors of a configuration.
+type problems []error
+
+// require adds an error for the setting at a YAML path, unless ok. The message says what to write.
+func (p *problems) require(ok bool, path, message string, args ...any) {
+	if !ok {
+		*p = append(*p, fmt.Errorf("%s: %s", path, fmt.Sprintf(message, args...)))
+	}
+}
+
+func requireOneOf[T ~string](p *problems, path string, value T) {
+	allowed := enumerations[reflect.TypeFor[T]()]
+	p.require(slices.Contains(allowed, string(value)), path, "write one of %s, not %q", strings.Join(allowed, ", "), value)
+}
+
+// requireUsers accepts only Entra object ids, so that no name of a person is sent or stored. Unlike a name, an object id
+// never changes.
+func (p *problems) requireUsers(path string, users []string) {
+	seen := map[string]bool{}
+	for i, user := range users {
+		at, id := fmt.Sprintf("%s[%d]", path, i), strings.ToLower(user)
+		p.require(guid.MatchString(id), at, "write the Entra object id of the user, a GUID, not the user principal name or a path")
+		p.require(!seen[id], at, "this user is listed twice: keep one")
+		seen[id] = true
+	}
+}
+
+func (p *problems) requirePair(path, certFile, keyFile string) {
+	p.require(certFile != "", path+".cert_file", "write the path of the certificate, a PEM file")
+	p.require(keyFile != "", path+".key_file", "write the path of the certificate's private key, a PEM file")
+}
+
+// requireURL rejects a URL to which secrets or conversations would be sent in plain text. It returns nil for one that is no full
+// URL, and for the empty one, which stands for a default.
+func (p *problems) requireURL(path, raw string, httpOnLoopback bool) *url.URL {
+	if raw == "" {
+		return nil
+	}
+	form := "a full https URL, such as https://copilot.example.com/graph/notifications"
+	if httpOnLoopback {
+		form = "a full https URL; http is allowed for loopback addresses only"
+	}
+	u, err := url.Parse(raw)
+	full := err == nil && u.Hostname() != ""
+	if !full || u.Scheme != "https" && (!httpOnLoopback || u.Scheme != "http" || !isLoopback(u.Hostname())) {
+		p.require(false, path, "write %s", form)
+		return nil
+	}
+	p.require(u.User == nil && u.Fragment == "", path, "leave out user name, password and fragment")
+	if u.Port() != "" {
+		port, err := strconv.ParseUint(u.Port(), 10, 16)
+		p.require(err == nil && port > 0, path, "write a port from 1 to 65535, not %s", u.Port())
+	}
+	return u
+}
+
+// requireBaseURL validates a URL to which the receiver adds a path. On a Microsoft host only the root works; a gateway may serve
+// below a path. adds names what the receiver adds.
+func (p *problems) requireBaseURL(path, raw, adds string) {
+	u := p.requireURL(path, raw, true)
+	if u == nil {
+		return
+	}
+	p.require(u.RawQuery == "" && !u.ForceQuery, path, "leave out the query")
+	extra := strings.Trim(u.Path, "/")
+	microsoft := slices.ContainsFunc(graph.Clouds(), func(cloud graph.Cloud) bool {
+		return strings.EqualFold(cloud.Endpoint, "https://"+u.Host) || strings.EqualFold(cloud.Authority, "https://"+u.Host)
+	})
+	p.require(extra == "" || !microsoft, path, "write %s://%s, without %q: the receiver adds %s", u.Scheme, u.Host, extra, adds)
+}
+
+func isLoopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }

@@ -45,26 +45,28 @@ func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
 		"a notification URL is https":          {func(c *Config) { c.Subscription.NotificationURL = "http://copilot.example.com/n" }, []string{"subscription.notification_url: ", "https"}},
 		"a notification URL has no user":       {func(c *Config) { c.Subscription.NotificationURL = "https://me@copilot.example.com/n" }, []string{"subscription.notification_url: ", "user name"}},
 		"a user is named by object id":         {func(c *Config) { c.Subscription.Users = []string{"jo@contoso.com"} }, []string{"subscription.users[0]: ", "object id"}},
-		"a user of the history too":            {func(c *Config) { c.History.Users = []string{"a", "jo@contoso.com"} }, []string{"history.users[1]: ", "object id"}},
+		"a user of the history too":            {func(c *Config) { c.History.Users = []string{anna, "jo@contoso.com"} }, []string{"history.users[1]: ", "object id"}},
 		"the default body must fit":            {func(c *Config) { c.Webhook.MaxInFlightBytes, c.Webhook.ServerConfig.MaxRequestBodySize = 1<<20, -1 }, []string{"webhook.max_in_flight_bytes: ", "23967452"}},
+		"a user is a GUID":                     {func(c *Config) { c.Subscription.Users = []string{"jo"} }, []string{"subscription.users[0]: ", "GUID"}},
 		"a user is not a path":                 {func(c *Config) { c.Subscription.Users = []string{"x/../evil?q=1#f"} }, []string{"subscription.users[0]: "}},
-		"a user of the history is listed once": {func(c *Config) { c.History.Users = []string{"a", "A"} }, []string{"history.users: ", "twice"}},
+		"a user of the history is listed once": {func(c *Config) { c.History.Users = []string{anna, strings.ToUpper(anna)} }, []string{"history.users[1]: ", "twice"}},
 		"compressed bodies are refused":        {func(c *Config) { c.Webhook.ServerConfig.CompressionAlgorithms = []string{"", "gzip"} }, []string{"webhook.compression_algorithms: "}},
-		"an empty user is a mistake":           {func(c *Config) { c.Subscription.Users = []string{""} }, []string{"subscription.users: ", "empty entry"}},
-		"a user is listed once":                {func(c *Config) { c.Subscription.Users = []string{"a", "A"} }, []string{"subscription.users: ", "twice"}},
+		"an empty user is a mistake":           {func(c *Config) { c.Subscription.Users = []string{""} }, []string{"subscription.users[0]: ", "object id"}},
+		"a user is listed once":                {func(c *Config) { c.Subscription.Users = []string{ben, strings.ToUpper(ben)} }, []string{"subscription.users[1]: ", "twice"}},
 		"some change type is needed":           {func(c *Config) { c.Subscription.ChangeTypes = nil }, []string{"subscription.change_types: ", "at least one"}},
 		"there are three change types":         {func(c *Config) { c.Subscription.ChangeTypes = []string{"created", "read"} }, []string{"subscription.change_types: ", "read"}},
 		"a change type is listed once":         {func(c *Config) { c.Subscription.ChangeTypes = []string{"created", "created"} }, []string{"subscription.change_types: ", "at most once"}},
 		"a lifetime is at most 72h":            {func(c *Config) { c.Subscription.Lifetime = 73 * time.Hour }, []string{"subscription.lifetime: ", "72h"}},
 		"a lifetime is positive":               {func(c *Config) { c.Subscription.Lifetime = -time.Hour }, []string{"subscription.lifetime: "}},
-		"a check interval is at least 1s":      {func(c *Config) { c.Subscription.CheckInterval = time.Millisecond }, []string{"subscription.check_interval: ", "1s"}},
+		"a check interval is at least 1s":      {func(c *Config) { c.Subscription.CheckInterval = time.Millisecond }, []string{"subscription.check_interval: ", "from 1s to 1h"}},
+		"a check interval is at most 1h":       {func(c *Config) { c.Subscription.CheckInterval = time.Hour + 1 }, []string{"subscription.check_interval: ", "from 1s to 1h"}},
 		"a webhook endpoint has a port":        {func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "localhost" }, []string{"webhook.endpoint: ", "host:port"}},
 		"a public webhook needs TLS":           {func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "0.0.0.0:8443" }, []string{"webhook.endpoint: ", "webhook.tls", "tls_terminated_upstream: true"}},
 		"all interfaces are not loopback":      {func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = ":8443" }, []string{"webhook.endpoint: ", "tls_terminated_upstream: true"}},
 		"a path begins with a slash":           {func(c *Config) { c.Webhook.Path = "graph" }, []string{"webhook.path: ", "begins with /"}},
-		"an answer is given within 3s":         {func(c *Config) { c.Webhook.AckTimeout = 3 * time.Second }, []string{"webhook.ack_timeout: ", "2500ms"}},
+		"an answer is given within 3s":         {func(c *Config) { c.Webhook.AckTimeout = 3 * time.Second }, []string{"webhook.ack_timeout: ", "to 2.999s", "Graph waits 3s"}},
 		"an answer takes some time":            {func(c *Config) { c.Webhook.AckTimeout = 0 }, []string{"webhook.ack_timeout: "}},
-		"some bytes must be allowed":           {func(c *Config) { c.Webhook.MaxInFlightBytes = 0 }, []string{"webhook.max_in_flight_bytes: ", "67108864"}},
+		"some bytes must be allowed":           {func(c *Config) { c.Webhook.MaxInFlightBytes = 0 }, []string{"webhook.max_in_flight_bytes: ", "at least 23967452"}},
 		"the smallest body must fit": {func(c *Config) {
 			c.Webhook.MaxInFlightBytes, c.Webhook.ServerConfig.MaxRequestBodySize = 4000, 3000
 		}, []string{"webhook.max_in_flight_bytes: ", "7096"}},
@@ -92,7 +94,7 @@ func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
 		"reconciliations are at least 1s apart":     {func(c *Config) { c.History.Reconcile.Interval = new(time.Millisecond) }, []string{"history.reconcile.interval: ", "1s", "0s"}},
 		"a reconciliation interval is not negative": {func(c *Config) { c.History.Reconcile.Interval = new(-time.Hour) }, []string{"history.reconcile.interval: ", "0s"}},
 		"a reconciliation delay is at least 1s":     {func(c *Config) { c.History.Reconcile.Delay = 0 }, []string{"history.reconcile.delay: ", "1s"}},
-		"a reconciliation needs a subscription":     {func(c *Config) { c.History.Reconcile.Interval, c.Subscription.NotificationURL = new(time.Hour), "" }, []string{"history.reconcile.interval: remove this key, or write 0s", "subscription.notification_url"}},
+		"a reconciliation needs a subscription":     {func(c *Config) { c.History.Reconcile.Interval, c.Subscription.NotificationURL = new(time.Hour), "" }, []string{"history.reconcile.interval: remove this key, or write 0s", "needs subscription.notification_url"}},
 		"a reconciliation needs the history":        {func(c *Config) { c.History.Reconcile.Interval, c.History.Enabled = new(time.Hour), false }, []string{"history.reconcile.interval: remove this key, or write 0s", "history.enabled"}},
 		"a replay needs storage":                    {replays(ReplayConfig{From: noon(), To: noon().Add(1)}), []string{"history.replay: ", "storage", "file_storage"}},
 		"a replay needs history": {func(c *Config) {
@@ -103,7 +105,7 @@ func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
 		"a replay ends after it begins":             {replays(ReplayConfig{From: noon(), To: noon()}), []string{"history.replay[0].to: ", "after from"}},
 		"a replay names users by object id":         {replays(ReplayConfig{From: noon(), To: noon().Add(1), Users: []string{"jo@contoso.com"}}), []string{"history.replay[0].users[0]: ", "object id"}},
 		"a maximum gap is positive":                 {func(c *Config) { c.History.MaxGap = 0 }, []string{"history.max_gap: "}},
-		"an empty user of the history is a mistake": {func(c *Config) { c.History.Users = []string{""} }, []string{"history.users: "}},
+		"an empty user of the history is a mistake": {func(c *Config) { c.History.Users = []string{""} }, []string{"history.users[0]: "}},
 		"some requests must be allowed":             {func(c *Config) { c.History.RequestsPerSecond = 0 }, []string{"history.requests_per_second: ", "25"}},
 		"a concurrency is at least 1":               {func(c *Config) { c.History.Concurrency = 0 }, []string{"history.concurrency: ", "4"}},
 		"a dedupe window is positive":               {func(c *Config) { c.Dedupe.Window = 0 }, []string{"dedupe.window: "}},
@@ -164,7 +166,7 @@ func TestValidate_AcceptsValidConfig(t *testing.T) {
 		"a second for every interval":                func(c *Config) { c.Subscription.CheckInterval, c.Metrics.Interval = time.Second, time.Second },
 		"a second for each time of a reconciliation": func(c *Config) { c.History.Reconcile = ReconcileConfig{Interval: new(time.Second), Delay: time.Second} },
 		"replays with storage": func(c *Config) {
-			replays(ReplayConfig{From: noon(), To: noon().Add(time.Second)}, ReplayConfig{From: noon(), To: noon().Add(time.Second), Users: []string{"a"}})(c)
+			replays(ReplayConfig{From: noon(), To: noon().Add(time.Second)}, ReplayConfig{From: noon(), To: noon().Add(time.Second), Users: []string{anna}})(c)
 			c.Storage = new(component.MustNewID("file_storage"))
 		},
 	} {
@@ -215,6 +217,9 @@ func TestValidate_RejectsUnworkableURLsAndListeners(t *testing.T) {
 	transport := func(name confignet.TransportType) func(*Config) {
 		return func(c *Config) { c.Webhook.ServerConfig.NetAddr.Transport = name }
 	}
+	keepalive := func(idle time.Duration) func(*Config) {
+		return func(c *Config) { c.Webhook.ServerConfig.Keepalive.Get().IdleTimeout = idle }
+	}
 	for name, test := range map[string]struct {
 		change func(*Config)
 		want   []string
@@ -244,9 +249,13 @@ func TestValidate_RejectsUnworkableURLsAndListeners(t *testing.T) {
 		"the webhook's port is over 65535":              {func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "localhost:65536" }, []string{"webhook.endpoint: ", "65535", "65536"}},
 		"the webhook's port is an unknown service name": {func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "localhost:no-such-service" }, []string{"webhook.endpoint: ", "65535"}},
 		"the path is encoded":                           {path("/graph%20api/n%C3%BC"), []string{"webhook.path: ", `"/graph api/nü"`, `not "/graph%20api/n%C3%BC"`}},
-		"the webhook listens on a Unix socket":          {transport(confignet.TransportTypeUnix), []string{"webhook.transport: ", "tcp, tcp4 or tcp6", "unix"}},
-		"the webhook listens for datagrams":             {transport(confignet.TransportTypeUDP), []string{"webhook.transport: ", "tcp, tcp4 or tcp6", "udp"}},
+		"the webhook listens on a Unix socket":          {transport(confignet.TransportTypeUnix), []string{"webhook.transport: ", "tcp, tcp4, tcp6", "unix"}},
+		"the webhook listens for datagrams":             {transport(confignet.TransportTypeUDP), []string{"webhook.transport: ", "tcp, tcp4, tcp6", "udp"}},
 		"answers are cut off before the ack timeout":    {func(c *Config) { c.Webhook.ServerConfig.WriteTimeout = time.Second }, []string{"webhook.write_timeout: ", "webhook.ack_timeout", "0s"}},
+		"requests are cut off, for want of a unit":      {func(c *Config) { c.Webhook.ServerConfig.ReadTimeout = 30 }, []string{"webhook.read_timeout: ", "0s for none, or a duration of at least 1ms", "30ns"}},
+		"their headers are cut off likewise":            {func(c *Config) { c.Webhook.ServerConfig.ReadHeaderTimeout = 5 }, []string{"webhook.read_header_timeout: ", "5ns"}},
+		"connections idle longer than they may":         {keepalive(time.Minute), []string{"webhook.keepalive.idle_timeout: ", "to 10s"}},
+		"connections end at once, for want of a unit":   {keepalive(10), []string{"webhook.keepalive.idle_timeout: ", "10ns"}},
 		"answers are cut off at the ack timeout":        {func(c *Config) { c.Webhook.ServerConfig.WriteTimeout = 2500 * time.Millisecond }, []string{"webhook.write_timeout: ", "webhook.ack_timeout"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -294,8 +303,7 @@ func TestValidate_AcceptsUnusualURLsAndListeners(t *testing.T) {
 // TestSettings_NormalizeMicrosoftURLs covers the forms of these URLs that Microsoft's libraries and documents use.
 func TestSettings_NormalizeMicrosoftURLs(t *testing.T) {
 	t.Parallel()
-	plain, err := settingsOf(loadConfig(t, "smallest.yaml"))
-	require.NoError(t, err)
+	plain := settingsOf(loadConfig(t, "smallest.yaml"))
 	for _, authority := range []string{
 		"https://login.microsoftonline.com/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10",
 		"https://login.microsoftonline.com/6F1D2C3B-0A4E-4D55-9B77-2F8E1C0A9D10/",
@@ -304,8 +312,7 @@ func TestSettings_NormalizeMicrosoftURLs(t *testing.T) {
 			c := loadConfig(t, "smallest.yaml")
 			c.Auth.Authority, c.Graph.Endpoint = authority, endpoint
 			require.NoError(t, confmap.Validate(c))
-			got, err := settingsOf(c)
-			require.NoError(t, err)
+			got := settingsOf(c)
 			assert.Equal(t, plain.Graph.Endpoint, got.Graph.Endpoint)
 			assert.Equal(t, plain.Credential, got.Credential)
 			assert.Equal(t, plain.JWKSURL, got.JWKSURL)

@@ -67,7 +67,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	c.cache = dedupe.New(cache)
 	c.signingKeys = jwks.New(jwks.Settings{URL: r.settings.JWKSURL, HTTP: c.clients.plain})
 	c.gaps = gapstore.New(gapstore.Settings{
-		Rules: r.settings.gapRules(), Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
+		Rules: r.settings.History.Rules, Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	h := r.settings.History
@@ -76,7 +76,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	})
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
 	c.backfiller = backfill.New(backfill.Settings{
-		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: gapUsers(h.Users), Directory: c.directory, Concurrency: h.Concurrency,
+		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
 		Graph: throttle, Deliver: r.pipeline.Backfill, Permanent: webhook.Permanent, Cache: comparedCache{c.cache},
 		Logger: r.set.Logger, Telemetry: r.telemetry,
 	})

@@ -19,30 +19,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-// gapRules returns the rules of gaps for the settings.
-func (s *Settings) gapRules() gap.Rules {
-	r := gap.Rules{
-		Subscribed: len(s.Resources) > 0, Disabled: !s.History.Enabled, CheckInterval: s.CheckInterval,
-		MaxGap: s.History.MaxGap, Lookback: s.History.Lookback, PollInterval: s.History.PollInterval,
-		ReconcileInterval: s.History.ReconcileInterval, ReconcileDelay: s.History.ReconcileDelay,
-	}
-	for _, replay := range s.History.Replay {
-		r.Replays = append(r.Replays, gap.Interval{From: replay.From, To: replay.To, Users: gapUsers(replay.Users)})
-	}
-	return r
-}
-
-// gapUsers converts validated object ids, in order.
-func gapUsers(ids []string) []gap.User {
-	var users []gap.User
-	for _, id := range ids {
-		if user, ok := gap.ParseUser(id); ok {
-			users = append(users, user)
-		}
-	}
-	return gap.SortUsers(users)
-}
-
 // subscriptionGaps opens and ends the gaps of interrupted subscriptions, and keeps the list of this collector's subscriptions
 // for the next run. It implements subscription.Observer.
 type subscriptionGaps struct {

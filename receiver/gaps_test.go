@@ -35,26 +35,6 @@ func parsedUser(t *testing.T, id string) gap.User {
 	return user
 }
 
-func TestGapRules_FollowSettings(t *testing.T) {
-	t.Parallel()
-	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	const other = "00000000-5d31-4f0c-8e62-7a1b3c5d9f00"
-	settings := Settings{
-		Resources: []string{tenantWide}, CheckInterval: time.Minute,
-		History: History{
-			Enabled: true, Lookback: time.Hour, MaxGap: 2 * time.Hour, PollInterval: 3 * time.Hour, ReconcileInterval: 4 * time.Hour, ReconcileDelay: 5 * time.Hour,
-			Replay: []Replay{{From: at, To: at.Add(time.Hour)}, {From: at, To: at.Add(time.Hour), Users: []string{userID, other, userID}}},
-		},
-	}
-	assert.Equal(t, gap.Rules{
-		Subscribed: true, CheckInterval: time.Minute,
-		Lookback: time.Hour, MaxGap: 2 * time.Hour, PollInterval: 3 * time.Hour, ReconcileInterval: 4 * time.Hour, ReconcileDelay: 5 * time.Hour,
-		Replays: []gap.Interval{{From: at, To: at.Add(time.Hour)}, {From: at, To: at.Add(time.Hour), Users: []gap.User{parsedUser(t, other), parsedUser(t, userID)}}},
-	}, settings.gapRules())
-
-	assert.Equal(t, gap.Rules{Disabled: true}, (&Settings{}).gapRules(), "neither a subscription nor the history")
-}
-
 func TestSubscriptionGaps_OpensGapOfItsReasonAndScope(t *testing.T) {
 	t.Parallel()
 	ofUser := gap.Scope{Users: []gap.User{parsedUser(t, userID)}}

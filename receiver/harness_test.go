@@ -66,7 +66,10 @@ func loadTestReceiver(t *testing.T, change ...func(*setup)) (*Receiver, error) {
 		TenantID: tenant, Graph: confighttp.NewDefaultClientConfig(), Credential: &graph.CredentialSettings{},
 		Resources: []string{tenantWide}, CheckInterval: 5 * time.Minute, Webhook: confighttp.NewDefaultServerConfig(), WebhookPath: "/n",
 		AckTimeout: time.Second, MaxInFlightBytes: minInFlightBytes, Window: 26 * time.Hour, MaxEntries: 1000, MetricsInterval: time.Minute,
-		History: History{Enabled: true, MaxGap: 168 * time.Hour, RequestsPerSecond: 25, Concurrency: 1},
+		History: History{
+			Rules:             gap.Rules{Subscribed: true, CheckInterval: 5 * time.Minute, MaxGap: 168 * time.Hour},
+			RequestsPerSecond: 25, Concurrency: 1,
+		},
 	}}
 	s.settings.Graph.Endpoint = "http://127.0.0.1:1"
 	s.settings.Webhook.NetAddr.Endpoint = "127.0.0.1:0"

@@ -6,6 +6,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
@@ -58,28 +59,11 @@ type Settings struct {
 
 // History configures how gaps are read.
 type History struct {
-	Enabled  bool
-	Lookback time.Duration
-	MaxGap   time.Duration
-	// PollInterval is above 0 if there are no Resources, else 0.
-	PollInterval time.Duration
-	// ReconcileInterval is the time between two reconciliations, 0 for none. Interactions younger than ReconcileDelay are
-	// left to the next one.
-	ReconcileInterval time.Duration
-	ReconcileDelay    time.Duration
-	Replay            []Replay
-	// Users are those whose history is read. Empty means the licensed users of the directory and the users already seen.
-	Users             []string
+	Rules gap.Rules
+	// Users are those whose history is read, in order. Empty means the licensed users of the directory and the users already seen.
+	Users             []gap.User
 	RequestsPerSecond float64
 	Concurrency       int
-}
-
-// Replay is history to deliver once more, although it was delivered before.
-type Replay struct {
-	// From and To are in UTC; From is earlier.
-	From, To time.Time
-	// Users is empty for all users whose history is read.
-	Users []string
 }
 
 // Certificate names the PEM files of an encryption certificate and its key.
