@@ -17,8 +17,9 @@ const module = "github.com/otelcopilot/m365copilotreceiver"
 var allowedImports = map[string][]string{
 	"":                      {"receiver", "internal/graph", "internal/backfill", "internal/dedupe", "internal/directory", "internal/gap", "internal/gap/gapstore", "internal/failure", "internal/health", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/statestore", "internal/subscription", "internal/translate", "internal/turn", "internal/webhook"},
 	"receiver":              {"internal/graph", "internal/backfill", "internal/dedupe", "internal/directory", "internal/gap", "internal/gap/gapstore", "internal/failure", "internal/health", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/statestore", "internal/subscription", "internal/translate", "internal/turn", "internal/webhook"},
-	"internal/webhook":      {"internal/failure", "internal/notification", "internal/interaction", "internal/panics"},
-	"internal/notification": {"internal/failure", "internal/interaction", "internal/panics"},
+	"internal/webhook":      {"internal/failure", "internal/gap", "internal/notification", "internal/interaction", "internal/panics"},
+	"internal/notification": {"internal/failure", "internal/gap", "internal/interaction", "internal/panics"},
+	"internal/jwks":         {"internal/failure"},
 	"internal/subscription": {"internal/graph", "internal/failure", "internal/health"},
 	"internal/backfill":     {"internal/gap", "internal/gap/gapstore", "internal/graph", "internal/failure", "internal/health", "internal/interaction", "internal/statestore"},
 	"internal/health":       {"internal/failure"},

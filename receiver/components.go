@@ -108,9 +108,7 @@ func (r *Receiver) load(ctx context.Context, c *components) error {
 	if damaged || c.keys.missing(ring) {
 		c.removedKey(ctx)
 	}
-	if err := c.keys.accept(ctx, ring); err != nil {
-		return err
-	}
+	c.keys.accept(ctx, ring)
 	return r.newSubscription(ctx, c, ring)
 }
 
@@ -122,11 +120,7 @@ func (r *Receiver) unreadable(err error) error {
 
 // newSubscription creates the components that maintain the subscription and receive its notifications.
 func (r *Receiver) newSubscription(ctx context.Context, c *components, ring notification.Ring) error {
-	keys, err := r.subscriptionKeys(ring)
-	if err != nil {
-		return err
-	}
-	decrypter, err := notification.NewDecrypter(notification.Settings{
+	decrypter := notification.NewDecrypter(notification.Settings{
 		TenantID:  r.settings.TenantID,
 		ClientID:  r.settings.ClientID,
 		Audiences: r.settings.Audiences,
@@ -137,9 +131,6 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		Seen:      deliveredCheck{cache: c.cache, undelivered: c.undelivered},
 		Telemetry: r.telemetry,
 	})
-	if err != nil {
-		return err
-	}
 	c.decryption = &decryption{
 		Decrypter: decrypter, logger: r.set.Logger, occasional: newOccasionalLog(), undelivered: c.undelivered,
 	}
@@ -158,7 +149,7 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		Lifetime:        r.settings.Lifetime,
 		CheckInterval:   r.settings.CheckInterval,
 		ReplaceForeign:  r.settings.ReplaceForeign,
-		Keys:            keys,
+		Keys:            r.subscriptionKeys(ring),
 		Known:           known,
 		RenewOnAdopt:    !recent,
 		Graph:           c.clients.graph,

@@ -7,6 +7,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
@@ -36,7 +38,8 @@ func (d *decryption) Decrypt(ctx context.Context, collection *notification.Colle
 			}
 		}
 		if count, ok := d.occasional.due("decrypt", time.Now()); ok {
-			d.logger.Warn("notifications can't be decrypted now, Graph retries them", zap.Int("count", count), zap.Error(err))
+			d.logger.Warn("notifications can't be decrypted now, Graph retries them",
+				append(failure.Of(err).Fields(), zap.Int("count", count), zap.Error(err))...)
 		}
 		return decrypted, err
 	}
@@ -50,7 +53,7 @@ func (d *decryption) Decrypt(ctx context.Context, collection *notification.Colle
 // that were delivered before are counted too, although they leave nothing in decrypted.
 func authenticated(items int, decrypted notification.Decrypted) bool {
 	for i := range decrypted.Rejected {
-		if gap := decrypted.Rejected[i].Gap; gap != notification.GapUndecryptable && gap != notification.GapEmpty {
+		if missing := decrypted.Rejected[i].Gap; missing != gap.Undecryptable && missing != gap.Empty {
 			items--
 		}
 	}

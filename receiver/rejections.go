@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
@@ -37,7 +38,7 @@ func (r *rejections) Reject(ctx context.Context, rejected []notification.Rejecti
 		kinds[rejection.Reason] = one
 		if rejection.Gap != "" {
 			r.gaps.Update(ctx, func(state *gap.State, now time.Time) {
-				state.Item(r.gaps.Rules(), gap.Reason(rejection.Gap), rejection.ItemID, now)
+				state.Item(r.gaps.Rules(), rejection.Gap, rejection.ItemID, now)
 			})
 			r.undelivered.Resolve(rejection.ContentDigest)
 			missing = true
@@ -46,8 +47,8 @@ func (r *rejections) Reject(ctx context.Context, rejected []notification.Rejecti
 	for reason, one := range kinds {
 		r.telemetry.rejected(ctx, reason, one.count)
 		if count, ok := r.occasional.dueAfter(string(reason), one.count, time.Now()); ok {
-			r.logger.Warn("notification rejected",
-				zap.String("reason", string(reason)), zap.Int("count", count), zap.Error(one.err))
+			r.logger.Warn("notification rejected", append(failure.Of(one.err).Fields(),
+				zap.String("reason", string(reason)), zap.Int("count", count), zap.Error(one.err))...)
 		}
 	}
 	if missing {

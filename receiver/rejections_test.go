@@ -40,7 +40,7 @@ func TestRejections_StoresGapBeforeReturning(t *testing.T) {
 		one := interactionAt(at)
 		c.undelivered.Track(item.ContentDigest(), one.ID, now)
 		return notification.Rejection{
-			Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: one.ID, ContentDigest: item.ContentDigest(), Err: errors.New("no such key"),
+			Reason: notification.ReasonCertificate, Gap: gap.Undecryptable, ItemID: one.ID, ContentDigest: item.ContentDigest(), Err: errors.New("no such key"),
 		}
 	}
 	r.Reject(t.Context(), []notification.Rejection{undecryptable(now, "a"), undecryptable(now.Add(-time.Hour), "b")})
@@ -62,7 +62,7 @@ func TestRejections_SurvivesFailingStorage(t *testing.T) {
 	store := newStore(t)
 	r, c, _ := newTestRejections(t, store)
 	store.fail = failsToWrite
-	r.Reject(t.Context(), []notification.Rejection{{Reason: notification.ReasonTokenExpired, Gap: notification.GapUnverified, Err: errors.New("no")}})
+	r.Reject(t.Context(), []notification.Rejection{{Reason: notification.ReasonTokenExpired, Gap: gap.Unverified, Err: errors.New("no")}})
 	assert.Equal(t, []gap.Reason{gap.Unverified}, missingReasons(c))
 }
 

@@ -319,9 +319,6 @@ func (h *Handler) decodeBytes(
 ) (*notification.Collection, answer) {
 	envelope, err := notification.Inspect(all, ours)
 	if err != nil {
-		if limit, ok := errors.AsType[*notification.LimitError](err); ok {
-			h.settings.Rejections.Reject(ctx, limit.Rejected)
-		}
 		return nil, answer{status: http.StatusBadRequest, outcome: Malformed, closeConn: true}
 	}
 	if envelope.Foreign > 0 {
