@@ -1,6 +1,7 @@
 package m365copilotreceiver
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -12,78 +13,97 @@ import (
 
 const module = "github.com/otelcopilot/m365copilotreceiver"
 
-// allowedImports lists the packages of the module that each package may import, directly or not. A package that is not listed
-// may import none of them.
-var allowedImports = map[string][]string{
-	"":                      {"receiver", "internal/graph", "internal/backfill", "internal/dedupe", "internal/directory", "internal/gap", "internal/gap/gapstore", "internal/failure", "internal/health", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/privacy", "internal/record", "internal/statestore", "internal/subscription", "internal/translate", "internal/turn", "internal/webhook"},
-	"receiver":              {"internal/graph", "internal/backfill", "internal/dedupe", "internal/directory", "internal/gap", "internal/gap/gapstore", "internal/failure", "internal/health", "internal/interaction", "internal/jwks", "internal/metadata", "internal/notification", "internal/panics", "internal/privacy", "internal/record", "internal/statestore", "internal/subscription", "internal/translate", "internal/turn", "internal/webhook"},
-	"internal/webhook":      {"internal/failure", "internal/notification", "internal/interaction", "internal/panics"},
-	"internal/notification": {"internal/failure", "internal/interaction", "internal/panics"},
-	"internal/subscription": {"internal/graph", "internal/failure", "internal/health"},
-	"internal/backfill":     {"internal/gap", "internal/gap/gapstore", "internal/graph", "internal/failure", "internal/health", "internal/interaction", "internal/statestore"},
-	"internal/health":       {"internal/failure"},
-	"internal/graph":        {"internal/failure", "internal/health"},
-	"internal/directory":    {"internal/gap", "internal/graph", "internal/failure", "internal/health", "internal/interaction", "internal/statestore"},
-	"internal/dedupe":       {"internal/failure", "internal/health", "internal/interaction", "internal/statestore"},
-	"internal/gap":          {"internal/interaction"},
-	"internal/gap/gapstore": {"internal/gap", "internal/failure", "internal/health", "internal/interaction", "internal/statestore"},
-	"internal/privacy":      {"internal/interaction", "internal/record"},
-	"internal/translate":    {"internal/record"},
-	"internal/turn":         {"internal/interaction"},
-	"internal/metadatatest": {"internal/metadata"},
-	"cmd/m365copilot":       {"internal/graphtest"},
-
-	// For all others these are part of internal/interaction.
-	"internal/interaction":           {"internal/interaction/lenientjson", "internal/interaction/plaintext"},
-	"internal/interaction/plaintext": {"internal/interaction/lenientjson"},
+// leaves import nothing of the module but leaves.
+var leaves = []string{
+	"interaction", "interaction/plaintext", "record", "gap", "gap/gapstore", "statestore", "failure", "health", "panics", "graph",
 }
 
-func TestImports_FollowAllowedList(t *testing.T) {
+// middle are the packages in the middle. They import leaves, and nothing else of the module but what is listed here.
+var middle = map[string][]string{
+	"jwks": nil, "notification": nil, "subscription": nil, "dedupe": nil, "backfill": nil, "directory": nil, "turn": nil, "privacy": nil,
+	"translate": nil,
+	"webhook":   {"notification"}, // whose types it carries
+}
+
+// only lists packages that import fewer packages of the module than their layer may.
+var only = map[string][]string{
+	"record":      nil,
+	"translate":   {"record"}, // so that what is not in a record can't leave
+	"interaction": {"interaction/plaintext"},
+}
+
+// top are the packages that may import all others, with tests, the emulator and generated code.
+var top = []string{"", "receiver", "cmd/m365copilot", "endtoend", "endtoend/testdata", "graphtest", "metadata", "metadatatest", "tools"}
+
+func mayImport(importer, imported string) bool {
+	if allowed, restricted := only[importer]; restricted {
+		return slices.Contains(allowed, imported)
+	}
+	if slices.Contains(leaves, importer) {
+		return slices.Contains(leaves, imported)
+	}
+	if more, ok := middle[importer]; ok {
+		return slices.Contains(leaves, imported) || slices.Contains(more, imported)
+	}
+	return slices.Contains(top, importer)
+}
+
+func TestImports_FollowLayers(t *testing.T) {
 	t.Parallel()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, "./...").Output()
-	require.NoError(t, err)
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	require.Greater(t, len(lines), len(allowedImports), "the list covers the module")
-	for _, line := range lines {
-		deps := strings.Fields(line)
-		importer := withoutModule(deps[0])
-		for _, dep := range deps[1:] {
-			if !strings.HasPrefix(dep, module) {
-				continue
+	for importer, imports := range packages(t) {
+		for _, imported := range imports {
+			if rest, ours := strings.CutPrefix(imported, module); ours {
+				assert.True(t, mayImport(importer, short(rest)), "%q must not import %q", importer, short(rest))
 			}
-			imported := withoutModule(dep)
-			if !strings.HasPrefix(importer, "internal/interaction") && strings.HasPrefix(imported, "internal/interaction/") {
-				imported = "internal/interaction"
-			}
-			assert.Contains(t, allowedImports[importer], imported, "%q must not import %q", importer, imported)
 		}
 	}
 }
 
-// withoutModule cuts the module off an import path.
-func withoutModule(path string) string {
-	return strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
-}
-
-func TestImports_InteractionIsLeaf(t *testing.T) {
+// The model of an interaction needs nothing of transport, encryption and OpenTelemetry, and a record nothing at all.
+func TestImports_ModelsNeedNoOtherModule(t *testing.T) {
 	t.Parallel()
-	for pkg, allowed := range map[string][]string{
-		"internal/interaction/lenientjson": nil,
-		"internal/interaction/plaintext":   {module + "/internal/interaction/lenientjson", "golang.org/x/net/html"},
-		"internal/interaction": {
-			module + "/internal/interaction/lenientjson", module + "/internal/interaction/plaintext", "golang.org/x/net/html",
-		},
-	} {
-		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{end}}`, "./"+pkg).Output()
-		require.NoError(t, err)
-		for dep := range strings.FieldsSeq(string(out)) {
-			if dep != module+"/"+pkg {
-				assert.True(t, slices.ContainsFunc(allowed, func(prefix string) bool { return strings.HasPrefix(dep, prefix) }),
-					"%s must not import %s", pkg, dep)
-			}
+	all := packages(t)
+	for pkg, allowed := range map[string]string{"record": "", "interaction": "", "interaction/plaintext": "golang.org/x/net/html"} {
+		require.Contains(t, all, pkg)
+		for _, imported := range all[pkg] {
+			host, _, _ := strings.Cut(imported, "/")
+			external := strings.Contains(host, ".") && !strings.HasPrefix(imported, module)
+			assert.False(t, external && (allowed == "" || !strings.HasPrefix(imported, allowed)), "%s must not import %s", pkg, imported)
 		}
 	}
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{join .Imports " "}}`, "./internal/interaction").Output()
+}
+
+func TestImports_ArchitectureListsEachPackage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/architecture.md")
 	require.NoError(t, err)
-	assert.NotContains(t, string(out), "golang.org/x/net/html", "only plaintext reads HTML")
+	for pkg := range packages(t) {
+		path := pkg
+		if pkg == "" {
+			path = "/"
+		} else if pkg != "receiver" && !strings.HasPrefix(pkg, "cmd/") {
+			path = "internal/" + pkg
+		}
+		if !strings.HasSuffix(path, "/testdata") {
+			assert.Contains(t, string(page), "`"+path+"`")
+		}
+	}
+}
+
+// packages returns the imports of each package of the module, by its path below internal/.
+func packages(t *testing.T) map[string][]string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
+	require.NoError(t, err)
+	all := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		paths := strings.Fields(line)
+		all[short(strings.TrimPrefix(paths[0], module))] = paths[1:]
+	}
+	require.Greater(t, len(all), len(middle)+len(leaves))
+	return all
+}
+
+func short(path string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(path, "/"), "internal/")
 }

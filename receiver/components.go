@@ -107,9 +107,7 @@ func (r *Receiver) load(ctx context.Context, c *components) error {
 	if damaged || c.keys.missing(ring) {
 		c.removedKey(ctx)
 	}
-	if err := c.keys.accept(ctx, ring); err != nil {
-		return err
-	}
+	c.keys.accept(ctx, ring)
 	return r.newSubscription(ctx, c, ring)
 }
 
@@ -121,11 +119,7 @@ func (r *Receiver) unreadable(err error) error {
 
 // newSubscription creates the components that maintain the subscription and receive its notifications.
 func (r *Receiver) newSubscription(ctx context.Context, c *components, ring notification.Ring) error {
-	keys, err := r.subscriptionKeys(ring)
-	if err != nil {
-		return err
-	}
-	decrypter, err := notification.NewDecrypter(notification.Settings{
+	decrypter := notification.NewDecrypter(notification.Settings{
 		TenantID:  r.settings.TenantID,
 		ClientID:  r.settings.ClientID,
 		Audiences: r.settings.Audiences,
@@ -136,9 +130,6 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		Seen:      deliveredCheck{cache: c.cache, undelivered: c.undelivered},
 		Telemetry: r.telemetry,
 	})
-	if err != nil {
-		return err
-	}
 	r.pipeline.decrypter = decrypter
 	observer := newSubscriptionGaps(c.gaps, c.store, r.set.Logger)
 	known, err := observer.load(ctx)
@@ -155,7 +146,7 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		Lifetime:        r.settings.Lifetime,
 		CheckInterval:   r.settings.CheckInterval,
 		ReplaceForeign:  r.settings.ReplaceForeign,
-		Keys:            keys,
+		Keys:            r.subscriptionKeys(ring),
 		Known:           known,
 		RenewOnAdopt:    !recent,
 		Graph:           c.clients.graph,

@@ -138,23 +138,19 @@ func (k *keys) changed() (notification.Ring, bool, error) {
 
 // missing reports whether a key that was in use last, maybe in an earlier run, is not in the ring.
 func (k *keys) missing(ring notification.Ring) bool {
-	now := certificateIDs(ring)
+	now := ring.CertificateIDs()
 	return slices.ContainsFunc(k.stored.Accepted, func(id string) bool { return !slices.Contains(now, id) })
 }
 
 // accept notes that the keys of the ring are in use from now on, and stores that. The gap of a missing key must be stored
 // first. The private half is stored only of a generated key, and only in a storage that the user named.
-func (k *keys) accept(ctx context.Context, ring notification.Ring) error {
-	stored := storedKeys{Accepted: certificateIDs(ring)}
+func (k *keys) accept(ctx context.Context, ring notification.Ring) {
+	stored := storedKeys{Accepted: ring.CertificateIDs()}
 	if len(k.certificates) == 0 {
-		var err error
-		if stored.Certificate, stored.PrivateKey, err = ring[0].MarshalPEM(); err != nil {
-			return fmt.Errorf("encode the generated encryption key: %w", err)
-		}
+		stored.Certificate, stored.PrivateKey = ring[0].MarshalPEM()
 	}
 	k.ring, k.stored, k.unsaved = ring, stored, true
 	k.save(ctx)
-	return nil
 }
 
 // save stores what is not stored yet.
@@ -169,14 +165,6 @@ func (k *keys) save(ctx context.Context) {
 	}
 }
 
-func certificateIDs(ring notification.Ring) []string {
-	ids := make([]string, len(ring))
-	for i, key := range ring {
-		ids[i] = key.CertificateID()
-	}
-	return ids
-}
-
 // watchKeys takes changed keys into use until ctx ends.
 func (r *Receiver) watchKeys(ctx context.Context) {
 	ticker := time.NewTicker(keyCheckInterval)
@@ -189,7 +177,7 @@ func (r *Receiver) watchKeys(ctx context.Context) {
 		case <-ticker.C:
 		}
 		keys.save(ctx)
-		keys.reloading.Report(r.reloadKeys(ctx), zap.String("hint", "write the files of encryption.certificates again, or restore them"))
+		keys.reloading.Report(r.reloadKeys(ctx))
 	}
 }
 
@@ -201,37 +189,23 @@ func (r *Receiver) reloadKeys(ctx context.Context) error {
 	if err != nil || !changed {
 		return err
 	}
-	next, err := r.subscriptionKeys(ring)
-	if err != nil {
-		return err
-	}
 	if c.keys.missing(ring) {
 		c.removedKey(ctx)
 	}
-	if err := r.pipeline.decrypter.SetKeys(ring); err != nil {
-		return err
-	}
-	if err := c.keys.accept(ctx, ring); err != nil {
-		return err
-	}
-	c.manager.SetKeys(next)
-	r.set.Logger.Info("the encryption certificates changed", zap.Strings("certificate_ids", next.HeldCertificateIDs))
+	r.pipeline.decrypter.SetKeys(ring)
+	c.keys.accept(ctx, ring)
+	c.manager.SetKeys(r.subscriptionKeys(ring))
+	r.set.Logger.Info("the encryption certificates changed", zap.Strings("certificate_ids", ring.CertificateIDs()))
 	return nil
 }
 
 // subscriptionKeys returns what the subscription manager needs to know of the keys.
-func (r *Receiver) subscriptionKeys(ring notification.Ring) (subscription.Keys, error) {
-	states := make(map[string]string, len(r.settings.Resources))
-	for _, resource := range r.settings.Resources {
-		state, err := notification.ClientState(ring[0], r.settings.TenantID, r.settings.ClientID, resource)
-		if err != nil {
-			return subscription.Keys{}, fmt.Errorf("derive the client state: %w", err)
-		}
-		states[resource] = state
-	}
+func (r *Receiver) subscriptionKeys(ring notification.Ring) subscription.Keys {
 	return subscription.Keys{
 		Certificate:        subscription.Certificate{ID: ring[0].CertificateID(), DER: ring[0].CertificateDER()},
-		HeldCertificateIDs: certificateIDs(ring),
-		ClientState:        func(resource string) string { return states[resource] },
-	}, nil
+		HeldCertificateIDs: ring.CertificateIDs(),
+		ClientState: func(resource string) string {
+			return notification.ClientState(ring[0], r.settings.TenantID, r.settings.ClientID, resource)
+		},
+	}
 }

@@ -91,7 +91,7 @@ func (p *pipeline) Decrypt(ctx context.Context, collection *notification.Collect
 // that were delivered before are counted too, although they leave nothing in decrypted.
 func authenticated(items int, decrypted notification.Decrypted) bool {
 	for i := range decrypted.Rejected {
-		if gap := decrypted.Rejected[i].Gap; gap != notification.GapUndecryptable && gap != notification.GapEmpty {
+		if reason := decrypted.Rejected[i].Gap; reason != gap.Undecryptable && reason != gap.Empty {
 			items--
 		}
 	}
@@ -121,7 +121,7 @@ func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection
 		}
 		missing = true
 		p.gaps.Update(ctx, func(state *gap.State, now time.Time) {
-			state.Item(p.gaps.Rules(), gap.Reason(rejection.Gap), rejection.ItemID, now)
+			state.Item(p.gaps.Rules(), rejection.Gap, rejection.ItemID, now)
 		})
 		p.undelivered.Resolve(rejection.ContentDigest)
 	}

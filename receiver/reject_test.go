@@ -38,7 +38,7 @@ func TestReject_StoresGapBeforeReturning(t *testing.T) {
 		one := interactionAt(at)
 		c.undelivered.Track(item.ContentDigest(), one.ID, now)
 		return notification.Rejection{
-			Reason: notification.ReasonCertificate, Gap: notification.GapUndecryptable, ItemID: one.ID, ContentDigest: item.ContentDigest(), Err: errors.New("no such key"),
+			Reason: notification.ReasonCertificate, Gap: gap.Undecryptable, ItemID: one.ID, ContentDigest: item.ContentDigest(), Err: errors.New("no such key"),
 		}
 	}
 	r.pipeline.Reject(t.Context(), []notification.Rejection{undecryptable(now, "a"), undecryptable(now.Add(-time.Hour), "b")})
@@ -60,7 +60,7 @@ func TestReject_SurvivesFailingStorage(t *testing.T) {
 	store := newStore(t)
 	r, c, _ := loggedReceiver(t, store)
 	store.fail = failsToWrite
-	r.pipeline.Reject(t.Context(), []notification.Rejection{{Reason: notification.ReasonTokenExpired, Gap: notification.GapUnverified, Err: errors.New("no")}})
+	r.pipeline.Reject(t.Context(), []notification.Rejection{{Reason: notification.ReasonTokenExpired, Gap: gap.Unverified, Err: errors.New("no")}})
 	assert.Equal(t, []gap.Reason{gap.Unverified}, missingReasons(c))
 }
 

@@ -26,14 +26,15 @@ var (
 // or of another type than documented is therefore left empty, and an unknown member is ignored. The last of duplicate
 // members wins, invalid UTF-8 is replaced by U+FFFD, and only the first 10,000 elements of a list are kept.
 //
-// The error wraps ErrNotObject or ErrNoID. It never contains any of the data.
+// The error wraps ErrNotObject or ErrNoID. It never contains any of the data. With ErrNoID the interaction is returned too.
 func Parse(data []byte) (*Interaction, error) {
 	var i Interaction
 	if !json.Valid(data) || !lenientjson.EachMember(data, i.read) {
 		return nil, fmt.Errorf("parse interaction: %w", ErrNotObject)
 	}
 	if strings.TrimSpace(i.ID) == "" {
-		return nil, fmt.Errorf("parse interaction: %w", ErrNoID)
+		i.ID = ""
+		return &i, fmt.Errorf("parse interaction: %w", ErrNoID)
 	}
 	return &i, nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/jwks"
 )
 
@@ -43,8 +44,6 @@ type authority struct {
 	mu      sync.Mutex
 	body    string
 	err     error
-	// retryAfter is the Retry-After of a 429 response; empty if the authority answers.
-	retryAfter string
 }
 
 func (a *authority) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -58,11 +57,6 @@ func (a *authority) RoundTrip(request *http.Request) (*http.Response, error) {
 	defer a.mu.Unlock()
 	if a.err != nil {
 		return nil, a.err
-	}
-	if a.retryAfter != "" {
-		return &http.Response{
-			StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {a.retryAfter}}, Body: http.NoBody, Request: request,
-		}, nil
 	}
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(a.body)), Request: request}, nil
 }
@@ -319,46 +313,6 @@ func TestKeySet_CloseCancelsRunningFetch(t *testing.T) {
 	})
 }
 
-func TestKeySet_ObeysRetryAfter(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		retryAfter string
-		wait       time.Duration
-	}{
-		"seconds":               {"90", 90 * time.Second},
-		"a date":                {"", 90 * time.Second},
-		"less than the backoff": {"0", time.Second},
-		"more than an hour":     {"2000000000", time.Hour},
-		"an invalid value":      {"soon", time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				server := &authority{body: keySetJSON(t, "a"), retryAfter: test.retryAfter}
-				if name == "a date" {
-					server.retryAfter = time.Now().Add(90 * time.Second).UTC().Format(http.TimeFormat)
-				}
-				set := server.keySet()
-				defer set.Close()
-				_, err := lookup(t.Context(), set, "a")
-				require.ErrorIs(t, err, jwks.ErrUnavailable)
-				require.ErrorContains(t, err, "429")
-				time.Sleep(test.wait - time.Millisecond)
-				_, err = lookup(t.Context(), set, "a")
-				require.ErrorIs(t, err, jwks.ErrUnavailable)
-				assert.EqualValues(t, 1, server.calls.Load())
-
-				server.mu.Lock()
-				server.retryAfter = ""
-				server.mu.Unlock()
-				time.Sleep(time.Millisecond)
-				_, err = lookup(t.Context(), set, "a")
-				require.NoError(t, err)
-			})
-		})
-	}
-}
-
 func serve(t *testing.T, handler http.HandlerFunc) *jwks.KeySet {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -398,7 +352,7 @@ func TestKeySet_RejectsBadResponses(t *testing.T) {
 			t.Parallel()
 			_, err := lookup(t.Context(), serve(t, handler), "a")
 			require.ErrorIs(t, err, jwks.ErrUnavailable)
-			assert.ErrorContains(t, err, "check auth.authority")
+			assert.Equal(t, failure.SigningKeysUnavailable, failure.Of(err).Code)
 		})
 	}
 }

@@ -8,22 +8,6 @@ import (
 	"crypto/sha1" //nolint:gosec // Graph encrypts with RSA-OAEP over SHA-1, which does not rely on collision resistance
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
-	"fmt"
-)
-
-// The errors that Decrypter and Decrypt wrap if content cannot be decrypted.
-var (
-	// ErrUnknownCertificate says that the content was encrypted for a certificate that is not configured.
-	ErrUnknownCertificate = errors.New("unknown certificate")
-	// ErrOAEP says that the private key cannot decrypt dataKey, so it does not belong to the certificate that was used.
-	ErrOAEP = errors.New("data key cannot be decrypted")
-	// ErrHMAC says that data does not match dataSignature. Data was not decrypted.
-	ErrHMAC = errors.New("data signature does not match")
-	// ErrNoSignature says that there is no dataSignature, so data cannot be verified.
-	ErrNoSignature = errors.New("data signature is missing")
-	// ErrMalformed says that base64, a length or the padding is wrong.
-	ErrMalformed = errors.New("malformed encrypted content")
 )
 
 const contentKeyLength = 32
@@ -31,11 +15,11 @@ const contentKeyLength = 32
 // Decrypt decrypts the content of a notification:
 // https://learn.microsoft.com/graph/change-notifications-with-resource-data#decrypting-resource-data-from-change-notifications
 //
-// It verifies the signature in constant time before it decrypts data with the content key. The error wraps ErrOAEP,
-// ErrHMAC, ErrNoSignature or ErrMalformed, and contains nothing of the content.
+// It verifies the signature in constant time before it decrypts data with the content key. The error is an *Error with
+// ReasonOAEP, ReasonHMAC, ReasonSignatureMissing or ReasonMalformed.
 func Decrypt(content *EncryptedContent, key *Key) ([]byte, error) {
 	if content.DataSignature == "" {
-		return nil, ErrNoSignature
+		return nil, errorf(ReasonSignatureMissing, "content without a signature is not decrypted")
 	}
 	digest, err := decodeBase64("dataSignature", content.DataSignature)
 	if err != nil {
@@ -51,15 +35,15 @@ func Decrypt(content *EncryptedContent, key *Key) ([]byte, error) {
 	}
 	contentKey, err := rsa.DecryptOAEP(sha1.New(), nil, key.private, wrapped, nil) //nolint:gosec // see the import
 	if err != nil {
-		return nil, fmt.Errorf("%w with the key of %s", ErrOAEP, key.certificateID)
+		return nil, errorf(ReasonOAEP, "the data key cannot be decrypted with the key of %s", key.certificateID)
 	}
 	if len(contentKey) != contentKeyLength {
-		return nil, fmt.Errorf("%w: data key of %d bytes instead of %d", ErrMalformed, len(contentKey), contentKeyLength)
+		return nil, errorf(ReasonMalformed, "data key of %d bytes instead of %d", len(contentKey), contentKeyLength)
 	}
 	mac := hmac.New(sha256.New, contentKey)
 	mac.Write(data)
 	if !hmac.Equal(mac.Sum(nil), digest) {
-		return nil, ErrHMAC
+		return nil, errorf(ReasonHMAC, "the content does not match its signature: it was altered, nothing was decrypted")
 	}
 	return decryptData(data, contentKey)
 }
@@ -68,21 +52,21 @@ func Decrypt(content *EncryptedContent, key *Key) ([]byte, error) {
 // initialization vector is a part of the key; this is acceptable because each key is used once.
 func decryptData(data, contentKey []byte) ([]byte, error) {
 	if len(data) == 0 || len(data)%aes.BlockSize != 0 {
-		return nil, fmt.Errorf("%w: data of %d bytes is not a multiple of the AES block size", ErrMalformed, len(data))
+		return nil, errorf(ReasonMalformed, "data of %d bytes is not a multiple of the AES block size", len(data))
 	}
 	block, err := aes.NewCipher(contentKey)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, errorf(ReasonMalformed, "data key: %v", err)
 	}
 	cipher.NewCBCDecrypter(block, contentKey[:aes.BlockSize]).CryptBlocks(data, data)
 	padding := int(data[len(data)-1])
 	if padding == 0 || padding > aes.BlockSize {
-		return nil, fmt.Errorf("%w: wrong padding", ErrMalformed)
+		return nil, errorf(ReasonMalformed, "wrong padding")
 	}
 	text := data[:len(data)-padding]
 	for _, b := range data[len(text):] {
 		if int(b) != padding {
-			return nil, fmt.Errorf("%w: wrong padding", ErrMalformed)
+			return nil, errorf(ReasonMalformed, "wrong padding")
 		}
 	}
 	return text, nil
@@ -92,7 +76,7 @@ func decryptData(data, contentKey []byte) ([]byte, error) {
 func decodeBase64(member, text string) ([]byte, error) {
 	decoded, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s is not base64", ErrMalformed, member)
+		return nil, errorf(ReasonMalformed, "%s is not base64", member)
 	}
 	return decoded, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,28 +30,28 @@ func TestDecrypt_RejectsInvalidContent(t *testing.T) {
 	tests := map[string]struct {
 		content *notification.EncryptedContent
 		change  func(*notification.EncryptedContent)
-		want    error
+		want    notification.Reason
 	}{
-		"no signature":                   {change: func(c *notification.EncryptedContent) { c.DataSignature = "" }, want: notification.ErrNoSignature},
-		"a signature that is not base64": {change: func(c *notification.EncryptedContent) { c.DataSignature = "%" }, want: notification.ErrMalformed},
-		"a key that is not base64":       {change: func(c *notification.EncryptedContent) { c.DataKey = "%" }, want: notification.ErrMalformed},
-		"data that is not base64":        {change: func(c *notification.EncryptedContent) { c.Data = "%" }, want: notification.ErrMalformed},
-		"data in base64url":              {change: func(c *notification.EncryptedContent) { c.Data = "-_-_" }, want: notification.ErrMalformed},
-		"base64 without padding":         {change: func(c *notification.EncryptedContent) { c.Data = "YQ" }, want: notification.ErrMalformed},
-		"no key":                         {change: func(c *notification.EncryptedContent) { c.DataKey = "" }, want: notification.ErrOAEP},
-		"an altered key":                 {change: func(c *notification.EncryptedContent) { c.DataKey = flipBit(t, c.DataKey, 3) }, want: notification.ErrOAEP},
-		"a key for another certificate":  {content: seal(t, contentKey(t, 3072), secretText), want: notification.ErrOAEP},
-		"altered data":                   {change: func(c *notification.EncryptedContent) { c.Data = flipBit(t, c.Data, 3) }, want: notification.ErrHMAC},
-		"no data":                        {change: func(c *notification.EncryptedContent) { c.Data = "" }, want: notification.ErrHMAC},
-		"an altered signature":           {change: func(c *notification.EncryptedContent) { c.DataSignature = flipBit(t, c.DataSignature, 31) }, want: notification.ErrHMAC},
-		"half a signature":               {change: func(c *notification.EncryptedContent) { c.DataSignature = c.DataSignature[:20] }, want: notification.ErrHMAC},
-		"a signature over base64":        {change: func(c *notification.EncryptedContent) { c.DataSignature = sign(secret, []byte(c.Data)) }, want: notification.ErrHMAC},
-		"a content key of 16 bytes":      {content: sealWith(t, key, secret[:16], encrypt(t, secret[:16], []byte(secretText))), want: notification.ErrMalformed},
-		"signed data that is empty":      {content: sealWith(t, key, secret, nil), want: notification.ErrMalformed},
-		"signed data of half a block":    {content: sealWith(t, key, secret, []byte("eight by")), want: notification.ErrMalformed},
-		"padding of zero":                {content: blocks("fifteen bytes..\x00"), want: notification.ErrMalformed},
-		"padding over a block":           {content: blocks("fifteen bytes..\x11"), want: notification.ErrMalformed},
-		"padding that differs":           {content: blocks("fourteen bytes\x03\x02"), want: notification.ErrMalformed},
+		"no signature":                   {change: func(c *notification.EncryptedContent) { c.DataSignature = "" }, want: notification.ReasonSignatureMissing},
+		"a signature that is not base64": {change: func(c *notification.EncryptedContent) { c.DataSignature = "%" }, want: notification.ReasonMalformed},
+		"a key that is not base64":       {change: func(c *notification.EncryptedContent) { c.DataKey = "%" }, want: notification.ReasonMalformed},
+		"data that is not base64":        {change: func(c *notification.EncryptedContent) { c.Data = "%" }, want: notification.ReasonMalformed},
+		"data in base64url":              {change: func(c *notification.EncryptedContent) { c.Data = "-_-_" }, want: notification.ReasonMalformed},
+		"base64 without padding":         {change: func(c *notification.EncryptedContent) { c.Data = "YQ" }, want: notification.ReasonMalformed},
+		"no key":                         {change: func(c *notification.EncryptedContent) { c.DataKey = "" }, want: notification.ReasonOAEP},
+		"an altered key":                 {change: func(c *notification.EncryptedContent) { c.DataKey = flipBit(t, c.DataKey, 3) }, want: notification.ReasonOAEP},
+		"a key for another certificate":  {content: seal(t, contentKey(t, 3072), secretText), want: notification.ReasonOAEP},
+		"altered data":                   {change: func(c *notification.EncryptedContent) { c.Data = flipBit(t, c.Data, 3) }, want: notification.ReasonHMAC},
+		"no data":                        {change: func(c *notification.EncryptedContent) { c.Data = "" }, want: notification.ReasonHMAC},
+		"an altered signature":           {change: func(c *notification.EncryptedContent) { c.DataSignature = flipBit(t, c.DataSignature, 31) }, want: notification.ReasonHMAC},
+		"half a signature":               {change: func(c *notification.EncryptedContent) { c.DataSignature = c.DataSignature[:20] }, want: notification.ReasonHMAC},
+		"a signature over base64":        {change: func(c *notification.EncryptedContent) { c.DataSignature = sign(secret, []byte(c.Data)) }, want: notification.ReasonHMAC},
+		"a content key of 16 bytes":      {content: sealWith(t, key, secret[:16], encrypt(t, secret[:16], []byte(secretText))), want: notification.ReasonMalformed},
+		"signed data that is empty":      {content: sealWith(t, key, secret, nil), want: notification.ReasonMalformed},
+		"signed data of half a block":    {content: sealWith(t, key, secret, []byte("eight by")), want: notification.ReasonMalformed},
+		"padding of zero":                {content: blocks("fifteen bytes..\x00"), want: notification.ReasonMalformed},
+		"padding over a block":           {content: blocks("fifteen bytes..\x11"), want: notification.ReasonMalformed},
+		"padding that differs":           {content: blocks("fourteen bytes\x03\x02"), want: notification.ReasonMalformed},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -63,7 +64,9 @@ func TestDecrypt_RejectsInvalidContent(t *testing.T) {
 				test.change(content)
 			}
 			text, err := notification.Decrypt(content, key)
-			require.ErrorIs(t, err, test.want)
+			refused, ok := errors.AsType[*notification.Error](err)
+			require.True(t, ok, "%v", err)
+			assert.Equal(t, test.want, refused.Reason)
 			assert.Nil(t, text)
 			assert.NotContains(t, err.Error(), "secret")
 		})

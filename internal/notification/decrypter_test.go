@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
@@ -32,9 +34,7 @@ func decrypterSettings(source notification.KeySource, ring ...*notification.Key)
 
 func newDecrypter(tb testing.TB, settings notification.Settings) *notification.Decrypter {
 	tb.Helper()
-	decrypter, err := notification.NewDecrypter(settings)
-	require.NoError(tb, err)
-	return decrypter
+	return notification.NewDecrypter(settings)
 }
 
 // promptItem returns an authentic item whose content is prompt.
@@ -53,10 +53,9 @@ func promptItem(tb testing.TB, key *notification.Key) notification.Item {
 func lifecycleItem(tb testing.TB, key *notification.Key) notification.Item {
 	tb.Helper()
 	return notification.Item{
-		SubscriptionID:         "subscription",
-		ClientState:            clientState(tb, key),
-		LifecycleEvent:         notification.ReauthorizationRequired,
-		SubscriptionExpiration: noon.Add(time.Hour),
+		SubscriptionID: "subscription",
+		ClientState:    clientState(tb, key),
+		LifecycleEvent: notification.ReauthorizationRequired,
 	}
 }
 
@@ -131,6 +130,7 @@ func TestDecrypter_AcceptsValidVariants(t *testing.T) {
 			func(i *notification.Item) { i.ChangeType, i.EncryptedContent = "deleted", nil },
 			interaction.Received{Change: interaction.Deleted, WithoutContent: true},
 		},
+		"with a tenant in upper case":   {func(i *notification.Item) { i.TenantID = strings.ToUpper(tenant) }, interaction.Received{Change: interaction.Created}},
 		"a change type in another case": {func(i *notification.Item) { i.ChangeType = "Created" }, interaction.Received{Change: interaction.Created}},
 		"for the older certificate":     {func(i *notification.Item) { i.EncryptedContent = seal(t, older, prompt) }, interaction.Received{Change: interaction.Created}},
 		"with the older client state":   {func(i *notification.Item) { i.ClientState = clientState(t, older) }, interaction.Received{Change: interaction.Created}},
@@ -202,7 +202,7 @@ func TestDecrypter_AcceptsLifecycleItemsWithoutTokens(t *testing.T) {
 		Decrypt(t.Context(), collection(nil, lifecycleItem(t, key), prompt), noon)
 	require.NoError(t, err)
 	assert.Equal(t, []notification.Lifecycle{{
-		SubscriptionID: "subscription", Event: notification.ReauthorizationRequired, Expiration: noon.Add(time.Hour),
+		SubscriptionID: "subscription", Event: notification.ReauthorizationRequired,
 	}}, decrypted.Lifecycle)
 	require.Len(t, decrypted.Rejected, 1, "the prompt in the same collection needs them")
 	assert.Equal(t, prompt.ContentDigest(), decrypted.Rejected[0].ContentDigest, "identifies the item when it is sent again")
@@ -279,7 +279,7 @@ func TestDecrypter_RejectsForgedItemsWithoutKeyLookup(t *testing.T) {
 		assert.Equal(t, notification.ReasonClientState, rejection.Reason)
 		assert.Empty(t, rejection.Gap)
 		assert.Empty(t, rejection.ItemID)
-		require.ErrorIs(t, rejection.Err, notification.ErrClientState)
+		assert.Equal(t, failure.ForeignClientState, failure.Of(rejection.Err).Code)
 	}
 	assert.Zero(t, source.calls.Load())
 	assert.Zero(t, count.items.Load())
@@ -353,23 +353,10 @@ func TestDecrypter_SetKeysReplacesKeysAndClientStates(t *testing.T) {
 		{notification.Ring{renewed}, 0, 1},
 		{notification.Ring{old}, 1, 0},
 	} {
-		require.NoError(t, decrypter.SetKeys(step.ring))
+		decrypter.SetKeys(step.ring)
 		assert.Len(t, decrypt(old).Received, step.old)
 		assert.Len(t, decrypt(renewed).Received, step.renewed)
 	}
-}
-
-func TestDecrypter_FailedSetKeysKeepsKeys(t *testing.T) {
-	t.Parallel()
-	key, unusable := contentKey(t, 2048), &notification.Key{}
-	decrypter := newDecrypter(t, decrypterSettings(firstKey(t), key))
-	require.Error(t, decrypter.SetKeys(notification.Ring{unusable}), "no client state can be derived")
-	decrypted, err := decrypter.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, promptItem(t, key)), noon)
-	require.NoError(t, err)
-	assert.Len(t, decrypted.Received, 1)
-
-	_, err = notification.NewDecrypter(decrypterSettings(firstKey(t), unusable))
-	assert.Error(t, err)
 }
 
 // Keys that change during a call do not leave an item with the client state of one set and the keys of another.
@@ -378,7 +365,7 @@ func TestDecrypter_KeysChangeBetweenItems(t *testing.T) {
 	old, renewed := contentKey(t, 2048), contentKey(t, 3072)
 	settings := decrypterSettings(firstKey(t), old)
 	var decrypter *notification.Decrypter
-	settings.Seen = seenFunc(func() { _ = decrypter.SetKeys(notification.Ring{renewed}) })
+	settings.Seen = seenFunc(func() { decrypter.SetKeys(notification.Ring{renewed}) })
 	decrypter = newDecrypter(t, settings)
 	decrypted, err := decrypter.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, promptItem(t, old), promptItem(t, old)), noon)
 	require.NoError(t, err)
@@ -398,9 +385,9 @@ func (f seenFunc) Known([sha256.Size]byte) bool {
 func TestDecrypter_RejectsItems(t *testing.T) {
 	t.Parallel()
 	const (
-		unverified    = notification.GapUnverified
-		undecryptable = notification.GapUndecryptable
-		empty         = notification.GapEmpty
+		unverified    = gap.Unverified
+		undecryptable = gap.Undecryptable
+		empty         = gap.Empty
 	)
 	key, other := contentKey(t, 2048), contentKey(t, 3072)
 	token := mint(t, tokenClaims())
@@ -411,7 +398,7 @@ func TestDecrypter_RejectsItems(t *testing.T) {
 		tokens   []string
 		change   func(*notification.Item)
 		reason   notification.Reason
-		gap      notification.GapReason
+		gap      gap.Reason
 		contains []string
 	}{
 		"no tenant":      {[]string{token}, func(i *notification.Item) { i.TenantID = "" }, notification.ReasonTenant, unverified, []string{"no tenant"}},
@@ -451,7 +438,7 @@ func TestDecrypter_RejectsItems(t *testing.T) {
 			[]string{"encryption.certificates"},
 		},
 		"data of another item":     {[]string{token}, func(i *notification.Item) { i.EncryptedContent.Data = seal(t, key, prompt).Data }, notification.ReasonHMAC, undecryptable, []string{"altered"}},
-		"no data signature":        {[]string{token}, func(i *notification.Item) { i.EncryptedContent.DataSignature = "" }, notification.ReasonSignatureMissing, undecryptable, []string{"history"}},
+		"no data signature":        {[]string{token}, func(i *notification.Item) { i.EncryptedContent.DataSignature = "" }, notification.ReasonSignatureMissing, undecryptable, []string{"signature"}},
 		"data that is not base64":  {[]string{token}, func(i *notification.Item) { i.EncryptedContent.Data = "%" }, notification.ReasonMalformed, undecryptable, []string{"data is not base64"}},
 		"content that is not JSON": {[]string{token}, func(i *notification.Item) { i.EncryptedContent = seal(t, key, "List the open risks") }, notification.ReasonPlaintext, undecryptable, []string{"19 bytes"}},
 		"content and item without id": {[]string{token}, func(i *notification.Item) {
@@ -475,13 +462,22 @@ func TestDecrypter_RejectsItems(t *testing.T) {
 			assert.Equal(t, test.gap, got.Gap)
 			assert.Equal(t, item.ResourceID, got.ItemID)
 			for _, part := range test.contains {
-				require.ErrorContains(t, got.Err, part)
+				assert.Contains(t, told(t, got.Err), part)
 			}
 			for _, secret := range []string{"risks", item.ClientState, token, expiredToken} {
 				assert.NotContains(t, got.Err.Error(), secret)
 			}
 		})
 	}
+}
+
+// told returns what the operator is told about an error, and asserts that it has a code.
+func told(t *testing.T, err error) string {
+	t.Helper()
+	failed := failure.Of(err)
+	assert.NotEmpty(t, failed.Code, err)
+	assert.NotEmpty(t, failed.Hint, err)
+	return err.Error() + ": " + failed.Hint
 }
 
 func TestDecrypter_RejectsCollectionWithOneBadToken(t *testing.T) {
@@ -499,14 +495,14 @@ func TestDecrypter_RejectsCollectionWithOneBadToken(t *testing.T) {
 
 	type kind struct {
 		Reason notification.Reason
-		Gap    notification.GapReason
+		Gap    gap.Reason
 	}
 	var got []kind
 	for _, rejection := range decrypted.Rejected {
 		got = append(got, kind{rejection.Reason, rejection.Gap})
 	}
-	assert.Equal(t, []kind{
-		{notification.ReasonTokenMalformed, notification.GapUnverified},
+	assert.ElementsMatch(t, []kind{
+		{notification.ReasonTokenMalformed, gap.Unverified},
 		{notification.ReasonClientState, ""},
 		{notification.ReasonTokenMalformed, ""},
 		{notification.ReasonTenant, ""},
@@ -568,6 +564,6 @@ func TestDecrypter_PanicCostsOneItem(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, decrypted.Received, 1)
 	require.Len(t, decrypted.Rejected, 1)
-	assert.Equal(t, notification.GapUndecryptable, decrypted.Rejected[0].Gap, "it is read from the history")
+	assert.Equal(t, gap.Undecryptable, decrypted.Rejected[0].Gap, "it is read from the history")
 	assert.NotContains(t, decrypted.Rejected[0].Err.Error(), "words")
 }

@@ -2,13 +2,13 @@ package notification
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"strings"
-	"time"
 )
 
 // Collection is the changeNotificationCollection resource of Graph, the body of one POST:
@@ -25,21 +25,19 @@ type Collection struct {
 //
 // Members that are missing, null or of the wrong type are the zero value.
 type Item struct {
-	SubscriptionID string
-	ClientState    string
+	SubscriptionID string `json:"subscriptionId"`
+	ClientState    string `json:"clientState"`
 	// ChangeType is created, updated or deleted; empty for lifecycle items.
-	ChangeType string
+	ChangeType string `json:"changeType"`
 	// Resource is for example copilot/interactionHistory/interactions('1764599405123').
-	Resource string
+	Resource string `json:"resource"`
 	// ResourceID is the id of the interaction, from resourceData or else from Resource.
-	ResourceID string
-	TenantID   string
+	ResourceID string `json:"-"`
+	TenantID   string `json:"tenantId"`
 	// LifecycleEvent is set for lifecycle items only.
-	LifecycleEvent string
-	// SubscriptionExpiration is in UTC.
-	SubscriptionExpiration time.Time
+	LifecycleEvent string `json:"lifecycleEvent"`
 	// EncryptedContent is nil if the item has none or an empty one.
-	EncryptedContent *EncryptedContent
+	EncryptedContent *EncryptedContent `json:"encryptedContent"`
 }
 
 // EncryptedContent is the changeNotificationEncryptedContent resource of Graph. Data, DataKey and DataSignature are
@@ -62,24 +60,8 @@ func (i *Item) ContentDigest() [sha256.Size]byte {
 	return sha256.Sum256([]byte(i.EncryptedContent.DataSignature + "\x1f" + strings.ToLower(i.ChangeType)))
 }
 
-// ErrNotCollection is wrapped by every error of Inspect.
+// ErrNotCollection says that a body is not a collection.
 var ErrNotCollection = errors.New("not a change notification collection")
-
-type wireItem struct {
-	SubscriptionID         string            `json:"subscriptionId"`
-	ClientState            string            `json:"clientState"`
-	ChangeType             string            `json:"changeType"`
-	Resource               string            `json:"resource"`
-	ResourceData           wireResourceData  `json:"resourceData"`
-	TenantID               string            `json:"tenantId"`
-	LifecycleEvent         string            `json:"lifecycleEvent"`
-	SubscriptionExpiration string            `json:"subscriptionExpirationDateTime"`
-	EncryptedContent       *EncryptedContent `json:"encryptedContent"`
-}
-
-type wireResourceData struct {
-	ID string `json:"id"`
-}
 
 // Envelope is a parsed notification body whose items are not decoded yet. It refers to the body, which must not be modified
 // while the envelope is in use.
@@ -91,60 +73,42 @@ type Envelope struct {
 	tokens []byte
 }
 
-// itemCost is an estimate of the bytes that a decoded item takes: the item, its content and the interaction, without their
-// text, which takes as many bytes as in the body.
-const itemCost = 1 << 10
-
 // Inspect parses a notification body without decoding its items, so that unauthenticated items cost little and allocate
 // nothing. It calls ours for each item to find out whether its clientState, empty if it has none, is that of one of our
 // subscriptions. The argument of ours is only valid during the call.
 //
-// The body must be a JSON object with an array named value and nothing after it, nested at most 64 deep, with at most 20,000
-// items and tokens. Everything else may be missing, unknown or of another type than documented.
-//
-// Every error wraps ErrNotCollection. Errors for exceeded limits also wrap ErrTooDeep or ErrTooMany, and are a *LimitError if
-// an item is ours. No error quotes the body.
+// The body must be a JSON object with an array named value and nothing after it, nested at most 10,000 deep, which is the limit
+// of encoding/json. Everything else may be missing, unknown or of another type than documented. An error wraps ErrNotCollection
+// and does not quote the body.
 func Inspect(body []byte, ours func(clientState []byte) bool) (*Envelope, error) {
-	limit := checkLimits(body)
 	if !json.Valid(body) {
 		return nil, fmt.Errorf("%w: invalid JSON", ErrNotCollection)
 	}
 	envelope, found := &Envelope{}, false
-	for name, value := range members(bytes.TrimSpace(body)) {
+	for name, value := range children(bytes.TrimSpace(body)) {
 		switch {
-		case nameEquals(name, "value") && (isArray(value) || isNull(value)):
-			found = isArray(value)
+		case isNamed(name, `"value"`):
+			found = value[0] == '['
 			envelope.split(value, ours)
-		case nameEquals(name, "validationTokens") && (isArray(value) || isNull(value)):
+		case isNamed(name, `"validationTokens"`):
 			envelope.tokens = value
 		}
 	}
-	switch {
-	case !found:
+	if !found {
 		return nil, fmt.Errorf("%w: not an object with an array named value", ErrNotCollection)
-	case limit != nil && len(envelope.own) > 0:
-		return nil, newLimitError(limit, envelope.own)
-	case limit != nil:
-		return nil, limit
-	default:
-		return envelope, nil
 	}
+	return envelope, nil
 }
 
-// split separates our items from foreign ones. Of several members with the same name the last counts, as in encoding/json.
+// split separates our items from foreign ones. A clientState or a name with escapes is not recognized: Graph sends none, since
+// base64url needs none.
 func (e *Envelope) split(items []byte, ours func(clientState []byte) bool) {
 	e.Foreign, e.own = 0, nil
-	if !isArray(items) {
-		return
-	}
-	for item := range values(items) {
+	for _, item := range children(items) {
 		var state []byte
-		for name, value := range members(item) {
-			if !nameEquals(name, "clientState") {
-				continue
-			}
-			if text, ok := unquote(value, clientStateTextLength); ok {
-				state = text
+		for name, value := range children(item) {
+			if isNamed(name, `"clientState"`) && value[0] == '"' {
+				state = value[1 : len(value)-1]
 			}
 		}
 		if ours(state) {
@@ -158,62 +122,55 @@ func (e *Envelope) split(items []byte, ours func(clientState []byte) bool) {
 // OwnItems returns the number of items that Decode returns.
 func (e *Envelope) OwnItems() int { return len(e.own) }
 
-// Cost estimates the bytes that Decode allocates in addition to the size of the body.
-func (e *Envelope) Cost() int64 { return int64(len(e.own)) * itemCost }
+// Cost estimates the bytes that Decode allocates in addition to the size of the body: for each item the item, its content and
+// the interaction, without their text, which takes as many bytes as in the body.
+func (e *Envelope) Cost() int64 {
+	const itemCost = 1 << 10
+	return int64(len(e.own)) * itemCost
+}
 
 // Decode decodes the items with a clientState of ours, and the tokens if there are such items. Members of another type than
 // documented are the zero value. The result does not refer to the body.
 func (e *Envelope) Decode() *Collection {
 	collection := &Collection{Items: make([]Item, len(e.own))}
-	var wire wireItem
 	for i, text := range e.own {
-		wire = wireItem{}
-		// The JSON is valid, so an error means a member of another type; encoding/json still decodes all other members.
-		_ = json.Unmarshal(text, &wire)
-		collection.Items[i] = wire.item()
+		collection.Items[i] = decodeItem(text)
 	}
-	if len(e.own) == 0 || e.tokens == nil || isNull(e.tokens) {
+	if len(e.own) == 0 {
 		return collection
 	}
-	for text := range values(e.tokens) {
+	for _, text := range children(e.tokens) {
 		if len(collection.ValidationTokens) > maxTokens {
 			break // too many already
 		}
 		var token string
-		_ = json.Unmarshal(text, &token)
+		_ = json.Unmarshal(text, &token) // see decodeItem
 		collection.ValidationTokens = append(collection.ValidationTokens, token)
 	}
 	return collection
 }
 
-func (w *wireItem) item() Item {
-	id := w.ResourceData.ID
-	if id == "" {
-		id = idInResource(w.Resource)
+func decodeItem(text []byte) Item {
+	var wire struct {
+		Item
+
+		ResourceData struct {
+			ID string `json:"id"`
+		} `json:"resourceData"`
 	}
-	content := w.EncryptedContent
-	if content != nil && *content == (EncryptedContent{}) {
-		content = nil
+	// The JSON is valid, so an error means a member of another type; encoding/json still decodes all other members.
+	_ = json.Unmarshal(text, &wire)
+	item := wire.Item
+	item.ResourceID = cmp.Or(wire.ResourceData.ID, idInResource(item.Resource))
+	if item.EncryptedContent != nil && *item.EncryptedContent == (EncryptedContent{}) {
+		item.EncryptedContent = nil
 	}
-	return Item{
-		SubscriptionID:         w.SubscriptionID,
-		ClientState:            w.ClientState,
-		ChangeType:             w.ChangeType,
-		Resource:               w.Resource,
-		ResourceID:             id,
-		TenantID:               w.TenantID,
-		LifecycleEvent:         w.LifecycleEvent,
-		SubscriptionExpiration: lenientTime(w.SubscriptionExpiration),
-		EncryptedContent:       content,
-	}
+	return item
 }
 
 // idInResource returns the id in a path like copilot/interactionHistory/interactions('1764599405123').
 func idInResource(resource string) string {
-	_, rest, found := strings.Cut(resource, "interactions('")
-	if !found {
-		return ""
-	}
+	_, rest, _ := strings.Cut(resource, "interactions('")
 	id, _, closed := strings.Cut(rest, "')")
 	if !closed {
 		return ""
@@ -221,61 +178,36 @@ func idInResource(resource string) string {
 	return id
 }
 
-// lenientTime parses RFC 3339 with any number of decimals and any offset; for anything else it returns the zero time.
-func lenientTime(s string) time.Time {
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return time.Time{}
-	}
-	return t.UTC()
-}
-
 // The following functions scan JSON that json.Valid accepted, without decoding or copying it. Each reads its input once, so a
 // fixed number of nested calls takes linear time.
 
-// values yields the JSON of each value directly inside an array or object. In an object, names and values alternate.
-func values(container []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for i := 1; i < len(container)-1; {
-			switch container[i] {
-			case ' ', '\t', '\r', '\n', ',', ':':
-				i++
-			default:
-				end := endOfValue(container, i)
-				if !yield(container[i:end]) {
-					return
-				}
-				i = end
-			}
-		}
-	}
-}
-
-// members yields the quoted name and the value of each member of an object; for other values it yields nothing.
-func members(object []byte) iter.Seq2[[]byte, []byte] {
+// children yields the JSON of each value directly inside an array or object, with its quoted name in an object. For other values
+// it yields nothing.
+func children(container []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, value []byte) bool) {
-		if !isObject(object) {
+		if len(container) == 0 || container[0] != '{' && container[0] != '[' {
 			return
 		}
 		var name []byte
-		for text := range values(object) {
-			if name == nil {
-				name = text
+		for i := 1; i < len(container)-1; {
+			if endsValue(container[i]) { // white space, comma or colon
+				i++
 				continue
 			}
-			if !yield(name, text) {
+			end := endOfValue(container, i)
+			value := container[i:end]
+			i = end
+			switch {
+			case name == nil && container[0] == '{':
+				name = value
+			case !yield(name, value):
 				return
+			default:
+				name = nil
 			}
-			name = nil
 		}
 	}
 }
-
-func isObject(value []byte) bool { return value[0] == '{' }
-
-func isArray(value []byte) bool { return value[0] == '[' }
-
-func isNull(value []byte) bool { return value[0] == 'n' }
 
 // endOfValue returns the index after the value that starts at from.
 func endOfValue(text []byte, from int) int {
@@ -286,24 +218,18 @@ func endOfValue(text []byte, from int) int {
 			i = endOfString(text, i+1)
 		case '{', '[':
 			depth++
-			continue
 		case '}', ']':
 			depth--
-		case ' ', '\t', '\r', '\n', ',', ':':
-			continue
-		default: // a number or a literal
-			for i+1 < len(text) && !endsLiteral(text[i+1]) {
-				i++
-			}
 		}
-		if depth == 0 {
-			return min(i+1, len(text))
+		if depth == 0 && i+1 < len(text) && endsValue(text[i+1]) {
+			return i + 1
 		}
 	}
 	return len(text)
 }
 
-func endsLiteral(b byte) bool {
+// endsValue reports whether a byte after a number or literal is not a part of it.
+func endsValue(b byte) bool {
 	switch b {
 	case ' ', '\t', '\r', '\n', ',', ':', ']', '}':
 		return true
@@ -312,84 +238,19 @@ func endsLiteral(b byte) bool {
 	}
 }
 
-// nameEquals reports whether encoding/json matches a quoted member name with want, which it does case-insensitively.
-func nameEquals(name []byte, want string) bool {
-	plain, ok := unquote(name, len(want))
-	return ok && bytes.EqualFold(plain, []byte(want))
-}
-
-// unquote returns the text of a JSON string. It returns false for other values and for strings whose text is certainly longer
-// than maxLength bytes. It copies only if there are escapes.
-func unquote(value []byte, maxLength int) ([]byte, bool) {
-	const maxEscapeLength, quotes = len(`\u0000`), 2
-	if value[0] != '"' || len(value) > maxEscapeLength*maxLength+quotes {
-		return nil, false
-	}
-	inside := value[1 : len(value)-1]
-	if bytes.IndexByte(inside, '\\') < 0 {
-		return inside, true
-	}
-	var text string
-	if err := json.Unmarshal(value, &text); err != nil {
-		return nil, false
-	}
-	return []byte(text), true
-}
-
-// Limits of a body. Graph documents none. 20,000 items of the smallest size that Graph sends with content take about 20 MiB.
-const (
-	maxDepth    = 64
-	maxElements = 20_000
-)
-
-var (
-	// ErrTooDeep is returned by Inspect for JSON nested more than 64 deep; it wraps ErrNotCollection.
-	ErrTooDeep = fmt.Errorf("%w: nested more than %d deep", ErrNotCollection, maxDepth)
-	// ErrTooMany is returned by Inspect for more than 20,000 items and tokens; it wraps ErrNotCollection.
-	ErrTooMany = fmt.Errorf("%w: more than %d items", ErrNotCollection, maxElements)
-)
-
-// checkLimits checks nesting and element count by the brackets and commas of JSON that is not validated yet. Its result for
-// invalid JSON does not matter, since that is refused anyway.
-func checkLimits(body []byte) error {
-	// The elements of value and of validationTokens are separated by the commas at this depth.
-	const insideMember = 2
-	depth, commas := 0, 0
-	for i := 0; i < len(body); i++ {
-		switch body[i] {
-		case '"':
-			i = endOfString(body, i+1)
-		case '{', '[':
-			if depth++; depth > maxDepth {
-				return ErrTooDeep
-			}
-		case '}', ']':
-			depth--
-		case ',':
-			if depth != insideMember {
-				continue
-			}
-			if commas++; commas >= maxElements {
-				return ErrTooMany
-			}
-		}
-	}
-	return nil
-}
-
-// endOfString returns the index of the closing quote of the string whose text starts at from, or len(body) if there is none.
-// It searches for quotes instead of visiting each byte, since most of a body is the base64 of the content.
-func endOfString(body []byte, from int) int {
-	for at := from; ; {
-		quote := bytes.IndexByte(body[at:], '"')
-		if quote < 0 {
-			return len(body)
-		}
-		end := at + quote
-		text := body[at:end]
-		if backslashes := len(text) - len(bytes.TrimRight(text, `\`)); backslashes%2 == 0 {
+// endOfString returns the index of the closing quote of the string whose text starts at from. It searches for quotes instead of
+// visiting each byte, since most of a body is the base64 of the content.
+func endOfString(text []byte, from int) int {
+	for end := from; ; end++ {
+		end += bytes.IndexByte(text[end:], '"')
+		inside := text[from:end]
+		if backslashes := len(inside) - len(bytes.TrimRight(inside, `\`)); backslashes%2 == 0 {
 			return end
 		}
-		at = end + 1
 	}
+}
+
+// isNamed compares a quoted name case-insensitively, as encoding/json does.
+func isNamed(name []byte, quoted string) bool {
+	return len(name) == len(quoted) && bytes.EqualFold(name, []byte(quoted))
 }

@@ -1,21 +1,26 @@
 package notification
 
 import (
+	"cmp"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // Graph names certificates by their SHA-1 thumbprint; nothing is trusted because of it
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"os"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
 // DefaultKeyID is the label of a key without a configured label.
@@ -30,37 +35,100 @@ const (
 // Key is a private RSA key of 2048 to 4096 bits together with its certificate and its label.
 // It is created by LoadKey, ParseKey or GenerateKey, and immutable.
 type Key struct {
-	id            string
 	private       *rsa.PrivateKey
+	pkcs8         []byte
 	certificate   *x509.Certificate
 	certificateID string
 	thumbprint    string
 }
 
-// newKey returns errors that do not say where the key comes from; the callers add that.
-func newKey(id string, private *rsa.PrivateKey, certificate *x509.Certificate) (*Key, error) {
-	if bits := private.N.BitLen(); bits < minKeyBits || bits > maxKeyBits {
-		return nil, fmt.Errorf("RSA key of %d bits: create one of %d to %d bits", bits, minKeyBits, maxKeyBits)
+// newKey creates a Key of a private key and the certificate that was issued for it, in DER.
+func newKey(id string, private any, certificateDER []byte) (*Key, error) {
+	certificate, err := x509.ParseCertificate(certificateDER)
+	if err != nil {
+		return nil, fmt.Errorf("parse the certificate: %w", err)
 	}
-	if !private.PublicKey.Equal(certificate.PublicKey) {
-		return nil, errors.New("certificate and key do not belong together: configure the key that the certificate was issued for")
+	key, ok := private.(*rsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("a key of type %s, but Graph encrypts for RSA only", certificate.PublicKeyAlgorithm)
 	}
-	if id == "" {
-		id = DefaultKeyID
+	if bits := key.N.BitLen(); bits < minKeyBits || bits > maxKeyBits {
+		return nil, fmt.Errorf("an RSA key of %d bits, but Graph accepts %d to %d", bits, minKeyBits, maxKeyBits)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("encode the private key: %w", err)
 	}
 	spki := sha256.Sum256(certificate.RawSubjectPublicKeyInfo)
 	thumbprint := sha1.Sum(certificate.Raw) //nolint:gosec // see the import
 	return &Key{
-		id:            id,
-		private:       private,
+		private:       key,
+		pkcs8:         der,
 		certificate:   certificate,
-		certificateID: id + "." + hex.EncodeToString(spki[:8]),
+		certificateID: cmp.Or(id, DefaultKeyID) + "." + hex.EncodeToString(spki[:8]),
 		thumbprint:    hex.EncodeToString(thumbprint[:]),
 	}, nil
 }
 
-// ID returns the label from the configuration.
-func (k *Key) ID() string { return k.id }
+// LoadKey reads a certificate and its private key from two PEM files, which may be the same file. The key is PKCS#8 or
+// PKCS#1; of several certificates the first is used. An empty id means DefaultKeyID.
+//
+// An error names the files and has a failure.
+func LoadKey(id, certFile, keyFile string) (*Key, error) {
+	var key *Key
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err == nil {
+		key, err = newKey(id, pair.PrivateKey, pair.Certificate[0])
+	}
+	if err != nil {
+		code := failure.EncryptionKey
+		if _, unreadable := errors.AsType[*fs.PathError](err); unreadable {
+			code = failure.CertificateFiles
+		}
+		return nil, failure.With(fmt.Errorf("cert_file %s and key_file %s: %w", certFile, keyFile, err), failure.New(code))
+	}
+	return key, nil
+}
+
+// ParseKey is like LoadKey for PEM in memory, such as the result of MarshalPEM.
+func ParseKey(id string, certPEM, keyPEM []byte) (*Key, error) {
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	return newKey(id, pair.PrivateKey, pair.Certificate[0])
+}
+
+// GenerateKey generates an RSA key of 2048 bits with a self-signed certificate that is valid for 20 years. Graph checks neither
+// issuer nor chain: https://learn.microsoft.com/graph/change-notifications-with-resource-data
+//
+// Each call returns another key, with another client state and certificate id. Use MarshalPEM to store it.
+func GenerateKey(id string) (*Key, error) {
+	private, err := rsa.GenerateKey(rand.Reader, minKeyBits)
+	if err != nil {
+		return nil, fmt.Errorf("generate an RSA key: %w", err)
+	}
+	now := time.Now()
+	template := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "m365_copilot receiver"},
+		// The clock of Graph may be behind ours.
+		NotBefore: now.Add(-24 * time.Hour),
+		NotAfter:  now.AddDate(20, 0, 0),
+		KeyUsage:  x509.KeyUsageKeyEncipherment | x509.KeyUsageDataEncipherment,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		return nil, fmt.Errorf("sign the certificate: %w", err)
+	}
+	return newKey(id, private, der)
+}
+
+// MarshalPEM returns the certificate and the private key (PKCS#8) in PEM, to store a generated key. The private key is a
+// secret.
+func (k *Key) MarshalPEM() (certPEM, keyPEM []byte) {
+	certPEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.certificate.Raw})
+	return certPEM, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: k.pkcs8})
+}
 
 // CertificateID returns the encryptionCertificateId of subscriptions: the label, a dot, and the first 16 hex digits of the
 // SHA-256 of the SubjectPublicKeyInfo. A new key with an old label therefore has another id.
@@ -75,192 +143,72 @@ func (k *Key) Thumbprint() string { return k.thumbprint }
 // Ring holds the decryption keys. The first is used for new subscriptions.
 type Ring []*Key
 
-// find looks up a key by encryptionCertificateId, or by thumbprint if that is missing or unknown.
-func (r Ring) find(certificateID, thumbprint string) (*Key, bool) {
-	if certificateID != "" {
-		for _, key := range r {
-			if key.certificateID == certificateID {
-				return key, true
-			}
+// CertificateIDs returns the CertificateID of each key.
+func (r Ring) CertificateIDs() []string {
+	ids := make([]string, len(r))
+	for i, key := range r {
+		ids[i] = key.certificateID
+	}
+	return ids
+}
+
+// find looks up a key by encryptionCertificateId, or by thumbprint if that is missing or unknown. It may return nil.
+func (r Ring) find(certificateID, thumbprint string) *Key {
+	for _, key := range r {
+		if key.certificateID == certificateID {
+			return key
 		}
 	}
 	for _, key := range r {
 		if strings.EqualFold(key.thumbprint, thumbprint) {
-			return key, true
+			return key
 		}
 	}
-	return nil, false
+	return nil
 }
-
-// names lists the certificate ids, for errors.
-func (r Ring) names() string {
-	names := make([]string, len(r))
-	for i, key := range r {
-		names[i] = key.certificateID
-	}
-	return strings.Join(names, ", ")
-}
-
-// Types of PEM blocks of https://www.rfc-editor.org/rfc/rfc7468, and older ones that openssl writes.
-const (
-	blockCertificate  = "CERTIFICATE"
-	blockPKCS8        = "PRIVATE KEY"
-	blockPKCS1        = "RSA PRIVATE KEY"
-	blockEncrypted    = "ENCRYPTED PRIVATE KEY"
-	blockEllipticKey  = "EC PRIVATE KEY"
-	headerEncryptedV1 = "Proc-Type"
-)
-
-// LoadKey reads a certificate and its private key from two PEM files, which may be the same file. The key is PKCS#8 or
-// PKCS#1; of several certificates the first is used. An empty id means DefaultKeyID.
-//
-// An error names the file and says what to do.
-func LoadKey(id, certFile, keyFile string) (*Key, error) {
-	certPEM, err := os.ReadFile(certFile) //nolint:gosec // the operator chooses the file
-	if err != nil {
-		return nil, fmt.Errorf("read cert_file: %w", err)
-	}
-	keyPEM, err := os.ReadFile(keyFile) //nolint:gosec // the operator chooses the file
-	if err != nil {
-		return nil, fmt.Errorf("read key_file: %w", err)
-	}
-	certificate, err := parseCertificate(certPEM)
-	if err != nil {
-		return nil, fmt.Errorf("cert_file %s: %w", certFile, err)
-	}
-	private, err := parsePrivateKey(keyPEM)
-	if err != nil {
-		return nil, fmt.Errorf("key_file %s: %w", keyFile, err)
-	}
-	key, err := newKey(id, private, certificate)
-	if err != nil {
-		return nil, fmt.Errorf("cert_file %s and key_file %s: %w", certFile, keyFile, err)
-	}
-	return key, nil
-}
-
-// ParseKey is like LoadKey for PEM in memory, such as the result of MarshalPEM.
-func ParseKey(id string, certPEM, keyPEM []byte) (*Key, error) {
-	certificate, err := parseCertificate(certPEM)
-	if err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
-	}
-	private, err := parsePrivateKey(keyPEM)
-	if err != nil {
-		return nil, fmt.Errorf("private key: %w", err)
-	}
-	return newKey(id, private, certificate)
-}
-
-// MarshalPEM returns the certificate and the private key (PKCS#8) in PEM, to store a generated key. The private key is a
-// secret.
-func (k *Key) MarshalPEM() (certPEM, keyPEM []byte, err error) {
-	der, err := k.pkcs8()
-	if err != nil {
-		return nil, nil, err
-	}
-	certPEM = pem.EncodeToMemory(&pem.Block{Type: blockCertificate, Bytes: k.certificate.Raw})
-	return certPEM, pem.EncodeToMemory(&pem.Block{Type: blockPKCS8, Bytes: der}), nil
-}
-
-func (k *Key) pkcs8() ([]byte, error) {
-	if k == nil || k.private == nil {
-		return nil, errors.New("no private key: create keys with LoadKey, ParseKey or GenerateKey")
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(k.private)
-	if err != nil {
-		return nil, fmt.Errorf("encode private key %s: %w", k.certificateID, err)
-	}
-	return der, nil
-}
-
-func parseCertificate(data []byte) (*x509.Certificate, error) {
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != blockCertificate {
-			continue
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("invalid certificate: %w", err)
-		}
-		if _, ok := certificate.PublicKey.(*rsa.PublicKey); !ok {
-			return nil, fmt.Errorf("certificate of %s: Graph encrypts for RSA only, create one with an RSA key", certificate.PublicKeyAlgorithm)
-		}
-		return certificate, nil
-	}
-	return nil, errors.New("no certificate in PEM: convert DER with `openssl x509 -inform der -in FILE -out FILE.pem`")
-}
-
-func parsePrivateKey(data []byte) (*rsa.PrivateKey, error) {
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		switch block.Type {
-		case blockPKCS8:
-			parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-			if err != nil {
-				return nil, fmt.Errorf("invalid private key: %w", err)
-			}
-			private, ok := parsed.(*rsa.PrivateKey)
-			if !ok {
-				return nil, errNotRSA
-			}
-			return private, nil
-		case blockPKCS1:
-			if _, encrypted := block.Headers[headerEncryptedV1]; encrypted {
-				return nil, errEncryptedKey
-			}
-			private, err := x509.ParsePKCS1PrivateKey(block.Bytes)
-			if err != nil {
-				return nil, fmt.Errorf("invalid private key: %w", err)
-			}
-			return private, nil
-		case blockEncrypted:
-			return nil, errEncryptedKey
-		case blockEllipticKey:
-			return nil, errNotRSA
-		}
-	}
-	return nil, errors.New("no private key in PEM: convert DER with `openssl pkey -inform der -in FILE -out FILE.pem`")
-}
-
-var (
-	errEncryptedKey = errors.New("private key is protected by a password: remove it with `openssl pkey -in FILE -out FILE.pem`")
-	errNotRSA       = errors.New("private key is not RSA: Graph encrypts for RSA only, create an RSA key of 2048 to 4096 bits")
-)
 
 const (
-	generatedYears = 20
-	serialBits     = 127
+	clientStateLabel  = "m365_copilot client state v1"
+	clientStateLength = 32
 )
 
-// GenerateKey generates an RSA key of 2048 bits with a self-signed certificate that is valid for 20 years. Graph checks neither
-// issuer nor chain: https://learn.microsoft.com/graph/change-notifications-with-resource-data
+// ClientState derives the clientState of a subscription: base64url without padding of HKDF-SHA256 (RFC 5869, 32 bytes, no
+// salt) of the key's PKCS#8 form, with the info
 //
-// Each call returns another key, with another client state and certificate id. Use MarshalPEM to store it.
-func GenerateKey(id string) (*Key, error) {
-	private, err := rsa.GenerateKey(rand.Reader, minKeyBits)
+//	m365_copilot client state v1|tenant in lower case|client id in lower case|resource without leading slash
+//
+// It is therefore the same after a restart and on every replica, and need not be stored. The result is a secret.
+func ClientState(key *Key, tenant, clientID, resource string) string {
+	info := strings.Join([]string{
+		clientStateLabel, strings.ToLower(tenant), strings.ToLower(clientID), strings.TrimPrefix(resource, "/"),
+	}, "|")
+	state, err := hkdf.Key(sha256.New, key.pkcs8, nil, info, clientStateLength)
 	if err != nil {
-		return nil, fmt.Errorf("generate an RSA key: %w", err)
+		panic(fmt.Sprintf("derive %d bytes: %v", clientStateLength, err)) // only a length over 8,160 bytes is an error
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), serialBits))
-	if err != nil {
-		return nil, fmt.Errorf("generate a serial number: %w", err)
+	return base64.RawURLEncoding.EncodeToString(state)
+}
+
+// clientStates is the set of the clientStates of our subscriptions: one for each key and resource. It holds their SHA-256, so
+// that the duration of a lookup depends neither on their number nor on how much of a state was right: what it could reveal of
+// a hash leads nobody to a secret of 32 bytes.
+type clientStates map[[sha256.Size]byte]struct{}
+
+func deriveClientStates(ring Ring, tenant, clientID string, resources []string) clientStates {
+	states := make(clientStates, len(ring)*len(resources))
+	for _, key := range ring {
+		for _, resource := range resources {
+			states[sha256.Sum256([]byte(ClientState(key, tenant, clientID, resource)))] = struct{}{}
+		}
 	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber: serial.Add(serial, big.NewInt(1)),
-		Subject:      pkix.Name{CommonName: "m365_copilot receiver"},
-		// The clock of Graph may be behind ours.
-		NotBefore: now.Add(-24 * time.Hour),
-		NotAfter:  now.AddDate(generatedYears, 0, 0),
-		KeyUsage:  x509.KeyUsageKeyEncipherment | x509.KeyUsageDataEncipherment,
+	return states
+}
+
+// match reports whether the state is one of ours. It allocates nothing, and hashes only what can be one.
+func (s clientStates) match(state []byte) bool {
+	if len(state) != base64.RawURLEncoding.EncodedLen(clientStateLength) {
+		return false
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		return nil, fmt.Errorf("sign the certificate: %w", err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("parse the certificate: %w", err)
-	}
-	return newKey(id, private, certificate)
+	_, found := s[sha256.Sum256(state)]
+	return found
 }

@@ -2,38 +2,11 @@ package notification
 
 import (
 	"crypto/sha256"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"time"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-)
-
-// Decrypted is the result of decrypting a collection. Each list is in the order of the items.
-type Decrypted struct {
-	// Received holds the authentic interactions.
-	Received []interaction.Received
-	// Lifecycle holds the authentic lifecycle events.
-	Lifecycle []Lifecycle
-	// Rejected holds everything else.
-	Rejected []Rejection
-}
-
-// Lifecycle is an authentic lifecycle notification:
-// https://learn.microsoft.com/graph/change-notifications-lifecycle-events
-type Lifecycle struct {
-	SubscriptionID string
-	// Event is one of the constants below, or another event that Graph sent.
-	Event string
-	// Expiration is when the subscription expires, in UTC; zero if missing or invalid.
-	Expiration time.Time
-}
-
-// The lifecycle events that Graph documents.
-const (
-	ReauthorizationRequired = "reauthorizationRequired"
-	SubscriptionRemoved     = "subscriptionRemoved"
-	Missed                  = "missed"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 )
 
 // Rejection is an item that did not become an interaction, or several such items that differ in nothing else.
@@ -41,71 +14,56 @@ type Rejection struct {
 	Reason Reason
 	// Count is the number of items; 0 means one.
 	Count int
-	// Gap is empty if no interaction is missing: the item was forged, or was a lifecycle event.
-	Gap GapReason
-	// ItemID is the id of the interaction, which is its creation time in epoch milliseconds; empty if unknown or forged.
+	// Gap is gap.Unverified, gap.Undecryptable or gap.Empty, or empty if no interaction is missing: the item was forged, or was a
+	// lifecycle event.
+	Gap gap.Reason
+	// ItemID is the id of the interaction, which is its creation time in epoch milliseconds; empty if unknown or if Gap is empty.
 	ItemID string
 	// ContentDigest identifies the content, as in interaction.Received; zero if there is none or if Gap is empty.
 	ContentDigest [sha256.Size]byte
-	// Err says what happened and what an operator can do. It contains neither content nor tokens.
+	// Err says what happened. It contains neither content nor tokens, and has a failure.
 	Err error
 }
 
 // ForeignItems returns a Rejection of count items whose clientState is not that of one of our subscriptions.
 func ForeignItems(count int) Rejection {
-	return Rejection{Reason: ReasonClientState, Count: count, Err: ErrClientState}
+	return Rejection{Reason: ReasonClientState, Count: count, Err: errForeign}
 }
 
-// LimitError is returned for a body that exceeds a limit of this receiver and that Graph may have sent, since at least one
-// item has a clientState of ours.
-type LimitError struct {
-	// Limit is ErrTooDeep or ErrTooMany.
-	Limit error
-	// Rejected holds a Rejection for each minute in which interactions of the body were created, one for all interactions
-	// whose id is not a time, and one for all lifecycle events.
-	Rejected []Rejection
+var errForeign = errorf(ReasonClientState, "client state is not ours, dropped")
+
+// Error says why an item or a validation token was rejected. It contains neither content nor tokens.
+type Error struct {
+	Reason  Reason
+	message string
 }
 
-func (e *LimitError) Error() string { return e.Limit.Error() }
+// errorf formats with verbs of package fmt. What comes from outside is formatted with %.128q, so that it cannot fill the log.
+func errorf(reason Reason, format string, args ...any) *Error {
+	return &Error{Reason: reason, message: fmt.Sprintf(format, args...)}
+}
 
-func (e *LimitError) Unwrap() error { return e.Limit }
+func (e *Error) Error() string { return e.message }
 
-func newLimitError(limit error, own [][]byte) *LimitError {
-	reason := fmt.Errorf("%w: the body has a client state of ours, so its interactions are fetched from the history; "+
-		"Graph is not known to send such bodies, please report this", limit)
-	type group struct {
-		minute int64
-		gap    bool
+// Failure returns the failure of the reason.
+func (e *Error) Failure() failure.Failure {
+	_, code := e.Reason.consequences()
+	return failure.New(code)
+}
+
+// reject returns the rejection of an item because of an *Error, or of a panic.
+func (i *Item) reject(err error) Rejection {
+	known, ok := errors.AsType[*Error](err)
+	if !ok {
+		known = errorf(ReasonPlaintext, "decrypt an item: %v", err)
 	}
-	refused, index := &LimitError{Limit: limit}, map[group]int{}
-	for _, text := range own {
-		var wire wireItem
-		_ = json.Unmarshal(text, &wire) // see Decode
-		item := wire.item()
-		key := group{gap: item.LifecycleEvent == ""}
-		if at, ok := (&interaction.Interaction{ID: item.ResourceID}).CreatedAt(); ok && key.gap {
-			key.minute = at.Unix() / 60
-		}
-		i, found := index[key]
-		if !found {
-			i = len(refused.Rejected)
-			index[key] = i
-			refused.Rejected = append(refused.Rejected, *item.unverified(ReasonLimit, reason))
-		}
-		refused.Rejected[i].Count++
+	rejection := Rejection{Reason: known.Reason, Err: known}
+	// No interaction is missing because of a lifecycle event.
+	if missing, _ := known.Reason.consequences(); missing != "" && i.LifecycleEvent == "" {
+		rejection.Gap, rejection.ItemID, rejection.ContentDigest = missing, i.ResourceID, i.ContentDigest()
 	}
-	return refused
+	return rejection
 }
-
-// GapReason says why an interaction that exists is missing.
-type GapReason string
-
-// The reasons of gaps that are caused by an item.
-const (
-	GapUnverified    GapReason = "unverified"
-	GapUndecryptable GapReason = "undecryptable"
-	GapEmpty         GapReason = "empty"
-)
 
 // Reason says why an item was rejected. The set is closed, so it can be a metric attribute.
 type Reason string
@@ -138,14 +96,45 @@ const (
 	ReasonContentMissing Reason = "content_missing"
 	// ReasonCertificate: encrypted for a certificate that is not configured.
 	ReasonCertificate Reason = "certificate"
-	// ReasonOAEP: the private key cannot decrypt the content key.
+	// ReasonOAEP: the private key cannot decrypt the content key, so it does not belong to the certificate that was used.
 	ReasonOAEP Reason = "oaep"
 	// ReasonHMAC: the content does not match its signature.
 	ReasonHMAC             Reason = "hmac"
 	ReasonSignatureMissing Reason = "signature_missing"
-	ReasonMalformed        Reason = "malformed"
-	// ReasonLimit: in a body that has more items or deeper nesting than this receiver accepts.
-	ReasonLimit Reason = "limit"
-	// ReasonPlaintext: the decrypted content is not an interaction.
+	// ReasonMalformed: base64, a length or the padding of the content is wrong.
+	ReasonMalformed Reason = "malformed"
+	// ReasonPlaintext: the decrypted content is not an interaction, or cannot be read.
 	ReasonPlaintext Reason = "plaintext"
 )
+
+// consequences returns which gap an item leaves that is rejected for this reason, and what the operator is told.
+func (r Reason) consequences() (gap.Reason, failure.Code) {
+	switch r {
+	case ReasonClientState:
+		return "", failure.ForeignClientState
+	case ReasonTenant, ReasonTokenTenant:
+		return gap.Unverified, failure.OtherTenant
+	case ReasonTokenMissing:
+		return gap.Unverified, failure.TokensMissing
+	case ReasonTokenKey, ReasonTokenIssuer:
+		return gap.Unverified, failure.TokenIssuer
+	case ReasonTokenAudience:
+		return gap.Unverified, failure.TokenAudience
+	case ReasonTokenPublisher:
+		return gap.Unverified, failure.TokenPublisher
+	case ReasonTokenExpired, ReasonTokenNotYetValid:
+		return gap.Unverified, failure.ClockWrong
+	case ReasonTokenMalformed, ReasonTokenSignature:
+		return gap.Unverified, failure.NotificationAltered
+	case ReasonHMAC, ReasonSignatureMissing, ReasonMalformed:
+		return gap.Undecryptable, failure.NotificationAltered
+	case ReasonCertificate, ReasonOAEP:
+		return gap.Undecryptable, failure.CertificateMissing
+	case ReasonPlaintext:
+		return gap.Undecryptable, failure.NotificationUnsupported
+	case ReasonContentMissing:
+		return gap.Empty, failure.ContentMissing
+	default: // ReasonTokenAlgorithm, ReasonTokenCount, ReasonTokenVersion, ReasonChangeType
+		return gap.Unverified, failure.NotificationUnsupported
+	}
+}

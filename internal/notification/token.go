@@ -19,6 +19,14 @@ import (
 // https://learn.microsoft.com/graph/change-notifications-with-resource-data#validation-tokens-in-the-change-notification
 const publisher = "0bf30f3b-4a52-48df-9a82-234910c4a086"
 
+const (
+	leeway        = 5 * time.Minute
+	maxTokenBytes = 16 << 10
+	// maxTokens is far above the one token that Graph sends for a single application and tenant.
+	maxTokens         = 64
+	maxVerifiedTokens = 1024
+)
+
 // ErrKeysUnavailable says that a token can be neither accepted nor refused now, because its key could not be obtained. A
 // later call may succeed.
 var ErrKeysUnavailable = errors.New("no key to verify a validation token with")
@@ -30,59 +38,59 @@ type KeySource interface {
 	Key(ctx context.Context, kid string) (key *rsa.PublicKey, known bool, err error)
 }
 
-const (
-	leeway        = 5 * time.Minute
-	maxTokenBytes = 16 << 10
-)
-
-// TokenError says why a validation token was refused and what an operator can do. It does not contain the token.
-type TokenError struct {
-	Reason  Reason
-	message string
-}
-
-func (e *TokenError) Error() string { return e.message }
-
-func tokenErrorf(reason Reason, format string, args ...any) *TokenError {
-	return &TokenError{Reason: reason, message: "validation token: " + fmt.Sprintf(format, args...)}
-}
-
 // Verifier checks validation tokens:
 // https://learn.microsoft.com/graph/change-notifications-with-resource-data#validate-the-tokens
 type Verifier struct {
-	tenant    string
-	audiences []string
-	issuers   []string
-	keys      KeySource
-	verified  *verifiedTokens
+	settings Settings
+	// verified holds the validity of verified tokens by their SHA-256.
+	verified *lru.Cache[[sha256.Size]byte, validity]
 }
 
-// VerifierSettings say which tokens are accepted.
-type VerifierSettings struct {
-	TenantID string
-	// Audiences holds the accepted application ids.
-	Audiences []string
-	// Issuers holds the accepted issuers of version 1.0 and 2.0 tokens, compared exactly.
-	Issuers []string
-	Keys    KeySource
+// validity is the period in which a token is valid.
+type validity struct {
+	notBefore time.Time // zero if the token has none
+	expires   time.Time
 }
 
-// NewVerifier returns a Verifier that caches up to 1,024 verified tokens, so that a token costs one RSA operation.
-func NewVerifier(settings VerifierSettings) *Verifier {
-	return &Verifier{
-		tenant:    settings.TenantID,
-		audiences: settings.Audiences,
-		issuers:   settings.Issuers,
-		keys:      settings.Keys,
-		verified:  newVerifiedTokens(),
+// NewVerifier returns a Verifier that caches up to 1,024 verified tokens, so that a token costs one RSA operation. Of the
+// settings it uses TenantID, ClientID, Audiences, Issuers and Keys.
+func NewVerifier(settings Settings) *Verifier {
+	if len(settings.Audiences) == 0 {
+		settings.Audiences = []string{settings.ClientID}
 	}
+	verified, err := lru.New[[sha256.Size]byte, validity](maxVerifiedTokens)
+	if err != nil {
+		panic(fmt.Sprintf("a cache of %d entries: %v", maxVerifiedTokens, err)) // only a size below 1 is an error
+	}
+	return &Verifier{settings: settings, verified: verified}
 }
 
-// Verify returns nil for a genuine token and a *TokenError for any other. It returns an error that wraps ErrKeysUnavailable
-// or the context's error if this cannot be decided now.
+// verifyAll verifies the tokens of a collection. refused is not nil if one is invalid, since that invalidates the collection. err
+// says that this cannot be decided now, as in Verify.
+func (v *Verifier) verifyAll(ctx context.Context, tokens []string, now time.Time) (refused *Error, err error) {
+	if len(tokens) > maxTokens {
+		return tokenErrorf(ReasonTokenCount, "%d of them, Graph sends one for each application and tenant", len(tokens)), nil
+	}
+	for _, token := range tokens {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		err := v.Verify(ctx, token, now)
+		if refused, ok := errors.AsType[*Error](err); ok {
+			return refused, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// Verify returns nil for a genuine token and an *Error for any other. It returns an error that wraps ErrKeysUnavailable or the
+// context's error if this cannot be decided now.
 func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) error {
 	if len(token) > maxTokenBytes {
-		return tokenErrorf(ReasonTokenMalformed, "longer than %d bytes, Graph does not send such tokens", maxTokenBytes)
+		return tokenErrorf(ReasonTokenMalformed, "longer than %d bytes", maxTokenBytes)
 	}
 	sum := sha256.Sum256([]byte(token))
 	if valid, known := v.verified.Get(sum); known {
@@ -92,12 +100,22 @@ func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) erro
 	if err != nil {
 		return err
 	}
-	valid, err := v.checkClaims(claims)
-	if err != nil {
+	if err := v.checkClaims(claims); err != nil {
 		return err
 	}
+	valid := validity{notBefore: claims.NotBefore.Time(), expires: claims.Expiry.Time()}
 	v.verified.Add(sum, valid)
 	return valid.check(now)
+}
+
+// claims are the claims that checkClaims uses.
+type claims struct {
+	jwt.Claims
+
+	Version         string `json:"ver"`
+	AppID           string `json:"appid"`
+	AuthorizedParty string `json:"azp"`
+	TenantID        string `json:"tid"`
 }
 
 // verifySignature returns the claims of a token whose signature is valid. It checks the algorithm first, so that only RS256
@@ -105,50 +123,39 @@ func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) erro
 func (v *Verifier) verifySignature(ctx context.Context, token string) (*claims, error) {
 	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
 	if other, ok := errors.AsType[*jose.ErrUnexpectedSignatureAlgorithm](err); ok {
-		return nil, tokenErrorf(ReasonTokenAlgorithm, "signed with %s instead of RS256, Graph does not send such tokens", quote(string(other.Got)))
+		return nil, tokenErrorf(ReasonTokenAlgorithm, "signed with %.128q instead of RS256", other.Got)
 	}
 	if err != nil {
-		return nil, tokenErrorf(ReasonTokenMalformed, "not a JWT in compact form, check the proxies between Graph and this receiver")
+		return nil, tokenErrorf(ReasonTokenMalformed, "not a JWT in compact form")
 	}
 	kid := parsed.Headers[0].KeyID
 	if kid == "" {
-		return nil, tokenErrorf(ReasonTokenMalformed, "names no signing key, Graph does not send such tokens")
+		return nil, tokenErrorf(ReasonTokenMalformed, "names no signing key")
 	}
-	public, known, err := v.keys.Key(ctx, kid)
+	public, known, err := v.settings.Keys.Key(ctx, kid)
 	switch {
 	case err != nil && errors.Is(err, ctx.Err()):
 		return nil, fmt.Errorf("verify a validation token: %w", err)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrKeysUnavailable, err)
 	case !known:
-		return nil, tokenErrorf(ReasonTokenKey, "signed with a key that the authority does not have: check auth.authority and cloud")
+		return nil, tokenErrorf(ReasonTokenKey, "signed with a key that the authority does not have")
 	}
 	var verified claims
 	if err := parsed.Claims(public, &verified); errors.Is(err, jose.ErrCryptoFailure) {
 		return nil, tokenErrorf(ReasonTokenSignature, "the signature is wrong: the token is forged or was altered in transit")
 	} else if err != nil {
-		return nil, tokenErrorf(ReasonTokenMalformed, "a claim cannot be decoded, Graph does not send such tokens")
+		return nil, tokenErrorf(ReasonTokenMalformed, "a claim cannot be decoded")
 	}
 	return &verified, nil
 }
 
-// claims are the claims that checkClaims uses.
-type claims struct {
-	Issuer          string           `json:"iss"`
-	Audience        jwt.Audience     `json:"aud"`
-	Expires         *jwt.NumericDate `json:"exp"`
-	NotBefore       *jwt.NumericDate `json:"nbf"`
-	Version         string           `json:"ver"`
-	AppID           string           `json:"appid"`
-	AuthorizedParty string           `json:"azp"`
-	TenantID        string           `json:"tid"`
-}
-
-// checkClaims checks everything that does not depend on the time.
-func (v *Verifier) checkClaims(c *claims) (validity, error) {
+// checkClaims checks everything that does not depend on the time. The library's own checks accept only one issuer and compare
+// audiences case-sensitively.
+func (v *Verifier) checkClaims(c *claims) error {
 	if !slices.ContainsFunc(c.Audience, v.isAudience) {
-		return validity{}, tokenErrorf(ReasonTokenAudience, "its audience is %s, but auth.audiences has %s: add it if it is yours",
-			quote(strings.Join(c.Audience, ", ")), strings.Join(v.audiences, ", "))
+		return tokenErrorf(ReasonTokenAudience, "its audience is %.128q, but auth.audiences has %s",
+			strings.Join(c.Audience, ", "), strings.Join(v.settings.Audiences, ", "))
 	}
 	var sender string
 	switch c.Version {
@@ -157,70 +164,42 @@ func (v *Verifier) checkClaims(c *claims) (validity, error) {
 	case "2.0":
 		sender = c.AuthorizedParty
 	default:
-		return validity{}, tokenErrorf(ReasonTokenVersion, "version %s is neither 1.0 nor 2.0: update this receiver", quote(c.Version))
+		return tokenErrorf(ReasonTokenVersion, "version %.128q is neither 1.0 nor 2.0", c.Version)
 	}
 	if !strings.EqualFold(sender, publisher) {
-		return validity{}, tokenErrorf(ReasonTokenPublisher, "it was issued to %s and not to Microsoft Graph Change Tracking (%s), "+
-			"so another application sent it and knows the client state: replace the encryption key", quote(sender), publisher)
+		return tokenErrorf(ReasonTokenPublisher, "it was issued to %.128q and not to Microsoft Graph Change Tracking (%s)",
+			sender, publisher)
 	}
-	if !slices.Contains(v.issuers, c.Issuer) {
-		return validity{}, tokenErrorf(ReasonTokenIssuer, "issued by %s, but auth.issuers has %s: check tenant_id and cloud, or add it",
-			quote(c.Issuer), strings.Join(v.issuers, ", "))
+	if !slices.Contains(v.settings.Issuers, c.Issuer) {
+		return tokenErrorf(ReasonTokenIssuer, "issued by %.128q, but auth.issuers has %s",
+			c.Issuer, strings.Join(v.settings.Issuers, ", "))
 	}
-	if !strings.EqualFold(c.TenantID, v.tenant) {
-		return validity{}, tokenErrorf(ReasonTokenTenant, "its tenant is %s and not %s: check tenant_id", quote(c.TenantID), v.tenant)
+	if !strings.EqualFold(c.TenantID, v.settings.TenantID) {
+		return tokenErrorf(ReasonTokenTenant, "its tenant is %.128q and not %s", c.TenantID, v.settings.TenantID)
 	}
-	if c.Expires == nil {
-		return validity{}, tokenErrorf(ReasonTokenMalformed, "it has no expiry, Graph does not send such tokens")
+	if c.Expiry == nil {
+		return tokenErrorf(ReasonTokenMalformed, "it has no expiry")
 	}
-	valid := validity{expires: c.Expires.Time()}
-	if c.NotBefore != nil {
-		valid.notBefore = c.NotBefore.Time()
-	}
-	return valid, nil
+	return nil
 }
 
 func (v *Verifier) isAudience(audience string) bool {
-	return slices.ContainsFunc(v.audiences, func(a string) bool { return strings.EqualFold(a, audience) })
+	return slices.ContainsFunc(v.settings.Audiences, func(a string) bool { return strings.EqualFold(a, audience) })
 }
 
 // check tolerates a clock difference of 5 minutes.
 func (v validity) check(now time.Time) error {
 	if !now.Before(v.expires.Add(leeway)) {
-		return tokenErrorf(ReasonTokenExpired, "expired at %s, but the local time is %s: check the clock of this machine",
+		return tokenErrorf(ReasonTokenExpired, "expired at %s, but the local time is %s",
 			v.expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	if now.Before(v.notBefore.Add(-leeway)) {
-		return tokenErrorf(ReasonTokenNotYetValid, "valid from %s, but the local time is %s: check the clock of this machine",
+		return tokenErrorf(ReasonTokenNotYetValid, "valid from %s, but the local time is %s",
 			v.notBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
 
-// quote quotes a string from outside and truncates it, so that it cannot fill the log.
-func quote(s string) string {
-	const maxLength = 128
-	if len(s) > maxLength {
-		return fmt.Sprintf("%q...", s[:maxLength])
-	}
-	return fmt.Sprintf("%q", s)
-}
-
-const maxVerifiedTokens = 1024
-
-// validity is the period in which a token is valid.
-type validity struct {
-	notBefore time.Time // zero if the token has none
-	expires   time.Time
-}
-
-// verifiedTokens holds the validity of verified tokens by their SHA-256. It evicts the least recently used token.
-type verifiedTokens = lru.Cache[[sha256.Size]byte, validity]
-
-func newVerifiedTokens() *verifiedTokens {
-	cache, err := lru.New[[sha256.Size]byte, validity](maxVerifiedTokens)
-	if err != nil {
-		panic(fmt.Sprintf("a cache of %d entries: %v", maxVerifiedTokens, err)) // only a size below 1 is an error
-	}
-	return cache
+func tokenErrorf(reason Reason, format string, args ...any) *Error {
+	return errorf(reason, "validation token: "+format, args...)
 }

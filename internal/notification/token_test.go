@@ -17,7 +17,7 @@ import (
 )
 
 func newVerifier(source notification.KeySource) *notification.Verifier {
-	return notification.NewVerifier(notification.VerifierSettings{
+	return notification.NewVerifier(notification.Settings{
 		TenantID:  tenant,
 		Audiences: []string{client, "api://other"},
 		Issuers:   []string{issuerV1, issuerV2},
@@ -74,7 +74,7 @@ func TestVerifier_RejectsWrongClaims(t *testing.T) {
 		"with exp as text":  {func(c jwt.MapClaims) { c["exp"] = "tomorrow" }, notification.ReasonTokenMalformed, []string{"claim"}},
 		"of another's":      {func(c jwt.MapClaims) { c["aud"] = other }, notification.ReasonTokenAudience, []string{"auth.audiences", other, client}},
 		"without aud":       {func(c jwt.MapClaims) { delete(c, "aud") }, notification.ReasonTokenAudience, []string{"auth.audiences"}},
-		"with a huge aud":   {func(c jwt.MapClaims) { c["aud"] = strings.Repeat("a", 5000) }, notification.ReasonTokenAudience, []string{"aaa\"..."}},
+		"with a huge aud":   {func(c jwt.MapClaims) { c["aud"] = strings.Repeat("a", 5000) }, notification.ReasonTokenAudience, []string{strings.Repeat("a", 128) + `"`}},
 		"sent by another":   {func(c jwt.MapClaims) { c["azp"] = other }, notification.ReasonTokenPublisher, []string{other, publisher}},
 		"appid in a 2.0":    {func(c jwt.MapClaims) { c["appid"], c["azp"] = publisher, other }, notification.ReasonTokenPublisher, nil},
 		"azp in a 1.0":      {func(c jwt.MapClaims) { c["ver"] = "1.0" }, notification.ReasonTokenPublisher, nil},
@@ -97,11 +97,11 @@ func TestVerifier_RejectsWrongClaims(t *testing.T) {
 
 func assertRefused(t *testing.T, err error, want notification.Reason, token string, contains ...string) {
 	t.Helper()
-	refused, ok := errors.AsType[*notification.TokenError](err)
+	refused, ok := errors.AsType[*notification.Error](err)
 	require.True(t, ok, "%v", err)
 	assert.Equal(t, want, refused.Reason)
 	for _, part := range contains {
-		require.ErrorContains(t, err, part)
+		assert.Contains(t, told(t, err), part)
 	}
 	for part := range strings.SplitSeq(token, ".") {
 		if part != "" {
@@ -255,7 +255,7 @@ func TestVerifier_ReturnsErrorWhenUndecidable(t *testing.T) {
 			err := newVerifier(&fakeKeySource{err: test.err}).Verify(test.ctx, mint(t, tokenClaims()), noon)
 			require.ErrorIs(t, err, test.want)
 			require.ErrorIs(t, err, test.err)
-			_, refused := errors.AsType[*notification.TokenError](err)
+			_, refused := errors.AsType[*notification.Error](err)
 			assert.False(t, refused)
 		})
 	}

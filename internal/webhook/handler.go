@@ -258,9 +258,6 @@ func (h *handler) decode(
 	ctx := context.WithoutCancel(r.Context())
 	envelope, err := notification.Inspect(body, h.settings.ClientStates())
 	if err != nil {
-		if limit, ok := errors.AsType[*notification.LimitError](err); ok {
-			h.settings.Reject(ctx, limit.Rejected)
-		}
 		return nil, http.StatusBadRequest, Malformed
 	}
 	if envelope.Foreign > 0 {

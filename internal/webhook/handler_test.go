@@ -510,26 +510,6 @@ func TestHandler_LimitsConcurrentDecoding(t *testing.T) {
 	})
 }
 
-// If only the receiver's own limits cause a 400, the missing items are reported before the answer, but only if the sender knows
-// a clientState.
-func TestHandler_ReportsItemsRefusedByLimits(t *testing.T) {
-	t.Parallel()
-	for state, want := range map[string]int{"ours": 1, "theirs": 0} {
-		h := newHarness()
-		h.ours = isOurs
-		item := `{"clientState":"` + state + `","resourceData":{"id":"1764599405123"},"x":` + strings.Repeat("[", 70) + strings.Repeat("]", 70) + `}`
-		answer := answerTo(h.handler(), notify(t.Context(), `{"value":[`+item+`]}`))
-		assert.Equal(t, http.StatusBadRequest, answer.StatusCode)
-		assertPlain(t, answer)
-		assert.Equal(t, counts{webhook.Malformed: 1}, h.counted())
-		require.Len(t, h.rejected, want)
-		for _, r := range h.rejected {
-			assert.Equal(t, notification.GapUnverified, r.Gap)
-			assert.Equal(t, "1764599405123", r.ItemID)
-		}
-	}
-}
-
 // Microsoft Graph drops such a notification silently, so the log says what to do. Unauthenticated senders cannot fill the log.
 func TestHandler_LogsBodyOverLimitOnceAMinute(t *testing.T) {
 	t.Parallel()
