@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
@@ -116,7 +117,7 @@ func (r *Receiver) SendMetrics(next consumer.Metrics) { r.pipeline.nextMetrics =
 // read, an address in use, a missing extension.
 func (r *Receiver) Start(ctx context.Context, host component.Host) error {
 	r.status.Join(host)
-	r.starting.Do(func() { r.startErr = r.start(ctx, host) })
+	r.starting.Do(func() { r.startErr = failure.Explain(r.start(ctx, host)) })
 	return r.startErr
 }
 

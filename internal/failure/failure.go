@@ -48,6 +48,15 @@ func With(err error, failure Failure) error {
 	return &failedError{error: err, failure: failure}
 }
 
+// Explain returns the error with the code and the hint of its failure in its text, for readers who see nothing else: the
+// Collector logs the text of an error that ends it.
+func Explain(err error) error {
+	if f := Of(err); f.Code != "" {
+		return fmt.Errorf("%w (%s: %s)", err, f.Code, f.Hint)
+	}
+	return err
+}
+
 type failedError struct {
 	error
 	failure Failure

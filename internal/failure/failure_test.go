@@ -34,3 +34,14 @@ func TestOf_IsZeroForOtherErrors(t *testing.T) {
 	assert.Empty(t, failure.Of(errors.New("other")).Fields())
 	require.NoError(t, failure.With(nil, failure.New(failure.StorageFailing)))
 }
+
+func TestExplain_AddsCodeAndHintToText(t *testing.T) {
+	t.Parallel()
+	full := errors.New("disk full")
+	failed := failure.New(failure.StorageFailing)
+	explained := failure.Explain(fmt.Errorf("save: %w", failure.With(full, failed)))
+	require.EqualError(t, explained, "save: disk full (COP001: "+failed.Hint+")")
+	require.ErrorIs(t, explained, full)
+	assert.Equal(t, full, failure.Explain(full), "an error without failure stays the same")
+	require.NoError(t, failure.Explain(nil))
+}

@@ -8,6 +8,8 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
 // Status reports the health of the receiver to the host of every signal. One receiver serves several signals, each of
@@ -44,7 +46,7 @@ func (s *Status) Part(name string) func(error) {
 		}
 		delete(s.failing, name)
 		if err != nil {
-			s.failing[name] = err
+			s.failing[name] = failure.Explain(err)
 		}
 		var all []error
 		for _, part := range slices.Sorted(maps.Keys(s.failing)) {
@@ -67,6 +69,7 @@ func (s *Status) Fatal(err error) {
 	if s.fatalErr != nil {
 		return
 	}
+	err = failure.Explain(err)
 	permanent := componentstatus.NewPermanentErrorEvent(err)
 	s.last, s.fatalErr = permanent, err
 	if len(s.hosts) == 0 {

@@ -53,7 +53,7 @@ func New(settings Settings) *Server {
 }
 
 // Start listens, and serves in the background. extensions are those of the component's host. An error names the configuration
-// key that caused it and says what to do. ctx is only used while starting.
+// key that caused it, and has a failure. ctx is only used while starting.
 func (s *Server) Start(ctx context.Context, extensions map[component.ID]component.Component, telemetry component.TelemetrySettings) error {
 	config := s.settings.Config
 	server, err := config.ToServer(ctx, extensions, telemetry, s.handler, confighttp.WithErrorHandler(s.rejectRequest))
@@ -76,7 +76,8 @@ func (s *Server) Start(ctx context.Context, extensions map[component.ID]componen
 	s.listener, s.server = listener, server
 	s.serving.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			s.settings.Fatal(failed(fmt.Errorf("webhook.endpoint: the listener on %s died: %w", listener.Addr(), err), failure.ListenerDied))
+			s.settings.Fatal(failure.With(
+				fmt.Errorf("webhook.endpoint: the listener on %s died: %w", listener.Addr(), err), failure.New(failure.ListenerDied)))
 		}
 	})
 	s.settings.Logger.Info("webhook listens", zap.Stringer("address", listener.Addr()), zap.Bool("tls", config.TLS.HasValue()))
@@ -154,19 +155,19 @@ func limitConnections(server *http.Server) error {
 	return nil
 }
 
-// listen is like confighttp.ServerConfig.ToListener, with errors that say what to do.
+// listen is like confighttp.ServerConfig.ToListener, with errors that have a failure.
 func listen(ctx context.Context, config confighttp.ServerConfig) (net.Listener, error) {
 	var tlsConfig *tls.Config
 	if config.TLS.HasValue() {
 		var err error
 		if tlsConfig, err = config.TLS.Get().LoadTLSConfig(ctx); err != nil {
-			return nil, failed(fmt.Errorf("webhook.tls: %w", err), failure.ListenerCertificate)
+			return nil, failure.With(fmt.Errorf("webhook.tls: %w", err), failure.New(failure.ListenerCertificate))
 		}
 		tlsConfig.NextProtos = []string{"h2", "http/1.1"}
 	}
 	listener, err := config.NetAddr.Listen(ctx)
 	if err != nil {
-		return nil, failed(fmt.Errorf("webhook.endpoint: %w", err), listenFailure(err))
+		return nil, failure.With(fmt.Errorf("webhook.endpoint: %w", err), listenFailure(err))
 	}
 	if tlsConfig == nil {
 		return listener, nil
@@ -174,21 +175,15 @@ func listen(ctx context.Context, config confighttp.ServerConfig) (net.Listener, 
 	return tls.NewListener(listener, tlsConfig), nil
 }
 
-func listenFailure(err error) failure.Code {
+func listenFailure(err error) failure.Failure {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return failure.ListenAddressInUse
+		return failure.New(failure.ListenAddressInUse)
 	case errors.Is(err, fs.ErrPermission):
-		return failure.ListenPortForbidden
+		return failure.New(failure.ListenPortForbidden)
 	default:
-		return failure.ListenAddressInvalid
+		return failure.New(failure.ListenAddressInvalid)
 	}
-}
-
-// failed returns the error with the failure of a code. Its text says what to do, since it is logged by the Collector.
-func failed(err error, code failure.Code) error {
-	f := failure.New(code)
-	return failure.With(fmt.Errorf("%w: %s", err, f.Hint), f)
 }
 
 // rarely returns a logger that writes each message at most once a minute, since anybody can cause messages.

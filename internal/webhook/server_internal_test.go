@@ -65,8 +65,8 @@ func TestServer_ShutdownWaitsForServingGoroutine(t *testing.T) {
 func TestListenFailure_ForbiddenPort(t *testing.T) {
 	t.Parallel()
 	forbidden := fmt.Errorf("listen tcp :443: %w", os.NewSyscallError("bind", syscall.EACCES))
-	assert.Equal(t, failure.ListenPortForbidden, listenFailure(forbidden))
-	assert.Equal(t, failure.ListenAddressInvalid, listenFailure(errors.New("other")))
+	assert.Equal(t, failure.ListenPortForbidden, listenFailure(forbidden).Code)
+	assert.Equal(t, failure.ListenAddressInvalid, listenFailure(errors.New("other")).Code)
 }
 
 // Unauthenticated clients must not fill the log with failed TLS handshakes.

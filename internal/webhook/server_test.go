@@ -147,7 +147,7 @@ func TestServer_StartErrorNamesKeyAndFix(t *testing.T) {
 			err := server.Start(t.Context(), map[component.ID]component.Component{}, componenttest.NewNopTelemetrySettings())
 
 			for _, part := range test.want {
-				require.ErrorContains(t, err, part)
+				require.ErrorContains(t, failure.Explain(err), part)
 			}
 			assert.Equal(t, test.code, failure.Of(err).Code)
 			require.NoError(t, server.Shutdown(t.Context()))
