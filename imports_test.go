@@ -33,8 +33,7 @@ var allowedImports = map[string][]string{
 	"cmd/m365copilot":       {"internal/graphtest"},
 
 	// For all others these are part of internal/interaction.
-	"internal/interaction":           {"internal/interaction/lenientjson", "internal/interaction/plaintext"},
-	"internal/interaction/plaintext": {"internal/interaction/lenientjson"},
+	"internal/interaction": {"internal/interaction/plaintext"},
 }
 
 func TestImports_FollowAllowedList(t *testing.T) {
@@ -67,11 +66,8 @@ func withoutModule(path string) string {
 func TestImports_InteractionIsLeaf(t *testing.T) {
 	t.Parallel()
 	for pkg, allowed := range map[string][]string{
-		"internal/interaction/lenientjson": nil,
-		"internal/interaction/plaintext":   {module + "/internal/interaction/lenientjson", "golang.org/x/net/html"},
-		"internal/interaction": {
-			module + "/internal/interaction/lenientjson", module + "/internal/interaction/plaintext", "golang.org/x/net/html",
-		},
+		"internal/interaction/plaintext": {"golang.org/x/net/html"},
+		"internal/interaction":           {module + "/internal/interaction/plaintext", "golang.org/x/net/html"},
 	} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", `{{if not .Standard}}{{.ImportPath}}{{end}}`, "./"+pkg).Output()
 		require.NoError(t, err)
