@@ -165,7 +165,7 @@ func TestParse_RejectsNonObjectsAndMissingIDs(t *testing.T) {
 }
 
 func TestParse_LimitsListLength(t *testing.T) { //nolint:paralleltest // the memory of all goroutines counts
-	const size = 8 << 20
+	const size = 4 << 20
 	data := []byte(`{"links":[` + strings.Repeat(`{},`, size/3) + `{}],"id":"1"}`)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

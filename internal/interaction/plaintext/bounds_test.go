@@ -11,14 +11,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// assertLinear fails if read takes time that grows faster than its input of this form. It reads 1 MiB, or with -short 64 KiB,
+// assertLinear fails if read takes time that grows faster than its input of this form. It reads 1 MiB, or with -short 16 KiB,
 // and looks at the growth only where that takes so long that it may be quadratic, several times, because other processes
 // disturb it.
 func assertLinear(t *testing.T, head, unit, tail string, read func(content string)) {
 	t.Helper()
 	size := 1 << 20
 	if testing.Short() {
-		size = 1 << 16
+		size = 1 << 14
 	}
 	timeOf := func(size int) time.Duration {
 		content := head + strings.Repeat(unit, size/len(unit)) + tail
@@ -116,7 +116,7 @@ func cardWithRepeatedText(t *testing.T, answer string) string {
 
 // A card of empty elements would take a hundred times the memory of its JSON if it were decoded.
 func TestCard_HostileContentTakesLittleMemory(t *testing.T) { //nolint:paralleltest // the memory of all goroutines counts
-	const size = 4 << 20
+	const size = 1 << 20
 	content := `{"body":[` + strings.Repeat(`{},`, size/3) + `{}]}`
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
