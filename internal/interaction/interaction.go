@@ -4,6 +4,7 @@
 package interaction
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -17,32 +18,32 @@ import (
 // Only ID is always set. A string that Graph omitted or sent as null is empty, a time is zero, a list is nil.
 type Interaction struct {
 	// ID is the time of creation in epoch milliseconds, in decimal. It is unique only within a session.
-	ID string
+	ID string `json:"id"`
 	// SessionID is the id of the thread.
-	SessionID string
+	SessionID string `json:"sessionId"`
 	// RequestID groups a prompt with its responses. Some apps omit it, and it is not always a GUID.
-	RequestID string
+	RequestID string `json:"requestId"`
 	// AppClass names the application, for example IPM.SkypeTeams.Message.Copilot.BizChat. The set is open.
-	AppClass string
+	AppClass string `json:"appClass"`
 	// Type is userPrompt, aiResponse, or another value that Graph sent.
-	Type string
+	Type string `json:"interactionType"`
 	// ConversationType is an open set: appchat, bizchat, webchat, and others.
-	ConversationType string
+	ConversationType string `json:"conversationType"`
 	// ETag is the time of the last change in epoch milliseconds. It equals ID while the interaction is unchanged.
-	ETag string
+	ETag string `json:"etag"`
 	// Locale is for example en-us.
-	Locale string
+	Locale string `json:"locale"`
 	// CreatedDateTime is the time of creation, in UTC.
-	CreatedDateTime time.Time
+	CreatedDateTime time.Time `json:"createdDateTime"`
 	// From is the author: a user for a prompt, an application for a response.
-	From IdentitySet
+	From IdentitySet `json:"from"`
 	// Body is the content as Graph sent it. The body of a chat response only refers to an attachment; Text resolves that.
-	Body Body
+	Body Body `json:"body"`
 
-	Attachments []Attachment
-	Contexts    []Context
-	Links       []Link
-	Mentions    []Mention
+	Attachments List[Attachment] `json:"attachments"`
+	Contexts    List[Context]    `json:"contexts"`
+	Links       List[Link]       `json:"links"`
+	Mentions    List[Mention]    `json:"mentions"`
 }
 
 // The values of Interaction.Type that Graph documents.
@@ -53,63 +54,54 @@ const (
 
 // IdentitySet is the author of an interaction, or who is mentioned in it. Each field is nil when absent.
 type IdentitySet struct {
-	User         *Identity
-	Application  *Identity
-	Device       *Identity
-	Conversation *Identity // only in mentions
-	Tag          *Identity // only in mentions
+	User        *Identity `json:"user"`
+	Application *Identity `json:"application"`
 }
 
-// Identity is a user, an application, a device, a conversation or a tag.
+// Identity is a user or an application.
 type Identity struct {
 	// ID is the Entra object id for a user.
-	ID string
+	ID string `json:"id"`
 	// DisplayName is not a name for a user, but 8:orgid: followed by the object id.
-	DisplayName string
-	// Type is the value of userIdentityType, applicationIdentityType and so on: aadUser, bot, and others.
-	Type string
-	// TenantID is the home tenant of a user, where Graph sends it.
-	TenantID string
+	DisplayName string `json:"displayName"`
 }
 
 // Body is the itemBody resource of Graph.
 type Body struct {
 	// ContentType is text or html.
-	ContentType string
-	Content     string
+	ContentType string `json:"contentType"`
+	Content     string `json:"content"`
 }
 
 // Attachment is a file, a meeting or an adaptive card.
 type Attachment struct {
 	// ID is unique only within its interaction, and may be empty.
-	ID string
+	ID string `json:"attachmentId"`
 	// ContentType is reference, application/vnd.microsoft.card.adaptive, file, image/*, and others.
-	ContentType string
-	ContentURL  string
+	ContentType string `json:"contentType"`
+	ContentURL  string `json:"contentUrl"`
 	// Content is the JSON text of an adaptive card.
-	Content string
-	Name    string
+	Content string `json:"content"`
+	Name    string `json:"name"`
 }
 
 // Context is the file or meeting in which the interaction took place.
 type Context struct {
-	Reference   string
-	DisplayName string
-	Type        string
+	Reference   string `json:"contextReference"`
+	DisplayName string `json:"displayName"`
+	Type        string `json:"contextType"`
 }
 
 // Link is a link in a response.
 type Link struct {
-	URL         string
-	DisplayName string
-	Type        string
+	URL         string `json:"linkUrl"`
+	DisplayName string `json:"displayName"`
+	Type        string `json:"linkType"`
 }
 
 // Mention is somebody or something mentioned in the text.
 type Mention struct {
-	ID        int32
-	Text      string
-	Mentioned IdentitySet
+	Mentioned IdentitySet `json:"mentioned"`
 }
 
 // Text returns the text as the user saw it: attachment tags are removed, HTML becomes plain text, adaptive cards are
@@ -135,6 +127,8 @@ func (a *Attachment) IsAdaptiveCard() bool {
 	return strings.EqualFold(strings.TrimSpace(a.ContentType), "application/vnd.microsoft.card.adaptive")
 }
 
+var guid = regexp.MustCompile(`(?i)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
 // App returns the name of the application: the last part of AppClass, in its original case, such as Teams for
 // IPM.SkypeTeams.Message.Copilot.Teams. If the last part is a GUID, App returns the two parts before it, because a
 // registered third-party app is named by its application id and the number of names must stay small:
@@ -144,30 +138,10 @@ func (a *Attachment) IsAdaptiveCard() bool {
 func (i *Interaction) App() string {
 	parts := strings.Split(strings.TrimRight(strings.TrimSpace(i.AppClass), "."), ".")
 	last := len(parts) - 1
-	if last > 0 && isGUID(parts[last]) {
+	if last > 0 && guid.MatchString(parts[last]) {
 		return strings.Join(parts[max(last-2, 0):last], ".")
 	}
 	return parts[last]
-}
-
-// isGUID reports whether s is a GUID of the form 8-4-4-4-12 hexadecimal digits.
-func isGUID(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i, c := range []byte(s) {
-		switch i {
-		case 8, 13, 18, 23:
-			if c != '-' {
-				return false
-			}
-		default:
-			if !strings.ContainsRune("0123456789abcdefABCDEF", rune(c)) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // CreatedAt returns the time of creation in UTC: CreatedDateTime, or the time in the id if Graph sent none.

@@ -11,8 +11,8 @@ import (
 // comparable.
 //
 // Ids are unique only within a session. A deletion without content names no session, so the subscription is used instead.
-// Such a key matches only redeliveries of the same notification, and another user's deletion of the same id, because Graph's
-// payload does not distinguish the two:
+// Such a key matches only redeliveries of the same notification, and another user's deletion of the same id, because
+// Graph's payload does not distinguish the two:
 // https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/change-notifications/aiinteraction-changenotifications
 type Key struct {
 	// Tenant is in lower case.

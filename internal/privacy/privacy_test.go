@@ -138,7 +138,7 @@ func FuzzApplyOmitsContent(f *testing.F) {
 				},
 				Contexts: []interaction.Context{{Reference: written, DisplayName: written, Type: "docx"}},
 				Links:    []interaction.Link{{URL: written, DisplayName: written, Type: written}},
-				Mentions: []interaction.Mention{{Text: written, Mentioned: interaction.IdentitySet{User: identity}}},
+				Mentions: []interaction.Mention{{Mentioned: interaction.IdentitySet{User: identity}}},
 			},
 			TenantID: tenant, Change: interaction.Change(change), Turn: request, At: receivedAt(),
 		}

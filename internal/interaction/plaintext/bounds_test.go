@@ -1,99 +1,106 @@
-//go:build unix
-
 package plaintext_test
 
 import (
 	"encoding/json"
-	"html"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/lineartest"
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/plaintext"
 )
 
-func TestOf_HostileBodyTakesLinearTime(t *testing.T) {
-	for name, tt := range map[string]struct{ head, body, tail string }{
-		"tags":                      {body: `<attachment id="a"></attachment>`},
-		"unclosed tags":             {body: `<attachment `},
-		"tags with unclosed quotes": {body: `<attachment id="`},
-		"tags with overlapping quotes of both kinds": {body: `<attachment id="<attachment id='`},
-		"tags with unclosed escaped quotes":          {body: `&lt;attachment id=&quot; &lt;attachment id=&apos; &lt;attachment id=&#34; `},
-		"tags that the removal of a tag could form":  {body: `<attach<attachment/>`},
-		"endless attributes":                         {head: `<attachment `, body: `a `},
-		"slashes":                                    {head: `<attachment `, body: `/`},
-		"equals signs":                               {head: `<attachment `, body: `a=`},
-		"an endless value":                           {head: `<attachment id=`, body: `a`},
-		"a tag with many attributes":                 {head: `<p `, body: `a="b" `, tail: `>`},
-		"ampersands":                                 {body: `&`},
-		"escaped brackets":                           {body: `&lt;`},
-		"doubly escaped brackets":                    {body: `&amp;lt;/`},
-		"less-than signs":                            {body: `<`},
-		"entities":                                   {body: `&nbsp;&amp;&lt;`},
-		"nested lists":                               {body: `<ol><li>a`},
-		"nested blocks":                              {body: `<div>a`},
-		"breaks":                                     {body: `<br>`},
-		"unclosed scripts":                           {body: `<script>`},
-		"scripts and styles with the end tag of the other": {body: `<script></style><style></script>`},
-		"unclosed comments":             {body: `<!--`},
-		"nested tables":                 {body: `<table><tr><td>a`},
-		"cells":                         {body: `<td>`},
-		"spaces":                        {body: " \n"},
-		"spaces and breaks":             {body: " <br> "},
-		"carriage returns":              {body: "\r\n\r"},
-		"a response wrapped many times": {body: `{"finalResponse":`},
+// assertLinear fails if read takes time that grows faster than its input of this form. It reads 1 MiB, or with -short 16 KiB,
+// and looks at the growth only where that takes so long that it may be quadratic, several times, because other processes
+// disturb it.
+func assertLinear(t *testing.T, head, unit, tail string, read func(content string)) {
+	t.Helper()
+	size := 1 << 20
+	if testing.Short() {
+		size = 1 << 14
+	}
+	timeOf := func(size int) time.Duration {
+		content := head + strings.Repeat(unit, size/len(unit)) + tail
+		start := time.Now()
+		read(content)
+		return time.Since(start)
+	}
+	const tries, enough = 3, time.Second
+	for range tries {
+		// Linear work takes 8 times as long as for an eighth of the input, quadratic work 64 times.
+		if took := timeOf(size); took < enough || took < 24*timeOf(size/8) {
+			return
+		}
+	}
+	assert.Fail(t, "it takes more than linear time")
+}
+
+func TestOf_HostileTextTakesLinearTime(t *testing.T) { //nolint:paralleltest // they would disturb each other
+	for name, tt := range map[string]struct{ head, unit, tail string }{
+		"tags":                            {unit: `<attachment id="a"></attachment>`},
+		"escaped tags":                    {unit: `&lt;attachment id=&quot;a&quot;&gt;`},
+		"unclosed tags":                   {unit: `<attachment `},
+		"unclosed quotes":                 {unit: `<attachment id="`},
+		"unclosed quotes in escaped tags": {unit: `&lt;attachment id=&quot;`},
+		"unclosed quotes before tags":     {unit: `&lt;attachment id=&quot;<attachment id='<attachment id="a">`},
+		"end tags":                        {unit: `</attachment>`},
+		"nested tags":                     {unit: `<attach<attachment id=""/>`},
+		"a tag with much space":           {head: `<attachment `, unit: ` `},
+		"an endless id":                   {head: `<attachment id="`, unit: `a`},
+		"a tag with many attributes":      {head: `<p `, unit: `a="b" `, tail: `>`},
+		"ampersands":                      {unit: `&`},
+		"escaped brackets":                {unit: `&amp;lt;/`},
+		"less-than signs":                 {unit: `<`},
+		"entities":                        {unit: `&nbsp;&amp;&lt;`},
+		"nested lists":                    {unit: `<ol><li>a`},
+		"list items":                      {unit: `<ul><li></ul>`},
+		"nested blocks":                   {unit: `<div>a`},
+		"nested code":                     {unit: `<pre><code>a<br>`},
+		"breaks":                          {unit: ` <br> `},
+		"unclosed scripts":                {unit: `<script>`},
+		"scripts and styles":              {unit: `<script></style><style></script>`},
+		"unclosed comments":               {unit: `<!--`},
+		"unclosed declarations":           {unit: `<![CDATA[<?`},
+		"unknown tags":                    {unit: `List<String>`},
+		"nested tables":                   {unit: `<table><tr><td>a`},
+		"cells":                           {unit: `<td>`},
+		"carriage returns":                {unit: "\r\n\r"},
+		"spaces":                          {unit: " \n"},
+		"a response wrapped many times":   {unit: `{"finalResponse":`},
+		"a wrapped response":              {head: `{"finalResponse":"`, unit: `\u003c`, tail: `"}`},
+		"unclosed links":                  {unit: `](`},
+		"citations":                       {unit: `[^1^]`},
+		"entity tags":                     {unit: `<File>a</File>`},
+		"an endless word":                 {unit: `a`},
+		"a script without spaces":         {unit: `木`},
+		"words":                           {unit: `one two three `},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, of := range []func(string, ...plaintext.Card) string{fromText, fromHTML} {
-				lineartest.Assert(t, func(size int) func() {
-					content := lineartest.Fill(size, tt.head, tt.body, tt.tail)
-					return func() { of(content) }
-				}, lineartest.Sizes()...)
+			for _, read := range []func(content string){
+				func(content string) { fromText(content) },
+				func(content string) { fromHTML(content) },
+				func(content string) { fromCard(cardWithRepeatedText(t, content)) },
+			} {
+				assertLinear(t, tt.head, tt.unit, tt.tail, read)
 			}
 		})
 	}
 }
 
-func TestCard_HostileContentTakesLinearTime(t *testing.T) {
-	around := func(open, body, shut string) (string, string, string) {
-		return strings.Repeat(open, 30), body, strings.Repeat(shut, 30)
-	}
-	type shape struct{ head, body, tail string }
-	of := func(head, body, tail string) shape { return shape{head, body, tail} }
-	for name, tt := range map[string]shape{
-		"deep containers": of(around(`{"items":[`, `{"type":"TextBlock","text":"a"},`, `]}`)),
-		"deep lists":      {`{"body":` + strings.Repeat(`[`, 50), `{"type":"TextBlock","text":"a"},`, strings.Repeat(`]`, 50) + `}`},
-		"deep rows":       of(around(`{"cells":[`, `{"type":"TextBlock","text":"a"},`, `]}`)),
-		"deep inlines":    of(around(`{"inlines":[`, `"a",`, `]}`)),
-		"no end":          {body: `{"items":[`},
+func TestCard_HostileContentTakesLinearTime(t *testing.T) { //nolint:paralleltest // they would disturb each other
+	for name, tt := range map[string]struct{ head, unit, tail string }{
+		"deep containers": {strings.Repeat(`{"items":[`, 9_000/2), `{"type":"TextBlock","text":"a"},`, `{}` + strings.Repeat(`]}`, 9_000/2)},
+		"deep lists":      {`{"body":` + strings.Repeat(`[`, 9_000), `{"type":"TextBlock","text":"a"},`, `{}` + strings.Repeat(`]`, 9_000) + `}`},
+		"deep rows":       {strings.Repeat(`{"cells":[`, 30), `{"type":"TextBlock","text":"a"},`, `{}` + strings.Repeat(`]}`, 30)},
+		"deep inlines":    {strings.Repeat(`{"inlines":[`, 30), `"a",`, `""` + strings.Repeat(`]}`, 30)},
+		"no end":          {"", `{"items":[`, ""},
 		"empty elements":  {`{"body":[`, `{},`, `{}]}`},
 		"messages":        {`{"body":[`, `{"type":"TextBlock","id":"MessageTextField","text":"a b"},`, `{}]}`},
 		"unknown members": {`{`, `"x":{},`, `"y":1}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			lineartest.Assert(t, func(size int) func() {
-				content := strings.ReplaceAll(lineartest.Fill(size, tt.head, tt.body, tt.tail), ",]", "]")
-				return func() { fromCard(content) }
-			}, lineartest.Sizes()...)
-		})
-	}
-	for name, seen := range map[string]string{
-		"the same long message twice": "one two three ",
-		"unclosed links":              "](",
-		"unclosed citations":          "[1",
-		"brackets":                    "[",
-		"unclosed tags":               "<a",
-		"an endless word":             "a",
-		"a script without spaces":     "木",
-		"links with unclosed targets": "[a](",
-	} {
-		t.Run(name, func(t *testing.T) {
-			lineartest.Assert(t, func(size int) func() {
-				content := cardWithRepeatedText(t, lineartest.Fill(size, "", seen, ""))
-				return func() { fromCard(content) }
-			}, lineartest.Sizes()...)
+			assertLinear(t, tt.head, tt.unit, tt.tail, func(content string) { fromCard(content) })
 		})
 	}
 }
@@ -107,58 +114,13 @@ func cardWithRepeatedText(t *testing.T, answer string) string {
 		`{"type":"TextBlock","id":"MessageTextField","text":` + string(quoted) + `}]}`
 }
 
-// fragments are the parts of generated hostile text, each plain, escaped once, and escaped twice.
-var fragments = []string{
-	`<attachment `, `<attachment id=`, `<attachment id="`, `<attachment id='a`, `<attachment id="a" `, `<attachment id="a">`, `<attachment id="a"/>`,
-	`</attachment>`, `</attachment `, `<Attachment>`, ` id="`, `"`, `'`, `=`, `/`, `>`, `<`, `&`, `&#`, `&quot;`, `&nbsp;`, `;`, ` `, "\n", `a`, `a="b" `,
-	`<b>`, `</b>`, `<b`, `<p title="`, `<ol start="5"><li value='7'>a`, `<ul><li>`, `</ul>`, `<div>`, `<pre>`, `<code>a<br>`, `<codeblock class="">`,
-	`<td>`, `<table><tr><td>a`, `<!--`, `-->`, `<![CDATA[`, `]]>`, `<!DOCTYPE `, `<?`, `<script>`, `</script>`, `<style>`, `<textarea>`, `<plaintext>`,
-	`<img itemtype="http://schema.skype.com/Emoji" alt="`, `<emoji alt="x">`, `<https://yard.example/?a=1&amp;b=2>`, `List<String>`,
-	`{"finalResponse":"`, `{"finalResponse":{`, `[1](https://yard.example)`, `](`, `](https://`, `[^1^]`, `[1`, `<File>`, `</File>`, `</`, `**`,
-}
-
-func TestOf_GeneratedUnitsTakeLinearTime(t *testing.T) {
-	type reader struct {
-		read  func(content string)
-		sizes []int
-	}
-	textBody := reader{func(content string) { fromText(content) }, lineartest.Sizes()}
-	// These take much longer, above all with the race detector.
-	htmlBody := reader{func(content string) { fromHTML(content) }, lineartest.Sizes()[:2]}
-	card := reader{func(content string) { fromCard(cardWithRepeatedText(t, content[len(content)/2:])) }, lineartest.Sizes()[:2]}
-	for _, fragment := range fragments {
-		once := html.EscapeString(fragment)
-		for _, tt := range []struct {
-			unit    string
-			readers []reader
-		}{
-			{fragment, []reader{textBody, htmlBody, card}},
-			{once, []reader{textBody, htmlBody}},
-			{html.EscapeString(once), []reader{textBody}}, // in HTML it is equal to text that is escaped once
-		} {
-			t.Run(tt.unit, func(t *testing.T) {
-				for _, r := range tt.readers {
-					lineartest.Assert(t, func(size int) func() {
-						content := lineartest.Fill(size, "", tt.unit, "")
-						return func() { r.read(content) }
-					}, r.sizes...)
-				}
-			})
-		}
-	}
-}
-
-// TestOf_PairsOfFragmentsTakeLinearTime finds what single fragments do not: a quote that only another kind of quote follows.
-func TestOf_PairsOfFragmentsTakeLinearTime(t *testing.T) {
-	for _, first := range fragments[:10] {
-		for _, second := range fragments {
-			for _, of := range []func(string, ...plaintext.Card) string{fromText, fromHTML} {
-				lineartest.Assert(t, func(size int) func() {
-					content := lineartest.Fill(size, "", first+html.EscapeString(second), "")
-					return func() { of(content) }
-				}, 8<<10, 64<<10)
-			}
-			require.False(t, t.Failed(), "%q and %q", first, second)
-		}
-	}
+// A card of empty elements would take a hundred times the memory of its JSON if it were decoded.
+func TestCard_HostileContentTakesLittleMemory(t *testing.T) { //nolint:paralleltest // the memory of all goroutines counts
+	const size = 1 << 20
+	content := `{"body":[` + strings.Repeat(`{},`, size/3) + `{}]}`
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	fromCard(content)
+	runtime.ReadMemStats(&after)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(4*size))
 }

@@ -3,12 +3,13 @@ package plaintext
 import (
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
-
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/lenientjson"
+	"unicode"
+	"unicode/utf8"
 )
 
-// maxCardDepth is the depth to which objects and lists of a card are read. The cards of Copilot have about ten levels.
+// maxCardDepth is the depth to which objects and lists of a card have text. The cards of Copilot have about ten levels.
 const maxCardDepth = 64
 
 // cardText returns the text of an adaptive card, one line for each element:
@@ -16,26 +17,15 @@ const maxCardDepth = 64
 //
 // It reads the text of TextBlock, RichTextBlock, FactSet, Table, CodeBlock and Badge, the titles of tabs and of the cards
 // of Action.ShowCard, and the labels and choices of inputs. It finds them in all containers, known or unknown. An element
-// without text is replaced by its fallback, a hidden one is left out. Other actions and the descriptions of images are
-// ignored. The text of a card that is not valid JSON is empty.
+// without text is replaced by its fallback, a hidden one is left out. The text of a card that is not valid JSON is empty.
 func cardText(content string) string {
-	data := []byte(withoutByteOrderMark(content))
-	if lenientjson.Kind(data) == '"' && json.Valid(data) { // encoded twice
-		data = []byte(withoutByteOrderMark(lenientjson.String(data)))
-	}
-	if lenientjson.Kind(data) != '{' || !json.Valid(data) {
+	if !json.Valid([]byte(content)) {
 		return ""
 	}
-	var c card
-	c.walk("", data, 0)
-	for n := range c.blocks {
-		c.blocks[n].text = withoutTags(c.blocks[n].text)
-	}
-	return strings.Join(withoutRepetition(c.blocks), "\n")
-}
-
-func withoutByteOrderMark(s string) string {
-	return strings.TrimPrefix(strings.TrimSpace(s), "\uFEFF")
+	r := cardReader{json.NewDecoder(strings.NewReader(content))}
+	r.UseNumber()
+	_, blocks := r.read("", 0)
+	return joinBlocks(withoutRepetition(blocks))
 }
 
 // block is the text of one element of a card.
@@ -45,153 +35,185 @@ type block struct {
 	message bool
 }
 
-// card collects the blocks of a card in order.
-type card struct {
-	blocks []block
-}
+// cardReader reads a valid card token by token, because a decoded card can take fifty times the memory of its JSON.
+type cardReader struct{ *json.Decoder }
 
-// element holds the relevant members of one object. They are collected first because their order is not fixed.
-type element struct {
-	kind, id, text, code, title, value, label string
-
-	hidden   bool
-	fallback json.RawMessage
-}
-
-// walk adds the text of value, an element or a list of elements. Member is the name of the member that holds it.
-func (c *card) walk(member string, value json.RawMessage, depth int) {
+// read reads the next value, which is one of this member. It returns the text of a string, number or boolean, and the blocks
+// of an element or a list of elements.
+func (r cardReader) read(member string, depth int) (text string, blocks []block) {
+	token, _ := r.Token() // cannot fail in valid JSON
+	switch token := token.(type) {
+	case string:
+		return token, nil
+	case json.Number:
+		return token.String(), nil
+	case bool:
+		return strconv.FormatBool(token), nil
+	case json.Delim:
+		if token == '[' {
+			blocks = r.readList(member, depth)
+		} else {
+			blocks = r.readElement(member, depth)
+		}
+	}
 	if depth > maxCardDepth {
-		return
+		blocks = nil
 	}
-	switch lenientjson.Kind(value) {
-	case '{':
-		start := len(c.blocks)
-		e := c.readElement(value, depth)
-		switch s := e.ownText(member); {
-		case e.hidden:
-			c.blocks = c.blocks[:start]
-		case s != "": // before its children, as a title
-			c.blocks = slices.Insert(c.blocks, start, block{text: s, message: e.id == "MessageTextField"})
-		case e.fallback != nil && c.isBlank(start):
-			c.blocks = c.blocks[:start]
-			c.walk(member, e.fallback, depth+1)
+	return "", blocks
+}
+
+// readList reads the rest of a list.
+func (r cardReader) readList(member string, depth int) []block {
+	var blocks []block
+	for r.More() {
+		text, elements := r.read(member, depth+1)
+		if member == "inlines" && text != "" {
+			blocks = append(blocks, block{text: text})
 		}
-		if member == "cells" {
-			c.join(start, " ")
-		}
-	case '[':
-		lenientjson.EachElement(value, func(value json.RawMessage) bool {
-			c.walk(member, value, depth+1)
-			return true
-		})
-	case '"':
-		if member == "inlines" {
-			c.blocks = append(c.blocks, block{text: lenientjson.String(value)})
-		}
+		blocks = append(blocks, elements...)
+	}
+	_, _ = r.Token() // the closing bracket
+	switch member {
+	case "inlines":
+		return joined(blocks, "")
+	case "cells":
+		return joined(blocks, " | ")
+	default:
+		return blocks
 	}
 }
 
-// readElement reads an object, and adds the text of its children.
-func (c *card) readElement(object json.RawMessage, depth int) element {
-	var e element
-	lenientjson.EachMember(object, func(name string, value json.RawMessage) {
-		start := len(c.blocks)
+// readElement reads the rest of an object. It returns its own text, and then that of its children.
+func (r cardReader) readElement(member string, depth int) []block {
+	members := make(map[string]string)
+	var children, fallback []block
+	for r.More() {
+		token, _ := r.Token()
+		name, _ := token.(string)
+		text, blocks := r.read(name, depth+1)
 		switch name {
-		case "type":
-			e.kind = strings.ToLower(lenientjson.String(value))
-		case "id":
-			e.id = lenientjson.String(value)
-		case "text":
-			e.text = lenientjson.String(value)
-		case "codeSnippet":
-			e.code = lenientjson.String(value)
-		case "title", "headerTitle":
-			e.title = lenientjson.String(value)
-		case "value":
-			e.value = lenientjson.String(value)
-		case "label":
-			e.label = lenientjson.String(value)
-		case "isVisible":
-			e.hidden = string(value) == "false"
+		case "body", "items", "columns", "rows", "cells", "pages", "facts", "inlines", "choices", "actions", "card":
+			children = append(children, blocks...)
 		case "fallback":
-			e.fallback = value
-		case "body", "items", "columns", "rows", "pages", "facts", "choices", "actions", "card":
-			c.walk(name, value, depth+1)
-		case "inlines":
-			c.walk(name, value, depth+1)
-			c.join(start, "")
-		case "cells":
-			c.walk(name, value, depth+1)
-			c.join(start, " | ")
+			fallback = blocks
+		case "headerTitle":
+			members["title"] = text
+		case "type", "id", "isVisible", "text", "codeSnippet", "title", "value", "label":
+			members[name] = text
 		}
-	})
-	return e
+	}
+	_, _ = r.Token() // the closing brace
+	blocks := children
+	if text := ownText(member, members); text != "" {
+		blocks = append([]block{{text: text, message: members["id"] == "MessageTextField"}}, children...)
+	}
+	switch hasText := func(b block) bool { return strings.TrimSpace(b.text) != "" }; {
+	case members["isVisible"] == "false":
+		blocks = nil
+	case !slices.ContainsFunc(blocks, hasText):
+		blocks = fallback
+	}
+	if member == "cells" {
+		return joined(blocks, " ")
+	}
+	return blocks
 }
 
-// ownText returns the text of the element without its children. List is the name of the list that holds the element.
-func (e element) ownText(list string) string {
-	switch {
-	case list == "inlines":
-		return e.runText()
-	case list == "facts":
-		return factLine(strings.TrimSpace(withoutTags(e.title)), strings.TrimSpace(withoutTags(e.value)))
-	case list == "pages", list == "choices", e.kind == "action.showcard":
-		return e.title
-	case e.kind == "textblock":
-		return unwrapFinalResponse(e.text)
-	case e.kind == "badge":
-		return e.text
-	case e.kind == "codeblock":
-		return e.code
-	case e.kind == "input.toggle" && e.label != "" && e.title != "":
-		return e.label + "\n" + e.title
-	case e.kind == "input.toggle" && e.title != "":
-		return e.title
-	case strings.HasPrefix(e.kind, "input."):
-		return e.label
+// ownText returns the text of an element without its children. Member is the name of the list that holds it.
+func ownText(member string, members map[string]string) string {
+	switch member {
+	case "facts":
+		return factLine(members["title"], members["value"])
+	case "pages", "choices":
+		return members["title"]
+	}
+	switch kind := members["type"]; kind {
+	case "TextBlock":
+		return unwrapFinalResponse(members["text"])
+	case "TextRun", "Badge":
+		return members["text"]
+	case "CitationRun":
+		return citation(members["text"])
+	case "CodeBlock":
+		return members["codeSnippet"]
+	case "Action.ShowCard":
+		return members["title"]
 	default:
+		if strings.HasPrefix(kind, "Input.") {
+			return strings.TrimSpace(members["label"] + "\n" + members["title"])
+		}
 		return ""
 	}
 }
 
-// runText returns the text of a run of a RichTextBlock. The number of a citation is put in brackets, because the word before
-// it may be a number.
-func (e element) runText() string {
-	switch e.kind {
-	case "textrun", "":
-		return e.text
-	case "citationrun":
-		if e.text != "" && strings.Trim(e.text, "0123456789") == "" {
-			return "[" + e.text + "]"
-		}
-		return e.text
-	default:
+// citation puts the number of a citation in brackets, because the word before it may be a number.
+func citation(text string) string {
+	if text == "" {
 		return ""
 	}
+	return "[" + text + "]"
 }
 
-// factLine returns a line of a FactSet. It adds a colon unless the title ends in one, as many do.
+// factLine returns a line of a FactSet. Many titles already end in a colon.
 func factLine(title, value string) string {
-	switch {
-	case title == "" || value == "":
+	if title == "" || value == "" {
 		return title + value
-	case strings.HasSuffix(title, ":") || strings.HasSuffix(title, "\uff1a"):
-		return title + " " + value
-	default:
-		return title + ": " + value
 	}
+	return strings.TrimRight(title, ":\uff1a ") + ": " + value
 }
 
-// isBlank reports whether the blocks from start on have no text.
-func (c *card) isBlank(start int) bool {
-	return !slices.ContainsFunc(c.blocks[start:], func(b block) bool { return strings.TrimSpace(b.text) != "" })
+// joined returns one block with the texts of all.
+func joined(blocks []block, separator string) []block {
+	texts := make([]string, len(blocks))
+	for i, b := range blocks {
+		texts[i] = b.text
+	}
+	return []block{{text: strings.Join(texts, separator)}}
 }
 
-// join replaces the blocks from start on by one.
-func (c *card) join(start int, separator string) {
-	texts := make([]string, 0, len(c.blocks)-start)
-	for _, b := range c.blocks[start:] {
-		texts = append(texts, b.text)
+// withoutRepetition returns the texts of the blocks without messages that repeat the other blocks. The card of a chat
+// response holds the response twice: with links, and as a message with citations in place of the links.
+func withoutRepetition(blocks []block) []string {
+	var others []string
+	for _, b := range blocks {
+		if !b.message {
+			others = append(others, b.text)
+		}
 	}
-	c.blocks = append(slices.Delete(c.blocks, start, len(c.blocks)), block{text: strings.Join(texts, separator)})
+	all := strings.Join(others, "\n")
+	var texts []string
+	for _, b := range blocks {
+		if !b.message || !repeats(b.text, all) {
+			texts = append(texts, b.text)
+		}
+	}
+	return texts
+}
+
+// repeats reports whether text has all words of the message in the same order, so that no word is lost without the message.
+// The numbers of citations ([^1^], [2]) and the tags of entities (<File>plan</File>) do not count: only messages have them.
+func repeats(message, text string) bool {
+	words, start := 0, 0
+	for n, r := range message + " " {
+		if !separatesWords(r) {
+			continue
+		}
+		word := message[start:n]
+		isMarkup := start > 0 && strings.ContainsRune("[^</", rune(message[start-1]))
+		start = n + utf8.RuneLen(r)
+		if word == "" || isMarkup {
+			continue
+		}
+		_, rest, found := strings.Cut(text, word)
+		if !found {
+			return false
+		}
+		text = rest
+		words++
+	}
+	return words > 0
+}
+
+func separatesWords(r rune) bool {
+	return unicode.IsSpace(r) || unicode.IsPunct(r) || r == '<' || r == '>' || r == '^'
 }

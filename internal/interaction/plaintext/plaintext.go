@@ -5,13 +5,9 @@
 package plaintext
 
 import (
-	"bytes"
 	"encoding/json"
+	"regexp"
 	"strings"
-	"unicode"
-	"unicode/utf8"
-
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction/lenientjson"
 )
 
 // Message is the content of one interaction.
@@ -33,125 +29,96 @@ type Card struct {
 	Content string
 }
 
+// attachmentTag matches the tags by which Graph refers to an attachment, with their id: <attachment id="..."></attachment>,
+// plain or HTML-escaped, sometimes with an empty id: https://learn.microsoft.com/microsoftteams/export-teams-content-copilot
+// No id contains a quote or a bracket, which also keeps the time linear: no two attempts to match read the same text.
+var attachmentTag = regexp.MustCompile(
+	`(?:<|&lt;)attachment\s+id=(?:"|'|&quot;)([^"'<>&]*)(?:"|'|&quot;)\s*/?(?:>|&gt;)(?:(?:<|&lt;)/attachment(?:>|&gt;))?`)
+
 // Of returns the text of a message as the user saw it: attachment tags are removed, HTML becomes plain text, adaptive cards
 // are inserted where the content refers to them, and Markdown is unchanged. It is empty where there is no text.
 //
-// The body of a chat response only refers to a card. A body that has no text and refers to no card is treated as if it
-// referred to all of them.
+// The body of a chat response only refers to a card. Where neither the body nor the cards that it refers to have text, all
+// cards are the text.
 func Of(m Message) string {
 	content := m.Content
 	if m.HTML {
 		content = htmlText(content)
 	}
-	unwrap := unwrapFinalResponse
-	if m.Prompt {
-		unwrap = func(s string) string { return s }
-	}
-
-	var b textBuilder
-	cards, referenced := byID(m.Cards), false
-	splitTags(unwrap(content),
-		func(text string) { b.inline(withoutTags(unwrap(text))) },
-		func(id string) {
-			for _, content := range cards[id] {
-				b.block(cardText(content))
-				referenced = true
-			}
-			delete(cards, id) // inserted once, however often the content refers to it
-		})
-	if !referenced && b.isBlank() {
+	text := joinBlocks(bodyBlocks(content, m))
+	if text == "" {
+		var cards []string
 		for _, card := range m.Cards {
-			b.block(cardText(card.Content))
+			cards = append(cards, cardText(card.Content))
 		}
+		text = joinBlocks(cards)
 	}
-	return b.String()
+	return text
 }
 
-// byID returns the contents of the cards by their id. Cards without an id are left out: tags with an empty id refer to
-// nothing.
-func byID(cards []Card) map[string][]string {
-	contents := make(map[string][]string)
-	for _, card := range cards {
-		if id := strings.TrimSpace(card.ID); id != "" {
-			contents[id] = append(contents[id], card.Content)
+// bodyBlocks returns the pieces of the content and, between them, the texts of the cards to which it refers. A card is
+// inserted once, however often the content refers to it.
+func bodyBlocks(content string, m Message) []string {
+	cards := make(map[string]string)
+	for _, card := range m.Cards {
+		if card.ID != "" {
+			cards[card.ID] = card.Content
 		}
 	}
-	return contents
+	var blocks []string
+	addText := func(text string) {
+		text = withoutTags(text)
+		if !m.Prompt {
+			text = unwrapFinalResponse(text)
+		}
+		blocks = append(blocks, text)
+	}
+	start := 0
+	if len(cards) > 0 {
+		for _, tag := range attachmentTag.FindAllStringSubmatchIndex(content, -1) {
+			id := content[tag[2]:tag[3]]
+			if card, ok := cards[id]; ok {
+				delete(cards, id)
+				addText(content[start:tag[0]])
+				blocks = append(blocks, cardText(card))
+				start = tag[1]
+			}
+		}
+	}
+	addText(content[start:])
+	return blocks
+}
+
+// joinBlocks returns one text with each block on lines of its own, without blank ones and without attachment tags.
+func joinBlocks(blocks []string) string {
+	var texts []string
+	for _, block := range blocks {
+		if block = strings.TrimSpace(withoutTags(block)); block != "" {
+			texts = append(texts, block)
+		}
+	}
+	return strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(strings.Join(texts, "\n"))
+}
+
+// withoutTags removes the attachment tags from s.
+func withoutTags(s string) string {
+	if !strings.Contains(s, "attachment") { // much faster than the expression
+		return s
+	}
+	return attachmentTag.ReplaceAllString(s, "")
 }
 
 // unwrapFinalResponse unwraps the responses of Copilot in Excel, which are the JSON text of an object with the members
-// thoughts and finalResponse. It returns s unchanged if it is anything else, or if finalResponse is neither a string nor
-// a number.
+// thoughts and finalResponse. It returns s unchanged if it is anything else.
 func unwrapFinalResponse(s string) string {
 	if !strings.Contains(s, `"finalResponse"`) {
 		return s
 	}
-	answer, data := s, []byte(s)
-	if !json.Valid(data) {
+	var wrapper struct {
+		FinalResponse *string `json:"finalResponse"`
+	}
+	if err := json.Unmarshal([]byte(s), &wrapper); err != nil || wrapper.FinalResponse == nil {
 		return s
 	}
-	lenientjson.EachMember(data, func(name string, value json.RawMessage) {
-		if name == "finalResponse" {
-			switch lenientjson.Kind(value) {
-			case '{', '[', 't', 'f', 'n':
-				answer = s
-			default:
-				answer = lenientjson.String(value)
-			}
-		}
-	})
-	return answer
-}
-
-// textBuilder joins pieces of text.
-type textBuilder struct {
-	buf bytes.Buffer
-	// newLine is true if the next piece starts a new line.
-	newLine bool
-}
-
-// inline continues the current line. It separates the pieces with a space where a tag was between two words, so that they
-// remain two words, and so that the text around a removed tag does not form another tag.
-func (b *textBuilder) inline(s string) {
-	if b.newLine {
-		if s = strings.TrimLeftFunc(s, unicode.IsSpace); s != "" {
-			b.startLine(s)
-			b.newLine = false
-		}
-		return
-	}
-	last, _ := utf8.DecodeLastRune(b.buf.Bytes())
-	first, _ := utf8.DecodeRuneInString(s)
-	if s != "" && b.buf.Len() > 0 && !unicode.IsSpace(last) && !unicode.IsSpace(first) &&
-		!strings.ContainsRune(".,:!?)]}", first) {
-		b.buf.WriteByte(' ')
-	}
-	b.buf.WriteString(s)
-}
-
-// block writes s on lines of its own.
-func (b *textBuilder) block(s string) {
-	if s = strings.TrimSpace(s); s != "" {
-		b.startLine(s)
-		b.newLine = true
-	}
-}
-
-// startLine writes s on a new line.
-func (b *textBuilder) startLine(s string) {
-	b.buf.Truncate(len(bytes.TrimRightFunc(b.buf.Bytes(), unicode.IsSpace)))
-	if b.buf.Len() > 0 {
-		b.buf.WriteByte('\n')
-	}
-	b.buf.WriteString(s)
-}
-
-func (b *textBuilder) isBlank() bool {
-	return len(bytes.TrimSpace(b.buf.Bytes())) == 0
-}
-
-// String returns the text without surrounding space and with line feeds as line ends.
-func (b *textBuilder) String() string {
-	s := strings.ReplaceAll(b.buf.String(), "\r\n", "\n")
-	return strings.TrimSpace(strings.ReplaceAll(s, "\r", "\n"))
+	return *wrapper.FinalResponse
 }

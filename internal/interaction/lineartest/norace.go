@@ -1,5 +1,0 @@
-//go:build unix && !race
-
-package lineartest
-
-const smallest = 16 << 10
