@@ -4,18 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/config/configauth"
-	"go.opentelemetry.io/collector/config/configmiddleware"
-	"go.opentelemetry.io/collector/config/configoptional"
-	"go.opentelemetry.io/collector/extension/extensionmiddleware"
-	"go.opentelemetry.io/collector/extension/xextension/storage"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
@@ -24,7 +15,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/jwks"
-	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
@@ -127,7 +117,7 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		Resources: r.settings.Resources,
 		Ring:      ring,
 		Keys:      c.signingKeys,
-		Seen:      deliveredCheck{cache: c.cache, undelivered: c.undelivered},
+		Seen:      r.pipeline,
 		Telemetry: r.telemetry,
 	})
 	r.pipeline.decrypter = decrypter
@@ -179,141 +169,55 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 }
 
 // load reads the state of earlier runs. Its error is one of the storage.
-func (r *components) load(ctx context.Context) error {
-	rules := r.gaps.Rules()
+func (c *components) load(ctx context.Context) error {
+	rules := c.gaps.Rules()
 	// The gaps decide how much must stay known, and they need the cache to begin this run.
-	r.cache.RetainFrom(time.Now().Add(-rules.MaxGap - backfill.Overlap))
-	if err := r.cache.Load(ctx); err != nil {
+	c.cache.RetainFrom(time.Now().Add(-rules.MaxGap - backfill.Overlap))
+	if err := c.cache.Load(ctx); err != nil {
 		return err
 	}
-	if err := r.gaps.Load(ctx, r.cache.NewestCreation()); err != nil {
+	if err := c.gaps.Load(ctx, c.cache.NewestCreation()); err != nil {
 		return err
 	}
-	r.undelivered.Load()
-	return r.directory.Load(ctx)
+	c.undelivered.Load()
+	return c.directory.Load(ctx)
 }
 
 // retain keeps the deliveries known that are going to be compared with the history.
-func (r *components) retain() {
+func (c *components) retain() {
 	var from time.Time
-	r.gaps.View(func(state *gap.State, now time.Time) { from = state.NeededFrom(r.gaps.Rules(), now) })
+	c.gaps.View(func(state *gap.State, now time.Time) { from = state.NeededFrom(c.gaps.Rules(), now) })
 	if !from.IsZero() {
 		from = from.Add(-backfill.Overlap)
 	}
-	r.cache.RetainFrom(from)
+	c.cache.RetainFrom(from)
 }
 
 // removedKey opens the gap of a key that is no longer accepted, and stores it.
-func (r *components) removedKey(ctx context.Context) {
-	r.gaps.Update(ctx, (*gap.State).KeyRemoved)
-	flush(ctx, r.gaps)
+func (c *components) removedKey(ctx context.Context) {
+	c.gaps.Update(ctx, (*gap.State).KeyRemoved)
+	flush(ctx, c.gaps)
 }
 
 // timeLeft returns the time until the first subscription ends; false until every resource has had one.
-func (r *components) timeLeft(now time.Time) (time.Duration, bool) {
-	if r.manager == nil {
+func (c *components) timeLeft(now time.Time) (time.Duration, bool) {
+	if c.manager == nil {
 		return 0, false
 	}
-	return r.manager.TimeLeft(now)
+	return c.manager.TimeLeft(now)
 }
 
 // save stores the state for the next run. It must be called after the background goroutines have ended.
-func (r *components) save(ctx context.Context) error {
-	r.undelivered.Save(ctx)
-	if left, known := r.timeLeft(time.Now()); known && left > 0 {
-		r.gaps.Update(ctx, func(state *gap.State, now time.Time) { state.Stopped(r.gaps.Rules(), now) })
+func (c *components) save(ctx context.Context) error {
+	c.undelivered.Save(ctx)
+	if left, known := c.timeLeft(time.Now()); known && left > 0 {
+		c.gaps.Update(ctx, func(state *gap.State, now time.Time) { state.Stopped(c.gaps.Rules(), now) })
 	}
-	return errors.Join(r.cache.Save(ctx), r.directory.Save(ctx), r.gaps.Flush(ctx))
+	return errors.Join(c.cache.Save(ctx), c.directory.Save(ctx), c.gaps.Flush(ctx))
 }
 
-func (r *components) close(ctx context.Context) error {
-	r.signingKeys.Close()
-	r.clients.transports.close()
-	return r.store.Close(ctx)
-}
-
-// clients are the HTTP clients for Microsoft's services.
-type clients struct {
-	graph *graph.Client
-	// plain has the same proxy and TLS settings, but neither credentials nor the headers for Graph.
-	plain *http.Client
-	// transports are those of both clients.
-	transports *transports
-}
-
-// transports is an HTTP client middleware that records the transports which confighttp creates. confighttp wraps them for
-// headers, credentials and instrumentation, and the wrappers do not forward CloseIdleConnections.
-type transports struct {
-	component.StartFunc
-	component.ShutdownFunc
-	all []http.RoundTripper
-}
-
-// GetHTTPRoundTripper implements extensionmiddleware.HTTPClient. Its round tripper returns proxy failures as
-// errors that name the proxy.
-func (t *transports) GetHTTPRoundTripper(context.Context) (extensionmiddleware.WrapHTTPRoundTripperFunc, error) {
-	return func(_ context.Context, base http.RoundTripper) (http.RoundTripper, error) {
-		t.all = append(t.all, base)
-		if transport, ok := base.(*http.Transport); ok {
-			return graph.ThroughProxy(transport), nil
-		}
-		return base, nil
-	}, nil
-}
-
-// close closes idle connections. Those in use are closed after their request.
-func (t *transports) close() {
-	for _, transport := range t.all {
-		(&http.Client{Transport: transport}).CloseIdleConnections()
-	}
-}
-
-func (r *Receiver) clients(ctx context.Context, host component.Host) (clients, error) {
-	config := r.settings.Graph
-	// The id can't clash with an extension of the user, since no extension has the receiver's type.
-	stored, id := &transports{}, component.NewIDWithName(metadata.Type, "transport")
-	extensions := map[component.ID]component.Component{}
-	maps.Copy(extensions, host.GetExtensions())
-	extensions[id] = stored
-	// The last middleware gets the transport itself.
-	config.Middlewares = append(slices.Clone(config.Middlewares), configmiddleware.Config{ID: id})
-	authenticated, err := config.ToClient(ctx, extensions, r.set.TelemetrySettings)
-	if err != nil {
-		return clients{}, fmt.Errorf("graph: %w", err)
-	}
-	config.Auth = configoptional.None[configauth.Config]()
-	config.Headers = nil
-	plain, err := config.ToClient(ctx, extensions, r.set.TelemetrySettings)
-	if err != nil {
-		return clients{}, fmt.Errorf("graph: %w", err)
-	}
-	settings := graph.Settings{Endpoint: r.settings.Graph.Endpoint, HTTP: authenticated, Telemetry: r.telemetry}
-	if r.settings.Credential != nil {
-		credential := *r.settings.Credential
-		credential.HTTP, credential.Telemetry = plain, r.telemetry
-		settings.Tokens = graph.NewTokens(credential)
-	}
-	return clients{graph: graph.New(settings), plain: plain, transports: stored}, nil
-}
-
-// openStorage returns the receiver's client of the storage extension. It is called once for all signals, since a file can
-// be open only once. Each tenant has its own storage, because state such as who has no license differs between tenants.
-// Without an extension nothing is stored.
-func openStorage(ctx context.Context, host component.Host, id *component.ID, receiver component.ID, tenant string) (storage.Client, error) {
-	if id == nil {
-		return storage.NewNopClient(), nil
-	}
-	extension, found := host.GetExtensions()[*id]
-	if !found {
-		return nil, fmt.Errorf("storage: there is no extension %q: add it under extensions and to service.extensions", id)
-	}
-	provider, ok := extension.(storage.Extension)
-	if !ok {
-		return nil, fmt.Errorf("storage: %q is not a storage extension: name one, such as file_storage", id)
-	}
-	client, err := provider.GetClient(ctx, component.KindReceiver, receiver, strings.ToLower(tenant))
-	if err != nil {
-		return nil, fmt.Errorf("storage: open %q: if its file is damaged, move it away; if it is locked, another collector uses it: %w", id, err)
-	}
-	return client, nil
+func (c *components) close(ctx context.Context) error {
+	c.signingKeys.Close()
+	c.clients.transports.close()
+	return c.store.Close(ctx)
 }

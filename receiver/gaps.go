@@ -129,22 +129,6 @@ func digestOfIDs(subscriptionID, id string) gapstore.Digest {
 	return sha256.Sum256([]byte(subscriptionID + "\x1f" + id))
 }
 
-// deliveredCheck tells the decrypter what was delivered already, and stops tracking it as undelivered. It implements
-// notification.Seen.
-type deliveredCheck struct {
-	cache       *dedupe.Cache
-	undelivered *gapstore.Undelivered
-}
-
-// Known implements notification.Seen.
-func (d deliveredCheck) Known(digest [sha256.Size]byte) bool {
-	delivered := d.cache.Known(digest)
-	if delivered {
-		d.undelivered.Resolve(digest)
-	}
-	return delivered
-}
-
 // comparedCache is what a reconciliation compares the history with. It implements backfill.Cache.
 type comparedCache struct{ *dedupe.Cache }
 

@@ -168,16 +168,15 @@ func TestSubscriptionGaps_ReportsFailingStorageOnce(t *testing.T) {
 }
 
 // An item that another call delivered is not tracked any more once Graph retries it.
-func TestDeliveredCheck_ResolvesRedelivered(t *testing.T) {
+func TestPipeline_KnownResolvesRedelivered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, c := newTestReceiver(t)
-		seen := deliveredCheck{cache: c.cache, undelivered: c.undelivered}
 		one := interactionAt(time.Now())
-		assert.False(t, seen.Known(one.ContentDigest), "it is still to be delivered")
+		assert.False(t, r.pipeline.Known(one.ContentDigest), "it is still to be delivered")
 		require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
 		c.undelivered.Track(one.ContentDigest, one.ID, time.Now())
-		assert.True(t, seen.Known(one.ContentDigest))
+		assert.True(t, r.pipeline.Known(one.ContentDigest))
 		time.Sleep(retriesEnd)
 		c.undelivered.Save(t.Context())
 		assert.Empty(t, missing(c))

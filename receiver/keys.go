@@ -167,18 +167,11 @@ func (k *keys) save(ctx context.Context) {
 
 // watchKeys takes changed keys into use until ctx ends.
 func (r *Receiver) watchKeys(ctx context.Context) {
-	ticker := time.NewTicker(keyCheckInterval)
-	defer ticker.Stop()
 	keys := r.components.keys
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	every(ctx, keyCheckInterval, func() {
 		keys.save(ctx)
 		keys.reloading.Report(r.reloadKeys(ctx))
-	}
+	})
 }
 
 // reloadKeys takes the configured keys into use if their files changed. The gap of a removed key is stored before

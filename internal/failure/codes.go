@@ -47,7 +47,7 @@ func hints() map[Code]string {
 		CertificateFiles:     "write the files of encryption.certificates again, or restore them",
 		ComponentPanicked:    "the stack names the component that panicked: report it to its maintainers",
 		MetricsNotDelivered:  "check the exporters of the metrics pipeline; the next values contain these",
-		LogsPipelineRefusing: "check the exporters of the logs pipeline; Microsoft Graph sends again what was not taken",
+		LogsPipelineRefusing: "check the exporters of the logs pipeline; what they refuse permanently is not sent again, anything else is",
 
 		ListenAddressInUse:    "stop the program that listens there, or choose another port in webhook.endpoint",
 		ListenPortForbidden:   "choose a port of 1024 or higher in webhook.endpoint, or let this process bind lower ones (CAP_NET_BIND_SERVICE)",
