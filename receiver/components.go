@@ -11,6 +11,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -103,8 +104,8 @@ func (r *Receiver) load(ctx context.Context, c *components) error {
 
 // unreadable explains why the receiver does not start without the state of earlier runs.
 func (r *Receiver) unreadable(err error) error {
-	return fmt.Errorf("storage: %q can't be read, and without it the receiver does not know what earlier runs left to do: check that extension and what it stores in, then start again; nothing was written to it: %w",
-		r.settings.Storage, err)
+	return failure.With(fmt.Errorf("storage: %q can't be read, and without it the receiver does not know what earlier runs left to do: %w",
+		r.settings.Storage, err), failure.New(failure.StorageUnreadable))
 }
 
 // newSubscription creates the components that maintain the subscription and receive its notifications.

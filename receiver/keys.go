@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -115,8 +116,8 @@ func (k *keys) generated() (notification.Ring, error) {
 		return nil, fmt.Errorf("generate an encryption key: %w", err)
 	}
 	if k.inMemory {
-		k.logger.Warn("generated an encryption key that is kept in memory only: after a restart the subscription is replaced, and notifications in flight can't be decrypted; name a storage extension in storage, or configure encryption.certificates",
-			zap.String("certificate_id", key.CertificateID()))
+		k.logger.Warn("generated an encryption key that is kept in memory only",
+			append(failure.New(failure.KeyInMemory).Fields(), zap.String("certificate_id", key.CertificateID()))...)
 	}
 	return notification.Ring{key}, nil
 }

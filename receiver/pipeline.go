@@ -219,7 +219,7 @@ func promptUsers(received []interaction.Received) []string {
 func (p *pipeline) consumeLogs(ctx context.Context, logs plog.Logs) error {
 	if p.nextLogs == nil {
 		p.warnOnce.Do(func() {
-			p.logger.Warn("no logs pipeline uses this receiver: interactions are counted in memory but not exported; add the receiver to a logs pipeline")
+			p.logger.Warn("no logs pipeline uses this receiver", failure.New(failure.NoLogsPipeline).Fields()...)
 		})
 		return nil
 	}
