@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"context"
-	"crypto/sha256"
 	"strings"
 	"time"
 
@@ -13,8 +12,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
@@ -106,27 +103,6 @@ func scopeOf(resource string) gap.Scope {
 		}
 	}
 	return gap.Scope{}
-}
-
-// digestOf returns what identifies an interaction's notification when it is sent again: its encrypted content, or its ids if it
-// came without content.
-func digestOf(received *interaction.Received) gapstore.Digest {
-	if received.ContentDigest == (gapstore.Digest{}) {
-		return digestOfIDs(received.SubscriptionID, received.ID)
-	}
-	return received.ContentDigest
-}
-
-// digestOfUnopened returns the same of an item that could not be decrypted.
-func digestOfUnopened(item *notification.Item) gapstore.Digest {
-	if digest := item.ContentDigest(); digest != (gapstore.Digest{}) {
-		return digest
-	}
-	return digestOfIDs(item.SubscriptionID, item.ResourceID)
-}
-
-func digestOfIDs(subscriptionID, id string) gapstore.Digest {
-	return sha256.Sum256([]byte(subscriptionID + "\x1f" + id))
 }
 
 // comparedCache is what a reconciliation compares the history with. It implements backfill.Cache.

@@ -14,7 +14,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
@@ -181,26 +180,6 @@ func TestPipeline_KnownResolvesRedelivered(t *testing.T) {
 		c.undelivered.Save(t.Context())
 		assert.Empty(t, missing(c))
 	})
-}
-
-// What can't be decrypted now has the same digest as when it is decrypted later.
-func TestDigestOf_IsThatOfTheUnopenedItem(t *testing.T) {
-	t.Parallel()
-	tombstone := func(subscription, id string) interaction.Received {
-		return interaction.Received{Interaction: interaction.Interaction{ID: id}, SubscriptionID: subscription}
-	}
-	unopened := func(subscription, id string) *notification.Item {
-		return &notification.Item{SubscriptionID: subscription, ResourceID: id}
-	}
-	one := tombstone("a", "1")
-	assert.Equal(t, digestOfUnopened(unopened("a", "1")), digestOf(&one), "items without content have their ids")
-	assert.NotEqual(t, digestOfUnopened(unopened("a", "2")), digestOf(&one))
-	assert.NotEqual(t, digestOfUnopened(unopened("b", "1")), digestOf(&one))
-
-	encrypted := &notification.Item{SubscriptionID: "a", ResourceID: "1", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}
-	opened := tombstone("another", "id")
-	opened.ContentDigest = encrypted.ContentDigest()
-	assert.Equal(t, digestOfUnopened(encrypted), digestOf(&opened))
 }
 
 func TestComparedCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {

@@ -73,7 +73,7 @@ func (p *pipeline) Decrypt(ctx context.Context, collection *notification.Collect
 	if err != nil {
 		for i := range collection.Items {
 			if item := &collection.Items[i]; item.LifecycleEvent == "" {
-				p.undelivered.Track(digestOfUnopened(item), item.ResourceID, at)
+				p.undelivered.Track(item.ContentDigest(), item.ResourceID, at)
 			}
 		}
 		p.warn("decrypt", "notifications can't be decrypted now, Graph retries them", err)
@@ -130,12 +130,12 @@ func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection
 func (p *pipeline) Take(ctx context.Context, received []interaction.Received) error {
 	now := time.Now()
 	for i := range received { // before, since a blocked pipeline may return long after Graph was asked to send it again
-		p.undelivered.Track(digestOf(&received[i]), received[i].ID, now)
+		p.undelivered.Track(received[i].ContentDigest, received[i].ID, now)
 	}
 	_, err := p.deliverNew(ctx, received, dedupe.Live)
 	if err == nil || webhook.Permanent(err) {
 		for i := range received {
-			p.undelivered.Resolve(digestOf(&received[i]))
+			p.undelivered.Resolve(received[i].ContentDigest)
 		}
 	}
 	return err
