@@ -32,6 +32,9 @@ func startTenant(logs plog.ResourceLogs, tenantID string, scope Scope) plog.LogR
 	return scoped.LogRecords()
 }
 
+// maxAttributes is the number of attributes of an event that has all of them.
+const maxAttributes = 30
+
 func fillEvent(event plog.LogRecord, r *record.Record) {
 	event.SetTimestamp(pcommon.NewTimestampFromTime(r.CreatedAt))
 	event.SetObservedTimestamp(pcommon.NewTimestampFromTime(r.ReceivedAt))
@@ -40,7 +43,7 @@ func fillEvent(event plog.LogRecord, r *record.Record) {
 	event.Body().SetStr(r.Body)
 
 	attributes := event.Attributes()
-	attributes.EnsureCapacity(31)
+	attributes.EnsureCapacity(maxAttributes)
 	putInteraction(attributes, r)
 	putContent(attributes, r)
 	putString(attributes, attrUserID, r.UserID)

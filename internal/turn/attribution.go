@@ -93,10 +93,11 @@ func (a *Attribution) addPrompt(prompt *interaction.Received) {
 		if prompt.RequestID != "" {
 			a.requests.Add(request{session: key, id: prompt.RequestID}, user)
 		}
-		conv.shared = conv.shared || (conv.user != "" && conv.user != user)
-		if conv.user = user; conv.shared {
-			conv.user = ""
-		}
+		conv.shared = conv.shared || conv.user != "" && conv.user != user
+		conv.user = user
+	}
+	if conv.shared {
+		conv.user = ""
 	}
 	a.conversations.Add(key, conv)
 }
