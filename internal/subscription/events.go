@@ -22,51 +22,37 @@ type Event struct {
 	Kind string
 }
 
-// maxPending bounds the subscriptions with pending events: an organization cannot have more.
-const maxPending = 10_000
-
-// pendingEvents are the pending events of one subscription. Repeated events of a kind count as one.
-type pendingEvents struct{ reauthorize, removed, missed bool }
+const (
+	// maxPending bounds the pending events: an organization has at most 10,000 subscriptions.
+	maxPending = 30_000
+	// eventSpacing is the shortest time between two renewals of a subscription that lifecycle events cause.
+	eventSpacing = time.Minute
+	// deliveryGracePeriod is how long Graph is assumed to deliver after it asked for a reauthorization. Graph documents that
+	// delivery pauses after a while and that changes are lost then, but not after how long:
+	// https://learn.microsoft.com/graph/change-notifications-lifecycle-events
+	deliveryGracePeriod = 15 * time.Minute
+)
 
 // inbox collects events and new keys until the loop processes them.
 type inbox struct {
 	wake chan struct{}
 
-	mu      sync.Mutex               // guards what follows
-	pending map[string]pendingEvents // by subscription id
-	keys    *Keys                    // nil for none
+	mu     sync.Mutex     // guards what follows
+	events map[Event]bool // repeated ones count as one
+	keys   *Keys          // nil for none
 }
 
 func newInbox() *inbox {
-	return &inbox{wake: make(chan struct{}, 1), pending: map[string]pendingEvents{}}
+	return &inbox{wake: make(chan struct{}, 1), events: map[Event]bool{}}
 }
 
 func (i *inbox) put(e Event) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	h, there := i.pending[e.SubscriptionID]
-	if !there && len(i.pending) >= maxPending {
-		return
+	if len(i.events) < maxPending {
+		i.events[e] = true
 	}
-	switch e.Kind {
-	case ReauthorizationRequired:
-		h.reauthorize = true
-	case SubscriptionRemoved:
-		h.removed = true
-	case Missed:
-		h.missed = true
-	default:
-		return
-	}
-	i.pending[e.SubscriptionID] = h
 	i.signal()
-}
-
-func (i *inbox) signal() {
-	select {
-	case i.wake <- struct{}{}:
-	default:
-	}
 }
 
 // setKeys leaves the keys for the loop, in place of earlier ones that it has not taken.
@@ -77,80 +63,107 @@ func (i *inbox) setKeys(keys Keys) {
 	i.signal()
 }
 
-// takeKeys returns the new keys, and false if there are none.
-func (i *inbox) takeKeys() (keys Keys, found bool) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.keys == nil {
-		return Keys{}, false
+func (i *inbox) signal() {
+	select {
+	case i.wake <- struct{}{}:
+	default:
 	}
-	keys, i.keys = *i.keys, nil
-	return keys, true
 }
 
-// drain returns the pending events and empties the inbox.
-func (i *inbox) drain() map[string]pendingEvents {
+// takeEvents returns the pending events and removes them.
+func (i *inbox) takeEvents() map[Event]bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	pending := i.pending
-	i.pending = map[string]pendingEvents{}
-	return pending
+	events := i.events
+	i.events = map[Event]bool{}
+	return events
 }
 
-const (
-	// deliveryGracePeriod is how long Graph is assumed to deliver after it asked for a reauthorization. Graph documents that
-	// delivery pauses after a while and that changes are lost then, but not after how long:
-	// https://learn.microsoft.com/graph/change-notifications-lifecycle-events
-	deliveryGracePeriod = 15 * time.Minute
-	// adoptionSpacing separates the renewals of subscriptions that are adopted together.
-	adoptionSpacing = 200 * time.Millisecond
-)
+// takeKeys returns the new keys and removes them, nil for none.
+func (i *inbox) takeKeys() *Keys {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	keys := i.keys
+	i.keys = nil
+	return keys
+}
+
+// processEvents records what the pending events require. Until the first list it is not known whose they are, and they stay
+// pending.
+func (m *Manager) processEvents() {
+	if !m.everListed {
+		return
+	}
+	events := m.inbox.takeEvents()
+	if len(events) == 0 {
+		return
+	}
+	for _, r := range m.resources {
+		happened := func(kind string) bool { return r.active && events[Event{r.sub.ID, kind}] }
+		if happened(SubscriptionRemoved) {
+			m.markLost(r, ReasonRemoved)
+		}
+		if happened(Missed) {
+			m.interrupt(r, ReasonMissed, r.lastConfirmed)
+			m.nextCheck = time.Time{}
+		}
+		if happened(ReauthorizationRequired) {
+			m.requestReauthorization(r, time.Now())
+		}
+	}
+}
+
+// processKeys starts to use the keys of SetKeys. The next list shows which subscriptions are to be replaced. One whose key is
+// no longer available is interrupted at once: nothing that it delivers until then can be decrypted.
+func (m *Manager) processKeys(now time.Time) {
+	keys := m.inbox.takeKeys()
+	if keys == nil {
+		return
+	}
+	m.settings.Keys = *keys
+	m.nextCheck = time.Time{}
+	clear(m.rivals) // their key may be among the new ones
+	f := m.facts(now)
+	for _, r := range m.resources {
+		r.created = false    // a new subscription would have another certificate
+		r.next = time.Time{} // the previous certificate may have been the cause of the failure
+		if id := f.certificateOf(r.sub); r.active && id != "" && !f.held[id] {
+			m.logWarning("subscription can't be decrypted any more", r, reasonField(ReasonRemovedKey))
+			r.active = false
+			m.interrupt(r, ReasonRemovedKey, r.lastConfirmed)
+		}
+	}
+}
 
 // requestReauthorization records that Graph asked for a reauthorization.
 func (m *Manager) requestReauthorization(r *resourceState, at time.Time) {
-	if !r.reauthorize {
-		r.reauthorize, r.reauthorizationRequestedAt = true, at
-	}
-	if _, noted := m.reauthorizationRequestedAt[r.sub.ID]; !noted {
-		m.reauthorizationRequestedAt[r.sub.ID] = r.reauthorizationRequestedAt
-		m.knownChanged = true
+	if own := m.owned[r.sub.ID]; own.ReauthorizationRequestedAt.IsZero() {
+		own.ReauthorizationRequestedAt = at
+		m.owned[r.sub.ID] = own
 	}
 }
 
 // clearReauthorization records that Graph received the reauthorization.
 func (m *Manager) clearReauthorization(r *resourceState, at time.Time) {
-	if !r.reauthorize {
-		return
-	}
-	r.reauthorize, r.reauthorizedAt = false, at
-	if _, noted := m.reauthorizationRequestedAt[r.sub.ID]; noted {
-		delete(m.reauthorizationRequestedAt, r.sub.ID)
-		m.knownChanged = true
-	}
-}
-
-// resumeReauthorization requests the reauthorization that an earlier run left pending. With RenewOnAdopt, when events may have
-// been missed, it requests one for every adopted subscription.
-func (m *Manager) resumeReauthorization(r *resourceState, at time.Time) {
-	if since, found := m.reauthorizationRequestedAt[r.sub.ID]; found {
-		m.requestReauthorization(r, since)
-	} else if m.settings.RenewOnAdopt {
-		m.requestReauthorization(r, at)
-		r.reauthorizedAt = at.Add(time.Duration(r.position)*adoptionSpacing - eventSpacing)
+	if own := m.owned[r.sub.ID]; !own.ReauthorizationRequestedAt.IsZero() {
+		own.ReauthorizationRequestedAt = time.Time{}
+		m.owned[r.sub.ID] = own
+		r.reauthorizedAt = at
 	}
 }
 
 // paused reports whether Graph may have paused delivery because a reauthorization has been pending for too long.
-func (r *resourceState) paused(now time.Time) bool {
-	return r.active && r.reauthorize && now.Sub(r.reauthorizationRequestedAt) > deliveryGracePeriod
+func (m *Manager) paused(r *resourceState, now time.Time) bool {
+	since := m.owned[r.sub.ID].ReauthorizationRequestedAt
+	return r.active && !since.IsZero() && now.Sub(since) > deliveryGracePeriod
 }
 
 // interruptPaused opens an interruption for each resource whose delivery may have paused.
 func (m *Manager) interruptPaused(now time.Time) {
 	for _, r := range m.resources {
-		if r.paused(now) && r.interruption == "" {
+		if m.paused(r, now) && r.interruption == "" {
 			m.logWarning("Graph may have paused delivery, because the reauthorization that it asked for has not succeeded", r)
-			m.interrupt(r, ReasonPaused, r.reauthorizationRequestedAt)
+			m.interrupt(r, ReasonPaused, m.owned[r.sub.ID].ReauthorizationRequestedAt)
 		}
 	}
 }

@@ -13,101 +13,86 @@ import (
 type verb int
 
 const (
-	// keep: the subscription in use is active and matches.
-	keep verb = iota
-	// adopt: another subscription of this receiver matches, as after a restart.
-	adopt
-	// replace: delete the existing ones, then create a new one. The order matters, since the quota is 1.
-	replace
+	// adopt: a subscription of this receiver matches; it is used, if it is not already.
+	adopt verb = iota
 	// create: there is no subscription.
 	create
-	// blocked: a conflicting subscription occupies the slot.
-	blocked
-	// wait: a subscription with another receiver's key occupies the slot again after its replacement. Replacing it is deferred.
-	wait
-	// remove: subscriptions of this receiver that are not wanted.
-	remove
+	// replace: delete the existing ones, then create a new one. The order matters, since the quota is 1.
+	replace
+	// leave: a subscription that must not be deleted, or not yet, occupies the slot.
+	leave
 )
 
-// action is one decision of plan.
+// action is the decision of plan about one wanted subscription.
 type action struct {
 	verb verb
-	// want is the wanted subscription; zero for remove.
 	want graph.Subscription
-	// have is the existing subscription of keep and adopt. For replace it is the one that delivers until then, if any.
+	// have is the subscription to adopt. For replace it is the one that delivers until then, if any.
 	have graph.Subscription
-	// surplus are this receiver's subscriptions that remove deletes, and that replace deletes before it creates.
-	surplus []graph.Subscription
-	// conflicting are not this receiver's: they are the cause of blocked, and replace deletes them.
-	conflicting []graph.Subscription
-	// reason is the reason of replace.
+	// surplus are this receiver's subscriptions, and conflicting those of others, that replace deletes.
+	surplus, conflicting []graph.Subscription
+	// reason is the reason of replace, and err that of leave.
 	reason Reason
-	// until is when wait ends.
-	until time.Time
+	err    error
 }
 
 // facts are the inputs of plan other than the list.
 type facts struct {
 	// held are the ids of the certificates whose private key is available.
 	held map[string]bool
-	// known maps subscriptions that this receiver created or adopted to the certificate they were created with, "" if unknown.
-	known map[string]string
+	// owned are the subscriptions that this receiver created or adopted.
+	owned map[string]ownSubscription
 	// inUse are the subscriptions in use.
 	inUse map[string]bool
-	// created are the subscriptions that this process created, as in Graph's response. If Graph writes a property differently
-	// than requested, a new subscription would differ in the same way.
+	// created are those in use that this process created, as in Graph's response. If Graph writes a property differently than
+	// requested, a new subscription would differ in the same way.
 	created map[string]graph.Subscription
-	// gone are subscriptions that Graph reported as deleted, though a list may still show them.
-	gone map[string]bool
 	// mayReplace are the canonical resources for which a conflicting subscription may be replaced.
 	mayReplace map[string]bool
-	// keyConflicts are receivers with another key at the same notification URL, by path.
-	keyConflicts map[string]keyConflict
+	// deferred are the paths at which the replacement of a rival's subscription has to wait.
+	deferred map[string]bool
 }
 
 // plan decides how to get every wanted subscription, given all subscriptions of the application. It returns one action for
-// each wanted subscription, in the same order, and then one remove if subscriptions of this receiver are left over.
+// each wanted subscription, in the same order, and the subscriptions of this receiver that are left over. There is at least
+// one wanted subscription, and all have the same notification URL.
 //
 // A subscription belongs to this receiver if it has its notification URL or a known id. No other is ever deleted, except where
 // mayReplace allows it.
-func plan(wanted, have []graph.Subscription, f facts, now time.Time) []action {
-	actions := make([]action, 0, len(wanted)+1)
+func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []action, surplus []graph.Subscription) {
 	slots := make(map[string][]graph.Subscription, len(wanted))
 	for _, h := range have {
 		if !expired(h, now) {
 			slots[path(h.Resource)] = append(slots[path(h.Resource)], h)
 		}
 	}
-	var leftOver []graph.Subscription
 	for _, w := range wanted {
-		a, rest := planOne(w, slots[path(w.Resource)], f, now)
+		a, leftOver := planOne(w, slots[path(w.Resource)], f)
 		actions = append(actions, a)
-		leftOver = append(leftOver, rest...)
+		surplus = append(surplus, leftOver...)
 		delete(slots, path(w.Resource))
 	}
 	// This iterates over the list rather than the map, for a stable order.
+	own := wanted[0].NotificationURL
 	for _, h := range have {
-		if _, unwanted := slots[path(h.Resource)]; unwanted && !expired(h, now) && f.ours(h, wanted) && !f.leftAlone(h, wanted[0], now) {
-			leftOver = append(leftOver, h)
+		if _, unwanted := slots[path(h.Resource)]; unwanted && !expired(h, now) && f.ours(h, own) && !f.leftAlone(h, own) {
+			surplus = append(surplus, h)
 		}
 	}
-	if len(leftOver) > 0 {
-		actions = append(actions, action{verb: remove, surplus: leftOver})
-	}
-	return actions
+	return actions, surplus
 }
 
 // planOne decides about one wanted subscription, given those at the same path. It also returns the subscriptions of this
 // receiver that are left over there.
-func planOne(want graph.Subscription, have []graph.Subscription, f facts, now time.Time) (action, []graph.Subscription) {
+func planOne(want graph.Subscription, have []graph.Subscription, f facts) (action, []graph.Subscription) {
 	var matching, mismatched, conflicting, leftAlone []graph.Subscription
 	for _, h := range have {
 		switch {
-		case !f.ours(h, []graph.Subscription{want}):
+		case !f.ours(h, want.NotificationURL):
 			conflicting = append(conflicting, h)
 		case f.fits(h, want):
 			matching = append(matching, h)
-		case f.leftAlone(h, want, now):
+		case f.leftAlone(h, want.NotificationURL):
 			leftAlone = append(leftAlone, h)
 		default:
 			mismatched = append(mismatched, h)
@@ -115,29 +100,30 @@ func planOne(want graph.Subscription, have []graph.Subscription, f facts, now ti
 	}
 	switch {
 	case len(matching) > 0:
-		best := slices.MaxFunc(matching, f.preference)
-		if f.inUse[best.ID] {
-			return action{verb: keep, want: want, have: best}, mismatched
-		}
-		return action{verb: adopt, want: want, have: best}, mismatched
+		return action{verb: adopt, want: want, have: slices.MaxFunc(matching, f.preference)}, mismatched
 	case len(conflicting) > 0 && !f.mayReplace[canonical(want.Resource)]:
-		return action{verb: blocked, want: want, conflicting: conflicting}, nil
+		return action{verb: leave, want: want, err: conflictError(conflicting[0])}, nil
 	case len(leftAlone) > 0:
-		return action{verb: wait, want: want, until: f.keyConflicts[path(want.Resource)].deferredUntil()}, nil
+		return action{verb: leave, want: want, err: keyConflictError(leftAlone[0])}, nil
 	case len(conflicting) > 0 || len(mismatched) > 0:
-		a := action{verb: replace, want: want, surplus: mismatched, conflicting: conflicting, reason: ReasonConflict}
-		for i, m := range mismatched {
-			if f.serves(m, want) && !f.inUse[a.have.ID] {
-				a.have = m
-			}
-			if i == 0 {
-				a.reason = f.replaceReason(m)
-			}
-		}
-		return a, nil
+		return f.replacement(want, mismatched, conflicting), nil
 	default:
 		return action{verb: create, want: want}, nil
 	}
+}
+
+// replacement returns the action that replaces these subscriptions, of which there is at least one.
+func (f facts) replacement(want graph.Subscription, mismatched, conflicting []graph.Subscription) action {
+	a := action{verb: replace, want: want, surplus: mismatched, conflicting: conflicting, reason: ReasonConflict}
+	if len(mismatched) > 0 {
+		a.reason = f.replaceReason(mismatched[0])
+	}
+	for _, m := range mismatched {
+		if f.serves(m, want) && !f.inUse[a.have.ID] {
+			a.have = m
+		}
+	}
+	return a
 }
 
 // expired reports whether a subscription has ended. One without an expiration has not.
@@ -145,68 +131,53 @@ func expired(s graph.Subscription, now time.Time) bool {
 	return !s.Expiration.IsZero() && !s.Expiration.After(now)
 }
 
-// ours reports whether a subscription belongs to this receiver. All wanted ones have the same notification URL.
-func (f facts) ours(h graph.Subscription, wanted []graph.Subscription) bool {
-	if _, known := f.known[h.ID]; known {
-		return true
-	}
-	return len(wanted) > 0 && sameURL(h.NotificationURL, wanted[0].NotificationURL)
+// ours reports whether a subscription belongs to this receiver, whose notification URL is own.
+func (f facts) ours(h graph.Subscription, own string) bool {
+	_, owned := f.owned[h.ID]
+	return owned || sameURL(h.NotificationURL, own)
 }
 
 // otherKey reports whether a subscription at the same notification URL was created with a key that is not available: by another
 // receiver, or by an earlier run of this one whose state was lost.
-func (f facts) otherKey(h, want graph.Subscription) bool {
-	_, known := f.known[h.ID]
-	return !known && !f.gone[h.ID] && sameURL(h.NotificationURL, want.NotificationURL) && !f.held[h.EncryptionCertificateID]
+func (f facts) otherKey(h graph.Subscription, own string) bool {
+	_, owned := f.owned[h.ID]
+	return !owned && sameURL(h.NotificationURL, own) && !f.held[h.EncryptionCertificateID]
 }
 
 // leftAlone reports whether a subscription at the same URL belongs to another receiver and its replacement is deferred.
-func (f facts) leftAlone(h, want graph.Subscription, now time.Time) bool {
-	return f.keyConflicts[path(h.Resource)].deferred(now) && f.otherKey(h, want)
+func (f facts) leftAlone(h graph.Subscription, own string) bool {
+	return f.deferred[path(h.Resource)] && f.otherKey(h, own)
 }
 
 // fits reports whether a subscription of this receiver equals what a new one would be.
 func (f facts) fits(h, want graph.Subscription) bool {
-	if f.unchanged(h) {
-		return true
-	}
-	if !f.serves(h, want) {
+	if f.owned[h.ID].gone {
 		return false
 	}
+	if made, found := f.created[h.ID]; found && h.NotificationURL == made.NotificationURL {
+		return true
+	}
 	id := f.certificateOf(h)
-	return id == "" || id == want.EncryptionCertificateID
-}
-
-// unchanged reports whether this process created the subscription and it has not changed since.
-func (f facts) unchanged(h graph.Subscription) bool {
-	made, found := f.created[h.ID]
-	return found && !f.gone[h.ID] && canonical(h.Resource) == canonical(made.Resource) && h.NotificationURL == made.NotificationURL &&
-		sameChangeTypes(h.ChangeTypes, made.ChangeTypes) && f.certificateOf(h) == f.certificateOf(made)
+	return f.serves(h, want) && (id == "" || id == want.EncryptionCertificateID)
 }
 
 // serves reports whether a subscription delivers what is wanted in a form that can be decrypted, possibly with an older key.
 func (f facts) serves(h, want graph.Subscription) bool {
-	if f.gone[h.ID] || canonical(h.Resource) != canonical(want.Resource) || !sameChangeTypes(h.ChangeTypes, want.ChangeTypes) ||
-		!sameURL(h.NotificationURL, want.NotificationURL) {
-		return false
-	}
+	own, owned := f.owned[h.ID]
 	id := f.certificateOf(h)
-	if id == "" {
-		_, known := f.known[h.ID]
-		return known
-	}
-	return f.held[id]
+	return !own.gone && canonical(h.Resource) == canonical(want.Resource) && sameChangeTypes(h.ChangeTypes, want.ChangeTypes) &&
+		sameURL(h.NotificationURL, want.NotificationURL) && (f.held[id] || id == "" && owned)
 }
 
 func (f facts) certificateOf(h graph.Subscription) string {
 	if h.EncryptionCertificateID != "" {
 		return h.EncryptionCertificateID
 	}
-	return f.known[h.ID]
+	return f.owned[h.ID].CertificateID
 }
 
 func (f facts) replaceReason(h graph.Subscription) Reason {
-	if f.gone[h.ID] {
+	if f.owned[h.ID].gone {
 		return ReasonLost
 	}
 	if id := f.certificateOf(h); id != "" && !f.held[id] {
@@ -270,17 +241,4 @@ func normalURL(raw string) string {
 		u.Path = "/"
 	}
 	return u.String()
-}
-
-// hostOf returns the host of a notification URL and nothing else of it, since the query may contain secrets.
-func hostOf(notificationURL string) string {
-	u, err := url.Parse(notificationURL)
-	if err == nil && u.Opaque != "" {
-		// EventHub:https://namespace.servicebus.windows.net/...
-		u, err = url.Parse(u.Opaque)
-	}
-	if err != nil || u.Host == "" {
-		return "unknown"
-	}
-	return u.Host
 }

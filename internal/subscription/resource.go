@@ -1,0 +1,258 @@
+package subscription
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+// resourceState is the state of one wanted resource. Its retry is that of the creation, renewal or replacement of its
+// subscription.
+type resourceState struct {
+	retry
+
+	resource string
+	// sub is the subscription in use while active is set, and else the previous one. created means that this process created
+	// it for the current keys.
+	sub             graph.Subscription
+	active, created bool
+	// grantedAt is when the expiration of sub was granted, and granted is the lifetime at that time.
+	grantedAt time.Time
+	granted   time.Duration
+	// startedAt is when sub was created or adopted; zero if this process never had a subscription for the resource.
+	startedAt time.Time
+	// lastConfirmed is when an active subscription was last confirmed.
+	lastConfirmed time.Time
+	// interruption is the reason of the open interruption, "" while there is none.
+	interruption Reason
+	// reauthorizedAt is when the last renewal that Graph asked for succeeded.
+	reauthorizedAt time.Time
+	// replacedConflicting means that the one replacement that ReplaceForeign allows has been used.
+	replacedConflicting bool
+}
+
+func newResourceState(resource string, position int) *resourceState {
+	r := &resourceState{resource: resource, retry: newRetry("tenant")}
+	if rest, found := strings.CutPrefix(canonical(resource), "copilot/users/"); found {
+		r.name = "users[" + strconv.Itoa(position) + "]"
+		r.userID, _, _ = strings.Cut(rest, "/")
+	}
+	return r
+}
+
+func (r *resourceState) wasActive() bool { return !r.startedAt.IsZero() }
+
+// end returns when the subscription ends, and zero if it has ended.
+func (r *resourceState) end() time.Time {
+	if !r.active {
+		return time.Time{}
+	}
+	return r.sub.Expiration
+}
+
+// setGrant records a granted expiration.
+func (r *resourceState) setGrant(expiration, now time.Time) {
+	r.sub.Expiration = expiration
+	r.grantedAt = now
+	r.granted = expiration.Sub(now)
+}
+
+// renewAt returns the time at which a third of the granted lifetime is left, at least a second after the grant.
+func renewAt(expiration, grantedAt time.Time, granted time.Duration) time.Time {
+	return later(expiration.Add(-granted/3), grantedAt.Add(time.Second))
+}
+
+// renewAt returns when an active subscription is to be renewed, because of its age or because Graph asked for it.
+func (m *Manager) renewAt(r *resourceState) time.Time {
+	at := renewAt(r.sub.Expiration, r.grantedAt, r.granted)
+	if !m.owned[r.sub.ID].ReauthorizationRequestedAt.IsZero() {
+		at = earlier(at, r.reauthorizedAt.Add(eventSpacing))
+	}
+	return later(at, r.next)
+}
+
+// renewDue renews the subscriptions whose renewal or reauthorization is due. A PATCH does both, and Microsoft warns against
+// also sending reauthorize: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
+func (m *Manager) renewDue(ctx context.Context) {
+	for _, r := range m.resources {
+		if r.active && !time.Now().Before(m.renewAt(r)) && m.mayCall(ctx) {
+			m.renew(ctx, r)
+		}
+	}
+}
+
+func (m *Manager) renew(ctx context.Context, r *resourceState) {
+	expiration := time.Now().Add(m.settings.Lifetime).UTC()
+	got, err := m.settings.Graph.RenewSubscription(ctx, r.sub.ID, expiration)
+	now := time.Now()
+	if err == nil && !got.Expiration.After(now) {
+		err = errPastExpiration()
+	}
+	m.settings.Telemetry.Renewal(ctx, err)
+	switch {
+	case err == nil:
+		m.serverFailures = 0
+		r.succeeded()
+		r.setGrant(got.Expiration, now)
+		m.clearReauthorization(r, now)
+		m.logInfo("subscription renewed", r)
+		m.restore(r, now)
+	case statusOf(err) == http.StatusNotFound:
+		// Graph documents 404 as a reason to create a new subscription rather than to retry.
+		m.markLost(r, ReasonLost)
+	default:
+		m.failed(ctx, &r.retry, opRenew, err)
+	}
+}
+
+// adopt uses, or continues to use, a subscription that the list shows.
+func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time) {
+	if r.active {
+		// A list may lag behind a grant.
+		if !have.Expiration.IsZero() && at.Sub(r.grantedAt) >= m.gracePeriod() {
+			r.sub.Expiration = have.Expiration
+		}
+	} else {
+		m.activate(r, have, m.facts(at).certificateOf(have), at)
+		r.created, r.grantedAt, r.granted = false, time.Time{}, m.settings.Lifetime
+		if m.settings.RenewOnAdopt {
+			m.requestReauthorization(r, at)
+		}
+		m.logInfo("subscription adopted", r)
+		m.settings.Observer.Adopted(at)
+	}
+	m.restore(r, at)
+}
+
+// activate starts to use a subscription.
+func (m *Manager) activate(r *resourceState, sub graph.Subscription, certificateID string, now time.Time) {
+	r.sub, r.active, r.startedAt = sub, true, now
+	m.remember(sub.ID, certificateID)
+}
+
+// remember records that a subscription belongs to this receiver.
+func (m *Manager) remember(id, certificateID string) {
+	own := m.owned[id]
+	own.ID, own.CertificateID = id, certificateID
+	m.owned[id] = own
+}
+
+func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subscription) {
+	want.Expiration = time.Now().Add(m.settings.Lifetime).UTC()
+	want.ClientState = m.settings.Keys.ClientState(r.resource)
+	got, err := m.settings.Graph.CreateSubscription(ctx, want)
+	now := time.Now()
+	m.creationCanceled = err != nil && ctx.Err() != nil
+	if err == nil && !got.Expiration.After(now) {
+		// The subscription exists nonetheless, and the next list will show it.
+		m.remember(got.ID, want.EncryptionCertificateID)
+		err = errPastExpiration()
+	}
+	reason := r.interruption
+	m.settings.Telemetry.Created(ctx, reason, err)
+	if err != nil {
+		m.failed(ctx, &r.retry, opCreate, m.explainHandshake(err))
+		return
+	}
+	m.serverFailures = 0
+	r.recovered()
+	m.activate(r, got, want.EncryptionCertificateID, now)
+	r.created = true
+	r.setGrant(got.Expiration, now)
+	if reason == ReasonAbsent {
+		m.logInfo("subscription created", r)
+	} else {
+		m.logInfo("subscription recreated", r, reasonField(reason))
+	}
+	m.restore(r, now)
+}
+
+func errPastExpiration() error {
+	return failure.With(errors.New("Graph granted no expiration in the future: check the clock of this machine"),
+		failure.New(failure.ExpirationPassed))
+}
+
+// replace deletes before it creates, since an application may have only one subscription for a resource.
+func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
+	reason := a.reason
+	if reason == ReasonLost {
+		reason = cmp.Or(r.interruption, reason) // that of an interruption that is already open is more precise
+	}
+	if !r.active {
+		// The resource has no subscription, however long the deletion takes.
+		m.interrupt(r, reason, r.lastConfirmed)
+	}
+	for _, old := range slices.Concat(a.surplus, a.conflicting) {
+		if err := m.remove(ctx, old.ID); err != nil {
+			m.failed(ctx, &r.retry, opDelete, err)
+			return
+		}
+	}
+	r.replacedConflicting = r.replacedConflicting || len(a.conflicting) > 0
+	m.interrupt(r, reason, r.lastConfirmed)
+	r.active = false
+	m.create(ctx, r, a.want)
+}
+
+// remove deletes a subscription. One that no longer exists counts as deleted.
+func (m *Manager) remove(ctx context.Context, id string) error {
+	if err := m.settings.Graph.DeleteSubscription(ctx, id); err != nil && statusOf(err) != http.StatusNotFound {
+		return err
+	}
+	m.serverFailures = 0
+	m.markGone(id)
+	return nil
+}
+
+// markGone records that a subscription no longer exists, though a list may still show it.
+func (m *Manager) markGone(id string) {
+	own := m.owned[id]
+	own.gone = true
+	m.owned[id] = own
+}
+
+// markLost records that the subscription in use ended. After a short life its successor is created with back-off.
+func (m *Manager) markLost(r *resourceState, reason Reason) {
+	if reason != ReasonExpired {
+		m.markGone(r.sub.ID)
+	}
+	now := time.Now()
+	r.active = false
+	r.next = time.Time{}
+	if now.Sub(r.startedAt) < maxWait {
+		r.next = now.Add(r.wait())
+	} else {
+		r.backoff.Reset()
+	}
+	m.logWarning("subscription ended", r, reasonField(reason))
+	m.interrupt(r, reason, r.lastConfirmed)
+}
+
+// interrupt opens an interruption, or updates the reason of the open one.
+func (m *Manager) interrupt(r *resourceState, reason Reason, since time.Time) {
+	if r.interruption == "" {
+		m.settings.Observer.Interrupted(r.resource, reason, since)
+	}
+	r.interruption = reason
+}
+
+// restore records that the resource has an active subscription, and closes its interruption. It does nothing while delivery
+// may have paused, since a listed subscription does not prove delivery then.
+func (m *Manager) restore(r *resourceState, at time.Time) {
+	if m.paused(r, at) {
+		return
+	}
+	r.lastConfirmed = at
+	if r.interruption != "" {
+		r.interruption = ""
+		m.settings.Observer.Restored(r.resource, at)
+	}
+}
