@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
@@ -21,22 +23,17 @@ func (m *Manager) check(ctx context.Context) {
 	}
 	m.everListed, m.nextCheck = true, at.Add(m.settings.CheckInterval)
 
-	have = m.withNewlyCreated(have, at)
-	m.forgetUnlisted(have)
+	have = m.updateOwned(have, at)
 	m.observeRivals(have, at)
 	// Resources that fail again and again come last, so that they do not end the pass before the others.
 	slices.SortStableFunc(m.resources, func(a, b *resourceState) int { return a.next.Compare(b.next) })
-	wanted := make([]graph.Subscription, 0, len(m.resources))
-	for _, r := range m.resources {
-		wanted = append(wanted, m.settings.wanted(r.resource))
-	}
-	actions, surplus := plan(wanted, have, m.facts(at), at)
+	actions, surplus := plan(m.wanted(), have, m.facts, at)
 	for i, r := range m.resources {
 		m.apply(ctx, r, actions[i], at)
 	}
 	m.deleteSurplus(ctx, surplus)
 	if slices.ContainsFunc(m.resources, func(r *resourceState) bool {
-		return r.active && r.interruption == "" && !m.paused(r, at)
+		return r.active && r.interruption == "" && !r.paused(at)
 	}) {
 		m.settings.Observer.Checked(at)
 	}
@@ -87,62 +84,43 @@ func (m *Manager) deleteSurplus(ctx context.Context, surplus []graph.Subscriptio
 			return
 		}
 		m.surplus.succeeded()
-		m.logSurplusDeleted(old)
+		m.settings.Logger.Info("surplus subscription deleted",
+			zap.String("id", old.ID), zap.Time("expiration", old.Expiration), zap.String("host", hostOf(old.NotificationURL)))
 	}
 }
 
-// facts returns the inputs of plan other than the list.
-func (m *Manager) facts(at time.Time) facts {
-	f := facts{
-		held:       map[string]bool{m.settings.Keys.Certificate.ID: true},
-		owned:      m.owned,
-		inUse:      map[string]bool{},
-		created:    map[string]graph.Subscription{},
-		mayReplace: map[string]bool{},
-		deferred:   map[string]bool{},
-	}
-	for _, id := range m.settings.Keys.HeldCertificateIDs {
-		f.held[id] = true
-	}
+// wanted returns the subscription that each resource should have, without its expiration and its clientState.
+func (m *Manager) wanted() []graph.Subscription {
+	wanted := make([]graph.Subscription, 0, len(m.resources))
 	for _, r := range m.resources {
-		if r.active {
-			f.inUse[r.sub.ID] = true
-		}
-		if r.active && r.created {
-			f.created[r.sub.ID] = r.sub
-		}
-		f.mayReplace[canonical(r.resource)] = m.settings.ReplaceForeign && !r.replacedConflicting
+		wanted = append(wanted, graph.Subscription{
+			Resource:                 r.resource,
+			ChangeTypes:              m.settings.ChangeTypes,
+			NotificationURL:          m.settings.NotificationURL,
+			LifecycleNotificationURL: m.settings.NotificationURL,
+			EncryptionCertificate:    m.settings.Keys.Certificate.DER,
+			EncryptionCertificateID:  m.settings.Keys.Certificate.ID,
+		})
 	}
-	for slot, rival := range m.rivals {
-		f.deferred[slot] = rival.deferred(at)
-	}
-	return f
+	return wanted
 }
 
 // gracePeriod is how long the response to a creation or renewal takes precedence over a list, which may lag behind.
 func (m *Manager) gracePeriod() time.Duration { return min(time.Minute, m.settings.CheckInterval) }
 
-// withNewlyCreated adds recently created subscriptions that the list does not show yet.
-func (m *Manager) withNewlyCreated(have []graph.Subscription, at time.Time) []graph.Subscription {
-	listed := idsOf(have)
+// updateOwned returns the list, with subscriptions that were created so recently that Graph may not list them yet, and forgets
+// those that no longer exist.
+func (m *Manager) updateOwned(have []graph.Subscription, at time.Time) []graph.Subscription {
+	listed := make(map[string]bool, len(have))
+	for _, h := range have {
+		listed[h.ID] = true
+	}
 	for _, r := range m.resources {
 		if r.active && !listed[r.sub.ID] && at.Sub(r.startedAt) < m.gracePeriod() {
+			listed[r.sub.ID] = true
 			have = append(have, r.sub)
 		}
 	}
+	maps.DeleteFunc(m.owned, func(id string, _ *ownSubscription) bool { return !listed[id] })
 	return have
-}
-
-// forgetUnlisted forgets subscriptions that no longer exist.
-func (m *Manager) forgetUnlisted(have []graph.Subscription) {
-	listed := idsOf(have)
-	maps.DeleteFunc(m.owned, func(id string, _ ownSubscription) bool { return !listed[id] })
-}
-
-func idsOf(subs []graph.Subscription) map[string]bool {
-	ids := make(map[string]bool, len(subs))
-	for _, s := range subs {
-		ids[s.ID] = true
-	}
-	return ids
 }

@@ -1,9 +1,7 @@
 package subscription
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -72,24 +70,21 @@ func (r rival) deferred(now time.Time) bool {
 
 // observeRivals updates the rivals from the current list, and notes a confirmed one as a failure, one for all resources.
 func (m *Manager) observeRivals(have []graph.Subscription, at time.Time) {
-	f := m.facts(at)
 	for _, h := range have {
-		if slot := path(h.Resource); !expired(h, at) && f.otherKey(h, m.settings.NotificationURL) {
-			m.rivals[slot] = m.rivals[slot].observe(h, m.wasActive(slot), at)
+		if slot := path(h.Resource); !expired(h, at) && m.otherKey(h, m.settings.NotificationURL) {
+			ownWasActive := slices.ContainsFunc(m.resources, func(r *resourceState) bool { return r.own != nil && path(r.resource) == slot })
+			m.rivals[slot] = m.rivals[slot].observe(h, ownWasActive, at)
 		}
 	}
-	// A running receiver creates another subscription within an hour after its latest one was replaced.
-	endsAfter := 2*rivalWait + 2*m.settings.CheckInterval + maxWait
-	maps.DeleteFunc(m.rivals, func(_ string, r rival) bool { return at.Sub(r.since) > endsAfter })
 	m.conflict.recovered()
-	for _, r := range slices.SortedFunc(maps.Values(m.rivals), func(a, b rival) int { return cmp.Compare(a.latest.ID, b.latest.ID) }) {
-		if r.confirmed() {
+	// A running receiver creates another subscription within an hour after its latest one was replaced.
+	lasts := 2*rivalWait + 2*m.settings.CheckInterval + maxWait
+	for slot, r := range m.rivals {
+		switch {
+		case at.Sub(r.since) > lasts:
+			delete(m.rivals, slot)
+		case r.confirmed():
 			m.conflict.failed(at, opReplace, keyConflictError(r.latest), max(r.since.Add(rivalWait).Sub(at), minWait))
 		}
 	}
-}
-
-// wasActive reports whether this process has had a subscription in that slot.
-func (m *Manager) wasActive(slot string) bool {
-	return slices.ContainsFunc(m.resources, func(r *resourceState) bool { return r.wasActive() && path(r.resource) == slot })
 }

@@ -2,7 +2,10 @@ package subscription
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // The lifecycle events of Graph: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
@@ -36,10 +39,10 @@ const (
 // inbox collects events and new keys until the loop processes them.
 type inbox struct {
 	wake chan struct{}
+	keys atomic.Pointer[Keys] // nil for none
 
 	mu     sync.Mutex     // guards what follows
 	events map[Event]bool // repeated ones count as one
-	keys   *Keys          // nil for none
 }
 
 func newInbox() *inbox {
@@ -52,14 +55,6 @@ func (i *inbox) put(e Event) {
 	if len(i.events) < maxPending {
 		i.events[e] = true
 	}
-	i.signal()
-}
-
-// setKeys leaves the keys for the loop, in place of earlier ones that it has not taken.
-func (i *inbox) setKeys(keys Keys) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.keys = &keys
 	i.signal()
 }
 
@@ -77,15 +72,6 @@ func (i *inbox) takeEvents() map[Event]bool {
 	events := i.events
 	i.events = map[Event]bool{}
 	return events
-}
-
-// takeKeys returns the new keys and removes them, nil for none.
-func (i *inbox) takeKeys() *Keys {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	keys := i.keys
-	i.keys = nil
-	return keys
 }
 
 // processEvents records what the pending events require. Until the first list it is not known whose they are, and they stay
@@ -108,27 +94,28 @@ func (m *Manager) processEvents() {
 			m.nextCheck = time.Time{}
 		}
 		if happened(ReauthorizationRequired) {
-			m.requestReauthorization(r, time.Now())
+			r.own.requestReauthorization(time.Now())
 		}
 	}
 }
 
 // processKeys starts to use the keys of SetKeys. The next list shows which subscriptions are to be replaced. One whose key is
 // no longer available is interrupted at once: nothing that it delivers until then can be decrypted.
-func (m *Manager) processKeys(now time.Time) {
-	keys := m.inbox.takeKeys()
+func (m *Manager) processKeys() {
+	keys := m.inbox.keys.Swap(nil)
 	if keys == nil {
 		return
 	}
-	m.settings.Keys = *keys
+	m.useKeys(*keys)
 	m.nextCheck = time.Time{}
 	clear(m.rivals) // their key may be among the new ones
-	f := m.facts(now)
+	for _, own := range m.owned {
+		own.createdURL = "" // a new subscription would have another certificate
+	}
 	for _, r := range m.resources {
-		r.created = false    // a new subscription would have another certificate
 		r.next = time.Time{} // the previous certificate may have been the cause of the failure
-		if id := f.certificateOf(r.sub); r.active && id != "" && !f.held[id] {
-			m.logWarning("subscription can't be decrypted any more", r, reasonField(ReasonRemovedKey))
+		if id := m.certificateOf(r.sub); r.active && id != "" && !m.held[id] {
+			m.log(zap.WarnLevel, "subscription can't be decrypted any more", r, ReasonRemovedKey)
 			r.active = false
 			m.interrupt(r, ReasonRemovedKey, r.lastConfirmed)
 		}
@@ -136,34 +123,16 @@ func (m *Manager) processKeys(now time.Time) {
 }
 
 // requestReauthorization records that Graph asked for a reauthorization.
-func (m *Manager) requestReauthorization(r *resourceState, at time.Time) {
-	if own := m.owned[r.sub.ID]; own.ReauthorizationRequestedAt.IsZero() {
-		own.ReauthorizationRequestedAt = at
-		m.owned[r.sub.ID] = own
-	}
-}
-
-// clearReauthorization records that Graph received the reauthorization.
-func (m *Manager) clearReauthorization(r *resourceState, at time.Time) {
-	if own := m.owned[r.sub.ID]; !own.ReauthorizationRequestedAt.IsZero() {
-		own.ReauthorizationRequestedAt = time.Time{}
-		m.owned[r.sub.ID] = own
-		r.reauthorizedAt = at
+func (o *ownSubscription) requestReauthorization(at time.Time) {
+	if o.ReauthorizationRequestedAt.IsZero() {
+		o.ReauthorizationRequestedAt = at
 	}
 }
 
 // paused reports whether Graph may have paused delivery because a reauthorization has been pending for too long.
-func (m *Manager) paused(r *resourceState, now time.Time) bool {
-	since := m.owned[r.sub.ID].ReauthorizationRequestedAt
-	return r.active && !since.IsZero() && now.Sub(since) > deliveryGracePeriod
+func (r *resourceState) paused(now time.Time) bool {
+	return r.active && r.reauthorize() && now.Sub(r.own.ReauthorizationRequestedAt) > deliveryGracePeriod
 }
 
-// interruptPaused opens an interruption for each resource whose delivery may have paused.
-func (m *Manager) interruptPaused(now time.Time) {
-	for _, r := range m.resources {
-		if m.paused(r, now) && r.interruption == "" {
-			m.logWarning("Graph may have paused delivery, because the reauthorization that it asked for has not succeeded", r)
-			m.interrupt(r, ReasonPaused, m.owned[r.sub.ID].ReauthorizationRequestedAt)
-		}
-	}
-}
+// reauthorize reports whether a reauthorization is pending.
+func (r *resourceState) reauthorize() bool { return !r.own.ReauthorizationRequestedAt.IsZero() }

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
@@ -27,14 +29,14 @@ type Manager struct {
 	settings Settings
 	inbox    *inbox
 
-	// The fields up to mu, and settings.Keys, are used by Run only, and by Delete after it has returned.
+	// The fields up to firstEnd, and settings.Keys, are used by Run only, and by Delete after it has returned.
+	facts
 	resources []*resourceState
 	// outage is what keeps every call from succeeding: before outage.next nothing is called.
 	outage retry
 	// surplus is the deletion of subscriptions that are not wanted.
 	surplus retry
-	// rivals are the known ones by path; conflict is the failure that reports them.
-	rivals   map[string]rival
+	// conflict is the failure that reports rivals.
 	conflict retry
 	// passEnd is when the current pass ends. serverFailures counts those of its calls that failed because of the server.
 	passEnd        time.Time
@@ -42,26 +44,14 @@ type Manager struct {
 	// everListed means that the list was read at least once.
 	everListed           bool
 	lastCheck, nextCheck time.Time
-	// owned are the subscriptions of this receiver by id, reported those that the Observer knows.
-	owned    map[string]ownSubscription
+	// reported are the subscriptions that the Observer knows.
 	reported []Known
 	// logged are the kinds of failures that are not over.
 	logged        map[string]*loggedFailure
 	reportedKinds []string
-	// creationCanceled means that a creation was in flight when Run was canceled, so that it may have succeeded.
-	creationCanceled bool
 
-	mu sync.Mutex // guards what follows
-	// firstEnd is when the first wanted subscription ends; zero until every resource has had one.
-	firstEnd time.Time
-	complete bool
-}
-
-// ownSubscription is a subscription that this receiver created or adopted. Gone means that Graph reported it as deleted, though
-// a list may still show it.
-type ownSubscription struct {
-	Known
-	gone bool
+	// firstEnd is when the first wanted subscription ends; nil until every resource has had one.
+	firstEnd atomic.Pointer[time.Time]
 }
 
 // New returns a Manager. It does nothing until Run.
@@ -71,9 +61,8 @@ func New(s Settings) *Manager {
 		inbox:    newInbox(),
 		outage:   newRetry("all"),
 		surplus:  newRetry("surplus"),
-		rivals:   map[string]rival{},
 		conflict: newRetry("notification_url"),
-		owned:    map[string]ownSubscription{},
+		facts:    facts{owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{}, rivals: map[string]rival{}},
 		logged:   map[string]*loggedFailure{},
 	}
 	listed := map[string]bool{}
@@ -81,13 +70,23 @@ func New(s Settings) *Manager {
 		if !listed[canonical(resource)] {
 			listed[canonical(resource)] = true
 			m.resources = append(m.resources, newResourceState(resource, i))
+			m.mayReplace[path(resource)] = s.ReplaceForeign
 		}
 	}
 	for _, known := range s.Known {
-		m.owned[known.ID] = ownSubscription{Known: known}
+		m.owned[known.ID] = &ownSubscription{Known: known}
 	}
 	m.reported = m.known()
+	m.useKeys(s.Keys)
 	return m
+}
+
+func (m *Manager) useKeys(keys Keys) {
+	m.settings.Keys = keys
+	m.held = map[string]bool{keys.Certificate.ID: true}
+	for _, id := range keys.HeldCertificateIDs {
+		m.held[id] = true
+	}
 }
 
 // Run manages the subscriptions until the context ends, whatever fails. Before it returns, it passes what the events until then
@@ -117,23 +116,27 @@ func (m *Manager) Wake(e Event) { m.inbox.put(e) }
 
 // SetKeys replaces the encryption keys and wakes Run, which replaces subscriptions for another certificate than the first. It
 // never blocks.
-func (m *Manager) SetKeys(keys Keys) { m.inbox.setKeys(keys) }
+func (m *Manager) SetKeys(keys Keys) {
+	m.inbox.keys.Store(&keys)
+	m.inbox.signal()
+}
 
 // TimeLeft returns the time until the first wanted subscription ends, at least zero. It returns false until every resource has
 // had a subscription.
 func (m *Manager) TimeLeft(now time.Time) (time.Duration, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return max(0, m.firstEnd.Sub(now)), m.complete
+	end := m.firstEnd.Load()
+	if end == nil {
+		return 0, false
+	}
+	return max(0, end.Sub(now)), true
 }
 
 // step does everything that is due.
 func (m *Manager) step(ctx context.Context) {
 	now := time.Now()
-	m.expire(now)
 	m.processEvents()
-	m.processKeys(now)
-	m.interruptPaused(now)
+	m.processKeys()
+	m.interruptEnded(now)
 	if m.outage.due(now) {
 		m.pass(ctx)
 	}
@@ -158,11 +161,10 @@ func (m *Manager) pass(ctx context.Context) {
 func (m *Manager) next() time.Time {
 	at := m.checkAt()
 	for _, r := range m.resources {
-		if !r.active {
-			continue
+		if r.active {
+			at = earlier(at, r.renewAt())
 		}
-		at = earlier(at, m.renewAt(r))
-		if !r.sub.Expiration.IsZero() {
+		if r.active && !r.sub.Expiration.IsZero() {
 			at = earlier(at, r.sub.Expiration)
 		}
 	}
@@ -183,24 +185,25 @@ func (m *Manager) checkAt() time.Time {
 	return later(at, m.lastCheck.Add(listSpacing))
 }
 
-// expire marks subscriptions as lost whose expiration has passed.
-func (m *Manager) expire(now time.Time) {
+// interruptEnded opens an interruption for each resource whose subscription has expired, or whose delivery may have paused.
+func (m *Manager) interruptEnded(now time.Time) {
 	for _, r := range m.resources {
 		if r.active && expired(r.sub, now) {
 			m.markLost(r, ReasonExpired)
+		}
+		if r.paused(now) && r.interruption == "" {
+			m.log(zap.WarnLevel, "Graph may have paused delivery, because the reauthorization that it asked for has not succeeded", r, "")
+			m.interrupt(r, ReasonPaused, r.own.ReauthorizationRequestedAt)
 		}
 	}
 }
 
 // publish updates what TimeLeft and the Observer can see.
 func (m *Manager) publish() {
-	first, complete := m.resources[0].end(), true
-	for _, r := range m.resources {
-		first, complete = earlier(first, r.end()), complete && r.wasActive()
+	if !slices.ContainsFunc(m.resources, func(r *resourceState) bool { return r.own == nil }) {
+		first := slices.MinFunc(m.resources, func(a, b *resourceState) int { return a.end().Compare(b.end()) }).end()
+		m.firstEnd.Store(&first)
 	}
-	m.mu.Lock()
-	m.firstEnd, m.complete = first, complete
-	m.mu.Unlock()
 	if known := m.known(); !slices.Equal(known, m.reported) {
 		m.reported = known
 		m.settings.Observer.Known(known)
@@ -218,10 +221,10 @@ func (m *Manager) known() []Known {
 	return known
 }
 
-// Delete deletes the subscriptions in use, and one whose creation was canceled at the end of Run but succeeded nonetheless.
+// Delete deletes the subscriptions in use, and those whose creation was canceled at the end of Run but succeeded nonetheless.
 // It must be called after Run has returned.
 func (m *Manager) Delete(ctx context.Context) error {
-	ids, err := m.inUse(ctx)
+	ids, err := m.idsToDelete(ctx)
 	errs := []error{err}
 	for _, id := range ids {
 		if err := m.remove(ctx, id); err != nil {
@@ -229,36 +232,37 @@ func (m *Manager) Delete(ctx context.Context) error {
 		}
 	}
 	for _, r := range m.resources {
-		if r.active && m.owned[r.sub.ID].gone {
+		if r.active && r.own.gone {
 			r.active = false
-			m.logInfo("subscription deleted", r)
+			m.log(zap.InfoLevel, "subscription deleted", r, "")
 		}
 	}
 	m.publish()
 	return errors.Join(errs...)
 }
 
-// inUse returns the ids of the subscriptions in use. Those of canceled creations are found in Graph's list.
-func (m *Manager) inUse(ctx context.Context) (ids []string, err error) {
-	var have []graph.Subscription
-	if m.creationCanceled {
-		if have, err = m.settings.Graph.ListSubscriptions(ctx); err != nil {
-			err = fmt.Errorf("find the subscription whose creation was canceled: %w", err)
-		}
-	}
-	f := m.facts(time.Now())
-	for _, r := range m.resources {
-		if r.active {
+func (m *Manager) idsToDelete(ctx context.Context) (ids []string, err error) {
+	var missing []graph.Subscription
+	for i, want := range m.wanted() {
+		if r := m.resources[i]; r.active {
 			ids = append(ids, r.sub.ID)
-			continue
-		}
-		for _, h := range have {
-			if f.serves(h, m.settings.wanted(r.resource)) {
-				ids = append(ids, h.ID)
-			}
+		} else {
+			missing = append(missing, want)
 		}
 	}
-	return ids, err
+	if len(missing) == 0 {
+		return ids, nil
+	}
+	have, err := m.settings.Graph.ListSubscriptions(ctx)
+	if err != nil {
+		return ids, fmt.Errorf("find subscriptions whose creation was canceled: %w", err)
+	}
+	for _, h := range have {
+		if slices.ContainsFunc(missing, func(want graph.Subscription) bool { return m.serves(h, want) }) {
+			ids = append(ids, h.ID)
+		}
+	}
+	return ids, nil
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -63,8 +63,8 @@ func TestInbox_IsBounded(t *testing.T) {
 func TestManager_ForgetsUnlistedSubscriptions(t *testing.T) {
 	t.Parallel()
 	m := New(Settings{Known: []Known{{ID: "a"}, {ID: "b"}}})
-	m.markGone("c")
-	m.forgetUnlisted([]graph.Subscription{{ID: "a"}})
+	m.own("c").gone = true
+	m.updateOwned([]graph.Subscription{{ID: "a"}}, planNow)
 	assert.Equal(t, owned("a", ""), m.owned)
 }
 

@@ -1,6 +1,8 @@
 package subscription
 
 import (
+	"cmp"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -40,24 +42,29 @@ type action struct {
 type facts struct {
 	// held are the ids of the certificates whose private key is available.
 	held map[string]bool
-	// owned are the subscriptions that this receiver created or adopted.
-	owned map[string]ownSubscription
-	// inUse are the subscriptions in use.
-	inUse map[string]bool
-	// created are those in use that this process created, as in Graph's response. If Graph writes a property differently than
-	// requested, a new subscription would differ in the same way.
-	created map[string]graph.Subscription
-	// mayReplace are the canonical resources for which a conflicting subscription may be replaced.
+	// owned are the subscriptions that this receiver created or adopted, by id.
+	owned map[string]*ownSubscription
+	// mayReplace are the paths at which a conflicting subscription may be replaced.
 	mayReplace map[string]bool
-	// deferred are the paths at which the replacement of a rival's subscription has to wait.
-	deferred map[string]bool
+	// rivals are the receivers with another key, by path.
+	rivals map[string]rival
+}
+
+// ownSubscription is a subscription that this receiver created or adopted.
+type ownSubscription struct {
+	Known
+	// createdURL is the notification URL in Graph's response, if this process created the subscription for the current keys. If
+	// Graph writes a property differently than requested, a new subscription would differ in the same way.
+	createdURL string
+	// gone means that Graph reported the subscription as deleted, though a list may still show it.
+	gone bool
 }
 
 // plan decides how to get every wanted subscription, given all subscriptions of the application. It returns one action for
 // each wanted subscription, in the same order, and the subscriptions of this receiver that are left over. There is at least
 // one wanted subscription, and all have the same notification URL.
 //
-// A subscription belongs to this receiver if it has its notification URL or a known id. No other is ever deleted, except where
+// A subscription belongs to this receiver if it has its notification URL or is owned. No other is ever deleted, except where
 // mayReplace allows it.
 func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []action, surplus []graph.Subscription) {
 	slots := make(map[string][]graph.Subscription, len(wanted))
@@ -67,16 +74,17 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []
 		}
 	}
 	for _, w := range wanted {
-		a, leftOver := planOne(w, slots[path(w.Resource)], f)
+		a, leftOver := planOne(w, slots[path(w.Resource)], f, now)
 		actions = append(actions, a)
 		surplus = append(surplus, leftOver...)
 		delete(slots, path(w.Resource))
 	}
-	// This iterates over the list rather than the map, for a stable order.
-	own := wanted[0].NotificationURL
-	for _, h := range have {
-		if _, unwanted := slots[path(h.Resource)]; unwanted && !expired(h, now) && f.ours(h, own) && !f.leftAlone(h, own) {
-			surplus = append(surplus, h)
+	ownURL := wanted[0].NotificationURL
+	for _, slot := range slices.Sorted(maps.Keys(slots)) {
+		for _, h := range slots[slot] {
+			if f.ours(h, ownURL) && !f.leftAlone(h, ownURL, now) {
+				surplus = append(surplus, h)
+			}
 		}
 	}
 	return actions, surplus
@@ -84,7 +92,7 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []
 
 // planOne decides about one wanted subscription, given those at the same path. It also returns the subscriptions of this
 // receiver that are left over there.
-func planOne(want graph.Subscription, have []graph.Subscription, f facts) (action, []graph.Subscription) {
+func planOne(want graph.Subscription, have []graph.Subscription, f facts, now time.Time) (action, []graph.Subscription) {
 	var matching, mismatched, conflicting, leftAlone []graph.Subscription
 	for _, h := range have {
 		switch {
@@ -92,7 +100,7 @@ func planOne(want graph.Subscription, have []graph.Subscription, f facts) (actio
 			conflicting = append(conflicting, h)
 		case f.fits(h, want):
 			matching = append(matching, h)
-		case f.leftAlone(h, want.NotificationURL):
+		case f.leftAlone(h, want.NotificationURL, now):
 			leftAlone = append(leftAlone, h)
 		default:
 			mismatched = append(mismatched, h)
@@ -100,30 +108,22 @@ func planOne(want graph.Subscription, have []graph.Subscription, f facts) (actio
 	}
 	switch {
 	case len(matching) > 0:
-		return action{verb: adopt, want: want, have: slices.MaxFunc(matching, f.preference)}, mismatched
-	case len(conflicting) > 0 && !f.mayReplace[canonical(want.Resource)]:
+		return action{verb: adopt, want: want, have: f.preferred(matching)}, mismatched
+	case len(conflicting) > 0 && !f.mayReplace[path(want.Resource)]:
 		return action{verb: leave, want: want, err: conflictError(conflicting[0])}, nil
 	case len(leftAlone) > 0:
 		return action{verb: leave, want: want, err: keyConflictError(leftAlone[0])}, nil
-	case len(conflicting) > 0 || len(mismatched) > 0:
-		return f.replacement(want, mismatched, conflicting), nil
+	case len(mismatched) > 0:
+		serving := slices.DeleteFunc(slices.Clone(mismatched), func(h graph.Subscription) bool { return !f.serves(h, want) })
+		return action{
+			verb: replace, want: want, have: f.preferred(serving), surplus: mismatched, conflicting: conflicting,
+			reason: f.replaceReason(mismatched[0]),
+		}, nil
+	case len(conflicting) > 0:
+		return action{verb: replace, want: want, conflicting: conflicting, reason: ReasonConflict}, nil
 	default:
 		return action{verb: create, want: want}, nil
 	}
-}
-
-// replacement returns the action that replaces these subscriptions, of which there is at least one.
-func (f facts) replacement(want graph.Subscription, mismatched, conflicting []graph.Subscription) action {
-	a := action{verb: replace, want: want, surplus: mismatched, conflicting: conflicting, reason: ReasonConflict}
-	if len(mismatched) > 0 {
-		a.reason = f.replaceReason(mismatched[0])
-	}
-	for _, m := range mismatched {
-		if f.serves(m, want) && !f.inUse[a.have.ID] {
-			a.have = m
-		}
-	}
-	return a
 }
 
 // expired reports whether a subscription has ended. One without an expiration has not.
@@ -131,30 +131,25 @@ func expired(s graph.Subscription, now time.Time) bool {
 	return !s.Expiration.IsZero() && !s.Expiration.After(now)
 }
 
-// ours reports whether a subscription belongs to this receiver, whose notification URL is own.
-func (f facts) ours(h graph.Subscription, own string) bool {
-	_, owned := f.owned[h.ID]
-	return owned || sameURL(h.NotificationURL, own)
+// ours reports whether a subscription belongs to this receiver, whose notification URL is ownURL.
+func (f facts) ours(h graph.Subscription, ownURL string) bool {
+	return f.owned[h.ID] != nil || sameURL(h.NotificationURL, ownURL)
 }
 
 // otherKey reports whether a subscription at the same notification URL was created with a key that is not available: by another
 // receiver, or by an earlier run of this one whose state was lost.
-func (f facts) otherKey(h graph.Subscription, own string) bool {
-	_, owned := f.owned[h.ID]
-	return !owned && sameURL(h.NotificationURL, own) && !f.held[h.EncryptionCertificateID]
+func (f facts) otherKey(h graph.Subscription, ownURL string) bool {
+	return f.owned[h.ID] == nil && sameURL(h.NotificationURL, ownURL) && !f.held[h.EncryptionCertificateID]
 }
 
 // leftAlone reports whether a subscription at the same URL belongs to another receiver and its replacement is deferred.
-func (f facts) leftAlone(h graph.Subscription, own string) bool {
-	return f.deferred[path(h.Resource)] && f.otherKey(h, own)
+func (f facts) leftAlone(h graph.Subscription, ownURL string, now time.Time) bool {
+	return f.rivals[path(h.Resource)].deferred(now) && f.otherKey(h, ownURL)
 }
 
 // fits reports whether a subscription of this receiver equals what a new one would be.
 func (f facts) fits(h, want graph.Subscription) bool {
-	if f.owned[h.ID].gone {
-		return false
-	}
-	if made, found := f.created[h.ID]; found && h.NotificationURL == made.NotificationURL {
+	if own := f.owned[h.ID]; own != nil && !own.gone && own.createdURL == h.NotificationURL {
 		return true
 	}
 	id := f.certificateOf(h)
@@ -163,21 +158,23 @@ func (f facts) fits(h, want graph.Subscription) bool {
 
 // serves reports whether a subscription delivers what is wanted in a form that can be decrypted, possibly with an older key.
 func (f facts) serves(h, want graph.Subscription) bool {
-	own, owned := f.owned[h.ID]
 	id := f.certificateOf(h)
-	return !own.gone && canonical(h.Resource) == canonical(want.Resource) && sameChangeTypes(h.ChangeTypes, want.ChangeTypes) &&
-		sameURL(h.NotificationURL, want.NotificationURL) && (f.held[id] || id == "" && owned)
+	return canonical(h.Resource) == canonical(want.Resource) && sameChangeTypes(h.ChangeTypes, want.ChangeTypes) &&
+		sameURL(h.NotificationURL, want.NotificationURL) && (f.held[id] || id == "" && f.owned[h.ID] != nil) && !f.gone(h)
 }
 
+func (f facts) gone(h graph.Subscription) bool { return f.owned[h.ID] != nil && f.owned[h.ID].gone }
+
+// certificateOf returns the id of the certificate of a subscription, which a list may omit, or "" if it is not known.
 func (f facts) certificateOf(h graph.Subscription) string {
-	if h.EncryptionCertificateID != "" {
-		return h.EncryptionCertificateID
+	if f.owned[h.ID] != nil && h.EncryptionCertificateID == "" {
+		return f.owned[h.ID].CertificateID
 	}
-	return f.owned[h.ID].CertificateID
+	return h.EncryptionCertificateID
 }
 
 func (f facts) replaceReason(h graph.Subscription) Reason {
-	if f.owned[h.ID].gone {
+	if f.gone(h) {
 		return ReasonLost
 	}
 	if id := f.certificateOf(h); id != "" && !f.held[id] {
@@ -186,15 +183,14 @@ func (f facts) replaceReason(h graph.Subscription) Reason {
 	return ReasonReplaced
 }
 
-// preference orders matching subscriptions: the one in use is the greatest, then the one that expires last.
-func (f facts) preference(a, b graph.Subscription) int {
-	switch {
-	case f.inUse[a.ID] && !f.inUse[b.ID]:
-		return 1
-	case f.inUse[b.ID] && !f.inUse[a.ID]:
-		return -1
+// preferred returns an owned one of these subscriptions if there is one, since it may be in use, else the first.
+func (f facts) preferred(subs []graph.Subscription) graph.Subscription {
+	for _, s := range subs {
+		if f.owned[s.ID] != nil {
+			return s
+		}
 	}
-	return a.Expiration.Compare(b.Expiration)
+	return append(subs, graph.Subscription{})[0]
 }
 
 // canonical returns a resource in the form in which Graph compares it: without regard to case and one leading slash.
@@ -214,10 +210,7 @@ func sameChangeTypes(a, b []string) bool {
 }
 
 func changeTypeSet(types []string) []string {
-	set := make([]string, 0, len(types))
-	for _, t := range types {
-		set = append(set, strings.ToLower(strings.TrimSpace(t)))
-	}
+	set := strings.Fields(strings.ToLower(strings.Join(types, " ")))
 	slices.Sort(set)
 	return slices.Compact(set)
 }
@@ -233,12 +226,7 @@ func normalURL(raw string) string {
 	if err != nil || u.Host == "" {
 		return raw
 	}
-	u.Host = strings.ToLower(u.Host)
-	if u.Scheme == "https" {
-		u.Host = strings.TrimSuffix(u.Host, ":443")
-	}
-	if u.Path == "" {
-		u.Path = "/"
-	}
+	u.Host = strings.TrimSuffix(strings.ToLower(u.Host), ":443") // it is always https
+	u.Path = cmp.Or(u.Path, "/")
 	return u.String()
 }

@@ -25,12 +25,10 @@ const (
 var planNow = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
 func wantedOf(resources ...string) []graph.Subscription {
-	s := Settings{ChangeTypes: []string{"created", "updated"}, NotificationURL: ourURL, Keys: Keys{Certificate: Certificate{ID: "new"}}}
-	var wanted []graph.Subscription
-	for _, r := range resources {
-		wanted = append(wanted, s.wanted(r))
-	}
-	return wanted
+	return New(Settings{
+		Resources: resources, ChangeTypes: []string{"created", "updated"}, NotificationURL: ourURL,
+		Keys: Keys{Certificate: Certificate{ID: "new"}},
+	}).wanted()
 }
 
 // listed returns a subscription of this receiver as the list shows it, changed by the given functions.
@@ -85,8 +83,8 @@ func shorten(actions []action, surplus []graph.Subscription) []decision {
 	return short
 }
 
-func owned(id, certificateID string) map[string]ownSubscription {
-	return map[string]ownSubscription{id: {Known: Known{ID: id, CertificateID: certificateID}}}
+func owned(id, certificateID string) map[string]*ownSubscription {
+	return map[string]*ownSubscription{id: {Known: Known{ID: id, CertificateID: certificateID}}}
 }
 
 func listIDs(subs []graph.Subscription) []string {
@@ -147,21 +145,21 @@ func TestPlan_AdoptsMatchingSubscription(t *testing.T) {
 			have: []graph.Subscription{listed("s1", tenantWide, certificate(""))}, facts: facts{owned: owned("s1", "")}, expect: adopts,
 		},
 		{
-			name: "of several that match the one that expires last is adopted and none is deleted",
+			name: "of several that match the first is adopted and none is deleted",
 			have: []graph.Subscription{
-				listed("s0", tenantWide, endingIn(time.Hour)), listed("s1", tenantWide, endingIn(2*time.Hour)), listed("s2", tenantWide, endingIn(time.Minute)),
+				listed("s1", tenantWide, endingIn(time.Hour)), listed("s0", tenantWide, endingIn(2*time.Hour)), listed("s2", tenantWide, endingIn(time.Minute)),
 			},
 			expect: adopts,
 		},
 		{
 			name:  "the one in use is kept even if another expires later",
 			have:  []graph.Subscription{listed("s0", tenantWide, endingIn(60*time.Hour)), listed("s1", tenantWide, endingIn(time.Hour))},
-			facts: facts{inUse: map[string]bool{"s1": true}}, expect: []decision{{verb: adopt, have: "s1"}},
+			facts: facts{owned: owned("s1", "")}, expect: []decision{{verb: adopt, have: "s1"}},
 		},
 		{
 			name:  "the one in use is kept wherever it is in the list",
 			have:  []graph.Subscription{listed("s1", tenantWide, endingIn(time.Hour)), listed("s0", tenantWide, endingIn(60*time.Hour))},
-			facts: facts{inUse: map[string]bool{"s1": true}}, expect: []decision{{verb: adopt, have: "s1"}},
+			facts: facts{owned: owned("s1", "")}, expect: []decision{{verb: adopt, have: "s1"}},
 		},
 		{
 			name: "one without an expiration still counts",
@@ -192,7 +190,7 @@ func TestPlan_ReplacesMismatchedSubscription(t *testing.T) {
 			have: []graph.Subscription{
 				listed("s1", tenantWide, certificate("old")), listed("s2", tenantWide, certificate("old"), changes("updated", "created")),
 			},
-			facts:  facts{inUse: map[string]bool{"s1": true}},
+			facts:  facts{owned: owned("s1", "")},
 			expect: []decision{{verb: replace, have: "s1", deleted: []string{"s1", "s2"}, reason: ReasonReplaced}},
 		},
 		{
@@ -227,7 +225,7 @@ func TestPlan_ReplacesMismatchedSubscription(t *testing.T) {
 		},
 		{
 			name: "one that Graph reported as deleted is replaced though a list still shows it",
-			have: []graph.Subscription{listed("s1", tenantWide)}, facts: facts{owned: map[string]ownSubscription{"s1": {gone: true}}},
+			have: []graph.Subscription{listed("s1", tenantWide)}, facts: facts{owned: map[string]*ownSubscription{"s1": {gone: true}}},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonLost}},
 		},
 		{
@@ -270,7 +268,7 @@ func TestPlan_CreatesMissingSubscription(t *testing.T) {
 		},
 		{
 			name:   "of two users only the missing one is created",
-			wanted: wantedOf(userA, userB), have: []graph.Subscription{listed("a", userA)}, facts: facts{inUse: map[string]bool{"a": true}},
+			wanted: wantedOf(userA, userB), have: []graph.Subscription{listed("a", userA)}, facts: facts{owned: owned("a", "new")},
 			expect: []decision{{verb: adopt, have: "a"}, {verb: create}},
 		},
 	})
@@ -278,15 +276,20 @@ func TestPlan_CreatesMissingSubscription(t *testing.T) {
 
 func TestRenewAt_OneThirdOfGrantedLifetimeLeft(t *testing.T) {
 	t.Parallel()
-	granted := planNow.Add(-time.Hour)
-	assert.Equal(t, granted.Add(48*time.Hour), renewAt(granted.Add(72*time.Hour), granted, 72*time.Hour))
-	assert.Equal(t, granted.Add(30*time.Minute), renewAt(granted.Add(45*time.Minute), granted, 45*time.Minute), "the granted lifetime counts")
-	assert.Equal(t, granted.Add(time.Second), renewAt(granted.Add(time.Millisecond), granted, time.Millisecond), "at least a second later")
+	at := func(lifetime time.Duration) time.Time {
+		r := newResourceState(tenantWide, 0)
+		r.own = &ownSubscription{}
+		r.setGrant(planNow.Add(lifetime), planNow)
+		return r.renewAt()
+	}
+	assert.Equal(t, planNow.Add(48*time.Hour), at(72*time.Hour))
+	assert.Equal(t, planNow.Add(30*time.Minute), at(45*time.Minute), "the granted lifetime counts")
+	assert.Equal(t, planNow.Add(time.Second), at(time.Millisecond), "at least a second later")
 }
 
 func TestPlan_RespectsConflictingSubscription(t *testing.T) {
 	t.Parallel()
-	may := facts{mayReplace: map[string]bool{canonical(tenantWide): true}}
+	may := facts{mayReplace: map[string]bool{path(tenantWide): true}}
 	conflicting := listed("f", tenantWide, sendingTo(theirURL))
 	runPlan(t, []planCase{
 		{
@@ -337,8 +340,7 @@ func TestPlan_DefersReplacementOfAnotherReceiversKey(t *testing.T) {
 	t.Parallel()
 	other := listed("b3", tenantWide, certificate("other"))
 	seen := func(count int, ago time.Duration) facts {
-		seen := rival{count: count, latest: other, since: planNow.Add(-ago)}
-		return facts{deferred: map[string]bool{path(tenantWide): seen.deferred(planNow)}}
+		return facts{rivals: map[string]rival{path(tenantWide): {count: count, latest: other, since: planNow.Add(-ago)}}}
 	}
 	with := func(f facts, change func(*facts)) facts { change(&f); return f }
 	replaced := []decision{{verb: replace, deleted: []string{"b3"}, reason: ReasonRemovedKey}}
@@ -369,7 +371,7 @@ func TestPlan_DefersReplacementOfAnotherReceiversKey(t *testing.T) {
 		},
 		{
 			name: "a conflict about one user does not affect another", wanted: wantedOf(userA, userB),
-			facts: facts{deferred: map[string]bool{path(userA): true}},
+			facts: facts{rivals: map[string]rival{path(userA): {count: 3, since: planNow}}},
 			have:  []graph.Subscription{listed("a", userA, certificate("other")), listed("b", userB, certificate("other"))},
 			expect: []decision{
 				{verb: leave, code: failure.SubscriptionKeyConflict},
@@ -384,9 +386,10 @@ func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 // randomInput returns random arguments of plan.
 func randomInput(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
 	f = facts{
-		held: map[string]bool{"new": true, "old": true}, owned: map[string]ownSubscription{}, inUse: map[string]bool{},
-		mayReplace: map[string]bool{},
-		deferred:   map[string]bool{path(pick(r, tenantWide, userA, userB)): r.IntN(2) == 0},
+		held: map[string]bool{"new": true, "old": true}, owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{},
+		rivals: map[string]rival{
+			path(pick(r, tenantWide, userA, userB)): {count: r.IntN(5), since: planNow.Add(-pick(r, 0, 2*time.Hour))},
+		},
 	}
 	wanted = pick(r, wantedOf(tenantWide), wantedOf(userA), wantedOf(userA, userB))
 	for i := range r.IntN(6) {
@@ -398,8 +401,7 @@ func randomInput(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
 		have = append(have, h)
 		for _, set := range []func(){
 			func() { f.owned[h.ID] = owned(h.ID, pick(r, "", "new", "old"))[h.ID] },
-			func() { f.inUse[h.ID] = true },
-			func() { f.owned[h.ID] = ownSubscription{gone: true} },
+			func() { f.owned[h.ID] = &ownSubscription{gone: true} },
 		} {
 			if r.IntN(4) == 0 {
 				set()
@@ -415,18 +417,18 @@ func TestPlan_NeverDeletesUnownedSubscription(t *testing.T) {
 	for range 10_000 {
 		wanted, have, f := randomInput(r)
 		if r.IntN(2) == 0 {
-			f.mayReplace[canonical(pick(r, wanted...).Resource)] = true
+			f.mayReplace[path(pick(r, wanted...).Resource)] = true
 		}
 		actions, surplus := plan(wanted, have, f, planNow)
 		for _, a := range append(actions, action{surplus: surplus}) {
 			for _, s := range a.surplus {
 				_, known := f.owned[s.ID]
 				require.True(t, known || s.NotificationURL == ourURL, "deletes %+v of %+v", s, have)
-				leftAlone := f.deferred[path(s.Resource)]
+				leftAlone := f.rivals[path(s.Resource)].deferred(planNow)
 				require.True(t, known || f.held[s.EncryptionCertificateID] || !leftAlone, "deletes %+v", s)
 			}
 			if a.verb == replace && len(a.conflicting) > 0 {
-				require.True(t, f.mayReplace[canonical(a.want.Resource)])
+				require.True(t, f.mayReplace[path(a.want.Resource)])
 				for _, s := range a.conflicting {
 					require.Equal(t, path(a.want.Resource), path(s.Resource), "replaces only in the slot it needs")
 				}
@@ -464,6 +466,7 @@ func TestPlan_IsStableAfterItsActions(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for range 5_000 {
 		wanted, have, f := randomInput(r)
+		var used []string
 		actions, surplus := plan(wanted, have, f, planNow)
 		for i, a := range append(actions, action{verb: remove, surplus: surplus}) {
 			for _, gone := range append(listIDs(a.surplus), listIDs(a.conflicting)...) {
@@ -474,16 +477,18 @@ func TestPlan_IsStableAfterItsActions(t *testing.T) {
 				made := a.want
 				made.ID, made.Expiration = "made"+strconv.Itoa(i), planNow.Add(71*time.Hour)
 				have = append(have, made)
-				f.inUse[made.ID] = true
+				f.owned[made.ID] = owned(made.ID, "new")[made.ID]
+				used = append(used, made.ID)
 			case adopt:
-				f.inUse[a.have.ID] = true
+				f.owned[a.have.ID] = owned(a.have.ID, f.certificateOf(a.have))[a.have.ID]
+				used = append(used, a.have.ID)
 			}
 		}
 		actions, surplus = plan(wanted, have, f, planNow)
 		require.Empty(t, surplus)
 		for _, a := range actions {
 			require.Contains(t, []verb{adopt, leave}, a.verb, "%+v", have)
-			require.True(t, a.verb == leave || f.inUse[a.have.ID])
+			require.True(t, a.verb == leave || slices.Contains(used, a.have.ID), "%+v", have)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -32,7 +33,7 @@ func (m *Manager) failures() map[string][]*retry {
 		if r.err == nil {
 			continue
 		}
-		told := failureOf(r.err)
+		told := failure.Of(r.err)
 		kind := string(told.Code) + " " + graph.Code(r.err)
 		if told.Code == "" {
 			kind += " " + told.Hint
@@ -69,7 +70,7 @@ func (m *Manager) report() {
 			logged.failing[r] = true
 		}
 		logged.part.ReportKind(kind, err, m.failureFields(failing)...)
-		all = append(all, fmt.Errorf("%s (%s): %w. %s", failing[0].operation, failing[0].name, err, failureOf(err).Hint))
+		all = append(all, fmt.Errorf("%s (%s): %w. %s", failing[0].operation, failing[0].name, err, failure.Of(err).Hint))
 	}
 	for kind, logged := range m.logged {
 		maps.DeleteFunc(logged.failing, func(r *retry, _ bool) bool { return r.err == nil })
@@ -84,14 +85,6 @@ func (m *Manager) report() {
 	}
 }
 
-// failureOf returns what the operator is told about an error.
-func failureOf(err error) failure.Failure {
-	if told := failure.Of(err); told.Code != "" {
-		return told
-	}
-	return failure.Failure{Hint: graph.Hint(err)}
-}
-
 // failureFields returns the log fields of a failure that all the given ones share.
 func (m *Manager) failureFields(failing []*retry) []zap.Field {
 	first := failing[0]
@@ -103,7 +96,7 @@ func (m *Manager) failureFields(failing []*retry) []zap.Field {
 	if e, ok := errors.AsType[*graph.Error](first.err); ok {
 		requestID = e.RequestID // by which Microsoft support finds the request
 	}
-	if told := failureOf(first.err); told.Code == "" {
+	if told := failure.Of(first.err); told.Code == "" {
 		hint = told.Hint
 	}
 	return []zap.Field{
@@ -127,32 +120,15 @@ func fieldIfSet[T comparable](key string, value T) zap.Field {
 	return zap.Any(key, value)
 }
 
-// logInfo logs a change of the subscription of a resource.
-func (m *Manager) logInfo(message string, r *resourceState, more ...zap.Field) {
-	m.settings.Logger.Info(message, append(m.logFields(r), more...)...)
-}
-
-func (m *Manager) logWarning(message string, r *resourceState, more ...zap.Field) {
-	m.settings.Logger.Warn(message, append(m.logFields(r), more...)...)
-}
-
-func (m *Manager) logFields(r *resourceState) []zap.Field {
-	return []zap.Field{
+// log logs a change of the subscription of a resource, with a reason if there is one.
+func (m *Manager) log(level zapcore.Level, message string, r *resourceState, reason Reason) {
+	m.settings.Logger.Log(level, message,
 		zap.String("id", r.sub.ID),
 		zap.String("for", r.name),
 		zap.Time("expiration", r.sub.Expiration),
 		zap.String("host", hostOf(m.settings.NotificationURL)),
-	}
+		fieldIfSet("reason", reason))
 }
-
-func (m *Manager) logSurplusDeleted(old graph.Subscription) {
-	m.settings.Logger.Info("surplus subscription deleted",
-		zap.String("id", old.ID),
-		zap.Time("expiration", old.Expiration),
-		zap.String("host", hostOf(old.NotificationURL)))
-}
-
-func reasonField(r Reason) zap.Field { return zap.String("reason", string(r)) }
 
 // explainHandshake adds both paths and the address of the webhook to the error of a creation that Graph refused because the
 // notification URL did not answer its validation request as required:

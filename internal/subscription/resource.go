@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
@@ -20,14 +22,15 @@ type resourceState struct {
 	retry
 
 	resource string
-	// sub is the subscription in use while active is set, and else the previous one. created means that this process created
-	// it for the current keys.
-	sub             graph.Subscription
-	active, created bool
+	// sub is the subscription in use while active is set, and else the previous one. own is what is known of it beyond Graph's
+	// list; nil if this process never had a subscription for the resource.
+	sub    graph.Subscription
+	own    *ownSubscription
+	active bool
 	// grantedAt is when the expiration of sub was granted, and granted is the lifetime at that time.
 	grantedAt time.Time
 	granted   time.Duration
-	// startedAt is when sub was created or adopted; zero if this process never had a subscription for the resource.
+	// startedAt is when sub was created or adopted.
 	startedAt time.Time
 	// lastConfirmed is when an active subscription was last confirmed.
 	lastConfirmed time.Time
@@ -35,8 +38,6 @@ type resourceState struct {
 	interruption Reason
 	// reauthorizedAt is when the last renewal that Graph asked for succeeded.
 	reauthorizedAt time.Time
-	// replacedConflicting means that the one replacement that ReplaceForeign allows has been used.
-	replacedConflicting bool
 }
 
 func newResourceState(resource string, position int) *resourceState {
@@ -47,8 +48,6 @@ func newResourceState(resource string, position int) *resourceState {
 	}
 	return r
 }
-
-func (r *resourceState) wasActive() bool { return !r.startedAt.IsZero() }
 
 // end returns when the subscription ends, and zero if it has ended.
 func (r *resourceState) end() time.Time {
@@ -65,15 +64,11 @@ func (r *resourceState) setGrant(expiration, now time.Time) {
 	r.granted = expiration.Sub(now)
 }
 
-// renewAt returns the time at which a third of the granted lifetime is left, at least a second after the grant.
-func renewAt(expiration, grantedAt time.Time, granted time.Duration) time.Time {
-	return later(expiration.Add(-granted/3), grantedAt.Add(time.Second))
-}
-
-// renewAt returns when an active subscription is to be renewed, because of its age or because Graph asked for it.
-func (m *Manager) renewAt(r *resourceState) time.Time {
-	at := renewAt(r.sub.Expiration, r.grantedAt, r.granted)
-	if !m.owned[r.sub.ID].ReauthorizationRequestedAt.IsZero() {
+// renewAt returns when an active subscription is to be renewed: when a third of the granted lifetime is left, but at least a
+// second after the grant, or because Graph asked for it.
+func (r *resourceState) renewAt() time.Time {
+	at := later(r.sub.Expiration.Add(-r.granted/3), r.grantedAt.Add(time.Second))
+	if r.reauthorize() {
 		at = earlier(at, r.reauthorizedAt.Add(eventSpacing))
 	}
 	return later(at, r.next)
@@ -83,7 +78,7 @@ func (m *Manager) renewAt(r *resourceState) time.Time {
 // also sending reauthorize: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
 func (m *Manager) renewDue(ctx context.Context) {
 	for _, r := range m.resources {
-		if r.active && !time.Now().Before(m.renewAt(r)) && m.mayCall(ctx) {
+		if r.active && !time.Now().Before(r.renewAt()) && m.mayCall(ctx) {
 			m.renew(ctx, r)
 		}
 	}
@@ -91,19 +86,18 @@ func (m *Manager) renewDue(ctx context.Context) {
 
 func (m *Manager) renew(ctx context.Context, r *resourceState) {
 	expiration := time.Now().Add(m.settings.Lifetime).UTC()
-	got, err := m.settings.Graph.RenewSubscription(ctx, r.sub.ID, expiration)
+	got, err := granted(m.settings.Graph.RenewSubscription(ctx, r.sub.ID, expiration))
 	now := time.Now()
-	if err == nil && !got.Expiration.After(now) {
-		err = errPastExpiration()
-	}
 	m.settings.Telemetry.Renewal(ctx, err)
 	switch {
 	case err == nil:
 		m.serverFailures = 0
 		r.succeeded()
 		r.setGrant(got.Expiration, now)
-		m.clearReauthorization(r, now)
-		m.logInfo("subscription renewed", r)
+		if r.reauthorize() {
+			r.own.ReauthorizationRequestedAt, r.reauthorizedAt = time.Time{}, now
+		}
+		m.log(zap.InfoLevel, "subscription renewed", r, "")
 		m.restore(r, now)
 	case statusOf(err) == http.StatusNotFound:
 		// Graph documents 404 as a reason to create a new subscription rather than to retry.
@@ -121,12 +115,12 @@ func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time)
 			r.sub.Expiration = have.Expiration
 		}
 	} else {
-		m.activate(r, have, m.facts(at).certificateOf(have), at)
-		r.created, r.grantedAt, r.granted = false, time.Time{}, m.settings.Lifetime
+		m.activate(r, have, m.certificateOf(have), at)
+		r.grantedAt, r.granted = time.Time{}, m.settings.Lifetime
 		if m.settings.RenewOnAdopt {
-			m.requestReauthorization(r, at)
+			r.own.requestReauthorization(at)
 		}
-		m.logInfo("subscription adopted", r)
+		m.log(zap.InfoLevel, "subscription adopted", r, "")
 		m.settings.Observer.Adopted(at)
 	}
 	m.restore(r, at)
@@ -135,27 +129,23 @@ func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time)
 // activate starts to use a subscription.
 func (m *Manager) activate(r *resourceState, sub graph.Subscription, certificateID string, now time.Time) {
 	r.sub, r.active, r.startedAt = sub, true, now
-	m.remember(sub.ID, certificateID)
+	r.own = m.own(sub.ID)
+	r.own.CertificateID = certificateID
 }
 
-// remember records that a subscription belongs to this receiver.
-func (m *Manager) remember(id, certificateID string) {
-	own := m.owned[id]
-	own.ID, own.CertificateID = id, certificateID
-	m.owned[id] = own
+// own returns what is known of a subscription of this receiver.
+func (m *Manager) own(id string) *ownSubscription {
+	if m.owned[id] == nil {
+		m.owned[id] = &ownSubscription{Known: Known{ID: id}}
+	}
+	return m.owned[id]
 }
 
 func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subscription) {
 	want.Expiration = time.Now().Add(m.settings.Lifetime).UTC()
 	want.ClientState = m.settings.Keys.ClientState(r.resource)
-	got, err := m.settings.Graph.CreateSubscription(ctx, want)
+	got, err := granted(m.settings.Graph.CreateSubscription(ctx, want))
 	now := time.Now()
-	m.creationCanceled = err != nil && ctx.Err() != nil
-	if err == nil && !got.Expiration.After(now) {
-		// The subscription exists nonetheless, and the next list will show it.
-		m.remember(got.ID, want.EncryptionCertificateID)
-		err = errPastExpiration()
-	}
 	reason := r.interruption
 	m.settings.Telemetry.Created(ctx, reason, err)
 	if err != nil {
@@ -165,19 +155,23 @@ func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subsc
 	m.serverFailures = 0
 	r.recovered()
 	m.activate(r, got, want.EncryptionCertificateID, now)
-	r.created = true
+	r.own.createdURL = got.NotificationURL
 	r.setGrant(got.Expiration, now)
 	if reason == ReasonAbsent {
-		m.logInfo("subscription created", r)
+		m.log(zap.InfoLevel, "subscription created", r, "")
 	} else {
-		m.logInfo("subscription recreated", r, reasonField(reason))
+		m.log(zap.InfoLevel, "subscription recreated", r, reason)
 	}
 	m.restore(r, now)
 }
 
-func errPastExpiration() error {
-	return failure.With(errors.New("Graph granted no expiration in the future: check the clock of this machine"),
-		failure.New(failure.ExpirationPassed))
+// granted returns what Graph granted, or an error if that has expired already.
+func granted(got graph.Subscription, err error) (graph.Subscription, error) {
+	if err == nil && !got.Expiration.After(time.Now()) {
+		err = failure.With(errors.New("Graph granted no expiration in the future: check the clock of this machine"),
+			failure.New(failure.ExpirationPassed))
+	}
+	return got, err
 }
 
 // replace deletes before it creates, since an application may have only one subscription for a resource.
@@ -196,7 +190,9 @@ func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
 			return
 		}
 	}
-	r.replacedConflicting = r.replacedConflicting || len(a.conflicting) > 0
+	if len(a.conflicting) > 0 {
+		m.mayReplace[path(r.resource)] = false
+	}
 	m.interrupt(r, reason, r.lastConfirmed)
 	r.active = false
 	m.create(ctx, r, a.want)
@@ -208,21 +204,14 @@ func (m *Manager) remove(ctx context.Context, id string) error {
 		return err
 	}
 	m.serverFailures = 0
-	m.markGone(id)
+	m.own(id).gone = true
 	return nil
-}
-
-// markGone records that a subscription no longer exists, though a list may still show it.
-func (m *Manager) markGone(id string) {
-	own := m.owned[id]
-	own.gone = true
-	m.owned[id] = own
 }
 
 // markLost records that the subscription in use ended. After a short life its successor is created with back-off.
 func (m *Manager) markLost(r *resourceState, reason Reason) {
 	if reason != ReasonExpired {
-		m.markGone(r.sub.ID)
+		m.own(r.sub.ID).gone = true
 	}
 	now := time.Now()
 	r.active = false
@@ -232,7 +221,7 @@ func (m *Manager) markLost(r *resourceState, reason Reason) {
 	} else {
 		r.backoff.Reset()
 	}
-	m.logWarning("subscription ended", r, reasonField(reason))
+	m.log(zap.WarnLevel, "subscription ended", r, reason)
 	m.interrupt(r, reason, r.lastConfirmed)
 }
 
@@ -247,7 +236,7 @@ func (m *Manager) interrupt(r *resourceState, reason Reason, since time.Time) {
 // restore records that the resource has an active subscription, and closes its interruption. It does nothing while delivery
 // may have paused, since a listed subscription does not prove delivery then.
 func (m *Manager) restore(r *resourceState, at time.Time) {
-	if m.paused(r, at) {
+	if r.paused(at) {
 		return
 	}
 	r.lastConfirmed = at

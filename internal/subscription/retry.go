@@ -10,6 +10,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
@@ -57,7 +58,7 @@ func (r *retry) wait() time.Duration { return r.backoff.NextBackOff().Round(time
 
 // failed notes a failure. The next attempt is made after the given time, or if that is zero with back-off.
 func (r *retry) failed(now time.Time, operation string, err error, after time.Duration) {
-	r.operation, r.err = operation, r.redact(err)
+	r.operation, r.err = operation, withHint(r.redact(err))
 	r.next = now.Add(cmp.Or(after, r.wait()))
 }
 
@@ -68,6 +69,14 @@ func (r *retry) recovered() { r.operation, r.err, r.next = "", nil, time.Time{} 
 func (r *retry) succeeded() {
 	r.recovered()
 	r.backoff.Reset()
+}
+
+// withHint returns an error that has a hint.
+func withHint(err error) error {
+	if failure.Of(err).Code != "" {
+		return err
+	}
+	return failure.With(err, failure.Failure{Hint: graph.Hint(err)})
 }
 
 // redactedError is an error whose text names a user by the index in Settings.Resources.

@@ -123,36 +123,22 @@ type Telemetry interface {
 type Reason string
 
 const (
-	// ReasonAbsent means that the first list showed no subscription for the resource.
+	// ReasonAbsent: the first list showed no subscription for the resource.
 	ReasonAbsent Reason = "absent"
-	// ReasonLost means that the subscription no longer exists in Graph.
+	// ReasonLost: the subscription no longer exists in Graph.
 	ReasonLost Reason = "lost"
-	// ReasonExpired means that the subscription could not be renewed in time.
+	// ReasonExpired: the subscription could not be renewed in time.
 	ReasonExpired Reason = "expired"
-	// ReasonRemoved means that Graph sent subscriptionRemoved.
+	// ReasonRemoved: Graph sent subscriptionRemoved.
 	ReasonRemoved Reason = "removed"
-	// ReasonMissed means that Graph sent missed. The subscription itself is active.
+	// ReasonMissed: Graph sent missed. The subscription itself is active.
 	ReasonMissed Reason = "missed"
-	// ReasonReplaced means that the subscription no longer matched the configuration, as after a new first certificate.
+	// ReasonReplaced: the subscription no longer matched the configuration, as after a new first certificate.
 	ReasonReplaced Reason = "replaced"
-	// ReasonRemovedKey means that the subscription was encrypted for a certificate whose key is not available, so its changes could not
-	// be decrypted.
+	// ReasonRemovedKey: the subscription was encrypted for a certificate whose key is not available.
 	ReasonRemovedKey Reason = "removed_key"
-	// ReasonPaused means that Graph asked for a reauthorization and did not get it, so it may have paused delivery. The subscription
-	// itself is active.
+	// ReasonPaused: Graph asked for a reauthorization and did not get it, so it may have paused delivery.
 	ReasonPaused Reason = "paused"
-	// ReasonConflict means that another subscription occupies, or occupied, the only slot for the resource.
+	// ReasonConflict: another subscription occupies, or occupied, the only slot for the resource.
 	ReasonConflict Reason = "foreign"
 )
-
-// wanted returns the desired subscription for a resource, without its expiration and its clientState.
-func (s Settings) wanted(resource string) graph.Subscription {
-	return graph.Subscription{
-		Resource:                 resource,
-		ChangeTypes:              s.ChangeTypes,
-		NotificationURL:          s.NotificationURL,
-		LifecycleNotificationURL: s.NotificationURL,
-		EncryptionCertificate:    s.Keys.Certificate.DER,
-		EncryptionCertificateID:  s.Keys.Certificate.ID,
-	}
-}
