@@ -1,7 +1,6 @@
 package subscription
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -54,7 +53,7 @@ func (m *Manager) apply(ctx context.Context, r *resourceState, a action, at time
 		}
 		m.adopt(r, a.have, at)
 	case create:
-		m.interrupt(r, cmp.Or(r.interruption, ReasonAbsent), r.lastConfirmed)
+		m.interrupt(r, ReasonAbsent, r.lastConfirmed)
 		if r.due(at) && m.mayCall(ctx) {
 			m.create(ctx, r, a.want)
 		}
@@ -105,8 +104,8 @@ func (m *Manager) wanted() []graph.Subscription {
 	return wanted
 }
 
-// gracePeriod is how long the response to a creation or renewal takes precedence over a list, which may lag behind.
-func (m *Manager) gracePeriod() time.Duration { return min(time.Minute, m.settings.CheckInterval) }
+// listLag is how long a list may not yet show a creation or renewal.
+func (m *Manager) listLag() time.Duration { return min(time.Minute, m.settings.CheckInterval) }
 
 // updateOwned returns the list, with subscriptions that were created so recently that Graph may not list them yet, and forgets
 // those that no longer exist.
@@ -116,7 +115,7 @@ func (m *Manager) updateOwned(have []graph.Subscription, at time.Time) []graph.S
 		listed[h.ID] = true
 	}
 	for _, r := range m.resources {
-		if r.active && !listed[r.sub.ID] && at.Sub(r.startedAt) < m.gracePeriod() {
+		if r.active && !listed[r.sub.ID] && at.Sub(r.startedAt) < m.listLag() {
 			listed[r.sub.ID] = true
 			have = append(have, r.sub)
 		}

@@ -81,9 +81,6 @@ func (m *Manager) processEvents() {
 		return
 	}
 	events := m.inbox.takeEvents()
-	if len(events) == 0 {
-		return
-	}
 	for _, r := range m.resources {
 		happened := func(kind string) bool { return r.active && events[Event{r.sub.ID, kind}] }
 		if happened(SubscriptionRemoved) {
@@ -94,7 +91,7 @@ func (m *Manager) processEvents() {
 			m.nextCheck = time.Time{}
 		}
 		if happened(ReauthorizationRequired) {
-			r.own.requestReauthorization(time.Now())
+			r.requestReauthorization(time.Now())
 		}
 	}
 }
@@ -123,9 +120,9 @@ func (m *Manager) processKeys() {
 }
 
 // requestReauthorization records that Graph asked for a reauthorization.
-func (o *ownSubscription) requestReauthorization(at time.Time) {
-	if o.ReauthorizationRequestedAt.IsZero() {
-		o.ReauthorizationRequestedAt = at
+func (r *resourceState) requestReauthorization(at time.Time) {
+	if !r.reauthorize() {
+		r.own.ReauthorizationRequestedAt = at
 	}
 }
 

@@ -65,13 +65,9 @@ func New(s Settings) *Manager {
 		facts:    facts{owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{}, rivals: map[string]rival{}},
 		logged:   map[string]*loggedFailure{},
 	}
-	listed := map[string]bool{}
 	for i, resource := range s.Resources {
-		if !listed[canonical(resource)] {
-			listed[canonical(resource)] = true
-			m.resources = append(m.resources, newResourceState(resource, i))
-			m.mayReplace[path(resource)] = s.ReplaceForeign
-		}
+		m.resources = append(m.resources, newResourceState(resource, i))
+		m.mayReplace[path(resource)] = s.ReplaceForeign
 	}
 	for _, known := range s.Known {
 		m.owned[known.ID] = &ownSubscription{Known: known}
@@ -164,8 +160,8 @@ func (m *Manager) next() time.Time {
 		if r.active {
 			at = earlier(at, r.renewAt())
 		}
-		if r.active && !r.sub.Expiration.IsZero() {
-			at = earlier(at, r.sub.Expiration)
+		if end := r.end(); !end.IsZero() {
+			at = earlier(at, end)
 		}
 	}
 	return later(at, m.outage.next)

@@ -1,7 +1,6 @@
 package subscription
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -109,19 +108,17 @@ func (m *Manager) renew(ctx context.Context, r *resourceState) {
 
 // adopt uses, or continues to use, a subscription that the list shows.
 func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time) {
-	if r.active {
-		// A list may lag behind a grant.
-		if !have.Expiration.IsZero() && at.Sub(r.grantedAt) >= m.gracePeriod() {
-			r.sub.Expiration = have.Expiration
-		}
-	} else {
+	switch {
+	case !r.active:
 		m.activate(r, have, m.certificateOf(have), at)
 		r.grantedAt, r.granted = time.Time{}, m.settings.Lifetime
 		if m.settings.RenewOnAdopt {
-			r.own.requestReauthorization(at)
+			r.requestReauthorization(at)
 		}
 		m.log(zap.InfoLevel, "subscription adopted", r, "")
 		m.settings.Observer.Adopted(at)
+	case !have.Expiration.IsZero() && at.Sub(r.grantedAt) >= m.listLag():
+		r.sub.Expiration = have.Expiration
 	}
 	m.restore(r, at)
 }
@@ -146,8 +143,7 @@ func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subsc
 	want.ClientState = m.settings.Keys.ClientState(r.resource)
 	got, err := granted(m.settings.Graph.CreateSubscription(ctx, want))
 	now := time.Now()
-	reason := r.interruption
-	m.settings.Telemetry.Created(ctx, reason, err)
+	m.settings.Telemetry.Created(ctx, r.interruption, err)
 	if err != nil {
 		m.failed(ctx, &r.retry, opCreate, m.explainHandshake(err))
 		return
@@ -157,10 +153,10 @@ func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subsc
 	m.activate(r, got, want.EncryptionCertificateID, now)
 	r.own.createdURL = got.NotificationURL
 	r.setGrant(got.Expiration, now)
-	if reason == ReasonAbsent {
+	if r.interruption == ReasonAbsent {
 		m.log(zap.InfoLevel, "subscription created", r, "")
 	} else {
-		m.log(zap.InfoLevel, "subscription recreated", r, reason)
+		m.log(zap.InfoLevel, "subscription recreated", r, r.interruption)
 	}
 	m.restore(r, now)
 }
@@ -176,13 +172,9 @@ func granted(got graph.Subscription, err error) (graph.Subscription, error) {
 
 // replace deletes before it creates, since an application may have only one subscription for a resource.
 func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
-	reason := a.reason
-	if reason == ReasonLost {
-		reason = cmp.Or(r.interruption, reason) // that of an interruption that is already open is more precise
-	}
 	if !r.active {
 		// The resource has no subscription, however long the deletion takes.
-		m.interrupt(r, reason, r.lastConfirmed)
+		m.interrupt(r, a.reason, r.lastConfirmed)
 	}
 	for _, old := range slices.Concat(a.surplus, a.conflicting) {
 		if err := m.remove(ctx, old.ID); err != nil {
@@ -193,14 +185,14 @@ func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
 	if len(a.conflicting) > 0 {
 		m.mayReplace[path(r.resource)] = false
 	}
-	m.interrupt(r, reason, r.lastConfirmed)
+	m.interrupt(r, a.reason, r.lastConfirmed)
 	r.active = false
 	m.create(ctx, r, a.want)
 }
 
-// remove deletes a subscription. One that no longer exists counts as deleted.
+// remove deletes a subscription.
 func (m *Manager) remove(ctx context.Context, id string) error {
-	if err := m.settings.Graph.DeleteSubscription(ctx, id); err != nil && statusOf(err) != http.StatusNotFound {
+	if err := m.settings.Graph.DeleteSubscription(ctx, id); err != nil {
 		return err
 	}
 	m.serverFailures = 0
@@ -213,11 +205,9 @@ func (m *Manager) markLost(r *resourceState, reason Reason) {
 	if reason != ReasonExpired {
 		m.own(r.sub.ID).gone = true
 	}
-	now := time.Now()
-	r.active = false
-	r.next = time.Time{}
-	if now.Sub(r.startedAt) < maxWait {
-		r.next = now.Add(r.wait())
+	r.active, r.next = false, time.Time{}
+	if lasted := time.Since(r.startedAt); lasted < maxWait {
+		r.next = time.Now().Add(r.wait())
 	} else {
 		r.backoff.Reset()
 	}
@@ -225,10 +215,12 @@ func (m *Manager) markLost(r *resourceState, reason Reason) {
 	m.interrupt(r, reason, r.lastConfirmed)
 }
 
-// interrupt opens an interruption, or updates the reason of the open one.
+// interrupt opens an interruption, or updates the reason of the open one if the new one is as precise.
 func (m *Manager) interrupt(r *resourceState, reason Reason, since time.Time) {
 	if r.interruption == "" {
 		m.settings.Observer.Interrupted(r.resource, reason, since)
+	} else if reason == ReasonAbsent || reason == ReasonLost {
+		return
 	}
 	r.interruption = reason
 }

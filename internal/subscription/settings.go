@@ -11,12 +11,12 @@ import (
 
 // Settings configures a Manager. All but Webhook, Known and the booleans are required.
 type Settings struct {
-	// Resources are the resources to subscribe to, without a leading slash: the whole tenant, or one path for each user. Log
-	// lines and errors name a user by the index in this list, such as users[0], since a user id is personal data.
+	// Resources are the distinct resources to subscribe to, without a leading slash: the whole tenant, or one path for each
+	// user. Log lines and errors name a user by the index in this list, such as users[0], since a user id is personal data.
 	Resources []string
 	// ChangeTypes are created, updated and deleted, in any order.
 	ChangeTypes []string
-	// NotificationURL receives both changes and lifecycle events.
+	// NotificationURL receives both changes and lifecycle events. Its scheme is https or EventHub.
 	NotificationURL string
 	// Webhook is the listener that NotificationURL should lead to. Without it the hint for a failed validation is general.
 	Webhook Webhook

@@ -212,7 +212,7 @@ func TestUsers_DeletesUnwantedSubscription(t *testing.T) {
 		}}
 		g.put(existing("b", 50*time.Hour, func(s *graph.Subscription) { s.Resource = userB }))
 		g.put(existing("f", 50*time.Hour, atTheirURL, func(s *graph.Subscription) { s.Resource = "/users" }))
-		h := newHarness(t, g, users(userA, "/"+userA))
+		h := newHarness(t, g, users(userA))
 		requireOps(t, h, "list", "create", "delete")
 		require.Len(t, h.statuses, 1)
 		g.failWith(nil)
