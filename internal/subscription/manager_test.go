@@ -157,7 +157,7 @@ func TestManager_RecreatesLostSubscription(t *testing.T) {
 		assert.Equal(t, h.start.Add(15*time.Minute), h.restored[1])
 		assert.Equal(t, []subscription.Known{{ID: "s2", CertificateID: "new"}}, h.known)
 		require.Len(t, h.lines("subscription recreated"), 1)
-		assert.Equal(t, subscription.ReasonLost, h.lines("subscription recreated")[0].ContextMap()["reason"])
+		assert.Equal(t, "lost", h.lines("subscription recreated")[0].ContextMap()["reason"])
 	})
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, &fakeGraph{}, func(s *subscription.Settings) { s.CheckInterval = 100 * time.Hour })

@@ -127,7 +127,7 @@ func (m *Manager) log(level zapcore.Level, message string, r *resourceState, rea
 		zap.String("for", r.name),
 		zap.Time("expiration", r.sub.Expiration),
 		zap.String("host", hostOf(m.settings.NotificationURL)),
-		fieldIfSet("reason", reason))
+		fieldIfSet("reason", string(reason)))
 }
 
 // explainHandshake adds both paths and the address of the webhook to the error of a creation that Graph refused because the
