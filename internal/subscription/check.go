@@ -14,14 +14,12 @@ import (
 // check reads the list once and carries out the plan for it.
 func (m *Manager) check(ctx context.Context) {
 	at := time.Now()
-	m.lastCheck = at
 	have, err := m.settings.Graph.ListSubscriptions(ctx)
 	if err != nil {
 		m.failed(ctx, &m.outage, opList, err)
 		return
 	}
-	m.everListed, m.nextCheck = true, at.Add(m.settings.CheckInterval)
-
+	m.lastCheck, m.nextCheck = at, at.Add(m.settings.CheckInterval)
 	have = m.updateOwned(have, at)
 	m.observeRivals(have, at)
 	// Resources that fail again and again come last, so that they do not end the pass before the others.

@@ -77,7 +77,7 @@ func (i *inbox) takeEvents() map[Event]bool {
 // processEvents records what the pending events require. Until the first list it is not known whose they are, and they stay
 // pending.
 func (m *Manager) processEvents() {
-	if !m.everListed {
+	if m.lastCheck.IsZero() {
 		return
 	}
 	events := m.inbox.takeEvents()

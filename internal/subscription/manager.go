@@ -38,11 +38,9 @@ type Manager struct {
 	surplus retry
 	// conflict is the failure that reports rivals.
 	conflict retry
-	// passEnd is when the current pass ends. serverFailures counts those of its calls that failed because of the server.
-	passEnd        time.Time
-	serverFailures int
-	// everListed means that the list was read at least once.
-	everListed           bool
+	// passEnd is when the current pass ends.
+	passEnd time.Time
+	// lastCheck is when the list was last read, nextCheck when it is to be read again though nothing failed.
 	lastCheck, nextCheck time.Time
 	// reported are the subscriptions that the Observer knows.
 	reported []Known
@@ -143,7 +141,7 @@ func (m *Manager) step(ctx context.Context) {
 
 // pass makes the calls that are due, until one of them shows that no other can succeed.
 func (m *Manager) pass(ctx context.Context) {
-	m.passEnd, m.serverFailures = time.Now().Add(passTimeLimit), 0
+	m.passEnd = time.Now().Add(passTimeLimit)
 	m.renewDue(ctx)
 	if m.mayCall(ctx) && !time.Now().Before(m.checkAt()) {
 		m.check(ctx)
@@ -158,13 +156,13 @@ func (m *Manager) next() time.Time {
 	at := m.checkAt()
 	for _, r := range m.resources {
 		if r.active {
-			at = earlier(at, r.renewAt())
+			at = earliest(at, r.renewAt())
 		}
 		if end := r.end(); !end.IsZero() {
-			at = earlier(at, end)
+			at = earliest(at, end)
 		}
 	}
-	return later(at, m.outage.next)
+	return latest(at, m.outage.next)
 }
 
 // checkAt returns when the list is to be read again.
@@ -172,13 +170,13 @@ func (m *Manager) checkAt() time.Time {
 	at := m.nextCheck
 	for _, r := range m.resources {
 		if !r.active || r.err != nil && r.operation != opRenew {
-			at = earlier(at, r.next)
+			at = earliest(at, r.next)
 		}
 	}
 	if m.surplus.err != nil {
-		at = earlier(at, m.surplus.next)
+		at = earliest(at, m.surplus.next)
 	}
-	return later(at, m.lastCheck.Add(listSpacing))
+	return latest(at, m.lastCheck.Add(listSpacing))
 }
 
 // interruptEnded opens an interruption for each resource whose subscription has expired, or whose delivery may have paused.
@@ -261,16 +259,6 @@ func (m *Manager) idsToDelete(ctx context.Context) (ids []string, err error) {
 	return ids, nil
 }
 
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
+func earliest(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }
 
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
+func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }

@@ -106,7 +106,7 @@ func (m *Manager) failureFields(failing []*retry) []zap.Field {
 		fieldIfSet("status", statusOf(first.err)),
 		fieldIfSet("request_id", requestID),
 		// As text, since a number would have no unit.
-		zap.Stringer("retry_in", max(0, time.Until(later(first.next, m.outage.next))).Round(time.Millisecond)),
+		zap.Stringer("retry_in", max(0, time.Until(latest(first.next, m.outage.next))).Round(time.Millisecond)),
 		fieldIfSet("hint", hint),
 	}
 }

@@ -66,11 +66,11 @@ func (r *resourceState) setGrant(expiration, now time.Time) {
 // renewAt returns when an active subscription is to be renewed: when a third of the granted lifetime is left, but at least a
 // second after the grant, or because Graph asked for it.
 func (r *resourceState) renewAt() time.Time {
-	at := later(r.sub.Expiration.Add(-r.granted/3), r.grantedAt.Add(time.Second))
+	at := latest(r.sub.Expiration.Add(-r.granted/3), r.grantedAt.Add(time.Second))
 	if r.reauthorize() {
-		at = earlier(at, r.reauthorizedAt.Add(eventSpacing))
+		at = earliest(at, r.reauthorizedAt.Add(eventSpacing))
 	}
-	return later(at, r.next)
+	return latest(at, r.next)
 }
 
 // renewDue renews the subscriptions whose renewal or reauthorization is due. A PATCH does both, and Microsoft warns against
@@ -90,7 +90,6 @@ func (m *Manager) renew(ctx context.Context, r *resourceState) {
 	m.settings.Telemetry.Renewal(ctx, err)
 	switch {
 	case err == nil:
-		m.serverFailures = 0
 		r.succeeded()
 		r.setGrant(got.Expiration, now)
 		if r.reauthorize() {
@@ -148,7 +147,6 @@ func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subsc
 		m.failed(ctx, &r.retry, opCreate, m.explainHandshake(err))
 		return
 	}
-	m.serverFailures = 0
 	r.recovered()
 	m.activate(r, got, want.EncryptionCertificateID, now)
 	r.own.createdURL = got.NotificationURL
@@ -195,7 +193,6 @@ func (m *Manager) remove(ctx context.Context, id string) error {
 	if err := m.settings.Graph.DeleteSubscription(ctx, id); err != nil {
 		return err
 	}
-	m.serverFailures = 0
 	m.own(id).gone = true
 	return nil
 }

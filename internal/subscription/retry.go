@@ -29,8 +29,6 @@ const (
 	maxWait = 5 * time.Minute
 	// jitter leaves waits of 1, 2 and 4 s as they are, since they are rounded to seconds.
 	jitter = 0.1
-	// maxServerFailures is how many calls in a row may meet a failure of the server before it is assumed to concern all.
-	maxServerFailures = 3
 )
 
 // retry is the state of what is tried again until it succeeds.
@@ -97,21 +95,19 @@ func (r *retry) redact(err error) error {
 	return &redactedError{err, id.ReplaceAllLiteralString(err.Error(), r.name)}
 }
 
-// failed notes a failed call: as that of r alone, or if it concerns every call as an outage, which ends the pass. A call that
-// was canceled at shutdown did not fail.
+// failed notes a failed call: as that of r, or if it concerns every call as an outage, which ends the pass. A call that was
+// canceled at shutdown did not fail.
 func (m *Manager) failed(ctx context.Context, r *retry, operation string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	now := time.Now()
-	outage := r == &m.outage || concernsAll(err)
+	now, outage := time.Now(), concernsAll(err) || r == &m.outage
 	if !outage {
 		r.failed(now, operation, err, 0)
-		if ofServer(err) {
-			m.serverFailures++
-		}
 	}
-	if outage || m.serverFailures >= maxServerFailures {
+	// A failure of the server is likely to meet the others too. If it does not, the outage is over with the next pass, and r
+	// is tried again later.
+	if outage || ofServer(err) {
 		m.outage.failed(now, operation, r.redact(err), graph.RetryAfter(err))
 		m.nextCheck = time.Time{}
 	}
