@@ -20,6 +20,9 @@ func (m *Manager) check(ctx context.Context) {
 		return
 	}
 	m.lastCheck, m.nextCheck = at, at.Add(m.settings.CheckInterval)
+	if m.outage.operation == opList {
+		m.outage.succeeded() // while after a failed change only a change shows that the outage is over
+	}
 	have = m.updateOwned(have, at)
 	m.observeRivals(have, at)
 	// Resources that fail again and again come last, so that they do not end the pass before the others.
@@ -47,7 +50,7 @@ func (m *Manager) apply(ctx context.Context, r *resourceState, a action, at time
 	switch a.verb {
 	case adopt:
 		if !r.active || r.operation != opRenew {
-			r.recovered()
+			r.succeeded()
 		}
 		m.adopt(r, a.have, at)
 	case create:

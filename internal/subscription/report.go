@@ -24,12 +24,12 @@ const maxNamed = 10
 // failures returns what fails, by the kind of its failure. Failures with the same code, of the receiver and of Microsoft, are of
 // one kind, however many users they affect.
 func (m *Manager) failures() map[string][]*retry {
-	all := []*retry{&m.outage, &m.conflict}
+	all := make([]*retry, 0, len(m.resources)+3)
 	for _, r := range m.resources {
 		all = append(all, &r.retry)
 	}
 	kinds := map[string][]*retry{}
-	for _, r := range append(all, &m.surplus) {
+	for _, r := range append(all, &m.surplus, &m.conflict, &m.outage) {
 		if r.err == nil {
 			continue
 		}
@@ -38,7 +38,10 @@ func (m *Manager) failures() map[string][]*retry {
 		if told.Code == "" {
 			kind += " " + told.Hint
 		}
-		kinds[kind] = append(kinds[kind], r)
+		// What concerns all need not be named beside a resource that met it.
+		if named := len(kinds[kind]) > 0; !named || r != &m.conflict && r != &m.outage {
+			kinds[kind] = append(kinds[kind], r)
+		}
 	}
 	return kinds
 }

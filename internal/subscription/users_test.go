@@ -145,6 +145,7 @@ func TestUsers_ServerFailureStopsPass(t *testing.T) {
 			return nil
 		}}, users(manyUsers(200)...))
 		assert.Equal(t, 1, h.graph.count("create"))
+		assert.Equal(t, []any{"users[0]"}, h.lines("subscription fails, will be tried again")[0].ContextMap()["for"])
 		h.advance(24 * time.Hour)
 		assert.Less(t, h.graph.count(), 5*(24*60*60/150+20))
 		assertHourlyFailures(t, h, 24*time.Hour)
