@@ -123,22 +123,22 @@ type Telemetry interface {
 type Reason string
 
 const (
-	// ReasonAbsent: the first list showed no subscription for the resource.
+	// ReasonAbsent means that the first list showed no subscription for the resource.
 	ReasonAbsent Reason = "absent"
-	// ReasonLost: the subscription no longer exists in Graph.
+	// ReasonLost means that the subscription no longer exists in Graph.
 	ReasonLost Reason = "lost"
-	// ReasonExpired: the subscription could not be renewed in time.
+	// ReasonExpired means that the subscription could not be renewed in time.
 	ReasonExpired Reason = "expired"
-	// ReasonRemoved: Graph sent subscriptionRemoved.
+	// ReasonRemoved means that Graph sent subscriptionRemoved.
 	ReasonRemoved Reason = "removed"
-	// ReasonMissed: Graph sent missed. The subscription itself is active.
+	// ReasonMissed means that Graph sent missed. The subscription itself is active.
 	ReasonMissed Reason = "missed"
-	// ReasonReplaced: the subscription no longer matched the configuration, as after a new first certificate.
+	// ReasonReplaced means that the subscription no longer matched the configuration, as after a new first certificate.
 	ReasonReplaced Reason = "replaced"
-	// ReasonRemovedKey: the subscription was encrypted for a certificate whose key is not available.
+	// ReasonRemovedKey means that the subscription was encrypted for a certificate whose key is not available.
 	ReasonRemovedKey Reason = "removed_key"
-	// ReasonPaused: Graph asked for a reauthorization and did not get it, so it may have paused delivery.
+	// ReasonPaused means that Graph asked for a reauthorization and did not get it, so it may have paused delivery.
 	ReasonPaused Reason = "paused"
-	// ReasonConflict: another subscription occupies, or occupied, the only slot for the resource.
+	// ReasonConflict means that another subscription occupies, or occupied, the only slot for the resource.
 	ReasonConflict Reason = "foreign"
 )
