@@ -119,7 +119,7 @@ func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPag
 	}
 	const size = 999
 	skip, _ := strconv.Atoi(next)
-	page := graph.UserPage{IDs: g.licensed[min(skip, len(g.licensed)):min(skip+size, len(g.licensed))]}
+	page := graph.UserPage{Items: g.licensed[min(skip, len(g.licensed)):min(skip+size, len(g.licensed))]}
 	if skip+size < len(g.licensed) {
 		page.Next = strconv.Itoa(skip + size)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
@@ -149,7 +150,7 @@ func TestThrottle_BacksOffWhileGraphFails(t *testing.T) {
 					require.Error(t, health[0])
 					require.NoError(t, health[1])
 					require.ErrorIs(t, health[0], err)
-					assert.Contains(t, health[0].Error(), graph.Hint(err))
+					assert.Contains(t, health[0].Error(), failure.Of(err).Hint)
 				}
 				stop()
 			})

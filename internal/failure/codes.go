@@ -1,6 +1,6 @@
 package failure
 
-// The codes. Their first digit is the area:
+// The codes. Their first digit is the area. A code stands for one fix, whatever the failures that need it.
 //
 //	0 storage, keys and the process itself
 //	1 network and availability of Microsoft's services
@@ -15,9 +15,57 @@ const (
 	ComponentPanicked    Code = "COP004"
 	MetricsNotDelivered  Code = "COP005"
 	LogsPipelineRefusing Code = "COP006"
+
+	Unavailable           Code = "COP101"
+	NameNotResolved       Code = "COP102"
+	Unreachable           Code = "COP103"
+	CertificateNotTrusted Code = "COP104"
+	NotTLS                Code = "COP105"
+	ProxyLoginMissing     Code = "COP106"
+	ProxyRefusing         Code = "COP107"
+	ProxyUnreachable      Code = "COP108"
+	Redirected            Code = "COP109"
+	UnexpectedResponse    Code = "COP110"
+
+	ClientSecretWrong        Code = "COP201"
+	ClientSecretExpired      Code = "COP202"
+	CredentialFile           Code = "COP203"
+	CredentialMissing        Code = "COP204"
+	ApplicationUnknown       Code = "COP205"
+	ApplicationDisabled      Code = "COP206"
+	TenantUnknown            Code = "COP207"
+	AssertionExpired         Code = "COP208"
+	AssertionAudience        Code = "COP209"
+	CertificateNotRegistered Code = "COP210"
+	FederationMismatch       Code = "COP211"
+	ConditionalAccess        Code = "COP212"
+	ScopeWrong               Code = "COP213"
+	AccessTokenRefused       Code = "COP214"
+	TokenRequestRefused      Code = "COP215"
+
+	PermissionMissing            Code = "COP301"
+	UsersPermissionMissing       Code = "COP302"
+	LicenseMissing               Code = "COP303"
+	SubscriptionQuotaFull        Code = "COP304"
+	NotOffered                   Code = "COP305"
+	UsersNotListed               Code = "COP306"
+	UserUnknown                  Code = "COP307"
+	NotificationURLUnreachable   Code = "COP308"
+	LifetimeTooLong              Code = "COP309"
+	EncryptionCertificateRefused Code = "COP310"
+	SubscriptionExists           Code = "COP311"
+	RequestRefused               Code = "COP312"
 )
 
-// hints returns the hint of each code, some with verbs of package fmt.
+const (
+	// orBypassIt names what chooses a proxy: https://pkg.go.dev/net/http#ProxyFromEnvironment
+	orBypassIt = ", or bypass it: graph.proxy_url chooses it, or where that is not set HTTPS_PROXY and NO_PROXY in the collector's environment"
+	setSecret  = "its value (not its id) in auth.client_secret or auth.client_secret_file"
+	grant      = "grant the app registration of auth.client_id the application permission "
+)
+
+// hints returns the hint of each code, some with verbs of package fmt: %s is the configuration key of an address, the address of
+// a proxy, or a file.
 func hints() map[Code]string {
 	return map[Code]string{
 		StorageFailing:       "check the storage extension and the disk it writes to; until it works again, state is kept in memory and a crash loses it",
@@ -26,5 +74,64 @@ func hints() map[Code]string {
 		ComponentPanicked:    "the stack names the component that panicked: report it to its maintainers",
 		MetricsNotDelivered:  "check the exporters of the metrics pipeline; the next values contain these",
 		LogsPipelineRefusing: "check the exporters of the logs pipeline; Microsoft Graph sends again what was not taken",
+
+		Unavailable: "nothing to do: Microsoft throttles the receiver or is unavailable, and the receiver tries again after the time that Microsoft " +
+			"asked for; if it lasts, Microsoft support finds the call by its request-id",
+		NameNotResolved: "check the name in %s and the DNS of the collector's host, or set graph.proxy_url if only a proxy can resolve it",
+		Unreachable:     "check that the firewall lets the collector connect to %s and get an answer within graph.timeout, or set graph.proxy_url",
+		CertificateNotTrusted: "check the clock, and if a proxy inspects TLS set graph.tls.ca_file to its CA certificate; " +
+			"%s must be the name in the certificate",
+		NotTLS:            "check that %s and graph.proxy_url name a TLS endpoint and that nothing between it and the collector interferes with TLS",
+		ProxyLoginMissing: "give the proxy %s its login, as in http://user:password@host:port" + orBypassIt,
+		ProxyRefusing:     "allow CONNECT to the hosts of Microsoft in the rules of the proxy %s" + orBypassIt,
+		ProxyUnreachable:  "check the address of the proxy and that the collector may connect to it" + orBypassIt,
+		Redirected: "set %s to the address that answers without a redirect: a proxy, a sign-in page of the network or http instead of https " +
+			"is the usual cause",
+		UnexpectedResponse: "check that %s is Microsoft's own service, and that no proxy, gateway or sign-in page of the network answers in its " +
+			"place or rewrites its responses; if none does, report the error to the receiver's project",
+
+		ClientSecretWrong:   "the client secret is wrong: set " + setSecret + ", or create a new one for this app registration",
+		ClientSecretExpired: "the client secret has expired: create a new one for this app registration and set " + setSecret,
+		CredentialFile: "make the file %s readable for the collector, with the content that %s requires; the next attempt reads it again, " +
+			"without a restart",
+		CredentialMissing:   "set exactly one credential under auth, and check auth.auth_style where a proxy drops the Authorization header",
+		ApplicationUnknown:  "check that auth.client_id is the application (client) id of an app registration in the tenant of tenant_id, and that cloud is its cloud",
+		ApplicationDisabled: "enable the enterprise application (service principal) of auth.client_id in this tenant, or create it by granting admin consent",
+		TenantUnknown:       "check tenant_id and cloud: this cloud has no such tenant",
+		AssertionExpired: "set the clock of the collector's host; with auth.federated_token_file also check that the file is still being renewed, " +
+			"since the assertion is outside its time of validity",
+		AssertionAudience: "check auth.token_url and auth.authority, since the assertion must be addressed to the endpoint that gets it",
+		CertificateNotRegistered: "upload the first certificate in auth.client_certificate's cert_file to the app registration of auth.client_id, " +
+			"and check that it has not expired",
+		FederationMismatch: "make the issuer, subject and audience of the app registration's federated credential equal to those of the token in " +
+			"auth.federated_token_file, and auth.client_id that app's id",
+		ConditionalAccess: "let the service principal of auth.client_id sign in from the collector's address: a Conditional Access policy for " +
+			"workload identities blocks it",
+		ScopeWrong: "check auth.scope: it is graph.endpoint of this cloud followed by /.default, which is also what it is when left empty",
+		AccessTokenRefused: "check that auth.scope (or the scopes of the authenticator in graph.auth) is that of graph.endpoint, and that tenant_id " +
+			"and cloud belong together",
+		TokenRequestRefused: "check tenant_id, cloud, auth.client_id, the credential under auth, auth.authority and auth.token_url, and look the code " +
+			"up at https://login.microsoftonline.com/error",
+
+		PermissionMissing: grant + "AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent; if it is granted, check the Microsoft 365 " +
+			"Copilot licenses, and that no other collector uses this app registration",
+		UsersPermissionMissing: grant + "User.Read.All of Microsoft Graph, with admin consent, or name the users in history.users; until then only " +
+			"users already seen are read",
+		LicenseMissing: "assign Microsoft 365 Copilot licenses in this tenant and check their billing, or take users without one out of " +
+			"subscription.users and history.users",
+		SubscriptionQuotaFull: "give this collector an app registration of its own, since Graph allows one tenant-wide subscription for each app " +
+			"registration and tenant, or set subscription.replace_foreign: true to replace the other one",
+		NotOffered: "check cloud and graph.endpoint: this installation of Microsoft Graph does not offer Copilot interactions or their history; " +
+			"if it is the right one, set history.enabled: false",
+		UsersNotListed: "name the users in history.users, and check cloud and graph.endpoint: this installation of Microsoft Graph does not list " +
+			"users by their license",
+		UserUnknown: "check that history.users and subscription.users hold object ids of users of this tenant",
+		NotificationURLUnreachable: "make subscription.notification_url reachable for Microsoft: public DNS name, a certificate with its whole chain from " +
+			"a public CA, TLS 1.2 or later, and an ingress or firewall that lets a POST with a query string through to the receiver's webhook within 10 s",
+		LifetimeTooLong:              "set subscription.lifetime to less than 72h, and set the clock of the collector's host",
+		EncryptionCertificateRefused: "check the first of encryption.certificates: an X.509 certificate with an RSA key of 2048 to 4096 bits in PEM",
+		SubscriptionExists: "nothing to do if it passes, since the receiver adopts a subscription of its own; otherwise delete the other one, set " +
+			"subscription.replace_foreign: true, or give this collector an app registration of its own",
+		RequestRefused: "read Graph's message, and check graph.endpoint, cloud and the keys under subscription; Microsoft support finds the call by its request-id",
 	}
 }

@@ -47,7 +47,8 @@ func jsonReply(status int, body string, header ...string) *http.Response {
 // staticToken is a token source without a cache.
 type staticToken string
 
-func (f staticToken) Token(context.Context) (string, error) { return string(f), nil }
+func (f staticToken) Token(context.Context, bool) (string, error) { return string(f), nil }
+func (f staticToken) Drop(string)                                 {}
 
 // newTestClient returns a client of a server with the handler.
 func newTestClient(t *testing.T, handler http.HandlerFunc) *graph.Client {

@@ -1,9 +1,9 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -33,38 +33,24 @@ type Subscription struct {
 	EncryptionCertificateID string
 }
 
-// maxPages is far more than the pages of 10,000 subscriptions, the limit of an organization.
-const maxPages = 1000
-
-// errNoID prevents a call for one subscription from becoming a call for the whole collection.
-var errNoID = errors.New("the subscription has no id")
+// maxSubscriptionPages is far more than the pages of 10,000 subscriptions, the limit of an organization.
+const maxSubscriptionPages = 1000
 
 // ListSubscriptions returns all subscriptions of this app registration in the tenant, for any resource.
 // See https://learn.microsoft.com/graph/api/subscription-list
 func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) {
-	const operation = "list subscriptions"
+	read := func(next string) (Page[wireSubscription], error) {
+		r := call{operation: "list subscriptions", method: http.MethodGet, target: cmp.Or(next, "/subscriptions")}
+		return readPage[wireSubscription](ctx, c, r)
+	}
 	var all []Subscription
-	read := map[string]bool{}
-	for target := "/subscriptions"; target != ""; {
-		if read[target] || len(read) == maxPages {
-			return nil, fmt.Errorf("%s: %w", operation, ErrTooManyPages)
-		}
-		read[target] = true
-		// A page without value is an error: treating it as an empty list would make the caller create what already exists.
-		var page struct {
-			Value    *[]wireSubscription `json:"value"`
-			NextLink string              `json:"@odata.nextLink"`
-		}
-		if err := c.do(ctx, call{operation: operation, method: http.MethodGet, target: target}, &page); err != nil {
+	for listed, err := range pages(maxSubscriptionPages, read) {
+		if err != nil {
 			return nil, err
 		}
-		if page.Value == nil {
-			return nil, fmt.Errorf("%s: %w", operation, ErrUnreadable)
-		}
-		for _, w := range *page.Value {
+		for _, w := range listed {
 			all = append(all, w.mergeInto(Subscription{}))
 		}
-		target = page.NextLink
 	}
 	return all, nil
 }
@@ -92,13 +78,9 @@ func (c *Client) CreateSubscription(ctx context.Context, s Subscription) (Subscr
 // subscription no longer exists.
 // See https://learn.microsoft.com/graph/api/subscription-update
 func (c *Client) RenewSubscription(ctx context.Context, id string, expiration time.Time) (Subscription, error) {
-	const operation = "renew subscription"
-	if id == "" {
-		return Subscription{}, fmt.Errorf("%s: %w", operation, errNoID)
-	}
 	var reply wireSubscription
 	r := call{
-		operation: operation, method: http.MethodPatch, target: "/subscriptions/" + url.PathEscape(id),
+		operation: "renew subscription", method: http.MethodPatch, target: "/subscriptions/" + url.PathEscape(id),
 		body: wireSubscription{Expiration: formatTime(expiration)}, fresh: true,
 	}
 	if err := c.do(ctx, r, &reply); err != nil {
@@ -110,12 +92,9 @@ func (c *Client) RenewSubscription(ctx context.Context, id string, expiration ti
 // DeleteSubscription deletes a subscription. One that does not exist counts as deleted.
 // See https://learn.microsoft.com/graph/api/subscription-delete
 func (c *Client) DeleteSubscription(ctx context.Context, id string) error {
-	const operation = "delete subscription"
-	if id == "" {
-		return fmt.Errorf("%s: %w", operation, errNoID)
-	}
-	err := c.do(ctx, call{operation: operation, method: http.MethodDelete, target: "/subscriptions/" + url.PathEscape(id)}, nil)
-	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound {
+	r := call{operation: "delete subscription", method: http.MethodDelete, target: "/subscriptions/" + url.PathEscape(id)}
+	err := c.do(ctx, r, nil)
+	if answered(err, http.StatusNotFound, "") {
 		return nil
 	}
 	return err
@@ -156,13 +135,13 @@ func newSubscriptionRequest(s Subscription) wireSubscription {
 // mergeInto returns requested, overwritten by every property that Graph sent.
 func (w wireSubscription) mergeInto(requested Subscription) Subscription {
 	s := requested
-	setIfNonEmpty(&s.ID, w.ID)
-	setIfNonEmpty(&s.Resource, w.Resource)
-	setIfNonEmpty(&s.NotificationURL, w.NotificationURL)
-	setIfNonEmpty(&s.LifecycleNotificationURL, w.LifecycleNotificationURL)
-	setIfNonEmpty(&s.ClientState, w.ClientState)
-	setIfNonEmpty(&s.EncryptionCertificateID, w.EncryptionCertificateID)
-	if types := splitChangeType(w.ChangeType); len(types) > 0 {
+	s.ID = cmp.Or(w.ID, s.ID)
+	s.Resource = cmp.Or(w.Resource, s.Resource)
+	s.NotificationURL = cmp.Or(w.NotificationURL, s.NotificationURL)
+	s.LifecycleNotificationURL = cmp.Or(w.LifecycleNotificationURL, s.LifecycleNotificationURL)
+	s.ClientState = cmp.Or(w.ClientState, s.ClientState)
+	s.EncryptionCertificateID = cmp.Or(w.EncryptionCertificateID, s.EncryptionCertificateID)
+	if types := strings.FieldsFunc(w.ChangeType, func(r rune) bool { return r == ',' || r == ' ' }); len(types) > 0 {
 		s.ChangeTypes = types
 	}
 	if t, ok := parseTime(w.Expiration); ok {
@@ -172,16 +151,6 @@ func (w wireSubscription) mergeInto(requested Subscription) Subscription {
 		s.EncryptionCertificate = der
 	}
 	return s
-}
-
-func setIfNonEmpty(field *string, value string) {
-	if value != "" {
-		*field = value
-	}
-}
-
-func splitChangeType(list string) []string {
-	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // formatTime returns whole seconds of UTC, rounded down so that the maximum lifetime is not exceeded.

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 )
@@ -288,7 +289,7 @@ func hint(err error) string {
 	if e, ok := errors.AsType[*HandshakeError](err); ok {
 		return e.Hint()
 	}
-	return graph.Hint(err)
+	return failure.Of(err).Hint
 }
 
 // requestIDOf returns the id by which Microsoft support finds the request, or "" if there is none.
@@ -336,7 +337,7 @@ func (e *HandshakeError) Hint() string {
 		return fmt.Sprintf("Make the ingress let a POST with a query string through to the webhook, without login and redirect: Graph requested %q and a server answered with %s, while %s.",
 			e.Path, e.Answer, served)
 	default:
-		return fmt.Sprintf("%s; Graph requests %q, and %s.", strings.TrimSuffix(graph.Hint(e.Err), "."), e.Path, served)
+		return fmt.Sprintf("%s; Graph requests %q, and %s.", failure.Of(e.Err).Hint, e.Path, served)
 	}
 }
 

@@ -29,7 +29,7 @@ func TestReport_LogsEachFailureOnceWithDetails(t *testing.T) {
 		line := entry.ContextMap()
 		assert.Equal(t, "list", line["operation"])
 		assert.Equal(t, "AADSTS7000215", line["code"])
-		assert.Equal(t, graph.Hint(secretWrong), line["hint"])
+		assert.Equal(t, secretWrong.Failure().Hint, line["hint"])
 		assert.Contains(t, line["error"], "list subscriptions")
 		wait, err := time.ParseDuration(line["retry_in"].(string))
 		require.NoError(t, err, "a duration has a unit")

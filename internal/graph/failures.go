@@ -1,0 +1,177 @@
+package graph
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+)
+
+// The configuration keys of the addresses that are called.
+const (
+	endpointKey = "graph.endpoint"
+	tokenURLKey = "auth.authority or auth.token_url"
+)
+
+// Code returns the code by which Microsoft names a failure: the AADSTS code or else the OAuth error of Entra ID, or the code of
+// Graph. It is "" if none was sent, as for failures of the network.
+func Code(err error) string {
+	if failed, ok := errors.AsType[*TokenError](err); ok {
+		return cmp.Or(failed.AADSTS, failed.Code)
+	}
+	if failed, ok := errors.AsType[*Error](err); ok {
+		return failed.Code
+	}
+	return ""
+}
+
+// CodeField returns Code as a log field, none if it is "".
+func CodeField(err error) zap.Field {
+	code := Code(err)
+	if code == "" {
+		return zap.Skip()
+	}
+	return zap.String("microsoft_code", code)
+}
+
+// networkFailure returns the failure of a call that got no usable response; key is the configuration key of the address.
+func networkFailure(err error, key string) failure.Failure {
+	if failed, ok := errors.AsType[*ProxyError](err); ok {
+		return failed.Failure()
+	}
+	if failed, ok := errors.AsType[*net.OpError](err); ok && failed.Op == "proxyconnect" { // https://go.dev/issue/16997
+		return failure.New(failure.ProxyUnreachable)
+	}
+	switch {
+	case errors.Is(err, ErrUnreadable), errors.Is(err, ErrTooLarge):
+		return failure.New(failure.UnexpectedResponse, key)
+	case isType[*net.DNSError](err):
+		return failure.New(failure.NameNotResolved, key)
+	case isType[*tls.CertificateVerificationError](err):
+		return failure.New(failure.CertificateNotTrusted, key)
+	case isType[tls.RecordHeaderError](err), errors.Is(err, http.ErrSchemeMismatch):
+		return failure.New(failure.NotTLS, key)
+	default:
+		return failure.New(failure.Unreachable, key)
+	}
+}
+
+func isType[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// statusFailure returns the failure that a status means whoever sent it, the zero Failure if it depends on the sender.
+func statusFailure(status int, key string) failure.Failure {
+	switch {
+	case status == http.StatusTooManyRequests, status >= 500 && status != http.StatusNotImplemented:
+		return failure.New(failure.Unavailable)
+	case status >= 300 && status < 400:
+		return failure.New(failure.Redirected, key)
+	case status == http.StatusProxyAuthRequired:
+		return failure.New(failure.ProxyLoginMissing, "that answers in place of "+key)
+	default:
+		return failure.Failure{}
+	}
+}
+
+// Failure classifies the error.
+func (e *TokenError) Failure() failure.Failure {
+	if e.Err != nil {
+		return networkFailure(e.Err, tokenURLKey)
+	}
+	for code, names := range tokenFailures() {
+		if slices.Contains(names, Code(e)) {
+			return failure.New(code)
+		}
+	}
+	return cmp.Or(statusFailure(e.Status, tokenURLKey), failure.New(failure.TokenRequestRefused))
+}
+
+// tokenFailures classifies the codes of Entra ID: https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+// Microsoft warns that they may change.
+func tokenFailures() map[failure.Code][]string {
+	return map[failure.Code][]string{
+		failure.ClientSecretWrong:        {"AADSTS7000215"},
+		failure.ClientSecretExpired:      {"AADSTS7000222"},
+		failure.CredentialMissing:        {"AADSTS7000218"},
+		failure.ApplicationUnknown:       {"AADSTS700016", "unauthorized_client"},
+		failure.ApplicationDisabled:      {"AADSTS7000112", "AADSTS7000229"},
+		failure.TenantUnknown:            {"AADSTS90002", "AADSTS90038"},
+		failure.AssertionExpired:         {"AADSTS700024"},
+		failure.AssertionAudience:        {"AADSTS700023"},
+		failure.CertificateNotRegistered: {"AADSTS700027", "AADSTS700030"},
+		failure.FederationMismatch:       {"AADSTS70021", "AADSTS700021", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS7002131"},
+		failure.ConditionalAccess:        {"AADSTS53003"},
+		failure.ScopeWrong:               {"AADSTS70011", "AADSTS500011", "AADSTS1002012", "invalid_scope"},
+	}
+}
+
+// Failure classifies the error.
+func (e *Error) Failure() failure.Failure {
+	for _, r := range graphFailures() {
+		if r.matches(e) {
+			return failure.New(r.code)
+		}
+	}
+	return cmp.Or(statusFailure(e.Status, endpointKey), failure.New(failure.RequestRefused))
+}
+
+// graphFailure is a row of the table of Graph's refusals. What is empty matches everything.
+type graphFailure struct {
+	operation string
+	statuses  []int
+	words     []string // lower case; one of them is in the code or the message
+	code      failure.Code
+}
+
+func (r graphFailure) matches(e *Error) bool {
+	text := strings.ToLower(e.Code + " " + e.Message)
+	return (r.operation == "" || r.operation == e.Operation) &&
+		(len(r.statuses) == 0 || slices.Contains(r.statuses, e.Status)) &&
+		(len(r.words) == 0 || slices.ContainsFunc(r.words, func(word string) bool { return strings.Contains(text, word) }))
+}
+
+// graphFailures is the table of Graph's refusals, the most specific ones first. Graph documents few of its codes and no texts, and
+// sends 403 for licenses, quotas and permissions alike, so the rows look for words of the message.
+func graphFailures() []graphFailure {
+	bad, forbidden := []int{400}, []int{403}
+	return []graphFailure{
+		{opUsers, forbidden, nil, failure.UsersPermissionMissing},
+		{opUsers, []int{400, 404, 501}, nil, failure.UsersNotListed},
+		{"", nil, []string{"validation request", "notification endpoint", "endpoint validation"}, failure.NotificationURLUnreachable},
+		{"", []int{401}, nil, failure.AccessTokenRefused},
+		{"", []int{402}, nil, failure.LicenseMissing},
+		{"", forbidden, []string{"license", "service plan", "serviceplan"}, failure.LicenseMissing},
+		{"", forbidden, []string{"quota", "limit", "maximum", "exceed", "too many"}, failure.SubscriptionQuotaFull},
+		{"", forbidden, nil, failure.PermissionMissing},
+		{"", []int{409}, nil, failure.SubscriptionExists},
+		{"", bad, []string{"in the future", "expiration"}, failure.LifetimeTooLong},
+		{"", bad, []string{"certificate"}, failure.EncryptionCertificateRefused},
+		{"", bad, []string{"notificationurl", "validationerror"}, failure.NotificationURLUnreachable},
+		{"", []int{400, 404, 501}, []string{"not supported", "unsupported", "resource not found for the segment"}, failure.NotOffered},
+		{opHistory, []int{400, 404}, nil, failure.UserUnknown},
+		{"", bad, []string{"user id", "userid", "user not found"}, failure.UserUnknown},
+	}
+}
+
+// HandshakeAnswer reports whether Graph refused a subscription because its validation request to the notification URL
+// failed. The answer is the HTTP status that Graph received, as Graph spells it, such as NotFound; "" if it received none or
+// does not name it. All of this is parsed from Graph's message, so it must be used for hints only.
+func HandshakeAnswer(err error) (answer string, failed bool) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Failure().Code != failure.NotificationURLUnreachable {
+		return "", false
+	}
+	// "Subscription validation request failed. HTTP status code is 'NotFound'. Notification endpoint must respond ..."
+	_, rest, _ := strings.Cut(e.Message, "HTTP status code is '")
+	answer, _, _ = strings.Cut(rest, "'")
+	return answer, true
+}
