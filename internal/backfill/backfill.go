@@ -172,9 +172,9 @@ func (b *Backfiller) answered(ctx context.Context) bool {
 	switch {
 	case b.s.Graph.Answered() || rules.Subscribed || rules.Disabled:
 	case len(b.s.Users) > 0:
-		for range b.s.Graph.History(ctx, b.s.Users[0].String(), time.Now().Add(-time.Second), time.Now()) {
-			break // any answer will do
-		}
+		next, stop := iter.Pull2(b.s.Graph.History(ctx, b.s.Users[0].String(), time.Now().Add(-time.Second), time.Now()))
+		defer stop()
+		_, _, _ = next() // any answer will do
 	default:
 		_, _, _ = b.s.Directory.List(ctx, time.Time{}) // likewise, and the list is used later
 	}

@@ -111,7 +111,7 @@ func TestThrottle_BacksOffWhileGraphFails(t *testing.T) {
 		"500":                      graphError(500, "", 0),
 		"401":                      graphError(401, "", 0),
 		"no token":                 &graph.TokenError{Status: 400, Code: "invalid_client", AADSTS: "AADSTS7000215"},
-		"an unreadable credential": &graph.CredentialError{},
+		"an unreadable credential": &graph.TokenError{Err: errors.New("no such file")},
 		"connection reset":         errors.New("read tcp 127.0.0.1:1: connection reset by peer"),
 		"an endless body":          graph.ErrTooLarge,
 		"invalid JSON":             graph.ErrUnreadable,

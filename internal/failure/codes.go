@@ -58,10 +58,10 @@ const (
 )
 
 const (
-	// orBypassIt names what chooses a proxy: https://pkg.go.dev/net/http#ProxyFromEnvironment
-	orBypassIt = ", or bypass it: graph.proxy_url chooses it, or where that is not set HTTPS_PROXY and NO_PROXY in the collector's environment"
-	setSecret  = "its value (not its id) in auth.client_secret or auth.client_secret_file"
-	grant      = "grant the app registration of auth.client_id the application permission "
+	// orAvoidIt names what chooses a proxy: https://pkg.go.dev/net/http#ProxyFromEnvironment
+	orAvoidIt = ", or bypass it: graph.proxy_url chooses it, or where that is not set HTTPS_PROXY and NO_PROXY in the collector's environment"
+	setValue  = "its value (not its id) in auth.client_secret or auth.client_secret_file"
+	grant     = "grant the app registration of auth.client_id the application permission "
 )
 
 // hints returns the hint of each code, some with verbs of package fmt: %s is the configuration key of an address, the address of
@@ -82,16 +82,16 @@ func hints() map[Code]string {
 		CertificateNotTrusted: "check the clock, and if a proxy inspects TLS set graph.tls.ca_file to its CA certificate; " +
 			"%s must be the name in the certificate",
 		NotTLS:            "check that %s and graph.proxy_url name a TLS endpoint and that nothing between it and the collector interferes with TLS",
-		ProxyLoginMissing: "give the proxy %s its login, as in http://user:password@host:port" + orBypassIt,
-		ProxyRefusing:     "allow CONNECT to the hosts of Microsoft in the rules of the proxy %s" + orBypassIt,
-		ProxyUnreachable:  "check the address of the proxy and that the collector may connect to it" + orBypassIt,
+		ProxyLoginMissing: "give the proxy %s its login, as in http://user:password@host:port" + orAvoidIt,
+		ProxyRefusing:     "allow CONNECT to the hosts of Microsoft in the rules of the proxy %s" + orAvoidIt,
+		ProxyUnreachable:  "check the address of the proxy and that the collector may connect to it" + orAvoidIt,
 		Redirected: "set %s to the address that answers without a redirect: a proxy, a sign-in page of the network or http instead of https " +
 			"is the usual cause",
 		UnexpectedResponse: "check that %s is Microsoft's own service, and that no proxy, gateway or sign-in page of the network answers in its " +
 			"place or rewrites its responses; if none does, report the error to the receiver's project",
 
-		ClientSecretWrong:   "the client secret is wrong: set " + setSecret + ", or create a new one for this app registration",
-		ClientSecretExpired: "the client secret has expired: create a new one for this app registration and set " + setSecret,
+		ClientSecretWrong:   "the client secret is wrong: set " + setValue + ", or create a new one for this app registration",
+		ClientSecretExpired: "the client secret has expired: create a new one for this app registration and set " + setValue,
 		CredentialFile: "make the file %s readable for the collector, with the content that %s requires; the next attempt reads it again, " +
 			"without a restart",
 		CredentialMissing:   "set exactly one credential under auth, and check auth.auth_style where a proxy drops the Authorization header",

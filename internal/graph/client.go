@@ -22,8 +22,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
-// maxBody is far larger than a page of subscriptions and small enough to hold in memory.
-const maxBody = 4 << 20
+// maxBody bounds a response, such as a page of 100 interactions, whose cards can be large. maxErrorBody bounds an unsuccessful one.
+const maxBody, maxErrorBody = 64 << 20, 1 << 20
 
 // Settings is what a Client needs.
 type Settings struct {
@@ -79,15 +79,6 @@ type call struct {
 	header map[string]string
 	// fresh asks for a token that was issued just now, with its whole lifetime left.
 	fresh bool
-	// limit bounds the response body in bytes; 0 means maxBody.
-	limit int64
-}
-
-// response is an HTTP response whose body was read completely.
-type response struct {
-	status int
-	header http.Header
-	body   []byte
 }
 
 // do makes a call and decodes a successful response into out, unless out is nil or the body is empty.
@@ -117,32 +108,32 @@ func (c *Client) try(ctx context.Context, r call, out any) error {
 				return err
 			}
 		}
-		a, err := c.exchange(ctx, r, target, payload, token)
+		resp, body, err := c.exchange(ctx, r, target, payload, token)
 		if err != nil {
 			return fmt.Errorf("%s: %w", target.Host, transportError(err))
 		}
-		if a.status != http.StatusUnauthorized || c.tokens == nil || retried {
-			return c.decode(ctx, r.operation, a, token, out)
+		if resp.StatusCode != http.StatusUnauthorized || c.tokens == nil || retried {
+			return c.decode(ctx, r.operation, resp, body, token, out)
 		}
 		c.tokens.Drop(token)
 	}
 }
 
 // decode turns a response into a value or an error.
-func (c *Client) decode(ctx context.Context, operation string, a response, token string, out any) error {
-	if a.status/100 != 2 {
-		e := newError(operation, a, token)
+func (c *Client) decode(ctx context.Context, operation string, resp *http.Response, body []byte, token string, out any) error {
+	if resp.StatusCode/100 != 2 {
+		e := newError(operation, resp, body, token)
 		if e.RetryAfter > 0 && (e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable) {
 			c.telemetry.Throttled(ctx, e.RetryAfter)
 		}
 		return e
 	}
-	if out == nil || len(bytes.TrimSpace(a.body)) == 0 {
+	if out == nil || len(bytes.TrimSpace(body)) == 0 {
 		return nil
 	}
 	// The decoder's error is dropped because it may quote the body.
-	if json.Unmarshal(a.body, out) != nil {
-		return fmt.Errorf("status %d: %w", a.status, ErrUnreadable)
+	if json.Unmarshal(body, out) != nil {
+		return fmt.Errorf("status %d: %w", resp.StatusCode, ErrUnreadable)
 	}
 	return nil
 }
@@ -173,10 +164,10 @@ func origin(u *url.URL) string {
 }
 
 // exchange sends one request and reads the whole response.
-func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload []byte, token string) (response, error) {
+func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload []byte, token string) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), bytes.NewReader(payload))
 	if err != nil {
-		return response{}, err
+		return nil, nil, err
 	}
 	req.Header.Set("Accept", "application/json")
 	if payload != nil {
@@ -188,30 +179,35 @@ func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload 
 	for name, value := range r.header {
 		req.Header.Set(name, value)
 	}
-	started := time.Now()
-	a, err := c.send(req, cmp.Or(r.limit, maxBody))
-	c.telemetry.GraphRequest(ctx, r.operation, a.status, time.Since(started))
-	return a, err
+	started, status := time.Now(), 0
+	resp, body, err := c.send(req)
+	if err == nil {
+		status = resp.StatusCode
+	}
+	c.telemetry.GraphRequest(ctx, r.operation, status, time.Since(started))
+	return resp, body, err
 }
 
-func (c *Client) send(req *http.Request, limit int64) (response, error) {
+func (c *Client) send(req *http.Request) (*http.Response, []byte, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return response{}, err
+		return nil, nil, err
 	}
-	c.clock.observe(resp.Header)
 	defer func() { _ = resp.Body.Close() }() // the body was read completely, or its error is returned
+	c.clock.observe(resp.Header)
+	limit := maxBody
 	if resp.StatusCode/100 != 2 {
-		limit = min(limit, maxBody) // error bodies are small
+		limit = maxErrorBody
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err != nil {
-		return response{}, fmt.Errorf("read the response: %w", err)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("read the response: %w", err)
+	case len(body) > limit:
+		return nil, nil, ErrTooLarge
+	default:
+		return resp, body, nil
 	}
-	if int64(len(body)) > limit {
-		return response{}, ErrTooLarge
-	}
-	return response{status: resp.StatusCode, header: resp.Header, body: body}, nil
 }
 
 // transportError returns the part of a failed round trip that is useful and safe to log. It removes the URL, which may name

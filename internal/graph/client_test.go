@@ -87,7 +87,7 @@ func TestClient_DoesNotFollowRedirects(t *testing.T) {
 		var refused *graph.Error
 		require.ErrorAs(t, err, &refused)
 		assert.Equal(t, status, refused.Status)
-		assert.Contains(t, err.Error(), "redirect")
+		assert.Equal(t, failure.New(failure.Redirected, "graph.endpoint"), failure.Of(err))
 	}
 	assert.False(t, visited)
 }

@@ -9,14 +9,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
@@ -51,24 +51,6 @@ type CredentialSettings struct {
 	Telemetry Telemetry
 }
 
-// CredentialError is a file of the credential that cannot be used. It is read again at the next token request.
-type CredentialError struct {
-	// Setting is the configuration key of the file, and Path the file itself.
-	Setting, Path string
-	Err           error
-}
-
-// Error names the key and the file, never its content.
-func (e *CredentialError) Error() string { return fmt.Sprintf("%s %s: %v", e.Setting, e.Path, e.Err) }
-
-// Failure classifies the error.
-func (e *CredentialError) Failure() failure.Failure {
-	return failure.New(failure.CredentialFile, e.Path, e.Setting)
-}
-
-// Unwrap returns the cause.
-func (e *CredentialError) Unwrap() error { return e.Err }
-
 // fetch makes one token request (RFC 6749, section 4.4).
 func (s CredentialSettings) fetch(ctx context.Context) (*oauth2.Token, error) {
 	config, secret, err := s.config()
@@ -83,10 +65,10 @@ func (s CredentialSettings) fetch(ctx context.Context) (*oauth2.Token, error) {
 		return nil, newTokenError(refused, secret)
 	}
 	if isType[*url.Error](err) {
-		return nil, &TokenError{Err: err}
+		return nil, &TokenError{Err: failure.With(err, networkFailure(err, authorityKey))}
 	}
 	// The remaining case is a successful response without a token. oauth2 reads at most 1 MiB of it.
-	return nil, &TokenError{Status: http.StatusOK, Err: ErrUnreadable}
+	return nil, &TokenError{Status: http.StatusOK, Err: failure.With(ErrUnreadable, failure.New(failure.UnexpectedResponse, authorityKey))}
 }
 
 // config builds the request. It also returns the secret or assertion in it, which must not appear in an error.
@@ -97,9 +79,8 @@ func (s CredentialSettings) config() (config *clientcredentials.Config, secret s
 	}
 	switch {
 	case s.CertFile != "" || s.KeyFile != "":
-		if secret, err = signAssertion(s); err != nil {
-			err = &CredentialError{Setting: "auth.client_certificate", Path: s.CertFile + " with " + s.KeyFile, Err: err}
-		}
+		secret, err = signAssertion(s)
+		err = fileError("auth.client_certificate", s.CertFile+" with "+s.KeyFile, err)
 	case s.FederatedTokenFile != "":
 		secret, err = readSecret("auth.federated_token_file", s.FederatedTokenFile)
 	default:
@@ -122,15 +103,18 @@ func (s CredentialSettings) config() (config *clientcredentials.Config, secret s
 func readSecret(setting, path string) (string, error) {
 	content, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	secret := strings.TrimSpace(string(content))
-	if failed, ok := errors.AsType[*fs.PathError](err); ok {
-		err = failed.Err // without the path, which CredentialError names
-	} else if err == nil && secret == "" {
+	if err == nil && secret == "" {
 		err = errors.New("the file is empty")
 	}
-	if err != nil {
-		return "", &CredentialError{Setting: setting, Path: path, Err: err}
+	return secret, fileError(setting, path, err)
+}
+
+// fileError adds to an error the configuration key of a file and its path, nil for nil. The file is read again at the next request.
+func fileError(setting, path string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return secret, nil
+	return &TokenError{Err: failure.With(fmt.Errorf("%s: %w", setting, err), failure.New(failure.CredentialFile, path, setting))}
 }
 
 // assertionLifetime is the longest lifetime that Microsoft recommends for an assertion. Each one is used once, immediately.
@@ -148,12 +132,15 @@ func signAssertion(s CredentialSettings) (string, error) {
 	if !ok {
 		return "", errors.New("the key is not an RSA key, the only kind that Entra ID accepts")
 	}
+	thumbprint := sha256.Sum256(pair.Certificate[0])
+	options := (&jose.SignerOptions{}).WithType("JWT").WithHeader("x5t#S256", base64.RawURLEncoding.EncodeToString(thumbprint[:]))
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.PS256, Key: key}, options)
+	if err != nil {
+		return "", fmt.Errorf("sign the client assertion: %w", err)
+	}
 	now := time.Now()
-	assertion := jwt.NewWithClaims(jwt.SigningMethodPS256, jwt.MapClaims{
+	return jwt.Signed(signer).Claims(map[string]any{
 		"aud": s.TokenURL, "iss": s.ClientID, "sub": s.ClientID, "jti": rand.Text(),
 		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(assertionLifetime).Unix(),
-	})
-	thumbprint := sha256.Sum256(pair.Certificate[0])
-	assertion.Header["x5t#S256"] = base64.RawURLEncoding.EncodeToString(thumbprint[:])
-	return assertion.SignedString(key)
+	}).Serialize()
 }

@@ -167,11 +167,13 @@ func TestCredential_ReportsUnusableFiles(t *testing.T) {
 			s.Telemetry = telemetry
 			test.set(&s, test.path)
 			err := tokenErr(t, s, "hush")
-			var failed *graph.CredentialError
+			var failed *graph.TokenError
 			require.ErrorAs(t, err, &failed)
-			assert.Equal(t, test.setting, failed.Setting)
-			assert.Contains(t, err.Error(), test.path)
-			assert.Equal(t, failure.New(failure.CredentialFile, failed.Path, test.setting), failure.Of(err))
+			assert.Contains(t, err.Error(), test.setting)
+			got := failure.Of(err)
+			assert.Equal(t, failure.CredentialFile, got.Code)
+			assert.Contains(t, got.Hint, test.setting)
+			assert.Contains(t, got.Hint, test.path)
 			if test.cause != nil {
 				require.ErrorIs(t, err, test.cause)
 			}
@@ -275,8 +277,8 @@ func TestCertificateAssertion_RejectsUnusableFiles(t *testing.T) {
 	} {
 		s := newTokenEndpoint(t, func(http.ResponseWriter, *http.Request) { t.Error("called") })
 		s.CertFile, s.KeyFile = files[0], files[1]
-		var failed *graph.CredentialError
-		require.ErrorAs(t, tokenErr(t, s), &failed, name)
-		assert.Equal(t, "auth.client_certificate", failed.Setting)
+		got := failure.Of(tokenErr(t, s))
+		assert.Equal(t, failure.CredentialFile, got.Code, name)
+		assert.Contains(t, got.Hint, "auth.client_certificate")
 	}
 }

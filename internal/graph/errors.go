@@ -38,8 +38,6 @@ const (
 	maxText, maxID = 500, 100
 	// maxRetryAfter prevents an absurd header from stopping the receiver for good.
 	maxRetryAfter = time.Hour
-
-	redirectRefused = "a redirect, which is never followed because it could send the credential to another host"
 )
 
 // Error is an unsuccessful response of Graph: https://learn.microsoft.com/graph/errors
@@ -70,7 +68,7 @@ func (e *Error) Error() string {
 
 // newError parses an unsuccessful response. A body that is not Graph's error object is ignored, since it comes from a machine
 // in between and may contain anything. The access token is removed where the response repeats it.
-func newError(operation string, a response, token string) *Error {
+func newError(operation string, resp *http.Response, body []byte, token string) *Error {
 	// https://learn.microsoft.com/graph/errors#json-representation
 	var parsed struct {
 		Error struct {
@@ -81,20 +79,17 @@ func newError(operation string, a response, token string) *Error {
 			} `json:"innerError"`
 		} `json:"error"`
 	}
-	_ = json.Unmarshal(a.body, &parsed)
+	_ = json.Unmarshal(body, &parsed)
 	e := &Error{
 		Operation:  operation,
-		Status:     a.status,
+		Status:     resp.StatusCode,
 		Code:       oneLine(parsed.Error.Code, maxID, token),
 		Message:    oneLine(parsed.Error.Message, maxText, token),
-		RequestID:  oneLine(cmp.Or(parsed.Error.InnerError.RequestID, a.header.Get("Request-Id")), maxID, token),
-		RetryAfter: ParseRetryAfter(a.header),
+		RequestID:  oneLine(cmp.Or(parsed.Error.InnerError.RequestID, resp.Header.Get("Request-Id")), maxID, token),
+		RetryAfter: ParseRetryAfter(resp.Header),
 	}
 	if operation == opHistory {
 		e.Message = withoutText(e)
-	}
-	if a.status/100 == 3 {
-		e.Message = redirectRefused
 	}
 	return e
 }
@@ -201,9 +196,6 @@ func newTokenError(refused *oauth2.RetrieveError, secret string) *TokenError {
 	description, _, _ := strings.Cut(body.Description, "Trace ID:")
 	description, _, _ = strings.Cut(strings.TrimSpace(description), "\n")
 	e.Description = oneLine(description, maxText, secret)
-	if e.Status/100 == 3 {
-		e.Description = redirectRefused
-	}
 	return e
 }
 

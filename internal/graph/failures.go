@@ -16,8 +16,8 @@ import (
 
 // The configuration keys of the addresses that are called.
 const (
-	endpointKey = "graph.endpoint"
-	tokenURLKey = "auth.authority or auth.token_url"
+	endpointKey  = "graph.endpoint"
+	authorityKey = "auth.authority or auth.token_url"
 )
 
 // Code returns the code by which Microsoft names a failure: the AADSTS code or else the OAuth error of Entra ID, or the code of
@@ -43,15 +43,13 @@ func CodeField(err error) zap.Field {
 
 // networkFailure returns the failure of a call that got no usable response; key is the configuration key of the address.
 func networkFailure(err error, key string) failure.Failure {
-	if failed, ok := errors.AsType[*ProxyError](err); ok {
-		return failed.Failure()
+	if known := failure.Of(err); known.Code != "" {
+		return known
 	}
 	if failed, ok := errors.AsType[*net.OpError](err); ok && failed.Op == "proxyconnect" { // https://go.dev/issue/16997
 		return failure.New(failure.ProxyUnreachable)
 	}
 	switch {
-	case errors.Is(err, ErrUnreadable), errors.Is(err, ErrTooLarge):
-		return failure.New(failure.UnexpectedResponse, key)
 	case isType[*net.DNSError](err):
 		return failure.New(failure.NameNotResolved, key)
 	case isType[*tls.CertificateVerificationError](err):
@@ -85,14 +83,14 @@ func statusFailure(status int, key string) failure.Failure {
 // Failure classifies the error.
 func (e *TokenError) Failure() failure.Failure {
 	if e.Err != nil {
-		return networkFailure(e.Err, tokenURLKey)
+		return failure.Of(e.Err)
 	}
 	for code, names := range tokenFailures() {
 		if slices.Contains(names, Code(e)) {
 			return failure.New(code)
 		}
 	}
-	return cmp.Or(statusFailure(e.Status, tokenURLKey), failure.New(failure.TokenRequestRefused))
+	return cmp.Or(statusFailure(e.Status, authorityKey), failure.New(failure.TokenRequestRefused))
 }
 
 // tokenFailures classifies the codes of Entra ID: https://learn.microsoft.com/entra/identity-platform/reference-error-codes

@@ -9,11 +9,7 @@ import (
 	"time"
 )
 
-const (
-	opHistory = "read history"
-	// maxHistoryBody bounds a page of 100 interactions, whose cards can be large.
-	maxHistoryBody = 64 << 20
-)
+const opHistory = "read history"
 
 // HistoryPage is one page of a user's interactions, the newest first as far as is known: aiInteraction resources in the JSON
 // that Graph sent.
@@ -26,7 +22,7 @@ type HistoryPage = Page[json.RawMessage]
 // AiEnterpriseInteraction.Read.All. An *Error has no text of Graph's message; Unlicensed, Forbidden and Unsupported classify it.
 // See https://learn.microsoft.com/microsoft-365/copilot/extensibility/api/ai-services/interaction-export/aiinteractionhistory-getallenterpriseinteractions
 func (c *Client) History(ctx context.Context, user string, from, to time.Time, next string) (HistoryPage, error) {
-	r := call{operation: opHistory, method: http.MethodGet, target: next, limit: maxHistoryBody}
+	r := call{operation: opHistory, method: http.MethodGet, target: next}
 	if next == "" {
 		filter := "createdDateTime gt " + formatTime(from) + " and createdDateTime lt " + formatTime(to.Add(time.Second-1))
 		r.target = "/copilot/users/" + url.PathEscape(user) + "/interactionHistory/getAllEnterpriseInteractions?" +
@@ -37,8 +33,6 @@ func (c *Client) History(ctx context.Context, user string, from, to time.Time, n
 
 const (
 	opUsers = "list users"
-	// maxUsersBody is larger than a page of 999 users with all of their properties, even if Graph ignores $select.
-	maxUsersBody = 32 << 20
 	// copilotPlan is the service plan of Microsoft 365 Copilot Chat, which every license that includes the history contains.
 	copilotPlan = "3f30311c-6b1e-48a4-ab79-725b469da960"
 )
@@ -51,7 +45,7 @@ type UserPage = Page[string]
 // (ErrForeignHost). The call needs the application permission User.Read.All; without it, Forbidden reports true for the error.
 // See https://learn.microsoft.com/graph/api/user-list and https://learn.microsoft.com/graph/aad-advanced-queries
 func (c *Client) LicensedUsers(ctx context.Context, next string) (UserPage, error) {
-	r := call{operation: opUsers, method: http.MethodGet, target: next, limit: maxUsersBody, header: map[string]string{"ConsistencyLevel": "eventual"}}
+	r := call{operation: opUsers, method: http.MethodGet, target: next, header: map[string]string{"ConsistencyLevel": "eventual"}}
 	if next == "" {
 		r.target = "/users?" + encodeQuery(url.Values{
 			"$filter": {"assignedPlans/any(p:p/servicePlanId eq " + copilotPlan + " and p/capabilityStatus eq 'Enabled')"},

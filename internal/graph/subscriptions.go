@@ -49,44 +49,44 @@ func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) 
 			return nil, err
 		}
 		for _, w := range listed {
-			all = append(all, w.mergeInto(Subscription{}))
+			all = append(all, w.subscription())
 		}
 	}
 	return all, nil
 }
 
-// CreateSubscription creates a subscription with resource data and returns it as granted; properties that the response omits
-// are as requested. Graph calls the notification URL before it answers, which can take more than 10 s.
+// CreateSubscription creates a subscription with resource data and returns it with the id and the expiration that were granted.
+// Graph calls the notification URL before it answers, which can take more than 10 s.
 // After an error the subscription may exist nonetheless, so list before the next attempt.
 // See https://learn.microsoft.com/graph/api/subscription-post-subscriptions
 func (c *Client) CreateSubscription(ctx context.Context, s Subscription) (Subscription, error) {
-	const operation = "create subscription"
+	r := call{operation: "create subscription", method: http.MethodPost, target: "/subscriptions", body: newSubscriptionRequest(s), fresh: true}
 	var reply wireSubscription
-	r := call{operation: operation, method: http.MethodPost, target: "/subscriptions", body: newSubscriptionRequest(s), fresh: true}
 	if err := c.do(ctx, r, &reply); err != nil {
 		return Subscription{}, err
 	}
 	if reply.ID == "" {
-		return Subscription{}, fmt.Errorf("%s: %w", operation, ErrUnreadable)
+		return Subscription{}, fmt.Errorf("%s: %w", r.operation, ErrUnreadable)
 	}
-	return reply.mergeInto(s), nil
+	s.ID, s.Expiration = reply.ID, reply.expiration(s.Expiration)
+	return s, nil
 }
 
-// RenewSubscription requests a later expiration, which also answers a reauthorizationRequired event, and returns what was
-// granted. Like a creation it uses a fresh token, since Graph delivers only while that token is valid:
+// RenewSubscription requests a later expiration, which also answers a reauthorizationRequired event, and returns the id with the
+// expiration that was granted. Like a creation it uses a fresh token, since Graph delivers only while that token is valid:
 // https://learn.microsoft.com/graph/change-notifications-lifecycle-events. An *Error with status 404 means that the
 // subscription no longer exists.
 // See https://learn.microsoft.com/graph/api/subscription-update
 func (c *Client) RenewSubscription(ctx context.Context, id string, expiration time.Time) (Subscription, error) {
-	var reply wireSubscription
 	r := call{
 		operation: "renew subscription", method: http.MethodPatch, target: "/subscriptions/" + url.PathEscape(id),
 		body: wireSubscription{Expiration: formatTime(expiration)}, fresh: true,
 	}
+	var reply wireSubscription
 	if err := c.do(ctx, r, &reply); err != nil {
 		return Subscription{}, err
 	}
-	return reply.mergeInto(Subscription{ID: id, Expiration: expiration}), nil
+	return Subscription{ID: id, Expiration: reply.expiration(expiration)}, nil
 }
 
 // DeleteSubscription deletes a subscription. One that does not exist counts as deleted.
@@ -132,40 +132,34 @@ func newSubscriptionRequest(s Subscription) wireSubscription {
 	}
 }
 
-// mergeInto returns requested, overwritten by every property that Graph sent.
-func (w wireSubscription) mergeInto(requested Subscription) Subscription {
-	s := requested
-	s.ID = cmp.Or(w.ID, s.ID)
-	s.Resource = cmp.Or(w.Resource, s.Resource)
-	s.NotificationURL = cmp.Or(w.NotificationURL, s.NotificationURL)
-	s.LifecycleNotificationURL = cmp.Or(w.LifecycleNotificationURL, s.LifecycleNotificationURL)
-	s.ClientState = cmp.Or(w.ClientState, s.ClientState)
-	s.EncryptionCertificateID = cmp.Or(w.EncryptionCertificateID, s.EncryptionCertificateID)
-	if types := strings.FieldsFunc(w.ChangeType, func(r rune) bool { return r == ',' || r == ' ' }); len(types) > 0 {
-		s.ChangeTypes = types
+// subscription returns what Graph sent, without what is not valid.
+func (w wireSubscription) subscription() Subscription {
+	certificate, err := base64.StdEncoding.DecodeString(w.EncryptionCertificate)
+	if err != nil || len(certificate) == 0 {
+		certificate = nil
 	}
-	if t, ok := parseTime(w.Expiration); ok {
-		s.Expiration = t
+	return Subscription{
+		ID:                       w.ID,
+		Resource:                 w.Resource,
+		ChangeTypes:              strings.FieldsFunc(w.ChangeType, func(r rune) bool { return r == ',' || r == ' ' }),
+		NotificationURL:          w.NotificationURL,
+		LifecycleNotificationURL: w.LifecycleNotificationURL,
+		Expiration:               w.expiration(time.Time{}),
+		EncryptionCertificate:    certificate,
+		EncryptionCertificateID:  w.EncryptionCertificateID,
 	}
-	if der, err := base64.StdEncoding.DecodeString(w.EncryptionCertificate); err == nil && len(der) > 0 {
-		s.EncryptionCertificate = der
+}
+
+// expiration parses an RFC 3339 time with any fraction and offset, and returns another time if there is none. A time without an
+// offset, which OData 4 permits, is taken as UTC.
+func (w wireSubscription) expiration(otherwise time.Time) time.Time {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05"} {
+		if t, err := time.Parse(layout, w.Expiration); err == nil {
+			return t.UTC()
+		}
 	}
-	return s
+	return otherwise
 }
 
 // formatTime returns whole seconds of UTC, rounded down so that the maximum lifetime is not exceeded.
-func formatTime(t time.Time) string {
-	return t.UTC().Format("2006-01-02T15:04:05Z")
-}
-
-// parseTime parses an RFC 3339 time with any fraction and offset. A time without an offset, which OData 4 permits, is
-// taken as UTC.
-func parseTime(text string) (time.Time, bool) {
-	text = strings.ToUpper(strings.TrimSpace(text))
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05"} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t.UTC(), true
-		}
-	}
-	return time.Time{}, false
-}
+func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

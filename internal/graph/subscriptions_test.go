@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -89,9 +90,7 @@ func TestRenewSubscription_SendsExpirationOnly(t *testing.T) {
 	}{
 		"the granted expiration": {
 			status: 200, body: `{"id":"0c/1e","resource":"r","expirationDateTime":"2025-12-04T01:00:00.00-08:00","encryptionCertificate":"MIL/"}`,
-			want: graph.Subscription{
-				ID: "0c/1e", Resource: "r", Expiration: asked.Add(-time.Hour), EncryptionCertificate: []byte{0x30, 0x82, 0xff},
-			},
+			want: graph.Subscription{ID: "0c/1e", Expiration: asked.Add(-time.Hour)},
 		},
 		"a reply without expiration": {status: 200, body: `{"id":"0c/1e"}`, want: graph.Subscription{ID: "0c/1e", Expiration: asked}},
 		"a reply without a body":     {status: 204, want: graph.Subscription{ID: "0c/1e", Expiration: asked}},
@@ -161,7 +160,7 @@ func TestListSubscriptions_ReadsAllPages(t *testing.T) {
 		},
 		{ID: "2", Expiration: expiration},
 		{ID: "3"},
-	}, got))
+	}, got, cmpopts.EquateEmpty()))
 }
 
 func TestListSubscriptions_RejectsForeignLinks(t *testing.T) {

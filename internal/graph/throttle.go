@@ -149,7 +149,7 @@ func throttled(err error) bool {
 // denied reports whether no request can succeed until the configuration is corrected.
 func denied(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && e.Status == http.StatusUnauthorized || isType[*TokenError](err) || isType[*CredentialError](err) || Unsupported(err)
+	return ok && e.Status == http.StatusUnauthorized || isType[*TokenError](err) || Unsupported(err)
 }
 
 // observe decides after a response whether all requests pause.
@@ -205,11 +205,10 @@ func (t *Throttle) pause(wait time.Duration) {
 	}
 }
 
-// NewBackOff returns delays of about 1 s after a first failure, twice as long after each further one, up to about the longest.
+// NewBackOff returns delays of about 1 s after a first failure, twice as long after each further one, at most longest.
 func NewBackOff(longest time.Duration) *backoff.ExponentialBackOff {
-	return &backoff.ExponentialBackOff{
-		InitialInterval: time.Second, Multiplier: 2, RandomizationFactor: backoff.DefaultRandomizationFactor, MaxInterval: longest,
-	}
+	const jitter = 0.5 // MaxInterval is without it
+	return &backoff.ExponentialBackOff{InitialInterval: time.Second, Multiplier: 2, RandomizationFactor: jitter, MaxInterval: longest * 2 / 3}
 }
 
 // Sleep waits, and returns the context's error as soon as the context ends.

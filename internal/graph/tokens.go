@@ -67,42 +67,38 @@ func (t *Tokens) Drop(token string) {
 
 // Token returns the cached token, or waits for a new one. A failed renewal is not an error while the cached token is valid.
 func (t *Tokens) Token(ctx context.Context, fresh bool) (string, error) {
-	if token, ok := t.cached(fresh); ok {
-		return token, nil
-	}
 	began := time.Now()
+	if token, err := t.lookup(fresh, began); token != "" || err != nil {
+		return token, err
+	}
 	if err := t.requesting.Acquire(ctx, 1); err != nil {
 		return "", fmt.Errorf("wait for an access token: %w", err)
 	}
 	defer t.requesting.Release(1)
 	// The request that this caller has waited for was its own as well.
-	if token, ok := t.cached(fresh); ok {
-		return token, nil
-	}
-	if err := t.failedAfter(began); err != nil {
-		return "", err
+	if token, err := t.lookup(fresh, began); token != "" || err != nil {
+		return token, err
 	}
 	return t.request(ctx)
 }
 
-// cached returns the token unless it has expired or is to be replaced now.
-func (t *Tokens) cached(fresh bool) (string, bool) {
+// lookup returns the token unless it has expired or is to be replaced now, else the failure of a request that ended after began.
+// It returns neither if a request is to be made.
+func (t *Tokens) lookup(fresh bool, began time.Time) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now, renewAt := time.Now(), t.renewAt
 	if fresh {
 		renewAt = t.obtainedAt.Add(freshTokenAge)
 	}
-	return t.token, now.Before(t.expiry) && (now.Before(renewAt) || now.Before(t.retryAt))
-}
-
-func (t *Tokens) failedAfter(began time.Time) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.failedAt.After(began) {
-		return t.failure
+	switch {
+	case now.Before(t.expiry) && (now.Before(renewAt) || now.Before(t.retryAt)):
+		return t.token, nil
+	case t.failedAt.After(began):
+		return "", t.failure
+	default:
+		return "", nil
 	}
-	return nil
 }
 
 // request requests a token, with the context of one of the callers that need it. A failure counts for the others unless that

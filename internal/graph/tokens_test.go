@@ -407,7 +407,7 @@ func TestTokenError_ForRedirect(t *testing.T) {
 	var refused *graph.TokenError
 	require.ErrorAs(t, err, &refused)
 	assert.Equal(t, 307, refused.Status)
-	assert.Contains(t, err.Error(), "redirect")
+	assert.Equal(t, failure.Redirected, failure.Of(err).Code)
 }
 
 func TestTokenError_ForInvalidURL(t *testing.T) {

@@ -191,7 +191,7 @@ func TestManager_SlowsRecreationOfVanishingSubscription(t *testing.T) {
 func TestManager_StopsPassWithoutToken(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
-		&graph.CredentialError{Setting: "auth.client_secret_file", Path: "/run/x", Err: errors.New("gone")},
+		&graph.TokenError{Err: errors.New("auth.client_secret_file: gone")},
 		&graph.TokenError{Status: http.StatusUnauthorized, Code: "invalid_client"},
 		graphError(http.StatusUnauthorized, "InvalidAuthenticationToken", 0),
 	} {

@@ -286,9 +286,6 @@ func scopeOf(err error) scope {
 	if _, ok := errors.AsType[*graph.TokenError](err); ok || graph.RetryAfter(err) > 0 {
 		return applicationScope
 	}
-	if _, ok := errors.AsType[*graph.CredentialError](err); ok {
-		return applicationScope
-	}
 	if _, ok := errors.AsType[*ConflictError](err); ok {
 		return requestScope
 	}
