@@ -135,7 +135,7 @@ func newSubscriptionRequest(s Subscription) wireSubscription {
 // subscription returns what Graph sent, without what is not valid.
 func (w wireSubscription) subscription() Subscription {
 	certificate, err := base64.StdEncoding.DecodeString(w.EncryptionCertificate)
-	if err != nil || len(certificate) == 0 {
+	if err != nil {
 		certificate = nil
 	}
 	return Subscription{
@@ -150,15 +150,13 @@ func (w wireSubscription) subscription() Subscription {
 	}
 }
 
-// expiration parses an RFC 3339 time with any fraction and offset, and returns another time if there is none. A time without an
-// offset, which OData 4 permits, is taken as UTC.
+// expiration returns the time that Graph sent, or another one if it sent none.
 func (w wireSubscription) expiration(otherwise time.Time) time.Time {
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05"} {
-		if t, err := time.Parse(layout, w.Expiration); err == nil {
-			return t.UTC()
-		}
+	t, err := time.Parse(time.RFC3339, w.Expiration)
+	if err != nil {
+		return otherwise
 	}
-	return otherwise
+	return t.UTC()
 }
 
 // formatTime returns whole seconds of UTC, rounded down so that the maximum lifetime is not exceeded.

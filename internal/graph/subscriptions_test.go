@@ -143,7 +143,7 @@ func TestListSubscriptions_ReadsAllPages(t *testing.T) {
 		assert.Equal(t, "GET", r.Method)
 		assert.Equal(t, "Bearer a-token", r.Header.Get("Authorization"))
 		if r.URL.Query().Get("$skiptoken") == "2" {
-			write(w, `{"value":[{"id":"2","expirationDateTime":"2025-12-04T10:00:00"},{"id":"3"}],"@odata.nextLink":null}`)
+			write(w, `{"value":[{"id":"2","expirationDateTime":"2025-12-04T11:00:00+01:00"},{"id":"3"}],"@odata.nextLink":null}`)
 			return
 		}
 		write(w, `{"@odata.context":"x","@odata.nextLink":"http://%s/v1.0/subscriptions?$skiptoken=2","value":[
