@@ -114,10 +114,10 @@ func hints() map[Code]string {
 			"up at https://login.microsoftonline.com/error",
 
 		PermissionMissing: grant + "AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent; if it is granted, check the Microsoft 365 " +
-			"Copilot licenses, and that no other collector uses this app registration",
+			"Copilot licenses and their billing, and that no other collector uses this app registration",
 		UsersPermissionMissing: grant + "User.Read.All of Microsoft Graph, with admin consent, or name the users in history.users; until then only " +
 			"users already seen are read",
-		LicenseMissing: "assign Microsoft 365 Copilot licenses in this tenant and check their billing, or take users without one out of " +
+		LicenseMissing: "assign Microsoft 365 Copilot licenses in this tenant, or take users without one out of " +
 			"subscription.users and history.users",
 		SubscriptionQuotaFull: "give this collector an app registration of its own, since Graph allows one tenant-wide subscription for each app " +
 			"registration and tenant, or set subscription.replace_foreign: true to replace the other one",

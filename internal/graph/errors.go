@@ -89,46 +89,20 @@ func newError(operation string, resp *http.Response, body []byte, token string) 
 		RetryAfter: ParseRetryAfter(resp.Header),
 	}
 	if operation == opHistory {
-		e.Message = withoutText(e)
+		e.Message = withoutText(e.Message)
 	}
 	return e
 }
 
-// The words by which Graph's refusals of a user's history are told apart, which have the same status and code.
-const (
-	validLicense = "valid Copilot license"
-	notSupported = "Requested API is not supported"
-)
-
-// Unlicensed reports whether an error of History means that this user has no history: no Copilot license (403), or unknown or
-// without a mailbox (404). Such a user counts as read.
-func Unlicensed(err error) bool {
-	return answered(err, http.StatusForbidden, validLicense) || answered(err, http.StatusNotFound, "") && !Unsupported(err)
-}
-
-// Forbidden reports whether Graph refused (403) for another reason than the user's license: a missing permission or consent.
-func Forbidden(err error) bool { return answered(err, http.StatusForbidden, "") && !Unlicensed(err) }
-
-// Unsupported reports whether this installation of Graph does not offer the call for any user: a cloud without Copilot, or a
-// wrong graph.endpoint. It is a 404 that is not about a user.
-func Unsupported(err error) bool { return answered(err, http.StatusNotFound, notSupported) }
-
-func answered(err error, status int, words string) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.Status == status && strings.Contains(strings.ToLower(e.Message), strings.ToLower(words))
-}
-
-// withoutText returns of a message about a user's history only the words that classify the error: the rest may name the user or
-// repeat a conversation, and errors are logged.
-func withoutText(e *Error) string {
-	switch {
-	case Unsupported(e):
-		return notSupported
-	case answered(e, http.StatusForbidden, validLicense):
-		return "no " + validLicense
-	default:
-		return ""
+// withoutText returns of a message about a user's history only the words that classify it: the rest may name the user or repeat a
+// conversation, and errors are logged.
+func withoutText(message string) string {
+	for _, words := range []string{"valid Copilot license", "Requested API is not supported"} {
+		if strings.Contains(strings.ToLower(message), strings.ToLower(words)) {
+			return words
+		}
 	}
+	return ""
 }
 
 // TokenError is a token request without a token: the endpoint refused (Code, AADSTS), no complete response arrived (Status 0,

@@ -185,11 +185,11 @@ func TestHistory_ErrorHasNoText(t *testing.T) {
 		status        int
 		message, want string
 	}{
-		"no license":        {403, "User '" + historyUser + "' does not have a valid Copilot license in 'b'.", "no valid Copilot license"},
+		"no license":        {403, "User '" + historyUser + "' does not have a valid Copilot license in 'b'.", "valid Copilot license"},
 		"another cloud":     {404, "'x': Requested API is not supported. Please check the path 'y'.", "Requested API is not supported"},
 		"an unknown user":   {404, "No mailbox of jo@contoso.com.", ""},
 		"a quoted prompt":   {400, `Can't parse "what's in Orion" at 3.`, ""},
-		"a prompt of words": {400, `Requested API is not supported by Orion`, ""},
+		"a prompt of words": {404, `Requested API is not supported by Orion`, "Requested API is not supported"},
 		"a redirect":        {302, "Go to https://contoso.sharepoint.com/plan.docx", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -114,50 +114,62 @@ func tokenFailures() map[failure.Code][]string {
 
 // Failure classifies the error.
 func (e *Error) Failure() failure.Failure {
-	for _, r := range graphFailures() {
-		if r.matches(e) {
-			return failure.New(r.code)
+	text := strings.ToLower(e.Code + " " + e.Message)
+	for _, row := range graphFailures() {
+		if (row.operation == "" || row.operation == e.Operation) && slices.Contains(row.statuses, e.Status) &&
+			(len(row.words) == 0 || slices.ContainsFunc(row.words, func(word string) bool { return strings.Contains(text, word) })) {
+			return failure.New(row.code)
 		}
 	}
 	return cmp.Or(statusFailure(e.Status, endpointKey), failure.New(failure.RequestRefused))
 }
 
-// graphFailure is a row of the table of Graph's refusals. What is empty matches everything.
+// graphFailure is a row of the table of Graph's refusals.
 type graphFailure struct {
-	operation string
-	statuses  []int
-	words     []string // lower case; one of them is in the code or the message
+	operation string   // "" is any
+	statuses  []int    // one of them
+	words     []string // lower case; one of them is in the code or the message, unless there are none
 	code      failure.Code
 }
 
-func (r graphFailure) matches(e *Error) bool {
-	text := strings.ToLower(e.Code + " " + e.Message)
-	return (r.operation == "" || r.operation == e.Operation) &&
-		(len(r.statuses) == 0 || slices.Contains(r.statuses, e.Status)) &&
-		(len(r.words) == 0 || slices.ContainsFunc(r.words, func(word string) bool { return strings.Contains(text, word) }))
-}
-
 // graphFailures is the table of Graph's refusals, the most specific ones first. Graph documents few of its codes and no texts, and
-// sends 403 for licenses, quotas and permissions alike, so the rows look for words of the message.
+// sends 403 for licenses, quotas and permissions alike, so the rows look for words of the message. A user whose history is refused for
+// want of a license counts as read: the words for that are strict.
 func graphFailures() []graphFailure {
-	bad, forbidden := []int{400}, []int{403}
+	bad, denied, notFound := []int{400}, []int{402, 403}, []int{400, 404, 501}
 	return []graphFailure{
-		{opUsers, forbidden, nil, failure.UsersPermissionMissing},
-		{opUsers, []int{400, 404, 501}, nil, failure.UsersNotListed},
-		{"", nil, []string{"validation request", "notification endpoint", "endpoint validation"}, failure.NotificationURLUnreachable},
+		{opUsers, denied, nil, failure.UsersPermissionMissing},
+		{opUsers, notFound, nil, failure.UsersNotListed},
+		{"", bad, []string{"validation request", "notification endpoint", "endpoint validation"}, failure.NotificationURLUnreachable},
 		{"", []int{401}, nil, failure.AccessTokenRefused},
-		{"", []int{402}, nil, failure.LicenseMissing},
-		{"", forbidden, []string{"license", "service plan", "serviceplan"}, failure.LicenseMissing},
-		{"", forbidden, []string{"quota", "limit", "maximum", "exceed", "too many"}, failure.SubscriptionQuotaFull},
-		{"", forbidden, nil, failure.PermissionMissing},
+		{"", denied, []string{"copilot license", "service plan"}, failure.LicenseMissing},
+		{"", denied, []string{"quota", "limit", "maximum", "exceed", "too many"}, failure.SubscriptionQuotaFull},
+		{"", denied, nil, failure.PermissionMissing},
 		{"", []int{409}, nil, failure.SubscriptionExists},
 		{"", bad, []string{"in the future", "expiration"}, failure.LifetimeTooLong},
 		{"", bad, []string{"certificate"}, failure.EncryptionCertificateRefused},
 		{"", bad, []string{"notificationurl", "validationerror"}, failure.NotificationURLUnreachable},
-		{"", []int{400, 404, 501}, []string{"not supported", "unsupported", "resource not found for the segment"}, failure.NotOffered},
-		{opHistory, []int{400, 404}, nil, failure.UserUnknown},
+		{"", notFound, []string{"not supported", "unsupported", "resource not found for the segment"}, failure.NotOffered},
+		{opHistory, []int{404}, nil, failure.UserUnknown},
 		{"", bad, []string{"user id", "userid", "user not found"}, failure.UserUnknown},
 	}
+}
+
+// Unlicensed reports whether an error of History means that this user has no history: no Copilot license (403), or unknown or
+// without a mailbox (404). Such a user counts as read.
+func Unlicensed(err error) bool { return isOneOf(err, failure.LicenseMissing, failure.UserUnknown) }
+
+// Forbidden reports whether Graph refused (403) for another reason than the user's license: a missing permission or consent.
+func Forbidden(err error) bool {
+	return isOneOf(err, failure.PermissionMissing, failure.UsersPermissionMissing)
+}
+
+// Unsupported reports whether this installation of Graph does not offer the call for any user: a cloud without Copilot, or a
+// wrong graph.endpoint.
+func Unsupported(err error) bool { return isOneOf(err, failure.NotOffered, failure.UsersNotListed) }
+
+func isOneOf(err error, codes ...failure.Code) bool {
+	return slices.Contains(codes, failure.Of(err).Code)
 }
 
 // HandshakeAnswer reports whether Graph refused a subscription because its validation request to the notification URL

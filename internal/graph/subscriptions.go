@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -60,7 +61,7 @@ func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) 
 // After an error the subscription may exist nonetheless, so list before the next attempt.
 // See https://learn.microsoft.com/graph/api/subscription-post-subscriptions
 func (c *Client) CreateSubscription(ctx context.Context, s Subscription) (Subscription, error) {
-	r := call{operation: "create subscription", method: http.MethodPost, target: "/subscriptions", body: newSubscriptionRequest(s), fresh: true}
+	r := call{operation: "create subscription", method: http.MethodPost, target: "/subscriptions", body: requestOf(s), fresh: true}
 	var reply wireSubscription
 	if err := c.do(ctx, r, &reply); err != nil {
 		return Subscription{}, err
@@ -94,7 +95,7 @@ func (c *Client) RenewSubscription(ctx context.Context, id string, expiration ti
 func (c *Client) DeleteSubscription(ctx context.Context, id string) error {
 	r := call{operation: "delete subscription", method: http.MethodDelete, target: "/subscriptions/" + url.PathEscape(id)}
 	err := c.do(ctx, r, nil)
-	if answered(err, http.StatusNotFound, "") {
+	if refused, ok := errors.AsType[*Error](err); ok && refused.Status == http.StatusNotFound {
 		return nil
 	}
 	return err
@@ -115,9 +116,9 @@ type wireSubscription struct {
 	LatestSupportedTLSVersion string `json:"latestSupportedTlsVersion,omitempty"`
 }
 
-// newSubscriptionRequest returns the body of a creation. It announces TLS 1.2, which every gateway supports; the handshake
+// requestOf returns the body of a creation. It announces TLS 1.2, which every gateway supports; the handshake
 // still negotiates a later version.
-func newSubscriptionRequest(s Subscription) wireSubscription {
+func requestOf(s Subscription) wireSubscription {
 	return wireSubscription{
 		Resource:                  s.Resource,
 		ChangeType:                strings.Join(s.ChangeTypes, ","),
