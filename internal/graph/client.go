@@ -39,8 +39,7 @@ type Settings struct {
 
 // Client calls Graph. It is safe for concurrent use.
 type Client struct {
-	base      *url.URL
-	baseErr   error
+	endpoint  string
 	http      *http.Client
 	tokens    TokenSource
 	telemetry Telemetry
@@ -49,12 +48,10 @@ type Client struct {
 
 // New returns a client. If the endpoint is not an absolute URL, every call fails.
 func New(s Settings) *Client {
-	c := &Client{http: withoutRedirects(s.HTTP), tokens: s.Tokens, telemetry: cmp.Or[Telemetry](s.Telemetry, noopTelemetry{})}
-	c.base, c.baseErr = url.Parse(strings.TrimRight(s.Endpoint, "/"))
-	if c.baseErr == nil && c.base.Host == "" {
-		c.baseErr = fmt.Errorf("graph.endpoint %q is not an absolute URL", s.Endpoint)
+	return &Client{
+		endpoint: strings.TrimRight(s.Endpoint, "/"), http: withoutRedirects(s.HTTP), tokens: s.Tokens,
+		telemetry: cmp.Or[Telemetry](s.Telemetry, noopTelemetry{}),
 	}
-	return c
 }
 
 // withoutRedirects copies a client; the copy returns a redirect as the response instead of following it.
@@ -141,14 +138,15 @@ func (c *Client) decode(ctx context.Context, operation string, resp *http.Respon
 // resolve returns the URL of a call. It rejects every URL that is not at the endpoint: this is the only place that decides
 // which host receives the access token.
 func (c *Client) resolve(target string) (*url.URL, error) {
-	if c.baseErr != nil {
-		return nil, c.baseErr
+	base, err := url.Parse(c.endpoint)
+	if err != nil || base.Host == "" {
+		return nil, fmt.Errorf("graph.endpoint %q is not an absolute URL", c.endpoint)
 	}
 	if strings.HasPrefix(target, "/") {
-		return url.Parse(c.base.String() + "/v1.0" + target)
+		return url.Parse(c.endpoint + "/v1.0" + target)
 	}
 	u, err := url.Parse(target)
-	if err != nil || u.User != nil || origin(u) != origin(c.base) {
+	if err != nil || u.User != nil || origin(u) != origin(base) {
 		return nil, ErrForeignHost
 	}
 	return u, nil

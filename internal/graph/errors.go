@@ -113,7 +113,7 @@ type TokenError struct {
 	Status int
 	// Code is the OAuth error, such as invalid_client, and AADSTS that of Entra ID, such as AADSTS7000215. Both may be empty.
 	Code, AADSTS string
-	// Description is the first line of the endpoint's error_description, shortened.
+	// Description is the endpoint's error_description, on one line and shortened. It ends with ids for Microsoft support.
 	Description string
 	// RetryAfter is the value of the Retry-After header, 0 if there was none.
 	RetryAfter time.Duration
@@ -165,11 +165,7 @@ func newTokenError(refused *oauth2.RetrieveError, secret string) *TokenError {
 	if e.AADSTS == "" && len(body.Codes) > 0 {
 		e.AADSTS = "AADSTS" + strconv.Itoa(body.Codes[0])
 	}
-	e.Code = oneLine(body.Code, maxID, secret)
-	// The ids of the request follow on the same line or on lines of their own.
-	description, _, _ := strings.Cut(body.Description, "Trace ID:")
-	description, _, _ = strings.Cut(strings.TrimSpace(description), "\n")
-	e.Description = oneLine(description, maxText, secret)
+	e.Code, e.Description = oneLine(body.Code, maxID, secret), oneLine(body.Description, maxText, secret)
 	return e
 }
 

@@ -148,8 +148,7 @@ func throttled(err error) bool {
 
 // denied reports whether no request can succeed until the configuration is corrected.
 func denied(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.Status == http.StatusUnauthorized || isType[*TokenError](err) || Unsupported(err)
+	return isType[*TokenError](err) || isOneOf(err, failure.AccessTokenRefused) || Unsupported(err)
 }
 
 // observe decides after a response whether all requests pause.

@@ -317,11 +317,11 @@ func TestTokenError_ParsesRefusal(t *testing.T) {
 	}{
 		"ids on the same line": {
 			401, `{"error":"invalid_client","error_description":"` + described + ` Trace ID: 1 Correlation ID: 2 Timestamp: 3","error_codes":[7000215]}`,
-			graph.TokenError{Code: "invalid_client", AADSTS: "AADSTS7000215", Description: described},
+			graph.TokenError{Code: "invalid_client", AADSTS: "AADSTS7000215", Description: described + " Trace ID: 1 Correlation ID: 2 Timestamp: 3"},
 		},
 		"ids on lines of their own": {
 			400, `{"error":"unauthorized_client","error_description":"AADSTS700016: No.\r\nTrace ID: 1\r\nCorrelation ID: 2","error_codes":[700016]}`,
-			graph.TokenError{Code: "unauthorized_client", AADSTS: "AADSTS700016", Description: "AADSTS700016: No."},
+			graph.TokenError{Code: "unauthorized_client", AADSTS: "AADSTS700016", Description: "AADSTS700016: No. Trace ID: 1 Correlation ID: 2"},
 		},
 		"a code only in the list": {
 			400, `{"error":"invalid_request","error_description":"No.","error_codes":[90002]}`,
