@@ -23,7 +23,6 @@ var allowedImports = map[string][]string{
 	"internal/backfill":     {"internal/gap", "internal/gap/gapstore", "internal/graph", "internal/failure", "internal/health", "internal/interaction", "internal/statestore"},
 	"internal/health":       {"internal/failure"},
 	"internal/graph":        {"internal/failure", "internal/health"},
-	"internal/jwks":         {"internal/graph", "internal/failure", "internal/health"},
 	"internal/directory":    {"internal/gap", "internal/graph", "internal/failure", "internal/health", "internal/interaction", "internal/statestore"},
 	"internal/dedupe":       {"internal/failure", "internal/health", "internal/interaction", "internal/statestore"},
 	"internal/gap":          {"internal/interaction"},

@@ -25,7 +25,7 @@ const (
 	ProxyRefusing         Code = "COP107"
 	ProxyUnreachable      Code = "COP108"
 	Redirected            Code = "COP109"
-	UnexpectedResponse    Code = "COP110"
+	UnexpectedResponse    Code = "COP111"
 
 	ClientSecretWrong        Code = "COP201"
 	ClientSecretExpired      Code = "COP202"
@@ -33,28 +33,25 @@ const (
 	CredentialMissing        Code = "COP204"
 	ApplicationUnknown       Code = "COP205"
 	ApplicationDisabled      Code = "COP206"
-	TenantUnknown            Code = "COP207"
-	AssertionExpired         Code = "COP208"
-	AssertionAudience        Code = "COP209"
-	CertificateNotRegistered Code = "COP210"
-	FederationMismatch       Code = "COP211"
-	ConditionalAccess        Code = "COP212"
-	ScopeWrong               Code = "COP213"
-	AccessTokenRefused       Code = "COP214"
-	TokenRequestRefused      Code = "COP215"
+	AssertionExpired         Code = "COP207"
+	AssertionAudience        Code = "COP208"
+	CertificateNotRegistered Code = "COP209"
+	FederationMismatch       Code = "COP210"
+	ConditionalAccess        Code = "COP211"
+	ScopeWrong               Code = "COP212"
+	TokenRequestRefused      Code = "COP213"
 
 	PermissionMissing            Code = "COP301"
 	UsersPermissionMissing       Code = "COP302"
 	LicenseMissing               Code = "COP303"
-	SubscriptionQuotaFull        Code = "COP304"
-	NotOffered                   Code = "COP305"
-	UsersNotListed               Code = "COP306"
-	UserUnknown                  Code = "COP307"
-	NotificationURLUnreachable   Code = "COP308"
-	LifetimeTooLong              Code = "COP309"
-	EncryptionCertificateRefused Code = "COP310"
-	SubscriptionExists           Code = "COP311"
-	RequestRefused               Code = "COP312"
+	NotOffered                   Code = "COP304"
+	UsersNotListed               Code = "COP305"
+	UserUnknown                  Code = "COP306"
+	NotificationURLUnreachable   Code = "COP307"
+	LifetimeTooLong              Code = "COP308"
+	EncryptionCertificateRefused Code = "COP309"
+	SubscriptionExists           Code = "COP310"
+	RequestRefused               Code = "COP311"
 )
 
 const (
@@ -94,10 +91,10 @@ func hints() map[Code]string {
 		ClientSecretExpired: "the client secret has expired: create a new one for this app registration and set " + setValue,
 		CredentialFile: "make the file %s readable for the collector, with the content that %s requires; the next attempt reads it again, " +
 			"without a restart",
-		CredentialMissing:   "set exactly one credential under auth, and check auth.auth_style where a proxy drops the Authorization header",
-		ApplicationUnknown:  "check that auth.client_id is the application (client) id of an app registration in the tenant of tenant_id, and that cloud is its cloud",
+		CredentialMissing: "set exactly one credential under auth, and check auth.auth_style where a proxy drops the Authorization header",
+		ApplicationUnknown: "check that tenant_id is the id of the tenant, auth.client_id the application (client) id of an app registration in it, " +
+			"and cloud their cloud",
 		ApplicationDisabled: "enable the enterprise application (service principal) of auth.client_id in this tenant, or create it by granting admin consent",
-		TenantUnknown:       "check tenant_id and cloud: this cloud has no such tenant",
 		AssertionExpired: "set the clock of the collector's host; with auth.federated_token_file also check that the file is still being renewed, " +
 			"since the assertion is outside its time of validity",
 		AssertionAudience: "check auth.token_url and auth.authority, since the assertion must be addressed to the endpoint that gets it",
@@ -107,9 +104,8 @@ func hints() map[Code]string {
 			"auth.federated_token_file, and auth.client_id that app's id",
 		ConditionalAccess: "let the service principal of auth.client_id sign in from the collector's address: a Conditional Access policy for " +
 			"workload identities blocks it",
-		ScopeWrong: "check auth.scope: it is graph.endpoint of this cloud followed by /.default, which is also what it is when left empty",
-		AccessTokenRefused: "check that auth.scope (or the scopes of the authenticator in graph.auth) is that of graph.endpoint, and that tenant_id " +
-			"and cloud belong together",
+		ScopeWrong: "check that auth.scope (or the scope of the authenticator in graph.auth) is graph.endpoint of this cloud followed by /.default, as it is " +
+			"when left empty, and that tenant_id and cloud belong together",
 		TokenRequestRefused: "check tenant_id, cloud, auth.client_id, the credential under auth, auth.authority and auth.token_url, and look the code " +
 			"up at https://login.microsoftonline.com/error",
 
@@ -119,8 +115,6 @@ func hints() map[Code]string {
 			"users already seen are read",
 		LicenseMissing: "assign Microsoft 365 Copilot licenses in this tenant, or take users without one out of " +
 			"subscription.users and history.users",
-		SubscriptionQuotaFull: "give this collector an app registration of its own, since Graph allows one tenant-wide subscription for each app " +
-			"registration and tenant, or set subscription.replace_foreign: true to replace the other one",
 		NotOffered: "check cloud and graph.endpoint: this installation of Microsoft Graph does not offer Copilot interactions or their history; " +
 			"if it is the right one, set history.enabled: false",
 		UsersNotListed: "name the users in history.users, and check cloud and graph.endpoint: this installation of Microsoft Graph does not list " +
@@ -130,8 +124,8 @@ func hints() map[Code]string {
 			"a public CA, TLS 1.2 or later, and an ingress or firewall that lets a POST with a query string through to the receiver's webhook within 10 s",
 		LifetimeTooLong:              "set subscription.lifetime to less than 72h, and set the clock of the collector's host",
 		EncryptionCertificateRefused: "check the first of encryption.certificates: an X.509 certificate with an RSA key of 2048 to 4096 bits in PEM",
-		SubscriptionExists: "nothing to do if it passes, since the receiver adopts a subscription of its own; otherwise delete the other one, set " +
-			"subscription.replace_foreign: true, or give this collector an app registration of its own",
+		SubscriptionExists: "give this collector an app registration of its own, since Graph allows one tenant-wide subscription for each app " +
+			"registration and tenant, or set subscription.replace_foreign: true to replace the other one; the receiver adopts one of its own by itself",
 		RequestRefused: "read Graph's message, and check graph.endpoint, cloud and the keys under subscription; Microsoft support finds the call by its request-id",
 	}
 }

@@ -86,7 +86,7 @@ func newError(operation string, resp *http.Response, body []byte, token string) 
 		Code:       oneLine(parsed.Error.Code, maxID, token),
 		Message:    oneLine(parsed.Error.Message, maxText, token),
 		RequestID:  oneLine(cmp.Or(parsed.Error.InnerError.RequestID, resp.Header.Get("Request-Id")), maxID, token),
-		RetryAfter: ParseRetryAfter(resp.Header),
+		RetryAfter: parseRetryAfter(resp.Header),
 	}
 	if operation == opHistory {
 		e.Message = withoutText(e.Message)
@@ -149,7 +149,7 @@ var aadstsPattern = regexp.MustCompile(`AADSTS[0-9]{1,10}`)
 func newTokenError(refused *oauth2.RetrieveError, secret string) *TokenError {
 	e := &TokenError{}
 	if refused.Response != nil {
-		e.Status, e.RetryAfter = refused.Response.StatusCode, ParseRetryAfter(refused.Response.Header)
+		e.Status, e.RetryAfter = refused.Response.StatusCode, parseRetryAfter(refused.Response.Header)
 	}
 	// https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow#error-response
 	// It is parsed here for the list of codes, and since oauth2 does not read JSON that is declared as text.
@@ -197,9 +197,9 @@ func RetryAfter(err error) time.Duration {
 	return min(wait, maxRetryAfter)
 }
 
-// ParseRetryAfter parses both forms of the Retry-After header (RFC 9110, section 10.2.3). It returns at most an hour, and 0 if there is
+// parseRetryAfter parses both forms of the Retry-After header (RFC 9110, section 10.2.3). It returns at most an hour, and 0 if there is
 // no valid one. A date is measured from the response's Date if there is one, so that the clock of this machine does not matter.
-func ParseRetryAfter(header http.Header) time.Duration {
+func parseRetryAfter(header http.Header) time.Duration {
 	value := strings.TrimSpace(header.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {
 		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second

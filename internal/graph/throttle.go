@@ -148,7 +148,7 @@ func throttled(err error) bool {
 
 // denied reports whether no request can succeed until the configuration is corrected.
 func denied(err error) bool {
-	return isType[*TokenError](err) || isOneOf(err, failure.AccessTokenRefused) || Unsupported(err)
+	return isType[*TokenError](err) || isOneOf(err, failure.ScopeWrong) || Unsupported(err)
 }
 
 // observe decides after a response whether all requests pause.

@@ -9,12 +9,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-
-	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
 // ErrUnavailable says that it cannot be decided now whether a key exists: the set could not be fetched, or may not be
@@ -33,6 +32,7 @@ const (
 	// well below the 4 hours for which Graph resends a notification.
 	minRetryDelay = time.Second
 	maxRetryDelay = 10 * time.Second
+	maxRetryAfter = time.Hour
 
 	maxBodySize = 1 << 20
 	minKeyBits  = 2048
@@ -166,7 +166,7 @@ func retryDelay(failures int, err error) time.Duration {
 	const maxDoublings = 4 // exceeds maxRetryDelay
 	delay := min(minRetryDelay<<min(failures-1, maxDoublings), maxRetryDelay)
 	if status, ok := errors.AsType[*statusError](err); ok {
-		delay = max(delay, status.retryAfter)
+		delay = max(delay, min(status.retryAfter, maxRetryAfter))
 	}
 	return delay
 }
@@ -227,7 +227,7 @@ func fetchBody(ctx context.Context, client *http.Client, url string) ([]byte, er
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return nil, &statusError{url: url, status: response.StatusCode, retryAfter: graph.ParseRetryAfter(response.Header)}
+		return nil, &statusError{url: url, status: response.StatusCode, retryAfter: retryAfter(response.Header, time.Now())}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBodySize+1))
 	if err != nil {
@@ -253,6 +253,19 @@ func (e *statusError) Error() string {
 		text += " and asked to wait " + e.retryAfter.String()
 	}
 	return text
+}
+
+// retryAfter parses the header of RFC 9110 section 10.2.3: seconds or a date.
+func retryAfter(header http.Header, now time.Time) time.Duration {
+	value := header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	until, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return max(until.Sub(now).Round(time.Second), 0)
 }
 
 // parseKeys parses each key on its own, since a key that is not understood must be ignored (RFC 7517 section 5).
