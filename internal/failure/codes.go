@@ -56,7 +56,7 @@ const (
 
 const (
 	// orAvoidIt names what chooses a proxy: https://pkg.go.dev/net/http#ProxyFromEnvironment
-	orAvoidIt = ", or bypass it: graph.proxy_url chooses it, or where that is not set HTTPS_PROXY and NO_PROXY in the collector's environment"
+	orAvoidIt = ", or bypass it: graph.proxy_url chooses it, or without that HTTPS_PROXY and NO_PROXY in the collector's environment"
 	setValue  = "its value (not its id) in auth.client_secret or auth.client_secret_file"
 	grant     = "grant the app registration of auth.client_id the application permission "
 )
@@ -72,60 +72,71 @@ func hints() map[Code]string {
 		MetricsNotDelivered:  "check the exporters of the metrics pipeline; the next values contain these",
 		LogsPipelineRefusing: "check the exporters of the logs pipeline; Microsoft Graph sends again what was not taken",
 
-		Unavailable: "nothing to do: Microsoft throttles the receiver or is unavailable, and the receiver tries again after the time that Microsoft " +
-			"asked for; if it lasts, Microsoft support finds the call by its request-id",
-		NameNotResolved: "check the name in %s and the DNS of the collector's host, or set graph.proxy_url if only a proxy can resolve it",
-		Unreachable:     "check that the firewall lets the collector connect to %s and get an answer within graph.timeout, or set graph.proxy_url",
-		CertificateNotTrusted: "check the clock, and if a proxy inspects TLS set graph.tls.ca_file to its CA certificate; " +
-			"%s must be the name in the certificate",
-		NotTLS:            "check that %s and graph.proxy_url name a TLS endpoint and that nothing between it and the collector interferes with TLS",
+		Unavailable: "nothing to do: Microsoft throttles the receiver or is unavailable, and the receiver tries again after " +
+			"the time that Microsoft asked for; if it lasts, Microsoft support finds the call by its request-id",
+		NameNotResolved: "check the name in %s and the DNS of the collector's host, or set graph.proxy_url if only a proxy " +
+			"can resolve it",
+		Unreachable: "check that the firewall lets the collector connect to %s and get an answer within graph.timeout, or " +
+			"set graph.proxy_url",
+		CertificateNotTrusted: "check the clock, and if a proxy inspects TLS set graph.tls.ca_file to its CA certificate; %s " +
+			"must be the name in the certificate",
+		NotTLS: "check that %s and graph.proxy_url name a TLS endpoint and that nothing between it and the collector " +
+			"interferes with TLS",
 		ProxyLoginMissing: "give the proxy %s its login, as in http://user:password@host:port" + orAvoidIt,
 		ProxyRefusing:     "allow CONNECT to the hosts of Microsoft in the rules of the proxy %s" + orAvoidIt,
 		ProxyUnreachable:  "check the address of the proxy and that the collector may connect to it" + orAvoidIt,
-		Redirected: "set %s to the address that answers without a redirect: a proxy, a sign-in page of the network or http instead of https " +
-			"is the usual cause",
-		UnexpectedResponse: "check that %s is Microsoft's own service, and that no proxy, gateway or sign-in page of the network answers in its " +
-			"place or rewrites its responses; if none does, report the error to the receiver's project",
+		Redirected: "set %s to the address that answers without a redirect: a proxy, a sign-in page of the network or http " +
+			"instead of https is the usual cause",
+		UnexpectedResponse: "check that %s is Microsoft's own service, and that no proxy, gateway or sign-in page of the " +
+			"network answers in its place or rewrites its responses; if none does, report the error to the receiver's project",
 
 		ClientSecretWrong:   "the client secret is wrong: set " + setValue + ", or create a new one for this app registration",
 		ClientSecretExpired: "the client secret has expired: create a new one for this app registration and set " + setValue,
-		CredentialFile: "make the file %s readable for the collector, with the content that %s requires; the next attempt reads it again, " +
-			"without a restart",
-		CredentialMissing: "set exactly one credential under auth, and check auth.auth_style where a proxy drops the Authorization header",
-		ApplicationUnknown: "check that tenant_id is the id of the tenant, auth.client_id the application (client) id of an app registration in it, " +
-			"and cloud their cloud",
-		ApplicationDisabled: "enable the enterprise application (service principal) of auth.client_id in this tenant, or create it by granting admin consent",
-		AssertionExpired: "set the clock of the collector's host; with auth.federated_token_file also check that the file is still being renewed, " +
-			"since the assertion is outside its time of validity",
-		AssertionAudience: "check auth.token_url and auth.authority, since the assertion must be addressed to the endpoint that gets it",
-		CertificateNotRegistered: "upload the first certificate in auth.client_certificate's cert_file to the app registration of auth.client_id, " +
-			"and check that it has not expired",
-		FederationMismatch: "make the issuer, subject and audience of the app registration's federated credential equal to those of the token in " +
-			"auth.federated_token_file, and auth.client_id that app's id",
-		ConditionalAccess: "let the service principal of auth.client_id sign in from the collector's address: a Conditional Access policy for " +
-			"workload identities blocks it",
-		ScopeWrong: "check that auth.scope (or the scope of the authenticator in graph.auth) is graph.endpoint of this cloud followed by /.default, as it is " +
-			"when left empty, and that tenant_id and cloud belong together",
-		TokenRequestRefused: "check tenant_id, cloud, auth.client_id, the credential under auth, auth.authority and auth.token_url, and look the code " +
-			"up at https://login.microsoftonline.com/error",
+		CredentialFile: "make the file %s readable for the collector, with the content that %s requires; the next attempt " +
+			"reads it again, without a restart",
+		CredentialMissing: "set exactly one credential under auth, and check auth.auth_style where a proxy drops the " +
+			"Authorization header",
+		ApplicationUnknown: "check that tenant_id is the id of the tenant, auth.client_id the application (client) id of an " +
+			"app registration in it, and cloud their cloud",
+		ApplicationDisabled: "enable the enterprise application (service principal) of auth.client_id in this tenant, or " +
+			"create it by granting admin consent",
+		AssertionExpired: "set the clock of the collector's host; with auth.federated_token_file also check that the file is " +
+			"still being renewed, since the assertion is outside its time of validity",
+		AssertionAudience: "check auth.token_url and auth.authority, since the assertion must be addressed to the endpoint " +
+			"that gets it",
+		CertificateNotRegistered: "upload the first certificate in auth.client_certificate's cert_file to the app " +
+			"registration of auth.client_id, and check that it has not expired",
+		FederationMismatch: "make the issuer, subject and audience of the app registration's federated credential equal to " +
+			"those of the token in auth.federated_token_file, and auth.client_id that app's id",
+		ConditionalAccess: "let the service principal of auth.client_id sign in from the collector's address: a Conditional " +
+			"Access policy for workload identities blocks it",
+		ScopeWrong: "check that auth.scope (or the scope of the authenticator in graph.auth) is graph.endpoint of this cloud " +
+			"followed by /.default, as it is when left empty, and that tenant_id and cloud belong together",
+		TokenRequestRefused: "check tenant_id, cloud, auth.client_id, the credential under auth, auth.authority and " +
+			"auth.token_url, and look the code up at https://login.microsoftonline.com/error",
 
-		PermissionMissing: grant + "AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent; if it is granted, check the Microsoft 365 " +
-			"Copilot licenses and their billing, and that no other collector uses this app registration",
-		UsersPermissionMissing: grant + "User.Read.All of Microsoft Graph, with admin consent, or name the users in history.users; until then only " +
-			"users already seen are read",
+		PermissionMissing: grant + "AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent; if it is " +
+			"granted, check the Microsoft 365 Copilot licenses and their billing, and that no other collector uses this app " +
+			"registration",
+		UsersPermissionMissing: grant + "User.Read.All of Microsoft Graph, with admin consent, or name the users in " +
+			"history.users; until then only users already seen are read",
 		LicenseMissing: "assign Microsoft 365 Copilot licenses in this tenant, or take users without one out of " +
 			"subscription.users and history.users",
-		NotOffered: "check cloud and graph.endpoint: this installation of Microsoft Graph does not offer Copilot interactions or their history; " +
-			"if it is the right one, set history.enabled: false",
-		UsersNotListed: "name the users in history.users, and check cloud and graph.endpoint: this installation of Microsoft Graph does not list " +
-			"users by their license",
+		NotOffered: "check cloud and graph.endpoint: this installation of Microsoft Graph does not offer Copilot " +
+			"interactions or their history; if it is the right one, set history.enabled: false",
+		UsersNotListed: "name the users in history.users, and check cloud and graph.endpoint: this installation of Microsoft " +
+			"Graph does not list users by their license",
 		UserUnknown: "check that history.users and subscription.users hold object ids of users of this tenant",
-		NotificationURLUnreachable: "make subscription.notification_url reachable for Microsoft: public DNS name, a certificate with its whole chain from " +
-			"a public CA, TLS 1.2 or later, and an ingress or firewall that lets a POST with a query string through to the receiver's webhook within 10 s",
-		LifetimeTooLong:              "set subscription.lifetime to less than 72h, and set the clock of the collector's host",
-		EncryptionCertificateRefused: "check the first of encryption.certificates: an X.509 certificate with an RSA key of 2048 to 4096 bits in PEM",
-		SubscriptionExists: "give this collector an app registration of its own, since Graph allows one tenant-wide subscription for each app " +
-			"registration and tenant, or set subscription.replace_foreign: true to replace the other one; the receiver adopts one of its own by itself",
-		RequestRefused: "read Graph's message, and check graph.endpoint, cloud and the keys under subscription; Microsoft support finds the call by its request-id",
+		NotificationURLUnreachable: "make subscription.notification_url reachable for Microsoft: public DNS name, a " +
+			"certificate with its whole chain from a public CA, TLS 1.2 or later, and an ingress or firewall that lets a POST " +
+			"with a query string through to the receiver's webhook within 10 s",
+		LifetimeTooLong: "set subscription.lifetime to less than 72h, and set the clock of the collector's host",
+		EncryptionCertificateRefused: "check the first of encryption.certificates: an X.509 certificate with an RSA key of " +
+			"2048 to 4096 bits in PEM",
+		SubscriptionExists: "give this collector an app registration of its own, since Graph allows one tenant-wide " +
+			"subscription for each app registration and tenant, or set subscription.replace_foreign: true to replace the other " +
+			"one; the receiver adopts one of its own by itself",
+		RequestRefused: "read Graph's message, and check graph.endpoint, cloud and the keys under subscription; Microsoft " +
+			"support finds the call by its request-id",
 	}
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
-// maxBody bounds a response, such as a page of 100 interactions, whose cards can be large. maxErrorBody bounds an unsuccessful one.
+// maxBody bounds a response, such as a page of 100 interactions, whose cards can be large; maxErrorBody an unsuccessful one.
 const maxBody, maxErrorBody = 64 << 20, 1 << 20
 
 // Settings is what a Client needs.
@@ -243,8 +243,8 @@ func readPage[T any](ctx context.Context, c *Client, r call) (Page[T], error) {
 	return Page[T]{Items: *page.Value, Next: page.NextLink}, nil
 }
 
-// pages yields the items of each page until one has no link to the next: read gets the link of the page before, empty for the first
-// page. An error is the last element: that of read, or ErrTooManyPages after limit pages and where a link repeats.
+// pages yields the items of each page until one has no link to the next: read gets the link of the page before, empty for the
+// first page. An error is the last element: that of read, or ErrTooManyPages after limit pages and where a link repeats.
 func pages[T any](limit int, read func(next string) (Page[T], error)) iter.Seq2[[]T, error] {
 	return func(yield func([]T, error) bool) {
 		next, seen := "", map[string]bool{}

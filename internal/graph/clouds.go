@@ -17,13 +17,13 @@ type Cloud struct {
 // Clouds returns the four clouds, the worldwide one first. Microsoft's deployments page names the first login host of China, its
 // authentication libraries the second; both issue tokens of this cloud.
 func Clouds() []Cloud {
-	const worldwide, china = "sts.windows.net", "sts.chinacloudapi.cn"
+	const sts = "sts.windows.net"
 	return []Cloud{
-		{"global", "https://graph.microsoft.com", "https://login.microsoftonline.com", worldwide, []string{"login.microsoftonline.com"}},
-		{"us_gov", "https://graph.microsoft.us", "https://login.microsoftonline.us", worldwide, []string{"login.microsoftonline.us"}},
-		{"us_gov_dod", "https://dod-graph.microsoft.us", "https://login.microsoftonline.us", worldwide, []string{"login.microsoftonline.us"}},
+		{"global", "https://graph.microsoft.com", "https://login.microsoftonline.com", sts, []string{"login.microsoftonline.com"}},
+		{"us_gov", "https://graph.microsoft.us", "https://login.microsoftonline.us", sts, []string{"login.microsoftonline.us"}},
+		{"us_gov_dod", "https://dod-graph.microsoft.us", "https://login.microsoftonline.us", sts, []string{"login.microsoftonline.us"}},
 		{
-			"china", "https://microsoftgraph.chinacloudapi.cn", "https://login.chinacloudapi.cn", china,
+			"china", "https://microsoftgraph.chinacloudapi.cn", "https://login.chinacloudapi.cn", "sts.chinacloudapi.cn",
 			[]string{"login.chinacloudapi.cn", "login.partner.microsoftonline.cn"},
 		},
 	}

@@ -68,7 +68,8 @@ func (s CredentialSettings) fetch(ctx context.Context) (*oauth2.Token, error) {
 		return nil, &TokenError{Err: failure.With(err, networkFailure(err, authorityKey))}
 	}
 	// The remaining case is a successful response without a token. oauth2 reads at most 1 MiB of it.
-	return nil, &TokenError{Status: http.StatusOK, Err: failure.With(ErrUnreadable, failure.New(failure.UnexpectedResponse, authorityKey))}
+	err = failure.With(ErrUnreadable, failure.New(failure.UnexpectedResponse, authorityKey))
+	return nil, &TokenError{Status: http.StatusOK, Err: err}
 }
 
 // config builds the request. It also returns the secret or assertion in it, which must not appear in an error.
@@ -109,7 +110,7 @@ func readSecret(setting, path string) (string, error) {
 	return secret, fileError(setting, path, err)
 }
 
-// fileError adds to an error the configuration key of a file and its path, nil for nil. The file is read again at the next request.
+// fileError adds to an error the configuration key of a file and its path, nil for nil.
 func fileError(setting, path string, err error) error {
 	if err == nil {
 		return nil

@@ -197,8 +197,8 @@ func RetryAfter(err error) time.Duration {
 	return min(wait, maxRetryAfter)
 }
 
-// parseRetryAfter parses both forms of the Retry-After header (RFC 9110, section 10.2.3). It returns at most an hour, and 0 if there is
-// no valid one. A date is measured from the response's Date if there is one, so that the clock of this machine does not matter.
+// parseRetryAfter parses both forms of Retry-After (RFC 9110, section 10.2.3). It returns at most an hour, 0 if there is no valid
+// one. A date is measured from the response's Date if there is one, so that the clock of this machine does not matter.
 func parseRetryAfter(header http.Header) time.Duration {
 	value := strings.TrimSpace(header.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {

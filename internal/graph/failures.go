@@ -105,9 +105,11 @@ func tokenFailures() map[failure.Code][]string {
 		failure.AssertionExpired:         {"AADSTS700024"},
 		failure.AssertionAudience:        {"AADSTS700023"},
 		failure.CertificateNotRegistered: {"AADSTS700027", "AADSTS700030"},
-		failure.FederationMismatch:       {"AADSTS70021", "AADSTS700021", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS7002131"},
-		failure.ConditionalAccess:        {"AADSTS53003"},
-		failure.ScopeWrong:               {"AADSTS70011", "AADSTS500011", "AADSTS1002012", "invalid_scope"},
+		failure.FederationMismatch: {
+			"AADSTS70021", "AADSTS700021", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS7002131",
+		},
+		failure.ConditionalAccess: {"AADSTS53003"},
+		failure.ScopeWrong:        {"AADSTS70011", "AADSTS500011", "AADSTS1002012", "invalid_scope"},
 	}
 }
 
@@ -131,9 +133,9 @@ type graphFailure struct {
 	code      failure.Code
 }
 
-// graphFailures is the table of Graph's refusals, the most specific ones first. Graph documents few of its codes and no texts, and
-// sends 403 for licenses, quotas and permissions alike, so the rows look for words of the message. A user whose history is refused for
-// want of a license counts as read: the words for that are strict.
+// graphFailures is the table of Graph's refusals, the most specific ones first. Graph documents few of its codes and no texts,
+// and sends 403 for licenses, quotas and permissions alike, so the rows look for words of the message. Those for a missing
+// license are strict, since a user without one counts as read.
 func graphFailures() []graphFailure {
 	bad, denied, notFound := []int{400}, []int{402, 403}, []int{400, 404, 501}
 	return []graphFailure{
@@ -158,7 +160,7 @@ func graphFailures() []graphFailure {
 // without a mailbox (404). Such a user counts as read.
 func Unlicensed(err error) bool { return isOneOf(err, failure.LicenseMissing, failure.UserUnknown) }
 
-// Forbidden reports whether Graph refused (403) for another reason than the user's license: a missing permission or consent.
+// Forbidden reports whether Graph refused (403, 402) for another reason than the user's license: a missing permission or consent.
 func Forbidden(err error) bool {
 	return isOneOf(err, failure.PermissionMissing, failure.UsersPermissionMissing)
 }

@@ -72,7 +72,9 @@ func NewThrottle(s ThrottleSettings) *Throttle {
 		// With a burst of one no second sees more requests than the limit.
 		limiter: rate.NewLimiter(rate.Limit(s.RequestsPerSecond), 1),
 		health: health.Part{
-			Logger: s.Logger, Failing: "history can't be read, its gaps stay open, will be tried again", Recovered: "history can be read again",
+			Logger:    s.Logger,
+			Failing:   "history can't be read, its gaps stay open, will be tried again",
+			Recovered: "history can be read again",
 			Status: func(err error) {
 				if err != nil {
 					err = fmt.Errorf("%w; %s", err, failure.Of(err).Hint)
@@ -80,8 +82,10 @@ func NewThrottle(s ThrottleSettings) *Throttle {
 				s.Status(err)
 			},
 		},
-		pauses:           NewBackOff(maxPause),
-		permissionPauses: &backoff.ExponentialBackOff{InitialInterval: minPermissionPause, Multiplier: 2, MaxInterval: maxPermissionPause},
+		pauses: NewBackOff(maxPause),
+		permissionPauses: &backoff.ExponentialBackOff{
+			InitialInterval: minPermissionPause, Multiplier: 2, MaxInterval: maxPermissionPause,
+		},
 	}
 }
 
@@ -206,8 +210,10 @@ func (t *Throttle) pause(wait time.Duration) {
 
 // NewBackOff returns delays of about 1 s after a first failure, twice as long after each further one, at most longest.
 func NewBackOff(longest time.Duration) *backoff.ExponentialBackOff {
-	const jitter = 0.5 // MaxInterval is without it
-	return &backoff.ExponentialBackOff{InitialInterval: time.Second, Multiplier: 2, RandomizationFactor: jitter, MaxInterval: longest * 2 / 3}
+	return &backoff.ExponentialBackOff{
+		InitialInterval: time.Second, Multiplier: 2, RandomizationFactor: 0.5,
+		MaxInterval: longest * 2 / 3, // to which up to a half is added
+	}
 }
 
 // Sleep waits, and returns the context's error as soon as the context ends.
