@@ -16,7 +16,8 @@ import (
 const (
 	// Overlap is how much earlier than its gap a pass begins, since an interaction may appear after others that have a later
 	// time. margin extends the end, since Graph takes whole seconds and excludes the end.
-	Overlap, margin    = 300 * time.Second, time.Second
+	Overlap, margin = 300 * time.Second, time.Second
+
 	maxDeliveryBackoff = 30 * time.Second
 	// deliveryGrace is how long a delivery in flight may take after the context ended: the next run would deliver again what
 	// the pipeline accepted after that.
