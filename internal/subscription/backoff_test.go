@@ -118,9 +118,9 @@ func TestManager_RetriesHandshakeAfterOneTwoFourSeconds(t *testing.T) {
 		h := newHarness(t, &fakeGraph{fail: refuse})
 		h.advance(7 * time.Second)
 		assert.Equal(t, []float64{0, 1, 3, 7}, seconds(h.graph.callsOf("create"), h.start))
-		h.advance(7 * time.Second)
-		assert.Equal(t, 4, h.graph.count("create"), "then the usual backoff continues")
-		h.advance(10 * time.Second)
+		h.advance(6 * time.Second)
+		assert.Equal(t, 4, h.graph.count("create"), "then the usual backoff continues, with jitter")
+		h.advance(4 * time.Second)
 		assert.Equal(t, 5, h.graph.count("create"))
 	})
 }
@@ -179,7 +179,7 @@ func TestManager_SlowsRecreationOfVanishingSubscription(t *testing.T) {
 func TestManager_StopsPassWithoutToken(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
-		&graph.CredentialError{Setting: "auth.client_secret_file", Path: "/run/x", Err: errors.New("gone")},
+		&graph.TokenError{Err: errors.New("auth.client_secret_file: gone")},
 		&graph.TokenError{Status: http.StatusUnauthorized, Code: "invalid_client"},
 		graphError(http.StatusUnauthorized, "InvalidAuthenticationToken", 0),
 	} {

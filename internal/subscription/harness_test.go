@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
@@ -83,7 +84,9 @@ func (r *recorder) Created(_ context.Context, reason subscription.Reason, err er
 	}
 }
 
-func (r *recorder) Status(err error) { r.locked(func() { r.statuses = append(r.statuses, err) }) }
+func (r *recorder) Status(err error) {
+	r.locked(func() { r.statuses = append(r.statuses, failure.Explain(err)) })
+}
 
 func (r *recorder) locked(do func()) {
 	r.mu.Lock()

@@ -33,11 +33,7 @@ func (m *Manager) failures() map[string][]*retry {
 		if r.err == nil {
 			continue
 		}
-		told := failure.Of(r.err)
-		kind := string(told.Code) + " " + graph.Code(r.err)
-		if told.Code == "" {
-			kind += " " + told.Hint
-		}
+		kind := string(failure.Of(r.err).Code) + " " + graph.Code(r.err)
 		// What concerns all need not be named beside a resource that met it.
 		if named := len(kinds[kind]) > 0; !named || r != &m.conflict && r != &m.outage {
 			kinds[kind] = append(kinds[kind], r)
@@ -73,7 +69,7 @@ func (m *Manager) report() {
 			logged.failing[r] = true
 		}
 		logged.part.ReportKind(kind, err, m.failureFields(failing)...)
-		all = append(all, fmt.Errorf("%s (%s): %w. %s", failing[0].operation, failing[0].name, err, failure.Of(err).Hint))
+		all = append(all, fmt.Errorf("%s (%s): %w", failing[0].operation, failing[0].name, err))
 	}
 	for kind, logged := range m.logged {
 		maps.DeleteFunc(logged.failing, func(r *retry, _ bool) bool { return r.err == nil })
@@ -95,12 +91,9 @@ func (m *Manager) failureFields(failing []*retry) []zap.Field {
 	for _, r := range failing[:min(len(failing), maxNamed)] {
 		names = append(names, r.name)
 	}
-	var requestID, hint string
+	var requestID string
 	if e, ok := errors.AsType[*graph.Error](first.err); ok {
 		requestID = e.RequestID // by which Microsoft support finds the request
-	}
-	if told := failure.Of(first.err); told.Code == "" {
-		hint = told.Hint
 	}
 	return []zap.Field{
 		zap.String("operation", first.operation),
@@ -110,7 +103,6 @@ func (m *Manager) failureFields(failing []*retry) []zap.Field {
 		fieldIfSet("request_id", requestID),
 		// As text, since a number would have no unit.
 		zap.Stringer("retry_in", max(0, time.Until(latest(first.next, m.outage.next))).Round(time.Millisecond)),
-		fieldIfSet("hint", hint),
 	}
 }
 
@@ -144,10 +136,14 @@ func (m *Manager) explainHandshake(err error) error {
 		return err
 	}
 	requested := cmp.Or(public.Path, "/")
+	if answer == "" {
+		told := failure.Of(err)
+		told.Hint += fmt.Sprintf("; Graph requests %q, and the webhook serves %q (webhook.path) on %s (webhook.endpoint)",
+			requested, webhook.Path, webhook.Address)
+		return failure.With(err, told)
+	}
 	code := failure.HandshakeRefused
 	switch {
-	case answer == "":
-		code = failure.HandshakeUnanswered
 	case answer != "NotFound":
 	case requested != webhook.Path:
 		code = failure.HandshakePathsDiffer

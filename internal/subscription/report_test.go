@@ -29,7 +29,7 @@ func TestReport_LogsEachFailureOnceWithDetails(t *testing.T) {
 		assert.Equal(t, "list", line["operation"])
 		assert.Equal(t, []any{"all"}, line["for"])
 		assert.Equal(t, "AADSTS7000215", line["microsoft_code"])
-		assert.Equal(t, graph.Hint(secretWrong), line["hint"])
+		assert.Equal(t, secretWrong.Failure().Hint, line["hint"])
 		assert.Contains(t, line["error"], "list subscriptions")
 		wait, err := time.ParseDuration(line["retry_in"].(string))
 		require.NoError(t, err, "a duration has a unit")
@@ -38,7 +38,7 @@ func TestReport_LogsEachFailureOnceWithDetails(t *testing.T) {
 		assert.NotContains(t, line, "request_id")
 		require.Len(t, h.statuses, 1)
 		require.ErrorIs(t, h.statuses[0], secretWrong)
-		require.ErrorContains(t, h.statuses[0], graph.Hint(secretWrong))
+		require.ErrorContains(t, h.statuses[0], secretWrong.Failure().Hint)
 
 		h.graph.failWith(func(c call) error { return graphError(http.StatusForbidden, "Authorization_RequestDenied", 0) })
 		h.advance(5 * time.Minute)

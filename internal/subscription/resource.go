@@ -162,8 +162,8 @@ func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subsc
 // granted returns what Graph granted, or an error if that has expired already.
 func granted(got graph.Subscription, err error) (graph.Subscription, error) {
 	if err == nil && !got.Expiration.After(time.Now()) {
-		err = failure.With(errors.New("Graph granted no expiration in the future: check the clock of this machine"),
-			failure.New(failure.ExpirationPassed))
+		err = failure.With(errors.New("Graph granted no expiration in the future"),
+			failure.New(failure.ClockWrong))
 	}
 	return got, err
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
@@ -56,7 +55,7 @@ func (r *retry) wait() time.Duration { return r.backoff.NextBackOff().Round(time
 
 // failed notes a failure. The next attempt is made after the given time, or if that is zero with back-off.
 func (r *retry) failed(now time.Time, operation string, err error, after time.Duration) {
-	r.operation, r.err = operation, withHint(r.redact(err))
+	r.operation, r.err = operation, r.redact(err)
 	r.next = now.Add(cmp.Or(after, r.wait()))
 }
 
@@ -67,14 +66,6 @@ func (r *retry) recovered() { r.operation, r.err, r.next = "", nil, time.Time{} 
 func (r *retry) succeeded() {
 	r.recovered()
 	r.backoff.Reset()
-}
-
-// withHint returns an error that has a hint.
-func withHint(err error) error {
-	if failure.Of(err).Code != "" {
-		return err
-	}
-	return failure.With(err, failure.Failure{Hint: graph.Hint(err)})
 }
 
 // redactedError is an error whose text names a user by the index in Settings.Resources.
@@ -122,9 +113,8 @@ func (m *Manager) mayCall(ctx context.Context) bool {
 // concernsAll reports whether no call can succeed: without an access token, and while Graph throttles the application.
 func concernsAll(err error) bool {
 	_, noToken := errors.AsType[*graph.TokenError](err)
-	_, noCredential := errors.AsType[*graph.CredentialError](err)
 	status := statusOf(err)
-	return noToken || noCredential || graph.RetryAfter(err) > 0 ||
+	return noToken || graph.RetryAfter(err) > 0 ||
 		status == http.StatusUnauthorized || status == http.StatusTooManyRequests
 }
 
