@@ -6,10 +6,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // root is the module's directory.
@@ -46,11 +49,21 @@ func testAll(m *testing.M) (code int, err error) {
 		}
 		collector = filepath.Join(root, collectorTarget)
 	}
+	if _, err := os.Stat(collector); err != nil { // it also makes `go test` repeat what it cached for another build
+		return 1, err
+	}
 	if tempDir, err = os.MkdirTemp("", "endtoend"); err != nil {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tempDir)) }()
-	return m.Run(), nil
+	if code = m.Run(); code != 0 {
+		return code, nil
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if err := goleak.Find(); err != nil {
+		return 1, err
+	}
+	return 0, nil
 }
 
 func makeCollector() error {

@@ -52,7 +52,7 @@ func (h *harness) yaml(t *testing.T) string {
 	t.Helper()
 	tls := h.config.Webhook.ServerConfig.TLS.Get()
 	files := strings.NewReplacer(
-		"TENANT", testTenant, "CLIENT", testClient, "SECRET", testSecret, "GRAPH", h.config.Graph.Endpoint,
+		"TENANT", tenant, "CLIENT", client, "SECRET", secret, "GRAPH", h.config.Graph.Endpoint,
 		"NOTIFICATION_URL", h.config.Subscription.NotificationURL, "ENDPOINT", h.config.Webhook.ServerConfig.NetAddr.Endpoint,
 		"CERT_FILE", writeFile(t, string(tls.CertPem)), "KEY_FILE", writeFile(t, string(tls.KeyPem)),
 	)
@@ -94,7 +94,7 @@ func TestCollector_DeliversInteractions(t *testing.T) {
 func TestCollector_RejectsInvalidConfig(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	file := writeFile(t, strings.Replace(h.yaml(t), "tenant_id: "+testTenant, "tenant_id: contoso.com", 1))
+	file := writeFile(t, strings.Replace(h.yaml(t), "tenant_id: "+tenant, "tenant_id: contoso.com", 1))
 	_, err := otelcoltest.LoadConfigAndValidate(file, factories(t, sinkExporter(nil)))
 	require.ErrorContains(t, err, "receivers::m365_copilot")
 	assert.ErrorContains(t, err, "tenant_id: write the directory (tenant) id, a GUID")

@@ -34,7 +34,7 @@ import (
 
 // newTurns returns n invented interactions of all apps.
 func newTurns(n int) []graphtest.Interaction {
-	stream := graphtest.NewTurns(7, graphtest.TurnSettings{TenantID: testTenant, Users: 20})
+	stream := graphtest.NewTurns(7, graphtest.TurnSettings{TenantID: tenant, Users: 20})
 	var all []graphtest.Interaction
 	for at := time.Now(); len(all) < n; at = at.Add(10 * time.Second) {
 		all = append(all, stream.Next(at)...)
