@@ -28,7 +28,15 @@ var collectorTarget = filepath.Join("_build", "otelcol-copilot", "otelcol-copilo
 var tempDir string
 
 // parallel is how many tests run at once, whatever the number of processors: most of them wait.
-const parallel = "8"
+const parallel = "16"
+
+// skipIfShort skips a test that `make test` leaves to `make test-all`.
+func skipIfShort(t *testing.T, reason string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("left out with -short: " + reason)
+	}
+}
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -49,8 +57,10 @@ func testAll(m *testing.M) (code int, err error) {
 		}
 		collector = filepath.Join(root, collectorTarget)
 	}
-	if _, err := os.Stat(collector); err != nil { // it also makes `go test` repeat what it cached for another build
-		return 1, err
+	for _, input := range []string{collector, filepath.Join(root, "examples", "durable.yaml")} {
+		if _, err := os.Stat(input); err != nil { // with which `go test` also learns what its cached results depend on
+			return 1, err
+		}
 	}
 	if tempDir, err = os.MkdirTemp("", "endtoend"); err != nil {
 		return 1, err
