@@ -11,7 +11,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestCollector_AdoptsSubscriptionAfterRestart(t *testing.T) {
+func TestSubscription_IsAdoptedAfterRestart(t *testing.T) {
 	t.Parallel()
 	h := newCollectorHarness(t, "")
 	first := h.run(t)
