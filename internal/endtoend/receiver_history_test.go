@@ -208,7 +208,7 @@ func TestHistory_ImportEvictsNoLiveEntry(t *testing.T) {
 				old[i] = promptAt(t, time.Now().Add(time.Duration(i)*time.Second-age), i)
 			}
 			require.NoError(t, h.emulator.AddHistory(old...))
-			h.emulator.Fail(graphtest.OpHistory, graphtest.Fault{Delay: 3 * time.Second, Times: 1})
+			h.emulator.Fail(graphtest.OpHistory, graphtest.Fault{Status: http.StatusServiceUnavailable, RetryAfter: "1"})
 			h.run(t)
 			in := h.promptsNow(t, live)
 			sent, err := h.emulator.Collection(in...)
@@ -221,6 +221,7 @@ func TestHistory_ImportEvictsNoLiveEntry(t *testing.T) {
 			}
 			post()
 			assert.Equal(t, map[string]int{"notification": live}, h.sources(), "the import comes later")
+			h.emulator.Heal()
 			h.awaitRecords(t, live+imported)
 			post()
 			assert.Equal(t, map[string]int{"notification": live, "history": imported}, h.sources())

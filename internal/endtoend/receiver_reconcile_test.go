@@ -186,7 +186,8 @@ func TestReconciliation_DeliversWhatOnlyHistoryHas(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	h.withStorage(t)
-	h.reconcile(t, 3*time.Second, time.Second)
+	const delay = 5 * time.Second
+	h.reconcile(t, 3*time.Second, delay)
 	h.start(t)
 	h.confirmed(t)
 	in := h.promptsNow(t, 12)
@@ -205,7 +206,7 @@ func TestReconciliation_DeliversWhatOnlyHistoryHas(t *testing.T) {
 	assert.EqualValues(t, len(in), compared)
 	h.awaitRecovered(t, 4)
 	age := h.awaitResult(t, "complete")
-	assert.Greater(t, age, time.Second, "the end is as old as the delay, at least")
+	assert.Greater(t, age, delay, "the end is as old as the delay, at least")
 	assert.Less(t, age, waitTimeout)
 	_, found := h.point(t, "microsoft.copilot.history.gap", "microsoft.copilot.reason", "reconcile")
 	assert.False(t, found, "nothing of it is known to be missing")
@@ -218,10 +219,10 @@ func TestReconciliation_OfQuietTenantIsComplete(t *testing.T) {
 	h.reconcile(t, time.Second, time.Second)
 	h.start(t)
 	h.confirmed(t)
-	results := h.awaitReconciled(t, time.Now().Add(3*time.Second))
+	require.Eventually(t, func() bool { return len(h.reconciliations(t)) >= 3 }, waitTimeout, 20*time.Millisecond)
+	requests, results := len(h.emulator.Requests(graphtest.OpHistory)), h.reconciliations(t)
 	assertComplete(t, 0, results)
-	assert.GreaterOrEqual(t, len(results), 3)
-	assert.LessOrEqual(t, len(h.emulator.Requests(graphtest.OpHistory)), len(results)+1, "one more may have begun")
+	assert.LessOrEqual(t, requests, len(results)+1, "one more may have begun")
 	assert.Empty(t, h.records())
 }
 
@@ -241,15 +242,18 @@ func TestReconciliation_IsOffByZeroInterval(t *testing.T) {
 func TestReconciliation_LeavesWhatMayStillCome(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.reconcile(t, time.Second, 6*time.Second)
+	h.reconcile(t, time.Second, 10*time.Second)
 	h.start(t)
 	h.confirmed(t)
+	h.awaitReconciled(t, time.Time{})
 	in := h.promptsNow(t, 5)
 	created := time.Now()
 	require.NoError(t, h.emulator.AddHistory(in...))
 	late, err := h.emulator.Collection(in...)
 	require.NoError(t, err)
-	<-time.After(3 * time.Second) // Graph is late
+	before := len(h.reconciliations(t))
+	require.Eventually(t, func() bool { return len(h.reconciliations(t)) > before }, waitTimeout, 20*time.Millisecond, "while Graph is late")
+	assert.Empty(t, h.records())
 	status, err := h.emulator.Post(t.Context(), late)
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusAccepted, status)
@@ -262,7 +266,7 @@ func TestReconciliation_LeavesWhatWasRetried(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	h.panicOnce(t, "so that the first attempt is answered with 503")
-	h.reconcile(t, 2*time.Second, time.Second)
+	h.reconcile(t, 2*time.Second, 6*time.Second)
 	h.start(t)
 	h.confirmed(t)
 	in := h.promptsNow(t, 5)
@@ -291,7 +295,7 @@ func TestReconciliation_IgnoresOldArrivals(t *testing.T) {
 func TestReconciliation_FindsNothingWhereGapWasRead(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.reconcile(t, 8*time.Second, time.Second)
+	h.reconcile(t, 8*time.Second, 6*time.Second)
 	h.start(t)
 	h.confirmed(t)
 	in := h.promptsNow(t, 9)
@@ -310,7 +314,7 @@ func TestReconciliation_FindsNothingWhereGapWasRead(t *testing.T) {
 func TestReconciliation_WithoutDirectoryComparesSeenUsers(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t) // whose application may not list users
-	h.set(t, "history: {reconcile: {interval: 3s, delay: 1s}}")
+	h.set(t, "history: {reconcile: {interval: 3s, delay: 6s}}")
 	h.start(t)
 	h.confirmed(t)
 	in := h.promptsNow(t, 6)
@@ -334,18 +338,17 @@ var maxEntriesHint = regexp.MustCompile(`max_entries\D+(\d+)`)
 // again.
 func TestReconciliation_WithTooFewEntriesIsIncomplete(t *testing.T) {
 	t.Parallel()
-	const entries = 300
+	const entries = 150
 	h := newHarness(t)
 	h.withStorage(t)
 	h.config.Dedupe.MaxEntries = entries
-	h.reconcile(t, 5*time.Second, 4*time.Second)
+	h.reconcile(t, 5*time.Second, 5*time.Second)
 	h.start(t)
 	h.confirmed(t)
 	var in []graphtest.Interaction
 	for begun := time.Now(); len(h.reconciliations(t)) == 0 && time.Since(begun) < waitTimeout; <-time.After(100 * time.Millisecond) {
 		next := h.promptsNow(t, 8)
-		_, err := h.emulator.Publish(t.Context(), next...)
-		require.NoError(t, err)
+		h.deliver(t, next...)
 		in = append(in, next...)
 	}
 	results := h.awaitReconciled(t, time.Time{})
@@ -359,7 +362,6 @@ func TestReconciliation_WithTooFewEntriesIsIncomplete(t *testing.T) {
 	require.NoError(t, err)
 	assert.Greater(t, number, len(in)*3/4, "about that many would have been needed")
 
-	require.NoError(t, h.emulator.WaitDelivered(t.Context(), len(in)))
 	more := h.awaitReconciled(t, time.Now().Add(6*time.Second))
 	assert.Equal(t, "complete", more[len(more)-1].result, "in a time of which everything is known")
 	for i := range more[1:] {
@@ -384,7 +386,7 @@ func TestReconciliation_WithEmptyHistoryIsInconclusive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
-			h.reconcile(t, 6*time.Second, time.Second)
+			h.reconcile(t, 6*time.Second, 3*time.Second)
 			h.start(t)
 			h.confirmed(t)
 			in := h.promptsNow(t, 11)

@@ -149,6 +149,9 @@ func TestSubscription_RenewsAdoptedAfterPossibleMiss(t *testing.T) {
 			h.stop(t)
 			before := len(h.emulator.Requests(graphtest.OpList))
 			h.start(t)
+			if test.renewed {
+				require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpRenew, 1))
+			}
 			require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpList, before+2))
 			assert.Equal(t, test.renewed, len(h.emulator.Requests(graphtest.OpRenew)) == 1)
 			assert.Len(t, h.emulator.Requests(graphtest.OpCreate), 1)

@@ -296,7 +296,7 @@ func TestReconciliation_FindsWhatIngressOutageLost(t *testing.T) {
 			o := &outage{collectorHarness: newCollectorHarness(t, `
 receivers:
   m365_copilot:
-    history: {reconcile: {interval: 15s, delay: 3s}}
+    history: {reconcile: {interval: 15s, delay: 6s}}
     metrics: {interval: 1s}
 `, withDirectory, withRetryOfTwoSeconds)}
 			o.ingress = o.withIngress(t)
@@ -314,7 +314,7 @@ receivers:
 			assert.Equal(t, lost, recovered, "the result line says so")
 			assert.Equal(t, lost, o.backend.recordsBySource()["history"])
 			assert.Zero(t, o.backend.duplicates())
-			o.backend.awaitMetric(t, `microsoft.copilot.history.reconciled{microsoft.copilot.result="complete"}`, func(age float64) bool { return age >= 3 })
+			o.backend.awaitMetric(t, `microsoft.copilot.history.reconciled{microsoft.copilot.result="complete"}`, func(age float64) bool { return age >= 6 })
 			if lost > 0 {
 				o.backend.awaitMetric(t, recoveredMetric, func(n float64) bool { return n == float64(lost) })
 			} else if n, found := o.backend.metric(recoveredMetric); found {
