@@ -1,6 +1,7 @@
 package endtoend_test
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -24,6 +25,14 @@ const (
 
 	waitTimeout = 30 * time.Second
 )
+
+// deadline returns a context for what must happen soon.
+func deadline(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	t.Cleanup(cancel)
+	return ctx
+}
 
 // newEmulator starts an emulated tenant. It returns the URL of Graph and Entra ID, and a certificate for the webhook that Graph
 // trusts.

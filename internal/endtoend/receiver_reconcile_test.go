@@ -43,7 +43,7 @@ func (h *harness) reconcile(t *testing.T, interval, delay time.Duration) {
 func (h *harness) confirmed(t *testing.T) {
 	t.Helper()
 	h.subscribed(t)
-	require.NoError(t, h.emulator.WaitRequests(t.Context(), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+2))
+	require.NoError(t, h.emulator.WaitRequests(deadline(t), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+2))
 }
 
 // promptsNow returns n prompts of testUser that were created just now, each with an id of its own.
@@ -233,7 +233,7 @@ func TestReconciliation_IsOffByZeroInterval(t *testing.T) {
 	h.start(t)
 	h.confirmed(t)
 	require.NoError(t, h.emulator.AddHistory(h.promptsNow(t, 1)...))
-	require.NoError(t, h.emulator.WaitRequests(t.Context(), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+5))
+	require.NoError(t, h.emulator.WaitRequests(deadline(t), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+5))
 	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory))
 	assert.Empty(t, h.records())
 }
@@ -338,18 +338,20 @@ var maxEntriesHint = regexp.MustCompile(`max_entries\D+(\d+)`)
 // again.
 func TestReconciliation_WithTooFewEntriesIsIncomplete(t *testing.T) {
 	t.Parallel()
-	const entries = 150
+	const entries, inFlight = 300, 80
 	h := newHarness(t)
 	h.withStorage(t)
 	h.config.Dedupe.MaxEntries = entries
-	h.reconcile(t, 5*time.Second, 5*time.Second)
+	h.reconcile(t, 8*time.Second, 6*time.Second)
 	h.start(t)
 	h.confirmed(t)
 	var in []graphtest.Interaction
 	for begun := time.Now(); len(h.reconciliations(t)) == 0 && time.Since(begun) < waitTimeout; <-time.After(100 * time.Millisecond) {
 		next := h.promptsNow(t, 8)
-		h.deliver(t, next...)
+		_, err := h.emulator.Publish(t.Context(), next...)
+		require.NoError(t, err)
 		in = append(in, next...)
+		require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)-inFlight))
 	}
 	results := h.awaitReconciled(t, time.Time{})
 	first := results[0]
@@ -362,6 +364,7 @@ func TestReconciliation_WithTooFewEntriesIsIncomplete(t *testing.T) {
 	require.NoError(t, err)
 	assert.Greater(t, number, len(in)*3/4, "about that many would have been needed")
 
+	require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)))
 	more := h.awaitReconciled(t, time.Now().Add(6*time.Second))
 	assert.Equal(t, "complete", more[len(more)-1].result, "in a time of which everything is known")
 	for i := range more[1:] {
@@ -390,12 +393,13 @@ func TestReconciliation_WithEmptyHistoryIsInconclusive(t *testing.T) {
 			h.start(t)
 			h.confirmed(t)
 			in := h.promptsNow(t, 11)
+			created := time.Now()
 			sent, err := h.emulator.Collection(in[:10]...) // and the history does not have it
 			require.NoError(t, err)
 			status, err := h.emulator.Post(t.Context(), sent)
 			require.NoError(t, err)
 			require.Equal(t, http.StatusAccepted, status)
-			results := h.awaitReconciled(t, time.Now())
+			results := h.awaitReconciled(t, created)
 			first := results[0]
 			require.Len(t, results, 1, "all of it belongs to one interval")
 			assert.Equal(t, zapcore.WarnLevel, first.level)
@@ -464,7 +468,7 @@ func (h *harness) giveUp(t *testing.T, interactions ...graphtest.Interaction) {
 	lost := h.emulator.Stats().Lost + len(interactions)
 	_, err := h.emulator.Publish(t.Context(), interactions...)
 	require.NoError(t, err)
-	require.NoError(t, h.emulator.Wait(t.Context(), func(s graphtest.Stats) bool { return s.Lost == lost }))
+	require.NoError(t, h.emulator.Wait(deadline(t), func(s graphtest.Stats) bool { return s.Lost == lost }))
 }
 
 // assertRefused asserts that some of the published notifications were answered with 503, and the others accepted.
@@ -484,30 +488,30 @@ func (h *harness) assertRefused(t *testing.T) {
 // What was refused unread because max_in_flight_bytes was used up, until Graph gave up, is found by the next reconciliation.
 func TestReconciliation_FindsWhatOverloadLost(t *testing.T) {
 	t.Parallel()
-	shortRetry := func(s *graphtest.Settings) { s.RetryFor, s.MaxRetryDelay = 2*time.Second, 200*time.Millisecond }
 	for name, test := range map[string]struct {
+		retryFor time.Duration
 		// overload publishes interactions while requests are refused, and returns how many Graph gave up.
 		overload func(t *testing.T, h *harness, in []graphtest.Interaction) (lost int)
 	}{
-		"for longer than Graph retries": {func(t *testing.T, h *harness, in []graphtest.Interaction) int {
+		"for longer than Graph retries": {2 * time.Second, func(t *testing.T, h *harness, in []graphtest.Interaction) int {
 			t.Helper()
 			release := h.occupyBudget(t)
 			h.giveUp(t, in...)
 			release()
 			return len(in)
 		}},
-		"for a moment": {func(t *testing.T, h *harness, in []graphtest.Interaction) int {
+		"for a moment": {time.Minute, func(t *testing.T, h *harness, in []graphtest.Interaction) int {
 			t.Helper()
 			release := h.occupyBudget(t)
 			refused := h.emulator.Stats().Refused
 			_, err := h.emulator.Publish(t.Context(), in...)
 			require.NoError(t, err)
-			require.NoError(t, h.emulator.Wait(t.Context(), func(s graphtest.Stats) bool { return s.Refused > refused }))
+			require.NoError(t, h.emulator.Wait(deadline(t), func(s graphtest.Stats) bool { return s.Refused > refused }))
 			release()
-			require.NoError(t, h.emulator.WaitDelivered(t.Context(), len(in)))
+			require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)))
 			return 0
 		}},
-		"twice, with a time between that was healthy": {func(t *testing.T, h *harness, in []graphtest.Interaction) int {
+		"twice, with a time between that was healthy": {2 * time.Second, func(t *testing.T, h *harness, in []graphtest.Interaction) int {
 			t.Helper()
 			release := h.occupyBudget(t)
 			h.giveUp(t, in[:2]...)
@@ -524,7 +528,7 @@ func TestReconciliation_FindsWhatOverloadLost(t *testing.T) {
 			release()
 			return len(in) - 1
 		}},
-		"until the collector restarted": {func(t *testing.T, h *harness, in []graphtest.Interaction) int {
+		"until the collector restarted": {2 * time.Second, func(t *testing.T, h *harness, in []graphtest.Interaction) int {
 			t.Helper()
 			release := h.occupyBudget(t)
 			h.giveUp(t, in...)
@@ -535,7 +539,7 @@ func TestReconciliation_FindsWhatOverloadLost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHarness(t, shortRetry)
+			h := newHarness(t, func(s *graphtest.Settings) { s.RetryFor, s.MaxRetryDelay = test.retryFor, 200*time.Millisecond })
 			h.withStorage(t)
 			h.withSmallBudget()
 			h.reconcile(t, 10*time.Second, 3*time.Second)

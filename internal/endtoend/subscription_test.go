@@ -64,7 +64,7 @@ receivers:
 	line = again.awaitLine(t, "subscription fails", waitTimeout)
 	assert.Contains(t, line, other.webhook, "now the second one conflicts with the first")
 	assert.Contains(t, line, taken.ID)
-	require.NoError(t, h.emulator.WaitRequests(t.Context(), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+4))
+	require.NoError(t, h.emulator.WaitRequests(deadline(t), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+4))
 	assert.Equal(t, taken.ID, h.awaitSubscribed(t).ID)
 	assert.Empty(t, h.emulator.Requests(graphtest.OpDelete))
 }
