@@ -215,9 +215,10 @@ func TestHistory_ImportEvictsNoLiveEntry(t *testing.T) {
 			require.NoError(t, err)
 			post := func() {
 				t.Helper()
-				status, err := h.emulator.Post(t.Context(), sent)
-				require.NoError(t, err)
-				require.Equal(t, http.StatusAccepted, status)
+				require.Eventually(t, func() bool {
+					status, err := h.emulator.Post(t.Context(), sent)
+					return err == nil && status == http.StatusAccepted
+				}, waitTimeout, 10*time.Millisecond)
 			}
 			post()
 			assert.Equal(t, map[string]int{"notification": live}, h.sources(), "the import comes later")

@@ -338,7 +338,7 @@ var maxEntriesHint = regexp.MustCompile(`max_entries\D+(\d+)`)
 // again.
 func TestReconciliation_WithTooFewEntriesIsIncomplete(t *testing.T) {
 	t.Parallel()
-	const entries, inFlight = 300, 80
+	const entries, perSecond, inFlight = 150, 40, 80
 	h := newHarness(t)
 	h.withStorage(t)
 	h.config.Dedupe.MaxEntries = entries
@@ -347,7 +347,7 @@ func TestReconciliation_WithTooFewEntriesIsIncomplete(t *testing.T) {
 	h.confirmed(t)
 	var in []graphtest.Interaction
 	for begun := time.Now(); len(h.reconciliations(t)) == 0 && time.Since(begun) < waitTimeout; <-time.After(100 * time.Millisecond) {
-		next := h.promptsNow(t, 8)
+		next := h.promptsNow(t, max(1, int(perSecond*time.Since(begun).Seconds())-len(in)))
 		_, err := h.emulator.Publish(t.Context(), next...)
 		require.NoError(t, err)
 		in = append(in, next...)
@@ -542,7 +542,7 @@ func TestReconciliation_FindsWhatOverloadLost(t *testing.T) {
 			h := newHarness(t, func(s *graphtest.Settings) { s.RetryFor, s.MaxRetryDelay = test.retryFor, 200*time.Millisecond })
 			h.withStorage(t)
 			h.withSmallBudget()
-			h.reconcile(t, 10*time.Second, 3*time.Second)
+			h.reconcile(t, 10*time.Second, 8*time.Second)
 			h.start(t)
 			h.confirmed(t)
 			in := h.promptsNow(t, 10)
