@@ -28,7 +28,7 @@ var collectorTarget = filepath.Join("_build", "otelcol-copilot", "otelcol-copilo
 var tempDir string
 
 // parallel is how many tests run at once, whatever the number of processors: most of them wait.
-const parallel = "16"
+const parallel = "12"
 
 // skipIfShort skips a test that `make test` leaves to `make test-all`.
 func skipIfShort(t *testing.T, reason string) {
