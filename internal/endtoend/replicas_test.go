@@ -84,6 +84,7 @@ func (h *collectorHarness) awaitChecks(t *testing.T, n int) {
 }
 
 func TestReplicas_WithOwnKeysStopReplacing(t *testing.T) {
+	skipIfShort(t, "it watches two collectors for a minute")
 	t.Parallel()
 	h := newCollectorHarness(t, "")
 	a, processA := h.startReplica(t, keyPair(t, "a"))
