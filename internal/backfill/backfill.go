@@ -4,6 +4,8 @@ package backfill
 
 import (
 	"context"
+	"encoding/json"
+	"iter"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -12,7 +14,6 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
-	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
@@ -56,9 +57,8 @@ type Settings struct {
 
 // Graph is the part of Microsoft Graph that is used. *graph.Throttle implements it. Its errors are logged, and name no user.
 type Graph interface {
-	// History reads a page of a user's interactions between two times, both excluded. Next is that of the previous page,
-	// empty for the first.
-	History(ctx context.Context, user string, from, to time.Time, next string) (graph.HistoryPage, error)
+	// History yields the pages of a user's interactions between two times, both excluded. An error is the last element.
+	History(ctx context.Context, user string, from, to time.Time) iter.Seq2[[]json.RawMessage, error]
 	// Answered reports whether Graph has sent any response.
 	Answered() bool
 	// PermissionMissing pauses all requests, since no user's history may be read. Failing reports that so many users can't be
@@ -172,7 +172,9 @@ func (b *Backfiller) answered(ctx context.Context) bool {
 	switch {
 	case b.s.Graph.Answered() || rules.Subscribed || rules.Disabled:
 	case len(b.s.Users) > 0:
-		_, _ = b.s.Graph.History(ctx, b.s.Users[0].String(), time.Now().Add(-time.Second), time.Now(), "") // any answer will do
+		next, stop := iter.Pull2(b.s.Graph.History(ctx, b.s.Users[0].String(), time.Now().Add(-time.Second), time.Now()))
+		defer stop()
+		_, _, _ = next() // any answer will do
 	default:
 		_, _, _ = b.s.Directory.List(ctx, time.Time{}) // likewise, and the list is used later
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -119,7 +120,7 @@ func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPag
 	}
 	const size = 999
 	skip, _ := strconv.Atoi(next)
-	page := graph.UserPage{IDs: g.licensed[min(skip, len(g.licensed)):min(skip+size, len(g.licensed))]}
+	page := graph.UserPage{Items: g.licensed[min(skip, len(g.licensed)):min(skip+size, len(g.licensed))]}
 	if skip+size < len(g.licensed) {
 		page.Next = strconv.Itoa(skip + size)
 	}
@@ -208,7 +209,7 @@ func newHarness() *harness {
 		Status: func(err error) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			h.status = append(h.status, err)
+			h.status = append(h.status, failure.Explain(err))
 		},
 	}
 	return h

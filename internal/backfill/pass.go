@@ -88,7 +88,7 @@ func (b *Backfiller) read(ctx context.Context, p *gap.Pass) {
 	end.Outcome = r.outcome()
 	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) { s.Finish(end, now) })
 	if r.failure != nil {
-		graph.ReportTo(&b.someUsers, r.failure, zap.Int("users", len(r.failed)))
+		b.someUsers.Report(r.failure, graph.CodeField(r.failure), zap.Int("users", len(r.failed)))
 	} else if p.Scope().All() || p.Retry() {
 		b.someUsers.Report(nil)
 	}
@@ -155,7 +155,7 @@ func (r *reading) readUsers(ctx context.Context) error {
 
 // work tries a user until the history was read or the user has failed. It returns the refusal if a permission is missing.
 func (r *reading) work(ctx context.Context, i int) error {
-	recovered := 0
+	recovered, delays := 0, graph.NewBackOff(maxUserBackoff)
 	for try := 1; ; try++ {
 		compared, err := r.readUser(ctx, r.todo[i])
 		if err != nil && ctx.Err() != nil {
@@ -173,7 +173,7 @@ func (r *reading) work(ctx context.Context, i int) error {
 			}
 			r.b.s.Graph.Failing(err)
 		}
-		if graph.BackOff(ctx, try, maxUserBackoff) != nil {
+		if graph.Sleep(ctx, delays.NextBackOff()) != nil {
 			return nil
 		}
 	}

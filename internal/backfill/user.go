@@ -17,8 +17,6 @@ const (
 	// Overlap is how much earlier than its gap a pass begins, since an interaction may appear after others that have a later
 	// time. margin extends the end, since Graph takes whole seconds and excludes the end.
 	Overlap, margin = 300 * time.Second, time.Second
-	// maxPages limits what is read of one user: a million interactions.
-	maxPages = 10_000
 
 	maxDeliveryBackoff = 30 * time.Second
 	// deliveryGrace is how long a delivery in flight may take after the context ended: the next run would deliver again what
@@ -31,21 +29,19 @@ const (
 func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Comparison, err error) {
 	from := r.interval.From.Add(-Overlap).Truncate(time.Second)
 	to := r.interval.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
-	err = graph.AllPages(maxPages, func(next string) (string, error) {
-		page, err := r.b.s.Graph.History(ctx, user.String(), from, to, next)
+	for items, err := range r.b.s.Graph.History(ctx, user.String(), from, to) {
 		if err != nil {
-			return "", err
+			return gap.Comparison{Recovered: compared.Recovered}, err
 		}
-		received := r.receive(user, page.Items)
+		received := r.receive(user, items)
 		if r.compares() {
 			received = slices.DeleteFunc(received, r.incomparable)
 		}
 		delivered, err := r.deliver(ctx, received)
 		compared = sum(compared, gap.Comparison{Interactions: len(received), Recovered: delivered.Recovered})
-		return page.Next, err
-	})
-	if err != nil {
-		return gap.Comparison{Recovered: compared.Recovered}, err
+		if err != nil {
+			return gap.Comparison{Recovered: compared.Recovered}, err
+		}
 	}
 	compared.Users = 1
 	return compared, nil
@@ -73,7 +69,8 @@ func (r *reading) receive(user gap.User, items []json.RawMessage) []interaction.
 
 // deliver delivers interactions until they are accepted, or refused permanently.
 func (r *reading) deliver(ctx context.Context, received []interaction.Received) (delivered Delivered, err error) {
-	for try := 1; len(received) > 0; try++ {
+	delays := graph.NewBackOff(maxDeliveryBackoff)
+	for len(received) > 0 {
 		if delivered, err = r.deliverOnce(ctx, received); err == nil {
 			r.b.pipeline.Report(nil)
 			break
@@ -87,7 +84,7 @@ func (r *reading) deliver(ctx context.Context, received []interaction.Received) 
 		if ctx.Err() == nil {
 			r.b.pipeline.Report(err)
 		}
-		if err := graph.BackOff(ctx, try, maxDeliveryBackoff); err != nil {
+		if err := graph.Sleep(ctx, delays.NextBackOff()); err != nil {
 			return Delivered{}, err
 		}
 	}
