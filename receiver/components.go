@@ -49,9 +49,8 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	if c.clients, err = r.clients(ctx, host); err != nil {
 		return nil, errors.Join(err, c.store.Close(ctx))
 	}
-	cache := dedupe.Settings{
-		Window: r.settings.Window, MaxEntries: r.settings.MaxEntries, Logger: r.set.Logger, Telemetry: r.telemetry,
-	}
+	cache := r.settings.Cache
+	cache.Logger, cache.Telemetry = r.set.Logger, r.telemetry
 	if r.settings.Storage != nil {
 		cache.Store = c.store
 	}
@@ -77,7 +76,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 
 // load reads the keys and the state of earlier runs, and creates the components that need them.
 func (r *Receiver) load(ctx context.Context, c *components) error {
-	subscribe, damaged := len(r.settings.Resources) > 0, false
+	subscribe, damaged := len(r.settings.Subscription.Resources) > 0, false
 	if subscribe {
 		var err error
 		c.keys = newKeys(r.settings.Certificates, c.store, r.settings.Storage == nil, r.set.Logger, r.status.Part)
@@ -115,7 +114,7 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		ClientID:  r.settings.ClientID,
 		Audiences: r.settings.Audiences,
 		Issuers:   r.settings.Issuers,
-		Resources: r.settings.Resources,
+		Resources: r.settings.Subscription.Resources,
 		Ring:      ring,
 		Keys:      c.signingKeys,
 		Seen:      r.pipeline,
@@ -129,44 +128,23 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 	}
 	recent := false
 	c.gaps.View(func(state *gap.State, now time.Time) { recent = state.Recent(c.gaps.Rules(), now) })
-	c.manager = subscription.New(subscription.Settings{
-		Resources:       r.settings.Resources,
-		ChangeTypes:     r.settings.ChangeTypes,
-		NotificationURL: r.settings.NotificationURL,
-		Webhook:         subscription.Webhook{Path: r.settings.WebhookPath, Address: r.settings.Webhook.NetAddr.Endpoint},
-		Lifetime:        r.settings.Lifetime,
-		CheckInterval:   r.settings.CheckInterval,
-		ReplaceForeign:  r.settings.ReplaceForeign,
-		Keys:            r.subscriptionKeys(ring),
-		Known:           known,
-		RenewOnAdopt:    !recent,
-		Graph:           c.clients.graph,
-		Observer:        observer,
-		Telemetry:       r.telemetry,
-		Logger:          r.set.Logger,
-		Status:          r.status.Part("subscription"),
-	})
+	settings := r.settings.Subscription
+	settings.Keys, settings.Known, settings.RenewOnAdopt = r.subscriptionKeys(ring), known, !recent
+	settings.Graph, settings.Observer, settings.Telemetry = c.clients.graph, observer, r.telemetry
+	settings.Logger, settings.Status = r.set.Logger, r.status.Part("subscription")
+	c.manager = subscription.New(settings)
 	c.server = r.newServer(c)
 	return nil
 }
 
 func (r *Receiver) newServer(c *components) *webhook.Server {
-	return webhook.New(webhook.Settings{
-		Config:           r.settings.Webhook,
-		Path:             r.settings.WebhookPath,
-		AckTimeout:       r.settings.AckTimeout,
-		MaxInFlightBytes: r.settings.MaxInFlightBytes,
-		ClientStates:     r.pipeline.decrypter.ClientStates,
-		Decrypt:          r.pipeline.Decrypt,
-		Wake: func(event notification.Lifecycle) {
-			c.manager.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
-		},
-		Reject:    r.pipeline.Reject,
-		Deliver:   r.pipeline.Take,
-		Telemetry: r.telemetry,
-		Fatal:     r.status.Fatal,
-		Logger:    r.set.Logger,
-	})
+	settings, p := r.settings.Webhook, r.pipeline
+	settings.ClientStates, settings.Decrypt, settings.Reject, settings.Deliver = p.decrypter.ClientStates, p.Decrypt, p.Reject, p.Take
+	settings.Wake = func(event notification.Lifecycle) {
+		c.manager.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
+	}
+	settings.Telemetry, settings.Fatal, settings.Logger = r.telemetry, r.status.Fatal, r.set.Logger
+	return webhook.New(settings)
 }
 
 // load reads the state of earlier runs. Its error is one of the storage.

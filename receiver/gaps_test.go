@@ -206,7 +206,7 @@ func TestComparedCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {
 
 func TestComparedCache_KnowsWhatCanNotBeCompared(t *testing.T) {
 	t.Parallel()
-	r, c := newTestReceiver(t, func(s *setup) { s.settings.MaxEntries = 2 })
+	r, c := newTestReceiver(t, func(s *setup) { s.settings.Cache.MaxEntries = 2 })
 	now := time.Now().Truncate(time.Second).UTC()
 	compared := comparedCache{c.cache}
 	assert.Empty(t, compared.Incomplete(now.Add(-time.Hour), now))

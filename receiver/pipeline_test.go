@@ -318,7 +318,7 @@ func dataPoints(r *Receiver) map[string]int64 {
 func TestPipeline_ImportKeepsRecentDeliveriesKnown(t *testing.T) {
 	t.Parallel()
 	const entries = 50
-	r, c := newTestReceiver(t, func(s *setup) { s.settings.MaxEntries = entries })
+	r, c := newTestReceiver(t, func(s *setup) { s.settings.Cache.MaxEntries = entries })
 	r.SendLogs(&consumertest.LogsSink{})
 	var recent, old []interaction.Received
 	for i := range entries {
