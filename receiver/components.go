@@ -34,9 +34,12 @@ type components struct {
 	backfiller  *backfill.Backfiller
 
 	// What follows is nil without a subscription: the history is polled instead.
-	keys    *keys
-	manager *subscription.Manager
-	server  *webhook.Server
+	keys     *keys
+	observer *subscriptionGaps
+	manager  *subscription.Manager
+	server   *webhook.Server
+	// known are the subscriptions of earlier runs.
+	known []subscription.Known
 }
 
 // newComponents creates the components that need no state of earlier runs. If it fails, it closes what it opened.
@@ -65,40 +68,37 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
+	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
 		Graph: throttle, Deliver: r.pipeline.Backfill, Permanent: webhook.Permanent, Cache: comparedCache{c.cache},
 		Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
-	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen
+	if len(r.settings.Subscription.Resources) > 0 {
+		c.keys = newKeys(r.settings.Certificates, c.store, r.settings.Storage == nil, r.set.Logger, r.status.Part)
+		c.observer = newSubscriptionGaps(c.gaps, c.store, r.set.Logger)
+	}
 	return c, nil
 }
 
-// load reads the keys and the state of earlier runs, and creates the components that need them.
+// load reads the state of earlier runs, before anything is written, and creates the components that need the keys.
 func (r *Receiver) load(ctx context.Context, c *components) error {
-	subscribe, damaged := len(r.settings.Subscription.Resources) > 0, false
-	if subscribe {
-		var err error
-		c.keys = newKeys(r.settings.Certificates, c.store, r.settings.Storage == nil, r.set.Logger, r.status.Part)
-		if damaged, err = c.keys.load(ctx); err != nil {
-			return r.unreadable(err)
-		}
-	}
 	if err := c.load(ctx); err != nil {
 		return r.unreadable(err)
 	}
-	if !subscribe {
+	if c.keys == nil {
 		return nil
 	}
 	ring, err := c.keys.first()
 	if err != nil {
 		return err
 	}
-	if damaged || c.keys.missing(ring) {
+	if c.keys.missing(ring) {
 		c.removedKey(ctx)
 	}
 	c.keys.accept(ctx, ring)
-	return r.newSubscription(ctx, c, ring)
+	r.newSubscription(c, ring)
+	return nil
 }
 
 // unreadable explains why the receiver does not start without the state of earlier runs.
@@ -108,8 +108,8 @@ func (r *Receiver) unreadable(err error) error {
 }
 
 // newSubscription creates the components that maintain the subscription and receive its notifications.
-func (r *Receiver) newSubscription(ctx context.Context, c *components, ring notification.Ring) error {
-	decrypter := notification.NewDecrypter(notification.Settings{
+func (r *Receiver) newSubscription(c *components, ring notification.Ring) {
+	r.pipeline.decrypter = notification.NewDecrypter(notification.Settings{
 		TenantID:  r.settings.TenantID,
 		ClientID:  r.settings.ClientID,
 		Audiences: r.settings.Audiences,
@@ -120,21 +120,14 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		Seen:      r.pipeline,
 		Telemetry: r.telemetry,
 	})
-	r.pipeline.decrypter = decrypter
-	observer := newSubscriptionGaps(c.gaps, c.store, r.set.Logger)
-	known, err := observer.load(ctx)
-	if err != nil {
-		return r.unreadable(err)
-	}
 	recent := false
 	c.gaps.View(func(state *gap.State, now time.Time) { recent = state.Recent(c.gaps.Rules(), now) })
 	settings := r.settings.Subscription
-	settings.Keys, settings.Known, settings.RenewOnAdopt = r.subscriptionKeys(ring), known, !recent
-	settings.Graph, settings.Observer, settings.Telemetry = c.clients.graph, observer, r.telemetry
+	settings.Keys, settings.Known, settings.RenewOnAdopt = r.subscriptionKeys(ring), c.known, !recent
+	settings.Graph, settings.Observer, settings.Telemetry = c.clients.graph, c.observer, r.telemetry
 	settings.Logger, settings.Status = r.set.Logger, r.status.Part("subscription")
 	c.manager = subscription.New(settings)
 	c.server = r.newServer(c)
-	return nil
 }
 
 func (r *Receiver) newServer(c *components) *webhook.Server {
@@ -159,7 +152,15 @@ func (c *components) load(ctx context.Context) error {
 		return err
 	}
 	c.undelivered.Load()
-	return c.directory.Load(ctx)
+	if err := c.directory.Load(ctx); err != nil || c.keys == nil {
+		return err
+	}
+	if err := c.keys.load(ctx); err != nil {
+		return err
+	}
+	var err error
+	c.known, err = c.observer.load(ctx)
+	return err
 }
 
 // retain keeps the deliveries known that are going to be compared with the history.

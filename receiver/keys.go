@@ -45,6 +45,8 @@ type keys struct {
 
 	// ring holds the keys in use.
 	ring notification.Ring
+	// damaged means that the stored value could not be used, so it is unknown which were in use last.
+	damaged bool
 	// stored is what storage is to hold, unsaved that it does not yet.
 	stored  storedKeys
 	unsaved bool
@@ -69,16 +71,15 @@ func newKeys(certificates []Certificate, store *statestore.Store, inMemory bool,
 	}
 }
 
-// load reads from storage what was in use last. It must be called first. The error is one of the storage. damaged means that
-// the value is there and can't be used.
-func (k *keys) load(ctx context.Context) (damaged bool, err error) {
+// load reads from storage what was in use last. It must be called first. The error is one of the storage.
+func (k *keys) load(ctx context.Context) (err error) {
 	k.stored, _, err = k.value.Load(ctx)
-	if !statestore.Damaged(err) {
-		return false, err
+	if k.damaged = statestore.Damaged(err); !k.damaged {
+		return err
 	}
 	k.logger.Warn("the encryption keys in storage are damaged and are replaced, the last 5 hours are read from the history in case one was removed",
 		zap.Error(err))
-	return true, nil
+	return nil
 }
 
 // first returns the keys to start with.
@@ -137,10 +138,10 @@ func (k *keys) changed() (notification.Ring, bool, error) {
 	return ring, !slices.EqualFunc(ring, k.ring, same), nil
 }
 
-// missing reports whether a key that was in use last, maybe in an earlier run, is not in the ring.
+// missing reports whether a key that was in use last, maybe in an earlier run, is not in the ring, or may not be.
 func (k *keys) missing(ring notification.Ring) bool {
 	now := ring.CertificateIDs()
-	return slices.ContainsFunc(k.stored.Accepted, func(id string) bool { return !slices.Contains(now, id) })
+	return k.damaged || slices.ContainsFunc(k.stored.Accepted, func(id string) bool { return !slices.Contains(now, id) })
 }
 
 // accept notes that the keys of the ring are in use from now on, and stores that. The gap of a missing key must be stored
@@ -150,7 +151,7 @@ func (k *keys) accept(ctx context.Context, ring notification.Ring) {
 	if len(k.certificates) == 0 {
 		stored.Certificate, stored.PrivateKey = ring[0].MarshalPEM()
 	}
-	k.ring, k.stored, k.unsaved = ring, stored, true
+	k.ring, k.damaged, k.stored, k.unsaved = ring, false, stored, true
 	k.save(ctx)
 }
 
