@@ -189,6 +189,10 @@ func (c *components) timeLeft(now time.Time) (time.Duration, bool) {
 
 // save stores the state for the next run. It must be called after the background goroutines have ended.
 func (c *components) save(ctx context.Context) error {
+	if c.keys != nil {
+		c.keys.save(ctx)
+		c.observer.save(ctx)
+	}
 	c.undelivered.Save(ctx)
 	if left, known := c.timeLeft(time.Now()); known && left > 0 {
 		c.gaps.Update(ctx, func(state *gap.State, now time.Time) { state.Stopped(c.gaps.Rules(), now) })

@@ -23,6 +23,10 @@ type subscriptionGaps struct {
 	known  statestore.Value[[]subscription.Known]
 	logger *zap.Logger
 	stored health.Part
+
+	// own is the list, unsaved that storage does not have it yet.
+	own     []subscription.Known
+	unsaved bool
 }
 
 const (
@@ -59,6 +63,7 @@ func (g *subscriptionGaps) update(event func(state *gap.State, now time.Time)) {
 // Checked implements subscription.Observer.
 func (g *subscriptionGaps) Checked(time.Time) {
 	g.update(func(state *gap.State, now time.Time) { state.Confirmed(g.gaps.Rules(), now) })
+	g.save(context.Background())
 }
 
 // Adopted implements subscription.Observer.
@@ -92,7 +97,17 @@ func (g *subscriptionGaps) Restored(resource string, _ time.Time) {
 
 // Known implements subscription.Observer.
 func (g *subscriptionGaps) Known(known []subscription.Known) {
-	g.stored.Report(g.known.Save(context.Background(), known))
+	g.own, g.unsaved = known, true
+	g.save(context.Background())
+}
+
+// save stores the list of own subscriptions if storage does not have it yet.
+func (g *subscriptionGaps) save(ctx context.Context) {
+	if g.unsaved {
+		err := g.known.Save(ctx, g.own)
+		g.unsaved = err != nil
+		g.stored.Report(err)
+	}
 }
 
 // scopeOf returns whose interactions a resource has: those of the user in its path, or of all.

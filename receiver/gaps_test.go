@@ -166,6 +166,27 @@ func TestSubscriptionGaps_ReportsFailingStorageOnce(t *testing.T) {
 	assert.Equal(t, 1, lines.Len())
 }
 
+func TestSubscriptionGaps_StoresListLater(t *testing.T) {
+	t.Parallel()
+	mine := []subscription.Known{{ID: "a", CertificateID: "b"}}
+	for name, later := range map[string]func(*testing.T, *components){
+		"at the next check": func(_ *testing.T, c *components) { c.observer.Checked(time.Now()) },
+		"at shutdown":       func(t *testing.T, c *components) { t.Helper(); require.NoError(t, c.save(t.Context())) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := newStore(t)
+			_, c := newTestReceiver(t, stored(store))
+			store.fail = failsToWrite
+			c.observer.Known(mine)
+			store.fail = func(*storage.Operation) error { return nil }
+			later(t, c)
+			_, next := newTestReceiver(t, stored(store))
+			assert.Equal(t, mine, next.known)
+		})
+	}
+}
+
 // An item that another call delivered is not tracked any more once Graph retries it.
 func TestPipeline_KnownResolvesRedelivered(t *testing.T) {
 	t.Parallel()

@@ -132,6 +132,17 @@ func TestKeys_StoresLaterWhatFails(t *testing.T) {
 	assert.Equal(t, first, second)
 }
 
+func TestReceiver_StoresKeyAtShutdown(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	store.fail = failsToWrite
+	_, c := newTestReceiver(t, stored(store))
+	store.fail = func(*storage.Operation) error { return nil }
+	require.NoError(t, c.save(t.Context()))
+	_, next := newTestReceiver(t, stored(store))
+	assert.Equal(t, c.keys.ring.CertificateIDs(), next.keys.ring.CertificateIDs())
+}
+
 func TestKeys_DetectsRemovedKey(t *testing.T) {
 	t.Parallel()
 	old, _ := newKeyFiles(t)
