@@ -108,18 +108,13 @@ type Delivered struct {
 
 // Cache knows what was delivered lately.
 type Cache interface {
-	// Complete reports whether it is known of each interaction created at a time whether it was delivered.
-	Complete(created time.Time) bool
-	// Incomplete returns the parts of an interval for which Complete is false, in order.
-	Incomplete(from, to time.Time) []Interval
+	// CompleteFrom returns the time of creation from which on it is known what was delivered; zero for always.
+	CompleteFrom() time.Time
 	// EntriesFor returns the dedupe.max_entries that a time span needs, 0 if the present number suffices.
 	EntriesFor(span time.Duration) int
 	// Notified returns how many interactions of the users, created in an interval, notifications have brought.
 	Notified(from, to time.Time, users []gap.User) int
 }
-
-// Interval is the time from From to before To.
-type Interval struct{ From, To time.Time }
 
 // Telemetry counts interactions. Its methods are called concurrently and must not block.
 type Telemetry interface {

@@ -292,8 +292,8 @@ func TestStore_ReplacesDamagedValue(t *testing.T) {
 				assert.Equal(t, zapcore.WarnLevel, entry.Level)
 				assert.Contains(t, entry.ContextMap()["error"], test.key)
 				assert.Contains(t, entry.ContextMap(), "hint")
-				assert.False(t, c.Complete(time.Now()), "nothing before is complete")
-				assert.True(t, c.Complete(time.Now().Add(time.Second)))
+				completeFrom := time.Now().UTC().Add(time.Second)
+				assert.Equal(t, completeFrom, c.CompleteFrom())
 				deliver(t, c, 20_000, 20_010, 1)
 				require.NoError(t, c.Save(t.Context()))
 
@@ -301,8 +301,7 @@ func TestStore_ReplacesDamagedValue(t *testing.T) {
 				c, logs = load(t, client, nil)
 				assert.Zero(t, logs.Len(), "it was replaced")
 				assert.Zero(t, countUnknown(c, 20_000, 20_010))
-				assert.False(t, c.Complete(time.Now().Add(-time.Minute)), "which is remembered")
-				assert.True(t, c.Complete(time.Now()))
+				assert.Equal(t, completeFrom, c.CompleteFrom(), "which is remembered")
 			})
 		})
 	}

@@ -189,10 +189,3 @@ func TestKnown_AfterCommit(t *testing.T) {
 	assert.True(t, c.Known(one.ContentDigest), "as well as the digest of the update")
 	assert.True(t, c.Known(updated(item("1"), "9").ContentDigest))
 }
-
-func TestHashUser_IgnoresCase(t *testing.T) {
-	t.Parallel()
-	assert.Equal(t, dedupe.HashUser("B2A7C9E4-5D31-4F0C-8E62-7A1B3C5D9F00"), dedupe.HashUser(anna))
-	assert.NotEqual(t, dedupe.HashUser(ben), dedupe.HashUser(anna))
-	assert.Zero(t, dedupe.HashUser(""))
-}

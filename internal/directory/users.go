@@ -2,14 +2,9 @@ package directory
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -30,15 +25,51 @@ const (
 	maxUsers = 200_000
 )
 
-// knownUser is what is known of a user, in nanoseconds since 1970. It is stored in this form, in big-endian order.
+// knownUser is what is known of a user, in nanoseconds since 1970.
 type knownUser struct {
-	User gap.User
 	// Seen is when a prompt of the user first came, 0 for never.
-	Seen int64
+	Seen int64 `json:"seen,omitempty"`
 	// RestUntil is when the user is requested again, 0 if not resting.
-	RestUntil int64
+	RestUntil int64 `json:"rest_until,omitempty"`
 	// Unread is the time from which on the history was not read because of the rest.
-	Unread int64
+	Unread int64 `json:"unread,omitempty"`
+}
+
+// Load reads the users of earlier runs. It fails if the storage can't be read; a damaged value is logged and replaced.
+func (d *Directory) Load(ctx context.Context) error {
+	stored, _, err := d.users.Load(ctx)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.Copy(d.known, stored)
+	for _, known := range stored {
+		d.newest = max(d.newest, known.Seen)
+	}
+	return nil
+}
+
+// Run stores changes every 10 seconds until ctx ends.
+func (d *Directory) Run(ctx context.Context) {
+	statestore.Every(ctx, saveInterval, func() { _ = d.Save(ctx) }) // a failure is logged there, and the write is repeated
+}
+
+// Save stores what was changed. A failure is logged, again each hour until the storage works again.
+func (d *Directory) Save(ctx context.Context) error {
+	return d.users.Save(ctx, func() map[gap.User]knownUser {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return maps.Clone(d.known)
+	})
+}
+
+// put is called with mu held. Beyond maxUsers only those who are known change.
+func (d *Directory) put(user gap.User, known knownUser) {
+	if _, found := d.known[user]; found || len(d.known) < maxUsers {
+		d.known[user] = known
+		d.users.Changed()
+	}
 }
 
 // Seen notes prompts of users by their Entra object ids; other ids are ignored. It never blocks. The first 200,000 users are
@@ -61,8 +92,7 @@ func (d *Directory) Seen(ids ...string) {
 			known.RestUntil = now.Truncate(restRounding).UnixNano()
 		}
 		if known != before {
-			known.User = user
-			d.put(known)
+			d.put(user, known)
 			select {
 			case d.wake <- struct{}{}:
 			default:
@@ -74,15 +104,12 @@ func (d *Directory) Seen(ids ...string) {
 // Changed has an element after users were seen who were not known, or whose rest a prompt has ended. It has one reader.
 func (d *Directory) Changed() <-chan struct{} { return d.wake }
 
-// put is called with mu held.
-func (d *Directory) put(known knownUser) { d.known[known.User], d.changed = known, true }
-
 // HasHistory notes that the history of a user could be read.
 func (d *Directory) HasHistory(user gap.User) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if known, found := d.known[user]; found && known.Unread != 0 {
-		d.put(knownUser{User: user, Seen: known.Seen})
+	if known := d.known[user]; known.Unread != 0 {
+		d.put(user, knownUser{Seen: known.Seen})
 	}
 }
 
@@ -91,9 +118,8 @@ func (d *Directory) HasHistory(user gap.User) {
 func (d *Directory) Rest(user gap.User, from time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if known, found := d.known[user]; found || len(d.known) < maxUsers {
-		d.put(knownUser{user, known.Seen, time.Now().Add(restLength).UnixNano(), max(from.UnixNano(), known.Unread)})
-	}
+	known := d.known[user]
+	d.put(user, knownUser{known.Seen, time.Now().Add(restLength).UnixNano(), max(from.UnixNano(), known.Unread)})
 }
 
 // Awake removes the users who rest. What would be read of them from a time on is read after their rest.
@@ -104,7 +130,7 @@ func (d *Directory) Awake(users []gap.User, from time.Time) []gap.User {
 		known := d.known[user]
 		if known.RestUntil != 0 && from.UnixNano() < known.Unread {
 			known.Unread = from.UnixNano()
-			d.put(known)
+			d.put(user, known)
 		}
 		return known.RestUntil != 0
 	})
@@ -115,8 +141,7 @@ func (d *Directory) Awake(users []gap.User, from time.Time) []gap.User {
 func (d *Directory) RestsOver() (unread time.Time, over []gap.User) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
-	var from int64
+	now, from := time.Now(), int64(0)
 	for user, known := range d.known {
 		end := time.Unix(0, known.RestUntil).Add(restRounding - 1).Truncate(restRounding)
 		if known.RestUntil == 0 || now.Before(end) || len(over) > 0 && known.Unread != from {
@@ -135,68 +160,6 @@ func (d *Directory) EndRests(users []gap.User, to time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, user := range users {
-		d.put(knownUser{User: user, Seen: d.known[user].Seen, Unread: to.UnixNano()})
+		d.put(user, knownUser{Seen: d.known[user].Seen, Unread: to.UnixNano()})
 	}
-}
-
-// Load reads the users of earlier runs. It fails if the storage can't be read; a damaged value is logged and replaced.
-func (d *Directory) Load(ctx context.Context) error {
-	payload, err := d.s.Store.Read(ctx, usersKey, usersVersion)
-	stored := make([]knownUser, min(len(payload)/binary.Size(knownUser{}), maxUsers))
-	if n, sizeErr := binary.Decode(payload, binary.BigEndian, stored); err == nil && (sizeErr != nil || n != len(payload)) {
-		err = &statestore.DamagedError{Key: usersKey, Err: errors.New("has another size than its users")}
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.changed = statestore.Damaged(err); d.changed {
-		d.s.Logger.Warn("the users in storage are damaged and are replaced", zap.Error(err))
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("load the users whose history is read: %w", err)
-	}
-	for _, known := range stored {
-		d.known[known.User] = known
-		d.newest = max(d.newest, known.Seen)
-	}
-	return nil
-}
-
-// Run stores changes every 10 seconds until ctx ends.
-func (d *Directory) Run(ctx context.Context) {
-	ticker := time.NewTicker(saveInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			_ = d.Save(ctx) // a failure is logged there, and the next tick tries again
-		}
-	}
-}
-
-// Save stores what was changed. A failure is logged, again each hour until the storage works again.
-func (d *Directory) Save(ctx context.Context) error {
-	d.writing.Lock()
-	defer d.writing.Unlock()
-	d.mu.Lock()
-	if !d.changed {
-		d.mu.Unlock()
-		return nil
-	}
-	stored := slices.Collect(maps.Values(d.known))
-	d.changed = false
-	d.mu.Unlock()
-	payload, _ := binary.Append(nil, binary.BigEndian, stored) // it fails only for types without a fixed size
-	err := d.s.Store.Write(ctx, statestore.Set{Key: usersKey, Version: usersVersion, Payload: payload})
-	if err == nil || ctx.Err() == nil {
-		d.saving.Report(err)
-	}
-	if err != nil {
-		d.mu.Lock()
-		d.changed = true
-		d.mu.Unlock()
-		return fmt.Errorf("store the users whose history is read: %w", err)
-	}
-	return nil
 }

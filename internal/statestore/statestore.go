@@ -5,7 +5,6 @@ package statestore
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -80,17 +79,20 @@ func (s *Store) Write(ctx context.Context, sets ...Set) error {
 	}
 	operations := make([]*storage.Operation, 0, len(sets))
 	for _, one := range sets {
-		if one.Payload == nil {
-			operations = append(operations, storage.DeleteOperation(one.Key))
-			continue
-		}
-		operations = append(operations, storage.SetOperation(one.Key, frame(one.Version, one.Payload)))
+		operations = append(operations, one.operation())
 	}
 	err := s.call(ctx, func(ctx context.Context) error { return s.client.Batch(ctx, operations...) })
 	if err != nil {
 		return fmt.Errorf("write %s: %w", sets[0].Key, err)
 	}
 	return nil
+}
+
+func (s Set) operation() *storage.Operation {
+	if s.Payload == nil {
+		return storage.DeleteOperation(s.Key)
+	}
+	return storage.SetOperation(s.Key, frame(s.Version, s.Payload))
 }
 
 // Read returns the payload of a value, nil if there is none. The error is a *DamagedError if the value can't be used; any
@@ -139,39 +141,10 @@ func (e *DamagedError) Error() string { return "value " + e.Key + " in storage: 
 // Unwrap returns the cause.
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// Damaged reports whether an error of Read or Load is about the value, as opposed to the storage.
+// Damaged reports whether an error of Read is about the value, as opposed to the storage.
 func Damaged(err error) bool {
 	_, ok := errors.AsType[*DamagedError](err)
 	return ok
-}
-
-// Value is a value of one type, stored as JSON under one key.
-type Value[T any] struct {
-	Store   *Store
-	Key     string
-	Version byte
-}
-
-// Load returns the value, and false if there is none. The error is as that of Store.Read.
-func (v Value[T]) Load(ctx context.Context) (value T, found bool, err error) {
-	payload, err := v.Store.Read(ctx, v.Key, v.Version)
-	if err != nil || payload == nil {
-		return value, false, err
-	}
-	if err := json.Unmarshal(payload, &value); err != nil {
-		var none T
-		return none, false, &DamagedError{Key: v.Key, Err: err}
-	}
-	return value, true, nil
-}
-
-// Save writes the value.
-func (v Value[T]) Save(ctx context.Context, value T) error {
-	payload, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", v.Key, err)
-	}
-	return v.Store.Write(ctx, Set{Key: v.Key, Version: v.Version, Payload: payload})
 }
 
 // The stored form of a value: version (1 byte), CRC-32C of the payload (4, big-endian), payload.
@@ -182,12 +155,13 @@ var (
 	errChecksum = errors.New("damaged")
 )
 
+func checksum(payload []byte) uint32 {
+	return crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli))
+}
+
 func frame(version byte, payload []byte) []byte {
-	value := make([]byte, headerSize, headerSize+len(payload))
-	value[0] = version
-	sum := crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli))
-	binary.BigEndian.PutUint32(value[1:], sum)
-	return append(value, payload...)
+	value := append(make([]byte, 0, headerSize+len(payload)), version)
+	return append(binary.BigEndian.AppendUint32(value, checksum(payload)), payload...)
 }
 
 func unframe(version byte, value []byte) ([]byte, error) {
@@ -198,8 +172,7 @@ func unframe(version byte, value []byte) ([]byte, error) {
 		return nil, errVersion
 	}
 	payload := value[headerSize:]
-	sum := crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli))
-	if binary.BigEndian.Uint32(value[1:]) != sum {
+	if binary.BigEndian.Uint32(value[1:]) != checksum(payload) {
 		return nil, errChecksum
 	}
 	return payload, nil
