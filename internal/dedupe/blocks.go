@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -141,7 +142,7 @@ func (c *Cache) Load(ctx context.Context) error {
 		}
 		block, err := c.loadBlock(ctx, n)
 		switch {
-		case err != nil && !statestore.Damaged(err):
+		case err != nil && !errors.Is(err, statestore.ErrDamaged):
 			return fmt.Errorf("load delivered interactions: %w", err)
 		case err != nil && !damaged:
 			damaged = true
@@ -176,7 +177,7 @@ func (c *Cache) loadBlock(ctx context.Context, number uint64) ([]record, error) 
 	records := make([]record, len(payload)/binary.Size(record{}))
 	size, err := binary.Decode(payload, binary.BigEndian, records)
 	if err != nil || size == 0 || size != len(payload) || len(records) > blockSize {
-		return nil, &statestore.DamagedError{Key: blockKey(number), Err: fmt.Errorf("a block of %d bytes", len(payload))}
+		return nil, fmt.Errorf("read %s: %w: a block of %d bytes", blockKey(number), statestore.ErrDamaged, len(payload))
 	}
 	return records, nil
 }

@@ -145,9 +145,6 @@ type Gap struct {
 	Attempts int `json:"attempts,omitempty"`
 	// Part marks what is read of a gap before the rest of it, which is a gap of its own.
 	Part bool `json:"part,omitempty"`
-
-	// live is true if this run was told that the cause began, and will be told that it ended.
-	live bool
 }
 
 // Reason returns the most severe reason.
@@ -190,7 +187,6 @@ func (g *Gap) merge(o *Gap) {
 	g.Reasons, g.Scope = mergeReasons(g.Reasons, o.Reasons), g.Scope.union(o.Scope)
 	g.Second = g.Second && o.Second
 	g.Attempts = max(g.Attempts, o.Attempts)
-	g.live = g.live || o.live
 }
 
 func mergeReasons(a, b []Reason) []Reason {

@@ -129,13 +129,12 @@ func (s *State) Begin(u Users, now time.Time) {
 	}
 	p := &Pass{Began: now.Round(0).UTC(), From: now.Round(0).UTC()}
 	s.take(p, first, now)
-	for i := 0; i < len(s.Gaps); {
-		if at, ok := s.readyAt(&s.Gaps[i], u, now); ok && !at.After(now) && p.joins(&s.Gaps[i]) {
-			s.take(p, i, now)
-			i = 0 // the pass is longer now
-		} else {
-			i++
-		}
+	joins := func(g Gap) bool {
+		at, ok := s.readyAt(&g, u, now)
+		return ok && !at.After(now) && p.joins(&g)
+	}
+	for i := slices.IndexFunc(s.Gaps, joins); i >= 0; i = slices.IndexFunc(s.Gaps, joins) {
+		s.take(p, i, now) // the pass may be longer now
 	}
 	s.Pass = p
 }
@@ -162,7 +161,7 @@ func (s *State) take(p *Pass, i int, now time.Time) {
 		if !g.open() {
 			rest.NotBefore = earlier(rest.NotBefore, g.To)
 		}
-		g.To, g.Cause, g.live = p.Began, "", false
+		g.To, g.Cause = p.Began, ""
 		if g.Part = rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(maxClockError)); g.Part {
 			s.insert(rest)
 		}

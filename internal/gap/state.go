@@ -138,6 +138,11 @@ type Found struct {
 func (s *State) Start(r Rules, found Found, now time.Time) {
 	first := !s.Started && !found.Damaged
 	s.Started = true
+	for i := range s.Gaps {
+		if s.Gaps[i].open() {
+			s.Gaps[i].Cause = atStart // this run is not told that the cause ends, unless it is told that it lasts
+		}
+	}
 	if first && r.Lookback > 0 {
 		s.add(Gap{Reasons: []Reason{Lookback}, From: now.Add(-r.Lookback), To: now})
 	}
@@ -210,7 +215,7 @@ func (s *State) Confirmed(r Rules, now time.Time) {
 	if s.stale(r, now) {
 		s.add(Gap{Reasons: []Reason{Subscription}, From: notifiedTo(s.confirmed, now), To: now.Add(subscriptionWarmup)})
 	}
-	s.end(r, func(g *Gap) bool { return !g.live }, now)
+	s.end(r, atStart, now)
 	s.confirmed, s.Checkpoint = now, now.Round(0)
 	if s.FirstConfirmed.IsZero() || s.FirstConfirmed.After(now) {
 		s.FirstConfirmed = s.Checkpoint
@@ -235,18 +240,16 @@ func (s *State) Interrupted(resource string, reason Reason, scope Scope, since, 
 		reason = Startup
 	}
 	for i := range s.Gaps {
-		g := &s.Gaps[i]
-		if g.open() && g.Cause == atStart && g.Scope.equal(scope) {
+		if g := &s.Gaps[i]; g.open() && g.Cause == atStart && g.Scope.equal(scope) {
 			g.Cause = resource // from now on this run knows what the end of the gap waits for
 		}
-		g.live = g.live || g.open() && g.Cause == resource
 	}
-	s.add(Gap{Reasons: []Reason{reason}, Scope: scope, From: from, Cause: resource, live: true})
+	s.add(Gap{Reasons: []Reason{reason}, Scope: scope, From: from, Cause: resource})
 }
 
 // Restored notes that a resource has an active subscription again.
 func (s *State) Restored(r Rules, resource string, now time.Time) {
-	s.end(r, func(g *Gap) bool { return g.Cause == resource }, now)
+	s.end(r, resource, now)
 	if s.confirmed.IsZero() {
 		s.confirmed = now // should the listener not be up, it is unknown what happens from now on
 	}
@@ -257,14 +260,14 @@ func (s *State) KeyRemoved(now time.Time) {
 	s.add(Gap{Reasons: []Reason{RemovedKey}, From: now.Add(-retryWindow), Cause: atStart})
 }
 
-// end ends the open gaps that match.
-func (s *State) end(r Rules, match func(*Gap) bool, now time.Time) {
+// end ends the open gaps of a cause.
+func (s *State) end(r Rules, cause string, now time.Time) {
 	for i := range s.Gaps {
 		g := &s.Gaps[i]
-		if !g.open() || !match(g) {
+		if !g.open() || g.Cause != cause {
 			continue
 		}
-		g.To, g.Cause, g.live, g.NotBefore = now.Round(0).UTC().Add(subscriptionWarmup), "", false, time.Time{}
+		g.To, g.Cause, g.NotBefore = now.Round(0).UTC().Add(subscriptionWarmup), "", time.Time{}
 		if g.From.After(now) {
 			g.From = now.Round(0).UTC().Add(-r.MaxGap) // the clock was wrong then, so it is unknown when the gap began
 		}
@@ -355,14 +358,7 @@ func (s *State) reconciledTo(now time.Time) time.Time {
 
 func (s *State) reconcileAt(r Rules, now time.Time) (at time.Time, on bool) {
 	from := s.reconciledTo(now)
-	return from.Add(r.ReconcileInterval + r.ReconcileDelay), r.ReconcileInterval > 0 && !from.IsZero() && !s.comparing(now)
-}
-
-// comparing reports whether a comparison of all users waits or is running. One whose interval is not over was due by a wrong clock.
-func (s *State) comparing(now time.Time) bool {
-	return slices.ContainsFunc(s.all(), func(g Gap) bool {
-		return g.Reason() == Reconcile && g.Scope.All() && !g.Second && !g.To.After(now)
-	})
+	return from.Add(r.ReconcileInterval + r.ReconcileDelay), r.ReconcileInterval > 0 && !from.IsZero()
 }
 
 // all returns the gaps with those being read.
@@ -486,27 +482,29 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 	return sum
 }
 
-// NeededFrom returns the time from which on it must be known what was delivered, because its gap or comparison is or will be read;
-// zero for none. What a reading overlaps comes on top.
+// NeededFrom returns the time from which on it must be known what was delivered, because its gap or comparison is or will be read.
+// What a reading overlaps comes on top.
 func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
-	var times []time.Time
+	needed := now
+	note := func(from time.Time) {
+		if !from.IsZero() {
+			needed = earlier(needed, from)
+		}
+	}
 	for _, g := range s.all() {
-		times = append(times, g.From)
+		note(g.From)
 	}
 	if r.PollInterval > 0 {
-		times = append(times, s.Polled)
+		note(s.Polled)
 	}
 	if r.ReconcileInterval > 0 {
-		times = append(times, s.reconciledTo(now), s.Inconclusive)
+		note(s.reconciledTo(now))
+		note(s.Inconclusive)
 	}
 	if s.stale(r, now) {
-		times = append(times, notifiedTo(s.confirmed, now))
+		note(notifiedTo(s.confirmed, now))
 	}
-	times = slices.DeleteFunc(times, time.Time.IsZero)
-	if len(times) == 0 {
-		return time.Time{}
-	}
-	return later(slices.MinFunc(times, time.Time.Compare), now.Add(-r.MaxGap-maxNotificationDelay))
+	return later(needed, now.Add(-r.MaxGap-maxNotificationDelay))
 }
 
 // Clone returns a copy that later events do not change.

@@ -479,7 +479,7 @@ func TestState_MissingCountsAnUnconfirmedTime(t *testing.T) {
 func TestState_NeededFromIsTheEarliestThatWillBeRead(t *testing.T) {
 	t.Parallel()
 	s := running(subscribed)
-	assert.True(t, s.NeededFrom(subscribed, at(10, 5)).IsZero())
+	assert.Equal(t, at(10, 5), s.NeededFrom(subscribed, at(10, 5)), "nothing")
 	assert.Equal(t, at(10, 0).AddDate(0, 0, -3), s.NeededFrom(reconciled, at(10, 5)), "the first comparison")
 	s.Reconciled = at(0, 0)
 	assert.Equal(t, at(0, 0), s.NeededFrom(reconciled, at(10, 5)), "the next comparison")

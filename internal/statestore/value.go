@@ -3,6 +3,7 @@ package statestore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -49,14 +50,14 @@ func (v *Value[T]) Load(ctx context.Context) (value T, damaged bool, err error) 
 	payload, err := v.s.Store.Read(ctx, v.s.Key, v.s.Version)
 	if err == nil && payload != nil {
 		if err = json.Unmarshal(payload, &value); err != nil {
-			err = &DamagedError{Key: v.s.Key, Err: err}
+			err = fmt.Errorf("read %s: %w: %w", v.s.Key, ErrDamaged, err)
 		}
 	}
 	var none T
 	switch {
 	case err == nil:
 		return value, false, nil
-	case Damaged(err):
+	case errors.Is(err, ErrDamaged):
 		v.s.Logger.Warn(v.s.Name+" in storage are damaged and are replaced",
 			append(failure.New(failure.StorageDamaged).Fields(), zap.Error(err))...)
 		v.Changed()
