@@ -76,7 +76,6 @@ type Directory interface {
 	List(ctx context.Context, since time.Time) ([]gap.User, bool, error)
 	// Changed has an element after users were seen of whom something may have to be read.
 	Changed() <-chan struct{}
-
 	// HasHistory notes that the history of a user could be read, Rest that there was none to read from a time on.
 	HasHistory(user gap.User)
 	Rest(user gap.User, from time.Time)
@@ -155,7 +154,7 @@ func (b *Backfiller) Run(ctx context.Context) {
 		} else if p := b.next(ctx); p != nil {
 			b.read(ctx, p)
 		} else {
-			b.wait(ctx, b.nextAt(ctx))
+			b.wait(ctx, b.idle(ctx))
 		}
 	}
 }
@@ -186,12 +185,9 @@ func (b *Backfiller) next(ctx context.Context) (p *gap.Pass) {
 	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) { s.Due(rules, now) })
 	b.s.Gaps.Expire(ctx)
 	known := b.known(ctx)
-	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) { s.Begin(known, now) })
-	b.s.Gaps.View(func(s *gap.State, _ time.Time) {
-		if s.Pass != nil {
-			current := *s.Pass
-			p = &current
-		}
+	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) {
+		s.Begin(known, now)
+		p = s.Clone().Pass
 	})
 	if p != nil {
 		_ = b.s.Gaps.Flush(ctx) // a failure is logged there, and the write is repeated later
@@ -201,21 +197,21 @@ func (b *Backfiller) next(ctx context.Context) (p *gap.Pass) {
 
 // known returns what is known of all users. It lists the directory if a gap waits for that.
 func (b *Backfiller) known(ctx context.Context) gap.Users {
+	if len(b.s.Users) > 0 {
+		return gap.Users{Listed: true}
+	}
 	waits := false
 	b.s.Gaps.View(func(s *gap.State, _ time.Time) {
 		waits = s.Pass == nil && slices.ContainsFunc(s.Gaps, func(g gap.Gap) bool { return !g.Scope.SeenSince.IsZero() })
 	})
-	if len(b.s.Users) > 0 {
-		return gap.Users{Listed: true}
-	}
 	if waits {
 		_, _, _ = b.s.Directory.List(ctx, time.Time{}) // a failure is logged there
 	}
 	return b.s.Directory.Known()
 }
 
-// nextAt returns how long nothing is due.
-func (b *Backfiller) nextAt(ctx context.Context) time.Duration {
+// idle returns how long nothing is due.
+func (b *Backfiller) idle(ctx context.Context) time.Duration {
 	select {
 	case <-b.s.Gaps.Changed(): // what next has changed, and all that is taken into account below
 	default:
@@ -253,9 +249,10 @@ func (b *Backfiller) endRests(ctx context.Context) {
 	}
 	var to time.Time
 	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) {
-		to = now.Add(-secondReading)
 		// What is older than max_gap, or will be soon, is no loss: they had no history.
-		s.Rested(users, later(unread, now.Add(checkInterval-b.s.Gaps.Rules().MaxGap)), to)
+		from := later(unread, now.Add(checkInterval-b.s.Gaps.Rules().MaxGap))
+		to = now.Add(-secondReading)
+		s.Rested(users, from, to)
 	})
 	_ = b.s.Gaps.Flush(ctx) // a failure is logged there, and the write is repeated later
 	b.s.Directory.EndRests(users, to)

@@ -176,6 +176,11 @@ func (g *Gap) mergeable(o *Gap) bool {
 		quarter(g.NotBefore).Equal(quarter(o.NotBefore)) && (g.open() || !g.From.After(o.To) && !o.From.After(g.To))
 }
 
+// mergeableWhenFull reports whether two gaps become one where there are too many: the users of both are read for the time of both.
+func (g *Gap) mergeableWhenFull(o *Gap) bool {
+	return !g.open() && !o.open() && g.readAlike(o) && g.Scope.alike(o.Scope)
+}
+
 // quarter rounds up to a quarter of an hour.
 func quarter(t time.Time) time.Time {
 	return t.Add(15*time.Minute - 1).Truncate(15 * time.Minute)

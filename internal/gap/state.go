@@ -28,7 +28,7 @@ const (
 	maxClockError = 24 * time.Hour
 	// pollLag keeps polls a second in the past, since the current second is not over.
 	pollLag = time.Second
-	// maxGaps bounds the gaps whose end is known. Beyond it the two oldest become one, with the time between them.
+	// maxGaps bounds the gaps whose end is known. Beyond it those that can be read together become one, with the time between them.
 	maxGaps = 500
 	// maxAttempts is how often an import or a replay is tried for users who can't be read: a week.
 	maxAttempts = 168
@@ -126,17 +126,10 @@ type Loss struct {
 	Users int
 }
 
-// Found is what else the start found in storage.
-type Found struct {
-	// Damaged is true if there was a state that could not be read.
-	Damaged bool
-	// NewestCreation is the latest creation that was delivered; zero for none.
-	NewestCreation time.Time
-}
-
-// Start notes that a run begins.
-func (s *State) Start(r Rules, found Found, now time.Time) {
-	first := !s.Started && !found.Damaged
+// Start notes that a run begins. damaged means that there was a state which could not be read. newestCreation is the latest
+// creation that was delivered, zero for none.
+func (s *State) Start(r Rules, damaged bool, newestCreation, now time.Time) {
+	first := !s.Started && !damaged
 	s.Started = true
 	for i := range s.Gaps {
 		if s.Gaps[i].open() {
@@ -146,14 +139,14 @@ func (s *State) Start(r Rules, found Found, now time.Time) {
 	if first && r.Lookback > 0 {
 		s.add(Gap{Reasons: []Reason{Lookback}, From: now.Add(-r.Lookback), To: now})
 	}
-	if found.Damaged && r.PollInterval > 0 {
+	if damaged && r.PollInterval > 0 {
 		s.Polled = now.Round(0).Add(-r.MaxGap)
 	}
 	if !r.Subscribed {
 		return
 	}
 	switch {
-	case found.Damaged:
+	case damaged:
 		s.unknownSince = now.Add(-r.MaxGap)
 	case s.Checkpoint.IsZero() && s.Polled.IsZero():
 		return // nothing is known of an earlier run; see Adopted
@@ -161,8 +154,8 @@ func (s *State) Start(r Rules, found Found, now time.Time) {
 		s.unknownSince = s.Polled
 	case s.Checkpoint.After(now.Add(startupTolerance)):
 		s.unknownSince = now.Add(-r.MaxGap)
-		if !found.NewestCreation.IsZero() {
-			s.unknownSince = found.NewestCreation.Add(-maxNotificationDelay)
+		if !newestCreation.IsZero() {
+			s.unknownSince = newestCreation.Add(-maxNotificationDelay)
 		}
 	default:
 		s.unknownSince = s.Checkpoint.Add(-maxNotificationDelay)
@@ -394,8 +387,9 @@ func (s *State) add(g Gap) {
 // insert adds a gap, and merges it with others. What of it is too old is given up by Expire: it runs when Graph has answered, and
 // the clock of this machine may be wrong until then.
 func (s *State) insert(g Gap) {
+	full := len(s.Gaps) >= maxGaps
 	s.Gaps = slices.DeleteFunc(s.Gaps, func(o Gap) bool {
-		found := g.mergeable(&o)
+		found := g.mergeable(&o) || full && g.mergeableWhenFull(&o)
 		if found {
 			g.merge(&o)
 		}
@@ -403,24 +397,6 @@ func (s *State) insert(g Gap) {
 	})
 	s.Gaps = append(s.Gaps, g)
 	slices.SortStableFunc(s.Gaps, func(a, b Gap) int { return a.From.Compare(b.From) })
-	if len(s.Gaps) > maxGaps {
-		s.mergeOldest()
-	}
-}
-
-// mergeOldest merges the two oldest gaps that can be read together. Where their users differ, those of both are read for the time
-// of both.
-func (s *State) mergeOldest() {
-	for i := range s.Gaps {
-		for j := i + 1; j < len(s.Gaps); j++ {
-			a, b := &s.Gaps[i], &s.Gaps[j]
-			if !a.open() && !b.open() && a.readAlike(b) && a.Scope.alike(b.Scope) {
-				a.merge(b)
-				s.Gaps = slices.Delete(s.Gaps, j, j+1)
-				return
-			}
-		}
-	}
 }
 
 // Expire gives up what is older than MaxGap, and returns it; imports and replays may be of any age. A gap that is partly older is

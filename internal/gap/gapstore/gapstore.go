@@ -70,7 +70,7 @@ func (s *Store) Load(ctx context.Context, newestCreation time.Time) error {
 	s.state = state
 	s.mu.Unlock()
 	s.Update(ctx, func(state *gap.State, now time.Time) {
-		state.Start(s.settings.Rules, gap.Found{Damaged: damaged, NewestCreation: newestCreation}, now)
+		state.Start(s.settings.Rules, damaged, newestCreation, now)
 	})
 	return nil
 }
