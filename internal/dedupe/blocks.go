@@ -35,9 +35,8 @@ type storedIndex struct {
 	// Written is when the index was written, in Unix time.
 	Written uint32
 	// Clean is true after a shutdown.
-	Clean           bool
-	IncompleteUntil uint32
-	Uncertain       uncertainty
+	Clean    bool
+	Complete completeness
 }
 
 const (
@@ -115,9 +114,7 @@ func (c *Cache) snapshot(from uint64) (blocks [][]record, index storedIndex) {
 	if from < q.next {
 		blocks = slices.Clone(q.blocks[max(from, q.first)/blockSize-q.first/blockSize:])
 	}
-	return blocks, storedIndex{
-		First: q.first, Next: q.next, Written: seconds(time.Now()), IncompleteUntil: c.incompleteUntil, Uncertain: c.uncertain,
-	}
+	return blocks, storedIndex{First: q.first, Next: q.next, Written: seconds(time.Now()), Complete: c.complete}
 }
 
 // Load reads the store, before everything else but RetainFrom. It fails if the store can't be read, and then nothing is
@@ -156,13 +153,13 @@ func (c *Cache) Load(ctx context.Context) error {
 	}
 	// A crash may have kept blocks before the first one from being deleted.
 	c.stored = &storedIndex{First: index.First - min(index.First, maxBlocks*blockSize), Next: q.next}
-	c.incompleteUntil, c.uncertain = index.IncompleteUntil, index.Uncertain
+	c.complete = index.Complete
 	if index.Written != 0 && !index.Clean {
-		c.endedUnclean(index.Written, now)
+		c.complete.endedUnclean(index.Written, now)
 	}
 	if damaged {
 		c.stored.Next = 0
-		c.incompleteUntil = max(c.incompleteUntil, now)
+		c.complete.IncompleteUntil = max(c.complete.IncompleteUntil, now)
 	}
 	c.evict()
 	c.expire()

@@ -241,7 +241,7 @@ func agedClient(t *testing.T) *fakeClient {
 	client := newFakeClient()
 	synctest.Test(t, func(t *testing.T) {
 		c, _ := load(t, client, with6000Entries)
-		deliver(t, c, 0, 12_300, 100)
+		deliver(t, c, 0, 12_300, 300)
 		require.NoError(t, c.Save(t.Context()))
 	})
 	values := client.keys()
@@ -417,8 +417,11 @@ func TestStore_SurvivesKillBetweenAnyTwoWrites(t *testing.T) {
 	t.Parallel()
 	const total, most = 1500, 700
 	few := func(set *dedupe.Settings) { set.MaxEntries = most }
-	killed := true
-	for kill := 0; killed; kill++ {
+	killed, step := true, 1
+	if testing.Short() {
+		step = 7
+	}
+	for kill := 0; killed; kill += step {
 		synctest.Test(t, func(t *testing.T) {
 			client, left := newFakeClient(), kill
 			client.intercept(func(op *storage.Operation) error {

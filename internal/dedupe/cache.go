@@ -77,10 +77,7 @@ type Cache struct {
 	delivered, imported queue
 	// retained is the time from which on no entry expires, zero for none.
 	retained time.Time
-	// incompleteUntil is the newest creation of which an entry was evicted before it expired, or was damaged.
-	incompleteUntil uint32
-	// uncertain is the time of which entries may be missing after the latest unclean end.
-	uncertain uncertainty
+	complete completeness
 }
 
 // New returns an empty Cache.
@@ -156,7 +153,7 @@ func (c *Cache) Reserve(ctx context.Context, received []interaction.Received, mo
 			r.waiting = append(r.waiting, waiter{received: &received[i], owner: other.owner, same: v.same(other)})
 			continue
 		}
-		if v.source == interaction.FromHistory && change == interaction.Created && c.certain(v.Created) {
+		if v.source == interaction.FromHistory && change == interaction.Created && c.complete.certain(v.Created) {
 			r.Recovered++
 		}
 		v.owner, received[i].Change = r, change

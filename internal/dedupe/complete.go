@@ -34,22 +34,26 @@ const (
 	maxSilence = 600 // seconds
 )
 
-// uncertainty is the time of creation of which entries may be missing after an unclean end: from the first to the last second, in
-// Unix time.
-type uncertainty struct{ From, To uint32 }
-
-// endedUnclean notes that the end before this start was unclean. Only one short silence is remembered.
-func (c *Cache) endedUnclean(written, now uint32) {
-	if now-min(written, now) > maxSilence {
-		c.incompleteUntil = max(c.incompleteUntil, now)
-		return
-	}
-	c.uncertain = uncertainty{From: written - min(written, deliveryDelay), To: now}
+// completeness says of which times of creation entries may be missing, in Unix time. It is stored in the index.
+type completeness struct {
+	// IncompleteUntil is the newest creation of which an entry was evicted before it expired, or was damaged.
+	IncompleteUntil uint32
+	// UncertainFrom and UncertainTo are the first and the last second of the latest unclean end.
+	UncertainFrom, UncertainTo uint32
 }
 
-// certain reports whether no entry of this time of creation can be missing. It is called with mu held.
-func (c *Cache) certain(created uint32) bool {
-	return created > c.incompleteUntil && (created < c.uncertain.From || created > c.uncertain.To)
+// endedUnclean notes that the end before this start was unclean.
+func (c *completeness) endedUnclean(written, now uint32) {
+	if now-min(written, now) > maxSilence {
+		c.IncompleteUntil = max(c.IncompleteUntil, now)
+		return
+	}
+	c.UncertainFrom, c.UncertainTo = written-min(written, deliveryDelay), now
+}
+
+// certain reports whether no entry of this time of creation can be missing.
+func (c *completeness) certain(created uint32) bool {
+	return created > c.IncompleteUntil && (created < c.UncertainFrom || created > c.UncertainTo)
 }
 
 // CompleteFrom returns the time of creation from which on the cache knows what was delivered: it is later than the newest creation
@@ -58,10 +62,10 @@ func (c *Cache) certain(created uint32) bool {
 func (c *Cache) CompleteFrom() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.incompleteUntil == 0 {
+	if c.complete.IncompleteUntil == 0 {
 		return time.Time{}
 	}
-	return unix(c.incompleteUntil + 1)
+	return unix(c.complete.IncompleteUntil + 1)
 }
 
 // EntriesFor returns the MaxEntries that a time needs, at the rate of what the cache has, or 0 if the present number suffices.

@@ -109,7 +109,7 @@ func (c *Cache) evict() {
 			c.imported.pop()
 			continue
 		}
-		c.incompleteUntil = max(c.incompleteUntil, c.delivered.oldest().Created)
+		c.complete.IncompleteUntil = max(c.complete.IncompleteUntil, c.delivered.oldest().Created)
 		c.delivered.pop()
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
-	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
 const (
@@ -50,18 +49,16 @@ func (d *Directory) Load(ctx context.Context) error {
 	return nil
 }
 
-// Run stores changes every 10 seconds until ctx ends.
-func (d *Directory) Run(ctx context.Context) {
-	statestore.Every(ctx, saveInterval, func() { _ = d.Save(ctx) }) // a failure is logged there, and the write is repeated
-}
+// Run stores changes within 10 seconds until ctx ends.
+func (d *Directory) Run(ctx context.Context) { d.users.Run(ctx, saveInterval, d.snapshot) }
 
 // Save stores what was changed. A failure is logged, again each hour until the storage works again.
-func (d *Directory) Save(ctx context.Context) error {
-	return d.users.Save(ctx, func() map[gap.User]knownUser {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		return maps.Clone(d.known)
-	})
+func (d *Directory) Save(ctx context.Context) error { return d.users.Save(ctx, d.snapshot) }
+
+func (d *Directory) snapshot() map[gap.User]knownUser {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.known)
 }
 
 // put is called with mu held. Beyond maxUsers only those who are known change.

@@ -31,7 +31,8 @@ type ValueSettings struct {
 type Value[T any] struct {
 	s      ValueSettings
 	health health.Part
-	// changes counts the calls of Changed.
+	// changed has an element after changes that Run has not seen. changes counts them.
+	changed chan struct{}
 	changes atomic.Uint64
 	// saved is how many of them are stored. It is set only in calls to the storage, which are made one at a time.
 	saved atomic.Uint64
@@ -39,7 +40,7 @@ type Value[T any] struct {
 
 // NewValue returns a Value that has not changed.
 func NewValue[T any](s ValueSettings) *Value[T] {
-	return &Value[T]{s: s, health: health.Part{
+	return &Value[T]{s: s, changed: make(chan struct{}, 1), health: health.Part{
 		Logger: s.Logger, Failing: s.Name + " can't be stored", Recovered: s.Name + " are stored again", Status: s.Status,
 	}}
 }
@@ -68,7 +69,17 @@ func (v *Value[T]) Load(ctx context.Context) (value T, damaged bool, err error) 
 }
 
 // Changed notes that the value has changed.
-func (v *Value[T]) Changed() { v.changes.Add(1) }
+func (v *Value[T]) Changed() {
+	v.changes.Add(1)
+	v.wake()
+}
+
+func (v *Value[T]) wake() {
+	select {
+	case v.changed <- struct{}{}:
+	default:
+	}
+}
 
 // Save writes the value unless everything that was changed before the call is stored. snapshot returns a copy of the value; it is
 // called when the storage is free, so that no older copy is written after a newer one. A failure is logged, but not the end of ctx.
@@ -101,16 +112,21 @@ func (v *Value[T]) Save(ctx context.Context, snapshot func() T) error {
 	return err
 }
 
-// Every calls save at each interval, until ctx ends.
-func Every(ctx context.Context, interval time.Duration, save func()) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
+// Run saves the value within an interval after each change, and again until that succeeds, until ctx ends.
+func (v *Value[T]) Run(ctx context.Context, interval time.Duration, snapshot func() T) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
-			save()
+		case <-v.changed:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(interval):
+		}
+		if v.Save(ctx, snapshot) != nil {
+			v.wake()
 		}
 	}
 }

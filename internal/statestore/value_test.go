@@ -182,18 +182,33 @@ func TestValue_EndOfContextIsNoFailure(t *testing.T) {
 	assert.Zero(t, v.logs.Len())
 }
 
-func TestEvery_CallsUntilContextEnds(t *testing.T) {
+func TestValue_RunSavesAfterChangesAndUntilItSucceeds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		client := newMemory()
+		v := newValue[int](client, version)
 		ctx, cancel := context.WithCancel(t.Context())
-		calls, done := 0, make(chan struct{})
+		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			statestore.Every(ctx, time.Second, func() { calls++ })
+			v.Run(ctx, time.Second, func() int { return 1 })
 		}()
-		time.Sleep(2500 * time.Millisecond)
+		time.Sleep(time.Minute)
+		assert.Zero(t, client.countCalls(), "nothing has changed")
+		v.Changed()
+		v.Changed()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		assert.Equal(t, 1, client.countCalls())
+
+		client.before = func(context.Context) error { return errors.New("disk is broken") }
+		v.Changed()
+		time.Sleep(3500 * time.Millisecond)
+		assert.Equal(t, 1+3, client.countCalls())
+		client.before = nil
+		time.Sleep(time.Minute)
+		assert.Equal(t, 1+3+1, client.countCalls())
 		cancel()
 		<-done
-		assert.Equal(t, 2, calls)
 	})
 }

@@ -124,16 +124,14 @@ func (s *Store) View(read func(state *gap.State, now time.Time)) {
 func (s *Store) Changed() <-chan struct{} { return s.wake }
 
 // Run writes changes until ctx ends.
-func (s *Store) Run(ctx context.Context) {
-	statestore.Every(ctx, writeInterval, func() { _ = s.Flush(ctx) }) // a failure is logged there, and the write is repeated
-}
+func (s *Store) Run(ctx context.Context) { s.value.Run(ctx, writeInterval, s.snapshot) }
 
 // Flush writes everything that was changed before the call. A failure is logged, again each hour until the storage works again.
 // Where ctx ends before, the changes are written later.
-func (s *Store) Flush(ctx context.Context) error {
-	return s.value.Save(ctx, func() gap.State {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.state.Clone()
-	})
+func (s *Store) Flush(ctx context.Context) error { return s.value.Save(ctx, s.snapshot) }
+
+func (s *Store) snapshot() gap.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.Clone()
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
 const (
@@ -92,7 +91,16 @@ func (u *Undelivered) Resolve(digest Digest) {
 
 // Run calls Save until ctx ends.
 func (u *Undelivered) Run(ctx context.Context) {
-	statestore.Every(ctx, expiryInterval, func() { u.Save(ctx) })
+	ticker := time.NewTicker(expiryInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			u.Save(ctx)
+		}
+	}
 }
 
 // Save opens the gaps of what Graph no longer retries, and passes the minutes of the rest to the Store. As both are one change of
