@@ -218,9 +218,7 @@ func (b *Backfiller) idle(ctx context.Context) time.Duration {
 	}
 	known, wait := b.known(ctx), checkInterval
 	b.s.Gaps.View(func(s *gap.State, now time.Time) {
-		if at, found := s.NextAt(b.s.Gaps.Rules(), known, now); found {
-			wait = min(wait, at.Sub(now))
-		}
+		wait = min(wait, s.NextAt(b.s.Gaps.Rules(), known, now).Sub(now))
 	})
 	return max(wait, 10*time.Millisecond)
 }
@@ -274,9 +272,4 @@ func (b *Backfiller) Progress() Progress {
 	return Progress{}
 }
 
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
+func later(a, b time.Time) time.Time { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }

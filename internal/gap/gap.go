@@ -7,9 +7,8 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/hex"
-	"fmt"
+	"errors"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -85,7 +84,7 @@ func (u User) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 func (u *User) UnmarshalText(text []byte) error {
 	parsed, ok := ParseUser(string(text))
 	if !ok {
-		return fmt.Errorf("user %q is not a GUID", strings.ToValidUTF8(string(text), "?"))
+		return errors.New("a user id is not a GUID")
 	}
 	*u = parsed
 	return nil
@@ -195,21 +194,9 @@ func (g *Gap) merge(o *Gap) {
 }
 
 func mergeReasons(a, b []Reason) []Reason {
-	all := slices.Concat(a, b)
-	slices.SortFunc(all, compareReasons)
-	return slices.Compact(all)
+	return slices.Compact(slices.SortedFunc(slices.Values(slices.Concat(a, b)), compareReasons))
 }
 
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
+func earlier(a, b time.Time) time.Time { return slices.MinFunc([]time.Time{a, b}, time.Time.Compare) }
 
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
+func later(a, b time.Time) time.Time { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }

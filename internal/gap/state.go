@@ -303,10 +303,10 @@ func (s *State) Due(r Rules, now time.Time) {
 	if r.Disabled {
 		return
 	}
-	if at, on := s.pollAt(r, now); on && !at.After(now) {
+	if !s.pollAt(r, now).After(now) {
 		s.poll(r, now)
 	}
-	if at, on := s.reconcileAt(r, now); on && !at.After(now) {
+	if !s.reconcileAt(r, now).After(now) {
 		s.reconcile(r, now)
 	}
 	var replayed []string
@@ -320,11 +320,14 @@ func (s *State) Due(r Rules, now time.Time) {
 	s.Replayed = replayed
 }
 
-func (s *State) pollAt(r Rules, now time.Time) (at time.Time, on bool) {
-	if s.Polled.IsZero() || s.Polled.After(now) {
-		return now, r.PollInterval > 0
+func (s *State) pollAt(r Rules, now time.Time) time.Time {
+	switch {
+	case r.PollInterval == 0:
+		return never(now)
+	case s.Polled.IsZero() || s.Polled.After(now):
+		return now
 	}
-	return s.Polled.Add(pollLag + r.PollInterval), r.PollInterval > 0
+	return s.Polled.Add(pollLag + r.PollInterval)
 }
 
 func (s *State) poll(r Rules, now time.Time) {
@@ -349,9 +352,20 @@ func (s *State) reconciledTo(now time.Time) time.Time {
 	return s.Reconciled
 }
 
-func (s *State) reconcileAt(r Rules, now time.Time) (at time.Time, on bool) {
+func (s *State) reconcileAt(r Rules, now time.Time) time.Time {
 	from := s.reconciledTo(now)
-	return from.Add(r.ReconcileInterval + r.ReconcileDelay), r.ReconcileInterval > 0 && !from.IsZero()
+	if r.ReconcileInterval == 0 || from.IsZero() || s.comparing(now) {
+		return never(now)
+	}
+	return from.Add(r.ReconcileInterval + r.ReconcileDelay)
+}
+
+// comparing reports whether a comparison of all users waits or is running: its outcome decides where the next one begins. One whose
+// interval is not over was due by a wrong clock.
+func (s *State) comparing(now time.Time) bool {
+	return slices.ContainsFunc(s.all(), func(g Gap) bool {
+		return g.Reason() == Reconcile && g.Scope.All() && !g.Second && !g.To.After(now)
+	})
 }
 
 // all returns the gaps with those being read.

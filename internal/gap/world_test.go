@@ -471,8 +471,8 @@ func (w *world) backfill() {
 		if s.Pass == nil {
 			s.Begin(w.known(), w.now())
 			if s.Pass == nil {
-				at, on := s.NextAt(w.rules, w.known(), w.now())
-				if !on || at.After(w.now()) {
+				at := s.NextAt(w.rules, w.known(), w.now())
+				if at.After(w.now()) {
 					return
 				}
 				if idle {
