@@ -65,10 +65,6 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 	if err != nil {
 		return nil, fmt.Errorf("create the receiver's standard metrics: %w", err)
 	}
-	attribution, err := turn.NewAttribution(maxOpen)
-	if err != nil {
-		return nil, err
-	}
 	metrics := translate.NewMetrics(translate.MetricSettings{
 		TenantID: settings.TenantID, InstanceID: instanceID(set.TelemetrySettings),
 		ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
@@ -93,7 +89,7 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 				ScopeName: metadata.ScopeName, ScopeVersion: set.BuildInfo.Version,
 			}),
 			metrics:     metrics,
-			attribution: attribution,
+			attribution: turn.NewAttribution(maxOpen),
 		},
 		stopLoops: func() {},
 	}, nil

@@ -67,25 +67,16 @@ type Graph interface {
 	Failing(err error)
 }
 
-// Directory knows users. *directory.Directory implements it.
+// Directory knows users. *directory.Directory implements it, and documents the methods.
 type Directory interface {
-	// Known returns whether the licensed users are known, and when a user was first seen last.
 	Known() gap.Users
-	// List returns the licensed users and those seen, in order, less those first seen before a time. The second result is false
-	// if the licensed users can't be read now, and are missing. The error is the context's.
-	List(ctx context.Context, since time.Time) ([]gap.User, bool, error)
-	// Changed has an element after users were seen of whom something may have to be read.
+	List(ctx context.Context, since time.Time) (users []gap.User, all bool, err error)
 	Changed() <-chan struct{}
-	// HasHistory notes that the history of a user could be read, Rest that there was none to read from a time on.
 	HasHistory(user gap.User)
 	Rest(user gap.User, from time.Time)
-	// Awake removes the users who rest. What would be read of them from a time on is read after their rest.
 	Awake(users []gap.User, from time.Time) []gap.User
-	// RestsOver returns users whose rest is over, in order, and the time from which on their history was not read. EndRests
-	// notes that they have a gap of their own now, up to a time.
 	RestsOver() (unread time.Time, over []gap.User)
 	EndRests(users []gap.User, to time.Time)
-	// Save stores what was changed. It reports failures itself.
 	Save(ctx context.Context) error
 }
 
@@ -105,13 +96,10 @@ type Delivered struct {
 	Recovered int
 }
 
-// Cache knows what was delivered lately.
+// Cache knows what was delivered lately. *dedupe.Cache implements it, and documents the methods.
 type Cache interface {
-	// CompleteFrom returns the time of creation from which on it is known what was delivered; zero for always.
 	CompleteFrom() time.Time
-	// EntriesFor returns the dedupe.max_entries that a time span needs, 0 if the present number suffices.
 	EntriesFor(span time.Duration) int
-	// Notified returns how many interactions of the users, created in an interval, notifications have brought.
 	Notified(from, to time.Time, users []gap.User) int
 }
 

@@ -38,23 +38,18 @@ const (
 	atStart = "start"
 )
 
-// Rules are the part of the configuration that the rules depend on.
+// Rules are the part of the configuration that the rules depend on. Intervals of 0 mean never.
 type Rules struct {
-	// Subscribed is false without a subscription.
-	Subscribed bool
-	// Disabled means that gaps are known but not read.
-	Disabled bool
+	// Subscribed is false without a subscription. Disabled means that gaps are known but not read.
+	Subscribed, Disabled bool
 	// CheckInterval is the time between two checks of the subscription.
 	CheckInterval time.Duration
-	// MaxGap is how old a gap may become.
-	MaxGap time.Duration
-	// Lookback is what the very first start imports.
-	Lookback time.Duration
-	// PollInterval is the time between two polls, 0 for none.
-	PollInterval time.Duration
-	// ReconcileInterval is the time between two reconciliations, 0 for none; ReconcileDelay is how old an interaction must be to
-	// be compared.
-	ReconcileInterval, ReconcileDelay time.Duration
+	// MaxGap is how old a gap may become. Lookback is what the very first start imports.
+	MaxGap, Lookback time.Duration
+	// PollInterval and ReconcileInterval are the times between two polls, and between two reconciliations.
+	PollInterval, ReconcileInterval time.Duration
+	// ReconcileDelay is how old an interaction must be to be compared.
+	ReconcileDelay time.Duration
 	// Replays are the intervals to read once more.
 	Replays []Interval
 }

@@ -3,7 +3,6 @@ package turn
 
 import (
 	"cmp"
-	"fmt"
 	"hash/maphash"
 	"sync"
 
@@ -43,24 +42,17 @@ type conversation struct {
 	prompt string
 }
 
-// NewAttribution returns an Attribution that knows maxOpen requests, and as many conversations; the oldest are evicted. An
-// evicted conversation may have had several users, and counts as one that had.
-func NewAttribution(maxOpen int) (*Attribution, error) {
+// NewAttribution returns an Attribution that knows maxOpen requests, at least one, and as many conversations; the oldest are
+// evicted. An evicted conversation may have had several users, and counts as one that had.
+func NewAttribution(maxOpen int) *Attribution {
 	a := &Attribution{evicted: newSessionSet()}
-	var err error
-	a.requests, err = simplelru.NewLRU[request, string](maxOpen, nil)
-	if err != nil {
-		return nil, fmt.Errorf("attribution of %d requests: %w", maxOpen, err)
-	}
-	a.conversations, err = simplelru.NewLRU(maxOpen, func(key session, conv conversation) {
+	a.requests, _ = simplelru.NewLRU[request, string](max(maxOpen, 1), nil) // it fails only for a size below 1
+	a.conversations, _ = simplelru.NewLRU(max(maxOpen, 1), func(key session, conv conversation) {
 		if conv.user != "" || conv.shared {
 			a.evicted.add(key)
 		}
 	})
-	if err != nil {
-		return nil, fmt.Errorf("attribution of %d conversations: %w", maxOpen, err)
-	}
-	return a, nil
+	return a
 }
 
 // Attribute sets UserID, UserSource and Turn. Prompts come first, since a batch has no order.
