@@ -43,7 +43,7 @@ type Graph interface {
 type Directory struct {
 	s       Settings
 	listing health.Part
-	users   *statestore.Value[map[gap.User]knownUser]
+	users   *statestore.Value[knownUsers]
 	wake    chan struct{} // see Changed
 
 	mu sync.Mutex // guards what follows
@@ -63,7 +63,7 @@ func New(s Settings) *Directory {
 			Logger: s.Logger, Failing: "directory can't be read, history is only read for users already seen, gaps stay open for the others",
 			Recovered: "directory can be read again",
 		},
-		users: statestore.NewValue[map[gap.User]knownUser](statestore.ValueSettings{
+		users: statestore.NewValue[knownUsers](statestore.ValueSettings{
 			Store: s.Store, Key: usersKey, Version: usersVersion, Name: "users whose history is read", Logger: s.Logger,
 		}),
 	}

@@ -331,9 +331,9 @@ func TestLoad_ReplacesDamagedUsers(t *testing.T) {
 	for name, damage := range map[string][]byte{
 		"empty": {}, "of another version": {9, 0, 0, 0, 0}, "cut off": {1, 0}, "null bytes": make([]byte, 300),
 		"foreign": []byte("hello, I belong to somebody else"),
-		"with a user that is none": func() []byte {
+		"with a part of a user": func() []byte {
 			c := &fakeClient{values: map[string][]byte{}}
-			_ = statestore.New(c).Write(context.Background(), statestore.Set{Key: "users", Version: 1, Payload: []byte(`{"x":{}}`)})
+			_ = statestore.New(c).Write(context.Background(), statestore.Set{Key: "users", Version: 1, Payload: make([]byte, 50)})
 			return c.values["users"]
 		}(),
 	} {

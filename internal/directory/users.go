@@ -2,6 +2,8 @@ package directory
 
 import (
 	"context"
+	"encoding/binary"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -24,14 +26,33 @@ const (
 	maxUsers = 200_000
 )
 
-// knownUser is what is known of a user, in nanoseconds since 1970.
+// knownUser is what is known of a user, in nanoseconds since 1970. It is stored in this form, in big-endian order.
 type knownUser struct {
+	User gap.User
 	// Seen is when a prompt of the user first came, 0 for never.
-	Seen int64 `json:"seen,omitempty"`
+	Seen int64
 	// RestUntil is when the user is requested again, 0 if not resting.
-	RestUntil int64 `json:"rest_until,omitempty"`
+	RestUntil int64
 	// Unread is the time from which on the history was not read because of the rest.
-	Unread int64 `json:"unread,omitempty"`
+	Unread int64
+}
+
+// knownUsers are stored.
+type knownUsers []knownUser
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (u knownUsers) MarshalBinary() ([]byte, error) {
+	return binary.Append(nil, binary.BigEndian, []knownUser(u))
+}
+
+// UnmarshalBinary implements encoding.BinaryUnmarshaler.
+func (u *knownUsers) UnmarshalBinary(payload []byte) error {
+	*u = make(knownUsers, len(payload)/binary.Size(knownUser{}))
+	n, err := binary.Decode(payload, binary.BigEndian, []knownUser(*u))
+	if err == nil && n != len(payload) {
+		err = fmt.Errorf("%d bytes after %d users", len(payload)-n, len(*u))
+	}
+	return err
 }
 
 // Load reads the users of earlier runs. It fails if the storage can't be read; a damaged value is logged and replaced.
@@ -42,8 +63,8 @@ func (d *Directory) Load(ctx context.Context) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	maps.Copy(d.known, stored)
 	for _, known := range stored {
+		d.known[known.User] = known
 		d.newest = max(d.newest, known.Seen)
 	}
 	return nil
@@ -55,16 +76,16 @@ func (d *Directory) Run(ctx context.Context) { d.users.Run(ctx, saveInterval, d.
 // Save stores what was changed. A failure is logged, again each hour until the storage works again.
 func (d *Directory) Save(ctx context.Context) error { return d.users.Save(ctx, d.snapshot) }
 
-func (d *Directory) snapshot() map[gap.User]knownUser {
+func (d *Directory) snapshot() knownUsers {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return maps.Clone(d.known)
+	return slices.AppendSeq(make(knownUsers, 0, len(d.known)), maps.Values(d.known))
 }
 
 // put is called with mu held. Beyond maxUsers only those who are known change.
-func (d *Directory) put(user gap.User, known knownUser) {
-	if _, found := d.known[user]; found || len(d.known) < maxUsers {
-		d.known[user] = known
+func (d *Directory) put(known knownUser) {
+	if _, found := d.known[known.User]; found || len(d.known) < maxUsers {
+		d.known[known.User] = known
 		d.users.Changed()
 	}
 }
@@ -89,7 +110,8 @@ func (d *Directory) Seen(ids ...string) {
 			known.RestUntil = now.Truncate(restRounding).UnixNano()
 		}
 		if known != before {
-			d.put(user, known)
+			known.User = user
+			d.put(known)
 			select {
 			case d.wake <- struct{}{}:
 			default:
@@ -106,7 +128,7 @@ func (d *Directory) HasHistory(user gap.User) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if known := d.known[user]; known.Unread != 0 {
-		d.put(user, knownUser{Seen: known.Seen})
+		d.put(knownUser{User: user, Seen: known.Seen})
 	}
 }
 
@@ -116,7 +138,7 @@ func (d *Directory) Rest(user gap.User, from time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	known := d.known[user]
-	d.put(user, knownUser{known.Seen, time.Now().Add(restLength).UnixNano(), max(from.UnixNano(), known.Unread)})
+	d.put(knownUser{user, known.Seen, time.Now().Add(restLength).UnixNano(), max(from.UnixNano(), known.Unread)})
 }
 
 // Awake removes the users who rest. What would be read of them from a time on is read after their rest.
@@ -127,7 +149,7 @@ func (d *Directory) Awake(users []gap.User, from time.Time) []gap.User {
 		known := d.known[user]
 		if known.RestUntil != 0 && from.UnixNano() < known.Unread {
 			known.Unread = from.UnixNano()
-			d.put(user, known)
+			d.put(known)
 		}
 		return known.RestUntil != 0
 	})
@@ -157,6 +179,6 @@ func (d *Directory) EndRests(users []gap.User, to time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, user := range users {
-		d.put(user, knownUser{Seen: d.known[user].Seen, Unread: to.UnixNano()})
+		d.put(knownUser{User: user, Seen: d.known[user].Seen, Unread: to.UnixNano()})
 	}
 }

@@ -142,8 +142,6 @@ type Gap struct {
 	NotBefore time.Time `json:"not_before,omitzero"`
 	// Attempts counts failed passes in a row.
 	Attempts int `json:"attempts,omitempty"`
-	// Part marks what is read of a gap before the rest of it, which is a gap of its own.
-	Part bool `json:"part,omitempty"`
 }
 
 // Reason returns the most severe reason.

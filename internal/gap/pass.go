@@ -156,7 +156,7 @@ func (s *State) take(p *Pass, i int, now time.Time) {
 			rest.NotBefore = earlier(rest.NotBefore, g.To)
 		}
 		g.To, g.Cause = p.Began, ""
-		if g.Part = rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(maxClockError)); g.Part {
+		if rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(maxClockError)) {
 			s.insert(rest)
 		}
 	}
@@ -205,7 +205,7 @@ func (s *State) Finish(end End, now time.Time) {
 			s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{SeenSince: p.Began}, From: g.From, To: g.To})
 		}
 		if late := p.Began.Add(-maxGraphDelay); !g.Second && g.Reason() != Replay && g.To.After(late) {
-			g.From, g.Second, g.NotBefore, g.Attempts, g.Part = later(g.From, late), true, p.Began.Add(maxGraphDelay), 0, false
+			g.From, g.Second, g.NotBefore, g.Attempts = later(g.From, late), true, p.Began.Add(maxGraphDelay), 0
 			s.insert(g)
 		}
 	}
@@ -247,7 +247,7 @@ func (s *State) retry(p *Pass, scope Scope, now time.Time) {
 	for _, g := range p.Gaps[1:] {
 		left.merge(&g)
 	}
-	left.Scope, left.Part = scope, false
+	left.Scope = scope
 	left.NotBefore = now.Round(0).UTC().Add(min(minRetry<<min(left.Attempts, 10), maxRetry))
 	left.Attempts++
 	s.insert(left)

@@ -434,11 +434,12 @@ func (s *State) Expire(r Rules, now time.Time) (lost []Loss) {
 	return lost
 }
 
-// Count returns the number of gaps by their most severe reason. Second readings do not count.
+// Count returns the number of gaps by their most severe reason. Second readings do not count, nor does what is read of a gap up to
+// the begin of a pass: the rest of it does.
 func (s *State) Count() map[Reason]int {
 	count := map[Reason]int{}
 	for _, g := range s.all() {
-		if !g.Second && !g.Part {
+		if part := s.Pass != nil && g.To.Equal(s.Pass.Began); !g.Second && !part {
 			count[g.Reason()]++
 		}
 	}

@@ -2,6 +2,7 @@ package statestore
 
 import (
 	"context"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,8 +27,8 @@ type ValueSettings struct {
 	Status func(error)
 }
 
-// Value is a value of one type, stored as JSON under one key. It is written if it has changed, and logs the failures of the
-// storage. It is safe for concurrent use.
+// Value is a value of one type, stored under one key in the binary form of its type, else as JSON. It is written if it has changed,
+// and logs the failures of the storage. It is safe for concurrent use.
 type Value[T any] struct {
 	s      ValueSettings
 	health health.Part
@@ -50,7 +51,7 @@ func NewValue[T any](s ValueSettings) *Value[T] {
 func (v *Value[T]) Load(ctx context.Context) (value T, damaged bool, err error) {
 	payload, err := v.s.Store.Read(ctx, v.s.Key, v.s.Version)
 	if err == nil && payload != nil {
-		if err = json.Unmarshal(payload, &value); err != nil {
+		if err = decode(payload, &value); err != nil {
 			err = fmt.Errorf("read %s: %w: %w", v.s.Key, ErrDamaged, err)
 		}
 	}
@@ -93,7 +94,7 @@ func (v *Value[T]) Save(ctx context.Context, snapshot func() T) error {
 			return nil
 		}
 		changes := v.changes.Load()
-		payload, err := json.Marshal(snapshot())
+		payload, err := encode(snapshot())
 		if err != nil {
 			return err
 		}
@@ -110,6 +111,20 @@ func (v *Value[T]) Save(ctx context.Context, snapshot func() T) error {
 		v.health.Report(err)
 	}
 	return err
+}
+
+func encode(value any) ([]byte, error) {
+	if own, ok := value.(encoding.BinaryMarshaler); ok {
+		return own.MarshalBinary()
+	}
+	return json.Marshal(value)
+}
+
+func decode(payload []byte, value any) error {
+	if own, ok := value.(encoding.BinaryUnmarshaler); ok {
+		return own.UnmarshalBinary(payload)
+	}
+	return json.Unmarshal(payload, value)
 }
 
 // Run saves the value within an interval after each change, and again until that succeeds, until ctx ends.

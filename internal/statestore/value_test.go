@@ -61,6 +61,20 @@ func TestValue_LoadsWhatWasSaved(t *testing.T) {
 	assert.Zero(t, v.logs.Len())
 }
 
+func TestValue_UsesBinaryFormOfType(t *testing.T) {
+	t.Parallel()
+	client := newMemory()
+	v := newValue[time.Time](client, version)
+	want := time.Date(2026, 11, 1, 12, 0, 0, 5, time.UTC)
+	require.NoError(t, v.save(t.Context(), want))
+	binary, err := want.MarshalBinary()
+	require.NoError(t, err)
+	assert.Equal(t, string(binary), read(t, statestore.New(client)))
+	got, _, err := v.Load(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+}
+
 func TestValue_IsSavedOnlyIfChanged(t *testing.T) {
 	t.Parallel()
 	client := newMemory()
