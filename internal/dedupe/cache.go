@@ -137,7 +137,10 @@ type waiter struct {
 // Reserve decides what is new, and reserves it. It sets the change of what came from the history. The elements of received
 // must stay until Wait has returned.
 func (c *Cache) Reserve(ctx context.Context, received []interaction.Received, mode Mode) *Reservation {
-	r := &Reservation{cache: c, mode: mode, versions: make([]version, 0, len(received)), done: make(chan struct{})}
+	r := &Reservation{
+		New: make([]interaction.Received, 0, len(received)), cache: c, mode: mode,
+		versions: make([]version, 0, len(received)), done: make(chan struct{}),
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range received {
@@ -159,12 +162,7 @@ func (c *Cache) Reserve(ctx context.Context, received []interaction.Received, mo
 		v.owner, received[i].Change = r, change
 		r.versions = append(r.versions, v)
 		c.inFlight[v.Key] = &r.versions[len(r.versions)-1]
-		if len(r.New) == i {
-			// While all are new nothing is copied; the capacity makes the first append after that copy.
-			r.New = received[: i+1 : i+1]
-		} else {
-			r.New = append(r.New, received[i])
-		}
+		r.New = append(r.New, received[i])
 	}
 	return r
 }
