@@ -3,6 +3,7 @@ package statestore_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,6 +201,13 @@ func TestValue_RunSavesAfterChangesAndUntilItSucceeds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client := newMemory()
+		var broken atomic.Bool
+		client.before = func(context.Context) error {
+			if broken.Load() {
+				return errors.New("disk is broken")
+			}
+			return nil
+		}
 		v := newValue[int](client, version)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -215,11 +223,11 @@ func TestValue_RunSavesAfterChangesAndUntilItSucceeds(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, 1, client.countCalls())
 
-		client.before = func(context.Context) error { return errors.New("disk is broken") }
+		broken.Store(true)
 		v.Changed()
 		time.Sleep(3500 * time.Millisecond)
 		assert.Equal(t, 1+3, client.countCalls())
-		client.before = nil
+		broken.Store(false)
 		time.Sleep(time.Minute)
 		assert.Equal(t, 1+3+1, client.countCalls())
 		cancel()
