@@ -7,11 +7,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
-	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
-	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
@@ -19,14 +16,10 @@ import (
 // subscriptionGaps opens and ends the gaps of interrupted subscriptions, and keeps the list of this collector's subscriptions
 // for the next run. It implements subscription.Observer.
 type subscriptionGaps struct {
-	gaps   *gapstore.Store
-	known  statestore.Value[[]subscription.Known]
-	logger *zap.Logger
-	stored health.Part
-
-	// own is the list, unsaved that storage does not have it yet.
-	own     []subscription.Known
-	unsaved bool
+	gaps  *gapstore.Store
+	known *statestore.Value[[]subscription.Known]
+	// own is what known holds.
+	own []subscription.Known
 }
 
 const (
@@ -35,24 +28,15 @@ const (
 )
 
 func newSubscriptionGaps(gaps *gapstore.Store, store *statestore.Store, logger *zap.Logger) *subscriptionGaps {
-	return &subscriptionGaps{
-		gaps: gaps, logger: logger,
-		known: statestore.Value[[]subscription.Known]{Store: store, Key: knownKey, Version: knownVersion},
-		stored: health.Part{
-			Logger: logger, Failing: "the list of own subscriptions can't be stored; check the storage extension",
-			Recovered: "the list of own subscriptions is stored again",
-		},
-	}
+	return &subscriptionGaps{gaps: gaps, known: statestore.NewValue[[]subscription.Known](statestore.ValueSettings{
+		Store: store, Key: knownKey, Version: knownVersion, Name: "own subscriptions", Logger: logger,
+	})}
 }
 
 // load returns this collector's subscriptions of earlier runs, since Graph's list may not show whose they are. It fails if the
 // storage can't be read; a damaged value is logged and replaced.
 func (g *subscriptionGaps) load(ctx context.Context) ([]subscription.Known, error) {
 	known, _, err := g.known.Load(ctx)
-	if statestore.Damaged(err) {
-		g.logger.Warn("the list of own subscriptions in storage is damaged and is replaced", zap.Error(err))
-		return nil, nil
-	}
 	return known, err
 }
 
@@ -97,17 +81,15 @@ func (g *subscriptionGaps) Restored(resource string, _ time.Time) {
 
 // Known implements subscription.Observer.
 func (g *subscriptionGaps) Known(known []subscription.Known) {
-	g.own, g.unsaved = known, true
+	g.own = known
+	g.known.Changed()
 	g.save(context.Background())
 }
 
 // save stores the list of own subscriptions if storage does not have it yet.
 func (g *subscriptionGaps) save(ctx context.Context) {
-	if g.unsaved {
-		err := g.known.Save(ctx, g.own)
-		g.unsaved = err != nil
-		g.stored.Report(err)
-	}
+	own := g.own
+	_ = g.known.Save(ctx, func() []subscription.Known { return own }) // a failure is logged there
 }
 
 // scopeOf returns whose interactions a resource has: those of the user in its path, or of all.
@@ -118,25 +100,4 @@ func scopeOf(resource string) gap.Scope {
 		}
 	}
 	return gap.Scope{}
-}
-
-// comparedCache is what a reconciliation compares the history with. It implements backfill.Cache.
-type comparedCache struct{ *dedupe.Cache }
-
-// Incomplete implements backfill.Cache.
-func (c comparedCache) Incomplete(from, to time.Time) []backfill.Interval {
-	var parts []backfill.Interval
-	for _, part := range c.Cache.Incomplete(from, to) {
-		parts = append(parts, backfill.Interval(part))
-	}
-	return parts
-}
-
-// Notified implements backfill.Cache.
-func (c comparedCache) Notified(from, to time.Time, users []gap.User) int {
-	read := make(map[dedupe.UserHash]bool, len(users))
-	for _, user := range users {
-		read[dedupe.HashUser(user.String())] = true
-	}
-	return c.Cache.Notified(from, to, func(user dedupe.UserHash) bool { return read[user] })
 }

@@ -36,50 +36,40 @@ type storedKeys struct {
 // were in use last.
 type keys struct {
 	certificates []Certificate
-	value        statestore.Value[storedKeys]
+	value        *statestore.Value[storedKeys]
 	// inMemory means that storage keeps nothing.
 	inMemory bool
 	logger   *zap.Logger
-	// reloading reports failures to read changed files, storing those to write to storage.
-	reloading, storing *health.Part
+	// reloading reports failures to read changed files.
+	reloading *health.Part
 
 	// ring holds the keys in use.
 	ring notification.Ring
 	// damaged means that the stored value could not be used, so it is unknown which were in use last.
 	damaged bool
-	// stored is what storage is to hold, unsaved that it does not yet.
-	stored  storedKeys
-	unsaved bool
+	// stored is what storage is to hold.
+	stored storedKeys
 }
 
 func newKeys(certificates []Certificate, store *statestore.Store, inMemory bool, logger *zap.Logger, status func(part string) func(error)) *keys {
 	return &keys{
 		certificates: certificates, inMemory: inMemory, logger: logger,
-		value: statestore.Value[storedKeys]{Store: store, Key: keysKey, Version: keysVersion},
+		value: statestore.NewValue[storedKeys](statestore.ValueSettings{
+			Store: store, Key: keysKey, Version: keysVersion, Name: "the encryption keys", Logger: logger, Status: status("stored keys"),
+		}),
 		reloading: &health.Part{
 			Logger:    logger,
 			Failing:   "the encryption certificates changed and can't be used, the old ones stay in use",
 			Recovered: "the encryption certificates can be used again",
 			Status:    status("encryption"),
 		},
-		storing: &health.Part{
-			Logger:    logger,
-			Failing:   "the encryption keys can't be stored",
-			Recovered: "the encryption keys are stored again",
-			Status:    status("stored keys"),
-		},
 	}
 }
 
 // load reads from storage what was in use last. It must be called first. The error is one of the storage.
 func (k *keys) load(ctx context.Context) (err error) {
-	k.stored, _, err = k.value.Load(ctx)
-	if k.damaged = statestore.Damaged(err); !k.damaged {
-		return err
-	}
-	k.logger.Warn("the encryption keys in storage are damaged and are replaced, the last 5 hours are read from the history in case one was removed",
-		zap.Error(err))
-	return nil
+	k.stored, k.damaged, err = k.value.Load(ctx)
+	return err
 }
 
 // first returns the keys to start with.
@@ -151,20 +141,15 @@ func (k *keys) accept(ctx context.Context, ring notification.Ring) {
 	if len(k.certificates) == 0 {
 		stored.Certificate, stored.PrivateKey = ring[0].MarshalPEM()
 	}
-	k.ring, k.damaged, k.stored, k.unsaved = ring, false, stored, true
+	k.ring, k.damaged, k.stored = ring, false, stored
+	k.value.Changed()
 	k.save(ctx)
 }
 
 // save stores what is not stored yet.
 func (k *keys) save(ctx context.Context) {
-	if !k.unsaved {
-		return
-	}
-	err := k.value.Save(ctx, k.stored)
-	k.unsaved = err != nil
-	if ctx.Err() == nil {
-		k.storing.Report(err, zap.String("hint", "check the storage extension: a restart now reads the last 5 hours from the history, and replaces a generated key"))
-	}
+	stored := k.stored
+	_ = k.value.Save(ctx, func() storedKeys { return stored }) // a failure is logged there
 }
 
 // watchKeys takes changed keys into use until ctx ends.

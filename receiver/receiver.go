@@ -66,10 +66,6 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 	if err != nil {
 		return nil, fmt.Errorf("create the receiver's standard metrics: %w", err)
 	}
-	attribution, err := turn.NewAttribution(maxOpen)
-	if err != nil {
-		return nil, err
-	}
 	scope := translate.Scope{Name: metadata.ScopeName, Version: set.BuildInfo.Version}
 	metrics := newMetrics(settings.TenantID, set.TelemetrySettings, scope)
 	own := &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String()), recovered: metrics.AddRecovered}
@@ -81,7 +77,7 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 		status:     &health.Status{},
 		pipeline: &pipeline{
 			logger: set.Logger, obs: obs, telemetry: own,
-			attribution: attribution,
+			attribution: turn.NewAttribution(maxOpen),
 			privacy:     privacy.Settings{CaptureText: settings.CaptureText, References: settings.References},
 			scope:       scope, metrics: metrics,
 		},

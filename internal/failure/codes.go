@@ -80,6 +80,13 @@ const (
 	NotificationUnsupported Code = "COP418"
 	CertificateMissing      Code = "COP419"
 	ContentMissing          Code = "COP420"
+
+	HistoryInconclusive   Code = "COP510"
+	DedupeCacheTooSmall   Code = "COP511"
+	DeliveriesUnknown     Code = "COP512"
+	HistoryOfUsersFailing Code = "COP513"
+	HistoryUnreadable     Code = "COP514"
+	HistoryTooOld         Code = "COP515"
 )
 
 const (
@@ -204,5 +211,13 @@ func hints() map[Code]string {
 			"there under the same id, delete the subscription so that it is recreated",
 		ContentMissing: "nothing to do, the history has the content; if this happens often, delete the subscription, which was created without " +
 			"includeResourceData",
+
+		HistoryInconclusive: "the history has far fewer interactions than notifications have brought, so it proves nothing, and the time is compared once more: " +
+			"check that AiEnterpriseInteraction.Read.All is granted, and whether a retention policy deletes interactions",
+		DedupeCacheTooSmall:   "the dedupe cache is too small to know what was delivered: raise dedupe.max_entries to %d",
+		DeliveriesUnknown:     "after an unclean end, or a damaged value in storage, it is not known what was delivered: check the storage extension",
+		HistoryOfUsersFailing: "nothing to do: the history of some users can't be read, and is compared as soon as it can be",
+		HistoryUnreadable:     "report the error to the receiver's project; the interaction is not delivered",
+		HistoryTooOld:         "raise history.max_gap if the collector may be down for longer than that",
 	}
 }
