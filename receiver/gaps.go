@@ -64,16 +64,6 @@ func (g *subscriptionGaps) Interrupted(resource string, reason subscription.Reas
 	flush(context.Background(), g.gaps)
 }
 
-// flushTimeout bounds how long a caller waits until gaps are stored.
-const flushTimeout = time.Second
-
-// flush stores gaps before something depends on them, also if ctx ends. A failure is logged by the store, and the gaps stay known in memory.
-func flush(ctx context.Context, gaps *gapstore.Store) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
-	defer cancel()
-	_ = gaps.Flush(ctx)
-}
-
 // Restored implements subscription.Observer.
 func (g *subscriptionGaps) Restored(resource string, _ time.Time) {
 	g.update(func(state *gap.State, now time.Time) { state.Restored(g.gaps.Rules(), resource, now) })
@@ -100,4 +90,14 @@ func scopeOf(resource string) gap.Scope {
 		}
 	}
 	return gap.Scope{}
+}
+
+// flushTimeout bounds how long a caller waits until gaps are stored.
+const flushTimeout = time.Second
+
+// flush stores gaps before something depends on them, also if ctx ends. A failure is logged by the store, and the gaps stay known in memory.
+func flush(ctx context.Context, gaps *gapstore.Store) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	_ = gaps.Flush(ctx)
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
@@ -36,25 +35,20 @@ func TestLogs_ResourceIsServiceOfTenant(t *testing.T) {
 	assert.Equal(t, "1.2.3", scope.Version())
 }
 
-func TestLogs_OneResourcePerTenantInOrder(t *testing.T) {
+func TestLogs_KeepOrder(t *testing.T) {
 	t.Parallel()
+	want := []string{"a", "c", "b"}
 	var received []interaction.Received
-	for _, id := range []string{"a1", "b1", "a2", "b2", "a3"} {
+	for _, id := range want {
 		r := fixture(t, "prompt")
-		r.ID, r.TenantID = id, id[:1]
+		r.ID = id
 		received = append(received, r)
 	}
-	logs := translateAll(privacy.Settings{}, received)
-	got := map[string][]string{}
-	for _, resource := range logs.ResourceLogs().All() {
-		id := attributeValue(t, resource.Resource().Attributes(), "microsoft.tenant.id").(string)
-		require.NotContains(t, got, id)
-		require.Equal(t, 1, resource.ScopeLogs().Len())
-		for _, record := range resource.ScopeLogs().At(0).LogRecords().All() {
-			got[id] = append(got[id], attributeValue(t, record.Attributes(), "microsoft.copilot.interaction.id").(string))
-		}
+	var got []string
+	for _, record := range translateAll(privacy.Settings{}, received).ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().All() {
+		got = append(got, attributeValue(t, record.Attributes(), "microsoft.copilot.interaction.id").(string))
 	}
-	assert.Equal(t, map[string][]string{"a": {"a1", "a2", "a3"}, "b": {"b1", "b2"}}, got)
+	assert.Equal(t, want, got)
 }
 
 func TestLogs_EmptyWithoutInteractions(t *testing.T) {
