@@ -95,7 +95,8 @@ func scopeOf(resource string) gap.Scope {
 // flushTimeout bounds how long a caller waits until gaps are stored.
 const flushTimeout = time.Second
 
-// flush stores gaps before something depends on them, also if ctx ends. A failure is logged by the store, and the gaps stay known in memory.
+// flush stores gaps before something depends on them, also if ctx ends. A failure is logged by the store, and the gaps stay known in
+// memory.
 func flush(ctx context.Context, gaps *gapstore.Store) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()

@@ -51,7 +51,9 @@ type keys struct {
 	stored storedKeys
 }
 
-func newKeys(certificates []Certificate, store *statestore.Store, inMemory bool, logger *zap.Logger, status func(part string) func(error)) *keys {
+func newKeys(
+	certificates []Certificate, store *statestore.Store, inMemory bool, logger *zap.Logger, status func(part string) func(error),
+) *keys {
 	return &keys{
 		certificates: certificates, inMemory: inMemory, logger: logger,
 		value: statestore.NewValue[storedKeys](statestore.ValueSettings{
@@ -100,7 +102,8 @@ func (k *keys) generated() (notification.Ring, error) {
 		if err == nil {
 			return notification.Ring{key}, nil
 		}
-		k.logger.Warn("the generated encryption key in storage is damaged and is replaced", zap.Error(err))
+		k.logger.Warn("the generated encryption key in storage is damaged and is replaced",
+			append(failure.New(failure.StorageDamaged).Fields(), zap.Error(err))...)
 	}
 	key, err := notification.GenerateKey(notification.DefaultKeyID)
 	if err != nil {
@@ -154,10 +157,10 @@ func (k *keys) save(ctx context.Context) {
 
 // watchKeys takes changed keys into use until ctx ends.
 func (r *Receiver) watchKeys(ctx context.Context) {
-	keys := r.components.keys
+	k := r.components.keys
 	every(ctx, keyCheckInterval, func() {
-		keys.save(ctx)
-		keys.reloading.Report(r.reloadKeys(ctx))
+		k.save(ctx)
+		k.reloading.Report(r.reloadKeys(ctx))
 	})
 }
 
