@@ -34,7 +34,11 @@ func (r *Receiver) emitMetrics(ctx context.Context) {
 	emitting := health.Part{
 		Logger: r.set.Logger, Failing: "metrics not delivered, the next values contain them", Recovered: "metrics delivered again",
 	}
-	every(ctx, r.settings.MetricsInterval, func() { emitting.Report(r.pipeline.emitMetrics(ctx, r.gauges()...)) })
+	every(ctx, r.settings.MetricsInterval, func() {
+		if err := r.pipeline.emitMetrics(ctx, r.gauges()...); ctx.Err() == nil { // the shutdown sends them again
+			emitting.Report(err)
+		}
+	})
 }
 
 func (r *Receiver) gauges() []translate.Gauge {
