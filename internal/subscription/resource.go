@@ -188,12 +188,14 @@ func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
 	m.create(ctx, r, a.want)
 }
 
-// remove deletes a subscription.
+// remove deletes a subscription. A conflicting one, which is not owned, does not become so.
 func (m *Manager) remove(ctx context.Context, id string) error {
 	if err := m.settings.Graph.DeleteSubscription(ctx, id); err != nil {
 		return err
 	}
-	m.own(id).gone = true
+	if own := m.owned[id]; own != nil {
+		own.gone = true
+	}
 	return nil
 }
 
