@@ -4,35 +4,37 @@ import (
 	"errors"
 	"io"
 	"runtime"
-	"slices"
 	"sync"
 )
 
 // errOverloaded means that too many bytes are in flight.
 var errOverloaded = errors.New("too many bytes in flight")
 
-// largeChunk limits the bytes that are allocated for a body before they arrive.
-const largeChunk = 32 << 10
-
-// readBody reads a body. The reservation grows with the bytes that arrived, so that a slow sender holds what it has sent (at
-// least minReservation), and a large Content-Length reserves nothing. It fails with errOverloaded or the error of the reader.
-func readBody(from io.Reader, reservation *reservation) ([]byte, error) {
-	var chunks [][]byte
-	chunk := make([]byte, 0, minReservation)
-	for length := 0; ; {
-		n, err := from.Read(chunk[len(chunk):cap(chunk)])
-		chunk = chunk[:len(chunk)+n]
-		length += n
+// readBody reads a body whose announced length is -1 if unknown. The reservation grows with the bytes that arrived, so that a
+// slow sender holds what it has sent (at least minReservation), and a large Content-Length reserves nothing. It fails with
+// errOverloaded or the error of the reader.
+func readBody(from io.Reader, announced int64, reservation *reservation) ([]byte, error) {
+	body := make([]byte, 0, minReservation)
+	for {
+		n, err := from.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		length := int64(len(body))
 		switch {
-		case !reservation.grow(int64(length)):
+		case !reservation.grow(length):
 			return nil, errOverloaded
 		case errors.Is(err, io.EOF):
-			return slices.Concat(append(chunks, chunk)...), nil
+			return body, nil
 		case err != nil:
 			return nil, err
-		case len(chunk) == cap(chunk):
-			chunks = append(chunks, chunk)
-			chunk = make([]byte, 0, min(length, largeChunk))
+		case len(body) == cap(body):
+			more := length
+			if length < smallReservation {
+				more = 3 * length // a body of usual size is copied only once or twice
+			}
+			if announced >= length {
+				more = min(more, announced-length+1) // the last read needs room, although it returns only io.EOF
+			}
+			body = append(make([]byte, 0, length+more), body...)
 		}
 		if length > smallReservation {
 			// A fast sender would keep the processor for a whole time slice of 10 ms. With hundreds of such senders a

@@ -210,7 +210,7 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, reservation *r
 			<-interrupted
 		}
 	}()
-	return readBody(http.MaxBytesReader(w, r.Body, h.maxBodySize), reservation)
+	return readBody(http.MaxBytesReader(w, r.Body, h.maxBodySize), r.ContentLength, reservation)
 }
 
 func (h *handler) readFailed(r *http.Request, err error) (status int, outcome Outcome) {
