@@ -127,7 +127,7 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		Resources: r.settings.Resources,
 		Ring:      ring,
 		Keys:      c.signingKeys,
-		Seen:      deliveredCheck{cache: c.cache, undelivered: c.undelivered},
+		Delivered: deliveredCheck{cache: c.cache, undelivered: c.undelivered}.Known,
 		Telemetry: r.telemetry,
 	})
 	r.pipeline.decrypter = decrypter
@@ -165,7 +165,7 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 		Path:             r.settings.WebhookPath,
 		AckTimeout:       r.settings.AckTimeout,
 		MaxInFlightBytes: r.settings.MaxInFlightBytes,
-		ClientStates:     r.pipeline.decrypter.ClientStates,
+		OwnClientState:   r.pipeline.decrypter.OwnClientState,
 		Decrypt:          r.pipeline.Decrypt,
 		Wake: func(event notification.Lifecycle) {
 			c.manager.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})

@@ -129,14 +129,13 @@ func digestOfIDs(subscriptionID, id string) gapstore.Digest {
 	return sha256.Sum256([]byte(subscriptionID + "\x1f" + id))
 }
 
-// deliveredCheck tells the decrypter what was delivered already, and stops tracking it as undelivered. It implements
-// notification.Seen.
+// deliveredCheck tells the decrypter what was delivered already, and stops tracking it as undelivered.
 type deliveredCheck struct {
 	cache       *dedupe.Cache
 	undelivered *gapstore.Undelivered
 }
 
-// Known implements notification.Seen.
+// Known is the Delivered function of the decrypter.
 func (d deliveredCheck) Known(digest [sha256.Size]byte) bool {
 	delivered := d.cache.Known(digest)
 	if delivered {

@@ -256,7 +256,7 @@ func (h *handler) decode(
 	}
 	// A sender that disconnects does not revoke what it sent.
 	ctx := context.WithoutCancel(r.Context())
-	envelope, err := notification.Inspect(body, h.settings.ClientStates())
+	envelope, err := notification.Inspect(body, h.settings.OwnClientState)
 	if err != nil {
 		return nil, http.StatusBadRequest, Malformed
 	}

@@ -59,7 +59,7 @@ func TestHandler_StatusAndOutcome(t *testing.T) {
 		"an empty collection":             {body: `{"value":[]}`, status: 202, counted: counts{}},
 		"refused permanently":             {body: oneItem, setup: deliverReturns(consumererror.NewPermanent(errors.New("no"))), status: 202, counted: counts{webhook.Refused: 1}},
 		"refused temporarily":             {body: oneItem, setup: deliverReturns(errors.New("queue is full")), status: 503, counted: counts{webhook.Failed: 1}},
-		"unavailable signing keys":        {body: oneItem, setup: decryptFails(notification.ErrKeysUnavailable), status: 503, counted: counts{webhook.Failed: 1}},
+		"unavailable signing keys":        {body: oneItem, setup: decryptFails(errors.New("no keys")), status: 503, counted: counts{webhook.Failed: 1}},
 		"too many bytes in flight":        {body: oneItem, limit: webhook.MinReservation - 1, status: 503, counted: counts{webhook.Overloaded: 1}},
 		"another path":                    {body: oneItem, request: func(r *http.Request) { r.URL.Path += "/" }, status: 404, counted: counts{}},
 		"a path in another case":          {body: oneItem, request: func(r *http.Request) { r.URL.Path = strings.ToUpper(path) }, status: 404, counted: counts{}},
