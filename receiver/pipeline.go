@@ -111,7 +111,7 @@ func (p *pipeline) notificationAge(now time.Time) (time.Duration, bool) {
 func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection) {
 	missing := false
 	for _, rejection := range rejected {
-		p.telemetry.rejected(ctx, rejection.Reason, max(rejection.Count, 1))
+		p.telemetry.rejected(ctx, rejection.Reason, rejection.Count)
 		p.limited.Do(string(rejection.Reason), func() {
 			p.logger.Warn("notification rejected", append(failure.Of(rejection.Err).Fields(),
 				zap.String("reason", string(rejection.Reason)), zap.Error(rejection.Err))...)

@@ -12,8 +12,7 @@ import (
 // Rejection is an item that did not become an interaction, or several such items that differ in nothing else.
 type Rejection struct {
 	Reason Reason
-	// Count is the number of items; 0 means one.
-	Count int
+	Count  int // of items
 	// Gap is gap.Unverified, gap.Undecryptable or gap.Empty, or empty if no interaction is missing: the item was forged, or was a
 	// lifecycle event.
 	Gap gap.Reason
@@ -57,7 +56,7 @@ func (i *Item) reject(err error) Rejection {
 	if !ok {
 		known = errorf(ReasonPlaintext, "decrypt an item: %v", err)
 	}
-	rejection := Rejection{Reason: known.Reason, Err: known}
+	rejection := Rejection{Reason: known.Reason, Count: 1, Err: known}
 	// No interaction is missing because of a lifecycle event.
 	if missing, _ := known.Reason.consequences(); missing != "" && i.LifecycleEvent == "" {
 		rejection.Gap, rejection.ItemID, rejection.ContentDigest = missing, i.ResourceID, i.ContentDigest()
