@@ -26,7 +26,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/record"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
-	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 // format is the data format in the Collector's own telemetry.
@@ -137,7 +136,7 @@ func (p *pipeline) Take(ctx context.Context, received []interaction.Received) er
 		p.undelivered.Track(digestOf(&received[i]), received[i].ID, now)
 	}
 	_, err := p.deliverNew(ctx, received, dedupe.Live)
-	if err == nil || webhook.Permanent(err) {
+	if err == nil || failure.Permanent(err) {
 		for i := range received {
 			p.undelivered.Resolve(digestOf(&received[i]))
 		}
@@ -174,7 +173,7 @@ func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Receiv
 			p.metrics.Add(records)
 			total.New += len(reserved.New)
 			total.Recovered += reserved.Recovered
-		case webhook.Permanent(err):
+		case failure.Permanent(err):
 			reserved.Commit() // it would be refused again
 		default:
 			reserved.Release()

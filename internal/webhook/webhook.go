@@ -38,7 +38,7 @@ type Settings struct {
 	// answered only after it returned or, during a delivery, after AckTimeout.
 	Reject func(ctx context.Context, rejections []notification.Rejection)
 	// Deliver passes interactions to the pipelines. It returns once they accepted or refused everything; nil means that they
-	// accepted everything. It must return when its context ends. The sender is told not to retry if the error is Permanent.
+	// accepted everything. It must return when its context ends. The sender is told not to retry after a failure.Permanent error.
 	Deliver func(ctx context.Context, received []interaction.Received) error
 
 	Telemetry Telemetry
