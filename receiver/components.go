@@ -66,7 +66,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		cache.Store = c.store
 	}
 	c.cache = dedupe.New(cache)
-	c.signingKeys = jwks.New(jwks.Settings{URL: r.settings.JWKSURL, HTTP: c.clients.plain})
+	c.signingKeys = jwks.New(r.settings.JWKSURL, c.clients.plain)
 	c.gaps = gapstore.New(gapstore.Settings{
 		Rules: r.settings.History.Rules, Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})

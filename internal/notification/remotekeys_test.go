@@ -52,7 +52,7 @@ func (a *authority) publish(t *testing.T, names ...string) {
 
 func (a *authority) keySet(t *testing.T) *jwks.KeySet {
 	t.Helper()
-	set := jwks.New(jwks.Settings{URL: "https://login.example/keys", HTTP: &http.Client{Transport: a}})
+	set := jwks.New("https://login.example/keys", &http.Client{Transport: a})
 	t.Cleanup(set.Close)
 	return set
 }
