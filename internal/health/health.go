@@ -26,10 +26,9 @@ type Part struct {
 	// Status is told the failure when it is new or of another kind, and nil when it is over. It must not block. It may be nil.
 	Status func(error)
 
-	mu      sync.Mutex
-	failing bool
-	kind    string
-	// loggedAt is when each kind of the current failure was logged last.
+	mu   sync.Mutex
+	kind string
+	// loggedAt is when each kind of the current failure was logged last; nil while there is none.
 	loggedAt map[string]time.Time
 }
 
@@ -47,8 +46,8 @@ func (p *Part) ReportKind(kind string, err error, fields ...zap.Field) {
 		p.end()
 		return
 	}
-	if !p.failing || kind != p.kind {
-		p.failing, p.kind = true, kind
+	if p.loggedAt == nil || kind != p.kind {
+		p.kind = kind
 		p.notify(err)
 	}
 	if at, logged := p.loggedAt[kind]; logged && time.Since(at) < RepeatInterval {
@@ -62,10 +61,10 @@ func (p *Part) ReportKind(kind string, err error, fields ...zap.Field) {
 }
 
 func (p *Part) end() {
-	if !p.failing {
+	if p.loggedAt == nil {
 		return
 	}
-	p.failing, p.loggedAt = false, nil
+	p.loggedAt = nil
 	p.Logger.Info(p.Recovered)
 	p.notify(nil)
 }
