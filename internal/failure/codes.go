@@ -22,6 +22,7 @@ const (
 	ListenerDied          Code = "COP405"
 	ValidationAtOtherPath Code = "COP406"
 	BodyTooLarge          Code = "COP407"
+	ConnectionFailed      Code = "COP408"
 	EncryptionKey         Code = "COP007"
 
 	SigningKeysUnavailable Code = "COP110"
@@ -56,6 +57,7 @@ func hints() map[Code]string {
 		ListenerDied:          "restart the collector",
 		ValidationAtOtherPath: "if Microsoft Graph sent it, set webhook.path to the path that requests arrive with: that of subscription.notification_url, unless an ingress rewrites it",
 		BodyTooLarge:          "if Microsoft Graph sent it, it is lost after 4 hours of retries: raise webhook.max_request_body_size and webhook.max_in_flight_bytes; if interactions are not missing, somebody else sends such bodies",
+		ConnectionFailed:      "if Microsoft Graph can't connect, check webhook.tls; anybody else who connects can cause this as well",
 		EncryptionKey:         "name in encryption.certificates a certificate and its RSA key of 2048 to 4096 bits in PEM without a password; `openssl x509 -in FILE -out FILE.pem` and `openssl pkey -in FILE -out FILE.pem` convert them",
 
 		SigningKeysUnavailable: "check auth.authority, the proxy and the firewall: the keys that sign validation tokens are fetched from there",

@@ -107,6 +107,9 @@ func closeAfterAnswer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// connectionKey is the context key of a function that notes something authentic on the request's connection.
+type connectionKey struct{}
+
 // keepOpen keeps the connection of an authentic request open.
 func keepOpen(w http.ResponseWriter, r *http.Request) {
 	w.Header().Del("Connection")
