@@ -38,6 +38,7 @@ const (
 	NotificationUnsupported Code = "COP418"
 	CertificateMissing      Code = "COP419"
 	ContentMissing          Code = "COP420"
+	TooManyItems            Code = "COP421"
 )
 
 // hints returns the hint of each code, some with verbs of package fmt.
@@ -72,6 +73,7 @@ func hints() map[Code]string {
 		NotificationAltered:     "check the proxies between Microsoft Graph and webhook.endpoint, which must not change a request",
 		NotificationUnsupported: "update this receiver, and report it if the newest version says the same",
 		CertificateMissing:      "add the certificate that the content was encrypted for to encryption.certificates until Graph uses a new one; if it is there under the same id, delete the subscription so that it is recreated",
+		TooManyItems:            "raise webhook.max_in_flight_bytes; these items are read from the history",
 		ContentMissing:          "nothing to do, the history has the content; if this happens often, delete the subscription, which was created without includeResourceData",
 	}
 }

@@ -29,6 +29,12 @@ func ForeignItems(count int) Rejection {
 	return Rejection{Reason: ReasonClientState, Count: count, Err: errForeign}
 }
 
+// TooManyItems returns a Rejection of count items of ours, whose body never fits into the bytes in flight.
+func TooManyItems(count int) Rejection {
+	err := errorf(ReasonLimit, "%d items in one notification, which needs more than webhook.max_in_flight_bytes", count)
+	return Rejection{Reason: ReasonLimit, Count: count, Gap: gap.Unverified, Err: err}
+}
+
 var errForeign = errorf(ReasonClientState, "client state is not ours, dropped")
 
 // Error says why an item or a validation token was rejected. It contains neither content nor tokens.
@@ -74,6 +80,9 @@ const (
 	// ReasonTenant: the item names no tenant or another tenant.
 	ReasonTenant Reason = "tenant"
 
+	// ReasonLimit: one body has more items than can be decoded.
+	ReasonLimit Reason = "limit"
+
 	// Reasons of a missing or invalid validation token, or of too many of them.
 	ReasonTokenMissing     Reason = "token_missing"
 	ReasonTokenCount       Reason = "token_count"
@@ -113,6 +122,8 @@ func (r Reason) consequences() (gap.Reason, failure.Code) {
 		return "", failure.ForeignClientState
 	case ReasonTenant, ReasonTokenTenant:
 		return gap.Unverified, failure.OtherTenant
+	case ReasonLimit:
+		return gap.Unverified, failure.TooManyItems
 	case ReasonTokenMissing:
 		return gap.Unverified, failure.TokensMissing
 	case ReasonTokenKey, ReasonTokenIssuer:

@@ -56,7 +56,7 @@ const (
 )
 
 // MinInFlightBytes returns the smallest Settings.MaxInFlightBytes that lets a body of maxBodySize bytes be processed. One
-// with so many items that decoding them takes more than the rest is answered 503, and read from the history in the end.
+// with so many items that decoding them takes more than the rest is rejected, and read from the history.
 func MinInFlightBytes(maxBodySize int64) int64 {
 	const maxSupported = 1 << 60 // larger values would overflow the sum
 	maxBodySize = min(maxBodySize, maxSupported)

@@ -270,7 +270,12 @@ func (h *handler) decode(
 		return nil, http.StatusAccepted, ""
 	}
 	keepOpen(w, r)
-	if !reservation.verify(int64(len(body)) + envelope.Cost()) {
+	needed := int64(len(body)) + envelope.Cost()
+	if needed > h.settings.MaxInFlightBytes { // however often it is sent again
+		h.settings.Reject(ctx, []notification.Rejection{notification.TooManyItems(envelope.OwnItems())})
+		return nil, http.StatusAccepted, ""
+	}
+	if !reservation.verify(needed) {
 		return nil, http.StatusServiceUnavailable, Overloaded
 	}
 	return envelope.Decode(), 0, ""
