@@ -102,9 +102,9 @@ const (
 	Missed                  = "missed"
 )
 
-// Decrypt checks the tenant of each item, then the validation tokens, then decrypts. The clientStates are those that
-// OwnClientState accepted: nothing else gets into a Collection. If no item is of our tenant, no signing key is looked up. at is
-// when the collection was received; tokens must be valid at that time.
+// Decrypt checks the tenant of each item, then the validation tokens, then decrypts. It does not check the clientState, which
+// Inspect does. If no item is of our tenant, no signing key is looked up. at is when the collection was received; tokens must be
+// valid at that time.
 //
 // It fails only if the collection cannot be decided now: a signing key is not available, or the context ended. Decrypted is
 // empty then.

@@ -50,7 +50,7 @@ const (
 	minReservation = 4 << 10
 	// smallReservation is more than the body of a notification of usual size.
 	smallReservation = 64 << 10
-	// Large bodies that are not verified yet may hold limit/largeDivisor together, or one body of the largest size, and leave
+	// Large bodies in which no item of ours was found yet may hold limit/largeDivisor together, or one body of the largest size, and leave
 	// at least limit/reservedDivisor to the others.
 	largeDivisor, reservedDivisor = 4, 8
 )
@@ -68,13 +68,13 @@ func MinInFlightBytes(maxBodySize int64) int64 {
 // senders, and those that decoding allocates, which are reserved before it starts. The decrypted text, which is a small
 // multiple of them, is not counted.
 //
-// Large requests (more than 64 KiB) are limited further until they are verified, so that a few large unauthenticated bodies
-// cannot keep out notifications of usual size.
+// Large requests (more than 64 KiB) are limited further until an item of ours was found in them, so that a few large bodies of
+// strangers cannot keep out notifications of usual size.
 type byteLimiter struct {
 	limit, largeLimit int64
 
 	mu sync.Mutex
-	// used is what all requests hold, large what the large ones do that are not verified yet.
+	// used is what all requests hold, large what the large ones do in which no item of ours was found yet.
 	used, large int64
 }
 
@@ -88,7 +88,8 @@ type reservation struct {
 	limiter *byteLimiter
 	// held and large are its parts of the limiter's used and large.
 	held, large int64
-	verified    bool
+	// own is whether an item of ours was found in the body.
+	own bool
 }
 
 // reserve returns a reservation of minReservation bytes. It returns false, without waiting, if that would exceed the limit.
@@ -102,7 +103,7 @@ func (l *byteLimiter) reserve() (*reservation, bool) {
 func (r *reservation) grow(total int64) bool {
 	total = max(total, r.held)
 	large := int64(0)
-	if total > smallReservation && !r.verified {
+	if total > smallReservation && !r.own {
 		large = total
 	}
 	l := r.limiter
@@ -117,9 +118,9 @@ func (r *reservation) grow(total int64) bool {
 	return true
 }
 
-// verify increases the reservation of a request with items of ours to total bytes, as grow does.
-func (r *reservation) verify(total int64) bool {
-	r.verified = true
+// growOwn increases the reservation of a request with items of ours to total bytes, as grow does.
+func (r *reservation) growOwn(total int64) bool {
+	r.own = true
 	return r.grow(total)
 }
 

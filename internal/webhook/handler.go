@@ -275,7 +275,7 @@ func (h *handler) decode(
 		h.settings.Reject(ctx, []notification.Rejection{notification.TooManyItems(envelope.OwnItems())})
 		return nil, http.StatusAccepted, ""
 	}
-	if !reservation.verify(needed) {
+	if !reservation.growOwn(needed) {
 		return nil, http.StatusServiceUnavailable, Overloaded
 	}
 	return envelope.Decode(), 0, ""
