@@ -78,7 +78,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
-		Graph: throttle, Deliver: r.pipeline.Backfill, Permanent: failure.Permanent, Cache: comparedCache{c.cache},
+		Graph: throttle, Deliver: r.pipeline.Backfill, Permanent: failure.Permanent, Cache: c.cache,
 		Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen

@@ -8,11 +8,9 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
-	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -22,10 +20,8 @@ import (
 // subscriptionGaps opens and ends the gaps of interrupted subscriptions, and keeps the list of this collector's subscriptions
 // for the next run. It implements subscription.Observer.
 type subscriptionGaps struct {
-	gaps   *gapstore.Store
-	known  statestore.Value[[]subscription.Known]
-	logger *zap.Logger
-	stored health.Part
+	gaps  *gapstore.Store
+	known *statestore.Value[[]subscription.Known]
 }
 
 const (
@@ -34,24 +30,15 @@ const (
 )
 
 func newSubscriptionGaps(gaps *gapstore.Store, store *statestore.Store, logger *zap.Logger) *subscriptionGaps {
-	return &subscriptionGaps{
-		gaps: gaps, logger: logger,
-		known: statestore.Value[[]subscription.Known]{Store: store, Key: knownKey, Version: knownVersion},
-		stored: health.Part{
-			Logger: logger, Failing: "the list of own subscriptions can't be stored; check the storage extension",
-			Recovered: "the list of own subscriptions is stored again",
-		},
-	}
+	return &subscriptionGaps{gaps: gaps, known: statestore.NewValue[[]subscription.Known](statestore.ValueSettings{
+		Store: store, Key: knownKey, Version: knownVersion, Name: "own subscriptions", Logger: logger,
+	})}
 }
 
 // load returns this collector's subscriptions of earlier runs, since Graph's list may not show whose they are. It fails if the
 // storage can't be read; a damaged value is logged and replaced.
 func (g *subscriptionGaps) load(ctx context.Context) ([]subscription.Known, error) {
 	known, _, err := g.known.Load(ctx)
-	if statestore.Damaged(err) {
-		g.logger.Warn("the list of own subscriptions in storage is damaged and is replaced", zap.Error(err))
-		return nil, nil
-	}
 	return known, err
 }
 
@@ -95,7 +82,8 @@ func (g *subscriptionGaps) Restored(resource string, _ time.Time) {
 
 // Known implements subscription.Observer.
 func (g *subscriptionGaps) Known(known []subscription.Known) {
-	g.stored.Report(g.known.Save(context.Background(), known))
+	g.known.Changed()
+	_ = g.known.Save(context.Background(), func() []subscription.Known { return known }) // a failure is logged there
 }
 
 // scopeOf returns whose interactions a resource has: those of the user in its path, or of all.
@@ -142,25 +130,4 @@ func (d deliveredCheck) Known(digest [sha256.Size]byte) bool {
 		d.undelivered.Resolve(digest)
 	}
 	return delivered
-}
-
-// comparedCache is what a reconciliation compares the history with. It implements backfill.Cache.
-type comparedCache struct{ *dedupe.Cache }
-
-// Incomplete implements backfill.Cache.
-func (c comparedCache) Incomplete(from, to time.Time) []backfill.Interval {
-	var parts []backfill.Interval
-	for _, part := range c.Cache.Incomplete(from, to) {
-		parts = append(parts, backfill.Interval(part))
-	}
-	return parts
-}
-
-// Notified implements backfill.Cache.
-func (c comparedCache) Notified(from, to time.Time, users []gap.User) int {
-	read := make(map[dedupe.UserHash]bool, len(users))
-	for _, user := range users {
-		read[dedupe.HashUser(user.String())] = true
-	}
-	return c.Cache.Notified(from, to, func(user dedupe.UserHash) bool { return read[user] })
 }

@@ -135,7 +135,7 @@ func TestSubscriptionGaps_ReplacesDamagedList(t *testing.T) {
 	known, err := observer.load(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, known)
-	assert.Equal(t, 1, lines.FilterMessageSnippet("damaged and is replaced").Len())
+	assert.Equal(t, 1, lines.FilterMessageSnippet("damaged and are replaced").Len())
 
 	observer.Known([]subscription.Known{{ID: "a"}})
 	known, err = observer.load(t.Context())
@@ -163,7 +163,7 @@ func TestSubscriptionGaps_ReportsFailingStorageOnce(t *testing.T) {
 	for range 10 {
 		observer.Known(nil)
 	}
-	assert.Equal(t, 1, lines.FilterMessageSnippet("the list of own subscriptions can't be stored").Len())
+	assert.Equal(t, 1, lines.FilterMessageSnippet("own subscriptions can't be stored").Len())
 	assert.Equal(t, 1, lines.Len())
 }
 
@@ -204,7 +204,7 @@ func TestDigestOf_IsThatOfTheUnopenedItem(t *testing.T) {
 	assert.Equal(t, digestOfUnopened(encrypted), digestOf(&opened))
 }
 
-func TestComparedCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {
+func TestCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {
 	t.Parallel()
 	r, c := newTestReceiver(t)
 	r.SendLogs(&consumertest.LogsSink{})
@@ -219,24 +219,8 @@ func TestComparedCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {
 	_, err := r.pipeline.Backfill(t.Context(), list(inHistory(of(userID, now.Add(2*time.Second)))), backfill.Delivery{})
 	require.NoError(t, err)
 
-	compared := comparedCache{c.cache}
 	mine, theirs := parsedUser(t, userID), parsedUser(t, other)
-	assert.Equal(t, 2, compared.Notified(now, now.Add(time.Minute), []gap.User{mine}), "what the history brought does not count")
-	assert.Equal(t, 3, compared.Notified(now, now.Add(time.Minute), []gap.User{theirs, mine}))
-	assert.Zero(t, compared.Notified(now, now.Add(time.Minute), nil))
-}
-
-func TestComparedCache_KnowsWhatCanNotBeCompared(t *testing.T) {
-	t.Parallel()
-	r, c := newTestReceiver(t, func(s *setup) { s.settings.MaxEntries = 2 })
-	now := time.Now().Truncate(time.Second).UTC()
-	compared := comparedCache{c.cache}
-	assert.Empty(t, compared.Incomplete(now.Add(-time.Hour), now))
-	for i := range 3 {
-		require.NoError(t, r.pipeline.Take(t.Context(), list(interactionAt(now.Add(time.Duration(i-3)*time.Minute)))))
-	}
-	evicted := now.Add(-3 * time.Minute)
-	assert.Equal(t, []backfill.Interval{{From: now.Add(-time.Hour), To: evicted.Add(time.Second)}}, compared.Incomplete(now.Add(-time.Hour), now))
-	assert.False(t, compared.Complete(evicted))
-	assert.True(t, compared.Complete(evicted.Add(time.Second)))
+	assert.Equal(t, 2, c.cache.Notified(now, now.Add(time.Minute), []gap.User{mine}), "what the history brought does not count")
+	assert.Equal(t, 3, c.cache.Notified(now, now.Add(time.Minute), []gap.User{theirs, mine}))
+	assert.Zero(t, c.cache.Notified(now, now.Add(time.Minute), nil))
 }

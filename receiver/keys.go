@@ -35,35 +35,30 @@ type storedKeys struct {
 // were in use last.
 type keys struct {
 	certificates []Certificate
-	value        statestore.Value[storedKeys]
+	value        *statestore.Value[storedKeys]
 	// inMemory means that storage keeps nothing.
 	inMemory bool
 	logger   *zap.Logger
-	// reloading reports failures to read changed files, storing those to write to storage.
-	reloading, storing *health.Part
+	// reloading reports failures to read changed files.
+	reloading *health.Part
 
 	// ring holds the keys in use.
 	ring notification.Ring
-	// stored is what storage is to hold, unsaved that it does not yet.
-	stored  storedKeys
-	unsaved bool
+	// stored is what storage is to hold.
+	stored storedKeys
 }
 
 func newKeys(certificates []Certificate, store *statestore.Store, inMemory bool, logger *zap.Logger, status func(part string) func(error)) *keys {
 	return &keys{
 		certificates: certificates, inMemory: inMemory, logger: logger,
-		value: statestore.Value[storedKeys]{Store: store, Key: keysKey, Version: keysVersion},
+		value: statestore.NewValue[storedKeys](statestore.ValueSettings{
+			Store: store, Key: keysKey, Version: keysVersion, Name: "the encryption keys", Logger: logger, Status: status("stored keys"),
+		}),
 		reloading: &health.Part{
 			Logger:    logger,
 			Failing:   "the encryption certificates changed and can't be used, the old ones stay in use",
 			Recovered: "the encryption certificates can be used again",
 			Status:    status("encryption"),
-		},
-		storing: &health.Part{
-			Logger:    logger,
-			Failing:   "the encryption keys can't be stored",
-			Recovered: "the encryption keys are stored again",
-			Status:    status("stored keys"),
 		},
 	}
 }
@@ -71,13 +66,8 @@ func newKeys(certificates []Certificate, store *statestore.Store, inMemory bool,
 // load reads from storage what was in use last. It must be called first. The error is one of the storage. damaged means that
 // the value is there and can't be used.
 func (k *keys) load(ctx context.Context) (damaged bool, err error) {
-	k.stored, _, err = k.value.Load(ctx)
-	if !statestore.Damaged(err) {
-		return false, err
-	}
-	k.logger.Warn("the encryption keys in storage are damaged and are replaced, the last 5 hours are read from the history in case one was removed",
-		zap.Error(err))
-	return true, nil
+	k.stored, damaged, err = k.value.Load(ctx)
+	return damaged, err
 }
 
 // first returns the keys to start with.
@@ -149,20 +139,15 @@ func (k *keys) accept(ctx context.Context, ring notification.Ring) {
 	if len(k.certificates) == 0 {
 		stored.Certificate, stored.PrivateKey = ring[0].MarshalPEM()
 	}
-	k.ring, k.stored, k.unsaved = ring, stored, true
+	k.ring, k.stored = ring, stored
+	k.value.Changed()
 	k.save(ctx)
 }
 
 // save stores what is not stored yet.
 func (k *keys) save(ctx context.Context) {
-	if !k.unsaved {
-		return
-	}
-	err := k.value.Save(ctx, k.stored)
-	k.unsaved = err != nil
-	if ctx.Err() == nil {
-		k.storing.Report(err, zap.String("hint", "check the storage extension: a restart now reads the last 5 hours from the history, and replaces a generated key"))
-	}
+	stored := k.stored
+	_ = k.value.Save(ctx, func() storedKeys { return stored }) // a failure is logged there
 }
 
 // watchKeys takes changed keys into use until ctx ends.

@@ -61,12 +61,12 @@ func TestKeys_ReplacesDamagedValue(t *testing.T) {
 		},
 		"with a damaged key pair": func(t *testing.T, store storage.Client) {
 			t.Helper()
-			value := statestore.Value[storedKeys]{Store: statestore.New(store), Key: keysKey, Version: keysVersion}
-			stored, found, err := value.Load(t.Context())
+			k, _ := newTestKeys(store)
+			_, err := k.load(t.Context())
 			require.NoError(t, err)
-			require.True(t, found)
-			stored.PrivateKey = stored.PrivateKey[:100]
-			require.NoError(t, value.Save(t.Context(), stored))
+			k.stored.PrivateKey = k.stored.PrivateKey[:100]
+			k.value.Changed()
+			k.save(t.Context())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -67,10 +67,6 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 	if err != nil {
 		return nil, fmt.Errorf("create the receiver's standard metrics: %w", err)
 	}
-	attribution, err := turn.NewAttribution(maxOpen)
-	if err != nil {
-		return nil, err
-	}
 	scope := translate.Scope{Name: metadata.ScopeName, Version: set.BuildInfo.Version}
 	metrics := translate.NewMetrics(translate.MetricSettings{
 		TenantID: settings.TenantID, InstanceID: instanceID(set.TelemetrySettings), Scope: scope, Start: time.Now(),
@@ -89,7 +85,7 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 		status:     &health.Status{},
 		pipeline: &pipeline{
 			logger: set.Logger, obs: obs, telemetry: own,
-			attribution: attribution,
+			attribution: turn.NewAttribution(maxOpen),
 			privacy:     privacy.Settings{CaptureText: settings.CaptureText, References: settings.References},
 			scope:       scope, metrics: metrics,
 		},

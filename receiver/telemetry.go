@@ -97,12 +97,7 @@ func (t *telemetry) Renewal(ctx context.Context, err error) {
 }
 
 // Created implements subscription.Telemetry.
-func (t *telemetry) Created(ctx context.Context, err error) {
-	t.Recreated(ctx, subscription.ReasonAbsent, err)
-}
-
-// Recreated implements subscription.Telemetry.
-func (t *telemetry) Recreated(ctx context.Context, reason subscription.Reason, err error) {
+func (t *telemetry) Created(ctx context.Context, reason subscription.Reason, err error) {
 	t.builder.ReceiverM365CopilotSubscriptionRecreations.Add(ctx, 1,
 		t.with(attribute.String("reason", string(reason)), success(err)))
 }

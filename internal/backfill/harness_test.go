@@ -24,6 +24,7 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -119,7 +120,7 @@ func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPag
 	}
 	const size = 999
 	skip, _ := strconv.Atoi(next)
-	page := graph.UserPage{IDs: g.licensed[min(skip, len(g.licensed)):min(skip+size, len(g.licensed))]}
+	page := graph.UserPage{Items: g.licensed[min(skip, len(g.licensed)):min(skip+size, len(g.licensed))]}
 	if skip+size < len(g.licensed) {
 		page.Next = strconv.Itoa(skip + size)
 	}
@@ -208,7 +209,7 @@ func newHarness() *harness {
 		Status: func(err error) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			h.status = append(h.status, err)
+			h.status = append(h.status, failure.Explain(err))
 		},
 	}
 	return h
@@ -366,27 +367,24 @@ func (p *fakePipeline) distinct() int {
 	return len(p.times)
 }
 
-// fakeCache knows everything but some parts.
+// fakeCache knows everything from a time on.
 type fakeCache struct {
-	mu         sync.Mutex
-	incomplete []backfill.Interval
-	entries    int
-	notified   func(from, to time.Time, users []gap.User) int
+	mu           sync.Mutex
+	completeFrom time.Time
+	entries      int
+	notified     func(from, to time.Time, users []gap.User) int
 }
 
-func (c *fakeCache) Complete(created time.Time) bool {
-	return len(c.Incomplete(created, created.Add(1))) == 0
-}
-
-func (c *fakeCache) Incomplete(from, to time.Time) (parts []backfill.Interval) {
+func (c *fakeCache) CompleteFrom() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, part := range c.incomplete {
-		if part.From.Before(to) && from.Before(part.To) {
-			parts = append(parts, part)
-		}
-	}
-	return parts
+	return c.completeFrom
+}
+
+func (c *fakeCache) setCompleteFrom(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.completeFrom = at
 }
 
 func (c *fakeCache) EntriesFor(time.Duration) int { return c.entries }

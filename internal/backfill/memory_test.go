@@ -39,7 +39,7 @@ func (c *largeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPa
 	end := min(skip+999, c.users)
 	page := graph.UserPage{}
 	for i := skip; i < end; i++ {
-		page.IDs = append(page.IDs, guid(i))
+		page.Items = append(page.Items, guid(i))
 	}
 	if end < c.users {
 		page.Next = strconv.Itoa(end)

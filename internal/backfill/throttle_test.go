@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
@@ -110,7 +111,7 @@ func TestThrottle_BacksOffWhileGraphFails(t *testing.T) {
 		"500":                      graphError(500, "", 0),
 		"401":                      graphError(401, "", 0),
 		"no token":                 &graph.TokenError{Status: 400, Code: "invalid_client", AADSTS: "AADSTS7000215"},
-		"an unreadable credential": &graph.CredentialError{},
+		"an unreadable credential": &graph.TokenError{Err: errors.New("no such file")},
 		"connection reset":         errors.New("read tcp 127.0.0.1:1: connection reset by peer"),
 		"an endless body":          graph.ErrTooLarge,
 		"invalid JSON":             graph.ErrUnreadable,
@@ -149,7 +150,7 @@ func TestThrottle_BacksOffWhileGraphFails(t *testing.T) {
 					require.Error(t, health[0])
 					require.NoError(t, health[1])
 					require.ErrorIs(t, health[0], err)
-					assert.Contains(t, health[0].Error(), graph.Hint(err))
+					assert.Contains(t, health[0].Error(), failure.Of(err).Hint)
 				}
 				stop()
 			})

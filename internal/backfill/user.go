@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
@@ -17,8 +18,6 @@ const (
 	// Overlap is how much earlier than its gap a pass begins, since an interaction may appear after others that have a later
 	// time. margin extends the end, since Graph takes whole seconds and excludes the end.
 	Overlap, margin = 300 * time.Second, time.Second
-	// maxPages limits what is read of one user: a million interactions.
-	maxPages = 10_000
 
 	maxDeliveryBackoff = 30 * time.Second
 	// deliveryGrace is how long a delivery in flight may take after the context ended: the next run would deliver again what
@@ -29,23 +28,21 @@ const (
 // readUser reads and delivers a user's interactions page by page. A failure of any page fails the user, and the next attempt
 // starts over, since page links expire. It returns what was compared, where the pass compares.
 func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Comparison, err error) {
-	from := r.interval.From.Add(-Overlap).Truncate(time.Second)
-	to := r.interval.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
-	err = graph.AllPages(maxPages, func(next string) (string, error) {
-		page, err := r.b.s.Graph.History(ctx, user.String(), from, to, next)
+	from := r.from.Add(-Overlap).Truncate(time.Second)
+	to := r.pass.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
+	for items, err := range r.b.s.Graph.History(ctx, user.String(), from, to) {
 		if err != nil {
-			return "", err
+			return gap.Comparison{Recovered: compared.Recovered}, err
 		}
-		received := r.receive(user, page.Items)
+		received := r.receive(user, items)
 		if r.compares() {
 			received = slices.DeleteFunc(received, r.incomparable)
 		}
 		delivered, err := r.deliver(ctx, received)
 		compared = sum(compared, gap.Comparison{Interactions: len(received), Recovered: delivered.Recovered})
-		return page.Next, err
-	})
-	if err != nil {
-		return gap.Comparison{Recovered: compared.Recovered}, err
+		if err != nil {
+			return gap.Comparison{Recovered: compared.Recovered}, err
+		}
 	}
 	compared.Users = 1
 	return compared, nil
@@ -59,7 +56,8 @@ func (r *reading) receive(user gap.User, items []json.RawMessage) []interaction.
 		i, err := interaction.Parse(raw)
 		if err != nil {
 			if r.unreadable.Add(1) == 1 {
-				r.b.s.Logger.Warn("history contains an interaction that can't be read and is skipped; further ones are only counted", zap.Error(err))
+				r.b.s.Logger.Warn("history contains an interaction that can't be read and is skipped; further ones are only counted",
+					append(failure.New(failure.HistoryUnreadable).Fields(), zap.Error(err))...)
 			}
 			continue
 		}
@@ -73,21 +71,24 @@ func (r *reading) receive(user gap.User, items []json.RawMessage) []interaction.
 
 // deliver delivers interactions until they are accepted, or refused permanently.
 func (r *reading) deliver(ctx context.Context, received []interaction.Received) (delivered Delivered, err error) {
-	for try := 1; len(received) > 0; try++ {
-		if delivered, err = r.deliverOnce(ctx, received); err == nil {
-			r.b.pipeline.Report(nil)
-			break
-		}
-		if ctx.Err() == nil && r.b.s.Permanent(err) {
+	delays := graph.NewBackOff(maxDeliveryBackoff)
+	for len(received) > 0 {
+		delivered, err = r.deliverOnce(ctx, received)
+		err = failure.With(err, failure.New(failure.LogsPipelineRefusing))
+		if err != nil && ctx.Err() == nil && r.b.s.Permanent(err) {
 			if n := int64(len(received)); r.refused.Add(n) == n {
-				r.b.s.Logger.Warn("pipeline refuses interactions of the history permanently; further ones are only counted", zap.Error(err))
+				r.b.s.Logger.Warn("pipeline refuses interactions of the history permanently; further ones are only counted",
+					append(failure.Of(err).Fields(), zap.Error(err))...)
 			}
 			break
 		}
-		if ctx.Err() == nil {
+		if err == nil || ctx.Err() == nil {
 			r.b.pipeline.Report(err)
 		}
-		if err := graph.BackOff(ctx, try, maxDeliveryBackoff); err != nil {
+		if err == nil {
+			break
+		}
+		if err := graph.Sleep(ctx, delays.NextBackOff()); err != nil {
 			return Delivered{}, err
 		}
 	}

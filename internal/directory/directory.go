@@ -3,6 +3,7 @@ package directory
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -20,8 +21,6 @@ const (
 	listTTL = 15 * time.Minute
 	// listAttempts is how often in a row the list may fail.
 	listAttempts, maxBackoff = 5, time.Minute
-	// maxPages limits the list of users: Graph sends up to 999 on a page.
-	maxPages = 5_000
 )
 
 // Settings configures a Directory. All fields are required.
@@ -35,16 +34,16 @@ type Settings struct {
 // Graph is the part of Microsoft Graph that is used. It waits itself where Graph is throttled or accepts no token. Its errors are
 // logged, and name no user.
 type Graph interface {
-	// LicensedUsers reads a page of the users with a Copilot license. Next is that of the previous page, empty for the first.
-	LicensedUsers(ctx context.Context, next string) (graph.UserPage, error)
+	// LicensedUsers yields the pages of the users with a Copilot license. An error is the last element.
+	LicensedUsers(ctx context.Context) iter.Seq2[[]string, error]
 }
 
 // Directory knows the users. It is safe for concurrent use, except for List, which one goroutine calls.
 type Directory struct {
-	s               Settings
-	listing, saving health.Part
-	wake            chan struct{} // see Changed
-	writing         sync.Mutex    // held during a write
+	s       Settings
+	listing health.Part
+	users   *statestore.Value[knownUsers]
+	wake    chan struct{} // see Changed
 
 	mu sync.Mutex // guards what follows
 	// licensed are the licensed users, in order; listed is false if they could not be read. Both are valid until validUntil.
@@ -53,7 +52,6 @@ type Directory struct {
 	validUntil time.Time
 	known      map[gap.User]knownUser
 	newest     int64 // when a user was first seen last
-	changed    bool
 }
 
 // New returns a Directory. Load must be called before anything else.
@@ -64,10 +62,9 @@ func New(s Settings) *Directory {
 			Logger: s.Logger, Failing: "directory can't be read, history is only read for users already seen, gaps stay open for the others",
 			Recovered: "directory can be read again",
 		},
-		saving: health.Part{
-			Logger: s.Logger, Failing: "users whose history is read can't be stored; check the storage extension",
-			Recovered: "users whose history is read are stored again",
-		},
+		users: statestore.NewValue[knownUsers](statestore.ValueSettings{
+			Store: s.Store, Key: usersKey, Version: usersVersion, Name: "users whose history is read", Logger: s.Logger,
+		}),
 	}
 }
 
@@ -105,9 +102,10 @@ func (d *Directory) List(ctx context.Context, since time.Time) ([]gap.User, bool
 
 // refresh reads the licensed users, several times if that fails. The error is the context's.
 func (d *Directory) refresh(ctx context.Context) error {
+	delays := graph.NewBackOff(maxBackoff)
 	licensed, err := d.read(ctx)
 	for try := 1; err != nil && try < listAttempts && !graph.Forbidden(err) && !graph.Unsupported(err); try++ {
-		if err := graph.BackOff(ctx, try, maxBackoff); err != nil {
+		if err := graph.Sleep(ctx, delays.NextBackOff()); err != nil {
 			return err
 		}
 		licensed, err = d.read(ctx)
@@ -115,7 +113,7 @@ func (d *Directory) refresh(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	graph.ReportTo(&d.listing, err)
+	d.listing.Report(err, graph.CodeField(err))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.licensed, d.listed, d.validUntil = licensed, err == nil, time.Now().Add(listTTL)
@@ -124,17 +122,15 @@ func (d *Directory) refresh(ctx context.Context) error {
 
 // read reads all pages. Only the 16 bytes of each user are kept.
 func (d *Directory) read(ctx context.Context) (users []gap.User, err error) {
-	err = graph.AllPages(maxPages, func(next string) (string, error) {
-		page, err := d.s.Graph.LicensedUsers(ctx, next)
-		for _, id := range page.IDs {
+	for ids, err := range d.s.Graph.LicensedUsers(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
 			if u, valid := gap.ParseUser(id); valid {
 				users = append(users, u)
 			}
 		}
-		return page.Next, err
-	})
-	if err != nil {
-		return nil, err
 	}
 	return slices.Clip(gap.SortUsers(users)), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"strings"
 	"sync"
@@ -33,9 +34,9 @@ type fakeGraph struct {
 	requests int
 }
 
-func (g *fakeGraph) LicensedUsers(context.Context, string) (graph.UserPage, error) {
+func (g *fakeGraph) LicensedUsers(context.Context) iter.Seq2[[]string, error] {
 	g.requests++
-	return graph.UserPage{IDs: g.licensed}, g.err
+	return func(yield func([]string, error) bool) { yield(g.licensed, g.err) }
 }
 
 // fakeClient is a storage that can fail.
@@ -148,7 +149,7 @@ func TestList_FailsWithUsersSeen(t *testing.T) {
 		err      error
 		requests int
 	}{
-		"a list that fails is tried five times": {errors.New("connection reset"), 5},
+		"a list that fails is tried five times": {graph.ErrUnreadable, 5},
 		"a list that is refused is tried once":  {&graph.Error{Operation: "list users", Status: http.StatusForbidden}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -42,9 +42,10 @@ var clockPatches = []textPatch{
 }
 
 // collectorWithClock returns the path of a collector whose clock a test can set. The first call builds it. Tests call it
-// before they run in parallel, since other tests measure time and a build would disturb them.
+// before they run in parallel, since other tests measure time and a build would disturb them. They are skipped with -short.
 func collectorWithClock(t *testing.T) string {
 	t.Helper()
+	skipIfShort(t, "it builds the collector once more")
 	path, err := buildCollectorWithClock()
 	require.NoError(t, err)
 	return path

@@ -71,8 +71,8 @@ func decrypted(t *testing.T, address string) int {
 	return int(n)
 }
 
-// If half of a batch was delivered before, the whole batch delivers each interaction once and decrypts only the other half.
-func TestCollector_SkipsDecryptionOfRedelivered(t *testing.T) {
+// What was delivered before a crash is neither delivered nor decrypted after it.
+func TestDedupe_SurvivesCrash(t *testing.T) {
 	t.Parallel()
 	metrics := freeAddress(t)
 	h := newCollectorHarness(t, `

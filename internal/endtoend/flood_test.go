@@ -68,6 +68,7 @@ func (h *collectorHarness) forgedBody(t *testing.T, items, more int) []byte {
 
 // It does not run in parallel, since it measures memory, time and processor time.
 func TestFlood_OfForgedBodiesIsBounded(t *testing.T) { //nolint:paralleltest // see above
+	skipIfShort(t, "it is a test of load")
 	h := newCollectorHarness(t, "")
 	collector := h.run(t)
 	h.awaitSubscribed(t)
@@ -187,6 +188,7 @@ func (h *collectorHarness) postGenuineUntil(t *testing.T, ended <-chan struct{})
 
 // It compares the two costs, since absolute times depend on the machine.
 func TestFlood_ForgedBytesCostLessThanGenuine(t *testing.T) { //nolint:paralleltest // it measures processor time
+	skipIfShort(t, "it is a test of load")
 	h := newCollectorHarness(t, "")
 	collector := h.run(t)
 	h.awaitSubscribed(t)
@@ -218,7 +220,7 @@ func TestFlood_ForgedBytesCostLessThanGenuine(t *testing.T) { //nolint:parallelt
 		}
 		t.Run(name, func(t *testing.T) {
 			// Enough bytes for a measurable time.
-			times := min(max(16<<20/len(f.body), 3), 2000)
+			times := min(max(4<<20/len(f.body), 3), 500)
 			bodies := make(chan []byte, times)
 			for range times {
 				bodies <- f.body

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // root is the module's directory.
@@ -25,7 +28,15 @@ var collectorTarget = filepath.Join("_build", "otelcol-copilot", "otelcol-copilo
 var tempDir string
 
 // parallel is how many tests run at once, whatever the number of processors: most of them wait.
-const parallel = "8"
+const parallel = "12"
+
+// skipIfShort skips a test that `make test` leaves to `make test-all`.
+func skipIfShort(t *testing.T, reason string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("left out with -short: " + reason)
+	}
+}
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -46,11 +57,23 @@ func testAll(m *testing.M) (code int, err error) {
 		}
 		collector = filepath.Join(root, collectorTarget)
 	}
+	for _, input := range []string{collector, filepath.Join(root, "examples", "durable.yaml")} {
+		if _, err := os.Stat(input); err != nil { // with which `go test` also learns what its cached results depend on
+			return 1, err
+		}
+	}
 	if tempDir, err = os.MkdirTemp("", "endtoend"); err != nil {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tempDir)) }()
-	return m.Run(), nil
+	if code = m.Run(); code != 0 {
+		return code, nil
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if err := goleak.Find(); err != nil {
+		return 1, err
+	}
+	return 0, nil
 }
 
 func makeCollector() error {

@@ -15,6 +15,7 @@ import (
 )
 
 func TestOutage_OfTwoMinutesLosesNothing(t *testing.T) {
+	skipIfShort(t, "it is a test of an outage")
 	t.Parallel()
 	h := newCollectorHarness(t, "")
 	h.run(t)
@@ -44,6 +45,7 @@ func TestOutage_OfTwoMinutesLosesNothing(t *testing.T) {
 }
 
 func TestRestart_DuringOutageLosesNothing(t *testing.T) {
+	skipIfShort(t, "it is a test of an outage")
 	t.Parallel()
 	h := newCollectorHarness(t, "")
 	collector := h.run(t)
@@ -81,6 +83,7 @@ func TestRestart_DuringOutageLosesNothing(t *testing.T) {
 }
 
 func TestShutdown_WithBlockedQueueLosesNothing(t *testing.T) {
+	skipIfShort(t, "it is a test of an outage")
 	t.Parallel()
 	h := newCollectorHarness(t, `
 exporters:
@@ -111,6 +114,7 @@ func assertAnswersInTime(t *testing.T, h *collectorHarness) {
 }
 
 func TestLatency_WithSlowBackend(t *testing.T) {
+	skipIfShort(t, "it is a test of an outage")
 	t.Parallel()
 	h := newCollectorHarness(t, "")
 	h.backend.delay = 10 * time.Second
@@ -125,8 +129,9 @@ func TestLatency_WithSlowBackend(t *testing.T) {
 	h.backend.await(t, interactionKeys(t, in...), 2*time.Minute)
 }
 
+// It does not run in parallel, since it measures time: the receiver answers half a second before Graph stops waiting.
 func TestLatency_WithSlowBackendAndNoQueue(t *testing.T) {
-	t.Parallel()
+	skipIfShort(t, "it is a test of an outage")
 	h := newCollectorHarness(t, `
 exporters:
   otlp_http:

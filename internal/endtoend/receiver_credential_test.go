@@ -40,7 +40,7 @@ func TestCredential_EachKindSubscribes(t *testing.T) {
 		},
 		"a client secret in a file": func(t *testing.T, c *m365copilotreceiver.Config) {
 			t.Helper()
-			c.Auth.ClientSecret, c.Auth.ClientSecretFile = "", writeFile(t, testSecret+"\n")
+			c.Auth.ClientSecret, c.Auth.ClientSecretFile = "", writeFile(t, secret+"\n")
 		},
 		"a client certificate": func(t *testing.T, c *m365copilotreceiver.Config) {
 			t.Helper()
@@ -81,7 +81,7 @@ func TestCredential_RereadsSecretFile(t *testing.T) {
 	h.config.Auth.ClientSecret, h.config.Auth.ClientSecretFile = "", file
 	h.start(t)
 	h.host.await(t, componentstatus.StatusRecoverableError)
-	require.NoError(t, os.WriteFile(file, []byte(testSecret), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(secret), 0o600))
 	h.subscribed(t)
 	h.host.await(t, componentstatus.StatusOK)
 }
@@ -97,8 +97,8 @@ func (h *harness) withAuthenticator(t *testing.T, authority string) {
 	factory := oauth2clientauthextension.NewFactory()
 	config, ok := factory.CreateDefaultConfig().(*oauth2clientauthextension.Config)
 	require.True(t, ok)
-	config.ClientID, config.ClientSecret = testClient, testSecret
-	config.TokenURL = authority + "/" + testTenant + "/oauth2/v2.0/token"
+	config.ClientID, config.ClientSecret = client, secret
+	config.TokenURL = authority + "/" + tenant + "/oauth2/v2.0/token"
 	config.Scopes = []string{h.config.Graph.Endpoint + "/.default"}
 	extension, err := factory.Create(t.Context(), extensiontest.NewNopSettings(factory.Type()), config)
 	require.NoError(t, err)

@@ -108,7 +108,7 @@ func TestFailure_IsOneLineWithCodeAndHint(t *testing.T) {
 				assert.Contains(t, line, want)
 			}
 			assert.Empty(t, lines[0].Stack)
-			assert.NotContains(t, line, testSecret)
+			assert.NotContains(t, line, secret)
 			assert.NotContains(t, line, "the-wrong-secret")
 
 			if test.fix != nil {
@@ -200,7 +200,7 @@ func TestLogs_ContainNoContentOrSecrets(t *testing.T) {
 	for _, line := range h.lines.All() {
 		logged := lineText(t, line)
 		assert.NotContains(t, logged, marker)
-		assert.NotContains(t, logged, testSecret)
+		assert.NotContains(t, logged, secret)
 	}
 }
 

@@ -2,7 +2,6 @@ package endtoend_test
 
 import (
 	"context"
-	"crypto/x509"
 	"os"
 	"path/filepath"
 	"sync"
@@ -31,12 +30,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
 )
 
-const (
-	testTenant = "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10"
-	testClient = "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d"
-	testSecret = "the-right-secret"
-)
-
 // harness is an emulated tenant, and a receiver whose logs and metrics go to sinks.
 type harness struct {
 	emulator *graphtest.Emulator
@@ -62,34 +55,21 @@ type harness struct {
 // newHarness creates the tenant and the configuration without starting a receiver.
 func newHarness(t *testing.T, change ...func(*graphtest.Settings)) *harness {
 	t.Helper()
-	pair, err := graphtest.ServerCertificate(time.Hour)
-	require.NoError(t, err)
-	roots := x509.NewCertPool()
-	require.True(t, roots.AppendCertsFromPEM(pair.Certificate))
-	settings := graphtest.Settings{
-		TenantID: testTenant, ClientID: testClient, ClientSecret: testSecret, RootCAs: roots,
-		RetryDelay: 50 * time.Millisecond, NoListLimit: true,
-	}
-	for _, c := range change {
-		c(&settings)
-	}
+	emulator, base, pair := newEmulator(t, change...)
 	h := &harness{
-		emulator:  graphtest.New(settings),
+		emulator:  emulator,
 		logs:      &consumertest.LogsSink{},
 		metrics:   &consumertest.MetricsSink{},
 		telemetry: componenttest.NewTelemetry(),
 		host:      &statusHost{changed: make(chan struct{}, 1)},
 	}
 	h.nextLogs, h.nextMetrics = h.logs, h.metrics
-	base, err := h.emulator.Start("")
-	require.NoError(t, err)
-	t.Cleanup(h.emulator.Close)
 	t.Cleanup(func() { _ = h.telemetry.Shutdown(context.Background()) })
 
 	c, ok := m365copilotreceiver.NewFactory().CreateDefaultConfig().(*m365copilotreceiver.Config)
 	require.True(t, ok)
 	address := freeAddress(t)
-	c.TenantID, c.Auth.ClientID, c.Auth.ClientSecret = testTenant, testClient, testSecret
+	c.TenantID, c.Auth.ClientID, c.Auth.ClientSecret = tenant, client, secret
 	c.Auth.Authority, c.Graph.Endpoint = base, base
 	c.Subscription.NotificationURL = "https://" + address + "/graph/notifications"
 	c.Subscription.CheckInterval = time.Second
@@ -256,11 +236,11 @@ func (h *statusHost) await(t *testing.T, status componentstatus.Status) *compone
 }
 
 // newEncryptionCertificate writes a new encryption certificate and its key to files.
-func newEncryptionCertificate(t *testing.T, id string) m365copilotreceiver.CertificateConfig {
+func newEncryptionCertificate(t *testing.T) m365copilotreceiver.CertificateConfig {
 	t.Helper()
 	pair, err := graphtest.EncryptionCertificate(2048, time.Hour)
 	require.NoError(t, err)
-	c := m365copilotreceiver.CertificateConfig{ID: id, CertFile: filepath.Join(t.TempDir(), "encryption.crt"), KeyFile: filepath.Join(t.TempDir(), "encryption.key")}
+	c := m365copilotreceiver.CertificateConfig{ID: "2026-11", CertFile: filepath.Join(t.TempDir(), "encryption.crt"), KeyFile: filepath.Join(t.TempDir(), "encryption.key")}
 	require.NoError(t, os.WriteFile(c.CertFile, pair.Certificate, 0o600))
 	require.NoError(t, os.WriteFile(c.KeyFile, pair.Key, 0o600))
 	return c

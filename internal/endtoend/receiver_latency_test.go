@@ -51,6 +51,7 @@ func postAll(t *testing.T, h *harness, senders, n int, wantStatus int) []time.Du
 }
 
 func TestLatency_Of64Connections(t *testing.T) {
+	skipIfShort(t, "it is a test of load")
 	h := newHarness(t)
 	h.run(t)
 	took := postAll(t, h, 64, 2000, 202)
@@ -63,6 +64,7 @@ func TestLatency_Of64Connections(t *testing.T) {
 
 // Graph gets every answer in time even if the pipeline blocks.
 func TestLatency_WithBlockedPipeline(t *testing.T) {
+	skipIfShort(t, "it is a test of load")
 	h := newHarness(t)
 	release := make(chan struct{})
 	blocked, err := consumer.NewLogs(func(ctx context.Context, logs plog.Logs) error {

@@ -43,7 +43,7 @@ func (h *harness) reconcile(t *testing.T, interval, delay time.Duration) {
 func (h *harness) confirmed(t *testing.T) {
 	t.Helper()
 	h.subscribed(t)
-	require.NoError(t, h.emulator.WaitRequests(t.Context(), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+2))
+	require.NoError(t, h.emulator.WaitRequests(deadline(t), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+2))
 }
 
 // promptsNow returns n prompts of testUser that were created just now, each with an id of its own.
@@ -186,7 +186,8 @@ func TestReconciliation_DeliversWhatOnlyHistoryHas(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	h.withStorage(t)
-	h.reconcile(t, 3*time.Second, time.Second)
+	const delay = 5 * time.Second
+	h.reconcile(t, 3*time.Second, delay)
 	h.start(t)
 	h.confirmed(t)
 	in := h.promptsNow(t, 12)
@@ -205,7 +206,7 @@ func TestReconciliation_DeliversWhatOnlyHistoryHas(t *testing.T) {
 	assert.EqualValues(t, len(in), compared)
 	h.awaitRecovered(t, 4)
 	age := h.awaitResult(t, "complete")
-	assert.Greater(t, age, time.Second, "the end is as old as the delay, at least")
+	assert.Greater(t, age, delay, "the end is as old as the delay, at least")
 	assert.Less(t, age, waitTimeout)
 	_, found := h.point(t, "microsoft.copilot.history.gap", "microsoft.copilot.reason", "reconcile")
 	assert.False(t, found, "nothing of it is known to be missing")
@@ -218,10 +219,10 @@ func TestReconciliation_OfQuietTenantIsComplete(t *testing.T) {
 	h.reconcile(t, time.Second, time.Second)
 	h.start(t)
 	h.confirmed(t)
-	results := h.awaitReconciled(t, time.Now().Add(3*time.Second))
+	require.Eventually(t, func() bool { return len(h.reconciliations(t)) >= 3 }, waitTimeout, 20*time.Millisecond)
+	requests, results := len(h.emulator.Requests(graphtest.OpHistory)), h.reconciliations(t)
 	assertComplete(t, 0, results)
-	assert.GreaterOrEqual(t, len(results), 3)
-	assert.LessOrEqual(t, len(h.emulator.Requests(graphtest.OpHistory)), len(results)+1, "one more may have begun")
+	assert.LessOrEqual(t, requests, len(results)+1, "one more may have begun")
 	assert.Empty(t, h.records())
 }
 
@@ -232,7 +233,7 @@ func TestReconciliation_IsOffByZeroInterval(t *testing.T) {
 	h.start(t)
 	h.confirmed(t)
 	require.NoError(t, h.emulator.AddHistory(h.promptsNow(t, 1)...))
-	require.NoError(t, h.emulator.WaitRequests(t.Context(), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+5))
+	require.NoError(t, h.emulator.WaitRequests(deadline(t), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+5))
 	assert.Empty(t, h.emulator.Requests(graphtest.OpHistory))
 	assert.Empty(t, h.records())
 }
@@ -241,15 +242,18 @@ func TestReconciliation_IsOffByZeroInterval(t *testing.T) {
 func TestReconciliation_LeavesWhatMayStillCome(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.reconcile(t, time.Second, 6*time.Second)
+	h.reconcile(t, time.Second, 10*time.Second)
 	h.start(t)
 	h.confirmed(t)
+	h.awaitReconciled(t, time.Time{})
 	in := h.promptsNow(t, 5)
 	created := time.Now()
 	require.NoError(t, h.emulator.AddHistory(in...))
 	late, err := h.emulator.Collection(in...)
 	require.NoError(t, err)
-	<-time.After(3 * time.Second) // Graph is late
+	before := len(h.reconciliations(t))
+	require.Eventually(t, func() bool { return len(h.reconciliations(t)) > before }, waitTimeout, 20*time.Millisecond, "while Graph is late")
+	assert.Empty(t, h.records())
 	status, err := h.emulator.Post(t.Context(), late)
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusAccepted, status)
@@ -262,7 +266,7 @@ func TestReconciliation_LeavesWhatWasRetried(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	h.panicOnce(t, "so that the first attempt is answered with 503")
-	h.reconcile(t, 2*time.Second, time.Second)
+	h.reconcile(t, 2*time.Second, 6*time.Second)
 	h.start(t)
 	h.confirmed(t)
 	in := h.promptsNow(t, 5)
@@ -291,7 +295,7 @@ func TestReconciliation_IgnoresOldArrivals(t *testing.T) {
 func TestReconciliation_FindsNothingWhereGapWasRead(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.reconcile(t, 8*time.Second, time.Second)
+	h.reconcile(t, 8*time.Second, 6*time.Second)
 	h.start(t)
 	h.confirmed(t)
 	in := h.promptsNow(t, 9)
@@ -310,7 +314,7 @@ func TestReconciliation_FindsNothingWhereGapWasRead(t *testing.T) {
 func TestReconciliation_WithoutDirectoryComparesSeenUsers(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t) // whose application may not list users
-	h.set(t, "history: {reconcile: {interval: 3s, delay: 1s}}")
+	h.set(t, "history: {reconcile: {interval: 3s, delay: 6s}}")
 	h.start(t)
 	h.confirmed(t)
 	in := h.promptsNow(t, 6)
@@ -334,19 +338,20 @@ var maxEntriesHint = regexp.MustCompile(`max_entries\D+(\d+)`)
 // again.
 func TestReconciliation_WithTooFewEntriesIsIncomplete(t *testing.T) {
 	t.Parallel()
-	const entries = 300
+	const entries, perSecond, inFlight = 150, 40, 80
 	h := newHarness(t)
 	h.withStorage(t)
 	h.config.Dedupe.MaxEntries = entries
-	h.reconcile(t, 5*time.Second, 4*time.Second)
+	h.reconcile(t, 8*time.Second, 6*time.Second)
 	h.start(t)
 	h.confirmed(t)
 	var in []graphtest.Interaction
 	for begun := time.Now(); len(h.reconciliations(t)) == 0 && time.Since(begun) < waitTimeout; <-time.After(100 * time.Millisecond) {
-		next := h.promptsNow(t, 8)
+		next := h.promptsNow(t, max(1, int(perSecond*time.Since(begun).Seconds())-len(in)))
 		_, err := h.emulator.Publish(t.Context(), next...)
 		require.NoError(t, err)
 		in = append(in, next...)
+		require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)-inFlight))
 	}
 	results := h.awaitReconciled(t, time.Time{})
 	first := results[0]
@@ -359,7 +364,7 @@ func TestReconciliation_WithTooFewEntriesIsIncomplete(t *testing.T) {
 	require.NoError(t, err)
 	assert.Greater(t, number, len(in)*3/4, "about that many would have been needed")
 
-	require.NoError(t, h.emulator.WaitDelivered(t.Context(), len(in)))
+	require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)))
 	more := h.awaitReconciled(t, time.Now().Add(6*time.Second))
 	assert.Equal(t, "complete", more[len(more)-1].result, "in a time of which everything is known")
 	for i := range more[1:] {
@@ -384,16 +389,17 @@ func TestReconciliation_WithEmptyHistoryIsInconclusive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
-			h.reconcile(t, 6*time.Second, time.Second)
+			h.reconcile(t, 6*time.Second, 3*time.Second)
 			h.start(t)
 			h.confirmed(t)
 			in := h.promptsNow(t, 11)
+			created := time.Now()
 			sent, err := h.emulator.Collection(in[:10]...) // and the history does not have it
 			require.NoError(t, err)
 			status, err := h.emulator.Post(t.Context(), sent)
 			require.NoError(t, err)
 			require.Equal(t, http.StatusAccepted, status)
-			results := h.awaitReconciled(t, time.Now())
+			results := h.awaitReconciled(t, created)
 			first := results[0]
 			require.Len(t, results, 1, "all of it belongs to one interval")
 			assert.Equal(t, zapcore.WarnLevel, first.level)
@@ -462,7 +468,7 @@ func (h *harness) giveUp(t *testing.T, interactions ...graphtest.Interaction) {
 	lost := h.emulator.Stats().Lost + len(interactions)
 	_, err := h.emulator.Publish(t.Context(), interactions...)
 	require.NoError(t, err)
-	require.NoError(t, h.emulator.Wait(t.Context(), func(s graphtest.Stats) bool { return s.Lost == lost }))
+	require.NoError(t, h.emulator.Wait(deadline(t), func(s graphtest.Stats) bool { return s.Lost == lost }))
 }
 
 // assertRefused asserts that some of the published notifications were answered with 503, and the others accepted.
@@ -482,30 +488,30 @@ func (h *harness) assertRefused(t *testing.T) {
 // What was refused unread because max_in_flight_bytes was used up, until Graph gave up, is found by the next reconciliation.
 func TestReconciliation_FindsWhatOverloadLost(t *testing.T) {
 	t.Parallel()
-	shortRetry := func(s *graphtest.Settings) { s.RetryFor, s.MaxRetryDelay = 2*time.Second, 200*time.Millisecond }
 	for name, test := range map[string]struct {
+		retryFor time.Duration
 		// overload publishes interactions while requests are refused, and returns how many Graph gave up.
 		overload func(t *testing.T, h *harness, in []graphtest.Interaction) (lost int)
 	}{
-		"for longer than Graph retries": {func(t *testing.T, h *harness, in []graphtest.Interaction) int {
+		"for longer than Graph retries": {2 * time.Second, func(t *testing.T, h *harness, in []graphtest.Interaction) int {
 			t.Helper()
 			release := h.occupyBudget(t)
 			h.giveUp(t, in...)
 			release()
 			return len(in)
 		}},
-		"for a moment": {func(t *testing.T, h *harness, in []graphtest.Interaction) int {
+		"for a moment": {time.Minute, func(t *testing.T, h *harness, in []graphtest.Interaction) int {
 			t.Helper()
 			release := h.occupyBudget(t)
 			refused := h.emulator.Stats().Refused
 			_, err := h.emulator.Publish(t.Context(), in...)
 			require.NoError(t, err)
-			require.NoError(t, h.emulator.Wait(t.Context(), func(s graphtest.Stats) bool { return s.Refused > refused }))
+			require.NoError(t, h.emulator.Wait(deadline(t), func(s graphtest.Stats) bool { return s.Refused > refused }))
 			release()
-			require.NoError(t, h.emulator.WaitDelivered(t.Context(), len(in)))
+			require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)))
 			return 0
 		}},
-		"twice, with a time between that was healthy": {func(t *testing.T, h *harness, in []graphtest.Interaction) int {
+		"twice, with a time between that was healthy": {2 * time.Second, func(t *testing.T, h *harness, in []graphtest.Interaction) int {
 			t.Helper()
 			release := h.occupyBudget(t)
 			h.giveUp(t, in[:2]...)
@@ -522,7 +528,7 @@ func TestReconciliation_FindsWhatOverloadLost(t *testing.T) {
 			release()
 			return len(in) - 1
 		}},
-		"until the collector restarted": {func(t *testing.T, h *harness, in []graphtest.Interaction) int {
+		"until the collector restarted": {2 * time.Second, func(t *testing.T, h *harness, in []graphtest.Interaction) int {
 			t.Helper()
 			release := h.occupyBudget(t)
 			h.giveUp(t, in...)
@@ -533,10 +539,10 @@ func TestReconciliation_FindsWhatOverloadLost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := newHarness(t, shortRetry)
+			h := newHarness(t, func(s *graphtest.Settings) { s.RetryFor, s.MaxRetryDelay = test.retryFor, 200*time.Millisecond })
 			h.withStorage(t)
 			h.withSmallBudget()
-			h.reconcile(t, 10*time.Second, 3*time.Second)
+			h.reconcile(t, 10*time.Second, 8*time.Second)
 			h.start(t)
 			h.confirmed(t)
 			in := h.promptsNow(t, 10)

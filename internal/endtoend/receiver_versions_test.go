@@ -130,7 +130,7 @@ func TestVersions_OfNotificationsAndHistory(t *testing.T) {
 	}
 	h := newHarness(t)
 	h.withStorage(t)
-	h.reconcile(t, 6*time.Second, time.Second)
+	h.reconcile(t, 6*time.Second, 5*time.Second)
 	h.start(t)
 	h.confirmed(t)
 	interactions, recovered := map[string]graphtest.Interaction{}, 0

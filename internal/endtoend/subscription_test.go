@@ -11,7 +11,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-func TestCollector_AdoptsSubscriptionAfterRestart(t *testing.T) {
+func TestSubscription_IsAdoptedAfterRestart(t *testing.T) {
 	t.Parallel()
 	h := newCollectorHarness(t, "")
 	first := h.run(t)
@@ -64,7 +64,7 @@ receivers:
 	line = again.awaitLine(t, "subscription fails", waitTimeout)
 	assert.Contains(t, line, other.webhook, "now the second one conflicts with the first")
 	assert.Contains(t, line, taken.ID)
-	require.NoError(t, h.emulator.WaitRequests(t.Context(), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+4))
+	require.NoError(t, h.emulator.WaitRequests(deadline(t), graphtest.OpList, len(h.emulator.Requests(graphtest.OpList))+4))
 	assert.Equal(t, taken.ID, h.awaitSubscribed(t).ID)
 	assert.Empty(t, h.emulator.Requests(graphtest.OpDelete))
 }

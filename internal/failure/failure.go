@@ -5,8 +5,10 @@ package failure
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // Code identifies a failure, such as COP101. A code is never reused for another failure.
@@ -49,8 +51,15 @@ func With(err error, failure Failure) error {
 }
 
 // Explain returns the error with the code and the hint of its failure in its text, for readers who see nothing else: the
-// Collector logs the text of an error that ends it.
+// Collector logs the text of an error that ends it. Joined errors are explained one by one.
 func Explain(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []error
+		for _, one := range joined.Unwrap() {
+			all = append(all, Explain(one))
+		}
+		return errors.Join(all...)
+	}
 	if f := Of(err); f.Code != "" {
 		return fmt.Errorf("%w (%s: %s)", err, f.Code, f.Hint)
 	}
@@ -64,6 +73,15 @@ type failedError struct {
 
 func (e *failedError) Unwrap() error    { return e.error }
 func (e *failedError) Failure() Failure { return e.failure }
+
+// Level returns the level of the log line of a failure that lasts: an error if nothing arrives until somebody changes the
+// configuration or the tenant, as for tokens, permissions and subscriptions, else a warning.
+func (f Failure) Level() zapcore.Level {
+	if strings.HasPrefix(string(f.Code), "COP2") || strings.HasPrefix(string(f.Code), "COP3") {
+		return zapcore.ErrorLevel
+	}
+	return zapcore.WarnLevel
+}
 
 // Fields returns the log fields code and hint of a failure, none of the zero Failure.
 func (f Failure) Fields() []zap.Field {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
@@ -35,6 +36,14 @@ func TestOf_IsZeroForOtherErrors(t *testing.T) {
 	require.NoError(t, failure.With(nil, failure.New(failure.StorageFailing)))
 }
 
+func TestLevel_IsErrorIfTheTenantOrTheConfigurationMustChange(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, zapcore.ErrorLevel, failure.New(failure.ClientSecretWrong).Level())
+	assert.Equal(t, zapcore.ErrorLevel, failure.New(failure.SubscriptionKeyConflict).Level())
+	assert.Equal(t, zapcore.WarnLevel, failure.New(failure.Unavailable).Level())
+	assert.Equal(t, zapcore.WarnLevel, failure.Failure{}.Level())
+}
+
 func TestExplain_AddsCodeAndHintToText(t *testing.T) {
 	t.Parallel()
 	full := errors.New("disk full")
@@ -43,5 +52,8 @@ func TestExplain_AddsCodeAndHintToText(t *testing.T) {
 	require.EqualError(t, explained, "save: disk full (COP001: "+failed.Hint+")")
 	require.ErrorIs(t, explained, full)
 	assert.Equal(t, full, failure.Explain(full), "an error without failure stays the same")
+	both := failure.Explain(errors.Join(failure.With(full, failed), failure.With(errors.New("no rights"), failure.New(failure.PermissionMissing))))
+	require.ErrorContains(t, both, "COP001")
+	require.ErrorContains(t, both, string(failure.PermissionMissing))
 	require.NoError(t, failure.Explain(nil))
 }

@@ -1,5 +1,5 @@
 // Package graph is the REST client of Microsoft Graph: access tokens, subscriptions, the history of interactions, licensed
-// users, typed errors and hints on how to fix them.
+// users, and typed errors with their failures.
 // Each call is one attempt; the caller decides when to retry.
 package graph
 
@@ -7,24 +7,23 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
-const (
-	// maxBody is far larger than a page of subscriptions and small enough to hold in memory.
-	maxBody        = 4 << 20
-	defaultTimeout = 30 * time.Second
-)
+// maxBody bounds a response, such as a page of 100 interactions, whose cards can be large; maxErrorBody an unsuccessful one.
+const maxBody, maxErrorBody = 64 << 20, 1 << 20
 
 // Settings is what a Client needs.
 type Settings struct {
@@ -40,8 +39,7 @@ type Settings struct {
 
 // Client calls Graph. It is safe for concurrent use.
 type Client struct {
-	base      *url.URL
-	baseErr   error
+	endpoint  string
 	http      *http.Client
 	tokens    TokenSource
 	telemetry Telemetry
@@ -50,17 +48,15 @@ type Client struct {
 
 // New returns a client. If the endpoint is not an absolute URL, every call fails.
 func New(s Settings) *Client {
-	c := &Client{http: withoutRedirects(s.HTTP), tokens: s.Tokens, telemetry: orNoop(s.Telemetry)}
-	c.base, c.baseErr = url.Parse(strings.TrimRight(s.Endpoint, "/"))
-	if c.baseErr == nil && c.base.Host == "" {
-		c.baseErr = fmt.Errorf("graph.endpoint %q is not an absolute URL", s.Endpoint)
+	return &Client{
+		endpoint: strings.TrimRight(s.Endpoint, "/"), http: withoutRedirects(s.HTTP), tokens: s.Tokens,
+		telemetry: cmp.Or[Telemetry](s.Telemetry, noopTelemetry{}),
 	}
-	return c
 }
 
 // withoutRedirects copies a client; the copy returns a redirect as the response instead of following it.
 func withoutRedirects(given *http.Client) *http.Client {
-	client := http.Client{Timeout: defaultTimeout}
+	client := http.Client{Timeout: 30 * time.Second}
 	if given != nil {
 		client = *given
 	}
@@ -80,66 +76,61 @@ type call struct {
 	header map[string]string
 	// fresh asks for a token that was issued just now, with its whole lifetime left.
 	fresh bool
-	// limit bounds the response body in bytes; 0 means maxBody.
-	limit int64
-}
-
-// response is an HTTP response whose body was read completely.
-type response struct {
-	status int
-	header http.Header
-	body   []byte
 }
 
 // do makes a call and decodes a successful response into out, unless out is nil or the body is empty.
 // If Graph rejects the token, as after a revocation, the call is repeated once with a new one.
 func (c *Client) do(ctx context.Context, r call, out any) error {
+	if err := c.try(ctx, r, out); err != nil {
+		return fmt.Errorf("%s: %w", r.operation, err)
+	}
+	return nil
+}
+
+func (c *Client) try(ctx context.Context, r call, out any) error {
 	target, err := c.resolve(r.target)
 	if err != nil {
-		return fmt.Errorf("%s: %w", r.operation, err)
+		return err
 	}
 	var payload []byte
 	if r.body != nil {
 		if payload, err = json.Marshal(r.body); err != nil {
-			return fmt.Errorf("%s: encode the request: %w", r.operation, err)
+			return fmt.Errorf("encode the request: %w", err)
 		}
 	}
-	token, err := c.token(ctx, r.fresh)
-	if err != nil {
-		return fmt.Errorf("%s: %w", r.operation, err)
-	}
-	a, err := c.exchange(ctx, r, target, payload, token)
-	if err == nil && a.status == http.StatusUnauthorized {
-		renewed, renewErr := c.renewToken(ctx, token)
-		if renewErr != nil {
-			return fmt.Errorf("%s: %w", r.operation, renewErr)
+	for retried := false; ; retried = true {
+		token := ""
+		if c.tokens != nil {
+			if token, err = c.tokens.Token(ctx, r.fresh); err != nil {
+				return err
+			}
 		}
-		if renewed != token {
-			token = renewed
-			a, err = c.exchange(ctx, r, target, payload, token)
+		resp, body, err := c.exchange(ctx, r, target, payload, token)
+		if err != nil {
+			return fmt.Errorf("%s: %w", target.Host, transportError(err))
 		}
+		if resp.StatusCode != http.StatusUnauthorized || c.tokens == nil || retried {
+			return c.decode(ctx, r.operation, resp, body, token, out)
+		}
+		c.tokens.Drop(token)
 	}
-	if err != nil {
-		return err
-	}
-	return c.decode(ctx, r.operation, a, token, out)
 }
 
 // decode turns a response into a value or an error.
-func (c *Client) decode(ctx context.Context, operation string, a response, token string, out any) error {
-	if a.status/100 != 2 {
-		e := newError(operation, a, time.Now(), token)
+func (c *Client) decode(ctx context.Context, operation string, resp *http.Response, body []byte, token string, out any) error {
+	if resp.StatusCode/100 != 2 {
+		e := newError(operation, resp, body, token)
 		if e.RetryAfter > 0 && (e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable) {
 			c.telemetry.Throttled(ctx, e.RetryAfter)
 		}
 		return e
 	}
-	if out == nil || len(bytes.TrimSpace(a.body)) == 0 {
+	if out == nil || len(bytes.TrimSpace(body)) == 0 {
 		return nil
 	}
 	// The decoder's error is dropped because it may quote the body.
-	if json.Unmarshal(a.body, out) != nil {
-		return fmt.Errorf("%s: status %d: %w", operation, a.status, ErrUnreadable)
+	if json.Unmarshal(body, out) != nil {
+		return fmt.Errorf("status %d: %w", resp.StatusCode, ErrUnreadable)
 	}
 	return nil
 }
@@ -147,14 +138,15 @@ func (c *Client) decode(ctx context.Context, operation string, a response, token
 // resolve returns the URL of a call. It rejects every URL that is not at the endpoint: this is the only place that decides
 // which host receives the access token.
 func (c *Client) resolve(target string) (*url.URL, error) {
-	if c.baseErr != nil {
-		return nil, c.baseErr
+	base, err := url.Parse(c.endpoint)
+	if err != nil || base.Host == "" {
+		return nil, fmt.Errorf("graph.endpoint %q is not an absolute URL", c.endpoint)
 	}
 	if strings.HasPrefix(target, "/") {
-		return url.Parse(c.base.String() + "/v1.0" + target)
+		return url.Parse(c.endpoint + "/v1.0" + target)
 	}
 	u, err := url.Parse(target)
-	if err != nil || u.User != nil || origin(u) != origin(c.base) {
+	if err != nil || u.User != nil || origin(u) != origin(base) {
 		return nil, ErrForeignHost
 	}
 	return u, nil
@@ -169,36 +161,13 @@ func origin(u *url.URL) string {
 	return scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
 }
 
-func (c *Client) token(ctx context.Context, fresh bool) (string, error) {
-	if c.tokens == nil {
-		return "", nil
-	}
-	if source, ok := c.tokens.(interface {
-		Fresh(ctx context.Context) (string, error)
-	}); ok && fresh {
-		return source.Fresh(ctx)
-	}
-	return c.tokens.Token(ctx)
-}
-
-// renewToken drops a rejected token and returns another. If the source has no cache, it returns the rejected token.
-func (c *Client) renewToken(ctx context.Context, refused string) (string, error) {
-	source, ok := c.tokens.(interface{ Drop(token string) })
-	if !ok {
-		return refused, nil
-	}
-	source.Drop(refused)
-	return c.tokens.Token(ctx)
-}
-
 // exchange sends one request and reads the whole response.
-func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload []byte, token string) (response, error) {
+func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload []byte, token string) (*http.Response, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, r.method, target.String(), bytes.NewReader(payload))
 	if err != nil {
-		return response{}, fmt.Errorf("%s: %w", r.operation, err)
+		return nil, nil, err
 	}
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Client-Request-Id", newGUID())
 	if payload != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -208,63 +177,91 @@ func (c *Client) exchange(ctx context.Context, r call, target *url.URL, payload 
 	for name, value := range r.header {
 		req.Header.Set(name, value)
 	}
-	started := time.Now()
-	a, err := c.send(req, cmp.Or(r.limit, maxBody))
-	c.telemetry.GraphRequest(ctx, r.operation, a.status, time.Since(started))
-	if err != nil {
-		return response{}, fmt.Errorf("%s: %s: %w", r.operation, target.Host, transportError(err))
+	started, status := time.Now(), 0
+	resp, body, err := c.send(req)
+	if err == nil {
+		status = resp.StatusCode
 	}
-	return a, nil
+	c.telemetry.GraphRequest(ctx, r.operation, status, time.Since(started))
+	return resp, body, err
 }
 
-func (c *Client) send(req *http.Request, limit int64) (response, error) {
+func (c *Client) send(req *http.Request) (*http.Response, []byte, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return response{}, err
+		return nil, nil, err
 	}
+	defer func() { _ = resp.Body.Close() }() // the body was read completely, or its error is returned
 	c.clock.observe(resp.Header)
+	limit := maxBody
 	if resp.StatusCode/100 != 2 {
-		limit = min(limit, maxBody) // error bodies are small
+		limit = maxErrorBody
 	}
-	body, err := readBody(resp.Body, limit)
-	if err != nil {
-		return response{}, err
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("read the response: %w", err)
+	case len(body) > limit:
+		return nil, nil, ErrTooLarge
+	default:
+		return resp, body, nil
 	}
-	return response{status: resp.StatusCode, header: resp.Header, body: body}, nil
 }
 
 // transportError returns the part of a failed round trip that is useful and safe to log. It removes the URL, which may name
 // a user, and converts the failure of an authenticator extension to a *TokenError, like one of this package's credentials.
 func transportError(err error) error {
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		return newTokenError(refused, time.Now())
+		return newTokenError(refused, "")
 	}
 	if failed, ok := errors.AsType[*url.Error](err); ok {
-		return failed.Err
+		err = failed.Err
 	}
-	return err
+	return failure.With(err, networkFailure(err, endpointKey))
 }
 
-// readBody reads and closes a body of at most limit bytes; a longer one is ErrTooLarge.
-func readBody(body io.ReadCloser, limit int64) ([]byte, error) {
-	defer func() { _ = body.Close() }() // the body was read completely, or its error is returned
-	data, err := io.ReadAll(io.LimitReader(body, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the response: %w", err)
-	}
-	if int64(len(data)) > limit {
-		return nil, ErrTooLarge
-	}
-	return data, nil
+// Page is one page of an OData collection.
+type Page[T any] struct {
+	Items []T
+	// Next is the link to the following page; empty on the last.
+	Next string
 }
 
-// newGUID returns a random UUID (RFC 9562, section 5.4), the form that Graph requires of a client-request-id.
-func newGUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails: https://pkg.go.dev/crypto/rand#Read
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+// readPage reads one page. A page without value is an error: treating it as an empty list would make the caller create what
+// already exists, or take for read what is not.
+func readPage[T any](ctx context.Context, c *Client, r call) (Page[T], error) {
+	var page struct {
+		Value    *[]T   `json:"value"`
+		NextLink string `json:"@odata.nextLink"`
+	}
+	if err := c.do(ctx, r, &page); err != nil {
+		return Page[T]{}, err
+	}
+	if page.Value == nil {
+		return Page[T]{}, fmt.Errorf("%s: %w", r.operation, ErrUnreadable)
+	}
+	return Page[T]{Items: *page.Value, Next: page.NextLink}, nil
+}
+
+// pages yields the items of each page until one has no link to the next: read gets the link of the page before, empty for the
+// first page. An error is the last element: that of read, or ErrTooManyPages after limit pages and where a link repeats.
+func pages[T any](limit int, read func(next string) (Page[T], error)) iter.Seq2[[]T, error] {
+	return func(yield func([]T, error) bool) {
+		next, seen := "", map[string]bool{}
+		for len(seen) < limit && !seen[next] {
+			seen[next] = true
+			page, err := read(next)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(page.Items, nil) || page.Next == "" {
+				return
+			}
+			next = page.Next
+		}
+		yield(nil, ErrTooManyPages)
+	}
 }
 
 // Telemetry receives the measurements of this package. Its methods are called on the goroutine of the call that they report.
@@ -285,31 +282,9 @@ func (noopTelemetry) GraphRequest(context.Context, string, int, time.Duration) {
 func (noopTelemetry) Throttled(context.Context, time.Duration)                 {}
 func (noopTelemetry) TokenRefresh(context.Context, error)                      {}
 
-func orNoop(t Telemetry) Telemetry {
-	if t == nil {
-		return noopTelemetry{}
-	}
-	return t
-}
-
 // Now returns the local time, or the time of Graph's clock where that is earlier by more than a minute. What must not happen
 // too early, such as giving up an old gap, goes by it, so that a local clock that is ahead causes no loss.
 func (c *Client) Now() time.Time { return c.clock.now() }
 
 // Answered reports whether Graph has sent any response. Until then Now is the local time.
 func (c *Client) Answered() bool { return c.clock.answered.Load() }
-
-// maxObeyedRetryAfter bounds the wait, so that an absurd header does not stop the receiver for good.
-const maxObeyedRetryAfter = time.Hour
-
-// RetryAfter returns the Retry-After of Graph or Entra ID, at most an hour, or 0 if there was none.
-func RetryAfter(err error) time.Duration {
-	var wait time.Duration
-	if e, ok := errors.AsType[*Error](err); ok {
-		wait = e.RetryAfter
-	}
-	if e, ok := errors.AsType[*TokenError](err); ok {
-		wait = max(wait, e.RetryAfter)
-	}
-	return min(wait, maxObeyedRetryAfter)
-}

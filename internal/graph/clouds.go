@@ -14,26 +14,17 @@ type Cloud struct {
 	loginHosts []string
 }
 
-// Clouds returns the four clouds, the worldwide one first.
+// Clouds returns the four clouds, the worldwide one first. Microsoft's deployments page names the first login host of China, its
+// authentication libraries the second; both issue tokens of this cloud.
 func Clouds() []Cloud {
+	const sts = "sts.windows.net"
 	return []Cloud{
+		{"global", "https://graph.microsoft.com", "https://login.microsoftonline.com", sts, []string{"login.microsoftonline.com"}},
+		{"us_gov", "https://graph.microsoft.us", "https://login.microsoftonline.us", sts, []string{"login.microsoftonline.us"}},
+		{"us_gov_dod", "https://dod-graph.microsoft.us", "https://login.microsoftonline.us", sts, []string{"login.microsoftonline.us"}},
 		{
-			Name: "global", Endpoint: "https://graph.microsoft.com", Authority: "https://login.microsoftonline.com",
-			stsHost: "sts.windows.net", loginHosts: []string{"login.microsoftonline.com"},
-		},
-		{
-			Name: "us_gov", Endpoint: "https://graph.microsoft.us", Authority: "https://login.microsoftonline.us",
-			stsHost: "sts.windows.net", loginHosts: []string{"login.microsoftonline.us"},
-		},
-		{
-			Name: "us_gov_dod", Endpoint: "https://dod-graph.microsoft.us", Authority: "https://login.microsoftonline.us",
-			stsHost: "sts.windows.net", loginHosts: []string{"login.microsoftonline.us"},
-		},
-		{
-			// Microsoft's deployments page names the first login host, its authentication libraries the second.
-			// Both issue tokens of this cloud.
-			Name: "china", Endpoint: "https://microsoftgraph.chinacloudapi.cn", Authority: "https://login.chinacloudapi.cn",
-			stsHost: "sts.chinacloudapi.cn", loginHosts: []string{"login.chinacloudapi.cn", "login.partner.microsoftonline.cn"},
+			"china", "https://microsoftgraph.chinacloudapi.cn", "https://login.chinacloudapi.cn", "sts.chinacloudapi.cn",
+			[]string{"login.chinacloudapi.cn", "login.partner.microsoftonline.cn"},
 		},
 	}
 }

@@ -1,17 +1,14 @@
 package graph
 
 import (
-	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // the x5t header is a SHA-1 thumbprint by definition
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -22,15 +19,8 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
-)
 
-const (
-	// maxTokenBody is larger than the largest token that Entra ID issues, with all of its group and role claims.
-	maxTokenBody = 256 << 10
-	// maxSecretFile bounds the size of a file whose whole content is a secret or an assertion.
-	maxSecretFile = 64 << 10
-
-	assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
 // CredentialSettings configures how an application authenticates to the token endpoint. Exactly one of Secret, SecretFile,
@@ -61,161 +51,80 @@ type CredentialSettings struct {
 	Telemetry Telemetry
 }
 
-// CredentialError is a file of the credential that cannot be used. It is read again at the next token request.
-type CredentialError struct {
-	// Setting is the configuration key of the file, and Path the file itself.
-	Setting, Path string
-	Err           error
-}
-
-// Error names the key and the file, never its content.
-func (e *CredentialError) Error() string { return fmt.Sprintf("%s %s: %v", e.Setting, e.Path, e.Err) }
-
-// Unwrap returns the cause.
-func (e *CredentialError) Unwrap() error { return e.Err }
-
-// credential requests tokens from the token endpoint.
-type credential struct {
-	settings CredentialSettings
-	http     *http.Client
-}
-
-func newCredential(s CredentialSettings) *credential {
-	return &credential{settings: s, http: withoutRedirects(s.HTTP)}
-}
-
 // fetch makes one token request (RFC 6749, section 4.4).
-func (c *credential) fetch(ctx context.Context) (*oauth2.Token, error) {
-	config, proof, err := c.config(time.Now())
+func (s CredentialSettings) fetch(ctx context.Context) (*oauth2.Token, error) {
+	config, secret, err := s.config()
 	if err != nil {
 		return nil, err
 	}
-	client, transport := *c.http, &tokenTransport{base: c.http.Transport}
-	client.Transport = transport
-	token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, &client))
+	token, err := config.Token(context.WithValue(ctx, oauth2.HTTPClient, s.HTTP))
 	if err == nil {
 		return token, nil
 	}
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		return nil, newTokenError(refused, time.Now(), proof)
+		return nil, newTokenError(refused, secret)
 	}
-	if _, ok := errors.AsType[*url.Error](err); ok {
-		return nil, &TokenError{Err: fmt.Errorf("%s: %w", hostOf(c.settings.TokenURL), transportError(err))}
+	if isType[*url.Error](err) {
+		return nil, &TokenError{Err: failure.With(err, networkFailure(err, authorityKey))}
 	}
-	// The remaining case is a successful response without a token.
-	return nil, &TokenError{Status: transport.status, Err: ErrUnreadable}
-}
-
-func hostOf(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" {
-		return "the token URL has no host"
-	}
-	return u.Host
+	// The remaining case is a successful response without a token. oauth2 reads at most 1 MiB of it.
+	err = failure.With(ErrUnreadable, failure.New(failure.UnexpectedResponse, authorityKey))
+	return nil, &TokenError{Status: http.StatusOK, Err: err}
 }
 
 // config builds the request. It also returns the secret or assertion in it, which must not appear in an error.
-func (c *credential) config(now time.Time) (config *clientcredentials.Config, proof string, err error) {
-	s := c.settings
+func (s CredentialSettings) config() (config *clientcredentials.Config, secret string, err error) {
 	config = &clientcredentials.Config{ClientID: s.ClientID, TokenURL: s.TokenURL, AuthStyle: oauth2.AuthStyleInParams}
 	if s.Scope != "" {
 		config.Scopes = []string{s.Scope}
 	}
 	switch {
 	case s.CertFile != "" || s.KeyFile != "":
-		proof, err = certificateAssertion(s, now)
+		secret, err = signAssertion(s)
+		err = fileError("auth.client_certificate", s.CertFile+" with "+s.KeyFile, err)
 	case s.FederatedTokenFile != "":
-		proof, err = readSecret("auth.federated_token_file", s.FederatedTokenFile)
+		secret, err = readSecret("auth.federated_token_file", s.FederatedTokenFile)
 	default:
-		proof, err = s.secret()
-		config.ClientSecret = proof
+		if secret = s.Secret; s.SecretFile != "" {
+			secret, err = readSecret("auth.client_secret_file", s.SecretFile)
+		}
+		config.ClientSecret = secret
 		if s.AuthStyle != "body" {
 			config.AuthStyle = oauth2.AuthStyleInHeader
 		}
-		return config, proof, err
+		return config, secret, err
 	}
-	config.EndpointParams = url.Values{"client_assertion_type": {assertionType}, "client_assertion": {proof}}
-	return config, proof, err
-}
-
-func (s CredentialSettings) secret() (string, error) {
-	if s.SecretFile != "" {
-		return readSecret("auth.client_secret_file", s.SecretFile)
+	config.EndpointParams = url.Values{
+		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {secret},
 	}
-	return s.Secret, nil
+	return config, secret, err
 }
 
 // readSecret reads a file that contains nothing but the secret, and trims white space around it.
 func readSecret(setting, path string) (string, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator names the file
-	if err != nil {
-		return "", &CredentialError{Setting: setting, Path: path, Err: withoutPath(err)}
-	}
-	defer func() { _ = file.Close() }() // opened for reading only
-	content, err := io.ReadAll(io.LimitReader(file, maxSecretFile+1))
+	content, err := os.ReadFile(path) //nolint:gosec // the operator names the file
 	secret := strings.TrimSpace(string(content))
-	switch {
-	case err != nil:
-		err = withoutPath(err)
-	case len(content) > maxSecretFile:
-		err = errors.New("the file is too large to be a secret or a token")
-	case secret == "":
+	if err == nil && secret == "" {
 		err = errors.New("the file is empty")
-	default:
-		return secret, nil
 	}
-	return "", &CredentialError{Setting: setting, Path: path, Err: err}
+	return secret, fileError(setting, path, err)
 }
 
-// withoutPath removes the path from an error that is wrapped in one that names the path already.
-func withoutPath(err error) error {
-	if failed, ok := errors.AsType[*fs.PathError](err); ok {
-		return failed.Err
+// fileError adds to an error the configuration key of a file and its path, nil for nil.
+func fileError(setting, path string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return err
-}
-
-// tokenTransport reads each response completely, up to maxTokenBody, so that a failure while reading keeps its own error.
-// It records the status, which oauth2 does not report for a response that it cannot parse.
-type tokenTransport struct {
-	base   http.RoundTripper
-	status int
-}
-
-func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	base := t.base
-	if base == nil {
-		base = http.DefaultTransport
-	}
-	resp, err := base.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	body, err := readBody(resp.Body, maxTokenBody)
-	if err != nil {
-		return nil, err
-	}
-	t.status = resp.StatusCode
-	resp.Body = io.NopCloser(bytes.NewReader(body))
-	return resp, nil
+	return &TokenError{Err: failure.With(fmt.Errorf("%s: %w", setting, err), failure.New(failure.CredentialFile, path, setting))}
 }
 
 // assertionLifetime is the longest lifetime that Microsoft recommends for an assertion. Each one is used once, immediately.
 const assertionLifetime = 10 * time.Minute
 
-// certificateAssertion signs a JWT that proves possession of the certificate's key, with the SHA-256 thumbprint that
-// Microsoft documents and the SHA-1 thumbprint that it documented before. It reads the files each time, so that a renewed
+// signAssertion signs a JWT that proves possession of the certificate's key. It reads the files each time, so that a renewed
 // certificate needs no restart.
 // See https://learn.microsoft.com/entra/identity-platform/certificate-credentials
-func certificateAssertion(s CredentialSettings, now time.Time) (string, error) {
-	signed, err := signAssertion(s, now)
-	if err != nil {
-		return "", &CredentialError{Setting: "auth.client_certificate", Path: s.CertFile + " with " + s.KeyFile, Err: err}
-	}
-	return signed, nil
-}
-
-func signAssertion(s CredentialSettings, now time.Time) (string, error) {
+func signAssertion(s CredentialSettings) (string, error) {
 	pair, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile)
 	if err != nil {
 		return "", err
@@ -224,28 +133,15 @@ func signAssertion(s CredentialSettings, now time.Time) (string, error) {
 	if !ok {
 		return "", errors.New("the key is not an RSA key, the only kind that Entra ID accepts")
 	}
-	der := pair.Certificate[0]
-	sha256Sum, sha1Sum := sha256.Sum256(der), sha1.Sum(der) //nolint:gosec // the thumbprint is a lookup key and protects nothing
-	options := (&jose.SignerOptions{}).WithType("JWT").
-		WithHeader("x5t#S256", base64.RawURLEncoding.EncodeToString(sha256Sum[:])).
-		WithHeader("x5t", base64.RawURLEncoding.EncodeToString(sha1Sum[:]))
+	thumbprint := sha256.Sum256(pair.Certificate[0])
+	options := (&jose.SignerOptions{}).WithType("JWT").WithHeader("x5t#S256", base64.RawURLEncoding.EncodeToString(thumbprint[:]))
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.PS256, Key: key}, options)
 	if err != nil {
 		return "", fmt.Errorf("sign the client assertion: %w", err)
 	}
-	return jwt.Signed(signer).Claims(assertionClaims{
-		Audience: s.TokenURL, Issuer: s.ClientID, Subject: s.ClientID, ID: newGUID(),
-		IssuedAt: now.Unix(), NotBefore: now.Unix(), Expiry: now.Add(assertionLifetime).Unix(),
+	now := time.Now()
+	return jwt.Signed(signer).Claims(map[string]any{
+		"aud": s.TokenURL, "iss": s.ClientID, "sub": s.ClientID, "jti": rand.Text(),
+		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(assertionLifetime).Unix(),
 	}).Serialize()
-}
-
-// assertionClaims are the claims that Microsoft documents. The audience is a string; jwt.Claims would write a list.
-type assertionClaims struct {
-	Audience  string `json:"aud"`
-	Issuer    string `json:"iss"`
-	Subject   string `json:"sub"`
-	ID        string `json:"jti"`
-	IssuedAt  int64  `json:"iat"`
-	NotBefore int64  `json:"nbf"`
-	Expiry    int64  `json:"exp"`
 }

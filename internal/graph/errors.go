@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,26 +11,33 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"golang.org/x/oauth2"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
 var (
 	// ErrTooLarge means that a response was larger than the limit of its call.
-	ErrTooLarge = errors.New("the response is larger than this client accepts")
+	ErrTooLarge = unexpected("the response is larger than this client accepts")
 	// ErrUnreadable means that a successful response was not the documented JSON of Graph or Entra ID.
-	ErrUnreadable = errors.New("the response is not the expected JSON")
+	ErrUnreadable = unexpected("the response is not the expected JSON")
 	// ErrForeignHost means that a link in a response leads away from the configured endpoint. It was not followed, since
 	// that would have sent the access token there.
-	ErrForeignHost = errors.New("a link in the response leaves the scheme and host of graph.endpoint")
+	ErrForeignHost = unexpected("a link in the response leaves the scheme and host of graph.endpoint")
 	// ErrTooManyPages means that a list did not end, or linked back to itself.
-	ErrTooManyPages = errors.New("the list of subscriptions does not end")
+	ErrTooManyPages = unexpected("the list has too many pages, or its links form a cycle")
 )
 
+func unexpected(text string) error {
+	return failure.With(errors.New(text), failure.New(failure.UnexpectedResponse, endpointKey))
+}
+
 const (
-	maxMessage   = 500
-	maxCode      = 100
-	maxRequestID = 64
-	// maxRetryAfter prevents an absurd header from stopping a caller that obeys it, and from overflowing a duration.
-	maxRetryAfter = 24 * time.Hour
+	// maxText is that of a message in characters, maxID that of a code or a request id.
+	maxText, maxID = 500, 100
+	// maxRetryAfter prevents an absurd header from stopping the receiver for good.
+	maxRetryAfter = time.Hour
 )
 
 // Error is an unsuccessful response of Graph: https://learn.microsoft.com/graph/errors
@@ -44,86 +52,130 @@ type Error struct {
 	RequestID string
 	// RetryAfter is the value of the Retry-After header, 0 if there was none.
 	RetryAfter time.Duration
-	// denial is the meaning of Message, derived before Message was redacted.
-	denial denial
 }
 
 // Error returns one line with the fields of Graph's error and never the body of the response.
 func (e *Error) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: Graph answered %d", e.Operation, e.Status)
-	if e.Code != "" {
-		b.WriteString(" " + e.Code)
-	}
+	text := strings.TrimSpace(fmt.Sprintf("Graph answered %d %s", e.Status, e.Code))
 	if e.Message != "" {
-		b.WriteString(": " + e.Message)
+		text += ": " + e.Message
 	}
 	if e.RequestID != "" {
-		b.WriteString(" (request-id " + e.RequestID + ")")
+		text += " (request-id " + e.RequestID + ")"
 	}
-	return b.String()
-}
-
-// errorBody is https://learn.microsoft.com/graph/errors#json-representation
-type errorBody struct {
-	Error struct {
-		Code       string `json:"code"`
-		Message    string `json:"message"`
-		InnerError struct {
-			RequestID string `json:"request-id"`
-		} `json:"innerError"`
-	} `json:"error"`
+	return text
 }
 
 // newError parses an unsuccessful response. A body that is not Graph's error object is ignored, since it comes from a machine
-// in between and may contain anything. A secret that the response repeats is removed.
-func newError(operation string, a response, now time.Time, secrets ...string) *Error {
-	e := &Error{Operation: operation, Status: a.status, RetryAfter: retryAfter(a.header, now)}
-	var parsed errorBody
-	if json.Unmarshal(a.body, &parsed) == nil {
-		e.Code = oneLine(parsed.Error.Code, maxCode, secrets...)
-		e.Message = oneLine(parsed.Error.Message, maxMessage, secrets...)
-		e.RequestID = oneLine(parsed.Error.InnerError.RequestID, maxRequestID, secrets...)
+// in between and may contain anything. The access token is removed where the response repeats it.
+func newError(operation string, resp *http.Response, body []byte, token string) *Error {
+	// https://learn.microsoft.com/graph/errors#json-representation
+	var parsed struct {
+		Error struct {
+			Code       string `json:"code"`
+			Message    string `json:"message"`
+			InnerError struct {
+				RequestID string `json:"request-id"`
+			} `json:"innerError"`
+		} `json:"error"`
 	}
-	if e.RequestID == "" {
-		e.RequestID = oneLine(a.header.Get("Request-Id"), maxRequestID, secrets...)
+	_ = json.Unmarshal(body, &parsed)
+	e := &Error{
+		Operation:  operation,
+		Status:     resp.StatusCode,
+		Code:       oneLine(parsed.Error.Code, maxID, token),
+		Message:    oneLine(parsed.Error.Message, maxText, token),
+		RequestID:  oneLine(cmp.Or(parsed.Error.InnerError.RequestID, resp.Header.Get("Request-Id")), maxID, token),
+		RetryAfter: parseRetryAfter(resp.Header),
 	}
-	if a.status/100 == 3 {
-		e.Message = "a redirect, which is never followed because it could send the access token to another host"
+	if operation == opHistory {
+		e.Message = withoutText(e.Message)
 	}
 	return e
 }
 
-// retryAfter parses both forms of Retry-After (RFC 9110, section 10.2.3). A date is measured from the response's Date if
-// there is one, so that the clock of this machine does not matter.
-func retryAfter(header http.Header, now time.Time) time.Duration {
-	value := strings.TrimSpace(header.Get("Retry-After"))
-	if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {
-		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
-	}
-	until, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	if date, err := http.ParseTime(header.Get("Date")); err == nil {
-		now = date
-	}
-	return min(max(until.Sub(now), 0), maxRetryAfter)
-}
-
-// oneLine makes the text of a remote host fit for a log: it removes secrets, replaces control characters and runs of white
-// space by one space, and cuts the text after limit characters.
-func oneLine(text string, limit int, secrets ...string) string {
-	for _, secret := range secrets {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "[secret]")
+// withoutText returns of a message about a user's history only the words that classify it: the rest may name the user or repeat a
+// conversation, and errors are logged.
+func withoutText(message string) string {
+	for _, words := range []string{"valid Copilot license", "Requested API is not supported"} {
+		if strings.Contains(strings.ToLower(message), strings.ToLower(words)) {
+			return words
 		}
 	}
-	// No more bytes can be needed, even if each character is four bytes long.
-	if most := limit * 8; len(text) > most {
-		text = text[:most]
+	return ""
+}
+
+// TokenError is a token request without a token: the endpoint refused (Code, AADSTS), no complete response arrived (Status 0,
+// Err is the failure of the network), or the response was something else (Err is ErrUnreadable).
+// See https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+type TokenError struct {
+	// Status is the HTTP status, 0 if no complete response arrived.
+	Status int
+	// Code is the OAuth error, such as invalid_client, and AADSTS that of Entra ID, such as AADSTS7000215. Both may be empty.
+	Code, AADSTS string
+	// Description is the endpoint's error_description, on one line and shortened. It ends with ids for Microsoft support.
+	Description string
+	// RetryAfter is the value of the Retry-After header, 0 if there was none.
+	RetryAfter time.Duration
+	// Err is the cause if the endpoint did not send a refusal.
+	Err error
+}
+
+// Error returns one line without secret, assertion or body.
+func (e *TokenError) Error() string {
+	text := "get an access token"
+	if e.Status != 0 {
+		text += fmt.Sprintf(": the token endpoint answered %d", e.Status)
 	}
-	words := strings.FieldsFunc(strings.ToValidUTF8(text, ""), func(r rune) bool {
+	if e.Code != "" {
+		text += " " + e.Code
+	}
+	if description := cmp.Or(e.Description, e.AADSTS); description != "" {
+		text += ": " + description
+	}
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns the cause.
+func (e *TokenError) Unwrap() error { return e.Err }
+
+var aadstsPattern = regexp.MustCompile(`AADSTS[0-9]{1,10}`)
+
+// newTokenError copies from a refusal what may be logged, without the secret where the response repeats it. It does not wrap the
+// refusal, which contains the request with the secret and quotes the whole response in its text.
+func newTokenError(refused *oauth2.RetrieveError, secret string) *TokenError {
+	e := &TokenError{}
+	if refused.Response != nil {
+		e.Status, e.RetryAfter = refused.Response.StatusCode, parseRetryAfter(refused.Response.Header)
+	}
+	// https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow#error-response
+	// It is parsed here for the list of codes, and since oauth2 does not read JSON that is declared as text.
+	var body struct {
+		Code        string `json:"error"`
+		Description string `json:"error_description"`
+		Codes       []int  `json:"error_codes"`
+	}
+	if json.Unmarshal(refused.Body, &body) != nil || body.Code == "" {
+		body.Code, body.Description, body.Codes = refused.ErrorCode, refused.ErrorDescription, nil
+	}
+	e.AADSTS = aadstsPattern.FindString(body.Description)
+	if e.AADSTS == "" && len(body.Codes) > 0 {
+		e.AADSTS = "AADSTS" + strconv.Itoa(body.Codes[0])
+	}
+	e.Code, e.Description = oneLine(body.Code, maxID, secret), oneLine(body.Description, maxText, secret)
+	return e
+}
+
+// oneLine makes the text of a remote host fit for a log: it removes a secret, replaces control characters and runs of white
+// space by one space, and cuts the text after limit characters.
+func oneLine(text string, limit int, secret string) string {
+	if secret != "" {
+		text = strings.ReplaceAll(text, secret, "[secret]")
+	}
+	words := strings.FieldsFunc(text, func(r rune) bool {
 		return unicode.IsSpace(r) || !unicode.IsPrint(r)
 	})
 	runes := []rune(strings.Join(words, " "))
@@ -133,108 +185,32 @@ func oneLine(text string, limit int, secrets ...string) string {
 	return string(runes)
 }
 
-// denial is the reason for which Graph refused a user's history.
-type denial int
-
-const (
-	noDenial denial = iota
-	unlicensed
-	forbidden
-	unsupported
-)
-
-// denialOf classifies a status and its message. Graph sends the same code, Forbidden or NotFound, for several causes, so
-// only the text of the message distinguishes them.
-func denialOf(status int, message string) denial {
-	text := strings.ToLower(message)
-	switch {
-	case status == http.StatusNotFound && strings.Contains(text, "requested api is not supported"):
-		return unsupported
-	case status == http.StatusNotFound, status == http.StatusForbidden && strings.Contains(text, "valid copilot license"):
-		return unlicensed
-	case status == http.StatusForbidden:
-		return forbidden
-	default:
-		return noDenial
-	}
-}
-
-func denialIn(err error) denial {
-	e, ok := errors.AsType[*Error](err)
-	switch {
-	case !ok:
-		return noDenial
-	case e.denial != noDenial:
-		return e.denial
-	default:
-		return denialOf(e.Status, e.Message)
-	}
-}
-
-// Unlicensed reports whether an error of History means that this user has no history: no Copilot license (403), or unknown or
-// without a mailbox (404). Such a user counts as read.
-func Unlicensed(err error) bool { return denialIn(err) == unlicensed }
-
-// Forbidden reports whether Graph refused (403) for another reason than the user's license: a missing permission or consent.
-func Forbidden(err error) bool { return denialIn(err) == forbidden }
-
-// Unsupported reports whether this installation of Graph does not offer the call for any user: a cloud without Copilot, or a
-// wrong graph.endpoint. It is a 404 that is not about a user.
-func Unsupported(err error) bool { return denialIn(err) == unsupported }
-
-// redact removes everything from an error of History that may name a user or repeat a conversation, since errors are logged.
-// It classifies the error first, because the redacted text may no longer show the reason.
-func redact(err error, user string) error {
+// RetryAfter returns the Retry-After of Graph or Entra ID, at most an hour, or 0 if there was none.
+func RetryAfter(err error) time.Duration {
+	var wait time.Duration
 	if e, ok := errors.AsType[*Error](err); ok {
-		e.denial = denialOf(e.Status, e.Message)
-		e.Message = withoutValues(e.Message, user)
+		wait = e.RetryAfter
 	}
-	return err
+	if e, ok := errors.AsType[*TokenError](err); ok {
+		wait = max(wait, e.RetryAfter)
+	}
+	return min(wait, maxRetryAfter)
 }
 
-const (
-	redactionMark = "…"
-	// quotationMarks enclose values: "User 'b2a7c9e4-...' does not have a valid Copilot license."
-	quotationMarks = "'\"`‘’‚‛“”„‟«»‹›"
-)
-
-// valuePattern matches GUIDs, names with a domain such as user principal names, and URLs.
-var valuePattern = regexp.MustCompile(`(?i)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[^\s@]+@[^\s@]+|[a-z][a-z0-9+.-]*://\S+`)
-
-func withoutValues(message, user string) string {
-	message = withoutQuoted(message)
-	if user != "" {
-		message = regexp.MustCompile("(?i)"+regexp.QuoteMeta(user)).ReplaceAllLiteralString(message, redactionMark)
+// parseRetryAfter parses both forms of Retry-After (RFC 9110, section 10.2.3). It returns at most an hour, 0 if there is no valid
+// one. A date is measured from the response's Date if there is one, so that the clock of this machine does not matter.
+func parseRetryAfter(header http.Header) time.Duration {
+	value := strings.TrimSpace(header.Get("Retry-After"))
+	if seconds, err := strconv.ParseUint(value, 10, 63); err == nil {
+		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second
 	}
-	return valuePattern.ReplaceAllLiteralString(message, redactionMark)
-}
-
-// withoutQuoted removes the text between the first quotation mark and the last, since a value may contain marks of its own.
-// If one has no counterpart, it removes everything from the first on.
-func withoutQuoted(message string) string {
-	runes := []rune(message)
-	first, last, marks := -1, -1, 0
-	for i := range runes {
-		if !isQuotationMark(runes, i) {
-			continue
-		}
-		if marks++; first < 0 {
-			first = i
-		}
-		last = i
+	until, err := http.ParseTime(value)
+	if err != nil {
+		return 0
 	}
-	switch {
-	case marks == 0:
-		return message
-	case marks%2 == 1:
-		return string(runes[:first]) + redactionMark
-	default:
-		return string(runes[:first+1]) + redactionMark + string(runes[last:])
+	now, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		now = time.Now()
 	}
-}
-
-// isQuotationMark reports whether the rune is a quotation mark. A mark between two letters is an apostrophe.
-func isQuotationMark(runes []rune, i int) bool {
-	inWord := i > 0 && i+1 < len(runes) && unicode.IsLetter(runes[i-1]) && unicode.IsLetter(runes[i+1])
-	return strings.ContainsRune(quotationMarks, runes[i]) && !inWord
+	return min(max(until.Sub(now), 0), maxRetryAfter)
 }

@@ -47,7 +47,8 @@ func jsonReply(status int, body string, header ...string) *http.Response {
 // staticToken is a token source without a cache.
 type staticToken string
 
-func (f staticToken) Token(context.Context) (string, error) { return string(f), nil }
+func (f staticToken) Token(context.Context, bool) (string, error) { return string(f), nil }
+func (f staticToken) Drop(string)                                 {}
 
 // newTestClient returns a client of a server with the handler.
 func newTestClient(t *testing.T, handler http.HandlerFunc) *graph.Client {
@@ -102,12 +103,7 @@ func (l *recordingTelemetry) TokenRefresh(_ context.Context, err error) {
 // endlessBody is a body that never ends.
 type endlessBody struct{ closed bool }
 
-func (*endlessBody) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = ' '
-	}
-	return len(p), nil
-}
+func (*endlessBody) Read(p []byte) (int, error) { return len(p), nil }
 
 func (e *endlessBody) Close() error {
 	e.closed = true

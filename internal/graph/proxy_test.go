@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
@@ -45,10 +46,8 @@ func TestThroughProxy_NamesUnreachableProxy(t *testing.T) {
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())
 	_, err = clientThroughProxy(t, "http://scott:tiger@"+address).ListSubscriptions(t.Context())
-	var failed *graph.ProxyError
-	require.ErrorAs(t, err, &failed)
-	assert.Equal(t, address, failed.Proxy)
-	assert.Zero(t, failed.Status)
+	assert.Equal(t, failure.New(failure.ProxyUnreachable), failure.Of(err))
+	assert.Contains(t, err.Error(), address)
 	assert.NotContains(t, err.Error(), "tiger")
 }
 
@@ -63,5 +62,5 @@ func TestThroughProxy_LeavesOtherFailuresUnchanged(t *testing.T) {
 	require.Error(t, err)
 	var failed *graph.ProxyError
 	assert.NotErrorAs(t, err, &failed)
-	assert.Contains(t, graph.Hint(err), "graph.endpoint")
+	assert.Equal(t, failure.New(failure.Unreachable, "graph.endpoint"), failure.Of(err))
 }

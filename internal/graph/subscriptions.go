@@ -1,6 +1,7 @@
 package graph
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -33,89 +34,68 @@ type Subscription struct {
 	EncryptionCertificateID string
 }
 
-// maxPages is far more than the pages of 10,000 subscriptions, the limit of an organization.
-const maxPages = 1000
-
-// errNoID prevents a call for one subscription from becoming a call for the whole collection.
-var errNoID = errors.New("the subscription has no id")
+// maxSubscriptionPages is far more than the pages of 10,000 subscriptions, the limit of an organization.
+const maxSubscriptionPages = 1000
 
 // ListSubscriptions returns all subscriptions of this app registration in the tenant, for any resource.
 // See https://learn.microsoft.com/graph/api/subscription-list
 func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) {
-	const operation = "list subscriptions"
+	read := func(next string) (Page[wireSubscription], error) {
+		r := call{operation: "list subscriptions", method: http.MethodGet, target: cmp.Or(next, "/subscriptions")}
+		return readPage[wireSubscription](ctx, c, r)
+	}
 	var all []Subscription
-	read := map[string]bool{}
-	for target := "/subscriptions"; target != ""; {
-		if read[target] || len(read) == maxPages {
-			return nil, fmt.Errorf("%s: %w", operation, ErrTooManyPages)
-		}
-		read[target] = true
-		// A page without value is an error: treating it as an empty list would make the caller create what already exists.
-		var page struct {
-			Value    *[]wireSubscription `json:"value"`
-			NextLink string              `json:"@odata.nextLink"`
-		}
-		if err := c.do(ctx, call{operation: operation, method: http.MethodGet, target: target}, &page); err != nil {
+	for listed, err := range pages(maxSubscriptionPages, read) {
+		if err != nil {
 			return nil, err
 		}
-		if page.Value == nil {
-			return nil, fmt.Errorf("%s: %w", operation, ErrUnreadable)
+		for _, w := range listed {
+			all = append(all, w.subscription())
 		}
-		for _, w := range *page.Value {
-			all = append(all, w.mergeInto(Subscription{}))
-		}
-		target = page.NextLink
 	}
 	return all, nil
 }
 
-// CreateSubscription creates a subscription with resource data and returns it as granted; properties that the response omits
-// are as requested. Graph calls the notification URL before it answers, which can take more than 10 s.
+// CreateSubscription creates a subscription with resource data and returns it with the id and the expiration that were granted.
+// Graph calls the notification URL before it answers, which can take more than 10 s.
 // After an error the subscription may exist nonetheless, so list before the next attempt.
 // See https://learn.microsoft.com/graph/api/subscription-post-subscriptions
 func (c *Client) CreateSubscription(ctx context.Context, s Subscription) (Subscription, error) {
-	const operation = "create subscription"
+	r := call{operation: "create subscription", method: http.MethodPost, target: "/subscriptions", body: requestOf(s), fresh: true}
 	var reply wireSubscription
-	r := call{operation: operation, method: http.MethodPost, target: "/subscriptions", body: newSubscriptionRequest(s), fresh: true}
 	if err := c.do(ctx, r, &reply); err != nil {
 		return Subscription{}, err
 	}
 	if reply.ID == "" {
-		return Subscription{}, fmt.Errorf("%s: %w", operation, ErrUnreadable)
+		return Subscription{}, fmt.Errorf("%s: %w", r.operation, ErrUnreadable)
 	}
-	return reply.mergeInto(s), nil
+	s.ID, s.Expiration = reply.ID, reply.expiration(s.Expiration)
+	return s, nil
 }
 
-// RenewSubscription requests a later expiration, which also answers a reauthorizationRequired event, and returns what was
-// granted. Like a creation it uses a fresh token, since Graph delivers only while that token is valid:
+// RenewSubscription requests a later expiration, which also answers a reauthorizationRequired event, and returns the id with the
+// expiration that was granted. Like a creation it uses a fresh token, since Graph delivers only while that token is valid:
 // https://learn.microsoft.com/graph/change-notifications-lifecycle-events. An *Error with status 404 means that the
 // subscription no longer exists.
 // See https://learn.microsoft.com/graph/api/subscription-update
 func (c *Client) RenewSubscription(ctx context.Context, id string, expiration time.Time) (Subscription, error) {
-	const operation = "renew subscription"
-	if id == "" {
-		return Subscription{}, fmt.Errorf("%s: %w", operation, errNoID)
-	}
-	var reply wireSubscription
 	r := call{
-		operation: operation, method: http.MethodPatch, target: "/subscriptions/" + url.PathEscape(id),
+		operation: "renew subscription", method: http.MethodPatch, target: "/subscriptions/" + url.PathEscape(id),
 		body: wireSubscription{Expiration: formatTime(expiration)}, fresh: true,
 	}
+	var reply wireSubscription
 	if err := c.do(ctx, r, &reply); err != nil {
 		return Subscription{}, err
 	}
-	return reply.mergeInto(Subscription{ID: id, Expiration: expiration}), nil
+	return Subscription{ID: id, Expiration: reply.expiration(expiration)}, nil
 }
 
 // DeleteSubscription deletes a subscription. One that does not exist counts as deleted.
 // See https://learn.microsoft.com/graph/api/subscription-delete
 func (c *Client) DeleteSubscription(ctx context.Context, id string) error {
-	const operation = "delete subscription"
-	if id == "" {
-		return fmt.Errorf("%s: %w", operation, errNoID)
-	}
-	err := c.do(ctx, call{operation: operation, method: http.MethodDelete, target: "/subscriptions/" + url.PathEscape(id)}, nil)
-	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusNotFound {
+	r := call{operation: "delete subscription", method: http.MethodDelete, target: "/subscriptions/" + url.PathEscape(id)}
+	err := c.do(ctx, r, nil)
+	if refused, ok := errors.AsType[*Error](err); ok && refused.Status == http.StatusNotFound {
 		return nil
 	}
 	return err
@@ -136,9 +116,9 @@ type wireSubscription struct {
 	LatestSupportedTLSVersion string `json:"latestSupportedTlsVersion,omitempty"`
 }
 
-// newSubscriptionRequest returns the body of a creation. It announces TLS 1.2, which every gateway supports; the handshake
+// requestOf returns the body of a creation. It announces TLS 1.2, which every gateway supports; the handshake
 // still negotiates a later version.
-func newSubscriptionRequest(s Subscription) wireSubscription {
+func requestOf(s Subscription) wireSubscription {
 	return wireSubscription{
 		Resource:                  s.Resource,
 		ChangeType:                strings.Join(s.ChangeTypes, ","),
@@ -153,50 +133,32 @@ func newSubscriptionRequest(s Subscription) wireSubscription {
 	}
 }
 
-// mergeInto returns requested, overwritten by every property that Graph sent.
-func (w wireSubscription) mergeInto(requested Subscription) Subscription {
-	s := requested
-	setIfNonEmpty(&s.ID, w.ID)
-	setIfNonEmpty(&s.Resource, w.Resource)
-	setIfNonEmpty(&s.NotificationURL, w.NotificationURL)
-	setIfNonEmpty(&s.LifecycleNotificationURL, w.LifecycleNotificationURL)
-	setIfNonEmpty(&s.ClientState, w.ClientState)
-	setIfNonEmpty(&s.EncryptionCertificateID, w.EncryptionCertificateID)
-	if types := splitChangeType(w.ChangeType); len(types) > 0 {
-		s.ChangeTypes = types
+// subscription returns what Graph sent, without what is not valid.
+func (w wireSubscription) subscription() Subscription {
+	certificate, err := base64.StdEncoding.DecodeString(w.EncryptionCertificate)
+	if err != nil {
+		certificate = nil
 	}
-	if t, ok := parseTime(w.Expiration); ok {
-		s.Expiration = t
-	}
-	if der, err := base64.StdEncoding.DecodeString(w.EncryptionCertificate); err == nil && len(der) > 0 {
-		s.EncryptionCertificate = der
-	}
-	return s
-}
-
-func setIfNonEmpty(field *string, value string) {
-	if value != "" {
-		*field = value
+	return Subscription{
+		ID:                       w.ID,
+		Resource:                 w.Resource,
+		ChangeTypes:              strings.FieldsFunc(w.ChangeType, func(r rune) bool { return r == ',' || r == ' ' }),
+		NotificationURL:          w.NotificationURL,
+		LifecycleNotificationURL: w.LifecycleNotificationURL,
+		Expiration:               w.expiration(time.Time{}),
+		EncryptionCertificate:    certificate,
+		EncryptionCertificateID:  w.EncryptionCertificateID,
 	}
 }
 
-func splitChangeType(list string) []string {
-	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+// expiration returns the time that Graph sent, or another one if it sent none.
+func (w wireSubscription) expiration(otherwise time.Time) time.Time {
+	t, err := time.Parse(time.RFC3339, w.Expiration)
+	if err != nil {
+		return otherwise
+	}
+	return t.UTC()
 }
 
 // formatTime returns whole seconds of UTC, rounded down so that the maximum lifetime is not exceeded.
-func formatTime(t time.Time) string {
-	return t.UTC().Format("2006-01-02T15:04:05Z")
-}
-
-// parseTime parses an RFC 3339 time with any fraction and offset. A time without an offset, which OData 4 permits, is
-// taken as UTC.
-func parseTime(text string) (time.Time, bool) {
-	text = strings.ToUpper(strings.TrimSpace(text))
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05"} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t.UTC(), true
-		}
-	}
-	return time.Time{}, false
-}
+func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

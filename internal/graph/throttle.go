@@ -2,16 +2,18 @@ package graph
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
-	"math/rand/v2"
+	"iter"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 )
 
@@ -24,6 +26,9 @@ const (
 	throttledReportAfter = 15 * time.Minute
 	// A missing permission has to be granted by an administrator.
 	minPermissionPause, maxPermissionPause = 5 * time.Minute, time.Hour
+
+	// maxHistoryPages limits what is read of one user: a million interactions. maxUserPages limits the list of users: 999 on a page.
+	maxHistoryPages, maxUserPages = 10_000, 5_000
 )
 
 // ThrottleSettings configures a Throttle. All fields are required.
@@ -52,10 +57,11 @@ type Throttle struct {
 	mu sync.Mutex // guards what follows
 	// until is the time before which no request is made.
 	until time.Time
-	// failures counts those in a row that concern all users, since the first of them. refusals counts how often in a row no
-	// user could be read.
-	failures, refusals int
-	since              time.Time
+	// failures counts those in a row that concern all users, since the first of them.
+	failures int
+	since    time.Time
+	// pauses are those while Graph fails, permissionPauses those while no user may be read.
+	pauses, permissionPauses *backoff.ExponentialBackOff
 }
 
 // NewThrottle returns a Throttle.
@@ -65,13 +71,14 @@ func NewThrottle(s ThrottleSettings) *Throttle {
 		// With a burst of one no second sees more requests than the limit.
 		limiter: rate.NewLimiter(rate.Limit(s.RequestsPerSecond), 1),
 		health: health.Part{
-			Logger: s.Logger, Failing: "history can't be read, its gaps stay open, will be tried again", Recovered: "history can be read again",
-			Status: func(err error) {
-				if err != nil {
-					err = fmt.Errorf("%w. %s", err, Hint(err))
-				}
-				s.Status(err)
-			},
+			Logger:    s.Logger,
+			Failing:   "history can't be read, its gaps stay open, will be tried again",
+			Recovered: "history can be read again",
+			Status:    s.Status,
+		},
+		pauses: NewBackOff(maxPause),
+		permissionPauses: &backoff.ExponentialBackOff{
+			InitialInterval: minPermissionPause, Multiplier: 2, MaxInterval: maxPermissionPause,
 		},
 	}
 }
@@ -79,41 +86,37 @@ func NewThrottle(s ThrottleSettings) *Throttle {
 // Answered is Client.Answered.
 func (t *Throttle) Answered() bool { return t.settings.Graph.Answered() }
 
-// History is Client.History. It waits while no user's history can be read.
-func (t *Throttle) History(ctx context.Context, user string, from, to time.Time, next string) (page HistoryPage, err error) {
-	err = t.do(ctx, true, func() (err error) {
-		page, err = t.settings.Graph.History(ctx, user, from, to, next)
-		return err
+// History yields the pages of Client.History. It waits while no user's history can be read. An error is the last element.
+func (t *Throttle) History(ctx context.Context, user string, from, to time.Time) iter.Seq2[[]json.RawMessage, error] {
+	return pages(maxHistoryPages, func(next string) (HistoryPage, error) {
+		return repeat(ctx, t, true, func() (HistoryPage, error) { return t.settings.Graph.History(ctx, user, from, to, next) })
 	})
-	return page, err
 }
 
-// LicensedUsers is Client.LicensedUsers.
-func (t *Throttle) LicensedUsers(ctx context.Context, next string) (page UserPage, err error) {
-	err = t.do(ctx, false, func() (err error) {
-		page, err = t.settings.Graph.LicensedUsers(ctx, next)
-		return err
+// LicensedUsers yields the pages of Client.LicensedUsers. An error is the last element.
+func (t *Throttle) LicensedUsers(ctx context.Context) iter.Seq2[[]string, error] {
+	return pages(maxUserPages, func(next string) (UserPage, error) {
+		return repeat(ctx, t, false, func() (UserPage, error) { return t.settings.Graph.LicensedUsers(ctx, next) })
 	})
-	return page, err
 }
 
-// do makes a request as soon as one may be made, and again each time that Graph asks to wait or accepts no token. Other outcomes
-// count only for requests of the history. It returns the error of the request, or the context's.
-func (t *Throttle) do(ctx context.Context, ofHistory bool, request func() error) error {
+// repeat makes a request as soon as one may be made, and again each time that Graph asks to wait or accepts no token. Other
+// outcomes count only for requests of the history. Its error is that of the request, or the context's.
+func repeat[P any](ctx context.Context, t *Throttle, ofHistory bool, request func() (P, error)) (page P, err error) {
 	for {
-		if err := t.wait(ctx); err != nil {
-			return err
+		if err = t.wait(ctx); err != nil {
+			return page, err
 		}
-		err := request()
+		page, err = request()
 		if err != nil && ctx.Err() != nil {
-			return ctx.Err()
+			return page, ctx.Err()
 		}
 		again := throttled(err) || denied(err) && (ofHistory || !Unsupported(err))
 		if again || ofHistory {
 			t.observe(err)
 		}
 		if !again {
-			return err
+			return page, err
 		}
 	}
 }
@@ -129,7 +132,7 @@ func (t *Throttle) wait(ctx context.Context) error {
 		if pause <= 0 {
 			return nil
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := Sleep(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -143,54 +146,53 @@ func throttled(err error) bool {
 
 // denied reports whether no request can succeed until the configuration is corrected.
 func denied(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.Status == http.StatusUnauthorized || isType[*TokenError](err) || isType[*CredentialError](err) || Unsupported(err)
+	return isType[*TokenError](err) || isOneOf(err, failure.ScopeWrong) || Unsupported(err)
 }
 
 // observe decides after a response whether all requests pause.
 func (t *Throttle) observe(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	wait := RetryAfter(err)
-	if time.Now().Before(t.until) && wait == 0 {
-		return // The request was in flight when the pause began, and adds nothing new.
-	}
-	forAll := throttled(err) || denied(err)
+	wait, forAll := RetryAfter(err), throttled(err) || denied(err)
 	switch {
-	case err == nil, !forAll && Unlicensed(err):
-		t.failures, t.refusals = 0, 0
+	case time.Now().Before(t.until) && wait == 0:
+		return // The request was in flight when the pause began, and adds nothing new.
+	case forAll:
+	case err == nil, Unlicensed(err):
+		t.failures = 0
+		t.pauses.Reset()
+		t.permissionPauses.Reset()
 		t.health.Report(nil)
 		return
-	case !forAll && Forbidden(err):
+	case Forbidden(err):
 		t.failures = 0 // Graph answers, although not what was asked for.
+		t.pauses.Reset()
 		return
 	}
 	if t.failures++; t.failures == 1 {
 		t.since = time.Now()
 	}
-	count := t.failures
-	if !forAll {
-		count -= failuresTolerated
+	if !forAll && t.failures <= failuresTolerated {
+		return
 	}
-	if count > 0 && (!throttled(err) || time.Since(t.since) > throttledReportAfter) {
-		ReportTo(&t.health, err)
+	if !throttled(err) || time.Since(t.since) > throttledReportAfter {
+		t.Failing(err)
 	}
-	if count > 0 && wait == 0 {
-		wait = backoff(count, maxPause)
+	if wait == 0 {
+		wait = t.pauses.NextBackOff()
 	}
 	t.pause(wait)
 }
 
 // Failing reports that so many users can't be read that the others must wait.
-func (t *Throttle) Failing(err error) { ReportTo(&t.health, err) }
+func (t *Throttle) Failing(err error) { t.health.Report(err, CodeField(err)) }
 
 // PermissionMissing pauses all requests, since no user's history may be read.
 func (t *Throttle) PermissionMissing(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ReportTo(&t.health, err)
-	t.pause(min(minPermissionPause<<min(t.refusals, 10), maxPermissionPause))
-	t.refusals++
+	t.Failing(err)
+	t.pause(t.permissionPauses.NextBackOff())
 }
 
 // pause extends the pause, and never shortens it. It is called with mu held.
@@ -200,38 +202,20 @@ func (t *Throttle) pause(wait time.Duration) {
 	}
 }
 
-// ReportTo reports the result of a request: a failure with its hint and, if it has one, its code. Failures of the same kind are
-// logged once an hour.
-func ReportTo(part *health.Part, err error, fields ...zap.Field) {
-	kind := Code(err)
-	if kind != "" {
-		fields = append(fields, zap.String("code", kind))
+// NewBackOff returns delays of about 1 s after a first failure, twice as long after each further one, at most longest.
+func NewBackOff(longest time.Duration) *backoff.ExponentialBackOff {
+	return &backoff.ExponentialBackOff{
+		InitialInterval: time.Second, Multiplier: 2, RandomizationFactor: 0.5,
+		MaxInterval: longest * 2 / 3, // to which up to a half is added
 	}
-	if throttled(err) {
-		kind = "throttled" // one kind, with whatever status
-	}
-	part.ReportKind(kind, err, append(fields, zap.String("hint", Hint(err)))...)
 }
 
-// BackOff waits after a number of failures in a row: about 1 s after the first, twice as long after each further one, at most longest. It returns the
-// context's error as soon as the context ends.
-func BackOff(ctx context.Context, failures int, longest time.Duration) error {
-	return sleep(ctx, backoff(failures, longest))
-}
-
-// backoff doubles from 1 s to longest, with equal jitter.
-func backoff(failures int, longest time.Duration) time.Duration {
-	bound := min(time.Second<<min(failures-1, 20), longest)
-	return bound/2 + rand.N(bound/2+1) //nolint:gosec // G404: jitter needs no secrecy.
-}
-
-func sleep(ctx context.Context, wait time.Duration) error {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+// Sleep waits, and returns the context's error as soon as the context ends.
+func Sleep(ctx context.Context, wait time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-timer.C:
+	case <-time.After(wait):
 		return nil
 	}
 }

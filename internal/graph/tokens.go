@@ -1,21 +1,23 @@
 package graph
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/oauth2"
+	"golang.org/x/sync/semaphore"
 )
 
-// TokenSource returns a valid access token. Its error is a *TokenError, a *CredentialError or the error of the context.
+// TokenSource provides access tokens. Its errors are a *TokenError or the error of the context.
 type TokenSource interface {
-	Token(ctx context.Context) (string, error)
+	// Token returns a valid token, a fresh one if possible where that is asked for: Graph stores the token of some calls, and
+	// requires a reauthorization when it expires.
+	Token(ctx context.Context, fresh bool) (string, error)
+	// Drop removes a token that Graph rejected.
+	Drop(token string)
 }
 
 const (
@@ -25,7 +27,7 @@ const (
 	defaultTokenLifetime = 5 * time.Minute
 	// renewalRetryDelay is the time between a failed renewal and the next attempt; the current token is used meanwhile.
 	renewalRetryDelay = 30 * time.Second
-	// freshTokenAge is the age up to which Fresh accepts a token.
+	// freshTokenAge is the age up to which a token is fresh.
 	freshTokenAge = time.Minute
 )
 
@@ -33,88 +35,76 @@ const (
 type Tokens struct {
 	fetch     func(ctx context.Context) (*oauth2.Token, error)
 	telemetry Telemetry
+	// requesting is held during a request. It is no singleflight, whose shared call would run on a goroutine that nobody ends, or
+	// be canceled for all callers with the first.
+	requesting *semaphore.Weighted
 
-	mu       sync.Mutex
-	cached   cachedToken
-	inFlight *refreshCall // nil while no request is in flight
+	mu sync.Mutex // guards what follows
+	// token is valid until expiry, and to be replaced at renewAt; after a failure not before retryAt.
+	token                                string
+	obtainedAt, renewAt, retryAt, expiry time.Time
+	// failure is the error of the last request that failed without a valid token, at failedAt.
+	failure  error
+	failedAt time.Time
 }
+
+var _ TokenSource = (*Tokens)(nil)
 
 // NewTokens returns a token source for one credential. It reads no files; each token request does.
 func NewTokens(s CredentialSettings) *Tokens {
-	return &Tokens{fetch: newCredential(s).fetch, telemetry: orNoop(s.Telemetry)}
+	s.HTTP = withoutRedirects(s.HTTP)
+	return &Tokens{fetch: s.fetch, telemetry: cmp.Or[Telemetry](s.Telemetry, noopTelemetry{}), requesting: semaphore.NewWeighted(1)}
 }
 
-// cachedToken is a token with its times; the zero value is no token.
-type cachedToken struct {
-	token          string
-	requestedAt    time.Time // time of the last request, successful or not
-	refreshAt      time.Time // when the token is to be replaced
-	retryNotBefore time.Time // after a failure, the earliest time of the next request
-	expiry         time.Time
-}
-
-func newCachedToken(t *oauth2.Token, now time.Time) cachedToken {
-	end := t.Expiry
-	if end.IsZero() {
-		end = now.Add(defaultTokenLifetime)
+// Drop implements TokenSource. A token that has replaced the rejected one meanwhile stays.
+func (t *Tokens) Drop(token string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.token == token {
+		t.expiry = time.Time{}
 	}
-	margin := min(renewalMargin, end.Sub(now)/5)
-	return cachedToken{token: t.AccessToken, requestedAt: now, refreshAt: end.Add(-margin), expiry: end}
-}
-
-// refreshCall is one token request and its result, which may be read once done is closed.
-type refreshCall struct {
-	done  chan struct{}
-	token string
-	err   error
-	// abandoned means that the caller that made the request was canceled. The callers that waited for it then try again.
-	abandoned bool
 }
 
 // Token returns the cached token, or waits for a new one. A failed renewal is not an error while the cached token is valid.
-func (t *Tokens) Token(ctx context.Context) (string, error) { return t.get(ctx, false) }
+func (t *Tokens) Token(ctx context.Context, fresh bool) (string, error) {
+	began := time.Now()
+	if token, err := t.lookup(fresh, began); token != "" || err != nil {
+		return token, err
+	}
+	if err := t.requesting.Acquire(ctx, 1); err != nil {
+		return "", fmt.Errorf("wait for an access token: %w", err)
+	}
+	defer t.requesting.Release(1)
+	// The request that this caller has waited for was its own as well.
+	if token, err := t.lookup(fresh, began); token != "" || err != nil {
+		return token, err
+	}
+	return t.request(ctx)
+}
 
-// get returns the cached token; with force, or where it is to be replaced, it requests another.
-func (t *Tokens) get(ctx context.Context, force bool) (string, error) {
-	for {
-		t.mu.Lock()
-		if !force && time.Now().Before(t.cached.refreshAt) {
-			defer t.mu.Unlock()
-			return t.cached.token, nil
-		}
-		current := t.inFlight
-		if current == nil {
-			current = &refreshCall{done: make(chan struct{})}
-			t.inFlight = current
-			t.mu.Unlock()
-			t.refresh(ctx, current)
-			return current.token, current.err
-		}
-		t.mu.Unlock()
-		select {
-		case <-current.done:
-		case <-ctx.Done():
-			return "", fmt.Errorf("wait for an access token: %w", ctx.Err())
-		}
-		if !current.abandoned {
-			return current.token, current.err
-		}
+// lookup returns the token unless it has expired or is to be replaced now, else the failure of a request that ended after began.
+// It returns neither if a request is to be made.
+func (t *Tokens) lookup(fresh bool, began time.Time) (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now, renewAt := time.Now(), t.renewAt
+	if fresh {
+		renewAt = t.obtainedAt.Add(freshTokenAge)
+	}
+	switch {
+	case now.Before(t.expiry) && (now.Before(renewAt) || now.Before(t.retryAt)):
+		return t.token, nil
+	case t.failedAt.After(began):
+		return "", t.failure
+	default:
+		return "", nil
 	}
 }
 
-// Fresh is like Token but returns a token that was obtained within the last minute, if possible: Graph stores the token of
-// some calls and requires a reauthorization when it expires.
-func (t *Tokens) Fresh(ctx context.Context) (string, error) {
-	t.mu.Lock()
-	now := time.Now()
-	old := now.Sub(t.cached.requestedAt) >= freshTokenAge && !now.Before(t.cached.retryNotBefore)
-	t.mu.Unlock()
-	return t.get(ctx, old)
-}
-
-// refresh makes the request on the goroutine of the first caller, with its context.
-func (t *Tokens) refresh(ctx context.Context, f *refreshCall) {
-	token, err := t.fetch(ctx)
+// request requests a token, with the context of one of the callers that need it. A failure counts for the others unless that
+// context has ended.
+func (t *Tokens) request(ctx context.Context) (string, error) {
+	issued, err := t.fetch(ctx)
 	t.telemetry.TokenRefresh(ctx, err)
 
 	t.mu.Lock()
@@ -122,128 +112,20 @@ func (t *Tokens) refresh(ctx context.Context, f *refreshCall) {
 	now := time.Now()
 	switch {
 	case err == nil:
-		t.cached = newCachedToken(token, now)
-		f.token = t.cached.token
-	case now.Before(t.cached.expiry):
-		wait := renewalRetryDelay
-		if failed, ok := errors.AsType[*TokenError](err); ok {
-			wait = max(wait, failed.RetryAfter)
+		expiry := issued.Expiry
+		if expiry.IsZero() {
+			expiry = now.Add(defaultTokenLifetime)
 		}
-		if t.cached.retryNotBefore = now.Add(wait); ctx.Err() == nil {
-			t.cached.requestedAt = now
+		margin := min(renewalMargin, expiry.Sub(now)/5)
+		t.token, t.obtainedAt, t.renewAt, t.expiry = issued.AccessToken, now, expiry.Add(-margin), expiry
+		return t.token, nil
+	case now.Before(t.expiry):
+		if ctx.Err() == nil {
+			t.retryAt = now.Add(max(renewalRetryDelay, RetryAfter(err)))
 		}
-		if t.cached.refreshAt.Before(t.cached.retryNotBefore) {
-			t.cached.refreshAt = now.Add(min(wait, t.cached.expiry.Sub(now)))
-		}
-		f.token = t.cached.token
-	default:
-		f.err, f.abandoned = err, ctx.Err() != nil
+		return t.token, nil
+	case ctx.Err() == nil:
+		t.failure, t.failedAt = err, now
 	}
-	t.inFlight = nil
-	close(f.done)
-}
-
-// Drop removes a token that Graph rejected. A token that has replaced it meanwhile stays.
-func (t *Tokens) Drop(token string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.cached.token == token {
-		t.cached = cachedToken{}
-	}
-}
-
-const maxDescription = 300
-
-// TokenError is a token request without a token: the endpoint refused (Code, AADSTS), no complete response arrived (Status 0,
-// Err is the failure of the transport or ErrTooLarge), or the response was something else (Err is ErrUnreadable).
-// See https://learn.microsoft.com/entra/identity-platform/reference-error-codes
-type TokenError struct {
-	// Status is the HTTP status, 0 if no complete response arrived.
-	Status int
-	// Code is the OAuth error, such as invalid_client, and AADSTS that of Entra ID, such as AADSTS7000215. Both may be empty.
-	Code, AADSTS string
-	// Description is the first line of the endpoint's error_description, shortened.
-	Description string
-	// RetryAfter is the value of the Retry-After header, 0 if there was none.
-	RetryAfter time.Duration
-	// Err is the cause if the endpoint did not send a refusal.
-	Err error
-}
-
-// Error returns one line without secret, assertion or body.
-func (e *TokenError) Error() string {
-	var b strings.Builder
-	b.WriteString("get an access token")
-	if e.Status != 0 {
-		fmt.Fprintf(&b, ": the token endpoint answered %d", e.Status)
-	}
-	if e.Code != "" {
-		b.WriteString(" " + e.Code)
-	}
-	if e.Description != "" {
-		b.WriteString(": " + e.Description)
-	} else if e.AADSTS != "" {
-		b.WriteString(": " + e.AADSTS)
-	}
-	if e.Err != nil {
-		b.WriteString(": " + e.Err.Error())
-	}
-	return b.String()
-}
-
-// Unwrap returns the cause.
-func (e *TokenError) Unwrap() error { return e.Err }
-
-// tokenErrorBody is https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow#error-response
-type tokenErrorBody struct {
-	Code        string        `json:"error"`
-	Description string        `json:"error_description"`
-	Codes       []json.Number `json:"error_codes"`
-}
-
-// newTokenError copies from a refusal what may be logged. It does not wrap the refusal, which contains the request with the
-// secret and quotes the whole response in its text.
-func newTokenError(refused *oauth2.RetrieveError, now time.Time, secrets ...string) *TokenError {
-	e := &TokenError{}
-	if refused.Response != nil {
-		e.Status = refused.Response.StatusCode
-		e.RetryAfter = retryAfter(refused.Response.Header, now)
-	}
-	body := tokenErrorBody{Code: refused.ErrorCode, Description: refused.ErrorDescription}
-	var parsed tokenErrorBody
-	if json.Unmarshal(refused.Body, &parsed) == nil && parsed.Code != "" {
-		body = parsed
-	}
-	e.Code = oneLine(body.Code, maxCode, secrets...)
-	e.AADSTS = aadsts(body)
-	e.Description = oneLine(firstLine(body.Description), maxDescription, secrets...)
-	if e.Status/100 == 3 {
-		e.Description = "a redirect, which is never followed because it could send the credential to another host"
-	}
-	return e
-}
-
-// aadsts returns Entra ID's error code from the description or else from the list of codes.
-func aadsts(body tokenErrorBody) string {
-	const prefix = "AADSTS"
-	if _, after, found := strings.Cut(body.Description, prefix); found {
-		digits := after[:len(after)-len(strings.TrimLeft(after, "0123456789"))]
-		if digits != "" && len(digits) <= 10 {
-			return prefix + digits
-		}
-	}
-	for _, code := range body.Codes {
-		if n, err := strconv.ParseUint(code.String(), 10, 32); err == nil {
-			return prefix + strconv.FormatUint(n, 10)
-		}
-	}
-	return ""
-}
-
-// firstLine returns the description without the request ids, which follow on the same line or on lines of their own.
-func firstLine(description string) string {
-	description = strings.TrimSpace(description)
-	line, _, _ := strings.Cut(description, "\n")
-	line, _, _ = strings.Cut(line, "Trace ID:")
-	return line
+	return "", err
 }

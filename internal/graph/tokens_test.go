@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
@@ -77,7 +78,7 @@ func TestTokens_ReusedUntilShortlyBeforeExpiry(t *testing.T) {
 				tokens := e.source(telemetry)
 				get := func(want string) {
 					t.Helper()
-					got, err := tokens.Token(t.Context())
+					got, err := tokens.Token(t.Context(), false)
 					require.NoError(t, err)
 					assert.Equal(t, want, got)
 				}
@@ -103,7 +104,7 @@ func TestTokens_ConcurrentCallersShareOneRequest(t *testing.T) {
 				var callers sync.WaitGroup
 				for range 20 {
 					callers.Go(func() {
-						token, err := tokens.Token(t.Context())
+						token, err := tokens.Token(t.Context(), false)
 						if down {
 							assert.Error(t, err)
 						} else {
@@ -127,13 +128,13 @@ func TestTokens_CanceledCallerDoesNotAffectOthers(t *testing.T) {
 		first, giveUp := context.WithCancel(t.Context())
 		var callers sync.WaitGroup
 		callers.Go(func() {
-			_, err := tokens.Token(first)
+			_, err := tokens.Token(first, false)
 			assert.ErrorIs(t, err, context.Canceled)
 		})
 		synctest.Wait()
 		for range 3 {
 			callers.Go(func() {
-				token, _ := tokens.Token(t.Context())
+				token, _ := tokens.Token(t.Context(), false)
 				assert.Equal(t, "token-1", token)
 			})
 		}
@@ -151,14 +152,14 @@ func TestTokens_WaitingCallerHonorsOwnContext(t *testing.T) {
 		tokens := e.source(&recordingTelemetry{})
 		var callers sync.WaitGroup
 		callers.Go(func() {
-			_, err := tokens.Token(t.Context())
+			_, err := tokens.Token(t.Context(), false)
 			assert.NoError(t, err)
 		})
 		synctest.Wait()
 		impatient, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		asked := time.Now()
-		_, err := tokens.Token(impatient)
+		_, err := tokens.Token(impatient, false)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, time.Millisecond, time.Since(asked))
 		callers.Wait()
@@ -170,23 +171,23 @@ func TestTokens_ValidTokenSurvivesOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, telemetry := &slowTokenEndpoint{lifetime: 3600}, &recordingTelemetry{}
 		tokens := e.source(telemetry)
-		_, err := tokens.Token(t.Context())
+		_, err := tokens.Token(t.Context(), false)
 		require.NoError(t, err)
 		time.Sleep(56 * time.Minute)
 		e.down = true
 		for range 10 {
-			token, err := tokens.Token(t.Context())
+			token, err := tokens.Token(t.Context(), false)
 			require.NoError(t, err)
 			assert.Equal(t, "token-1", token)
 		}
 		assert.Equal(t, 2, e.calls, "the next attempt comes half a minute later")
 		require.Error(t, telemetry.refreshes[1])
 		time.Sleep(31 * time.Second)
-		_, err = tokens.Token(t.Context())
+		_, err = tokens.Token(t.Context(), false)
 		require.NoError(t, err)
 		assert.Equal(t, 3, e.calls)
 		time.Sleep(4 * time.Minute)
-		_, err = tokens.Token(t.Context())
+		_, err = tokens.Token(t.Context(), false)
 		require.Error(t, err, "the token has expired")
 	})
 }
@@ -196,32 +197,32 @@ func TestTokens_DroppedTokenIsNotReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := &slowTokenEndpoint{lifetime: 3600}
 		tokens := e.source(&recordingTelemetry{})
-		first, err := tokens.Token(t.Context())
+		first, err := tokens.Token(t.Context(), false)
 		require.NoError(t, err)
 		tokens.Drop(first)
-		second, err := tokens.Token(t.Context())
+		second, err := tokens.Token(t.Context(), false)
 		require.NoError(t, err)
 		assert.Equal(t, "token-2", second)
 		tokens.Drop(first)
-		third, err := tokens.Token(t.Context())
+		third, err := tokens.Token(t.Context(), false)
 		require.NoError(t, err)
 		assert.Equal(t, second, third, "dropping the first one again has no effect")
 
 		tokens.Drop(second)
 		e.down = true
-		_, err = tokens.Token(t.Context())
+		_, err = tokens.Token(t.Context(), false)
 		require.Error(t, err)
 	})
 }
 
-// Fresh returns a token less than a minute old, and an older one only if the request fails.
+// A fresh token is less than a minute old; an older one is returned only if the request fails.
 func TestTokens_FreshReturnsTokenUnderOneMinuteOld(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		from := &slowTokenEndpoint{lifetime: 3600}
 		tokens := from.source(&recordingTelemetry{})
 		take := func() string {
-			token, err := tokens.Fresh(t.Context())
+			token, err := tokens.Token(t.Context(), true)
 			require.NoError(t, err)
 			return token
 		}
@@ -246,7 +247,7 @@ func TestTokens_FailingFreshDoesNotDelayOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := &slowTokenEndpoint{lifetime: 3600}
 		tokens := from.source(&recordingTelemetry{})
-		_, err := tokens.Token(t.Context())
+		_, err := tokens.Token(t.Context(), false)
 		require.NoError(t, err)
 		time.Sleep(10 * time.Minute)
 		from.mu.Lock()
@@ -254,11 +255,11 @@ func TestTokens_FailingFreshDoesNotDelayOthers(t *testing.T) {
 		from.mu.Unlock()
 		began := time.Now()
 		for time.Since(began) < 9*time.Minute {
-			_, err = tokens.Fresh(t.Context())
+			_, err = tokens.Token(t.Context(), true)
 			require.NoError(t, err)
 			for range 10 {
 				asked := time.Now()
-				_, err = tokens.Token(t.Context())
+				_, err = tokens.Token(t.Context(), false)
 				require.NoError(t, err)
 				require.Zero(t, time.Since(asked), "the token is valid for long")
 			}
@@ -316,11 +317,11 @@ func TestTokenError_ParsesRefusal(t *testing.T) {
 	}{
 		"ids on the same line": {
 			401, `{"error":"invalid_client","error_description":"` + described + ` Trace ID: 1 Correlation ID: 2 Timestamp: 3","error_codes":[7000215]}`,
-			graph.TokenError{Code: "invalid_client", AADSTS: "AADSTS7000215", Description: described},
+			graph.TokenError{Code: "invalid_client", AADSTS: "AADSTS7000215", Description: described + " Trace ID: 1 Correlation ID: 2 Timestamp: 3"},
 		},
 		"ids on lines of their own": {
 			400, `{"error":"unauthorized_client","error_description":"AADSTS700016: No.\r\nTrace ID: 1\r\nCorrelation ID: 2","error_codes":[700016]}`,
-			graph.TokenError{Code: "unauthorized_client", AADSTS: "AADSTS700016", Description: "AADSTS700016: No."},
+			graph.TokenError{Code: "unauthorized_client", AADSTS: "AADSTS700016", Description: "AADSTS700016: No. Trace ID: 1 Correlation ID: 2"},
 		},
 		"a code only in the list": {
 			400, `{"error":"invalid_request","error_description":"No.","error_codes":[90002]}`,
@@ -336,7 +337,7 @@ func TestTokenError_ParsesRefusal(t *testing.T) {
 		},
 		"a long description": {
 			401, `{"error":"invalid_client","error_description":"` + strings.Repeat("a", 1000) + `"}`,
-			graph.TokenError{Code: "invalid_client", Description: strings.Repeat("a", 299) + "…"},
+			graph.TokenError{Code: "invalid_client", Description: strings.Repeat("a", 499) + "…"},
 		},
 		"an error with status 200": {200, `{"error":"invalid_client"}`, graph.TokenError{Code: "invalid_client"}},
 		"an HTML page of a proxy":  {403, `<html>hush-hush</html>`, graph.TokenError{}},
@@ -376,7 +377,7 @@ func TestTokenError_ForSuccessWithoutToken(t *testing.T) {
 		require.ErrorIs(t, got, graph.ErrUnreadable, name)
 		assert.Equal(t, 200, got.Status)
 		assert.NotContains(t, got.Error(), "gran")
-		assert.Contains(t, graph.Hint(got), "proxy")
+		assert.Equal(t, failure.UnexpectedResponse, failure.Of(got).Code)
 	}
 }
 
@@ -387,9 +388,10 @@ func TestTokenError_ForEndlessAnswer(t *testing.T) {
 		resp := jsonReply(status, "")
 		resp.Body = body
 		got := tokenErrorForResponse(t, resp)
-		require.ErrorIs(t, got, graph.ErrTooLarge)
+		assert.Equal(t, status, got.Status)
+		assert.Equal(t, status == 200, errors.Is(got, graph.ErrUnreadable))
 		assert.True(t, body.closed)
-		assert.Contains(t, graph.Hint(got), "auth.token_url")
+		assert.Contains(t, failure.Of(got).Hint, "auth.token_url")
 	}
 }
 
@@ -405,7 +407,7 @@ func TestTokenError_ForRedirect(t *testing.T) {
 	var refused *graph.TokenError
 	require.ErrorAs(t, err, &refused)
 	assert.Equal(t, 307, refused.Status)
-	assert.Contains(t, err.Error(), "redirect")
+	assert.Equal(t, failure.Redirected, failure.Of(err).Code)
 }
 
 func TestTokenError_ForInvalidURL(t *testing.T) {
@@ -414,7 +416,7 @@ func TestTokenError_ForInvalidURL(t *testing.T) {
 		err := tokenErr(t, graph.CredentialSettings{TokenURL: address, Secret: "hush-hush"}, "hush-hush")
 		var failed *graph.TokenError
 		require.ErrorAs(t, err, &failed, address)
-		assert.Contains(t, graph.Hint(err), "auth.token_url")
+		assert.Contains(t, failure.Of(err).Hint, "auth.token_url")
 	}
 }
 
@@ -436,7 +438,7 @@ func FuzzTokenErrors(f *testing.F) {
 		got := tokenErrorForResponse(t, reply(401, string(body), "Content-Type", kind))
 		assert.True(t, utf8.ValidString(got.Error()))
 		assert.NotContains(t, got.Error(), "\n")
-		assert.LessOrEqual(t, utf8.RuneCountInString(got.Description), 300)
-		assert.NotEmpty(t, graph.Hint(got))
+		assert.LessOrEqual(t, utf8.RuneCountInString(got.Description), 500)
+		assert.NotEmpty(t, failure.Of(got).Code)
 	})
 }

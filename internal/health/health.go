@@ -57,7 +57,8 @@ func (p *Part) ReportKind(kind string, err error, fields ...zap.Field) {
 		p.loggedAt = map[string]time.Time{}
 	}
 	p.loggedAt[kind] = time.Now()
-	p.Logger.Warn(p.Failing, slices.Concat([]zap.Field{zap.Error(err)}, fields, failure.Of(err).Fields())...)
+	told := failure.Of(err)
+	p.Logger.Log(told.Level(), p.Failing, slices.Concat([]zap.Field{zap.Error(err)}, fields, told.Fields())...)
 }
 
 func (p *Part) end() {

@@ -2,7 +2,10 @@ package subscription
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // The lifecycle events of Graph: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
@@ -22,43 +25,36 @@ type Event struct {
 	Kind string
 }
 
-// maxPending bounds the subscriptions with pending events: an organization cannot have more.
-const maxPending = 10_000
-
-// pendingEvents are the pending events of one subscription. Repeated events of a kind count as one.
-type pendingEvents struct{ reauthorize, removed, missed bool }
+const (
+	// maxPending bounds the pending events: an organization has at most 10,000 subscriptions.
+	maxPending = 30_000
+	// eventSpacing is the shortest time between two renewals of a subscription that lifecycle events cause.
+	eventSpacing = time.Minute
+	// deliveryGracePeriod is how long Graph is assumed to deliver after it asked for a reauthorization. Graph documents that
+	// delivery pauses after a while and that changes are lost then, but not after how long:
+	// https://learn.microsoft.com/graph/change-notifications-lifecycle-events
+	deliveryGracePeriod = 15 * time.Minute
+)
 
 // inbox collects events and new keys until the loop processes them.
 type inbox struct {
 	wake chan struct{}
+	keys atomic.Pointer[Keys] // nil for none
 
-	mu      sync.Mutex               // guards what follows
-	pending map[string]pendingEvents // by subscription id
-	keys    *Keys                    // nil for none
+	mu     sync.Mutex     // guards what follows
+	events map[Event]bool // repeated ones count as one
 }
 
 func newInbox() *inbox {
-	return &inbox{wake: make(chan struct{}, 1), pending: map[string]pendingEvents{}}
+	return &inbox{wake: make(chan struct{}, 1), events: map[Event]bool{}}
 }
 
 func (i *inbox) put(e Event) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	h, there := i.pending[e.SubscriptionID]
-	if !there && len(i.pending) >= maxPending {
-		return
+	if len(i.events) < maxPending {
+		i.events[e] = true
 	}
-	switch e.Kind {
-	case ReauthorizationRequired:
-		h.reauthorize = true
-	case SubscriptionRemoved:
-		h.removed = true
-	case Missed:
-		h.missed = true
-	default:
-		return
-	}
-	i.pending[e.SubscriptionID] = h
 	i.signal()
 }
 
@@ -69,88 +65,71 @@ func (i *inbox) signal() {
 	}
 }
 
-// setKeys leaves the keys for the loop, in place of earlier ones that it has not taken.
-func (i *inbox) setKeys(keys Keys) {
+// takeEvents returns the pending events and removes them.
+func (i *inbox) takeEvents() map[Event]bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.keys = &keys
-	i.signal()
+	events := i.events
+	i.events = map[Event]bool{}
+	return events
 }
 
-// takeKeys returns the new keys, and false if there are none.
-func (i *inbox) takeKeys() (keys Keys, found bool) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.keys == nil {
-		return Keys{}, false
-	}
-	keys, i.keys = *i.keys, nil
-	return keys, true
-}
-
-// drain returns the pending events and empties the inbox.
-func (i *inbox) drain() map[string]pendingEvents {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	pending := i.pending
-	i.pending = map[string]pendingEvents{}
-	return pending
-}
-
-const (
-	// deliveryGracePeriod is how long Graph is assumed to deliver after it asked for a reauthorization. Graph documents that
-	// delivery pauses after a while and that changes are lost then, but not after how long:
-	// https://learn.microsoft.com/graph/change-notifications-lifecycle-events
-	deliveryGracePeriod = 15 * time.Minute
-	// adoptionSpacing separates the renewals of subscriptions that are adopted together.
-	adoptionSpacing = 200 * time.Millisecond
-)
-
-// requestReauthorization records that Graph asked for a reauthorization.
-func (m *Manager) requestReauthorization(r *resourceState, at time.Time) {
-	if !r.reauthorize {
-		r.reauthorize, r.reauthorizationRequestedAt = true, at
-	}
-	if _, noted := m.reauthorizationRequestedAt[r.sub.ID]; !noted {
-		m.reauthorizationRequestedAt[r.sub.ID] = r.reauthorizationRequestedAt
-		m.knownChanged = true
-	}
-}
-
-// clearReauthorization records that Graph received the reauthorization.
-func (m *Manager) clearReauthorization(r *resourceState, at time.Time) {
-	if !r.reauthorize {
+// processEvents records what the pending events require. Until the first list it is not known whose they are, and they stay
+// pending.
+func (m *Manager) processEvents() {
+	if m.lastCheck.IsZero() {
 		return
 	}
-	r.reauthorize, r.reauthorizedAt = false, at
-	if _, noted := m.reauthorizationRequestedAt[r.sub.ID]; noted {
-		delete(m.reauthorizationRequestedAt, r.sub.ID)
-		m.knownChanged = true
+	events := m.inbox.takeEvents()
+	for _, r := range m.resources {
+		happened := func(kind string) bool { return r.active && events[Event{r.sub.ID, kind}] }
+		if happened(SubscriptionRemoved) {
+			m.markLost(r, ReasonRemoved)
+		}
+		if happened(Missed) {
+			m.interrupt(r, ReasonMissed, r.lastConfirmed)
+			m.nextCheck = time.Time{}
+		}
+		if happened(ReauthorizationRequired) {
+			r.requestReauthorization(time.Now())
+		}
 	}
 }
 
-// resumeReauthorization requests the reauthorization that an earlier run left pending. With RenewOnAdopt, when events may have
-// been missed, it requests one for every adopted subscription.
-func (m *Manager) resumeReauthorization(r *resourceState, at time.Time) {
-	if since, found := m.reauthorizationRequestedAt[r.sub.ID]; found {
-		m.requestReauthorization(r, since)
-	} else if m.settings.RenewOnAdopt {
-		m.requestReauthorization(r, at)
-		r.reauthorizedAt = at.Add(time.Duration(r.position)*adoptionSpacing - eventSpacing)
+// processKeys starts to use the keys of SetKeys. The next list shows which subscriptions are to be replaced. One whose key is
+// no longer available is interrupted at once: nothing that it delivers until then can be decrypted.
+func (m *Manager) processKeys() {
+	keys := m.inbox.keys.Swap(nil)
+	if keys == nil {
+		return
+	}
+	m.useKeys(*keys)
+	m.nextCheck = time.Time{}
+	clear(m.rivals) // their key may be among the new ones
+	for _, own := range m.owned {
+		own.createdURL = "" // a new subscription would have another certificate
+	}
+	for _, r := range m.resources {
+		r.next = time.Time{} // the previous certificate may have been the cause of the failure
+		if id := m.certificateOf(r.sub); r.active && id != "" && !m.held[id] {
+			m.log(zap.WarnLevel, "subscription can't be decrypted any more", r, ReasonRemovedKey)
+			r.active = false
+			m.interrupt(r, ReasonRemovedKey, r.lastConfirmed)
+		}
+	}
+}
+
+// requestReauthorization records that Graph asked for a reauthorization.
+func (r *resourceState) requestReauthorization(at time.Time) {
+	if !r.reauthorize() {
+		r.own.ReauthorizationRequestedAt = at
 	}
 }
 
 // paused reports whether Graph may have paused delivery because a reauthorization has been pending for too long.
 func (r *resourceState) paused(now time.Time) bool {
-	return r.active && r.reauthorize && now.Sub(r.reauthorizationRequestedAt) > deliveryGracePeriod
+	return r.active && r.reauthorize() && now.Sub(r.own.ReauthorizationRequestedAt) > deliveryGracePeriod
 }
 
-// interruptPaused opens an interruption for each resource whose delivery may have paused.
-func (m *Manager) interruptPaused(now time.Time) {
-	for _, r := range m.resources {
-		if r.paused(now) && r.interruption == "" {
-			m.logWarning("Graph may have paused delivery, because the reauthorization that it asked for has not succeeded", r)
-			m.interrupt(r, ReasonPaused, r.reauthorizationRequestedAt)
-		}
-	}
-}
+// reauthorize reports whether a reauthorization is pending.
+func (r *resourceState) reauthorize() bool { return !r.own.ReauthorizationRequestedAt.IsZero() }

@@ -172,7 +172,7 @@ func (f *fakeGraph) DeleteSubscription(ctx context.Context, id string) error {
 	}
 	i := slices.IndexFunc(f.subs, func(s graph.Subscription) bool { return s.ID == id })
 	if i < 0 {
-		return graphError(http.StatusNotFound, "ResourceNotFound", 0)
+		return nil
 	}
 	f.deleted = append(f.deleted, deleted{f.subs[i], time.Now()})
 	f.subs = slices.Delete(f.subs, i, i+1)

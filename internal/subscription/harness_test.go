@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
@@ -74,16 +75,17 @@ func (r *recorder) Renewal(_ context.Context, err error) {
 	r.locked(func() { r.renewals[err == nil]++ })
 }
 
-func (r *recorder) Created(_ context.Context, err error) {
-	r.locked(func() { r.created[err == nil]++ })
-}
-
-func (r *recorder) Status(err error) { r.locked(func() { r.statuses = append(r.statuses, err) }) }
-
-func (r *recorder) Recreated(_ context.Context, reason subscription.Reason, err error) {
-	if err == nil {
+func (r *recorder) Created(_ context.Context, reason subscription.Reason, err error) {
+	switch {
+	case reason == subscription.ReasonAbsent:
+		r.locked(func() { r.created[err == nil]++ })
+	case err == nil:
 		r.locked(func() { r.recreated = append(r.recreated, reason) })
 	}
+}
+
+func (r *recorder) Status(err error) {
+	r.locked(func() { r.statuses = append(r.statuses, failure.Explain(err)) })
 }
 
 func (r *recorder) locked(do func()) {
@@ -95,7 +97,7 @@ func (r *recorder) locked(do func()) {
 func settings() subscription.Settings {
 	return subscription.Settings{
 		Resources: []string{tenantWide}, ChangeTypes: []string{"created", "updated", "deleted"}, NotificationURL: ourURL,
-		Keys: keys("new", "old"),
+		Lifetime: 71 * time.Hour, CheckInterval: 5 * time.Minute, Keys: keys("new", "old"),
 	}
 }
 

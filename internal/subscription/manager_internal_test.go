@@ -1,6 +1,7 @@
 package subscription
 
 import (
+	"errors"
 	"strconv"
 	"testing"
 	"time"
@@ -10,34 +11,43 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-func TestKeyConflict_CountsNewSubscriptions(t *testing.T) {
+func TestRival_CountsNewSubscriptions(t *testing.T) {
 	t.Parallel()
 	one, two := listed("b1", tenantWide), listed("b2", tenantWide)
 	at := func(minutes int) time.Time { return planNow.Add(time.Duration(minutes) * time.Minute) }
 
-	c := keyConflict{}.observe(one, false, at(0))
-	assert.False(t, c.confirmed(), "it may be a leftover")
-	c = c.observe(one, true, at(1))
-	assert.False(t, c.confirmed(), "the same one again proves nothing")
-	c = c.observe(two, true, at(2))
-	assert.True(t, c.confirmed(), "another one was created")
-	assert.False(t, c.deferred(at(2)))
-	c = c.observe(one, true, at(3)).observe(one, true, at(50))
-	assert.True(t, c.deferred(at(62)))
-	assert.False(t, c.deferred(at(63)), "an hour after it was first seen")
-	assert.Equal(t, at(50), c.lastSeen)
+	r := rival{}.observe(one, false, at(0))
+	assert.False(t, r.confirmed(), "it may be a leftover")
+	r = r.observe(one, true, at(1))
+	assert.False(t, r.confirmed(), "the same one again proves nothing")
+	r = r.observe(two, true, at(2))
+	assert.True(t, r.confirmed(), "another one was created")
+	assert.False(t, r.deferred(at(2)))
+	r = r.observe(one, true, at(3)).observe(one, true, at(50))
+	assert.True(t, r.deferred(at(62)))
+	assert.False(t, r.deferred(at(63)), "an hour after it was first seen")
 
-	assert.True(t, keyConflict{}.observe(one, true, at(0)).confirmed(), "one that replaced our own is not a leftover")
+	assert.True(t, rival{}.observe(one, true, at(0)).confirmed(), "one that replaced our own is not a leftover")
 }
 
-func TestBackoff_StaysWithinBounds(t *testing.T) {
+func TestRetry_WaitsUpToFiveMinutes(t *testing.T) {
 	t.Parallel()
+	r := newRetry("tenant")
 	for failures := range 1000 {
-		wait := backoff(failures)
-		assert.GreaterOrEqual(t, wait, time.Second)
+		r.failed(planNow, opList, errors.New("failed"), 0)
+		wait := r.next.Sub(planNow)
+		switch {
+		case failures < 3:
+			assert.Equal(t, time.Second<<failures, wait, "the first waits have no jitter")
+		case failures > 9:
+			assert.GreaterOrEqual(t, wait, 4*time.Minute)
+		}
 		assert.LessOrEqual(t, wait, 5*time.Minute)
 	}
-	assert.GreaterOrEqual(t, backoff(20), 150*time.Second)
+	r.succeeded()
+	assert.True(t, r.due(planNow))
+	r.failed(planNow, opList, errors.New("failed"), 0)
+	assert.Equal(t, time.Second, r.next.Sub(planNow), "after a success it begins anew")
 }
 
 func TestInbox_IsBounded(t *testing.T) {
@@ -46,21 +56,16 @@ func TestInbox_IsBounded(t *testing.T) {
 	for n := range maxPending + 100 {
 		i.put(Event{SubscriptionID: strconv.Itoa(n), Kind: Missed})
 	}
-	i.put(Event{SubscriptionID: "1", Kind: SubscriptionRemoved})
-	pending := i.drain()
-	assert.Len(t, pending, maxPending)
-	assert.Equal(t, pendingEvents{removed: true, missed: true}, pending["1"], "a pending subscription accepts further events")
-	assert.Empty(t, i.drain())
+	assert.Len(t, i.takeEvents(), maxPending)
+	assert.Empty(t, i.takeEvents())
 }
 
-func TestManager_PrunesUnlistedSubscriptions(t *testing.T) {
+func TestManager_ForgetsUnlistedSubscriptions(t *testing.T) {
 	t.Parallel()
 	m := New(Settings{Known: []Known{{ID: "a"}, {ID: "b"}}})
-	m.gone["b"], m.gone["c"] = true, true
-	m.prune([]graph.Subscription{{ID: "a"}})
-	assert.Equal(t, map[string]string{"a": ""}, m.known)
-	assert.Empty(t, m.gone)
-	assert.True(t, m.knownChanged)
+	m.own("c").gone = true
+	m.updateOwned([]graph.Subscription{{ID: "a"}}, planNow)
+	assert.Equal(t, owned("a", ""), m.owned)
 }
 
 func TestHostOf_ReturnsHostOnly(t *testing.T) {

@@ -267,12 +267,6 @@ func TestManager_RunReturnsOnCancel(t *testing.T) {
 		assert.Zero(t, h.logs.Len(), "a canceled call is not a failure")
 		assert.Empty(t, h.statuses)
 	})
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness(t, &fakeGraph{}, func(s *subscription.Settings) { s.Resources = nil })
-		h.advance(time.Hour)
-		h.stop()
-		assert.Zero(t, h.graph.count())
-	})
 }
 
 // hangingGraph is a Graph whose creation blocks until the context is canceled.

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
@@ -24,12 +25,10 @@ const (
 var planNow = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 
 func wantedOf(resources ...string) []graph.Subscription {
-	s := Settings{ChangeTypes: []string{"created", "updated"}, NotificationURL: ourURL, Keys: Keys{Certificate: Certificate{ID: "new"}}}
-	var wanted []graph.Subscription
-	for _, r := range resources {
-		wanted = append(wanted, s.wanted(r))
-	}
-	return wanted
+	return New(Settings{
+		Resources: resources, ChangeTypes: []string{"created", "updated"}, NotificationURL: ourURL,
+		Keys: Keys{Certificate: Certificate{ID: "new"}},
+	}).wanted()
 }
 
 // listed returns a subscription of this receiver as the list shows it, changed by the given functions.
@@ -60,24 +59,35 @@ func endingIn(d time.Duration) func(*graph.Subscription) {
 	return func(s *graph.Subscription) { s.Expiration = planNow.Add(d) }
 }
 
-// decision is the short form of an action: the verb, the subscription it keeps, and those it deletes.
+// decision is the short form of an action: the verb, the subscription it keeps, and those it deletes. The verb remove stands
+// for the subscriptions that are left over.
 type decision struct {
 	verb        verb
 	have        string
 	deleted     []string
 	conflicting []string
 	reason      Reason
+	code        failure.Code // of leave
 }
 
-func shorten(actions []action) []decision {
+const remove verb = -1
+
+func shorten(actions []action, surplus []graph.Subscription) []decision {
 	var short []decision
 	for _, a := range actions {
-		short = append(short, decision{a.verb, a.have.ID, idsOf(a.surplus), idsOf(a.conflicting), a.reason})
+		short = append(short, decision{a.verb, a.have.ID, listIDs(a.surplus), listIDs(a.conflicting), a.reason, failure.Of(a.err).Code})
+	}
+	if len(surplus) > 0 {
+		short = append(short, decision{verb: remove, deleted: listIDs(surplus)})
 	}
 	return short
 }
 
-func idsOf(subs []graph.Subscription) []string {
+func owned(id, certificateID string) map[string]*ownSubscription {
+	return map[string]*ownSubscription{id: {Known: Known{ID: id, CertificateID: certificateID}}}
+}
+
+func listIDs(subs []graph.Subscription) []string {
 	var ids []string
 	for _, s := range subs {
 		ids = append(ids, s.ID)
@@ -132,24 +142,24 @@ func TestPlan_AdoptsMatchingSubscription(t *testing.T) {
 		},
 		{
 			name: "one whose certificate the list omits is adopted if its id is known",
-			have: []graph.Subscription{listed("s1", tenantWide, certificate(""))}, facts: facts{known: map[string]string{"s1": ""}}, expect: adopts,
+			have: []graph.Subscription{listed("s1", tenantWide, certificate(""))}, facts: facts{owned: owned("s1", "")}, expect: adopts,
 		},
 		{
-			name: "of several that match the one that expires last is adopted and none is deleted",
+			name: "of several that match the first is adopted and none is deleted",
 			have: []graph.Subscription{
-				listed("s0", tenantWide, endingIn(time.Hour)), listed("s1", tenantWide, endingIn(2*time.Hour)), listed("s2", tenantWide, endingIn(time.Minute)),
+				listed("s1", tenantWide, endingIn(time.Hour)), listed("s0", tenantWide, endingIn(2*time.Hour)), listed("s2", tenantWide, endingIn(time.Minute)),
 			},
 			expect: adopts,
 		},
 		{
 			name:  "the one in use is kept even if another expires later",
 			have:  []graph.Subscription{listed("s0", tenantWide, endingIn(60*time.Hour)), listed("s1", tenantWide, endingIn(time.Hour))},
-			facts: facts{inUse: map[string]bool{"s1": true}}, expect: []decision{{verb: keep, have: "s1"}},
+			facts: facts{owned: owned("s1", "")}, expect: []decision{{verb: adopt, have: "s1"}},
 		},
 		{
 			name:  "the one in use is kept wherever it is in the list",
 			have:  []graph.Subscription{listed("s1", tenantWide, endingIn(time.Hour)), listed("s0", tenantWide, endingIn(60*time.Hour))},
-			facts: facts{inUse: map[string]bool{"s1": true}}, expect: []decision{{verb: keep, have: "s1"}},
+			facts: facts{owned: owned("s1", "")}, expect: []decision{{verb: adopt, have: "s1"}},
 		},
 		{
 			name: "one without an expiration still counts",
@@ -180,12 +190,12 @@ func TestPlan_ReplacesMismatchedSubscription(t *testing.T) {
 			have: []graph.Subscription{
 				listed("s1", tenantWide, certificate("old")), listed("s2", tenantWide, certificate("old"), changes("updated", "created")),
 			},
-			facts:  facts{inUse: map[string]bool{"s1": true}},
+			facts:  facts{owned: owned("s1", "")},
 			expect: []decision{{verb: replace, have: "s1", deleted: []string{"s1", "s2"}, reason: ReasonReplaced}},
 		},
 		{
 			name: "the certificate of a known id is used if the list omits it",
-			have: []graph.Subscription{listed("s1", tenantWide, certificate(""))}, facts: facts{known: map[string]string{"s1": "old"}},
+			have: []graph.Subscription{listed("s1", tenantWide, certificate(""))}, facts: facts{owned: owned("s1", "old")},
 			expect: []decision{{verb: replace, have: "s1", deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
@@ -210,12 +220,12 @@ func TestPlan_ReplacesMismatchedSubscription(t *testing.T) {
 		},
 		{
 			name: "a known id at another notification URL is ours, as after a change of the URL",
-			have: []graph.Subscription{listed("s1", tenantWide, sendingTo(theirURL))}, facts: facts{known: map[string]string{"s1": "new"}},
+			have: []graph.Subscription{listed("s1", tenantWide, sendingTo(theirURL))}, facts: facts{owned: owned("s1", "new")},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonReplaced}},
 		},
 		{
 			name: "one that Graph reported as deleted is replaced though a list still shows it",
-			have: []graph.Subscription{listed("s1", tenantWide)}, facts: facts{gone: map[string]bool{"s1": true}},
+			have: []graph.Subscription{listed("s1", tenantWide)}, facts: facts{owned: map[string]*ownSubscription{"s1": {gone: true}}},
 			expect: []decision{{verb: replace, deleted: []string{"s1"}, reason: ReasonLost}},
 		},
 		{
@@ -230,7 +240,7 @@ func TestPlan_ReplacesMismatchedSubscription(t *testing.T) {
 		},
 		{
 			name: "a known id of another resource at another URL is deleted",
-			have: []graph.Subscription{listed("s1", tenantWide), listed("b", userB, sendingTo(theirURL))}, facts: facts{known: map[string]string{"b": "new"}},
+			have: []graph.Subscription{listed("s1", tenantWide), listed("b", userB, sendingTo(theirURL))}, facts: facts{owned: owned("b", "new")},
 			expect: []decision{{verb: adopt, have: "s1"}, {verb: remove, deleted: []string{"b"}}},
 		},
 	})
@@ -258,51 +268,56 @@ func TestPlan_CreatesMissingSubscription(t *testing.T) {
 		},
 		{
 			name:   "of two users only the missing one is created",
-			wanted: wantedOf(userA, userB), have: []graph.Subscription{listed("a", userA)}, facts: facts{inUse: map[string]bool{"a": true}},
-			expect: []decision{{verb: keep, have: "a"}, {verb: create}},
+			wanted: wantedOf(userA, userB), have: []graph.Subscription{listed("a", userA)}, facts: facts{owned: owned("a", "new")},
+			expect: []decision{{verb: adopt, have: "a"}, {verb: create}},
 		},
 	})
 }
 
 func TestRenewAt_OneThirdOfGrantedLifetimeLeft(t *testing.T) {
 	t.Parallel()
-	granted := planNow.Add(-time.Hour)
-	assert.Equal(t, granted.Add(48*time.Hour), renewAt(granted.Add(72*time.Hour), granted, 72*time.Hour))
-	assert.Equal(t, granted.Add(30*time.Minute), renewAt(granted.Add(45*time.Minute), granted, 45*time.Minute), "the granted lifetime counts")
-	assert.Equal(t, granted.Add(time.Second), renewAt(granted.Add(time.Millisecond), granted, time.Millisecond), "at least a second later")
+	at := func(lifetime time.Duration) time.Time {
+		r := newResourceState(tenantWide, 0)
+		r.own = &ownSubscription{}
+		r.setGrant(planNow.Add(lifetime), planNow)
+		return r.renewAt()
+	}
+	assert.Equal(t, planNow.Add(48*time.Hour), at(72*time.Hour))
+	assert.Equal(t, planNow.Add(30*time.Minute), at(45*time.Minute), "the granted lifetime counts")
+	assert.Equal(t, planNow.Add(time.Second), at(time.Millisecond), "at least a second later")
 }
 
 func TestPlan_RespectsConflictingSubscription(t *testing.T) {
 	t.Parallel()
-	may := facts{mayReplace: map[string]bool{canonical(tenantWide): true}}
+	may := facts{mayReplace: map[string]bool{path(tenantWide): true}}
 	conflicting := listed("f", tenantWide, sendingTo(theirURL))
 	runPlan(t, []planCase{
 		{
 			name: "another notification URL at our resource blocks",
-			have: []graph.Subscription{conflicting}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+			have: []graph.Subscription{conflicting}, expect: []decision{{verb: leave, code: failure.SubscriptionConflict}},
 		},
 		{
 			name:   "other change types block too since the quota is 1",
 			have:   []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL), changes("deleted"))},
-			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+			expect: []decision{{verb: leave, code: failure.SubscriptionConflict}},
 		},
 		{
 			name:   "another filter blocks too since the quota is 1",
 			have:   []graph.Subscription{listed("f", "/"+tenantWide+"?$filter=appClass eq 'x'", sendingTo(theirURL))},
-			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+			expect: []decision{{verb: leave, code: failure.SubscriptionConflict}},
 		},
 		{
 			name: "a certificate id like ours does not make it ours",
-			have: []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL+"&x=1"))}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+			have: []graph.Subscription{listed("f", tenantWide, sendingTo(theirURL+"&x=1"))}, expect: []decision{{verb: leave, code: failure.SubscriptionConflict}},
 		},
 		{
 			name: "another path at our host is not ours",
-			have: []graph.Subscription{listed("f", tenantWide, sendingTo(ourURL+"/"))}, expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+			have: []graph.Subscription{listed("f", tenantWide, sendingTo(ourURL+"/"))}, expect: []decision{{verb: leave, code: failure.SubscriptionConflict}},
 		},
 		{
 			name:   "nothing of ours is deleted while a conflicting one blocks its successor",
 			have:   []graph.Subscription{conflicting, listed("s1", tenantWide, certificate("old"))},
-			expect: []decision{{verb: blocked, conflicting: []string{"f"}}},
+			expect: []decision{{verb: leave, code: failure.SubscriptionConflict}},
 		},
 		{
 			name: "it is replaced if that is allowed", facts: may,
@@ -316,7 +331,7 @@ func TestPlan_RespectsConflictingSubscription(t *testing.T) {
 		{
 			name:   "a conflicting one of one user does not block another user",
 			wanted: wantedOf(userA, userB), have: []graph.Subscription{listed("f", userA, sendingTo(theirURL))},
-			expect: []decision{{verb: blocked, conflicting: []string{"f"}}, {verb: create}},
+			expect: []decision{{verb: leave, code: failure.SubscriptionConflict}, {verb: create}},
 		},
 	})
 }
@@ -325,11 +340,11 @@ func TestPlan_DefersReplacementOfAnotherReceiversKey(t *testing.T) {
 	t.Parallel()
 	other := listed("b3", tenantWide, certificate("other"))
 	seen := func(count int, ago time.Duration) facts {
-		return facts{keyConflicts: map[string]keyConflict{path(tenantWide): {count: count, latest: other, firstSeen: planNow.Add(-ago)}}}
+		return facts{rivals: map[string]rival{path(tenantWide): {count: count, latest: other, since: planNow.Add(-ago)}}}
 	}
 	with := func(f facts, change func(*facts)) facts { change(&f); return f }
 	replaced := []decision{{verb: replace, deleted: []string{"b3"}, reason: ReasonRemovedKey}}
-	waits := []decision{{verb: wait}}
+	waits := []decision{{verb: leave, code: failure.SubscriptionKeyConflict}}
 	runPlan(t, []planCase{
 		{name: "the first may be a leftover and is replaced", facts: seen(1, 0), have: []graph.Subscription{other}, expect: replaced},
 		{name: "the second is replaced too", facts: seen(2, 0), have: []graph.Subscription{other}, expect: replaced},
@@ -343,7 +358,7 @@ func TestPlan_DefersReplacementOfAnotherReceiversKey(t *testing.T) {
 		},
 		{
 			name: "one of ours whose key was removed is replaced regardless of the conflict", have: []graph.Subscription{other},
-			facts:  with(seen(3, 0), func(f *facts) { f.known = map[string]string{"b3": "other"} }),
+			facts:  with(seen(3, 0), func(f *facts) { f.owned = owned("b3", "other") }),
 			expect: replaced,
 		},
 		{
@@ -356,10 +371,10 @@ func TestPlan_DefersReplacementOfAnotherReceiversKey(t *testing.T) {
 		},
 		{
 			name: "a conflict about one user does not affect another", wanted: wantedOf(userA, userB),
-			facts: facts{keyConflicts: map[string]keyConflict{path(userA): {count: 3, firstSeen: planNow}}},
+			facts: facts{rivals: map[string]rival{path(userA): {count: 3, since: planNow}}},
 			have:  []graph.Subscription{listed("a", userA, certificate("other")), listed("b", userB, certificate("other"))},
 			expect: []decision{
-				{verb: wait},
+				{verb: leave, code: failure.SubscriptionKeyConflict},
 				{verb: replace, deleted: []string{"b"}, reason: ReasonRemovedKey},
 			},
 		},
@@ -371,10 +386,9 @@ func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 // randomInput returns random arguments of plan.
 func randomInput(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
 	f = facts{
-		held: map[string]bool{"new": true, "old": true}, known: map[string]string{}, inUse: map[string]bool{},
-		gone: map[string]bool{}, mayReplace: map[string]bool{},
-		keyConflicts: map[string]keyConflict{
-			path(pick(r, tenantWide, userA, userB)): {count: r.IntN(5), firstSeen: planNow.Add(-pick(r, 0, 2*time.Hour))},
+		held: map[string]bool{"new": true, "old": true}, owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{},
+		rivals: map[string]rival{
+			path(pick(r, tenantWide, userA, userB)): {count: r.IntN(5), since: planNow.Add(-pick(r, 0, 2*time.Hour))},
 		},
 	}
 	wanted = pick(r, wantedOf(tenantWide), wantedOf(userA), wantedOf(userA, userB))
@@ -386,9 +400,8 @@ func randomInput(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
 			endingIn(pick(r, -time.Hour, time.Hour, 70*time.Hour)))
 		have = append(have, h)
 		for _, set := range []func(){
-			func() { f.known[h.ID] = pick(r, "", "new", "old") },
-			func() { f.inUse[h.ID] = true },
-			func() { f.gone[h.ID] = true },
+			func() { f.owned[h.ID] = owned(h.ID, pick(r, "", "new", "old"))[h.ID] },
+			func() { f.owned[h.ID] = &ownSubscription{gone: true} },
 		} {
 			if r.IntN(4) == 0 {
 				set()
@@ -404,17 +417,18 @@ func TestPlan_NeverDeletesUnownedSubscription(t *testing.T) {
 	for range 10_000 {
 		wanted, have, f := randomInput(r)
 		if r.IntN(2) == 0 {
-			f.mayReplace[canonical(pick(r, wanted...).Resource)] = true
+			f.mayReplace[path(pick(r, wanted...).Resource)] = true
 		}
-		for _, a := range plan(wanted, have, f, planNow) {
+		actions, surplus := plan(wanted, have, f, planNow)
+		for _, a := range append(actions, action{surplus: surplus}) {
 			for _, s := range a.surplus {
-				_, known := f.known[s.ID]
+				_, known := f.owned[s.ID]
 				require.True(t, known || s.NotificationURL == ourURL, "deletes %+v of %+v", s, have)
-				leftAlone := f.keyConflicts[path(s.Resource)].deferred(planNow)
-				require.True(t, known || f.gone[s.ID] || f.held[s.EncryptionCertificateID] || !leftAlone, "deletes %+v", s)
+				leftAlone := f.rivals[path(s.Resource)].deferred(planNow)
+				require.True(t, known || f.held[s.EncryptionCertificateID] || !leftAlone, "deletes %+v", s)
 			}
 			if a.verb == replace && len(a.conflicting) > 0 {
-				require.True(t, f.mayReplace[canonical(a.want.Resource)])
+				require.True(t, f.mayReplace[path(a.want.Resource)])
 				for _, s := range a.conflicting {
 					require.Equal(t, path(a.want.Resource), path(s.Resource), "replaces only in the slot it needs")
 				}
@@ -429,15 +443,14 @@ func TestPlan_NeverDeletesSubscriptionInUse(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 10_000 {
 		wanted, have, f := randomInput(r)
-		actions := plan(wanted, have, f, planNow)
-		require.GreaterOrEqual(t, len(actions), len(wanted))
-		var deleted []string
-		for i, a := range actions {
-			require.Equal(t, i >= len(wanted), a.verb == remove)
-			deleted = append(deleted, idsOf(a.surplus)...)
+		actions, surplus := plan(wanted, have, f, planNow)
+		require.Len(t, actions, len(wanted))
+		deleted := listIDs(surplus)
+		for _, a := range actions {
+			deleted = append(deleted, listIDs(a.surplus)...)
 		}
-		for _, a := range actions[:len(wanted)] {
-			if a.verb == keep || a.verb == adopt {
+		for _, a := range actions {
+			if a.verb == adopt {
 				require.NotContains(t, deleted, a.have.ID)
 				require.True(t, f.fits(a.have, a.want))
 			}
@@ -453,24 +466,29 @@ func TestPlan_IsStableAfterItsActions(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for range 5_000 {
 		wanted, have, f := randomInput(r)
-		for i, a := range plan(wanted, have, f, planNow) {
-			for _, gone := range append(idsOf(a.surplus), idsOf(a.conflicting)...) {
-				if a.verb != blocked {
-					have = slices.DeleteFunc(have, func(s graph.Subscription) bool { return s.ID == gone })
-				}
+		var used []string
+		actions, surplus := plan(wanted, have, f, planNow)
+		for i, a := range append(actions, action{verb: remove, surplus: surplus}) {
+			for _, gone := range append(listIDs(a.surplus), listIDs(a.conflicting)...) {
+				have = slices.DeleteFunc(have, func(s graph.Subscription) bool { return s.ID == gone })
 			}
 			switch a.verb {
 			case create, replace:
 				made := a.want
 				made.ID, made.Expiration = "made"+strconv.Itoa(i), planNow.Add(71*time.Hour)
 				have = append(have, made)
-				f.inUse[made.ID] = true
+				f.owned[made.ID] = owned(made.ID, "new")[made.ID]
+				used = append(used, made.ID)
 			case adopt:
-				f.inUse[a.have.ID] = true
+				f.owned[a.have.ID] = owned(a.have.ID, f.certificateOf(a.have))[a.have.ID]
+				used = append(used, a.have.ID)
 			}
 		}
-		for _, a := range plan(wanted, have, f, planNow) {
-			require.Contains(t, []verb{keep, blocked, wait}, a.verb, "%+v", have)
+		actions, surplus = plan(wanted, have, f, planNow)
+		require.Empty(t, surplus)
+		for _, a := range actions {
+			require.Contains(t, []verb{adopt, leave}, a.verb, "%+v", have)
+			require.True(t, a.verb == leave || slices.Contains(used, a.have.ID), "%+v", have)
 		}
 	}
 }

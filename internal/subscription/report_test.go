@@ -1,6 +1,7 @@
 package subscription_test
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -11,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
@@ -25,11 +25,11 @@ func TestReport_LogsEachFailureOnceWithDetails(t *testing.T) {
 		h.advance(59 * time.Minute)
 		require.Equal(t, 1, h.logs.Len())
 		entry := h.logs.All()[0]
-		assert.Equal(t, zapcore.ErrorLevel, entry.Level)
 		line := entry.ContextMap()
 		assert.Equal(t, "list", line["operation"])
-		assert.Equal(t, "AADSTS7000215", line["code"])
-		assert.Equal(t, graph.Hint(secretWrong), line["hint"])
+		assert.Equal(t, []any{"all"}, line["for"])
+		assert.Equal(t, "AADSTS7000215", line["microsoft_code"])
+		assert.Equal(t, secretWrong.Failure().Hint, line["hint"])
 		assert.Contains(t, line["error"], "list subscriptions")
 		wait, err := time.ParseDuration(line["retry_in"].(string))
 		require.NoError(t, err, "a duration has a unit")
@@ -37,34 +37,31 @@ func TestReport_LogsEachFailureOnceWithDetails(t *testing.T) {
 		assert.NotContains(t, line, "status", "a field without a value is omitted")
 		assert.NotContains(t, line, "request_id")
 		require.Len(t, h.statuses, 1)
-		var failure *subscription.Failure
-		require.ErrorAs(t, h.statuses[0], &failure)
-		assert.Equal(t, "list", failure.Operation)
-		assert.Equal(t, "list", failure.Subject)
-		require.ErrorIs(t, failure, secretWrong)
+		require.ErrorIs(t, h.statuses[0], secretWrong)
+		require.ErrorContains(t, h.statuses[0], secretWrong.Failure().Hint)
 
 		h.graph.failWith(func(c call) error { return graphError(http.StatusForbidden, "Authorization_RequestDenied", 0) })
 		h.advance(5 * time.Minute)
 		require.Equal(t, 2, h.logs.Len(), "another failure is another line")
 		line = h.logs.All()[1].ContextMap()
-		assert.Equal(t, "Authorization_RequestDenied", line["code"])
+		assert.Equal(t, "Authorization_RequestDenied", line["microsoft_code"])
 		assert.EqualValues(t, 403, line["status"])
 		assert.Equal(t, "r-1", line["request_id"])
 		assert.Len(t, h.statuses, 2)
 
 		h.graph.failWith(nil)
 		h.advance(5 * time.Minute)
-		assert.Len(t, h.lines("subscription failure is over"), 1)
+		assert.Len(t, h.lines("subscription failure is over"), 2)
 		assert.Len(t, h.lines("subscription created"), 1)
 		require.Len(t, h.statuses, 3)
 		require.NoError(t, h.statuses[2])
 		h.advance(24 * time.Hour)
-		assert.Equal(t, 4, h.logs.Len(), "nothing is logged without failures")
+		assert.Equal(t, 5, h.logs.Len(), "nothing is logged without failures")
 		assert.Len(t, h.statuses, 3)
 	})
 }
 
-// A port number that varies between attempts does not make a new failure.
+// A port number that varies between attempts does not make a new failure, nor do failures that alternate make new ones.
 func TestReport_IgnoresDetailsThatVaryByAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -78,17 +75,14 @@ func TestReport_IgnoresDetailsThatVaryByAttempt(t *testing.T) {
 		}})
 		h.advance(time.Hour)
 		require.Equal(t, 1, h.logs.Len())
-		assert.Equal(t, zapcore.WarnLevel, h.logs.All()[0].Level, "waiting may help")
 		assert.Len(t, h.statuses, 1)
-		h.graph.failWith(func(call) error { return syscall.ECONNREFUSED })
-		h.advance(5 * time.Minute)
-		assert.Equal(t, 2, h.logs.Len())
-
-		h.graph.failWith(func(call) error { return syscall.EHOSTUNREACH })
-		h.advance(5 * time.Minute)
-		h.graph.failWith(func(call) error { return syscall.ENETDOWN })
-		h.advance(5 * time.Minute)
-		assert.Equal(t, 4, h.logs.Len(), "another cause is another failure, even with the same hint")
+		calls := 0
+		h.graph.failWith(func(call) error {
+			calls++
+			return []error{syscall.ECONNREFUSED, context.DeadlineExceeded, graphError(http.StatusBadGateway, "", 0)}[calls%3]
+		})
+		h.advance(59 * time.Minute)
+		assert.LessOrEqual(t, h.logs.Len(), 4, "each cause is logged once an hour")
 	})
 }
 
@@ -155,24 +149,9 @@ func TestReport_LogsNoSecrets(t *testing.T) {
 	})
 }
 
-func TestManager_RunsWithRequiredSettingsOnly(t *testing.T) {
+func TestReport_HandshakeHintDependsOnAnswer(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness(t, &fakeGraph{}, func(s *subscription.Settings) {
-			s.Logger, s.Observer, s.Telemetry, s.Status = nil, nil, nil, nil
-		})
-		h.sendEvent(subscription.Missed, "s1")
-		h.graph.failWith(func(call) error { return graphError(http.StatusInternalServerError, "", 0) })
-		h.advance(80 * time.Hour)
-		h.graph.failWith(nil)
-		h.advance(time.Hour)
-		assert.Equal(t, []string{"s2"}, h.graph.activeIDs())
-	})
-}
-
-func TestHandshakeError_HintDependsOnAnswer(t *testing.T) {
-	t.Parallel()
-	const dns, login, equal, ingress = "public DNS name", "without login", "Make webhook.path equal to", "keep the path"
+	const dns, login, equal, ingress = "public DNS name", "without login", "make webhook.path equal to", "keep the path"
 	for name, test := range map[string]struct {
 		answer, path string
 		want         string
@@ -186,21 +165,37 @@ func TestHandshakeError_HintDependsOnAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := &subscription.HandshakeError{
-				Answer: test.answer, Path: test.path, Webhook: subscription.Webhook{Path: "/n", Address: "127.0.0.1:8443"},
-				Err: &graph.Error{Status: 400, Code: "ValidationError", Message: "Subscription validation request failed."},
-			}
-			hint := err.Hint()
-			for _, one := range []string{dns, login, equal, ingress} {
-				if one == test.want {
-					assert.Contains(t, hint, one)
-				} else {
-					assert.NotContains(t, hint, one)
+			synctest.Test(t, func(t *testing.T) {
+				refused := &graph.Error{
+					Status: http.StatusBadRequest, Code: "ValidationError",
+					Message: "Subscription validation request failed. HTTP status code is '" + test.answer + "'.",
 				}
-			}
-			assert.Contains(t, hint, `Graph request`)
-			assert.Contains(t, hint, `"`+test.path+`"`)
-			assert.Contains(t, hint, `serves "/n" (webhook.path) on 127.0.0.1:8443 (webhook.endpoint).`)
+				h := newHarness(t, &fakeGraph{fail: func(c call) error {
+					if c.op == "create" {
+						return refused
+					}
+					return nil
+				}}, func(s *subscription.Settings) {
+					s.NotificationURL = "https://copilot.example.com" + test.path
+					s.Webhook = subscription.Webhook{Path: "/n", Address: "127.0.0.1:8443"}
+				})
+				line := h.lines("subscription fails, will be tried again")[0].ContextMap()
+				assert.Equal(t, "ValidationError", line["microsoft_code"])
+				require.ErrorIs(t, h.statuses[0], refused)
+				hint := line["hint"].(string)
+				require.ErrorContains(t, h.statuses[0], hint)
+				for _, one := range []string{dns, login, equal, ingress} {
+					if one == test.want {
+						assert.Contains(t, hint, one)
+					} else {
+						assert.NotContains(t, hint, one)
+					}
+				}
+				assert.Contains(t, hint, `Graph request`)
+				assert.Contains(t, hint, `"`+test.path+`"`)
+				assert.Contains(t, hint, `serves "/n" (webhook.path) on 127.0.0.1:8443 (webhook.endpoint)`)
+				assert.NotContains(t, hint, "%!")
+			})
 		})
 	}
 }

@@ -9,21 +9,21 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// Settings configures a Manager. Graph, Resources, ChangeTypes, NotificationURL and Keys are required.
+// Settings configures a Manager. All but Webhook, Known and the booleans are required.
 type Settings struct {
-	// Resources are the resources to subscribe to, without a leading slash: the whole tenant, or one path for each user. Log
-	// lines and errors name a user by the index in this list, such as users[0], since a user id is personal data.
+	// Resources are the distinct resources to subscribe to, without a leading slash: the whole tenant, or one path for each
+	// user. Log lines and errors name a user by the index in this list, such as users[0], since a user id is personal data.
 	Resources []string
 	// ChangeTypes are created, updated and deleted, in any order.
 	ChangeTypes []string
-	// NotificationURL receives both changes and lifecycle events.
+	// NotificationURL receives both changes and lifecycle events. Its scheme is https or EventHub.
 	NotificationURL string
 	// Webhook is the listener that NotificationURL should lead to. Without it the hint for a failed validation is general.
 	Webhook Webhook
-	// Lifetime is requested at each creation and renewal. The default is 71 h; Graph accepts at most 72 h:
+	// Lifetime is requested at each creation and renewal. Graph accepts at most 72 h:
 	// https://learn.microsoft.com/graph/api/resources/subscription#subscription-lifetime
 	Lifetime time.Duration
-	// CheckInterval is the time between two reads of Graph's list while nothing fails. The default is 5 min.
+	// CheckInterval is the time between two reads of Graph's list while nothing fails.
 	CheckInterval time.Duration
 	// ReplaceForeign lets the Manager delete a conflicting subscription with another notification URL. It does so once for
 	// each resource and process, so that two collectors do not replace each other's subscriptions forever.
@@ -38,15 +38,21 @@ type Settings struct {
 
 	// Graph makes the calls.
 	Graph Graph
-	// Observer is notified of interruptions and their ends. Nil is allowed.
+	// Observer is notified of interruptions and their ends.
 	Observer Observer
-	// Telemetry counts creations and renewals. Nil is allowed.
+	// Telemetry counts creations and renewals.
 	Telemetry Telemetry
-	// Logger gets one line for each event. Nil is allowed.
+	// Logger gets one line for each event.
 	Logger *zap.Logger
 	// Status is called whenever the set of failures changes: with an error that joins them, or with nil once there are none.
-	// It is called from Run and must not block. Nil is allowed.
+	// It is called from Run and must not block.
 	Status func(error)
+}
+
+// Webhook is the listener of the receiver. Hints about a notification URL that does not lead to it contain its address.
+type Webhook struct {
+	// Path is the URL path that it serves, Address the host:port on which it listens.
+	Path, Address string
 }
 
 // Keys are what a Manager knows of the encryption keys.
@@ -109,10 +115,8 @@ type Observer interface {
 type Telemetry interface {
 	// Renewal reports one PATCH.
 	Renewal(ctx context.Context, err error)
-	// Created reports one POST for a resource that had no subscription before.
-	Created(ctx context.Context, err error)
-	// Recreated reports one POST that replaces a subscription.
-	Recreated(ctx context.Context, reason Reason, err error)
+	// Created reports one POST, with the reason of the interruption that it ends.
+	Created(ctx context.Context, reason Reason, err error)
 }
 
 // Reason is the cause of an interruption and of the creation that ends it.
@@ -131,57 +135,10 @@ const (
 	ReasonMissed Reason = "missed"
 	// ReasonReplaced means that the subscription no longer matched the configuration, as after a new first certificate.
 	ReasonReplaced Reason = "replaced"
-	// ReasonRemovedKey means that the subscription was encrypted for a certificate whose key is not available, so its changes could not
-	// be decrypted.
+	// ReasonRemovedKey means that the subscription was encrypted for a certificate whose key is not available.
 	ReasonRemovedKey Reason = "removed_key"
-	// ReasonPaused means that Graph asked for a reauthorization and did not get it, so it may have paused delivery. The subscription
-	// itself is active.
+	// ReasonPaused means that Graph asked for a reauthorization and did not get it, so it may have paused delivery.
 	ReasonPaused Reason = "paused"
 	// ReasonConflict means that another subscription occupies, or occupied, the only slot for the resource.
 	ReasonConflict Reason = "foreign"
 )
-
-type noopTelemetry struct{}
-
-func (noopTelemetry) Checked(time.Time)                        {}
-func (noopTelemetry) Adopted(time.Time)                        {}
-func (noopTelemetry) Interrupted(string, Reason, time.Time)    {}
-func (noopTelemetry) Restored(string, time.Time)               {}
-func (noopTelemetry) Known([]Known)                            {}
-func (noopTelemetry) Renewal(context.Context, error)           {}
-func (noopTelemetry) Created(context.Context, error)           {}
-func (noopTelemetry) Recreated(context.Context, Reason, error) {}
-
-func (s Settings) withDefaults() Settings {
-	if s.Lifetime <= 0 {
-		s.Lifetime = 71 * time.Hour
-	}
-	if s.CheckInterval <= 0 {
-		s.CheckInterval = 5 * time.Minute
-	}
-	if s.Observer == nil {
-		s.Observer = noopTelemetry{}
-	}
-	if s.Telemetry == nil {
-		s.Telemetry = noopTelemetry{}
-	}
-	if s.Logger == nil {
-		s.Logger = zap.NewNop()
-	}
-	if s.Status == nil {
-		s.Status = func(error) {}
-	}
-	return s
-}
-
-// wanted returns the desired subscription for a resource, without its expiration and its clientState.
-func (s Settings) wanted(resource string) graph.Subscription {
-	return graph.Subscription{
-		Resource:                 resource,
-		ChangeTypes:              s.ChangeTypes,
-		NotificationURL:          s.NotificationURL,
-		LifecycleNotificationURL: s.NotificationURL,
-		EncryptionCertificate:    s.Keys.Certificate.DER,
-		EncryptionCertificateID:  s.Keys.Certificate.ID,
-	}
-}

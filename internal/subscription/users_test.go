@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -133,7 +134,7 @@ func TestUsers_SlowCreationsDoNotDelayRenewal(t *testing.T) {
 	})
 }
 
-// A server failure that several users meet is assumed to affect all, so the others are not tried.
+// A server failure is likely to meet the other users too, so they are tried later.
 func TestUsers_ServerFailureStopsPass(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -143,7 +144,8 @@ func TestUsers_ServerFailureStopsPass(t *testing.T) {
 			}
 			return nil
 		}}, users(manyUsers(200)...))
-		assert.Equal(t, 3, h.graph.count("create"))
+		assert.Equal(t, 1, h.graph.count("create"))
+		assert.Equal(t, []any{"users[0]"}, h.lines("subscription fails, will be tried again")[0].ContextMap()["for"])
 		h.advance(24 * time.Hour)
 		assert.Less(t, h.graph.count(), 5*(24*60*60/150+20))
 		assertHourlyFailures(t, h, 24*time.Hour)
@@ -152,6 +154,27 @@ func TestUsers_ServerFailureStopsPass(t *testing.T) {
 		h.advance(10 * time.Minute)
 		assert.Len(t, h.graph.activeIDs(), 200)
 		assert.Len(t, h.lines("subscription failure is over"), 1)
+	})
+}
+
+// A server failure that only some users meet does not keep the others from having a subscription.
+func TestUsers_ServerFailureOfSomeDoesNotBlockOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		resources := manyUsers(20)
+		h := newHarness(t, &fakeGraph{fail: func(c call) error {
+			if c.op == "create" && slices.Contains(resources[:5], c.id) {
+				return graphError(http.StatusInternalServerError, "InternalServerError", 0)
+			}
+			return nil
+		}}, users(resources...))
+		h.advance(2 * time.Minute)
+		assert.Len(t, h.graph.activeIDs(), 15)
+		h.advance(10 * 24 * time.Hour)
+		assert.Len(t, h.graph.activeIDs(), 15, "they are renewed in time")
+		assert.Equal(t, 15, h.graph.created)
+		assert.WithinDuration(t, time.Now(), h.checked[len(h.checked)-1], 6*time.Minute)
+		assertHourlyFailures(t, h, 10*24*time.Hour)
 	})
 }
 
@@ -173,8 +196,8 @@ func TestUsers_RefusalsRespectListRateLimit(t *testing.T) {
 	})
 }
 
-// A user that meets a failure which others already have is logged with a line of its own.
-func TestReport_NamesUserThatFailsLater(t *testing.T) {
+// A failure that many users meet is logged once, also if one more meets it later.
+func TestReport_LogsFailureOfManyUsersOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		resources := manyUsers(30)
@@ -194,10 +217,9 @@ func TestReport_NamesUserThatFailsLater(t *testing.T) {
 		h.sendEvent(subscription.SubscriptionRemoved, "s1")
 		h.advance(10 * time.Second)
 		lines := h.lines("subscription fails, will be tried again")
-		require.Len(t, lines, 2)
+		require.Len(t, lines, 1)
 		assert.Len(t, lines[0].ContextMap()["for"], 10)
 		assert.EqualValues(t, 29, lines[0].ContextMap()["count"])
-		assert.Equal(t, []any{"users[29]"}, lines[1].ContextMap()["for"])
 		assert.Len(t, h.statuses, 1, "the set of failures is the same")
 	})
 }
@@ -213,7 +235,7 @@ func TestUsers_DeletesUnwantedSubscription(t *testing.T) {
 		}}
 		g.put(existing("b", 50*time.Hour, func(s *graph.Subscription) { s.Resource = userB }))
 		g.put(existing("f", 50*time.Hour, atTheirURL, func(s *graph.Subscription) { s.Resource = "/users" }))
-		h := newHarness(t, g, users(userA, "/"+userA))
+		h := newHarness(t, g, users(userA))
 		requireOps(t, h, "list", "create", "delete")
 		require.Len(t, h.statuses, 1)
 		g.failWith(nil)
