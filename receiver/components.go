@@ -20,7 +20,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
-	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -78,7 +77,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
-		Graph: throttle, Deliver: r.pipeline.Backfill, Permanent: failure.Permanent, Cache: c.cache,
+		Graph: throttle, Deliver: r.pipeline.Backfill, Cache: c.cache,
 		Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen

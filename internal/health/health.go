@@ -11,9 +11,9 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
-// RepeatInterval is the time between two log lines of a failure that lasts. Most log views reach back a few hours, and a
+// repeatInterval is the time between two log lines of a failure that lasts. Most log views reach back a few hours, and a
 // failure that was logged once, days ago, is not seen there.
-const RepeatInterval = time.Hour
+const repeatInterval = time.Hour
 
 // Part reports the failures of one part of the receiver: the first failure with its hint, again each hour while it lasts, at
 // once when another kind of failure takes its place, and its end. Of kinds that alternate each is logged once an hour. It is
@@ -50,7 +50,7 @@ func (p *Part) ReportKind(kind string, err error, fields ...zap.Field) {
 		p.kind = kind
 		p.notify(err)
 	}
-	if at, logged := p.loggedAt[kind]; logged && time.Since(at) < RepeatInterval {
+	if at, logged := p.loggedAt[kind]; logged && time.Since(at) < repeatInterval {
 		return
 	}
 	if p.loggedAt == nil {
