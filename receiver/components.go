@@ -58,7 +58,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		cache.Store = c.store
 	}
 	c.cache = dedupe.New(cache)
-	c.signingKeys = jwks.New(jwks.Settings{URL: r.settings.JWKSURL, HTTP: c.clients.plain})
+	c.signingKeys = jwks.New(r.settings.JWKSURL, c.clients.plain)
 	c.gaps = gapstore.New(gapstore.Settings{
 		Rules: r.settings.History.Rules, Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
@@ -71,7 +71,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
-		Graph: throttle, Deliver: r.pipeline.Backfill, Permanent: webhook.Permanent, Cache: c.cache,
+		Graph: throttle, Deliver: r.pipeline.Backfill, Cache: c.cache,
 		Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	if len(r.settings.Subscription.Resources) > 0 {
@@ -117,7 +117,7 @@ func (r *Receiver) newSubscription(c *components, ring notification.Ring) {
 		Resources: r.settings.Subscription.Resources,
 		Ring:      ring,
 		Keys:      c.signingKeys,
-		Seen:      r.pipeline,
+		Delivered: r.pipeline.Known,
 		Telemetry: r.telemetry,
 	})
 	recent := false
@@ -132,7 +132,7 @@ func (r *Receiver) newSubscription(c *components, ring notification.Ring) {
 
 func (r *Receiver) newServer(c *components) *webhook.Server {
 	settings, p := r.settings.Webhook, r.pipeline
-	settings.ClientStates, settings.Decrypt, settings.Reject, settings.Deliver = p.decrypter.ClientStates, p.Decrypt, p.Reject, p.Take
+	settings.OwnClientState, settings.Decrypt, settings.Reject, settings.Deliver = p.decrypter.OwnClientState, p.Decrypt, p.Reject, p.Take
 	settings.Wake = func(event notification.Lifecycle) {
 		c.manager.Wake(subscription.Event{SubscriptionID: event.SubscriptionID, Kind: event.Event})
 	}

@@ -226,7 +226,7 @@ func TestReceiver_TakesChangedKeyFilesIntoUse(t *testing.T) {
 		c.keys.reloading.Logger = zap.New(core)
 		accepts := func(key *notification.Key) bool {
 			state := notification.ClientState(key, r.settings.TenantID, r.settings.ClientID, tenantWide)
-			return r.pipeline.decrypter.ClientStates()([]byte(state))
+			return r.pipeline.decrypter.OwnClientState([]byte(state))
 		}
 		old := c.keys.ring[0]
 		ctx, cancel := context.WithCancel(t.Context())

@@ -27,7 +27,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/record"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
-	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 // format is the data format in the Collector's own telemetry.
@@ -97,7 +96,7 @@ func authenticated(items int, decrypted notification.Decrypted) bool {
 }
 
 // Known reports whether the content of an authentic item was delivered already, so that it need not be decrypted, and stops
-// tracking it as undelivered. It implements notification.Seen.
+// tracking it as undelivered.
 func (p *pipeline) Known(digest [sha256.Size]byte) bool {
 	delivered := p.cache.Known(digest)
 	if delivered {
@@ -110,7 +109,7 @@ func (p *pipeline) Known(digest [sha256.Size]byte) bool {
 func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection) {
 	missing := false
 	for _, rejection := range rejected {
-		p.telemetry.rejected(ctx, rejection.Reason, max(rejection.Count, 1))
+		p.telemetry.rejected(ctx, rejection.Reason, rejection.Count)
 		p.warn(string(rejection.Reason), "notification rejected", rejection.Err, zap.String("reason", string(rejection.Reason)))
 		if rejection.Gap == "" {
 			continue
@@ -133,7 +132,7 @@ func (p *pipeline) Take(ctx context.Context, received []interaction.Received) er
 		p.undelivered.Track(received[i].ContentDigest, received[i].ID, now)
 	}
 	_, err := p.deliverNew(ctx, received, dedupe.Live)
-	if err == nil || webhook.Permanent(err) {
+	if err == nil || failure.Permanent(err) {
 		for i := range received {
 			p.undelivered.Resolve(received[i].ContentDigest)
 		}
@@ -170,7 +169,7 @@ func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Receiv
 			p.metrics.Add(records)
 			total.New += len(reserved.New)
 			total.Recovered += reserved.Recovered
-		case webhook.Permanent(err):
+		case failure.Permanent(err):
 			reserved.Commit() // it would be refused again
 		default:
 			reserved.Release()

@@ -16,10 +16,10 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
-	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 var (
@@ -149,7 +149,7 @@ func TestPipeline_WorstOutcomeDecides(t *testing.T) {
 					require.ErrorIs(t, err, want)
 				}
 				assert.Equal(t, len(test.want) > 0, err != nil)
-				assert.Equal(t, test.permanent, webhook.Permanent(err))
+				assert.Equal(t, test.permanent, failure.Permanent(err))
 			})
 		})
 	}
@@ -189,7 +189,7 @@ func TestPipeline_WaitsUntilTheDeadlineOnly(t *testing.T) {
 		defer cancel()
 		err := r.pipeline.Take(ctx, list(one))
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.False(t, webhook.Permanent(err))
+		assert.False(t, failure.Permanent(err))
 		inFlight.done <- nil
 		require.NoError(t, <-first)
 		require.NoError(t, r.pipeline.Take(t.Context(), list(one)), "it is a duplicate now")
@@ -346,7 +346,7 @@ func TestPipeline_PanicReleasesReservation(t *testing.T) {
 	err := r.pipeline.Take(t.Context(), list(one))
 	var panicked *panics.Error
 	require.ErrorAs(t, err, &panicked)
-	assert.False(t, webhook.Permanent(err))
+	assert.False(t, failure.Permanent(err))
 	require.Equal(t, before+1, lines.Len())
 	assert.NotContains(t, lines.All()[before].ContextMap()["error"], one.Body.Content)
 

@@ -85,7 +85,7 @@ func TestReject_CountsAllItemsOfAReasonAtOnce(t *testing.T) {
 	r, _, lines := loggedReceiver(t, newStore(t))
 	r.pipeline.telemetry = &telemetry{builder: builder, receiver: own}
 	r.pipeline.Reject(t.Context(), []notification.Rejection{
-		notification.ForeignItems(19_999), {Reason: notification.ReasonTenant, Err: errors.New("no")}, notification.ForeignItems(1),
+		notification.ForeignItems(19_999), {Reason: notification.ReasonTenant, Count: 1, Err: errors.New("no")}, notification.ForeignItems(1),
 	})
 	of := func(reason notification.Reason, items int64) metricdata.DataPoint[int64] {
 		return metricdata.DataPoint[int64]{

@@ -46,9 +46,6 @@ type Settings struct {
 	// Deliver hands interactions to the pipeline. It returns nil once all were delivered, now or before. All come as created;
 	// what is known of earlier deliveries decides whether they are, were updated, or are not new.
 	Deliver func(context.Context, []interaction.Received, Delivery) (Delivered, error)
-	// Permanent reports whether Deliver would return the same error again for the same interactions, so that a retry is
-	// pointless.
-	Permanent func(error) bool
 	// Cache knows what was delivered.
 	Cache     Cache
 	Logger    *zap.Logger

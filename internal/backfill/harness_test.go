@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
@@ -201,7 +200,7 @@ func newHarness() *harness {
 	core, logs := observer.New(zapcore.DebugLevel)
 	h.logs = logs
 	h.settings = backfill.Settings{
-		TenantID: tenant, Concurrency: 4, Deliver: h.pipeline.Deliver, Cache: h.cache, Permanent: consumererror.IsPermanent,
+		TenantID: tenant, Concurrency: 4, Deliver: h.pipeline.Deliver, Cache: h.cache,
 		Telemetry: h.telemetry, Logger: zap.New(core),
 	}
 	h.throttle = graph.ThrottleSettings{

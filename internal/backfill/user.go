@@ -75,7 +75,7 @@ func (r *reading) deliver(ctx context.Context, received []interaction.Received) 
 	for len(received) > 0 {
 		delivered, err = r.deliverOnce(ctx, received)
 		err = failure.With(err, failure.New(failure.LogsPipelineRefusing))
-		if err != nil && ctx.Err() == nil && r.b.s.Permanent(err) {
+		if err != nil && ctx.Err() == nil && failure.Permanent(err) {
 			if n := int64(len(received)); r.refused.Add(n) == n {
 				r.b.s.Logger.Warn("pipeline refuses interactions of the history permanently; further ones are only counted",
 					append(failure.Of(err).Fields(), zap.Error(err))...)

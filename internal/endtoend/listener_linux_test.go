@@ -30,7 +30,7 @@ func TestListener_DeathEndsCollector(t *testing.T) {
 	}
 	assert.Positive(t, p.command.ProcessState.ExitCode(), "a supervisor restarts what failed")
 	assert.Len(t, p.linesWith("Asynchronous error received"), 1)
-	assert.Contains(t, p.linesWith("Asynchronous error received")[0], "webhook.endpoint: the listener on "+h.webhook+" died")
+	assert.Contains(t, p.linesWith("Asynchronous error received")[0], "webhook.endpoint: the listener on "+h.webhook+" failed")
 }
 
 // closeListener shuts down the listening socket of the process at an address, as the kernel does when the interface goes away.

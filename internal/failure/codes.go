@@ -69,6 +69,7 @@ const (
 	ListenerDied            Code = "COP405"
 	ValidationAtOtherPath   Code = "COP406"
 	BodyTooLarge            Code = "COP407"
+	ConnectionFailed        Code = "COP408"
 	ForeignClientState      Code = "COP410"
 	OtherTenant             Code = "COP411"
 	TokensMissing           Code = "COP412"
@@ -80,6 +81,7 @@ const (
 	NotificationUnsupported Code = "COP418"
 	CertificateMissing      Code = "COP419"
 	ContentMissing          Code = "COP420"
+	TooManyItems            Code = "COP421"
 
 	HistoryInconclusive   Code = "COP510"
 	DedupeCacheTooSmall   Code = "COP511"
@@ -196,6 +198,7 @@ func hints() map[Code]string {
 			"subscription.notification_url, unless an ingress rewrites it",
 		BodyTooLarge: "if Microsoft Graph sent it, it is lost after 4 hours of retries: raise webhook.max_request_body_size and " +
 			"webhook.max_in_flight_bytes; if interactions are not missing, somebody else sends such bodies",
+		ConnectionFailed: "if Microsoft Graph can't connect, check webhook.tls; anybody else who connects can cause this as well",
 		ForeignClientState: "nothing to do for forgeries; a subscription made with another encryption key or by another receiver is replaced or " +
 			"expires within 3 days",
 		OtherTenant: "check tenant_id",
@@ -211,6 +214,7 @@ func hints() map[Code]string {
 			"there under the same id, delete the subscription so that it is recreated",
 		ContentMissing: "nothing to do, the history has the content; if this happens often, delete the subscription, which was created without " +
 			"includeResourceData",
+		TooManyItems: "raise webhook.max_in_flight_bytes; these items are read from the history",
 
 		HistoryInconclusive: "the history has far fewer interactions than notifications have brought, so it proves nothing, and the time is compared once more: " +
 			"check that AiEnterpriseInteraction.Read.All is granted, and whether a retention policy deletes interactions",

@@ -11,9 +11,9 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
-// RepeatInterval is the time between two log lines of a failure that lasts. Most log views reach back a few hours, and a
+// repeatInterval is the time between two log lines of a failure that lasts. Most log views reach back a few hours, and a
 // failure that was logged once, days ago, is not seen there.
-const RepeatInterval = time.Hour
+const repeatInterval = time.Hour
 
 // Part reports the failures of one part of the receiver: the first failure with its hint, again each hour while it lasts, at
 // once when another kind of failure takes its place, and its end. Of kinds that alternate each is logged once an hour. It is
@@ -26,10 +26,9 @@ type Part struct {
 	// Status is told the failure when it is new or of another kind, and nil when it is over. It must not block. It may be nil.
 	Status func(error)
 
-	mu      sync.Mutex
-	failing bool
-	kind    string
-	// loggedAt is when each kind of the current failure was logged last.
+	mu   sync.Mutex
+	kind string
+	// loggedAt is when each kind of the current failure was logged last; nil while there is none.
 	loggedAt map[string]time.Time
 }
 
@@ -47,11 +46,11 @@ func (p *Part) ReportKind(kind string, err error, fields ...zap.Field) {
 		p.end()
 		return
 	}
-	if !p.failing || kind != p.kind {
-		p.failing, p.kind = true, kind
+	if p.loggedAt == nil || kind != p.kind {
+		p.kind = kind
 		p.notify(err)
 	}
-	if at, logged := p.loggedAt[kind]; logged && time.Since(at) < RepeatInterval {
+	if at, logged := p.loggedAt[kind]; logged && time.Since(at) < repeatInterval {
 		return
 	}
 	if p.loggedAt == nil {
@@ -63,10 +62,10 @@ func (p *Part) ReportKind(kind string, err error, fields ...zap.Field) {
 }
 
 func (p *Part) end() {
-	if !p.failing {
+	if p.loggedAt == nil {
 		return
 	}
-	p.failing, p.loggedAt = false, nil
+	p.loggedAt = nil
 	p.Logger.Info(p.Recovered)
 	p.notify(nil)
 }

@@ -40,14 +40,6 @@ const (
 	maxKeyBits  = 8192
 )
 
-// Settings configure a KeySet.
-type Settings struct {
-	// URL is that of the key set, for example https://login.microsoftonline.com/common/discovery/v2.0/keys
-	URL string
-	// HTTP makes the requests, except that redirects are not followed. If nil, a default client is used.
-	HTTP *http.Client
-}
-
 // KeySet is a cached remote key set.
 //
 // Keys are refreshed in the background after 12 hours and not used after 24. An unknown key causes an immediate refresh, but not
@@ -74,16 +66,15 @@ type KeySet struct {
 	backOff backoff.ExponentialBackOff
 }
 
-// New returns a KeySet that fetches nothing until the first call of Key. It must be closed after use.
-func New(settings Settings) *KeySet {
-	client := http.Client{}
-	if settings.HTTP != nil {
-		client = *settings.HTTP
-	}
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+// New returns the KeySet at a URL, for example https://login.microsoftonline.com/common/discovery/v2.0/keys. The client makes
+// the requests, except that redirects are not followed. Nothing is fetched until the first call of Key. The KeySet must be
+// closed after use.
+func New(url string, client *http.Client) *KeySet {
+	direct := *client
+	direct.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	closing, closeAll := context.WithCancel(context.Background())
 	return &KeySet{
-		url: settings.URL, http: &client, closing: closing, close: closeAll,
+		url: url, http: &direct, closing: closing, close: closeAll,
 		backOff: backoff.ExponentialBackOff{InitialInterval: minRetryDelay, Multiplier: 2, MaxInterval: maxRetryDelay},
 	}
 }

@@ -68,7 +68,7 @@ func (a *authority) set(body string, err error) {
 }
 
 func (a *authority) keySet() *jwks.KeySet {
-	return jwks.New(jwks.Settings{URL: "https://login.example/keys", HTTP: &http.Client{Transport: a}})
+	return jwks.New("https://login.example/keys", &http.Client{Transport: a})
 }
 
 // keySetJSON returns a key set with these kids, all of the same key.
@@ -317,7 +317,7 @@ func serve(t *testing.T, handler http.HandlerFunc) *jwks.KeySet {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	set := jwks.New(jwks.Settings{URL: server.URL + "/keys"})
+	set := jwks.New(server.URL+"/keys", server.Client())
 	t.Cleanup(set.Close)
 	return set
 }
@@ -359,7 +359,7 @@ func TestKeySet_RejectsBadResponses(t *testing.T) {
 
 func TestKeySet_RejectsInvalidURL(t *testing.T) {
 	t.Parallel()
-	set := jwks.New(jwks.Settings{URL: "://"})
+	set := jwks.New("://", &http.Client{})
 	t.Cleanup(set.Close)
 	_, err := lookup(t.Context(), set, "a")
 	require.ErrorIs(t, err, jwks.ErrUnavailable)

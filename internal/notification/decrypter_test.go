@@ -1,9 +1,9 @@
 package notification_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,7 +42,6 @@ func promptItem(tb testing.TB, key *notification.Key) notification.Item {
 	tb.Helper()
 	return notification.Item{
 		SubscriptionID:   "subscription",
-		ClientState:      clientState(tb, key),
 		ChangeType:       "created",
 		ResourceID:       promptID,
 		TenantID:         tenant,
@@ -50,11 +49,9 @@ func promptItem(tb testing.TB, key *notification.Key) notification.Item {
 	}
 }
 
-func lifecycleItem(tb testing.TB, key *notification.Key) notification.Item {
-	tb.Helper()
+func lifecycleItem() notification.Item {
 	return notification.Item{
 		SubscriptionID: "subscription",
-		ClientState:    clientState(tb, key),
 		LifecycleEvent: notification.ReauthorizationRequired,
 	}
 }
@@ -133,7 +130,6 @@ func TestDecrypter_AcceptsValidVariants(t *testing.T) {
 		"with a tenant in upper case":   {func(i *notification.Item) { i.TenantID = strings.ToUpper(tenant) }, interaction.Received{Change: interaction.Created}},
 		"a change type in another case": {func(i *notification.Item) { i.ChangeType = "Created" }, interaction.Received{Change: interaction.Created}},
 		"for the older certificate":     {func(i *notification.Item) { i.EncryptedContent = seal(t, older, prompt) }, interaction.Received{Change: interaction.Created}},
-		"with the older client state":   {func(i *notification.Item) { i.ClientState = clientState(t, older) }, interaction.Received{Change: interaction.Created}},
 		"without certificate id":        {func(i *notification.Item) { i.EncryptedContent.CertificateID = "" }, interaction.Received{Change: interaction.Created}},
 		"with a thumbprint in upper case and another id": {func(i *notification.Item) {
 			i.EncryptedContent.CertificateID = "before"
@@ -184,7 +180,7 @@ func TestDecrypter_DecryptsKnownContentOfOtherChangeType(t *testing.T) {
 	key := contentKey(t, 2048)
 	item := promptItem(t, key)
 	settings := decrypterSettings(firstKey(t), key)
-	settings.Seen = delivered{item.ContentDigest(): true}
+	settings.Delivered = func(digest [sha256.Size]byte) bool { return digest == item.ContentDigest() }
 	decrypter := newDecrypter(t, settings)
 	deletion := item
 	deletion.ChangeType = "Deleted"
@@ -199,7 +195,7 @@ func TestDecrypter_AcceptsLifecycleItemsWithoutTokens(t *testing.T) {
 	key := contentKey(t, 2048)
 	prompt := promptItem(t, key)
 	decrypted, err := newDecrypter(t, decrypterSettings(firstKey(t), key)).
-		Decrypt(t.Context(), collection(nil, lifecycleItem(t, key), prompt), noon)
+		Decrypt(t.Context(), collection(nil, lifecycleItem(), prompt), noon)
 	require.NoError(t, err)
 	assert.Equal(t, []notification.Lifecycle{{
 		SubscriptionID: "subscription", Event: notification.ReauthorizationRequired,
@@ -243,7 +239,7 @@ func TestDecrypter_IsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	decrypter := newDecrypter(t, decrypterSettings(firstKey(t), key))
-	c := collection([]string{mint(t, tokenClaims())}, promptItem(t, key), lifecycleItem(t, key))
+	c := collection([]string{mint(t, tokenClaims())}, promptItem(t, key), lifecycleItem())
 	var callers sync.WaitGroup
 	for range 8 {
 		callers.Go(func() {
@@ -257,40 +253,34 @@ func TestDecrypter_IsSafeForConcurrentUse(t *testing.T) {
 	callers.Wait()
 }
 
-func TestDecrypter_RejectsForgedItemsWithoutKeyLookup(t *testing.T) {
+func TestDecrypter_RejectsOtherTenantsWithoutKeyLookup(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	source := firstKey(t)
 	count := &fakeTelemetry{}
 	settings := decrypterSettings(source, key)
 	settings.Telemetry = count
-	forged := promptItem(t, key)
-	forged.ClientState = strings.Replace(forged.ClientState, forged.ClientState[:1], "_", 1)
-	event := lifecycleItem(t, key)
-	event.ClientState = ""
+	other, event := promptItem(t, key), lifecycleItem()
+	other.TenantID, event.TenantID = "another", "another"
 
 	decrypted, err := newDecrypter(t, settings).
-		Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, forged, event, notification.Item{}), noon)
+		Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, other, event, notification.Item{}), noon)
 	require.NoError(t, err)
 	assert.Empty(t, decrypted.Received)
 	assert.Empty(t, decrypted.Lifecycle)
 	require.Len(t, decrypted.Rejected, 3)
 	for _, rejection := range decrypted.Rejected {
-		assert.Equal(t, notification.ReasonClientState, rejection.Reason)
-		assert.Empty(t, rejection.Gap)
-		assert.Empty(t, rejection.ItemID)
-		assert.Equal(t, failure.ForeignClientState, failure.Of(rejection.Err).Code)
+		assert.Equal(t, notification.ReasonTenant, rejection.Reason)
+		assert.Equal(t, failure.OtherTenant, failure.Of(rejection.Err).Code)
 	}
 	assert.Zero(t, source.calls.Load())
 	assert.Zero(t, count.items.Load())
 }
 
-func TestDecrypter_ForgedItemCostIsIndependentOfResources(t *testing.T) {
+func TestDecrypter_OwnClientStateTimeIsIndependentOfResources(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
-	forged := promptItem(t, key)
-	forged.ClientState = strings.Repeat("A", len(forged.ClientState))
-	many := collection(nil, slices.Repeat([]notification.Item{forged}, 1000)...)
+	forged := bytes.Repeat([]byte("A"), len(clientState(t, key)))
 	cost := func(users int) time.Duration {
 		settings := decrypterSettings(firstKey(t), key)
 		for i := range users {
@@ -300,10 +290,10 @@ func TestDecrypter_ForgedItemCostIsIndependentOfResources(t *testing.T) {
 		least := time.Hour
 		for range 5 {
 			start := time.Now()
-			decrypted, err := decrypter.Decrypt(t.Context(), many, noon)
+			for range 1000 {
+				require.False(t, decrypter.OwnClientState(forged))
+			}
 			least = min(least, time.Since(start))
-			require.NoError(t, err)
-			require.Len(t, decrypted.Rejected, 1000)
 		}
 		return least
 	}
@@ -320,7 +310,7 @@ func TestDecrypter_ReturnsErrorWhenUndecidable(t *testing.T) {
 		settings notification.Settings
 		want     error
 	}{
-		"keys are not available":  {t.Context(), decrypterSettings(&fakeKeySource{err: errDown}, key), notification.ErrKeysUnavailable},
+		"keys are not available":  {t.Context(), decrypterSettings(&fakeKeySource{err: errDown}, key), errDown},
 		"the context is canceled": {canceled, decrypterSettings(firstKey(t), key), context.Canceled},
 	}
 	for name, test := range tests {
@@ -339,10 +329,9 @@ func TestDecrypter_SetKeysReplacesKeysAndClientStates(t *testing.T) {
 	old, renewed := contentKey(t, 2048), contentKey(t, 3072)
 	decrypter := newDecrypter(t, decrypterSettings(firstKey(t), old))
 	decrypt := func(key *notification.Key) notification.Decrypted {
-		item := promptItem(t, key)
-		decrypted, err := decrypter.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, item), noon)
+		decrypted, err := decrypter.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, promptItem(t, key)), noon)
 		require.NoError(t, err)
-		assert.Equal(t, len(decrypted.Received) == 1, decrypter.ClientStates()([]byte(item.ClientState)))
+		assert.Equal(t, len(decrypted.Received) == 1, decrypter.OwnClientState([]byte(clientState(t, key))))
 		return decrypted
 	}
 	for _, step := range []struct {
@@ -359,13 +348,16 @@ func TestDecrypter_SetKeysReplacesKeysAndClientStates(t *testing.T) {
 	}
 }
 
-// Keys that change during a call do not leave an item with the client state of one set and the keys of another.
+// Keys that change during a call are used from the next call on.
 func TestDecrypter_KeysChangeBetweenItems(t *testing.T) {
 	t.Parallel()
 	old, renewed := contentKey(t, 2048), contentKey(t, 3072)
 	settings := decrypterSettings(firstKey(t), old)
 	var decrypter *notification.Decrypter
-	settings.Seen = seenFunc(func() { decrypter.SetKeys(notification.Ring{renewed}) })
+	settings.Delivered = func([sha256.Size]byte) bool { // called for each item before it is decrypted
+		decrypter.SetKeys(notification.Ring{renewed})
+		return false
+	}
 	decrypter = newDecrypter(t, settings)
 	decrypted, err := decrypter.Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, promptItem(t, old), promptItem(t, old)), noon)
 	require.NoError(t, err)
@@ -373,15 +365,7 @@ func TestDecrypter_KeysChangeBetweenItems(t *testing.T) {
 	assert.Empty(t, decrypted.Rejected)
 }
 
-// seenFunc is called for each item before it is decrypted, and knows none.
-type seenFunc func()
-
-func (f seenFunc) Known([sha256.Size]byte) bool {
-	f()
-	return false
-}
-
-// It covers every reason why an item with the right client state is rejected, its gap and its error.
+// It covers every reason why an item is rejected, its gap and its error.
 func TestDecrypter_RejectsItems(t *testing.T) {
 	t.Parallel()
 	const (
@@ -421,7 +405,7 @@ func TestDecrypter_RejectsItems(t *testing.T) {
 			i.ChangeType, i.EncryptedContent = "updated", seal(t, key, `{"locale":"de"}`)
 		}, notification.ReasonContentMissing, empty, nil},
 		"a deletion without content and id": {[]string{token}, func(i *notification.Item) {
-			*i = notification.Item{ClientState: i.ClientState, ChangeType: "deleted", TenantID: tenant}
+			*i = notification.Item{ChangeType: "deleted", TenantID: tenant}
 		}, notification.ReasonContentMissing, empty, nil},
 		"an unknown certificate": {
 			[]string{token},
@@ -464,7 +448,7 @@ func TestDecrypter_RejectsItems(t *testing.T) {
 			for _, part := range test.contains {
 				assert.Contains(t, told(t, got.Err), part)
 			}
-			for _, secret := range []string{"risks", item.ClientState, token, expiredToken} {
+			for _, secret := range []string{"risks", token, expiredToken} {
 				assert.NotContains(t, got.Err.Error(), secret)
 			}
 		})
@@ -483,11 +467,9 @@ func told(t *testing.T, err error) string {
 func TestDecrypter_RejectsCollectionWithOneBadToken(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
-	forged := promptItem(t, key)
-	forged.ClientState = "forged"
-	otherTenant := lifecycleItem(t, key)
+	otherTenant := lifecycleItem()
 	otherTenant.TenantID = "another"
-	c := collection([]string{mint(t, tokenClaims()), "bad"}, promptItem(t, key), forged, lifecycleItem(t, key), otherTenant)
+	c := collection([]string{mint(t, tokenClaims()), "bad"}, promptItem(t, key), lifecycleItem(), otherTenant)
 	decrypted, err := newDecrypter(t, decrypterSettings(firstKey(t), key)).Decrypt(t.Context(), c, noon)
 	require.NoError(t, err)
 	assert.Empty(t, decrypted.Received)
@@ -503,23 +485,18 @@ func TestDecrypter_RejectsCollectionWithOneBadToken(t *testing.T) {
 	}
 	assert.ElementsMatch(t, []kind{
 		{notification.ReasonTokenMalformed, gap.Unverified},
-		{notification.ReasonClientState, ""},
 		{notification.ReasonTokenMalformed, ""},
 		{notification.ReasonTenant, ""},
 	}, got)
 }
 
-// delivered is the set of the content digests of delivered items.
-type delivered map[[sha256.Size]byte]bool
-
-func (d delivered) Known(digest [sha256.Size]byte) bool { return d[digest] }
-
 func TestDecrypter_SkipsDeliveredItems(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	settings := decrypterSettings(firstKey(t), key)
-	seen, count := delivered{}, &fakeTelemetry{}
-	settings.Seen, settings.Telemetry = seen, count
+	seen, count := map[[sha256.Size]byte]bool{}, &fakeTelemetry{}
+	settings.Telemetry = count
+	settings.Delivered = func(digest [sha256.Size]byte) bool { return seen[digest] }
 	decrypter := newDecrypter(t, settings)
 	old, fresh := promptItem(t, key), promptItem(t, key)
 	unsigned := promptItem(t, key)
@@ -540,11 +517,9 @@ func TestDecrypter_SkipsDeliveredItems(t *testing.T) {
 	assert.Equal(t, notification.ReasonSignatureMissing, again.Rejected[0].Reason)
 	assert.EqualValues(t, 2, count.items.Load(), "one decryption for each new item")
 
-	forged := old
-	forged.ClientState = "guessed"
-	rejected, err := decrypter.Decrypt(t.Context(), collection([]string{token}, forged), noon)
+	rejected, err := decrypter.Decrypt(t.Context(), collection([]string{"forged"}, old), noon)
 	require.NoError(t, err)
-	assert.Len(t, rejected.Rejected, 1, "an unauthenticated sender learns nothing about delivered items")
+	assert.Len(t, rejected.Rejected, 1, "a sender without a valid token learns nothing about delivered items")
 }
 
 // panicking panics on the first decrypted item.

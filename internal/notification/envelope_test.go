@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 )
 
@@ -47,7 +48,6 @@ func TestDecode_ReadsEveryMember(t *testing.T) {
 	want := &notification.Collection{
 		Items: []notification.Item{{
 			SubscriptionID: "0c1e7a52-3b9d-4f7e-8a61-5d2f9b0c4e33",
-			ClientState:    "state",
 			ChangeType:     "created",
 			Resource:       "copilot/interactionHistory/interactions('1764599405123')",
 			ResourceID:     promptID,
@@ -56,7 +56,7 @@ func TestDecode_ReadsEveryMember(t *testing.T) {
 				Data: "d", DataKey: "k", DataSignature: "s", CertificateID: "c", CertificateThumbprint: "t",
 			},
 		}, {
-			SubscriptionID: "s2", ClientState: "state2", LifecycleEvent: notification.ReauthorizationRequired,
+			SubscriptionID: "s2", LifecycleEvent: notification.ReauthorizationRequired,
 		}},
 		ValidationTokens: []string{"a.b.c"},
 	}
@@ -73,9 +73,9 @@ func TestDecode_ToleratesMissingAndMistypedMembers(t *testing.T) {
 		"tokens that are null are no tokens":        {`{"value":[],"validationTokens":null}`, notification.Collection{Items: []notification.Item{}}},
 		"tokens of the wrong type are no tokens":    {`{"validationTokens":"a.b.c","value":[]}`, notification.Collection{Items: []notification.Item{}}},
 		"a token of the wrong type is an empty one": {`{"value":[{}],"validationTokens":["a",7]}`, notification.Collection{Items: []notification.Item{{}}, ValidationTokens: []string{"a", ""}}},
-		"an element that is not an object is empty": {`{"value":[null,7,"x",{"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{}, {}, {}, {ClientState: "s"}}}},
-		"unknown members are ignored":               {`{"@odata.context":{"a":[1,{"b":null}]},"value":[{"id":"x","more":[{}],"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{ClientState: "s"}}}},
-		"members of the wrong type are empty":       {`{"value":[{"changeType":7,"resourceData":"x","encryptedContent":[],"tenantId":{},"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{ClientState: "s"}}}},
+		"an element that is not an object is empty": {`{"value":[null,7,"x",{"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{}, {}, {}, {}}}},
+		"unknown members are ignored":               {`{"@odata.context":{"a":[1,{"b":null}]},"value":[{"id":"x","more":[{}],"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{}}}},
+		"members of the wrong type are empty":       {`{"value":[{"changeType":7,"resourceData":"x","encryptedContent":[],"tenantId":{},"clientState":"s"}]}`, notification.Collection{Items: []notification.Item{{}}}},
 		"a part of the content of the wrong type":   {`{"value":[{"encryptedContent":{"data":7,"dataKey":"k"}}]}`, notification.Collection{Items: []notification.Item{{EncryptedContent: &notification.EncryptedContent{DataKey: "k"}}}}},
 		"a missing id is taken from the resource":   {`{"value":[{"resource":"copilot/interactionHistory/interactions('17')","resourceData":{"id":null}}]}`, notification.Collection{Items: []notification.Item{{Resource: "copilot/interactionHistory/interactions('17')", ResourceID: "17"}}}},
 		"a resource without an id has none":         {`{"value":[{"resource":"users('17')"},{"resource":"interactions('17"}]}`, notification.Collection{Items: []notification.Item{{Resource: "users('17')"}, {Resource: "interactions('17"}}}},
@@ -182,11 +182,11 @@ func TestInspect_SeparatesOwnItems(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, test.own, envelope.OwnItems())
 			assert.Equal(t, test.foreign, envelope.Foreign)
+			rejected := notification.ForeignItems(test.foreign)
+			assert.Equal(t, failure.ForeignClientState, failure.Of(rejected.Err).Code)
+			assert.Empty(t, rejected.Gap)
 			decoded := envelope.Decode()
 			assert.Len(t, decoded.Items, test.own)
-			for _, item := range decoded.Items {
-				assert.Equal(t, "ours", item.ClientState, "as encoding/json decodes it")
-			}
 			if test.own == 0 {
 				assert.Empty(t, decoded.ValidationTokens, "not needed without items")
 			}
@@ -204,7 +204,7 @@ func TestInspect_AllocatesLittleForForeignItems(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			key := contentKey(t, 2048)
-			ours := newDecrypter(t, decrypterSettings(firstKey(t), key)).ClientStates()
+			ours := newDecrypter(t, decrypterSettings(firstKey(t), key)).OwnClientState
 			body := []byte(`{"value":[` + strings.TrimSuffix(strings.Repeat(item+",", 1000), ",") + `]}`)
 			result := testing.Benchmark(func(b *testing.B) {
 				b.Helper()

@@ -152,21 +152,6 @@ func (r Ring) CertificateIDs() []string {
 	return ids
 }
 
-// find looks up a key by encryptionCertificateId, or by thumbprint if that is missing or unknown. It may return nil.
-func (r Ring) find(certificateID, thumbprint string) *Key {
-	for _, key := range r {
-		if key.certificateID == certificateID {
-			return key
-		}
-	}
-	for _, key := range r {
-		if strings.EqualFold(key.thumbprint, thumbprint) {
-			return key
-		}
-	}
-	return nil
-}
-
 const (
 	clientStateLabel  = "m365_copilot client state v1"
 	clientStateLength = 32
@@ -187,28 +172,4 @@ func ClientState(key *Key, tenant, clientID, resource string) string {
 		panic(fmt.Sprintf("derive %d bytes: %v", clientStateLength, err)) // only a length over 8,160 bytes is an error
 	}
 	return base64.RawURLEncoding.EncodeToString(state)
-}
-
-// clientStates is the set of the clientStates of our subscriptions: one for each key and resource. It holds their SHA-256, so
-// that the duration of a lookup depends neither on their number nor on how much of a state was right: what it could reveal of
-// a hash leads nobody to a secret of 32 bytes.
-type clientStates map[[sha256.Size]byte]struct{}
-
-func deriveClientStates(ring Ring, tenant, clientID string, resources []string) clientStates {
-	states := make(clientStates, len(ring)*len(resources))
-	for _, key := range ring {
-		for _, resource := range resources {
-			states[sha256.Sum256([]byte(ClientState(key, tenant, clientID, resource)))] = struct{}{}
-		}
-	}
-	return states
-}
-
-// match reports whether the state is one of ours. It allocates nothing, and hashes only what can be one.
-func (s clientStates) match(state []byte) bool {
-	if len(state) != base64.RawURLEncoding.EncodedLen(clientStateLength) {
-		return false
-	}
-	_, found := s[sha256.Sum256(state)]
-	return found
 }

@@ -12,8 +12,7 @@ import (
 // Rejection is an item that did not become an interaction, or several such items that differ in nothing else.
 type Rejection struct {
 	Reason Reason
-	// Count is the number of items; 0 means one.
-	Count int
+	Count  int // of items
 	// Gap is gap.Unverified, gap.Undecryptable or gap.Empty, or empty if no interaction is missing: the item was forged, or was a
 	// lifecycle event.
 	Gap gap.Reason
@@ -28,6 +27,12 @@ type Rejection struct {
 // ForeignItems returns a Rejection of count items whose clientState is not that of one of our subscriptions.
 func ForeignItems(count int) Rejection {
 	return Rejection{Reason: ReasonClientState, Count: count, Err: errForeign}
+}
+
+// TooManyItems returns a Rejection of count items of ours, whose body never fits into the bytes in flight.
+func TooManyItems(count int) Rejection {
+	err := errorf(ReasonLimit, "%d items in one notification, which needs more than webhook.max_in_flight_bytes", count)
+	return Rejection{Reason: ReasonLimit, Count: count, Gap: gap.Unverified, Err: err}
 }
 
 var errForeign = errorf(ReasonClientState, "client state is not ours, dropped")
@@ -57,7 +62,7 @@ func (i *Item) reject(err error) Rejection {
 	if !ok {
 		known = errorf(ReasonPlaintext, "decrypt an item: %v", err)
 	}
-	rejection := Rejection{Reason: known.Reason, Err: known}
+	rejection := Rejection{Reason: known.Reason, Count: 1, Err: known}
 	// No interaction is missing because of a lifecycle event.
 	if missing, _ := known.Reason.consequences(); missing != "" && i.LifecycleEvent == "" {
 		rejection.Gap, rejection.ItemID, rejection.ContentDigest = missing, i.ResourceID, i.ContentDigest()
@@ -74,6 +79,9 @@ const (
 	ReasonClientState Reason = "client_state"
 	// ReasonTenant: the item names no tenant or another tenant.
 	ReasonTenant Reason = "tenant"
+
+	// ReasonLimit: one body has more items than can be decoded.
+	ReasonLimit Reason = "limit"
 
 	// Reasons of a missing or invalid validation token, or of too many of them.
 	ReasonTokenMissing     Reason = "token_missing"
@@ -114,6 +122,8 @@ func (r Reason) consequences() (gap.Reason, failure.Code) {
 		return "", failure.ForeignClientState
 	case ReasonTenant, ReasonTokenTenant:
 		return gap.Unverified, failure.OtherTenant
+	case ReasonLimit:
+		return gap.Unverified, failure.TooManyItems
 	case ReasonTokenMissing:
 		return gap.Unverified, failure.TokensMissing
 	case ReasonTokenKey, ReasonTokenIssuer:

@@ -27,10 +27,6 @@ const (
 	maxVerifiedTokens = 1024
 )
 
-// ErrKeysUnavailable says that a token can be neither accepted nor refused now, because its key could not be obtained. A
-// later call may succeed.
-var ErrKeysUnavailable = errors.New("no key to verify a validation token with")
-
 // KeySource provides the public keys of the authority.
 type KeySource interface {
 	// Key returns the key with the id that a token names. known is false with a nil error if there is certainly no such key;
@@ -86,8 +82,8 @@ func (v *Verifier) verifyAll(ctx context.Context, tokens []string, now time.Time
 	return nil, nil
 }
 
-// Verify returns nil for a genuine token and an *Error for any other. It returns an error that wraps ErrKeysUnavailable or the
-// context's error if this cannot be decided now.
+// Verify returns nil for a genuine token and an *Error for any other. It returns another error, that of the KeySource or of the
+// context, if this cannot be decided now.
 func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) error {
 	if len(token) > maxTokenBytes {
 		return tokenErrorf(ReasonTokenMalformed, "longer than %d bytes", maxTokenBytes)
@@ -133,12 +129,10 @@ func (v *Verifier) verifySignature(ctx context.Context, token string) (*claims, 
 		return nil, tokenErrorf(ReasonTokenMalformed, "names no signing key")
 	}
 	public, known, err := v.settings.Keys.Key(ctx, kid)
-	switch {
-	case err != nil && errors.Is(err, ctx.Err()):
-		return nil, fmt.Errorf("verify a validation token: %w", err)
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrKeysUnavailable, err)
-	case !known:
+	if err != nil {
+		return nil, fmt.Errorf("look up the key of a validation token: %w", err)
+	}
+	if !known {
 		return nil, tokenErrorf(ReasonTokenKey, "signed with a key that the authority does not have")
 	}
 	var verified claims

@@ -4,35 +4,37 @@ import (
 	"errors"
 	"io"
 	"runtime"
-	"slices"
 	"sync"
 )
 
 // errOverloaded means that too many bytes are in flight.
 var errOverloaded = errors.New("too many bytes in flight")
 
-// largeChunk limits the bytes that are allocated for a body before they arrive.
-const largeChunk = 32 << 10
-
-// readBody reads a body. The reservation grows with the bytes that arrived, so that a slow sender holds what it has sent (at
-// least minReservation), and a large Content-Length reserves nothing. It fails with errOverloaded or the error of the reader.
-func readBody(from io.Reader, reservation *reservation) ([]byte, error) {
-	var chunks [][]byte
-	chunk := make([]byte, 0, minReservation)
-	for length := 0; ; {
-		n, err := from.Read(chunk[len(chunk):cap(chunk)])
-		chunk = chunk[:len(chunk)+n]
-		length += n
+// readBody reads a body whose announced length is -1 if unknown. The reservation grows with the bytes that arrived, so that a
+// slow sender holds what it has sent (at least minReservation), and a large Content-Length reserves nothing. It fails with
+// errOverloaded or the error of the reader.
+func readBody(from io.Reader, announced int64, reservation *reservation) ([]byte, error) {
+	body := make([]byte, 0, minReservation)
+	for {
+		n, err := from.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		length := int64(len(body))
 		switch {
-		case !reservation.grow(int64(length)):
+		case !reservation.grow(length):
 			return nil, errOverloaded
 		case errors.Is(err, io.EOF):
-			return slices.Concat(append(chunks, chunk)...), nil
+			return body, nil
 		case err != nil:
 			return nil, err
-		case len(chunk) == cap(chunk):
-			chunks = append(chunks, chunk)
-			chunk = make([]byte, 0, min(length, largeChunk))
+		case len(body) == cap(body):
+			more := length
+			if length < smallReservation {
+				more = 3 * length // a body of usual size is copied only once or twice
+			}
+			if announced >= length {
+				more = min(more, announced-length+1) // the last read needs room, although it returns only io.EOF
+			}
+			body = append(make([]byte, 0, length+more), body...)
 		}
 		if length > smallReservation {
 			// A fast sender would keep the processor for a whole time slice of 10 ms. With hundreds of such senders a
@@ -48,13 +50,13 @@ const (
 	minReservation = 4 << 10
 	// smallReservation is more than the body of a notification of usual size.
 	smallReservation = 64 << 10
-	// Large bodies that are not verified yet may hold limit/largeDivisor together, or one body of the largest size, and leave
+	// Large bodies in which no item of ours was found yet may hold limit/largeDivisor together, or one body of the largest size, and leave
 	// at least limit/reservedDivisor to the others.
 	largeDivisor, reservedDivisor = 4, 8
 )
 
 // MinInFlightBytes returns the smallest Settings.MaxInFlightBytes that lets a body of maxBodySize bytes be processed. One
-// with so many items that decoding them takes more than the rest is answered 503, and read from the history in the end.
+// with so many items that decoding them takes more than the rest is rejected, and read from the history.
 func MinInFlightBytes(maxBodySize int64) int64 {
 	const maxSupported = 1 << 60 // larger values would overflow the sum
 	maxBodySize = min(maxBodySize, maxSupported)
@@ -66,13 +68,13 @@ func MinInFlightBytes(maxBodySize int64) int64 {
 // senders, and those that decoding allocates, which are reserved before it starts. The decrypted text, which is a small
 // multiple of them, is not counted.
 //
-// Large requests (more than 64 KiB) are limited further until they are verified, so that a few large unauthenticated bodies
-// cannot keep out notifications of usual size.
+// Large requests (more than 64 KiB) are limited further until an item of ours was found in them, so that a few large bodies of
+// strangers cannot keep out notifications of usual size.
 type byteLimiter struct {
 	limit, largeLimit int64
 
 	mu sync.Mutex
-	// used is what all requests hold, large what the large ones do that are not verified yet.
+	// used is what all requests hold, large what the large ones do in which no item of ours was found yet.
 	used, large int64
 }
 
@@ -86,7 +88,8 @@ type reservation struct {
 	limiter *byteLimiter
 	// held and large are its parts of the limiter's used and large.
 	held, large int64
-	verified    bool
+	// own is whether an item of ours was found in the body.
+	own bool
 }
 
 // reserve returns a reservation of minReservation bytes. It returns false, without waiting, if that would exceed the limit.
@@ -100,7 +103,7 @@ func (l *byteLimiter) reserve() (*reservation, bool) {
 func (r *reservation) grow(total int64) bool {
 	total = max(total, r.held)
 	large := int64(0)
-	if total > smallReservation && !r.verified {
+	if total > smallReservation && !r.own {
 		large = total
 	}
 	l := r.limiter
@@ -115,9 +118,9 @@ func (r *reservation) grow(total int64) bool {
 	return true
 }
 
-// verify increases the reservation of a request with items of ours to total bytes, as grow does.
-func (r *reservation) verify(total int64) bool {
-	r.verified = true
+// growOwn increases the reservation of a request with items of ours to total bytes, as grow does.
+func (r *reservation) growOwn(total int64) bool {
+	r.own = true
 	return r.grow(total)
 }
 

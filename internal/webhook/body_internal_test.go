@@ -1,11 +1,13 @@
 package webhook
 
 import (
+	"bytes"
 	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -124,6 +126,29 @@ func FuzzByteLimiter(f *testing.F) {
 	})
 }
 
+// A Content-Length gets a sender no memory, but makes the buffer of what arrived no larger than necessary.
+func TestReadBody_BufferGrowsWithArrivedBytes(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		announced    int64
+		sent, atMost int
+	}{
+		{-1, 0, minReservation},
+		{20 << 20, 10, minReservation},
+		{20 << 20, 5000, 4 * minReservation},
+		{20 << 20, 300_000, 2 * 300_000},
+		{5000, 5000, 5001},
+		{300_000, 300_000, 300_001},
+		{10, 5000, 4 * minReservation},
+	} {
+		reservation, _ := newByteLimiter(4<<20, 0).reserve()
+		body, err := readBody(iotest.DataErrReader(bytes.NewReader(make([]byte, test.sent))), test.announced, reservation)
+		require.NoError(t, err)
+		assert.Len(t, body, test.sent)
+		assert.LessOrEqual(t, cap(body), test.atMost, "%+v", test)
+	}
+}
+
 // A body of the largest size fits into a limit that is less than twice as large, so that no genuine one is refused for ever.
 func TestByteLimiter_AdmitsOneLargestBody(t *testing.T) {
 	t.Parallel()
@@ -138,8 +163,8 @@ func TestByteLimiter_AdmitsOneLargestBody(t *testing.T) {
 	assert.True(t, second.grow(64<<10))
 }
 
-// Large bodies can't keep out small ones until they are verified.
-func TestByteLimiter_LimitsLargeUnverifiedBodies(t *testing.T) {
+// Large bodies can't keep out small ones until an item of ours was found in them.
+func TestByteLimiter_LimitsLargeForeignBodies(t *testing.T) {
 	t.Parallel()
 	const limit, large = 2 << 20, 300 << 10
 	limiter := newByteLimiter(limit, large)
@@ -150,8 +175,8 @@ func TestByteLimiter_LimitsLargeUnverifiedBodies(t *testing.T) {
 	assert.True(t, second.grow(200<<10))
 	small, _ := limiter.reserve()
 	assert.True(t, small.grow(64<<10))
-	require.True(t, first.verify(400<<10))
-	assert.True(t, second.grow(large), "what is verified does not count")
+	require.True(t, first.growOwn(400<<10))
+	assert.True(t, second.grow(large), "what has an item of ours does not count")
 	second.release()
 	third, _ := limiter.reserve()
 	assert.True(t, third.grow(500<<10), "what was released does not count")

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
 
@@ -112,50 +111,10 @@ func (d *delivery) deliver(ctx context.Context) Outcome {
 	switch {
 	case err == nil:
 		return Delivered
-	case Permanent(err):
+	case failure.Permanent(err):
 		return Refused
 	default:
 		return Failed
-	}
-}
-
-// Permanent reports whether every leaf of an error tree is permanent, so that a retry with the same data would fail again. If
-// one pipeline refused the data permanently and another only temporarily, the data must be sent again.
-//
-// The nodes of a tree are the errors of errors.Join, of fmt.Errorf with several %w, and of go.uber.org/multierr. An error that
-// wraps a node, even consumererror.NewPermanent, says nothing about its leaves.
-func Permanent(err error) bool {
-	for part := err; part != nil; part = errors.Unwrap(part) {
-		if leaves, ok := branches(part); ok {
-			return allPermanent(leaves)
-		}
-	}
-	return consumererror.IsPermanent(err)
-}
-
-func allPermanent(errs []error) bool {
-	found := false
-	for _, err := range errs {
-		if err == nil {
-			continue
-		}
-		if !Permanent(err) {
-			return false
-		}
-		found = true
-	}
-	return found
-}
-
-// branches returns the children of a node. It must not look at wrapped errors, hence no errors.As.
-func branches(err error) ([]error, bool) {
-	switch many := err.(type) { //nolint:errorlint // see above
-	case interface{ Unwrap() []error }:
-		return many.Unwrap(), true
-	case interface{ Errors() []error }:
-		return many.Errors(), true
-	default:
-		return nil, false
 	}
 }
 

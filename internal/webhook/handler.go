@@ -107,6 +107,9 @@ func closeAfterAnswer(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// connectionKey is the context key of a function that notes something authentic on the request's connection.
+type connectionKey struct{}
+
 // keepOpen keeps the connection of an authentic request open.
 func keepOpen(w http.ResponseWriter, r *http.Request) {
 	w.Header().Del("Connection")
@@ -210,7 +213,7 @@ func (h *handler) receive(w http.ResponseWriter, r *http.Request, reservation *r
 			<-interrupted
 		}
 	}()
-	return readBody(http.MaxBytesReader(w, r.Body, h.maxBodySize), reservation)
+	return readBody(http.MaxBytesReader(w, r.Body, h.maxBodySize), r.ContentLength, reservation)
 }
 
 func (h *handler) readFailed(r *http.Request, err error) (status int, outcome Outcome) {
@@ -256,7 +259,7 @@ func (h *handler) decode(
 	}
 	// A sender that disconnects does not revoke what it sent.
 	ctx := context.WithoutCancel(r.Context())
-	envelope, err := notification.Inspect(body, h.settings.ClientStates())
+	envelope, err := notification.Inspect(body, h.settings.OwnClientState)
 	if err != nil {
 		return nil, http.StatusBadRequest, Malformed
 	}
@@ -267,7 +270,12 @@ func (h *handler) decode(
 		return nil, http.StatusAccepted, ""
 	}
 	keepOpen(w, r)
-	if !reservation.verify(int64(len(body)) + envelope.Cost()) {
+	needed := int64(len(body)) + envelope.Cost()
+	if needed > h.settings.MaxInFlightBytes { // however often it is sent again
+		h.settings.Reject(ctx, []notification.Rejection{notification.TooManyItems(envelope.OwnItems())})
+		return nil, http.StatusAccepted, ""
+	}
+	if !reservation.growOwn(needed) {
 		return nil, http.StatusServiceUnavailable, Overloaded
 	}
 	return envelope.Decode(), 0, ""

@@ -59,7 +59,7 @@ func TestHandler_StatusAndOutcome(t *testing.T) {
 		"an empty collection":             {body: `{"value":[]}`, status: 202, counted: counts{}},
 		"refused permanently":             {body: oneItem, setup: deliverReturns(consumererror.NewPermanent(errors.New("no"))), status: 202, counted: counts{webhook.Refused: 1}},
 		"refused temporarily":             {body: oneItem, setup: deliverReturns(errors.New("queue is full")), status: 503, counted: counts{webhook.Failed: 1}},
-		"unavailable signing keys":        {body: oneItem, setup: decryptFails(notification.ErrKeysUnavailable), status: 503, counted: counts{webhook.Failed: 1}},
+		"unavailable signing keys":        {body: oneItem, setup: decryptFails(errors.New("no keys")), status: 503, counted: counts{webhook.Failed: 1}},
 		"too many bytes in flight":        {body: oneItem, limit: webhook.MinReservation - 1, status: 503, counted: counts{webhook.Overloaded: 1}},
 		"another path":                    {body: oneItem, request: func(r *http.Request) { r.URL.Path += "/" }, status: 404, counted: counts{}},
 		"a path in another case":          {body: oneItem, request: func(r *http.Request) { r.URL.Path = strings.ToUpper(path) }, status: 404, counted: counts{}},
@@ -372,17 +372,22 @@ func TestHandler_DeliversBodyThatArrivesLate(t *testing.T) {
 	}
 }
 
-func TestHandler_RefusesOwnItemsOverTheByteLimit(t *testing.T) {
+// Microsoft Graph would send it again for four hours in vain.
+func TestHandler_RejectsOwnItemsThatNeverFit(t *testing.T) {
 	t.Parallel()
-	for state, refused := range map[string]bool{"ours": true, "theirs": false} {
+	for state, rejected := range map[string][]notification.Rejection{
+		"ours": {notification.TooManyItems(1)}, "theirs": {notification.ForeignItems(1)}, // which need no bytes
+	} {
 		h := newHarness()
-		h.ours = func(state []byte) bool { return string(state) == "ours" }
+		h.ours = isOurs
 		settings := h.settings()
 		settings.MaxInFlightBytes = webhook.MinReservation
 		body := `{"value":[{"clientState":"` + state + `"}]}`
 		body += strings.Repeat(" ", webhook.MinReservation-len(body))
-		answer := answerTo(webhook.NewHandler(settings), notify(t.Context(), body))
-		assert.Equal(t, refused, answer.StatusCode == http.StatusServiceUnavailable, "foreign items are not decoded and need no bytes")
+		handler := webhook.NewHandler(settings)
+		assert.Equal(t, http.StatusAccepted, answerTo(handler, notify(t.Context(), body)).StatusCode)
+		assert.Equal(t, rejected, h.rejected)
+		assert.Zero(t, handler.InFlightBytes())
 	}
 }
 

@@ -69,12 +69,7 @@ func (h *harness) record(p call) {
 	h.callLog = append(h.callLog, p)
 }
 
-func (h *harness) ClientStates() func([]byte) bool {
-	if h.ours == nil {
-		return func([]byte) bool { return true }
-	}
-	return h.ours
-}
+func (h *harness) OwnClientState(state []byte) bool { return h.ours == nil || h.ours(state) }
 
 func (h *harness) Decrypt(ctx context.Context, c *notification.Collection, _ time.Time) (notification.Decrypted, error) {
 	h.record("decrypt")
@@ -135,7 +130,7 @@ func (h *harness) settings() webhook.Settings {
 		AckTimeout:       2500 * time.Millisecond,
 		MaxInFlightBytes: 64 * mebibyte,
 		Config:           localConfig(),
-		ClientStates:     h.ClientStates,
+		OwnClientState:   h.OwnClientState,
 		Decrypt:          h.Decrypt,
 		Wake:             h.Wake,
 		Reject:           h.Reject,

@@ -53,7 +53,7 @@ func New(settings Settings) *Server {
 }
 
 // Start listens, and serves in the background. extensions are those of the component's host. An error names the configuration
-// key that caused it, and has a failure. ctx is only used while starting.
+// key that caused it, and has a failure if it is one of the listener. ctx is only used while starting.
 func (s *Server) Start(ctx context.Context, extensions map[component.ID]component.Component, telemetry component.TelemetrySettings) error {
 	config := s.settings.Config
 	server, err := config.ToServer(ctx, extensions, telemetry, s.handler, confighttp.WithErrorHandler(s.rejectRequest))
@@ -77,7 +77,7 @@ func (s *Server) Start(ctx context.Context, extensions map[component.ID]componen
 	s.serving.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.settings.Fatal(failure.With(
-				fmt.Errorf("webhook.endpoint: the listener on %s died: %w", listener.Addr(), err), failure.New(failure.ListenerDied)))
+				fmt.Errorf("webhook.endpoint: the listener on %s failed: %w", listener.Addr(), err), failure.New(failure.ListenerDied)))
 		}
 	})
 	s.settings.Logger.Info("webhook listens", zap.Stringer("address", listener.Addr()), zap.Bool("tls", config.TLS.HasValue()))
@@ -123,9 +123,6 @@ func (s *Server) rejectRequest(w http.ResponseWriter, r *http.Request, _ string,
 	}
 	s.handler.answer(w, r, time.Now(), status, "")
 }
-
-// connectionKey is the context key of a function that notes something authentic on the request's connection.
-type connectionKey struct{}
 
 // limitConnections limits the open connections of a server. New connections do not wait, since idle connections of
 // unauthenticated clients could then keep Microsoft Graph out. Instead the one is closed that has been idle longest, which
@@ -202,6 +199,7 @@ func newErrorLog(logger *zap.Logger) *log.Logger {
 type errorLog struct{ logger *zap.Logger }
 
 func (l errorLog) Write(line []byte) (int, error) {
-	l.logger.Warn("webhook: a connection failed", zap.ByteString("reason", bytes.TrimSpace(line)))
+	l.logger.Warn("webhook: a connection failed",
+		append(failure.New(failure.ConnectionFailed).Fields(), zap.ByteString("reason", bytes.TrimSpace(line)))...)
 	return len(line), nil
 }

@@ -79,7 +79,8 @@ func TestErrorLog_WritesOneLineAMinute(t *testing.T) {
 			serverLog.Print("http: TLS handshake error from 192.0.2.1:4711: EOF")
 		}
 		require.Equal(t, 1, logs.Len())
-		assert.Equal(t, map[string]any{"reason": "http: TLS handshake error from 192.0.2.1:4711: EOF"}, logs.All()[0].ContextMap())
+		assert.Equal(t, "http: TLS handshake error from 192.0.2.1:4711: EOF", logs.All()[0].ContextMap()["reason"])
+		assert.Equal(t, string(failure.ConnectionFailed), logs.All()[0].ContextMap()["code"])
 
 		time.Sleep(time.Minute)
 		serverLog.Print("later")

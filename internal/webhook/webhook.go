@@ -26,9 +26,9 @@ type Settings struct {
 	// delivery ended; each counts at least 4 KiB. MinInFlightBytes returns what a body of the largest size needs.
 	MaxInFlightBytes int64
 
-	// ClientStates returns a function that reports whether a clientState, empty for none, is that of one of our
-	// subscriptions; its argument is only valid during the call.
-	ClientStates func() (ours func(clientState []byte) bool)
+	// OwnClientState reports whether a clientState, empty for none, is that of one of our subscriptions. Its argument is only
+	// valid during the call.
+	OwnClientState func(clientState []byte) bool
 	// Decrypt verifies that the items of a collection are authentic and decrypts them. It fails only if the collection cannot
 	// be decided now; the sender is then asked to retry.
 	Decrypt func(ctx context.Context, collection *notification.Collection, at time.Time) (notification.Decrypted, error)
@@ -38,7 +38,7 @@ type Settings struct {
 	// answered only after it returned or, during a delivery, after AckTimeout.
 	Reject func(ctx context.Context, rejections []notification.Rejection)
 	// Deliver passes interactions to the pipelines. It returns once they accepted or refused everything; nil means that they
-	// accepted everything. It must return when its context ends. The sender is told not to retry if the error is Permanent.
+	// accepted everything. It must return when its context ends. The sender is told not to retry after a failure.Permanent error.
 	Deliver func(ctx context.Context, received []interaction.Received) error
 
 	Telemetry Telemetry
