@@ -46,7 +46,7 @@ type Error struct {
 	Operation string
 	// Status is the HTTP status. It may be 3xx, since redirects are not followed.
 	Status int
-	// Code and Message are those of Graph's error, on one line and shortened. Both may be empty.
+	// Code and Message are those of Graph's error, on one line, shortened and without ids. Both may be empty.
 	Code, Message string
 	// RequestID identifies the request in Microsoft's logs. Microsoft support asks for it.
 	RequestID string
@@ -66,6 +66,9 @@ func (e *Error) Error() string {
 	return text
 }
 
+// idPattern matches the id of a user, which is personal data and which a message may repeat. It matches other ids too.
+var idPattern = regexp.MustCompile(`(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
 // newError parses an unsuccessful response. A body that is not Graph's error object is ignored, since it comes from a machine
 // in between and may contain anything. The access token is removed where the response repeats it.
 func newError(operation string, resp *http.Response, body []byte, token string) *Error {
@@ -84,7 +87,7 @@ func newError(operation string, resp *http.Response, body []byte, token string) 
 		Operation:  operation,
 		Status:     resp.StatusCode,
 		Code:       oneLine(parsed.Error.Code, maxID, token),
-		Message:    oneLine(parsed.Error.Message, maxText, token),
+		Message:    oneLine(idPattern.ReplaceAllLiteralString(parsed.Error.Message, "[id]"), maxText, token),
 		RequestID:  oneLine(cmp.Or(parsed.Error.InnerError.RequestID, resp.Header.Get("Request-Id")), maxID, token),
 		RetryAfter: parseRetryAfter(resp.Header),
 	}

@@ -65,6 +65,10 @@ func TestError_ParsesBody(t *testing.T) {
 			body: `{"error":{"code":"A\nB","message":" one\r\n\u001b[31mtwo\u0000\tthree "}}`,
 			want: graph.Error{Code: "A B", Message: "one [31mtwo three"},
 		},
+		"the id of a user": {
+			body: `{"error":{"message":"User '0BBBBBBB-0000-4000-8000-00000000000b' has no license"}}`,
+			want: graph.Error{Message: "User '[id]' has no license"},
+		},
 		"a token": {body: `{"error":{"message":"bearer a-token is bad"}}`, want: graph.Error{Message: "bearer [secret] is bad"}},
 		"a long message": {
 			body: `{"error":{"message":"` + long + `"}}`, want: graph.Error{Message: string([]rune(long)[:499]) + "…"},

@@ -24,7 +24,6 @@ func (m *Manager) check(ctx context.Context) {
 		m.outage.succeeded() // while after a failed change only a change shows that the outage is over
 	}
 	have = m.updateOwned(have, at)
-	m.observeRivals(have, at)
 	// Resources that fail again and again come last, so that they do not end the pass before the others.
 	slices.SortStableFunc(m.resources, func(a, b *resourceState) int { return a.next.Compare(b.next) })
 	actions, surplus := plan(m.wanted(), have, m.facts, at)
@@ -105,8 +104,8 @@ func (m *Manager) wanted() []graph.Subscription {
 	return wanted
 }
 
-// listLag is how long a list may not yet show a creation or renewal.
-func (m *Manager) listLag() time.Duration { return min(time.Minute, m.settings.CheckInterval) }
+// listLag is how long a list may not yet show a creation.
+const listLag = time.Minute
 
 // updateOwned returns the list, with subscriptions that were created so recently that Graph may not list them yet, and forgets
 // those that no longer exist.
@@ -116,7 +115,7 @@ func (m *Manager) updateOwned(have []graph.Subscription, at time.Time) []graph.S
 		listed[h.ID] = true
 	}
 	for _, r := range m.resources {
-		if r.active && !listed[r.sub.ID] && at.Sub(r.startedAt) < m.listLag() {
+		if r.active && !listed[r.sub.ID] && at.Sub(r.startedAt) < listLag {
 			listed[r.sub.ID] = true
 			have = append(have, r.sub)
 		}

@@ -2,27 +2,34 @@ package subscription
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
+// maxKeyReplacements is how many subscriptions with another receiver's key are replaced at one resource. The first may be a
+// leftover of an earlier run of this receiver whose key was lost; any that follow come from a running receiver, which would
+// replace this receiver's subscription in turn.
+const maxKeyReplacements = 2
+
 // verb is the kind of an action.
-type verb int
+type verb string
 
 const (
 	// adopt: a subscription of this receiver matches; it is used, if it is not already.
-	adopt verb = iota
+	adopt verb = "adopt"
 	// create: there is no subscription.
-	create
+	create verb = "create"
 	// replace: delete the existing ones, then create a new one. The order matters, since the quota is 1.
-	replace
-	// leave: a subscription that must not be deleted, or not yet, occupies the slot.
-	leave
+	replace verb = "replace"
+	// leave: a subscription that must not be deleted occupies the slot.
+	leave verb = "leave"
 )
 
 // action is the decision of plan about one wanted subscription.
@@ -46,8 +53,8 @@ type facts struct {
 	owned map[string]*ownSubscription
 	// mayReplace are the paths at which a conflicting subscription may be replaced.
 	mayReplace map[string]bool
-	// rivals are the receivers with another key, by path.
-	rivals map[string]rival
+	// keyReplacements counts, by path, the replaced subscriptions that had another receiver's key.
+	keyReplacements map[string]int
 }
 
 // ownSubscription is a subscription that this receiver created or adopted.
@@ -74,7 +81,7 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []
 		}
 	}
 	for _, w := range wanted {
-		a, leftOver := planOne(w, slots[path(w.Resource)], f, now)
+		a, leftOver := planOne(w, slots[path(w.Resource)], f)
 		actions = append(actions, a)
 		surplus = append(surplus, leftOver...)
 		delete(slots, path(w.Resource))
@@ -82,7 +89,8 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []
 	ownURL := wanted[0].NotificationURL
 	for _, slot := range slices.Sorted(maps.Keys(slots)) {
 		for _, h := range slots[slot] {
-			if f.ours(h, ownURL) && !f.leftAlone(h, ownURL, now) {
+			// Another receiver may serve other resources at the same URL. What nobody uses expires by itself.
+			if f.ours(h, ownURL) && !f.otherKey(h) {
 				surplus = append(surplus, h)
 			}
 		}
@@ -92,27 +100,26 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []
 
 // planOne decides about one wanted subscription, given those at the same path. It also returns the subscriptions of this
 // receiver that are left over there.
-func planOne(want graph.Subscription, have []graph.Subscription, f facts, now time.Time) (action, []graph.Subscription) {
-	var matching, mismatched, conflicting, leftAlone []graph.Subscription
+func planOne(want graph.Subscription, have []graph.Subscription, f facts) (action, []graph.Subscription) {
+	var matching, mismatched, conflicting []graph.Subscription
 	for _, h := range have {
 		switch {
 		case !f.ours(h, want.NotificationURL):
 			conflicting = append(conflicting, h)
 		case f.fits(h, want):
 			matching = append(matching, h)
-		case f.leftAlone(h, want.NotificationURL, now):
-			leftAlone = append(leftAlone, h)
 		default:
 			mismatched = append(mismatched, h)
 		}
 	}
+	otherKey := slices.IndexFunc(mismatched, f.otherKey)
 	switch {
 	case len(matching) > 0:
 		return action{verb: adopt, want: want, have: f.preferred(matching)}, mismatched
 	case len(conflicting) > 0 && !f.mayReplace[path(want.Resource)]:
 		return action{verb: leave, want: want, err: conflictError(conflicting[0])}, nil
-	case len(leftAlone) > 0:
-		return action{verb: leave, want: want, err: keyConflictError(leftAlone[0])}, nil
+	case otherKey >= 0 && f.keyReplacements[path(want.Resource)] >= maxKeyReplacements:
+		return action{verb: leave, want: want, err: keyConflictError(mismatched[otherKey])}, nil
 	case len(mismatched) > 0:
 		serving := slices.DeleteFunc(slices.Clone(mismatched), func(h graph.Subscription) bool { return !f.serves(h, want) })
 		return action{
@@ -136,15 +143,10 @@ func (f facts) ours(h graph.Subscription, ownURL string) bool {
 	return f.owned[h.ID] != nil || sameURL(h.NotificationURL, ownURL)
 }
 
-// otherKey reports whether a subscription at the same notification URL was created with a key that is not available: by another
-// receiver, or by an earlier run of this one whose state was lost.
-func (f facts) otherKey(h graph.Subscription, ownURL string) bool {
-	return f.owned[h.ID] == nil && sameURL(h.NotificationURL, ownURL) && !f.held[h.EncryptionCertificateID]
-}
-
-// leftAlone reports whether a subscription at the same URL belongs to another receiver and its replacement is deferred.
-func (f facts) leftAlone(h graph.Subscription, ownURL string, now time.Time) bool {
-	return f.rivals[path(h.Resource)].deferred(now) && f.otherKey(h, ownURL)
+// otherKey reports whether a subscription was created with a key that is not available: by another receiver, or by an earlier
+// run of this one whose state was lost.
+func (f facts) otherKey(h graph.Subscription) bool {
+	return f.owned[h.ID] == nil && !f.held[h.EncryptionCertificateID]
 }
 
 // fits reports whether a subscription of this receiver equals what a new one would be.
@@ -191,6 +193,24 @@ func (f facts) preferred(subs []graph.Subscription) graph.Subscription {
 		}
 	}
 	return append(subs, graph.Subscription{})[0]
+}
+
+// conflictError returns the error of a subscription with another notification URL that occupies the slot of a wanted one. An
+// application may have one subscription for the whole tenant, and one for each user:
+// https://learn.microsoft.com/graph/change-notifications-overview#subscription-limits
+func conflictError(other graph.Subscription) error {
+	return failure.With(
+		fmt.Errorf("subscription %s of the same application, which sends to %s, occupies the place of this receiver's subscription",
+			other.ID, hostOf(other.NotificationURL)),
+		failure.New(failure.SubscriptionConflict))
+}
+
+// keyConflictError returns the error of a subscription that another receiver created after this one had replaced its earlier ones.
+func keyConflictError(other graph.Subscription) error {
+	return failure.With(
+		fmt.Errorf("another receiver uses the same notification URL with another encryption key: it created subscription %s, "+
+			"encrypted for certificate %q, in place of this receiver's subscription", other.ID, other.EncryptionCertificateID),
+		failure.New(failure.SubscriptionKeyConflict))
 }
 
 // canonical returns a resource in the form in which Graph compares it: without regard to case and one leading slash.

@@ -51,12 +51,12 @@ func TestReport_LogsEachFailureOnceWithDetails(t *testing.T) {
 
 		h.graph.failWith(nil)
 		h.advance(5 * time.Minute)
-		assert.Len(t, h.lines("subscription failure is over"), 2)
+		assert.Len(t, h.lines("subscription failure is over"), 1)
 		assert.Len(t, h.lines("subscription created"), 1)
 		require.Len(t, h.statuses, 3)
 		require.NoError(t, h.statuses[2])
 		h.advance(24 * time.Hour)
-		assert.Equal(t, 5, h.logs.Len(), "nothing is logged without failures")
+		assert.Equal(t, 4, h.logs.Len(), "nothing is logged without failures")
 		assert.Len(t, h.statuses, 3)
 	})
 }

@@ -26,9 +26,8 @@ type resourceState struct {
 	sub    graph.Subscription
 	own    *ownSubscription
 	active bool
-	// grantedAt is when the expiration of sub was granted, and granted is the lifetime at that time.
-	grantedAt time.Time
-	granted   time.Duration
+	// renewal is when sub is to be renewed unless Graph asks for it earlier.
+	renewal time.Time
 	// startedAt is when sub was created or adopted.
 	startedAt time.Time
 	// lastConfirmed is when an active subscription was last confirmed.
@@ -41,9 +40,8 @@ type resourceState struct {
 
 func newResourceState(resource string, position int) *resourceState {
 	r := &resourceState{resource: resource, retry: newRetry("tenant")}
-	if rest, found := strings.CutPrefix(canonical(resource), "copilot/users/"); found {
+	if strings.HasPrefix(canonical(resource), "copilot/users/") {
 		r.name = "users[" + strconv.Itoa(position) + "]"
-		r.userID, _, _ = strings.Cut(rest, "/")
 	}
 	return r
 }
@@ -56,17 +54,16 @@ func (r *resourceState) end() time.Time {
 	return r.sub.Expiration
 }
 
-// setGrant records a granted expiration.
+// setGrant records a granted expiration. The renewal is due when a third of the granted lifetime is left, but at least a second
+// after the grant.
 func (r *resourceState) setGrant(expiration, now time.Time) {
 	r.sub.Expiration = expiration
-	r.grantedAt = now
-	r.granted = expiration.Sub(now)
+	r.renewal = latest(expiration.Add(-expiration.Sub(now)/3), now.Add(time.Second))
 }
 
-// renewAt returns when an active subscription is to be renewed: when a third of the granted lifetime is left, but at least a
-// second after the grant, or because Graph asked for it.
+// renewAt returns when an active subscription is to be renewed.
 func (r *resourceState) renewAt() time.Time {
-	at := latest(r.sub.Expiration.Add(-r.granted/3), r.grantedAt.Add(time.Second))
+	at := r.renewal
 	if r.reauthorize() {
 		at = earliest(at, r.reauthorizedAt.Add(eventSpacing))
 	}
@@ -95,6 +92,7 @@ func (m *Manager) renew(ctx context.Context, r *resourceState) {
 		if r.reauthorize() {
 			r.own.ReauthorizationRequestedAt, r.reauthorizedAt = time.Time{}, now
 		}
+		delete(m.keyReplacements, path(r.resource)) // nobody replaced it in turn
 		m.log(zap.InfoLevel, "subscription renewed", r, "")
 		m.restore(r, now)
 	case statusOf(err) == http.StatusNotFound:
@@ -107,17 +105,17 @@ func (m *Manager) renew(ctx context.Context, r *resourceState) {
 
 // adopt uses, or continues to use, a subscription that the list shows.
 func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time) {
-	switch {
-	case !r.active:
+	if r.active {
+		// A list may still show the expiration before the last renewal.
+		r.sub.Expiration = latest(r.sub.Expiration, have.Expiration)
+	} else {
 		m.activate(r, have, m.certificateOf(have), at)
-		r.grantedAt, r.granted = time.Time{}, m.settings.Lifetime
+		r.renewal = have.Expiration.Add(-m.settings.Lifetime / 3)
 		if m.settings.RenewOnAdopt {
 			r.requestReauthorization(at)
 		}
 		m.log(zap.InfoLevel, "subscription adopted", r, "")
 		m.settings.Observer.Adopted(at)
-	case !have.Expiration.IsZero() && at.Sub(r.grantedAt) >= m.listLag():
-		r.sub.Expiration = have.Expiration
 	}
 	m.restore(r, at)
 }
@@ -174,11 +172,15 @@ func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
 		// The resource has no subscription, however long the deletion takes.
 		m.interrupt(r, a.reason, r.lastConfirmed)
 	}
+	otherKey := slices.ContainsFunc(a.surplus, m.otherKey) // before remove adds them to those of this receiver
 	for _, old := range slices.Concat(a.surplus, a.conflicting) {
 		if err := m.remove(ctx, old.ID); err != nil {
 			m.failed(ctx, &r.retry, opDelete, err)
 			return
 		}
+	}
+	if otherKey {
+		m.keyReplacements[path(r.resource)]++
 	}
 	if len(a.conflicting) > 0 {
 		m.mayReplace[path(r.resource)] = false

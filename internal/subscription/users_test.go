@@ -37,7 +37,7 @@ func refuseUserB(c call) error {
 	if c.op == "create" && c.id == userB {
 		return &graph.Error{
 			Operation: "create subscription", Status: http.StatusForbidden, Code: "Forbidden",
-			Message: "User '" + strings.ToUpper(idOfB) + "' does not have a valid Copilot license.", RequestID: "r-7",
+			Message: "User '[id]' does not have a valid Copilot license.", RequestID: "r-7",
 		}
 	}
 	return nil
