@@ -149,7 +149,7 @@ func TestClient_ReportsTransportFailures(t *testing.T) {
 				t.Helper()
 				var refused *graph.TokenError
 				require.ErrorAs(t, err, &refused)
-				assert.Equal(t, "AADSTS7000222", refused.AADSTS)
+				assert.Equal(t, "AADSTS7000222", refused.Code)
 				assert.NotContains(t, err.Error(), "hush")
 			},
 		},

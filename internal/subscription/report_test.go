@@ -20,7 +20,7 @@ import (
 func TestReport_LogsEachFailureOnceWithDetails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		secretWrong := &graph.TokenError{Status: http.StatusUnauthorized, Code: "invalid_client", AADSTS: "AADSTS7000215"}
+		secretWrong := &graph.TokenError{Status: http.StatusUnauthorized, Code: "AADSTS7000215"}
 		h := newHarness(t, &fakeGraph{fail: func(call) error { return fmt.Errorf("list subscriptions: %w", secretWrong) }})
 		h.advance(59 * time.Minute)
 		require.Equal(t, 1, h.logs.Len())
