@@ -60,12 +60,12 @@ func (g *subscriptionGaps) update(event func(state *gap.State, now time.Time)) {
 }
 
 // Checked implements subscription.Observer.
-func (g *subscriptionGaps) Checked(time.Time) {
+func (g *subscriptionGaps) Checked() {
 	g.update(func(state *gap.State, now time.Time) { state.Confirmed(g.gaps.Rules(), now) })
 }
 
 // Adopted implements subscription.Observer.
-func (g *subscriptionGaps) Adopted(time.Time) { g.update((*gap.State).Adopted) }
+func (g *subscriptionGaps) Adopted() { g.update((*gap.State).Adopted) }
 
 // Interrupted implements subscription.Observer.
 func (g *subscriptionGaps) Interrupted(resource string, reason subscription.Reason, since time.Time) {
@@ -89,7 +89,7 @@ func flush(ctx context.Context, gaps *gapstore.Store) {
 }
 
 // Restored implements subscription.Observer.
-func (g *subscriptionGaps) Restored(resource string, _ time.Time) {
+func (g *subscriptionGaps) Restored(resource string) {
 	g.update(func(state *gap.State, now time.Time) { state.Restored(g.gaps.Rules(), resource, now) })
 }
 

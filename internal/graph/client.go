@@ -43,7 +43,7 @@ type Client struct {
 	http      *http.Client
 	tokens    TokenSource
 	telemetry Telemetry
-	clock     clock
+	clock
 }
 
 // New returns a client. If the endpoint is not an absolute URL, every call fails.
@@ -192,7 +192,7 @@ func (c *Client) send(req *http.Request) (*http.Response, []byte, error) {
 		return nil, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }() // the body was read completely, or its error is returned
-	c.clock.observe(resp.Header)
+	c.observeDate(resp.Header)
 	limit := maxBody
 	if resp.StatusCode/100 != 2 {
 		limit = maxErrorBody
@@ -281,10 +281,3 @@ type noopTelemetry struct{}
 func (noopTelemetry) GraphRequest(context.Context, string, int, time.Duration) {}
 func (noopTelemetry) Throttled(context.Context, time.Duration)                 {}
 func (noopTelemetry) TokenRefresh(context.Context, error)                      {}
-
-// Now returns the local time, or the time of Graph's clock where that is earlier by more than a minute. What must not happen
-// too early, such as giving up an old gap, goes by it, so that a local clock that is ahead causes no loss.
-func (c *Client) Now() time.Time { return c.clock.now() }
-
-// Answered reports whether Graph has sent any response. Until then Now is the local time.
-func (c *Client) Answered() bool { return c.clock.answered.Load() }

@@ -34,7 +34,7 @@ func (m *Manager) check(ctx context.Context) {
 	if slices.ContainsFunc(m.resources, func(r *resourceState) bool {
 		return r.active && r.interruption == "" && !r.paused(at)
 	}) {
-		m.settings.Observer.Checked(at)
+		m.settings.Observer.Checked()
 	}
 }
 

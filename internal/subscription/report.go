@@ -65,39 +65,28 @@ func (m *Manager) failureFields(failing []*retry) []zap.Field {
 	for _, r := range failing[:min(len(failing), maxNamed)] {
 		names = append(names, r.name)
 	}
-	var requestID string
-	if e, ok := errors.AsType[*graph.Error](first.err); ok {
-		requestID = e.RequestID // by which Microsoft support finds the request
-	}
 	return []zap.Field{
 		zap.String("operation", first.operation),
 		zap.Strings("for", names),
 		zap.Int("count", len(failing)),
 		graph.CodeField(first.err),
-		fieldIfSet("status", statusOf(first.err)),
-		fieldIfSet("request_id", requestID),
 		// As text, since a number would have no unit.
 		zap.Stringer("retry_in", max(0, time.Until(latest(first.next, m.outage.next))).Round(time.Millisecond)),
 	}
 }
 
-// fieldIfSet returns a log field, or none if the value is zero.
-func fieldIfSet[T comparable](key string, value T) zap.Field {
-	var none T
-	if value == none {
-		return zap.Skip()
-	}
-	return zap.Any(key, value)
-}
-
 // log logs a change of the subscription of a resource, with a reason if there is one.
 func (m *Manager) log(level zapcore.Level, message string, r *resourceState, reason Reason) {
-	m.settings.Logger.Log(level, message,
+	fields := []zap.Field{
 		zap.String("id", r.sub.ID),
 		zap.String("for", r.name),
 		zap.Time("expiration", r.sub.Expiration),
 		zap.String("host", hostOf(m.settings.NotificationURL)),
-		fieldIfSet("reason", string(reason)))
+	}
+	if reason != "" {
+		fields = append(fields, zap.String("reason", string(reason)))
+	}
+	m.settings.Logger.Log(level, message, fields...)
 }
 
 // explainHandshake adds both paths and the address of the webhook to the error of a creation that Graph refused because the

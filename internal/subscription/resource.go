@@ -115,7 +115,7 @@ func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time)
 			r.requestReauthorization(at)
 		}
 		m.log(zap.InfoLevel, "subscription adopted", r, "")
-		m.settings.Observer.Adopted(at)
+		m.settings.Observer.Adopted()
 	}
 	m.restore(r, at)
 }
@@ -233,6 +233,6 @@ func (m *Manager) restore(r *resourceState, at time.Time) {
 	r.lastConfirmed = at
 	if r.interruption != "" {
 		r.interruption = ""
-		m.settings.Observer.Restored(r.resource, at)
+		m.settings.Observer.Restored(r.resource)
 	}
 }
