@@ -71,18 +71,14 @@ func (m *Manager) apply(ctx context.Context, r *resourceState, a action, at time
 }
 
 func (m *Manager) deleteSurplus(ctx context.Context, surplus []graph.Subscription) {
-	if len(surplus) == 0 {
-		m.surplus.succeeded()
-	}
 	for _, old := range surplus {
-		if !m.surplus.due(time.Now()) || !m.mayCall(ctx) {
+		if !m.mayCall(ctx) {
 			return
 		}
-		if err := m.remove(ctx, old.ID); err != nil {
-			m.failed(ctx, &m.surplus, opDelete, err)
+		if err := m.remove(ctx, old); err != nil {
+			m.failed(ctx, &m.outage, opDelete, err)
 			return
 		}
-		m.surplus.succeeded()
 		m.settings.Logger.Info("surplus subscription deleted",
 			zap.String("id", old.ID), zap.Time("expiration", old.Expiration), zap.String("host", hostOf(old.NotificationURL)))
 	}

@@ -32,10 +32,8 @@ type Manager struct {
 	// The fields up to firstEnd, and settings.Keys, are used by Run only, and by Delete after it has returned.
 	facts
 	resources []*resourceState
-	// outage is what keeps every call from succeeding: before outage.next nothing is called.
+	// outage is the failure of what concerns all resources: before outage.next nothing is called.
 	outage retry
-	// surplus is the deletion of subscriptions that are not wanted.
-	surplus retry
 	// passEnd is when the current pass ends.
 	passEnd time.Time
 	// lastCheck is when the list was last read, nextCheck when it is to be read again though nothing failed.
@@ -56,7 +54,6 @@ func New(s Settings) *Manager {
 		settings: s,
 		inbox:    newInbox(),
 		outage:   newRetry("all"),
-		surplus:  newRetry("surplus"),
 		facts:    facts{owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{}, keyReplacements: map[string]int{}},
 		health: health.Part{
 			Logger: s.Logger, Failing: "subscription fails, will be tried again", Recovered: "subscription failure is over",
@@ -172,9 +169,6 @@ func (m *Manager) checkAt() time.Time {
 			at = earliest(at, r.next)
 		}
 	}
-	if m.surplus.err != nil {
-		at = earliest(at, m.surplus.next)
-	}
 	return latest(at, m.lastCheck.Add(listSpacing))
 }
 
@@ -221,7 +215,7 @@ func (m *Manager) Delete(ctx context.Context) error {
 		if !r.active {
 			continue
 		}
-		if err := m.remove(ctx, r.sub.ID); err != nil {
+		if err := m.remove(ctx, r.sub); err != nil {
 			errs = append(errs, fmt.Errorf("delete subscription %s: %w", r.sub.ID, err))
 			continue
 		}

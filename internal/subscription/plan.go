@@ -89,8 +89,7 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []
 	ownURL := wanted[0].NotificationURL
 	for _, slot := range slices.Sorted(maps.Keys(slots)) {
 		for _, h := range slots[slot] {
-			// Another receiver may serve other resources at the same URL. What nobody uses expires by itself.
-			if f.ours(h, ownURL) && !f.otherKey(h) {
+			if f.ours(h, ownURL) && !f.keyConflict(h) {
 				surplus = append(surplus, h)
 			}
 		}
@@ -112,14 +111,14 @@ func planOne(want graph.Subscription, have []graph.Subscription, f facts) (actio
 			mismatched = append(mismatched, h)
 		}
 	}
-	otherKey := slices.IndexFunc(mismatched, f.otherKey)
+	rival := slices.IndexFunc(mismatched, f.keyConflict)
 	switch {
 	case len(matching) > 0:
-		return action{verb: adopt, want: want, have: f.preferred(matching)}, mismatched
+		return action{verb: adopt, want: want, have: f.preferred(matching)}, slices.DeleteFunc(mismatched, f.keyConflict)
 	case len(conflicting) > 0 && !f.mayReplace[path(want.Resource)]:
 		return action{verb: leave, want: want, err: conflictError(conflicting[0])}, nil
-	case otherKey >= 0 && f.keyReplacements[path(want.Resource)] >= maxKeyReplacements:
-		return action{verb: leave, want: want, err: keyConflictError(mismatched[otherKey])}, nil
+	case rival >= 0:
+		return action{verb: leave, want: want, err: keyConflictError(mismatched[rival])}, nil
 	case len(mismatched) > 0:
 		serving := slices.DeleteFunc(slices.Clone(mismatched), func(h graph.Subscription) bool { return !f.serves(h, want) })
 		return action{
@@ -147,6 +146,11 @@ func (f facts) ours(h graph.Subscription, ownURL string) bool {
 // run of this one whose state was lost.
 func (f facts) otherKey(h graph.Subscription) bool {
 	return f.owned[h.ID] == nil && !f.held[h.EncryptionCertificateID]
+}
+
+// keyConflict reports whether a subscription was created by another receiver again and again, so that it is left alone.
+func (f facts) keyConflict(h graph.Subscription) bool {
+	return f.otherKey(h) && f.keyReplacements[path(h.Resource)] >= maxKeyReplacements
 }
 
 // fits reports whether a subscription of this receiver equals what a new one would be.
@@ -185,14 +189,12 @@ func (f facts) replaceReason(h graph.Subscription) Reason {
 	return ReasonReplaced
 }
 
-// preferred returns an owned one of these subscriptions if there is one, since it may be in use, else the first.
+// preferred returns an owned one of these subscriptions if there is one, since it may be in use, else the first, if any.
 func (f facts) preferred(subs []graph.Subscription) graph.Subscription {
-	for _, s := range subs {
-		if f.owned[s.ID] != nil {
-			return s
-		}
+	if len(subs) == 0 {
+		return graph.Subscription{}
 	}
-	return append(subs, graph.Subscription{})[0]
+	return subs[max(0, slices.IndexFunc(subs, func(s graph.Subscription) bool { return f.owned[s.ID] != nil }))]
 }
 
 // conflictError returns the error of a subscription with another notification URL that occupies the slot of a wanted one. An

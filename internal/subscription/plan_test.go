@@ -358,7 +358,11 @@ func TestPlan_ReplacesAnotherReceiversKeyTwice(t *testing.T) {
 			facts: facts{keyReplacements: replaced(2), owned: owned("b3", "other")}, expect: replaces,
 		},
 		{
-			name: "at a resource that is not wanted it is not deleted", wanted: wantedOf(userA),
+			name: "at a resource that is not wanted the first is deleted", wanted: wantedOf(userA),
+			have: []graph.Subscription{other}, expect: []decision{{verb: create}, {verb: remove, deleted: []string{"b3"}}},
+		},
+		{
+			name: "at a resource that is not wanted the third is left", facts: facts{keyReplacements: replaced(2)}, wanted: wantedOf(userA),
 			have: []graph.Subscription{other}, expect: []decision{{verb: create}},
 		},
 		{
@@ -414,7 +418,7 @@ func TestPlan_NeverDeletesUnownedSubscription(t *testing.T) {
 			for _, s := range a.surplus {
 				_, known := f.owned[s.ID]
 				require.True(t, known || s.NotificationURL == ourURL, "deletes %+v of %+v", s, have)
-				limited := f.keyReplacements[path(s.Resource)] >= maxKeyReplacements && a.verb == replace
+				limited := f.keyReplacements[path(s.Resource)] >= maxKeyReplacements
 				require.True(t, known || f.held[s.EncryptionCertificateID] || !limited, "deletes %+v", s)
 			}
 			if a.verb == replace && len(a.conflicting) > 0 {

@@ -33,7 +33,6 @@ func (m *Manager) failures() map[string][]*retry {
 	for _, r := range m.resources {
 		note(&r.retry)
 	}
-	note(&m.surplus)
 	note(&m.outage)
 	return kinds
 }

@@ -172,15 +172,11 @@ func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
 		// The resource has no subscription, however long the deletion takes.
 		m.interrupt(r, a.reason, r.lastConfirmed)
 	}
-	otherKey := slices.ContainsFunc(a.surplus, m.otherKey) // before remove adds them to those of this receiver
 	for _, old := range slices.Concat(a.surplus, a.conflicting) {
-		if err := m.remove(ctx, old.ID); err != nil {
+		if err := m.remove(ctx, old); err != nil {
 			m.failed(ctx, &r.retry, opDelete, err)
 			return
 		}
-	}
-	if otherKey {
-		m.keyReplacements[path(r.resource)]++
 	}
 	if len(a.conflicting) > 0 {
 		m.mayReplace[path(r.resource)] = false
@@ -191,11 +187,14 @@ func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
 }
 
 // remove deletes a subscription.
-func (m *Manager) remove(ctx context.Context, id string) error {
-	if err := m.settings.Graph.DeleteSubscription(ctx, id); err != nil {
+func (m *Manager) remove(ctx context.Context, old graph.Subscription) error {
+	if err := m.settings.Graph.DeleteSubscription(ctx, old.ID); err != nil {
 		return err
 	}
-	m.own(id).gone = true
+	if m.otherKey(old) && sameURL(old.NotificationURL, m.settings.NotificationURL) {
+		m.keyReplacements[path(old.Resource)]++
+	}
+	m.own(old.ID).gone = true
 	return nil
 }
 
@@ -214,14 +213,12 @@ func (m *Manager) markLost(r *resourceState, reason Reason) {
 	m.interrupt(r, reason, r.lastConfirmed)
 }
 
-// interrupt opens an interruption, or updates the reason of the open one if the new one is as precise.
+// interrupt opens an interruption. While one is open, it keeps its reason.
 func (m *Manager) interrupt(r *resourceState, reason Reason, since time.Time) {
 	if r.interruption == "" {
+		r.interruption = reason
 		m.settings.Observer.Interrupted(r.resource, reason, since)
-	} else if reason == ReasonAbsent || reason == ReasonLost {
-		return
 	}
-	r.interruption = reason
 }
 
 // restore records that the resource has an active subscription, and closes its interruption. It does nothing while delivery
