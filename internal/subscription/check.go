@@ -52,6 +52,9 @@ func (m *Manager) apply(ctx context.Context, r *resourceState, a action, at time
 			r.succeeded()
 		}
 		m.adopt(r, a.have, at)
+		if at.Sub(r.startedAt) > keyConflictDuration {
+			delete(m.keyReplacements, path(r.resource))
+		}
 	case create:
 		m.interrupt(r, ReasonAbsent, r.lastConfirmed)
 		if r.due(at) && m.mayCall(ctx) {

@@ -212,21 +212,13 @@ func (r replica) countConflicts(t *testing.T) int {
 	return n
 }
 
-// requireConflict checks that the replica without the subscription reports a key conflict, and no other failure.
-func requireConflict(t *testing.T, replicas ...replica) {
+// requireConflict checks that the replica reports a key conflict as its only failure.
+func (r replica) requireConflict(t *testing.T) {
 	t.Helper()
-	reported := 0
-	for _, r := range replicas {
-		if len(r.statuses) == 0 {
-			continue
-		}
-		reported++
-		require.Len(t, r.statuses, 1)
-		require.Equal(t, failure.SubscriptionKeyConflict, failure.Of(r.statuses[0]).Code)
-		require.ErrorContains(t, r.statuses[0], "encryption.certificates")
-		require.Equal(t, 1, r.countConflicts(t))
-	}
-	require.Equal(t, 1, reported)
+	require.Len(t, r.statuses, 1)
+	require.Equal(t, failure.SubscriptionKeyConflict, failure.Of(r.statuses[0]).Code)
+	require.ErrorContains(t, r.statuses[0], "encryption.certificates")
+	require.Equal(t, 1, r.countConflicts(t))
 }
 
 // certificates returns the certificate ids of the active subscriptions.
@@ -273,8 +265,8 @@ func TestKeyConflict_LimitsReplacementsToTwo(t *testing.T) {
 				b.advance(10*time.Minute + 2*change.interval)
 				for _, r := range []replica{a, b} {
 					assert.LessOrEqual(t, len(*r.deleted), 2*len(resources))
+					r.requireConflict(t)
 				}
-				requireConflict(t, a, b)
 				owned := g.activeIDs()
 				require.Len(t, owned, len(resources))
 				b.advance(30*time.Minute - change.interval)
@@ -324,6 +316,7 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 				assert.Equal(t, left.known[0].CertificateID, g.certificates()[0], "the survivor has it")
 				require.Len(t, left.restored, restored+1)
 				assert.False(t, lost.since.IsZero(), "what it missed since then is read now")
+				left.advance(2*time.Hour + 2*interval)
 				assert.Len(t, left.lines("subscription failure is over"), 1)
 				require.Len(t, left.statuses, 2)
 				assert.NoError(t, left.statuses[1])
@@ -332,22 +325,25 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 	}
 }
 
-// A subscription that was not replaced until its renewal ends the conflict.
-func TestKeyConflict_RenewalForgetsReplacements(t *testing.T) {
+// A subscription that nobody replaces for two hours ends the conflict.
+func TestKeyConflict_EndsWhenSubscriptionLasts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
 		h := newHarness(t, g)
-		for range 3 {
+		for round := range 3 {
 			for range 2 {
 				g.vanish(g.activeIDs()[0])
 				g.put(existing(fmt.Sprint("b", time.Since(h.start)), 70*time.Hour, func(s *graph.Subscription) { s.EncryptionCertificateID = "theirs" }))
 				h.advance(10 * time.Minute)
 				require.Equal(t, []string{"new"}, g.certificates())
 			}
-			h.advance(48 * time.Hour)
+			require.Len(t, h.statuses, 2*round+1)
+			require.ErrorContains(t, h.statuses[2*round], "COP331")
+			h.advance(2 * time.Hour)
+			require.Len(t, h.statuses, 2*round+2)
+			require.NoError(t, h.statuses[2*round+1])
 		}
-		assert.Empty(t, h.statuses)
 	})
 }
 

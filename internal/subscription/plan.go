@@ -2,8 +2,8 @@ package subscription
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,10 +13,14 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-// maxKeyReplacements is how many subscriptions with another receiver's key are replaced at one resource. The first may be a
-// leftover of an earlier run of this receiver whose key was lost; any that follow come from a running receiver, which would
-// replace this receiver's subscription in turn.
-const maxKeyReplacements = 2
+const (
+	// maxKeyReplacements is how many subscriptions with another receiver's key are replaced at one resource. The first may be a
+	// leftover of an earlier run of this receiver whose key was lost; any that follow come from a running receiver, which would
+	// replace this receiver's subscription in turn.
+	maxKeyReplacements = 2
+	// keyConflictDuration is the age at which a subscription shows that nobody replaces it: no check is rarer than once an hour.
+	keyConflictDuration = 2 * time.Hour
+)
 
 // verb is the kind of an action.
 type verb string
@@ -74,11 +78,10 @@ type ownSubscription struct {
 // A subscription belongs to this receiver if it has its notification URL or is owned. No other is ever deleted, except where
 // mayReplace allows it.
 func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []action, surplus []graph.Subscription) {
+	have = slices.DeleteFunc(slices.Clone(have), func(h graph.Subscription) bool { return expired(h, now) })
 	slots := make(map[string][]graph.Subscription, len(wanted))
 	for _, h := range have {
-		if !expired(h, now) {
-			slots[path(h.Resource)] = append(slots[path(h.Resource)], h)
-		}
+		slots[path(h.Resource)] = append(slots[path(h.Resource)], h)
 	}
 	for _, w := range wanted {
 		a, leftOver := planOne(w, slots[path(w.Resource)], f)
@@ -87,11 +90,9 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []
 		delete(slots, path(w.Resource))
 	}
 	ownURL := wanted[0].NotificationURL
-	for _, slot := range slices.Sorted(maps.Keys(slots)) {
-		for _, h := range slots[slot] {
-			if f.ours(h, ownURL) && !f.keyConflict(h) {
-				surplus = append(surplus, h)
-			}
+	for _, h := range have {
+		if slots[path(h.Resource)] != nil && f.ours(h, ownURL) && !f.keyConflict(h) {
+			surplus = append(surplus, h)
 		}
 	}
 	return actions, surplus
@@ -111,14 +112,13 @@ func planOne(want graph.Subscription, have []graph.Subscription, f facts) (actio
 			mismatched = append(mismatched, h)
 		}
 	}
-	rival := slices.IndexFunc(mismatched, f.keyConflict)
 	switch {
 	case len(matching) > 0:
 		return action{verb: adopt, want: want, have: f.preferred(matching)}, slices.DeleteFunc(mismatched, f.keyConflict)
 	case len(conflicting) > 0 && !f.mayReplace[path(want.Resource)]:
 		return action{verb: leave, want: want, err: conflictError(conflicting[0])}, nil
-	case rival >= 0:
-		return action{verb: leave, want: want, err: keyConflictError(mismatched[rival])}, nil
+	case slices.ContainsFunc(mismatched, f.keyConflict):
+		return action{verb: leave, want: want, err: errKeyConflict}, nil
 	case len(mismatched) > 0:
 		serving := slices.DeleteFunc(slices.Clone(mismatched), func(h graph.Subscription) bool { return !f.serves(h, want) })
 		return action{
@@ -207,13 +207,10 @@ func conflictError(other graph.Subscription) error {
 		failure.New(failure.SubscriptionConflict))
 }
 
-// keyConflictError returns the error of a subscription that another receiver created after this one had replaced its earlier ones.
-func keyConflictError(other graph.Subscription) error {
-	return failure.With(
-		fmt.Errorf("another receiver uses the same notification URL with another encryption key: it created subscription %s, "+
-			"encrypted for certificate %q, in place of this receiver's subscription", other.ID, other.EncryptionCertificateID),
-		failure.New(failure.SubscriptionKeyConflict))
-}
+// errKeyConflict means that another receiver created subscriptions again after this one had replaced its earlier ones.
+var errKeyConflict = failure.With(
+	errors.New("another receiver uses the same notification URL with another encryption key, and replaces this receiver's subscription"),
+	failure.New(failure.SubscriptionKeyConflict))
 
 // canonical returns a resource in the form in which Graph compares it: without regard to case and one leading slash.
 func canonical(resource string) string {

@@ -32,6 +32,10 @@ func (m *Manager) failures() map[string][]*retry {
 	}
 	for _, r := range m.resources {
 		note(&r.retry)
+		// Both receivers report the conflict, whichever of them has the subscription.
+		if r.err == nil && m.keyReplacements[path(r.resource)] >= maxKeyReplacements {
+			note(&retry{name: r.name, operation: opReplace, err: errKeyConflict})
+		}
 	}
 	note(&m.outage)
 	return kinds

@@ -92,7 +92,6 @@ func (m *Manager) renew(ctx context.Context, r *resourceState) {
 		if r.reauthorize() {
 			r.own.ReauthorizationRequestedAt, r.reauthorizedAt = time.Time{}, now
 		}
-		delete(m.keyReplacements, path(r.resource)) // nobody replaced it in turn
 		m.log(zap.InfoLevel, "subscription renewed", r, "")
 		m.restore(r, now)
 	case statusOf(err) == http.StatusNotFound:
