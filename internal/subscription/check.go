@@ -103,9 +103,6 @@ func (m *Manager) wanted() []graph.Subscription {
 	return wanted
 }
 
-// listLag is how long a list may not yet show a creation.
-const listLag = time.Minute
-
 // updateOwned returns the list, with subscriptions that were created so recently that Graph may not list them yet, and forgets
 // those that no longer exist.
 func (m *Manager) updateOwned(have []graph.Subscription, at time.Time) []graph.Subscription {
@@ -113,8 +110,9 @@ func (m *Manager) updateOwned(have []graph.Subscription, at time.Time) []graph.S
 	for _, h := range have {
 		listed[h.ID] = true
 	}
+	lag := min(time.Minute, m.settings.CheckInterval)
 	for _, r := range m.resources {
-		if r.active && !listed[r.sub.ID] && at.Sub(r.startedAt) < listLag {
+		if r.active && !listed[r.sub.ID] && at.Sub(r.startedAt) < lag {
 			listed[r.sub.ID] = true
 			have = append(have, r.sub)
 		}
