@@ -53,7 +53,7 @@ func With(err error, failure Failure) error {
 // Explain returns the error with the code and the hint of its failure in its text, for readers who see nothing else: the
 // Collector logs the text of an error that ends it. Joined errors are explained one by one.
 func Explain(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what it wraps follows
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []error
 		for _, one := range joined.Unwrap() {
 			all = append(all, Explain(one))

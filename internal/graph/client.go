@@ -5,7 +5,6 @@ package graph
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,11 +28,10 @@ const maxBody, maxErrorBody = 64 << 20, 1 << 20
 type Settings struct {
 	// Endpoint is the root of Graph without the version: https://graph.microsoft.com. A path is kept.
 	Endpoint string
-	// HTTP makes the calls. It is copied, and the copy follows no redirects. Nil means a default client with a timeout of 30 s.
+	// HTTP makes the calls. It is copied, and the copy follows no redirects.
 	HTTP *http.Client
 	// Tokens provides the access token of each call. Nil if HTTP authenticates by itself, as with an authenticator extension.
-	Tokens TokenSource
-	// Telemetry may be nil.
+	Tokens    TokenSource
 	Telemetry Telemetry
 }
 
@@ -49,17 +47,13 @@ type Client struct {
 // New returns a client. If the endpoint is not an absolute URL, every call fails.
 func New(s Settings) *Client {
 	return &Client{
-		endpoint: strings.TrimRight(s.Endpoint, "/"), http: withoutRedirects(s.HTTP), tokens: s.Tokens,
-		telemetry: cmp.Or[Telemetry](s.Telemetry, noopTelemetry{}),
+		endpoint: strings.TrimRight(s.Endpoint, "/"), http: withoutRedirects(s.HTTP), tokens: s.Tokens, telemetry: s.Telemetry,
 	}
 }
 
 // withoutRedirects copies a client; the copy returns a redirect as the response instead of following it.
 func withoutRedirects(given *http.Client) *http.Client {
-	client := http.Client{Timeout: 30 * time.Second}
-	if given != nil {
-		client = *given
-	}
+	client := *given
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &client
 }
@@ -274,10 +268,3 @@ type Telemetry interface {
 	// TokenRefresh reports one request for an access token; err is nil if it succeeded.
 	TokenRefresh(ctx context.Context, err error)
 }
-
-// noopTelemetry is used where no Telemetry is set.
-type noopTelemetry struct{}
-
-func (noopTelemetry) GraphRequest(context.Context, string, int, time.Duration) {}
-func (noopTelemetry) Throttled(context.Context, time.Duration)                 {}
-func (noopTelemetry) TokenRefresh(context.Context, error)                      {}

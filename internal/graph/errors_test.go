@@ -20,7 +20,7 @@ import (
 // errorForResponse returns the error of a call that receives this response.
 func errorForResponse(t *testing.T, telemetry *recordingTelemetry, resp *http.Response) *graph.Error {
 	t.Helper()
-	client := graph.New(graph.Settings{
+	client := newGraph(graph.Settings{
 		Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry,
 		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) { return resp, nil }).client(),
 	})
@@ -217,7 +217,7 @@ func FuzzRedactedErrors(f *testing.F) {
 	f.Add("User ", "' does not have a valid Copilot license.")
 	f.Add("a \"b", "c' d")
 	f.Fuzz(func(t *testing.T, before, after string) {
-		client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+		client := newGraph(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 			return jsonReply(403, `{"error":{"message":`+jsonString(before+" 'the secret plan' "+historyUser+" "+after)+`}}`), nil
 		}).client()})
 		_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")

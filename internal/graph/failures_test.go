@@ -144,13 +144,13 @@ func TestFailure_OfNetwork(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			down := roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, test.err }).client()
-			token := graph.NewTokens(graph.CredentialSettings{TokenURL: "https://login.example.com/token", Secret: "hush", HTTP: down})
+			token := newTokens(graph.CredentialSettings{TokenURL: "https://login.example.com/token", Secret: "hush", HTTP: down})
 			for key, settings := range map[string]graph.Settings{
 				"graph.endpoint":                   {HTTP: down},
 				"auth.authority or auth.token_url": {Tokens: token},
 			} {
 				settings.Endpoint = "https://graph.example.com"
-				_, err := graph.New(settings).ListSubscriptions(t.Context())
+				_, err := newGraph(settings).ListSubscriptions(t.Context())
 				require.ErrorIs(t, err, test.err)
 				got := failure.Of(err)
 				assert.Equal(t, test.want, got.Code)

@@ -22,7 +22,7 @@ func clientThroughProxy(t *testing.T, proxy string) *graph.Client {
 	require.NoError(t, err)
 	transport := &http.Transport{Proxy: http.ProxyURL(address)}
 	t.Cleanup(transport.CloseIdleConnections)
-	return graph.New(graph.Settings{Endpoint: "https://graph.invalid", HTTP: &http.Client{Transport: graph.ThroughProxy(transport)}})
+	return newGraph(graph.Settings{Endpoint: "https://graph.invalid", HTTP: &http.Client{Transport: graph.ThroughProxy(transport)}})
 }
 
 func TestThroughProxy_NamesRefusingProxy(t *testing.T) {
@@ -63,7 +63,7 @@ func TestThroughProxy_LeavesOtherFailuresUnchanged(t *testing.T) {
 	require.NoError(t, err)
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())
-	direct := graph.New(graph.Settings{Endpoint: "https://" + address, HTTP: &http.Client{Transport: graph.ThroughProxy(&http.Transport{})}})
+	direct := newGraph(graph.Settings{Endpoint: "https://" + address, HTTP: &http.Client{Transport: graph.ThroughProxy(&http.Transport{})}})
 	_, err = direct.ListSubscriptions(t.Context())
 	require.Error(t, err)
 	assert.Equal(t, failure.New(failure.Unreachable, "graph.endpoint"), failure.Of(err))

@@ -54,7 +54,7 @@ func (e *slowTokenEndpoint) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func (e *slowTokenEndpoint) source(telemetry *recordingTelemetry) *graph.Tokens {
-	return graph.NewTokens(graph.CredentialSettings{
+	return newTokens(graph.CredentialSettings{
 		TokenURL: "https://login.example.com/token", ClientID: "app", Secret: "hush", HTTP: &http.Client{Transport: e}, Telemetry: telemetry,
 	})
 }
@@ -274,7 +274,7 @@ func TestClient_CreationAndRenewalUseFreshToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from := &slowTokenEndpoint{lifetime: 3600}
 		var tokens []string
-		client := graph.New(graph.Settings{
+		client := newGraph(graph.Settings{
 			Endpoint: "https://graph.example.com", Tokens: from.source(&recordingTelemetry{}),
 			HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				tokens = append(tokens, r.Method+" "+r.Header.Get("Authorization"))
@@ -412,7 +412,7 @@ func TestTokenError_ForInvalidURL(t *testing.T) {
 // An authenticator extension may return a refusal without the HTTP response.
 func TestTokenError_ForRefusalWithoutResponse(t *testing.T) {
 	t.Parallel()
-	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+	client := newGraph(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 		return nil, &oauth2.RetrieveError{ErrorCode: "invalid_client"}
 	}).client()})
 	_, err := client.ListSubscriptions(t.Context())
