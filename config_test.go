@@ -11,9 +11,12 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 	"github.com/otelcopilot/m365copilotreceiver/receiver"
 )
 
@@ -45,14 +48,14 @@ func TestSettings_TakeEveryKey(t *testing.T) {
 	assert.Equal(t, 12*time.Second, got.Graph.Timeout)
 	assert.Equal(t, "http://proxy.example.com:3128", got.Graph.ProxyURL)
 	assert.Equal(t, "https://graph.example.com", got.Graph.Endpoint)
-	assert.Equal(t, "0.0.0.0:8443", got.Webhook.NetAddr.Endpoint)
-	assert.Equal(t, "/etc/copilot/tls.crt", got.Webhook.TLS.Get().CertFile)
-	assert.Equal(t, 11*time.Second, got.Webhook.ReadTimeout)
-	assert.Equal(t, 6*time.Second, got.Webhook.ReadHeaderTimeout)
-	assert.EqualValues(t, 1<<20, got.Webhook.MaxRequestBodySize)
+	assert.Equal(t, "0.0.0.0:8443", got.Webhook.Config.NetAddr.Endpoint)
+	assert.Equal(t, "/etc/copilot/tls.crt", got.Webhook.Config.TLS.Get().CertFile)
+	assert.Equal(t, 11*time.Second, got.Webhook.Config.ReadTimeout)
+	assert.Equal(t, 6*time.Second, got.Webhook.Config.ReadHeaderTimeout)
+	assert.EqualValues(t, 1<<20, got.Webhook.Config.MaxRequestBodySize)
 
 	storage := new(component.MustNewIDWithName("file_storage", "copilot"))
-	got.Graph, got.Webhook = createDefaultConfig().(*Config).Graph, createDefaultConfig().(*Config).Webhook.ServerConfig
+	got.Graph, got.Webhook.Config = createDefaultConfig().(*Config).Graph, createDefaultConfig().(*Config).Webhook.ServerConfig
 	assert.Equal(t, receiver.Settings{
 		TenantID:  "6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10",
 		ClientID:  "1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d",
@@ -68,24 +71,25 @@ func TestSettings_TakeEveryKey(t *testing.T) {
 			KeyFile:   "/etc/copilot/app.key",
 			AuthStyle: string(AuthStyleBody),
 		},
-		Resources:        []string{"copilot/users/b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00/interactionHistory/getAllEnterpriseInteractions"},
-		ChangeTypes:      []string{"created"},
-		NotificationURL:  "https://copilot.example.com/graph/notifications?replica=1",
-		Lifetime:         70 * time.Hour,
-		CheckInterval:    time.Second,
-		ReplaceForeign:   true,
+		Subscription: subscription.Settings{
+			Resources:       []string{"copilot/users/b2a7c9e4-5d31-4f0c-8e62-7a1b3c5d9f00/interactionHistory/getAllEnterpriseInteractions"},
+			ChangeTypes:     []string{"created"},
+			NotificationURL: "https://copilot.example.com/graph/notifications?replica=1",
+			Webhook:         subscription.Webhook{Path: "/behind/the/ingress", Address: "0.0.0.0:8443"},
+			Lifetime:        70 * time.Hour,
+			CheckInterval:   time.Second,
+			ReplaceForeign:  true,
+		},
 		DeleteOnShutdown: true,
-		Webhook:          got.Webhook,
-		WebhookPath:      "/behind/the/ingress",
-		AckTimeout:       2 * time.Second,
-		MaxInFlightBytes: 32 << 20,
+		Webhook: webhook.Settings{
+			Config: got.Webhook.Config, Path: "/behind/the/ingress", AckTimeout: 2 * time.Second, MaxInFlightBytes: 32 << 20,
+		},
 		Certificates: []receiver.Certificate{
 			{ID: "2026-12", CertFile: "/etc/copilot/new.crt", KeyFile: "/etc/copilot/new.key"},
 			{ID: "2026-11", CertFile: "/etc/copilot/old.crt", KeyFile: "/etc/copilot/old.key"},
 		},
-		Storage:    storage,
-		Window:     12 * time.Hour,
-		MaxEntries: 5000,
+		Storage: storage,
+		Cache:   dedupe.Settings{Window: 12 * time.Hour, MaxEntries: 5000},
 		History: receiver.History{
 			Rules: gap.Rules{
 				Subscribed: true, CheckInterval: time.Second, Lookback: 48 * time.Hour, MaxGap: 72 * time.Hour,
@@ -121,24 +125,24 @@ func TestConfig_HasDefaults(t *testing.T) {
 		"https://login.microsoftonline.com/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10/v2.0",
 	}, got.Issuers)
 	assert.Equal(t, []string{"1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d"}, got.Audiences)
-	assert.Equal(t, []string{"copilot/interactionHistory/getAllEnterpriseInteractions"}, got.Resources)
-	assert.Equal(t, []string{"created", "updated", "deleted"}, got.ChangeTypes)
-	assert.Equal(t, 71*time.Hour, got.Lifetime)
-	assert.Equal(t, 5*time.Minute, got.CheckInterval)
-	assert.False(t, got.ReplaceForeign)
+	assert.Equal(t, []string{"copilot/interactionHistory/getAllEnterpriseInteractions"}, got.Subscription.Resources)
+	assert.Equal(t, []string{"created", "updated", "deleted"}, got.Subscription.ChangeTypes)
+	assert.Equal(t, 71*time.Hour, got.Subscription.Lifetime)
+	assert.Equal(t, 5*time.Minute, got.Subscription.CheckInterval)
+	assert.False(t, got.Subscription.ReplaceForeign)
 	assert.False(t, got.DeleteOnShutdown)
-	assert.Equal(t, "localhost:8443", got.Webhook.NetAddr.Endpoint)
-	assert.Equal(t, 10*time.Second, got.Webhook.ReadTimeout)
-	assert.Equal(t, 5*time.Second, got.Webhook.ReadHeaderTimeout)
-	assert.Equal(t, []string{""}, got.Webhook.CompressionAlgorithms)
-	assert.EqualValues(t, 20971520, got.Webhook.MaxRequestBodySize)
-	assert.Equal(t, "/graph/notifications", got.WebhookPath)
-	assert.Equal(t, 2500*time.Millisecond, got.AckTimeout)
-	assert.EqualValues(t, 67108864, got.MaxInFlightBytes)
+	assert.Equal(t, "localhost:8443", got.Webhook.Config.NetAddr.Endpoint)
+	assert.Equal(t, 10*time.Second, got.Webhook.Config.ReadTimeout)
+	assert.Equal(t, 5*time.Second, got.Webhook.Config.ReadHeaderTimeout)
+	assert.Equal(t, []string{""}, got.Webhook.Config.CompressionAlgorithms)
+	assert.EqualValues(t, 20971520, got.Webhook.Config.MaxRequestBodySize)
+	assert.Equal(t, "/graph/notifications", got.Webhook.Path)
+	assert.Equal(t, 2500*time.Millisecond, got.Webhook.AckTimeout)
+	assert.EqualValues(t, 67108864, got.Webhook.MaxInFlightBytes)
 	assert.Empty(t, got.Certificates)
 	assert.Nil(t, got.Storage, "nothing is written to a disk unless configured")
-	assert.Equal(t, 26*time.Hour, got.Window)
-	assert.Equal(t, 1_000_000, got.MaxEntries)
+	assert.Equal(t, 26*time.Hour, got.Cache.Window)
+	assert.Equal(t, 1_000_000, got.Cache.MaxEntries)
 	assert.Equal(t, receiver.History{
 		Rules: gap.Rules{
 			Subscribed: true, CheckInterval: 5 * time.Minute, MaxGap: 168 * time.Hour,
@@ -203,7 +207,7 @@ func TestSettings_PollsWithoutNotificationURL(t *testing.T) {
 	c := loadConfig(t, "history_only.yaml")
 	require.NoError(t, confmap.Validate(c))
 	got := settingsOf(c)
-	assert.Empty(t, got.Resources)
+	assert.Empty(t, got.Subscription.Resources)
 	assert.Equal(t, 5*time.Minute, got.History.Rules.PollInterval)
 	assert.False(t, got.History.Rules.Subscribed)
 	assert.Zero(t, got.History.Rules.ReconcileInterval, "there is nothing to compare the history with")

@@ -7,8 +7,11 @@ import (
 	"path"
 	"strings"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 	"github.com/otelcopilot/m365copilotreceiver/receiver"
 )
 
@@ -26,32 +29,34 @@ func settingsOf(c *Config) receiver.Settings {
 	if err != nil {
 		public = &url.URL{}
 	}
+	webhookPath := cmp.Or(c.Webhook.Path, public.Path, "/")
 	tenant := strings.ToLower(c.TenantID)
 	client := c.Graph
 	client.Endpoint = cmp.Or(withoutVersion(client.Endpoint), cloud.Endpoint)
 	authority := cmp.Or(withoutTenant(c.Auth.Authority, tenant), cloud.Authority)
 	s := receiver.Settings{
-		TenantID:         tenant,
-		ClientID:         strings.ToLower(c.Auth.ClientID),
-		Issuers:          orDefault(c.Auth.Issuers, cloud.Issuers(tenant)),
-		Audiences:        orDefault(c.Auth.Audiences, []string{c.Auth.ClientID}),
-		JWKSURL:          graph.KeysURL(authority),
-		Graph:            client,
-		Credential:       c.credential(client.Endpoint, authority),
-		Resources:        c.Subscription.resources(),
-		ChangeTypes:      c.Subscription.ChangeTypes,
-		NotificationURL:  c.Subscription.NotificationURL,
-		Lifetime:         c.Subscription.Lifetime,
-		CheckInterval:    c.Subscription.CheckInterval,
-		ReplaceForeign:   c.Subscription.ReplaceForeign,
+		TenantID:   tenant,
+		ClientID:   strings.ToLower(c.Auth.ClientID),
+		Issuers:    orDefault(c.Auth.Issuers, cloud.Issuers(tenant)),
+		Audiences:  orDefault(c.Auth.Audiences, []string{c.Auth.ClientID}),
+		JWKSURL:    graph.KeysURL(authority),
+		Graph:      client,
+		Credential: c.credential(client.Endpoint, authority),
+		Subscription: subscription.Settings{
+			Resources:       c.Subscription.resources(),
+			ChangeTypes:     c.Subscription.ChangeTypes,
+			NotificationURL: c.Subscription.NotificationURL,
+			Webhook:         subscription.Webhook{Path: webhookPath, Address: c.Webhook.ServerConfig.NetAddr.Endpoint},
+			Lifetime:        c.Subscription.Lifetime,
+			CheckInterval:   c.Subscription.CheckInterval,
+			ReplaceForeign:  c.Subscription.ReplaceForeign,
+		},
 		DeleteOnShutdown: c.Subscription.DeleteOnShutdown,
-		Webhook:          c.Webhook.ServerConfig,
-		WebhookPath:      cmp.Or(c.Webhook.Path, public.Path, "/"),
-		AckTimeout:       c.Webhook.AckTimeout,
-		MaxInFlightBytes: c.Webhook.MaxInFlightBytes,
-		Storage:          c.Storage,
-		Window:           c.Dedupe.Window,
-		MaxEntries:       c.Dedupe.MaxEntries,
+		Webhook: webhook.Settings{
+			Config: c.Webhook.ServerConfig, Path: webhookPath, AckTimeout: c.Webhook.AckTimeout, MaxInFlightBytes: c.Webhook.MaxInFlightBytes,
+		},
+		Storage: c.Storage,
+		Cache:   dedupe.Settings{Window: c.Dedupe.Window, MaxEntries: c.Dedupe.MaxEntries},
 		History: receiver.History{
 			Rules:             c.gapRules(),
 			Users:             gapUsers(orDefault(c.History.Users, c.Subscription.Users)),

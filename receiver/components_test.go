@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
@@ -199,7 +200,7 @@ func TestReceiver_LoadFailsIfValueCanNotBeRead(t *testing.T) {
 			}
 			_, err := loadTestReceiver(t, stored(store))
 			require.ErrorIs(t, err, errStorage)
-			require.ErrorContains(t, err, "can't be read, and without it the receiver does not know what earlier runs left to do")
+			assert.Equal(t, failure.StorageUnreadable, failure.Of(err).Code)
 			assert.False(t, wrote)
 		})
 	}

@@ -2,19 +2,13 @@ package receiver
 
 import (
 	"context"
-	"crypto/sha256"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
-	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
-	"github.com/otelcopilot/m365copilotreceiver/internal/health"
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
@@ -22,10 +16,10 @@ import (
 // subscriptionGaps opens and ends the gaps of interrupted subscriptions, and keeps the list of this collector's subscriptions
 // for the next run. It implements subscription.Observer.
 type subscriptionGaps struct {
-	gaps   *gapstore.Store
-	known  statestore.Value[[]subscription.Known]
-	logger *zap.Logger
-	stored health.Part
+	gaps  *gapstore.Store
+	known *statestore.Value[[]subscription.Known]
+	// own is what known holds.
+	own []subscription.Known
 }
 
 const (
@@ -34,24 +28,15 @@ const (
 )
 
 func newSubscriptionGaps(gaps *gapstore.Store, store *statestore.Store, logger *zap.Logger) *subscriptionGaps {
-	return &subscriptionGaps{
-		gaps: gaps, logger: logger,
-		known: statestore.Value[[]subscription.Known]{Store: store, Key: knownKey, Version: knownVersion},
-		stored: health.Part{
-			Logger: logger, Failing: "the list of own subscriptions can't be stored; check the storage extension",
-			Recovered: "the list of own subscriptions is stored again",
-		},
-	}
+	return &subscriptionGaps{gaps: gaps, known: statestore.NewValue[[]subscription.Known](statestore.ValueSettings{
+		Store: store, Key: knownKey, Version: knownVersion, Name: "own subscriptions", Logger: logger,
+	})}
 }
 
 // load returns this collector's subscriptions of earlier runs, since Graph's list may not show whose they are. It fails if the
 // storage can't be read; a damaged value is logged and replaced.
 func (g *subscriptionGaps) load(ctx context.Context) ([]subscription.Known, error) {
 	known, _, err := g.known.Load(ctx)
-	if statestore.Damaged(err) {
-		g.logger.Warn("the list of own subscriptions in storage is damaged and is replaced", zap.Error(err))
-		return nil, nil
-	}
 	return known, err
 }
 
@@ -62,6 +47,7 @@ func (g *subscriptionGaps) update(event func(state *gap.State, now time.Time)) {
 // Checked implements subscription.Observer.
 func (g *subscriptionGaps) Checked() {
 	g.update(func(state *gap.State, now time.Time) { state.Confirmed(g.gaps.Rules(), now) })
+	g.save(context.Background())
 }
 
 // Adopted implements subscription.Observer.
@@ -78,16 +64,6 @@ func (g *subscriptionGaps) Interrupted(resource string, reason subscription.Reas
 	flush(context.Background(), g.gaps)
 }
 
-// flushTimeout bounds how long a caller waits until gaps are stored.
-const flushTimeout = time.Second
-
-// flush stores gaps before something depends on them, also if ctx ends. A failure is logged by the store, and the gaps stay known in memory.
-func flush(ctx context.Context, gaps *gapstore.Store) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
-	defer cancel()
-	_ = gaps.Flush(ctx)
-}
-
 // Restored implements subscription.Observer.
 func (g *subscriptionGaps) Restored(resource string) {
 	g.update(func(state *gap.State, now time.Time) { state.Restored(g.gaps.Rules(), resource, now) })
@@ -95,7 +71,15 @@ func (g *subscriptionGaps) Restored(resource string) {
 
 // Known implements subscription.Observer.
 func (g *subscriptionGaps) Known(known []subscription.Known) {
-	g.stored.Report(g.known.Save(context.Background(), known))
+	g.own = known
+	g.known.Changed()
+	g.save(context.Background())
+}
+
+// save stores the list of own subscriptions if storage does not have it yet.
+func (g *subscriptionGaps) save(ctx context.Context) {
+	own := g.own
+	_ = g.known.Save(ctx, func() []subscription.Known { return own }) // a failure is logged there
 }
 
 // scopeOf returns whose interactions a resource has: those of the user in its path, or of all.
@@ -108,60 +92,13 @@ func scopeOf(resource string) gap.Scope {
 	return gap.Scope{}
 }
 
-// digestOf returns what identifies an interaction's notification when it is sent again: its encrypted content, or its ids if it
-// came without content.
-func digestOf(received *interaction.Received) gapstore.Digest {
-	if received.ContentDigest == (gapstore.Digest{}) {
-		return digestOfIDs(received.SubscriptionID, received.ID)
-	}
-	return received.ContentDigest
-}
+// flushTimeout bounds how long a caller waits until gaps are stored.
+const flushTimeout = time.Second
 
-// digestOfUnopened returns the same of an item that could not be decrypted.
-func digestOfUnopened(item *notification.Item) gapstore.Digest {
-	if digest := item.ContentDigest(); digest != (gapstore.Digest{}) {
-		return digest
-	}
-	return digestOfIDs(item.SubscriptionID, item.ResourceID)
-}
-
-func digestOfIDs(subscriptionID, id string) gapstore.Digest {
-	return sha256.Sum256([]byte(subscriptionID + "\x1f" + id))
-}
-
-// deliveredCheck tells the decrypter what was delivered already, and stops tracking it as undelivered. It implements
-// notification.Seen.
-type deliveredCheck struct {
-	cache       *dedupe.Cache
-	undelivered *gapstore.Undelivered
-}
-
-// Known implements notification.Seen.
-func (d deliveredCheck) Known(digest [sha256.Size]byte) bool {
-	delivered := d.cache.Known(digest)
-	if delivered {
-		d.undelivered.Resolve(digest)
-	}
-	return delivered
-}
-
-// comparedCache is what a reconciliation compares the history with. It implements backfill.Cache.
-type comparedCache struct{ *dedupe.Cache }
-
-// Incomplete implements backfill.Cache.
-func (c comparedCache) Incomplete(from, to time.Time) []backfill.Interval {
-	var parts []backfill.Interval
-	for _, part := range c.Cache.Incomplete(from, to) {
-		parts = append(parts, backfill.Interval(part))
-	}
-	return parts
-}
-
-// Notified implements backfill.Cache.
-func (c comparedCache) Notified(from, to time.Time, users []gap.User) int {
-	read := make(map[dedupe.UserHash]bool, len(users))
-	for _, user := range users {
-		read[dedupe.HashUser(user.String())] = true
-	}
-	return c.Cache.Notified(from, to, func(user dedupe.UserHash) bool { return read[user] })
+// flush stores gaps before something depends on them, also if ctx ends. A failure is logged by the store, and the gaps stay known in
+// memory.
+func flush(ctx context.Context, gaps *gapstore.Store) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+	defer cancel()
+	_ = gaps.Flush(ctx)
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
@@ -135,7 +134,7 @@ func TestSubscriptionGaps_ReplacesDamagedList(t *testing.T) {
 	known, err := observer.load(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, known)
-	assert.Equal(t, 1, lines.FilterMessageSnippet("damaged and is replaced").Len())
+	assert.Equal(t, 1, lines.FilterMessageSnippet("damaged and are replaced").Len())
 
 	observer.Known([]subscription.Known{{ID: "a"}})
 	known, err = observer.load(t.Context())
@@ -163,48 +162,48 @@ func TestSubscriptionGaps_ReportsFailingStorageOnce(t *testing.T) {
 	for range 10 {
 		observer.Known(nil)
 	}
-	assert.Equal(t, 1, lines.FilterMessageSnippet("the list of own subscriptions can't be stored").Len())
+	assert.Equal(t, 1, lines.FilterMessageSnippet("own subscriptions can't be stored").Len())
 	assert.Equal(t, 1, lines.Len())
 }
 
+func TestSubscriptionGaps_StoresListLater(t *testing.T) {
+	t.Parallel()
+	mine := []subscription.Known{{ID: "a", CertificateID: "b"}}
+	for name, later := range map[string]func(*testing.T, *components){
+		"at the next check": func(_ *testing.T, c *components) { c.observer.Checked() },
+		"at shutdown":       func(t *testing.T, c *components) { t.Helper(); require.NoError(t, c.save(t.Context())) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := newStore(t)
+			_, c := newTestReceiver(t, stored(store))
+			store.fail = failsToWrite
+			c.observer.Known(mine)
+			store.fail = func(*storage.Operation) error { return nil }
+			later(t, c)
+			_, next := newTestReceiver(t, stored(store))
+			assert.Equal(t, mine, next.known)
+		})
+	}
+}
+
 // An item that another call delivered is not tracked any more once Graph retries it.
-func TestDeliveredCheck_ResolvesRedelivered(t *testing.T) {
+func TestPipeline_KnownResolvesRedelivered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, c := newTestReceiver(t)
-		seen := deliveredCheck{cache: c.cache, undelivered: c.undelivered}
 		one := interactionAt(time.Now())
-		assert.False(t, seen.Known(one.ContentDigest), "it is still to be delivered")
+		assert.False(t, r.pipeline.Known(one.ContentDigest), "it is still to be delivered")
 		require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
 		c.undelivered.Track(one.ContentDigest, one.ID, time.Now())
-		assert.True(t, seen.Known(one.ContentDigest))
+		assert.True(t, r.pipeline.Known(one.ContentDigest))
 		time.Sleep(retriesEnd)
 		c.undelivered.Save(t.Context())
 		assert.Empty(t, missing(c))
 	})
 }
 
-// What can't be decrypted now has the same digest as when it is decrypted later.
-func TestDigestOf_IsThatOfTheUnopenedItem(t *testing.T) {
-	t.Parallel()
-	tombstone := func(subscription, id string) interaction.Received {
-		return interaction.Received{Interaction: interaction.Interaction{ID: id}, SubscriptionID: subscription}
-	}
-	unopened := func(subscription, id string) *notification.Item {
-		return &notification.Item{SubscriptionID: subscription, ResourceID: id}
-	}
-	one := tombstone("a", "1")
-	assert.Equal(t, digestOfUnopened(unopened("a", "1")), digestOf(&one), "items without content have their ids")
-	assert.NotEqual(t, digestOfUnopened(unopened("a", "2")), digestOf(&one))
-	assert.NotEqual(t, digestOfUnopened(unopened("b", "1")), digestOf(&one))
-
-	encrypted := &notification.Item{SubscriptionID: "a", ResourceID: "1", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}
-	opened := tombstone("another", "id")
-	opened.ContentDigest = encrypted.ContentDigest()
-	assert.Equal(t, digestOfUnopened(encrypted), digestOf(&opened))
-}
-
-func TestComparedCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {
+func TestCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {
 	t.Parallel()
 	r, c := newTestReceiver(t)
 	r.SendLogs(&consumertest.LogsSink{})
@@ -219,24 +218,8 @@ func TestComparedCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {
 	_, err := r.pipeline.Backfill(t.Context(), list(inHistory(of(userID, now.Add(2*time.Second)))), backfill.Delivery{})
 	require.NoError(t, err)
 
-	compared := comparedCache{c.cache}
 	mine, theirs := parsedUser(t, userID), parsedUser(t, other)
-	assert.Equal(t, 2, compared.Notified(now, now.Add(time.Minute), []gap.User{mine}), "what the history brought does not count")
-	assert.Equal(t, 3, compared.Notified(now, now.Add(time.Minute), []gap.User{theirs, mine}))
-	assert.Zero(t, compared.Notified(now, now.Add(time.Minute), nil))
-}
-
-func TestComparedCache_KnowsWhatCanNotBeCompared(t *testing.T) {
-	t.Parallel()
-	r, c := newTestReceiver(t, func(s *setup) { s.settings.MaxEntries = 2 })
-	now := time.Now().Truncate(time.Second).UTC()
-	compared := comparedCache{c.cache}
-	assert.Empty(t, compared.Incomplete(now.Add(-time.Hour), now))
-	for i := range 3 {
-		require.NoError(t, r.pipeline.Take(t.Context(), list(interactionAt(now.Add(time.Duration(i-3)*time.Minute)))))
-	}
-	evicted := now.Add(-3 * time.Minute)
-	assert.Equal(t, []backfill.Interval{{From: now.Add(-time.Hour), To: evicted.Add(time.Second)}}, compared.Incomplete(now.Add(-time.Hour), now))
-	assert.False(t, compared.Complete(evicted))
-	assert.True(t, compared.Complete(evicted.Add(time.Second)))
+	assert.Equal(t, 2, c.cache.Notified(now, now.Add(time.Minute), []gap.User{mine}), "what the history brought does not count")
+	assert.Equal(t, 3, c.cache.Notified(now, now.Add(time.Minute), []gap.User{theirs, mine}))
+	assert.Zero(t, c.cache.Notified(now, now.Add(time.Minute), nil))
 }

@@ -17,10 +17,13 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 const (
@@ -64,16 +67,19 @@ func loadTestReceiver(t *testing.T, change ...func(*setup)) (*Receiver, error) {
 	t.Helper()
 	s := setup{logger: zap.NewNop(), settings: Settings{
 		TenantID: tenant, Graph: confighttp.NewDefaultClientConfig(), Credential: &graph.CredentialSettings{},
-		Resources: []string{tenantWide}, CheckInterval: 5 * time.Minute, Webhook: confighttp.NewDefaultServerConfig(), WebhookPath: "/n",
-		AckTimeout: time.Second, MaxInFlightBytes: minInFlightBytes, Window: 26 * time.Hour, MaxEntries: 1000, MetricsInterval: time.Minute,
+		Subscription: subscription.Settings{Resources: []string{tenantWide}, CheckInterval: 5 * time.Minute},
+		Webhook: webhook.Settings{
+			Config: confighttp.NewDefaultServerConfig(), Path: "/n", AckTimeout: time.Second, MaxInFlightBytes: minInFlightBytes,
+		},
+		Cache: dedupe.Settings{Window: 26 * time.Hour, MaxEntries: 1000}, MetricsInterval: time.Minute,
 		History: History{
 			Rules:             gap.Rules{Subscribed: true, CheckInterval: 5 * time.Minute, MaxGap: 168 * time.Hour},
 			RequestsPerSecond: 25, Concurrency: 1,
 		},
 	}}
 	s.settings.Graph.Endpoint = "http://127.0.0.1:1"
-	s.settings.Webhook.NetAddr.Endpoint = "127.0.0.1:0"
-	s.settings.Webhook.MaxRequestBodySize = 2 * minInFlightBytes
+	s.settings.Webhook.Config.NetAddr.Endpoint = "127.0.0.1:0"
+	s.settings.Webhook.Config.MaxRequestBodySize = 2 * minInFlightBytes
 	for _, c := range change {
 		c(&s)
 	}

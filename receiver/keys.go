@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -35,49 +36,42 @@ type storedKeys struct {
 // were in use last.
 type keys struct {
 	certificates []Certificate
-	value        statestore.Value[storedKeys]
+	value        *statestore.Value[storedKeys]
 	// inMemory means that storage keeps nothing.
 	inMemory bool
 	logger   *zap.Logger
-	// reloading reports failures to read changed files, storing those to write to storage.
-	reloading, storing *health.Part
+	// reloading reports failures to read changed files.
+	reloading *health.Part
 
 	// ring holds the keys in use.
 	ring notification.Ring
-	// stored is what storage is to hold, unsaved that it does not yet.
-	stored  storedKeys
-	unsaved bool
+	// damaged means that the stored value could not be used, so it is unknown which were in use last.
+	damaged bool
+	// stored is what storage is to hold.
+	stored storedKeys
 }
 
-func newKeys(certificates []Certificate, store *statestore.Store, inMemory bool, logger *zap.Logger, status func(part string) func(error)) *keys {
+func newKeys(
+	certificates []Certificate, store *statestore.Store, inMemory bool, logger *zap.Logger, status func(part string) func(error),
+) *keys {
 	return &keys{
 		certificates: certificates, inMemory: inMemory, logger: logger,
-		value: statestore.Value[storedKeys]{Store: store, Key: keysKey, Version: keysVersion},
+		value: statestore.NewValue[storedKeys](statestore.ValueSettings{
+			Store: store, Key: keysKey, Version: keysVersion, Name: "the encryption keys", Logger: logger, Status: status("stored keys"),
+		}),
 		reloading: &health.Part{
 			Logger:    logger,
 			Failing:   "the encryption certificates changed and can't be used, the old ones stay in use",
 			Recovered: "the encryption certificates can be used again",
 			Status:    status("encryption"),
 		},
-		storing: &health.Part{
-			Logger:    logger,
-			Failing:   "the encryption keys can't be stored",
-			Recovered: "the encryption keys are stored again",
-			Status:    status("stored keys"),
-		},
 	}
 }
 
-// load reads from storage what was in use last. It must be called first. The error is one of the storage. damaged means that
-// the value is there and can't be used.
-func (k *keys) load(ctx context.Context) (damaged bool, err error) {
-	k.stored, _, err = k.value.Load(ctx)
-	if !statestore.Damaged(err) {
-		return false, err
-	}
-	k.logger.Warn("the encryption keys in storage are damaged and are replaced, the last 5 hours are read from the history in case one was removed",
-		zap.Error(err))
-	return true, nil
+// load reads from storage what was in use last. It must be called first. The error is one of the storage.
+func (k *keys) load(ctx context.Context) (err error) {
+	k.stored, k.damaged, err = k.value.Load(ctx)
+	return err
 }
 
 // first returns the keys to start with.
@@ -108,15 +102,16 @@ func (k *keys) generated() (notification.Ring, error) {
 		if err == nil {
 			return notification.Ring{key}, nil
 		}
-		k.logger.Warn("the generated encryption key in storage is damaged and is replaced", zap.Error(err))
+		k.logger.Warn("the generated encryption key in storage is damaged and is replaced",
+			append(failure.New(failure.StorageDamaged).Fields(), zap.Error(err))...)
 	}
 	key, err := notification.GenerateKey(notification.DefaultKeyID)
 	if err != nil {
 		return nil, fmt.Errorf("generate an encryption key: %w", err)
 	}
 	if k.inMemory {
-		k.logger.Warn("generated an encryption key that is kept in memory only: after a restart the subscription is replaced, and notifications in flight can't be decrypted; name a storage extension in storage, or configure encryption.certificates",
-			zap.String("certificate_id", key.CertificateID()))
+		k.logger.Warn("generated an encryption key that is kept in memory only",
+			append(failure.New(failure.KeyInMemory).Fields(), zap.String("certificate_id", key.CertificateID()))...)
 	}
 	return notification.Ring{key}, nil
 }
@@ -136,10 +131,10 @@ func (k *keys) changed() (notification.Ring, bool, error) {
 	return ring, !slices.EqualFunc(ring, k.ring, same), nil
 }
 
-// missing reports whether a key that was in use last, maybe in an earlier run, is not in the ring.
+// missing reports whether a key that was in use last, maybe in an earlier run, is not in the ring, or may not be.
 func (k *keys) missing(ring notification.Ring) bool {
 	now := ring.CertificateIDs()
-	return slices.ContainsFunc(k.stored.Accepted, func(id string) bool { return !slices.Contains(now, id) })
+	return k.damaged || slices.ContainsFunc(k.stored.Accepted, func(id string) bool { return !slices.Contains(now, id) })
 }
 
 // accept notes that the keys of the ring are in use from now on, and stores that. The gap of a missing key must be stored
@@ -149,36 +144,24 @@ func (k *keys) accept(ctx context.Context, ring notification.Ring) {
 	if len(k.certificates) == 0 {
 		stored.Certificate, stored.PrivateKey = ring[0].MarshalPEM()
 	}
-	k.ring, k.stored, k.unsaved = ring, stored, true
+	k.ring, k.damaged, k.stored = ring, false, stored
+	k.value.Changed()
 	k.save(ctx)
 }
 
 // save stores what is not stored yet.
 func (k *keys) save(ctx context.Context) {
-	if !k.unsaved {
-		return
-	}
-	err := k.value.Save(ctx, k.stored)
-	k.unsaved = err != nil
-	if ctx.Err() == nil {
-		k.storing.Report(err, zap.String("hint", "check the storage extension: a restart now reads the last 5 hours from the history, and replaces a generated key"))
-	}
+	stored := k.stored
+	_ = k.value.Save(ctx, func() storedKeys { return stored }) // a failure is logged there
 }
 
 // watchKeys takes changed keys into use until ctx ends.
 func (r *Receiver) watchKeys(ctx context.Context) {
-	ticker := time.NewTicker(keyCheckInterval)
-	defer ticker.Stop()
-	keys := r.components.keys
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		keys.save(ctx)
-		keys.reloading.Report(r.reloadKeys(ctx))
-	}
+	k := r.components.keys
+	every(ctx, keyCheckInterval, func() {
+		k.save(ctx)
+		k.reloading.Report(r.reloadKeys(ctx))
+	})
 }
 
 // reloadKeys takes the configured keys into use if their files changed. The gap of a removed key is stored before

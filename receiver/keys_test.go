@@ -30,11 +30,10 @@ func newTestKeys(client storage.Client, certificates ...Certificate) (*keys, *ob
 // startKeys does what a start does with the keys, and returns their ids, and whether one may have been removed.
 func startKeys(t *testing.T, k *keys) (ids []string, removed bool) {
 	t.Helper()
-	damaged, err := k.load(t.Context())
-	require.NoError(t, err)
+	require.NoError(t, k.load(t.Context()))
 	ring, err := k.first()
 	require.NoError(t, err)
-	removed = damaged || k.missing(ring)
+	removed = k.missing(ring)
 	k.accept(t.Context(), ring)
 	return ring.CertificateIDs(), removed
 }
@@ -61,12 +60,11 @@ func TestKeys_ReplacesDamagedValue(t *testing.T) {
 		},
 		"with a damaged key pair": func(t *testing.T, store storage.Client) {
 			t.Helper()
-			value := statestore.Value[storedKeys]{Store: statestore.New(store), Key: keysKey, Version: keysVersion}
-			stored, found, err := value.Load(t.Context())
-			require.NoError(t, err)
-			require.True(t, found)
-			stored.PrivateKey = stored.PrivateKey[:100]
-			require.NoError(t, value.Save(t.Context(), stored))
+			k, _ := newTestKeys(store)
+			require.NoError(t, k.load(t.Context()))
+			k.stored.PrivateKey = k.stored.PrivateKey[:100]
+			k.value.Changed()
+			k.save(t.Context())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -111,8 +109,7 @@ func TestKeys_LoadFailsIfStorageCanNotBeRead(t *testing.T) {
 	store := newStore(t)
 	store.fail = failsAlways
 	k, _ := newTestKeys(store)
-	_, err := k.load(t.Context())
-	require.ErrorIs(t, err, errStorage)
+	require.ErrorIs(t, k.load(t.Context()), errStorage)
 }
 
 // What a storage that can be read and not written lacks is written later.
@@ -132,6 +129,17 @@ func TestKeys_StoresLaterWhatFails(t *testing.T) {
 	k, _ = newTestKeys(store)
 	second, _ := startKeys(t, k)
 	assert.Equal(t, first, second)
+}
+
+func TestReceiver_StoresKeyAtShutdown(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	store.fail = failsToWrite
+	_, c := newTestReceiver(t, stored(store))
+	store.fail = func(*storage.Operation) error { return nil }
+	require.NoError(t, c.save(t.Context()))
+	_, next := newTestReceiver(t, stored(store))
+	assert.Equal(t, c.keys.ring.CertificateIDs(), next.keys.ring.CertificateIDs())
 }
 
 func TestKeys_DetectsRemovedKey(t *testing.T) {

@@ -2,8 +2,9 @@ package receiver
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
-	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,12 +35,12 @@ const format = "json"
 
 // pipeline is the path of interactions to the next consumers; nothing else in the receiver calls those. In the order of this file:
 //
-//	webhook:  Decrypt -> Reject what can't be accepted, Take what can
+//	webhook:  Decrypt what is not Known -> Reject what can't be accepted, Take what can
 //	backfill: Backfill
 //	both:     deliverNew: dedupe -> deliver: attribution -> privacy -> translation -> next consumer
 type pipeline struct {
 	logger    *zap.Logger
-	limited   limitedLog
+	limits    sync.Map // of a *rate.Sometimes for each key of warn
 	obs       *receiverhelper.ObsReport
 	telemetry *telemetry
 
@@ -72,13 +73,10 @@ func (p *pipeline) Decrypt(ctx context.Context, collection *notification.Collect
 	if err != nil {
 		for i := range collection.Items {
 			if item := &collection.Items[i]; item.LifecycleEvent == "" {
-				p.undelivered.Track(digestOfUnopened(item), item.ResourceID, at)
+				p.undelivered.Track(item.ContentDigest(), item.ResourceID, at)
 			}
 		}
-		p.limited.Do("decrypt", func() {
-			p.logger.Warn("notifications can't be decrypted now, Graph retries them",
-				append(failure.Of(err).Fields(), zap.Error(err))...)
-		})
+		p.warn("decrypt", "notifications can't be decrypted now, Graph retries them", err)
 		return decrypted, err
 	}
 	if authenticated(len(collection.Items), decrypted) {
@@ -87,8 +85,8 @@ func (p *pipeline) Decrypt(ctx context.Context, collection *notification.Collect
 	return decrypted, nil
 }
 
-// authenticated reports whether validation tokens proved that any of the given number of items was sent by Graph. Items
-// that were delivered before are counted too, although they leave nothing in decrypted.
+// authenticated reports whether any of the given number of items was sent by Graph. Items that were delivered before are counted
+// too, although they leave nothing in decrypted.
 func authenticated(items int, decrypted notification.Decrypted) bool {
 	for i := range decrypted.Rejected {
 		if reason := decrypted.Rejected[i].Gap; reason != gap.Undecryptable && reason != gap.Empty {
@@ -98,13 +96,14 @@ func authenticated(items int, decrypted notification.Decrypted) bool {
 	return items > 0
 }
 
-// notificationAge returns how long ago the last authentic notification arrived; false before the first.
-func (p *pipeline) notificationAge(now time.Time) (time.Duration, bool) {
-	at := p.lastAuthentic.Load()
-	if at == nil {
-		return 0, false
+// Known reports whether the content of an authentic item was delivered already, so that it need not be decrypted, and stops
+// tracking it as undelivered. It implements notification.Seen.
+func (p *pipeline) Known(digest [sha256.Size]byte) bool {
+	delivered := p.cache.Known(digest)
+	if delivered {
+		p.undelivered.Resolve(digest)
 	}
-	return max(now.Sub(*at), 0), true
+	return delivered
 }
 
 // Reject counts rejected items, and stores the gaps of missing ones before it returns, since Graph does not retry them.
@@ -112,10 +111,7 @@ func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection
 	missing := false
 	for _, rejection := range rejected {
 		p.telemetry.rejected(ctx, rejection.Reason, max(rejection.Count, 1))
-		p.limited.Do(string(rejection.Reason), func() {
-			p.logger.Warn("notification rejected", append(failure.Of(rejection.Err).Fields(),
-				zap.String("reason", string(rejection.Reason)), zap.Error(rejection.Err))...)
-		})
+		p.warn(string(rejection.Reason), "notification rejected", rejection.Err, zap.String("reason", string(rejection.Reason)))
 		if rejection.Gap == "" {
 			continue
 		}
@@ -134,12 +130,12 @@ func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection
 func (p *pipeline) Take(ctx context.Context, received []interaction.Received) error {
 	now := time.Now()
 	for i := range received { // before, since a blocked pipeline may return long after Graph was asked to send it again
-		p.undelivered.Track(digestOf(&received[i]), received[i].ID, now)
+		p.undelivered.Track(received[i].ContentDigest, received[i].ID, now)
 	}
 	_, err := p.deliverNew(ctx, received, dedupe.Live)
 	if err == nil || webhook.Permanent(err) {
 		for i := range received {
-			p.undelivered.Resolve(digestOf(&received[i]))
+			p.undelivered.Resolve(received[i].ContentDigest)
 		}
 	}
 	return err
@@ -199,13 +195,9 @@ func (p *pipeline) deliver(ctx context.Context, received []interaction.Received)
 		records = p.privacy.Apply(received)
 		return p.consumeLogs(ctx, translate.Logs(p.scope, records))
 	})
-	const refused = "the logs pipeline did not take interactions"
-	if err != nil && !p.logPanic(refused, err) {
-		p.limited.Do("logs", func() {
-			p.logger.Warn(refused, append(failure.New(failure.LogsPipelineRefusing).Fields(), zap.Error(err))...)
-		})
-	}
 	if err != nil {
+		err = withFailure(err, failure.LogsPipelineRefusing)
+		p.warn("logs", "the logs pipeline did not take interactions", err)
 		return nil, err
 	}
 	p.seen(promptUsers(received)...)
@@ -227,7 +219,7 @@ func promptUsers(received []interaction.Received) []string {
 func (p *pipeline) consumeLogs(ctx context.Context, logs plog.Logs) error {
 	if p.nextLogs == nil {
 		p.warnOnce.Do(func() {
-			p.logger.Warn("no logs pipeline uses this receiver: interactions are counted in memory but not exported; add the receiver to a logs pipeline")
+			p.logger.Warn("no logs pipeline uses this receiver", failure.New(failure.NoLogsPipeline).Fields()...)
 		})
 		return nil
 	}
@@ -238,56 +230,23 @@ func (p *pipeline) consumeLogs(ctx context.Context, logs plog.Logs) error {
 	return err
 }
 
-// emitMetrics sends the current values to the metrics pipeline. Refused values are not lost: sums and histograms are
-// cumulative, so the next values contain them.
-func (p *pipeline) emitMetrics(ctx context.Context, gauges ...translate.Gauge) error {
-	if p.nextMetrics == nil {
-		return nil
-	}
-	metrics := p.metrics.Collect(time.Now(), gauges...)
-	count := metrics.DataPointCount()
-	if count == 0 {
-		return nil
-	}
-	ctx = p.obs.StartMetricsOp(ctx)
-	err := panics.Catch(func() error { return p.nextMetrics.ConsumeMetrics(ctx, metrics) })
-	p.obs.EndMetricsOp(ctx, format, count, err)
-	if err == nil {
-		return nil
-	}
-	p.logPanic("the metrics pipeline did not take metrics", err)
-	return failure.With(fmt.Errorf("send %d data points to the metrics pipeline: %w", count, err), failure.New(failure.MetricsNotDelivered))
+// warn logs an error with its code and hint, and a panic as an error with its stack. A line of each key is written at most once a
+// minute, since outsiders and outages determine how often they occur; metrics have the counts. The keys are from a small fixed set.
+func (p *pipeline) warn(key, message string, err error, fields ...zap.Field) {
+	limit, _ := p.limits.LoadOrStore(key, &rate.Sometimes{Interval: time.Minute})
+	limit.(*rate.Sometimes).Do(func() {
+		level := zap.WarnLevel
+		if panicked, ok := errors.AsType[*panics.Error](err); ok {
+			level, fields = zap.ErrorLevel, append(fields, zap.ByteString("stack", panicked.Stack))
+		}
+		p.logger.Log(level, message, slices.Concat(failure.Of(err).Fields(), fields, []zap.Field{zap.Error(err)})...)
+	})
 }
 
-// logPanic logs a panic with its stack, and reports whether the error is one.
-func (p *pipeline) logPanic(message string, err error) bool {
-	panicked, ok := errors.AsType[*panics.Error](err)
-	if ok {
-		p.limited.Do("panic", func() {
-			p.logger.Error(message, append(failure.New(failure.ComponentPanicked).Fields(),
-				zap.Error(err), zap.ByteString("stack", panicked.Stack))...)
-		})
+// withFailure returns an error of a next consumer with the failure of a code, or with that of a panic if it is one.
+func withFailure(err error, code failure.Code) error {
+	if _, panicked := errors.AsType[*panics.Error](err); panicked {
+		code = failure.ComponentPanicked
 	}
-	return ok
-}
-
-// limitedLog writes a line of each key at most once a minute, since outsiders and outages determine how often they occur. Metrics
-// have the counts. Its keys come from small fixed sets. The zero value is ready.
-type limitedLog struct {
-	mu   sync.Mutex // guards keys
-	keys map[string]*rate.Sometimes
-}
-
-// Do calls write unless it was called for this key in the minute before.
-func (l *limitedLog) Do(key string, write func()) {
-	l.mu.Lock()
-	if l.keys == nil {
-		l.keys = map[string]*rate.Sometimes{}
-	}
-	if l.keys[key] == nil {
-		l.keys[key] = &rate.Sometimes{Interval: time.Minute}
-	}
-	sometimes := l.keys[key]
-	l.mu.Unlock()
-	sometimes.Do(write)
+	return failure.With(err, failure.New(code))
 }

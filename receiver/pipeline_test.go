@@ -318,7 +318,7 @@ func dataPoints(r *Receiver) map[string]int64 {
 func TestPipeline_ImportKeepsRecentDeliveriesKnown(t *testing.T) {
 	t.Parallel()
 	const entries = 50
-	r, c := newTestReceiver(t, func(s *setup) { s.settings.MaxEntries = entries })
+	r, c := newTestReceiver(t, func(s *setup) { s.settings.Cache.MaxEntries = entries })
 	r.SendLogs(&consumertest.LogsSink{})
 	var recent, old []interaction.Received
 	for i := range entries {
@@ -407,19 +407,19 @@ func TestPipeline_TracksBeforeDelivery(t *testing.T) {
 }
 
 // Outsiders and outages determine how often a line occurs.
-func TestLimitedLog_WritesOncePerMinute(t *testing.T) {
+func TestPipeline_WarnsOncePerMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var limited limitedLog
-		var written []string
-		write := func(key string) { limited.Do(key, func() { written = append(written, key) }) }
-		write("a")
-		write("b")
+		logger, lines := observed()
+		p := &pipeline{logger: logger}
+		p.warn("a", "first", errFull)
+		p.warn("b", "second", errFull)
 		time.Sleep(59 * time.Second)
-		write("a")
-		assert.Equal(t, []string{"a", "b"}, written)
+		p.warn("a", "too soon", errFull)
+		assert.Equal(t, 2, lines.Len())
 		time.Sleep(time.Second)
-		write("a")
-		assert.Equal(t, []string{"a", "b", "a"}, written)
+		p.warn("a", "third", errFull)
+		assert.Equal(t, 3, lines.Len())
+		assert.Zero(t, lines.FilterMessage("too soon").Len())
 	})
 }

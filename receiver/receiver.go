@@ -18,7 +18,6 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
-	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
@@ -26,8 +25,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 )
 
-// maxOpen is for how many requests, and for how many conversations, the user is remembered: a day of a large organization,
-// in about 50 MiB.
+// maxOpen is the number of requests, and of conversations, whose user is remembered: those of a day in a large organization, in
+// about 50 MiB.
 const maxOpen = 100_000
 
 // Receiver serves every signal of one configuration: Start and Shutdown are called once for each of them, and only the
@@ -67,19 +66,8 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 	if err != nil {
 		return nil, fmt.Errorf("create the receiver's standard metrics: %w", err)
 	}
-	attribution, err := turn.NewAttribution(maxOpen)
-	if err != nil {
-		return nil, err
-	}
 	scope := translate.Scope{Name: metadata.ScopeName, Version: set.BuildInfo.Version}
-	metrics := translate.NewMetrics(translate.MetricSettings{
-		TenantID: settings.TenantID, InstanceID: instanceID(set.TelemetrySettings), Scope: scope, Start: time.Now(),
-	})
-	for _, reason := range gap.Reasons() {
-		if reason != gap.Lookback && reason != gap.Replay && reason != gap.Poll {
-			metrics.AddRecovered(string(reason), 0) // so that an alert notices the first
-		}
-	}
+	metrics := newMetrics(settings.TenantID, set.TelemetrySettings, scope)
 	own := &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String()), recovered: metrics.AddRecovered}
 	return &Receiver{
 		set:        set,
@@ -89,21 +77,12 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 		status:     &health.Status{},
 		pipeline: &pipeline{
 			logger: set.Logger, obs: obs, telemetry: own,
-			attribution: attribution,
+			attribution: turn.NewAttribution(maxOpen),
 			privacy:     privacy.Settings{CaptureText: settings.CaptureText, References: settings.References},
 			scope:       scope, metrics: metrics,
 		},
 		stopLoops: func() {},
 	}, nil
-}
-
-// instanceID returns the collector's own service.instance.id, empty if it has none.
-func instanceID(set component.TelemetrySettings) string {
-	id, ok := set.Resource.Attributes().Get("service.instance.id")
-	if !ok {
-		return ""
-	}
-	return id.AsString()
 }
 
 // SendLogs sets the next consumer of logs. It must be called before Start.
@@ -126,14 +105,23 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	if err != nil {
 		return err
 	}
-	if err := r.listen(ctx, host, c); err != nil {
+	err = r.load(ctx, c)
+	if err == nil {
+		err = r.telemetry.observe(c.backfiller.Progress)
+	}
+	if err == nil && c.server != nil {
+		err = c.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings)
+	}
+	if err != nil {
 		return errors.Join(err, c.close(ctx))
 	}
 	r.components = c
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
-	loops := []func(context.Context){c.cache.Run, c.gaps.Run, c.undelivered.Run, c.directory.Run, c.backfiller.Run, r.retain, r.emitMetrics}
+	loops := []func(context.Context){
+		c.cache.Run, c.gaps.Run, c.undelivered.Run, c.directory.Run, c.backfiller.Run, r.retain, r.emitMetrics,
+	}
 	if c.manager != nil {
 		loops = append(loops, c.manager.Run, r.watchKeys)
 	}
@@ -141,20 +129,6 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 		r.loops.Go(func() { loop(background) })
 	}
 	return nil
-}
-
-// listen loads the state and then opens the listener, if there is one.
-func (r *Receiver) listen(ctx context.Context, host component.Host, c *components) error {
-	if err := r.load(ctx, c); err != nil {
-		return err
-	}
-	if err := r.telemetry.observe(c.backfiller.Progress); err != nil {
-		return err
-	}
-	if c.server == nil {
-		return nil
-	}
-	return c.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings)
 }
 
 // drainTime is how long a shutdown waits for deliveries in flight. The Collector sets no deadline, and an exporter whose
@@ -202,41 +176,7 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 // configuration is reloaded.
 func (r *Receiver) warn(message string, err error) {
 	if err != nil {
-		r.set.Logger.Warn(message, zap.Error(err))
-	}
-}
-
-func (r *Receiver) gauges() []translate.Gauge {
-	now := time.Now()
-	var missing map[gap.Reason]time.Duration
-	var reconciled gap.Result
-	var age time.Duration
-	r.components.gaps.View(func(state *gap.State, now time.Time) {
-		missing, reconciled = state.Missing(r.components.gaps.Rules(), now), state.Result
-		age = max(now.Sub(reconciled.To), 0)
-	})
-	return []translate.Gauge{
-		translate.NotificationAge(r.pipeline.notificationAge(now)),
-		translate.SubscriptionTimeLeft(r.components.timeLeft(now)),
-		translate.HistoryGap(missing),
-		translate.HistoryReconciled(age, string(reconciled.Outcome)),
-	}
-}
-
-// emitMetrics sends the current values to the metrics pipeline at each interval until ctx ends.
-func (r *Receiver) emitMetrics(ctx context.Context) {
-	ticker := time.NewTicker(r.settings.MetricsInterval)
-	defer ticker.Stop()
-	failure := health.Part{
-		Logger: r.set.Logger, Failing: "metrics not delivered, the next values contain them", Recovered: "metrics delivered again",
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		failure.Report(r.pipeline.emitMetrics(ctx, r.gauges()...))
+		r.set.Logger.Warn(message, append(failure.Of(err).Fields(), zap.Error(err))...)
 	}
 }
 
@@ -245,14 +185,20 @@ const retainInterval = 10 * time.Second
 
 // retain keeps the deliveries known that are going to be compared with the history, until ctx ends.
 func (r *Receiver) retain(ctx context.Context) {
-	ticker := time.NewTicker(retainInterval)
+	r.components.retain()
+	every(ctx, retainInterval, r.components.retain)
+}
+
+// every calls a function at each interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, call func()) {
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		r.components.retain()
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			call()
 		}
 	}
 }

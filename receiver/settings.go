@@ -6,8 +6,11 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
 // Settings is what a Receiver works with: a validated configuration with every default filled in.
@@ -26,30 +29,20 @@ type Settings struct {
 	// Credential configures the tokens for Graph; HTTP and Telemetry are unset. Nil if an extension authenticates the client.
 	Credential *graph.CredentialSettings
 
-	// Resources are the resources to subscribe to, without leading slash: the tenant-wide one, or one for each user. If empty,
-	// there is neither subscription nor webhook.
-	Resources        []string
-	ChangeTypes      []string
-	NotificationURL  string
-	Lifetime         time.Duration
-	CheckInterval    time.Duration
-	ReplaceForeign   bool
+	// Subscription and Webhook configure those components, but for what connects them with others. Without resources there is
+	// neither.
+	Subscription     subscription.Settings
 	DeleteOnShutdown bool
-
-	Webhook          confighttp.ServerConfig
-	WebhookPath      string
-	AckTimeout       time.Duration
-	MaxInFlightBytes int64
+	Webhook          webhook.Settings
 
 	// Certificates are the encryption keys, the first for new subscriptions. If empty, the receiver generates a key pair.
 	Certificates []Certificate
 
 	// Storage is the storage extension, nil for none.
 	Storage *component.ID
-	// Window and MaxEntries bound the dedupe cache.
-	Window     time.Duration
-	MaxEntries int
-	History    History
+	// Cache configures the dedupe cache, but for Store, Logger and Telemetry.
+	Cache   dedupe.Settings
+	History History
 
 	CaptureText bool
 	References  bool

@@ -19,7 +19,7 @@ func TestOpenStorage_SeparatesTenants(t *testing.T) {
 		require.NoError(t, err)
 		return client
 	}
-	first := open("6F1D2C3B-0a4e-4d55-9b77-2f8e1c0a9d10")
+	first := open("6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10")
 	require.NoError(t, first.Set(t.Context(), "gaps", []byte("those of the first")))
 	require.NoError(t, first.Close(t.Context()))
 

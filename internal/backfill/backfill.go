@@ -67,26 +67,16 @@ type Graph interface {
 	Failing(err error)
 }
 
-// Directory knows users. *directory.Directory implements it.
+// Directory knows users. *directory.Directory implements it, and documents the methods.
 type Directory interface {
-	// Known returns whether the licensed users are known, and when a user was first seen last.
 	Known() gap.Users
-	// List returns the licensed users and those seen, in order, less those first seen before a time. The second result is false
-	// if the licensed users can't be read now, and are missing. The error is the context's.
-	List(ctx context.Context, since time.Time) ([]gap.User, bool, error)
-	// Changed has an element after users were seen of whom something may have to be read.
+	List(ctx context.Context, since time.Time) (users []gap.User, all bool, err error)
 	Changed() <-chan struct{}
-
-	// HasHistory notes that the history of a user could be read, Rest that there was none to read from a time on.
 	HasHistory(user gap.User)
 	Rest(user gap.User, from time.Time)
-	// Awake removes the users who rest. What would be read of them from a time on is read after their rest.
 	Awake(users []gap.User, from time.Time) []gap.User
-	// RestsOver returns users whose rest is over, in order, and the time from which on their history was not read. EndRests
-	// notes that they have a gap of their own now, up to a time.
 	RestsOver() (unread time.Time, over []gap.User)
 	EndRests(users []gap.User, to time.Time)
-	// Save stores what was changed. It reports failures itself.
 	Save(ctx context.Context) error
 }
 
@@ -106,20 +96,12 @@ type Delivered struct {
 	Recovered int
 }
 
-// Cache knows what was delivered lately.
+// Cache knows what was delivered lately. *dedupe.Cache implements it, and documents the methods.
 type Cache interface {
-	// Complete reports whether it is known of each interaction created at a time whether it was delivered.
-	Complete(created time.Time) bool
-	// Incomplete returns the parts of an interval for which Complete is false, in order.
-	Incomplete(from, to time.Time) []Interval
-	// EntriesFor returns the dedupe.max_entries that a time span needs, 0 if the present number suffices.
+	CompleteFrom() time.Time
 	EntriesFor(span time.Duration) int
-	// Notified returns how many interactions of the users, created in an interval, notifications have brought.
 	Notified(from, to time.Time, users []gap.User) int
 }
-
-// Interval is the time from From to before To.
-type Interval struct{ From, To time.Time }
 
 // Telemetry counts interactions. Its methods are called concurrently and must not block.
 type Telemetry interface {
@@ -160,7 +142,7 @@ func (b *Backfiller) Run(ctx context.Context) {
 		} else if p := b.next(ctx); p != nil {
 			b.read(ctx, p)
 		} else {
-			b.wait(ctx, b.nextAt(ctx))
+			b.wait(ctx, b.idle(ctx))
 		}
 	}
 }
@@ -193,12 +175,9 @@ func (b *Backfiller) next(ctx context.Context) (p *gap.Pass) {
 	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) { s.Due(rules, now) })
 	b.s.Gaps.Expire(ctx)
 	known := b.known(ctx)
-	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) { s.Begin(known, now) })
-	b.s.Gaps.View(func(s *gap.State, _ time.Time) {
-		if s.Pass != nil {
-			current := *s.Pass
-			p = &current
-		}
+	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) {
+		s.Begin(known, now)
+		p = s.Clone().Pass
 	})
 	if p != nil {
 		_ = b.s.Gaps.Flush(ctx) // a failure is logged there, and the write is repeated later
@@ -208,30 +187,28 @@ func (b *Backfiller) next(ctx context.Context) (p *gap.Pass) {
 
 // known returns what is known of all users. It lists the directory if a gap waits for that.
 func (b *Backfiller) known(ctx context.Context) gap.Users {
+	if len(b.s.Users) > 0 {
+		return gap.Users{Listed: true}
+	}
 	waits := false
 	b.s.Gaps.View(func(s *gap.State, _ time.Time) {
 		waits = s.Pass == nil && slices.ContainsFunc(s.Gaps, func(g gap.Gap) bool { return !g.Scope.SeenSince.IsZero() })
 	})
-	if len(b.s.Users) > 0 {
-		return gap.Users{Listed: true}
-	}
 	if waits {
 		_, _, _ = b.s.Directory.List(ctx, time.Time{}) // a failure is logged there
 	}
 	return b.s.Directory.Known()
 }
 
-// nextAt returns how long nothing is due.
-func (b *Backfiller) nextAt(ctx context.Context) time.Duration {
+// idle returns how long nothing is due.
+func (b *Backfiller) idle(ctx context.Context) time.Duration {
 	select {
 	case <-b.s.Gaps.Changed(): // what next has changed, and all that is taken into account below
 	default:
 	}
 	known, wait := b.known(ctx), checkInterval
 	b.s.Gaps.View(func(s *gap.State, now time.Time) {
-		if at, found := s.NextAt(b.s.Gaps.Rules(), known, now); found {
-			wait = min(wait, at.Sub(now))
-		}
+		wait = min(wait, s.NextAt(b.s.Gaps.Rules(), known, now).Sub(now))
 	})
 	return max(wait, 10*time.Millisecond)
 }
@@ -260,9 +237,10 @@ func (b *Backfiller) endRests(ctx context.Context) {
 	}
 	var to time.Time
 	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) {
-		to = now.Add(-secondReading)
 		// What is older than max_gap, or will be soon, is no loss: they had no history.
-		s.Rested(users, later(unread, now.Add(checkInterval-b.s.Gaps.Rules().MaxGap)), to)
+		from := later(unread, now.Add(checkInterval-b.s.Gaps.Rules().MaxGap))
+		to = now.Add(-secondReading)
+		s.Rested(users, from, to)
 	})
 	_ = b.s.Gaps.Flush(ctx) // a failure is logged there, and the write is repeated later
 	b.s.Directory.EndRests(users, to)
@@ -284,9 +262,4 @@ func (b *Backfiller) Progress() Progress {
 	return Progress{}
 }
 
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
+func later(a, b time.Time) time.Time { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }

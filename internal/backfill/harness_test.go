@@ -367,27 +367,24 @@ func (p *fakePipeline) distinct() int {
 	return len(p.times)
 }
 
-// fakeCache knows everything but some parts.
+// fakeCache knows everything from a time on.
 type fakeCache struct {
-	mu         sync.Mutex
-	incomplete []backfill.Interval
-	entries    int
-	notified   func(from, to time.Time, users []gap.User) int
+	mu           sync.Mutex
+	completeFrom time.Time
+	entries      int
+	notified     func(from, to time.Time, users []gap.User) int
 }
 
-func (c *fakeCache) Complete(created time.Time) bool {
-	return len(c.Incomplete(created, created.Add(1))) == 0
-}
-
-func (c *fakeCache) Incomplete(from, to time.Time) (parts []backfill.Interval) {
+func (c *fakeCache) CompleteFrom() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, part := range c.incomplete {
-		if part.From.Before(to) && from.Before(part.To) {
-			parts = append(parts, part)
-		}
-	}
-	return parts
+	return c.completeFrom
+}
+
+func (c *fakeCache) setCompleteFrom(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.completeFrom = at
 }
 
 func (c *fakeCache) EntriesFor(time.Duration) int { return c.entries }

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -36,10 +37,12 @@ type reading struct {
 	b     *Backfiller
 	pass  *gap.Pass
 	began time.Time
-	// interval is what is read of each user, without the overlap.
-	interval Interval
+	// from is the time from which on each user is read, up to that of the pass, without the overlap.
+	from time.Time
 	// all are the users in order, todo those of them that are left to read.
 	all, todo []gap.User
+	// storing and logging limit how often the progress is.
+	storing, logging rate.Sometimes
 
 	mu sync.Mutex // guards what follows
 	// next is the first user of todo who was neither read nor has failed, stored what it was when the progress was stored; ended
@@ -60,13 +63,11 @@ type reading struct {
 // read reads a pass to its end, or until the context ends: then the next run goes on with it.
 func (b *Backfiller) read(ctx context.Context, p *gap.Pass) {
 	r := &reading{
-		b: b, pass: p, began: time.Now(), interval: Interval{p.From, p.To}, failed: slices.Clone(p.Failed), ended: map[int]gap.Comparison{},
+		b: b, pass: p, began: time.Now(), from: p.From, failed: slices.Clone(p.Failed), ended: map[int]gap.Comparison{},
+		storing: rate.Sometimes{Interval: storeInterval}, logging: rate.Sometimes{Interval: logInterval},
 	}
 	if r.compares() {
-		r.interval.From = p.To
-		if parts := r.comparable(); len(parts) > 0 {
-			r.interval.From = parts[0].From
-		}
+		r.from = r.comparedFrom()
 	}
 	if r.selectUsers(ctx) != nil {
 		return
@@ -101,7 +102,7 @@ func (b *Backfiller) read(ctx context.Context, p *gap.Pass) {
 func (r *reading) selectUsers(ctx context.Context) (err error) {
 	scope, known := r.pass.Scope(), true
 	switch {
-	case !r.interval.From.Before(r.interval.To): // nothing is read of anybody
+	case !r.from.Before(r.pass.To): // nothing is read of anybody
 	case len(scope.Users) > 0:
 		r.all = scope.Users
 	case len(r.b.s.Users) > 0:
@@ -138,17 +139,13 @@ func after(users []gap.User, u gap.User) int {
 
 // readUsers reads the users, several at once, and stores the progress. It returns the refusal if a permission is missing.
 func (r *reading) readUsers(ctx context.Context) error {
-	ended := make(chan struct{})
-	var storing sync.WaitGroup
-	storing.Go(func() { r.reportProgress(ctx, ended) })
+	r.logging.Do(func() {}) // nothing is logged before the first interval is over
 	workers, working := errgroup.WithContext(ctx)
 	workers.SetLimit(r.b.s.Concurrency)
 	for i := 0; i < len(r.todo) && working.Err() == nil; i++ {
 		workers.Go(func() error { return r.work(working, i) })
 	}
 	err := workers.Wait()
-	close(ended)
-	storing.Wait()
 	r.store(ctx)
 	return err
 }
@@ -169,6 +166,8 @@ func (r *reading) work(ctx context.Context, i int) error {
 			if ended, missing := r.end(i, err, compared); missing {
 				return err
 			} else if ended {
+				r.storing.Do(func() { r.store(ctx) })
+				r.logging.Do(r.logProgress)
 				return nil
 			}
 			r.b.s.Graph.Failing(err)
@@ -211,30 +210,6 @@ func (r *reading) end(i int, err error, compared gap.Comparison) (ended, missing
 	return true, applies && graph.Forbidden(err) && r.forbidden >= min(forbiddenThreshold, len(r.todo))
 }
 
-// reportProgress stores and logs the progress until all users have ended.
-func (r *reading) reportProgress(ctx context.Context, ended <-chan struct{}) {
-	storing, logging := time.NewTicker(storeInterval), time.NewTicker(logInterval)
-	defer storing.Stop()
-	defer logging.Stop()
-	logged := r.progress().Left
-	for {
-		select {
-		case <-ended:
-			return
-		case <-storing.C:
-			r.store(ctx)
-		case <-logging.C:
-			now := r.progress()
-			if now.Left == logged {
-				continue
-			}
-			logged = now.Left
-			r.log("history is being read", zap.Int("users_done", now.Done), zap.Int("users_left_for_later", now.Failed),
-				zap.Int("users", len(r.all)), zap.Stringer("time_left", now.TimeLeft))
-		}
-	}
-}
-
 // store stores the progress, for the case of a restart. Rests are stored before, since their users count as read.
 func (r *reading) store(ctx context.Context) {
 	r.mu.Lock()
@@ -260,6 +235,12 @@ func (r *reading) progress() Progress {
 		p.TimeLeft = time.Duration(float64(time.Since(r.began)) / float64(n) * float64(p.Left)).Round(time.Second)
 	}
 	return p
+}
+
+func (r *reading) logProgress() {
+	now := r.progress()
+	r.log("history is being read", zap.Int("users_done", now.Done), zap.Int("users_left_for_later", now.Failed), zap.Int("users", len(r.all)),
+		zap.Stringer("time_left", now.TimeLeft))
 }
 
 // log logs an event of the pass. What happens all the time is of interest only while debugging.

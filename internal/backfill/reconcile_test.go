@@ -101,7 +101,7 @@ func TestReconcile_MaxEntriesTooSmallForDay(t *testing.T) {
 		for _, user := range guids(10) {
 			h.notify(user, at...)
 		}
-		h.cache.incomplete = []backfill.Interval{{From: day.From.Add(-time.Hour), To: evicted}}
+		h.cache.completeFrom = evicted
 		h.cache.entries = 2_000_000
 		h.cache.notified = func(from, _ time.Time, _ []gap.User) int {
 			assert.Equal(t, evicted, from)
@@ -140,9 +140,7 @@ func TestReconcile_IgnoresWhatIsEvictedMeanwhile(t *testing.T) {
 		_, stop := h.run(t)
 		h.open(day)
 		advance(5*time.Second + 500*time.Millisecond)
-		h.cache.mu.Lock()
-		h.cache.incomplete = []backfill.Interval{{From: day.From.Add(-time.Hour), To: day.From.Add(2 * time.Hour)}}
-		h.cache.mu.Unlock()
+		h.cache.setCompleteFrom(day.From.Add(2 * time.Hour))
 		advance(time.Minute)
 		stop()
 		assert.Equal(t, 5*2+5, h.pipeline.distinct())
@@ -156,7 +154,7 @@ func TestReconcile_RequestsNothingThatCanNotBeCompared(t *testing.T) {
 		h := newHarness()
 		day := yesterday()
 		h.graph.licensed = guids(5)
-		h.cache.incomplete = []backfill.Interval{{From: day.From, To: day.From.Add(time.Hour)}, {From: day.From.Add(30 * time.Minute), To: day.To}}
+		h.cache.completeFrom = day.To.Add(time.Hour)
 		_, stop := h.run(t)
 		h.open(day)
 		advance(time.Minute)
@@ -168,29 +166,6 @@ func TestReconcile_RequestsNothingThatCanNotBeCompared(t *testing.T) {
 		assert.NotContains(t, line, "max_entries")
 		assert.Contains(t, line["hint"], "storage extension")
 		assert.Equal(t, gap.Incomplete, h.state().Result.Outcome)
-	})
-}
-
-func TestReconcile_ComparesAroundUncertainTime(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness()
-		day := yesterday()
-		hole := backfill.Interval{From: day.From.Add(5 * time.Hour), To: day.From.Add(6 * time.Hour)}
-		h.cache.incomplete = []backfill.Interval{hole}
-		h.configure(1, day.From.Add(time.Hour), hole.From.Add(time.Minute), hole.To.Add(time.Minute))
-		var asked [][2]time.Time
-		h.cache.notified = func(from, to time.Time, _ []gap.User) int {
-			asked = append(asked, [2]time.Time{from, to})
-			return 1
-		}
-		_, stop := h.run(t)
-		h.open(day)
-		advance(time.Minute)
-		stop()
-		assert.Equal(t, 2, h.pipeline.distinct())
-		assert.Equal(t, [][2]time.Time{{day.From, hole.From}, {hole.To, day.To}}, asked)
-		assert.Equal(t, "incomplete", h.reconciled(t)[0].ContextMap()["result"])
 	})
 }
 

@@ -1,6 +1,7 @@
 package backfill_test
 
 import (
+	"encoding/json"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -131,8 +132,10 @@ func TestPass_SurvivesKillAtAnyWrite(t *testing.T) {
 
 func storedState(t *testing.T, c *fakeClient) gap.State {
 	t.Helper()
-	state, _, err := statestore.Value[gap.State]{Store: statestore.New(c), Key: "gaps", Version: 1}.Load(t.Context())
+	payload, err := statestore.New(c).Read(t.Context(), "gaps", 1)
 	require.NoError(t, err)
+	var state gap.State
+	require.NoError(t, json.Unmarshal(payload, &state))
 	return state
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
@@ -27,8 +28,8 @@ const (
 // readUser reads and delivers a user's interactions page by page. A failure of any page fails the user, and the next attempt
 // starts over, since page links expire. It returns what was compared, where the pass compares.
 func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Comparison, err error) {
-	from := r.interval.From.Add(-Overlap).Truncate(time.Second)
-	to := r.interval.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
+	from := r.from.Add(-Overlap).Truncate(time.Second)
+	to := r.pass.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
 	for items, err := range r.b.s.Graph.History(ctx, user.String(), from, to) {
 		if err != nil {
 			return gap.Comparison{Recovered: compared.Recovered}, err
@@ -55,7 +56,8 @@ func (r *reading) receive(user gap.User, items []json.RawMessage) []interaction.
 		i, err := interaction.Parse(raw)
 		if err != nil {
 			if r.unreadable.Add(1) == 1 {
-				r.b.s.Logger.Warn("history contains an interaction that can't be read and is skipped; further ones are only counted", zap.Error(err))
+				r.b.s.Logger.Warn("history contains an interaction that can't be read and is skipped; further ones are only counted",
+					append(failure.New(failure.HistoryUnreadable).Fields(), zap.Error(err))...)
 			}
 			continue
 		}
@@ -71,18 +73,20 @@ func (r *reading) receive(user gap.User, items []json.RawMessage) []interaction.
 func (r *reading) deliver(ctx context.Context, received []interaction.Received) (delivered Delivered, err error) {
 	delays := graph.NewBackOff(maxDeliveryBackoff)
 	for len(received) > 0 {
-		if delivered, err = r.deliverOnce(ctx, received); err == nil {
-			r.b.pipeline.Report(nil)
-			break
-		}
-		if ctx.Err() == nil && r.b.s.Permanent(err) {
+		delivered, err = r.deliverOnce(ctx, received)
+		err = failure.With(err, failure.New(failure.LogsPipelineRefusing))
+		if err != nil && ctx.Err() == nil && r.b.s.Permanent(err) {
 			if n := int64(len(received)); r.refused.Add(n) == n {
-				r.b.s.Logger.Warn("pipeline refuses interactions of the history permanently; further ones are only counted", zap.Error(err))
+				r.b.s.Logger.Warn("pipeline refuses interactions of the history permanently; further ones are only counted",
+					append(failure.Of(err).Fields(), zap.Error(err))...)
 			}
 			break
 		}
-		if ctx.Err() == nil {
+		if err == nil || ctx.Err() == nil {
 			r.b.pipeline.Report(err)
+		}
+		if err == nil {
+			break
 		}
 		if err := graph.Sleep(ctx, delays.NextBackOff()); err != nil {
 			return Delivered{}, err

@@ -1,10 +1,10 @@
 package dedupe
 
 import (
-	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
@@ -19,12 +20,10 @@ import (
 // write before: the blocks that have grown, then the index. Only the last block grows, and the oldest is deleted as a
 // whole. A crash between any two writes loses only what was not written yet.
 //
-// A block is a sequence of records of 53 bytes: key (16), content digest (16), etag (8), created (4), delivered (4), user (4),
-// flags (1), with big-endian numbers. The index is a storedIndex.
+// A block is a sequence of records of 53 bytes, their fields in big-endian order. The index is a storedIndex.
 const (
-	indexKey   = "dedupe/index"
-	recordSize = 16 + 16 + 8 + 4 + 4 + 4 + 1
-	format     = 1
+	indexKey = "dedupe/index"
+	format   = 1
 )
 
 func blockKey(number uint64) string { return "dedupe/block/" + strconv.FormatUint(number, 10) }
@@ -36,9 +35,8 @@ type storedIndex struct {
 	// Written is when the index was written, in Unix time.
 	Written uint32
 	// Clean is true after a shutdown.
-	Clean           bool
-	IncompleteUntil uint32
-	Uncertain       uncertainty
+	Clean    bool
+	Complete completeness
 }
 
 const (
@@ -57,7 +55,7 @@ func (c *Cache) Run(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		if err := c.write(ctx, false); ctx.Err() == nil {
-			c.health.Report(err, zap.String("hint", "check the storage extension; what is not recorded may be delivered again after a crash"))
+			c.health.Report(failure.With(err, failure.New(failure.StorageFailing)))
 		}
 		select {
 		case <-ctx.Done():
@@ -91,7 +89,8 @@ func (c *Cache) write(ctx context.Context, clean bool) error {
 	var sets []statestore.Set
 	number := max(c.stored.Next, index.First) / blockSize
 	for _, records := range blocks {
-		sets = append(sets, statestore.Set{Key: blockKey(number), Version: format, Payload: encode(records)})
+		payload, _ := binary.Append(nil, binary.BigEndian, records) // it fails only for types without a fixed size
+		sets = append(sets, statestore.Set{Key: blockKey(number), Version: format, Payload: payload})
 		number++
 	}
 	sets = append(sets, statestore.Set{Key: indexKey, Version: format, Payload: payload})
@@ -115,9 +114,7 @@ func (c *Cache) snapshot(from uint64) (blocks [][]record, index storedIndex) {
 	if from < q.next {
 		blocks = slices.Clone(q.blocks[max(from, q.first)/blockSize-q.first/blockSize:])
 	}
-	return blocks, storedIndex{
-		First: q.first, Next: q.next, Written: seconds(time.Now()), IncompleteUntil: c.incompleteUntil, Uncertain: c.uncertain,
-	}
+	return blocks, storedIndex{First: q.first, Next: q.next, Written: seconds(time.Now()), Complete: c.complete}
 }
 
 // Load reads the store, before everything else but RetainFrom. It fails if the store can't be read, and then nothing is
@@ -127,11 +124,13 @@ func (c *Cache) Load(ctx context.Context) error {
 		return nil
 	}
 	now := seconds(time.Now())
-	index, found, err := statestore.Value[storedIndex]{Store: c.settings.Store, Key: indexKey, Version: format}.Load(ctx)
-	if err != nil && !statestore.Damaged(err) {
-		return fmt.Errorf("load the dedupe cache: %w", err)
+	index, damaged, err := statestore.NewValue[storedIndex](statestore.ValueSettings{
+		Store: c.settings.Store, Key: indexKey, Version: format, Name: "delivered interactions", Logger: c.settings.Logger,
+	}).Load(ctx)
+	if err != nil {
+		return err
 	}
-	damage, q := err, &c.delivered
+	q := &c.delivered
 	q.first = index.First / blockSize * blockSize
 	q.next = q.first
 	for n := index.First / blockSize; n*blockSize < index.Next; n++ {
@@ -139,67 +138,43 @@ func (c *Cache) Load(ctx context.Context) error {
 			q.push(record{}) // in place of what is damaged
 		}
 		block, err := c.loadBlock(ctx, n)
-		if err != nil && !statestore.Damaged(err) {
-			return fmt.Errorf("load the dedupe cache: %w", err)
+		switch {
+		case err != nil && !errors.Is(err, statestore.ErrDamaged):
+			return fmt.Errorf("load delivered interactions: %w", err)
+		case err != nil && !damaged:
+			damaged = true
+			c.settings.Logger.Warn("some delivered interactions in storage are damaged and are replaced",
+				append(failure.New(failure.StorageDamaged).Fields(), zap.Error(err))...)
 		}
-		damage = cmp.Or(damage, err)
-		for one := range slices.Chunk(block, recordSize) {
-			r := decode(one)
-			r.delivered = min(r.delivered, now) // the clock may have been ahead
+		for _, r := range block {
+			r.Delivered = min(r.Delivered, now) // the clock may have been ahead
 			q.push(r)
 		}
 	}
 	// A crash may have kept blocks before the first one from being deleted.
 	c.stored = &storedIndex{First: index.First - min(index.First, maxBlocks*blockSize), Next: q.next}
-	c.incompleteUntil, c.uncertain = index.IncompleteUntil, index.Uncertain
-	if found && !index.Clean {
-		c.endedUnclean(index.Written, now)
+	c.complete = index.Complete
+	if index.Written != 0 && !index.Clean {
+		c.complete.endedUnclean(index.Written, now)
 	}
-	if damage != nil {
+	if damaged {
 		c.stored.Next = 0
-		c.incompleteUntil = max(c.incompleteUntil, now)
-		c.health.Logger.Warn("part of the stored dedupe cache can't be used and is replaced",
-			zap.Error(damage), zap.String("hint", "its interactions are delivered again if Microsoft Graph sends them again"))
+		c.complete.IncompleteUntil = max(c.complete.IncompleteUntil, now)
 	}
 	c.evict()
 	c.expire()
 	return nil
 }
 
-func (c *Cache) loadBlock(ctx context.Context, number uint64) ([]byte, error) {
-	block, err := c.settings.Store.Read(ctx, blockKey(number), format)
+func (c *Cache) loadBlock(ctx context.Context, number uint64) ([]record, error) {
+	payload, err := c.settings.Store.Read(ctx, blockKey(number), format)
 	if err != nil {
 		return nil, err
 	}
-	if size := len(block); size == 0 || size%recordSize != 0 || size > blockSize*recordSize {
-		return nil, &statestore.DamagedError{Key: blockKey(number), Err: fmt.Errorf("a block of %d bytes", size)}
+	records := make([]record, len(payload)/binary.Size(record{}))
+	size, err := binary.Decode(payload, binary.BigEndian, records)
+	if err != nil || size == 0 || size != len(payload) || len(records) > blockSize {
+		return nil, fmt.Errorf("read %s: %w: a block of %d bytes", blockKey(number), statestore.ErrDamaged, len(payload))
 	}
-	return block, nil
-}
-
-func encode(records []record) []byte {
-	payload := make([]byte, 0, len(records)*recordSize)
-	for i := range records {
-		r := &records[i]
-		payload = append(payload, r.key[:]...)
-		payload = append(payload, r.digest[:]...)
-		payload = binary.BigEndian.AppendUint64(payload, uint64(r.etag))
-		payload = binary.BigEndian.AppendUint32(payload, r.created)
-		payload = binary.BigEndian.AppendUint32(payload, r.delivered)
-		payload = binary.BigEndian.AppendUint32(payload, uint32(r.user))
-		payload = append(payload, byte(r.flags))
-	}
-	return payload
-}
-
-func decode(payload []byte) record {
-	return record{
-		key:       digest(payload[0:16]),
-		digest:    digest(payload[16:32]),
-		etag:      etag(binary.BigEndian.Uint64(payload[32:])),
-		created:   binary.BigEndian.Uint32(payload[40:]),
-		delivered: binary.BigEndian.Uint32(payload[44:]),
-		user:      UserHash(binary.BigEndian.Uint32(payload[48:])),
-		flags:     flags(payload[52]),
-	}
+	return records, nil
 }

@@ -64,7 +64,7 @@ const (
 // An entry takes at most 190 bytes of memory: 56 in a queue, and 21 to 62 in an index for each of its two digests.
 type Cache struct {
 	settings Settings
-	health   *health.Part
+	health   health.Part
 	// changed holds a value while there may be something to write.
 	changed chan struct{}
 	// stored is the index that the store has. It is nil, and nothing is written, until the store was read.
@@ -77,17 +77,14 @@ type Cache struct {
 	delivered, imported queue
 	// retained is the time from which on no entry expires, zero for none.
 	retained time.Time
-	// incompleteUntil is the newest creation of which an entry was evicted before it expired, or was damaged.
-	incompleteUntil uint32
-	// uncertain is the time of which entries may be missing after the latest unclean end.
-	uncertain uncertainty
+	complete completeness
 }
 
 // New returns an empty Cache.
 func New(set Settings) *Cache {
 	return &Cache{
 		settings: set,
-		health: &health.Part{
+		health: health.Part{
 			Logger:    set.Logger,
 			Failing:   "delivered interactions can't be recorded in storage",
 			Recovered: "delivered interactions are recorded in storage again",
@@ -140,34 +137,32 @@ type waiter struct {
 // Reserve decides what is new, and reserves it. It sets the change of what came from the history. The elements of received
 // must stay until Wait has returned.
 func (c *Cache) Reserve(ctx context.Context, received []interaction.Received, mode Mode) *Reservation {
-	r := &Reservation{cache: c, mode: mode, versions: make([]version, 0, len(received)), done: make(chan struct{})}
+	r := &Reservation{
+		New: make([]interaction.Received, 0, len(received)), cache: c, mode: mode,
+		versions: make([]version, 0, len(received)), done: make(chan struct{}),
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range received {
 		v := versionOf(&received[i])
-		_, sent := c.delivered.index[v.digest]
-		change, isNew := v.decide(c.entry(v.key))
+		_, sent := c.delivered.index[v.Digest]
+		change, isNew := v.decide(c.entry(v.Key))
 		if sent || !isNew {
 			c.settings.Telemetry.Duplicate(ctx, v.source)
 			continue
 		}
 		v.change = change
-		if other := c.inFlight[v.key]; other != nil {
+		if other := c.inFlight[v.Key]; other != nil {
 			r.waiting = append(r.waiting, waiter{received: &received[i], owner: other.owner, same: v.same(other)})
 			continue
 		}
-		if v.source == interaction.FromHistory && change == interaction.Created && c.certain(v.created) {
+		if v.source == interaction.FromHistory && change == interaction.Created && c.complete.certain(v.Created) {
 			r.Recovered++
 		}
 		v.owner, received[i].Change = r, change
 		r.versions = append(r.versions, v)
-		c.inFlight[v.key] = &r.versions[len(r.versions)-1]
-		if len(r.New) == i {
-			// While all are new nothing is copied; the capacity makes the first append after that copy.
-			r.New = received[: i+1 : i+1]
-		} else {
-			r.New = append(r.New, received[i])
-		}
+		c.inFlight[v.Key] = &r.versions[len(r.versions)-1]
+		r.New = append(r.New, received[i])
 	}
 	return r
 }
@@ -199,9 +194,9 @@ func (r *Reservation) end(delivered bool) {
 	}
 	for i := range r.versions {
 		v := &r.versions[i]
-		delete(c.inFlight, v.key)
+		delete(c.inFlight, v.Key)
 		if delivered {
-			entries.push(merge(c.entry(v.key), v.deliveredAt(now, HashUser(r.New[i].UserID))))
+			entries.push(merge(c.entry(v.Key), v.deliveredAt(now, hashUser(r.New[i].UserID))))
 		}
 	}
 	c.evict()
@@ -249,12 +244,12 @@ type version struct {
 func versionOf(r *interaction.Received) version {
 	key := digestOf(sha256.Sum256([]byte(r.Key().Text())))
 	v := version{
-		record: record{key: key, digest: digestOf(r.ContentDigest), etag: parseETag(cmp.Or(r.ETag, r.ID))},
+		record: record{Key: key, Digest: digestOf(r.ContentDigest), ETag: parseETag(cmp.Or(r.ETag, r.ID))},
 		change: r.Change, source: r.Source, withoutETag: r.ETag == "",
 	}
 	// A deletion without content can't be compared with the history.
 	if at, ok := r.CreatedAt(); ok && !r.WithoutContent {
-		v.created = seconds(at)
+		v.Created = seconds(at)
 	}
 	return v
 }
@@ -268,35 +263,35 @@ func (v *version) decide(known record) (interaction.Change, bool) {
 	case v.source == interaction.FromHistory && !created:
 		return interaction.Created, true
 	case v.source == interaction.FromHistory:
-		return interaction.Updated, known.etag.isNumber() && v.etag.isNumber() && v.etag > known.etag
+		return interaction.Updated, known.ETag.isNumber() && v.ETag.isNumber() && v.ETag > known.ETag
 	case v.change == interaction.Created:
 		return v.change, !created
 	case v.change == interaction.Deleted:
 		return v.change, !deleted
 	default:
-		return v.change, !deleted && (v.withoutETag || v.etag.newerThan(known.etag))
+		return v.change, !deleted && (v.withoutETag || v.ETag.newerThan(known.ETag))
 	}
 }
 
 // same reports whether two versions of one interaction may share the outcome of one delivery.
 func (v *version) same(other *version) bool {
 	if v.change == interaction.Updated && (v.withoutETag || other.withoutETag) {
-		return v.change == other.change && v.digest == other.digest
+		return v.change == other.change && v.Digest == other.Digest
 	}
-	return v.change == other.change && v.etag == other.etag
+	return v.change == other.change && v.ETag == other.ETag
 }
 
 // deliveredAt returns the record of its delivery.
-func (v *version) deliveredAt(now uint32, user UserHash) record {
+func (v *version) deliveredAt(now, user uint32) record {
 	one := v.record
-	one.delivered, one.user = now, user
+	one.Delivered, one.User = now, user
 	switch {
 	case v.change == interaction.Deleted:
-		one.flags, one.etag = deletionDelivered, 0
+		one.Flags, one.ETag = deletionDelivered, 0
 	case v.change == interaction.Created && v.source == interaction.FromNotification:
-		one.flags = creationDelivered | creationNotified
+		one.Flags = creationDelivered | creationNotified
 	case v.change == interaction.Created:
-		one.flags = creationDelivered
+		one.Flags = creationDelivered
 	}
 	return one
 }
@@ -324,19 +319,19 @@ func (e etag) newerThan(other etag) bool {
 	return e != other
 }
 
-// UserHash identifies a user, with a probability of 2^-32 that another user has the same. It is 0 for an unknown user.
-type UserHash uint32
-
-// HashUser returns the hash of an Entra object id, whose case is ignored.
-func HashUser(userID string) UserHash {
-	return UserHash(crc32.ChecksumIEEE([]byte(strings.ToLower(userID))))
-}
+// hashUser returns a hash of an Entra object id in any case, 0 for none. Two users have the same with a probability of 2^-32.
+func hashUser(userID string) uint32 { return crc32.ChecksumIEEE([]byte(strings.ToLower(userID))) }
 
 // digest is the first half of a SHA-256 of a key or of content. The probability of a collision among ten million is below
 // 10^-24. It is zero for none.
-type digest [16]byte
+type digest [4]uint32
 
-func digestOf(sum [sha256.Size]byte) digest { return digest(sum[:16]) }
+func digestOf(sum [sha256.Size]byte) (d digest) {
+	for i := range d {
+		d[i] = binary.BigEndian.Uint32(sum[4*i:])
+	}
+	return d
+}
 
 func seconds(t time.Time) uint32 { return uint32(min(max(t.Unix(), 0), math.MaxUint32)) }
 

@@ -3,6 +3,8 @@ package dedupe
 import (
 	"math"
 	"time"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 )
 
 // RetainFrom keeps entries whose age counts from a time at or after t from expiring; zero keeps none. They are still
@@ -24,58 +26,46 @@ func (c *Cache) NewestCreation() time.Time {
 	return unix(c.delivered.newest)
 }
 
-// uncertainty is a time of which entries may be missing: from the first to the last second, in Unix time.
-type uncertainty struct{ From, To uint32 }
-
 const (
 	// deliveryDelay is how long after its creation an interaction is delivered, as a rule.
 	deliveryDelay = 60 // seconds
-	// maxSilence is for how long before a start nothing may have been written for the cache to count as complete.
-	maxSilence = 30 // seconds
+	// maxSilence is for how long before a start nothing may have been written for the cache to count as complete. It is longer
+	// than a restart takes: what was delivered in that time and not recorded, because the storage failed, may be delivered again.
+	maxSilence = 600 // seconds
 )
 
-// long reports whether so much may be missing that the cache can't be compared with the history.
-func (u uncertainty) long() bool { return u.To-u.From > deliveryDelay+maxSilence }
+// completeness says of which times of creation entries may be missing, in Unix time. It is stored in the index.
+type completeness struct {
+	// IncompleteUntil is the newest creation of which an entry was evicted before it expired, or was damaged.
+	IncompleteUntil uint32
+	// UncertainFrom and UncertainTo are the first and the last second of the latest unclean end.
+	UncertainFrom, UncertainTo uint32
+}
 
-// endedUnclean notes that the end before this start was unclean. Only one is remembered: everything up to an earlier long one
-// counts as incomplete.
-func (c *Cache) endedUnclean(written, now uint32) {
-	if c.uncertain.long() {
-		c.incompleteUntil = max(c.incompleteUntil, c.uncertain.To)
+// endedUnclean notes that the end before this start was unclean.
+func (c *completeness) endedUnclean(written, now uint32) {
+	if now-min(written, now) > maxSilence {
+		c.IncompleteUntil = max(c.IncompleteUntil, now)
+		return
 	}
-	written = min(written, now)
-	c.uncertain = uncertainty{From: written - min(written, deliveryDelay), To: now}
+	c.UncertainFrom, c.UncertainTo = written-min(written, deliveryDelay), now
 }
 
-// certain reports whether no entry of this time of creation can be missing. It is called with mu held.
-func (c *Cache) certain(created uint32) bool {
-	return created > c.incompleteUntil && (created < c.uncertain.From || created > c.uncertain.To)
+// certain reports whether no entry of this time of creation can be missing.
+func (c *completeness) certain(created uint32) bool {
+	return created > c.IncompleteUntil && (created < c.UncertainFrom || created > c.UncertainTo)
 }
 
-// Interval is a time from From up to but excluding To.
-type Interval struct{ From, To time.Time }
-
-// Complete reports whether the cache knows what was delivered of this time of creation. It does not up to the newest creation
-// of which an entry was evicted for MaxEntries, before a damaged value was found, and from a minute before the last write up
-// to the next start if the end was unclean and the start came more than 30 s after that write.
-func (c *Cache) Complete(created time.Time) bool {
-	return len(c.Incomplete(created, created.Add(time.Second))) == 0
-}
-
-// Incomplete returns the parts of an interval for which Complete is false, the earliest first, in whole seconds.
-func (c *Cache) Incomplete(from, to time.Time) []Interval {
+// CompleteFrom returns the time of creation from which on the cache knows what was delivered: it is later than the newest creation
+// of which an entry was evicted for MaxEntries, and than the start at which a damaged value was found, or the last write of an
+// unclean end was more than 10 minutes ago.
+func (c *Cache) CompleteFrom() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var parts []Interval
-	start, last := seconds(from), seconds(to)
-	for _, u := range []uncertainty{{To: c.incompleteUntil}, c.uncertain} {
-		first, end := max(start, u.From), min(last, u.To+1)
-		if first < end && u.long() {
-			parts = append(parts, Interval{From: unix(first), To: unix(end)})
-			start = end
-		}
+	if c.complete.IncompleteUntil == 0 {
+		return time.Time{}
 	}
-	return parts
+	return unix(c.complete.IncompleteUntil + 1)
 }
 
 // EntriesFor returns the MaxEntries that a time needs, at the rate of what the cache has, or 0 if the present number suffices.
@@ -85,7 +75,7 @@ func (c *Cache) EntriesFor(span time.Duration) int {
 	if c.delivered.len() == 0 {
 		return 0
 	}
-	covered := max(time.Since(unix(c.delivered.oldest().delivered)), time.Second)
+	covered := max(time.Since(unix(c.delivered.oldest().Delivered)), time.Second)
 	needed := int(math.Ceil(float64(c.delivered.len()) * float64(span) / float64(covered)))
 	if needed > c.settings.MaxEntries {
 		return needed
@@ -93,15 +83,19 @@ func (c *Cache) EntriesFor(span time.Duration) int {
 	return 0
 }
 
-// Notified returns how many interactions created in an interval notifications brought, of the users for which read is true.
-// Those whose user is unknown do not count.
-func (c *Cache) Notified(from, to time.Time, read func(user UserHash) bool) int {
-	first, end, count := seconds(from), seconds(to), 0
+// Notified returns how many interactions of the users, created in an interval, notifications brought. Those whose user is unknown
+// do not count.
+func (c *Cache) Notified(from, to time.Time, users []gap.User) (count int) {
+	read := make(map[uint32]bool, len(users))
+	for _, user := range users {
+		read[hashUser(user.String())] = true
+	}
+	first, end := seconds(from), seconds(to)
 	blocks, _ := c.snapshot(0)
 	for _, records := range blocks {
 		for i := range records {
 			r := &records[i]
-			if r.has(creationNotified) && first <= r.created && r.created < end && r.user != 0 && read(r.user) {
+			if r.has(creationNotified) && first <= r.Created && r.Created < end && read[r.User] {
 				count++
 			}
 		}

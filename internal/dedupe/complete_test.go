@@ -2,6 +2,7 @@ package dedupe_test
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
@@ -31,17 +33,11 @@ func TestComplete_UpToNewestEvictedCreation(t *testing.T) {
 		c, _ := load(t, client, hundred)
 		p := newPipeline(c)
 		require.NoError(t, p.take(t.Context(), minutes(begin, 1, 100)...))
-		assert.True(t, c.Complete(begin), "nothing was evicted")
-		assert.Empty(t, c.Incomplete(begin, begin.Add(100*time.Minute)))
+		assert.Zero(t, c.CompleteFrom(), "nothing was evicted")
 
 		require.NoError(t, p.take(t.Context(), minutes(begin, 100, 111)...))
 		evicted := begin.Add(10 * time.Minute)
-		assert.False(t, c.Complete(begin))
-		assert.False(t, c.Complete(evicted))
-		assert.True(t, c.Complete(evicted.Add(time.Second)))
-		assert.Equal(t, []dedupe.Interval{{From: begin, To: evicted.Add(time.Second)}}, c.Incomplete(begin, begin.Add(100*time.Minute)))
-		assert.Equal(t, []dedupe.Interval{{From: begin, To: begin.Add(time.Minute)}}, c.Incomplete(begin, begin.Add(time.Minute)))
-		assert.Empty(t, c.Incomplete(evicted.Add(time.Second), begin.Add(100*time.Minute)))
+		assert.Equal(t, evicted.Add(time.Second), c.CompleteFrom())
 
 		recovered := newPipeline(c)
 		require.NoError(t, recovered.take(t.Context(), fromHistory(minutes(begin, 5, 6)[0])))
@@ -50,7 +46,7 @@ func TestComplete_UpToNewestEvictedCreation(t *testing.T) {
 
 		require.NoError(t, c.Save(t.Context()))
 		c, _ = load(t, client, hundred)
-		assert.False(t, c.Complete(evicted), "after a restart")
+		assert.Equal(t, evicted.Add(time.Minute+time.Second), c.CompleteFrom(), "it has evicted another, which is known after a restart")
 	})
 }
 
@@ -60,7 +56,7 @@ func TestComplete_WhereOnlyTombstoneWasEvicted(t *testing.T) {
 	p := newPipeline(c)
 	require.NoError(t, p.take(t.Context(), tombstone("a", "1764601200123")))
 	require.NoError(t, p.take(t.Context(), tombstone("a", "1764601200124")))
-	assert.True(t, c.Complete(time.UnixMilli(1764601200123)), "history can't be compared with it")
+	assert.Zero(t, c.CompleteFrom(), "history can't be compared with it")
 }
 
 func TestComplete_ExpiredEntryLeavesCacheComplete(t *testing.T) {
@@ -71,7 +67,7 @@ func TestComplete_ExpiredEntryLeavesCacheComplete(t *testing.T) {
 		defer run(t, c)()
 		require.NoError(t, newPipeline(c).take(t.Context(), createdAt(item("1"), begin)))
 		time.Sleep(100 * time.Hour)
-		assert.True(t, c.Complete(begin))
+		assert.Zero(t, c.CompleteFrom())
 	})
 }
 
@@ -94,26 +90,27 @@ func TestComplete_AfterUncleanEnd(t *testing.T) {
 	for name, test := range map[string]struct {
 		down     time.Duration
 		complete bool
+		// recovered is how many creations of before the end count as recovered.
+		recovered int
 	}{
-		"a short one":  {20 * time.Second, true},
-		"a longer one": {40 * time.Second, false},
+		"a short one":  {9 * time.Minute, true, 1},
+		"a longer one": {11 * time.Minute, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				client := newFakeClient()
 				c, ended := crash(t, client, time.Hour, test.down)
-				began := time.Now()
+				began := time.Now().UTC()
 				for range 2 {
-					assert.Equal(t, test.complete, c.Complete(ended))
-					assert.Equal(t, test.complete, c.Complete(ended.Add(-59*time.Second)))
-					assert.True(t, c.Complete(ended.Add(-61*time.Second)))
-					assert.True(t, c.Complete(began.Add(time.Second)))
-					assert.Equal(t, test.complete, len(c.Incomplete(ended.Add(-time.Hour), began)) == 0)
-
+					if test.complete {
+						assert.Zero(t, c.CompleteFrom())
+					} else {
+						assert.Equal(t, began.Add(time.Second), c.CompleteFrom())
+					}
 					p := newPipeline(c)
 					require.NoError(t, p.take(t.Context(), fromHistory(createdAt(item("1"), ended)), fromHistory(createdAt(item("2"), ended.Add(-2*time.Minute)))))
-					assert.Equal(t, 1, p.recovered, "what may have been delivered before the end is not recovered")
+					assert.Equal(t, test.recovered, p.recovered, "what may have been delivered before the end is not recovered")
 
 					c, _ = load(t, client, nil) // and is remembered, if the next end is unclean, too
 				}
@@ -128,11 +125,9 @@ func TestComplete_AfterCleanEnd(t *testing.T) {
 		client := newFakeClient()
 		c, _ := load(t, client, nil)
 		require.NoError(t, c.Save(t.Context()))
-		ended := time.Now()
 		time.Sleep(time.Hour)
 		c, _ = load(t, client, nil)
-		assert.True(t, c.Complete(ended))
-		assert.Empty(t, c.Incomplete(ended.Add(-time.Hour), time.Now()))
+		assert.Zero(t, c.CompleteFrom())
 	})
 }
 
@@ -144,61 +139,33 @@ func TestComplete_AfterStorageFailedForLong(t *testing.T) {
 		stop := run(t, c)
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		failed := time.Now().UTC()
 		client.intercept(failWrites)
 		time.Sleep(time.Hour)
 		stop()
 		client.intercept(nil)
 		c, _ = load(t, client, nil)
-		assert.Equal(t, []dedupe.Interval{{From: failed.Add(-time.Minute), To: time.Now().UTC().Add(time.Second)}},
-			c.Incomplete(failed.Add(-24*time.Hour), time.Now().Add(time.Hour)))
+		assert.Equal(t, time.Now().UTC().Add(time.Second), c.CompleteFrom())
 	})
 }
 
-func TestComplete_AfterSeveralUncleanEnds(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		// down is how long each end lasts.
-		down []time.Duration
-		// complete says for the hour before each end whether it is complete.
-		complete []bool
-	}{
-		"the hour before one is complete":                  {[]time.Duration{2 * time.Minute}, []bool{true}},
-		"all before the last but one counts as incomplete": {[]time.Duration{2 * time.Minute, 2 * time.Minute, 2 * time.Minute}, []bool{false, false, true}},
-		"short ones do no harm":                            {[]time.Duration{time.Second, time.Second, time.Second}, []bool{true, true, true}},
-		"a short one does not hide a long one":             {[]time.Duration{2 * time.Minute, time.Second}, []bool{false, true}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				client := newFakeClient()
-				var ends []time.Time
-				for _, down := range test.down {
-					_, ended := crash(t, client, 2*time.Hour, down)
-					ends = append(ends, ended)
-				}
-				c, _ := load(t, client, nil)
-				for i, ended := range ends {
-					assert.Equal(t, test.complete[i], c.Complete(ended.Add(-time.Hour)), "%d", i)
-					assert.Equal(t, test.down[i] < time.Minute && test.complete[i], c.Complete(ended), "%d", i)
-				}
-			})
-		})
-	}
-}
-
-func TestIncomplete_PartsDoNotOverlap(t *testing.T) {
+func TestComplete_ShortUncleanEndDoesNotHideLongOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		begin := time.Now().UTC()
 		client := newFakeClient()
-		c, ended := crash(t, client, time.Hour, 2*time.Minute)
-		require.NoError(t, newPipeline(c).take(t.Context(), minutes(begin, 0, 1061)...)) // evicts 61 minutes
-		evicted := begin.Add(60*time.Minute + time.Second)
-		assert.Equal(t, []dedupe.Interval{{From: begin, To: evicted}, {From: evicted, To: begin.Add(62*time.Minute + time.Second)}},
-			c.Incomplete(begin, begin.Add(10*time.Hour)))
-		assert.False(t, c.Complete(ended))
+		crash(t, client, 2*time.Hour, time.Hour)
+		began := time.Now().UTC()
+		crash(t, client, 2*time.Hour, time.Second)
+		c, _ := load(t, client, nil)
+		assert.Equal(t, began.Add(time.Second), c.CompleteFrom())
 	})
+}
+
+func users(ids ...string) (users []gap.User) {
+	for _, id := range ids {
+		user, _ := gap.ParseUser(id)
+		users = append(users, user)
+	}
+	return users
 }
 
 func TestNotified_CountsCreationsOfUsersRead(t *testing.T) {
@@ -215,13 +182,12 @@ func TestNotified_CountsCreationsOfUsersRead(t *testing.T) {
 		}
 		p := newPipeline(c)
 		require.NoError(t, p.take(t.Context(), of(anna, minutes(begin, 0, 10)...)...))
-		require.NoError(t, p.take(t.Context(), of(ben, minutes(begin, 10, 20)...)...))
+		require.NoError(t, p.take(t.Context(), of(strings.ToUpper(ben), minutes(begin, 10, 20)...)...))
 		require.NoError(t, p.take(t.Context(), minutes(begin, 20, 30)...))
 		require.NoError(t, p.take(t.Context(), of(anna, updated(minutes(begin, 1, 2)[0], "99"), deleted(minutes(begin, 2, 3)[0]))...))
 		require.NoError(t, p.take(t.Context(), of(anna, fromHistory(minutes(begin, 30, 31)[0]))...))
 		require.NoError(t, p.take(t.Context(), of(anna, updated(minutes(begin, 31, 32)[0], "99"))...))
-		all := func(dedupe.UserHash) bool { return true }
-		onlyAnna := func(user dedupe.UserHash) bool { return user == dedupe.HashUser(anna) }
+		all, onlyAnna := users(anna, ben), users(anna)
 		for range 2 {
 			assert.Equal(t, 20, c.Notified(begin, begin.Add(time.Hour), all), "those without a user do not count")
 			assert.Equal(t, 10, c.Notified(begin, begin.Add(time.Hour), onlyAnna), "changes and what history brought do not count")
@@ -239,7 +205,7 @@ func TestNotified_KnowsUserFromAttribution(t *testing.T) {
 		r := c.Reserve(t.Context(), append(minutes(time.Now(), 0, 2), minutes(time.Now(), 0, 1)...), dedupe.Live)
 		r.New[1].UserID = anna // after the reservation
 		r.Commit()
-		assert.Equal(t, 1, c.Notified(time.Now(), time.Now().Add(time.Hour), func(u dedupe.UserHash) bool { return u == dedupe.HashUser(anna) }))
+		assert.Equal(t, 1, c.Notified(time.Now(), time.Now().Add(time.Hour), users(anna)))
 	})
 }
 

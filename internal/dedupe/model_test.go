@@ -143,9 +143,17 @@ func summary(received []interaction.Received) (all []string) {
 	return all
 }
 
+// seeds returns how many random cases are tried: a tenth with -short.
+func seeds(most uint64) uint64 {
+	if testing.Short() {
+		return most / 10
+	}
+	return most
+}
+
 func TestCache_AgreesWithNaiveModel(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(300) {
+	for seed := range seeds(300) {
 		synctest.Test(t, func(t *testing.T) {
 			random, client, m := rand.New(rand.NewPCG(seed, 1)), newFakeClient(), model{}
 			c, _ := load(t, client, nil)
@@ -198,7 +206,7 @@ func checkDelivered(t *testing.T, m model, seed uint64) {
 // In concurrent calls of which some fail, what a call was told to be delivered is delivered, once.
 func TestCache_DeliversOnceConcurrently(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(100) {
+	for seed := range seeds(100) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 2))
 			c := newCache(t, nil)

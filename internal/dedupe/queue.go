@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// record is what is known of an interaction after a delivery of it: 56 bytes.
+// record is what is known of an interaction after a delivery of it: 56 bytes. Its fields are exported for encoding/binary.
 type record struct {
-	key digest
-	// digest is that of the content of this delivery.
-	digest digest
-	// etag is the newest one that was delivered.
-	etag etag
-	// created and delivered are Unix times; created is 0 if unknown.
-	created, delivered uint32
-	// user is known only if the user of its creation is.
-	user  UserHash
-	flags flags
+	Key digest
+	// Digest is that of the content of this delivery.
+	Digest digest
+	// ETag is the newest one that was delivered.
+	ETag etag
+	// Created and Delivered are Unix times; Created is 0 if unknown.
+	Created, Delivered uint32
+	// User is the hash of the user, 0 if unknown. It is known only if the user of its creation is.
+	User  uint32
+	Flags flags
 }
 
 type flags uint8
@@ -28,16 +28,16 @@ const (
 	creationNotified
 )
 
-func (r *record) has(f flags) bool { return r.flags&f != 0 }
+func (r *record) has(f flags) bool { return r.Flags&f != 0 }
 
 // merge returns r with what earlier records of its interaction say.
 func merge(known, r record) record {
-	if r.etag == 0 || (r.etag.isNumber() && known.etag.isNumber()) {
-		r.etag = max(r.etag, known.etag)
+	if r.ETag == 0 || (r.ETag.isNumber() && known.ETag.isNumber()) {
+		r.ETag = max(r.ETag, known.ETag)
 	}
-	r.flags |= known.flags &^ creationNotified
-	r.created = cmp.Or(r.created, known.created)
-	r.user = cmp.Or(r.user, known.user)
+	r.Flags |= known.Flags &^ creationNotified
+	r.Created = cmp.Or(r.Created, known.Created)
+	r.User = cmp.Or(r.User, known.User)
 	return r
 }
 
@@ -75,13 +75,13 @@ func (q *queue) push(r record) {
 	}
 	last := &q.blocks[len(q.blocks)-1]
 	*last = append(*last, r)
-	for _, d := range []digest{r.key, r.digest} {
+	for _, d := range []digest{r.Key, r.Digest} {
 		if d != (digest{}) {
 			q.index[d] = uint32(q.next) //nolint:gosec // modulo 2^32
 		}
 	}
 	q.next++
-	q.newest = max(q.newest, r.created)
+	q.newest = max(q.newest, r.Created)
 }
 
 // oldest returns the record that is removed next. The queue must not be empty.
@@ -90,7 +90,7 @@ func (q *queue) oldest() *record { return &q.blocks[0][q.first%blockSize] }
 // pop removes the oldest record.
 func (q *queue) pop() {
 	r := q.oldest()
-	for _, d := range []digest{r.key, r.digest} {
+	for _, d := range []digest{r.Key, r.Digest} {
 		if number, found := q.index[d]; found && number == uint32(q.first) { //nolint:gosec // modulo 2^32
 			delete(q.index, d)
 		}
@@ -109,7 +109,7 @@ func (c *Cache) evict() {
 			c.imported.pop()
 			continue
 		}
-		c.incompleteUntil = max(c.incompleteUntil, c.delivered.oldest().created)
+		c.complete.IncompleteUntil = max(c.complete.IncompleteUntil, c.delivered.oldest().Created)
 		c.delivered.pop()
 	}
 }
@@ -123,7 +123,7 @@ func (c *Cache) expire() {
 		kept = c.retained
 	}
 	for _, q := range []*queue{&c.delivered, &c.imported} {
-		for q.len() > 0 && max(q.oldest().created, q.oldest().delivered) < seconds(kept) {
+		for q.len() > 0 && max(q.oldest().Created, q.oldest().Delivered) < seconds(kept) {
 			q.pop()
 		}
 	}

@@ -40,10 +40,10 @@ type Graph interface {
 
 // Directory knows the users. It is safe for concurrent use, except for List, which one goroutine calls.
 type Directory struct {
-	s               Settings
-	listing, saving health.Part
-	wake            chan struct{} // see Changed
-	writing         sync.Mutex    // held during a write
+	s       Settings
+	listing health.Part
+	users   *statestore.Value[knownUsers]
+	wake    chan struct{} // see Changed
 
 	mu sync.Mutex // guards what follows
 	// licensed are the licensed users, in order; listed is false if they could not be read. Both are valid until validUntil.
@@ -52,7 +52,6 @@ type Directory struct {
 	validUntil time.Time
 	known      map[gap.User]knownUser
 	newest     int64 // when a user was first seen last
-	changed    bool
 }
 
 // New returns a Directory. Load must be called before anything else.
@@ -63,10 +62,9 @@ func New(s Settings) *Directory {
 			Logger: s.Logger, Failing: "directory can't be read, history is only read for users already seen, gaps stay open for the others",
 			Recovered: "directory can be read again",
 		},
-		saving: health.Part{
-			Logger: s.Logger, Failing: "users whose history is read can't be stored; check the storage extension",
-			Recovered: "users whose history is read are stored again",
-		},
+		users: statestore.NewValue[knownUsers](statestore.ValueSettings{
+			Store: s.Store, Key: usersKey, Version: usersVersion, Name: "users whose history is read", Logger: s.Logger,
+		}),
 	}
 }
 

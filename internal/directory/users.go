@@ -3,16 +3,12 @@ package directory
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
-	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
 const (
@@ -39,6 +35,59 @@ type knownUser struct {
 	RestUntil int64
 	// Unread is the time from which on the history was not read because of the rest.
 	Unread int64
+}
+
+// knownUsers are stored.
+type knownUsers []knownUser
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (u knownUsers) MarshalBinary() ([]byte, error) {
+	return binary.Append(nil, binary.BigEndian, []knownUser(u))
+}
+
+// UnmarshalBinary implements encoding.BinaryUnmarshaler.
+func (u *knownUsers) UnmarshalBinary(payload []byte) error {
+	*u = make(knownUsers, len(payload)/binary.Size(knownUser{}))
+	n, err := binary.Decode(payload, binary.BigEndian, []knownUser(*u))
+	if err == nil && n != len(payload) {
+		err = fmt.Errorf("%d bytes after %d users", len(payload)-n, len(*u))
+	}
+	return err
+}
+
+// Load reads the users of earlier runs. It fails if the storage can't be read; a damaged value is logged and replaced.
+func (d *Directory) Load(ctx context.Context) error {
+	stored, _, err := d.users.Load(ctx)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, known := range stored {
+		d.known[known.User] = known
+		d.newest = max(d.newest, known.Seen)
+	}
+	return nil
+}
+
+// Run stores changes within 10 seconds until ctx ends.
+func (d *Directory) Run(ctx context.Context) { d.users.Run(ctx, saveInterval, d.snapshot) }
+
+// Save stores what was changed. A failure is logged, again each hour until the storage works again.
+func (d *Directory) Save(ctx context.Context) error { return d.users.Save(ctx, d.snapshot) }
+
+func (d *Directory) snapshot() knownUsers {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.AppendSeq(make(knownUsers, 0, len(d.known)), maps.Values(d.known))
+}
+
+// put is called with mu held. Beyond maxUsers only those who are known change.
+func (d *Directory) put(known knownUser) {
+	if _, found := d.known[known.User]; found || len(d.known) < maxUsers {
+		d.known[known.User] = known
+		d.users.Changed()
+	}
 }
 
 // Seen notes prompts of users by their Entra object ids; other ids are ignored. It never blocks. The first 200,000 users are
@@ -74,14 +123,11 @@ func (d *Directory) Seen(ids ...string) {
 // Changed has an element after users were seen who were not known, or whose rest a prompt has ended. It has one reader.
 func (d *Directory) Changed() <-chan struct{} { return d.wake }
 
-// put is called with mu held.
-func (d *Directory) put(known knownUser) { d.known[known.User], d.changed = known, true }
-
 // HasHistory notes that the history of a user could be read.
 func (d *Directory) HasHistory(user gap.User) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if known, found := d.known[user]; found && known.Unread != 0 {
+	if known := d.known[user]; known.Unread != 0 {
 		d.put(knownUser{User: user, Seen: known.Seen})
 	}
 }
@@ -91,9 +137,8 @@ func (d *Directory) HasHistory(user gap.User) {
 func (d *Directory) Rest(user gap.User, from time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if known, found := d.known[user]; found || len(d.known) < maxUsers {
-		d.put(knownUser{user, known.Seen, time.Now().Add(restLength).UnixNano(), max(from.UnixNano(), known.Unread)})
-	}
+	known := d.known[user]
+	d.put(knownUser{user, known.Seen, time.Now().Add(restLength).UnixNano(), max(from.UnixNano(), known.Unread)})
 }
 
 // Awake removes the users who rest. What would be read of them from a time on is read after their rest.
@@ -115,8 +160,7 @@ func (d *Directory) Awake(users []gap.User, from time.Time) []gap.User {
 func (d *Directory) RestsOver() (unread time.Time, over []gap.User) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now := time.Now()
-	var from int64
+	now, from := time.Now(), int64(0)
 	for user, known := range d.known {
 		end := time.Unix(0, known.RestUntil).Add(restRounding - 1).Truncate(restRounding)
 		if known.RestUntil == 0 || now.Before(end) || len(over) > 0 && known.Unread != from {
@@ -137,66 +181,4 @@ func (d *Directory) EndRests(users []gap.User, to time.Time) {
 	for _, user := range users {
 		d.put(knownUser{User: user, Seen: d.known[user].Seen, Unread: to.UnixNano()})
 	}
-}
-
-// Load reads the users of earlier runs. It fails if the storage can't be read; a damaged value is logged and replaced.
-func (d *Directory) Load(ctx context.Context) error {
-	payload, err := d.s.Store.Read(ctx, usersKey, usersVersion)
-	stored := make([]knownUser, min(len(payload)/binary.Size(knownUser{}), maxUsers))
-	if n, sizeErr := binary.Decode(payload, binary.BigEndian, stored); err == nil && (sizeErr != nil || n != len(payload)) {
-		err = &statestore.DamagedError{Key: usersKey, Err: errors.New("has another size than its users")}
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.changed = statestore.Damaged(err); d.changed {
-		d.s.Logger.Warn("the users in storage are damaged and are replaced", zap.Error(err))
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("load the users whose history is read: %w", err)
-	}
-	for _, known := range stored {
-		d.known[known.User] = known
-		d.newest = max(d.newest, known.Seen)
-	}
-	return nil
-}
-
-// Run stores changes every 10 seconds until ctx ends.
-func (d *Directory) Run(ctx context.Context) {
-	ticker := time.NewTicker(saveInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			_ = d.Save(ctx) // a failure is logged there, and the next tick tries again
-		}
-	}
-}
-
-// Save stores what was changed. A failure is logged, again each hour until the storage works again.
-func (d *Directory) Save(ctx context.Context) error {
-	d.writing.Lock()
-	defer d.writing.Unlock()
-	d.mu.Lock()
-	if !d.changed {
-		d.mu.Unlock()
-		return nil
-	}
-	stored := slices.Collect(maps.Values(d.known))
-	d.changed = false
-	d.mu.Unlock()
-	payload, _ := binary.Append(nil, binary.BigEndian, stored) // it fails only for types without a fixed size
-	err := d.s.Store.Write(ctx, statestore.Set{Key: usersKey, Version: usersVersion, Payload: payload})
-	if err == nil || ctx.Err() == nil {
-		d.saving.Report(err)
-	}
-	if err != nil {
-		d.mu.Lock()
-		d.changed = true
-		d.mu.Unlock()
-		return fmt.Errorf("store the users whose history is read: %w", err)
-	}
-	return nil
 }

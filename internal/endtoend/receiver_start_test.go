@@ -41,16 +41,18 @@ func TestStart_FailsIfStorageCanNotBeRead(t *testing.T) {
 			return func() { s.intercept(nil) }
 		}
 	}
+	// The storage is given up twice, while it is read and when it is closed.
+	const readAndClose = 2 * 5 * time.Second
 	for name, test := range map[string]struct {
 		fail   func(*memoryStorage) (heal func())
 		poll   bool
 		want   string
 		atMost time.Duration
 	}{
-		"since it hangs":                         {fail: hangs, want: "did not answer within 5s", atMost: 5 * time.Second},
+		"since it hangs":                         {fail: hangs, want: "did not answer within 5s", atMost: readAndClose},
 		"since it hangs until a timeout":         {fail: obeys, want: "did not answer within 5s", atMost: 5 * time.Second},
 		"since it fails":                         {fail: fails(), want: "the disk is on fire"},
-		"since it hangs, without a subscription": {fail: hangs, poll: true, want: "did not answer within 5s", atMost: 5 * time.Second},
+		"since it hangs, without a subscription": {fail: hangs, poll: true, want: "did not answer within 5s", atMost: readAndClose},
 		"since it fails, without a subscription": {fail: fails(), poll: true, want: "the disk is on fire"},
 		"since only the gaps can't be read":      {fail: fails("gaps"), want: "the disk is on fire"},
 		"since only the keys can't be read":      {fail: fails("keys"), want: "the disk is on fire"},

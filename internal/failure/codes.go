@@ -16,6 +16,9 @@ const (
 	MetricsNotDelivered  Code = "COP005"
 	LogsPipelineRefusing Code = "COP006"
 	EncryptionKey        Code = "COP007"
+	StorageUnreadable    Code = "COP008"
+	KeyInMemory          Code = "COP009"
+	NoLogsPipeline       Code = "COP010"
 
 	Unavailable            Code = "COP101"
 	NameNotResolved        Code = "COP102"
@@ -77,6 +80,13 @@ const (
 	NotificationUnsupported Code = "COP418"
 	CertificateMissing      Code = "COP419"
 	ContentMissing          Code = "COP420"
+
+	HistoryInconclusive   Code = "COP510"
+	DedupeCacheTooSmall   Code = "COP511"
+	DeliveriesUnknown     Code = "COP512"
+	HistoryOfUsersFailing Code = "COP513"
+	HistoryUnreadable     Code = "COP514"
+	HistoryTooOld         Code = "COP515"
 )
 
 const (
@@ -93,11 +103,15 @@ func hints() map[Code]string {
 	return map[Code]string{ //nolint:gosec // hints, not credentials
 		StorageFailing: "check the storage extension and the disk it writes to; until it works again, state is kept in memory and a crash loses " +
 			"it",
-		StorageDamaged:       "nothing to do: the value is replaced, and what it held is read again from the history",
+		StorageDamaged:    "nothing to do: the value is replaced, and what it held is read again from the history",
+		StorageUnreadable: "check the storage extension and what it stores in, then start again; nothing was written to it",
+		KeyInMemory: "name a storage extension in storage, or configure encryption.certificates: without, a restart replaces the " +
+			"subscription, and notifications in flight can't be decrypted",
+		NoLogsPipeline:       "add the receiver to a logs pipeline: without, interactions are counted and not exported",
 		CertificateFiles:     "write the files of encryption.certificates again, or restore them",
 		ComponentPanicked:    "the stack names the component that panicked: report it to its maintainers",
 		MetricsNotDelivered:  "check the exporters of the metrics pipeline; the next values contain these",
-		LogsPipelineRefusing: "check the exporters of the logs pipeline; Microsoft Graph sends again what was not taken",
+		LogsPipelineRefusing: "check the exporters of the logs pipeline; what they refuse permanently is not sent again, anything else is",
 		EncryptionKey: "name in encryption.certificates a certificate and its RSA key of 2048 to 4096 bits in PEM without a password; `openssl " +
 			"x509 -in FILE -out FILE.pem` and `openssl pkey -in FILE -out FILE.pem` convert them",
 
@@ -197,5 +211,13 @@ func hints() map[Code]string {
 			"there under the same id, delete the subscription so that it is recreated",
 		ContentMissing: "nothing to do, the history has the content; if this happens often, delete the subscription, which was created without " +
 			"includeResourceData",
+
+		HistoryInconclusive: "the history has far fewer interactions than notifications have brought, so it proves nothing, and the time is compared once more: " +
+			"check that AiEnterpriseInteraction.Read.All is granted, and whether a retention policy deletes interactions",
+		DedupeCacheTooSmall:   "the dedupe cache is too small to know what was delivered: raise dedupe.max_entries to %d",
+		DeliveriesUnknown:     "after an unclean end, or a damaged value in storage, it is not known what was delivered: check the storage extension",
+		HistoryOfUsersFailing: "nothing to do: the history of some users can't be read, and is compared as soon as it can be",
+		HistoryUnreadable:     "report the error to the receiver's project; the interaction is not delivered",
+		HistoryTooOld:         "raise history.max_gap if the collector may be down for longer than that",
 	}
 }

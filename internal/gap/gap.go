@@ -7,9 +7,8 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/hex"
-	"fmt"
+	"errors"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -85,7 +84,7 @@ func (u User) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 func (u *User) UnmarshalText(text []byte) error {
 	parsed, ok := ParseUser(string(text))
 	if !ok {
-		return fmt.Errorf("user %q is not a GUID", strings.ToValidUTF8(string(text), "?"))
+		return errors.New("a user id is not a GUID")
 	}
 	*u = parsed
 	return nil
@@ -143,11 +142,6 @@ type Gap struct {
 	NotBefore time.Time `json:"not_before,omitzero"`
 	// Attempts counts failed passes in a row.
 	Attempts int `json:"attempts,omitempty"`
-	// Part marks what is read of a gap before the rest of it, which is a gap of its own.
-	Part bool `json:"part,omitempty"`
-
-	// live is true if this run was told that the cause began, and will be told that it ended.
-	live bool
 }
 
 // Reason returns the most severe reason.
@@ -179,6 +173,11 @@ func (g *Gap) mergeable(o *Gap) bool {
 		quarter(g.NotBefore).Equal(quarter(o.NotBefore)) && (g.open() || !g.From.After(o.To) && !o.From.After(g.To))
 }
 
+// mergeableWhenFull reports whether two gaps become one where there are too many: the users of both are read for the time of both.
+func (g *Gap) mergeableWhenFull(o *Gap) bool {
+	return !g.open() && !o.open() && g.readAlike(o) && g.Scope.alike(o.Scope)
+}
+
 // quarter rounds up to a quarter of an hour.
 func quarter(t time.Time) time.Time {
 	return t.Add(15*time.Minute - 1).Truncate(15 * time.Minute)
@@ -190,25 +189,12 @@ func (g *Gap) merge(o *Gap) {
 	g.Reasons, g.Scope = mergeReasons(g.Reasons, o.Reasons), g.Scope.union(o.Scope)
 	g.Second = g.Second && o.Second
 	g.Attempts = max(g.Attempts, o.Attempts)
-	g.live = g.live || o.live
 }
 
 func mergeReasons(a, b []Reason) []Reason {
-	all := slices.Concat(a, b)
-	slices.SortFunc(all, compareReasons)
-	return slices.Compact(all)
+	return slices.Compact(slices.SortedFunc(slices.Values(slices.Concat(a, b)), compareReasons))
 }
 
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
+func earlier(a, b time.Time) time.Time { return slices.MinFunc([]time.Time{a, b}, time.Time.Compare) }
 
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
+func later(a, b time.Time) time.Time { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }

@@ -79,13 +79,16 @@ type Users struct {
 	NewestSeen time.Time
 }
 
-// readyAt returns when a gap can be read; false if that does not depend on the time.
-func (s *State) readyAt(g *Gap, u Users, now time.Time) (time.Time, bool) {
+// never returns a time for what is not due before something else happens.
+func never(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
+
+// readyAt returns when a gap can be read.
+func (s *State) readyAt(g *Gap, u Users, now time.Time) time.Time {
 	if u.NewestSeen.After(now) { // The clock has been set back, and who is new is unknown: read once an hour.
 		u.NewestSeen = now.Truncate(openInterval)
 	}
 	if !g.Scope.SeenSince.IsZero() && !u.Listed && u.NewestSeen.Before(g.Scope.SeenSince) {
-		return time.Time{}, false
+		return never(now)
 	}
 	at := g.From.Add(time.Second)
 	if g.Reason().OfItem() {
@@ -100,25 +103,19 @@ func (s *State) readyAt(g *Gap, u Users, now time.Time) (time.Time, bool) {
 			at = later(at, wait)
 		}
 	}
-	return at, true
+	return at
 }
 
-// NextAt returns when something is due next, after Due; false if nothing will be.
-func (s *State) NextAt(r Rules, u Users, now time.Time) (next time.Time, found bool) {
-	note := func(at time.Time, on bool) {
-		if on && (!found || at.Before(next)) {
-			next, found = at, true
-		}
-	}
+// NextAt returns when something is due next, after Due; a year from now if nothing will be.
+func (s *State) NextAt(r Rules, u Users, now time.Time) time.Time {
 	if r.Disabled {
-		return time.Time{}, false
+		return never(now)
 	}
+	next := earlier(s.pollAt(r, now), s.reconcileAt(r, now))
 	for i := range s.Gaps {
-		note(s.readyAt(&s.Gaps[i], u, now))
+		next = earlier(next, s.readyAt(&s.Gaps[i], u, now))
 	}
-	note(s.pollAt(r, now))
-	note(s.reconcileAt(r, now))
-	return next, found
+	return next
 }
 
 // Begin begins the pass that is due next, unless one is being read. State.Pass is nil if none is due.
@@ -129,13 +126,9 @@ func (s *State) Begin(u Users, now time.Time) {
 	}
 	p := &Pass{Began: now.Round(0).UTC(), From: now.Round(0).UTC()}
 	s.take(p, first, now)
-	for i := 0; i < len(s.Gaps); {
-		if at, ok := s.readyAt(&s.Gaps[i], u, now); ok && !at.After(now) && p.joins(&s.Gaps[i]) {
-			s.take(p, i, now)
-			i = 0 // the pass is longer now
-		} else {
-			i++
-		}
+	joins := func(g Gap) bool { return !s.readyAt(&g, u, now).After(now) && p.joins(&g) }
+	for i := slices.IndexFunc(s.Gaps, joins); i >= 0; i = slices.IndexFunc(s.Gaps, joins) {
+		s.take(p, i, now) // the pass may be longer now
 	}
 	s.Pass = p
 }
@@ -143,9 +136,9 @@ func (s *State) Begin(u Users, now time.Time) {
 // nextReady returns the index of the gap to read next, -1 for none: the one that has been ready for the longest time, so that
 // none waits for ever.
 func (s *State) nextReady(u Users, now time.Time) int {
-	next, earliest := -1, time.Time{}
+	next, earliest := -1, now.Add(1)
 	for i := range s.Gaps {
-		if at, ok := s.readyAt(&s.Gaps[i], u, now); ok && !at.After(now) && (next < 0 || at.Before(earliest)) {
+		if at := s.readyAt(&s.Gaps[i], u, now); at.Before(earliest) {
 			next, earliest = i, at
 		}
 	}
@@ -162,8 +155,8 @@ func (s *State) take(p *Pass, i int, now time.Time) {
 		if !g.open() {
 			rest.NotBefore = earlier(rest.NotBefore, g.To)
 		}
-		g.To, g.Cause, g.live = p.Began, "", false
-		if g.Part = rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(maxClockError)); g.Part {
+		g.To, g.Cause = p.Began, ""
+		if rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(maxClockError)) {
 			s.insert(rest)
 		}
 	}
@@ -212,7 +205,7 @@ func (s *State) Finish(end End, now time.Time) {
 			s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{SeenSince: p.Began}, From: g.From, To: g.To})
 		}
 		if late := p.Began.Add(-maxGraphDelay); !g.Second && g.Reason() != Replay && g.To.After(late) {
-			g.From, g.Second, g.NotBefore, g.Attempts, g.Part = later(g.From, late), true, p.Began.Add(maxGraphDelay), 0, false
+			g.From, g.Second, g.NotBefore, g.Attempts = later(g.From, late), true, p.Began.Add(maxGraphDelay), 0
 			s.insert(g)
 		}
 	}
@@ -254,7 +247,7 @@ func (s *State) retry(p *Pass, scope Scope, now time.Time) {
 	for _, g := range p.Gaps[1:] {
 		left.merge(&g)
 	}
-	left.Scope, left.Part = scope, false
+	left.Scope = scope
 	left.NotBefore = now.Round(0).UTC().Add(min(minRetry<<min(left.Attempts, 10), maxRetry))
 	left.Attempts++
 	s.insert(left)

@@ -359,7 +359,7 @@ func (w *world) knows() knowledge {
 	k := knowledge{w, w.memory.state.Clone(), w.memory, w.memory.state.Checkpoint}
 	if !w.running {
 		k = knowledge{w, w.stored(), w.disk, w.disk.state.Checkpoint}
-		k.state.Start(w.rules, w.found(), w.t)
+		k.state.Start(w.rules, false, w.disk.cache.newest, w.t)
 	}
 	for _, r := range w.resources {
 		switch confirmed := r.confirmed; {

@@ -28,7 +28,7 @@ const (
 	maxClockError = 24 * time.Hour
 	// pollLag keeps polls a second in the past, since the current second is not over.
 	pollLag = time.Second
-	// maxGaps bounds the gaps whose end is known. Beyond it the two oldest become one, with the time between them.
+	// maxGaps bounds the gaps whose end is known. Beyond it those that can be read together become one, with the time between them.
 	maxGaps = 500
 	// maxAttempts is how often an import or a replay is tried for users who can't be read: a week.
 	maxAttempts = 168
@@ -38,23 +38,18 @@ const (
 	atStart = "start"
 )
 
-// Rules are the part of the configuration that the rules depend on.
+// Rules are the part of the configuration that the rules depend on. Intervals of 0 mean never.
 type Rules struct {
-	// Subscribed is false without a subscription.
-	Subscribed bool
-	// Disabled means that gaps are known but not read.
-	Disabled bool
+	// Subscribed is false without a subscription. Disabled means that gaps are known but not read.
+	Subscribed, Disabled bool
 	// CheckInterval is the time between two checks of the subscription.
 	CheckInterval time.Duration
-	// MaxGap is how old a gap may become.
-	MaxGap time.Duration
-	// Lookback is what the very first start imports.
-	Lookback time.Duration
-	// PollInterval is the time between two polls, 0 for none.
-	PollInterval time.Duration
-	// ReconcileInterval is the time between two reconciliations, 0 for none; ReconcileDelay is how old an interaction must be to
-	// be compared.
-	ReconcileInterval, ReconcileDelay time.Duration
+	// MaxGap is how old a gap may become. Lookback is what the very first start imports.
+	MaxGap, Lookback time.Duration
+	// PollInterval and ReconcileInterval are the times between two polls, and between two reconciliations.
+	PollInterval, ReconcileInterval time.Duration
+	// ReconcileDelay is how old an interaction must be to be compared.
+	ReconcileDelay time.Duration
 	// Replays are the intervals to read once more.
 	Replays []Interval
 }
@@ -126,29 +121,27 @@ type Loss struct {
 	Users int
 }
 
-// Found is what else the start found in storage.
-type Found struct {
-	// Damaged is true if there was a state that could not be read.
-	Damaged bool
-	// NewestCreation is the latest creation that was delivered; zero for none.
-	NewestCreation time.Time
-}
-
-// Start notes that a run begins.
-func (s *State) Start(r Rules, found Found, now time.Time) {
-	first := !s.Started && !found.Damaged
+// Start notes that a run begins. damaged means that there was a state which could not be read. newestCreation is the latest
+// creation that was delivered, zero for none.
+func (s *State) Start(r Rules, damaged bool, newestCreation, now time.Time) {
+	first := !s.Started && !damaged
 	s.Started = true
+	for i := range s.Gaps {
+		if s.Gaps[i].open() {
+			s.Gaps[i].Cause = atStart // this run is not told that the cause ends, unless it is told that it lasts
+		}
+	}
 	if first && r.Lookback > 0 {
 		s.add(Gap{Reasons: []Reason{Lookback}, From: now.Add(-r.Lookback), To: now})
 	}
-	if found.Damaged && r.PollInterval > 0 {
+	if damaged && r.PollInterval > 0 {
 		s.Polled = now.Round(0).Add(-r.MaxGap)
 	}
 	if !r.Subscribed {
 		return
 	}
 	switch {
-	case found.Damaged:
+	case damaged:
 		s.unknownSince = now.Add(-r.MaxGap)
 	case s.Checkpoint.IsZero() && s.Polled.IsZero():
 		return // nothing is known of an earlier run; see Adopted
@@ -156,8 +149,8 @@ func (s *State) Start(r Rules, found Found, now time.Time) {
 		s.unknownSince = s.Polled
 	case s.Checkpoint.After(now.Add(startupTolerance)):
 		s.unknownSince = now.Add(-r.MaxGap)
-		if !found.NewestCreation.IsZero() {
-			s.unknownSince = found.NewestCreation.Add(-maxNotificationDelay)
+		if !newestCreation.IsZero() {
+			s.unknownSince = newestCreation.Add(-maxNotificationDelay)
 		}
 	default:
 		s.unknownSince = s.Checkpoint.Add(-maxNotificationDelay)
@@ -210,7 +203,7 @@ func (s *State) Confirmed(r Rules, now time.Time) {
 	if s.stale(r, now) {
 		s.add(Gap{Reasons: []Reason{Subscription}, From: notifiedTo(s.confirmed, now), To: now.Add(subscriptionWarmup)})
 	}
-	s.end(r, func(g *Gap) bool { return !g.live }, now)
+	s.end(r, atStart, now)
 	s.confirmed, s.Checkpoint = now, now.Round(0)
 	if s.FirstConfirmed.IsZero() || s.FirstConfirmed.After(now) {
 		s.FirstConfirmed = s.Checkpoint
@@ -235,18 +228,16 @@ func (s *State) Interrupted(resource string, reason Reason, scope Scope, since, 
 		reason = Startup
 	}
 	for i := range s.Gaps {
-		g := &s.Gaps[i]
-		if g.open() && g.Cause == atStart && g.Scope.equal(scope) {
+		if g := &s.Gaps[i]; g.open() && g.Cause == atStart && g.Scope.equal(scope) {
 			g.Cause = resource // from now on this run knows what the end of the gap waits for
 		}
-		g.live = g.live || g.open() && g.Cause == resource
 	}
-	s.add(Gap{Reasons: []Reason{reason}, Scope: scope, From: from, Cause: resource, live: true})
+	s.add(Gap{Reasons: []Reason{reason}, Scope: scope, From: from, Cause: resource})
 }
 
 // Restored notes that a resource has an active subscription again.
 func (s *State) Restored(r Rules, resource string, now time.Time) {
-	s.end(r, func(g *Gap) bool { return g.Cause == resource }, now)
+	s.end(r, resource, now)
 	if s.confirmed.IsZero() {
 		s.confirmed = now // should the listener not be up, it is unknown what happens from now on
 	}
@@ -257,14 +248,14 @@ func (s *State) KeyRemoved(now time.Time) {
 	s.add(Gap{Reasons: []Reason{RemovedKey}, From: now.Add(-retryWindow), Cause: atStart})
 }
 
-// end ends the open gaps that match.
-func (s *State) end(r Rules, match func(*Gap) bool, now time.Time) {
+// end ends the open gaps of a cause.
+func (s *State) end(r Rules, cause string, now time.Time) {
 	for i := range s.Gaps {
 		g := &s.Gaps[i]
-		if !g.open() || !match(g) {
+		if !g.open() || g.Cause != cause {
 			continue
 		}
-		g.To, g.Cause, g.live, g.NotBefore = now.Round(0).UTC().Add(subscriptionWarmup), "", false, time.Time{}
+		g.To, g.Cause, g.NotBefore = now.Round(0).UTC().Add(subscriptionWarmup), "", time.Time{}
 		if g.From.After(now) {
 			g.From = now.Round(0).UTC().Add(-r.MaxGap) // the clock was wrong then, so it is unknown when the gap began
 		}
@@ -307,10 +298,10 @@ func (s *State) Due(r Rules, now time.Time) {
 	if r.Disabled {
 		return
 	}
-	if at, on := s.pollAt(r, now); on && !at.After(now) {
+	if !s.pollAt(r, now).After(now) {
 		s.poll(r, now)
 	}
-	if at, on := s.reconcileAt(r, now); on && !at.After(now) {
+	if !s.reconcileAt(r, now).After(now) {
 		s.reconcile(r, now)
 	}
 	var replayed []string
@@ -324,11 +315,14 @@ func (s *State) Due(r Rules, now time.Time) {
 	s.Replayed = replayed
 }
 
-func (s *State) pollAt(r Rules, now time.Time) (at time.Time, on bool) {
-	if s.Polled.IsZero() || s.Polled.After(now) {
-		return now, r.PollInterval > 0
+func (s *State) pollAt(r Rules, now time.Time) time.Time {
+	switch {
+	case r.PollInterval == 0:
+		return never(now)
+	case s.Polled.IsZero() || s.Polled.After(now):
+		return now
 	}
-	return s.Polled.Add(pollLag + r.PollInterval), r.PollInterval > 0
+	return s.Polled.Add(pollLag + r.PollInterval)
 }
 
 func (s *State) poll(r Rules, now time.Time) {
@@ -353,12 +347,16 @@ func (s *State) reconciledTo(now time.Time) time.Time {
 	return s.Reconciled
 }
 
-func (s *State) reconcileAt(r Rules, now time.Time) (at time.Time, on bool) {
+func (s *State) reconcileAt(r Rules, now time.Time) time.Time {
 	from := s.reconciledTo(now)
-	return from.Add(r.ReconcileInterval + r.ReconcileDelay), r.ReconcileInterval > 0 && !from.IsZero() && !s.comparing(now)
+	if r.ReconcileInterval == 0 || from.IsZero() || s.comparing(now) {
+		return never(now)
+	}
+	return from.Add(r.ReconcileInterval + r.ReconcileDelay)
 }
 
-// comparing reports whether a comparison of all users waits or is running. One whose interval is not over was due by a wrong clock.
+// comparing reports whether a comparison of all users waits or is running: its outcome decides where the next one begins. One whose
+// interval is not over was due by a wrong clock.
 func (s *State) comparing(now time.Time) bool {
 	return slices.ContainsFunc(s.all(), func(g Gap) bool {
 		return g.Reason() == Reconcile && g.Scope.All() && !g.Second && !g.To.After(now)
@@ -398,8 +396,9 @@ func (s *State) add(g Gap) {
 // insert adds a gap, and merges it with others. What of it is too old is given up by Expire: it runs when Graph has answered, and
 // the clock of this machine may be wrong until then.
 func (s *State) insert(g Gap) {
+	full := len(s.Gaps) >= maxGaps
 	s.Gaps = slices.DeleteFunc(s.Gaps, func(o Gap) bool {
-		found := g.mergeable(&o)
+		found := g.mergeable(&o) || full && g.mergeableWhenFull(&o)
 		if found {
 			g.merge(&o)
 		}
@@ -407,24 +406,6 @@ func (s *State) insert(g Gap) {
 	})
 	s.Gaps = append(s.Gaps, g)
 	slices.SortStableFunc(s.Gaps, func(a, b Gap) int { return a.From.Compare(b.From) })
-	if len(s.Gaps) > maxGaps {
-		s.mergeOldest()
-	}
-}
-
-// mergeOldest merges the two oldest gaps that can be read together. Where their users differ, those of both are read for the time
-// of both.
-func (s *State) mergeOldest() {
-	for i := range s.Gaps {
-		for j := i + 1; j < len(s.Gaps); j++ {
-			a, b := &s.Gaps[i], &s.Gaps[j]
-			if !a.open() && !b.open() && a.readAlike(b) && a.Scope.alike(b.Scope) {
-				a.merge(b)
-				s.Gaps = slices.Delete(s.Gaps, j, j+1)
-				return
-			}
-		}
-	}
 }
 
 // Expire gives up what is older than MaxGap, and returns it; imports and replays may be of any age. A gap that is partly older is
@@ -453,11 +434,12 @@ func (s *State) Expire(r Rules, now time.Time) (lost []Loss) {
 	return lost
 }
 
-// Count returns the number of gaps by their most severe reason. Second readings do not count.
+// Count returns the number of gaps by their most severe reason. Second readings do not count, nor does what is read of a gap up to
+// the begin of a pass: the rest of it does.
 func (s *State) Count() map[Reason]int {
 	count := map[Reason]int{}
 	for _, g := range s.all() {
-		if !g.Second && !g.Part {
+		if part := s.Pass != nil && g.To.Equal(s.Pass.Began); !g.Second && !part {
 			count[g.Reason()]++
 		}
 	}
@@ -486,27 +468,29 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 	return sum
 }
 
-// NeededFrom returns the time from which on it must be known what was delivered, because its gap or comparison is or will be read;
-// zero for none. What a reading overlaps comes on top.
+// NeededFrom returns the time from which on it must be known what was delivered, because its gap or comparison is or will be read.
+// What a reading overlaps comes on top.
 func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
-	var times []time.Time
+	needed := now
+	note := func(from time.Time) {
+		if !from.IsZero() {
+			needed = earlier(needed, from)
+		}
+	}
 	for _, g := range s.all() {
-		times = append(times, g.From)
+		note(g.From)
 	}
 	if r.PollInterval > 0 {
-		times = append(times, s.Polled)
+		note(s.Polled)
 	}
 	if r.ReconcileInterval > 0 {
-		times = append(times, s.reconciledTo(now), s.Inconclusive)
+		note(s.reconciledTo(now))
+		note(s.Inconclusive)
 	}
 	if s.stale(r, now) {
-		times = append(times, notifiedTo(s.confirmed, now))
+		note(notifiedTo(s.confirmed, now))
 	}
-	times = slices.DeleteFunc(times, time.Time.IsZero)
-	if len(times) == 0 {
-		return time.Time{}
-	}
-	return later(slices.MinFunc(times, time.Time.Compare), now.Add(-r.MaxGap-maxNotificationDelay))
+	return later(needed, now.Add(-r.MaxGap-maxNotificationDelay))
 }
 
 // Clone returns a copy that later events do not change.

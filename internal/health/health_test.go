@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,40 +20,6 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
-}
-
-func TestReminder_RepeatsHourlyUntilRecovery(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var r health.Reminder
-		assert.False(t, r.Recovered(), "there was no failure")
-		assert.True(t, r.Failed(), "it begins")
-		assert.False(t, r.Failed())
-		time.Sleep(time.Hour - time.Nanosecond)
-		assert.False(t, r.Failed())
-		time.Sleep(time.Nanosecond)
-		assert.True(t, r.Failed(), "it lasts")
-		assert.True(t, r.Recovered())
-		assert.False(t, r.Recovered(), "once")
-		assert.True(t, r.Failed(), "another one begins")
-	})
-}
-
-func TestReminder_IsSafeForConcurrentUse(t *testing.T) {
-	t.Parallel()
-	var r health.Reminder
-	var logged atomic.Int64
-	var attempts sync.WaitGroup
-	for range 8 {
-		attempts.Go(func() {
-			if r.Failed() {
-				logged.Add(1)
-			}
-		})
-	}
-	attempts.Wait()
-	assert.EqualValues(t, 1, logged.Load())
-	assert.True(t, r.Recovered())
 }
 
 var (

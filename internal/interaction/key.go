@@ -28,7 +28,7 @@ type Key struct {
 
 // Key returns the key by which the versions of an interaction are recognized.
 func (r *Received) Key() Key {
-	k := Key{Tenant: strings.ToLower(r.TenantID), ID: r.ID, WithoutContent: r.WithoutContent}
+	k := Key{Tenant: r.TenantID, ID: r.ID, WithoutContent: r.WithoutContent}
 	if r.WithoutContent {
 		k.Subscription = strings.ToLower(r.SubscriptionID)
 	} else {
@@ -57,7 +57,7 @@ const separator = "\x1f"
 //	interaction, tenant, session, id, change, and for an update the etag (the id if there is none)
 //	tombstone, tenant, subscription, id, change       (without content)
 //
-// Tenant and subscription are in lower case. The first part ensures that the two forms never collide.
+// Tenant and subscription are in lower case, as in Key. The first part ensures that the two forms never collide.
 func (r *Received) UID() string {
 	parts := append(r.Key().parts(), string(r.Change))
 	if r.Change == Updated && !r.WithoutContent {

@@ -18,8 +18,7 @@ type Received struct {
 	At time.Time
 	// WithoutContent is true for a tombstone: a deletion of which Graph sent only the id.
 	WithoutContent bool
-	// ContentDigest is the SHA-256 of the change and of the dataSignature of the encrypted content. It identifies a
-	// notification that is sent again. It is zero without encrypted content.
+	// ContentDigest identifies a notification that is sent again, see notification.Item. It is zero for history.
 	ContentDigest [32]byte
 
 	// UserID is the Entra object id of the user whose conversation it is. It is empty while unknown.

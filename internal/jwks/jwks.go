@@ -204,11 +204,11 @@ func parseKeys(body []byte) (map[string]*rsa.PublicKey, error) {
 	}
 	keys := make(map[string]*rsa.PublicKey)
 	for _, raw := range set.Keys {
-		var key jose.JSONWebKey
-		if err := key.UnmarshalJSON(raw); err != nil || key.KeyID == "" {
+		key, err := parseKey(raw)
+		if err != nil || key.KeyID == "" {
 			continue
 		}
-		public, ok := signingKey(&key)
+		public, ok := signingKey(key)
 		if _, duplicate := keys[key.KeyID]; ok && !duplicate {
 			keys[key.KeyID] = public
 		}
@@ -218,6 +218,30 @@ func parseKeys(body []byte) (map[string]*rsa.PublicKey, error) {
 		return nil, errors.New("no RSA signing key in the set")
 	}
 	return keys, nil
+}
+
+// parseKey parses only the members of an RSA key. The certificate members (x5c, x5t) are not used, and an error in them must not
+// make the key unusable.
+func parseKey(raw json.RawMessage) (*jose.JSONWebKey, error) {
+	var members struct {
+		Type      string `json:"kty"`
+		ID        string `json:"kid"`
+		Use       string `json:"use,omitempty"`
+		Algorithm string `json:"alg,omitempty"`
+		Modulus   string `json:"n"`
+		Exponent  string `json:"e"`
+		// Private makes it a private key, which is not accepted: who published it gave it to everybody.
+		Private json.RawMessage `json:"d,omitempty"`
+	}
+	if err := json.Unmarshal(raw, &members); err != nil {
+		return nil, err
+	}
+	plain, err := json.Marshal(members)
+	if err != nil {
+		return nil, err
+	}
+	var key jose.JSONWebKey
+	return &key, key.UnmarshalJSON(plain)
 }
 
 // signingKey accepts public RSA keys for RS256 signatures of 2048 to 8192 bits. A key without use or alg may be used for

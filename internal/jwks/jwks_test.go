@@ -390,13 +390,16 @@ func TestKeySet_UsesOnlyPublicRSASigningKeys(t *testing.T) {
 		require.NoError(t, err)
 		members = append(members, string(member))
 	}
-	members = append(members,
+	// Entra ID publishes certificates beside its keys. They are not used, so an error in them does no harm.
+	withCertificate, err := json.Marshal(jose.JSONWebKey{KeyID: "with a malformed certificate", Key: public, Use: "sig"})
+	require.NoError(t, err)
+	members = append(members, strings.TrimSuffix(string(withCertificate), "}")+`,"x5t":"short","x5c":["no certificate"]}`,
 		`{"kid":"small","kty":"RSA","use":"sig","n":"wJ8yqQ","e":"AQAB"}`,
 		`{"kid":"of an unknown type","kty":"XYZ","use":"sig"}`, `"text"`, `7`, `null`)
 	body := fmt.Sprintf(`{"keys":[%s]}`, strings.Join(members, ","))
 	// Each kid has its own set, since only one refresh a minute is made for unknown keys.
 	for kid, want := range map[string]bool{
-		"for signatures": true, "for any purpose": true, "duplicate": true,
+		"for signatures": true, "for any purpose": true, "duplicate": true, "with a malformed certificate": true,
 		"for encryption": false, "for another algorithm": false, "private": false, "elliptic": false, "symmetric": false,
 		"": false, "small": false, "of an unknown type": false,
 	} {

@@ -221,7 +221,7 @@ func (d *Decrypter) decryptItem(ring Ring, item *Item, at time.Time) (*interacti
 		At:             at,
 		ContentDigest:  item.ContentDigest(),
 	}
-	if d.settings.Seen != nil && received.ContentDigest != ([sha256.Size]byte{}) && d.settings.Seen.Known(received.ContentDigest) {
+	if d.settings.Seen != nil && d.settings.Seen.Known(received.ContentDigest) {
 		return nil, nil
 	}
 	decrypted, err := d.decryptContent(ring, item)

@@ -51,13 +51,14 @@ type EncryptedContent struct {
 	CertificateThumbprint string `json:"encryptionCertificateThumbprint"`
 }
 
-// ContentDigest returns the SHA-256 of the dataSignature and the changeType, which identifies an item that is sent again. It is
-// zero if there is no dataSignature.
+// ContentDigest returns what identifies an item that is sent again: the SHA-256 of the dataSignature, or else the ids, and of the
+// changeType.
 func (i *Item) ContentDigest() [sha256.Size]byte {
-	if i.EncryptedContent == nil || i.EncryptedContent.DataSignature == "" {
-		return [sha256.Size]byte{}
+	content := i.SubscriptionID + "\x1f" + i.ResourceID
+	if i.EncryptedContent != nil && i.EncryptedContent.DataSignature != "" {
+		content = i.EncryptedContent.DataSignature
 	}
-	return sha256.Sum256([]byte(i.EncryptedContent.DataSignature + "\x1f" + strings.ToLower(i.ChangeType)))
+	return sha256.Sum256([]byte(content + "\x1f" + strings.ToLower(i.ChangeType)))
 }
 
 // ErrNotCollection says that a body is not a collection.

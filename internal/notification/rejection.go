@@ -19,7 +19,7 @@ type Rejection struct {
 	Gap gap.Reason
 	// ItemID is the id of the interaction, which is its creation time in epoch milliseconds; empty if unknown or if Gap is empty.
 	ItemID string
-	// ContentDigest identifies the content, as in interaction.Received; zero if there is none or if Gap is empty.
+	// ContentDigest identifies the item, as in interaction.Received; zero if Gap is empty.
 	ContentDigest [sha256.Size]byte
 	// Err says what happened. It contains neither content nor tokens, and has a failure.
 	Err error

@@ -3,7 +3,6 @@ package privacy
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -57,14 +56,12 @@ func (s Settings) recordOf(r *interaction.Received) record.Record {
 	return made
 }
 
-// createdAt returns the time of creation, or the time of receipt if the former is unknown or OTLP cannot represent it
-// (before 1970, after 2262).
+// createdAt returns the time of creation, or the time of receipt if the former is unknown.
 func createdAt(r *interaction.Received) time.Time {
-	created, known := r.CreatedAt()
-	if !known || created.Before(time.Unix(0, 0)) || created.After(time.Unix(0, math.MaxInt64)) {
-		return r.At
+	if created, known := r.CreatedAt(); known {
+		return created
 	}
-	return created
+	return r.At
 }
 
 // delay returns the time from the change to its receipt. It is not negative, although the clocks of Microsoft and of this

@@ -9,8 +9,7 @@ type Record struct {
 	TenantID string
 	// UID is the same for the same version of the same interaction, on every replica and after every restart: 32 hex digits.
 	UID string
-	// CreatedAt is the time of creation, or the time of receipt if the former is unknown or OTLP cannot represent it.
-	// ReceivedAt is when the interaction was taken in.
+	// CreatedAt is the time of creation, or ReceivedAt if that is unknown. ReceivedAt is when the interaction was taken in.
 	CreatedAt, ReceivedAt time.Time
 	// Delay is the time from the change to its receipt, at least 0, or UnknownDelay.
 	Delay time.Duration

@@ -5,11 +5,9 @@ package statestore
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/collector/extension/xextension/storage"
@@ -18,14 +16,16 @@ import (
 // Timeout is how long one call to the storage may take. Only a storage that hangs takes longer; a slow disk does not.
 const Timeout = 5 * time.Second
 
+// ErrDamaged says that a value is there and can't be used: it is damaged, or was written by another version. Its owner reports it
+// and replaces it.
+var ErrDamaged = errors.New("damaged")
+
 // Store reads and writes values. Calls are made one at a time, and a call that was given up after Timeout still excludes
 // others until it returns, so it can't overwrite what a later call wrote. It is safe for concurrent use.
 type Store struct {
 	client storage.Client
 	// calling is a semaphore: it holds a value during a call.
 	calling chan struct{}
-	// hangs is true while a call that was given up has not returned.
-	hangs atomic.Bool
 }
 
 // New returns a Store for a client, which it owns.
@@ -47,7 +47,6 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 	go func() {
 		defer func() { <-s.calling }()
 		done <- f(ctx)
-		s.hangs.Store(false)
 	}()
 	select {
 	case err := <-done:
@@ -56,10 +55,6 @@ func (s *Store) call(ctx context.Context, f func(context.Context) error) error {
 		}
 		return err
 	case <-ctx.Done():
-		s.hangs.Store(true)
-		if len(done) > 0 { // it has returned at this moment
-			s.hangs.Store(false)
-		}
 		return context.Cause(ctx)
 	}
 }
@@ -80,127 +75,66 @@ func (s *Store) Write(ctx context.Context, sets ...Set) error {
 	}
 	operations := make([]*storage.Operation, 0, len(sets))
 	for _, one := range sets {
-		if one.Payload == nil {
-			operations = append(operations, storage.DeleteOperation(one.Key))
-			continue
-		}
-		operations = append(operations, storage.SetOperation(one.Key, frame(one.Version, one.Payload)))
+		operations = append(operations, one.operation())
 	}
-	err := s.call(ctx, func(ctx context.Context) error { return s.client.Batch(ctx, operations...) })
-	if err != nil {
+	if err := s.call(ctx, func(ctx context.Context) error { return s.client.Batch(ctx, operations...) }); err != nil {
 		return fmt.Errorf("write %s: %w", sets[0].Key, err)
 	}
 	return nil
 }
 
-// Read returns the payload of a value, nil if there is none. The error is a *DamagedError if the value can't be used; any
-// other error is one of the storage.
+func (s Set) operation() *storage.Operation {
+	if s.Payload == nil {
+		return storage.DeleteOperation(s.Key)
+	}
+	return storage.SetOperation(s.Key, frame(s.Version, s.Payload))
+}
+
+// Read returns the payload of a value, nil if there is none. The error is ErrDamaged if the value can't be used; any other error is
+// one of the storage.
 func (s *Store) Read(ctx context.Context, key string, version byte) ([]byte, error) {
 	var value []byte
 	err := s.call(ctx, func(ctx context.Context) (err error) {
 		value, err = s.client.Get(ctx, key)
 		return err
 	})
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read %s: %w", key, err)
-	case value == nil:
-		return nil, nil
+	if err == nil && value != nil {
+		value, err = unframe(version, value)
 	}
-	payload, err := unframe(version, value)
 	if err != nil {
-		return nil, &DamagedError{Key: key, Err: err}
+		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
-	return payload, nil
+	return value, nil
 }
 
-// Close waits for a call in flight, at most Timeout, and closes the client. Where a call was given up and has not returned yet, the
-// client hangs, and stays open.
+// Close waits for a call in flight, at most Timeout, and closes the client. A client whose call does not return stays open.
 func (s *Store) Close(ctx context.Context) error {
-	err := errHangs
-	if !s.hangs.Load() {
-		err = s.call(ctx, s.client.Close)
-	}
-	if err != nil {
+	if err := s.call(ctx, s.client.Close); err != nil {
 		return fmt.Errorf("close storage: %w", err)
 	}
 	return nil
 }
 
-// DamagedError says that a value is there and can't be used: it is damaged, or was written by another version. Its owner
-// reports it and replaces it.
-type DamagedError struct {
-	Key string
-	Err error
-}
-
-func (e *DamagedError) Error() string { return "value " + e.Key + " in storage: " + e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *DamagedError) Unwrap() error { return e.Err }
-
-// Damaged reports whether an error of Read or Load is about the value, as opposed to the storage.
-func Damaged(err error) bool {
-	_, ok := errors.AsType[*DamagedError](err)
-	return ok
-}
-
-// Value is a value of one type, stored as JSON under one key.
-type Value[T any] struct {
-	Store   *Store
-	Key     string
-	Version byte
-}
-
-// Load returns the value, and false if there is none. The error is as that of Store.Read.
-func (v Value[T]) Load(ctx context.Context) (value T, found bool, err error) {
-	payload, err := v.Store.Read(ctx, v.Key, v.Version)
-	if err != nil || payload == nil {
-		return value, false, err
-	}
-	if err := json.Unmarshal(payload, &value); err != nil {
-		var none T
-		return none, false, &DamagedError{Key: v.Key, Err: err}
-	}
-	return value, true, nil
-}
-
-// Save writes the value.
-func (v Value[T]) Save(ctx context.Context, value T) error {
-	payload, err := json.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", v.Key, err)
-	}
-	return v.Store.Write(ctx, Set{Key: v.Key, Version: v.Version, Payload: payload})
-}
-
 // The stored form of a value: version (1 byte), CRC-32C of the payload (4, big-endian), payload.
 const headerSize = 1 + 4
 
-var (
-	errVersion  = errors.New("written in another format")
-	errChecksum = errors.New("damaged")
-)
+func checksum(payload []byte) uint32 {
+	return crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli))
+}
 
 func frame(version byte, payload []byte) []byte {
-	value := make([]byte, headerSize, headerSize+len(payload))
-	value[0] = version
-	sum := crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli))
-	binary.BigEndian.PutUint32(value[1:], sum)
-	return append(value, payload...)
+	value := append(make([]byte, 0, headerSize+len(payload)), version)
+	return append(binary.BigEndian.AppendUint32(value, checksum(payload)), payload...)
 }
 
 func unframe(version byte, value []byte) ([]byte, error) {
-	if len(value) < headerSize {
-		return nil, errChecksum
+	switch {
+	case len(value) < headerSize:
+		return nil, fmt.Errorf("%w: %d bytes", ErrDamaged, len(value))
+	case value[0] != version:
+		return nil, fmt.Errorf("%w: written in another format", ErrDamaged)
+	case binary.BigEndian.Uint32(value[1:]) != checksum(value[headerSize:]):
+		return nil, fmt.Errorf("%w: wrong checksum", ErrDamaged)
 	}
-	if value[0] != version {
-		return nil, errVersion
-	}
-	payload := value[headerSize:]
-	sum := crc32.Checksum(payload, crc32.MakeTable(crc32.Castagnoli))
-	if binary.BigEndian.Uint32(value[1:]) != sum {
-		return nil, errChecksum
-	}
-	return payload, nil
+	return value[headerSize:], nil
 }

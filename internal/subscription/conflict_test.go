@@ -101,9 +101,9 @@ func TestConflict_ReplacesOncePerProcess(t *testing.T) {
 		assert.Equal(t, []subscription.Reason{subscription.ReasonConflict}, h.recreated)
 
 		g.vanish("s1")
-		g.put(existing("f2", 70*time.Hour, atTheirURL))
+		g.put(existing("f", 70*time.Hour, atTheirURL))
 		h.advance(time.Hour)
-		assert.Equal(t, []string{"f2"}, g.activeIDs(), "the second time the other one stays")
+		assert.Equal(t, []string{"f"}, g.activeIDs(), "the second time the other one stays")
 		assert.Equal(t, 1, g.count("delete"))
 		assert.Len(t, h.statuses, 1)
 	})

@@ -185,15 +185,17 @@ func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
 	m.create(ctx, r, a.want)
 }
 
-// remove deletes a subscription.
+// remove deletes a subscription. A conflicting one, which is not owned, does not become so.
 func (m *Manager) remove(ctx context.Context, old graph.Subscription) error {
 	if err := m.settings.Graph.DeleteSubscription(ctx, old.ID); err != nil {
 		return err
 	}
-	if m.otherKey(old) && sameURL(old.NotificationURL, m.settings.NotificationURL) {
-		m.keyReplacements[path(old.Resource)]++
+	if m.ours(old, m.settings.NotificationURL) {
+		if m.otherKey(old) {
+			m.keyReplacements[path(old.Resource)]++
+		}
+		m.own(old.ID).gone = true
 	}
-	m.own(old.ID).gone = true
 	return nil
 }
 

@@ -7,30 +7,28 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/record"
 )
 
-// Logs returns one event for each record, in order, with one resource for each tenant. Events are described in
+// Logs returns one event for each record, in order. All records are of one tenant, which is the resource. Events are described in
 // https://opentelemetry.io/docs/specs/semconv/general/events/. Without records the logs are empty.
 func Logs(scope Scope, records []record.Record) plog.Logs {
 	logs := plog.NewLogs()
-	tenants := make(map[string]plog.LogRecordSlice, 1)
+	if len(records) == 0 {
+		return logs
+	}
+	resource := logs.ResourceLogs().AppendEmpty()
+	resource.SetSchemaUrl(schemaURL)
+	fillResource(resource.Resource(), records[0].TenantID)
+	scoped := resource.ScopeLogs().AppendEmpty()
+	scope.fill(scoped.Scope())
+	events := scoped.LogRecords()
+	events.EnsureCapacity(len(records))
 	for i := range records {
-		tenantID := records[i].TenantID
-		events, started := tenants[tenantID]
-		if !started {
-			events = startTenant(logs.ResourceLogs().AppendEmpty(), tenantID, scope)
-			tenants[tenantID] = events
-		}
 		fillEvent(events.AppendEmpty(), &records[i])
 	}
 	return logs
 }
 
-func startTenant(logs plog.ResourceLogs, tenantID string, scope Scope) plog.LogRecordSlice {
-	logs.SetSchemaUrl(schemaURL)
-	fillResource(logs.Resource(), tenantID)
-	scoped := logs.ScopeLogs().AppendEmpty()
-	scope.fill(scoped.Scope())
-	return scoped.LogRecords()
-}
+// maxAttributes is the number of attributes of an event that has all of them.
+const maxAttributes = 30
 
 func fillEvent(event plog.LogRecord, r *record.Record) {
 	event.SetTimestamp(pcommon.NewTimestampFromTime(r.CreatedAt))
@@ -40,7 +38,7 @@ func fillEvent(event plog.LogRecord, r *record.Record) {
 	event.Body().SetStr(r.Body)
 
 	attributes := event.Attributes()
-	attributes.EnsureCapacity(31)
+	attributes.EnsureCapacity(maxAttributes)
 	putInteraction(attributes, r)
 	putContent(attributes, r)
 	putString(attributes, attrUserID, r.UserID)

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"sort"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 
 // MetricSettings identifies the tenant and the collector in the metrics.
 type MetricSettings struct {
-	// TenantID is the tenant. It is converted to lower case, as in the logs.
+	// TenantID is the tenant, in lower case.
 	TenantID string
 	// InstanceID is the collector's service.instance.id, which distinguishes the streams of replicas. It may be empty.
 	InstanceID string
@@ -47,7 +46,6 @@ type Metrics struct {
 
 // NewMetrics returns metrics without values.
 func NewMetrics(settings MetricSettings) *Metrics {
-	settings.TenantID = strings.ToLower(settings.TenantID)
 	return &Metrics{
 		settings:     settings,
 		apps:         newCardinalityLimiter(maxAppNames),
@@ -79,11 +77,11 @@ func (m *Metrics) Add(records []record.Record) {
 	}
 }
 
-func (m *Metrics) observeDelay(of series, delay time.Duration) {
-	h, seen := m.delays[of]
+func (m *Metrics) observeDelay(s series, delay time.Duration) {
+	h, seen := m.delays[s]
 	if !seen {
 		h = &histogram{}
-		m.delays[of] = h
+		m.delays[s] = h
 	}
 	h.observe(delay.Seconds())
 }
@@ -117,19 +115,19 @@ func (m *Metrics) Collect(now time.Time, gauges ...Gauge) pmetric.Metrics {
 func (m *Metrics) emit(metrics pmetric.MetricSlice, now time.Time, gauges []Gauge) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	period := period{start: pcommon.NewTimestampFromTime(m.settings.Start), at: pcommon.NewTimestampFromTime(now)}
+	during := period{start: pcommon.NewTimestampFromTime(m.settings.Start), at: pcommon.NewTimestampFromTime(now)}
 	emitSum(metrics, definition{
 		"microsoft.copilot.interactions", "{interaction}", "Prompts and responses that were created.",
-	}, m.interactions, period)
+	}, m.interactions, during)
 	emitHistogram(metrics, definition{
 		"microsoft.copilot.interaction.ingestion_delay", "s", "Time from the creation of an interaction to its receipt.",
-	}, m.delays, period)
+	}, m.delays, during)
 	emitSum(metrics, definition{
 		"microsoft.copilot.history.recovered", "{interaction}",
 		"Interactions that no notification brought and that were delivered from the history.",
-	}, m.recovered, period)
+	}, m.recovered, during)
 	for _, gauge := range gauges {
-		emitGauge(metrics, gauge.definition, gauge.values, period)
+		emitGauge(metrics, gauge.definition, gauge.values, during)
 	}
 }
 
@@ -174,11 +172,11 @@ func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
 
 // HistoryReconciled is the age of the end of the last reconciliation, in seconds: of the newest time that it compared. Its
 // result is complete, incomplete or inconclusive. It has no value before the first one, when the result is empty.
-func HistoryReconciled[Result ~string](age time.Duration, result Result) Gauge {
+func HistoryReconciled(age time.Duration, result string) Gauge {
 	gauge := newGauge("microsoft.copilot.history.reconciled",
 		"Age of the newest time for which the history was compared with what was delivered.")
 	if result != "" {
-		gauge.values[series{{attrResult, string(result)}}] = age.Seconds()
+		gauge.values[series{{attrResult, result}}] = age.Seconds()
 	}
 	return gauge
 }
@@ -205,12 +203,12 @@ type point interface {
 	SetTimestamp(pcommon.Timestamp)
 }
 
-func (s series) fill(p point, of period) {
+func (s series) fill(p point, during period) {
 	for _, a := range s {
 		putString(p.Attributes(), a.name, a.value)
 	}
-	p.SetStartTimestamp(of.start)
-	p.SetTimestamp(of.at)
+	p.SetStartTimestamp(during.start)
+	p.SetTimestamp(during.at)
 }
 
 // appendMetric appends a metric and returns it with its series in order. Without values it appends none: the metric that it
@@ -226,35 +224,35 @@ func appendMetric[V any](metrics pmetric.MetricSlice, d definition, values map[s
 	return metric, slices.SortedFunc(maps.Keys(values), series.compare)
 }
 
-func emitSum(metrics pmetric.MetricSlice, d definition, values map[series]int64, of period) {
+func emitSum(metrics pmetric.MetricSlice, d definition, values map[series]int64, during period) {
 	metric, all := appendMetric(metrics, d, values)
 	sum := metric.SetEmptySum()
 	sum.SetIsMonotonic(true)
 	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
 	for _, s := range all {
 		point := sum.DataPoints().AppendEmpty()
-		s.fill(point, of)
+		s.fill(point, during)
 		point.SetIntValue(values[s])
 	}
 }
 
-func emitHistogram(metrics pmetric.MetricSlice, d definition, values map[series]*histogram, of period) {
+func emitHistogram(metrics pmetric.MetricSlice, d definition, values map[series]*histogram, during period) {
 	metric, all := appendMetric(metrics, d, values)
 	histogram := metric.SetEmptyHistogram()
 	histogram.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
 	for _, s := range all {
 		point := histogram.DataPoints().AppendEmpty()
-		s.fill(point, of)
+		s.fill(point, during)
 		values[s].fill(point)
 	}
 }
 
-func emitGauge(metrics pmetric.MetricSlice, d definition, values map[series]float64, of period) {
+func emitGauge(metrics pmetric.MetricSlice, d definition, values map[series]float64, during period) {
 	metric, all := appendMetric(metrics, d, values)
 	gauge := metric.SetEmptyGauge()
 	for _, s := range all {
 		point := gauge.DataPoints().AppendEmpty()
-		s.fill(point, period{at: of.at})
+		s.fill(point, period{at: during.at})
 		point.SetDoubleValue(values[s])
 	}
 }

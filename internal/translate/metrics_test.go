@@ -32,7 +32,7 @@ func collectTime() time.Time { return time.Date(2025, 12, 1, 15, 0, 0, 0, time.U
 
 func newMetrics() *translate.Metrics {
 	return translate.NewMetrics(translate.MetricSettings{
-		TenantID: "6F1D2C3B-0A4E-4D55-9B77-2F8E1C0A9D10", InstanceID: "collector-0", Scope: scope(), Start: startTime(),
+		TenantID: tenant, InstanceID: "collector-0", Scope: scope(), Start: startTime(),
 	})
 }
 
@@ -241,8 +241,7 @@ func TestHistoryGap_IsAGaugeByReason(t *testing.T) {
 
 func TestHistoryReconciled_IsAGaugeByResult(t *testing.T) {
 	t.Parallel()
-	type result string
-	for _, want := range []result{"complete", "incomplete", "inconclusive"} {
+	for _, want := range []string{"complete", "incomplete", "inconclusive"} {
 		got := newMetrics().Collect(collectTime(), translate.HistoryReconciled(26*time.Hour, want))
 		metric := findMetric(t, got, "microsoft.copilot.history.reconciled")
 		assert.Equal(t, "s", metric.Unit())
@@ -251,7 +250,7 @@ func TestHistoryReconciled_IsAGaugeByResult(t *testing.T) {
 		point := metric.Gauge().DataPoints().At(0)
 		assert.InDelta(t, 93600, point.DoubleValue(), 1e-9)
 		assert.Equal(t, pcommon.NewTimestampFromTime(collectTime()), point.Timestamp())
-		assert.Equal(t, map[string]any{"microsoft.copilot.result": string(want)}, point.Attributes().AsRaw())
+		assert.Equal(t, map[string]any{"microsoft.copilot.result": want}, point.Attributes().AsRaw())
 	}
 	assert.Zero(t, newMetrics().Collect(collectTime(), translate.HistoryReconciled(0, "")).MetricCount(),
 		"the age is unknown before the first reconciliation")

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
@@ -42,22 +41,13 @@ type attributor struct {
 	got []interaction.Received
 }
 
-func newAttributor(t *testing.T, maxOpen int) *attributor {
-	t.Helper()
-	a, err := turn.NewAttribution(maxOpen)
-	require.NoError(t, err)
-	return &attributor{Attribution: a}
+func newAttributor(maxOpen int) *attributor {
+	return &attributor{Attribution: turn.NewAttribution(maxOpen)}
 }
 
 func (a *attributor) add(received ...interaction.Received) {
 	a.Attribute(received)
 	a.got = append(a.got, received...)
-}
-
-func TestNewAttribution_RejectsInvalidSize(t *testing.T) {
-	t.Parallel()
-	_, err := turn.NewAttribution(0)
-	assert.Error(t, err)
 }
 
 func TestAttribution_FindsUserAndTurn(t *testing.T) {
@@ -163,7 +153,7 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a := newAttributor(t, 100)
+			a := newAttributor(100)
 			for _, batch := range test.batches {
 				a.add(batch...)
 			}
@@ -178,7 +168,7 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 
 func TestAttribution_IsBounded(t *testing.T) {
 	t.Parallel()
-	a := newAttributor(t, 2)
+	a := newAttributor(2)
 	for i := range 3 {
 		n := strconv.Itoa(i)
 		a.add(prompt("s"+n, "r", "1", anna))
@@ -216,7 +206,7 @@ func TestAttribution_TreatsEvictedConversationAsShared(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a := newAttributor(t, 2)
+			a := newAttributor(2)
 			batches := append(slices.Clone(test.before), []interaction.Received{other(1)}, []interaction.Received{other(2)}, []interaction.Received{other(3)},
 				[]interaction.Received{test.again}, []interaction.Received{response("s", "r2", "21")}, []interaction.Received{response("s", "r3", "22")})
 			for _, batch := range batches {
@@ -235,7 +225,7 @@ func TestAttribution_NeverNamesWrongUser(t *testing.T) {
 	t.Parallel()
 	const conversations, turns, maxOpen = 250, 10_000, 50
 	random := rand.New(rand.NewPCG(1, 2))
-	a := newAttributor(t, maxOpen)
+	a := newAttributor(maxOpen)
 	asked := map[string]string{} // request to user
 	var open []interaction.Received
 	for i := range turns {

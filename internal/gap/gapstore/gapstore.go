@@ -4,14 +4,13 @@ package gapstore
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
-	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
@@ -45,49 +44,33 @@ type Settings struct {
 // Store holds the known gaps. It is safe for concurrent use.
 type Store struct {
 	settings Settings
-	value    statestore.Value[gap.State]
-	storage  health.Part
+	value    *statestore.Value[gap.State]
 	// wake has an element while changes were not seen by the reader of Changed.
 	wake chan struct{}
-	// writing is a semaphore: it holds a value during a write.
-	writing chan struct{}
 
-	mu      sync.Mutex // guards what follows
-	state   gap.State
-	changes uint64 // how many updates there were
-	written uint64 // how many of them are in storage
+	mu    sync.Mutex // guards state
+	state gap.State
 }
 
 // New returns an empty Store. Load must be called before anything else.
 func New(s Settings) *Store {
-	return &Store{
-		settings: s,
-		value:    statestore.Value[gap.State]{Store: s.Store, Key: key, Version: version},
-		storage: health.Part{
-			Logger: s.Logger, Failing: "known gaps and the checkpoint can't be stored, a restart now may lose gaps; check the storage extension",
-			Recovered: "known gaps and the checkpoint are stored again",
-		},
-		wake: make(chan struct{}, 1), writing: make(chan struct{}, 1),
-	}
+	return &Store{settings: s, wake: make(chan struct{}, 1), value: statestore.NewValue[gap.State](statestore.ValueSettings{
+		Store: s.Store, Key: key, Version: version, Name: "known gaps and the checkpoint", Logger: s.Logger,
+	})}
 }
 
 // Load reads the state of earlier runs, and notes that a run begins. It fails if the storage can't be read; a damaged value is
 // logged and replaced. newestCreation is the latest creation that was delivered, zero for none.
 func (s *Store) Load(ctx context.Context, newestCreation time.Time) error {
-	state, _, err := s.value.Load(ctx)
-	damaged := statestore.Damaged(err)
-	if err != nil && !damaged {
-		return fmt.Errorf("load the known gaps: %w", err)
-	}
-	if damaged {
-		s.settings.Logger.Warn("the known gaps and the checkpoint in storage are damaged and are replaced; history.max_gap is read from the history",
-			zap.Error(err))
+	state, damaged, err := s.value.Load(ctx)
+	if err != nil {
+		return err
 	}
 	s.mu.Lock()
 	s.state = state
 	s.mu.Unlock()
 	s.Update(ctx, func(state *gap.State, now time.Time) {
-		state.Start(s.settings.Rules, gap.Found{Damaged: damaged, NewestCreation: newestCreation}, now)
+		state.Start(s.settings.Rules, damaged, newestCreation, now)
 	})
 	return nil
 }
@@ -102,7 +85,7 @@ func (s *Store) Update(ctx context.Context, event func(state *gap.State, now tim
 	before := s.state.Count()
 	event(&s.state, s.settings.Now())
 	after := s.state.Count()
-	s.changes++
+	s.value.Changed()
 	s.mu.Unlock()
 	for _, reason := range gap.Reasons() {
 		for range after[reason] - before[reason] {
@@ -125,7 +108,8 @@ func (s *Store) Expire(ctx context.Context) {
 	for _, lost := range losses {
 		s.settings.Telemetry.GapLost(ctx, lost.Reason, lost.To.Sub(lost.From))
 		s.settings.Logger.Warn("history is further back than history.max_gap and is not read: these interactions are lost",
-			zap.String("reason", string(lost.Reason)), zap.Time("from", lost.From), zap.Time("to", lost.To), zap.Int("users", lost.Users))
+			append(failure.New(failure.HistoryTooOld).Fields(), zap.String("reason", string(lost.Reason)),
+				zap.Time("from", lost.From), zap.Time("to", lost.To), zap.Int("users", lost.Users))...)
 	}
 }
 
@@ -140,48 +124,14 @@ func (s *Store) View(read func(state *gap.State, now time.Time)) {
 func (s *Store) Changed() <-chan struct{} { return s.wake }
 
 // Run writes changes until ctx ends.
-func (s *Store) Run(ctx context.Context) {
-	ticker := time.NewTicker(writeInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			_ = s.Flush(ctx) // a failure is logged there, and the next tick tries again
-		}
-	}
-}
+func (s *Store) Run(ctx context.Context) { s.value.Run(ctx, writeInterval, s.snapshot) }
 
 // Flush writes everything that was changed before the call. A failure is logged, again each hour until the storage works again.
 // Where ctx ends before, the changes are written later.
-func (s *Store) Flush(ctx context.Context) error {
+func (s *Store) Flush(ctx context.Context) error { return s.value.Save(ctx, s.snapshot) }
+
+func (s *Store) snapshot() gap.State {
 	s.mu.Lock()
-	wanted := s.changes
-	s.mu.Unlock()
-	select {
-	case s.writing <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the storage: %w", ctx.Err())
-	}
-	defer func() { <-s.writing }()
-	s.mu.Lock()
-	if s.written >= wanted {
-		s.mu.Unlock()
-		return nil
-	}
-	wanted = s.changes
-	state := s.state.Clone()
-	s.mu.Unlock()
-	err := s.value.Save(ctx, state)
-	if err == nil || ctx.Err() == nil {
-		s.storage.Report(err)
-	}
-	if err != nil {
-		return fmt.Errorf("store the known gaps: %w", err)
-	}
-	s.mu.Lock()
-	s.written = wanted
-	s.mu.Unlock()
-	return nil
+	defer s.mu.Unlock()
+	return s.state.Clone()
 }

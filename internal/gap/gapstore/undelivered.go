@@ -94,11 +94,11 @@ func (u *Undelivered) Run(ctx context.Context) {
 	ticker := time.NewTicker(expiryInterval)
 	defer ticker.Stop()
 	for {
-		u.Save(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			u.Save(ctx)
 		}
 	}
 }

@@ -1,0 +1,147 @@
+package statestore
+
+import (
+	"context"
+	"encoding"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
+)
+
+// ValueSettings configures a Value. All fields but Status are required.
+type ValueSettings struct {
+	Store   *Store
+	Key     string
+	Version byte
+	// Name is what log lines and errors call the value. It is a plural.
+	Name   string
+	Logger *zap.Logger
+	// Status is as in health.Part.
+	Status func(error)
+}
+
+// Value is a value of one type, stored under one key in the binary form of its type, else as JSON. It is written if it has changed,
+// and logs the failures of the storage. It is safe for concurrent use.
+type Value[T any] struct {
+	s      ValueSettings
+	health health.Part
+	// changed has an element after changes that Run has not seen. changes counts them.
+	changed chan struct{}
+	changes atomic.Uint64
+	// saved is how many of them are stored. It is set only in calls to the storage, which are made one at a time.
+	saved atomic.Uint64
+}
+
+// NewValue returns a Value that has not changed.
+func NewValue[T any](s ValueSettings) *Value[T] {
+	return &Value[T]{s: s, changed: make(chan struct{}, 1), health: health.Part{
+		Logger: s.Logger, Failing: s.Name + " can't be stored", Recovered: s.Name + " are stored again", Status: s.Status,
+	}}
+}
+
+// Load returns the stored value, the zero value if there is none. A damaged value is logged, and the next Save replaces it. The
+// error is one of the storage.
+func (v *Value[T]) Load(ctx context.Context) (value T, damaged bool, err error) {
+	payload, err := v.s.Store.Read(ctx, v.s.Key, v.s.Version)
+	if err == nil && payload != nil {
+		if err = decode(payload, &value); err != nil {
+			err = fmt.Errorf("read %s: %w: %w", v.s.Key, ErrDamaged, err)
+		}
+	}
+	var none T
+	switch {
+	case err == nil:
+		return value, false, nil
+	case errors.Is(err, ErrDamaged):
+		v.s.Logger.Warn(v.s.Name+" in storage are damaged and are replaced",
+			append(failure.New(failure.StorageDamaged).Fields(), zap.Error(err))...)
+		v.Changed()
+		return none, true, nil
+	default:
+		return none, false, failure.With(fmt.Errorf("load %s: %w", v.s.Name, err), failure.New(failure.StorageFailing))
+	}
+}
+
+// Changed notes that the value has changed.
+func (v *Value[T]) Changed() {
+	v.changes.Add(1)
+	v.wake()
+}
+
+func (v *Value[T]) wake() {
+	select {
+	case v.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Save writes the value unless everything that was changed before the call is stored. snapshot returns a copy of the value; it is
+// called when the storage is free, so that no older copy is written after a newer one. A failure is logged, but not the end of ctx.
+func (v *Value[T]) Save(ctx context.Context, snapshot func() T) error {
+	wanted := v.changes.Load()
+	if v.saved.Load() >= wanted {
+		return nil
+	}
+	err := v.s.Store.call(ctx, func(ctx context.Context) error {
+		if v.saved.Load() >= wanted {
+			return nil
+		}
+		changes := v.changes.Load()
+		payload, err := encode(snapshot())
+		if err != nil {
+			return err
+		}
+		if err := v.s.Store.client.Batch(ctx, Set{v.s.Key, v.s.Version, payload}.operation()); err != nil {
+			return err
+		}
+		v.saved.Store(changes)
+		return nil
+	})
+	if err != nil {
+		err = failure.With(fmt.Errorf("store %s: %w", v.s.Name, err), failure.New(failure.StorageFailing))
+	}
+	if err == nil || ctx.Err() == nil {
+		v.health.Report(err)
+	}
+	return err
+}
+
+func encode(value any) ([]byte, error) {
+	if own, ok := value.(encoding.BinaryMarshaler); ok {
+		return own.MarshalBinary()
+	}
+	return json.Marshal(value)
+}
+
+func decode(payload []byte, value any) error {
+	if own, ok := value.(encoding.BinaryUnmarshaler); ok {
+		return own.UnmarshalBinary(payload)
+	}
+	return json.Unmarshal(payload, value)
+}
+
+// Run saves the value within an interval after each change, and again until that succeeds, until ctx ends.
+func (v *Value[T]) Run(ctx context.Context, interval time.Duration, snapshot func() T) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-v.changed:
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(interval):
+		}
+		if v.Save(ctx, snapshot) != nil {
+			v.wake()
+		}
+	}
+}
