@@ -108,7 +108,7 @@ func TestComponents_LoadKeepsEntriesOfStartupGap(t *testing.T) {
 		observer := newSubscriptionGaps(c.gaps, c.store, zap.NewNop())
 		delivered := interactionAt(time.Now())
 		require.NoError(t, r.pipeline.Take(t.Context(), list(delivered)))
-		observer.Checked(time.Now())
+		observer.Checked()
 		require.NoError(t, c.save(t.Context()))
 
 		time.Sleep(72 * time.Hour)
@@ -117,7 +117,7 @@ func TestComponents_LoadKeepsEntriesOfStartupGap(t *testing.T) {
 		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run, r.retain)
 		assert.True(t, c.cache.Known(delivered.ContentDigest))
 
-		newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked(time.Now())
+		newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked()
 		c.gaps.Update(t.Context(), func(state *gap.State, _ time.Time) {
 			state.Gaps = nil // as if it had been read
 		})
@@ -139,7 +139,7 @@ func TestComponents_DedupeRetainsLongOutage(t *testing.T) {
 			needed := interactionAt(time.Now())
 			require.NoError(t, r.pipeline.Take(t.Context(), list(needed)))
 			time.Sleep(69 * time.Minute)
-			newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked(time.Now())
+			newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked()
 			time.Sleep(30 * time.Hour)
 			assert.True(t, c.cache.Known(needed.ContentDigest))
 			assert.False(t, c.cache.Known(before.ContentDigest))
@@ -156,12 +156,12 @@ func TestComponents_DedupeForgetsAfterWindow(t *testing.T) {
 		require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
 		during(t, func() {
 			for range 25 * 60 / 5 {
-				observer.Checked(time.Now())
+				observer.Checked()
 				time.Sleep(5 * time.Minute)
 			}
 			assert.True(t, c.cache.Known(one.ContentDigest))
 			for range 2 * 60 / 5 {
-				observer.Checked(time.Now())
+				observer.Checked()
 				time.Sleep(5 * time.Minute)
 			}
 			assert.False(t, c.cache.Known(one.ContentDigest))

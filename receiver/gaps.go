@@ -45,13 +45,13 @@ func (g *subscriptionGaps) update(event func(state *gap.State, now time.Time)) {
 }
 
 // Checked implements subscription.Observer.
-func (g *subscriptionGaps) Checked(time.Time) {
+func (g *subscriptionGaps) Checked() {
 	g.update(func(state *gap.State, now time.Time) { state.Confirmed(g.gaps.Rules(), now) })
 	g.save(context.Background())
 }
 
 // Adopted implements subscription.Observer.
-func (g *subscriptionGaps) Adopted(time.Time) { g.update((*gap.State).Adopted) }
+func (g *subscriptionGaps) Adopted() { g.update((*gap.State).Adopted) }
 
 // Interrupted implements subscription.Observer.
 func (g *subscriptionGaps) Interrupted(resource string, reason subscription.Reason, since time.Time) {
@@ -65,7 +65,7 @@ func (g *subscriptionGaps) Interrupted(resource string, reason subscription.Reas
 }
 
 // Restored implements subscription.Observer.
-func (g *subscriptionGaps) Restored(resource string, _ time.Time) {
+func (g *subscriptionGaps) Restored(resource string) {
 	g.update(func(state *gap.State, now time.Time) { state.Restored(g.gaps.Rules(), resource, now) })
 }
 

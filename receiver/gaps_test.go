@@ -23,7 +23,7 @@ func newTestObserver(t *testing.T, change ...func(*setup)) (*subscriptionGaps, *
 	t.Helper()
 	_, c := newTestReceiver(t, change...)
 	observer := newSubscriptionGaps(c.gaps, c.store, zap.NewNop())
-	observer.Checked(time.Now())
+	observer.Checked()
 	return observer, c
 }
 
@@ -60,9 +60,9 @@ func TestSubscriptionGaps_OpensGapOfItsReasonAndScope(t *testing.T) {
 			assert.True(t, open[0].From.Before(since))
 			assert.True(t, open[0].To.IsZero(), "it lasts until the resource has a subscription again")
 
-			observer.Restored("another resource", time.Now())
+			observer.Restored("another resource")
 			assert.True(t, missing(c)[0].To.IsZero())
-			observer.Restored(test.resource, time.Now())
+			observer.Restored(test.resource)
 			assert.False(t, missing(c)[0].To.IsZero())
 		})
 	}
@@ -73,8 +73,8 @@ func TestSubscriptionGaps_OpensGapOfAdoptedSubscription(t *testing.T) {
 	t.Parallel()
 	_, c := newTestReceiver(t)
 	observer := newSubscriptionGaps(c.gaps, c.store, zap.NewNop())
-	observer.Adopted(time.Now())
-	observer.Checked(time.Now())
+	observer.Adopted()
+	observer.Checked()
 	assert.Equal(t, []gap.Reason{gap.Startup}, missingReasons(c))
 }
 
@@ -170,7 +170,7 @@ func TestSubscriptionGaps_StoresListLater(t *testing.T) {
 	t.Parallel()
 	mine := []subscription.Known{{ID: "a", CertificateID: "b"}}
 	for name, later := range map[string]func(*testing.T, *components){
-		"at the next check": func(_ *testing.T, c *components) { c.observer.Checked(time.Now()) },
+		"at the next check": func(_ *testing.T, c *components) { c.observer.Checked() },
 		"at shutdown":       func(t *testing.T, c *components) { t.Helper(); require.NoError(t, c.save(t.Context())) },
 	} {
 		t.Run(name, func(t *testing.T) {

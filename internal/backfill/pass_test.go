@@ -294,7 +294,7 @@ func TestBackfiller_ConsentMissingForThreeDays(t *testing.T) {
 	t.Parallel()
 	for name, refusal := range map[string]error{
 		"Graph refuses each user":    forbidden(),
-		"Entra ID refuses the token": &graph.TokenError{Status: 400, Code: "invalid_grant", AADSTS: "AADSTS65001"},
+		"Entra ID refuses the token": &graph.TokenError{Status: 400, Code: "AADSTS65001"},
 		"Graph refuses the token":    graphError(http.StatusUnauthorized, "", 0),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -110,7 +110,7 @@ func TestThrottle_BacksOffWhileGraphFails(t *testing.T) {
 		"503 without Retry-After":  graphError(503, "", 0),
 		"500":                      graphError(500, "", 0),
 		"401":                      graphError(401, "", 0),
-		"no token":                 &graph.TokenError{Status: 400, Code: "invalid_client", AADSTS: "AADSTS7000215"},
+		"no token":                 &graph.TokenError{Status: 400, Code: "AADSTS7000215"},
 		"an unreadable credential": &graph.TokenError{Err: errors.New("no such file")},
 		"connection reset":         errors.New("read tcp 127.0.0.1:1: connection reset by peer"),
 		"an endless body":          graph.ErrTooLarge,

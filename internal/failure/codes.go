@@ -184,7 +184,7 @@ func hints() map[Code]string {
 		SubscriptionConflict: "delete the other subscription, or set subscription.replace_foreign: true to replace it, or give this collector an app " +
 			"registration of its own, since Graph allows one tenant-wide subscription for each; the receiver adopts one of its own by itself",
 		SubscriptionKeyConflict: "give all receivers at this URL the same encryption.certificates, or each an app registration and a notification_url of its own; " +
-			"until then they alternate, an hour each",
+			"until then the one without the subscription has only the history",
 		HandshakePathsDiffer: "make webhook.path equal to the path of subscription.notification_url, unless an ingress rewrites the path: " + requestedHere,
 		HandshakeNotRouted:   "make the ingress route to the webhook and keep the path: " + requestedHere,
 		HandshakeRefused:     "make the ingress let a POST with a query string through to the webhook, without login and redirect: " + requestedHere,

@@ -5,7 +5,6 @@ package graph
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,11 +28,10 @@ const maxBody, maxErrorBody = 64 << 20, 1 << 20
 type Settings struct {
 	// Endpoint is the root of Graph without the version: https://graph.microsoft.com. A path is kept.
 	Endpoint string
-	// HTTP makes the calls. It is copied, and the copy follows no redirects. Nil means a default client with a timeout of 30 s.
+	// HTTP makes the calls. It is copied, and the copy follows no redirects.
 	HTTP *http.Client
 	// Tokens provides the access token of each call. Nil if HTTP authenticates by itself, as with an authenticator extension.
-	Tokens TokenSource
-	// Telemetry may be nil.
+	Tokens    TokenSource
 	Telemetry Telemetry
 }
 
@@ -43,23 +41,19 @@ type Client struct {
 	http      *http.Client
 	tokens    TokenSource
 	telemetry Telemetry
-	clock     clock
+	clock
 }
 
 // New returns a client. If the endpoint is not an absolute URL, every call fails.
 func New(s Settings) *Client {
 	return &Client{
-		endpoint: strings.TrimRight(s.Endpoint, "/"), http: withoutRedirects(s.HTTP), tokens: s.Tokens,
-		telemetry: cmp.Or[Telemetry](s.Telemetry, noopTelemetry{}),
+		endpoint: strings.TrimRight(s.Endpoint, "/"), http: withoutRedirects(s.HTTP), tokens: s.Tokens, telemetry: s.Telemetry,
 	}
 }
 
 // withoutRedirects copies a client; the copy returns a redirect as the response instead of following it.
 func withoutRedirects(given *http.Client) *http.Client {
-	client := http.Client{Timeout: 30 * time.Second}
-	if given != nil {
-		client = *given
-	}
+	client := *given
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &client
 }
@@ -192,7 +186,7 @@ func (c *Client) send(req *http.Request) (*http.Response, []byte, error) {
 		return nil, nil, err
 	}
 	defer func() { _ = resp.Body.Close() }() // the body was read completely, or its error is returned
-	c.clock.observe(resp.Header)
+	c.observeDate(resp.Header)
 	limit := maxBody
 	if resp.StatusCode/100 != 2 {
 		limit = maxErrorBody
@@ -274,17 +268,3 @@ type Telemetry interface {
 	// TokenRefresh reports one request for an access token; err is nil if it succeeded.
 	TokenRefresh(ctx context.Context, err error)
 }
-
-// noopTelemetry is used where no Telemetry is set.
-type noopTelemetry struct{}
-
-func (noopTelemetry) GraphRequest(context.Context, string, int, time.Duration) {}
-func (noopTelemetry) Throttled(context.Context, time.Duration)                 {}
-func (noopTelemetry) TokenRefresh(context.Context, error)                      {}
-
-// Now returns the local time, or the time of Graph's clock where that is earlier by more than a minute. What must not happen
-// too early, such as giving up an old gap, goes by it, so that a local clock that is ahead causes no loss.
-func (c *Client) Now() time.Time { return c.clock.now() }
-
-// Answered reports whether Graph has sent any response. Until then Now is the local time.
-func (c *Client) Answered() bool { return c.clock.answered.Load() }

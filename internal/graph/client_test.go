@@ -30,7 +30,7 @@ func TestClient_JoinsEndpointAndVersion(t *testing.T) {
 		"http://127.0.0.1:8080/emulator/one/": "http://127.0.0.1:8080/emulator/one/v1.0/subscriptions",
 	} {
 		var got string
-		client := graph.New(graph.Settings{Endpoint: endpoint, HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+		client := newGraph(graph.Settings{Endpoint: endpoint, HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 			got = r.URL.String()
 			return jsonReply(200, emptyList), nil
 		}).client()})
@@ -43,7 +43,7 @@ func TestClient_JoinsEndpointAndVersion(t *testing.T) {
 func TestClient_InvalidEndpointFailsEachCall(t *testing.T) {
 	t.Parallel()
 	for _, endpoint := range []string{"", "graph.example.com", "https://graph.example.com:port"} {
-		_, err := graph.New(graph.Settings{Endpoint: endpoint}).ListSubscriptions(t.Context())
+		_, err := newGraph(graph.Settings{Endpoint: endpoint}).ListSubscriptions(t.Context())
 		require.Error(t, err, endpoint)
 		assert.Contains(t, err.Error(), "list subscriptions")
 	}
@@ -64,7 +64,7 @@ func TestClient_SendsToken(t *testing.T) {
 // Without a token source the HTTP client authenticates by itself.
 func TestClient_SendsNoTokenWithoutSource(t *testing.T) {
 	t.Parallel()
-	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
+	client := newGraph(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 		assert.Empty(t, r.Header.Get("Authorization"))
 		return jsonReply(401, `{}`), nil
 	}).client()})
@@ -95,7 +95,7 @@ func TestClient_DoesNotFollowRedirects(t *testing.T) {
 func TestClient_LeavesHTTPClientUnchanged(t *testing.T) {
 	t.Parallel()
 	given := &http.Client{}
-	graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: given})
+	newGraph(graph.Settings{Endpoint: "https://graph.example.com", HTTP: given})
 	assert.Nil(t, given.CheckRedirect)
 }
 
@@ -106,10 +106,10 @@ func TestClient_VerifiesServerCertificate(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 
-	_, err := graph.New(graph.Settings{Endpoint: server.URL, HTTP: server.Client(), Tokens: staticToken("a-token")}).ListSubscriptions(t.Context())
+	_, err := newGraph(graph.Settings{Endpoint: server.URL, HTTP: server.Client(), Tokens: staticToken("a-token")}).ListSubscriptions(t.Context())
 	require.NoError(t, err)
 
-	_, err = graph.New(graph.Settings{Endpoint: server.URL, Tokens: staticToken("a-token")}).ListSubscriptions(t.Context())
+	_, err = newGraph(graph.Settings{Endpoint: server.URL, Tokens: staticToken("a-token")}).ListSubscriptions(t.Context())
 	require.Error(t, err)
 	assert.Equal(t, failure.New(failure.CertificateNotTrusted, "graph.endpoint"), failure.Of(err))
 }
@@ -149,7 +149,7 @@ func TestClient_ReportsTransportFailures(t *testing.T) {
 				t.Helper()
 				var refused *graph.TokenError
 				require.ErrorAs(t, err, &refused)
-				assert.Equal(t, "AADSTS7000222", refused.AADSTS)
+				assert.Equal(t, "AADSTS7000222", refused.Code)
 				assert.NotContains(t, err.Error(), "hush")
 			},
 		},
@@ -157,7 +157,7 @@ func TestClient_ReportsTransportFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			telemetry := &recordingTelemetry{}
-			client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: test.trip.client(), Tokens: staticToken("a-token"), Telemetry: telemetry})
+			client := newGraph(graph.Settings{Endpoint: "https://graph.example.com", HTTP: test.trip.client(), Tokens: staticToken("a-token"), Telemetry: telemetry})
 			_, err := client.RenewSubscription(t.Context(), "some-id", time.Now())
 			require.Error(t, err)
 			assert.Contains(t, err.Error(), "renew subscription: graph.example.com: ")
@@ -226,7 +226,7 @@ func TestClient_ReplacesRefusedTokenOnce(t *testing.T) {
 			t.Parallel()
 			var requests []string
 			source, telemetry := &rotatingTokens{tokens: test.tokens}, &recordingTelemetry{}
-			client := graph.New(graph.Settings{
+			client := newGraph(graph.Settings{
 				Endpoint: "https://graph.example.com", Tokens: source, Telemetry: telemetry,
 				HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 					requests = append(requests, r.Header.Get("Authorization"))
@@ -258,7 +258,7 @@ func TestClient_ReplacesRefusedTokenOnce(t *testing.T) {
 func TestClient_ReturnsErrorOfTokenReplacement(t *testing.T) {
 	t.Parallel()
 	down := errors.New("the token endpoint is down")
-	client := graph.New(graph.Settings{
+	client := newGraph(graph.Settings{
 		Endpoint: "https://graph.example.com", Tokens: &rotatingTokens{tokens: []string{"old"}, err: down},
 		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) { return jsonReply(401, `{}`), nil }).client(),
 	})
@@ -268,7 +268,7 @@ func TestClient_ReturnsErrorOfTokenReplacement(t *testing.T) {
 func TestClient_SendsNothingWithoutToken(t *testing.T) {
 	t.Parallel()
 	down := errors.New("the token endpoint is down")
-	client := graph.New(graph.Settings{
+	client := newGraph(graph.Settings{
 		Endpoint: "https://graph.example.com", Tokens: &rotatingTokens{err: down},
 		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) { panic("sent") }).client(),
 	})

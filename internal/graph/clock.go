@@ -21,15 +21,19 @@ type observedDate struct {
 	at time.Time
 }
 
-func (c *clock) observe(header http.Header) {
+func (c *clock) observeDate(header http.Header) {
 	if date, err := http.ParseTime(header.Get("Date")); err == nil {
 		c.newest.Store(&observedDate{date: date, at: time.Now()})
 	}
 	c.answered.Store(true)
 }
 
-// now returns the local time, or the estimate where that is earlier by more than clockTolerance.
-func (c *clock) now() time.Time {
+// Answered reports whether Graph has sent any response. Until then Now is the local time.
+func (c *clock) Answered() bool { return c.answered.Load() }
+
+// Now returns the local time, or the time of Graph's clock where that is earlier by more than a minute. What must not happen
+// too early, such as giving up an old gap, goes by it, so that a local clock that is ahead causes no loss.
+func (c *clock) Now() time.Time {
 	local, newest := time.Now(), c.newest.Load()
 	if newest == nil {
 		return local

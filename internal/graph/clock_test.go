@@ -48,7 +48,7 @@ func TestClient_NowFollowsAnEarlierGraph(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				server := &dated{status: test.status, date: test.date(time.Now())}
-				client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: &http.Client{Transport: server}})
+				client := newGraph(graph.Settings{Endpoint: "https://graph.example.com", HTTP: &http.Client{Transport: server}})
 				assert.True(t, client.Now().Equal(time.Now()), "before the first response")
 				assert.False(t, client.Answered())
 				_, err := client.ListSubscriptions(t.Context())
@@ -66,7 +66,7 @@ func TestClient_NowFollowsTheNewestResponse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		server := &dated{status: 200}
-		client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: &http.Client{Transport: server}})
+		client := newGraph(graph.Settings{Endpoint: "https://graph.example.com", HTTP: &http.Client{Transport: server}})
 		for _, step := range []struct {
 			date   string
 			want   time.Duration
@@ -87,7 +87,7 @@ func TestClient_NowFollowsTheNewestResponse(t *testing.T) {
 func TestClient_NowIsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
 	server := &dated{status: 200, date: httpDate(time.Now().Add(-time.Hour))}
-	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: &http.Client{Transport: server}})
+	client := newGraph(graph.Settings{Endpoint: "https://graph.example.com", HTTP: &http.Client{Transport: server}})
 	var calls sync.WaitGroup
 	for range 8 {
 		calls.Go(func() {

@@ -45,9 +45,8 @@ type CredentialSettings struct {
 	FederatedTokenFile string
 
 	// HTTP makes the token requests. It is copied, and the copy follows no redirects. It must not add Graph's own
-	// authentication or headers. Nil means a default client with a timeout of 30 s.
-	HTTP *http.Client
-	// Telemetry may be nil.
+	// authentication or headers.
+	HTTP      *http.Client
 	Telemetry Telemetry
 }
 

@@ -43,7 +43,7 @@ func newTokenEndpoint(t *testing.T, handler http.HandlerFunc) graph.CredentialSe
 // tokenErr returns the error of one request and checks that it does not contain the secrets.
 func tokenErr(t *testing.T, s graph.CredentialSettings, secrets ...string) error {
 	t.Helper()
-	_, err := graph.NewTokens(s).Token(t.Context(), false)
+	_, err := newTokens(s).Token(t.Context(), false)
 	require.Error(t, err)
 	for _, secret := range secrets {
 		assert.NotContains(t, err.Error(), secret)
@@ -73,7 +73,7 @@ func TestCredential_SendsSecretByAuthStyle(t *testing.T) {
 			write(w, grant)
 		})
 		s.Secret, s.AuthStyle = secret, style
-		token, err := graph.NewTokens(s).Token(t.Context(), false)
+		token, err := newTokens(s).Token(t.Context(), false)
 		require.NoError(t, err)
 		assert.Equal(t, "granted", token)
 	}
@@ -93,7 +93,7 @@ func TestCredential_OmitsEmptyScope(t *testing.T) {
 		write(w, grant)
 	})
 	s.Scope, s.Secret = "", "hush"
-	_, err := graph.NewTokens(s).Token(t.Context(), false)
+	_, err := newTokens(s).Token(t.Context(), false)
 	require.NoError(t, err)
 }
 
@@ -109,7 +109,7 @@ func TestCredential_RereadsSecretFile(t *testing.T) {
 	})
 	s.AuthStyle = "body"
 	s.SecretFile = writeFile(t, filepath.Join(t.TempDir(), "secret"), "former\n")
-	tokens := graph.NewTokens(s)
+	tokens := newTokens(s)
 	_, err := tokens.Token(t.Context(), false)
 	require.Error(t, err)
 	assert.Equal(t, "AADSTS7000222", graph.Code(err))
@@ -133,7 +133,7 @@ func TestCredential_RereadsFederatedToken(t *testing.T) {
 		write(w, grant)
 	})
 	s.FederatedTokenFile, s.AuthStyle = writeFile(t, filepath.Join(t.TempDir(), "token"), "first.to.ken\n"), "header"
-	tokens := graph.NewTokens(s)
+	tokens := newTokens(s)
 	token, err := tokens.Token(t.Context(), false)
 	require.NoError(t, err)
 	tokens.Drop(token)
@@ -226,7 +226,7 @@ func TestCertificateAssertion_SignedForEachRequest(t *testing.T) {
 		write(w, grant)
 	})
 	s.CertFile, s.KeyFile = certFile, keyFile
-	tokens := graph.NewTokens(s)
+	tokens := newTokens(s)
 	for range 2 {
 		token, err := tokens.Token(t.Context(), false)
 		require.NoError(t, err)
@@ -251,7 +251,7 @@ func TestCertificateAssertion_UsesRenewedFiles(t *testing.T) {
 		write(w, grant)
 	})
 	s.CertFile, s.KeyFile = certFile, keyFile
-	tokens := graph.NewTokens(s)
+	tokens := newTokens(s)
 	_, err := tokens.Token(t.Context(), false)
 	require.Error(t, err)
 	assert.Equal(t, "AADSTS700027", graph.Code(err))

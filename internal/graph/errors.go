@@ -46,7 +46,7 @@ type Error struct {
 	Operation string
 	// Status is the HTTP status. It may be 3xx, since redirects are not followed.
 	Status int
-	// Code and Message are those of Graph's error, on one line and shortened. Both may be empty.
+	// Code and Message are those of Graph's error, on one line, shortened and without ids. Both may be empty.
 	Code, Message string
 	// RequestID identifies the request in Microsoft's logs. Microsoft support asks for it.
 	RequestID string
@@ -66,6 +66,9 @@ func (e *Error) Error() string {
 	return text
 }
 
+// idPattern matches the id of a user, which is personal data and which a message may repeat. It matches other ids too.
+var idPattern = regexp.MustCompile(`(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
 // newError parses an unsuccessful response. A body that is not Graph's error object is ignored, since it comes from a machine
 // in between and may contain anything. The access token is removed where the response repeats it.
 func newError(operation string, resp *http.Response, body []byte, token string) *Error {
@@ -84,7 +87,7 @@ func newError(operation string, resp *http.Response, body []byte, token string) 
 		Operation:  operation,
 		Status:     resp.StatusCode,
 		Code:       oneLine(parsed.Error.Code, maxID, token),
-		Message:    oneLine(parsed.Error.Message, maxText, token),
+		Message:    oneLine(idPattern.ReplaceAllLiteralString(parsed.Error.Message, "[id]"), maxText, token),
 		RequestID:  oneLine(cmp.Or(parsed.Error.InnerError.RequestID, resp.Header.Get("Request-Id")), maxID, token),
 		RetryAfter: parseRetryAfter(resp.Header),
 	}
@@ -105,14 +108,15 @@ func withoutText(message string) string {
 	return ""
 }
 
-// TokenError is a token request without a token: the endpoint refused (Code, AADSTS), no complete response arrived (Status 0,
-// Err is the failure of the network), or the response was something else (Err is ErrUnreadable).
+// TokenError is a token request without a token: the endpoint refused (Code), no complete response arrived (Status 0, Err is the
+// failure of the network or of a file), or the response was something else (Err is ErrUnreadable). It is no Error, since its
+// status says nothing about a subscription or a user.
 // See https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 type TokenError struct {
 	// Status is the HTTP status, 0 if no complete response arrived.
 	Status int
-	// Code is the OAuth error, such as invalid_client, and AADSTS that of Entra ID, such as AADSTS7000215. Both may be empty.
-	Code, AADSTS string
+	// Code is that of Entra ID, such as AADSTS7000215, or else the OAuth error, such as invalid_client. It may be empty.
+	Code string
 	// Description is the endpoint's error_description, on one line and shortened. It ends with ids for Microsoft support.
 	Description string
 	// RetryAfter is the value of the Retry-After header, 0 if there was none.
@@ -127,10 +131,7 @@ func (e *TokenError) Error() string {
 	if e.Status != 0 {
 		text += fmt.Sprintf(": the token endpoint answered %d", e.Status)
 	}
-	if e.Code != "" {
-		text += " " + e.Code
-	}
-	if description := cmp.Or(e.Description, e.AADSTS); description != "" {
+	if description := cmp.Or(e.Description, e.Code); description != "" {
 		text += ": " + description
 	}
 	if e.Err != nil {
@@ -146,26 +147,15 @@ var aadstsPattern = regexp.MustCompile(`AADSTS[0-9]{1,10}`)
 
 // newTokenError copies from a refusal what may be logged, without the secret where the response repeats it. It does not wrap the
 // refusal, which contains the request with the secret and quotes the whole response in its text.
+// See https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow#error-response
 func newTokenError(refused *oauth2.RetrieveError, secret string) *TokenError {
-	e := &TokenError{}
+	e := &TokenError{
+		Code:        oneLine(cmp.Or(aadstsPattern.FindString(refused.ErrorDescription), refused.ErrorCode), maxID, secret),
+		Description: oneLine(refused.ErrorDescription, maxText, secret),
+	}
 	if refused.Response != nil {
 		e.Status, e.RetryAfter = refused.Response.StatusCode, parseRetryAfter(refused.Response.Header)
 	}
-	// https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow#error-response
-	// It is parsed here for the list of codes, and since oauth2 does not read JSON that is declared as text.
-	var body struct {
-		Code        string `json:"error"`
-		Description string `json:"error_description"`
-		Codes       []int  `json:"error_codes"`
-	}
-	if json.Unmarshal(refused.Body, &body) != nil || body.Code == "" {
-		body.Code, body.Description, body.Codes = refused.ErrorCode, refused.ErrorDescription, nil
-	}
-	e.AADSTS = aadstsPattern.FindString(body.Description)
-	if e.AADSTS == "" && len(body.Codes) > 0 {
-		e.AADSTS = "AADSTS" + strconv.Itoa(body.Codes[0])
-	}
-	e.Code, e.Description = oneLine(body.Code, maxID, secret), oneLine(body.Description, maxText, secret)
 	return e
 }
 

@@ -20,7 +20,7 @@ import (
 // errorForResponse returns the error of a call that receives this response.
 func errorForResponse(t *testing.T, telemetry *recordingTelemetry, resp *http.Response) *graph.Error {
 	t.Helper()
-	client := graph.New(graph.Settings{
+	client := newGraph(graph.Settings{
 		Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry,
 		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) { return resp, nil }).client(),
 	})
@@ -64,6 +64,10 @@ func TestError_ParsesBody(t *testing.T) {
 		"several lines": {
 			body: `{"error":{"code":"A\nB","message":" one\r\n\u001b[31mtwo\u0000\tthree "}}`,
 			want: graph.Error{Code: "A B", Message: "one [31mtwo three"},
+		},
+		"the id of a user": {
+			body: `{"error":{"message":"User '0BBBBBBB-0000-4000-8000-00000000000b' has no license"}}`,
+			want: graph.Error{Message: "User '[id]' has no license"},
 		},
 		"a token": {body: `{"error":{"message":"bearer a-token is bad"}}`, want: graph.Error{Message: "bearer [secret] is bad"}},
 		"a long message": {
@@ -213,7 +217,7 @@ func FuzzRedactedErrors(f *testing.F) {
 	f.Add("User ", "' does not have a valid Copilot license.")
 	f.Add("a \"b", "c' d")
 	f.Fuzz(func(t *testing.T, before, after string) {
-		client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+		client := newGraph(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 			return jsonReply(403, `{"error":{"message":`+jsonString(before+" 'the secret plan' "+historyUser+" "+after)+`}}`), nil
 		}).client()})
 		_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")

@@ -20,11 +20,11 @@ const (
 	authorityKey = "auth.authority or auth.token_url"
 )
 
-// Code returns the code by which Microsoft names a failure: the AADSTS code or else the OAuth error of Entra ID, or the code of
-// Graph. It is "" if none was sent, as for failures of the network.
+// Code returns the code by which Microsoft names a failure: that of a *TokenError or *Error. It is "" if none was sent, as for
+// failures of the network.
 func Code(err error) string {
 	if failed, ok := errors.AsType[*TokenError](err); ok {
-		return cmp.Or(failed.AADSTS, failed.Code)
+		return failed.Code
 	}
 	if failed, ok := errors.AsType[*Error](err); ok {
 		return failed.Code
@@ -86,7 +86,7 @@ func (e *TokenError) Failure() failure.Failure {
 		return failure.Of(e.Err)
 	}
 	for code, names := range tokenFailures() {
-		if slices.Contains(names, Code(e)) {
+		if slices.Contains(names, e.Code) {
 			return failure.New(code)
 		}
 	}

@@ -31,7 +31,7 @@ type failing interface {
 }
 
 func entraError(number string) failing {
-	return &graph.TokenError{Status: 401, Code: "invalid_client", AADSTS: "AADSTS" + number}
+	return &graph.TokenError{Status: 401, Code: "AADSTS" + number}
 }
 
 func graphError(status int, code, message string) failing {
@@ -79,8 +79,6 @@ func TestFailure_ForEachError(t *testing.T) {
 		"throttled token endpoint":             {&graph.TokenError{Status: 429}, failure.Unavailable, "tries again"},
 		"token endpoint that redirects":        {&graph.TokenError{Status: 302}, failure.Redirected, "auth.token_url"},
 		"proxy in place of the endpoint":       {&graph.TokenError{Status: 407}, failure.ProxyLoginMissing, "auth.authority"},
-		"proxy that answers 401":               {&graph.ProxyError{Proxy: "p:3128", Status: 401}, failure.ProxyLoginMissing, "graph.proxy_url"},
-		"proxy with rules":                     {&graph.ProxyError{Proxy: "p:3128", Status: 403}, failure.ProxyRefusing, "rules of the proxy p:3128"},
 		"proxy in place of Graph":              {graphError(407, "", ""), failure.ProxyLoginMissing, "HTTPS_PROXY"},
 		"refused token":                        {graphError(401, "InvalidAuthenticationToken", "Access token validation failure."), failure.ScopeWrong, "auth.scope"},
 		"payment required":                     {graphError(402, "", ""), failure.PermissionMissing, "billing"},
@@ -139,7 +137,6 @@ func TestFailure_OfNetwork(t *testing.T) {
 		"timeout":            {context.DeadlineExceeded, failure.Unreachable},
 		"unknown failure":    {io.ErrUnexpectedEOF, failure.Unreachable},
 		"unreachable proxy":  {&net.OpError{Op: "proxyconnect", Err: dial}, failure.ProxyUnreachable},
-		"proxy with a login": {&graph.ProxyError{Proxy: "p:3128", Status: 407}, failure.ProxyLoginMissing},
 		"unknown authority":  {&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, failure.CertificateNotTrusted},
 		"no TLS at all":      {tls.RecordHeaderError{}, failure.NotTLS},
 		"plain HTTP":         {http.ErrSchemeMismatch, failure.NotTLS},
@@ -147,13 +144,13 @@ func TestFailure_OfNetwork(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			down := roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, test.err }).client()
-			token := graph.NewTokens(graph.CredentialSettings{TokenURL: "https://login.example.com/token", Secret: "hush", HTTP: down})
+			token := newTokens(graph.CredentialSettings{TokenURL: "https://login.example.com/token", Secret: "hush", HTTP: down})
 			for key, settings := range map[string]graph.Settings{
 				"graph.endpoint":                   {HTTP: down},
 				"auth.authority or auth.token_url": {Tokens: token},
 			} {
 				settings.Endpoint = "https://graph.example.com"
-				_, err := graph.New(settings).ListSubscriptions(t.Context())
+				_, err := newGraph(settings).ListSubscriptions(t.Context())
 				require.ErrorIs(t, err, test.err)
 				got := failure.Of(err)
 				assert.Equal(t, test.want, got.Code)

@@ -1,6 +1,7 @@
 package graph_test
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -50,12 +51,24 @@ type staticToken string
 func (f staticToken) Token(context.Context, bool) (string, error) { return string(f), nil }
 func (f staticToken) Drop(string)                                 {}
 
+// newGraph returns a client that has what the settings omit.
+func newGraph(s graph.Settings) *graph.Client {
+	s.HTTP, s.Telemetry = cmp.Or(s.HTTP, &http.Client{}), cmp.Or[graph.Telemetry](s.Telemetry, &recordingTelemetry{})
+	return graph.New(s)
+}
+
+// newTokens returns a token source that has what the settings omit.
+func newTokens(s graph.CredentialSettings) *graph.Tokens {
+	s.HTTP, s.Telemetry = cmp.Or(s.HTTP, &http.Client{}), cmp.Or[graph.Telemetry](s.Telemetry, &recordingTelemetry{})
+	return graph.NewTokens(s)
+}
+
 // newTestClient returns a client of a server with the handler.
 func newTestClient(t *testing.T, handler http.HandlerFunc) *graph.Client {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	return graph.New(graph.Settings{Endpoint: server.URL, HTTP: server.Client(), Tokens: staticToken("a-token")})
+	return newGraph(graph.Settings{Endpoint: server.URL, HTTP: server.Client(), Tokens: staticToken("a-token")})
 }
 
 // write writes text, formatted if there are arguments.

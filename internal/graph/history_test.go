@@ -182,7 +182,7 @@ func TestPagedCalls_ReturnTypedErrors(t *testing.T) {
 	for operation, read := range pagedCalls() {
 		for _, status := range []int{301, 307, 400, 401, 402, 403, 404, 409, 410, 429, 500, 501, 502, 503, 504} {
 			telemetry := &recordingTelemetry{}
-			client := graph.New(graph.Settings{
+			client := newGraph(graph.Settings{
 				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry,
 				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 					return jsonReply(status, `{"error":{"code":"ACode","message":"A message.","innerError":{"request-id":"8e6a"}}}`, "Retry-After", "17"), nil
@@ -237,7 +237,7 @@ func TestPagedCalls_BrokenAnswerNamesNoUser(t *testing.T) {
 			t.Run(operation+" with "+name, func(t *testing.T) {
 				t.Parallel()
 				telemetry := &recordingTelemetry{}
-				client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry, HTTP: test.trip.client()})
+				client := newGraph(graph.Settings{Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"), Telemetry: telemetry, HTTP: test.trip.client()})
 				err := read(t.Context(), client, "")
 				require.ErrorIs(t, err, test.want)
 				assert.True(t, strings.HasPrefix(err.Error(), operation+": "), err)
@@ -258,7 +258,7 @@ func TestPagedCalls_RejectForeignLinks(t *testing.T) {
 			"https://evil.example.com/v1.0/users", "http://graph.example.com/v1.0/users", "https://graph.example.com:8443/v1.0/users",
 			"https://graph.example.com@evil.example.com/", "https://user@graph.example.com/v1.0/users", "users?$skiptoken=2", "%",
 		} {
-			client := graph.New(graph.Settings{
+			client := newGraph(graph.Settings{
 				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
 				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 					assert.Fail(t, "the token was sent", next)
@@ -275,7 +275,7 @@ func TestPagedCalls_RejectForeignLinks(t *testing.T) {
 func TestPagedCalls_SchemelessLinkStaysAtEndpoint(t *testing.T) {
 	t.Parallel()
 	for _, read := range pagedCalls() {
-		client := graph.New(graph.Settings{
+		client := newGraph(graph.Settings{
 			Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
 			HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 				assert.Equal(t, "graph.example.com", r.URL.Host)
@@ -317,7 +317,7 @@ func (c *countingBody) Read(p []byte) (int, error) {
 func TestHistory_BoundsErrorBody(t *testing.T) {
 	t.Parallel()
 	body := &countingBody{}
-	client := graph.New(graph.Settings{
+	client := newGraph(graph.Settings{
 		Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
 		HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 			resp := jsonReply(500, "")

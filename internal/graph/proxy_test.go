@@ -1,6 +1,7 @@
 package graph_test
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,22 +22,27 @@ func clientThroughProxy(t *testing.T, proxy string) *graph.Client {
 	require.NoError(t, err)
 	transport := &http.Transport{Proxy: http.ProxyURL(address)}
 	t.Cleanup(transport.CloseIdleConnections)
-	return graph.New(graph.Settings{Endpoint: "https://graph.invalid", HTTP: &http.Client{Transport: graph.ThroughProxy(transport)}})
+	return newGraph(graph.Settings{Endpoint: "https://graph.invalid", HTTP: &http.Client{Transport: graph.ThroughProxy(transport)}})
 }
 
 func TestThroughProxy_NamesRefusingProxy(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		assert.Equal(t, http.MethodConnect, r.Method)
-		w.WriteHeader(http.StatusForbidden)
-	}))
-	t.Cleanup(server.Close)
-	address := server.Listener.Addr().String()
-	_, err := clientThroughProxy(t, "http://scott:tiger@"+address).ListSubscriptions(t.Context())
-	var failed *graph.ProxyError
-	require.ErrorAs(t, err, &failed)
-	assert.Equal(t, graph.ProxyError{Proxy: address, Status: http.StatusForbidden}, *failed)
-	assert.Equal(t, "list subscriptions: graph.invalid: proxy "+address+" refused to connect: 403 Forbidden", err.Error())
+	for status, code := range map[int]failure.Code{
+		http.StatusForbidden:         failure.ProxyRefusing,
+		http.StatusUnauthorized:      failure.ProxyLoginMissing,
+		http.StatusProxyAuthRequired: failure.ProxyLoginMissing,
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			assert.Equal(t, http.MethodConnect, r.Method)
+			w.WriteHeader(status)
+		}))
+		t.Cleanup(server.Close)
+		address := server.Listener.Addr().String()
+		_, err := clientThroughProxy(t, "http://scott:tiger@"+address).ListSubscriptions(t.Context())
+		refused := fmt.Sprintf("proxy %s refused to connect: %d %s", address, status, http.StatusText(status))
+		require.EqualError(t, err, "list subscriptions: graph.invalid: "+refused)
+		assert.Equal(t, failure.New(code, address), failure.Of(err))
+	}
 }
 
 func TestThroughProxy_NamesUnreachableProxy(t *testing.T) {
@@ -57,10 +63,8 @@ func TestThroughProxy_LeavesOtherFailuresUnchanged(t *testing.T) {
 	require.NoError(t, err)
 	address := listener.Addr().String()
 	require.NoError(t, listener.Close())
-	direct := graph.New(graph.Settings{Endpoint: "https://" + address, HTTP: &http.Client{Transport: graph.ThroughProxy(&http.Transport{})}})
+	direct := newGraph(graph.Settings{Endpoint: "https://" + address, HTTP: &http.Client{Transport: graph.ThroughProxy(&http.Transport{})}})
 	_, err = direct.ListSubscriptions(t.Context())
 	require.Error(t, err)
-	var failed *graph.ProxyError
-	assert.NotErrorAs(t, err, &failed)
 	assert.Equal(t, failure.New(failure.Unreachable, "graph.endpoint"), failure.Of(err))
 }

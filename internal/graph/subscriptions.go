@@ -28,8 +28,8 @@ type Subscription struct {
 	Expiration time.Time
 	// ClientState is write-only: Graph does not return it.
 	ClientState string
-	// EncryptionCertificate is the certificate in DER, and EncryptionCertificateID the receiver's own label for it.
-	// A list may omit both.
+	// EncryptionCertificate is the certificate of a creation in DER, and EncryptionCertificateID the receiver's own label for
+	// it, which a list may omit.
 	EncryptionCertificate   []byte
 	EncryptionCertificateID string
 }
@@ -135,10 +135,6 @@ func requestOf(s Subscription) wireSubscription {
 
 // subscription returns what Graph sent, without what is not valid.
 func (w wireSubscription) subscription() Subscription {
-	certificate, err := base64.StdEncoding.DecodeString(w.EncryptionCertificate)
-	if err != nil {
-		certificate = nil
-	}
 	return Subscription{
 		ID:                       w.ID,
 		Resource:                 w.Resource,
@@ -146,7 +142,6 @@ func (w wireSubscription) subscription() Subscription {
 		NotificationURL:          w.NotificationURL,
 		LifecycleNotificationURL: w.LifecycleNotificationURL,
 		Expiration:               w.expiration(time.Time{}),
-		EncryptionCertificate:    certificate,
 		EncryptionCertificateID:  w.EncryptionCertificateID,
 	}
 }

@@ -178,7 +178,7 @@ func TestListSubscriptions_RejectsForeignLinks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			calls := 0
-			client := graph.New(graph.Settings{
+			client := newGraph(graph.Settings{
 				Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
 				HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 					calls++
@@ -195,7 +195,7 @@ func TestListSubscriptions_RejectsForeignLinks(t *testing.T) {
 func TestListSubscriptions_SchemelessLinkStaysAtEndpoint(t *testing.T) {
 	t.Parallel()
 	var hosts []string
-	client := graph.New(graph.Settings{
+	client := newGraph(graph.Settings{
 		Endpoint: "https://graph.example.com", Tokens: staticToken("a-token"),
 		HTTP: roundTripFunc(func(r *http.Request) (*http.Response, error) {
 			hosts = append(hosts, r.URL.Host)
@@ -216,7 +216,7 @@ func TestListSubscriptions_SchemelessLinkStaysAtEndpoint(t *testing.T) {
 func TestListSubscriptions_AcceptsEquivalentHost(t *testing.T) {
 	t.Parallel()
 	calls := 0
-	client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+	client := newGraph(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 		if calls++; calls == 1 {
 			return jsonReply(200, `{"value":[{"id":"1"}],"@odata.nextLink":"HTTPS://Graph.Example.com:443/v1.0/subscriptions?2"}`), nil
 		}
@@ -237,7 +237,7 @@ func TestListSubscriptions_RejectsEndlessList(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			calls := 0
-			client := graph.New(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
+			client := newGraph(graph.Settings{Endpoint: "https://graph.example.com", HTTP: roundTripFunc(func(*http.Request) (*http.Response, error) {
 				calls++
 				return jsonReply(200, fmt.Sprintf(`{"value":[],"@odata.nextLink":%q}`, link(calls))), nil
 			}).client()})

@@ -138,7 +138,7 @@ func TestThrottle_RepeatsAfterRetryAfter(t *testing.T) {
 func TestThrottle_ReportsDenialUntilItEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		wrong := &graph.TokenError{Status: 401, Code: "invalid_client", AADSTS: "AADSTS7000215"}
+		wrong := &graph.TokenError{Status: 401, Code: "AADSTS7000215"}
 		began := time.Now()
 		g := &pagedGraph{fail: func(int) error {
 			if time.Since(began) < time.Hour {

@@ -1,7 +1,6 @@
 package graph
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -53,7 +52,7 @@ var _ TokenSource = (*Tokens)(nil)
 // NewTokens returns a token source for one credential. It reads no files; each token request does.
 func NewTokens(s CredentialSettings) *Tokens {
 	s.HTTP = withoutRedirects(s.HTTP)
-	return &Tokens{fetch: s.fetch, telemetry: cmp.Or[Telemetry](s.Telemetry, noopTelemetry{}), requesting: semaphore.NewWeighted(1)}
+	return &Tokens{fetch: s.fetch, telemetry: s.Telemetry, requesting: semaphore.NewWeighted(1)}
 }
 
 // Drop implements TokenSource. A token that has replaced the rejected one meanwhile stays.

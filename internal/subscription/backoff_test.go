@@ -70,7 +70,7 @@ func TestManager_BacksOffWithoutRetryAfter(t *testing.T) {
 		"429 without a time": graphError(http.StatusTooManyRequests, "", 0),
 		"401":                graphError(http.StatusUnauthorized, "", 0),
 		"refused connection": syscall.ECONNREFUSED,
-		"a wrong secret":     &graph.TokenError{Status: http.StatusUnauthorized, Code: "invalid_client", AADSTS: "AADSTS7000215"},
+		"a wrong secret":     &graph.TokenError{Status: http.StatusUnauthorized, Code: "AADSTS7000215"},
 		"timeout":            context.DeadlineExceeded,
 	} {
 		for _, op := range []string{"list", "create"} {

@@ -24,7 +24,6 @@ func (m *Manager) check(ctx context.Context) {
 		m.outage.succeeded() // while after a failed change only a change shows that the outage is over
 	}
 	have = m.updateOwned(have, at)
-	m.observeRivals(have, at)
 	// Resources that fail again and again come last, so that they do not end the pass before the others.
 	slices.SortStableFunc(m.resources, func(a, b *resourceState) int { return a.next.Compare(b.next) })
 	actions, surplus := plan(m.wanted(), have, m.facts, at)
@@ -35,7 +34,7 @@ func (m *Manager) check(ctx context.Context) {
 	if slices.ContainsFunc(m.resources, func(r *resourceState) bool {
 		return r.active && r.interruption == "" && !r.paused(at)
 	}) {
-		m.settings.Observer.Checked(at)
+		m.settings.Observer.Checked()
 	}
 }
 
@@ -53,6 +52,9 @@ func (m *Manager) apply(ctx context.Context, r *resourceState, a action, at time
 			r.succeeded()
 		}
 		m.adopt(r, a.have, at)
+		if at.Sub(r.startedAt) > keyConflictDuration {
+			delete(m.keyReplacements, path(r.resource))
+		}
 	case create:
 		m.interrupt(r, ReasonAbsent, r.lastConfirmed)
 		if r.due(at) && m.mayCall(ctx) {
@@ -72,18 +74,14 @@ func (m *Manager) apply(ctx context.Context, r *resourceState, a action, at time
 }
 
 func (m *Manager) deleteSurplus(ctx context.Context, surplus []graph.Subscription) {
-	if len(surplus) == 0 {
-		m.surplus.succeeded()
-	}
 	for _, old := range surplus {
-		if !m.surplus.due(time.Now()) || !m.mayCall(ctx) {
+		if !m.mayCall(ctx) {
 			return
 		}
-		if err := m.remove(ctx, old.ID); err != nil {
-			m.failed(ctx, &m.surplus, opDelete, err)
+		if err := m.remove(ctx, old); err != nil {
+			m.failed(ctx, &m.outage, opDelete, err)
 			return
 		}
-		m.surplus.succeeded()
 		m.settings.Logger.Info("surplus subscription deleted",
 			zap.String("id", old.ID), zap.Time("expiration", old.Expiration), zap.String("host", hostOf(old.NotificationURL)))
 	}
@@ -105,9 +103,6 @@ func (m *Manager) wanted() []graph.Subscription {
 	return wanted
 }
 
-// listLag is how long a list may not yet show a creation or renewal.
-func (m *Manager) listLag() time.Duration { return min(time.Minute, m.settings.CheckInterval) }
-
 // updateOwned returns the list, with subscriptions that were created so recently that Graph may not list them yet, and forgets
 // those that no longer exist.
 func (m *Manager) updateOwned(have []graph.Subscription, at time.Time) []graph.Subscription {
@@ -115,8 +110,9 @@ func (m *Manager) updateOwned(have []graph.Subscription, at time.Time) []graph.S
 	for _, h := range have {
 		listed[h.ID] = true
 	}
+	lag := min(time.Minute, m.settings.CheckInterval)
 	for _, r := range m.resources {
-		if r.active && !listed[r.sub.ID] && at.Sub(r.startedAt) < m.listLag() {
+		if r.active && !listed[r.sub.ID] && at.Sub(r.startedAt) < lag {
 			listed[r.sub.ID] = true
 			have = append(have, r.sub)
 		}

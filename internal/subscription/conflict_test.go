@@ -276,25 +276,7 @@ func TestKeyConflict_LimitsReplacementsToTwo(t *testing.T) {
 	}
 }
 
-func TestKeyConflict_AlternatesHourly(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := &fakeGraph{}
-		a, b := newReplica(t, g, "a"), newReplica(t, g, "b")
-		b.advance(30 * time.Minute)
-		before := [2]int{len(*a.deleted), len(*b.deleted)}
-		b.advance(24 * time.Hour)
-		for i, r := range []replica{a, b} {
-			assert.InDelta(t, 12, len(*r.deleted)-before[i], 2)
-			assert.InDelta(t, 24, r.countConflicts(t), 2, "the error is logged again each hour")
-			assert.Empty(t, r.lines("subscription failure is over"))
-			assert.Len(t, r.statuses, 1)
-			assert.GreaterOrEqual(t, len(r.restored), 10, "each can read what it missed")
-		}
-		assert.Len(t, g.activeIDs(), 1)
-	})
-}
-
+// The receiver without the subscription gets it when that of the other one is gone.
 func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 	t.Parallel()
 	deletes := func(t *testing.T, gone replica) {
@@ -303,29 +285,22 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		interval time.Duration // 5 min unless set
-		granted  time.Duration
-		// settle is how long the conflict lasts before one receiver stops: 25 min unless set.
-		settle time.Duration
-		end    func(t *testing.T, gone replica)
-		within time.Duration
+		end      func(t *testing.T, gone replica)
+		within   time.Duration
 	}{
-		"an hour after the other one crashed": {within: time.Hour + 5*time.Minute},
-		"after that hour also if checks are rare": {
-			interval: 2 * time.Hour, settle: 3*time.Hour + 10*time.Minute, within: 55 * time.Minute,
-		},
-		"as soon as the subscription of one that crashed has ended":   {granted: 40 * time.Minute, within: 45 * time.Minute},
+		"when the subscription of one that crashed has ended":         {within: 71*time.Hour + 5*time.Minute},
 		"at the next check after the other one deleted it at its end": {end: deletes, within: 5 * time.Minute},
 		"immediately if checks are frequent":                          {interval: time.Second, end: deletes, within: 2 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				g := &fakeGraph{granted: c.granted}
-				interval, settle := cmp.Or(c.interval, 5*time.Minute), cmp.Or(c.settle, 25*time.Minute)
+				g := &fakeGraph{}
+				interval := cmp.Or(c.interval, 5*time.Minute)
 				a := newReplica(t, g, "a", checkInterval(interval))
 				a.advance(interval / 2)
 				b := newReplica(t, g, "b", checkInterval(interval))
-				b.advance(settle)
+				b.advance(25 * time.Minute)
 				gone, left := a, b
 				if g.certificates()[0] == "b" {
 					gone, left = b, a
@@ -341,13 +316,35 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 				assert.Equal(t, left.known[0].CertificateID, g.certificates()[0], "the survivor has it")
 				require.Len(t, left.restored, restored+1)
 				assert.False(t, lost.since.IsZero(), "what it missed since then is read now")
-				left.advance(2*time.Hour + 3*interval)
+				left.advance(2*time.Hour + 2*interval)
 				assert.Len(t, left.lines("subscription failure is over"), 1)
 				require.Len(t, left.statuses, 2)
 				assert.NoError(t, left.statuses[1])
 			})
 		})
 	}
+}
+
+// A subscription that nobody replaces for two hours ends the conflict.
+func TestKeyConflict_EndsWhenSubscriptionLasts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{}
+		h := newHarness(t, g)
+		for round := range 3 {
+			for range 2 {
+				g.vanish(g.activeIDs()[0])
+				g.put(existing(fmt.Sprint("b", time.Since(h.start)), 70*time.Hour, func(s *graph.Subscription) { s.EncryptionCertificateID = "theirs" }))
+				h.advance(10 * time.Minute)
+				require.Equal(t, []string{"new"}, g.certificates())
+			}
+			require.Len(t, h.statuses, 2*round+1)
+			require.ErrorContains(t, h.statuses[2*round], "COP331")
+			h.advance(2 * time.Hour)
+			require.Len(t, h.statuses, 2*round+2)
+			require.NoError(t, h.statuses[2*round+1])
+		}
+	})
 }
 
 func TestKeyConflict_ReplacesLeftoverImmediately(t *testing.T) {
@@ -412,17 +409,17 @@ func TestKeyConflict_RestartReplacesOnce(t *testing.T) {
 	})
 }
 
-// Two receivers with different resources and keys delete each other's subscriptions as surplus until the conflict is known.
-func TestKeyConflict_CoversOtherResourcesAtSameURL(t *testing.T) {
+// Two receivers with different resources and keys delete each other's subscriptions as surplus, twice.
+func TestKeyConflict_LeavesOtherResourcesAtSameURL(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &fakeGraph{}
 		a := newReplica(t, g, "a", users(userA), checkInterval(time.Second))
 		b := newReplica(t, g, "b", users(userB), checkInterval(time.Second))
-		b.advance(time.Minute)
+		b.advance(10 * time.Minute)
 		for _, r := range []replica{a, b} {
 			assert.LessOrEqual(t, len(*r.deleted), 2)
-			r.requireConflict(t)
+			assert.Empty(t, r.statuses)
 		}
 		assert.ElementsMatch(t, []string{"a", "b"}, g.certificates(), "both have a subscription")
 	})

@@ -105,7 +105,7 @@ func (m *Manager) processKeys() {
 	}
 	m.useKeys(*keys)
 	m.nextCheck = time.Time{}
-	clear(m.rivals) // their key may be among the new ones
+	clear(m.keyReplacements) // the other receiver's key may be among the new ones
 	for _, own := range m.owned {
 		own.createdURL = "" // a new subscription would have another certificate
 	}

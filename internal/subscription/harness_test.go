@@ -59,17 +59,15 @@ type interruption struct {
 	since    time.Time
 }
 
-func (r *recorder) Checked(at time.Time) { r.locked(func() { r.checked = append(r.checked, at) }) }
+func (r *recorder) Checked() { r.locked(func() { r.checked = append(r.checked, time.Now()) }) }
 
-func (r *recorder) Adopted(at time.Time) { r.locked(func() { r.adopted = append(r.adopted, at) }) }
+func (r *recorder) Adopted() { r.locked(func() { r.adopted = append(r.adopted, time.Now()) }) }
 
 func (r *recorder) Interrupted(resource string, reason subscription.Reason, since time.Time) {
 	r.locked(func() { r.interruptions = append(r.interruptions, interruption{resource, reason, since}) })
 }
 
-func (r *recorder) Restored(_ string, at time.Time) {
-	r.locked(func() { r.restored = append(r.restored, at) })
-}
+func (r *recorder) Restored(string)                  { r.locked(func() { r.restored = append(r.restored, time.Now()) }) }
 func (r *recorder) Known(known []subscription.Known) { r.locked(func() { r.known = known }) }
 func (r *recorder) Renewal(_ context.Context, err error) {
 	r.locked(func() { r.renewals[err == nil]++ })

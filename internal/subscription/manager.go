@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 )
 
 const (
@@ -32,21 +32,17 @@ type Manager struct {
 	// The fields up to firstEnd, and settings.Keys, are used by Run only, and by Delete after it has returned.
 	facts
 	resources []*resourceState
-	// outage is what keeps every call from succeeding: before outage.next nothing is called.
+	// outage is the failure of what concerns all resources: before outage.next nothing is called.
 	outage retry
-	// surplus is the deletion of subscriptions that are not wanted.
-	surplus retry
-	// conflict is the failure that reports rivals.
-	conflict retry
 	// passEnd is when the current pass ends.
 	passEnd time.Time
 	// lastCheck is when the list was last read, nextCheck when it is to be read again though nothing failed.
 	lastCheck, nextCheck time.Time
 	// reported are the subscriptions that the Observer knows.
 	reported []Known
-	// logged are the kinds of failures that are not over.
-	logged        map[string]*loggedFailure
-	reportedKinds []string
+	health   health.Part
+	// failing are the kinds of failures that Status knows.
+	failing []string
 
 	// firstEnd is when the first wanted subscription ends; nil until every resource has had one.
 	firstEnd atomic.Pointer[time.Time]
@@ -58,10 +54,10 @@ func New(s Settings) *Manager {
 		settings: s,
 		inbox:    newInbox(),
 		outage:   newRetry("all"),
-		surplus:  newRetry("surplus"),
-		conflict: newRetry("notification_url"),
-		facts:    facts{owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{}, rivals: map[string]rival{}},
-		logged:   map[string]*loggedFailure{},
+		facts:    facts{owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{}, keyReplacements: map[string]int{}},
+		health: health.Part{
+			Logger: s.Logger, Failing: "subscription fails, will be tried again", Recovered: "subscription failure is over",
+		},
 	}
 	for i, resource := range s.Resources {
 		m.resources = append(m.resources, newResourceState(resource, i))
@@ -173,9 +169,6 @@ func (m *Manager) checkAt() time.Time {
 			at = earliest(at, r.next)
 		}
 	}
-	if m.surplus.err != nil {
-		at = earliest(at, m.surplus.next)
-	}
 	return latest(at, m.lastCheck.Add(listSpacing))
 }
 
@@ -215,48 +208,22 @@ func (m *Manager) known() []Known {
 	return known
 }
 
-// Delete deletes the subscriptions in use, and those whose creation was canceled at the end of Run but succeeded nonetheless.
-// It must be called after Run has returned.
+// Delete deletes the subscriptions in use. It must be called after Run has returned.
 func (m *Manager) Delete(ctx context.Context) error {
-	ids, err := m.idsToDelete(ctx)
-	errs := []error{err}
-	for _, id := range ids {
-		if err := m.remove(ctx, id); err != nil {
-			errs = append(errs, fmt.Errorf("delete subscription %s: %w", id, err))
-		}
-	}
+	var errs []error
 	for _, r := range m.resources {
-		if r.active && r.own.gone {
-			r.active = false
-			m.log(zap.InfoLevel, "subscription deleted", r, "")
+		if !r.active {
+			continue
 		}
+		if err := m.remove(ctx, r.sub); err != nil {
+			errs = append(errs, fmt.Errorf("delete subscription %s: %w", r.sub.ID, err))
+			continue
+		}
+		r.active = false
+		m.log(zap.InfoLevel, "subscription deleted", r, "")
 	}
 	m.publish()
 	return errors.Join(errs...)
-}
-
-func (m *Manager) idsToDelete(ctx context.Context) (ids []string, err error) {
-	var missing []graph.Subscription
-	for i, want := range m.wanted() {
-		if r := m.resources[i]; r.active {
-			ids = append(ids, r.sub.ID)
-		} else {
-			missing = append(missing, want)
-		}
-	}
-	if len(missing) == 0 {
-		return ids, nil
-	}
-	have, err := m.settings.Graph.ListSubscriptions(ctx)
-	if err != nil {
-		return ids, fmt.Errorf("find subscriptions whose creation was canceled: %w", err)
-	}
-	for _, h := range have {
-		if slices.ContainsFunc(missing, func(want graph.Subscription) bool { return m.serves(h, want) }) {
-			ids = append(ids, h.ID)
-		}
-	}
-	return ids, nil
 }
 
 func earliest(times ...time.Time) time.Time { return slices.MinFunc(times, time.Time.Compare) }

@@ -11,25 +11,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
-func TestRival_CountsNewSubscriptions(t *testing.T) {
-	t.Parallel()
-	one, two := listed("b1", tenantWide), listed("b2", tenantWide)
-	at := func(minutes int) time.Time { return planNow.Add(time.Duration(minutes) * time.Minute) }
-
-	r := rival{}.observe(one, false, at(0))
-	assert.False(t, r.confirmed(), "it may be a leftover")
-	r = r.observe(one, true, at(1))
-	assert.False(t, r.confirmed(), "the same one again proves nothing")
-	r = r.observe(two, true, at(2))
-	assert.True(t, r.confirmed(), "another one was created")
-	assert.False(t, r.deferred(at(2)))
-	r = r.observe(one, true, at(3)).observe(one, true, at(50))
-	assert.True(t, r.deferred(at(62)))
-	assert.False(t, r.deferred(at(63)), "an hour after it was first seen")
-
-	assert.True(t, rival{}.observe(one, true, at(0)).confirmed(), "one that replaced our own is not a leftover")
-}
-
 func TestRetry_WaitsUpToFiveMinutes(t *testing.T) {
 	t.Parallel()
 	r := newRetry("tenant")

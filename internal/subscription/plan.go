@@ -2,27 +2,38 @@ package subscription
 
 import (
 	"cmp"
-	"maps"
+	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
+const (
+	// maxKeyReplacements is how many subscriptions with another receiver's key are replaced at one resource. The first may be a
+	// leftover of an earlier run of this receiver whose key was lost; any that follow come from a running receiver, which would
+	// replace this receiver's subscription in turn.
+	maxKeyReplacements = 2
+	// keyConflictDuration is the age at which a subscription shows that nobody replaces it: no check is rarer than once an hour.
+	keyConflictDuration = 2 * time.Hour
+)
+
 // verb is the kind of an action.
-type verb int
+type verb string
 
 const (
 	// adopt: a subscription of this receiver matches; it is used, if it is not already.
-	adopt verb = iota
+	adopt verb = "adopt"
 	// create: there is no subscription.
-	create
+	create verb = "create"
 	// replace: delete the existing ones, then create a new one. The order matters, since the quota is 1.
-	replace
-	// leave: a subscription that must not be deleted, or not yet, occupies the slot.
-	leave
+	replace verb = "replace"
+	// leave: a subscription that must not be deleted occupies the slot.
+	leave verb = "leave"
 )
 
 // action is the decision of plan about one wanted subscription.
@@ -46,8 +57,8 @@ type facts struct {
 	owned map[string]*ownSubscription
 	// mayReplace are the paths at which a conflicting subscription may be replaced.
 	mayReplace map[string]bool
-	// rivals are the receivers with another key, by path.
-	rivals map[string]rival
+	// keyReplacements counts, by path, the replaced subscriptions that had another receiver's key.
+	keyReplacements map[string]int
 }
 
 // ownSubscription is a subscription that this receiver created or adopted.
@@ -67,24 +78,21 @@ type ownSubscription struct {
 // A subscription belongs to this receiver if it has its notification URL or is owned. No other is ever deleted, except where
 // mayReplace allows it.
 func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []action, surplus []graph.Subscription) {
+	have = slices.DeleteFunc(slices.Clone(have), func(h graph.Subscription) bool { return expired(h, now) })
 	slots := make(map[string][]graph.Subscription, len(wanted))
 	for _, h := range have {
-		if !expired(h, now) {
-			slots[path(h.Resource)] = append(slots[path(h.Resource)], h)
-		}
+		slots[path(h.Resource)] = append(slots[path(h.Resource)], h)
 	}
 	for _, w := range wanted {
-		a, leftOver := planOne(w, slots[path(w.Resource)], f, now)
+		a, leftOver := planOne(w, slots[path(w.Resource)], f)
 		actions = append(actions, a)
 		surplus = append(surplus, leftOver...)
 		delete(slots, path(w.Resource))
 	}
 	ownURL := wanted[0].NotificationURL
-	for _, slot := range slices.Sorted(maps.Keys(slots)) {
-		for _, h := range slots[slot] {
-			if f.ours(h, ownURL) && !f.leftAlone(h, ownURL, now) {
-				surplus = append(surplus, h)
-			}
+	for _, h := range have {
+		if slots[path(h.Resource)] != nil && f.ours(h, ownURL) && !f.keyConflict(h) {
+			surplus = append(surplus, h)
 		}
 	}
 	return actions, surplus
@@ -92,27 +100,25 @@ func plan(wanted, have []graph.Subscription, f facts, now time.Time) (actions []
 
 // planOne decides about one wanted subscription, given those at the same path. It also returns the subscriptions of this
 // receiver that are left over there.
-func planOne(want graph.Subscription, have []graph.Subscription, f facts, now time.Time) (action, []graph.Subscription) {
-	var matching, mismatched, conflicting, leftAlone []graph.Subscription
+func planOne(want graph.Subscription, have []graph.Subscription, f facts) (action, []graph.Subscription) {
+	var matching, mismatched, conflicting []graph.Subscription
 	for _, h := range have {
 		switch {
 		case !f.ours(h, want.NotificationURL):
 			conflicting = append(conflicting, h)
 		case f.fits(h, want):
 			matching = append(matching, h)
-		case f.leftAlone(h, want.NotificationURL, now):
-			leftAlone = append(leftAlone, h)
 		default:
 			mismatched = append(mismatched, h)
 		}
 	}
 	switch {
 	case len(matching) > 0:
-		return action{verb: adopt, want: want, have: f.preferred(matching)}, mismatched
+		return action{verb: adopt, want: want, have: f.preferred(matching)}, slices.DeleteFunc(mismatched, f.keyConflict)
 	case len(conflicting) > 0 && !f.mayReplace[path(want.Resource)]:
 		return action{verb: leave, want: want, err: conflictError(conflicting[0])}, nil
-	case len(leftAlone) > 0:
-		return action{verb: leave, want: want, err: keyConflictError(leftAlone[0])}, nil
+	case slices.ContainsFunc(mismatched, f.keyConflict):
+		return action{verb: leave, want: want, err: errKeyConflict}, nil
 	case len(mismatched) > 0:
 		serving := slices.DeleteFunc(slices.Clone(mismatched), func(h graph.Subscription) bool { return !f.serves(h, want) })
 		return action{
@@ -136,15 +142,15 @@ func (f facts) ours(h graph.Subscription, ownURL string) bool {
 	return f.owned[h.ID] != nil || sameURL(h.NotificationURL, ownURL)
 }
 
-// otherKey reports whether a subscription at the same notification URL was created with a key that is not available: by another
-// receiver, or by an earlier run of this one whose state was lost.
-func (f facts) otherKey(h graph.Subscription, ownURL string) bool {
-	return f.owned[h.ID] == nil && sameURL(h.NotificationURL, ownURL) && !f.held[h.EncryptionCertificateID]
+// otherKey reports whether a subscription was created with a key that is not available: by another receiver, or by an earlier
+// run of this one whose state was lost.
+func (f facts) otherKey(h graph.Subscription) bool {
+	return f.owned[h.ID] == nil && !f.held[h.EncryptionCertificateID]
 }
 
-// leftAlone reports whether a subscription at the same URL belongs to another receiver and its replacement is deferred.
-func (f facts) leftAlone(h graph.Subscription, ownURL string, now time.Time) bool {
-	return f.rivals[path(h.Resource)].deferred(now) && f.otherKey(h, ownURL)
+// keyConflict reports whether a subscription was created by another receiver again and again, so that it is left alone.
+func (f facts) keyConflict(h graph.Subscription) bool {
+	return f.otherKey(h) && f.keyReplacements[path(h.Resource)] >= maxKeyReplacements
 }
 
 // fits reports whether a subscription of this receiver equals what a new one would be.
@@ -183,15 +189,28 @@ func (f facts) replaceReason(h graph.Subscription) Reason {
 	return ReasonReplaced
 }
 
-// preferred returns an owned one of these subscriptions if there is one, since it may be in use, else the first.
+// preferred returns an owned one of these subscriptions if there is one, since it may be in use, else the first, if any.
 func (f facts) preferred(subs []graph.Subscription) graph.Subscription {
-	for _, s := range subs {
-		if f.owned[s.ID] != nil {
-			return s
-		}
+	if len(subs) == 0 {
+		return graph.Subscription{}
 	}
-	return append(subs, graph.Subscription{})[0]
+	return subs[max(0, slices.IndexFunc(subs, func(s graph.Subscription) bool { return f.owned[s.ID] != nil }))]
 }
+
+// conflictError returns the error of a subscription with another notification URL that occupies the slot of a wanted one. An
+// application may have one subscription for the whole tenant, and one for each user:
+// https://learn.microsoft.com/graph/change-notifications-overview#subscription-limits
+func conflictError(other graph.Subscription) error {
+	return failure.With(
+		fmt.Errorf("subscription %s of the same application, which sends to %s, occupies the place of this receiver's subscription",
+			other.ID, hostOf(other.NotificationURL)),
+		failure.New(failure.SubscriptionConflict))
+}
+
+// errKeyConflict means that another receiver created subscriptions again after this one had replaced its earlier ones.
+var errKeyConflict = failure.With(
+	errors.New("another receiver uses the same notification URL with another encryption key, and replaces this receiver's subscription"),
+	failure.New(failure.SubscriptionKeyConflict))
 
 // canonical returns a resource in the form in which Graph compares it: without regard to case and one leading slash.
 func canonical(resource string) string {

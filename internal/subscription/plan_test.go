@@ -70,7 +70,7 @@ type decision struct {
 	code        failure.Code // of leave
 }
 
-const remove verb = -1
+const remove verb = "remove"
 
 func shorten(actions []action, surplus []graph.Subscription) []decision {
 	var short []decision
@@ -336,42 +336,38 @@ func TestPlan_RespectsConflictingSubscription(t *testing.T) {
 	})
 }
 
-func TestPlan_DefersReplacementOfAnotherReceiversKey(t *testing.T) {
+func TestPlan_ReplacesAnotherReceiversKeyTwice(t *testing.T) {
 	t.Parallel()
 	other := listed("b3", tenantWide, certificate("other"))
-	seen := func(count int, ago time.Duration) facts {
-		return facts{rivals: map[string]rival{path(tenantWide): {count: count, latest: other, since: planNow.Add(-ago)}}}
-	}
-	with := func(f facts, change func(*facts)) facts { change(&f); return f }
-	replaced := []decision{{verb: replace, deleted: []string{"b3"}, reason: ReasonRemovedKey}}
-	waits := []decision{{verb: leave, code: failure.SubscriptionKeyConflict}}
+	replaced := func(count int) map[string]int { return map[string]int{path(tenantWide): count} }
+	replaces := []decision{{verb: replace, deleted: []string{"b3"}, reason: ReasonRemovedKey}}
 	runPlan(t, []planCase{
-		{name: "the first may be a leftover and is replaced", facts: seen(1, 0), have: []graph.Subscription{other}, expect: replaced},
-		{name: "the second is replaced too", facts: seen(2, 0), have: []graph.Subscription{other}, expect: replaced},
-		{name: "replacing the third is deferred", facts: seen(3, 0), have: []graph.Subscription{other}, expect: waits},
-		{name: "replacing any later one is deferred too", facts: seen(100, 59*time.Minute), have: []graph.Subscription{other}, expect: waits},
-		{name: "an hour later it is replaced", facts: seen(3, time.Hour), have: []graph.Subscription{other}, expect: replaced},
-		{name: "one is created as soon as the slot is free", facts: seen(3, 0), expect: []decision{{verb: create}}},
+		{name: "the first may be a leftover and is replaced", have: []graph.Subscription{other}, expect: replaces},
+		{name: "the second is replaced too", facts: facts{keyReplacements: replaced(1)}, have: []graph.Subscription{other}, expect: replaces},
 		{
-			name: "one with a key that is held is adopted regardless of the conflict", facts: seen(3, 0),
+			name: "the third is left", facts: facts{keyReplacements: replaced(2)},
+			have: []graph.Subscription{other}, expect: []decision{{verb: leave, code: failure.SubscriptionKeyConflict}},
+		},
+		{name: "one is created as soon as the slot is free", facts: facts{keyReplacements: replaced(2)}, expect: []decision{{verb: create}}},
+		{
+			name: "one with a key that is held is adopted regardless of the conflict", facts: facts{keyReplacements: replaced(2)},
 			have: []graph.Subscription{listed("s1", tenantWide)}, expect: []decision{{verb: adopt, have: "s1"}},
 		},
 		{
 			name: "one of ours whose key was removed is replaced regardless of the conflict", have: []graph.Subscription{other},
-			facts:  with(seen(3, 0), func(f *facts) { f.owned = owned("b3", "other") }),
-			expect: replaced,
+			facts: facts{keyReplacements: replaced(2), owned: owned("b3", "other")}, expect: replaces,
 		},
 		{
-			name: "beside one that matches it is not deleted", facts: seen(3, 0),
-			have: []graph.Subscription{other, listed("s1", tenantWide)}, expect: []decision{{verb: adopt, have: "s1"}},
+			name: "at a resource that is not wanted the first is deleted", wanted: wantedOf(userA),
+			have: []graph.Subscription{other}, expect: []decision{{verb: create}, {verb: remove, deleted: []string{"b3"}}},
 		},
 		{
-			name: "at a resource that is not wanted it is not deleted", facts: seen(3, 0), wanted: wantedOf(userA),
+			name: "at a resource that is not wanted the third is left", facts: facts{keyReplacements: replaced(2)}, wanted: wantedOf(userA),
 			have: []graph.Subscription{other}, expect: []decision{{verb: create}},
 		},
 		{
 			name: "a conflict about one user does not affect another", wanted: wantedOf(userA, userB),
-			facts: facts{rivals: map[string]rival{path(userA): {count: 3, since: planNow}}},
+			facts: facts{keyReplacements: map[string]int{path(userA): 2}},
 			have:  []graph.Subscription{listed("a", userA, certificate("other")), listed("b", userB, certificate("other"))},
 			expect: []decision{
 				{verb: leave, code: failure.SubscriptionKeyConflict},
@@ -387,9 +383,7 @@ func pick[T any](r *rand.Rand, from ...T) T { return from[r.IntN(len(from))] }
 func randomInput(r *rand.Rand) (wanted, have []graph.Subscription, f facts) {
 	f = facts{
 		held: map[string]bool{"new": true, "old": true}, owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{},
-		rivals: map[string]rival{
-			path(pick(r, tenantWide, userA, userB)): {count: r.IntN(5), since: planNow.Add(-pick(r, 0, 2*time.Hour))},
-		},
+		keyReplacements: map[string]int{path(pick(r, tenantWide, userA, userB)): r.IntN(4)},
 	}
 	wanted = pick(r, wantedOf(tenantWide), wantedOf(userA), wantedOf(userA, userB))
 	for i := range r.IntN(6) {
@@ -424,8 +418,8 @@ func TestPlan_NeverDeletesUnownedSubscription(t *testing.T) {
 			for _, s := range a.surplus {
 				_, known := f.owned[s.ID]
 				require.True(t, known || s.NotificationURL == ourURL, "deletes %+v of %+v", s, have)
-				leftAlone := f.rivals[path(s.Resource)].deferred(planNow)
-				require.True(t, known || f.held[s.EncryptionCertificateID] || !leftAlone, "deletes %+v", s)
+				limited := f.keyReplacements[path(s.Resource)] >= maxKeyReplacements
+				require.True(t, known || f.held[s.EncryptionCertificateID] || !limited, "deletes %+v", s)
 			}
 			if a.verb == replace && len(a.conflicting) > 0 {
 				require.True(t, f.mayReplace[path(a.want.Resource)])

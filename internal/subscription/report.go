@@ -15,7 +15,6 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
-	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 )
 
 // maxNamed bounds the users that one log line names.
@@ -24,62 +23,40 @@ const maxNamed = 10
 // failures returns what fails, by the kind of its failure. Failures with the same code, of the receiver and of Microsoft, are of
 // one kind, however many users they affect.
 func (m *Manager) failures() map[string][]*retry {
-	all := make([]*retry, 0, len(m.resources)+3)
-	for _, r := range m.resources {
-		all = append(all, &r.retry)
-	}
 	kinds := map[string][]*retry{}
-	for _, r := range append(all, &m.surplus, &m.conflict, &m.outage) {
-		if r.err == nil {
-			continue
-		}
-		kind := string(failure.Of(r.err).Code) + " " + graph.Code(r.err)
-		// What concerns all need not be named beside a resource that met it.
-		if named := len(kinds[kind]) > 0; !named || r != &m.conflict && r != &m.outage {
+	note := func(r *retry) {
+		if r.err != nil {
+			kind := string(failure.Of(r.err).Code) + " " + graph.Code(r.err)
 			kinds[kind] = append(kinds[kind], r)
 		}
 	}
+	for _, r := range m.resources {
+		note(&r.retry)
+		// Both receivers report the conflict, whichever of them has the subscription.
+		if r.err == nil && m.keyReplacements[path(r.resource)] >= maxKeyReplacements {
+			note(&retry{name: r.name, operation: opReplace, err: errKeyConflict})
+		}
+	}
+	note(&m.outage)
 	return kinds
 }
 
-// loggedFailure is a failure that was logged and is not over.
-type loggedFailure struct {
-	part health.Part
-	// failing are those that met it, and have failed ever since with this or another failure.
-	failing map[*retry]bool
-}
-
-// report logs each distinct failure, again each hour while it lasts, and its end. It calls Status if the failures changed.
+// report logs each distinct failure, again each hour while it lasts, and the end of the last one. It calls Status if the failures
+// changed.
 func (m *Manager) report() {
 	failures := m.failures()
 	kinds := slices.Sorted(maps.Keys(failures))
 	var all []error
 	for _, kind := range kinds {
-		failing := failures[kind]
-		err := failing[0].err
-		logged := m.logged[kind]
-		if logged == nil {
-			logged = &loggedFailure{failing: map[*retry]bool{}, part: health.Part{
-				Logger:  m.settings.Logger.With(fieldIfSet("microsoft_code", graph.Code(err))),
-				Failing: "subscription fails, will be tried again", Recovered: "subscription failure is over",
-			}}
-			m.logged[kind] = logged
-		}
-		for _, r := range failing {
-			logged.failing[r] = true
-		}
-		logged.part.ReportKind(kind, err, m.failureFields(failing)...)
-		all = append(all, fmt.Errorf("%s (%s): %w", failing[0].operation, failing[0].name, err))
+		first := failures[kind][0]
+		m.health.ReportKind(kind, first.err, m.failureFields(failures[kind])...)
+		all = append(all, fmt.Errorf("%s (%s): %w", first.operation, first.name, first.err))
 	}
-	for kind, logged := range m.logged {
-		maps.DeleteFunc(logged.failing, func(r *retry, _ bool) bool { return r.err == nil })
-		if len(logged.failing) == 0 {
-			logged.part.Report(nil)
-			delete(m.logged, kind)
-		}
+	if len(kinds) == 0 {
+		m.health.Report(nil)
 	}
-	if !slices.Equal(kinds, m.reportedKinds) {
-		m.reportedKinds = kinds
+	if !slices.Equal(kinds, m.failing) {
+		m.failing = kinds
 		m.settings.Status(errors.Join(all...))
 	}
 }
@@ -91,38 +68,28 @@ func (m *Manager) failureFields(failing []*retry) []zap.Field {
 	for _, r := range failing[:min(len(failing), maxNamed)] {
 		names = append(names, r.name)
 	}
-	var requestID string
-	if e, ok := errors.AsType[*graph.Error](first.err); ok {
-		requestID = e.RequestID // by which Microsoft support finds the request
-	}
 	return []zap.Field{
 		zap.String("operation", first.operation),
 		zap.Strings("for", names),
 		zap.Int("count", len(failing)),
-		fieldIfSet("status", statusOf(first.err)),
-		fieldIfSet("request_id", requestID),
+		graph.CodeField(first.err),
 		// As text, since a number would have no unit.
 		zap.Stringer("retry_in", max(0, time.Until(latest(first.next, m.outage.next))).Round(time.Millisecond)),
 	}
 }
 
-// fieldIfSet returns a log field, or none if the value is zero.
-func fieldIfSet[T comparable](key string, value T) zap.Field {
-	var none T
-	if value == none {
-		return zap.Skip()
-	}
-	return zap.Any(key, value)
-}
-
 // log logs a change of the subscription of a resource, with a reason if there is one.
 func (m *Manager) log(level zapcore.Level, message string, r *resourceState, reason Reason) {
-	m.settings.Logger.Log(level, message,
+	fields := []zap.Field{
 		zap.String("id", r.sub.ID),
 		zap.String("for", r.name),
 		zap.Time("expiration", r.sub.Expiration),
 		zap.String("host", hostOf(m.settings.NotificationURL)),
-		fieldIfSet("reason", string(reason)))
+	}
+	if reason != "" {
+		fields = append(fields, zap.String("reason", string(reason)))
+	}
+	m.settings.Logger.Log(level, message, fields...)
 }
 
 // explainHandshake adds both paths and the address of the webhook to the error of a creation that Graph refused because the

@@ -26,9 +26,8 @@ type resourceState struct {
 	sub    graph.Subscription
 	own    *ownSubscription
 	active bool
-	// grantedAt is when the expiration of sub was granted, and granted is the lifetime at that time.
-	grantedAt time.Time
-	granted   time.Duration
+	// renewal is when sub is to be renewed unless Graph asks for it earlier.
+	renewal time.Time
 	// startedAt is when sub was created or adopted.
 	startedAt time.Time
 	// lastConfirmed is when an active subscription was last confirmed.
@@ -41,9 +40,8 @@ type resourceState struct {
 
 func newResourceState(resource string, position int) *resourceState {
 	r := &resourceState{resource: resource, retry: newRetry("tenant")}
-	if rest, found := strings.CutPrefix(canonical(resource), "copilot/users/"); found {
+	if strings.HasPrefix(canonical(resource), "copilot/users/") {
 		r.name = "users[" + strconv.Itoa(position) + "]"
-		r.userID, _, _ = strings.Cut(rest, "/")
 	}
 	return r
 }
@@ -56,17 +54,16 @@ func (r *resourceState) end() time.Time {
 	return r.sub.Expiration
 }
 
-// setGrant records a granted expiration.
+// setGrant records a granted expiration. The renewal is due when a third of the granted lifetime is left, but at least a second
+// after the grant.
 func (r *resourceState) setGrant(expiration, now time.Time) {
 	r.sub.Expiration = expiration
-	r.grantedAt = now
-	r.granted = expiration.Sub(now)
+	r.renewal = latest(expiration.Add(-expiration.Sub(now)/3), now.Add(time.Second))
 }
 
-// renewAt returns when an active subscription is to be renewed: when a third of the granted lifetime is left, but at least a
-// second after the grant, or because Graph asked for it.
+// renewAt returns when an active subscription is to be renewed.
 func (r *resourceState) renewAt() time.Time {
-	at := latest(r.sub.Expiration.Add(-r.granted/3), r.grantedAt.Add(time.Second))
+	at := r.renewal
 	if r.reauthorize() {
 		at = earliest(at, r.reauthorizedAt.Add(eventSpacing))
 	}
@@ -107,17 +104,17 @@ func (m *Manager) renew(ctx context.Context, r *resourceState) {
 
 // adopt uses, or continues to use, a subscription that the list shows.
 func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time) {
-	switch {
-	case !r.active:
+	if r.active {
+		// A list may still show the expiration before the last renewal.
+		r.sub.Expiration = latest(r.sub.Expiration, have.Expiration)
+	} else {
 		m.activate(r, have, m.certificateOf(have), at)
-		r.grantedAt, r.granted = time.Time{}, m.settings.Lifetime
+		r.renewal = have.Expiration.Add(-m.settings.Lifetime / 3)
 		if m.settings.RenewOnAdopt {
 			r.requestReauthorization(at)
 		}
 		m.log(zap.InfoLevel, "subscription adopted", r, "")
-		m.settings.Observer.Adopted(at)
-	case !have.Expiration.IsZero() && at.Sub(r.grantedAt) >= m.listLag():
-		r.sub.Expiration = have.Expiration
+		m.settings.Observer.Adopted()
 	}
 	m.restore(r, at)
 }
@@ -175,7 +172,7 @@ func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
 		m.interrupt(r, a.reason, r.lastConfirmed)
 	}
 	for _, old := range slices.Concat(a.surplus, a.conflicting) {
-		if err := m.remove(ctx, old.ID); err != nil {
+		if err := m.remove(ctx, old); err != nil {
 			m.failed(ctx, &r.retry, opDelete, err)
 			return
 		}
@@ -189,12 +186,15 @@ func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
 }
 
 // remove deletes a subscription. A conflicting one, which is not owned, does not become so.
-func (m *Manager) remove(ctx context.Context, id string) error {
-	if err := m.settings.Graph.DeleteSubscription(ctx, id); err != nil {
+func (m *Manager) remove(ctx context.Context, old graph.Subscription) error {
+	if err := m.settings.Graph.DeleteSubscription(ctx, old.ID); err != nil {
 		return err
 	}
-	if own := m.owned[id]; own != nil {
-		own.gone = true
+	if m.ours(old, m.settings.NotificationURL) {
+		if m.otherKey(old) {
+			m.keyReplacements[path(old.Resource)]++
+		}
+		m.own(old.ID).gone = true
 	}
 	return nil
 }
@@ -214,14 +214,12 @@ func (m *Manager) markLost(r *resourceState, reason Reason) {
 	m.interrupt(r, reason, r.lastConfirmed)
 }
 
-// interrupt opens an interruption, or updates the reason of the open one if the new one is as precise.
+// interrupt opens an interruption. While one is open, it keeps its reason.
 func (m *Manager) interrupt(r *resourceState, reason Reason, since time.Time) {
 	if r.interruption == "" {
+		r.interruption = reason
 		m.settings.Observer.Interrupted(r.resource, reason, since)
-	} else if reason == ReasonAbsent || reason == ReasonLost {
-		return
 	}
-	r.interruption = reason
 }
 
 // restore records that the resource has an active subscription, and closes its interruption. It does nothing while delivery
@@ -233,6 +231,6 @@ func (m *Manager) restore(r *resourceState, at time.Time) {
 	r.lastConfirmed = at
 	if r.interruption != "" {
 		r.interruption = ""
-		m.settings.Observer.Restored(r.resource, at)
+		m.settings.Observer.Restored(r.resource)
 	}
 }

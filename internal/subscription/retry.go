@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"regexp"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -32,8 +31,8 @@ const (
 
 // retry is the state of what is tried again until it succeeds.
 type retry struct {
-	// name identifies it in logs and errors, which must not contain userID.
-	name, userID string
+	// name identifies it in logs and errors.
+	name string
 	// operation and err are the last failure; err is nil after a success.
 	operation string
 	err       error
@@ -55,9 +54,12 @@ func (r *retry) wait() time.Duration { return r.backoff.NextBackOff().Round(time
 
 // failed notes a failure. The next attempt is made after the given time, or if that is zero with back-off.
 func (r *retry) failed(now time.Time, operation string, err error, after time.Duration) {
-	r.operation, r.err = operation, r.redact(err)
+	r.operation, r.err = operation, err
 	r.next = now.Add(cmp.Or(after, r.wait()))
 }
+
+// pause postpones the next attempt with back-off, because of a failure that is noted elsewhere.
+func (r *retry) pause(now time.Time) { r.failed(now, "", nil, 0) }
 
 // recovered notes the end of the failure. Another one soon after it continues the back-off.
 func (r *retry) recovered() { r.operation, r.err, r.next = "", nil, time.Time{} }
@@ -68,38 +70,22 @@ func (r *retry) succeeded() {
 	r.backoff.Reset()
 }
 
-// redactedError is an error whose text names a user by the index in Settings.Resources.
-type redactedError struct {
-	error
-	text string
-}
-
-func (e *redactedError) Error() string { return e.text }
-func (e *redactedError) Unwrap() error { return e.error }
-
-// redact removes the user's id, which is personal data and which Graph may repeat, from the text of an error.
-func (r *retry) redact(err error) error {
-	if r.userID == "" {
-		return err
-	}
-	id := regexp.MustCompile(`(?i)` + regexp.QuoteMeta(r.userID))
-	return &redactedError{err, id.ReplaceAllLiteralString(err.Error(), r.name)}
-}
-
 // failed notes a failed call: as that of r, or if it concerns every call as an outage, which ends the pass. A call that was
 // canceled at shutdown did not fail.
 func (m *Manager) failed(ctx context.Context, r *retry, operation string, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	now, outage := time.Now(), concernsAll(err) || r == &m.outage
-	if !outage {
-		r.failed(now, operation, err, 0)
+	if concernsAll(err) {
+		r = &m.outage
 	}
-	// A failure of the server is likely to meet the others too. If it does not, the outage is over with the next pass, and r
-	// is tried again later.
-	if outage || ofServer(err) {
-		m.outage.failed(now, operation, r.redact(err), graph.RetryAfter(err))
+	now := time.Now()
+	r.failed(now, operation, err, graph.RetryAfter(err))
+	if r != &m.outage && ofServer(err) {
+		// It is likely to meet the others too. If it does not, the outage is over with the next pass, and r is tried again later.
+		m.outage.pause(now)
+	}
+	if m.outage.next.After(now) {
 		m.nextCheck = time.Time{}
 	}
 }

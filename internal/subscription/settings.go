@@ -97,16 +97,16 @@ type Graph interface {
 //
 // For each resource, calls of Interrupted and Restored alternate, beginning with Interrupted.
 type Observer interface {
-	// Checked reports that Graph's list was read at that time and confirmed every wanted subscription that has no open
-	// interruption. It is not called while all of them are interrupted.
-	Checked(at time.Time)
+	// Checked reports that Graph's list confirmed every wanted subscription that has no open interruption. It is not called
+	// while all of them are interrupted.
+	Checked()
 	// Adopted reports that a subscription was found that was there before this process. It precedes Checked.
-	Adopted(at time.Time)
+	Adopted()
 	// Interrupted reports that changes of the resource may be lost from since on, which is when its subscription was last
 	// confirmed. It is zero if this process never confirmed one; then only an earlier run can know the time.
 	Interrupted(resource string, reason Reason, since time.Time)
-	// Restored reports that the resource has an active subscription at that time, a new one or the previous one.
-	Restored(resource string, at time.Time)
+	// Restored reports that the resource has an active subscription, a new one or the previous one.
+	Restored(resource string)
 	// Known receives the subscriptions that the next run needs as Settings.Known, whenever they change.
 	Known(known []Known)
 }
