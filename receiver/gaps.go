@@ -77,7 +77,7 @@ func flush(ctx context.Context, gaps *gapstore.Store) {
 
 // Restored implements subscription.Observer.
 func (g *subscriptionGaps) Restored(resource string, _ time.Time) {
-	g.update(func(state *gap.State, now time.Time) { state.Restored(g.gaps.Rules(), resource, now) })
+	g.update(func(state *gap.State, now time.Time) { state.Restored(resource, now) })
 }
 
 // Known implements subscription.Observer.

@@ -11,7 +11,6 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
@@ -216,7 +215,7 @@ func TestCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {
 		return one
 	}
 	require.NoError(t, r.pipeline.Take(t.Context(), list(of(userID, now), of(userID, now.Add(time.Second)), of(other, now), of(userID, now.Add(time.Hour)))))
-	_, err := r.pipeline.Backfill(t.Context(), list(inHistory(of(userID, now.Add(2*time.Second)))), backfill.Delivery{})
+	_, err := r.pipeline.Backfill(t.Context(), list(inHistory(of(userID, now.Add(2*time.Second)))), gap.Startup)
 	require.NoError(t, err)
 
 	mine, theirs := parsedUser(t, userID), parsedUser(t, other)

@@ -145,15 +145,15 @@ func (p *pipeline) Take(ctx context.Context, received []interaction.Received) er
 	return err
 }
 
-// Backfill delivers what was read from the history.
-func (p *pipeline) Backfill(ctx context.Context, received []interaction.Received, how backfill.Delivery) (backfill.Delivered, error) {
-	switch {
-	case how.Replay:
+// Backfill delivers what was read from the history for a reason. A replay is delivered whether it was before or not.
+func (p *pipeline) Backfill(ctx context.Context, received []interaction.Received, reason gap.Reason) (backfill.Delivered, error) {
+	switch reason {
+	case gap.Replay:
 		if _, err := p.deliver(ctx, received); err != nil {
 			return backfill.Delivered{}, err
 		}
 		return backfill.Delivered{New: len(received)}, nil
-	case how.Import:
+	case gap.Lookback:
 		return p.deliverNew(ctx, received, dedupe.Import)
 	default:
 		return p.deliverNew(ctx, received, dedupe.Live)

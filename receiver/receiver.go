@@ -72,7 +72,7 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 		TenantID: settings.TenantID, InstanceID: instanceID(set.TelemetrySettings), Scope: scope, Start: time.Now(),
 	})
 	for _, reason := range gap.Reasons() {
-		if reason != gap.Lookback && reason != gap.Replay && reason != gap.Poll {
+		if reason.CountsAsRecovered() {
 			metrics.AddRecovered(string(reason), 0) // so that an alert notices the first
 		}
 	}

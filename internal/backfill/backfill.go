@@ -23,8 +23,7 @@ const (
 	checkInterval = 15 * time.Minute
 	// answerInterval is the time between two checks for the first answer of Graph.
 	answerInterval = time.Second
-	// secondReading is how far back a gap is read once more. What is younger when a rest ends belongs to the second
-	// readings of the gaps that left the user out.
+	// secondReading is how far back a gap is read once more. When a rest ends, the gaps that left the user out still have that to read.
 	secondReading = time.Hour
 )
 
@@ -43,9 +42,9 @@ type Settings struct {
 
 	// Graph is the API to read from, within its limits.
 	Graph Graph
-	// Deliver hands interactions to the pipeline. It returns nil once all were delivered, now or before. All come as created;
-	// what is known of earlier deliveries decides whether they are, were updated, or are not new.
-	Deliver func(context.Context, []interaction.Received, Delivery) (Delivered, error)
+	// Deliver hands interactions to the pipeline, with the reason of their gap. It returns nil once all were delivered, now or
+	// before. All come as created; what is known of earlier deliveries decides whether they are, were updated, or are not new.
+	Deliver func(context.Context, []interaction.Received, gap.Reason) (Delivered, error)
 	// Permanent reports whether Deliver would return the same error again for the same interactions, so that a retry is
 	// pointless.
 	Permanent func(error) bool
@@ -80,14 +79,6 @@ type Directory interface {
 	Save(ctx context.Context) error
 }
 
-// Delivery says how interactions are delivered.
-type Delivery struct {
-	// Import marks those of a lookback, which must not displace what was delivered lately from the cache.
-	Import bool
-	// Replay marks those that are delivered whether they were before or not.
-	Replay bool
-}
-
 // Delivered counts what a delivery brought.
 type Delivered struct {
 	// New interactions had not been delivered before in this version.
@@ -107,7 +98,7 @@ type Cache interface {
 type Telemetry interface {
 	// HistoryInteractions counts interactions that were read and delivered, now or before. Replays do not count.
 	HistoryInteractions(ctx context.Context, n int)
-	// Recovered counts creations that only the history had. Imports, replays and polls do not count.
+	// Recovered counts creations that only the history had, where Reason.CountsAsRecovered.
 	Recovered(ctx context.Context, reason gap.Reason, n int)
 }
 

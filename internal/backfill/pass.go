@@ -113,28 +113,19 @@ func (r *reading) selectUsers(ctx context.Context) (err error) {
 		}
 	}
 	r.pass.Partial = r.pass.Partial || !known
-	left := r.all
-	if r.pass.Cursor != nil {
-		left = left[after(left, *r.pass.Cursor):]
+	left := slices.Clone(r.all)
+	if cursor := r.pass.Cursor; cursor != nil {
+		left = slices.DeleteFunc(left, func(u gap.User) bool { return u.Compare(*cursor) <= 0 })
 	}
 	r.answered = len(r.all)-len(left) > len(r.failed)
 	unread := r.pass.From
 	if r.compares() {
 		unread = time.Now() // The interval is not known to be missing.
 	}
-	r.todo = r.b.s.Directory.Awake(slices.Clone(left), unread)
+	r.todo = r.b.s.Directory.Awake(left, unread)
 	r.before = len(r.all) - len(r.todo)
 	r.done = r.before - len(r.failed)
 	return nil
-}
-
-// after returns the index of the first user after one, in order.
-func after(users []gap.User, u gap.User) int {
-	i, found := slices.BinarySearchFunc(users, u, gap.User.Compare)
-	if found {
-		i++
-	}
-	return i
 }
 
 // readUsers reads the users, several at once, and stores the progress. It returns the refusal if a permission is missing.
@@ -152,14 +143,12 @@ func (r *reading) readUsers(ctx context.Context) error {
 
 // work tries a user until the history was read or the user has failed. It returns the refusal if a permission is missing.
 func (r *reading) work(ctx context.Context, i int) error {
-	recovered, delays := 0, graph.NewBackOff(maxUserBackoff)
+	delays := graph.NewBackOff(maxUserBackoff)
 	for try := 1; ; try++ {
 		compared, err := r.readUser(ctx, r.todo[i])
 		if err != nil && ctx.Err() != nil {
 			return nil
 		}
-		recovered += compared.Recovered // An attempt that fails delivers as well, and the next one finds nothing new there.
-		compared.Recovered = recovered
 		// A permission is not granted within seconds, and a gap that is tried again will be once more.
 		last := graph.Forbidden(err) || r.pass.Retry() || try >= maxUserAttempts
 		if err == nil || graph.Unlicensed(err) || last {
@@ -201,7 +190,8 @@ func (r *reading) end(i int, err error, compared gap.Comparison) (ended, missing
 	}
 	r.ended[i] = compared
 	for one, found := r.ended[r.next]; found; one, found = r.ended[r.next] {
-		r.pass.Comparison = sum(r.pass.Comparison, one)
+		r.pass.Comparison.Users += one.Users
+		r.pass.Comparison.Interactions += one.Interactions
 		delete(r.ended, r.next)
 		r.next++
 	}

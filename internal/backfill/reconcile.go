@@ -73,13 +73,9 @@ func (r *reading) outcome() gap.Outcome {
 
 // usersRead returns the users whose history was read.
 func (r *reading) usersRead() []gap.User {
-	failed := gap.SortUsers(slices.Clone(r.failed))
-	return slices.DeleteFunc(r.b.s.Directory.Awake(slices.Clone(r.all), time.Now()), func(u gap.User) bool {
-		_, found := slices.BinarySearchFunc(failed, u, gap.User.Compare)
-		return found
-	})
-}
-
-func sum(a, b gap.Comparison) gap.Comparison {
-	return gap.Comparison{Users: a.Users + b.Users, Interactions: a.Interactions + b.Interactions, Recovered: a.Recovered + b.Recovered}
+	failed := map[gap.User]bool{}
+	for _, user := range r.failed {
+		failed[user] = true
+	}
+	return slices.DeleteFunc(r.b.s.Directory.Awake(slices.Clone(r.all), time.Now()), func(user gap.User) bool { return failed[user] })
 }

@@ -32,17 +32,16 @@ func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Com
 	to := r.pass.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
 	for items, err := range r.b.s.Graph.History(ctx, user.String(), from, to) {
 		if err != nil {
-			return gap.Comparison{Recovered: compared.Recovered}, err
+			return gap.Comparison{}, err
 		}
 		received := r.receive(user, items)
 		if r.compares() {
 			received = slices.DeleteFunc(received, r.incomparable)
 		}
-		delivered, err := r.deliver(ctx, received)
-		compared = sum(compared, gap.Comparison{Interactions: len(received), Recovered: delivered.Recovered})
-		if err != nil {
-			return gap.Comparison{Recovered: compared.Recovered}, err
+		if err := r.deliver(ctx, received); err != nil {
+			return gap.Comparison{}, err
 		}
+		compared.Interactions += len(received)
 	}
 	compared.Users = 1
 	return compared, nil
@@ -69,11 +68,13 @@ func (r *reading) receive(user gap.User, items []json.RawMessage) []interaction.
 	return received
 }
 
-// deliver delivers interactions until they are accepted, or refused permanently.
-func (r *reading) deliver(ctx context.Context, received []interaction.Received) (delivered Delivered, err error) {
-	delays := graph.NewBackOff(maxDeliveryBackoff)
+// deliver delivers interactions until they are accepted, or refused permanently. The error is the context's.
+func (r *reading) deliver(ctx context.Context, received []interaction.Received) error {
+	reason, delays := r.pass.Reasons()[0], graph.NewBackOff(maxDeliveryBackoff)
+	var delivered Delivered
 	for len(received) > 0 {
-		delivered, err = r.deliverOnce(ctx, received)
+		var err error
+		delivered, err = r.deliverOnce(ctx, received, reason)
 		err = failure.With(err, failure.New(failure.LogsPipelineRefusing))
 		if err != nil && ctx.Err() == nil && r.b.s.Permanent(err) {
 			if n := int64(len(received)); r.refused.Add(n) == n {
@@ -89,23 +90,25 @@ func (r *reading) deliver(ctx context.Context, received []interaction.Received) 
 			break
 		}
 		if err := graph.Sleep(ctx, delays.NextBackOff()); err != nil {
-			return Delivered{}, err
+			return err
 		}
 	}
 	r.found.Add(int64(len(received)))
 	r.fresh.Add(int64(delivered.New))
-	reason := r.pass.Reasons()[0]
+	r.mu.Lock()
+	r.pass.Comparison.Recovered += delivered.Recovered
+	r.mu.Unlock()
 	if reason != gap.Replay && len(received) > 0 {
 		r.b.s.Telemetry.HistoryInteractions(ctx, len(received))
 	}
-	if reason != gap.Replay && reason != gap.Lookback && reason != gap.Poll && delivered.Recovered > 0 {
+	if reason.CountsAsRecovered() && delivered.Recovered > 0 {
 		r.b.s.Telemetry.Recovered(ctx, reason, delivered.Recovered)
 	}
-	return delivered, nil
+	return nil
 }
 
 // deliverOnce delivers interactions. A delivery in flight may outlast ctx by deliveryGrace.
-func (r *reading) deliverOnce(ctx context.Context, received []interaction.Received) (Delivered, error) {
+func (r *reading) deliverOnce(ctx context.Context, received []interaction.Received, reason gap.Reason) (Delivered, error) {
 	if err := ctx.Err(); err != nil {
 		return Delivered{}, err
 	}
@@ -113,7 +116,5 @@ func (r *reading) deliverOnce(ctx context.Context, received []interaction.Receiv
 	defer end()
 	forget := context.AfterFunc(ctx, func() { time.AfterFunc(deliveryGrace, end) })
 	defer forget()
-	reason := r.pass.Reasons()[0]
-	how := Delivery{Import: reason == gap.Lookback, Replay: reason == gap.Replay && !r.pass.Second()} // an entry is replayed once
-	return r.b.s.Deliver(lasting, received, how)
+	return r.b.s.Deliver(lasting, received, reason)
 }

@@ -9,8 +9,8 @@ import (
 const (
 	// maxGraphDelay is how late Graph may be: https://learn.microsoft.com/graph/change-notifications-overview#latency
 	maxGraphDelay = time.Hour
-	// openInterval is the shortest time between two passes over a gap whose cause lasts, itemInterval over gaps of items.
-	openInterval, itemInterval = time.Hour, time.Hour
+	// hourly is the shortest time between two passes over a gap whose cause lasts, and over gaps of items.
+	hourly = time.Hour
 	// maxHole is the longest time between two gaps that are read in one pass, together with that time. A pass costs one request
 	// for each user, however long it is.
 	maxHole = time.Hour
@@ -85,13 +85,13 @@ func never(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
 // readyAt returns when a gap can be read.
 func (s *State) readyAt(g *Gap, u Users, now time.Time) time.Time {
 	if u.NewestSeen.After(now) { // The clock has been set back, and who is new is unknown: read once an hour.
-		u.NewestSeen = now.Truncate(openInterval)
+		u.NewestSeen = now.Truncate(hourly)
 	}
 	if !g.Scope.SeenSince.IsZero() && !u.Listed && u.NewestSeen.Before(g.Scope.SeenSince) {
 		return never(now)
 	}
 	at := g.From.Add(time.Second)
-	if g.Reason().OfItem() {
+	if g.Reason().is(ofItem) {
 		at = g.From.Add(time.Minute) // where items come all the time, one gap always lies partly in the future
 	}
 	waits := []time.Time{g.NotBefore}
@@ -151,12 +151,12 @@ func (s *State) take(p *Pass, i int, now time.Time) {
 	s.Gaps = slices.Delete(s.Gaps, i, i+1)
 	if g.open() || g.To.After(now) {
 		rest := g
-		rest.From, rest.NotBefore, rest.Attempts = p.Began, p.Began.Add(openInterval), 0
+		rest.From, rest.NotBefore, rest.Attempts = p.Began, p.Began.Add(hourly), 0
 		if !g.open() {
 			rest.NotBefore = earlier(rest.NotBefore, g.To)
 		}
 		g.To, g.Cause = p.Began, ""
-		if rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(maxClockError)) {
+		if rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(MaxClockError)) {
 			s.insert(rest)
 		}
 	}
@@ -217,8 +217,8 @@ func (s *State) pace(p *Pass, took time.Duration, now time.Time) {
 	maps.Copy(next, s.NotBefore)
 	for _, reason := range p.Reasons() {
 		next[reason] = now.Round(0).UTC().Add(took)
-		if reason.OfItem() {
-			next[reason] = later(next[reason], p.Began.Add(itemInterval))
+		if reason.is(ofItem) {
+			next[reason] = later(next[reason], p.Began.Add(hourly))
 		}
 	}
 	s.NotBefore = next

@@ -22,10 +22,8 @@ const (
 	retryWindow = 5 * time.Hour
 	// maxItemAge is the usual maximum age of an item when it is sent: Graph retries for 4 hours.
 	maxItemAge = 6 * time.Hour
-	// maxItemSkew is how far ahead of this machine's clock the time in an id may be.
-	maxItemSkew = 5 * time.Minute
-	// maxClockError is how far ahead it may be to be used at all: any time zone mistaken for another.
-	maxClockError = 24 * time.Hour
+	// MaxClockError is how far ahead of this machine's clock the time in an id may be to be used: any time zone mistaken for another.
+	MaxClockError = 24 * time.Hour
 	// pollLag keeps polls a second in the past, since the current second is not over.
 	pollLag = time.Second
 	// maxGaps bounds the gaps whose end is known. Beyond it those that can be read together become one, with the time between them.
@@ -87,7 +85,7 @@ type State struct {
 	Pass *Pass `json:"pass,omitempty"`
 
 	// confirmed is the last confirmed check, also one of the last run if its checkpoint is fresh; zero if it is unknown what
-	// happened since.
+	// happened since. It is wall time, since the monotonic clock stops while this machine is suspended.
 	confirmed time.Time
 	// unknownSince is where the time begins of which this run knows nothing; zero for never before.
 	unknownSince time.Time
@@ -168,19 +166,11 @@ func (s *State) Recent(r Rules, now time.Time) bool { return !s.confirmed.IsZero
 
 // stale reports whether the last confirmed check is so long ago that it is unknown what happened since.
 func (s *State) stale(r Rules, now time.Time) bool {
-	return !s.confirmed.IsZero() && elapsed(s.confirmed, now) > 2*r.CheckInterval+startupTolerance
-}
-
-// elapsed returns the time since t. The monotonic clock stops while a machine is suspended, and the wall clock can be set back,
-// so the longer time counts.
-func elapsed(t, now time.Time) time.Duration {
-	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+	return !s.confirmed.IsZero() && now.Round(0).Sub(s.confirmed) > 2*r.CheckInterval+startupTolerance
 }
 
 // notifiedTo returns the creation time up to which everything was notified when a subscription was last known to be active.
-func notifiedTo(active, now time.Time) time.Time {
-	return now.Round(0).Add(-elapsed(active, now) - maxNotificationDelay)
-}
+func notifiedTo(active time.Time) time.Time { return active.Round(0).Add(-maxNotificationDelay) }
 
 // Adopted notes that a subscription of ours was there before this run. If nothing is known of that run, what Graph may have
 // retried in vain is read.
@@ -201,10 +191,10 @@ func (s *State) Stopped(r Rules, now time.Time) {
 // Confirmed notes that every wanted subscription was confirmed, or has an open gap, while the listener was up.
 func (s *State) Confirmed(r Rules, now time.Time) {
 	if s.stale(r, now) {
-		s.add(Gap{Reasons: []Reason{Subscription}, From: notifiedTo(s.confirmed, now), To: now.Add(subscriptionWarmup)})
+		s.add(Gap{Reasons: []Reason{Subscription}, From: notifiedTo(s.confirmed), To: now.Add(subscriptionWarmup)})
 	}
-	s.end(r, atStart, now)
-	s.confirmed, s.Checkpoint = now, now.Round(0)
+	s.end(atStart, now)
+	s.confirmed, s.Checkpoint = now.Round(0), now.Round(0)
 	if s.FirstConfirmed.IsZero() || s.FirstConfirmed.After(now) {
 		s.FirstConfirmed = s.Checkpoint
 	}
@@ -215,7 +205,7 @@ func (s *State) Confirmed(r Rules, now time.Time) {
 func (s *State) Interrupted(resource string, reason Reason, scope Scope, since, now time.Time) {
 	from := s.unknownSince
 	if !since.IsZero() {
-		from = notifiedTo(since, now)
+		from = notifiedTo(since)
 	}
 	switch {
 	case reason == RemovedKey:
@@ -236,10 +226,10 @@ func (s *State) Interrupted(resource string, reason Reason, scope Scope, since, 
 }
 
 // Restored notes that a resource has an active subscription again.
-func (s *State) Restored(r Rules, resource string, now time.Time) {
-	s.end(r, resource, now)
+func (s *State) Restored(resource string, now time.Time) {
+	s.end(resource, now)
 	if s.confirmed.IsZero() {
-		s.confirmed = now // should the listener not be up, it is unknown what happens from now on
+		s.confirmed = now.Round(0) // should the listener not be up, it is unknown what happens from now on
 	}
 }
 
@@ -249,28 +239,25 @@ func (s *State) KeyRemoved(now time.Time) {
 }
 
 // end ends the open gaps of a cause.
-func (s *State) end(r Rules, cause string, now time.Time) {
+func (s *State) end(cause string, now time.Time) {
 	for i := range s.Gaps {
 		g := &s.Gaps[i]
 		if !g.open() || g.Cause != cause {
 			continue
 		}
 		g.To, g.Cause, g.NotBefore = now.Round(0).UTC().Add(subscriptionWarmup), "", time.Time{}
-		if g.From.After(now) {
-			g.From = now.Round(0).UTC().Add(-r.MaxGap) // the clock was wrong then, so it is unknown when the gap began
-		}
 	}
 }
 
 // Item notes an item that can't be used: the minute of its id is missing. Where that is long ago or no time, the last hour is
-// missing as well: the item may be an old interaction that changed, or the clock may be wrong.
+// missing as well: the item may be an old interaction that changed.
 func (s *State) Item(r Rules, reason Reason, itemID string, now time.Time) {
 	at, known := (&interaction.Interaction{ID: itemID}).CreatedAt()
-	known = known && at.After(now.Add(-r.MaxGap)) && !at.After(now.Add(maxClockError))
+	known = known && at.After(now.Add(-r.MaxGap)) && !at.After(now.Add(MaxClockError))
 	if known {
 		s.addMinute(reason, at)
 	}
-	if !known || at.Before(now.Add(-maxItemAge)) || at.After(now.Add(maxItemSkew)) {
+	if !known || at.Before(now.Add(-maxItemAge)) {
 		s.add(Gap{Reasons: []Reason{reason}, From: now.Add(-time.Hour), To: now})
 	}
 }
@@ -412,14 +399,11 @@ func (s *State) insert(g Gap) {
 // clipped once an hour, so that its loss is not reported at every check.
 func (s *State) Expire(r Rules, now time.Time) (lost []Loss) {
 	horizon := now.Add(-r.MaxGap).UTC().Round(0)
-	var kept []Gap
+	var left []Gap
 	for _, g := range s.Gaps {
-		if g.Scope.SeenSince.After(now) {
-			g.Scope.SeenSince = time.Unix(1, 0).UTC() // the clock was wrong then: any user may have been seen since
-		}
 		over := !g.open() && !g.To.After(horizon)
-		anyAge := (g.Reason() == Lookback || g.Reason() == Replay) && !r.Disabled && g.Attempts < maxAttempts
-		if !anyAge && (over || horizon.Sub(g.From) > clipInterval) {
+		kept := g.Reason().is(anyAge) && !r.Disabled && g.Attempts < maxAttempts
+		if !kept && (over || horizon.Sub(g.From) > clipInterval) {
 			to := earlier(g.end(horizon), horizon)
 			if g.Scope.SeenSince.IsZero() && g.Reason() != Reconcile {
 				lost = append(lost, Loss{Reason: g.Reason(), From: g.From, To: to, Users: len(g.Scope.Users)})
@@ -427,10 +411,10 @@ func (s *State) Expire(r Rules, now time.Time) (lost []Loss) {
 			g.From = to
 		}
 		if g.open() || g.From.Before(g.To) {
-			kept = append(kept, g)
+			left = append(left, g)
 		}
 	}
-	s.Gaps = kept
+	s.Gaps = left
 	return lost
 }
 
@@ -451,7 +435,7 @@ func (s *State) Count() map[Reason]int {
 func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 	sum := map[Reason]time.Duration{}
 	for _, reason := range Reasons() {
-		if reason != Reconcile && reason != Replay && reason != Poll {
+		if reason.is(missing) {
 			sum[reason] = 0
 		}
 	}
@@ -463,7 +447,7 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 		}
 	}
 	if s.stale(r, now) {
-		sum[Subscription] += now.Round(0).Sub(notifiedTo(s.confirmed, now))
+		sum[Subscription] += now.Round(0).Sub(notifiedTo(s.confirmed))
 	}
 	return sum
 }
@@ -488,7 +472,7 @@ func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
 		note(s.Inconclusive)
 	}
 	if s.stale(r, now) {
-		note(notifiedTo(s.confirmed, now))
+		note(notifiedTo(s.confirmed))
 	}
 	return later(needed, now.Add(-r.MaxGap-maxNotificationDelay))
 }
