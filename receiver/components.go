@@ -127,12 +127,12 @@ func (r *Receiver) newSubscription(ctx context.Context, c *components, ring noti
 		Resources: r.settings.Resources,
 		Ring:      ring,
 		Keys:      c.signingKeys,
-		Seen:      deliveredCheck{cache: c.cache, undelivered: c.undelivered},
+		Seen:      r.pipeline,
 		Telemetry: r.telemetry,
 	})
 	r.pipeline.decrypter = decrypter
 	observer := newSubscriptionGaps(c.gaps, c.store, r.set.Logger)
-	known, err := observer.load(ctx)
+	known, _, err := observer.known.Load(ctx)
 	if err != nil {
 		return r.unreadable(err)
 	}
@@ -197,10 +197,7 @@ func (r *components) load(ctx context.Context) error {
 func (r *components) retain() {
 	var from time.Time
 	r.gaps.View(func(state *gap.State, now time.Time) { from = state.NeededFrom(r.gaps.Rules(), now) })
-	if !from.IsZero() {
-		from = from.Add(-backfill.Overlap)
-	}
-	r.cache.RetainFrom(from)
+	r.cache.RetainFrom(from.Add(-backfill.Overlap))
 }
 
 // removedKey opens the gap of a key that is no longer accepted, and stores it.

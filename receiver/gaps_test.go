@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -114,12 +115,12 @@ func TestSubscriptionGaps_KeepsListOfOwnSubscriptions(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	observer, c := newTestObserver(t, stored(store))
-	known, err := observer.load(t.Context())
+	known, _, err := observer.known.Load(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, known)
 	mine := []subscription.Known{{ID: "a", CertificateID: "b"}}
 	observer.Known(mine)
-	known, err = newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).load(t.Context())
+	known, _, err = newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).known.Load(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, mine, known)
 }
@@ -127,17 +128,17 @@ func TestSubscriptionGaps_KeepsListOfOwnSubscriptions(t *testing.T) {
 func TestSubscriptionGaps_ReplacesDamagedList(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
-	require.NoError(t, store.Set(t.Context(), knownKey, []byte("damaged")))
+	require.NoError(t, store.Set(t.Context(), "subscriptions", []byte("damaged")))
 	_, c := newTestReceiver(t)
 	logger, lines := observed()
 	observer := newSubscriptionGaps(c.gaps, statestore.New(store), logger)
-	known, err := observer.load(t.Context())
+	known, _, err := observer.known.Load(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, known)
 	assert.Equal(t, 1, lines.FilterMessageSnippet("damaged and are replaced").Len())
 
 	observer.Known([]subscription.Known{{ID: "a"}})
-	known, err = observer.load(t.Context())
+	known, _, err = observer.known.Load(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, known, 1)
 	assert.Equal(t, 1, lines.Len())
@@ -148,7 +149,7 @@ func TestSubscriptionGaps_UnreadableListIsAnError(t *testing.T) {
 	_, c := newTestReceiver(t)
 	store := newStore(t)
 	store.fail = failsAlways
-	_, err := newSubscriptionGaps(c.gaps, statestore.New(store), zap.NewNop()).load(t.Context())
+	_, _, err := newSubscriptionGaps(c.gaps, statestore.New(store), zap.NewNop()).known.Load(t.Context())
 	require.ErrorIs(t, err, errStorage)
 }
 
@@ -167,16 +168,15 @@ func TestSubscriptionGaps_ReportsFailingStorageOnce(t *testing.T) {
 }
 
 // An item that another call delivered is not tracked any more once Graph retries it.
-func TestDeliveredCheck_ResolvesRedelivered(t *testing.T) {
+func TestPipeline_KnownResolvesRedelivered(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, c := newTestReceiver(t)
-		seen := deliveredCheck{cache: c.cache, undelivered: c.undelivered}
 		one := interactionAt(time.Now())
-		assert.False(t, seen.Known(one.ContentDigest), "it is still to be delivered")
+		assert.False(t, r.pipeline.Known(one.ContentDigest), "it is still to be delivered")
 		require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
 		c.undelivered.Track(one.ContentDigest, one.ID, time.Now())
-		assert.True(t, seen.Known(one.ContentDigest))
+		assert.True(t, r.pipeline.Known(one.ContentDigest))
 		time.Sleep(retriesEnd)
 		c.undelivered.Save(t.Context())
 		assert.Empty(t, missing(c))
@@ -186,21 +186,13 @@ func TestDeliveredCheck_ResolvesRedelivered(t *testing.T) {
 // What can't be decrypted now has the same digest as when it is decrypted later.
 func TestDigestOf_IsThatOfTheUnopenedItem(t *testing.T) {
 	t.Parallel()
-	tombstone := func(subscription, id string) interaction.Received {
-		return interaction.Received{Interaction: interaction.Interaction{ID: id}, SubscriptionID: subscription}
-	}
-	unopened := func(subscription, id string) *notification.Item {
-		return &notification.Item{SubscriptionID: subscription, ResourceID: id}
-	}
-	one := tombstone("a", "1")
-	assert.Equal(t, digestOfUnopened(unopened("a", "1")), digestOf(&one), "items without content have their ids")
-	assert.NotEqual(t, digestOfUnopened(unopened("a", "2")), digestOf(&one))
-	assert.NotEqual(t, digestOfUnopened(unopened("b", "1")), digestOf(&one))
+	empty := (&notification.Item{}).ContentDigest()
+	assert.Equal(t, digestOf(empty, "a", "1"), digestOf(gapstore.Digest{}, "a", "1"), "items without content have their ids")
+	assert.NotEqual(t, digestOf(empty, "a", "2"), digestOf(empty, "a", "1"))
+	assert.NotEqual(t, digestOf(empty, "b", "1"), digestOf(empty, "a", "1"))
 
-	encrypted := &notification.Item{SubscriptionID: "a", ResourceID: "1", EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}
-	opened := tombstone("another", "id")
-	opened.ContentDigest = encrypted.ContentDigest()
-	assert.Equal(t, digestOfUnopened(encrypted), digestOf(&opened))
+	encrypted := (&notification.Item{EncryptedContent: &notification.EncryptedContent{DataSignature: "s"}}).ContentDigest()
+	assert.Equal(t, digestOf(encrypted, "a", "1"), digestOf(encrypted, "another", "id"))
 }
 
 func TestCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {

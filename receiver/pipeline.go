@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -72,7 +73,7 @@ func (p *pipeline) Decrypt(ctx context.Context, collection *notification.Collect
 	if err != nil {
 		for i := range collection.Items {
 			if item := &collection.Items[i]; item.LifecycleEvent == "" {
-				p.undelivered.Track(digestOfUnopened(item), item.ResourceID, at)
+				p.undelivered.Track(digestOf(item.ContentDigest(), item.SubscriptionID, item.ResourceID), item.ResourceID, at)
 			}
 		}
 		p.limited.Do("decrypt", func() {
@@ -85,6 +86,15 @@ func (p *pipeline) Decrypt(ctx context.Context, collection *notification.Collect
 		p.lastAuthentic.Store(&at)
 	}
 	return decrypted, nil
+}
+
+// Known implements notification.Seen. What was delivered already is no longer tracked as undelivered.
+func (p *pipeline) Known(digest [sha256.Size]byte) bool {
+	delivered := p.cache.Known(digest)
+	if delivered {
+		p.undelivered.Resolve(digest)
+	}
+	return delivered
 }
 
 // authenticated reports whether validation tokens proved that any of the given number of items was sent by Graph. Items
@@ -134,12 +144,14 @@ func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection
 func (p *pipeline) Take(ctx context.Context, received []interaction.Received) error {
 	now := time.Now()
 	for i := range received { // before, since a blocked pipeline may return long after Graph was asked to send it again
-		p.undelivered.Track(digestOf(&received[i]), received[i].ID, now)
+		r := &received[i]
+		p.undelivered.Track(digestOf(r.ContentDigest, r.SubscriptionID, r.ID), r.ID, now)
 	}
-	_, err := p.deliverNew(ctx, received, dedupe.Live)
+	_, err := p.deliverNew(ctx, received, p.cache.Reserve)
 	if err == nil || webhook.Permanent(err) {
 		for i := range received {
-			p.undelivered.Resolve(digestOf(&received[i]))
+			r := &received[i]
+			p.undelivered.Resolve(digestOf(r.ContentDigest, r.SubscriptionID, r.ID))
 		}
 	}
 	return err
@@ -154,19 +166,22 @@ func (p *pipeline) Backfill(ctx context.Context, received []interaction.Received
 		}
 		return backfill.Delivered{New: len(received)}, nil
 	case gap.Lookback:
-		return p.deliverNew(ctx, received, dedupe.Import)
+		return p.deliverNew(ctx, received, p.cache.ReserveImport)
 	default:
-		return p.deliverNew(ctx, received, dedupe.Live)
+		return p.deliverNew(ctx, received, p.cache.Reserve)
 	}
 }
+
+// reserve is Cache.Reserve or Cache.ReserveImport.
+type reserve func(context.Context, []interaction.Received) *dedupe.Reservation
 
 // deliverNew delivers what was neither delivered nor refused for good before, and waits until ctx ends for what is in flight in
 // other calls. It returns nil once nothing is left to deliver, by whichever call. The error joins those that apply, and each
 // must be examined by itself, since that of the logs pipeline may be permanent while another is not.
-func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Received, mode dedupe.Mode) (backfill.Delivered, error) {
+func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Received, reserve reserve) (backfill.Delivered, error) {
 	var total backfill.Delivered
 	for len(received) > 0 {
-		reserved := p.cache.Reserve(ctx, received, mode)
+		reserved := reserve(ctx, received)
 		records, err := p.deliver(ctx, reserved.New)
 		switch {
 		case err == nil:

@@ -129,7 +129,7 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
-	loops := []func(context.Context){c.cache.Run, c.gaps.Run, c.undelivered.Run, c.directory.Run, c.backfiller.Run, r.retain, r.emitMetrics}
+	loops := []func(context.Context){c.cache.Run, c.gaps.Run, c.directory.Run, c.backfiller.Run, r.retain, r.emitMetrics}
 	if c.manager != nil {
 		loops = append(loops, c.manager.Run, r.watchKeys)
 	}
@@ -236,15 +236,17 @@ func (r *Receiver) emitMetrics(ctx context.Context) {
 	}
 }
 
-// retainInterval is how often it is decided which deliveries must stay known.
+// retainInterval is how often it is decided which deliveries must stay known, and which items Graph has given up.
 const retainInterval = 10 * time.Second
 
-// retain keeps the deliveries known that are going to be compared with the history, until ctx ends.
+// retain keeps the deliveries known that are going to be compared with the history, and opens the gaps of what Graph has given up,
+// until ctx ends.
 func (r *Receiver) retain(ctx context.Context) {
 	ticker := time.NewTicker(retainInterval)
 	defer ticker.Stop()
 	for {
 		r.components.retain()
+		r.components.undelivered.Save(ctx)
 		select {
 		case <-ctx.Done():
 			return

@@ -17,16 +17,14 @@ import (
 const (
 	// Overlap is how much earlier than its gap a pass begins, since an interaction may appear after others that have a later
 	// time. margin extends the end, since Graph takes whole seconds and excludes the end.
-	Overlap, margin = 300 * time.Second, time.Second
-
+	Overlap, margin    = 300 * time.Second, time.Second
 	maxDeliveryBackoff = 30 * time.Second
-	// deliveryGrace is how long a delivery in flight may take after the context ended: the next run would deliver again what
-	// the pipeline accepted after that.
+	// deliveryGrace is how long a delivery in flight may take after the context ended, so that the next run does not repeat it.
 	deliveryGrace = 10 * time.Second
 )
 
-// readUser reads and delivers a user's interactions page by page. A failure of any page fails the user, and the next attempt
-// starts over, since page links expire. It returns what was compared, where the pass compares.
+// readUser reads and delivers a user's interactions page by page. A failure of any page fails the user, since page links expire. It
+// returns what was compared, where the pass compares.
 func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Comparison, err error) {
 	from := r.from.Add(-Overlap).Truncate(time.Second)
 	to := r.pass.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)

@@ -128,9 +128,9 @@ func TestReserve_CountsDuplicatesBySource(t *testing.T) {
 func TestReserve_LeavesSliceOfCaller(t *testing.T) {
 	t.Parallel()
 	c := newCache(t, nil)
-	c.Reserve(t.Context(), items(0, 4), dedupe.Live).Commit()
+	c.Reserve(t.Context(), items(0, 4)).Commit()
 	batch := items(2, 6)
-	r := c.Reserve(t.Context(), batch, dedupe.Live)
+	r := c.Reserve(t.Context(), batch)
 	assert.Len(t, r.New, 2)
 	r.Commit()
 	for i := range batch {
@@ -174,7 +174,7 @@ func TestKnown_AfterCommit(t *testing.T) {
 	c := newCache(t, func(set *dedupe.Settings) { set.Telemetry = dropped })
 	one := item("1")
 	assert.False(t, c.Known(one.ContentDigest))
-	r := c.Reserve(t.Context(), []interaction.Received{one, fromHistory(item("2"))}, dedupe.Live)
+	r := c.Reserve(t.Context(), []interaction.Received{one, fromHistory(item("2"))})
 	assert.False(t, c.Known(one.ContentDigest), "what is in flight may still fail")
 	r.Commit()
 	assert.True(t, c.Known(one.ContentDigest))

@@ -1,6 +1,5 @@
 // Package gap holds what is known to be missing: the type of a gap, and the rules that open, merge, read and close gaps. Every
-// function depends on its arguments alone, among them the time, so that whole histories can be tried in a test. The package
-// gapstore keeps the State on disk; the package backfill reads the gaps.
+// function depends on its arguments alone, among them the time, so that whole histories can be tried in a test.
 package gap
 
 import (
@@ -47,7 +46,7 @@ var reasons = []struct {
 	is     property
 }{
 	{Startup, missing | recovers},                // the collector was not running, or its subscription was gone when it started
-	{Subscription, missing | recovers},           // it was lost, expired, removed or recreated, or Graph reported that it missed something
+	{Subscription, missing | recovers},           // it was lost, expired, removed or recreated, or Graph missed something
 	{RemovedKey, missing | recovers},             // notifications were encrypted for a key that is no longer available
 	{Undelivered, missing | recovers},            // notifications were answered with 503 for so long that Graph stopped retrying
 	{Unverified, missing | recovers | ofItem},    // the validation tokens of authentic notifications failed
@@ -55,9 +54,9 @@ var reasons = []struct {
 	{Empty, missing | recovers | ofItem},         // notifications came without the content they should have had
 	{Lookback, missing | alone | anyAge},         // the very first start imports earlier history
 	{Replay, alone | anyAge},                     // the configuration asks for an interval once more
-	{Reconcile, recovers | alone},                // an interval of which nothing is known to be missing is compared with what was delivered
+	{Reconcile, recovers | alone},                // an interval, not known to be missing, is compared with what was delivered
 	{Poll, alone},                                // the history is the only source, and read at regular intervals
-	{UsersUnknown, missing | recovers},           // the interval was read for users already seen, since the directory could not be read
+	{UsersUnknown, missing | recovers},           // it was read for users already seen, since the directory could not be read
 }
 
 // Reasons returns all reasons, the most severe first.
@@ -122,10 +121,8 @@ func SortUsers(users []User) []User {
 
 // Scope is whose interactions are missing. The zero value means all users.
 type Scope struct {
-	// Users are the only ones, in order; empty means all.
-	Users []User `json:"users,omitempty"`
-	// SeenSince, unless zero, leaves out the users first seen before: they were read.
-	SeenSince time.Time `json:"seen_since,omitzero"`
+	Users     []User    `json:"users,omitempty"`     // the only ones, in order; empty means all
+	SeenSince time.Time `json:"seen_since,omitzero"` // unless zero, users first seen before were read
 }
 
 // All reports whether it is the scope of all users.
@@ -149,20 +146,16 @@ func (s Scope) union(o Scope) Scope {
 
 // Gap is an interval of which interactions are missing or may be, for all users or for some.
 type Gap struct {
-	// Reasons are why, the most severe first.
-	Reasons []Reason  `json:"reasons"`
+	Reasons []Reason  `json:"reasons"` // the most severe first
 	Scope   Scope     `json:"scope,omitzero"`
 	From    time.Time `json:"from"`
-	// To is zero while the cause lasts.
-	To time.Time `json:"to,omitzero"`
+	To      time.Time `json:"to,omitzero"` // zero while the cause lasts
 	// Cause is what the end of the gap waits for while To is zero: a resource, or atStart.
 	Cause string `json:"cause,omitempty"`
 	// Second marks an interval that was read, and is read once more because Graph may be late.
-	Second bool `json:"second,omitempty"`
-	// NotBefore is when it may be read; zero means at once.
-	NotBefore time.Time `json:"not_before,omitzero"`
-	// Attempts counts failed passes in a row.
-	Attempts int `json:"attempts,omitempty"`
+	Second    bool      `json:"second,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"` // when it may be read; zero means at once
+	Attempts  int       `json:"attempts,omitempty"`  // failed passes in a row
 }
 
 // Reason returns the most severe reason.
