@@ -236,7 +236,6 @@ func (r *Receiver) emitMetrics(ctx context.Context) {
 	}
 }
 
-// retainInterval is how often it is decided which deliveries must stay known, and which items Graph has given up.
 const retainInterval = 10 * time.Second
 
 // retain keeps the deliveries known that are going to be compared with the history, and opens the gaps of what Graph has given up,

@@ -37,11 +37,9 @@ type reading struct {
 	all, todo        []gap.User
 	storing, logging rate.Sometimes
 
-	mu sync.Mutex // guards what follows
-	// next is the first user of todo who was neither read nor has failed, stored what it was when the progress was stored; ended
-	// are those after it.
-	next, stored int
-	ended        map[int]gap.Comparison
+	mu           sync.Mutex             // guards what follows
+	next, stored int                    // the first of todo who was neither read nor has failed, now and when the progress was stored
+	ended        map[int]gap.Comparison // those after next
 	// done and failed are about the whole pass, before counts those of an earlier run.
 	done, before int
 	failed       []gap.User

@@ -25,10 +25,8 @@ func (c *Cache) NewestCreation() time.Time {
 }
 
 const (
-	// deliveryDelay is how many seconds after its creation an interaction is delivered, as a rule.
-	deliveryDelay = 60
-	// maxSilence is for how many seconds before a start nothing may have been written for the cache to count as complete.
-	maxSilence = 600
+	deliveryDelay = 60  // seconds after its creation that an interaction is delivered, as a rule
+	maxSilence    = 600 // seconds without a write before a start, after an unclean end, for the cache to count as complete
 )
 
 // completeness says of which times of creation entries may be missing, in Unix time. It is stored in the index.

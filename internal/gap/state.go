@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	startupTolerance     = 5 * time.Minute  // older than check_interval, a checkpoint is without a gap: Graph retries for hours
-	maxNotificationDelay = 65 * time.Minute // an hour, https://learn.microsoft.com/graph/api/resources/subscription#latency
+	startupTolerance     = 5 * time.Minute  // how much older than check_interval a checkpoint may be without a gap
+	maxNotificationDelay = 65 * time.Minute // 60 minutes at most: https://learn.microsoft.com/graph/api/resources/subscription#latency
 	subscriptionWarmup   = 5 * time.Minute  // how long a new subscription may take to deliver
-	retryWindow          = 5 * time.Hour    // how long Graph retries: 4 hours, see gapstore
+	retryWindow          = 5 * time.Hour    // longer than the 4 hours for which Graph retries
 	maxItemAge           = 6 * time.Hour    // how old an item usually is when it is sent
-	pollLag              = time.Second      // polls are kept in the past, since the current second is not over
+	pollLag              = time.Second      // keeps polls in the past, since the current second is not over
 	maxAttempts          = 168              // of an import or a replay, for users who can't be read: a week
 	clipInterval         = time.Hour        // the shortest time that is given up of a gap
-	maxGaps              = 500              // whose end is known; beyond it those that can be read together become one
+	maxGaps              = 500              // with a known end; beyond it those that can be read together become one
 	atStart              = "start"          // the cause of a gap that ends when the subscription is confirmed
 )
 

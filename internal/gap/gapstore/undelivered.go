@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// retryDeadline is how long after the first refusal Graph has certainly stopped retrying: it retries for 4 hours.
+	// retryDeadline is how long after the first refusal Graph, which retries for 4 hours, has certainly stopped:
 	// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 	retryDeadline = 4*time.Hour + 30*time.Minute
 	// maxUndelivered bounds the items that are tracked one by one; of further ones only the minute is kept.
