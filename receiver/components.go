@@ -159,7 +159,7 @@ func (c *components) load(ctx context.Context) error {
 		return err
 	}
 	var err error
-	c.known, err = c.observer.load(ctx)
+	c.known, _, err = c.observer.known.Load(ctx)
 	return err
 }
 
@@ -167,10 +167,7 @@ func (c *components) load(ctx context.Context) error {
 func (c *components) retain() {
 	var from time.Time
 	c.gaps.View(func(state *gap.State, now time.Time) { from = state.NeededFrom(c.gaps.Rules(), now) })
-	if !from.IsZero() {
-		from = from.Add(-backfill.Overlap)
-	}
-	c.cache.RetainFrom(from)
+	c.cache.RetainFrom(from.Add(-backfill.Overlap))
 }
 
 // removedKey opens the gap of a key that is no longer accepted, and stores it.

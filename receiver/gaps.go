@@ -14,7 +14,7 @@ import (
 )
 
 // subscriptionGaps opens and ends the gaps of interrupted subscriptions, and keeps the list of this collector's subscriptions
-// for the next run. It implements subscription.Observer.
+// for the next run, since Graph's list may not show whose they are. It implements subscription.Observer.
 type subscriptionGaps struct {
 	gaps  *gapstore.Store
 	known *statestore.Value[[]subscription.Known]
@@ -22,38 +22,23 @@ type subscriptionGaps struct {
 	own []subscription.Known
 }
 
-const (
-	knownKey     = "subscriptions"
-	knownVersion = 1
-)
-
 func newSubscriptionGaps(gaps *gapstore.Store, store *statestore.Store, logger *zap.Logger) *subscriptionGaps {
 	return &subscriptionGaps{gaps: gaps, known: statestore.NewValue[[]subscription.Known](statestore.ValueSettings{
-		Store: store, Key: knownKey, Version: knownVersion, Name: "own subscriptions", Logger: logger,
+		Store: store, Key: "subscriptions", Version: 1, Name: "own subscriptions", Logger: logger,
 	})}
-}
-
-// load returns this collector's subscriptions of earlier runs, since Graph's list may not show whose they are. It fails if the
-// storage can't be read; a damaged value is logged and replaced.
-func (g *subscriptionGaps) load(ctx context.Context) ([]subscription.Known, error) {
-	known, _, err := g.known.Load(ctx)
-	return known, err
 }
 
 func (g *subscriptionGaps) update(event func(state *gap.State, now time.Time)) {
 	g.gaps.Update(context.Background(), event)
 }
 
-// Checked implements subscription.Observer.
 func (g *subscriptionGaps) Checked() {
 	g.update(func(state *gap.State, now time.Time) { state.Confirmed(g.gaps.Rules(), now) })
 	g.save(context.Background())
 }
 
-// Adopted implements subscription.Observer.
 func (g *subscriptionGaps) Adopted() { g.update((*gap.State).Adopted) }
 
-// Interrupted implements subscription.Observer.
 func (g *subscriptionGaps) Interrupted(resource string, reason subscription.Reason, since time.Time) {
 	why := gap.Subscription
 	if reason == subscription.ReasonRemovedKey {
@@ -64,12 +49,10 @@ func (g *subscriptionGaps) Interrupted(resource string, reason subscription.Reas
 	flush(context.Background(), g.gaps)
 }
 
-// Restored implements subscription.Observer.
 func (g *subscriptionGaps) Restored(resource string) {
-	g.update(func(state *gap.State, now time.Time) { state.Restored(g.gaps.Rules(), resource, now) })
+	g.update(func(state *gap.State, now time.Time) { state.Restored(resource, now) })
 }
 
-// Known implements subscription.Observer.
 func (g *subscriptionGaps) Known(known []subscription.Known) {
 	g.own = known
 	g.known.Changed()

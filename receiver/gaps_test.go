@@ -11,7 +11,6 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -114,12 +113,12 @@ func TestSubscriptionGaps_KeepsListOfOwnSubscriptions(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
 	observer, c := newTestObserver(t, stored(store))
-	known, err := observer.load(t.Context())
+	known, _, err := observer.known.Load(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, known)
 	mine := []subscription.Known{{ID: "a", CertificateID: "b"}}
 	observer.Known(mine)
-	known, err = newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).load(t.Context())
+	known, _, err = newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).known.Load(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, mine, known)
 }
@@ -127,17 +126,17 @@ func TestSubscriptionGaps_KeepsListOfOwnSubscriptions(t *testing.T) {
 func TestSubscriptionGaps_ReplacesDamagedList(t *testing.T) {
 	t.Parallel()
 	store := newStore(t)
-	require.NoError(t, store.Set(t.Context(), knownKey, []byte("damaged")))
+	require.NoError(t, store.Set(t.Context(), "subscriptions", []byte("damaged")))
 	_, c := newTestReceiver(t)
 	logger, lines := observed()
 	observer := newSubscriptionGaps(c.gaps, statestore.New(store), logger)
-	known, err := observer.load(t.Context())
+	known, _, err := observer.known.Load(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, known)
 	assert.Equal(t, 1, lines.FilterMessageSnippet("damaged and are replaced").Len())
 
 	observer.Known([]subscription.Known{{ID: "a"}})
-	known, err = observer.load(t.Context())
+	known, _, err = observer.known.Load(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, known, 1)
 	assert.Equal(t, 1, lines.Len())
@@ -148,7 +147,7 @@ func TestSubscriptionGaps_UnreadableListIsAnError(t *testing.T) {
 	_, c := newTestReceiver(t)
 	store := newStore(t)
 	store.fail = failsAlways
-	_, err := newSubscriptionGaps(c.gaps, statestore.New(store), zap.NewNop()).load(t.Context())
+	_, _, err := newSubscriptionGaps(c.gaps, statestore.New(store), zap.NewNop()).known.Load(t.Context())
 	require.ErrorIs(t, err, errStorage)
 }
 
@@ -215,7 +214,7 @@ func TestCache_CountsWhatNotificationsBroughtOfUsers(t *testing.T) {
 		return one
 	}
 	require.NoError(t, r.pipeline.Take(t.Context(), list(of(userID, now), of(userID, now.Add(time.Second)), of(other, now), of(userID, now.Add(time.Hour)))))
-	_, err := r.pipeline.Backfill(t.Context(), list(inHistory(of(userID, now.Add(2*time.Second)))), backfill.Delivery{})
+	_, err := r.pipeline.Backfill(t.Context(), list(inHistory(of(userID, now.Add(2*time.Second)))), gap.Startup)
 	require.NoError(t, err)
 
 	mine, theirs := parsedUser(t, userID), parsedUser(t, other)

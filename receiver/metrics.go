@@ -22,7 +22,7 @@ func newMetrics(tenantID string, set component.TelemetrySettings, scope translat
 	}
 	metrics := translate.NewMetrics(s)
 	for _, reason := range gap.Reasons() {
-		if reason != gap.Lookback && reason != gap.Replay && reason != gap.Poll {
+		if reason.CountsAsRecovered() {
 			metrics.AddRecovered(string(reason), 0) // so that an alert notices the first
 		}
 	}

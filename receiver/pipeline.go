@@ -131,7 +131,7 @@ func (p *pipeline) Take(ctx context.Context, received []interaction.Received) er
 	for i := range received { // before, since a blocked pipeline may return long after Graph was asked to send it again
 		p.undelivered.Track(received[i].ContentDigest, received[i].ID, now)
 	}
-	_, err := p.deliverNew(ctx, received, dedupe.Live)
+	_, err := p.deliverNew(ctx, received, p.cache.Reserve)
 	if err == nil || failure.Permanent(err) {
 		for i := range received {
 			p.undelivered.Resolve(received[i].ContentDigest)
@@ -140,28 +140,31 @@ func (p *pipeline) Take(ctx context.Context, received []interaction.Received) er
 	return err
 }
 
-// Backfill delivers what was read from the history.
-func (p *pipeline) Backfill(ctx context.Context, received []interaction.Received, how backfill.Delivery) (backfill.Delivered, error) {
-	switch {
-	case how.Replay:
+// Backfill delivers what was read from the history for a reason. A replay is delivered whether it was before or not.
+func (p *pipeline) Backfill(ctx context.Context, received []interaction.Received, reason gap.Reason) (backfill.Delivered, error) {
+	switch reason {
+	case gap.Replay:
 		if _, err := p.deliver(ctx, received); err != nil {
 			return backfill.Delivered{}, err
 		}
 		return backfill.Delivered{New: len(received)}, nil
-	case how.Import:
-		return p.deliverNew(ctx, received, dedupe.Import)
+	case gap.Lookback:
+		return p.deliverNew(ctx, received, p.cache.ReserveImport)
 	default:
-		return p.deliverNew(ctx, received, dedupe.Live)
+		return p.deliverNew(ctx, received, p.cache.Reserve)
 	}
 }
+
+// reserve is Cache.Reserve or Cache.ReserveImport.
+type reserve func(context.Context, []interaction.Received) *dedupe.Reservation
 
 // deliverNew delivers what was neither delivered nor refused for good before, and waits until ctx ends for what is in flight in
 // other calls. It returns nil once nothing is left to deliver, by whichever call. The error joins those that apply, and each
 // must be examined by itself, since that of the logs pipeline may be permanent while another is not.
-func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Received, mode dedupe.Mode) (backfill.Delivered, error) {
+func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Received, reserve reserve) (backfill.Delivered, error) {
 	var total backfill.Delivered
 	for len(received) > 0 {
-		reserved := p.cache.Reserve(ctx, received, mode)
+		reserved := reserve(ctx, received)
 		records, err := p.deliver(ctx, reserved.New)
 		switch {
 		case err == nil:

@@ -162,16 +162,16 @@ func TestPipeline_KnowsWhatWasRefusedForGood(t *testing.T) {
 	one, fromHistory := interactionAt(time.Now()), inHistory(interactionAt(time.Now().Add(time.Second)))
 	sendLogs(t, r, func(context.Context, plog.Logs) error { return errRefused })
 	require.ErrorIs(t, r.pipeline.Take(t.Context(), list(one)), errRefused)
-	_, err := r.pipeline.Backfill(t.Context(), list(fromHistory), backfill.Delivery{})
+	_, err := r.pipeline.Backfill(t.Context(), list(fromHistory), gap.Startup)
 	require.ErrorIs(t, err, errRefused)
 
 	logs := &consumertest.LogsSink{}
 	r.SendLogs(logs)
 	assert.True(t, c.cache.Known(one.ContentDigest))
-	delivered, err := r.pipeline.Backfill(t.Context(), list(inHistory(one), fromHistory), backfill.Delivery{})
+	delivered, err := r.pipeline.Backfill(t.Context(), list(inHistory(one), fromHistory), gap.Startup)
 	require.NoError(t, err)
 	assert.Zero(t, delivered)
-	delivered, err = r.pipeline.Backfill(t.Context(), list(fromHistory), backfill.Delivery{Replay: true})
+	delivered, err = r.pipeline.Backfill(t.Context(), list(fromHistory), gap.Replay)
 	require.NoError(t, err)
 	assert.Equal(t, backfill.Delivered{New: 1}, delivered)
 	assert.Equal(t, []string{fromHistory.ID + " created"}, deliveredIDs(logs))
@@ -240,7 +240,7 @@ func TestPipeline_DeliversOnceFromBothSources(t *testing.T) {
 	r.SendLogs(logs)
 	known, new := interactionAt(time.Now()), interactionAt(time.Now().Add(time.Second))
 	require.NoError(t, r.pipeline.Take(t.Context(), list(known)))
-	delivered, err := r.pipeline.Backfill(t.Context(), list(inHistory(known), inHistory(new)), backfill.Delivery{})
+	delivered, err := r.pipeline.Backfill(t.Context(), list(inHistory(known), inHistory(new)), gap.Startup)
 	require.NoError(t, err)
 	assert.Equal(t, backfill.Delivered{New: 1, Recovered: 1}, delivered)
 	require.NoError(t, r.pipeline.Take(t.Context(), list(new)))
@@ -268,7 +268,7 @@ func TestPipeline_CountsRecovered(t *testing.T) {
 			r.SendLogs(&consumertest.LogsSink{})
 			require.NoError(t, r.pipeline.Take(t.Context(), test.earlier))
 			sendLogs(t, r, func(context.Context, plog.Logs) error { return test.outcome })
-			delivered, err := r.pipeline.Backfill(t.Context(), list(test.read), backfill.Delivery{})
+			delivered, err := r.pipeline.Backfill(t.Context(), list(test.read), gap.Startup)
 			require.ErrorIs(t, err, test.outcome)
 			assert.Equal(t, test.want, delivered)
 		})
@@ -284,7 +284,7 @@ func TestPipeline_ReplayPassesTheCache(t *testing.T) {
 	require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
 	counted := dataPoints(r)
 	for range 2 {
-		delivered, err := r.pipeline.Backfill(t.Context(), list(inHistory(one)), backfill.Delivery{Replay: true})
+		delivered, err := r.pipeline.Backfill(t.Context(), list(inHistory(one)), gap.Replay)
 		require.NoError(t, err)
 		assert.Equal(t, backfill.Delivered{New: 1}, delivered, "nothing is recovered")
 	}
@@ -292,7 +292,7 @@ func TestPipeline_ReplayPassesTheCache(t *testing.T) {
 	assert.Equal(t, counted, dataPoints(r), "replays count in no metric")
 
 	sendLogs(t, r, func(context.Context, plog.Logs) error { return errFull })
-	_, err := r.pipeline.Backfill(t.Context(), list(inHistory(refused)), backfill.Delivery{Replay: true})
+	_, err := r.pipeline.Backfill(t.Context(), list(inHistory(refused)), gap.Replay)
 	require.ErrorIs(t, err, errFull)
 	assert.False(t, r.pipeline.cache.Known(refused.ContentDigest))
 }
@@ -326,7 +326,7 @@ func TestPipeline_ImportKeepsRecentDeliveriesKnown(t *testing.T) {
 		old = append(old, inHistory(interactionAt(time.Now().Add(-30*24*time.Hour-time.Duration(i)*time.Second))))
 	}
 	require.NoError(t, r.pipeline.Take(t.Context(), recent))
-	delivered, err := r.pipeline.Backfill(t.Context(), old, backfill.Delivery{Import: true})
+	delivered, err := r.pipeline.Backfill(t.Context(), old, gap.Lookback)
 	require.NoError(t, err)
 	assert.Equal(t, entries, delivered.New)
 	for i := range recent {

@@ -119,9 +119,7 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
-	loops := []func(context.Context){
-		c.cache.Run, c.gaps.Run, c.undelivered.Run, c.directory.Run, c.backfiller.Run, r.retain, r.emitMetrics,
-	}
+	loops := []func(context.Context){c.cache.Run, c.gaps.Run, c.directory.Run, c.backfiller.Run, r.retain, r.emitMetrics}
 	if c.manager != nil {
 		loops = append(loops, c.manager.Run, r.watchKeys)
 	}
@@ -180,13 +178,17 @@ func (r *Receiver) warn(message string, err error) {
 	}
 }
 
-// retainInterval is how often it is decided which deliveries must stay known.
 const retainInterval = 10 * time.Second
 
-// retain keeps the deliveries known that are going to be compared with the history, until ctx ends.
+// retain keeps the deliveries known that are going to be compared with the history, and opens the gaps of what Graph has given up,
+// until ctx ends.
 func (r *Receiver) retain(ctx context.Context) {
-	r.components.retain()
-	every(ctx, retainInterval, r.components.retain)
+	due := func() {
+		r.components.retain()
+		r.components.undelivered.Save(ctx)
+	}
+	due()
+	every(ctx, retainInterval, due)
 }
 
 // every calls a function at each interval until ctx ends.

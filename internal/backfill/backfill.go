@@ -19,34 +19,27 @@ import (
 )
 
 const (
-	// checkInterval is the longest time between two checks for due work.
-	checkInterval = 15 * time.Minute
-	// answerInterval is the time between two checks for the first answer of Graph.
-	answerInterval = time.Second
-	// secondReading is how far back a gap is read once more. What is younger when a rest ends belongs to the second
-	// readings of the gaps that left the user out.
+	// checkInterval is the longest time between two checks for due work, answerInterval for the first answer of Graph.
+	checkInterval, answerInterval = 15 * time.Minute, time.Second
+	// secondReading is how far back a gap is read once more. Where a rest ends, that is still to come.
 	secondReading = time.Hour
 )
 
 // Settings configures a Backfiller. All fields are required but Users.
 type Settings struct {
-	// TenantID is the tenant whose history is read, in lower case.
-	TenantID string
-	// Gaps holds what to read, and the rules for it. The Backfiller is the reader of its Changed.
-	Gaps *gapstore.Store
+	TenantID string // in lower case
+	// Gaps and Directory have one reader of Changed, the Backfiller.
+	Gaps      *gapstore.Store
+	Directory Directory
 	// Users are the users whose history is read, in order. Empty: the licensed users of the directory and those seen.
 	Users []gap.User
-	// Directory knows users. The Backfiller is the reader of its Changed.
-	Directory Directory
 	// Concurrency is how many users are read at once. Each holds one page of up to 100 interactions.
 	Concurrency int
 
-	// Graph is the API to read from, within its limits.
 	Graph Graph
-	// Deliver hands interactions to the pipeline. It returns nil once all were delivered, now or before. All come as created;
-	// what is known of earlier deliveries decides whether they are, were updated, or are not new.
-	Deliver func(context.Context, []interaction.Received, Delivery) (Delivered, error)
-	// Cache knows what was delivered.
+	// Deliver hands interactions to the pipeline, with the reason of their gap. It returns nil once all were delivered, now or
+	// before. All come as created; what is known of earlier deliveries decides whether they are, were updated, or are not new.
+	Deliver   func(context.Context, []interaction.Received, gap.Reason) (Delivered, error)
 	Cache     Cache
 	Logger    *zap.Logger
 	Telemetry Telemetry
@@ -58,9 +51,9 @@ type Graph interface {
 	History(ctx context.Context, user string, from, to time.Time) iter.Seq2[[]json.RawMessage, error]
 	// Answered reports whether Graph has sent any response.
 	Answered() bool
-	// PermissionMissing pauses all requests, since no user's history may be read. Failing reports that so many users can't be
-	// read that the others must wait.
+	// PermissionMissing pauses all requests, since no user's history may be read.
 	PermissionMissing(err error)
+	// Failing reports that so many users can't be read that the others must wait.
 	Failing(err error)
 }
 
@@ -77,20 +70,10 @@ type Directory interface {
 	Save(ctx context.Context) error
 }
 
-// Delivery says how interactions are delivered.
-type Delivery struct {
-	// Import marks those of a lookback, which must not displace what was delivered lately from the cache.
-	Import bool
-	// Replay marks those that are delivered whether they were before or not.
-	Replay bool
-}
-
 // Delivered counts what a delivery brought.
 type Delivered struct {
-	// New interactions had not been delivered before in this version.
-	New int
-	// Recovered are creations that only the history had.
-	Recovered int
+	New       int // had not been delivered before in this version
+	Recovered int // creations that only the history had
 }
 
 // Cache knows what was delivered lately. *dedupe.Cache implements it, and documents the methods.
@@ -104,16 +87,16 @@ type Cache interface {
 type Telemetry interface {
 	// HistoryInteractions counts interactions that were read and delivered, now or before. Replays do not count.
 	HistoryInteractions(ctx context.Context, n int)
-	// Recovered counts creations that only the history had. Imports, replays and polls do not count.
+	// Recovered counts creations that only the history had, where Reason.CountsAsRecovered.
 	Recovered(ctx context.Context, reason gap.Reason, n int)
 }
 
 // Backfiller reads gaps. Progress is safe for concurrent use, also before Run and after it.
 type Backfiller struct {
-	s Settings
-	// someUsers reports users whose history can't be read while that of others can, pipeline that it refuses interactions.
-	someUsers, pipeline health.Part
-	current             atomic.Pointer[reading] // nil if no pass is being read
+	s         Settings
+	someUsers health.Part             // reports users whose history can't be read while that of others can
+	pipeline  health.Part             // reports that it refuses interactions
+	current   atomic.Pointer[reading] // nil if no pass is being read
 }
 
 // New returns a Backfiller.
@@ -144,8 +127,8 @@ func (b *Backfiller) Run(ctx context.Context) {
 	}
 }
 
-// answered reports whether Graph has answered in this run. Nothing is decided before that: this machine's clock may be ahead, and by
-// it gaps would be given up that are not too old. Without the requests of a subscription this makes the first.
+// answered reports whether Graph has answered in this run. Before that this machine's clock may be ahead, and gaps would be given
+// up that are not too old. Without the requests of a subscription this makes the first.
 func (b *Backfiller) answered(ctx context.Context) bool {
 	rules := b.s.Gaps.Rules()
 	switch {
@@ -200,7 +183,7 @@ func (b *Backfiller) known(ctx context.Context) gap.Users {
 // idle returns how long nothing is due.
 func (b *Backfiller) idle(ctx context.Context) time.Duration {
 	select {
-	case <-b.s.Gaps.Changed(): // what next has changed, and all that is taken into account below
+	case <-b.s.Gaps.Changed(): // by next
 	default:
 	}
 	known, wait := b.known(ctx), checkInterval
@@ -243,15 +226,13 @@ func (b *Backfiller) endRests(ctx context.Context) {
 	b.s.Directory.EndRests(users, to)
 }
 
-// Progress is the progress of the current pass; zero if there is none.
+// Progress counts the users whose history was read in the current pass, can't be read now, and is still to be read.
 type Progress struct {
-	// Done counts the users whose history was read, Failed those whose history can't be read now, Left those still to come.
 	Done, Failed, Left int
-	// TimeLeft is the estimated time that the rest takes; 0 until a user was read.
-	TimeLeft time.Duration
+	TimeLeft           time.Duration // estimated; 0 until a user was read
 }
 
-// Progress is safe for concurrent use.
+// Progress returns that of the current pass, zero if there is none.
 func (b *Backfiller) Progress() Progress {
 	if r := b.current.Load(); r != nil {
 		return r.progress()

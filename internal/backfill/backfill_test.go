@@ -517,16 +517,13 @@ func TestBackfiller_LeavesChangeToCache(t *testing.T) {
 	}
 }
 
-func TestBackfiller_DeliversImportsAndReplaysAsSuch(t *testing.T) {
+func TestBackfiller_DeliversWithReason(t *testing.T) {
 	t.Parallel()
-	for reason, want := range map[gap.Reason]struct {
-		how              backfill.Delivery
-		found, recovered int
-	}{
-		gap.Lookback: {backfill.Delivery{Import: true}, 3, 0},
-		gap.Replay:   {backfill.Delivery{Replay: true}, 0, 0},
-		gap.Poll:     {backfill.Delivery{}, 3, 0},
-		gap.Startup:  {backfill.Delivery{}, 3, 3},
+	for reason, want := range map[gap.Reason]struct{ found, recovered int }{
+		gap.Lookback: {3, 0},
+		gap.Replay:   {0, 0},
+		gap.Poll:     {3, 0},
+		gap.Startup:  {3, 3},
 	} {
 		t.Run(string(reason), func(t *testing.T) {
 			t.Parallel()
@@ -538,8 +535,8 @@ func TestBackfiller_DeliversImportsAndReplaysAsSuch(t *testing.T) {
 				advance(time.Second)
 				stop()
 				assert.Equal(t, 3, h.pipeline.distinct())
-				for _, how := range h.pipeline.snapshot().how {
-					assert.Equal(t, want.how, how)
+				for _, delivered := range h.pipeline.snapshot().reasons {
+					assert.Equal(t, reason, delivered)
 				}
 				assert.Equal(t, want.found, h.telemetry.copy().found)
 				assert.Equal(t, want.recovered, h.telemetry.copy().recovered[reason])
@@ -557,7 +554,7 @@ func TestBackfiller_ReplaysOnlyOnce(t *testing.T) {
 		h.open(between(gap.Replay, time.Now().Add(-time.Hour), time.Now()))
 		advance(2 * time.Hour)
 		stop()
-		assert.Equal(t, []backfill.Delivery{{Replay: true}}, h.pipeline.snapshot().how, "there is no second reading")
+		assert.Equal(t, []gap.Reason{gap.Replay}, h.pipeline.snapshot().reasons, "there is no second reading")
 		assert.Zero(t, h.telemetry.copy().found)
 	})
 }

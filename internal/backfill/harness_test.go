@@ -315,7 +315,7 @@ type fakePipeline struct {
 	times    map[string]int
 	notified map[string]bool // those that notifications have brought
 	last     interaction.Received
-	how      []backfill.Delivery
+	reasons  []gap.Reason
 	answer   *backfill.Delivered // unless nil, what each call returns
 	refuse   func() error
 	tries    int
@@ -323,7 +323,7 @@ type fakePipeline struct {
 	slow time.Duration
 }
 
-func (p *fakePipeline) Deliver(ctx context.Context, received []interaction.Received, how backfill.Delivery) (delivered backfill.Delivered, _ error) {
+func (p *fakePipeline) Deliver(ctx context.Context, received []interaction.Received, reason gap.Reason) (delivered backfill.Delivered, _ error) {
 	select {
 	case <-time.After(p.slow):
 	case <-ctx.Done():
@@ -337,7 +337,7 @@ func (p *fakePipeline) Deliver(ctx context.Context, received []interaction.Recei
 			return delivered, err
 		}
 	}
-	p.how = append(p.how, how)
+	p.reasons = append(p.reasons, reason)
 	for _, r := range received {
 		key := r.UserID + " " + r.ID
 		if p.times[key] == 0 && !p.notified[key] {
@@ -357,7 +357,7 @@ func (p *fakePipeline) Deliver(ctx context.Context, received []interaction.Recei
 func (p *fakePipeline) snapshot() *fakePipeline {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return &fakePipeline{last: p.last, tries: p.tries, how: slices.Clone(p.how)}
+	return &fakePipeline{last: p.last, tries: p.tries, reasons: slices.Clone(p.reasons)}
 }
 
 func (p *fakePipeline) distinct() int {

@@ -17,18 +17,13 @@ import (
 )
 
 const (
-	// storeInterval is the time between two updates of the stored progress.
-	storeInterval = time.Second
-	// logInterval is the time between two log lines about the progress.
-	logInterval = 30 * time.Second
-	// maxUserAttempts is how often a user is tried in a pass, as long as no more than maxFailed have failed. Beyond it the pass
-	// waits until users can be read.
+	// storeInterval and logInterval are the times between two updates of the stored progress, and two log lines about it.
+	storeInterval, logInterval = time.Second, 30 * time.Second
+	// maxUserAttempts is how often a user is tried in a pass. Once maxFailed have failed, the pass waits until users can be read.
 	maxUserAttempts, maxFailed = 3, 1000
 	maxUserBackoff             = 5 * time.Minute
-	// forbiddenThreshold is how many forbidden users mean a missing permission where no user could be read.
-	forbiddenThreshold = 20
-	// maxPace bounds how long the next pass for the same reason waits because this one took so long: it may have waited for
-	// Graph or for the pipeline all the time.
+	forbiddenThreshold         = 20 // forbidden users mean a missing permission where no user could be read
+	// maxPace bounds how long the next pass for the same reason waits because this one took so long: it may have waited for Graph.
 	maxPace = time.Hour
 )
 
@@ -37,18 +32,14 @@ type reading struct {
 	b     *Backfiller
 	pass  *gap.Pass
 	began time.Time
-	// from is the time from which on each user is read, up to that of the pass, without the overlap.
-	from time.Time
+	from  time.Time // from which on each user is read, without the overlap
 	// all are the users in order, todo those of them that are left to read.
-	all, todo []gap.User
-	// storing and logging limit how often the progress is.
+	all, todo        []gap.User
 	storing, logging rate.Sometimes
 
-	mu sync.Mutex // guards what follows
-	// next is the first user of todo who was neither read nor has failed, stored what it was when the progress was stored; ended
-	// are those after it.
-	next, stored int
-	ended        map[int]gap.Comparison
+	mu           sync.Mutex             // guards what follows
+	next, stored int                    // the first of todo who was neither read nor has failed, now and when the progress was stored
+	ended        map[int]gap.Comparison // those after next
 	// done and failed are about the whole pass, before counts those of an earlier run.
 	done, before int
 	failed       []gap.User
@@ -56,8 +47,7 @@ type reading struct {
 	answered     bool  // whether the history of a user could be read
 	forbidden    int
 
-	// These are for the log.
-	found, fresh, refused, unreadable, unlicensed atomic.Int64
+	found, fresh, refused, unreadable, unlicensed atomic.Int64 // for the log
 }
 
 // read reads a pass to its end, or until the context ends: then the next run goes on with it.
@@ -74,7 +64,7 @@ func (b *Backfiller) read(ctx context.Context, p *gap.Pass) {
 	}
 	b.current.Store(r)
 	defer b.current.Store(nil)
-	r.log("reading history", zap.Int("users_done", r.done), zap.Int("users", len(r.all)), zap.Bool("all_users_known", !p.Partial))
+	r.log("reading history", zap.Bool("all_users_known", !p.Partial))
 	missing := r.readUsers(ctx)
 	if ctx.Err() != nil {
 		return
@@ -93,9 +83,9 @@ func (b *Backfiller) read(ctx context.Context, p *gap.Pass) {
 	} else if p.Scope().All() || p.Retry() {
 		b.someUsers.Report(nil)
 	}
-	r.log("history read", zap.Int("users_done", r.done), zap.Int("users_left_for_later", len(r.failed)), zap.Int("users", len(r.all)),
-		zap.Int64("users_without_history", r.unlicensed.Load()), zap.Int64("interactions", r.found.Load()), zap.Int64("interactions_new", r.fresh.Load()),
-		zap.Int64("refused", r.refused.Load()), zap.Int64("unreadable", r.unreadable.Load()), zap.Stringer("took", took.Round(time.Millisecond)))
+	r.log("history read", zap.Int64("users_without_history", r.unlicensed.Load()),
+		zap.Int64("interactions", r.found.Load()), zap.Int64("interactions_new", r.fresh.Load()), zap.Int64("refused", r.refused.Load()),
+		zap.Int64("unreadable", r.unreadable.Load()), zap.Stringer("took", took.Round(time.Millisecond)))
 }
 
 // selectUsers selects the users to read. It returns the context's error.
@@ -113,28 +103,19 @@ func (r *reading) selectUsers(ctx context.Context) (err error) {
 		}
 	}
 	r.pass.Partial = r.pass.Partial || !known
-	left := r.all
-	if r.pass.Cursor != nil {
-		left = left[after(left, *r.pass.Cursor):]
+	left := slices.Clone(r.all)
+	if cursor := r.pass.Cursor; cursor != nil {
+		left = slices.DeleteFunc(left, func(u gap.User) bool { return u.Compare(*cursor) <= 0 })
 	}
 	r.answered = len(r.all)-len(left) > len(r.failed)
 	unread := r.pass.From
 	if r.compares() {
 		unread = time.Now() // The interval is not known to be missing.
 	}
-	r.todo = r.b.s.Directory.Awake(slices.Clone(left), unread)
+	r.todo = r.b.s.Directory.Awake(left, unread)
 	r.before = len(r.all) - len(r.todo)
 	r.done = r.before - len(r.failed)
 	return nil
-}
-
-// after returns the index of the first user after one, in order.
-func after(users []gap.User, u gap.User) int {
-	i, found := slices.BinarySearchFunc(users, u, gap.User.Compare)
-	if found {
-		i++
-	}
-	return i
 }
 
 // readUsers reads the users, several at once, and stores the progress. It returns the refusal if a permission is missing.
@@ -152,14 +133,12 @@ func (r *reading) readUsers(ctx context.Context) error {
 
 // work tries a user until the history was read or the user has failed. It returns the refusal if a permission is missing.
 func (r *reading) work(ctx context.Context, i int) error {
-	recovered, delays := 0, graph.NewBackOff(maxUserBackoff)
+	delays := graph.NewBackOff(maxUserBackoff)
 	for try := 1; ; try++ {
 		compared, err := r.readUser(ctx, r.todo[i])
 		if err != nil && ctx.Err() != nil {
 			return nil
 		}
-		recovered += compared.Recovered // An attempt that fails delivers as well, and the next one finds nothing new there.
-		compared.Recovered = recovered
 		// A permission is not granted within seconds, and a gap that is tried again will be once more.
 		last := graph.Forbidden(err) || r.pass.Retry() || try >= maxUserAttempts
 		if err == nil || graph.Unlicensed(err) || last {
@@ -167,7 +146,7 @@ func (r *reading) work(ctx context.Context, i int) error {
 				return err
 			} else if ended {
 				r.storing.Do(func() { r.store(ctx) })
-				r.logging.Do(r.logProgress)
+				r.logging.Do(func() { r.log("history is being read", zap.Stringer("time_left", r.progress().TimeLeft)) })
 				return nil
 			}
 			r.b.s.Graph.Failing(err)
@@ -178,8 +157,8 @@ func (r *reading) work(ctx context.Context, i int) error {
 	}
 }
 
-// end notes the outcome of a user. It returns false if too many users have failed, so that this one is tried again, and
-// whether a permission must be missing.
+// end notes the outcome of a user, unless too many have failed: then this one is tried again. It returns whether a permission must
+// be missing.
 func (r *reading) end(i int, err error, compared gap.Comparison) (ended, missing bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -201,7 +180,8 @@ func (r *reading) end(i int, err error, compared gap.Comparison) (ended, missing
 	}
 	r.ended[i] = compared
 	for one, found := r.ended[r.next]; found; one, found = r.ended[r.next] {
-		r.pass.Comparison = sum(r.pass.Comparison, one)
+		r.pass.Comparison.Users += one.Users
+		r.pass.Comparison.Interactions += one.Interactions
 		delete(r.ended, r.next)
 		r.next++
 	}
@@ -237,19 +217,14 @@ func (r *reading) progress() Progress {
 	return p
 }
 
-func (r *reading) logProgress() {
-	now := r.progress()
-	r.log("history is being read", zap.Int("users_done", now.Done), zap.Int("users_left_for_later", now.Failed), zap.Int("users", len(r.all)),
-		zap.Stringer("time_left", now.TimeLeft))
-}
-
 // log logs an event of the pass. What happens all the time is of interest only while debugging.
 func (r *reading) log(message string, fields ...zap.Field) {
-	p, reasons, level := r.pass, r.pass.Reasons(), zapcore.InfoLevel
+	p, reasons, level, users := r.pass, r.pass.Reasons(), zapcore.InfoLevel, r.progress()
 	if p.Second() || reasons[0] == gap.Poll || reasons[0] == gap.Reconcile || p.Gaps[0].Rested() {
 		level = zapcore.DebugLevel
 	}
 	r.b.s.Logger.Log(level, message, append([]zap.Field{
 		zap.Any("reasons", reasons), zap.Time("from", p.From), zap.Time("to", p.To), zap.Bool("second_pass", p.Second()),
+		zap.Int("users_done", users.Done), zap.Int("users_left_for_later", users.Failed), zap.Int("users", len(r.all)),
 	}, fields...)...)
 }

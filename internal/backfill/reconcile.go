@@ -12,8 +12,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// compares reports whether the pass is a reconciliation: it compares the history with what was delivered, and ignores what it
-// can't compare.
+// compares reports whether the pass is a reconciliation, which ignores what it can't compare.
 func (r *reading) compares() bool { return r.pass.Reasons()[0] == gap.Reconcile }
 
 // comparedFrom returns the time from which on it is known what was delivered, at most the end of the pass.
@@ -25,8 +24,7 @@ func (r *reading) comparedFrom() time.Time {
 	return from
 }
 
-// incomparable reports whether an interaction can't be compared. That is decided when it is delivered, since the cache may have
-// evicted entries meanwhile.
+// incomparable reports whether an interaction can't be compared; the cache may have evicted entries since the pass began.
 func (r *reading) incomparable(i interaction.Received) bool {
 	at, known := i.CreatedAt()
 	return !known || at.Before(r.comparedFrom()) || !at.Before(r.pass.To)
@@ -38,32 +36,29 @@ func (r *reading) outcome() gap.Outcome {
 		return ""
 	}
 	p, compared, from := r.pass, r.pass.Comparison, r.comparedFrom()
-	notified, entries := r.b.s.Cache.Notified(from, p.To, r.usersRead()), 0
+	notified := r.b.s.Cache.Notified(from, p.To, r.usersRead())
+	fields := []zap.Field{
+		zap.Time("from", p.From), zap.Time("to", p.To), zap.Int("users", compared.Users), zap.Int("users_failed", len(r.failed)),
+		zap.Bool("all_users_known", !p.Partial), zap.Int("interactions", compared.Interactions),
+		zap.Int("recovered", compared.Recovered), zap.Int("notified", notified),
+	}
 	outcome, level, reason := gap.Incomplete, zapcore.WarnLevel, failure.Failure{}
 	switch {
 	case p.Scope().All() && 10*compared.Interactions < 9*notified:
 		outcome, reason = gap.Inconclusive, failure.New(failure.HistoryInconclusive)
 	case from.After(p.From):
 		reason = failure.New(failure.DeliveriesUnknown)
-		if entries = r.b.s.Cache.EntriesFor(time.Since(p.From)); entries > 0 {
+		if entries := r.b.s.Cache.EntriesFor(time.Since(p.From)); entries > 0 {
 			reason = failure.New(failure.DedupeCacheTooSmall, entries)
+			fields = append(fields, zap.Int("max_entries", entries))
 		}
+		fields = append(fields, zap.Time("incomplete_from", p.From), zap.Time("incomplete_to", from))
 	case len(r.failed) > 0:
 		reason = failure.New(failure.HistoryOfUsersFailing)
 	default:
 		outcome, level = gap.Complete, zapcore.InfoLevel
 	}
-	fields := []zap.Field{
-		zap.String("result", string(outcome)), zap.Time("from", p.From), zap.Time("to", p.To), zap.Int("users", compared.Users),
-		zap.Int("users_failed", len(r.failed)), zap.Bool("all_users_known", !p.Partial), zap.Int("interactions", compared.Interactions),
-		zap.Int("recovered", compared.Recovered), zap.Int("notified", notified),
-	}
-	if from.After(p.From) {
-		fields = append(fields, zap.Time("incomplete_from", p.From), zap.Time("incomplete_to", from))
-	}
-	if entries > 0 {
-		fields = append(fields, zap.Int("max_entries", entries))
-	}
+	fields = append(fields, zap.String("result", string(outcome)))
 	r.b.s.Logger.Log(level, "history reconciled", append(fields, reason.Fields()...)...)
 	if !p.Scope().All() {
 		return "" // Users who had failed are compared late, and the day stays incomplete.
@@ -73,13 +68,9 @@ func (r *reading) outcome() gap.Outcome {
 
 // usersRead returns the users whose history was read.
 func (r *reading) usersRead() []gap.User {
-	failed := gap.SortUsers(slices.Clone(r.failed))
-	return slices.DeleteFunc(r.b.s.Directory.Awake(slices.Clone(r.all), time.Now()), func(u gap.User) bool {
-		_, found := slices.BinarySearchFunc(failed, u, gap.User.Compare)
-		return found
-	})
-}
-
-func sum(a, b gap.Comparison) gap.Comparison {
-	return gap.Comparison{Users: a.Users + b.Users, Interactions: a.Interactions + b.Interactions, Recovered: a.Recovered + b.Recovered}
+	failed := map[gap.User]bool{}
+	for _, user := range r.failed {
+		failed[user] = true
+	}
+	return slices.DeleteFunc(r.b.s.Directory.Awake(slices.Clone(r.all), time.Now()), func(user gap.User) bool { return failed[user] })
 }

@@ -17,32 +17,29 @@ import (
 const (
 	// Overlap is how much earlier than its gap a pass begins, since an interaction may appear after others that have a later
 	// time. margin extends the end, since Graph takes whole seconds and excludes the end.
-	Overlap, margin = 300 * time.Second, time.Second
-
+	Overlap, margin    = 300 * time.Second, time.Second
 	maxDeliveryBackoff = 30 * time.Second
-	// deliveryGrace is how long a delivery in flight may take after the context ended: the next run would deliver again what
-	// the pipeline accepted after that.
+	// deliveryGrace is how long a delivery in flight may take after the context ended, so that the next run does not repeat it.
 	deliveryGrace = 10 * time.Second
 )
 
-// readUser reads and delivers a user's interactions page by page. A failure of any page fails the user, and the next attempt
-// starts over, since page links expire. It returns what was compared, where the pass compares.
+// readUser reads and delivers a user's interactions page by page. A failure of any page fails the user, since page links expire. It
+// returns what was compared, where the pass compares.
 func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Comparison, err error) {
 	from := r.from.Add(-Overlap).Truncate(time.Second)
 	to := r.pass.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
 	for items, err := range r.b.s.Graph.History(ctx, user.String(), from, to) {
 		if err != nil {
-			return gap.Comparison{Recovered: compared.Recovered}, err
+			return gap.Comparison{}, err
 		}
 		received := r.receive(user, items)
 		if r.compares() {
 			received = slices.DeleteFunc(received, r.incomparable)
 		}
-		delivered, err := r.deliver(ctx, received)
-		compared = sum(compared, gap.Comparison{Interactions: len(received), Recovered: delivered.Recovered})
-		if err != nil {
-			return gap.Comparison{Recovered: compared.Recovered}, err
+		if err := r.deliver(ctx, received); err != nil {
+			return gap.Comparison{}, err
 		}
+		compared.Interactions += len(received)
 	}
 	compared.Users = 1
 	return compared, nil
@@ -69,11 +66,13 @@ func (r *reading) receive(user gap.User, items []json.RawMessage) []interaction.
 	return received
 }
 
-// deliver delivers interactions until they are accepted, or refused permanently.
-func (r *reading) deliver(ctx context.Context, received []interaction.Received) (delivered Delivered, err error) {
-	delays := graph.NewBackOff(maxDeliveryBackoff)
+// deliver delivers interactions until they are accepted, or refused permanently. The error is the context's.
+func (r *reading) deliver(ctx context.Context, received []interaction.Received) error {
+	reason, delays := r.pass.Reasons()[0], graph.NewBackOff(maxDeliveryBackoff)
+	var delivered Delivered
 	for len(received) > 0 {
-		delivered, err = r.deliverOnce(ctx, received)
+		var err error
+		delivered, err = r.deliverOnce(ctx, received, reason)
 		err = failure.With(err, failure.New(failure.LogsPipelineRefusing))
 		if err != nil && ctx.Err() == nil && failure.Permanent(err) {
 			if n := int64(len(received)); r.refused.Add(n) == n {
@@ -89,23 +88,25 @@ func (r *reading) deliver(ctx context.Context, received []interaction.Received) 
 			break
 		}
 		if err := graph.Sleep(ctx, delays.NextBackOff()); err != nil {
-			return Delivered{}, err
+			return err
 		}
 	}
 	r.found.Add(int64(len(received)))
 	r.fresh.Add(int64(delivered.New))
-	reason := r.pass.Reasons()[0]
+	r.mu.Lock()
+	r.pass.Comparison.Recovered += delivered.Recovered
+	r.mu.Unlock()
 	if reason != gap.Replay && len(received) > 0 {
 		r.b.s.Telemetry.HistoryInteractions(ctx, len(received))
 	}
-	if reason != gap.Replay && reason != gap.Lookback && reason != gap.Poll && delivered.Recovered > 0 {
+	if reason.CountsAsRecovered() && delivered.Recovered > 0 {
 		r.b.s.Telemetry.Recovered(ctx, reason, delivered.Recovered)
 	}
-	return delivered, nil
+	return nil
 }
 
 // deliverOnce delivers interactions. A delivery in flight may outlast ctx by deliveryGrace.
-func (r *reading) deliverOnce(ctx context.Context, received []interaction.Received) (Delivered, error) {
+func (r *reading) deliverOnce(ctx context.Context, received []interaction.Received, reason gap.Reason) (Delivered, error) {
 	if err := ctx.Err(); err != nil {
 		return Delivered{}, err
 	}
@@ -113,7 +114,5 @@ func (r *reading) deliverOnce(ctx context.Context, received []interaction.Receiv
 	defer end()
 	forget := context.AfterFunc(ctx, func() { time.AfterFunc(deliveryGrace, end) })
 	defer forget()
-	reason := r.pass.Reasons()[0]
-	how := Delivery{Import: reason == gap.Lookback, Replay: reason == gap.Replay && !r.pass.Second()} // an entry is replayed once
-	return r.b.s.Deliver(lasting, received, how)
+	return r.b.s.Deliver(lasting, received, reason)
 }

@@ -29,7 +29,7 @@ func BenchmarkReserveAndCommit(b *testing.B) {
 					n++
 				}
 				b.StartTimer()
-				r := c.Reserve(b.Context(), batch, dedupe.Live)
+				r := c.Reserve(b.Context(), batch)
 				r.Commit()
 				if again, err := r.Wait(b.Context()); len(again) > 0 || err != nil {
 					b.Fatal(again, err)
@@ -42,7 +42,7 @@ func BenchmarkReserveAndCommit(b *testing.B) {
 func BenchmarkKnown(b *testing.B) {
 	c := newCache(b, nil)
 	one := numbered(1)
-	c.Reserve(b.Context(), []interaction.Received{one}, dedupe.Live).Commit()
+	c.Reserve(b.Context(), []interaction.Received{one}).Commit()
 	for b.Loop() {
 		if !c.Known(one.ContentDigest) {
 			b.Fatal("not known")
@@ -58,7 +58,7 @@ func BenchmarkLoad(b *testing.B) {
 		for i := range batch {
 			batch[i] = numbered(n + uint64(i))
 		}
-		c.Reserve(b.Context(), batch, dedupe.Live).Commit()
+		c.Reserve(b.Context(), batch).Commit()
 	}
 	require.NoError(b, c.Save(b.Context()))
 	for b.Loop() {

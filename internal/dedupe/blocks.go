@@ -2,7 +2,6 @@ package dedupe
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,37 +15,25 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
-// The cache is stored as a queue of blocks, and an index. What is new is written at once, together with what arrived since the
-// write before: the blocks that have grown, then the index. Only the last block grows, and the oldest is deleted as a
-// whole. A crash between any two writes loses only what was not written yet.
-//
-// A block is a sequence of records of 53 bytes, their fields in big-endian order. The index is a storedIndex.
-const (
-	indexKey = "dedupe/index"
-	format   = 1
-)
+// The cache is stored as a queue of blocks of records, and an index. What is new is written at once: the blocks that have grown,
+// then the index. Only the last block grows, and the oldest is deleted as a whole. A crash between any two writes loses only what
+// was not written yet.
+const indexKey, format = "dedupe/index", 1
 
 func blockKey(number uint64) string { return "dedupe/block/" + strconv.FormatUint(number, 10) }
 
 // storedIndex is the value of the index, as JSON.
 type storedIndex struct {
-	// First is the number of the oldest record, Next that of the next one.
-	First, Next uint64
-	// Written is when the index was written, in Unix time.
-	Written uint32
-	// Clean is true after a shutdown.
-	Clean    bool
-	Complete completeness
+	First, Next uint64 // the numbers of the oldest record and of the next one
+	Written     uint32 // when the index was written, in Unix time
+	Clean       bool   // after a shutdown
+	Complete    completeness
 }
 
 const (
-	// heartbeat is the longest time between two writes, so that after a crash the index tells when the receiver last ran.
-	heartbeat = 10 * time.Second
-	// writeSpacing is the time between two writes. Under load it keeps their cost small, and a crash at a hundred interactions a
-	// second forgets one of them.
-	writeSpacing = 10 * time.Millisecond
-	// maxBlocks bounds what one transaction writes.
-	maxBlocks = 64
+	heartbeat    = 10 * time.Second      // the longest time between two writes, from which a start tells when the last run ended
+	writeSpacing = 10 * time.Millisecond // the shortest, which keeps their cost small under load
+	maxBlocks    = 64                    // that one transaction writes
 )
 
 // Run writes what is new at once, and removes what is too old, until ctx ends.
@@ -87,11 +74,10 @@ func (c *Cache) write(ctx context.Context, clean bool) error {
 		return fmt.Errorf("encode %s: %w", indexKey, err)
 	}
 	var sets []statestore.Set
-	number := max(c.stored.Next, index.First) / blockSize
-	for _, records := range blocks {
-		payload, _ := binary.Append(nil, binary.BigEndian, records) // it fails only for types without a fixed size
+	for i, records := range blocks {
+		number := max(c.stored.Next, index.First)/blockSize + uint64(i)
+		payload, _ := statestore.Records[record](records).MarshalBinary() // it fails only for types without a fixed size
 		sets = append(sets, statestore.Set{Key: blockKey(number), Version: format, Payload: payload})
-		number++
 	}
 	sets = append(sets, statestore.Set{Key: indexKey, Version: format, Payload: payload})
 	for n := c.stored.First / blockSize; n < index.First/blockSize; n++ {
@@ -117,8 +103,8 @@ func (c *Cache) snapshot(from uint64) (blocks [][]record, index storedIndex) {
 	return blocks, storedIndex{First: q.first, Next: q.next, Written: seconds(time.Now()), Complete: c.complete}
 }
 
-// Load reads the store, before everything else but RetainFrom. It fails if the store can't be read, and then nothing is
-// written over it. Values that are damaged are logged and replaced, and the rest is used.
+// Load reads the store, before everything else but RetainFrom. If it can't be read, Load fails, and nothing is written over it.
+// Damaged values are logged and replaced, and the rest is used.
 func (c *Cache) Load(ctx context.Context) error {
 	if c.settings.Store == nil {
 		return nil
@@ -171,9 +157,8 @@ func (c *Cache) loadBlock(ctx context.Context, number uint64) ([]record, error) 
 	if err != nil {
 		return nil, err
 	}
-	records := make([]record, len(payload)/binary.Size(record{}))
-	size, err := binary.Decode(payload, binary.BigEndian, records)
-	if err != nil || size == 0 || size != len(payload) || len(records) > blockSize {
+	var records statestore.Records[record]
+	if err := records.UnmarshalBinary(payload); err != nil || len(records) == 0 || len(records) > blockSize {
 		return nil, fmt.Errorf("read %s: %w: a block of %d bytes", blockKey(number), statestore.ErrDamaged, len(payload))
 	}
 	return records, nil

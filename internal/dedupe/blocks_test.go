@@ -499,7 +499,7 @@ func TestStore_SurvivesKillDuringReplacement(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	client := newFakeClient()
 	c, _ := load(f, client, func(set *dedupe.Settings) { set.MaxEntries = 100 })
-	c.Reserve(f.Context(), items(0, 3), dedupe.Live).Commit()
+	c.Reserve(f.Context(), items(0, 3)).Commit()
 	require.NoError(f, c.Save(f.Context()))
 	f.Add(client.values["dedupe/block/0"][5:])
 	f.Add([]byte{})

@@ -23,8 +23,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
-// ErrFailedElsewhere reports that the same version of an interaction was in flight in another reservation, which was
-// released. It is not permanent: when the interaction comes again, it is delivered like a new one.
+// ErrFailedElsewhere reports that a version was in flight in another reservation, which was released. It is not permanent.
 var ErrFailedElsewhere = errors.New("an interaction in flight in another call could not be delivered")
 
 // MaxEntries is the largest Settings.MaxEntries.
@@ -38,46 +37,28 @@ type Telemetry interface {
 
 // Settings configures a Cache.
 type Settings struct {
-	// Window is how long an entry is kept. Its age counts from the later of creation and delivery.
-	Window time.Duration
-	// MaxEntries is how many entries are kept; the oldest are evicted. Each change of an interaction takes one.
-	MaxEntries int
-	// Store persists the cache; nil for memory only.
-	Store     *statestore.Store
-	Logger    *zap.Logger
-	Telemetry Telemetry
+	Window     time.Duration     // how long an entry is kept, from the later of creation and delivery on
+	MaxEntries int               // beyond it the oldest are evicted; each change of an interaction takes one
+	Store      *statestore.Store // nil for memory only
+	Logger     *zap.Logger
+	Telemetry  Telemetry
 }
 
-// Mode says how the interactions of a reservation were read.
-type Mode int
-
-const (
-	// Live is everything but an import.
-	Live Mode = iota
-	// Import is the first reading of the past. Its entries are kept in memory only, and are evicted before all others.
-	Import
-)
-
-// Cache has one entry for each interaction that was delivered lately: which changes of it, and its newest etag. It is safe
-// for concurrent use.
-//
-// An entry takes at most 190 bytes of memory: 56 in a queue, and 21 to 62 in an index for each of its two digests.
+// Cache has one entry for each interaction that was delivered lately: which changes of it, and its newest etag. An entry takes at
+// most 190 bytes: 56 in a queue, and 21 to 62 in an index for each of its two digests. It is safe for concurrent use.
 type Cache struct {
 	settings Settings
 	health   health.Part
-	// changed holds a value while there may be something to write.
-	changed chan struct{}
-	// stored is the index that the store has. It is nil, and nothing is written, until the store was read.
-	stored *storedIndex
+	changed  chan struct{} // holds a value while there may be something to write
+	stored   *storedIndex  // the index that the store has; nil, and nothing is written, until the store was read
 
 	mu sync.Mutex // guards what follows
 	// inFlight maps the keys of reserved interactions to their versions.
 	inFlight map[digest]*version
-	// delivered is persisted. imported has what an import delivered.
+	// delivered is persisted. imported has what an import delivered, in memory only, and is evicted first.
 	delivered, imported queue
-	// retained is the time from which on no entry expires, zero for none.
-	retained time.Time
-	complete completeness
+	retained            time.Time // from which on no entry expires; zero for none
+	complete            completeness
 }
 
 // New returns an empty Cache.
@@ -85,8 +66,7 @@ func New(set Settings) *Cache {
 	return &Cache{
 		settings: set,
 		health: health.Part{
-			Logger:    set.Logger,
-			Failing:   "delivered interactions can't be recorded in storage",
+			Logger: set.Logger, Failing: "delivered interactions can't be recorded in storage",
 			Recovered: "delivered interactions are recorded in storage again",
 		},
 		changed:   make(chan struct{}, 1),
@@ -96,8 +76,7 @@ func New(set Settings) *Cache {
 	}
 }
 
-// Known reports whether an interaction with this content digest was delivered, so that it need not be decrypted again. If so,
-// it is counted as a duplicate.
+// Known reports whether content was delivered, so that it need not be decrypted again. If so, it is counted as a duplicate.
 func (c *Cache) Known(contentDigest [32]byte) bool {
 	c.mu.Lock()
 	_, known := c.delivered.index[digestOf(contentDigest)]
@@ -108,21 +87,20 @@ func (c *Cache) Known(contentDigest [32]byte) bool {
 	return known
 }
 
-// Reservation is what of some interactions is to be delivered, and what is in flight already. After the delivery exactly
-// one of Commit and Release is called, also if New is empty, and then Wait.
+// Reservation is what of some interactions is to be delivered, and what is in flight already. After the delivery Commit or
+// Release is called, also if New is empty, and then Wait.
 type Reservation struct {
 	// New is to be delivered, in the order in which it was received. Until Commit, only its attribution may change.
 	New []interaction.Received
 	// Recovered is how many of New are creations that only the history has. Where the cache may lack entries there are none.
 	Recovered int
 
-	cache *Cache
-	mode  Mode
-	// versions are those of New. The cache points to them, so they never grow beyond their capacity.
-	versions []version
+	cache    *Cache
+	entries  *queue    // gets what was delivered
+	versions []version // those of New. The cache points to them, so they never grow beyond their capacity.
 	waiting  []waiter
-	// done is closed once delivered is set.
-	done      chan struct{}
+
+	done      chan struct{} // closed once delivered is set
 	delivered bool
 }
 
@@ -130,15 +108,14 @@ type Reservation struct {
 type waiter struct {
 	received *interaction.Received
 	owner    *Reservation
-	// same is true if it is the same version.
-	same bool
+	same     bool // whether it is the same version
 }
 
 // Reserve decides what is new, and reserves it. It sets the change of what came from the history. The elements of received
 // must stay until Wait has returned.
-func (c *Cache) Reserve(ctx context.Context, received []interaction.Received, mode Mode) *Reservation {
+func (c *Cache) Reserve(ctx context.Context, received []interaction.Received) *Reservation {
 	r := &Reservation{
-		New: make([]interaction.Received, 0, len(received)), cache: c, mode: mode,
+		New: make([]interaction.Received, 0, len(received)), cache: c, entries: &c.delivered,
 		versions: make([]version, 0, len(received)), done: make(chan struct{}),
 	}
 	c.mu.Lock()
@@ -167,6 +144,13 @@ func (c *Cache) Reserve(ctx context.Context, received []interaction.Received, mo
 	return r
 }
 
+// ReserveImport is Reserve for the first reading of the past, which must not evict what was delivered lately.
+func (c *Cache) ReserveImport(ctx context.Context, received []interaction.Received) *Reservation {
+	r := c.Reserve(ctx, received)
+	r.entries = &c.imported
+	return r
+}
+
 // entry returns what is known of an interaction, and the zero record if nothing is.
 func (c *Cache) entry(key digest) record { return merge(c.imported.find(key), c.delivered.find(key)) }
 
@@ -188,15 +172,11 @@ func (r *Reservation) end(delivered bool) {
 	c, now := r.cache, seconds(time.Now())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	entries := &c.delivered
-	if r.mode == Import {
-		entries = &c.imported
-	}
 	for i := range r.versions {
 		v := &r.versions[i]
 		delete(c.inFlight, v.Key)
 		if delivered {
-			entries.push(merge(c.entry(v.Key), v.deliveredAt(now, hashUser(r.New[i].UserID))))
+			r.entries.push(merge(c.entry(v.Key), v.deliveredAt(now, hashUser(r.New[i].UserID))))
 		}
 	}
 	c.evict()
@@ -211,12 +191,8 @@ func (r *Reservation) Wait(ctx context.Context) (again []interaction.Received, e
 	for _, w := range r.waiting {
 		select {
 		case <-w.owner.done:
-		default: // what has ended is used even if ctx has ended
-			select {
-			case <-w.owner.done:
-			case <-ctx.Done():
-				return again, errors.Join(err, fmt.Errorf("wait for interactions in flight in another call: %w", ctx.Err()))
-			}
+		case <-ctx.Done():
+			return again, errors.Join(err, fmt.Errorf("wait for interactions in flight in another call: %w", ctx.Err()))
 		}
 		switch {
 		case !w.same:
@@ -237,8 +213,7 @@ type version struct {
 	change      interaction.Change
 	source      interaction.Source
 	withoutETag bool
-	// owner is the reservation that has reserved it, nil for none.
-	owner *Reservation
+	owner       *Reservation // that has reserved it
 }
 
 func versionOf(r *interaction.Received) version {
@@ -322,8 +297,8 @@ func (e etag) newerThan(other etag) bool {
 // hashUser returns a hash of an Entra object id in any case, 0 for none. Two users have the same with a probability of 2^-32.
 func hashUser(userID string) uint32 { return crc32.ChecksumIEEE([]byte(strings.ToLower(userID))) }
 
-// digest is the first half of a SHA-256 of a key or of content. The probability of a collision among ten million is below
-// 10^-24. It is zero for none.
+// digest is the first half of a SHA-256 of a key or of content, zero for none. Among ten million a collision has a probability
+// below 10^-24.
 type digest [4]uint32
 
 func digestOf(sum [sha256.Size]byte) (d digest) {

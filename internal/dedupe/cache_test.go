@@ -113,7 +113,7 @@ func TestCache_ImportEvictsNoLiveEntry(t *testing.T) {
 		time.Sleep(100 * 24 * time.Hour)
 		c := newCache(t, nil)
 		imported := newPipeline(c)
-		imported.mode = dedupe.Import
+		imported.reserve = c.ReserveImport
 		old := func(from, to int) []interaction.Received {
 			var all []interaction.Received
 			for _, one := range items(from, to) {
@@ -150,7 +150,7 @@ func TestCache_MovesImportedEntryOnLiveChange(t *testing.T) {
 		client := newFakeClient()
 		c, _ := load(t, client, nil)
 		live, imported := newPipeline(c), newPipeline(c)
-		imported.mode = dedupe.Import
+		imported.reserve = c.ReserveImport
 		require.NoError(t, imported.take(t.Context(), fromHistory(old)))
 		require.NoError(t, live.take(t.Context(), old))
 		assert.Empty(t, live.changes(), "the import is known")
@@ -171,7 +171,7 @@ func TestCache_MergesImportWithLiveEntry(t *testing.T) {
 		old := createdAt(item("1"), time.Now().Add(-window-time.Hour))
 		c := newCache(t, nil)
 		live, imported := newPipeline(c), newPipeline(c)
-		imported.mode = dedupe.Import
+		imported.reserve = c.ReserveImport
 		require.NoError(t, live.take(t.Context(), updated(old, "9")))
 		require.NoError(t, imported.take(t.Context(), fromHistory(version(old, "9"))))
 		assert.Equal(t, []string{"h:created"}, imported.changes())
@@ -209,7 +209,7 @@ func TestCache_NeedsStatedMemoryPerEntry(t *testing.T) {
 		for i := range batch {
 			batch[i] = numbered(n + uint64(i))
 		}
-		c.Reserve(t.Context(), batch, dedupe.Live).Commit()
+		c.Reserve(t.Context(), batch).Commit()
 		if n >= most/2 && n%10_000 == 0 {
 			worst = max(worst, float64(heap()-before)/float64(min(n+uint64(len(batch)), most)))
 		}

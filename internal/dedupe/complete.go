@@ -7,16 +7,14 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 )
 
-// RetainFrom keeps entries whose age counts from a time at or after t from expiring; zero keeps none. They are still
-// evicted where there are too many.
+// RetainFrom keeps entries from a time on from expiring; zero keeps none. They are still evicted where there are too many.
 func (c *Cache) RetainFrom(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.retained = t
 }
 
-// NewestCreation returns the newest time of creation among all that was delivered, imports aside, zero for none. It comes from
-// Graph, so it is right even where this clock was not.
+// NewestCreation returns the newest creation that was delivered, imports aside, zero for none. It is a time by Graph's clock.
 func (c *Cache) NewestCreation() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -27,16 +25,14 @@ func (c *Cache) NewestCreation() time.Time {
 }
 
 const (
-	// deliveryDelay is how long after its creation an interaction is delivered, as a rule.
-	deliveryDelay = 60 // seconds
-	// maxSilence is for how long before a start nothing may have been written for the cache to count as complete. It is longer
-	// than a restart takes: what was delivered in that time and not recorded, because the storage failed, may be delivered again.
-	maxSilence = 600 // seconds
+	deliveryDelay = 60  // seconds after its creation that an interaction is delivered, as a rule
+	maxSilence    = 600 // seconds without a write before a start, after an unclean end, for the cache to count as complete
 )
 
 // completeness says of which times of creation entries may be missing, in Unix time. It is stored in the index.
 type completeness struct {
-	// IncompleteUntil is the newest creation of which an entry was evicted before it expired, or was damaged.
+	// IncompleteUntil is the newest creation of which an entry was evicted before it expired, or else the start at which a damaged
+	// value was found, or the last write of an unclean end was more than maxSilence ago.
 	IncompleteUntil uint32
 	// UncertainFrom and UncertainTo are the first and the last second of the latest unclean end.
 	UncertainFrom, UncertainTo uint32
@@ -56,9 +52,7 @@ func (c *completeness) certain(created uint32) bool {
 	return created > c.IncompleteUntil && (created < c.UncertainFrom || created > c.UncertainTo)
 }
 
-// CompleteFrom returns the time of creation from which on the cache knows what was delivered: it is later than the newest creation
-// of which an entry was evicted for MaxEntries, and than the start at which a damaged value was found, or the last write of an
-// unclean end was more than 10 minutes ago.
+// CompleteFrom returns the time of creation from which on the cache knows what was delivered; zero for ever.
 func (c *Cache) CompleteFrom() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -83,8 +77,7 @@ func (c *Cache) EntriesFor(span time.Duration) int {
 	return 0
 }
 
-// Notified returns how many interactions of the users, created in an interval, notifications brought. Those whose user is unknown
-// do not count.
+// Notified returns how many interactions of the users, created in an interval, notifications brought.
 func (c *Cache) Notified(from, to time.Time, users []gap.User) (count int) {
 	read := make(map[uint32]bool, len(users))
 	for _, user := range users {

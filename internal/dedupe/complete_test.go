@@ -202,7 +202,7 @@ func TestNotified_KnowsUserFromAttribution(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := newCache(t, nil)
-		r := c.Reserve(t.Context(), append(minutes(time.Now(), 0, 2), minutes(time.Now(), 0, 1)...), dedupe.Live)
+		r := c.Reserve(t.Context(), append(minutes(time.Now(), 0, 2), minutes(time.Now(), 0, 1)...))
 		r.New[1].UserID = anna // after the reservation
 		r.Commit()
 		assert.Equal(t, 1, c.Notified(time.Now(), time.Now().Add(time.Hour), users(anna)))

@@ -55,7 +55,8 @@ func newCache(tb testing.TB, change func(*dedupe.Settings)) *dedupe.Cache {
 // pipeline delivers what a Cache does not know, as the receiver does.
 type pipeline struct {
 	cache *dedupe.Cache
-	mode  dedupe.Mode
+	// reserve is a method of the cache.
+	reserve func(context.Context, []interaction.Received) *dedupe.Reservation
 	// arrived gets each delivery, which then waits for its result; nil to accept everything at once.
 	arrived chan delivery
 	// outcome returns the result of a delivery; nil to accept everything.
@@ -73,16 +74,16 @@ type delivery struct {
 	decide chan error
 }
 
-func newPipeline(c *dedupe.Cache) *pipeline { return &pipeline{cache: c} }
+func newPipeline(c *dedupe.Cache) *pipeline { return &pipeline{cache: c, reserve: c.Reserve} }
 
 func newBlockingPipeline(c *dedupe.Cache) *pipeline {
-	return &pipeline{cache: c, arrived: make(chan delivery, 100)}
+	return &pipeline{cache: c, reserve: c.Reserve, arrived: make(chan delivery, 100)}
 }
 
 // take delivers interactions, and returns the joined errors of the deliveries and of what is in flight elsewhere.
 func (p *pipeline) take(ctx context.Context, received ...interaction.Received) error {
 	for len(received) > 0 {
-		r := p.cache.Reserve(ctx, received, p.mode)
+		r := p.reserve(ctx, received)
 		err := p.deliver(r)
 		if err == nil {
 			r.Commit()

@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
@@ -255,7 +254,7 @@ func TestCache_DeliversOnceConcurrently(t *testing.T) {
 				assert.LessOrEqual(t, of[interaction.Created], 1, "seed %d: %s", seed, key.Text())
 				assert.LessOrEqual(t, of[interaction.Deleted], 1, "seed %d: %s", seed, key.Text())
 			}
-			r := c.Reserve(t.Context(), all, dedupe.Live)
+			r := c.Reserve(t.Context(), all)
 			r.Release()
 			again, err := r.Wait(t.Context())
 			require.NoError(t, err)

@@ -7,16 +7,12 @@ import (
 
 // record is what is known of an interaction after a delivery of it: 56 bytes. Its fields are exported for encoding/binary.
 type record struct {
-	Key digest
-	// Digest is that of the content of this delivery.
-	Digest digest
-	// ETag is the newest one that was delivered.
-	ETag etag
-	// Created and Delivered are Unix times; Created is 0 if unknown.
-	Created, Delivered uint32
-	// User is the hash of the user, 0 if unknown. It is known only if the user of its creation is.
-	User  uint32
-	Flags flags
+	Key                digest
+	Digest             digest // of the content of this delivery
+	ETag               etag   // the newest one that was delivered
+	Created, Delivered uint32 // Unix times; Created is 0 if unknown
+	User               uint32 // the hash of the user, 0 if unknown
+	Flags              flags
 }
 
 type flags uint8
@@ -24,8 +20,7 @@ type flags uint8
 const (
 	creationDelivered flags = 1 << iota
 	deletionDelivered
-	// creationNotified is set in one record of an interaction: that of its creation, if a notification brought it.
-	creationNotified
+	creationNotified // set in one record of an interaction: that of its creation, if a notification brought it
 )
 
 func (r *record) has(f flags) bool { return r.Flags&f != 0 }
@@ -46,15 +41,13 @@ const blockSize = 128
 
 // queue holds records, the oldest first. They are numbered in order, and record n is in block n / blockSize.
 type queue struct {
-	// first and next are the numbers of the oldest record and of the next one.
-	first, next uint64
+	first, next uint64 // the numbers of the oldest record and of the next one
 	// blocks are those from that of first on. All but the last are full. Records are only ever appended, so that a copy of the
 	// slice may be read without the lock of the cache.
 	blocks [][]record
 	// index maps keys and content digests to the numbers of their newest records, modulo 2^32.
-	index map[digest]uint32
-	// newest is the newest creation there ever was, 0 for none.
-	newest uint32
+	index  map[digest]uint32
+	newest uint32 // the newest creation there ever was, 0 for none
 }
 
 func (q *queue) len() int { return int(q.next - q.first) } //nolint:gosec // at most MaxEntries and a batch

@@ -17,22 +17,18 @@ import (
 )
 
 const (
-	// listTTL is how long a list of users is valid, and how long one that failed is left alone.
-	listTTL = 15 * time.Minute
-	// listAttempts is how often in a row the list may fail.
-	listAttempts, maxBackoff = 5, time.Minute
+	listTTL                  = 15 * time.Minute // how long a list of users is valid, and one that failed is left alone
+	listAttempts, maxBackoff = 5, time.Minute   // how often in a row the list may fail
 )
 
 // Settings configures a Directory. All fields are required.
 type Settings struct {
-	Graph Graph
-	// Store keeps the users seen and those without history.
+	Graph  Graph
 	Store  *statestore.Store
 	Logger *zap.Logger
 }
 
-// Graph is the part of Microsoft Graph that is used. It waits itself where Graph is throttled or accepts no token. Its errors are
-// logged, and name no user.
+// Graph is the part of Microsoft Graph that is used, within its limits. Its errors are logged, and name no user.
 type Graph interface {
 	// LicensedUsers yields the pages of the users with a Copilot license. An error is the last element.
 	LicensedUsers(ctx context.Context) iter.Seq2[[]string, error]
@@ -45,11 +41,10 @@ type Directory struct {
 	users   *statestore.Value[knownUsers]
 	wake    chan struct{} // see Changed
 
-	mu sync.Mutex // guards what follows
-	// licensed are the licensed users, in order; listed is false if they could not be read. Both are valid until validUntil.
-	licensed   []gap.User
-	listed     bool
-	validUntil time.Time
+	mu         sync.Mutex // guards what follows
+	licensed   []gap.User // in order
+	listed     bool       // false if they could not be read
+	validUntil time.Time  // for both
 	known      map[gap.User]knownUser
 	newest     int64 // when a user was first seen last
 }
@@ -63,7 +58,7 @@ func New(s Settings) *Directory {
 			Recovered: "directory can be read again",
 		},
 		users: statestore.NewValue[knownUsers](statestore.ValueSettings{
-			Store: s.Store, Key: usersKey, Version: usersVersion, Name: "users whose history is read", Logger: s.Logger,
+			Store: s.Store, Key: "users", Version: 1, Name: "users whose history is read", Logger: s.Logger,
 		}),
 	}
 }
@@ -104,10 +99,8 @@ func (d *Directory) List(ctx context.Context, since time.Time) ([]gap.User, bool
 func (d *Directory) refresh(ctx context.Context) error {
 	delays := graph.NewBackOff(maxBackoff)
 	licensed, err := d.read(ctx)
-	for try := 1; err != nil && try < listAttempts && !graph.Forbidden(err) && !graph.Unsupported(err); try++ {
-		if err := graph.Sleep(ctx, delays.NextBackOff()); err != nil {
-			return err
-		}
+	for try := 1; err != nil && ctx.Err() == nil && try < listAttempts && !graph.Forbidden(err) && !graph.Unsupported(err); try++ {
+		_ = graph.Sleep(ctx, delays.NextBackOff()) // then read fails as well
 		licensed, err = d.read(ctx)
 	}
 	if ctx.Err() != nil {

@@ -2,58 +2,32 @@ package directory
 
 import (
 	"context"
-	"encoding/binary"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
 const (
 	// restLength is how long a user without history is not requested again. A prompt that comes minRest into it ends it.
 	restLength, minRest = 72 * time.Hour, 24 * time.Hour
-	// restRounding makes rests that began at about the same time end together.
-	restRounding = 15 * time.Minute
-	// maxRestsOver bounds the users of a gap, which is stored each second while it is read.
-	maxRestsOver = 1000
-
-	usersKey     = "users"
-	usersVersion = 1
-	saveInterval = 10 * time.Second
-	// maxUsers bounds the users seen and those without history together.
-	maxUsers = 200_000
+	restRounding        = 15 * time.Minute // makes rests that began at about the same time end together
+	maxRestsOver        = 1000             // users of a gap, which is stored each second while it is read
+	saveInterval        = 10 * time.Second
+	maxUsers            = 200_000 // users seen and those without history together
 )
 
-// knownUser is what is known of a user, in nanoseconds since 1970. It is stored in this form, in big-endian order.
+// knownUser is what is known of a user, in nanoseconds since 1970. It is stored in this form.
 type knownUser struct {
-	User gap.User
-	// Seen is when a prompt of the user first came, 0 for never.
-	Seen int64
-	// RestUntil is when the user is requested again, 0 if not resting.
-	RestUntil int64
-	// Unread is the time from which on the history was not read because of the rest.
-	Unread int64
+	User      gap.User
+	Seen      int64 // when a prompt of the user first came, 0 for never
+	RestUntil int64 // when the user is requested again, 0 if not resting
+	Unread    int64 // from when on the history was not read because of the rest
 }
 
-// knownUsers are stored.
-type knownUsers []knownUser
-
-// MarshalBinary implements encoding.BinaryMarshaler.
-func (u knownUsers) MarshalBinary() ([]byte, error) {
-	return binary.Append(nil, binary.BigEndian, []knownUser(u))
-}
-
-// UnmarshalBinary implements encoding.BinaryUnmarshaler.
-func (u *knownUsers) UnmarshalBinary(payload []byte) error {
-	*u = make(knownUsers, len(payload)/binary.Size(knownUser{}))
-	n, err := binary.Decode(payload, binary.BigEndian, []knownUser(*u))
-	if err == nil && n != len(payload) {
-		err = fmt.Errorf("%d bytes after %d users", len(payload)-n, len(*u))
-	}
-	return err
-}
+type knownUsers = statestore.Records[knownUser]
 
 // Load reads the users of earlier runs. It fails if the storage can't be read; a damaged value is logged and replaced.
 func (d *Directory) Load(ctx context.Context) error {
@@ -90,8 +64,7 @@ func (d *Directory) put(known knownUser) {
 	}
 }
 
-// Seen notes prompts of users by their Entra object ids; other ids are ignored. It never blocks. The first 200,000 users are
-// kept.
+// Seen notes prompts of users by their Entra object ids; other ids are ignored. It never blocks.
 func (d *Directory) Seen(ids ...string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -132,8 +105,7 @@ func (d *Directory) HasHistory(user gap.User) {
 	}
 }
 
-// Rest notes that a user has no history, so that nothing was read from a time on. What an earlier rest left unread was asked
-// for again, and will not be once more.
+// Rest notes that a user has no history, so that nothing was read from a time on, but for what an earlier rest left unread.
 func (d *Directory) Rest(user gap.User, from time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -155,8 +127,8 @@ func (d *Directory) Awake(users []gap.User, from time.Time) []gap.User {
 	})
 }
 
-// RestsOver returns users whose rest is over, in order, and the time from which on their history was not read. Those with
-// another such time, and those beyond 1,000, are returned when the rest of these has ended.
+// RestsOver returns users whose rest is over, in order, and the time from which on their history was not read. Those with another
+// such time, and those beyond 1,000, follow after EndRests.
 func (d *Directory) RestsOver() (unread time.Time, over []gap.User) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

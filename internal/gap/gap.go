@@ -1,11 +1,9 @@
 // Package gap holds what is known to be missing: the type of a gap, and the rules that open, merge, read and close gaps. Every
-// function depends on its arguments alone, among them the time, so that whole histories can be tried in a test. The package
-// gapstore keeps the State on disk; the package backfill reads the gaps.
+// function depends on its arguments alone, among them the time, so that whole histories can be tried in a test.
 package gap
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/hex"
 	"errors"
 	"slices"
@@ -15,49 +13,71 @@ import (
 // Reason is why interactions of an interval are missing or may be.
 type Reason string
 
-// The reasons, the most severe first: time that is missing for several reasons counts for the first of them.
+// The reasons. What each means and what follows from it says the table below.
 const (
-	// Startup: the collector was not running, or its subscription was gone when it started.
-	Startup Reason = "startup"
-	// Subscription: the subscription was lost, expired, removed or recreated, or Graph reported that it missed something.
-	Subscription Reason = "subscription"
-	// RemovedKey: notifications were encrypted for a key that is no longer available.
-	RemovedKey Reason = "removed_key"
-	// Undelivered: notifications were answered with 503 for so long that Graph stopped retrying.
-	Undelivered Reason = "undelivered"
-	// Unverified: the validation tokens of authentic notifications failed.
-	Unverified Reason = "unverified"
-	// Undecryptable: the content of notifications could not be decrypted.
+	Startup       Reason = "startup"
+	Subscription  Reason = "subscription"
+	RemovedKey    Reason = "removed_key"
+	Undelivered   Reason = "undelivered"
+	Unverified    Reason = "unverified"
 	Undecryptable Reason = "undecryptable"
-	// Empty: notifications came without the content they should have had.
-	Empty Reason = "empty"
-	// Lookback: the very first start imports earlier history.
-	Lookback Reason = "lookback"
-	// Replay: the configuration asks for an interval once more.
-	Replay Reason = "replay"
-	// Reconcile: an interval is compared with what was delivered. Nothing of it is known to be missing.
-	Reconcile Reason = "reconcile"
-	// Poll: the history is the only source, and read at regular intervals.
-	Poll Reason = "poll"
-	// UsersUnknown: the interval was read, but only for users already seen, because the directory could not be read.
-	UsersUnknown Reason = "users_unknown"
+	Empty         Reason = "empty"
+	Lookback      Reason = "lookback"
+	Replay        Reason = "replay"
+	Reconcile     Reason = "reconcile"
+	Poll          Reason = "poll"
+	UsersUnknown  Reason = "users_unknown"
 )
 
+// property is what follows from a reason.
+type property uint8
+
+const (
+	missing  property = 1 << iota // until the interval is read, it counts as missing
+	recovers                      // creations that only the history had count as recovered
+	ofItem                        // it concerns single items, whose gaps are read at most once an hour
+	alone                         // its gaps are never merged with those of another reason
+	anyAge                        // its gaps are read however old they are
+)
+
+// reasons are all reasons, the most severe first: time that is missing for several reasons counts for the first of them.
+var reasons = []struct {
+	reason Reason
+	is     property
+}{
+	{Startup, missing | recovers},                // the collector was not running, or its subscription was gone when it started
+	{Subscription, missing | recovers},           // it was lost, expired, removed or recreated, or Graph missed something
+	{RemovedKey, missing | recovers},             // notifications were encrypted for a key that is no longer available
+	{Undelivered, missing | recovers},            // notifications were answered with 503 for so long that Graph stopped retrying
+	{Unverified, missing | recovers | ofItem},    // the validation tokens of authentic notifications failed
+	{Undecryptable, missing | recovers | ofItem}, // the content of notifications could not be decrypted
+	{Empty, missing | recovers | ofItem},         // notifications came without the content they should have had
+	{Lookback, missing | alone | anyAge},         // the very first start imports earlier history
+	{Replay, alone | anyAge},                     // the configuration asks for an interval once more
+	{Reconcile, recovers | alone},                // an interval, not known to be missing, is compared with what was delivered
+	{Poll, alone},                                // the history is the only source, and read at regular intervals
+	{UsersUnknown, missing | recovers},           // it was read for users already seen, since the directory could not be read
+}
+
 // Reasons returns all reasons, the most severe first.
-func Reasons() []Reason {
-	return []Reason{Startup, Subscription, RemovedKey, Undelivered, Unverified, Undecryptable, Empty, Lookback, Replay, Reconcile, Poll, UsersUnknown}
+func Reasons() (all []Reason) {
+	for _, row := range reasons {
+		all = append(all, row.reason)
+	}
+	return all
 }
 
-func compareReasons(a, b Reason) int {
-	order := Reasons()
-	return cmp.Compare(slices.Index(order, a), slices.Index(order, b))
+func (r Reason) is(p property) bool {
+	for _, row := range reasons {
+		if row.reason == r {
+			return row.is&p != 0
+		}
+	}
+	return false
 }
 
-// OfItem reports whether the reason concerns single items. Their gaps are read at most once an hour.
-func (r Reason) OfItem() bool { return r == Unverified || r == Undecryptable || r == Empty }
-
-// alone reports whether a gap of this reason is never merged with one of another.
-func (r Reason) alone() bool { return r == Lookback || r == Replay || r == Reconcile || r == Poll }
+// CountsAsRecovered reports whether creations that only the history had count as recovered.
+func (r Reason) CountsAsRecovered() bool { return r.is(recovers) }
 
 // User is the Entra object id of a user.
 type User [16]byte
@@ -101,10 +121,8 @@ func SortUsers(users []User) []User {
 
 // Scope is whose interactions are missing. The zero value means all users.
 type Scope struct {
-	// Users are the only ones, in order; empty means all.
-	Users []User `json:"users,omitempty"`
-	// SeenSince, unless zero, leaves out the users first seen before: they were read.
-	SeenSince time.Time `json:"seen_since,omitzero"`
+	Users     []User    `json:"users,omitempty"`     // the only ones, in order; empty means all
+	SeenSince time.Time `json:"seen_since,omitzero"` // unless zero, users first seen before were read
 }
 
 // All reports whether it is the scope of all users.
@@ -128,20 +146,16 @@ func (s Scope) union(o Scope) Scope {
 
 // Gap is an interval of which interactions are missing or may be, for all users or for some.
 type Gap struct {
-	// Reasons are why, the most severe first.
-	Reasons []Reason  `json:"reasons"`
+	Reasons []Reason  `json:"reasons"` // the most severe first
 	Scope   Scope     `json:"scope,omitzero"`
 	From    time.Time `json:"from"`
-	// To is zero while the cause lasts.
-	To time.Time `json:"to,omitzero"`
+	To      time.Time `json:"to,omitzero"` // zero while the cause lasts
 	// Cause is what the end of the gap waits for while To is zero: a resource, or atStart.
 	Cause string `json:"cause,omitempty"`
 	// Second marks an interval that was read, and is read once more because Graph may be late.
-	Second bool `json:"second,omitempty"`
-	// NotBefore is when it may be read; zero means at once.
-	NotBefore time.Time `json:"not_before,omitzero"`
-	// Attempts counts failed passes in a row.
-	Attempts int `json:"attempts,omitempty"`
+	Second    bool      `json:"second,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"` // when it may be read; zero means at once
+	Attempts  int       `json:"attempts,omitempty"`  // failed passes in a row
 }
 
 // Reason returns the most severe reason.
@@ -163,8 +177,8 @@ func (g *Gap) Rested() bool { return g.Reason() == UsersUnknown && len(g.Scope.U
 // readAlike reports whether two gaps may be read in one pass. Second readings have their own, but for items: one pass an hour
 // reads what is new with what is read again.
 func (g *Gap) readAlike(o *Gap) bool {
-	return g.Reason().OfItem() == o.Reason().OfItem() && (g.Second == o.Second || g.Reason().OfItem()) &&
-		(g.Reason() == o.Reason() || !g.Reason().alone() && !o.Reason().alone())
+	a, b := g.Reason(), o.Reason()
+	return a.is(ofItem) == b.is(ofItem) && (g.Second == o.Second || a.is(ofItem)) && (a == b || !a.is(alone) && !b.is(alone))
 }
 
 // mergeable reports whether two gaps become one: if they overlap or touch, and are read at about the same time.
@@ -192,7 +206,7 @@ func (g *Gap) merge(o *Gap) {
 }
 
 func mergeReasons(a, b []Reason) []Reason {
-	return slices.Compact(slices.SortedFunc(slices.Values(slices.Concat(a, b)), compareReasons))
+	return slices.DeleteFunc(Reasons(), func(r Reason) bool { return !slices.Contains(a, r) && !slices.Contains(b, r) })
 }
 
 func earlier(a, b time.Time) time.Time { return slices.MinFunc([]time.Time{a, b}, time.Time.Compare) }

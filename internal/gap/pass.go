@@ -7,26 +7,19 @@ import (
 )
 
 const (
-	// maxGraphDelay is how late Graph may be: https://learn.microsoft.com/graph/change-notifications-overview#latency
-	maxGraphDelay = time.Hour
-	// openInterval is the shortest time between two passes over a gap whose cause lasts, itemInterval over gaps of items.
-	openInterval, itemInterval = time.Hour, time.Hour
-	// maxHole is the longest time between two gaps that are read in one pass, together with that time. A pass costs one request
-	// for each user, however long it is.
-	maxHole = time.Hour
-	// maxWait is more than a gap is made to wait.
-	maxWait = 2 * time.Hour
-	// minRetry and maxRetry bound the time between two tries of what could not be read.
-	minRetry, maxRetry = 5 * time.Minute, time.Hour
+	maxGraphDelay      = time.Hour                  // https://learn.microsoft.com/graph/change-notifications-overview#latency
+	hourly             = time.Hour                  // between two passes over a gap whose cause lasts, and over gaps of items
+	maxHole            = time.Hour                  // between two gaps of one pass: requests for each user cost more than that time
+	maxWait            = 2 * time.Hour              // more than a gap is made to wait
+	minRetry, maxRetry = 5 * time.Minute, time.Hour // between two tries of what could not be read
 )
 
 // Pass is one run over gaps that are read together. It is part of the State, so that a restart goes on where it stopped.
 type Pass struct {
 	Gaps  []Gap     `json:"gaps"`
 	Began time.Time `json:"began"`
-	// From and To are the bounds of the gaps.
-	From time.Time `json:"from"`
-	To   time.Time `json:"to"`
+	From  time.Time `json:"from"`
+	To    time.Time `json:"to"`
 	// Cursor is the last user, in order, up to whom all were read or have failed; nil before the first.
 	Cursor *User `json:"cursor,omitempty"`
 	// Failed are the users up to Cursor who could not be read.
@@ -37,11 +30,8 @@ type Pass struct {
 	Comparison Comparison `json:"comparison,omitzero"`
 }
 
-// Comparison counts what a reconciliation compared.
-type Comparison struct {
-	// Users and Interactions were compared; Recovered interactions had not been delivered.
-	Users, Interactions, Recovered int
-}
+// Comparison counts the users and interactions that a reconciliation compared, and those that had not been delivered.
+type Comparison struct{ Users, Interactions, Recovered int }
 
 // Reasons returns those of all gaps.
 func (p *Pass) Reasons() []Reason {
@@ -73,10 +63,8 @@ func (p *Pass) Retry() bool {
 
 // Users is what is known of the users of a pass.
 type Users struct {
-	// Listed is true if the directory names all licensed users, or the configuration does.
-	Listed bool
-	// NewestSeen is when a user was first seen last; zero for never.
-	NewestSeen time.Time
+	Listed     bool      // whether the directory names all licensed users, or the configuration does
+	NewestSeen time.Time // when a user was first seen last; zero for never
 }
 
 // never returns a time for what is not due before something else happens.
@@ -85,13 +73,13 @@ func never(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
 // readyAt returns when a gap can be read.
 func (s *State) readyAt(g *Gap, u Users, now time.Time) time.Time {
 	if u.NewestSeen.After(now) { // The clock has been set back, and who is new is unknown: read once an hour.
-		u.NewestSeen = now.Truncate(openInterval)
+		u.NewestSeen = now.Truncate(hourly)
 	}
 	if !g.Scope.SeenSince.IsZero() && !u.Listed && u.NewestSeen.Before(g.Scope.SeenSince) {
 		return never(now)
 	}
 	at := g.From.Add(time.Second)
-	if g.Reason().OfItem() {
+	if g.Reason().is(ofItem) {
 		at = g.From.Add(time.Minute) // where items come all the time, one gap always lies partly in the future
 	}
 	waits := []time.Time{g.NotBefore}
@@ -151,12 +139,12 @@ func (s *State) take(p *Pass, i int, now time.Time) {
 	s.Gaps = slices.Delete(s.Gaps, i, i+1)
 	if g.open() || g.To.After(now) {
 		rest := g
-		rest.From, rest.NotBefore, rest.Attempts = p.Began, p.Began.Add(openInterval), 0
+		rest.From, rest.NotBefore, rest.Attempts = p.Began, p.Began.Add(hourly), 0
 		if !g.open() {
 			rest.NotBefore = earlier(rest.NotBefore, g.To)
 		}
 		g.To, g.Cause = p.Began, ""
-		if rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(maxClockError)) {
+		if rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(MaxClockError)) {
 			s.insert(rest)
 		}
 	}
@@ -165,7 +153,7 @@ func (s *State) take(p *Pass, i int, now time.Time) {
 }
 
 // joins reports whether a gap is read in the same pass. Users of different gaps are read together only where that makes none of
-// them read much that was not missing: it may have been delivered so long ago that this is no longer known.
+// them read much that was not missing, since its delivery may no longer be known.
 func (p *Pass) joins(g *Gap) bool {
 	first := &p.Gaps[0]
 	if !first.readAlike(g) {
@@ -181,14 +169,10 @@ func (p *Pass) joins(g *Gap) bool {
 
 // End is how a pass ended.
 type End struct {
-	// Partial: not all users were known, so only those already seen were read.
-	Partial bool
-	// Failed are users who could not be read, in order.
-	Failed []User
-	// Took is how long the pass took, without the time between two runs.
-	Took time.Duration
-	// Outcome is that of a reconciliation.
-	Outcome Outcome
+	Partial bool          // not all users were known, so only those already seen were read
+	Failed  []User        // users who could not be read, in order
+	Took    time.Duration // without the time between two runs
+	Outcome Outcome       // of a reconciliation
 }
 
 // Finish ends the pass, and opens what remains to be read.
@@ -217,8 +201,8 @@ func (s *State) pace(p *Pass, took time.Duration, now time.Time) {
 	maps.Copy(next, s.NotBefore)
 	for _, reason := range p.Reasons() {
 		next[reason] = now.Round(0).UTC().Add(took)
-		if reason.OfItem() {
-			next[reason] = later(next[reason], p.Began.Add(itemInterval))
+		if reason.is(ofItem) {
+			next[reason] = later(next[reason], p.Began.Add(hourly))
 		}
 	}
 	s.NotBefore = next

@@ -197,24 +197,22 @@ func TestPass_ItemsAreReadHourly(t *testing.T) {
 	assert.GreaterOrEqual(t, passes, 5)
 }
 
-// An item ten minutes ahead of the clock opens the last hour, which is read at once, and its own minute. An hour later the minute
-// is read with what is read again of the hour, and with what has come since.
-func TestPass_ItemAheadOfTheClockIsReadInAnHour(t *testing.T) {
+// An hour after the first reading of an item's minute it is read again, together with what has come since.
+func TestPass_SecondReadingOfItemsIsReadWithNewOnes(t *testing.T) {
 	t.Parallel()
 	var s gap.State
-	s.Item(subscribed, gap.Unverified, idAt(at(12, 10)), at(12, 0))
+	s.Item(subscribed, gap.Unverified, idAt(at(11, 55)), at(12, 0))
 	s.Begin(listed, at(12, 0))
-	require.Equal(t, "[unverified] 10 11:00:00 - 10 12:00:00", describePass(s.Pass))
+	require.Equal(t, "[unverified] 10 11:55:00 - 10 11:56:00", describePass(s.Pass))
 	s.Finish(gap.End{}, at(12, 0))
 	s.Begin(listed, at(12, 59))
 	require.Nil(t, s.Pass, "not within an hour")
 	s.Item(subscribed, gap.Unverified, idAt(at(12, 41)), at(13, 11))
 	s.Begin(listed, at(13, 11))
-	assert.Equal(t, "[unverified] 10 11:00:00 - 10 12:00:00 second not before 10 13:00:00, [unverified] 10 12:10:00 - 10 12:11:00, "+
-		"[unverified] 10 12:41:00 - 10 12:42:00", describePass(s.Pass))
+	assert.Equal(t, "[unverified] 10 11:55:00 - 10 11:56:00 second not before 10 13:00:00, [unverified] 10 12:41:00 - 10 12:42:00", describePass(s.Pass))
 	assert.False(t, s.Pass.Second())
 	s.Abort(at(13, 11))
-	assert.Contains(t, described(&s), "[unverified] 10 11:00:00 - 10 12:42:00 not before 10 13:16:00", "as a first reading")
+	assert.Contains(t, described(&s), "[unverified] 10 11:55:00 - 10 12:42:00 not before 10 13:16:00", "as a first reading")
 }
 
 func TestPass_BeginsNoSoonerThanTheLastTook(t *testing.T) {
@@ -326,7 +324,7 @@ func TestState_CloneIsNotChangedByLaterEvents(t *testing.T) {
 	cursor := gap.User{1}
 	s.Pass.Cursor, s.Pass.Failed = &cursor, one.Users
 	s.Finish(gap.End{Failed: one.Users}, at(12, 1))
-	s.Restored(r, "tenant", at(12, 2))
+	s.Restored("tenant", at(12, 2))
 	s.Expire(r, at(12, 0).AddDate(0, 0, 8))
 	assert.Equal(t, before, stored(t, clone))
 }

@@ -9,49 +9,30 @@ import (
 )
 
 const (
-	// startupTolerance is how much older than check_interval the checkpoint of the last run may be without a gap, since Graph
-	// retries for hours.
-	startupTolerance = 5 * time.Minute
-	// maxNotificationDelay is how late Graph may notify, 60 minutes, with some reserve:
-	// https://learn.microsoft.com/graph/api/resources/subscription#latency
-	maxNotificationDelay = 65 * time.Minute
-	// subscriptionWarmup is how long a new subscription may take to deliver.
-	subscriptionWarmup = 5 * time.Minute
-	// retryWindow is how long Graph retries, 4 hours, with some reserve:
-	// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
-	retryWindow = 5 * time.Hour
-	// maxItemAge is the usual maximum age of an item when it is sent: Graph retries for 4 hours.
-	maxItemAge = 6 * time.Hour
-	// maxItemSkew is how far ahead of this machine's clock the time in an id may be.
-	maxItemSkew = 5 * time.Minute
-	// maxClockError is how far ahead it may be to be used at all: any time zone mistaken for another.
-	maxClockError = 24 * time.Hour
-	// pollLag keeps polls a second in the past, since the current second is not over.
-	pollLag = time.Second
-	// maxGaps bounds the gaps whose end is known. Beyond it those that can be read together become one, with the time between them.
-	maxGaps = 500
-	// maxAttempts is how often an import or a replay is tried for users who can't be read: a week.
-	maxAttempts = 168
-	// clipInterval is the shortest time that is given up of a gap.
-	clipInterval = time.Hour
-	// atStart is the cause of a gap that ends when the subscription is confirmed.
-	atStart = "start"
+	startupTolerance     = 5 * time.Minute  // how much older than check_interval a checkpoint may be without a gap
+	maxNotificationDelay = 65 * time.Minute // 60 minutes at most: https://learn.microsoft.com/graph/api/resources/subscription#latency
+	subscriptionWarmup   = 5 * time.Minute  // how long a new subscription may take to deliver
+	retryWindow          = 5 * time.Hour    // longer than the 4 hours for which Graph retries
+	maxItemAge           = 6 * time.Hour    // how old an item usually is when it is sent
+	pollLag              = time.Second      // keeps polls in the past, since the current second is not over
+	maxAttempts          = 168              // of an import or a replay, for users who can't be read: a week
+	clipInterval         = time.Hour        // the shortest time that is given up of a gap
+	maxGaps              = 500              // with a known end; beyond it those that can be read together become one
+	atStart              = "start"          // the cause of a gap that ends when the subscription is confirmed
 )
+
+// MaxClockError is how far ahead of this machine's clock the time in an id may be to be used: any time zone mistaken for another.
+const MaxClockError = 24 * time.Hour
 
 // Rules are the part of the configuration that the rules depend on. Intervals of 0 mean never.
 type Rules struct {
-	// Subscribed is false without a subscription. Disabled means that gaps are known but not read.
-	Subscribed, Disabled bool
-	// CheckInterval is the time between two checks of the subscription.
-	CheckInterval time.Duration
-	// MaxGap is how old a gap may become. Lookback is what the very first start imports.
-	MaxGap, Lookback time.Duration
-	// PollInterval and ReconcileInterval are the times between two polls, and between two reconciliations.
+	Subscribed                      bool // false without a subscription
+	Disabled                        bool // gaps are known but not read
+	CheckInterval                   time.Duration
+	MaxGap, Lookback                time.Duration
 	PollInterval, ReconcileInterval time.Duration
-	// ReconcileDelay is how old an interaction must be to be compared.
-	ReconcileDelay time.Duration
-	// Replays are the intervals to read once more.
-	Replays []Interval
+	ReconcileDelay                  time.Duration // how old an interaction must be to be compared
+	Replays                         []Interval
 }
 
 // Interval is a time range with its users; none means all.
@@ -65,17 +46,16 @@ type Interval struct {
 type State struct {
 	// Started is true once a run has begun.
 	Started bool `json:"started,omitempty"`
-	// Checkpoint is the last time at which every wanted subscription was confirmed or had an open gap.
-	Checkpoint time.Time `json:"checkpoint,omitzero"`
-	// FirstConfirmed is the first such time ever.
+	// Checkpoint is the last time at which every wanted subscription was confirmed or had an open gap, FirstConfirmed the first.
+	Checkpoint     time.Time `json:"checkpoint,omitzero"`
 	FirstConfirmed time.Time `json:"first_confirmed,omitzero"`
 	// Polled is the end of the last poll.
 	Polled time.Time `json:"polled,omitzero"`
-	// Reconciled is the end of the last comparison. Inconclusive is the start of an interval to compare once more.
+	// Reconciled is the end of the last comparison, Result that of the last one that ended. Inconclusive is the start of an
+	// interval to compare once more.
 	Reconciled   time.Time `json:"reconciled,omitzero"`
+	Result       Result    `json:"result,omitzero"`
 	Inconclusive time.Time `json:"inconclusive,omitzero"`
-	// Result is that of the last comparison that ended.
-	Result Result `json:"result,omitzero"`
 	// Replayed are the entries of Rules.Replays that were begun.
 	Replayed []string `json:"replayed,omitempty"`
 	// Refused are the minutes, since 1970, of items that Graph may send again, with their first refusals.
@@ -87,7 +67,7 @@ type State struct {
 	Pass *Pass `json:"pass,omitempty"`
 
 	// confirmed is the last confirmed check, also one of the last run if its checkpoint is fresh; zero if it is unknown what
-	// happened since.
+	// happened since. It is wall time, since the monotonic clock stops while this machine is suspended.
 	confirmed time.Time
 	// unknownSince is where the time begins of which this run knows nothing; zero for never before.
 	unknownSince time.Time
@@ -95,9 +75,8 @@ type State struct {
 
 // Result is the result of a reconciliation.
 type Result struct {
-	Outcome Outcome `json:"outcome"`
-	// To is the end of the interval.
-	To time.Time `json:"to"`
+	Outcome Outcome   `json:"outcome"`
+	To      time.Time `json:"to"` // the end of the interval
 }
 
 // Outcome says what a reconciliation proved.
@@ -105,20 +84,16 @@ type Outcome string
 
 // The outcomes.
 const (
-	// Complete: everything in the history is delivered.
-	Complete Outcome = "complete"
-	// Incomplete: a part could not be compared.
-	Incomplete Outcome = "incomplete"
-	// Inconclusive: the history had much less than the notifications, so it proves nothing.
-	Inconclusive Outcome = "inconclusive"
+	Complete     Outcome = "complete"     // everything in the history is delivered
+	Incomplete   Outcome = "incomplete"   // a part could not be compared
+	Inconclusive Outcome = "inconclusive" // the history had much less than the notifications, so it proves nothing
 )
 
 // Loss is an interval that will not be read.
 type Loss struct {
 	Reason   Reason
 	From, To time.Time
-	// Users is the number of users concerned, 0 for all.
-	Users int
+	Users    int // how many are concerned, 0 for all
 }
 
 // Start notes that a run begins. damaged means that there was a state which could not be read. newestCreation is the latest
@@ -150,10 +125,10 @@ func (s *State) Start(r Rules, damaged bool, newestCreation, now time.Time) {
 	case s.Checkpoint.After(now.Add(startupTolerance)):
 		s.unknownSince = now.Add(-r.MaxGap)
 		if !newestCreation.IsZero() {
-			s.unknownSince = newestCreation.Add(-maxNotificationDelay)
+			s.unknownSince = notifiedTo(newestCreation)
 		}
 	default:
-		s.unknownSince = s.Checkpoint.Add(-maxNotificationDelay)
+		s.unknownSince = notifiedTo(s.Checkpoint)
 		if now.Sub(s.Checkpoint) <= r.CheckInterval+startupTolerance {
 			s.confirmed = s.Checkpoint
 			return
@@ -162,25 +137,16 @@ func (s *State) Start(r Rules, damaged bool, newestCreation, now time.Time) {
 	s.add(Gap{Reasons: []Reason{Startup}, From: s.unknownSince, Cause: atStart})
 }
 
-// Recent reports whether the last confirmed check, also of the last run, is so recent that no lifecycle event can have been
-// missed.
+// Recent reports whether the last confirmed check is so recent that no lifecycle event can have been missed.
 func (s *State) Recent(r Rules, now time.Time) bool { return !s.confirmed.IsZero() && !s.stale(r, now) }
 
 // stale reports whether the last confirmed check is so long ago that it is unknown what happened since.
 func (s *State) stale(r Rules, now time.Time) bool {
-	return !s.confirmed.IsZero() && elapsed(s.confirmed, now) > 2*r.CheckInterval+startupTolerance
-}
-
-// elapsed returns the time since t. The monotonic clock stops while a machine is suspended, and the wall clock can be set back,
-// so the longer time counts.
-func elapsed(t, now time.Time) time.Duration {
-	return max(now.Sub(t), now.Round(0).Sub(t.Round(0)))
+	return !s.confirmed.IsZero() && now.Round(0).Sub(s.confirmed) > 2*r.CheckInterval+startupTolerance
 }
 
 // notifiedTo returns the creation time up to which everything was notified when a subscription was last known to be active.
-func notifiedTo(active, now time.Time) time.Time {
-	return now.Round(0).Add(-elapsed(active, now) - maxNotificationDelay)
-}
+func notifiedTo(active time.Time) time.Time { return active.Round(0).Add(-maxNotificationDelay) }
 
 // Adopted notes that a subscription of ours was there before this run. If nothing is known of that run, what Graph may have
 // retried in vain is read.
@@ -201,10 +167,10 @@ func (s *State) Stopped(r Rules, now time.Time) {
 // Confirmed notes that every wanted subscription was confirmed, or has an open gap, while the listener was up.
 func (s *State) Confirmed(r Rules, now time.Time) {
 	if s.stale(r, now) {
-		s.add(Gap{Reasons: []Reason{Subscription}, From: notifiedTo(s.confirmed, now), To: now.Add(subscriptionWarmup)})
+		s.add(Gap{Reasons: []Reason{Subscription}, From: notifiedTo(s.confirmed), To: now.Add(subscriptionWarmup)})
 	}
-	s.end(r, atStart, now)
-	s.confirmed, s.Checkpoint = now, now.Round(0)
+	s.end(atStart, now)
+	s.confirmed, s.Checkpoint = now.Round(0), now.Round(0)
 	if s.FirstConfirmed.IsZero() || s.FirstConfirmed.After(now) {
 		s.FirstConfirmed = s.Checkpoint
 	}
@@ -215,7 +181,7 @@ func (s *State) Confirmed(r Rules, now time.Time) {
 func (s *State) Interrupted(resource string, reason Reason, scope Scope, since, now time.Time) {
 	from := s.unknownSince
 	if !since.IsZero() {
-		from = notifiedTo(since, now)
+		from = notifiedTo(since)
 	}
 	switch {
 	case reason == RemovedKey:
@@ -236,10 +202,10 @@ func (s *State) Interrupted(resource string, reason Reason, scope Scope, since, 
 }
 
 // Restored notes that a resource has an active subscription again.
-func (s *State) Restored(r Rules, resource string, now time.Time) {
-	s.end(r, resource, now)
+func (s *State) Restored(resource string, now time.Time) {
+	s.end(resource, now)
 	if s.confirmed.IsZero() {
-		s.confirmed = now // should the listener not be up, it is unknown what happens from now on
+		s.confirmed = now.Round(0) // should the listener not be up, it is unknown what happens from now on
 	}
 }
 
@@ -249,28 +215,23 @@ func (s *State) KeyRemoved(now time.Time) {
 }
 
 // end ends the open gaps of a cause.
-func (s *State) end(r Rules, cause string, now time.Time) {
+func (s *State) end(cause string, now time.Time) {
 	for i := range s.Gaps {
-		g := &s.Gaps[i]
-		if !g.open() || g.Cause != cause {
-			continue
-		}
-		g.To, g.Cause, g.NotBefore = now.Round(0).UTC().Add(subscriptionWarmup), "", time.Time{}
-		if g.From.After(now) {
-			g.From = now.Round(0).UTC().Add(-r.MaxGap) // the clock was wrong then, so it is unknown when the gap began
+		if g := &s.Gaps[i]; g.open() && g.Cause == cause {
+			g.To, g.Cause, g.NotBefore = now.Round(0).UTC().Add(subscriptionWarmup), "", time.Time{}
 		}
 	}
 }
 
 // Item notes an item that can't be used: the minute of its id is missing. Where that is long ago or no time, the last hour is
-// missing as well: the item may be an old interaction that changed, or the clock may be wrong.
+// missing as well: the item may be an old interaction that changed.
 func (s *State) Item(r Rules, reason Reason, itemID string, now time.Time) {
 	at, known := (&interaction.Interaction{ID: itemID}).CreatedAt()
-	known = known && at.After(now.Add(-r.MaxGap)) && !at.After(now.Add(maxClockError))
+	known = known && at.After(now.Add(-r.MaxGap)) && !at.After(now.Add(MaxClockError))
 	if known {
 		s.addMinute(reason, at)
 	}
-	if !known || at.Before(now.Add(-maxItemAge)) || at.After(now.Add(maxItemSkew)) {
+	if !known || at.Before(now.Add(-maxItemAge)) {
 		s.add(Gap{Reasons: []Reason{reason}, From: now.Add(-time.Hour), To: now})
 	}
 }
@@ -282,8 +243,7 @@ func (s *State) Undelivered(minutes []time.Time) {
 	}
 }
 
-// Rested notes that the history of some users, in order, was not read for an interval, because they had none. What is younger than
-// an hour is left to the second readings of the gaps that left them out.
+// Rested notes that the history of some users, in order, was not read for an interval, because they had none.
 func (s *State) Rested(users []User, from, to time.Time) {
 	s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{Users: users}, From: from, To: to})
 }
@@ -306,7 +266,7 @@ func (s *State) Due(r Rules, now time.Time) {
 	}
 	var replayed []string
 	for _, replay := range r.Replays {
-		key := replay.key()
+		key := fmt.Sprint(replay.From.UTC().Format(time.RFC3339), " ", replay.To.UTC().Format(time.RFC3339), " ", replay.Users)
 		if !slices.Contains(s.Replayed, key) {
 			s.add(Gap{Reasons: []Reason{Replay}, Scope: Scope{Users: replay.Users}, From: replay.From, To: replay.To})
 		}
@@ -327,7 +287,7 @@ func (s *State) pollAt(r Rules, now time.Time) time.Time {
 
 func (s *State) poll(r Rules, now time.Time) {
 	var from time.Time
-	for _, complete := range []time.Time{s.Polled, s.Checkpoint.Add(-maxNotificationDelay)} {
+	for _, complete := range []time.Time{s.Polled, notifiedTo(s.Checkpoint)} {
 		if !complete.After(now) {
 			from = later(from, complete)
 		}
@@ -381,10 +341,6 @@ func (s *State) reconcile(r Rules, now time.Time) {
 	s.add(Gap{Reasons: []Reason{Reconcile}, From: from, To: to})
 }
 
-func (i Interval) key() string {
-	return fmt.Sprint(i.From.UTC().Format(time.RFC3339), " ", i.To.UTC().Format(time.RFC3339), " ", i.Users)
-}
-
 // add opens a gap, unless there is no time between its ends.
 func (s *State) add(g Gap) {
 	g.From, g.To = g.From.UTC().Round(0), g.To.UTC().Round(0)
@@ -412,14 +368,11 @@ func (s *State) insert(g Gap) {
 // clipped once an hour, so that its loss is not reported at every check.
 func (s *State) Expire(r Rules, now time.Time) (lost []Loss) {
 	horizon := now.Add(-r.MaxGap).UTC().Round(0)
-	var kept []Gap
+	var left []Gap
 	for _, g := range s.Gaps {
-		if g.Scope.SeenSince.After(now) {
-			g.Scope.SeenSince = time.Unix(1, 0).UTC() // the clock was wrong then: any user may have been seen since
-		}
 		over := !g.open() && !g.To.After(horizon)
-		anyAge := (g.Reason() == Lookback || g.Reason() == Replay) && !r.Disabled && g.Attempts < maxAttempts
-		if !anyAge && (over || horizon.Sub(g.From) > clipInterval) {
+		kept := g.Reason().is(anyAge) && !r.Disabled && g.Attempts < maxAttempts
+		if !kept && (over || horizon.Sub(g.From) > clipInterval) {
 			to := earlier(g.end(horizon), horizon)
 			if g.Scope.SeenSince.IsZero() && g.Reason() != Reconcile {
 				lost = append(lost, Loss{Reason: g.Reason(), From: g.From, To: to, Users: len(g.Scope.Users)})
@@ -427,15 +380,14 @@ func (s *State) Expire(r Rules, now time.Time) (lost []Loss) {
 			g.From = to
 		}
 		if g.open() || g.From.Before(g.To) {
-			kept = append(kept, g)
+			left = append(left, g)
 		}
 	}
-	s.Gaps = kept
+	s.Gaps = left
 	return lost
 }
 
-// Count returns the number of gaps by their most severe reason. Second readings do not count, nor does what is read of a gap up to
-// the begin of a pass: the rest of it does.
+// Count returns the number of gaps by their most severe reason. Second readings do not count, nor what is read of an open gap.
 func (s *State) Count() map[Reason]int {
 	count := map[Reason]int{}
 	for _, g := range s.all() {
@@ -446,12 +398,12 @@ func (s *State) Count() map[Reason]int {
 	return count
 }
 
-// Missing returns how much time is known to be missing, by the most severe reason, with 0 for the others. A second reading that
-// is still to come is not missing, nor is what is read by the clock.
+// Missing returns how much time is known to be missing, by the most severe reason, with 0 for the others. What is still to be read
+// a second time is not missing.
 func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 	sum := map[Reason]time.Duration{}
 	for _, reason := range Reasons() {
-		if reason != Reconcile && reason != Replay && reason != Poll {
+		if reason.is(missing) {
 			sum[reason] = 0
 		}
 	}
@@ -463,13 +415,13 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 		}
 	}
 	if s.stale(r, now) {
-		sum[Subscription] += now.Round(0).Sub(notifiedTo(s.confirmed, now))
+		sum[Subscription] += now.Round(0).Sub(notifiedTo(s.confirmed))
 	}
 	return sum
 }
 
-// NeededFrom returns the time from which on it must be known what was delivered, because its gap or comparison is or will be read.
-// What a reading overlaps comes on top.
+// NeededFrom returns the time from which on it must be known what was delivered, since it is or will be read. What a reading
+// overlaps comes on top.
 func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
 	needed := now
 	note := func(from time.Time) {
@@ -488,7 +440,7 @@ func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
 		note(s.Inconclusive)
 	}
 	if s.stale(r, now) {
-		note(notifiedTo(s.confirmed, now))
+		note(notifiedTo(s.confirmed))
 	}
 	return later(needed, now.Add(-r.MaxGap-maxNotificationDelay))
 }

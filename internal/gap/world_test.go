@@ -418,7 +418,7 @@ func (w *world) checkSubscriptions() {
 		if r.active {
 			r.confirmed = now
 			if r.interrupted {
-				s.Restored(w.rules, r.name, now)
+				s.Restored(r.name, now)
 				r.interrupted = false
 			}
 		}

@@ -23,9 +23,8 @@ var ErrDamaged = errors.New("damaged")
 // Store reads and writes values. Calls are made one at a time, and a call that was given up after Timeout still excludes
 // others until it returns, so it can't overwrite what a later call wrote. It is safe for concurrent use.
 type Store struct {
-	client storage.Client
-	// calling is a semaphore: it holds a value during a call.
-	calling chan struct{}
+	client  storage.Client
+	calling chan struct{} // a semaphore, which holds a value during a call
 }
 
 // New returns a Store for a client, which it owns.
@@ -68,11 +67,8 @@ type Set struct {
 	Payload []byte
 }
 
-// Write writes values, in one transaction where the storage has transactions, else in this order.
+// Write writes values, at least one, in one transaction where the storage has transactions, else in this order.
 func (s *Store) Write(ctx context.Context, sets ...Set) error {
-	if len(sets) == 0 {
-		return nil
-	}
 	operations := make([]*storage.Operation, 0, len(sets))
 	for _, one := range sets {
 		operations = append(operations, one.operation())

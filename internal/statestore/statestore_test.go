@@ -78,13 +78,6 @@ func TestStore_WritesTogetherAndInOrder(t *testing.T) {
 	assert.Equal(t, 1, client.countCalls(), "one transaction, where the storage has transactions")
 }
 
-func TestStore_WritesNothingWithoutACall(t *testing.T) {
-	t.Parallel()
-	client := newMemory()
-	require.NoError(t, statestore.New(client).Write(t.Context()))
-	assert.Zero(t, client.countCalls())
-}
-
 func TestStore_OwnerMayReuseThePayload(t *testing.T) {
 	t.Parallel()
 	store := statestore.New(newMemory())

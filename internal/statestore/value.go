@@ -3,6 +3,7 @@ package statestore
 import (
 	"context"
 	"encoding"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,23 +21,19 @@ type ValueSettings struct {
 	Store   *Store
 	Key     string
 	Version byte
-	// Name is what log lines and errors call the value. It is a plural.
-	Name   string
-	Logger *zap.Logger
-	// Status is as in health.Part.
-	Status func(error)
+	Name    string // what log lines and errors call the value, a plural
+	Logger  *zap.Logger
+	Status  func(error) // as in health.Part
 }
 
 // Value is a value of one type, stored under one key in the binary form of its type, else as JSON. It is written if it has changed,
 // and logs the failures of the storage. It is safe for concurrent use.
 type Value[T any] struct {
-	s      ValueSettings
-	health health.Part
-	// changed has an element after changes that Run has not seen. changes counts them.
-	changed chan struct{}
-	changes atomic.Uint64
-	// saved is how many of them are stored. It is set only in calls to the storage, which are made one at a time.
-	saved atomic.Uint64
+	s       ValueSettings
+	health  health.Part
+	changed chan struct{} // has an element after changes that Run has not seen
+	changes atomic.Uint64 // so far
+	saved   atomic.Uint64 // how many of them are stored; set only in calls to the storage, which are made one at a time
 }
 
 // NewValue returns a Value that has not changed.
@@ -55,18 +52,17 @@ func (v *Value[T]) Load(ctx context.Context) (value T, damaged bool, err error) 
 			err = fmt.Errorf("read %s: %w: %w", v.s.Key, ErrDamaged, err)
 		}
 	}
-	var none T
-	switch {
-	case err == nil:
+	if err == nil {
 		return value, false, nil
-	case errors.Is(err, ErrDamaged):
-		v.s.Logger.Warn(v.s.Name+" in storage are damaged and are replaced",
-			append(failure.New(failure.StorageDamaged).Fields(), zap.Error(err))...)
-		v.Changed()
-		return none, true, nil
-	default:
+	}
+	var none T
+	if !errors.Is(err, ErrDamaged) {
 		return none, false, failure.With(fmt.Errorf("load %s: %w", v.s.Name, err), failure.New(failure.StorageFailing))
 	}
+	v.s.Logger.Warn(v.s.Name+" in storage are damaged and are replaced",
+		append(failure.New(failure.StorageDamaged).Fields(), zap.Error(err))...)
+	v.Changed()
+	return none, true, nil
 }
 
 // Changed notes that the value has changed.
@@ -109,6 +105,24 @@ func (v *Value[T]) Save(ctx context.Context, snapshot func() T) error {
 	}
 	if err == nil || ctx.Err() == nil {
 		v.health.Report(err)
+	}
+	return err
+}
+
+// Records are values of a fixed size, stored one after the other in big-endian order.
+type Records[T any] []T
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (r Records[T]) MarshalBinary() ([]byte, error) {
+	return binary.Append(nil, binary.BigEndian, []T(r))
+}
+
+// UnmarshalBinary implements encoding.BinaryUnmarshaler.
+func (r *Records[T]) UnmarshalBinary(payload []byte) error {
+	*r = make([]T, len(payload)/binary.Size(*new(T)))
+	n, err := binary.Decode(payload, binary.BigEndian, []T(*r))
+	if err == nil && n != len(payload) {
+		err = fmt.Errorf("%d bytes after %d records", len(payload)-n, len(*r))
 	}
 	return err
 }

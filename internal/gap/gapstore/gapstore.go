@@ -14,12 +14,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
-const (
-	key     = "gaps"
-	version = 1
-	// writeInterval is the longest time until a change is written that nothing depends on.
-	writeInterval = time.Second
-)
+// writeInterval is the longest time until a change is written that nothing depends on.
+const writeInterval = time.Second
 
 // Telemetry counts changes of gaps. Its methods must not block.
 type Telemetry interface {
@@ -33,10 +29,9 @@ type Telemetry interface {
 
 // Settings configures a Store.
 type Settings struct {
-	Rules gap.Rules
-	Store *statestore.Store
-	// Now returns the time by which gaps are opened and given up.
-	Now       func() time.Time
+	Rules     gap.Rules
+	Store     *statestore.Store
+	Now       func() time.Time // by which gaps are opened and given up
 	Logger    *zap.Logger
 	Telemetry Telemetry
 }
@@ -45,8 +40,7 @@ type Settings struct {
 type Store struct {
 	settings Settings
 	value    *statestore.Value[gap.State]
-	// wake has an element while changes were not seen by the reader of Changed.
-	wake chan struct{}
+	wake     chan struct{} // see Changed
 
 	mu    sync.Mutex // guards state
 	state gap.State
@@ -55,12 +49,12 @@ type Store struct {
 // New returns an empty Store. Load must be called before anything else.
 func New(s Settings) *Store {
 	return &Store{settings: s, wake: make(chan struct{}, 1), value: statestore.NewValue[gap.State](statestore.ValueSettings{
-		Store: s.Store, Key: key, Version: version, Name: "known gaps and the checkpoint", Logger: s.Logger,
+		Store: s.Store, Key: "gaps", Version: 1, Name: "known gaps and the checkpoint", Logger: s.Logger,
 	})}
 }
 
-// Load reads the state of earlier runs, and notes that a run begins. It fails if the storage can't be read; a damaged value is
-// logged and replaced. newestCreation is the latest creation that was delivered, zero for none.
+// Load reads the state of earlier runs, and notes that a run begins; newestCreation is as in State.Start. It fails if the storage
+// can't be read; a damaged value is logged and replaced.
 func (s *Store) Load(ctx context.Context, newestCreation time.Time) error {
 	state, damaged, err := s.value.Load(ctx)
 	if err != nil {

@@ -13,15 +13,11 @@ import (
 )
 
 const (
-	// retryDeadline is how long after the first refusal Graph has certainly stopped retrying: it retries for 4 hours.
+	// retryDeadline is how long after the first refusal Graph, which retries for 4 hours, has certainly stopped:
 	// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks
 	retryDeadline = 4*time.Hour + 30*time.Minute
 	// maxUndelivered bounds the items that are tracked one by one; of further ones only the minute is kept.
 	maxUndelivered = 100_000
-	// expiryInterval is the time between two checks for items that Graph no longer retries.
-	expiryInterval = 10 * time.Second
-	// maxClockError: an id whose time is further ahead than this is ignored; local time is used.
-	maxClockError = 24 * time.Hour
 )
 
 // Digest identifies an item whenever it is sent again.
@@ -36,10 +32,9 @@ type Undelivered struct {
 	items map[Digest]refusal
 }
 
-// refusal is when an item was first refused, and the minute, since 1970, to read should it not be delivered.
 type refusal struct {
-	minute int64
-	first  time.Time
+	minute int64     // since 1970, to read should the item not be delivered
+	first  time.Time // when it was first refused
 }
 
 // NewUndelivered returns an empty Undelivered that opens gaps in a Store.
@@ -47,8 +42,7 @@ func NewUndelivered(gaps *Store) *Undelivered {
 	return &Undelivered{gaps: gaps, items: map[Digest]refusal{}}
 }
 
-// Load takes the minutes of earlier runs from the Store, which was loaded before. Which of their items were delivered since is
-// unknown, so all of them become gaps: reading too much does no harm.
+// Load takes the minutes of earlier runs from the Store, which was loaded before. Their items are unknown, so all become gaps.
 func (u *Undelivered) Load() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -63,7 +57,7 @@ func (u *Undelivered) Load() {
 func (u *Undelivered) Track(digest Digest, id string, now time.Time) {
 	now = now.Round(0) // wall time, since the monotonic clock stops while this machine is suspended
 	at, ok := (&interaction.Interaction{ID: id}).CreatedAt()
-	if !ok || at.After(now.Add(maxClockError)) {
+	if !ok || at.After(now.Add(gap.MaxClockError)) {
 		at = now
 	}
 	minute := at.Unix() / 60
@@ -89,29 +83,13 @@ func (u *Undelivered) Resolve(digest Digest) {
 	delete(u.items, digest)
 }
 
-// Run calls Save until ctx ends.
-func (u *Undelivered) Run(ctx context.Context) {
-	ticker := time.NewTicker(expiryInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			u.Save(ctx)
-		}
-	}
-}
-
 // Save opens the gaps of what Graph no longer retries, and passes the minutes of the rest to the Store. As both are one change of
-// one value, no crash can come between them. It must not be called concurrently.
+// one value, no crash can come between them. It is called every few seconds, and not concurrently.
 func (u *Undelivered) Save(ctx context.Context) {
 	lost, left := u.expire(time.Now().Round(0))
-	changed := len(lost) > 0
-	u.gaps.View(func(state *gap.State, _ time.Time) {
-		changed = changed || !maps.EqualFunc(left, state.Refused, time.Time.Equal)
-	})
-	if changed {
+	same := false
+	u.gaps.View(func(state *gap.State, _ time.Time) { same = maps.EqualFunc(left, state.Refused, time.Time.Equal) })
+	if !same || len(lost) > 0 {
 		u.gaps.Update(ctx, func(state *gap.State, _ time.Time) {
 			state.Refused = left
 			state.Undelivered(lost)
@@ -119,8 +97,7 @@ func (u *Undelivered) Save(ctx context.Context) {
 	}
 }
 
-// expire forgets the items that Graph no longer retries. It returns their minutes, and those of the others with their first
-// refusals.
+// expire forgets the items that Graph no longer retries. It returns their minutes, and those of the others with the first refusals.
 func (u *Undelivered) expire(now time.Time) (lost []time.Time, left map[int64]time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -1,7 +1,6 @@
 package gapstore_test
 
 import (
-	"context"
 	"encoding/binary"
 	"strconv"
 	"testing"
@@ -57,16 +56,12 @@ func TestUndelivered_OpensGapsWhereGraphGaveUp(t *testing.T) {
 		tr.Track(digest(2), id(start.Add(-10*time.Minute)), start)
 		tr.Resolve(digest(2))
 		tr.Track(digest(1), id(start), start.Add(time.Hour)) // the first refusal counts
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		u := tr.Undelivered
-		go func() { defer close(done); u.Run(ctx) }()
 		time.Sleep(4*time.Hour + 29*time.Minute)
+		tr.Save(t.Context())
 		assert.Empty(t, tr.gaps())
-		time.Sleep(time.Minute + 10*time.Second)
+		time.Sleep(time.Minute)
+		tr.Save(t.Context())
 		assert.Equal(t, []int{0}, tr.minutes(start))
-		cancel()
-		<-done
 	})
 }
 
