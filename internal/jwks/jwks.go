@@ -4,16 +4,18 @@ package jwks
 import (
 	"context"
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"math/big"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
@@ -195,13 +197,9 @@ func parseKeys(body []byte) (map[string]*rsa.PublicKey, error) {
 	}
 	keys := make(map[string]*rsa.PublicKey)
 	for _, raw := range set.Keys {
-		key, err := parseKey(raw)
-		if err != nil || key.KeyID == "" {
-			continue
-		}
-		public, ok := signingKey(key)
-		if _, duplicate := keys[key.KeyID]; ok && !duplicate {
-			keys[key.KeyID] = public
+		kid, key := parseKey(raw)
+		if _, duplicate := keys[kid]; key != nil && !duplicate {
+			keys[kid] = key
 		}
 	}
 	// With an empty set every token would be refused, although the previous set may still be valid.
@@ -211,37 +209,29 @@ func parseKeys(body []byte) (map[string]*rsa.PublicKey, error) {
 	return keys, nil
 }
 
-// parseKey parses only the members of an RSA key. The certificate members (x5c, x5t) are not used, and an error in them must not
-// make the key unusable.
-func parseKey(raw json.RawMessage) (*jose.JSONWebKey, error) {
+// parseKey returns a public RSA key of 2048 to 8192 bits for RS256 signatures with its kid, nil for any other key. A key without use
+// or alg may be used for any purpose. The certificate members (x5c, x5t) are not used, and an error in them does no harm. A
+// published private key is no secret, so it proves nothing.
+func parseKey(raw json.RawMessage) (kid string, key *rsa.PublicKey) {
 	var members struct {
-		Type      string `json:"kty"`
-		ID        string `json:"kid"`
-		Use       string `json:"use,omitempty"`
-		Algorithm string `json:"alg,omitempty"`
-		Modulus   string `json:"n"`
-		Exponent  string `json:"e"`
-		// Private makes it a private key, which is not accepted: who published it gave it to everybody.
-		Private json.RawMessage `json:"d,omitempty"`
+		Type      string          `json:"kty"`
+		ID        string          `json:"kid"`
+		Use       string          `json:"use"`
+		Algorithm string          `json:"alg"`
+		Modulus   string          `json:"n"`
+		Exponent  string          `json:"e"`
+		Private   json.RawMessage `json:"d"`
 	}
-	if err := json.Unmarshal(raw, &members); err != nil {
-		return nil, err
+	err := json.Unmarshal(raw, &members)
+	modulus, modulusErr := base64.RawURLEncoding.DecodeString(members.Modulus)
+	exponent, exponentErr := base64.RawURLEncoding.DecodeString(members.Exponent)
+	if errors.Join(err, modulusErr, exponentErr) != nil || members.ID == "" || members.Type != "RSA" || members.Private != nil ||
+		members.Use != "" && members.Use != "sig" || members.Algorithm != "" && members.Algorithm != "RS256" {
+		return "", nil
 	}
-	plain, err := json.Marshal(members)
-	if err != nil {
-		return nil, err
+	key = &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: int(new(big.Int).SetBytes(exponent).Int64())}
+	if bits := key.N.BitLen(); bits < minKeyBits || bits > maxKeyBits || key.E < 3 || key.E > math.MaxInt32 {
+		return "", nil
 	}
-	var key jose.JSONWebKey
-	return &key, key.UnmarshalJSON(plain)
-}
-
-// signingKey accepts public RSA keys for RS256 signatures of 2048 to 8192 bits. A key without use or alg may be used for
-// any purpose.
-func signingKey(key *jose.JSONWebKey) (*rsa.PublicKey, bool) {
-	public, ok := key.Key.(*rsa.PublicKey)
-	if !ok || (key.Use != "" && key.Use != "sig") || (key.Algorithm != "" && key.Algorithm != string(jose.RS256)) {
-		return nil, false
-	}
-	bits := public.N.BitLen()
-	return public, bits >= minKeyBits && bits <= maxKeyBits
+	return members.ID, key
 }
