@@ -35,9 +35,8 @@ test: $(COLLECTOR) ## Run the tests of every package, without those of crashes, 
 	go test -short ./...
 
 test-all: $(COLLECTOR) ## Run all tests, with the race detector but for those of large sizes
-	go test ./internal/interaction/... # without the race detector, for the full sizes of what must take linear time
-	go test -p 1 -run '$(LARGE)' ./internal/gap ./internal/backfill
-	$(RACE) -coverprofile=coverage.out $(filter-out $(MEASURING),$(shell go list ./...))
+	go test ./internal/interaction/... ./internal/dedupe ./internal/gap ./internal/backfill # the full sizes
+	$(RACE) -short -coverprofile=coverage.out $(filter-out $(MEASURING),$(shell go list ./...))
 	$(RACE) -coverprofile=coverage-measuring.out -p 1 $(MEASURING)
 
 cover: ## Check the coverage of `make test-all`: at least 85 % of each hand-written package
