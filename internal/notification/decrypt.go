@@ -21,7 +21,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
 )
 
-// decryptAll decrypts the items in parallel. It does not return before all that it started has ended, even if the context ends.
+// decryptAll decrypts the items in parallel. All collections together use each processor once, so that those in excess wait instead
+// of delaying each other's answers. It does not return before all that it started has ended, even if the context ends.
 func (d *Decrypter) decryptAll(ctx context.Context, items []*Item, at time.Time, into *Decrypted) error {
 	ring := d.keys.Load().ring // SetKeys may replace it meanwhile
 	received, errs := make([]*interaction.Received, len(items)), make([]error, len(items))
@@ -29,9 +30,10 @@ func (d *Decrypter) decryptAll(ctx context.Context, items []*Item, at time.Time,
 	decryptions.SetLimit(runtime.GOMAXPROCS(0))
 	for i, item := range items {
 		decryptions.Go(func() error {
-			if err := ctx.Err(); err != nil {
+			if err := d.processors.Acquire(ctx, 1); err != nil {
 				return err
 			}
+			defer d.processors.Release(1)
 			// Nothing else guards this goroutine: a panic costs the item and not the process.
 			errs[i] = panics.Catch(func() (err error) {
 				received[i], err = d.decryptItem(ring, item, at)

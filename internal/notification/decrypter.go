@@ -8,9 +8,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
@@ -47,6 +50,8 @@ type Decrypter struct {
 	settings Settings
 	verifier *Verifier
 	keys     atomic.Pointer[keySet]
+	// processors holds 1 for each decryption in progress.
+	processors *semaphore.Weighted
 }
 
 // keySet holds the decryption keys and the client states derived from them, which are replaced together.
@@ -58,7 +63,9 @@ type keySet struct {
 // NewDecrypter returns a Decrypter with the keys of Settings.Ring.
 func NewDecrypter(settings Settings) *Decrypter {
 	settings.TenantID = strings.ToLower(settings.TenantID)
-	d := &Decrypter{settings: settings, verifier: NewVerifier(settings)}
+	d := &Decrypter{
+		settings: settings, verifier: NewVerifier(settings), processors: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0))),
+	}
 	d.SetKeys(settings.Ring)
 	return d
 }
