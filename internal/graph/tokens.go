@@ -34,8 +34,8 @@ const (
 type Tokens struct {
 	fetch     func(ctx context.Context) (*oauth2.Token, error)
 	telemetry Telemetry
-	// requesting is held during a request. It is no singleflight, whose shared call would run on a goroutine that nobody ends, or
-	// be canceled for all callers with the first.
+	// requesting is held during a request. A singleflight would either make the shared call on a goroutine without owner, or end
+	// it for all callers with the context of the first.
 	requesting *semaphore.Weighted
 
 	mu sync.Mutex // guards what follows

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -251,6 +253,35 @@ func TestDecrypter_IsSafeForConcurrentUse(t *testing.T) {
 		})
 	}
 	callers.Wait()
+}
+
+// More decryptions at once would only delay each other, and the answers of all.
+func TestDecrypter_AllCollectionsShareTheProcessors(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		key, token := contentKey(t, 2048), mint(t, tokenClaims())
+		settings := decrypterSettings(firstKey(t), key)
+		var decrypting atomic.Int64
+		release := make(chan struct{})
+		settings.Delivered = func([sha256.Size]byte) bool { // called in each decryption
+			decrypting.Add(1)
+			<-release
+			return true
+		}
+		decrypter := newDecrypter(t, settings)
+		var callers sync.WaitGroup
+		for range 2 * runtime.GOMAXPROCS(0) {
+			callers.Go(func() {
+				_, err := decrypter.Decrypt(t.Context(), collection([]string{token}, promptItem(t, key), promptItem(t, key)), noon)
+				assert.NoError(t, err)
+			})
+		}
+		synctest.Wait()
+		assert.EqualValues(t, runtime.GOMAXPROCS(0), decrypting.Load())
+		close(release)
+		callers.Wait()
+		assert.EqualValues(t, 4*runtime.GOMAXPROCS(0), decrypting.Load())
+	})
 }
 
 func TestDecrypter_RejectsOtherTenantsWithoutKeyLookup(t *testing.T) {

@@ -121,8 +121,8 @@ func (e *Envelope) split(items []byte, ours func(clientState []byte) bool) {
 }
 
 // clientStates is the set of the clientStates of our subscriptions: one for each key and resource. It holds their SHA-256, so
-// that the duration of a lookup depends neither on their number nor on how much of a state was right: what it could reveal of
-// a hash leads nobody to a secret of 32 bytes.
+// that the duration of a lookup depends neither on their number nor on how much of a state was right. A part of a hash,
+// which it could reveal, does not help to find a secret of 32 bytes.
 type clientStates map[[sha256.Size]byte]struct{}
 
 func deriveClientStates(ring Ring, tenant, clientID string, resources []string) clientStates {
