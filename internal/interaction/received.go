@@ -25,6 +25,8 @@ type Received struct {
 	UserID string
 	// UserSource is how UserID was determined. It is empty while unknown.
 	UserSource UserSource
+	// Person is what the directory says about that user. It is nil while unknown.
+	Person *Person
 	// Turn is the request id of its turn, or the id of the turn's prompt if Graph sent no request id.
 	// It is empty while unknown.
 	Turn string

@@ -37,7 +37,11 @@ type Record struct {
 
 	// UserID is the user whose conversation it is, and UserSource how the user was determined.
 	UserID, UserSource string
-	ConversationID     string
+	// Person is what the directory says about that user.
+	Person Person
+	// Subject distinguishes users where no user is shown. It is zero if the user is unknown.
+	Subject        Subject
+	ConversationID string
 	// ResponseID, AgentID and AgentName are set for responses alone.
 	ResponseID, AgentID, AgentName string
 }
@@ -49,4 +53,33 @@ const UnknownDelay time.Duration = -1
 type Reference struct {
 	// Kind is attachment, context or link.
 	Kind, Name, URL, Type string
+}
+
+// Subject is an opaque id of a user: the same for all records of the user, on every replica and after every restart.
+type Subject [16]byte
+
+// Person is what may leave of the directory's entry of a user.
+type Person struct {
+	// Name is the user principal name, FullName the display name.
+	Name, FullName, Department, OfficeLocation, Country, JobTitle, Company string
+	// SAMAccountName, SecurityIdentifier and Domain are those of Active Directory.
+	SAMAccountName, SecurityIdentifier, Domain string
+	// Licensed says whether the user has a Copilot license; nil if that is unknown or may not leave.
+	Licensed *bool
+}
+
+// User is what may leave of one licensed user, whether or not there are interactions: an entry of the inventory.
+type User struct {
+	// TenantID is the tenant, in lower case.
+	TenantID string
+	// UID is the same for the same user and interval: 32 hex digits.
+	UID string
+	// At is the time of the entry.
+	At     time.Time
+	UserID string
+	Person Person
+	// LastActive is the time of the last prompt seen, zero for never. DaysActive is the number of the last 28 days with a prompt.
+	LastActive time.Time
+	DaysActive int
+	Body       string
 }
