@@ -89,14 +89,11 @@ func (r *Receiver) load(ctx context.Context, c *components) error {
 	if c.keys == nil {
 		return nil
 	}
-	ring, err := c.keys.first()
+	ring, err := c.keys.read()
 	if err != nil {
 		return err
 	}
-	if c.keys.missing(ring) {
-		c.removedKey(ctx)
-	}
-	c.keys.accept(ctx, ring)
+	c.acceptKeys(ctx, ring)
 	r.newSubscription(c, ring)
 	return nil
 }
@@ -118,7 +115,7 @@ func (r *Receiver) newSubscription(c *components, ring notification.Ring) {
 		Ring:      ring,
 		Keys:      c.signingKeys,
 		Delivered: r.pipeline.Known,
-		Telemetry: r.telemetry,
+		Decrypted: r.telemetry.decrypted,
 	})
 	recent := false
 	c.gaps.View(func(state *gap.State, now time.Time) { recent = state.Recent(c.gaps.Rules(), now) })
@@ -170,10 +167,13 @@ func (c *components) retain() {
 	c.cache.RetainFrom(from.Add(-backfill.Overlap))
 }
 
-// removedKey opens the gap of a key that is no longer accepted, and stores it.
-func (c *components) removedKey(ctx context.Context) {
-	c.gaps.Update(ctx, (*gap.State).KeyRemoved)
-	flush(ctx, c.gaps)
+// acceptKeys notes which keys are in use from now on. The gap of a key that is no longer accepted is stored first.
+func (c *components) acceptKeys(ctx context.Context, ring notification.Ring) {
+	if c.keys.missing(ring) {
+		c.gaps.Update(ctx, (*gap.State).KeyRemoved)
+		flush(ctx, c.gaps)
+	}
+	c.keys.accept(ctx, ring)
 }
 
 // timeLeft returns the time until the first subscription ends; false until every resource has had one.

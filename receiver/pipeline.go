@@ -61,8 +61,6 @@ type pipeline struct {
 	// nextLogs and nextMetrics are nil without a pipeline of that signal. They are set before the receiver starts.
 	nextLogs    consumer.Logs
 	nextMetrics consumer.Metrics
-
-	warnOnce sync.Once
 }
 
 // Decrypt decrypts the items of a notification. All items of the collection have a valid clientState, so those that can't be verified
@@ -217,12 +215,9 @@ func promptUsers(received []interaction.Received) []string {
 	return users
 }
 
-// consumeLogs sends logs to the logs pipeline. Without one, interactions are only counted, which is logged once.
+// consumeLogs sends logs to the logs pipeline. Without one, interactions are only counted.
 func (p *pipeline) consumeLogs(ctx context.Context, logs plog.Logs) error {
 	if p.nextLogs == nil {
-		p.warnOnce.Do(func() {
-			p.logger.Warn("no logs pipeline uses this receiver", failure.New(failure.NoLogsPipeline).Fields()...)
-		})
 		return nil
 	}
 	count := logs.LogRecordCount()

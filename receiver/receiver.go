@@ -116,6 +116,9 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 		return errors.Join(err, c.close(ctx))
 	}
 	r.components = c
+	if r.pipeline.nextLogs == nil {
+		r.set.Logger.Warn("no logs pipeline uses this receiver", failure.New(failure.NoLogsPipeline).Fields()...)
+	}
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel

@@ -36,7 +36,6 @@ var (
 	_ backfill.Telemetry     = (*telemetry)(nil)
 	_ dedupe.Telemetry       = (*telemetry)(nil)
 	_ gapstore.Telemetry     = (*telemetry)(nil)
-	_ notification.Telemetry = (*telemetry)(nil)
 	_ subscription.Telemetry = (*telemetry)(nil)
 	_ webhook.Telemetry      = (*telemetry)(nil)
 )
@@ -68,8 +67,7 @@ func (t *telemetry) Handshake(ctx context.Context, status int) {
 	t.builder.ReceiverM365CopilotHandshakes.Add(ctx, 1, t.with(attribute.Int("status", status)))
 }
 
-// Decrypted implements notification.Telemetry.
-func (t *telemetry) Decrypted(spent time.Duration) {
+func (t *telemetry) decrypted(spent time.Duration) {
 	ctx := context.Background()
 	t.builder.ReceiverM365CopilotItemsDecrypted.Add(ctx, 1, t.with())
 	t.builder.ReceiverM365CopilotDecryptionDuration.Record(ctx, spent.Seconds(), t.with())

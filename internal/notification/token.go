@@ -61,25 +61,17 @@ func NewVerifier(settings Settings) *Verifier {
 	return &Verifier{settings: settings, verified: verified}
 }
 
-// verifyAll verifies the tokens of a collection. refused is not nil if one is invalid, since that invalidates the collection. err
-// says that this cannot be decided now, as in Verify.
-func (v *Verifier) verifyAll(ctx context.Context, tokens []string, now time.Time) (refused *Error, err error) {
+// verifyAll verifies the tokens of a collection, which is invalid if one of them is. Its error is that of Verify.
+func (v *Verifier) verifyAll(ctx context.Context, tokens []string, now time.Time) error {
 	if len(tokens) > maxTokens {
-		return tokenErrorf(ReasonTokenCount, "%d of them, Graph sends one for each application and tenant", len(tokens)), nil
+		return tokenErrorf(ReasonTokenCount, "%d of them, Graph sends one for each application and tenant", len(tokens))
 	}
 	for _, token := range tokens {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		err := v.Verify(ctx, token, now)
-		if refused, ok := errors.AsType[*Error](err); ok {
-			return refused, nil
-		}
-		if err != nil {
-			return nil, err
+		if err := v.Verify(ctx, token, now); err != nil {
+			return err
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // Verify returns nil for a genuine token and an *Error for any other. It returns another error, that of the KeySource or of the
