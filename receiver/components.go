@@ -172,8 +172,7 @@ func (c *components) retain() {
 
 // removedKey opens the gap of a key that is no longer accepted, and stores it.
 func (c *components) removedKey(ctx context.Context) {
-	c.gaps.Update(ctx, (*gap.State).KeyRemoved)
-	flush(ctx, c.gaps)
+	c.gaps.Record(ctx, (*gap.State).KeyRemoved)
 }
 
 // timeLeft returns the time until the first subscription ends; false until every resource has had one.

@@ -107,22 +107,23 @@ func (p *pipeline) Known(digest [sha256.Size]byte) bool {
 
 // Reject counts rejected items, and stores the gaps of missing ones before it returns, since Graph does not retry them.
 func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection) {
-	missing := false
+	var missing []notification.Rejection
 	for _, rejection := range rejected {
 		p.telemetry.rejected(ctx, rejection.Reason, rejection.Count)
 		p.warn(string(rejection.Reason), "notification rejected", rejection.Err, zap.String("reason", string(rejection.Reason)))
-		if rejection.Gap == "" {
-			continue
+		if rejection.Gap != "" {
+			p.undelivered.Resolve(rejection.ContentDigest)
+			missing = append(missing, rejection)
 		}
-		missing = true
-		p.gaps.Update(ctx, func(state *gap.State, now time.Time) {
+	}
+	if len(missing) == 0 {
+		return
+	}
+	p.gaps.Record(ctx, func(state *gap.State, now time.Time) {
+		for _, rejection := range missing {
 			state.Item(p.gaps.Rules(), rejection.Gap, rejection.ItemID, now)
-		})
-		p.undelivered.Resolve(rejection.ContentDigest)
-	}
-	if missing {
-		flush(ctx, p.gaps)
-	}
+		}
+	})
 }
 
 // Take delivers what was received. What is not delivered has to be sent again by Graph, so it is tracked until it is.
