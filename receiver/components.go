@@ -53,7 +53,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		return nil, errors.Join(err, c.store.Close(ctx))
 	}
 	cache := r.settings.Cache
-	cache.Logger, cache.Telemetry = r.set.Logger, r.telemetry
+	cache.RetainFrom, cache.Logger, cache.Telemetry = c.retainFrom, r.set.Logger, r.telemetry
 	if r.settings.Storage != nil {
 		cache.Store = c.store
 	}
@@ -142,9 +142,6 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 
 // load reads the state of earlier runs. Its error is one of the storage.
 func (c *components) load(ctx context.Context) error {
-	rules := c.gaps.Rules()
-	// The gaps decide how much must stay known, and they need the cache to begin this run.
-	c.cache.RetainFrom(time.Now().Add(-rules.MaxGap - backfill.Overlap))
 	if err := c.cache.Load(ctx); err != nil {
 		return err
 	}
@@ -163,11 +160,10 @@ func (c *components) load(ctx context.Context) error {
 	return err
 }
 
-// retain keeps the deliveries known that are going to be compared with the history.
-func (c *components) retain() {
-	var from time.Time
+// retainFrom returns since when deliveries must stay known, since the history of that time is going to be read.
+func (c *components) retainFrom() (from time.Time) {
 	c.gaps.View(func(state *gap.State, now time.Time) { from = state.NeededFrom(c.gaps.Rules(), now) })
-	c.cache.RetainFrom(from.Add(-backfill.Overlap))
+	return from.Add(-backfill.Overlap)
 }
 
 // removedKey opens the gap of a key that is no longer accepted, and stores it.

@@ -40,6 +40,8 @@ type Settings struct {
 	Window     time.Duration     // how long an entry is kept, from the later of creation and delivery on
 	MaxEntries int               // beyond it the oldest are evicted; each change of an interaction takes one
 	Store      *statestore.Store // nil for memory only
+	// RetainFrom returns the time from which on no entry expires, zero for none. They are still evicted where there are too many.
+	RetainFrom func() time.Time
 	Logger     *zap.Logger
 	Telemetry  Telemetry
 }
@@ -57,7 +59,6 @@ type Cache struct {
 	inFlight map[digest]*version
 	// delivered is persisted. imported has what an import delivered, in memory only, and is evicted first.
 	delivered, imported queue
-	retained            time.Time // from which on no entry expires; zero for none
 	complete            completeness
 }
 
@@ -310,4 +311,10 @@ func digestOf(sum [sha256.Size]byte) (d digest) {
 
 func seconds(t time.Time) uint32 { return uint32(min(max(t.Unix(), 0), math.MaxUint32)) }
 
-func unix(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }
+// unix returns the time of seconds since 1970, zero for none.
+func unix(seconds uint32) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(seconds), 0).UTC()
+}

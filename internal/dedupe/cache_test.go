@@ -72,16 +72,19 @@ func TestCache_CountsAgeFromCreationIfLater(t *testing.T) {
 func TestCache_RetainsEntriesFromTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCache(t, with100000Entries)
+		retained := time.Now().Add(time.Hour)
+		c := newCache(t, func(set *dedupe.Settings) {
+			with100000Entries(set)
+			set.RetainFrom = func() time.Time { return retained }
+		})
 		defer run(t, c)()
-		c.RetainFrom(time.Now().Add(time.Hour))
 		deliver(t, c, 0, 4000, 100)
 		time.Sleep(2 * time.Hour)
 		deliver(t, c, 4000, 5000, 100)
 		time.Sleep(72 * time.Hour)
 		assert.Equal(t, 4000, countUnknown(c, 0, 4000), "before that time")
 		assert.Zero(t, countUnknown(c, 4000, 5000))
-		c.RetainFrom(time.Time{})
+		retained = time.Time{}
 		time.Sleep(time.Minute)
 		assert.Equal(t, 1000, countUnknown(c, 4000, 5000), "they are needed no more")
 	})

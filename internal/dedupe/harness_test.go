@@ -45,7 +45,9 @@ func response(session, request, id string) interaction.Received {
 // newCache returns a Cache that keeps 1000 entries for 26 h unless change sets something else.
 func newCache(tb testing.TB, change func(*dedupe.Settings)) *dedupe.Cache {
 	tb.Helper()
-	set := dedupe.Settings{Window: window, MaxEntries: 1000, Logger: zap.NewNop(), Telemetry: uncounted{}}
+	set := dedupe.Settings{
+		Window: window, MaxEntries: 1000, RetainFrom: func() time.Time { return time.Time{} }, Logger: zap.NewNop(), Telemetry: uncounted{},
+	}
 	if change != nil {
 		change(&set)
 	}
