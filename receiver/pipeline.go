@@ -159,11 +159,12 @@ func (p *pipeline) Backfill(ctx context.Context, received []interaction.Received
 // reserve is Cache.Reserve or Cache.ReserveImport.
 type reserve func(context.Context, []interaction.Received) *dedupe.Reservation
 
-// deliverNew delivers what was neither delivered nor refused for good before, and waits until ctx ends for what is in flight in
-// other calls. It returns nil once nothing is left to deliver, by whichever call. The error joins those that apply, and each
-// must be examined by itself, since that of the logs pipeline may be permanent while another is not.
+// deliverNew delivers what was neither delivered nor refused for good before. What is in flight in other calls is waited for until
+// ctx ends, and delivered if they fail. It returns nil once nothing is left to deliver, by whichever call, and a permanent error
+// once everything was delivered or refused for good.
 func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Received, reserve reserve) (backfill.Delivered, error) {
 	var total backfill.Delivered
+	var refused error
 	for len(received) > 0 {
 		reserved := reserve(ctx, received)
 		records, err := p.deliver(ctx, reserved.New)
@@ -175,16 +176,16 @@ func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Receiv
 			total.Recovered += reserved.Recovered
 		case failure.Permanent(err):
 			reserved.Commit() // it would be refused again
+			refused = errors.Join(refused, err)
 		default:
 			reserved.Release()
+			return backfill.Delivered{}, errors.Join(refused, err)
 		}
-		again, failedElsewhere := reserved.Wait(ctx)
-		if err := errors.Join(err, failedElsewhere); err != nil {
-			return backfill.Delivered{}, err
+		if received, err = reserved.Wait(ctx); err != nil {
+			return backfill.Delivered{}, errors.Join(refused, err)
 		}
-		received = again
 	}
-	return total, nil
+	return total, refused
 }
 
 // deliver sends what may leave of interactions to the logs pipeline, and returns it. A panic on the way is returned as an error,
