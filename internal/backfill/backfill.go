@@ -195,13 +195,11 @@ func (b *Backfiller) idle(ctx context.Context) time.Duration {
 
 // wait waits for a time, and no longer than until something changes.
 func (b *Backfiller) wait(ctx context.Context, longest time.Duration) {
-	timer := time.NewTimer(longest)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-b.s.Directory.Changed():
 	case <-b.s.Gaps.Changed():
-	case <-timer.C:
+	case <-time.After(longest):
 	}
 }
 
@@ -218,7 +216,7 @@ func (b *Backfiller) endRests(ctx context.Context) {
 	var to time.Time
 	b.s.Gaps.Record(ctx, func(s *gap.State, now time.Time) {
 		// What is older than max_gap, or will be soon, is no loss: they had no history.
-		from := later(unread, now.Add(checkInterval-b.s.Gaps.Rules().MaxGap))
+		from := gap.Later(unread, now.Add(checkInterval-b.s.Gaps.Rules().MaxGap))
 		to = now.Add(-secondReading)
 		s.Rested(users, from, to)
 	})
@@ -238,5 +236,3 @@ func (b *Backfiller) Progress() Progress {
 	}
 	return Progress{}
 }
-
-func later(a, b time.Time) time.Time { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }
