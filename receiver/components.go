@@ -62,13 +62,12 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	c.gaps = gapstore.New(gapstore.Settings{
 		Rules: r.settings.History.Rules, Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
-	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	h := r.settings.History
 	throttle := graph.NewThrottle(graph.ThrottleSettings{
 		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
-	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen
+	r.pipeline.cache, r.pipeline.gaps, r.pipeline.seen = c.cache, c.gaps, c.directory.Seen
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
 		Graph: throttle, Deliver: r.pipeline.Backfill, Cache: c.cache,
@@ -86,6 +85,7 @@ func (r *Receiver) load(ctx context.Context, c *components) error {
 	if err := c.load(ctx); err != nil {
 		return r.unreadable(err)
 	}
+	r.pipeline.undelivered = c.undelivered
 	if c.keys == nil {
 		return nil
 	}
@@ -148,7 +148,7 @@ func (c *components) load(ctx context.Context) error {
 	if err := c.gaps.Load(ctx, c.cache.NewestCreation()); err != nil {
 		return err
 	}
-	c.undelivered.Load()
+	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	if err := c.directory.Load(ctx); err != nil || c.keys == nil {
 		return err
 	}
