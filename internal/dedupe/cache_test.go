@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,10 +73,12 @@ func TestCache_CountsAgeFromCreationIfLater(t *testing.T) {
 func TestCache_RetainsEntriesFromTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		retained := time.Now().Add(time.Hour)
+		var retained atomic.Pointer[time.Time]
+		hence := time.Now().Add(time.Hour)
+		retained.Store(&hence)
 		c := newCache(t, func(set *dedupe.Settings) {
 			with100000Entries(set)
-			set.RetainFrom = func() time.Time { return retained }
+			set.RetainFrom = func() time.Time { return *retained.Load() }
 		})
 		defer run(t, c)()
 		deliver(t, c, 0, 4000, 100)
@@ -84,7 +87,7 @@ func TestCache_RetainsEntriesFromTime(t *testing.T) {
 		time.Sleep(72 * time.Hour)
 		assert.Equal(t, 4000, countUnknown(c, 0, 4000), "before that time")
 		assert.Zero(t, countUnknown(c, 4000, 5000))
-		retained = time.Time{}
+		retained.Store(&time.Time{})
 		time.Sleep(time.Minute)
 		assert.Equal(t, 1000, countUnknown(c, 4000, 5000), "they are needed no more")
 	})
