@@ -53,7 +53,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		return nil, errors.Join(err, c.store.Close(ctx))
 	}
 	cache := r.settings.Cache
-	cache.Logger, cache.Telemetry = r.set.Logger, r.telemetry
+	cache.RetainFrom, cache.Logger, cache.Telemetry = c.retainFrom, r.set.Logger, r.telemetry
 	if r.settings.Storage != nil {
 		cache.Store = c.store
 	}
@@ -62,13 +62,12 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	c.gaps = gapstore.New(gapstore.Settings{
 		Rules: r.settings.History.Rules, Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
-	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	h := r.settings.History
 	throttle := graph.NewThrottle(graph.ThrottleSettings{
 		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
-	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen
+	r.pipeline.cache, r.pipeline.gaps, r.pipeline.seen = c.cache, c.gaps, c.directory.Seen
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
 		Graph: throttle, Deliver: r.pipeline.Backfill, Cache: c.cache,
@@ -86,6 +85,7 @@ func (r *Receiver) load(ctx context.Context, c *components) error {
 	if err := c.load(ctx); err != nil {
 		return r.unreadable(err)
 	}
+	r.pipeline.undelivered = c.undelivered
 	if c.keys == nil {
 		return nil
 	}
@@ -139,16 +139,13 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 
 // load reads the state of earlier runs. Its error is one of the storage.
 func (c *components) load(ctx context.Context) error {
-	rules := c.gaps.Rules()
-	// The gaps decide how much must stay known, and they need the cache to begin this run.
-	c.cache.RetainFrom(time.Now().Add(-rules.MaxGap - backfill.Overlap))
 	if err := c.cache.Load(ctx); err != nil {
 		return err
 	}
 	if err := c.gaps.Load(ctx, c.cache.NewestCreation()); err != nil {
 		return err
 	}
-	c.undelivered.Load()
+	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	if err := c.directory.Load(ctx); err != nil || c.keys == nil {
 		return err
 	}
@@ -160,18 +157,16 @@ func (c *components) load(ctx context.Context) error {
 	return err
 }
 
-// retain keeps the deliveries known that are going to be compared with the history.
-func (c *components) retain() {
-	var from time.Time
+// retainFrom returns since when deliveries must stay known, since the history of that time is going to be read.
+func (c *components) retainFrom() (from time.Time) {
 	c.gaps.View(func(state *gap.State, now time.Time) { from = state.NeededFrom(c.gaps.Rules(), now) })
-	c.cache.RetainFrom(from.Add(-backfill.Overlap))
+	return from.Add(-backfill.Overlap)
 }
 
 // acceptKeys notes which keys are in use from now on. The gap of a key that is no longer accepted is stored first.
 func (c *components) acceptKeys(ctx context.Context, ring notification.Ring) {
 	if c.keys.missing(ring) {
-		c.gaps.Update(ctx, (*gap.State).KeyRemoved)
-		flush(ctx, c.gaps)
+		c.gaps.Record(ctx, (*gap.State).KeyRemoved)
 	}
 	c.keys.accept(ctx, ring)
 }

@@ -114,14 +114,14 @@ func TestComponents_LoadKeepsEntriesOfStartupGap(t *testing.T) {
 		time.Sleep(72 * time.Hour)
 		r, c = newTestReceiver(t, stored(store))
 		assert.Equal(t, []gap.Reason{gap.Startup}, missingReasons(c))
-		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run, r.retain)
+		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run)
 		assert.True(t, c.cache.Known(delivered.ContentDigest))
 
 		newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked()
 		c.gaps.Update(t.Context(), func(state *gap.State, _ time.Time) {
 			state.Gaps = nil // as if it had been read
 		})
-		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run, r.retain)
+		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run)
 		assert.False(t, c.cache.Known(delivered.ContentDigest), "nothing needs it any more")
 	})
 }
@@ -143,7 +143,7 @@ func TestComponents_DedupeRetainsLongOutage(t *testing.T) {
 			time.Sleep(30 * time.Hour)
 			assert.True(t, c.cache.Known(needed.ContentDigest))
 			assert.False(t, c.cache.Known(before.ContentDigest))
-		}, c.cache.Run, r.retain)
+		}, c.cache.Run)
 	})
 }
 
@@ -165,7 +165,7 @@ func TestComponents_DedupeForgetsAfterWindow(t *testing.T) {
 				time.Sleep(5 * time.Minute)
 			}
 			assert.False(t, c.cache.Known(one.ContentDigest))
-		}, c.cache.Run, r.retain)
+		}, c.cache.Run)
 	})
 }
 

@@ -44,9 +44,10 @@ func (g *subscriptionGaps) Interrupted(resource string, reason subscription.Reas
 	if reason == subscription.ReasonRemovedKey {
 		why = gap.RemovedKey
 	}
-	g.update(func(state *gap.State, now time.Time) { state.Interrupted(resource, why, scopeOf(resource), since, now) })
 	// After a crash the subscription that is created next looks as if it had never been interrupted.
-	flush(context.Background(), g.gaps)
+	g.gaps.Record(context.Background(), func(state *gap.State, now time.Time) {
+		state.Interrupted(resource, why, scopeOf(resource), since, now)
+	})
 }
 
 func (g *subscriptionGaps) Restored(resource string) {
@@ -73,15 +74,4 @@ func scopeOf(resource string) gap.Scope {
 		}
 	}
 	return gap.Scope{}
-}
-
-// flushTimeout bounds how long a caller waits until gaps are stored.
-const flushTimeout = time.Second
-
-// flush stores gaps before something depends on them, also if ctx ends. A failure is logged by the store, and the gaps stay known in
-// memory.
-func flush(ctx context.Context, gaps *gapstore.Store) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
-	defer cancel()
-	_ = gaps.Flush(ctx)
 }
