@@ -18,10 +18,8 @@ import (
 )
 
 var (
-	// ErrTooLarge means that a response was larger than the limit of its call.
-	ErrTooLarge = unexpected("the response is larger than this client accepts")
-	// ErrUnreadable means that a successful response was not the documented JSON of Graph or Entra ID.
-	ErrUnreadable = unexpected("the response is not the expected JSON")
+	// ErrUnreadable means that a successful response was not the documented JSON of Graph or Entra ID, or larger than accepted.
+	ErrUnreadable = unexpected("the response is not the expected JSON, or too large")
 	// ErrForeignHost means that a link in a response leads away from the configured endpoint. It was not followed, since
 	// that would have sent the access token there.
 	ErrForeignHost = unexpected("a link in the response leaves the scheme and host of graph.endpoint")

@@ -166,7 +166,7 @@ func TestFailure_OfNetwork(t *testing.T) {
 // The errors without a response have the failure of what they lead to.
 func TestFailure_OfSentinels(t *testing.T) {
 	t.Parallel()
-	for _, err := range []error{graph.ErrTooLarge, graph.ErrUnreadable, graph.ErrForeignHost, graph.ErrTooManyPages} {
+	for _, err := range []error{graph.ErrUnreadable, graph.ErrForeignHost, graph.ErrTooManyPages} {
 		assert.Equal(t, failure.New(failure.UnexpectedResponse, "graph.endpoint"), failure.Of(fmt.Errorf("list: %w", err)), err)
 	}
 }
