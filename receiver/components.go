@@ -199,6 +199,8 @@ func (c *components) save(ctx context.Context) error {
 
 func (c *components) close(ctx context.Context) error {
 	c.signingKeys.Close()
-	c.clients.transports.close()
+	for _, transport := range c.clients.transports.all {
+		transport.CloseIdleConnections()
+	}
 	return c.store.Close(ctx)
 }

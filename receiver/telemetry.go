@@ -11,10 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
-	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
-	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
-	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
@@ -30,16 +27,6 @@ type telemetry struct {
 	// recovered counts in the metrics pipeline what only the history had.
 	recovered func(reason string, n int)
 }
-
-var (
-	_ graph.Telemetry        = (*telemetry)(nil)
-	_ backfill.Telemetry     = (*telemetry)(nil)
-	_ dedupe.Telemetry       = (*telemetry)(nil)
-	_ gapstore.Telemetry     = (*telemetry)(nil)
-	_ notification.Telemetry = (*telemetry)(nil)
-	_ subscription.Telemetry = (*telemetry)(nil)
-	_ webhook.Telemetry      = (*telemetry)(nil)
-)
 
 // rejectedOutcome is the outcome of rejected notifications, which are counted by reason.
 const rejectedOutcome = "rejected"
