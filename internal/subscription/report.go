@@ -96,13 +96,13 @@ func (m *Manager) log(level zapcore.Level, message string, r *resourceState, rea
 // notification URL did not answer its validation request as required:
 // https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation
 func (m *Manager) explainHandshake(err error) error {
-	told, webhook := failure.Of(err), m.settings.Webhook
+	told, path, address := failure.Of(err), m.settings.WebhookPath, m.settings.WebhookAddress
 	public, parseErr := url.Parse(m.settings.NotificationURL)
-	if told.Code != failure.NotificationURLUnreachable || webhook.Address == "" || parseErr != nil {
+	if told.Code != failure.NotificationURLUnreachable || address == "" || parseErr != nil {
 		return err
 	}
 	told.Hint += fmt.Sprintf("; Graph requests %q, and the webhook serves %q (webhook.path) on %s (webhook.endpoint), so what lies between "+
-		"must lead from one to the other, without login and redirect", cmp.Or(public.Path, "/"), webhook.Path, webhook.Address)
+		"must lead from one to the other, without login and redirect", cmp.Or(public.Path, "/"), path, address)
 	return failure.With(err, told)
 }
 

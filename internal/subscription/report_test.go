@@ -169,7 +169,7 @@ func TestReport_HandshakeHintNamesBothPaths(t *testing.T) {
 					return nil
 				}}, func(s *subscription.Settings) {
 					s.NotificationURL = "https://copilot.example.com" + test.path
-					s.Webhook = subscription.Webhook{Path: "/n", Address: "127.0.0.1:8443"}
+					s.WebhookPath, s.WebhookAddress = "/n", "127.0.0.1:8443"
 				})
 				line := h.lines("subscription fails, will be tried again")[0].ContextMap()
 				assert.Equal(t, "ValidationError", line["microsoft_code"])

@@ -10,7 +10,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
-// Settings configures a Manager. All but Webhook and the booleans are required.
+// Settings configures a Manager. All but those of the webhook and the booleans are required.
 type Settings struct {
 	// Resources are the distinct resources to subscribe to, without a leading slash: the whole tenant, or one path for each
 	// user. Log lines and errors name a user by the index in this list, such as users[0], since a user id is personal data.
@@ -19,8 +19,9 @@ type Settings struct {
 	ChangeTypes []string
 	// NotificationURL receives both changes and lifecycle events. Its scheme is https or EventHub.
 	NotificationURL string
-	// Webhook is the listener that NotificationURL should lead to. Without it the hint for a failed validation is general.
-	Webhook Webhook
+	// WebhookPath is the URL path of the listener that NotificationURL should lead to, and WebhookAddress its host:port. Without
+	// them the hint for a failed validation is general.
+	WebhookPath, WebhookAddress string
 	// Lifetime is requested at each creation and renewal. Graph accepts at most 72 h:
 	// https://learn.microsoft.com/graph/api/resources/subscription#subscription-lifetime
 	Lifetime time.Duration
@@ -48,12 +49,6 @@ type Settings struct {
 	// Status is called whenever the set of failures changes: with an error that joins them, or with nil once there are none.
 	// It is called from Run and must not block.
 	Status func(error)
-}
-
-// Webhook is the listener of the receiver. Hints about a notification URL that does not lead to it contain its address.
-type Webhook struct {
-	// Path is the URL path that it serves, Address the host:port on which it listens.
-	Path, Address string
 }
 
 // Keys are what a Manager knows of the encryption keys.
