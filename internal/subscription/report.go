@@ -101,8 +101,8 @@ func (m *Manager) explainHandshake(err error) error {
 	if told.Code != failure.NotificationURLUnreachable || address == "" || parseErr != nil {
 		return err
 	}
-	told.Hint += fmt.Sprintf("; Graph requests %q, and the webhook serves %q (webhook.path) on %s (webhook.endpoint), so what lies between "+
-		"must lead from one to the other, without login and redirect", cmp.Or(public.Path, "/"), path, address)
+	told.Hint += fmt.Sprintf("; Graph requests %q, and the webhook serves %q (webhook.path) on %s (webhook.endpoint), "+
+		"so what lies between must lead from one to the other, without login and redirect", cmp.Or(public.Path, "/"), path, address)
 	return failure.With(err, told)
 }
 
