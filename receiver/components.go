@@ -34,12 +34,9 @@ type components struct {
 	backfiller  *backfill.Backfiller
 
 	// What follows is nil without a subscription: the history is polled instead.
-	keys     *keys
-	observer *subscriptionGaps
-	manager  *subscription.Manager
-	server   *webhook.Server
-	// known are the subscriptions of earlier runs.
-	known []subscription.Known
+	keys    *keys
+	manager *subscription.Manager
+	server  *webhook.Server
 }
 
 // newComponents creates the components that need no state of earlier runs. If it fails, it closes what it opened.
@@ -75,7 +72,6 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	})
 	if len(r.settings.Subscription.Resources) > 0 {
 		c.keys = newKeys(r.settings.Certificates, c.store, r.settings.Storage == nil, r.set.Logger, r.status.Part)
-		c.observer = newSubscriptionGaps(c.gaps, c.store, r.set.Logger)
 	}
 	return c, nil
 }
@@ -95,11 +91,14 @@ func (r *Receiver) load(ctx context.Context, c *components) error {
 	}
 	c.acceptKeys(ctx, ring)
 	r.newSubscription(c, ring)
-	return nil
+	return r.unreadable(c.manager.Load(ctx))
 }
 
-// unreadable explains why the receiver does not start without the state of earlier runs.
+// unreadable explains why the receiver does not start without the state of earlier runs. It returns nil for nil.
 func (r *Receiver) unreadable(err error) error {
+	if err == nil {
+		return nil
+	}
 	return failure.With(fmt.Errorf("storage: %q can't be read, and without it the receiver does not know what earlier runs left to do: %w",
 		r.settings.Storage, err), failure.New(failure.StorageUnreadable))
 }
@@ -120,8 +119,8 @@ func (r *Receiver) newSubscription(c *components, ring notification.Ring) {
 	recent := false
 	c.gaps.View(func(state *gap.State, now time.Time) { recent = state.Recent(c.gaps.Rules(), now) })
 	settings := r.settings.Subscription
-	settings.Keys, settings.Known, settings.RenewOnAdopt = r.subscriptionKeys(ring), c.known, !recent
-	settings.Graph, settings.Observer, settings.Telemetry = c.clients.graph, c.observer, r.telemetry
+	settings.Store, settings.Keys, settings.RenewOnAdopt = c.store, r.subscriptionKeys(ring), !recent
+	settings.Graph, settings.Observer, settings.Telemetry = c.clients.graph, subscriptionGaps{c.gaps}, r.telemetry
 	settings.Logger, settings.Status = r.set.Logger, r.status.Part("subscription")
 	c.manager = subscription.New(settings)
 	c.server = r.newServer(c)
@@ -149,12 +148,7 @@ func (c *components) load(ctx context.Context) error {
 	if err := c.directory.Load(ctx); err != nil || c.keys == nil {
 		return err
 	}
-	if err := c.keys.load(ctx); err != nil {
-		return err
-	}
-	var err error
-	c.known, _, err = c.observer.known.Load(ctx)
-	return err
+	return c.keys.load(ctx)
 }
 
 // retainFrom returns since when deliveries must stay known, since the history of that time is going to be read.
@@ -183,7 +177,6 @@ func (c *components) timeLeft(now time.Time) (time.Duration, bool) {
 func (c *components) save(ctx context.Context) error {
 	if c.keys != nil {
 		c.keys.save(ctx)
-		c.observer.save(ctx)
 	}
 	c.undelivered.Save(ctx)
 	if left, known := c.timeLeft(time.Now()); known && left > 0 {
@@ -194,6 +187,8 @@ func (c *components) save(ctx context.Context) error {
 
 func (c *components) close(ctx context.Context) error {
 	c.signingKeys.Close()
-	c.clients.transports.close()
+	for _, transport := range c.clients.transports.all {
+		transport.CloseIdleConnections()
+	}
 	return c.store.Close(ctx)
 }

@@ -167,7 +167,8 @@ func (r *Receiver) reloadKeys(ctx context.Context) error {
 // subscriptionKeys returns what the subscription manager needs to know of the keys.
 func (r *Receiver) subscriptionKeys(ring notification.Ring) subscription.Keys {
 	return subscription.Keys{
-		Certificate:        subscription.Certificate{ID: ring[0].CertificateID(), DER: ring[0].CertificateDER()},
+		CertificateID:      ring[0].CertificateID(),
+		Certificate:        ring[0].CertificateDER(),
 		HeldCertificateIDs: ring.CertificateIDs(),
 		ClientState: func(resource string) string {
 			return notification.ClientState(ring[0], r.settings.TenantID, r.settings.ClientID, resource)
