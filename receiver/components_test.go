@@ -111,7 +111,7 @@ func TestComponents_LoadKeepsEntriesOfStartupGap(t *testing.T) {
 		require.NoError(t, c.save(t.Context()))
 
 		time.Sleep(72 * time.Hour)
-		r, c = newTestReceiver(t, stored(store))
+		_, c = newTestReceiver(t, stored(store))
 		assert.Equal(t, []gap.Reason{gap.Startup}, missingReasons(c))
 		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run)
 		assert.True(t, c.cache.Known(delivered.ContentDigest))
