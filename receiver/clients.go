@@ -27,31 +27,21 @@ type clients struct {
 	transports *transports
 }
 
-// transports is an HTTP client middleware that records the transports which confighttp creates. confighttp wraps them for
+// transports is an HTTP client middleware that collects the transports which confighttp creates. confighttp wraps them for
 // headers, credentials and instrumentation, and the wrappers do not forward CloseIdleConnections.
 type transports struct {
-	component.StartFunc
-	component.ShutdownFunc
-	all []http.RoundTripper
+	component.Component // nil: nothing starts it
+	all                 []*http.Transport
 }
 
-// GetHTTPRoundTripper implements extensionmiddleware.HTTPClient. Its round tripper returns proxy failures as
-// errors that name the proxy.
+// GetHTTPRoundTripper implements extensionmiddleware.HTTPClient.
 func (t *transports) GetHTTPRoundTripper(context.Context) (extensionmiddleware.WrapHTTPRoundTripperFunc, error) {
 	return func(_ context.Context, base http.RoundTripper) (http.RoundTripper, error) {
-		t.all = append(t.all, base)
 		if transport, ok := base.(*http.Transport); ok {
-			return graph.ThroughProxy(transport), nil
+			t.all = append(t.all, graph.ThroughProxy(transport))
 		}
 		return base, nil
 	}, nil
-}
-
-// close closes idle connections. Those in use are closed after their request.
-func (t *transports) close() {
-	for _, transport := range t.all {
-		(&http.Client{Transport: transport}).CloseIdleConnections()
-	}
 }
 
 func (r *Receiver) clients(ctx context.Context, host component.Host) (clients, error) {

@@ -34,12 +34,9 @@ type components struct {
 	backfiller  *backfill.Backfiller
 
 	// What follows is nil without a subscription: the history is polled instead.
-	keys     *keys
-	observer *subscriptionGaps
-	manager  *subscription.Manager
-	server   *webhook.Server
-	// known are the subscriptions of earlier runs.
-	known []subscription.Known
+	keys    *keys
+	manager *subscription.Manager
+	server  *webhook.Server
 }
 
 // newComponents creates the components that need no state of earlier runs. If it fails, it closes what it opened.
@@ -53,7 +50,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		return nil, errors.Join(err, c.store.Close(ctx))
 	}
 	cache := r.settings.Cache
-	cache.Logger, cache.Telemetry = r.set.Logger, r.telemetry
+	cache.RetainFrom, cache.Logger, cache.Telemetry = c.retainFrom, r.set.Logger, r.telemetry
 	if r.settings.Storage != nil {
 		cache.Store = c.store
 	}
@@ -62,13 +59,12 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	c.gaps = gapstore.New(gapstore.Settings{
 		Rules: r.settings.History.Rules, Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
-	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	h := r.settings.History
 	throttle := graph.NewThrottle(graph.ThrottleSettings{
 		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
-	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen
+	r.pipeline.cache, r.pipeline.gaps, r.pipeline.seen = c.cache, c.gaps, c.directory.Seen
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
 		Graph: throttle, Deliver: r.pipeline.Backfill, Cache: c.cache,
@@ -76,7 +72,6 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	})
 	if len(r.settings.Subscription.Resources) > 0 {
 		c.keys = newKeys(r.settings.Certificates, c.store, r.settings.Storage == nil, r.set.Logger, r.status.Part)
-		c.observer = newSubscriptionGaps(c.gaps, c.store, r.set.Logger)
 	}
 	return c, nil
 }
@@ -86,23 +81,24 @@ func (r *Receiver) load(ctx context.Context, c *components) error {
 	if err := c.load(ctx); err != nil {
 		return r.unreadable(err)
 	}
+	r.pipeline.undelivered = c.undelivered
 	if c.keys == nil {
 		return nil
 	}
-	ring, err := c.keys.first()
+	ring, err := c.keys.read()
 	if err != nil {
 		return err
 	}
-	if c.keys.missing(ring) {
-		c.removedKey(ctx)
-	}
-	c.keys.accept(ctx, ring)
+	c.acceptKeys(ctx, ring)
 	r.newSubscription(c, ring)
-	return nil
+	return r.unreadable(c.manager.Load(ctx))
 }
 
-// unreadable explains why the receiver does not start without the state of earlier runs.
+// unreadable explains why the receiver does not start without the state of earlier runs. It returns nil for nil.
 func (r *Receiver) unreadable(err error) error {
+	if err == nil {
+		return nil
+	}
 	return failure.With(fmt.Errorf("storage: %q can't be read, and without it the receiver does not know what earlier runs left to do: %w",
 		r.settings.Storage, err), failure.New(failure.StorageUnreadable))
 }
@@ -118,13 +114,13 @@ func (r *Receiver) newSubscription(c *components, ring notification.Ring) {
 		Ring:      ring,
 		Keys:      c.signingKeys,
 		Delivered: r.pipeline.Known,
-		Telemetry: r.telemetry,
+		Decrypted: r.telemetry.decrypted,
 	})
 	recent := false
 	c.gaps.View(func(state *gap.State, now time.Time) { recent = state.Recent(c.gaps.Rules(), now) })
 	settings := r.settings.Subscription
-	settings.Keys, settings.Known, settings.RenewOnAdopt = r.subscriptionKeys(ring), c.known, !recent
-	settings.Graph, settings.Observer, settings.Telemetry = c.clients.graph, c.observer, r.telemetry
+	settings.Store, settings.Keys, settings.RenewOnAdopt = c.store, r.subscriptionKeys(ring), !recent
+	settings.Graph, settings.Observer, settings.Telemetry = c.clients.graph, subscriptionGaps{c.gaps}, r.telemetry
 	settings.Logger, settings.Status = r.set.Logger, r.status.Part("subscription")
 	c.manager = subscription.New(settings)
 	c.server = r.newServer(c)
@@ -142,38 +138,31 @@ func (r *Receiver) newServer(c *components) *webhook.Server {
 
 // load reads the state of earlier runs. Its error is one of the storage.
 func (c *components) load(ctx context.Context) error {
-	rules := c.gaps.Rules()
-	// The gaps decide how much must stay known, and they need the cache to begin this run.
-	c.cache.RetainFrom(time.Now().Add(-rules.MaxGap - backfill.Overlap))
 	if err := c.cache.Load(ctx); err != nil {
 		return err
 	}
 	if err := c.gaps.Load(ctx, c.cache.NewestCreation()); err != nil {
 		return err
 	}
-	c.undelivered.Load()
+	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	if err := c.directory.Load(ctx); err != nil || c.keys == nil {
 		return err
 	}
-	if err := c.keys.load(ctx); err != nil {
-		return err
-	}
-	var err error
-	c.known, _, err = c.observer.known.Load(ctx)
-	return err
+	return c.keys.load(ctx)
 }
 
-// retain keeps the deliveries known that are going to be compared with the history.
-func (c *components) retain() {
-	var from time.Time
+// retainFrom returns since when deliveries must stay known, since the history of that time is going to be read.
+func (c *components) retainFrom() (from time.Time) {
 	c.gaps.View(func(state *gap.State, now time.Time) { from = state.NeededFrom(c.gaps.Rules(), now) })
-	c.cache.RetainFrom(from.Add(-backfill.Overlap))
+	return from.Add(-backfill.Overlap)
 }
 
-// removedKey opens the gap of a key that is no longer accepted, and stores it.
-func (c *components) removedKey(ctx context.Context) {
-	c.gaps.Update(ctx, (*gap.State).KeyRemoved)
-	flush(ctx, c.gaps)
+// acceptKeys notes which keys are in use from now on. The gap of a key that is no longer accepted is stored first.
+func (c *components) acceptKeys(ctx context.Context, ring notification.Ring) {
+	if c.keys.missing(ring) {
+		c.gaps.Record(ctx, (*gap.State).KeyRemoved)
+	}
+	c.keys.accept(ctx, ring)
 }
 
 // timeLeft returns the time until the first subscription ends; false until every resource has had one.
@@ -188,7 +177,6 @@ func (c *components) timeLeft(now time.Time) (time.Duration, bool) {
 func (c *components) save(ctx context.Context) error {
 	if c.keys != nil {
 		c.keys.save(ctx)
-		c.observer.save(ctx)
 	}
 	c.undelivered.Save(ctx)
 	if left, known := c.timeLeft(time.Now()); known && left > 0 {
@@ -199,6 +187,8 @@ func (c *components) save(ctx context.Context) error {
 
 func (c *components) close(ctx context.Context) error {
 	c.signingKeys.Close()
-	c.clients.transports.close()
+	for _, transport := range c.clients.transports.all {
+		transport.CloseIdleConnections()
+	}
 	return c.store.Close(ctx)
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
-	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
@@ -105,23 +104,23 @@ func TestComponents_LoadKeepsEntriesOfStartupGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t)
 		r, c := newTestReceiver(t, stored(store))
-		observer := newSubscriptionGaps(c.gaps, c.store, zap.NewNop())
+		observer := subscriptionGaps{c.gaps}
 		delivered := interactionAt(time.Now())
 		require.NoError(t, r.pipeline.Take(t.Context(), list(delivered)))
 		observer.Checked()
 		require.NoError(t, c.save(t.Context()))
 
 		time.Sleep(72 * time.Hour)
-		r, c = newTestReceiver(t, stored(store))
+		_, c = newTestReceiver(t, stored(store))
 		assert.Equal(t, []gap.Reason{gap.Startup}, missingReasons(c))
-		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run, r.retain)
+		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run)
 		assert.True(t, c.cache.Known(delivered.ContentDigest))
 
-		newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked()
+		subscriptionGaps{c.gaps}.Checked()
 		c.gaps.Update(t.Context(), func(state *gap.State, _ time.Time) {
 			state.Gaps = nil // as if it had been read
 		})
-		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run, r.retain)
+		during(t, func() { time.Sleep(time.Hour) }, c.cache.Run)
 		assert.False(t, c.cache.Known(delivered.ContentDigest), "nothing needs it any more")
 	})
 }
@@ -139,11 +138,11 @@ func TestComponents_DedupeRetainsLongOutage(t *testing.T) {
 			needed := interactionAt(time.Now())
 			require.NoError(t, r.pipeline.Take(t.Context(), list(needed)))
 			time.Sleep(69 * time.Minute)
-			newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Checked()
+			subscriptionGaps{c.gaps}.Checked()
 			time.Sleep(30 * time.Hour)
 			assert.True(t, c.cache.Known(needed.ContentDigest))
 			assert.False(t, c.cache.Known(before.ContentDigest))
-		}, c.cache.Run, r.retain)
+		}, c.cache.Run)
 	})
 }
 
@@ -151,7 +150,7 @@ func TestComponents_DedupeForgetsAfterWindow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, c := newTestReceiver(t)
-		observer := newSubscriptionGaps(c.gaps, c.store, zap.NewNop())
+		observer := subscriptionGaps{c.gaps}
 		one := interactionAt(time.Now())
 		require.NoError(t, r.pipeline.Take(t.Context(), list(one)))
 		during(t, func() {
@@ -165,7 +164,7 @@ func TestComponents_DedupeForgetsAfterWindow(t *testing.T) {
 				time.Sleep(5 * time.Minute)
 			}
 			assert.False(t, c.cache.Known(one.ContentDigest))
-		}, c.cache.Run, r.retain)
+		}, c.cache.Run)
 	})
 }
 
@@ -217,7 +216,7 @@ func TestReceiver_LoadReplacesDamagedValue(t *testing.T) {
 			logger, lines := observed()
 			_, c := newTestReceiver(t, stored(store), logged(logger))
 			assert.Equal(t, 1, lines.FilterMessageSnippet("replaced").Len())
-			newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).Known(nil)
+			during(t, func() {}, c.manager.Run)
 			c.undelivered.Track([32]byte{1}, "", time.Now())
 			require.NoError(t, c.save(t.Context()))
 

@@ -9,19 +9,17 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
-	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
-	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
 // newTestObserver returns the observer of the subscriptions of a receiver that knows of an earlier run.
-func newTestObserver(t *testing.T, change ...func(*setup)) (*subscriptionGaps, *components) {
+func newTestObserver(t *testing.T, change ...func(*setup)) (subscriptionGaps, *components) {
 	t.Helper()
 	_, c := newTestReceiver(t, change...)
-	observer := newSubscriptionGaps(c.gaps, c.store, zap.NewNop())
+	observer := subscriptionGaps{c.gaps}
 	observer.Checked()
 	return observer, c
 }
@@ -71,7 +69,7 @@ func TestSubscriptionGaps_OpensGapOfItsReasonAndScope(t *testing.T) {
 func TestSubscriptionGaps_OpensGapOfAdoptedSubscription(t *testing.T) {
 	t.Parallel()
 	_, c := newTestReceiver(t)
-	observer := newSubscriptionGaps(c.gaps, c.store, zap.NewNop())
+	observer := subscriptionGaps{c.gaps}
 	observer.Adopted()
 	observer.Checked()
 	assert.Equal(t, []gap.Reason{gap.Startup}, missingReasons(c))
@@ -100,90 +98,13 @@ func TestSubscriptionGaps_WaitsASecondForHangingStorage(t *testing.T) {
 		}
 		begun := time.Now()
 		observer.Interrupted(tenantWide, subscription.ReasonExpired, time.Now())
-		assert.Equal(t, flushTimeout, time.Since(begun))
+		assert.Equal(t, time.Second, time.Since(begun))
 		close(hangs)
 		require.NoError(t, c.gaps.Flush(t.Context()))
 		assert.Equal(t, []gap.Reason{gap.Subscription}, missingReasons(c))
 		_, afterCrash := newTestReceiver(t, stored(store))
 		assert.Equal(t, []gap.Reason{gap.Subscription}, missingReasons(afterCrash), "it is stored later")
 	})
-}
-
-func TestSubscriptionGaps_KeepsListOfOwnSubscriptions(t *testing.T) {
-	t.Parallel()
-	store := newStore(t)
-	observer, c := newTestObserver(t, stored(store))
-	known, _, err := observer.known.Load(t.Context())
-	require.NoError(t, err)
-	assert.Empty(t, known)
-	mine := []subscription.Known{{ID: "a", CertificateID: "b"}}
-	observer.Known(mine)
-	known, _, err = newSubscriptionGaps(c.gaps, c.store, zap.NewNop()).known.Load(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, mine, known)
-}
-
-func TestSubscriptionGaps_ReplacesDamagedList(t *testing.T) {
-	t.Parallel()
-	store := newStore(t)
-	require.NoError(t, store.Set(t.Context(), "subscriptions", []byte("damaged")))
-	_, c := newTestReceiver(t)
-	logger, lines := observed()
-	observer := newSubscriptionGaps(c.gaps, statestore.New(store), logger)
-	known, _, err := observer.known.Load(t.Context())
-	require.NoError(t, err)
-	assert.Empty(t, known)
-	assert.Equal(t, 1, lines.FilterMessageSnippet("damaged and are replaced").Len())
-
-	observer.Known([]subscription.Known{{ID: "a"}})
-	known, _, err = observer.known.Load(t.Context())
-	require.NoError(t, err)
-	assert.Len(t, known, 1)
-	assert.Equal(t, 1, lines.Len())
-}
-
-func TestSubscriptionGaps_UnreadableListIsAnError(t *testing.T) {
-	t.Parallel()
-	_, c := newTestReceiver(t)
-	store := newStore(t)
-	store.fail = failsAlways
-	_, _, err := newSubscriptionGaps(c.gaps, statestore.New(store), zap.NewNop()).known.Load(t.Context())
-	require.ErrorIs(t, err, errStorage)
-}
-
-func TestSubscriptionGaps_ReportsFailingStorageOnce(t *testing.T) {
-	t.Parallel()
-	logger, lines := observed()
-	_, c := newTestReceiver(t)
-	store := newStore(t)
-	store.fail = failsToWrite
-	observer := newSubscriptionGaps(c.gaps, statestore.New(store), logger)
-	for range 10 {
-		observer.Known(nil)
-	}
-	assert.Equal(t, 1, lines.FilterMessageSnippet("own subscriptions can't be stored").Len())
-	assert.Equal(t, 1, lines.Len())
-}
-
-func TestSubscriptionGaps_StoresListLater(t *testing.T) {
-	t.Parallel()
-	mine := []subscription.Known{{ID: "a", CertificateID: "b"}}
-	for name, later := range map[string]func(*testing.T, *components){
-		"at the next check": func(_ *testing.T, c *components) { c.observer.Checked() },
-		"at shutdown":       func(t *testing.T, c *components) { t.Helper(); require.NoError(t, c.save(t.Context())) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			store := newStore(t)
-			_, c := newTestReceiver(t, stored(store))
-			store.fail = failsToWrite
-			c.observer.Known(mine)
-			store.fail = func(*storage.Operation) error { return nil }
-			later(t, c)
-			_, next := newTestReceiver(t, stored(store))
-			assert.Equal(t, mine, next.known)
-		})
-	}
 }
 
 // An item that another call delivered is not tracked any more once Graph retries it.

@@ -74,17 +74,12 @@ func (k *keys) load(ctx context.Context) (err error) {
 	return err
 }
 
-// first returns the keys to start with.
-func (k *keys) first() (notification.Ring, error) {
-	if len(k.certificates) > 0 {
-		return k.configured()
+// read returns the keys of the configured files, or else the generated one.
+func (k *keys) read() (notification.Ring, error) {
+	if len(k.certificates) == 0 {
+		return k.generated()
 	}
-	return k.generated()
-}
-
-// configured reads the configured files.
-func (k *keys) configured() (notification.Ring, error) {
-	ring := make(notification.Ring, 0, len(k.certificates))
+	var ring notification.Ring
 	for i, certificate := range k.certificates {
 		key, err := notification.LoadKey(certificate.ID, certificate.CertFile, certificate.KeyFile)
 		if err != nil {
@@ -116,29 +111,14 @@ func (k *keys) generated() (notification.Ring, error) {
 	return notification.Ring{key}, nil
 }
 
-// changed reads the configured files, and returns their keys and true if those are not the ones in use.
-func (k *keys) changed() (notification.Ring, bool, error) {
-	if len(k.certificates) == 0 {
-		return nil, false, nil
-	}
-	ring, err := k.configured()
-	if err != nil {
-		return nil, false, err
-	}
-	same := func(a, b *notification.Key) bool {
-		return a.CertificateID() == b.CertificateID() && a.Thumbprint() == b.Thumbprint()
-	}
-	return ring, !slices.EqualFunc(ring, k.ring, same), nil
-}
-
 // missing reports whether a key that was in use last, maybe in an earlier run, is not in the ring, or may not be.
 func (k *keys) missing(ring notification.Ring) bool {
 	now := ring.CertificateIDs()
 	return k.damaged || slices.ContainsFunc(k.stored.Accepted, func(id string) bool { return !slices.Contains(now, id) })
 }
 
-// accept notes that the keys of the ring are in use from now on, and stores that. The gap of a missing key must be stored
-// first. The private half is stored only of a generated key, and only in a storage that the user named.
+// accept notes that the keys of the ring are in use from now on, and stores that. The private half is stored only of a generated
+// key, and only in a storage that the user named.
 func (k *keys) accept(ctx context.Context, ring notification.Ring) {
 	stored := storedKeys{Accepted: ring.CertificateIDs()}
 	if len(k.certificates) == 0 {
@@ -155,12 +135,14 @@ func (k *keys) save(ctx context.Context) {
 	_ = k.value.Save(ctx, func() storedKeys { return stored }) // a failure is logged there
 }
 
-// watchKeys takes changed keys into use until ctx ends.
+// watchKeys takes the keys of changed files into use until ctx ends.
 func (r *Receiver) watchKeys(ctx context.Context) {
 	k := r.components.keys
 	every(ctx, keyCheckInterval, func() {
 		k.save(ctx)
-		k.reloading.Report(r.reloadKeys(ctx))
+		if len(k.certificates) > 0 {
+			k.reloading.Report(r.reloadKeys(ctx))
+		}
 	})
 }
 
@@ -168,15 +150,15 @@ func (r *Receiver) watchKeys(ctx context.Context) {
 // notifications for it are refused, and the decrypter has a new key before the first subscription is encrypted for it.
 func (r *Receiver) reloadKeys(ctx context.Context) error {
 	c := r.components
-	ring, changed, err := c.keys.changed()
-	if err != nil || !changed {
+	ring, err := c.keys.read()
+	same := func(a, b *notification.Key) bool {
+		return a.CertificateID() == b.CertificateID() && a.Thumbprint() == b.Thumbprint()
+	}
+	if err != nil || slices.EqualFunc(ring, c.keys.ring, same) {
 		return err
 	}
-	if c.keys.missing(ring) {
-		c.removedKey(ctx)
-	}
+	c.acceptKeys(ctx, ring)
 	r.pipeline.decrypter.SetKeys(ring)
-	c.keys.accept(ctx, ring)
 	c.manager.SetKeys(r.subscriptionKeys(ring))
 	r.set.Logger.Info("the encryption certificates changed", zap.Strings("certificate_ids", ring.CertificateIDs()))
 	return nil
@@ -185,7 +167,8 @@ func (r *Receiver) reloadKeys(ctx context.Context) error {
 // subscriptionKeys returns what the subscription manager needs to know of the keys.
 func (r *Receiver) subscriptionKeys(ring notification.Ring) subscription.Keys {
 	return subscription.Keys{
-		Certificate:        subscription.Certificate{ID: ring[0].CertificateID(), DER: ring[0].CertificateDER()},
+		CertificateID:      ring[0].CertificateID(),
+		Certificate:        ring[0].CertificateDER(),
 		HeldCertificateIDs: ring.CertificateIDs(),
 		ClientState: func(resource string) string {
 			return notification.ClientState(ring[0], r.settings.TenantID, r.settings.ClientID, resource)

@@ -31,7 +31,7 @@ func newTestKeys(client storage.Client, certificates ...Certificate) (*keys, *ob
 func startKeys(t *testing.T, k *keys) (ids []string, removed bool) {
 	t.Helper()
 	require.NoError(t, k.load(t.Context()))
-	ring, err := k.first()
+	ring, err := k.read()
 	require.NoError(t, err)
 	removed = k.missing(ring)
 	k.accept(t.Context(), ring)
@@ -171,7 +171,7 @@ func TestKeys_DetectsRemovedKey(t *testing.T) {
 		startKeys(t, k)
 		for _, step := range steps {
 			k.certificates = step.certificates
-			ring, err := k.configured()
+			ring, err := k.read()
 			require.NoError(t, err)
 			assert.Equal(t, step.removed, k.missing(ring))
 			k.accept(t.Context(), ring)
@@ -275,7 +275,7 @@ func TestReceiver_ChecksKeyFilesHalfAMinuteAfterStart(t *testing.T) {
 func TestKeys_ErrorNamesConfigPathAndFile(t *testing.T) {
 	t.Parallel()
 	k, _ := newTestKeys(newStore(t), Certificate{CertFile: "/no/such.crt", KeyFile: "/no/such.key"})
-	_, err := k.first()
+	_, err := k.read()
 	require.ErrorContains(t, err, "encryption.certificates[0]")
 	assert.ErrorContains(t, err, "/no/such.crt")
 }

@@ -61,8 +61,6 @@ type pipeline struct {
 	// nextLogs and nextMetrics are nil without a pipeline of that signal. They are set before the receiver starts.
 	nextLogs    consumer.Logs
 	nextMetrics consumer.Metrics
-
-	warnOnce sync.Once
 }
 
 // Decrypt decrypts the items of a notification. All items of the collection have a valid clientState, so those that can't be verified
@@ -107,22 +105,23 @@ func (p *pipeline) Known(digest [sha256.Size]byte) bool {
 
 // Reject counts rejected items, and stores the gaps of missing ones before it returns, since Graph does not retry them.
 func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection) {
-	missing := false
+	var missing []notification.Rejection
 	for _, rejection := range rejected {
 		p.telemetry.rejected(ctx, rejection.Reason, rejection.Count)
 		p.warn(string(rejection.Reason), "notification rejected", rejection.Err, zap.String("reason", string(rejection.Reason)))
-		if rejection.Gap == "" {
-			continue
+		if rejection.Gap != "" {
+			p.undelivered.Resolve(rejection.ContentDigest)
+			missing = append(missing, rejection)
 		}
-		missing = true
-		p.gaps.Update(ctx, func(state *gap.State, now time.Time) {
+	}
+	if len(missing) == 0 {
+		return
+	}
+	p.gaps.Record(ctx, func(state *gap.State, now time.Time) {
+		for _, rejection := range missing {
 			state.Item(p.gaps.Rules(), rejection.Gap, rejection.ItemID, now)
-		})
-		p.undelivered.Resolve(rejection.ContentDigest)
-	}
-	if missing {
-		flush(ctx, p.gaps)
-	}
+		}
+	})
 }
 
 // Take delivers what was received. What is not delivered has to be sent again by Graph, so it is tracked until it is.
@@ -158,11 +157,12 @@ func (p *pipeline) Backfill(ctx context.Context, received []interaction.Received
 // reserve is Cache.Reserve or Cache.ReserveImport.
 type reserve func(context.Context, []interaction.Received) *dedupe.Reservation
 
-// deliverNew delivers what was neither delivered nor refused for good before, and waits until ctx ends for what is in flight in
-// other calls. It returns nil once nothing is left to deliver, by whichever call. The error joins those that apply, and each
-// must be examined by itself, since that of the logs pipeline may be permanent while another is not.
+// deliverNew delivers what was neither delivered nor refused for good before. What is in flight in other calls is waited for until
+// ctx ends, and delivered if they fail. It returns nil once nothing is left to deliver, by whichever call, and a permanent error
+// once everything was delivered or refused for good.
 func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Received, reserve reserve) (backfill.Delivered, error) {
 	var total backfill.Delivered
+	var refused error
 	for len(received) > 0 {
 		reserved := reserve(ctx, received)
 		records, err := p.deliver(ctx, reserved.New)
@@ -174,16 +174,16 @@ func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Receiv
 			total.Recovered += reserved.Recovered
 		case failure.Permanent(err):
 			reserved.Commit() // it would be refused again
+			refused = errors.Join(refused, err)
 		default:
 			reserved.Release()
+			return backfill.Delivered{}, errors.Join(refused, err)
 		}
-		again, failedElsewhere := reserved.Wait(ctx)
-		if err := errors.Join(err, failedElsewhere); err != nil {
-			return backfill.Delivered{}, err
+		if received, err = reserved.Wait(ctx); err != nil {
+			return backfill.Delivered{}, errors.Join(refused, err)
 		}
-		received = again
 	}
-	return total, nil
+	return total, refused
 }
 
 // deliver sends what may leave of interactions to the logs pipeline, and returns it. A panic on the way is returned as an error,
@@ -217,12 +217,9 @@ func promptUsers(received []interaction.Received) []string {
 	return users
 }
 
-// consumeLogs sends logs to the logs pipeline. Without one, interactions are only counted, which is logged once.
+// consumeLogs sends logs to the logs pipeline. Without one, interactions are only counted.
 func (p *pipeline) consumeLogs(ctx context.Context, logs plog.Logs) error {
 	if p.nextLogs == nil {
-		p.warnOnce.Do(func() {
-			p.logger.Warn("no logs pipeline uses this receiver", failure.New(failure.NoLogsPipeline).Fields()...)
-		})
 		return nil
 	}
 	count := logs.LogRecordCount()

@@ -15,7 +15,6 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
-	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
@@ -115,18 +114,23 @@ func TestPipeline_ReportsUsersOfPromptsOnly(t *testing.T) {
 func TestPipeline_WorstOutcomeDecides(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		other, own error
-		want       []error
-		permanent  bool
+		// other and own are the outcomes of the one in flight and of the new one, again that of the one in flight at a second try.
+		other, own, again error
+		want              []error
+		permanent         bool
 	}{
-		"both are delivered":                                        {},
-		"its own is refused for now":                                {own: errFull, want: []error{errFull}},
-		"its own is refused for good":                               {own: errRefused, want: []error{errRefused}, permanent: true},
-		"the other is refused for now":                              {other: errFull, want: []error{dedupe.ErrFailedElsewhere}},
-		"the other is refused for good":                             {other: errRefused},
-		"its own is refused for good, and the other for now":        {other: errFull, own: errRefused, want: []error{errRefused, dedupe.ErrFailedElsewhere}},
-		"both are refused for now":                                  {other: errFull, own: errFull, want: []error{errFull, dedupe.ErrFailedElsewhere}},
-		"a part of its own is refused for now, and a part for good": {own: errors.Join(errRefused, errFull), want: []error{errFull, errRefused}},
+		"both are delivered":                                           {},
+		"its own is refused for now":                                   {own: errFull, want: []error{errFull}},
+		"its own is refused for good":                                  {own: errRefused, want: []error{errRefused}, permanent: true},
+		"the other is refused for now, then delivered":                 {other: errFull},
+		"the other is refused for now twice":                           {other: errFull, again: errFull, want: []error{errFull}},
+		"the other is refused for now, then for good":                  {other: errFull, again: errRefused, want: []error{errRefused}, permanent: true},
+		"the other is refused for good":                                {other: errRefused},
+		"its own is refused for good, and the other for now":           {other: errFull, own: errRefused, want: []error{errRefused}, permanent: true},
+		"its own is refused for good, and the other for now twice":     {other: errFull, own: errRefused, again: errFull, want: []error{errRefused, errFull}},
+		"both are refused for good, the other after a failure for now": {other: errFull, own: errRefused, again: errRefused, want: []error{errRefused}, permanent: true},
+		"both are refused for now":                                     {other: errFull, own: errFull, want: []error{errFull}},
+		"a part of its own is refused for now, and a part for good":    {own: errors.Join(errRefused, errFull), want: []error{errFull, errRefused}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -141,9 +145,15 @@ func TestPipeline_WorstOutcomeDecides(t *testing.T) {
 				assert.Equal(t, []string{own.ID + " created"}, second.ids, "what is in flight is not sent twice")
 				second.done <- test.own
 				synctest.Wait()
-				assert.Empty(t, result, "it waits for what is in flight elsewhere")
+				waits := test.own == nil || failure.Permanent(test.own)
+				assert.Equal(t, waits, len(result) == 0, "it waits for what is in flight elsewhere, unless Graph retries anyway")
 				inFlight.done <- test.other
 				require.ErrorIs(t, <-other, test.other)
+				if waits && errors.Is(test.other, errFull) {
+					third := <-calls
+					assert.Equal(t, []string{shared.ID + " created"}, third.ids, "what failed elsewhere is delivered here")
+					third.done <- test.again
+				}
 				err := <-result
 				for _, want := range test.want {
 					require.ErrorIs(t, err, want)

@@ -116,10 +116,13 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 		return errors.Join(err, c.close(ctx))
 	}
 	r.components = c
+	if r.pipeline.nextLogs == nil {
+		r.set.Logger.Warn("no logs pipeline uses this receiver", failure.New(failure.NoLogsPipeline).Fields()...)
+	}
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
-	loops := []func(context.Context){c.cache.Run, c.gaps.Run, c.directory.Run, c.backfiller.Run, r.retain, r.emitMetrics}
+	loops := []func(context.Context){c.cache.Run, c.gaps.Run, c.directory.Run, c.backfiller.Run, r.saveUndelivered, r.emitMetrics}
 	if c.manager != nil {
 		loops = append(loops, c.manager.Run, r.watchKeys)
 	}
@@ -178,17 +181,11 @@ func (r *Receiver) warn(message string, err error) {
 	}
 }
 
-const retainInterval = 10 * time.Second
+const undeliveredInterval = 10 * time.Second
 
-// retain keeps the deliveries known that are going to be compared with the history, and opens the gaps of what Graph has given up,
-// until ctx ends.
-func (r *Receiver) retain(ctx context.Context) {
-	due := func() {
-		r.components.retain()
-		r.components.undelivered.Save(ctx)
-	}
-	due()
-	every(ctx, retainInterval, due)
+// saveUndelivered opens the gaps of what Graph has given up, until ctx ends.
+func (r *Receiver) saveUndelivered(ctx context.Context) {
+	every(ctx, undeliveredInterval, func() { r.components.undelivered.Save(ctx) })
 }
 
 // every calls a function at each interval until ctx ends.

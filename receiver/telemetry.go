@@ -11,10 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
-	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
-	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
-	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
@@ -31,16 +28,6 @@ type telemetry struct {
 	recovered func(reason string, n int)
 }
 
-var (
-	_ graph.Telemetry        = (*telemetry)(nil)
-	_ backfill.Telemetry     = (*telemetry)(nil)
-	_ dedupe.Telemetry       = (*telemetry)(nil)
-	_ gapstore.Telemetry     = (*telemetry)(nil)
-	_ notification.Telemetry = (*telemetry)(nil)
-	_ subscription.Telemetry = (*telemetry)(nil)
-	_ webhook.Telemetry      = (*telemetry)(nil)
-)
-
 // rejectedOutcome is the outcome of rejected notifications, which are counted by reason.
 const rejectedOutcome = "rejected"
 
@@ -48,7 +35,7 @@ func (t *telemetry) with(more ...attribute.KeyValue) metric.MeasurementOption {
 	return metric.WithAttributeSet(attribute.NewSet(append(more, t.receiver)...))
 }
 
-// Notifications implements webhook.Telemetry.
+// Notifications, Acknowledged and Handshake implement webhook.Telemetry.
 func (t *telemetry) Notifications(ctx context.Context, outcome webhook.Outcome, count int) {
 	t.builder.ReceiverM365CopilotNotifications.Add(ctx, int64(count), t.with(attribute.String("outcome", string(outcome))))
 }
@@ -58,45 +45,39 @@ func (t *telemetry) rejected(ctx context.Context, reason notification.Reason, co
 		t.with(attribute.String("outcome", rejectedOutcome), attribute.String("reason", string(reason))))
 }
 
-// Acknowledged implements webhook.Telemetry.
 func (t *telemetry) Acknowledged(ctx context.Context, status int, took time.Duration) {
 	t.builder.ReceiverM365CopilotAcknowledgementDuration.Record(ctx, took.Seconds(), t.with(attribute.Int("status", status)))
 }
 
-// Handshake implements webhook.Telemetry.
 func (t *telemetry) Handshake(ctx context.Context, status int) {
 	t.builder.ReceiverM365CopilotHandshakes.Add(ctx, 1, t.with(attribute.Int("status", status)))
 }
 
-// Decrypted implements notification.Telemetry.
-func (t *telemetry) Decrypted(spent time.Duration) {
+func (t *telemetry) decrypted(spent time.Duration) {
 	ctx := context.Background()
 	t.builder.ReceiverM365CopilotItemsDecrypted.Add(ctx, 1, t.with())
 	t.builder.ReceiverM365CopilotDecryptionDuration.Record(ctx, spent.Seconds(), t.with())
 }
 
-// GraphRequest implements graph.Telemetry.
+// GraphRequest, Throttled and TokenRefresh implement graph.Telemetry.
 func (t *telemetry) GraphRequest(ctx context.Context, operation string, status int, _ time.Duration) {
 	t.builder.ReceiverM365CopilotGraphRequests.Add(ctx, 1,
 		t.with(attribute.String("operation", strings.ReplaceAll(operation, " ", "_")), attribute.Int("status", status)))
 }
 
-// Throttled implements graph.Telemetry.
 func (t *telemetry) Throttled(ctx context.Context, wait time.Duration) {
 	t.builder.ReceiverM365CopilotThrottledDuration.Add(ctx, wait.Seconds(), t.with())
 }
 
-// TokenRefresh implements graph.Telemetry.
 func (t *telemetry) TokenRefresh(ctx context.Context, err error) {
 	t.builder.ReceiverM365CopilotTokenRefreshes.Add(ctx, 1, t.with(success(err)))
 }
 
-// Renewal implements subscription.Telemetry.
+// Renewal and Created implement subscription.Telemetry.
 func (t *telemetry) Renewal(ctx context.Context, err error) {
 	t.builder.ReceiverM365CopilotSubscriptionRenewals.Add(ctx, 1, t.with(success(err)))
 }
 
-// Created implements subscription.Telemetry.
 func (t *telemetry) Created(ctx context.Context, reason subscription.Reason, err error) {
 	t.builder.ReceiverM365CopilotSubscriptionRecreations.Add(ctx, 1,
 		t.with(attribute.String("reason", string(reason)), success(err)))
@@ -107,27 +88,24 @@ func (t *telemetry) Duplicate(ctx context.Context, source interaction.Source) {
 	t.builder.ReceiverM365CopilotDuplicates.Add(ctx, 1, t.with(attribute.String("source", string(source))))
 }
 
-// GapOpened implements gapstore.Telemetry.
+// GapOpened, GapClosed and GapLost implement gapstore.Telemetry.
 func (t *telemetry) GapOpened(ctx context.Context, reason gap.Reason) {
 	t.builder.ReceiverM365CopilotGapsOpened.Add(ctx, 1, t.with(attribute.String("reason", string(reason))))
 }
 
-// GapClosed implements gapstore.Telemetry.
 func (t *telemetry) GapClosed(ctx context.Context, reason gap.Reason) {
 	t.builder.ReceiverM365CopilotGapsClosed.Add(ctx, 1, t.with(attribute.String("reason", string(reason))))
 }
 
-// GapLost implements gapstore.Telemetry.
 func (t *telemetry) GapLost(ctx context.Context, reason gap.Reason, lost time.Duration) {
 	t.builder.ReceiverM365CopilotGapsLost.Add(ctx, lost.Seconds(), t.with(attribute.String("reason", string(reason))))
 }
 
-// HistoryInteractions implements backfill.Telemetry.
+// HistoryInteractions and Recovered implement backfill.Telemetry.
 func (t *telemetry) HistoryInteractions(ctx context.Context, count int) {
 	t.builder.ReceiverM365CopilotHistoryInteractions.Add(ctx, int64(count), t.with())
 }
 
-// Recovered implements backfill.Telemetry.
 func (t *telemetry) Recovered(_ context.Context, reason gap.Reason, count int) {
 	t.recovered(string(reason), count)
 }

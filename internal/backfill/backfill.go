@@ -134,9 +134,9 @@ func (b *Backfiller) answered(ctx context.Context) bool {
 	switch {
 	case b.s.Graph.Answered() || rules.Subscribed || rules.Disabled:
 	case len(b.s.Users) > 0:
-		next, stop := iter.Pull2(b.s.Graph.History(ctx, b.s.Users[0].String(), time.Now().Add(-time.Second), time.Now()))
-		defer stop()
-		_, _, _ = next() // any answer will do
+		for range b.s.Graph.History(ctx, b.s.Users[0].String(), time.Now().Add(-time.Second), time.Now()) { //nolint:errcheck // see below
+			break // any answer will do, an error too
+		}
 	default:
 		_, _, _ = b.s.Directory.List(ctx, time.Time{}) // likewise, and the list is used later
 	}
@@ -195,13 +195,11 @@ func (b *Backfiller) idle(ctx context.Context) time.Duration {
 
 // wait waits for a time, and no longer than until something changes.
 func (b *Backfiller) wait(ctx context.Context, longest time.Duration) {
-	timer := time.NewTimer(longest)
-	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-b.s.Directory.Changed():
 	case <-b.s.Gaps.Changed():
-	case <-timer.C:
+	case <-time.After(longest):
 	}
 }
 
@@ -216,13 +214,12 @@ func (b *Backfiller) endRests(ctx context.Context) {
 		return
 	}
 	var to time.Time
-	b.s.Gaps.Update(ctx, func(s *gap.State, now time.Time) {
+	b.s.Gaps.Record(ctx, func(s *gap.State, now time.Time) {
 		// What is older than max_gap, or will be soon, is no loss: they had no history.
-		from := later(unread, now.Add(checkInterval-b.s.Gaps.Rules().MaxGap))
+		from := gap.Later(unread, now.Add(checkInterval-b.s.Gaps.Rules().MaxGap))
 		to = now.Add(-secondReading)
 		s.Rested(users, from, to)
 	})
-	_ = b.s.Gaps.Flush(ctx) // a failure is logged there, and the write is repeated later
 	b.s.Directory.EndRests(users, to)
 }
 
@@ -239,5 +236,3 @@ func (b *Backfiller) Progress() Progress {
 	}
 	return Progress{}
 }
-
-func later(a, b time.Time) time.Time { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }

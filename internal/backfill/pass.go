@@ -202,8 +202,7 @@ func (r *reading) store(ctx context.Context) {
 	p.Failed = slices.DeleteFunc(slices.Clone(r.failed), func(u gap.User) bool { return u.Compare(*p.Cursor) > 0 })
 	r.mu.Unlock()
 	_ = r.b.s.Directory.Save(ctx) // a failure is logged there, and the write is repeated later
-	r.b.s.Gaps.Update(ctx, func(s *gap.State, _ time.Time) { s.Pass = &p })
-	_ = r.b.s.Gaps.Flush(ctx) // likewise
+	r.b.s.Gaps.Record(ctx, func(s *gap.State, _ time.Time) { s.Pass = &p })
 }
 
 func (r *reading) progress() Progress {

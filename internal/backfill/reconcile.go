@@ -17,11 +17,7 @@ func (r *reading) compares() bool { return r.pass.Reasons()[0] == gap.Reconcile 
 
 // comparedFrom returns the time from which on it is known what was delivered, at most the end of the pass.
 func (r *reading) comparedFrom() time.Time {
-	from := later(r.pass.From, r.b.s.Cache.CompleteFrom())
-	if from.After(r.pass.To) {
-		return r.pass.To
-	}
-	return from
+	return gap.Earlier(gap.Later(r.pass.From, r.b.s.Cache.CompleteFrom()), r.pass.To)
 }
 
 // incomparable reports whether an interaction can't be compared; the cache may have evicted entries since the pass began.

@@ -113,7 +113,6 @@ func TestThrottle_BacksOffWhileGraphFails(t *testing.T) {
 		"no token":                 &graph.TokenError{Status: 400, Code: "AADSTS7000215"},
 		"an unreadable credential": &graph.TokenError{Err: errors.New("no such file")},
 		"connection reset":         errors.New("read tcp 127.0.0.1:1: connection reset by peer"),
-		"an endless body":          graph.ErrTooLarge,
 		"invalid JSON":             graph.ErrUnreadable,
 		"a missing permission":     forbidden(),
 		"a cloud that does not have this history": graphError(404, "Requested API is not supported. Please check the path.", 0),

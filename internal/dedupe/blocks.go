@@ -103,8 +103,8 @@ func (c *Cache) snapshot(from uint64) (blocks [][]record, index storedIndex) {
 	return blocks, storedIndex{First: q.first, Next: q.next, Written: seconds(time.Now()), Complete: c.complete}
 }
 
-// Load reads the store, before everything else but RetainFrom. If it can't be read, Load fails, and nothing is written over it.
-// Damaged values are logged and replaced, and the rest is used.
+// Load reads the store, before everything else. If it can't be read, Load fails, and nothing is written over it. Damaged values are
+// logged and replaced, and the rest is used.
 func (c *Cache) Load(ctx context.Context) error {
 	if c.settings.Store == nil {
 		return nil
@@ -148,7 +148,6 @@ func (c *Cache) Load(ctx context.Context) error {
 		c.complete.IncompleteUntil = max(c.complete.IncompleteUntil, now)
 	}
 	c.evict()
-	c.expire()
 	return nil
 }
 

@@ -74,7 +74,7 @@ func TestStore_CountsBeyondUint32(t *testing.T) {
 	assert.Zero(t, logs.Len())
 }
 
-func TestStore_DropsExpiredEntriesAtLoad(t *testing.T) {
+func TestStore_DropsExpiredEntriesAfterLoad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client := newFakeClient()
@@ -86,6 +86,9 @@ func TestStore_DropsExpiredEntriesAtLoad(t *testing.T) {
 		time.Sleep(7 * time.Hour)
 
 		c, _ = load(t, client, with100000Entries)
+		stop := run(t, c)
+		time.Sleep(time.Minute)
+		stop()
 		assert.Equal(t, 5000, countUnknown(c, 0, 5000), "too old")
 		assert.Zero(t, countUnknown(c, 5000, 6000))
 
@@ -95,7 +98,7 @@ func TestStore_DropsExpiredEntriesAtLoad(t *testing.T) {
 	})
 }
 
-func TestStore_RetainsEntriesAtLoad(t *testing.T) {
+func TestStore_RetainsEntriesAfterLoad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client, begin := newFakeClient(), time.Now()
@@ -103,9 +106,9 @@ func TestStore_RetainsEntriesAtLoad(t *testing.T) {
 		deliver(t, c, 0, 10, 1)
 		require.NoError(t, c.Save(t.Context()))
 		time.Sleep(100 * time.Hour)
-		c = newCache(t, func(set *dedupe.Settings) { set.Store = statestore.New(client) })
-		c.RetainFrom(begin)
-		require.NoError(t, c.Load(t.Context()))
+		c, _ = load(t, client, func(set *dedupe.Settings) { set.RetainFrom = func() time.Time { return begin } })
+		defer run(t, c)()
+		time.Sleep(time.Minute)
 		assert.Zero(t, countUnknown(c, 0, 10))
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"math"
@@ -23,9 +22,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
-// ErrFailedElsewhere reports that a version was in flight in another reservation, which was released. It is not permanent.
-var ErrFailedElsewhere = errors.New("an interaction in flight in another call could not be delivered")
-
 // MaxEntries is the largest Settings.MaxEntries.
 const MaxEntries = 10_000_000
 
@@ -40,6 +36,8 @@ type Settings struct {
 	Window     time.Duration     // how long an entry is kept, from the later of creation and delivery on
 	MaxEntries int               // beyond it the oldest are evicted; each change of an interaction takes one
 	Store      *statestore.Store // nil for memory only
+	// RetainFrom returns the time from which on no entry expires, zero for none. They are still evicted where there are too many.
+	RetainFrom func() time.Time
 	Logger     *zap.Logger
 	Telemetry  Telemetry
 }
@@ -53,11 +51,10 @@ type Cache struct {
 	stored   *storedIndex  // the index that the store has; nil, and nothing is written, until the store was read
 
 	mu sync.Mutex // guards what follows
-	// inFlight maps the keys of reserved interactions to their versions.
-	inFlight map[digest]*version
+	// inFlight maps the keys of interactions to the reservations that have them.
+	inFlight map[digest]*Reservation
 	// delivered is persisted. imported has what an import delivered, in memory only, and is evicted first.
 	delivered, imported queue
-	retained            time.Time // from which on no entry expires; zero for none
 	complete            completeness
 }
 
@@ -70,7 +67,7 @@ func New(set Settings) *Cache {
 			Recovered: "delivered interactions are recorded in storage again",
 		},
 		changed:   make(chan struct{}, 1),
-		inFlight:  map[digest]*version{},
+		inFlight:  map[digest]*Reservation{},
 		delivered: queue{index: map[digest]uint32{}},
 		imported:  queue{index: map[digest]uint32{}},
 	}
@@ -88,7 +85,7 @@ func (c *Cache) Known(contentDigest [32]byte) bool {
 }
 
 // Reservation is what of some interactions is to be delivered, and what is in flight already. After the delivery Commit or
-// Release is called, also if New is empty, and then Wait.
+// Release is called, also if New is empty.
 type Reservation struct {
 	// New is to be delivered, in the order in which it was received. Until Commit, only its attribution may change.
 	New []interaction.Received
@@ -97,26 +94,18 @@ type Reservation struct {
 
 	cache    *Cache
 	entries  *queue    // gets what was delivered
-	versions []version // those of New. The cache points to them, so they never grow beyond their capacity.
-	waiting  []waiter
+	versions []version // those of New
+	ended    chan struct{}
 
-	done      chan struct{} // closed once delivered is set
-	delivered bool
+	inFlight []interaction.Received // of which a version is in flight, here or in another reservation
+	awaited  []*Reservation         // those that have the versions in flight
 }
 
-// waiter is an interaction of which a version is in flight.
-type waiter struct {
-	received *interaction.Received
-	owner    *Reservation
-	same     bool // whether it is the same version
-}
-
-// Reserve decides what is new, and reserves it. It sets the change of what came from the history. The elements of received
-// must stay until Wait has returned.
+// Reserve decides what is new, and reserves it. It sets the change of what came from the history.
 func (c *Cache) Reserve(ctx context.Context, received []interaction.Received) *Reservation {
 	r := &Reservation{
-		New: make([]interaction.Received, 0, len(received)), cache: c, entries: &c.delivered,
-		versions: make([]version, 0, len(received)), done: make(chan struct{}),
+		New: make([]interaction.Received, 0, len(received)), versions: make([]version, 0, len(received)),
+		cache: c, entries: &c.delivered, ended: make(chan struct{}),
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,18 +117,16 @@ func (c *Cache) Reserve(ctx context.Context, received []interaction.Received) *R
 			c.settings.Telemetry.Duplicate(ctx, v.source)
 			continue
 		}
-		v.change = change
-		if other := c.inFlight[v.Key]; other != nil {
-			r.waiting = append(r.waiting, waiter{received: &received[i], owner: other.owner, same: v.same(other)})
+		if owner := c.inFlight[v.Key]; owner != nil {
+			r.inFlight, r.awaited = append(r.inFlight, received[i]), append(r.awaited, owner)
 			continue
 		}
 		if v.source == interaction.FromHistory && change == interaction.Created && c.complete.certain(v.Created) {
 			r.Recovered++
 		}
-		v.owner, received[i].Change = r, change
-		r.versions = append(r.versions, v)
-		c.inFlight[v.Key] = &r.versions[len(r.versions)-1]
-		r.New = append(r.New, received[i])
+		v.change, received[i].Change = change, change
+		r.versions, r.New = append(r.versions, v), append(r.New, received[i])
+		c.inFlight[v.Key] = r
 	}
 	return r
 }
@@ -180,30 +167,21 @@ func (r *Reservation) end(delivered bool) {
 		}
 	}
 	c.evict()
-	r.delivered = delivered
-	close(r.done)
+	close(r.ended)
 }
 
-// Wait waits until ctx ends for what is in flight. The same version delivered is a duplicate. The same version released by
-// another reservation is ErrFailedElsewhere. Where another version was in flight, here or in another reservation, the
-// interaction is returned, to be decided anew. An error that wraps that of ctx may be joined with ErrFailedElsewhere.
+// Wait waits, at most until ctx ends, for the end of what is in flight, and returns the interactions that depend on it. They are to
+// be reserved anew: what was delivered meanwhile is a duplicate, and what was not is new. It is called after Commit or Release. The
+// error wraps that of ctx.
 func (r *Reservation) Wait(ctx context.Context) (again []interaction.Received, err error) {
-	for _, w := range r.waiting {
+	for _, other := range r.awaited {
 		select {
-		case <-w.owner.done:
+		case <-other.ended:
 		case <-ctx.Done():
-			return again, errors.Join(err, fmt.Errorf("wait for interactions in flight in another call: %w", ctx.Err()))
-		}
-		switch {
-		case !w.same:
-			again = append(again, *w.received)
-		case w.owner.delivered:
-			r.cache.settings.Telemetry.Duplicate(ctx, w.received.Source)
-		case w.owner != r:
-			err = ErrFailedElsewhere
+			return nil, fmt.Errorf("wait for interactions in flight in another call: %w", ctx.Err())
 		}
 	}
-	return again, err
+	return r.inFlight, nil
 }
 
 // version is one version of an interaction, as it was received.
@@ -213,7 +191,6 @@ type version struct {
 	change      interaction.Change
 	source      interaction.Source
 	withoutETag bool
-	owner       *Reservation // that has reserved it
 }
 
 func versionOf(r *interaction.Received) version {
@@ -246,14 +223,6 @@ func (v *version) decide(known record) (interaction.Change, bool) {
 	default:
 		return v.change, !deleted && (v.withoutETag || v.ETag.newerThan(known.ETag))
 	}
-}
-
-// same reports whether two versions of one interaction may share the outcome of one delivery.
-func (v *version) same(other *version) bool {
-	if v.change == interaction.Updated && (v.withoutETag || other.withoutETag) {
-		return v.change == other.change && v.Digest == other.Digest
-	}
-	return v.change == other.change && v.ETag == other.ETag
 }
 
 // deliveredAt returns the record of its delivery.
@@ -310,4 +279,10 @@ func digestOf(sum [sha256.Size]byte) (d digest) {
 
 func seconds(t time.Time) uint32 { return uint32(min(max(t.Unix(), 0), math.MaxUint32)) }
 
-func unix(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }
+// unix returns the time of seconds since 1970, zero for none.
+func unix(seconds uint32) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(seconds), 0).UTC()
+}

@@ -7,20 +7,10 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 )
 
-// RetainFrom keeps entries from a time on from expiring; zero keeps none. They are still evicted where there are too many.
-func (c *Cache) RetainFrom(t time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.retained = t
-}
-
 // NewestCreation returns the newest creation that was delivered, imports aside, zero for none. It is a time by Graph's clock.
 func (c *Cache) NewestCreation() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.delivered.newest == 0 {
-		return time.Time{}
-	}
 	return unix(c.delivered.newest)
 }
 

@@ -45,7 +45,9 @@ func response(session, request, id string) interaction.Received {
 // newCache returns a Cache that keeps 1000 entries for 26 h unless change sets something else.
 func newCache(tb testing.TB, change func(*dedupe.Settings)) *dedupe.Cache {
 	tb.Helper()
-	set := dedupe.Settings{Window: window, MaxEntries: 1000, Logger: zap.NewNop(), Telemetry: uncounted{}}
+	set := dedupe.Settings{
+		Window: window, MaxEntries: 1000, RetainFrom: func() time.Time { return time.Time{} }, Logger: zap.NewNop(), Telemetry: uncounted{},
+	}
 	if change != nil {
 		change(&set)
 	}
@@ -180,12 +182,14 @@ func item(id string) interaction.Received {
 	r := response("session", "request", id)
 	r.ETag = id
 	r.Source = interaction.FromNotification
-	r.ContentDigest = sha256.Sum256([]byte("content of " + id))
+	r.ContentDigest = contentOf(id)
 	return r
 }
 
+func contentOf(id string) [32]byte { return sha256.Sum256([]byte("content of " + id)) }
+
 func items(from, to int) []interaction.Received {
-	var all []interaction.Received
+	all := make([]interaction.Received, 0, to-from)
 	for i := from; i < to; i++ {
 		all = append(all, item(strconv.Itoa(i)))
 	}
@@ -363,17 +367,16 @@ func with100000Entries(set *dedupe.Settings) { set.MaxEntries = 100_000 }
 // deliver delivers items in batches of the given size.
 func deliver(tb testing.TB, c *dedupe.Cache, from, to, size int) {
 	tb.Helper()
-	p := newPipeline(c)
 	for ; from < to; from += size {
-		require.NoError(tb, p.take(tb.Context(), items(from, min(from+size, to))...))
+		require.NoError(tb, newPipeline(c).take(tb.Context(), items(from, min(from+size, to))...))
 	}
 }
 
 // countUnknown counts the items that the cache does not know.
 func countUnknown(c *dedupe.Cache, from, to int) int {
 	count := 0
-	for _, one := range items(from, to) {
-		if !c.Known(one.ContentDigest) {
+	for n := from; n < to; n++ {
+		if !c.Known(contentOf(strconv.Itoa(n))) {
 			count++
 		}
 	}

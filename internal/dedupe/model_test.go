@@ -101,28 +101,21 @@ func etagOf(r interaction.Received) string {
 	return r.ETag
 }
 
-// take returns what a batch delivers. An interaction of which another version is in the same batch is decided anew.
+// take returns what a batch delivers. An interaction that is in the batch twice is decided anew.
 func (m model) take(batch []interaction.Received) (delivered []interaction.Received) {
 	for len(batch) > 0 {
-		inFlight := map[interaction.Key]interaction.Received{}
+		inFlight := map[interaction.Key]bool{}
 		var again, now []interaction.Received
 		for _, r := range batch {
 			change, isNew := m.decide(r)
 			if !isNew {
 				continue
 			}
-			if other, found := inFlight[r.Key()]; found {
-				same := other.Change == change && etagOf(other) == etagOf(r)
-				if change == interaction.Updated && (r.ETag == "" || other.ETag == "") {
-					same = other.Change == change && other.ContentDigest == r.ContentDigest
-				}
-				if !same {
-					again = append(again, r)
-				}
+			if inFlight[r.Key()] {
+				again = append(again, r)
 				continue
 			}
-			r.Change = change
-			inFlight[r.Key()] = r
+			r.Change, inFlight[r.Key()] = change, true
 			now = append(now, r)
 		}
 		for _, r := range now {

@@ -109,12 +109,12 @@ func (c *Cache) evict() {
 
 // expire removes what is too old.
 func (c *Cache) expire() {
+	kept := time.Now().Add(-c.settings.Window)
+	if from := c.settings.RetainFrom(); !from.IsZero() && from.Before(kept) {
+		kept = from
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	kept := time.Now().Add(-c.settings.Window)
-	if !c.retained.IsZero() && c.retained.Before(kept) {
-		kept = c.retained
-	}
 	for _, q := range []*queue{&c.delivered, &c.imported} {
 		for q.len() > 0 && max(q.oldest().Created, q.oldest().Delivered) < seconds(kept) {
 			q.pop()

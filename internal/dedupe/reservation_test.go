@@ -38,21 +38,17 @@ func newBlocking(t *testing.T) (*pipeline, *duplicateCounter) {
 	return newBlockingPipeline(newCache(t, func(set *dedupe.Settings) { set.Telemetry = dropped })), dropped
 }
 
-func TestWait_SharesOutcomeOfSameVersion(t *testing.T) {
+func TestWait_DeliversWhatFailedElsewhere(t *testing.T) {
 	t.Parallel()
-	refused := errors.New("refused permanently")
-
 	for name, test := range map[string]struct {
-		// first is the result of the first call, which has 1 and 2, second that of the second call, of which 3 is new.
-		first, second error
-		want          []error
-		duplicates    int
+		// first is the result of the first call, which has 1 and 2.
+		first      error
+		duplicates int
+		// want is what the second call delivers, which has 2 and 3.
+		want []string
 	}{
-		"both succeed":            {nil, nil, nil, 1},
-		"the one in flight fails": {errBusy, nil, []error{dedupe.ErrFailedElsewhere}, 0},
-		"the one in flight is refused permanently: the other call asks for a retry": {refused, nil, []error{dedupe.ErrFailedElsewhere}, 0},
-		"the new one fails":                  {nil, errBusy, []error{errBusy}, 1},
-		"both fail, each for its own reason": {errBusy, refused, []error{refused, dedupe.ErrFailedElsewhere}, 0},
+		"the one in flight is delivered": {nil, 1, []string{"1", "2", "3"}},
+		"the one in flight fails":        {errBusy, 0, []string{"3", "2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -63,21 +59,18 @@ func TestWait_SharesOutcomeOfSameVersion(t *testing.T) {
 				second := start(t.Context(), p, item("2"), item("3"))
 				two := <-p.arrived
 				assert.Equal(t, []string{"3"}, two.ids, "what is in flight is not delivered twice")
-				two.decide <- test.second
+				two.decide <- nil
 				assert.False(t, second.ended(), "it depends on the other call")
 
 				one.decide <- test.first
 				require.ErrorIs(t, <-first, test.first)
-				err := <-second
-				for _, possible := range []error{errBusy, refused, dedupe.ErrFailedElsewhere} {
-					expected := assert.NotErrorIs
-					for _, want := range test.want {
-						if errors.Is(want, possible) {
-							expected = assert.ErrorIs
-						}
-					}
-					expected(t, err, possible)
+				if test.first != nil {
+					again := <-p.arrived
+					assert.Equal(t, []string{"2"}, again.ids)
+					again.decide <- nil
 				}
+				require.NoError(t, <-second)
+				assert.ElementsMatch(t, test.want, p.ids())
 				assert.Equal(t, test.duplicates, dropped.count())
 			})
 		})
@@ -123,7 +116,7 @@ func TestWait_ReturnsOtherVersionToDecideAnew(t *testing.T) {
 				if len(p.arrived) > 0 {
 					(<-p.arrived).decide <- nil
 				}
-				require.NoError(t, <-second, "only the same version shares an outcome")
+				require.NoError(t, <-second)
 				assert.Equal(t, test.want, p.changes())
 			})
 		})
@@ -146,36 +139,17 @@ func TestWait_EndsWithContext(t *testing.T) {
 	})
 }
 
-func TestWait_JoinsFailureElsewhereAndContext(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p, _ := newBlocking(t)
-		first, other := start(t.Context(), p, item("1")), start(t.Context(), p, item("2"))
-		one, two := <-p.arrived, <-p.arrived
-		ctx, cancel := context.WithCancel(t.Context())
-		second := start(ctx, p, item("1"), item("2"))
-		one.decide <- errBusy
-		require.Error(t, <-first)
-		synctest.Wait()
-		cancel()
-		err := <-second
-		require.ErrorIs(t, err, dedupe.ErrFailedElsewhere)
-		require.ErrorIs(t, err, context.Canceled)
-		two.decide <- nil
-		assert.NoError(t, <-other)
-	})
-}
-
-func TestWait_OwnFailureIsNoneElsewhere(t *testing.T) {
+func TestWait_ReturnsWhatDependsOnItself(t *testing.T) {
 	t.Parallel()
 	c := newCache(t, nil)
 	r := c.Reserve(t.Context(), []interaction.Received{item("1"), item("1"), updated(item("1"), "9")})
 	assert.Len(t, r.New, 1)
 	r.Release()
 	again, err := r.Wait(t.Context())
-	require.NoError(t, err, "the caller knows it")
-	require.Len(t, again, 1)
-	assert.Equal(t, interaction.Updated, again[0].Change)
+	require.NoError(t, err)
+	require.Len(t, again, 2)
+	assert.Equal(t, interaction.Created, again[0].Change)
+	assert.Equal(t, interaction.Updated, again[1].Change)
 }
 
 func TestReserve_DeliversOnceAcrossConcurrentCalls(t *testing.T) {

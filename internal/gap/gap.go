@@ -199,7 +199,7 @@ func quarter(t time.Time) time.Time {
 
 // merge adds another gap, and the time between them.
 func (g *Gap) merge(o *Gap) {
-	g.From, g.To, g.NotBefore = earlier(g.From, o.From), later(g.To, o.To), later(g.NotBefore, o.NotBefore)
+	g.From, g.To, g.NotBefore = Earlier(g.From, o.From), Later(g.To, o.To), Later(g.NotBefore, o.NotBefore)
 	g.Reasons, g.Scope = mergeReasons(g.Reasons, o.Reasons), g.Scope.union(o.Scope)
 	g.Second = g.Second && o.Second
 	g.Attempts = max(g.Attempts, o.Attempts)
@@ -209,6 +209,8 @@ func mergeReasons(a, b []Reason) []Reason {
 	return slices.DeleteFunc(Reasons(), func(r Reason) bool { return !slices.Contains(a, r) && !slices.Contains(b, r) })
 }
 
-func earlier(a, b time.Time) time.Time { return slices.MinFunc([]time.Time{a, b}, time.Time.Compare) }
+// Earlier returns the earlier time of two.
+func Earlier(a, b time.Time) time.Time { return slices.MinFunc([]time.Time{a, b}, time.Time.Compare) }
 
-func later(a, b time.Time) time.Time { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }
+// Later returns the later time of two.
+func Later(a, b time.Time) time.Time { return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare) }

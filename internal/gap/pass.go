@@ -88,7 +88,7 @@ func (s *State) readyAt(g *Gap, u Users, now time.Time) time.Time {
 	}
 	for _, wait := range waits {
 		if wait.Before(now.Add(maxWait)) { // else the clock has been set back
-			at = later(at, wait)
+			at = Later(at, wait)
 		}
 	}
 	return at
@@ -99,9 +99,9 @@ func (s *State) NextAt(r Rules, u Users, now time.Time) time.Time {
 	if r.Disabled {
 		return never(now)
 	}
-	next := earlier(s.pollAt(r, now), s.reconcileAt(r, now))
+	next := Earlier(s.pollAt(r, now), s.reconcileAt(r, now))
 	for i := range s.Gaps {
-		next = earlier(next, s.readyAt(&s.Gaps[i], u, now))
+		next = Earlier(next, s.readyAt(&s.Gaps[i], u, now))
 	}
 	return next
 }
@@ -141,7 +141,7 @@ func (s *State) take(p *Pass, i int, now time.Time) {
 		rest := g
 		rest.From, rest.NotBefore, rest.Attempts = p.Began, p.Began.Add(hourly), 0
 		if !g.open() {
-			rest.NotBefore = earlier(rest.NotBefore, g.To)
+			rest.NotBefore = Earlier(rest.NotBefore, g.To)
 		}
 		g.To, g.Cause = p.Began, ""
 		if rest.open() || rest.Reason() == Replay || rest.To.Before(now.Add(MaxClockError)) {
@@ -149,7 +149,7 @@ func (s *State) take(p *Pass, i int, now time.Time) {
 		}
 	}
 	p.Gaps = append(p.Gaps, g)
-	p.From, p.To = earlier(p.From, g.From), later(p.To, g.To)
+	p.From, p.To = Earlier(p.From, g.From), Later(p.To, g.To)
 }
 
 // joins reports whether a gap is read in the same pass. Users of different gaps are read together only where that makes none of
@@ -189,7 +189,7 @@ func (s *State) Finish(end End, now time.Time) {
 			s.add(Gap{Reasons: []Reason{UsersUnknown}, Scope: Scope{SeenSince: p.Began}, From: g.From, To: g.To})
 		}
 		if late := p.Began.Add(-maxGraphDelay); !g.Second && g.Reason() != Replay && g.To.After(late) {
-			g.From, g.Second, g.NotBefore, g.Attempts = later(g.From, late), true, p.Began.Add(maxGraphDelay), 0
+			g.From, g.Second, g.NotBefore, g.Attempts = Later(g.From, late), true, p.Began.Add(maxGraphDelay), 0
 			s.insert(g)
 		}
 	}
@@ -202,7 +202,7 @@ func (s *State) pace(p *Pass, took time.Duration, now time.Time) {
 	for _, reason := range p.Reasons() {
 		next[reason] = now.Round(0).UTC().Add(took)
 		if reason.is(ofItem) {
-			next[reason] = later(next[reason], p.Began.Add(hourly))
+			next[reason] = Later(next[reason], p.Began.Add(hourly))
 		}
 	}
 	s.NotBefore = next

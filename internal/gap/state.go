@@ -289,7 +289,7 @@ func (s *State) poll(r Rules, now time.Time) {
 	var from time.Time
 	for _, complete := range []time.Time{s.Polled, notifiedTo(s.Checkpoint)} {
 		if !complete.After(now) {
-			from = later(from, complete)
+			from = Later(from, complete)
 		}
 	}
 	if from.Before(time.Unix(0, 0)) {
@@ -335,7 +335,7 @@ func (s *State) reconcile(r Rules, now time.Time) {
 	// What was delivered is known by the second.
 	from, to := s.reconciledTo(now), now.Round(0).Add(-r.ReconcileDelay).Truncate(time.Second)
 	if !s.Inconclusive.IsZero() {
-		from = earlier(from, s.Inconclusive)
+		from = Earlier(from, s.Inconclusive)
 	}
 	s.Reconciled = to
 	s.add(Gap{Reasons: []Reason{Reconcile}, From: from, To: to})
@@ -373,7 +373,7 @@ func (s *State) Expire(r Rules, now time.Time) (lost []Loss) {
 		over := !g.open() && !g.To.After(horizon)
 		kept := g.Reason().is(anyAge) && !r.Disabled && g.Attempts < maxAttempts
 		if !kept && (over || horizon.Sub(g.From) > clipInterval) {
-			to := earlier(g.end(horizon), horizon)
+			to := Earlier(g.end(horizon), horizon)
 			if g.Scope.SeenSince.IsZero() && g.Reason() != Reconcile {
 				lost = append(lost, Loss{Reason: g.Reason(), From: g.From, To: to, Users: len(g.Scope.Users)})
 			}
@@ -410,7 +410,7 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 	for _, g := range s.all() {
 		_, counted := sum[g.Reason()]
 		rest := !g.open() && g.Attempts == 0 && g.NotBefore.After(now) // of a gap that was read, and ends later
-		if length := earlier(g.end(now), now).Sub(g.From); counted && length > 0 && !g.Second && !rest && !g.Rested() {
+		if length := Earlier(g.end(now), now).Sub(g.From); counted && length > 0 && !g.Second && !rest && !g.Rested() {
 			sum[g.Reason()] += length
 		}
 	}
@@ -423,26 +423,21 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 // NeededFrom returns the time from which on it must be known what was delivered, since it is or will be read. What a reading
 // overlaps comes on top.
 func (s *State) NeededFrom(r Rules, now time.Time) time.Time {
-	needed := now
-	note := func(from time.Time) {
-		if !from.IsZero() {
-			needed = earlier(needed, from)
-		}
-	}
+	needed := []time.Time{now}
 	for _, g := range s.all() {
-		note(g.From)
+		needed = append(needed, g.From)
 	}
 	if r.PollInterval > 0 {
-		note(s.Polled)
+		needed = append(needed, s.Polled)
 	}
 	if r.ReconcileInterval > 0 {
-		note(s.reconciledTo(now))
-		note(s.Inconclusive)
+		needed = append(needed, s.reconciledTo(now), s.Inconclusive)
 	}
 	if s.stale(r, now) {
-		note(notifiedTo(s.confirmed))
+		needed = append(needed, notifiedTo(s.confirmed))
 	}
-	return later(needed, now.Add(-r.MaxGap-maxNotificationDelay))
+	needed = slices.DeleteFunc(needed, time.Time.IsZero)
+	return Later(slices.MinFunc(needed, time.Time.Compare), now.Add(-r.MaxGap-maxNotificationDelay))
 }
 
 // Clone returns a copy that later events do not change.

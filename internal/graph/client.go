@@ -185,21 +185,18 @@ func (c *Client) send(req *http.Request) (*http.Response, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() { _ = resp.Body.Close() }() // the body was read completely, or its error is returned
+	defer func() { _ = resp.Body.Close() }() // the body was read, or its error is returned
 	c.observeDate(resp.Header)
 	limit := maxBody
 	if resp.StatusCode/100 != 2 {
 		limit = maxErrorBody
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
-	switch {
-	case err != nil:
+	// What is cut off here is not valid JSON any more.
+	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)))
+	if err != nil {
 		return nil, nil, fmt.Errorf("read the response: %w", err)
-	case len(body) > limit:
-		return nil, nil, ErrTooLarge
-	default:
-		return resp, body, nil
 	}
+	return resp, body, nil
 }
 
 // transportError returns the part of a failed round trip that is useful and safe to log. It removes the URL, which may name

@@ -11,8 +11,7 @@ const clockTolerance = time.Minute
 
 // clock estimates the time of Graph's clock from the Date of the newest response. The zero value knows no response.
 type clock struct {
-	answered atomic.Bool // after any response
-	newest   atomic.Pointer[observedDate]
+	newest atomic.Pointer[observedDate]
 }
 
 type observedDate struct {
@@ -22,14 +21,15 @@ type observedDate struct {
 }
 
 func (c *clock) observeDate(header http.Header) {
-	if date, err := http.ParseTime(header.Get("Date")); err == nil {
-		c.newest.Store(&observedDate{date: date, at: time.Now()})
+	date, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		date = c.Now()
 	}
-	c.answered.Store(true)
+	c.newest.Store(&observedDate{date: date, at: time.Now()})
 }
 
 // Answered reports whether Graph has sent any response. Until then Now is the local time.
-func (c *clock) Answered() bool { return c.answered.Load() }
+func (c *clock) Answered() bool { return c.newest.Load() != nil }
 
 // Now returns the local time, or the time of Graph's clock where that is earlier by more than a minute. What must not happen
 // too early, such as giving up an old gap, goes by it, so that a local clock that is ahead causes no loss.

@@ -18,10 +18,8 @@ import (
 )
 
 var (
-	// ErrTooLarge means that a response was larger than the limit of its call.
-	ErrTooLarge = unexpected("the response is larger than this client accepts")
-	// ErrUnreadable means that a successful response was not the documented JSON of Graph or Entra ID.
-	ErrUnreadable = unexpected("the response is not the expected JSON")
+	// ErrUnreadable means that a successful response was not the documented JSON of Graph or Entra ID, or larger than accepted.
+	ErrUnreadable = unexpected("the response is not the expected JSON, or too large")
 	// ErrForeignHost means that a link in a response leads away from the configured endpoint. It was not followed, since
 	// that would have sent the access token there.
 	ErrForeignHost = unexpected("a link in the response leaves the scheme and host of graph.endpoint")
@@ -50,7 +48,7 @@ type Error struct {
 	Code, Message string
 	// RequestID identifies the request in Microsoft's logs. Microsoft support asks for it.
 	RequestID string
-	// RetryAfter is the value of the Retry-After header, 0 if there was none.
+	// RetryAfter is the value of the Retry-After header, at most an hour, 0 if there was none.
 	RetryAfter time.Duration
 }
 
@@ -119,7 +117,7 @@ type TokenError struct {
 	Code string
 	// Description is the endpoint's error_description, on one line and shortened. It ends with ids for Microsoft support.
 	Description string
-	// RetryAfter is the value of the Retry-After header, 0 if there was none.
+	// RetryAfter is the value of the Retry-After header, at most an hour, 0 if there was none.
 	RetryAfter time.Duration
 	// Err is the cause if the endpoint did not send a refusal.
 	Err error
@@ -175,16 +173,15 @@ func oneLine(text string, limit int, secret string) string {
 	return string(runes)
 }
 
-// RetryAfter returns the Retry-After of Graph or Entra ID, at most an hour, or 0 if there was none.
+// RetryAfter returns the Retry-After of Graph or Entra ID, or 0 if there was none.
 func RetryAfter(err error) time.Duration {
-	var wait time.Duration
-	if e, ok := errors.AsType[*Error](err); ok {
-		wait = e.RetryAfter
+	if failed, ok := errors.AsType[*TokenError](err); ok {
+		return failed.RetryAfter
 	}
-	if e, ok := errors.AsType[*TokenError](err); ok {
-		wait = max(wait, e.RetryAfter)
+	if failed, ok := errors.AsType[*Error](err); ok {
+		return failed.RetryAfter
 	}
-	return min(wait, maxRetryAfter)
+	return 0
 }
 
 // parseRetryAfter parses both forms of Retry-After (RFC 9110, section 10.2.3). It returns at most an hour, 0 if there is no valid

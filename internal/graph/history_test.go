@@ -127,7 +127,7 @@ func TestHistory_BoundsPageSize(t *testing.T) {
 	assert.Len(t, page.Items[0], size+2)
 	size = 65 << 20
 	_, err = client.History(t.Context(), historyUser, windowFrom, windowTo, "")
-	require.ErrorIs(t, err, graph.ErrTooLarge)
+	require.ErrorIs(t, err, graph.ErrUnreadable)
 }
 
 func TestLicensedUsers_FiltersByServicePlan(t *testing.T) {
@@ -227,7 +227,7 @@ func TestPagedCalls_BrokenAnswerNamesNoUser(t *testing.T) {
 				resp := jsonReply(200, "")
 				resp.Body = &endlessBody{}
 				return resp, nil
-			}, graph.ErrTooLarge, 0},
+			}, graph.ErrUnreadable, 200},
 			"a truncated body":          {body(`{"value":[{"id":`), graph.ErrUnreadable, 200},
 			"an empty body":             {body(""), graph.ErrUnreadable, 200},
 			"a value that is an object": {body(`{"value":{"text":"what was asked"}}`), graph.ErrUnreadable, 200},
@@ -326,7 +326,10 @@ func TestHistory_BoundsErrorBody(t *testing.T) {
 		}).client(),
 	})
 	_, err := client.History(t.Context(), historyUser, windowFrom, windowTo, "")
-	require.ErrorIs(t, err, graph.ErrTooLarge)
+	var refused *graph.Error
+	require.ErrorAs(t, err, &refused)
+	assert.Equal(t, 500, refused.Status)
+	assert.True(t, body.closed)
 	assert.Less(t, body.read, 5<<20, "the limit of 64 MiB applies to successful pages only")
 }
 

@@ -162,14 +162,9 @@ const (
 
 // epochMillis reads a time in epoch milliseconds, in decimal. It returns false for anything else.
 func epochMillis(digits string) (time.Time, bool) {
-	for _, c := range []byte(digits) {
-		if c < '0' || c > '9' {
-			return time.Time{}, false
-		}
-	}
-	ms, err := strconv.ParseInt(digits, 10, 64)
+	ms, err := strconv.ParseUint(digits, 10, 63)
 	if err != nil || ms < minEpochMillis || ms >= maxEpochMillis {
 		return time.Time{}, false
 	}
-	return time.UnixMilli(ms).UTC(), true
+	return time.UnixMilli(int64(ms)).UTC(), true
 }

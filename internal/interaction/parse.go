@@ -35,7 +35,8 @@ func Parse(data []byte) (*Interaction, error) {
 		CreatedDateTime string `json:"createdDateTime"`
 	}
 	err := json.Unmarshal(data, &document)
-	if _, otherType := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !otherType || !isObject(data) {
+	isObject := bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{"))
+	if _, otherType := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !otherType || !isObject {
 		return nil, fmt.Errorf("parse interaction: %w", ErrNotObject)
 	}
 	i := document.Interaction
@@ -45,11 +46,6 @@ func Parse(data []byte) (*Interaction, error) {
 		return &i, fmt.Errorf("parse interaction: %w", ErrNoID)
 	}
 	return &i, nil
-}
-
-// isObject reports whether valid JSON is an object.
-func isObject(data []byte) bool {
-	return bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{"))
 }
 
 // timeOf reads an RFC 3339 time with a fraction of any length and any offset. Anything else is the zero time, and so are

@@ -173,14 +173,8 @@ func fetchKeys(ctx context.Context, client *http.Client, url string) (map[string
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s answered %d %s", url, response.StatusCode, http.StatusText(response.StatusCode))
 	}
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxBodySize+1))
-	if err != nil {
-		return nil, fmt.Errorf("response of %s: %w", url, err)
-	}
-	if len(body) > maxBodySize {
-		return nil, fmt.Errorf("response of %s is larger than %d bytes", url, maxBodySize)
-	}
-	keys, err := parseKeys(body)
+	// What is cut off here is not valid JSON any more.
+	keys, err := parseKeys(io.LimitReader(response.Body, maxBodySize))
 	if err != nil {
 		return nil, fmt.Errorf("response of %s: %w", url, err)
 	}
@@ -188,12 +182,12 @@ func fetchKeys(ctx context.Context, client *http.Client, url string) (map[string
 }
 
 // parseKeys parses each key on its own, since a key that is not understood must be ignored (RFC 7517 section 5).
-func parseKeys(body []byte) (map[string]*rsa.PublicKey, error) {
+func parseKeys(body io.Reader) (map[string]*rsa.PublicKey, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
-	if err := json.Unmarshal(body, &set); err != nil {
-		return nil, errors.New("not a JSON Web Key Set")
+	if err := json.NewDecoder(body).Decode(&set); err != nil {
+		return nil, fmt.Errorf("not a JSON Web Key Set: %w", err)
 	}
 	keys := make(map[string]*rsa.PublicKey)
 	for _, raw := range set.Keys {

@@ -338,11 +338,11 @@ func TestKeySet_RejectsBadResponses(t *testing.T) {
 			_, _ = w.Write([]byte(good))
 		},
 		"more than 1 MiB": func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write([]byte(good + strings.Repeat(" ", 1<<20)))
+			_, _ = w.Write([]byte(strings.Repeat(" ", 1<<20) + good))
 		},
 		"a truncated response": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100000")
-			_, _ = w.Write([]byte(good))
+			_, _ = w.Write([]byte(good[:len(good)-2]))
 		},
 		"an HTML page": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
 		"an empty set": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"keys":[]}`)) },

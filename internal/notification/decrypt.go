@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
@@ -108,8 +109,8 @@ func (d *Decrypter) decryptContent(ring Ring, item *Item) (*interaction.Interact
 	if err != nil {
 		return nil, err
 	}
-	if d.settings.Telemetry != nil {
-		d.settings.Telemetry.Decrypted(time.Since(start))
+	if d.settings.Decrypted != nil {
+		d.settings.Decrypted(time.Since(start))
 	}
 	return parseContent(text, item.ResourceID)
 }
@@ -158,17 +159,11 @@ func Decrypt(content *EncryptedContent, key *Key) ([]byte, error) {
 	if content.DataSignature == "" {
 		return nil, errorf(ReasonSignatureMissing, "content without a signature is not decrypted")
 	}
-	digest, err := decodeBase64("dataSignature", content.DataSignature)
-	if err != nil {
-		return nil, err
-	}
-	wrapped, err := decodeBase64("dataKey", content.DataKey)
-	if err != nil {
-		return nil, err
-	}
-	data, err := decodeBase64("data", content.Data)
-	if err != nil {
-		return nil, err
+	digest, digestErr := base64.StdEncoding.DecodeString(content.DataSignature)
+	wrapped, wrappedErr := base64.StdEncoding.DecodeString(content.DataKey)
+	data, dataErr := base64.StdEncoding.DecodeString(content.Data)
+	if err := errors.Join(digestErr, wrappedErr, dataErr); err != nil {
+		return nil, errorf(ReasonMalformed, "dataSignature, dataKey or data is not base64")
 	}
 	contentKey, err := rsa.DecryptOAEP(sha1.New(), nil, key.private, wrapped, nil) //nolint:gosec // see the import
 	if err != nil {
@@ -196,24 +191,10 @@ func decryptData(data, contentKey []byte) ([]byte, error) {
 		return nil, errorf(ReasonMalformed, "data key: %v", err)
 	}
 	cipher.NewCBCDecrypter(block, contentKey[:aes.BlockSize]).CryptBlocks(data, data)
-	padding := int(data[len(data)-1])
-	if padding == 0 || padding > aes.BlockSize {
+	last := data[len(data)-1:]
+	padding := bytes.Repeat(last, int(last[0]))
+	if len(padding) == 0 || len(padding) > aes.BlockSize || !bytes.HasSuffix(data, padding) {
 		return nil, errorf(ReasonMalformed, "wrong padding")
 	}
-	text := data[:len(data)-padding]
-	for _, b := range data[len(text):] {
-		if int(b) != padding {
-			return nil, errorf(ReasonMalformed, "wrong padding")
-		}
-	}
-	return text, nil
-}
-
-// decodeBase64 decodes standard base64 with padding and ignores line breaks.
-func decodeBase64(member, text string) ([]byte, error) {
-	decoded, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		return nil, errorf(ReasonMalformed, "%s is not base64", member)
-	}
-	return decoded, nil
+	return bytes.TrimSuffix(data, padding), nil
 }

@@ -7,6 +7,7 @@ package notification
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -17,12 +18,6 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
-
-// Telemetry receives measurements. It must be safe for concurrent use.
-type Telemetry interface {
-	// Decrypted is called for each decrypted item with the duration of the decryption.
-	Decrypted(spent time.Duration)
-}
 
 // Settings configure a Decrypter.
 type Settings struct {
@@ -41,8 +36,8 @@ type Settings struct {
 	// Delivered reports whether an item with this Item.ContentDigest was already delivered. Such an item is not decrypted, and is in
 	// none of the lists of Decrypted. It is called concurrently, and only for items of verified collections. It may be nil.
 	Delivered func(digest [sha256.Size]byte) bool
-	// Telemetry may be nil.
-	Telemetry Telemetry
+	// Decrypted is called concurrently for each decrypted item with the duration of the decryption. It may be nil.
+	Decrypted func(spent time.Duration)
 }
 
 // Decrypter verifies that notifications are authentic and decrypts them. It is safe for concurrent use.
@@ -56,8 +51,10 @@ type Decrypter struct {
 
 // keySet holds the decryption keys and the client states derived from them, which are replaced together.
 type keySet struct {
-	ring   Ring
-	states clientStates
+	ring Ring
+	// states holds the SHA-256 of the client states, so that the duration of a lookup depends neither on their number nor on how
+	// much of a state was right. A part of a hash, which it could reveal, does not help to find a secret of 32 bytes.
+	states map[[sha256.Size]byte]bool
 }
 
 // NewDecrypter returns a Decrypter with the keys of Settings.Ring.
@@ -73,13 +70,19 @@ func NewDecrypter(settings Settings) *Decrypter {
 // SetKeys replaces the decryption keys, and with them the accepted client states, of which there is one for each key and
 // resource. A collection is decrypted with one set of keys.
 func (d *Decrypter) SetKeys(ring Ring) {
-	states := deriveClientStates(ring, d.settings.TenantID, d.settings.ClientID, d.settings.Resources)
-	d.keys.Store(&keySet{ring: ring, states: states})
+	states := make(map[[sha256.Size]byte]bool)
+	for _, key := range ring {
+		for _, resource := range d.settings.Resources {
+			states[sha256.Sum256([]byte(ClientState(key, d.settings.TenantID, d.settings.ClientID, resource)))] = true
+		}
+	}
+	d.keys.Store(&keySet{ring, states})
 }
 
-// OwnClientState reports whether a clientState is that of one of our subscriptions, for any current key and resource.
+// OwnClientState reports whether a clientState is that of one of our subscriptions, for any current key and resource. It
+// allocates nothing.
 func (d *Decrypter) OwnClientState(clientState []byte) bool {
-	return d.keys.Load().states.match(clientState)
+	return d.keys.Load().states[sha256.Sum256(clientState)]
 }
 
 // Decrypted is the result of decrypting a collection.
@@ -129,13 +132,14 @@ func (d *Decrypter) Decrypt(ctx context.Context, c *Collection, at time.Time) (D
 	if len(ours) == 0 {
 		return decrypted, nil
 	}
-	refused, err := d.verifier.verifyAll(ctx, c.ValidationTokens, at)
-	if err != nil {
+	err := d.verifier.verifyAll(ctx, c.ValidationTokens, at)
+	refused, invalid := errors.AsType[*Error](err)
+	if err != nil && !invalid {
 		return Decrypted{}, fmt.Errorf("decrypt notifications: %w", err)
 	}
 	for _, item := range ours {
 		switch {
-		case refused != nil:
+		case invalid:
 			decrypted.reject(item, refused)
 		case item.LifecycleEvent != "": // needs valid tokens only if there are any
 			decrypted.Lifecycle = append(decrypted.Lifecycle, Lifecycle{SubscriptionID: item.SubscriptionID, Event: item.LifecycleEvent})

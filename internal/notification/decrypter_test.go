@@ -89,8 +89,8 @@ func TestDecrypter_KeepsItemOrder(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	settings := decrypterSettings(firstKey(t), key)
-	count := &fakeTelemetry{}
-	settings.Telemetry = count
+	count := &decryptions{}
+	settings.Decrypted = count.decrypted
 	var items []notification.Item
 	var want []string
 	for id := range strings.SplitSeq("abcdefghijklmnopqrst", "") {
@@ -109,9 +109,9 @@ func TestDecrypter_KeepsItemOrder(t *testing.T) {
 	assert.Positive(t, count.spent.Load())
 }
 
-type fakeTelemetry struct{ items, spent atomic.Int64 }
+type decryptions struct{ items, spent atomic.Int64 }
 
-func (d *fakeTelemetry) Decrypted(spent time.Duration) {
+func (d *decryptions) decrypted(spent time.Duration) {
 	d.items.Add(1)
 	d.spent.Add(int64(spent))
 }
@@ -214,8 +214,8 @@ func TestDecrypter_StopsWhenContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	settings := decrypterSettings(firstKey(t), key)
-	stops := &cancelingTelemetry{cancel: cancel}
-	settings.Telemetry = stops
+	stops := &cancelingDecryptions{cancel: cancel}
+	settings.Decrypted = stops.decrypted
 	item := promptItem(t, key)
 	var items []notification.Item
 	for range 200 {
@@ -227,12 +227,12 @@ func TestDecrypter_StopsWhenContextEnds(t *testing.T) {
 	assert.Less(t, stops.items.Load(), int64(200))
 }
 
-type cancelingTelemetry struct {
+type cancelingDecryptions struct {
 	items  atomic.Int64
 	cancel context.CancelFunc
 }
 
-func (s *cancelingTelemetry) Decrypted(time.Duration) {
+func (s *cancelingDecryptions) decrypted(time.Duration) {
 	s.items.Add(1)
 	s.cancel()
 }
@@ -288,9 +288,9 @@ func TestDecrypter_RejectsOtherTenantsWithoutKeyLookup(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	source := firstKey(t)
-	count := &fakeTelemetry{}
+	count := &decryptions{}
 	settings := decrypterSettings(source, key)
-	settings.Telemetry = count
+	settings.Decrypted = count.decrypted
 	other, event := promptItem(t, key), lifecycleItem()
 	other.TenantID, event.TenantID = "another", "another"
 
@@ -525,8 +525,8 @@ func TestDecrypter_SkipsDeliveredItems(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	settings := decrypterSettings(firstKey(t), key)
-	seen, count := map[[sha256.Size]byte]bool{}, &fakeTelemetry{}
-	settings.Telemetry = count
+	seen, count := map[[sha256.Size]byte]bool{}, &decryptions{}
+	settings.Decrypted = count.decrypted
 	settings.Delivered = func(digest [sha256.Size]byte) bool { return seen[digest] }
 	decrypter := newDecrypter(t, settings)
 	old, fresh := promptItem(t, key), promptItem(t, key)
@@ -553,18 +553,13 @@ func TestDecrypter_SkipsDeliveredItems(t *testing.T) {
 	assert.Len(t, rejected.Rejected, 1, "a sender without a valid token learns nothing about delivered items")
 }
 
-// panicking panics on the first decrypted item.
-type panicking struct{ once sync.Once }
-
-func (p *panicking) Decrypted(time.Duration) {
-	p.once.Do(func() { panic("words of a conversation") })
-}
-
+// The first decrypted item panics.
 func TestDecrypter_PanicCostsOneItem(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	settings := decrypterSettings(firstKey(t), key)
-	settings.Telemetry = &panicking{}
+	var once sync.Once
+	settings.Decrypted = func(time.Duration) { once.Do(func() { panic("words of a conversation") }) }
 	decrypted, err := newDecrypter(t, settings).
 		Decrypt(t.Context(), collection([]string{mint(t, tokenClaims())}, promptItem(t, key), promptItem(t, key)), noon)
 	require.NoError(t, err)

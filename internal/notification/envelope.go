@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,30 +117,6 @@ func (e *Envelope) split(items []byte, ours func(clientState []byte) bool) {
 			e.Foreign++
 		}
 	}
-}
-
-// clientStates is the set of the clientStates of our subscriptions: one for each key and resource. It holds their SHA-256, so
-// that the duration of a lookup depends neither on their number nor on how much of a state was right. A part of a hash,
-// which it could reveal, does not help to find a secret of 32 bytes.
-type clientStates map[[sha256.Size]byte]struct{}
-
-func deriveClientStates(ring Ring, tenant, clientID string, resources []string) clientStates {
-	states := make(clientStates, len(ring)*len(resources))
-	for _, key := range ring {
-		for _, resource := range resources {
-			states[sha256.Sum256([]byte(ClientState(key, tenant, clientID, resource)))] = struct{}{}
-		}
-	}
-	return states
-}
-
-// match reports whether the state is one of ours. It allocates nothing, and hashes only what can be one.
-func (s clientStates) match(state []byte) bool {
-	if len(state) != base64.RawURLEncoding.EncodedLen(clientStateLength) {
-		return false
-	}
-	_, found := s[sha256.Sum256(state)]
-	return found
 }
 
 // OwnItems returns the number of items that Decode returns.

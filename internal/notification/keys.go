@@ -152,11 +152,6 @@ func (r Ring) CertificateIDs() []string {
 	return ids
 }
 
-const (
-	clientStateLabel  = "m365_copilot client state v1"
-	clientStateLength = 32
-)
-
 // ClientState derives the clientState of a subscription: base64url without padding of HKDF-SHA256 (RFC 5869, 32 bytes, no
 // salt) of the key's PKCS#8 form, with the info
 //
@@ -165,11 +160,11 @@ const (
 // It is therefore the same after a restart and on every replica, and need not be stored. The result is a secret.
 func ClientState(key *Key, tenant, clientID, resource string) string {
 	info := strings.Join([]string{
-		clientStateLabel, strings.ToLower(tenant), strings.ToLower(clientID), strings.TrimPrefix(resource, "/"),
+		"m365_copilot client state v1", strings.ToLower(tenant), strings.ToLower(clientID), strings.TrimPrefix(resource, "/"),
 	}, "|")
-	state, err := hkdf.Key(sha256.New, key.pkcs8, nil, info, clientStateLength)
+	state, err := hkdf.Key(sha256.New, key.pkcs8, nil, info, sha256.Size)
 	if err != nil {
-		panic(fmt.Sprintf("derive %d bytes: %v", clientStateLength, err)) // only a length over 8,160 bytes is an error
+		panic(fmt.Sprintf("derive a client state: %v", err)) // only a length over 8,160 bytes is an error
 	}
 	return base64.RawURLEncoding.EncodeToString(state)
 }

@@ -52,8 +52,7 @@ func (e *Error) Error() string { return e.message }
 
 // Failure returns the failure of the reason.
 func (e *Error) Failure() failure.Failure {
-	_, code := e.Reason.consequences()
-	return failure.New(code)
+	return failure.New(consequences[e.Reason].code)
 }
 
 // reject returns the rejection of an item because of an *Error, or of a panic.
@@ -64,7 +63,7 @@ func (i *Item) reject(err error) Rejection {
 	}
 	rejection := Rejection{Reason: known.Reason, Count: 1, Err: known}
 	// No interaction is missing because of a lifecycle event.
-	if missing, _ := known.Reason.consequences(); missing != "" && i.LifecycleEvent == "" {
+	if missing := consequences[known.Reason].missing; missing != "" && i.LifecycleEvent == "" {
 		rejection.Gap, rejection.ItemID, rejection.ContentDigest = missing, i.ResourceID, i.ContentDigest()
 	}
 	return rejection
@@ -79,7 +78,6 @@ const (
 	ReasonClientState Reason = "client_state"
 	// ReasonTenant: the item names no tenant or another tenant.
 	ReasonTenant Reason = "tenant"
-
 	// ReasonLimit: one body has more items than can be decoded.
 	ReasonLimit Reason = "limit"
 
@@ -115,36 +113,33 @@ const (
 	ReasonPlaintext Reason = "plaintext"
 )
 
-// consequences returns which gap an item leaves that is rejected for this reason, and what the operator is told.
-func (r Reason) consequences() (gap.Reason, failure.Code) {
-	switch r {
-	case ReasonClientState:
-		return "", failure.ForeignClientState
-	case ReasonTenant, ReasonTokenTenant:
-		return gap.Unverified, failure.OtherTenant
-	case ReasonLimit:
-		return gap.Unverified, failure.TooManyItems
-	case ReasonTokenMissing:
-		return gap.Unverified, failure.TokensMissing
-	case ReasonTokenKey, ReasonTokenIssuer:
-		return gap.Unverified, failure.TokenIssuer
-	case ReasonTokenAudience:
-		return gap.Unverified, failure.TokenAudience
-	case ReasonTokenPublisher:
-		return gap.Unverified, failure.TokenPublisher
-	case ReasonTokenExpired, ReasonTokenNotYetValid:
-		return gap.Unverified, failure.ClockWrong
-	case ReasonTokenMalformed, ReasonTokenSignature:
-		return gap.Unverified, failure.NotificationAltered
-	case ReasonHMAC, ReasonSignatureMissing, ReasonMalformed:
-		return gap.Undecryptable, failure.NotificationAltered
-	case ReasonCertificate, ReasonOAEP:
-		return gap.Undecryptable, failure.CertificateMissing
-	case ReasonPlaintext:
-		return gap.Undecryptable, failure.NotificationUnsupported
-	case ReasonContentMissing:
-		return gap.Empty, failure.ContentMissing
-	default: // ReasonTokenAlgorithm, ReasonTokenCount, ReasonTokenVersion, ReasonChangeType
-		return gap.Unverified, failure.NotificationUnsupported
-	}
+// consequences holds for each reason which gap an item leaves that is rejected for it, and what the operator is told.
+var consequences = map[Reason]struct {
+	missing gap.Reason
+	code    failure.Code
+}{
+	ReasonClientState:      {"", failure.ForeignClientState},
+	ReasonTenant:           {gap.Unverified, failure.OtherTenant},
+	ReasonLimit:            {gap.Unverified, failure.TooManyItems},
+	ReasonTokenMissing:     {gap.Unverified, failure.TokensMissing},
+	ReasonTokenCount:       {gap.Unverified, failure.NotificationUnsupported},
+	ReasonTokenMalformed:   {gap.Unverified, failure.NotificationAltered},
+	ReasonTokenAlgorithm:   {gap.Unverified, failure.NotificationUnsupported},
+	ReasonTokenKey:         {gap.Unverified, failure.TokenIssuer},
+	ReasonTokenSignature:   {gap.Unverified, failure.NotificationAltered},
+	ReasonTokenExpired:     {gap.Unverified, failure.ClockWrong},
+	ReasonTokenNotYetValid: {gap.Unverified, failure.ClockWrong},
+	ReasonTokenAudience:    {gap.Unverified, failure.TokenAudience},
+	ReasonTokenVersion:     {gap.Unverified, failure.NotificationUnsupported},
+	ReasonTokenPublisher:   {gap.Unverified, failure.TokenPublisher},
+	ReasonTokenIssuer:      {gap.Unverified, failure.TokenIssuer},
+	ReasonTokenTenant:      {gap.Unverified, failure.OtherTenant},
+	ReasonChangeType:       {gap.Unverified, failure.NotificationUnsupported},
+	ReasonContentMissing:   {gap.Empty, failure.ContentMissing},
+	ReasonCertificate:      {gap.Undecryptable, failure.CertificateMissing},
+	ReasonOAEP:             {gap.Undecryptable, failure.CertificateMissing},
+	ReasonHMAC:             {gap.Undecryptable, failure.NotificationAltered},
+	ReasonSignatureMissing: {gap.Undecryptable, failure.NotificationAltered},
+	ReasonMalformed:        {gap.Undecryptable, failure.NotificationAltered},
+	ReasonPlaintext:        {gap.Undecryptable, failure.NotificationUnsupported},
 }

@@ -38,14 +38,8 @@ type KeySource interface {
 // https://learn.microsoft.com/graph/change-notifications-with-resource-data#validate-the-tokens
 type Verifier struct {
 	settings Settings
-	// verified holds the validity of verified tokens by their SHA-256.
-	verified *lru.Cache[[sha256.Size]byte, validity]
-}
-
-// validity is the period in which a token is valid.
-type validity struct {
-	notBefore time.Time // zero if the token has none
-	expires   time.Time
+	// verified holds the claims of verified tokens by their SHA-256.
+	verified *lru.Cache[[sha256.Size]byte, *claims]
 }
 
 // NewVerifier returns a Verifier that caches up to 1,024 verified tokens, so that a token costs one RSA operation. Of the
@@ -54,32 +48,24 @@ func NewVerifier(settings Settings) *Verifier {
 	if len(settings.Audiences) == 0 {
 		settings.Audiences = []string{settings.ClientID}
 	}
-	verified, err := lru.New[[sha256.Size]byte, validity](maxVerifiedTokens)
+	verified, err := lru.New[[sha256.Size]byte, *claims](maxVerifiedTokens)
 	if err != nil {
 		panic(fmt.Sprintf("a cache of %d entries: %v", maxVerifiedTokens, err)) // only a size below 1 is an error
 	}
 	return &Verifier{settings: settings, verified: verified}
 }
 
-// verifyAll verifies the tokens of a collection. refused is not nil if one is invalid, since that invalidates the collection. err
-// says that this cannot be decided now, as in Verify.
-func (v *Verifier) verifyAll(ctx context.Context, tokens []string, now time.Time) (refused *Error, err error) {
+// verifyAll verifies the tokens of a collection, which is invalid if one of them is. Its error is that of Verify.
+func (v *Verifier) verifyAll(ctx context.Context, tokens []string, now time.Time) error {
 	if len(tokens) > maxTokens {
-		return tokenErrorf(ReasonTokenCount, "%d of them, Graph sends one for each application and tenant", len(tokens)), nil
+		return tokenErrorf(ReasonTokenCount, "%d of them, Graph sends one for each application and tenant", len(tokens))
 	}
 	for _, token := range tokens {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		err := v.Verify(ctx, token, now)
-		if refused, ok := errors.AsType[*Error](err); ok {
-			return refused, nil
-		}
-		if err != nil {
-			return nil, err
+		if err := v.Verify(ctx, token, now); err != nil {
+			return err
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // Verify returns nil for a genuine token and an *Error for any other. It returns another error, that of the KeySource or of the
@@ -89,8 +75,8 @@ func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) erro
 		return tokenErrorf(ReasonTokenMalformed, "longer than %d bytes", maxTokenBytes)
 	}
 	sum := sha256.Sum256([]byte(token))
-	if valid, known := v.verified.Get(sum); known {
-		return valid.check(now)
+	if claims, known := v.verified.Get(sum); known {
+		return claims.checkTime(now)
 	}
 	claims, err := v.verifySignature(ctx, token)
 	if err != nil {
@@ -99,12 +85,11 @@ func (v *Verifier) Verify(ctx context.Context, token string, now time.Time) erro
 	if err := v.checkClaims(claims); err != nil {
 		return err
 	}
-	valid := validity{notBefore: claims.NotBefore.Time(), expires: claims.Expiry.Time()}
-	v.verified.Add(sum, valid)
-	return valid.check(now)
+	v.verified.Add(sum, claims)
+	return claims.checkTime(now)
 }
 
-// claims are the claims that checkClaims uses.
+// claims are the claims that are checked.
 type claims struct {
 	jwt.Claims
 
@@ -181,15 +166,16 @@ func (v *Verifier) isAudience(audience string) bool {
 	return slices.ContainsFunc(v.settings.Audiences, func(a string) bool { return strings.EqualFold(a, audience) })
 }
 
-// check tolerates a clock difference of 5 minutes.
-func (v validity) check(now time.Time) error {
-	if !now.Before(v.expires.Add(leeway)) {
+// checkTime tolerates a clock difference of 5 minutes.
+func (c *claims) checkTime(now time.Time) error {
+	expires, notBefore := c.Expiry.Time(), c.NotBefore.Time() // notBefore is zero if the token has none
+	if !now.Before(expires.Add(leeway)) {
 		return tokenErrorf(ReasonTokenExpired, "expired at %s, but the local time is %s",
-			v.expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+			expires.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
-	if now.Before(v.notBefore.Add(-leeway)) {
+	if now.Before(notBefore.Add(-leeway)) {
 		return tokenErrorf(ReasonTokenNotYetValid, "valid from %s, but the local time is %s",
-			v.notBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+			notBefore.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

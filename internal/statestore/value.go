@@ -31,14 +31,13 @@ type ValueSettings struct {
 type Value[T any] struct {
 	s       ValueSettings
 	health  health.Part
-	changed chan struct{} // has an element after changes that Run has not seen
 	changes atomic.Uint64 // so far
 	saved   atomic.Uint64 // how many of them are stored; set only in calls to the storage, which are made one at a time
 }
 
 // NewValue returns a Value that has not changed.
 func NewValue[T any](s ValueSettings) *Value[T] {
-	return &Value[T]{s: s, changed: make(chan struct{}, 1), health: health.Part{
+	return &Value[T]{s: s, health: health.Part{
 		Logger: s.Logger, Failing: s.Name + " can't be stored", Recovered: s.Name + " are stored again", Status: s.Status,
 	}}
 }
@@ -66,17 +65,7 @@ func (v *Value[T]) Load(ctx context.Context) (value T, damaged bool, err error) 
 }
 
 // Changed notes that the value has changed.
-func (v *Value[T]) Changed() {
-	v.changes.Add(1)
-	v.wake()
-}
-
-func (v *Value[T]) wake() {
-	select {
-	case v.changed <- struct{}{}:
-	default:
-	}
-}
+func (v *Value[T]) Changed() { v.changes.Add(1) }
 
 // Save writes the value unless everything that was changed before the call is stored. snapshot returns a copy of the value; it is
 // called when the storage is free, so that no older copy is written after a newer one. A failure is logged, but not the end of ctx.
@@ -143,19 +132,14 @@ func decode(payload []byte, value any) error {
 
 // Run saves the value within an interval after each change, and again until that succeeds, until ctx ends.
 func (v *Value[T]) Run(ctx context.Context, interval time.Duration, snapshot func() T) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-v.changed:
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(interval):
-		}
-		if v.Save(ctx, snapshot) != nil {
-			v.wake()
+		case <-ticker.C:
+			_ = v.Save(ctx, snapshot) // a failure is logged there
 		}
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
-// A Retry-After holds for all calls, to the second, at most an hour, and events do not shorten it.
+// A Retry-After holds for all calls, to the second, and events do not shorten it.
 func TestManager_ObeysRetryAfter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -55,10 +55,10 @@ func TestManager_ObeysRetryAfter(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		h := newHarness(t, &fakeGraph{fail: func(c call) error {
-			return &graph.TokenError{Status: http.StatusTooManyRequests, RetryAfter: 1000 * time.Hour}
+			return &graph.TokenError{Status: http.StatusTooManyRequests, RetryAfter: time.Hour}
 		}})
 		h.advance(3*time.Hour + time.Second)
-		assert.Equal(t, []float64{0, 3600, 7200, 10800}, seconds(h.graph.callsOf(), h.start), "an absurd Retry-After is obeyed for an hour")
+		assert.Equal(t, []float64{0, 3600, 7200, 10800}, seconds(h.graph.callsOf(), h.start), "that of a token request is obeyed as well")
 	})
 }
 

@@ -96,8 +96,8 @@ func (m *Manager) wanted() []graph.Subscription {
 			ChangeTypes:              m.settings.ChangeTypes,
 			NotificationURL:          m.settings.NotificationURL,
 			LifecycleNotificationURL: m.settings.NotificationURL,
-			EncryptionCertificate:    m.settings.Keys.Certificate.DER,
-			EncryptionCertificateID:  m.settings.Keys.Certificate.ID,
+			EncryptionCertificate:    m.settings.Keys.Certificate,
+			EncryptionCertificateID:  m.settings.Keys.CertificateID,
 		})
 	}
 	return wanted

@@ -313,7 +313,7 @@ func TestKeyConflict_SurvivorTakesOver(t *testing.T) {
 				}
 				left.advance(c.within)
 				require.Len(t, g.certificates(), 1)
-				assert.Equal(t, left.known[0].CertificateID, g.certificates()[0], "the survivor has it")
+				assert.Equal(t, left.known()[0].CertificateID, g.certificates()[0], "the survivor has it")
 				require.Len(t, left.restored, restored+1)
 				assert.False(t, lost.since.IsZero(), "what it missed since then is read now")
 				left.advance(2*time.Hour + 2*interval)
@@ -360,7 +360,7 @@ func TestKeyConflict_ReplacesLeftoverImmediately(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := &fakeGraph{deleteLag: 50 * time.Second}
 				g.put(existing("x", 70*time.Hour, lost))
-				b := newReplica(t, g, "new", checkInterval(10*time.Second), func(s *subscription.Settings) { s.Known = known })
+				b := newReplica(t, g, "new", checkInterval(10*time.Second), knowing(t, known...))
 				assert.Equal(t, []string{"new"}, g.certificates())
 				b.advance(24 * time.Hour)
 				assert.Equal(t, []string{"new"}, g.certificates())
@@ -401,7 +401,7 @@ func TestKeyConflict_RestartReplacesOnce(t *testing.T) {
 		}
 		blocked.stop()
 		before := len(*stays.deleted)
-		again := newReplica(t, g, key, func(s *subscription.Settings) { s.Known = blocked.known })
+		again := newReplica(t, g, key, after(blocked.harness))
 		again.advance(45 * time.Minute)
 		assert.Len(t, *again.deleted, 1)
 		assert.Len(t, *stays.deleted, before, "the other one waits")

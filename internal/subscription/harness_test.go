@@ -8,14 +8,18 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/storage/storagetest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
@@ -32,6 +36,7 @@ const (
 type harness struct {
 	graph   *fakeGraph
 	manager *subscription.Manager
+	store   *statestore.Store
 	logs    *observer.ObservedLogs
 	start   time.Time
 	// cancel ends the context of Run, and stop also waits until Run has returned.
@@ -46,7 +51,6 @@ type recorder struct {
 	adopted       []time.Time
 	interruptions []interruption
 	restored      []time.Time
-	known         []subscription.Known
 	statuses      []error
 	renewals      map[bool]int
 	created       map[bool]int
@@ -67,8 +71,10 @@ func (r *recorder) Interrupted(resource string, reason subscription.Reason, sinc
 	r.locked(func() { r.interruptions = append(r.interruptions, interruption{resource, reason, since}) })
 }
 
-func (r *recorder) Restored(string)                  { r.locked(func() { r.restored = append(r.restored, time.Now()) }) }
-func (r *recorder) Known(known []subscription.Known) { r.locked(func() { r.known = known }) }
+func (r *recorder) Restored(string) {
+	r.locked(func() { r.restored = append(r.restored, time.Now()) })
+}
+
 func (r *recorder) Renewal(_ context.Context, err error) {
 	r.locked(func() { r.renewals[err == nil]++ })
 }
@@ -102,7 +108,7 @@ func settings() subscription.Settings {
 // keys returns the keys of certificates with these ids.
 func keys(first string, others ...string) subscription.Keys {
 	return subscription.Keys{
-		Certificate: subscription.Certificate{ID: first, DER: []byte("der")}, HeldCertificateIDs: append(others, first),
+		CertificateID: first, Certificate: []byte("der"), HeldCertificateIDs: append(others, first),
 		ClientState: func(resource string) string { return secret + resource },
 	}
 }
@@ -114,10 +120,12 @@ func newHarness(t *testing.T, g *fakeGraph, changes ...func(*subscription.Settin
 	r := &recorder{renewals: map[bool]int{}, created: map[bool]int{}}
 	s := settings()
 	s.Graph, s.Logger, s.Observer, s.Telemetry, s.Status = g, zap.New(core), r, r, r.Status
+	s.Store = statestore.New(newStorage())
 	for _, change := range changes {
 		change(&s)
 	}
-	h := &harness{graph: g, manager: subscription.New(s), logs: logs, start: time.Now(), recorder: r}
+	h := &harness{graph: g, manager: subscription.New(s), store: s.Store, logs: logs, start: time.Now(), recorder: r}
+	require.NoError(t, h.manager.Load(t.Context()))
 	var ctx context.Context
 	ctx, h.cancel = context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -132,6 +140,54 @@ func newHarness(t *testing.T, g *fakeGraph, changes ...func(*subscription.Settin
 	t.Cleanup(h.stop)
 	synctest.Wait()
 	return h
+}
+
+// testStorage is a storage in memory. Writes fail with fail, unless that is nil.
+type testStorage struct {
+	storage.Client
+	fail error
+}
+
+func newStorage() *testStorage {
+	return &testStorage{Client: storagetest.NewInMemoryClient(component.KindReceiver, component.MustNewID("m365_copilot"), "")}
+}
+
+func (s *testStorage) Batch(ctx context.Context, operations ...*storage.Operation) error {
+	if s.fail != nil {
+		return s.fail
+	}
+	return s.Client.Batch(ctx, operations...)
+}
+
+// storedIn returns the value of subscriptions in a store.
+func storedIn(store *statestore.Store) *statestore.Value[[]subscription.Known] {
+	return statestore.NewValue[[]subscription.Known](statestore.ValueSettings{
+		Store: store, Key: "subscriptions", Version: 1, Name: "subscriptions", Logger: zap.NewNop(),
+	})
+}
+
+// known returns the subscriptions that the next run will know.
+func (h *harness) known() []subscription.Known {
+	known, _, err := storedIn(h.store).Load(context.Background())
+	if err != nil {
+		panic(err)
+	}
+	return known
+}
+
+// after continues with the storage of an earlier run.
+func after(earlier *harness) func(*subscription.Settings) {
+	return func(s *subscription.Settings) { s.Store = earlier.store }
+}
+
+// knowing sets what earlier runs stored.
+func knowing(t *testing.T, known ...subscription.Known) func(*subscription.Settings) {
+	t.Helper()
+	return func(s *subscription.Settings) {
+		value := storedIn(s.Store)
+		value.Changed()
+		require.NoError(t, value.Save(t.Context(), func() []subscription.Known { return known }))
+	}
 }
 
 // advance lets fake time pass.

@@ -48,7 +48,7 @@ func TestSetKeys_ReplacesSubscriptionOfEarlierCertificate(t *testing.T) {
 				require.Len(t, h.interruptions, 2)
 				assert.Equal(t, interruption{tenantWide, test.reason, h.start.Add(test.confirmed)}, h.interruptions[1])
 				assert.Len(t, h.restored, 2)
-				assert.Equal(t, []subscription.Known{{ID: "s2", CertificateID: "newer"}}, h.known)
+				assert.Equal(t, []subscription.Known{{ID: "s2", CertificateID: "newer"}}, h.known())
 
 				h.advance(time.Hour)
 				assert.Equal(t, 2, h.graph.count("create"), "it is replaced once")

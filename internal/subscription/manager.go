@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
 const (
@@ -38,9 +39,10 @@ type Manager struct {
 	passEnd time.Time
 	// lastCheck is when the list was last read, nextCheck when it is to be read again though nothing failed.
 	lastCheck, nextCheck time.Time
-	// reported are the subscriptions that the Observer knows.
-	reported []Known
-	health   health.Part
+	// known are the subscriptions that the next run needs to know, and stored is where it finds them.
+	known  []Known
+	stored *statestore.Value[[]Known]
+	health health.Part
 	// failing are the kinds of failures that Status knows.
 	failing []string
 
@@ -54,7 +56,10 @@ func New(s Settings) *Manager {
 		settings: s,
 		inbox:    newInbox(),
 		outage:   newRetry("all"),
-		facts:    facts{owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{}, keyReplacements: map[string]int{}},
+		stored: statestore.NewValue[[]Known](statestore.ValueSettings{
+			Store: s.Store, Key: "subscriptions", Version: 1, Name: "own subscriptions", Logger: s.Logger,
+		}),
+		facts: facts{owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{}, keyReplacements: map[string]int{}},
 		health: health.Part{
 			Logger: s.Logger, Failing: "subscription fails, will be tried again", Recovered: "subscription failure is over",
 		},
@@ -63,24 +68,29 @@ func New(s Settings) *Manager {
 		m.resources = append(m.resources, newResourceState(resource, i))
 		m.mayReplace[path(resource)] = s.ReplaceForeign
 	}
-	for _, known := range s.Known {
-		m.owned[known.ID] = &ownSubscription{Known: known}
-	}
-	m.reported = m.known()
 	m.useKeys(s.Keys)
 	return m
 }
 
+// Load reads which subscriptions an earlier run created or adopted. It must be called before Run. The error is one of the storage.
+func (m *Manager) Load(ctx context.Context) (err error) {
+	m.known, _, err = m.stored.Load(ctx)
+	for _, known := range m.known {
+		m.owned[known.ID] = &ownSubscription{Known: known}
+	}
+	return err
+}
+
 func (m *Manager) useKeys(keys Keys) {
 	m.settings.Keys = keys
-	m.held = map[string]bool{keys.Certificate.ID: true}
+	m.held = map[string]bool{keys.CertificateID: true}
 	for _, id := range keys.HeldCertificateIDs {
 		m.held[id] = true
 	}
 }
 
-// Run manages the subscriptions until the context ends, whatever fails. Before it returns, it passes what the events until then
-// say to the Observer. It must be called only once.
+// Run manages the subscriptions until the context ends, whatever fails. Before it returns, it tells the Observer what the
+// events until then say. It must be called only once.
 func (m *Manager) Run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -93,7 +103,7 @@ func (m *Manager) Run(ctx context.Context) {
 		// If several cases are ready, select picks any of them.
 		if ctx.Err() != nil {
 			m.processEvents()
-			m.publish()
+			m.publish(ctx)
 			return
 		}
 		m.step(ctx)
@@ -131,7 +141,7 @@ func (m *Manager) step(ctx context.Context) {
 		m.pass(ctx)
 	}
 	m.processEvents() // the first list shows whose they are
-	m.publish()
+	m.publish(ctx)
 	m.report()
 }
 
@@ -185,27 +195,23 @@ func (m *Manager) interruptEnded(now time.Time) {
 	}
 }
 
-// publish updates what TimeLeft and the Observer can see.
-func (m *Manager) publish() {
+// publish updates what TimeLeft returns, and stores the subscriptions if they have changed or could not be stored.
+func (m *Manager) publish(ctx context.Context) {
 	if !slices.ContainsFunc(m.resources, func(r *resourceState) bool { return r.own == nil }) {
 		first := slices.MinFunc(m.resources, func(a, b *resourceState) int { return a.end().Compare(b.end()) }).end()
 		m.firstEnd.Store(&first)
 	}
-	if known := m.known(); !slices.Equal(known, m.reported) {
-		m.reported = known
-		m.settings.Observer.Known(known)
-	}
-}
-
-// known returns the subscriptions that the next run needs to know.
-func (m *Manager) known() []Known {
 	var known []Known
 	for _, id := range slices.Sorted(maps.Keys(m.owned)) {
 		if own := m.owned[id]; !own.gone {
 			known = append(known, own.Known)
 		}
 	}
-	return known
+	if !slices.Equal(known, m.known) {
+		m.known = known
+		m.stored.Changed()
+	}
+	_ = m.stored.Save(context.WithoutCancel(ctx), func() []Known { return known }) // a failure is logged there
 }
 
 // Delete deletes the subscriptions in use. It must be called after Run has returned.
@@ -222,7 +228,7 @@ func (m *Manager) Delete(ctx context.Context) error {
 		r.active = false
 		m.log(zap.InfoLevel, "subscription deleted", r, "")
 	}
-	m.publish()
+	m.publish(ctx)
 	return errors.Join(errs...)
 }
 

@@ -43,7 +43,9 @@ func TestInbox_IsBounded(t *testing.T) {
 
 func TestManager_ForgetsUnlistedSubscriptions(t *testing.T) {
 	t.Parallel()
-	m := New(Settings{Known: []Known{{ID: "a"}, {ID: "b"}}})
+	m := New(Settings{})
+	m.own("a")
+	m.own("b")
 	m.own("c").gone = true
 	m.updateOwned([]graph.Subscription{{ID: "a"}}, planNow)
 	assert.Equal(t, owned("a", ""), m.owned)

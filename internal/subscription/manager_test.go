@@ -2,6 +2,7 @@ package subscription_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
@@ -32,7 +34,7 @@ func TestManager_CreatesMissingSubscription(t *testing.T) {
 		assert.Equal(t, []interruption{{tenantWide, subscription.ReasonAbsent, time.Time{}}}, h.interruptions)
 		assert.Equal(t, []time.Time{h.start}, h.restored)
 		assert.Equal(t, []time.Time{h.start}, h.checked)
-		assert.Equal(t, []subscription.Known{{ID: "s1", CertificateID: "new"}}, h.known)
+		assert.Equal(t, []subscription.Known{{ID: "s1", CertificateID: "new"}}, h.known())
 		assert.Equal(t, map[bool]int{true: 1}, h.created)
 		assert.Empty(t, h.statuses, "health did not change")
 
@@ -57,7 +59,7 @@ func TestManager_AdoptsUnchangedAfterRestart(t *testing.T) {
 		first.stop()
 		g.omitCertificateID = true
 		time.Sleep(time.Hour)
-		second := newHarness(t, g, func(s *subscription.Settings) { s.Known = first.known })
+		second := newHarness(t, g, after(first))
 		second.advance(30 * time.Minute)
 		assert.Equal(t, 1, g.count("create"))
 		assert.Zero(t, g.count("delete", "renew"))
@@ -155,7 +157,7 @@ func TestManager_RecreatesLostSubscription(t *testing.T) {
 		assert.Equal(t, []string{"s2"}, h.graph.activeIDs(), "the next check finds it")
 		assert.Equal(t, interruption{tenantWide, subscription.ReasonLost, h.start.Add(10 * time.Minute)}, h.interruptions[1])
 		assert.Equal(t, h.start.Add(15*time.Minute), h.restored[1])
-		assert.Equal(t, []subscription.Known{{ID: "s2", CertificateID: "new"}}, h.known)
+		assert.Equal(t, []subscription.Known{{ID: "s2", CertificateID: "new"}}, h.known())
 		require.Len(t, h.lines("subscription recreated"), 1)
 		assert.Equal(t, "lost", h.lines("subscription recreated")[0].ContextMap()["reason"])
 	})
@@ -286,7 +288,7 @@ func TestManager_DeleteRemovesOwnSubscriptions(t *testing.T) {
 		h.stop()
 		require.NoError(t, h.manager.Delete(t.Context()))
 		assert.Equal(t, []string{"f"}, g.activeIDs())
-		assert.Empty(t, h.known)
+		assert.Empty(t, h.known())
 		require.NoError(t, h.manager.Delete(t.Context()))
 		assert.Equal(t, 1, g.count("delete"), "one deletion is enough")
 	})
@@ -306,4 +308,27 @@ func TestManager_DeleteRemovesOwnSubscriptions(t *testing.T) {
 		require.ErrorAs(t, err, &failed)
 		assert.Equal(t, http.StatusServiceUnavailable, failed.Status)
 	})
+}
+
+func TestManager_StoresLaterWhatFails(t *testing.T) {
+	t.Parallel()
+	for name, later := range map[string]func(*harness){
+		"at the next check": func(h *harness) { h.advance(5 * time.Minute) },
+		"when Run returns":  func(h *harness) { h.stop() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				failing := newStorage()
+				failing.fail = errors.New("the disk is full")
+				h := newHarness(t, &fakeGraph{}, func(s *subscription.Settings) { s.Store = statestore.New(failing) })
+				h.advance(30 * time.Minute)
+				assert.Len(t, h.lines("own subscriptions can't be stored"), 1)
+				assert.Empty(t, h.known())
+				failing.fail = nil
+				later(h)
+				assert.Equal(t, []subscription.Known{{ID: "s1", CertificateID: "new"}}, h.known())
+			})
+		})
+	}
 }

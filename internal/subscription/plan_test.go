@@ -27,7 +27,7 @@ var planNow = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 func wantedOf(resources ...string) []graph.Subscription {
 	return New(Settings{
 		Resources: resources, ChangeTypes: []string{"created", "updated"}, NotificationURL: ourURL,
-		Keys: Keys{Certificate: Certificate{ID: "new"}},
+		Keys: Keys{CertificateID: "new"},
 	}).wanted()
 }
 

@@ -58,9 +58,6 @@ func (r *retry) failed(now time.Time, operation string, err error, after time.Du
 	r.next = now.Add(cmp.Or(after, r.wait()))
 }
 
-// pause postpones the next attempt with back-off, because of a failure that is noted elsewhere.
-func (r *retry) pause(now time.Time) { r.failed(now, "", nil, 0) }
-
 // recovered notes the end of the failure. Another one soon after it continues the back-off.
 func (r *retry) recovered() { r.operation, r.err, r.next = "", nil, time.Time{} }
 
@@ -82,8 +79,9 @@ func (m *Manager) failed(ctx context.Context, r *retry, operation string, err er
 	now := time.Now()
 	r.failed(now, operation, err, graph.RetryAfter(err))
 	if r != &m.outage && ofServer(err) {
-		// It is likely to meet the others too. If it does not, the outage is over with the next pass, and r is tried again later.
-		m.outage.pause(now)
+		// It is likely to meet the others too, so they wait. It is noted at r only. If it does not meet them, the outage is over with
+		// the next pass, and r is tried again later.
+		m.outage.failed(now, "", nil, 0)
 	}
 	if m.outage.next.After(now) {
 		m.nextCheck = time.Time{}

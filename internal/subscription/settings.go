@@ -7,9 +7,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
-// Settings configures a Manager. All but Webhook, Known and the booleans are required.
+// Settings configures a Manager. All but those of the webhook and the booleans are required.
 type Settings struct {
 	// Resources are the distinct resources to subscribe to, without a leading slash: the whole tenant, or one path for each
 	// user. Log lines and errors name a user by the index in this list, such as users[0], since a user id is personal data.
@@ -18,8 +19,9 @@ type Settings struct {
 	ChangeTypes []string
 	// NotificationURL receives both changes and lifecycle events. Its scheme is https or EventHub.
 	NotificationURL string
-	// Webhook is the listener that NotificationURL should lead to. Without it the hint for a failed validation is general.
-	Webhook Webhook
+	// WebhookPath is the URL path of the listener that NotificationURL should lead to, and WebhookAddress its host:port. Without
+	// them the hint for a failed validation is general.
+	WebhookPath, WebhookAddress string
 	// Lifetime is requested at each creation and renewal. Graph accepts at most 72 h:
 	// https://learn.microsoft.com/graph/api/resources/subscription#subscription-lifetime
 	Lifetime time.Duration
@@ -30,14 +32,14 @@ type Settings struct {
 	ReplaceForeign bool
 	// Keys are the encryption keys until SetKeys is called.
 	Keys Keys
-	// Known are the subscriptions that an earlier run of this collector reported to Observer.Known.
-	Known []Known
 	// RenewOnAdopt renews adopted subscriptions immediately. It is set if lifecycle events may have been missed while the
 	// listener was down.
 	RenewOnAdopt bool
 
 	// Graph makes the calls.
 	Graph Graph
+	// Store keeps this collector's subscriptions for the next run.
+	Store *statestore.Store
 	// Observer is notified of interruptions and their ends.
 	Observer Observer
 	// Telemetry counts creations and renewals.
@@ -49,31 +51,19 @@ type Settings struct {
 	Status func(error)
 }
 
-// Webhook is the listener of the receiver. Hints about a notification URL that does not lead to it contain its address.
-type Webhook struct {
-	// Path is the URL path that it serves, Address the host:port on which it listens.
-	Path, Address string
-}
-
 // Keys are what a Manager knows of the encryption keys.
 type Keys struct {
-	// Certificate is the certificate that new subscriptions are encrypted for.
-	Certificate Certificate
-	// HeldCertificateIDs are the ids of all certificates whose private key is available. Certificate.ID is always included.
+	// CertificateID is the encryptionCertificateId of new subscriptions, at most 128 characters, and Certificate the X.509
+	// certificate that they are encrypted for, in DER.
+	CertificateID string
+	Certificate   []byte
+	// HeldCertificateIDs are the ids of all certificates whose private key is available. CertificateID is always included.
 	HeldCertificateIDs []string
 	// ClientState returns the secret of a new subscription for a resource: the same on every call, at most 128 characters.
 	ClientState func(resource string) string
 }
 
-// Certificate is the public half of an encryption key pair.
-type Certificate struct {
-	// ID is the encryptionCertificateId, at most 128 characters.
-	ID string
-	// DER is the X.509 certificate.
-	DER []byte
-}
-
-// Known is a subscription that this collector created or adopted.
+// Known is a subscription that this collector created or adopted. It is stored, since Graph's list may not show whose it is.
 type Known struct {
 	// ID is the subscription's.
 	ID string
@@ -93,7 +83,7 @@ type Graph interface {
 }
 
 // Observer is notified when a subscription is interrupted and when it is restored, so that the changes missed meanwhile can be
-// read from the history. It is called from Run, and Known also from Delete, one call at a time. It must not block.
+// read from the history. It is called from Run, one call at a time. It must not block.
 //
 // For each resource, calls of Interrupted and Restored alternate, beginning with Interrupted.
 type Observer interface {
@@ -107,8 +97,6 @@ type Observer interface {
 	Interrupted(resource string, reason Reason, since time.Time)
 	// Restored reports that the resource has an active subscription, a new one or the previous one.
 	Restored(resource string)
-	// Known receives the subscriptions that the next run needs as Settings.Known, whenever they change.
-	Known(known []Known)
 }
 
 // Telemetry counts the requests that change subscriptions. The error is nil if the request succeeded.

@@ -3,6 +3,7 @@ package translate
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"sort"
 	"sync"
@@ -26,10 +27,11 @@ type MetricSettings struct {
 }
 
 // The maximum number of distinct values of an attribute of a metric. Both sets are open, and Graph may send new values at
-// any time. Values beyond the limit are counted as "other", so that memory stays bounded.
+// any time. Values beyond the limit are counted as otherValue, so that memory stays bounded.
 const (
 	maxAppNames         = 200
 	maxInteractionTypes = 10
+	otherValue          = "other"
 )
 
 // Metrics counts records, their ingestion delays, and what was recovered from the history, cumulatively since the start. It is
@@ -38,7 +40,7 @@ type Metrics struct {
 	settings MetricSettings
 
 	mu           sync.Mutex // guards what follows
-	apps, types  cardinalityLimiter
+	apps, types  limitedValues
 	interactions map[series]int64
 	delays       map[series]*histogram
 	recovered    map[series]int64
@@ -48,8 +50,8 @@ type Metrics struct {
 func NewMetrics(settings MetricSettings) *Metrics {
 	return &Metrics{
 		settings:     settings,
-		apps:         newCardinalityLimiter(maxAppNames),
-		types:        newCardinalityLimiter(maxInteractionTypes),
+		apps:         limitedValues{},
+		types:        limitedValues{},
 		interactions: map[series]int64{},
 		delays:       map[series]*histogram{},
 		recovered:    map[series]int64{},
@@ -69,8 +71,8 @@ func (m *Metrics) Add(records []record.Record) {
 		if r.Change != created {
 			continue
 		}
-		app, source := attribute{attrAppName, m.apps.bound(r.AppName)}, attribute{attrSource, r.Source}
-		m.interactions[series{app, {attrInteractionType, m.types.bound(r.Type)}, source}]++
+		app, source := attribute{attrAppName, m.apps.limit(r.AppName, maxAppNames)}, attribute{attrSource, r.Source}
+		m.interactions[series{app, {attrInteractionType, m.types.limit(r.Type, maxInteractionTypes)}, source}]++
 		if r.Delay != record.UnknownDelay {
 			m.observeDelay(series{app, source}, r.Delay)
 		}
@@ -80,7 +82,7 @@ func (m *Metrics) Add(records []record.Record) {
 func (m *Metrics) observeDelay(s series, delay time.Duration) {
 	h, seen := m.delays[s]
 	if !seen {
-		h = &histogram{}
+		h = &histogram{min: math.Inf(1), max: math.Inf(-1)}
 		m.delays[s] = h
 	}
 	h.observe(delay.Seconds())
@@ -137,48 +139,44 @@ type Gauge struct {
 	values map[series]float64
 }
 
-func newGauge(name, description string) Gauge {
-	return Gauge{definition{name, "s", description}, map[series]float64{}}
+// newGauge returns a gauge with one value, or none if it is not known.
+func newGauge(name, description string, s series, value time.Duration, known bool) Gauge {
+	values := map[series]float64{}
+	if known {
+		values[s] = value.Seconds()
+	}
+	return Gauge{definition{name, "s", description}, values}
 }
 
 // SubscriptionTimeLeft is the time until the Graph subscription expires, in seconds. It has no value if that is unknown.
 func SubscriptionTimeLeft(left time.Duration, known bool) Gauge {
-	gauge := newGauge("microsoft.copilot.subscription.time_left", "Time until the Graph subscription expires unless it is renewed.")
-	if known {
-		gauge.values[series{}] = left.Seconds()
-	}
-	return gauge
+	return newGauge("microsoft.copilot.subscription.time_left",
+		"Time until the Graph subscription expires unless it is renewed.", series{}, left, known)
 }
 
 // NotificationAge is the time since the last authentic notification, in seconds. It has no value before the first one.
 func NotificationAge(age time.Duration, known bool) Gauge {
-	gauge := newGauge("microsoft.copilot.notification.age", "Time since the last authentic notification.")
-	if known {
-		gauge.values[series{}] = age.Seconds()
-	}
-	return gauge
+	return newGauge("microsoft.copilot.notification.age", "Time since the last authentic notification.", series{}, age, known)
 }
 
 // HistoryGap is the total length of the known gaps that are not yet backfilled, in seconds, by reason. It has a value for each
 // given reason, also 0, so that an alert can distinguish a recovery from missing data.
 func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
-	gauge := newGauge("microsoft.copilot.history.gap",
-		"Total length of the intervals of which interactions are missing and not yet fetched.")
+	values := map[series]float64{}
 	for reason, length := range missing {
-		gauge.values[series{{attrReason, string(reason)}}] = length.Seconds()
+		values[series{{attrReason, string(reason)}}] = length.Seconds()
 	}
-	return gauge
+	return Gauge{definition{
+		"microsoft.copilot.history.gap", "s", "Total length of the intervals of which interactions are missing and not yet fetched.",
+	}, values}
 }
 
 // HistoryReconciled is the age of the end of the last reconciliation, in seconds: of the newest time that it compared. Its
 // result is complete, incomplete or inconclusive. It has no value before the first one, when the result is empty.
 func HistoryReconciled(age time.Duration, result string) Gauge {
-	gauge := newGauge("microsoft.copilot.history.reconciled",
-		"Age of the newest time for which the history was compared with what was delivered.")
-	if result != "" {
-		gauge.values[series{{attrResult, result}}] = age.Seconds()
-	}
-	return gauge
+	return newGauge("microsoft.copilot.history.reconciled",
+		"Age of the newest time for which the history was compared with what was delivered.",
+		series{{attrResult, result}}, age, result != "")
 }
 
 // definition is what all points of a metric have in common.
@@ -277,9 +275,6 @@ type histogram struct {
 func (h *histogram) observe(value float64) {
 	bounds := delayBounds()
 	h.buckets[sort.SearchFloat64s(bounds[:], value)]++
-	if h.count == 0 {
-		h.min, h.max = value, value
-	}
 	h.count++
 	h.sum += value
 	h.min, h.max = min(h.min, value), max(h.max, value)
@@ -295,30 +290,17 @@ func (h *histogram) fill(point pmetric.HistogramDataPoint) {
 	point.SetMax(h.max)
 }
 
-// otherValue replaces the values of an attribute beyond the limit.
-const otherValue = "other"
+// limitedValues are the values of an attribute so far.
+type limitedValues map[string]bool
 
-// cardinalityLimiter passes the first values and replaces later ones, so that the number of series is bounded.
-type cardinalityLimiter struct {
-	seen  map[string]struct{}
-	limit int
-}
-
-func newCardinalityLimiter(limit int) cardinalityLimiter {
-	return cardinalityLimiter{seen: map[string]struct{}{}, limit: limit}
-}
-
-// bound returns the value, or otherValue if it is new and the limit is reached. An empty value does not count.
-func (l *cardinalityLimiter) bound(value string) string {
-	if value == "" {
-		return ""
-	}
-	if _, known := l.seen[value]; known {
+// limit returns the value, or otherValue if it is new and there are limit values already. An empty value does not count.
+func (v limitedValues) limit(value string, limit int) string {
+	if value == "" || v[value] {
 		return value
 	}
-	if len(l.seen) >= l.limit {
+	if len(v) >= limit {
 		return otherValue
 	}
-	l.seen[value] = struct{}{}
+	v[value] = true
 	return value
 }

@@ -32,14 +32,6 @@ type delivery struct {
 	counted atomic.Bool
 }
 
-func newDelivery(settings *Settings, collection *notification.Collection, reservation *reservation, arrived time.Time) *delivery {
-	d := &delivery{
-		settings: settings, collection: collection, reservation: reservation, arrived: arrived, status: make(chan int, 1),
-	}
-	d.pending.Store(int64(len(collection.Items)))
-	return d
-}
-
 // await returns the status of the delivery, or 503 after the timeout. The delivery then continues.
 func (d *delivery) await(ctx context.Context, timeout time.Duration) int {
 	select {

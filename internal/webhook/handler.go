@@ -181,7 +181,10 @@ func (h *handler) accept(w http.ResponseWriter, r *http.Request, arrived time.Ti
 	if collection == nil {
 		return status, outcome
 	}
-	d := newDelivery(&h.settings, collection, reservation, arrived)
+	d := &delivery{
+		settings: &h.settings, collection: collection, reservation: reservation, arrived: arrived, status: make(chan int, 1),
+	}
+	d.pending.Store(int64(len(collection.Items)))
 	if started = h.deliveries.start(r.Context(), d.run); !started {
 		return http.StatusServiceUnavailable, Stopping
 	}

@@ -14,8 +14,10 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
-// writeInterval is the longest time until a change is written that nothing depends on.
-const writeInterval = time.Second
+const (
+	writeInterval = time.Second // the longest time until a change is written that nothing depends on
+	recordTimeout = time.Second // how long a caller waits for a change that something depends on
+)
 
 // Telemetry counts changes of gaps. Its methods must not block.
 type Telemetry interface {
@@ -72,8 +74,8 @@ func (s *Store) Load(ctx context.Context, newestCreation time.Time) error {
 // Rules returns those of the settings.
 func (s *Store) Rules() gap.Rules { return s.settings.Rules }
 
-// Update changes the state by one event, which must not block. The change is written within a second; who depends on it calls
-// Flush. Gaps that were opened or closed by it are counted.
+// Update changes the state by one event, which must not block. The change is written within a second. Gaps that were opened or
+// closed by it are counted.
 func (s *Store) Update(ctx context.Context, event func(state *gap.State, now time.Time)) {
 	s.mu.Lock()
 	before := s.state.Count()
@@ -93,6 +95,15 @@ func (s *Store) Update(ctx context.Context, event func(state *gap.State, now tim
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Record is Update for what something depends on: it returns when the change is written, but waits for the storage no longer than a
+// second, also if ctx ends. After a failure, which is logged, the change is written later.
+func (s *Store) Record(ctx context.Context, event func(state *gap.State, now time.Time)) {
+	s.Update(ctx, event)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	_ = s.Flush(ctx)
 }
 
 // Expire gives up what is older than Rules.MaxGap, and reports it.

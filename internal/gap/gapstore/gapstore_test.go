@@ -257,6 +257,24 @@ func TestStore_FlushWaitsForTheWriteUnderWay(t *testing.T) {
 	})
 }
 
+func TestStore_RecordWaitsForTheStorageAtMostASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newClient()
+		h := nextRun(t, c)
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		h.Record(ended, (*gap.State).KeyRemoved)
+		assert.Len(t, nextRun(t, c).gaps(), 1, "it is stored, although the context has ended")
+
+		c.wait = make(chan struct{})
+		begun := time.Now()
+		h.Record(t.Context(), (*gap.State).Adopted)
+		assert.Equal(t, time.Second, time.Since(begun))
+		close(c.wait)
+	})
+}
+
 // A crash finds all of a change or nothing: the checkpoint never moves past a gap that is not stored.
 func TestStore_CrashBetweenTwoWrites(t *testing.T) {
 	t.Parallel()

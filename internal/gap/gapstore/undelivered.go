@@ -37,20 +37,16 @@ type refusal struct {
 	first  time.Time // when it was first refused
 }
 
-// NewUndelivered returns an empty Undelivered that opens gaps in a Store.
+// NewUndelivered returns an Undelivered that opens gaps in a Store, which was loaded before. It has the minutes of earlier runs: as
+// their items are unknown, all become gaps.
 func NewUndelivered(gaps *Store) *Undelivered {
-	return &Undelivered{gaps: gaps, items: map[Digest]refusal{}}
-}
-
-// Load takes the minutes of earlier runs from the Store, which was loaded before. Their items are unknown, so all become gaps.
-func (u *Undelivered) Load() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.gaps.View(func(state *gap.State, _ time.Time) {
+	u := &Undelivered{gaps: gaps, items: map[Digest]refusal{}}
+	gaps.View(func(state *gap.State, _ time.Time) {
 		for minute, first := range state.Refused {
 			u.items[digestOfMinute(minute)] = refusal{minute, first}
 		}
 	})
+	return u
 }
 
 // Track notes an item that Graph is asked to send again. Its id says which minute it belongs to.

@@ -24,9 +24,7 @@ func track(t *testing.T, c *client) tracking {
 	t.Helper()
 	time.Sleep(time.Until(time.Date(2026, time.March, 10, 0, 0, 0, 0, time.UTC))) // ids of 2000, where a bubble begins, are no times
 	h := nextRun(t, c)
-	u := gapstore.NewUndelivered(h.Store)
-	u.Load()
-	return tracking{h, u}
+	return tracking{h, gapstore.NewUndelivered(h.Store)}
 }
 
 func digest(n int) (d gapstore.Digest) {
