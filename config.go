@@ -32,11 +32,13 @@ type Config struct {
 	Encryption   EncryptionConfig   `mapstructure:"encryption"`
 	History      HistoryConfig      `mapstructure:"history"`
 	Content      ContentConfig      `mapstructure:"content"`
+	Identity     IdentityConfig     `mapstructure:"identity"`
 	Dedupe       DedupeConfig       `mapstructure:"dedupe"`
 	Metrics      MetricsConfig      `mapstructure:"metrics"`
 
 	// Storage is the id of a storage extension, such as file_storage. It keeps what must survive a restart: a generated
-	// encryption key with its private half, the checkpoint, the known gaps, and the cache of delivered interactions.
+	// encryption key with its private half, the checkpoint, the known gaps, the cache of delivered interactions, whose answer
+	// is still to come, and who was active.
 	Storage *component.ID `mapstructure:"storage"`
 }
 
@@ -197,6 +199,30 @@ const (
 	CaptureText Capture = "text"
 )
 
+// IdentityConfig configures what leaves of the users: by default their Entra object id alone. Directory and Inventory need the
+// application permission User.Read.All.
+type IdentityConfig struct {
+	// Directory adds to each record what the directory of the tenant says about its user: DirectoryProperties, and whether the
+	// user has a Copilot license. A record whose user is not known yet goes out without. Default false.
+	Directory bool `mapstructure:"directory"`
+
+	// DirectoryProperties are the properties to add, named as in Graph: userPrincipalName, displayName, department,
+	// officeLocation, country, jobTitle and companyName by default. Those of users that are synchronized from Active Directory
+	// are onPremisesSamAccountName, onPremisesSecurityIdentifier and onPremisesDomainName. Empty: only the license.
+	// Without Directory they have no effect. See https://learn.microsoft.com/graph/api/resources/user
+	DirectoryProperties []string `mapstructure:"directory_properties"`
+
+	// Inventory is how often each licensed user is emitted as a log record with the time of the last prompt, so that those who
+	// never prompt are seen too; 24h is usual. Default 0s: never.
+	Inventory time.Duration `mapstructure:"inventory"`
+
+	// CacheTTL is how long what the directory said about a user is valid. Default 12h.
+	CacheTTL time.Duration `mapstructure:"cache_ttl"`
+
+	// CacheSize is of how many users it is kept. Default 100000.
+	CacheSize int `mapstructure:"cache_size"`
+}
+
 // HistoryConfig configures how missed interactions are fetched from the history API.
 type HistoryConfig struct {
 	// Enabled is true by default. If it is false, known gaps are reported but not filled.
@@ -310,6 +336,13 @@ func createDefaultConfig() component.Config {
 			Concurrency:       4,
 		},
 		Content: ContentConfig{Capture: CaptureNone},
+		Identity: IdentityConfig{
+			DirectoryProperties: []string{
+				"userPrincipalName", "displayName", "department", "officeLocation", "country", "jobTitle", "companyName",
+			},
+			CacheTTL:  12 * time.Hour,
+			CacheSize: 100_000,
+		},
 		Dedupe:  DedupeConfig{Window: 26 * time.Hour, MaxEntries: 1_000_000},
 		Metrics: MetricsConfig{Interval: time.Minute},
 	}

@@ -103,8 +103,12 @@ func TestSettings_TakeEveryKey(t *testing.T) {
 			},
 			Users: users(t, "0d9c8b7a-6f5e-4d3c-8b2a-190807060504"), RequestsPerSecond: 12.5, Concurrency: 2,
 		},
-		CaptureText:     true,
-		References:      true,
+		CaptureText: true,
+		References:  true,
+		Directory: receiver.Directory{
+			Lookup: true, CacheTTL: 6 * time.Hour, CacheSize: 2000,
+			Properties: []string{"department", "onPremisesSamAccountName", "onPremisesSecurityIdentifier", "onPremisesDomainName"},
+		},
 		MetricsInterval: 30 * time.Second,
 	}, got)
 }
@@ -153,6 +157,9 @@ func TestConfig_HasDefaults(t *testing.T) {
 	}, got.History)
 	assert.False(t, got.CaptureText, "no text leaves the receiver unless configured")
 	assert.False(t, got.References, "no file name or URL leaves the receiver unless configured")
+	assert.Equal(t, receiver.Directory{CacheTTL: 12 * time.Hour, CacheSize: 100_000}, got.Directory,
+		"nothing of a user but the id leaves the receiver unless configured")
+	assert.Zero(t, got.Inventory)
 	assert.Equal(t, time.Minute, got.MetricsInterval)
 }
 
@@ -273,6 +280,39 @@ func TestSettings_HistoryUsersDefaultToSubscription(t *testing.T) {
 	c := loadConfig(t, "smallest.yaml")
 	c.Subscription.Users = []string{anna, ben}
 	assert.Equal(t, users(t, ben, anna), settingsOf(c).History.Users, "in order")
+}
+
+func TestSettings_DirectoryProperties(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		identity string
+		want     []string
+	}{
+		"without directory none are read":        {"{directory_properties: [department]}", nil},
+		"by default none of Active Directory":    {"{directory: true}", []string{"userPrincipalName", "displayName", "department", "officeLocation", "country", "jobTitle", "companyName"}},
+		"a list replaces the default":            {"{directory: true, directory_properties: [country]}", []string{"country"}},
+		"an empty list leaves the license alone": {"{directory: true, directory_properties: []}", []string{}},
+		"an inventory alone needs none":          {"{inventory: 24h}", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			retrieved, err := confmap.NewRetrievedFromYAML([]byte("{identity: " + test.identity + "}"))
+			require.NoError(t, err)
+			conf, err := retrieved.AsConf()
+			require.NoError(t, err)
+			c := loadConfig(t, "smallest.yaml")
+			require.NoError(t, conf.Unmarshal(c))
+			require.NoError(t, confmap.Validate(c))
+			assert.Equal(t, test.want, settingsOf(c).Directory.Properties)
+		})
+	}
+}
+
+func TestSettings_TakeInventory(t *testing.T) {
+	t.Parallel()
+	c := loadConfig(t, "smallest.yaml")
+	c.Identity.Inventory = 24 * time.Hour
+	assert.Equal(t, 24*time.Hour, settingsOf(c).Inventory)
 }
 
 func TestSettings_GapRulesFollowConfig(t *testing.T) {

@@ -64,9 +64,16 @@ func settingsOf(c *Config) receiver.Settings {
 			RequestsPerSecond: c.History.RequestsPerSecond,
 			Concurrency:       c.History.Concurrency,
 		},
-		CaptureText:     c.Content.Capture == CaptureText,
-		References:      c.Content.References,
+		CaptureText: c.Content.Capture == CaptureText,
+		References:  c.Content.References,
+		Directory: receiver.Directory{
+			Lookup: c.Identity.Directory, CacheTTL: c.Identity.CacheTTL, CacheSize: c.Identity.CacheSize,
+		},
+		Inventory:       c.Identity.Inventory,
 		MetricsInterval: c.Metrics.Interval,
+	}
+	if s.Directory.Lookup {
+		s.Directory.Properties = c.Identity.DirectoryProperties
 	}
 	for _, certificate := range c.Encryption.Certificates {
 		s.Certificates = append(s.Certificates, receiver.Certificate(certificate))

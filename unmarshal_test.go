@@ -83,6 +83,9 @@ func TestUnmarshal_ErrorSaysWhatToWrite(t *testing.T) {
 		"of values of optional sections":   {"webhook.tls", map[string]any{"cert_file": 5}, []string{"\nwebhook.tls: ", "'cert_file' expected type 'string'"}},
 		"of optional durations":            {"history.reconcile.interval", "daily", []string{"\nhistory.reconcile.interval: ", "write a duration such as 30s"}},
 		"of times":                         {"history.replay", []any{map[string]any{"from": "2026-11-01"}}, []string{"\nhistory.replay[0].from: ", "write a time such as 2026-11-01T00:00:00Z"}},
+		"of properties":                    {"identity.directory_properties", []any{"country", 5}, []string{"\nidentity.directory_properties[1]: ", "string"}},
+		"of the directory":                 {"identity.directory", "yes", []string{"\nidentity.directory: ", "bool"}},
+		"of the inventory":                 {"identity.inventory", "daily", []string{"\nidentity.inventory: ", "write a duration such as 30s"}},
 		"of ids":                           {"storage", 5, []string{"\nstorage: "}},
 		"of headers":                       {"graph.headers", 5, []string{"\ngraph.headers: "}},
 	} {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
@@ -61,6 +62,7 @@ func (c *Config) Validate() error {
 	c.validateWebhook(p)
 	c.validateEncryption(p)
 	c.validateHistory(p)
+	c.validateIdentity(p)
 	for _, rule := range c.durationRules() {
 		rule.validate(p)
 	}
@@ -191,6 +193,25 @@ func (c *Config) validateHistory(p *problems) {
 	p.require(h.Concurrency >= 1, "history.concurrency", "write a number of at least 1, such as 4")
 }
 
+func (c *Config) validateIdentity(p *problems) {
+	i := &c.Identity
+	allowed := privacy.PropertyNames()
+	for n, property := range i.DirectoryProperties {
+		at := fmt.Sprintf("identity.directory_properties[%d]", n)
+		p.require(slices.Contains(allowed, property), at, "write one of %s, not %q", strings.Join(allowed, ", "), property)
+		p.require(!slices.Contains(i.DirectoryProperties[:n], property), at, "%q is listed twice: keep one", property)
+	}
+	p.require(i.CacheSize >= 1, "identity.cache_size",
+		"write a number of at least 1, such as 100000; each takes about half a KiB of memory")
+	// The inventory says of all licensed users when they prompted last.
+	receivesAll := func(path string, limited bool) {
+		p.require(i.Inventory == 0 || !limited, "identity.inventory",
+			"remove this key or %s: the prompts of other users are not received, and they would be reported as never active", path)
+	}
+	receivesAll("subscription.users", len(c.Subscription.Users) > 0)
+	receivesAll("history.users", c.Subscription.NotificationURL == "" && len(c.History.Users) > 0)
+}
+
 // durationRule is the range of a duration. A number without a unit, which confmap reads as nanoseconds, is below every range.
 type durationRule struct {
 	path        string
@@ -225,6 +246,8 @@ func (c *Config) durationRules() []durationRule {
 		{path: "history.poll_interval", value: h.PollInterval, least: time.Second, orZero: true},
 		{path: "history.reconcile.interval", value: *reconcile, least: time.Second, orZero: true},
 		{path: "history.reconcile.delay", value: h.Reconcile.Delay, least: time.Second},
+		{path: "identity.inventory", value: c.Identity.Inventory, least: time.Second, orZero: true},
+		{path: "identity.cache_ttl", value: c.Identity.CacheTTL, least: time.Second},
 		{path: "dedupe.window", value: c.Dedupe.Window, least: time.Second},
 		{path: "metrics.interval", value: c.Metrics.Interval, least: time.Second},
 	}

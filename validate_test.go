@@ -15,6 +15,8 @@ import (
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configtls"
 	"go.opentelemetry.io/collector/confmap"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
 )
 
 func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
@@ -112,8 +114,25 @@ func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
 		"dedupe entries have a maximum":             {func(c *Config) { c.Dedupe.MaxEntries = 1 << 30 }, []string{"dedupe.max_entries: ", "10000000"}},
 		"some dedupe entry is allowed":              {func(c *Config) { c.Dedupe.MaxEntries = 0 }, []string{"dedupe.max_entries: ", "1000000"}},
 		"content is captured as none or text":       {func(c *Config) { c.Content.Capture = "all" }, []string{"content.capture: ", "none, text"}},
-		"a metrics interval is at least 1s":         {func(c *Config) { c.Metrics.Interval = 0 }, []string{"metrics.interval: ", "1s"}},
-		"the Collector's own rules count too":       {func(c *Config) { c.Webhook.ServerConfig.TLS = configoptional.Some(configtls.NewDefaultServerConfig()) }, []string{"webhook", "tls"}},
+		"a directory property is one of Graph's": {func(c *Config) { c.Identity.DirectoryProperties = []string{"department", "mail"} }, []string{
+			"identity.directory_properties[1]: ", "userPrincipalName, displayName, department", "onPremisesDomainName, not \"mail\"",
+		}},
+		"a directory property has Graph's spelling": {func(c *Config) { c.Identity.DirectoryProperties = []string{"JobTitle"} }, []string{"identity.directory_properties[0]: ", "jobTitle", "\"JobTitle\""}},
+		"a directory property is listed once": {func(c *Config) { c.Identity.DirectoryProperties = []string{"country", "jobTitle", "country"} }, []string{
+			"identity.directory_properties[2]: ", "\"country\" is listed twice",
+		}},
+		"an inventory takes a second at least": {func(c *Config) { c.Identity.Inventory = 24 }, []string{"identity.inventory: ", "0s for none, or a duration of at least 1s", "24ns"}},
+		"an inventory needs the prompts of all users": {func(c *Config) {
+			c.Identity.Inventory, c.Subscription.Users = 24*time.Hour, []string{anna}
+		}, []string{"identity.inventory: ", "subscription.users", "never active"}},
+		"an inventory of polled users needs them all": {func(c *Config) {
+			c.Subscription.NotificationURL, c.History.PollInterval, c.Storage = "", time.Minute, new(component.MustNewID("file_storage"))
+			c.Identity.Inventory, c.History.Users = 24*time.Hour, []string{anna}
+		}, []string{"identity.inventory: ", "history.users", "never active"}},
+		"a directory is not read all the time": {func(c *Config) { c.Identity.CacheTTL = 0 }, []string{"identity.cache_ttl: ", "1s"}},
+		"some user of the directory is kept":   {func(c *Config) { c.Identity.CacheSize = 0 }, []string{"identity.cache_size: ", "100000"}},
+		"a metrics interval is at least 1s":    {func(c *Config) { c.Metrics.Interval = 0 }, []string{"metrics.interval: ", "1s"}},
+		"the Collector's own rules count too":  {func(c *Config) { c.Webhook.ServerConfig.TLS = configoptional.Some(configtls.NewDefaultServerConfig()) }, []string{"webhook", "tls"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -165,6 +184,15 @@ func TestValidate_AcceptsValidConfig(t *testing.T) {
 		},
 		"a second for every interval":                func(c *Config) { c.Subscription.CheckInterval, c.Metrics.Interval = time.Second, time.Second },
 		"a second for each time of a reconciliation": func(c *Config) { c.History.Reconcile = ReconcileConfig{Interval: new(time.Second), Delay: time.Second} },
+		"every property of the directory": func(c *Config) {
+			c.Identity.Directory, c.Identity.DirectoryProperties = true, privacy.PropertyNames()
+		},
+		"no property of the directory":          func(c *Config) { c.Identity.Directory, c.Identity.DirectoryProperties = true, []string{} },
+		"a second for each time of identity":    func(c *Config) { c.Identity.Inventory, c.Identity.CacheTTL = time.Second, time.Second },
+		"an inventory without other properties": func(c *Config) { c.Identity.Inventory = 24 * time.Hour },
+		"an inventory where gaps of some users are read": func(c *Config) {
+			c.Identity.Inventory, c.History.Users = 24*time.Hour, []string{anna}
+		},
 		"replays with storage": func(c *Config) {
 			replays(ReplayConfig{From: noon(), To: noon().Add(time.Second)}, ReplayConfig{From: noon(), To: noon().Add(time.Second), Users: []string{anna}})(c)
 			c.Storage = new(component.MustNewID("file_storage"))
@@ -181,7 +209,7 @@ func TestValidate_AcceptsValidConfig(t *testing.T) {
 
 func TestUnmarshal_RejectsUnknownKeys(t *testing.T) {
 	t.Parallel()
-	for _, section := range []string{"", "auth", "graph", "subscription", "webhook", "encryption", "history", "history.reconcile", "dedupe", "content", "metrics"} {
+	for _, section := range []string{"", "auth", "graph", "subscription", "webhook", "encryption", "history", "history.reconcile", "dedupe", "content", "identity", "metrics"} {
 		raw := map[string]any{"surprise": 1}
 		if section != "" {
 			raw = nested(section, raw)

@@ -19,6 +19,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
+	"github.com/otelcopilot/m365copilotreceiver/internal/record"
 )
 
 var (
@@ -111,6 +112,25 @@ func TestPipeline_ReportsUsersOfPromptsOnly(t *testing.T) {
 }
 
 // One request has an interaction that is in flight in another one, and a new one.
+func TestPipeline_LetsSelectedPropertiesLeave(t *testing.T) {
+	t.Parallel()
+	received := list(interaction.Received{Person: &interaction.Person{Department: "Sales", Country: "Germany", Licensed: true}})
+	for name, test := range map[string]struct {
+		directory Directory
+		want      record.Person
+	}{
+		"none by default":        {},
+		"the license":            {Directory{Lookup: true}, record.Person{Licensed: new(true)}},
+		"the license and others": {Directory{Lookup: true, Properties: []string{"country"}}, record.Person{Country: "Germany", Licensed: new(true)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := newTestReceiver(t, func(s *setup) { s.settings.Directory = test.directory })
+			assert.Equal(t, test.want, r.pipeline.privacy.Apply(received)[0].Person)
+		})
+	}
+}
+
 func TestPipeline_WorstOutcomeDecides(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

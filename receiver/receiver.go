@@ -78,8 +78,11 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 		pipeline: &pipeline{
 			logger: set.Logger, obs: obs, telemetry: own,
 			attribution: turn.NewAttribution(maxOpen),
-			privacy:     privacy.Settings{CaptureText: settings.CaptureText, References: settings.References},
-			scope:       scope, metrics: metrics,
+			privacy: privacy.Settings{
+				CaptureText: settings.CaptureText, References: settings.References,
+				Directory: settings.Directory.Lookup, Properties: settings.Directory.Properties,
+			},
+			scope: scope, metrics: metrics,
 		},
 		stopLoops: func() {},
 	}, nil

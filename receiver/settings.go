@@ -46,7 +46,10 @@ type Settings struct {
 
 	CaptureText bool
 	References  bool
+	Directory   Directory
 
+	// Inventory is how often each licensed user is emitted as a record, 0 for never.
+	Inventory       time.Duration
 	MetricsInterval time.Duration
 }
 
@@ -57,6 +60,17 @@ type History struct {
 	Users             []gap.User
 	RequestsPerSecond float64
 	Concurrency       int
+}
+
+// Directory configures what records say about their users.
+type Directory struct {
+	// Lookup adds to each record what the directory of the tenant says about its user.
+	Lookup bool
+	// Properties are what it adds besides the license, by their names in Graph. Nil without Lookup.
+	Properties []string
+	// CacheTTL is how long what was read of a user is valid, and CacheSize of how many users it is kept.
+	CacheTTL  time.Duration
+	CacheSize int
 }
 
 // Certificate names the PEM files of an encryption certificate and its key.

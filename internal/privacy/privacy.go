@@ -12,12 +12,17 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/record"
 )
 
-// Settings selects what may leave. By default it is neither text nor the name or URL of a file, meeting or link.
+// Settings selects what may leave. By default it is neither text nor the name or URL of a file, meeting or link, and nothing of a
+// user but the id.
 type Settings struct {
 	// CaptureText makes the text the body of a record.
 	CaptureText bool
 	// References adds the names and URLs of files, meetings and links.
 	References bool
+	// Directory adds what the directory says about the user: Properties, and whether the user has a Copilot license.
+	Directory bool
+	// Properties are names of PropertyNames. Without Directory they have no effect.
+	Properties []string
 }
 
 // Apply returns what may leave of each interaction, in order.
@@ -39,7 +44,7 @@ func (s Settings) recordOf(r *interaction.Received) record.Record {
 		Captured: s.CaptureText && text != "", Length: utf8.RuneCountInString(text),
 		Attachments: len(r.Attachments), Links: len(r.Links), Mentions: len(r.Mentions), Contexts: len(r.Contexts),
 		ContextTypes: contextTypes(r.Contexts), Agents: agents(r.Mentions),
-		UserID: r.UserID, UserSource: string(r.UserSource), ConversationID: r.SessionID,
+		UserID: r.UserID, UserSource: string(r.UserSource), Person: s.person(r.Person), ConversationID: r.SessionID,
 	}
 	if made.Body = text; !made.Captured {
 		made.Body = summary(&made)

@@ -54,6 +54,8 @@ func setMarkers(v reflect.Value, path string, markers *[]string) {
 		for n := range v.NumField() {
 			setMarkers(v.Field(n), path+"."+v.Type().Field(n).Name, markers)
 		}
+	case reflect.Bool:
+		v.SetBool(true)
 	case reflect.Int32:
 		v.SetInt(1)
 	default:

@@ -26,6 +26,8 @@ const (
 const (
 	attrLogRecordUID   = string(semconv.LogRecordUIDKey)
 	attrUserID         = string(semconv.UserIDKey)
+	attrUserName       = string(semconv.UserNameKey)
+	attrUserFullName   = string(semconv.UserFullNameKey)
 	attrProviderName   = string(semconv.GenAIProviderNameKey)
 	attrOperationName  = string(semconv.GenAIOperationNameKey)
 	attrConversationID = string(semconv.GenAIConversationIDKey)
@@ -62,8 +64,21 @@ const (
 	attrAgents           = "microsoft.copilot.agents"
 	attrReferences       = "microsoft.copilot.references"
 	attrUserSource       = "microsoft.copilot.user.source"
+	attrUserLicensed     = "microsoft.copilot.user.licensed"
 	attrReason           = "microsoft.copilot.reason"
 	attrResult           = "microsoft.copilot.result"
+)
+
+// Attributes of a user that the directory of the tenant has and the conventions do not.
+const (
+	attrUserDepartment         = "microsoft.user.department"
+	attrUserOfficeLocation     = "microsoft.user.office_location"
+	attrUserCountry            = "microsoft.user.country"
+	attrUserJobTitle           = "microsoft.user.job_title"
+	attrUserCompany            = "microsoft.user.company"
+	attrUserSAMAccountName     = "microsoft.user.on_premises.sam_account_name"
+	attrUserSecurityIdentifier = "microsoft.user.on_premises.security_identifier"
+	attrUserDomain             = "microsoft.user.on_premises.domain"
 )
 
 // Scope is the instrumentation scope of everything that the receiver emits.

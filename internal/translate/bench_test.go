@@ -20,9 +20,13 @@ func hundredInteractions(b *testing.B) []interaction.Received {
 
 func BenchmarkLogsTranslate(b *testing.B) {
 	received := hundredInteractions(b)
+	for i := range received {
+		received[i].Person = hybridPerson()
+	}
 	settings := map[string]privacy.Settings{
 		"without content":          {},
 		"with text and references": {CaptureText: true, References: true},
+		"with a person":            {Directory: true, Properties: privacy.PropertyNames()},
 	}
 	for name, s := range settings {
 		b.Run(name, func(b *testing.B) {

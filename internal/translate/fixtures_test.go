@@ -48,6 +48,16 @@ func fixture(tb testing.TB, name string) interaction.Received {
 	}
 }
 
+// hybridPerson returns the directory entry of a licensed user who is synchronized from Active Directory.
+func hybridPerson() *interaction.Person {
+	return &interaction.Person{
+		ID: user, UserPrincipalName: "lena@contoso.com", DisplayName: "Lena Vogt", Department: "Sales", OfficeLocation: "Berlin 3.14",
+		Country: "Germany", JobTitle: "Account Manager", CompanyName: "Contoso GmbH", OnPremisesSamAccountName: "lvogt",
+		OnPremisesSecurityIdentifier: "S-1-5-21-1004336348-1177238915-682003330-1111", OnPremisesDomainName: "corp.contoso.com",
+		Licensed: true,
+	}
+}
+
 func scope() translate.Scope {
 	return translate.Scope{Name: "github.com/otelcopilot/m365copilotreceiver", Version: "1.2.3"}
 }

@@ -53,6 +53,17 @@ func kinds() map[string]kind {
 			r.Source, r.SubscriptionID, r.UserSource = interaction.FromHistory, "", interaction.UserFromHistory
 		}},
 		"references": {input: "references", settings: privacy.Settings{References: true}},
+		"person_hybrid": {
+			input: "chat_response", received: func(r *interaction.Received) { r.Person = hybridPerson() },
+			settings: privacy.Settings{Directory: true, Properties: privacy.PropertyNames()},
+		},
+		"person_cloud_only": {
+			input: "prompt", settings: privacy.Settings{Directory: true, Properties: privacy.PropertyNames()},
+			received: func(r *interaction.Received) {
+				r.UserSource = interaction.UserFromPrompt
+				r.Person = &interaction.Person{ID: user, UserPrincipalName: "nia@contoso.com", DisplayName: "Nia Owusu", Department: "Finance"}
+			},
+		},
 	}
 }
 

@@ -27,7 +27,7 @@ func Logs(scope Scope, records []record.Record) plog.Logs {
 	return logs
 }
 
-// maxAttributes is the number of attributes of an event that has all of them.
+// maxAttributes is the number of attributes of an event that has all of them, but for those of putPerson.
 const maxAttributes = 30
 
 func fillEvent(event plog.LogRecord, r *record.Record) {
@@ -38,11 +38,16 @@ func fillEvent(event plog.LogRecord, r *record.Record) {
 	event.Body().SetStr(r.Body)
 
 	attributes := event.Attributes()
-	attributes.EnsureCapacity(maxAttributes)
+	capacity := maxAttributes
+	if r.Person != (record.Person{}) {
+		capacity += personAttributes
+	}
+	attributes.EnsureCapacity(capacity)
 	putInteraction(attributes, r)
 	putContent(attributes, r)
 	putString(attributes, attrUserID, r.UserID)
 	putString(attributes, attrUserSource, r.UserSource)
+	putPerson(attributes, r.Person)
 	attributes.PutStr(attrProviderName, providerName)
 	attributes.PutStr(attrOperationName, operationName)
 	putString(attributes, attrConversationID, r.ConversationID)

@@ -294,6 +294,20 @@ func TestLogs_AttributesOfEachKind(t *testing.T) {
 			input: "teams_meeting_prompt",
 			want:  slices.Concat(commonAttributes(), optionalAttributes(), contextTypes),
 		},
+		"a prompt of a user whom the directory knows": {
+			input: "prompt", settings: privacy.Settings{Directory: true, Properties: privacy.PropertyNames()},
+			change: func(r *interaction.Received) { r.Person = hybridPerson() },
+			want: slices.Concat(commonAttributes(), optionalAttributes(), []string{
+				"user.name", "user.full_name", "microsoft.user.department", "microsoft.user.office_location", "microsoft.user.country",
+				"microsoft.user.job_title", "microsoft.user.company", "microsoft.user.on_premises.sam_account_name",
+				"microsoft.user.on_premises.security_identifier", "microsoft.user.on_premises.domain", "microsoft.copilot.user.licensed",
+			}),
+		},
+		"a prompt of a user of whom only the license may leave": {
+			input: "prompt", settings: privacy.Settings{Directory: true},
+			change: func(r *interaction.Received) { r.Person = &interaction.Person{Department: "Sales"} },
+			want:   slices.Concat(commonAttributes(), optionalAttributes(), []string{"microsoft.copilot.user.licensed"}),
+		},
 		"a response": {input: "chat_response", want: slices.Concat(commonAttributes(), optionalAttributes(), responseAttributes)},
 		"a response with references that are not enabled": {
 			input: "references",
