@@ -41,6 +41,9 @@ func (s Settings) recordOf(r *interaction.Received) record.Record {
 		ContextTypes: contextTypes(r.Contexts), Agents: agents(r.Mentions),
 		UserID: r.UserID, UserSource: string(r.UserSource), ConversationID: r.SessionID,
 	}
+	if r.UserID != "" {
+		made.Subject = s.Subject(r.TenantID, r.UserID)
+	}
 	if made.Body = text; !made.Captured {
 		made.Body = summary(&made)
 	}
