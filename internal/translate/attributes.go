@@ -10,8 +10,11 @@ import (
 // https://github.com/open-telemetry/semantic-conventions/pull/3696 moved gen_ai to a repository of its own.
 const schemaURL = semconv.SchemaURL
 
-// eventName is the event name of the log record of an interaction.
-const eventName = "microsoft.copilot.interaction"
+// The event names of the log records of an interaction, and of a licensed user.
+const (
+	eventName     = "microsoft.copilot.interaction"
+	userEventName = "microsoft.copilot.user"
+)
 
 // Resource attributes, and the name of the service that produced the interactions.
 const (
@@ -26,6 +29,8 @@ const (
 const (
 	attrLogRecordUID   = string(semconv.LogRecordUIDKey)
 	attrUserID         = string(semconv.UserIDKey)
+	attrUserName       = string(semconv.UserNameKey)
+	attrUserFullName   = string(semconv.UserFullNameKey)
 	attrProviderName   = string(semconv.GenAIProviderNameKey)
 	attrOperationName  = string(semconv.GenAIOperationNameKey)
 	attrConversationID = string(semconv.GenAIConversationIDKey)
@@ -64,6 +69,21 @@ const (
 	attrUserSource       = "microsoft.copilot.user.source"
 	attrReason           = "microsoft.copilot.reason"
 	attrResult           = "microsoft.copilot.result"
+)
+
+// Attributes of users in the directory, and of users of Copilot.
+const (
+	attrUserDepartment         = "microsoft.user.department"
+	attrUserOfficeLocation     = "microsoft.user.office_location"
+	attrUserCountry            = "microsoft.user.country"
+	attrUserJobTitle           = "microsoft.user.job_title"
+	attrUserCompany            = "microsoft.user.company"
+	attrUserSAMAccountName     = "microsoft.user.on_premises.sam_account_name"
+	attrUserSecurityIdentifier = "microsoft.user.on_premises.security_identifier"
+	attrUserDomain             = "microsoft.user.on_premises.domain"
+	attrUserLicensed           = "microsoft.copilot.user.licensed"
+	attrUserLastActive         = "microsoft.copilot.user.last_active"
+	attrUserDaysActive         = "microsoft.copilot.user.days_active"
 )
 
 // Scope is the instrumentation scope of everything that the receiver emits.

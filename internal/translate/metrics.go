@@ -137,13 +137,39 @@ type Gauge struct {
 	values map[series]float64
 }
 
-func newGauge(name, description string) Gauge {
-	return Gauge{definition{name, "s", description}, map[series]float64{}}
+func newGauge(name, unit, description string) Gauge {
+	return Gauge{definition{name, unit, description}, map[series]float64{}}
+}
+
+// ActiveUsers is the number of users who sent prompts in the last 24 hours.
+func ActiveUsers(count int) Gauge {
+	gauge := newGauge("microsoft.copilot.user.active", "{user}", "Distinct users who sent prompts in the last 24 hours.")
+	gauge.values[series{}] = float64(count)
+	return gauge
+}
+
+// ActiveUsersByApp is the number of users who sent prompts in each app in the last 24 hours, by the name of the app.
+func ActiveUsersByApp(counts map[string]int) Gauge {
+	gauge := newGauge("microsoft.copilot.app.user.active", "{user}",
+		"Distinct users who sent prompts in the last 24 hours, for each app.")
+	for app, count := range counts {
+		gauge.values[series{{attrAppName, app}}] = float64(count)
+	}
+	return gauge
+}
+
+// LicensedUsers is the number of users with a Copilot license. It has no value if that is unknown.
+func LicensedUsers(count int, known bool) Gauge {
+	gauge := newGauge("microsoft.copilot.user.licensed", "{user}", "Users whose Copilot service plan is enabled.")
+	if known {
+		gauge.values[series{}] = float64(count)
+	}
+	return gauge
 }
 
 // SubscriptionTimeLeft is the time until the Graph subscription expires, in seconds. It has no value if that is unknown.
 func SubscriptionTimeLeft(left time.Duration, known bool) Gauge {
-	gauge := newGauge("microsoft.copilot.subscription.time_left", "Time until the Graph subscription expires unless it is renewed.")
+	gauge := newGauge("microsoft.copilot.subscription.time_left", "s", "Time until the Graph subscription expires unless it is renewed.")
 	if known {
 		gauge.values[series{}] = left.Seconds()
 	}
@@ -152,7 +178,7 @@ func SubscriptionTimeLeft(left time.Duration, known bool) Gauge {
 
 // NotificationAge is the time since the last authentic notification, in seconds. It has no value before the first one.
 func NotificationAge(age time.Duration, known bool) Gauge {
-	gauge := newGauge("microsoft.copilot.notification.age", "Time since the last authentic notification.")
+	gauge := newGauge("microsoft.copilot.notification.age", "s", "Time since the last authentic notification.")
 	if known {
 		gauge.values[series{}] = age.Seconds()
 	}
@@ -162,7 +188,7 @@ func NotificationAge(age time.Duration, known bool) Gauge {
 // HistoryGap is the total length of the known gaps that are not yet backfilled, in seconds, by reason. It has a value for each
 // given reason, also 0, so that an alert can distinguish a recovery from missing data.
 func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
-	gauge := newGauge("microsoft.copilot.history.gap",
+	gauge := newGauge("microsoft.copilot.history.gap", "s",
 		"Total length of the intervals of which interactions are missing and not yet fetched.")
 	for reason, length := range missing {
 		gauge.values[series{{attrReason, string(reason)}}] = length.Seconds()
@@ -173,7 +199,7 @@ func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
 // HistoryReconciled is the age of the end of the last reconciliation, in seconds: of the newest time that it compared. Its
 // result is complete, incomplete or inconclusive. It has no value before the first one, when the result is empty.
 func HistoryReconciled(age time.Duration, result string) Gauge {
-	gauge := newGauge("microsoft.copilot.history.reconciled",
+	gauge := newGauge("microsoft.copilot.history.reconciled", "s",
 		"Age of the newest time for which the history was compared with what was delivered.")
 	if result != "" {
 		gauge.values[series{{attrResult, result}}] = age.Seconds()
