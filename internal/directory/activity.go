@@ -103,9 +103,10 @@ func (a *Activity) Add(records []record.Record) {
 		if user == nil {
 			continue
 		}
-		s.changed = user.prompt(at) || s.changed
+		s.changed = true
+		user.prompt(at)
 		if r.AppName != "" && at > inactive(now) {
-			s.changed = user.use(a.app(r.AppName), at) || s.changed
+			user.use(a.app(r.AppName), at)
 		}
 	}
 }
@@ -119,13 +120,12 @@ func day(milliseconds int64) int64 { return milliseconds / (24 * time.Hour).Mill
 // app returns a name for appUse. The first 200 names are kept, since an app class may contain anything.
 func (a *Activity) app(name string) string {
 	kept, known := a.apps[name]
-	switch {
-	case known:
-	case len(a.apps) < maxApps:
+	if !known {
+		if len(a.apps) >= maxApps {
+			return otherApp
+		}
 		kept = strings.Clone(name) // it may be a part of something large
 		a.apps[kept] = kept
-	default:
-		kept = otherApp
 	}
 	return kept
 }
@@ -151,29 +151,23 @@ func (s *shard) user(subject record.Subject, at int64) *activeUser {
 	return s.users[subject]
 }
 
-// prompt notes a prompt, and returns whether that changes anything.
-func (u *activeUser) prompt(at int64) bool {
-	last, days := u.Last, u.Days
+func (u *activeUser) prompt(at int64) {
 	if at > u.Last {
 		u.Days <<= day(at) - day(u.Last)
 		u.Last = at
 	}
 	u.Days |= 1 << (day(u.Last) - day(at))
-	return u.Last != last || u.Days != days
 }
 
-// use notes a prompt in an app, and returns whether that changes anything. There is no room for the twenty-first app of a day.
-func (u *activeUser) use(app string, at int64) bool {
+// use notes a prompt in an app. There is no room for the twenty-first app of a day.
+func (u *activeUser) use(app string, at int64) {
 	n := slices.IndexFunc(u.Apps, func(use appUse) bool { return use.Name == app })
 	switch {
-	case n >= 0 && at > u.Apps[n].Last:
-		u.Apps[n].Last = at
-	case n < 0 && len(u.Apps) < maxUserApps:
+	case n >= 0:
+		u.Apps[n].Last = max(u.Apps[n].Last, at)
+	case len(u.Apps) < maxUserApps:
 		u.Apps = append(u.Apps, appUse{app, at})
-	default:
-		return false
 	}
-	return true
 }
 
 // Active returns how many users sent prompts in the last 24 hours, and how many in each app. Of more than 200 apps the last ones are

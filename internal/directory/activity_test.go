@@ -196,21 +196,6 @@ func TestActivity_CountsOnlyPromptsOfKnownUsers(t *testing.T) {
 	}
 }
 
-func TestActivity_NothingNewIsNotWritten(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		h := newActivityHarness(t)
-		time.Sleep(12 * time.Hour)
-		one := prompt(1, "Word", time.Now())
-		h.Add([]record.Record{one})
-		require.NoError(t, h.Save(t.Context()))
-		clear(h.client.values)
-		h.Add([]record.Record{one, prompt(1, "Word", time.Now().Add(-time.Minute))})
-		require.NoError(t, h.Save(t.Context()))
-		assert.Empty(t, h.client.values)
-	})
-}
-
 func TestActivity_KeepsLastPromptLongAfterIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
