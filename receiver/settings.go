@@ -48,6 +48,8 @@ type Settings struct {
 	References  bool
 
 	MetricsInterval time.Duration
+	// Inventory is how often each licensed user is emitted, 0 for never.
+	Inventory time.Duration
 }
 
 // History configures how gaps are read.
