@@ -31,7 +31,10 @@ type components struct {
 	gaps        *gapstore.Store
 	undelivered *gapstore.Undelivered
 	directory   *directory.Directory
+	activity    *directory.Activity
 	backfiller  *backfill.Backfiller
+	// inventory is nil unless it is wanted.
+	inventory *inventory
 
 	// What follows is nil without a subscription: the history is polled instead.
 	keys    *keys
@@ -64,7 +67,11 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
-	r.pipeline.cache, r.pipeline.gaps, r.pipeline.seen = c.cache, c.gaps, c.directory.Seen
+	c.activity = directory.NewActivity(directory.ActivitySettings{Store: c.store, Logger: r.set.Logger})
+	r.pipeline.cache, r.pipeline.gaps, r.pipeline.seen, r.pipeline.activity = c.cache, c.gaps, c.directory.Seen, c.activity
+	if r.settings.Inventory > 0 {
+		c.inventory = newInventory(r.settings, r.pipeline, c.directory, c.store, r.set.Logger)
+	}
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
 		Graph: throttle, Deliver: r.pipeline.Backfill, Cache: c.cache,
@@ -145,10 +152,19 @@ func (c *components) load(ctx context.Context) error {
 		return err
 	}
 	c.undelivered = gapstore.NewUndelivered(c.gaps)
-	if err := c.directory.Load(ctx); err != nil || c.keys == nil {
-		return err
+	loads := []func(context.Context) error{c.directory.Load, c.activity.Load}
+	if c.inventory != nil {
+		loads = append(loads, c.inventory.load)
 	}
-	return c.keys.load(ctx)
+	if c.keys != nil {
+		loads = append(loads, c.keys.load)
+	}
+	for _, load := range loads {
+		if err := load(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // retainFrom returns since when deliveries must stay known, since the history of that time is going to be read.
@@ -182,7 +198,10 @@ func (c *components) save(ctx context.Context) error {
 	if left, known := c.timeLeft(time.Now()); known && left > 0 {
 		c.gaps.Update(ctx, func(state *gap.State, now time.Time) { state.Stopped(c.gaps.Rules(), now) })
 	}
-	return errors.Join(c.cache.Save(ctx), c.directory.Save(ctx), c.gaps.Flush(ctx))
+	if c.inventory != nil {
+		c.inventory.save(ctx)
+	}
+	return errors.Join(c.cache.Save(ctx), c.directory.Save(ctx), c.activity.Save(ctx), c.gaps.Flush(ctx))
 }
 
 func (c *components) close(ctx context.Context) error {

@@ -50,7 +50,12 @@ func (r *Receiver) gauges() []translate.Gauge {
 		missing, reconciled = state.Missing(r.components.gaps.Rules(), now), state.Result
 		age = max(now.Sub(reconciled.To), 0)
 	})
+	active, byApp := r.components.activity.Active(now)
+	licensed, known := r.components.directory.Licensed()
 	return []translate.Gauge{
+		translate.ActiveUsers(active),
+		translate.ActiveUsersByApp(byApp),
+		translate.LicensedUsers(len(licensed), known),
 		translate.NotificationAge(r.pipeline.notificationAge(now)),
 		translate.SubscriptionTimeLeft(r.components.timeLeft(now)),
 		translate.HistoryGap(missing),

@@ -17,6 +17,7 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
@@ -49,7 +50,8 @@ type pipeline struct {
 	undelivered *gapstore.Undelivered
 	cache       *dedupe.Cache
 	// seen is called with the users whose prompts were delivered.
-	seen func(userIDs ...string)
+	seen     func(userIDs ...string)
+	activity *directory.Activity
 	// lastAuthentic is when the last authentic notification arrived; nil before the first.
 	lastAuthentic atomic.Pointer[time.Time]
 
@@ -203,6 +205,7 @@ func (p *pipeline) deliver(ctx context.Context, received []interaction.Received)
 		return nil, err
 	}
 	p.seen(promptUsers(received)...)
+	p.activity.Add(records)
 	return records, nil
 }
 

@@ -125,7 +125,10 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
-	loops := []func(context.Context){c.cache.Run, c.gaps.Run, c.directory.Run, c.backfiller.Run, r.saveUndelivered, r.emitMetrics}
+	loops := []func(context.Context){c.cache.Run, c.gaps.Run, c.directory.Run, c.activity.Run, c.backfiller.Run, r.saveUndelivered, r.emitMetrics}
+	if c.inventory != nil {
+		loops = append(loops, c.inventory.Run)
+	}
 	if c.manager != nil {
 		loops = append(loops, c.manager.Run, r.watchKeys)
 	}

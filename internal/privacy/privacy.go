@@ -46,6 +46,9 @@ func (s Settings) recordOf(r *interaction.Received) record.Record {
 		ContextTypes: contextTypes(r.Contexts), Agents: agents(r.Mentions),
 		UserID: r.UserID, UserSource: string(r.UserSource), Person: s.person(r.Person), ConversationID: r.SessionID,
 	}
+	if r.UserID != "" {
+		made.Subject = s.Subject(r.TenantID, r.UserID)
+	}
 	if made.Body = text; !made.Captured {
 		made.Body = summary(&made)
 	}

@@ -10,8 +10,11 @@ import (
 // https://github.com/open-telemetry/semantic-conventions/pull/3696 moved gen_ai to a repository of its own.
 const schemaURL = semconv.SchemaURL
 
-// eventName is the event name of the log record of an interaction.
-const eventName = "microsoft.copilot.interaction"
+// The event names of the log records of an interaction, and of a licensed user.
+const (
+	eventName     = "microsoft.copilot.interaction"
+	userEventName = "microsoft.copilot.user"
+)
 
 // Resource attributes, and the name of the service that produced the interactions.
 const (
@@ -69,7 +72,7 @@ const (
 	attrResult           = "microsoft.copilot.result"
 )
 
-// Attributes of a user that the directory of the tenant has and the conventions do not.
+// Attributes of users that the directory has and the conventions do not, and of their use of Copilot.
 const (
 	attrUserDepartment         = "microsoft.user.department"
 	attrUserOfficeLocation     = "microsoft.user.office_location"
@@ -79,6 +82,8 @@ const (
 	attrUserSAMAccountName     = "microsoft.user.on_premises.sam_account_name"
 	attrUserSecurityIdentifier = "microsoft.user.on_premises.security_identifier"
 	attrUserDomain             = "microsoft.user.on_premises.domain"
+	attrUserLastActive         = "microsoft.copilot.user.last_active"
+	attrUserDaysActive         = "microsoft.copilot.user.days_active"
 )
 
 // Scope is the instrumentation scope of everything that the receiver emits.

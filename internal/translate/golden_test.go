@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/golden"
 	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/pdatatest/plogtest"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
+	"github.com/otelcopilot/m365copilotreceiver/internal/record"
+	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
 // kind is one kind of interaction with the settings for its translation.
@@ -76,34 +79,75 @@ func (k kind) translate(t *testing.T) plog.Logs {
 	return translateAll(k.settings, []interaction.Received{r})
 }
 
+// userKinds returns the kinds of licensed users by the names of their golden files.
+func userKinds() map[string]record.User {
+	licensed := record.Person{Licensed: new(true)}
+	person := record.Person{
+		Name: "adele.vance@contoso.com", FullName: "Adele Vance", Department: "Retail", OfficeLocation: "18/2111", Country: "Germany",
+		JobTitle: "Store Manager", Company: "Contoso", SAMAccountName: "avance",
+		SecurityIdentifier: "S-1-5-21-397955417-626881126-188441444-3872", Domain: "contoso.local", Licensed: new(true),
+	}
+	at, lastActive := receivedAt(), receivedAt().Add(-26*time.Hour)
+	return map[string]record.User{
+		"user_active": {
+			TenantID: tenant, UID: "b13b70ec112f1ee16fac16672238ddc1", At: at, UserID: user, Person: person,
+			LastActive: lastActive, DaysActive: 12, Body: "licensed user, active on 12 of 28 days",
+		},
+		"user_inactive": {
+			TenantID: tenant, UID: "b13b70ec112f1ee16fac16672238ddc1", At: at, UserID: user, Person: licensed,
+			Body: "licensed user, active on 0 of 28 days",
+		},
+	}
+}
+
 // TestLogs_MatchGoldenFiles writes a missing golden file and fails. To update a golden file, delete it.
 func TestLogs_MatchGoldenFiles(t *testing.T) {
 	t.Parallel()
 	for name, k := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := k.translate(t)
-			file := filepath.Join("testdata", name+".golden.yaml")
-			if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-				require.NoError(t, golden.WriteLogs(t, file, got))
-				return
-			}
-			want, err := golden.ReadLogs(file)
-			require.NoError(t, err)
-			require.NoError(t, plogtest.CompareLogs(want, got))
-			// CompareLogs compares neither event names nor the order of attributes.
-			assert.JSONEq(t, asJSON(t, want), asJSON(t, got))
+			assertGolden(t, name, k.translate(t))
 		})
 	}
 }
 
+// TestUsers_MatchGoldenFiles writes a missing golden file and fails, as well.
+func TestUsers_MatchGoldenFiles(t *testing.T) {
+	t.Parallel()
+	for name, u := range userKinds() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assertGolden(t, name, translate.Users(scope(), []record.User{u}))
+		})
+	}
+}
+
+func goldenFile(name string) string { return filepath.Join("testdata", name+".golden.yaml") }
+
+func assertGolden(t *testing.T, name string, got plog.Logs) {
+	t.Helper()
+	file := goldenFile(name)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		require.NoError(t, golden.WriteLogs(t, file, got))
+		return
+	}
+	want, err := golden.ReadLogs(file)
+	require.NoError(t, err)
+	require.NoError(t, plogtest.CompareLogs(want, got))
+	// CompareLogs compares neither event names nor the order of attributes.
+	assert.JSONEq(t, asJSON(t, want), asJSON(t, got))
+}
+
 func TestGoldenFiles_AllUsed(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join("testdata", "*.golden.yaml"))
+	files, err := filepath.Glob(goldenFile("*"))
 	require.NoError(t, err)
 	want := make([]string, 0, len(files))
 	for name := range kinds() {
-		want = append(want, filepath.Join("testdata", name+".golden.yaml"))
+		want = append(want, goldenFile(name))
+	}
+	for name := range userKinds() {
+		want = append(want, goldenFile(name))
 	}
 	assert.ElementsMatch(t, want, files)
 }

@@ -14,17 +14,23 @@ func Logs(scope Scope, records []record.Record) plog.Logs {
 	if len(records) == 0 {
 		return logs
 	}
-	resource := logs.ResourceLogs().AppendEmpty()
-	resource.SetSchemaUrl(schemaURL)
-	fillResource(resource.Resource(), records[0].TenantID)
-	scoped := resource.ScopeLogs().AppendEmpty()
-	scope.fill(scoped.Scope())
-	events := scoped.LogRecords()
-	events.EnsureCapacity(len(records))
+	events := appendEvents(logs, scope, records[0].TenantID, len(records))
 	for i := range records {
 		fillEvent(events.AppendEmpty(), &records[i])
 	}
 	return logs
+}
+
+// appendEvents appends the resource of a tenant, and returns its events, none so far, with room for a number of them.
+func appendEvents(logs plog.Logs, scope Scope, tenantID string, count int) plog.LogRecordSlice {
+	resource := logs.ResourceLogs().AppendEmpty()
+	resource.SetSchemaUrl(schemaURL)
+	fillResource(resource.Resource(), tenantID)
+	scoped := resource.ScopeLogs().AppendEmpty()
+	scope.fill(scoped.Scope())
+	events := scoped.LogRecords()
+	events.EnsureCapacity(count)
+	return events
 }
 
 // maxAttributes is the number of attributes of an event that has all of them, but for those of putPerson.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
+	"github.com/otelcopilot/m365copilotreceiver/internal/record"
+	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
 func TestLogs_RecordIsAnEvent(t *testing.T) {
@@ -54,6 +56,19 @@ func TestLogs_KeepOrder(t *testing.T) {
 func TestLogs_EmptyWithoutInteractions(t *testing.T) {
 	t.Parallel()
 	assert.Zero(t, translateAll(privacy.Settings{}, nil).ResourceLogs().Len())
+}
+
+func TestUsers_AreEventsOfOneTenantInOrder(t *testing.T) {
+	t.Parallel()
+	assert.Zero(t, translate.Users(scope(), nil).ResourceLogs().Len())
+	logs := translate.Users(scope(), []record.User{{TenantID: tenant, UserID: "b"}, {TenantID: tenant, UserID: "a"}})
+	assert.Equal(t, tenant, attributeValue(t, logs.ResourceLogs().At(0).Resource().Attributes(), "microsoft.tenant.id"))
+	var got []string
+	for _, event := range logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().All() {
+		assert.Equal(t, "microsoft.copilot.user", event.EventName())
+		got = append(got, attributeValue(t, event.Attributes(), "user.id").(string))
+	}
+	assert.Equal(t, []string{"b", "a"}, got)
 }
 
 func TestLogs_TimestampIsCreationOrReceipt(t *testing.T) {

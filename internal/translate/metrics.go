@@ -140,23 +140,26 @@ type Gauge struct {
 }
 
 // newGauge returns a gauge with one value, or none if it is not known.
-func newGauge(name, description string, s series, value time.Duration, known bool) Gauge {
+func newGauge(d definition, s series, value float64, known bool) Gauge {
 	values := map[series]float64{}
 	if known {
-		values[s] = value.Seconds()
+		values[s] = value
 	}
-	return Gauge{definition{name, "s", description}, values}
+	return Gauge{d, values}
 }
 
 // SubscriptionTimeLeft is the time until the Graph subscription expires, in seconds. It has no value if that is unknown.
 func SubscriptionTimeLeft(left time.Duration, known bool) Gauge {
-	return newGauge("microsoft.copilot.subscription.time_left",
-		"Time until the Graph subscription expires unless it is renewed.", series{}, left, known)
+	return newGauge(definition{
+		"microsoft.copilot.subscription.time_left", "s", "Time until the Graph subscription expires unless it is renewed.",
+	}, series{}, left.Seconds(), known)
 }
 
 // NotificationAge is the time since the last authentic notification, in seconds. It has no value before the first one.
 func NotificationAge(age time.Duration, known bool) Gauge {
-	return newGauge("microsoft.copilot.notification.age", "Time since the last authentic notification.", series{}, age, known)
+	return newGauge(definition{
+		"microsoft.copilot.notification.age", "s", "Time since the last authentic notification.",
+	}, series{}, age.Seconds(), known)
 }
 
 // HistoryGap is the total length of the known gaps that are not yet backfilled, in seconds, by reason. It has a value for each
@@ -174,9 +177,34 @@ func HistoryGap[Reason ~string](missing map[Reason]time.Duration) Gauge {
 // HistoryReconciled is the age of the end of the last reconciliation, in seconds: of the newest time that it compared. Its
 // result is complete, incomplete or inconclusive. It has no value before the first one, when the result is empty.
 func HistoryReconciled(age time.Duration, result string) Gauge {
-	return newGauge("microsoft.copilot.history.reconciled",
-		"Age of the newest time for which the history was compared with what was delivered.",
-		series{{attrResult, result}}, age, result != "")
+	return newGauge(definition{
+		"microsoft.copilot.history.reconciled", "s", "Age of the newest time for which the history was compared with what was delivered.",
+	}, series{{attrResult, result}}, age.Seconds(), result != "")
+}
+
+// ActiveUsers is the number of users who sent prompts in the last 24 hours.
+func ActiveUsers(count int) Gauge {
+	return newGauge(definition{
+		"microsoft.copilot.user.active", "{user}", "Distinct users who sent prompts in the last 24 hours.",
+	}, series{}, float64(count), true)
+}
+
+// ActiveUsersByApp is the number of users who sent prompts in each app in the last 24 hours, by the name of the app.
+func ActiveUsersByApp(counts map[string]int) Gauge {
+	values := map[series]float64{}
+	for app, count := range counts {
+		values[series{{attrAppName, app}}] = float64(count)
+	}
+	return Gauge{definition{
+		"microsoft.copilot.app.user.active", "{user}", "Distinct users who sent prompts in the last 24 hours, for each app.",
+	}, values}
+}
+
+// LicensedUsers is the number of users with a Copilot license. It has no value if that is unknown.
+func LicensedUsers(count int, known bool) Gauge {
+	return newGauge(definition{
+		"microsoft.copilot.user.licensed", "{user}", "Users whose Copilot service plan is enabled.",
+	}, series{}, float64(count), known)
 }
 
 // definition is what all points of a metric have in common.

@@ -256,6 +256,36 @@ func TestHistoryReconciled_IsAGaugeByResult(t *testing.T) {
 		"the age is unknown before the first reconciliation")
 }
 
+func TestUserGauges_AreNumbersOfUsers(t *testing.T) {
+	t.Parallel()
+	got := newMetrics().Collect(collectTime(),
+		translate.ActiveUsers(3), translate.ActiveUsersByApp(map[string]int{"Word": 2, "Excel": 1}), translate.LicensedUsers(7, true))
+	for name, want := range map[string][]string{
+		"microsoft.copilot.user.active":     {"map[] 3"},
+		"microsoft.copilot.app.user.active": {"map[microsoft.copilot.app.name:Excel] 1", "map[microsoft.copilot.app.name:Word] 2"},
+		"microsoft.copilot.user.licensed":   {"map[] 7"},
+	} {
+		metric := findMetric(t, got, name)
+		assert.Equal(t, "{user}", metric.Unit())
+		assert.NotEmpty(t, metric.Description())
+		var points []string
+		for _, point := range metric.Gauge().DataPoints().All() {
+			points = append(points, fmt.Sprint(point.Attributes().AsRaw(), point.DoubleValue()))
+		}
+		assert.Equal(t, want, points)
+	}
+}
+
+func TestUserGauges_OnlyLicensedUsersMayBeUnknown(t *testing.T) {
+	t.Parallel()
+	got := newMetrics().Collect(collectTime(),
+		translate.ActiveUsers(0), translate.ActiveUsersByApp(nil), translate.LicensedUsers(0, false))
+	require.Equal(t, 1, got.MetricCount())
+	active := findMetric(t, got, "microsoft.copilot.user.active").Gauge().DataPoints()
+	require.Equal(t, 1, active.Len(), "no active user is a value too")
+	assert.Zero(t, active.At(0).DoubleValue())
+}
+
 func TestMetrics_RecoveredIsCumulativePerReason(t *testing.T) {
 	t.Parallel()
 	metrics := newMetrics()
