@@ -179,7 +179,10 @@ func (d *directory) joinLocked(people []Person) {
 func (d *directory) addActive(user string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.explicit && user != "" && len(d.people) < d.limit {
+	if d.explicit || user == "" || len(d.people) >= d.limit {
+		return
+	}
+	if _, known := d.byID[user]; !known {
 		d.joinLocked([]Person{{ID: user, Licensed: true}})
 	}
 }

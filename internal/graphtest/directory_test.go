@@ -57,12 +57,9 @@ func licensedQuery(top string) url.Values {
 
 func (g *client) listUsers(target, consistency string) (int, map[string]any) {
 	g.t.Helper()
-	if g.token == "" {
-		g.token = g.newToken()
-	}
 	request, err := http.NewRequestWithContext(g.t.Context(), http.MethodGet, target, http.NoBody)
 	require.NoError(g.t, err)
-	request.Header.Set("Authorization", "Bearer "+g.token)
+	request.Header.Set("Authorization", g.bearer())
 	request.Header.Set("ConsistencyLevel", consistency)
 	status, _, answer := g.do(request)
 	return status, answer
