@@ -3,6 +3,9 @@
 BUILD := _build
 TOOLS := _tools
 TOOLMOD := internal/tools/go.mod
+# The databases that tests send to and query.
+DATABASES := $(TOOLS)/victoria-logs $(TOOLS)/victoria-metrics
+DATABASEMOD := internal/tools/databases/go.mod
 COLLECTOR := $(BUILD)/otelcol-copilot/otelcol-copilot
 SIMULATOR := $(BUILD)/m365copilot
 # mdatagen names the package after the directory, so it runs in a symbolic link with the right name.
@@ -31,10 +34,10 @@ MEASURING := $(addprefix github.com/otelcopilot/m365copilotreceiver/internal/,en
 
 RACE := go test -race -skip '$(LARGE)' -timeout 30m -covermode=atomic -coverpkg=./...
 
-test: $(COLLECTOR) ## Run the tests of every package, without those of crashes, outages, load and large sizes: a few minutes
+test: $(COLLECTOR) ## Run the tests of every package, without those of crashes, outages, databases, load and large sizes: a few minutes
 	go test -short ./...
 
-test-all: $(COLLECTOR) ## Run all tests, with the race detector but for those of large sizes
+test-all: $(COLLECTOR) $(DATABASES) ## Run all tests, with the race detector but for those of large sizes
 	go test ./internal/interaction/... ./internal/dedupe ./internal/gap ./internal/backfill # the full sizes
 	$(RACE) -short -coverprofile=coverage.out $(filter-out $(MEASURING),$(shell go list ./...))
 	$(RACE) -coverprofile=coverage-measuring.out -p 1 $(MEASURING)
@@ -96,3 +99,11 @@ $(TOOLS)/mdatagen: $(TOOLMOD)
 $(TOOLS)/golangci-lint: $(TOOLMOD)
 	@mkdir -p $(TOOLS)
 	go build -modfile=$(TOOLMOD) -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(TOOLS)/victoria-logs: $(DATABASEMOD)
+	@mkdir -p $(TOOLS)
+	go build -modfile=$(DATABASEMOD) -o $@ github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs
+
+$(TOOLS)/victoria-metrics: $(DATABASEMOD)
+	@mkdir -p $(TOOLS)
+	go build -modfile=$(DATABASEMOD) -o $@ github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics

@@ -21,7 +21,7 @@ const (
 	demoSecret = "demo-secret-of-no-value"
 )
 
-const simulateHelp = `Emulate Microsoft Graph and Entra ID for one tenant, whose invented users converse with Copilot.
+const simulateHelp = `Emulate Microsoft Graph and Entra ID for one tenant, an invented company whose users converse with Copilot.
 
 Usage: m365copilot simulate [flags]
 
@@ -91,7 +91,7 @@ func parseSimulate(args []string, stdout, stderr io.Writer) (options, error) {
 	flags.StringVar(&o.tlsDir, "tls-dir", "", "`directory` for server.crt and server.key of the collector's webhook; only this certificate is trusted then "+
 		"(without it: the system's certificate authorities)")
 	flags.Float64Var(&o.turnsPerMinute, "turns-per-minute", 60, "`number` of turns, each a prompt and its answers")
-	flags.IntVar(&o.users, "users", 5, "`number` of users who converse")
+	flags.IntVar(&o.users, "users", 5, "`number` of licensed users, who converse; a quarter of the company is not licensed")
 	flags.Uint64Var(&o.seed, "seed", 1, "`number`: the same seed gives the same conversations")
 	flags.Var(o.faults, "fault", "`kind=chance` of a fault, with a chance above 0 and up to 1; can be repeated. Kinds: "+faultKinds())
 	flags.DurationVar(&o.reauthorize, "reauthorize-every", 15*time.Minute, "`interval` of reauthorizationRequired events; 0: none")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net"
@@ -187,7 +188,7 @@ func TestSimulate_LogsFailedSends(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	published := make(chan struct{})
 	go func() {
-		publishTurns(ctx, emulator, options{turnsPerMinute: maxTurnsPerMinute, users: 1}, log)
+		publishTurns(ctx, emulator, nil, options{turnsPerMinute: maxTurnsPerMinute}, log)
 		close(published)
 	}()
 	require.Eventually(t, func() bool { return strings.Contains(lines.String(), `msg="a turn was not published"`) }, 20*time.Second, time.Millisecond)
@@ -226,6 +227,34 @@ func TestSimulate_RolesFlag(t *testing.T) {
 		require.NoError(t, err, name)
 		assert.Equal(t, c.want, o.settings.Roles, name)
 	}
+}
+
+func TestSimulate_HasCompanyOfLicensedUsers(t *testing.T) {
+	t.Parallel()
+	for _, users := range []int{1, 2, 3, 4, 5, 100} {
+		emulator := graphtest.New(graphtest.Settings{TenantID: demoTenant, ClientID: demoClient})
+		t.Cleanup(emulator.Close)
+		assert.Len(t, setCompany(emulator, options{users: users}), users)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	p := runInBackground(ctx, t, "simulate", "-listen", "127.0.0.1:0", "-users", "5")
+	graph := p.expect(`msg=listening graph_endpoint=(\S+)`)[1]
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, graph+"/v1.0/users?$select=displayName,department", http.NoBody)
+	require.NoError(t, err)
+	request.Header.Set("Authorization", "Bearer "+(&fakeCollector{t: t}).login(graph))
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer func() { _ = response.Body.Close() }()
+	var page struct {
+		Value []struct{ DisplayName, Department string }
+	}
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&page))
+	assert.Len(t, page.Value, 7, "5 of them are licensed")
+	assert.NotEmpty(t, page.Value[0].DisplayName)
+	end()
+	p.expect(`msg=summary .*directory_requests=1`)
+	assert.Equal(t, exitOK, <-p.done)
 }
 
 func TestSimulate_EnforcesRoles(t *testing.T) {

@@ -32,6 +32,7 @@ func simulate(ctx context.Context, o options, log *slog.Logger) error {
 	emulator := graphtest.New(settings)
 	defer emulator.Close()
 	o.faults.apply(emulator)
+	users := setCompany(emulator, o)
 	base, err := emulator.Start(o.listen)
 	if err != nil {
 		return err
@@ -52,7 +53,7 @@ func simulate(ctx context.Context, o options, log *slog.Logger) error {
 	if o.reauthorize > 0 {
 		work.Go(func() { every(running, o.reauthorize, func() { reauthorize(running, emulator, log) }) })
 	}
-	publishTurns(running, emulator, o, log)
+	publishTurns(running, emulator, users, o, log)
 	work.Wait()
 
 	drain(ctx, emulator)
@@ -79,15 +80,31 @@ func (o options) emulatorSettings(log *slog.Logger) (graphtest.Settings, error) 
 	return settings, err
 }
 
+// setCompany makes an invented company the directory of the tenant, and returns the object ids of its licensed users.
+func setCompany(emulator *graphtest.Emulator, o options) (licensed []string) {
+	people := graphtest.Company(o.seed, (o.users*4+2)/3) // three quarters of them, rounded down, are licensed
+	var unlicensed []string
+	for _, p := range people {
+		if p.Licensed {
+			licensed = append(licensed, p.ID)
+		} else {
+			unlicensed = append(unlicensed, p.ID)
+		}
+	}
+	emulator.SetDirectory(people...)
+	emulator.SetUnlicensed(unlicensed...)
+	return licensed
+}
+
 // turnSchedule returns the interval at which turns are published, and how many are due after an elapsed time.
 func turnSchedule(turnsPerMinute float64) (interval time.Duration, due func(elapsed time.Duration) int) {
 	interval = max(time.Duration(float64(time.Minute)/turnsPerMinute), 10*time.Millisecond)
 	return interval, func(elapsed time.Duration) int { return int(elapsed.Minutes()*turnsPerMinute + 1e-6) }
 }
 
-// publishTurns publishes turns until ctx ends.
-func publishTurns(ctx context.Context, emulator *graphtest.Emulator, o options, log *slog.Logger) {
-	turns := graphtest.NewTurns(o.seed, graphtest.TurnSettings{TenantID: o.settings.TenantID, Users: o.users})
+// publishTurns publishes turns of the users until ctx ends.
+func publishTurns(ctx context.Context, emulator *graphtest.Emulator, users []string, o options, log *slog.Logger) {
+	turns := graphtest.NewTurns(o.seed, graphtest.TurnSettings{TenantID: o.settings.TenantID, UserIDs: users})
 	interval, due := turnSchedule(o.turnsPerMinute)
 	begin, done := time.Now(), 0
 	every(ctx, interval, func() {
@@ -199,5 +216,6 @@ func progress(emulator *graphtest.Emulator, log *slog.Logger, message string) {
 		"attempts_refused", s.Refused,
 		"slowest_answer", s.MaxLatency.Round(time.Millisecond),
 		"history_requests", s.Requests[graphtest.OpHistory],
+		"directory_requests", s.Requests[graphtest.OpUsers]+s.Requests[graphtest.OpUser],
 	)
 }

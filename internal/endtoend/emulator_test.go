@@ -72,9 +72,15 @@ func prompts(tb testing.TB, n, users int) []graphtest.Interaction {
 // prompt returns the first interaction of the nth conversation.
 func prompt(tb testing.TB, n int, user string, at time.Time) graphtest.Interaction {
 	tb.Helper()
+	return promptIn(tb, n, user, at, nil)
+}
+
+// promptIn returns the same in an app class, nil for none.
+func promptIn(tb testing.TB, n int, user string, at time.Time, appClass any) graphtest.Interaction {
+	tb.Helper()
 	text, err := json.Marshal(map[string]any{
 		"id": strconv.FormatInt(at.UnixMilli(), 10), "sessionId": "19:" + strconv.Itoa(n), "requestId": strconv.Itoa(n),
-		"interactionType": "userPrompt", "createdDateTime": at.UTC().Format(time.RFC3339Nano),
+		"interactionType": "userPrompt", "createdDateTime": at.UTC().Format(time.RFC3339Nano), "appClass": appClass,
 		"from": map[string]any{"user": map[string]any{"id": user}},
 	})
 	require.NoError(tb, err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// process is one run of the collector.
+// process is one run of the collector or of a database.
 type process struct {
 	command *exec.Cmd
 	ended   chan struct{}
@@ -26,7 +27,7 @@ type process struct {
 	changed chan struct{}
 }
 
-// run starts the collector at a path with flags and with configurations, which are merged in this order.
+// run starts the binary at a path with flags and with configurations, which are merged in this order.
 func run(tb testing.TB, binary string, flags, environment []string, configs ...string) *process {
 	tb.Helper()
 	arguments := slices.Clone(flags)
@@ -46,7 +47,7 @@ func run(tb testing.TB, binary string, flags, environment []string, configs ...s
 	tb.Cleanup(func() {
 		p.kill()
 		if tb.Failed() {
-			tb.Logf("log of the collector:\n%s", strings.Join(p.linesWith(""), "\n"))
+			tb.Logf("log of %s:\n%s", filepath.Base(binary), strings.Join(p.linesWith(""), "\n"))
 		}
 	})
 	return p
@@ -92,9 +93,9 @@ func (p *process) awaitLine(tb testing.TB, text string, timeout time.Duration) s
 		select {
 		case <-changed:
 		case <-p.ended:
-			require.FailNow(tb, "the collector ended", "before it logged %q", text)
+			require.FailNow(tb, "the process ended", "before it logged %q", text)
 		case <-ctx.Done():
-			require.FailNow(tb, "the collector did not log", text)
+			require.FailNow(tb, "the process did not log", text)
 		}
 	}
 }

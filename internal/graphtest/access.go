@@ -23,7 +23,7 @@ func (o Operation) role() string {
 	switch o {
 	case OpCreate, OpRenew, OpReauthorize, OpHistory:
 		return RoleReadAll
-	case OpUsers:
+	case OpUsers, OpUser:
 		return RoleUsersReadAll
 	default:
 		return ""
@@ -53,7 +53,7 @@ func (e *Emulator) authorize(r *http.Request, op Operation) *graphError {
 	switch {
 	case role == "" || slices.Contains(roles, any(role)):
 		return nil
-	case op == OpUsers:
+	case role == RoleUsersReadAll:
 		return &graphError{http.StatusForbidden, "Authorization_RequestDenied", "Insufficient privileges to complete the operation."}
 	default:
 		return &graphError{http.StatusForbidden, "Forbidden", "Missing role permissions on the request. " +

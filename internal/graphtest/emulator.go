@@ -18,17 +18,18 @@
 // later ones 10 s, and retries end after 4 h. Each is a field, so that a test can shorten it to milliseconds: MinLifetime, MaxLifetime,
 // FirstTimeout, RetryTimeout, RetryDelay, RetryFor, AccessTokenLifetime, AuthorizationLifetime. GET /subscriptions is limited to 25
 // requests in 20 s; a test that lists more often sets NoListLimit. The history is limited to 30 requests per second; a test that needs
-// more sets HistoryLimit.
+// more sets HistoryLimit. The directory is limited likewise by DirectoryLimit.
 //
 // # History and directory
 //
 // Every published interaction is in the history of its user, delivered or not, deleted or not; Lost returns those that are only
-// there. AddHistory adds interactions without notifying. The directory requires RoleUsersReadAll and lists the users passed to
-// SetUsers or, before SetUsers is called, every user with an interaction.
+// there. AddHistory adds interactions without notifying. The directory requires RoleUsersReadAll and holds the people passed to
+// SetDirectory, such as a Company, or licensed users without properties, passed to SetUsers; Join and Leave change it. Until one
+// of these is called, every user with an interaction is a licensed user of the directory.
 //
 // # Observing
 //
-// Stats, Requests, HistoryRequests, Acknowledgements, Lost, Violations and Subscriptions return what happened so far; Wait,
+// Stats, Requests, HistoryRequests, UserRequests, Acknowledgements, Lost, Violations and Subscriptions return what happened so far; Wait,
 // WaitSubscribed, WaitDelivered, WaitIdle and WaitRequests block until it has happened.
 //
 // # Faults
@@ -42,6 +43,7 @@
 //	emulator.ExpireAuthorization(id)                                    // pauses delivery until PATCH or reauthorize
 //	emulator.SetClock(3 * time.Hour)                                    // as after a suspension of the collector's host
 //	emulator.SetUnlicensed(user)                                        // see also Settings.HistoryLimit and HistoryLag
+//	emulator.Leave(user); emulator.Join(person)                         // see also Settings.DirectoryLimit
 //	emulator.SetRoles(); emulator.RevokeTokens(); emulator.RotateKeys(); emulator.SendNullTokens(true)
 //
 // # Forged notifications
@@ -94,8 +96,8 @@ type Emulator struct {
 	client    *http.Client
 	// clockOffset is what SetClock has set, in nanoseconds.
 	clockOffset atomic.Int64
-	// historyLimit enforces Settings.HistoryLimit.
-	historyLimit *rate.Limiter
+	// historyLimit enforces Settings.HistoryLimit, directoryLimit Settings.DirectoryLimit.
+	historyLimit, directoryLimit *rate.Limiter
 
 	// ctx is canceled by Close, which ends all deliveries.
 	ctx    context.Context
@@ -118,21 +120,22 @@ func New(settings Settings) *Emulator {
 	ctx, cancel := context.WithCancel(context.Background())
 	recorder := newRecorder(settings.RecordSize)
 	return &Emulator{
-		settings:     settings,
-		keys:         newKeyRing(settings),
-		access:       &accessTokens{key: randomBytes(32), roles: settings.Roles},
-		subs:         newRegistry(recorder),
-		recorder:     recorder,
-		faults:       newFaultSet(settings.Seed),
-		history:      newHistoryStore(settings),
-		directory:    newDirectory(settings.HistorySize),
-		historyLimit: newHistoryLimiter(settings.HistoryLimit),
-		users:        &turnUsers{limit: settings.HistorySize, users: map[[2]string]string{}},
-		client:       newClient(settings.RootCAs),
-		ctx:          ctx,
-		cancel:       cancel,
-		slots:        make(chan struct{}, settings.Concurrency),
-		pending:      make(chan struct{}, settings.MaxPending),
+		settings:       settings,
+		keys:           newKeyRing(settings),
+		access:         &accessTokens{key: randomBytes(32), roles: settings.Roles},
+		subs:           newRegistry(recorder),
+		recorder:       recorder,
+		faults:         newFaultSet(settings.Seed),
+		history:        newHistoryStore(settings),
+		directory:      newDirectory(settings.HistorySize),
+		historyLimit:   newLimiter(settings.HistoryLimit),
+		directoryLimit: newLimiter(settings.DirectoryLimit),
+		users:          &turnUsers{limit: settings.HistorySize, users: map[[2]string]string{}},
+		client:         newClient(settings.RootCAs),
+		ctx:            ctx,
+		cancel:         cancel,
+		slots:          make(chan struct{}, settings.Concurrency),
+		pending:        make(chan struct{}, settings.MaxPending),
 	}
 }
 
@@ -281,6 +284,10 @@ type Settings struct {
 	// HistoryLimit is the maximum number of history requests per second over all users, 30 by default as documented
 	// (https://learn.microsoft.com/graph/throttling-limits); further requests get 429. A negative value means no limit.
 	HistoryLimit int
+	// DirectoryLimit is the maximum number of requests per second to the directory, pages and single users, 350 by default: the units
+	// of a small tenant, of which a request costs one or two (https://learn.microsoft.com/graph/throttling-limits). Further requests
+	// get 429. A negative value means no limit.
+	DirectoryLimit int
 	// HistoryLag is the delay after which an interaction, or a change of it, appears in the history.
 	HistoryLag time.Duration
 	// RecordSize bounds each list that the emulator keeps for tests, 10,000 by default; the oldest entries are dropped first.
@@ -313,6 +320,7 @@ func (s Settings) withDefaults() Settings {
 	s.MaxPending = cmp.Or(s.MaxPending, 10_000)
 	s.HistorySize = cmp.Or(s.HistorySize, 100_000)
 	s.HistoryLimit = cmp.Or(s.HistoryLimit, 30)
+	s.DirectoryLimit = cmp.Or(s.DirectoryLimit, 350)
 	s.RecordSize = cmp.Or(s.RecordSize, 10_000)
 	return s
 }

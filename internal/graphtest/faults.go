@@ -181,11 +181,11 @@ func writeEndless(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// maxCountedUsers bounds the users whose history requests are counted individually.
+// maxCountedUsers bounds the users whose requests are counted individually.
 const maxCountedUsers = 200_000
 
-// historyLoad counts the requests to the history.
-type historyLoad struct {
+// userLoad counts the requests of one kind.
+type userLoad struct {
 	// last holds the times of the requests of the last second.
 	last  []time.Time
 	users map[string]int
@@ -193,15 +193,22 @@ type historyLoad struct {
 
 // addHistoryRequest counts a request to the history, whatever its outcome.
 func (r *recorder) addHistoryRequest(user string) {
-	user = strings.ToLower(user)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stats.HistoryPeak = max(r.stats.HistoryPeak, r.historyLoad.add(user, time.Now()))
 }
 
+// addDirectoryRequest counts a request to the directory, for one user or, if the user is empty, a page.
+func (r *recorder) addDirectoryRequest(user string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.DirectoryPeak = max(r.stats.DirectoryPeak, r.directoryLoad.add(user, time.Now()))
+}
+
 // add counts a request and returns the number of requests in the second that ends with it.
-func (d *historyLoad) add(user string, now time.Time) int {
-	if _, counted := d.users[user]; counted || len(d.users) < maxCountedUsers {
+func (d *userLoad) add(user string, now time.Time) int {
+	user = strings.ToLower(user)
+	if _, counted := d.users[user]; user != "" && (counted || len(d.users) < maxCountedUsers) {
 		d.users[user]++
 	}
 	for len(d.last) > 0 && now.Sub(d.last[0]) >= time.Second {
@@ -217,4 +224,11 @@ func (e *Emulator) HistoryRequests() map[string]int {
 	e.recorder.mu.Lock()
 	defer e.recorder.mu.Unlock()
 	return maps.Clone(e.recorder.historyLoad.users)
+}
+
+// UserRequests returns how often each user was read from the directory alone, by the user's id in lower case, whatever the answer.
+func (e *Emulator) UserRequests() map[string]int {
+	e.recorder.mu.Lock()
+	defer e.recorder.mu.Unlock()
+	return maps.Clone(e.recorder.directoryLoad.users)
 }

@@ -153,9 +153,22 @@ const (
 // client is an emulator with an HTTP client for it.
 type client struct {
 	*graphtest.Emulator
-	t     *testing.T
-	url   string
+	t   *testing.T
+	url string
+
+	mu    sync.Mutex // guards what follows
 	token string
+}
+
+// bearer returns the value of the Authorization header, with a token that the first call gets.
+func (g *client) bearer() string {
+	g.t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.token == "" {
+		g.token = g.newToken()
+	}
+	return "Bearer " + g.token
 }
 
 // start starts an emulator that retries quickly and trusts the certificate of newEndpoint. change may adjust its settings.
@@ -226,9 +239,6 @@ func (g *client) call(method, path string, body any) (int, map[string]any) {
 
 func (g *client) exchange(method, path string, body any) (int, http.Header, map[string]any) {
 	g.t.Helper()
-	if g.token == "" {
-		g.token = g.newToken()
-	}
 	var payload io.Reader = http.NoBody
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -241,7 +251,7 @@ func (g *client) exchange(method, path string, body any) (int, http.Header, map[
 	}
 	request, err := http.NewRequestWithContext(g.t.Context(), method, target, payload)
 	require.NoError(g.t, err)
-	request.Header.Set("Authorization", "Bearer "+g.token)
+	request.Header.Set("Authorization", g.bearer())
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}

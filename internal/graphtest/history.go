@@ -47,13 +47,19 @@ func (e *Emulator) addToHistory(interactions []Interaction) ([]parsedInteraction
 	return parsed, nil
 }
 
-// newHistoryLimiter permits bursts of one second's requests, since a client that respects the limit does not control how the network
-// spaces its requests. Stats.HistoryPeak is exact.
-func newHistoryLimiter(perSecond int) *rate.Limiter {
+// newLimiter permits bursts of one second's requests, since a client that respects the limit does not control how the network spaces
+// its requests. Stats.HistoryPeak and Stats.DirectoryPeak are exact. A negative limit means none.
+func newLimiter(perSecond int) *rate.Limiter {
 	if perSecond < 0 {
 		return rate.NewLimiter(rate.Inf, 0)
 	}
 	return rate.NewLimiter(rate.Limit(perSecond), perSecond)
+}
+
+// writeThrottled refuses a request above a limit.
+func writeThrottled(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	(&graphError{http.StatusTooManyRequests, "TooManyRequests", "Too many requests"}).write(w)
 }
 
 const defaultTop = 20
@@ -76,8 +82,7 @@ var rangePattern = regexp.MustCompile(`^createdDateTime gt (\S+) and createdDate
 func (e *Emulator) serveHistory(w http.ResponseWriter, r *http.Request, args []string) {
 	if !e.historyLimit.Allow() {
 		e.recorder.update(func(s *Stats) { s.HistoryThrottled++ })
-		w.Header().Set("Retry-After", "1")
-		(&graphError{http.StatusTooManyRequests, "TooManyRequests", "Too many requests"}).write(w)
+		writeThrottled(w)
 		return
 	}
 	user := strings.ToLower(args[0])
@@ -245,99 +250,4 @@ func (s *historyStore) licensed(user string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.unlicensed[user]
-}
-
-// The largest page of the directory, and that of a request without $top: https://learn.microsoft.com/graph/api/user-list
-const (
-	maxUsersTop     = 999
-	defaultUsersTop = 100
-)
-
-// licensedFilter is the only filter that the emulated directory supports: users whose Copilot Chat plan is enabled.
-const licensedFilter = "assignedPlans/any(p:p/servicePlanId eq 3f30311c-6b1e-48a4-ab79-725b469da960 and p/capabilityStatus eq 'Enabled')"
-
-// directory holds the ids of the licensed users: those passed to SetUsers or, before that, the first limit users with an interaction.
-type directory struct {
-	limit int
-
-	mu       sync.Mutex // guards what follows
-	explicit bool
-	ids      []string
-	active   []string
-	seen     map[string]bool
-}
-
-func newDirectory(limit int) *directory { return &directory{limit: limit, seen: map[string]bool{}} }
-
-// SetUsers sets which users the directory lists as licensed; without arguments, none. Until it is called, every user with an
-// interaction is listed. The history does not depend on the directory: see SetUnlicensed.
-func (e *Emulator) SetUsers(ids ...string) {
-	e.directory.mu.Lock()
-	defer e.directory.mu.Unlock()
-	e.directory.explicit, e.directory.ids = true, slices.Clone(ids)
-}
-
-func (d *directory) addActive(user string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if user == "" || d.seen[user] || len(d.active) >= d.limit {
-		return
-	}
-	d.seen[user] = true
-	d.active = append(d.active, user)
-}
-
-// directoryUser is a user with the only property that may be selected.
-type directoryUser struct {
-	ID string `json:"id"`
-}
-
-type directoryPage struct {
-	Count    int             `json:"@odata.count"`
-	NextLink string          `json:"@odata.nextLink,omitempty"`
-	Value    []directoryUser `json:"value"`
-}
-
-// serveUsers lists the licensed users. This is an advanced query, which is refused without the header and $count:
-// https://learn.microsoft.com/graph/aad-advanced-queries
-func (e *Emulator) serveUsers(w http.ResponseWriter, r *http.Request, _ []string) {
-	query := r.URL.Query()
-	top, topOK := parseCount(query.Get("$top"), defaultUsersTop)
-	skip, skipOK := parseCount(query.Get("$skiptoken"), 0)
-	switch {
-	case r.Header.Get("ConsistencyLevel") != "eventual" || query.Get("$count") != "true":
-		(&graphError{http.StatusBadRequest, "Request_UnsupportedQuery", "Unsupported or invalid query filter clause specified for property 'assignedPlans'."}).write(w)
-		return
-	case query.Get("$filter") != licensedFilter || query.Get("$select") != "id" || !topOK || !skipOK || top < 1 || top > maxUsersTop:
-		(&graphError{http.StatusBadRequest, "Request_BadRequest", "Invalid query."}).write(w)
-		return
-	}
-	page, more := e.directory.page(skip, top)
-	if more {
-		page.NextLink = e.nextLink(r, skip+top)
-	}
-	writeJSON(w, http.StatusOK, page)
-}
-
-// parseCount parses a non-negative parameter, absent if text is empty.
-func parseCount(text string, absent int) (int, bool) {
-	if text == "" {
-		return absent, true
-	}
-	n, err := strconv.Atoi(text)
-	return n, err == nil && n >= 0
-}
-
-func (d *directory) page(skip, top int) (page directoryPage, more bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	ids := d.active
-	if d.explicit {
-		ids = d.ids
-	}
-	page = directoryPage{Count: len(ids), Value: []directoryUser{}}
-	for _, id := range ids[min(skip, len(ids)):min(skip+top, len(ids))] {
-		page.Value = append(page.Value, directoryUser{id})
-	}
-	return page, skip+top < len(ids)
 }

@@ -69,6 +69,8 @@ type Stats struct {
 	// HistoryPeak is the highest number of history requests within one second, HistoryThrottled counts those that got 429 because of
 	// HistoryLimit.
 	HistoryPeak, HistoryThrottled int
+	// DirectoryPeak and DirectoryThrottled are the same for requests to the directory and DirectoryLimit.
+	DirectoryPeak, DirectoryThrottled int
 	// Handshakes counts validation requests, HandshakesFailed those without a valid answer.
 	Handshakes, HandshakesFailed int
 }
@@ -77,21 +79,22 @@ type Stats struct {
 type recorder struct {
 	limit int
 
-	mu          sync.Mutex // guards what follows
-	changed     chan struct{}
-	stats       Stats
-	requests    []Request
-	acks        []Acknowledgement
-	lost        []string
-	historyLoad historyLoad
-	violations  []string
+	mu         sync.Mutex // guards what follows
+	changed    chan struct{}
+	stats      Stats
+	requests   []Request
+	acks       []Acknowledgement
+	lost       []string
+	violations []string
+	// historyLoad and directoryLoad count the requests to the history and to the directory.
+	historyLoad, directoryLoad userLoad
 }
 
 func newRecorder(limit int) *recorder {
 	return &recorder{
 		limit: limit, changed: make(chan struct{}),
 		stats:       Stats{Requests: map[Operation]int{}},
-		historyLoad: historyLoad{users: map[string]int{}},
+		historyLoad: userLoad{users: map[string]int{}}, directoryLoad: userLoad{users: map[string]int{}},
 	}
 }
 

@@ -26,7 +26,8 @@ const (
 	OpReauthorize Operation = "reauthorize"
 	OpDelete      Operation = "delete"
 	OpHistory     Operation = "history"
-	OpUsers       Operation = "users"
+	OpUsers       Operation = "users" // a page of the directory
+	OpUser        Operation = "user"  // one user of the directory
 	OpUnknown     Operation = "unknown"
 )
 
@@ -47,8 +48,13 @@ func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if id := r.Header.Get("Client-Request-Id"); id != "" {
 		answer.Header().Set("Client-Request-Id", id)
 	}
-	if op == OpHistory {
+	switch op {
+	case OpHistory:
 		e.recorder.addHistoryRequest(args[0])
+	case OpUsers:
+		e.recorder.addDirectoryRequest("")
+	case OpUser:
+		e.recorder.addDirectoryRequest(args[0])
 	}
 	if fault, struck := e.faults.take(op); struck && fault.apply(answer, r, op) {
 		return
@@ -92,6 +98,8 @@ func (e *Emulator) handle(op Operation) handler {
 		return e.serveHistory
 	case OpUsers:
 		return e.serveUsers
+	case OpUser:
+		return e.serveUser
 	default:
 		return func(w http.ResponseWriter, _ *http.Request, _ []string) { errUnsupported.write(w) }
 	}
@@ -117,6 +125,7 @@ var routes = []struct {
 	{http.MethodPost, "v1.0/subscriptions/*/reauthorize", OpReauthorize},
 	{http.MethodGet, "v1.0/copilot/users/*/interactionhistory/getallenterpriseinteractions", OpHistory},
 	{http.MethodGet, "v1.0/users", OpUsers},
+	{http.MethodGet, "v1.0/users/*", OpUser},
 }
 
 func route(method, path string) (Operation, []string) {

@@ -20,8 +20,9 @@ import (
 type TurnSettings struct {
 	// TenantID is the home tenant of all users.
 	TenantID string
-	// Users is the number of users, 5 by default.
-	Users int
+	// Users is the number of users, 5 by default. UserIDs are their object ids instead, such as those of a Company.
+	Users   int
+	UserIDs []string
 	// Updates and Deletes are the probabilities, between 0 and 1, that an earlier interaction is updated or deleted along with a
 	// turn. The default 0 means never: Microsoft 365 is not known to do either.
 	Updates, Deletes float64
@@ -54,8 +55,9 @@ func NewTurns(seed uint64, settings TurnSettings) *Turns {
 		sessions: map[[2]string]string{},
 		lastID:   map[string]int64{},
 	}
-	for range settings.Users {
-		t.users = append(t.users, t.guid())
+	t.users = append(t.users, settings.UserIDs...)
+	for len(settings.UserIDs) == 0 && len(t.users) < settings.Users {
+		t.users = append(t.users, randomGUID(t.rng))
 	}
 	return t
 }
@@ -98,11 +100,11 @@ func (t *Turns) newTurn() *turn {
 	key := [2]string{one.user, one.class}
 	if t.sessions[key] == "" || t.roll(0.2) {
 		delete(t.lastID, t.sessions[key])
-		t.sessions[key] = "19:" + t.hex(24) + "@thread.v2"
+		t.sessions[key] = "19:" + randomHex(t.rng, 24) + "@thread.v2"
 	}
-	one.session, one.request = t.sessions[key], t.guid()
+	one.session, one.request = t.sessions[key], randomGUID(t.rng)
 	one.file = choose(t.rng, files)
-	one.meeting = "19:meeting_" + t.hex(16) + "@thread.v2"
+	one.meeting = "19:meeting_" + randomHex(t.rng, 16) + "@thread.v2"
 	return one
 }
 
@@ -158,16 +160,16 @@ func (t *turn) nullSomeProperties(all map[string]any) {
 
 func (t *Turns) roll(chance float64) bool { return t.rng.Float64() < chance }
 
-// guid and hex use the stream's own random numbers, so that they are repeatable.
-func (t *Turns) guid() string {
-	h := t.hex(16)
+// randomGUID and randomHex use the given random numbers, so that they are repeatable.
+func randomGUID(rng *rand.Rand) string {
+	h := randomHex(rng, 16)
 	return fmt.Sprintf("%s-%s-4%s-a%s-%s", h[:8], h[8:12], h[13:16], h[17:20], h[20:])
 }
 
-func (t *Turns) hex(n int) string {
+func randomHex(rng *rand.Rand, n int) string {
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = byte(t.rng.UintN(256)) //nolint:gosec // below 256
+		b[i] = byte(rng.UintN(256)) //nolint:gosec // below 256
 	}
 	return hex.EncodeToString(b)
 }
@@ -237,7 +239,7 @@ func (t *turn) addStrayTags(text string) string {
 	case n < 0.2:
 		return text + attachmentTag("")
 	case n < 0.3:
-		return text + `&lt;attachment id=&quot;` + t.hex(16) + `&quot;&gt;&lt;/attachment&gt;`
+		return text + `&lt;attachment id=&quot;` + randomHex(t.rng, 16) + `&quot;&gt;&lt;/attachment&gt;`
 	default:
 		return text
 	}
@@ -332,7 +334,7 @@ func (t *turn) response() map[string]any {
 
 // card moves the answer into an adaptive card; the body holds nothing but its attachment tag.
 func (t *turn) card(members map[string]any, blocks []any) {
-	id := t.hex(16)
+	id := randomHex(t.rng, 16)
 	members["body"] = map[string]any{"contentType": "html", "content": attachmentTag(id)}
 	members["attachments"] = []any{map[string]any{
 		"attachmentId": id, "contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": nil, "name": nil,
@@ -343,7 +345,7 @@ func (t *turn) card(members map[string]any, blocks []any) {
 // setStrayRequestID gives some answers a request id that differs from the prompt's, as Excel and PowerPoint do.
 func (t *turn) setStrayRequestID(members map[string]any) {
 	if t.roll(0.1) {
-		members["requestId"] = t.guid()
+		members["requestId"] = randomGUID(t.rng)
 	}
 }
 
