@@ -19,8 +19,12 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
+
+// maxOpen is the number of prompts whose users are remembered: those of a day in a large organization.
+const maxOpen = 100_000
 
 // components are the parts of a started receiver, connected with each other.
 type components struct {
@@ -28,6 +32,7 @@ type components struct {
 	clients     clients
 	signingKeys *jwks.KeySet
 	cache       *dedupe.Cache
+	attribution *turn.Attribution
 	gaps        *gapstore.Store
 	undelivered *gapstore.Undelivered
 	directory   *directory.Directory
@@ -54,10 +59,11 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	}
 	cache := r.settings.Cache
 	cache.Logger, cache.Telemetry = r.set.Logger, r.telemetry
+	attribution := turn.Settings{MaxOpen: maxOpen, Logger: r.set.Logger, Telemetry: r.telemetry}
 	if r.settings.Storage != nil {
-		cache.Store = c.store
+		cache.Store, attribution.Store = c.store, c.store
 	}
-	c.cache = dedupe.New(cache)
+	c.cache, c.attribution = dedupe.New(cache), turn.New(attribution)
 	c.signingKeys = jwks.New(r.settings.JWKSURL, c.clients.plain)
 	c.gaps = gapstore.New(gapstore.Settings{
 		Rules: r.settings.History.Rules, Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
@@ -69,6 +75,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	})
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen
+	r.pipeline.attribution = c.attribution
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
 		Graph: throttle, Deliver: r.pipeline.Backfill, Cache: c.cache,
@@ -148,6 +155,9 @@ func (c *components) load(ctx context.Context) error {
 	if err := c.cache.Load(ctx); err != nil {
 		return err
 	}
+	if err := c.attribution.Load(ctx); err != nil {
+		return err
+	}
 	if err := c.gaps.Load(ctx, c.cache.NewestCreation()); err != nil {
 		return err
 	}
@@ -194,7 +204,7 @@ func (c *components) save(ctx context.Context) error {
 	if left, known := c.timeLeft(time.Now()); known && left > 0 {
 		c.gaps.Update(ctx, func(state *gap.State, now time.Time) { state.Stopped(c.gaps.Rules(), now) })
 	}
-	return errors.Join(c.cache.Save(ctx), c.directory.Save(ctx), c.gaps.Flush(ctx))
+	return errors.Join(c.cache.Save(ctx), c.attribution.Save(ctx), c.directory.Save(ctx), c.gaps.Flush(ctx))
 }
 
 func (c *components) close(ctx context.Context) error {

@@ -22,12 +22,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
-	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 )
-
-// maxOpen is the number of requests, and of conversations, whose user is remembered: those of a day in a large organization, in
-// about 50 MiB.
-const maxOpen = 100_000
 
 // Receiver serves every signal of one configuration: Start and Shutdown are called once for each of them, and only the
 // first call has an effect.
@@ -77,9 +72,8 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 		status:     &health.Status{},
 		pipeline: &pipeline{
 			logger: set.Logger, obs: obs, telemetry: own,
-			attribution: turn.NewAttribution(maxOpen),
-			privacy:     privacy.Settings{CaptureText: settings.CaptureText, References: settings.References},
-			scope:       scope, metrics: metrics,
+			privacy: privacy.Settings{CaptureText: settings.CaptureText, References: settings.References},
+			scope:   scope, metrics: metrics,
 		},
 		stopLoops: func() {},
 	}, nil
@@ -119,7 +113,7 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
-	loops := []func(context.Context){c.cache.Run, c.gaps.Run, c.directory.Run, c.backfiller.Run, r.retain, r.emitMetrics}
+	loops := []func(context.Context){c.cache.Run, c.attribution.Run, c.gaps.Run, c.directory.Run, c.backfiller.Run, r.retain, r.emitMetrics}
 	if c.manager != nil {
 		loops = append(loops, c.manager.Run, r.watchKeys)
 	}

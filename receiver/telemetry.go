@@ -19,6 +19,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
@@ -38,6 +39,7 @@ var (
 	_ gapstore.Telemetry     = (*telemetry)(nil)
 	_ notification.Telemetry = (*telemetry)(nil)
 	_ subscription.Telemetry = (*telemetry)(nil)
+	_ turn.Telemetry         = (*telemetry)(nil)
 	_ webhook.Telemetry      = (*telemetry)(nil)
 )
 
@@ -105,6 +107,11 @@ func (t *telemetry) Created(ctx context.Context, reason subscription.Reason, err
 // Duplicate implements dedupe.Telemetry.
 func (t *telemetry) Duplicate(ctx context.Context, source interaction.Source) {
 	t.builder.ReceiverM365CopilotDuplicates.Add(ctx, 1, t.with(attribute.String("source", string(source))))
+}
+
+// AttributionEvicted implements turn.Telemetry.
+func (t *telemetry) AttributionEvicted(n int) {
+	t.builder.ReceiverM365CopilotAttributionEvictions.Add(context.Background(), int64(n), t.with())
 }
 
 // GapOpened implements gapstore.Telemetry.
