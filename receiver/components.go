@@ -78,7 +78,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	r.pipeline.attribution = c.attribution
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
-		Graph: throttle, Deliver: r.pipeline.Backfill, Cache: c.cache,
+		Graph: throttle, Learn: c.attribution.Learn, Deliver: r.pipeline.Backfill, Cache: c.cache,
 		Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	if len(r.settings.Subscription.Resources) > 0 {
