@@ -145,19 +145,36 @@ func TestAttribution_SurvivesRestart(t *testing.T) {
 	}
 }
 
+// A block is stored again after any change, also if nothing was added.
+func TestAttribution_StoresChangesOfKnownEntries(t *testing.T) {
+	t.Parallel()
+	store := newMemory()
+	a := store.load(t, 100, zap.NewNop())
+	receive(a, prompt("s", "r", "10", anna), prompt("no ids", "", "10", anna))
+	require.NoError(t, a.Save(t.Context()))
+	receive(a, prompt("s", "r", "20", ben), prompt("no ids", "", "20", anna))
+	require.NoError(t, a.Save(t.Context()))
+	a = store.load(t, 100, zap.NewNop())
+	assert.Empty(t, receive(a, response("s", "r", "30")).UserID)
+	assert.Equal(t, "20", receive(a, response("no ids", "", "30")).Turn)
+}
+
 // What is learnt again counts as the latest that was learnt, also after a restart: its block is evicted later.
 func TestAttribution_WhatIsLearntAgainStays(t *testing.T) {
 	t.Parallel()
 	store := newMemory()
 	a := store.load(t, 4, zap.NewNop())
-	for i := range 20 {
-		receive(a, prompt("again", "r", "10", anna), prompt("s"+strconv.Itoa(i), "r", "10", ben))
+	for i := range 30 {
+		receive(a, prompt("again", "r", "10", anna))
+		for j := range i % 3 {
+			receive(a, prompt("s"+strconv.Itoa(i+j), "r", "10", ben))
+		}
 		require.NoError(t, a.Save(t.Context()))
 		a = store.load(t, 4, zap.NewNop())
 		assert.Equal(t, interaction.UserFromRequest, receive(a, response("again", "r", "20")).UserSource)
 		assert.Equal(t, interaction.UserFromConversation, receive(a, response("again", "", "20")).UserSource)
 	}
-	assert.Empty(t, receive(a, response("s0", "r", "20")).UserID)
+	assert.Empty(t, receive(a, response("s1", "r", "20")).UserID)
 }
 
 // The latest 65,536 evicted conversations are remembered, and few others are taken for one of them: also after a restart.

@@ -34,7 +34,7 @@ type conversation struct {
 	id       string
 	users    []string
 	requests int
-	sent     map[string]bool // the ids of prompts that came
+	sent     map[string]int  // the ids of prompts that came, with how many prompts had come of all conversations
 	asked    map[string]bool // the users of its turns so far
 }
 
@@ -69,7 +69,7 @@ func newModel(seed uint64, sessions int, only ...kind) *model {
 	}
 	for i := range sessions {
 		s := &conversation{
-			id: "19:" + strconv.Itoa(i), kind: kind(i) % kinds, sent: map[string]bool{}, asked: map[string]bool{},
+			id: "19:" + strconv.Itoa(i), kind: kind(i) % kinds, sent: map[string]int{}, asked: map[string]bool{},
 			users: []string{m.pick()},
 		}
 		if len(only) > 0 {
@@ -195,7 +195,8 @@ func (m *model) run(t *testing.T, restart func(a *turn.Attribution) *turn.Attrib
 		a.Learn(learn)
 		for _, e := range batch {
 			if e.received.Type == interaction.TypeUserPrompt {
-				e.session.sent[e.prompt] = true
+				got.learnt++
+				e.session.sent[e.prompt] = got.learnt
 			}
 		}
 		a.Attribute(deliver)
@@ -220,11 +221,17 @@ func (m *model) inHistory(e *event) bool {
 // counts are numbers of prompts and responses.
 type counts struct {
 	prompts, fromHistory int
+	learnt               int // prompts, with repetitions
 	// right and none are responses with their user and with none, by whether their prompt came before or together with them.
 	right, none map[bool]int
 	sources     map[interaction.UserSource]int
 	wrong       int
+	// forgotten are responses of none whose request was of the latest recent prompts.
+	forgotten int
 }
+
+// recent is how many prompts are remembered at least where 50 are to be: all blocks but one are full.
+const recent = 45
 
 func newCounts() counts {
 	return counts{right: map[bool]int{}, none: map[bool]int{}, sources: map[interaction.UserSource]int{}}
@@ -239,10 +246,13 @@ func (c *counts) check(t *testing.T, e event, r *interaction.Received) {
 		return
 	}
 	c.sources[r.UserSource]++
-	known := e.session.sent[e.prompt]
+	at, known := e.session.sent[e.prompt]
 	switch {
 	case r.UserID == "" && r.UserSource == "":
 		c.none[known]++
+		if known && c.learnt-at < recent && e.session.kind != changing && e.session.kind != withoutID {
+			c.forgotten++
+		}
 	case right:
 		c.right[known]++
 	default:
@@ -300,6 +310,7 @@ func TestAttribution_IsNotWrongAfterEvictions(t *testing.T) {
 			assert.Zero(t, got.wrong)
 			assert.Greater(t, got.right[true], turns/2)
 			assert.Greater(t, got.none[true], turns/20, "much is evicted")
+			assert.Zero(t, got.forgotten, "the latest prompts are known")
 		})
 	}
 }
