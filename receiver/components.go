@@ -19,8 +19,12 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
+	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
+
+// maxOpen is the number of prompts whose users are remembered: those of a day in a large organization.
+const maxOpen = 100_000
 
 // components are the parts of a started receiver, connected with each other.
 type components struct {
@@ -28,6 +32,7 @@ type components struct {
 	clients     clients
 	signingKeys *jwks.KeySet
 	cache       *dedupe.Cache
+	attribution *turn.Attribution
 	gaps        *gapstore.Store
 	undelivered *gapstore.Undelivered
 	directory   *directory.Directory
@@ -54,10 +59,11 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	}
 	cache := r.settings.Cache
 	cache.RetainFrom, cache.Logger, cache.Telemetry = c.retainFrom, r.set.Logger, r.telemetry
+	attribution := turn.Settings{MaxOpen: maxOpen, Logger: r.set.Logger, Telemetry: r.telemetry}
 	if r.settings.Storage != nil {
-		cache.Store = c.store
+		cache.Store, attribution.Store = c.store, c.store
 	}
-	c.cache = dedupe.New(cache)
+	c.cache, c.attribution = dedupe.New(cache), turn.New(attribution)
 	c.signingKeys = jwks.New(r.settings.JWKSURL, c.clients.plain)
 	c.gaps = gapstore.New(gapstore.Settings{
 		Rules: r.settings.History.Rules, Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
@@ -69,12 +75,13 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
 	c.activity = directory.NewActivity(directory.ActivitySettings{Store: c.store, Logger: r.set.Logger})
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.seen, r.pipeline.activity = c.cache, c.gaps, c.directory.Seen, c.activity
+	r.pipeline.attribution = c.attribution
 	if r.settings.Inventory > 0 {
 		c.inventory = newInventory(r.settings, r.pipeline, c.directory, c.store, r.set.Logger)
 	}
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,
-		Graph: throttle, Deliver: r.pipeline.Backfill, Cache: c.cache,
+		Graph: throttle, Learn: c.attribution.Learn, Deliver: r.pipeline.Backfill, Cache: c.cache,
 		Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	if len(r.settings.Subscription.Resources) > 0 {
@@ -152,7 +159,7 @@ func (c *components) load(ctx context.Context) error {
 		return err
 	}
 	c.undelivered = gapstore.NewUndelivered(c.gaps)
-	loads := []func(context.Context) error{c.directory.Load, c.activity.Load}
+	loads := []func(context.Context) error{c.attribution.Load, c.directory.Load, c.activity.Load}
 	if c.inventory != nil {
 		loads = append(loads, c.inventory.load)
 	}
@@ -201,7 +208,7 @@ func (c *components) save(ctx context.Context) error {
 	if c.inventory != nil {
 		c.inventory.save(ctx)
 	}
-	return errors.Join(c.cache.Save(ctx), c.directory.Save(ctx), c.activity.Save(ctx), c.gaps.Flush(ctx))
+	return errors.Join(c.cache.Save(ctx), c.attribution.Save(ctx), c.directory.Save(ctx), c.activity.Save(ctx), c.gaps.Flush(ctx))
 }
 
 func (c *components) close(ctx context.Context) error {

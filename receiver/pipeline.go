@@ -37,7 +37,7 @@ const format = "json"
 //
 //	webhook:  Decrypt what is not Known -> Reject what can't be accepted, Take what can
 //	backfill: Backfill
-//	both:     deliverNew: dedupe -> deliver: attribution -> privacy -> translation -> next consumer
+//	both:     deliverNew: learn users -> dedupe -> deliver: attribution -> privacy -> translation -> next consumer
 type pipeline struct {
 	logger    *zap.Logger
 	limits    sync.Map // of a *rate.Sometimes for each key of warn
@@ -49,16 +49,16 @@ type pipeline struct {
 	gaps        *gapstore.Store
 	undelivered *gapstore.Undelivered
 	cache       *dedupe.Cache
+	attribution *turn.Attribution
 	// seen is called with the users whose prompts were delivered.
 	seen     func(userIDs ...string)
 	activity *directory.Activity
 	// lastAuthentic is when the last authentic notification arrived; nil before the first.
 	lastAuthentic atomic.Pointer[time.Time]
 
-	attribution *turn.Attribution
-	privacy     privacy.Settings
-	scope       translate.Scope
-	metrics     *translate.Metrics
+	privacy privacy.Settings
+	scope   translate.Scope
+	metrics *translate.Metrics
 
 	// nextLogs and nextMetrics are nil without a pipeline of that signal. They are set before the receiver starts.
 	nextLogs    consumer.Logs
@@ -145,6 +145,7 @@ func (p *pipeline) Take(ctx context.Context, received []interaction.Received) er
 func (p *pipeline) Backfill(ctx context.Context, received []interaction.Received, reason gap.Reason) (backfill.Delivered, error) {
 	switch reason {
 	case gap.Replay:
+		p.attribution.Learn(received)
 		if _, err := p.deliver(ctx, received); err != nil {
 			return backfill.Delivered{}, err
 		}
@@ -165,6 +166,7 @@ type reserve func(context.Context, []interaction.Received) *dedupe.Reservation
 func (p *pipeline) deliverNew(ctx context.Context, received []interaction.Received, reserve reserve) (backfill.Delivered, error) {
 	var total backfill.Delivered
 	var refused error
+	p.attribution.Learn(received) // also of the prompts that are dropped, whose responses may still come
 	for len(received) > 0 {
 		reserved := reserve(ctx, received)
 		records, err := p.deliver(ctx, reserved.New)

@@ -22,12 +22,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
-	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 )
-
-// maxOpen is the number of requests, and of conversations, whose user is remembered: those of a day in a large organization, in
-// about 50 MiB.
-const maxOpen = 100_000
 
 // Receiver serves every signal of one configuration: Start and Shutdown are called once for each of them, and only the
 // first call has an effect.
@@ -77,7 +72,6 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 		status:     &health.Status{},
 		pipeline: &pipeline{
 			logger: set.Logger, obs: obs, telemetry: own,
-			attribution: turn.NewAttribution(maxOpen),
 			privacy: privacy.Settings{
 				CaptureText: settings.CaptureText, References: settings.References,
 				Directory: settings.Directory.Lookup, Properties: settings.Directory.Properties,
@@ -125,7 +119,9 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	// The loops outlive the context of the start.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.stopLoops = cancel
-	loops := []func(context.Context){c.cache.Run, c.gaps.Run, c.directory.Run, c.activity.Run, c.backfiller.Run, r.saveUndelivered, r.emitMetrics}
+	loops := []func(context.Context){
+		c.cache.Run, c.attribution.Run, c.gaps.Run, c.directory.Run, c.activity.Run, c.backfiller.Run, r.saveUndelivered, r.emitMetrics,
+	}
 	if c.inventory != nil {
 		loops = append(loops, c.inventory.Run)
 	}

@@ -88,6 +88,11 @@ func (t *telemetry) Duplicate(ctx context.Context, source interaction.Source) {
 	t.builder.ReceiverM365CopilotDuplicates.Add(ctx, 1, t.with(attribute.String("source", string(source))))
 }
 
+// AttributionEvicted implements turn.Telemetry.
+func (t *telemetry) AttributionEvicted(n int) {
+	t.builder.ReceiverM365CopilotAttributionEvictions.Add(context.Background(), int64(n), t.with())
+}
+
 // GapOpened, GapClosed and GapLost implement gapstore.Telemetry.
 func (t *telemetry) GapOpened(ctx context.Context, reason gap.Reason) {
 	t.builder.ReceiverM365CopilotGapsOpened.Add(ctx, 1, t.with(attribute.String("reason", string(reason))))

@@ -33,10 +33,13 @@ type Settings struct {
 	Directory Directory
 	// Users are the users whose history is read, in order. Empty: the licensed users of the directory and those seen.
 	Users []gap.User
-	// Concurrency is how many users are read at once. Each holds one page of up to 100 interactions.
+	// Concurrency is how many users are read at once. Each holds two pages of up to 100 interactions.
 	Concurrency int
 
 	Graph Graph
+	// Learn is called with each page, before the one before it is delivered: the newest page comes first, and the prompts of its
+	// oldest responses may be on the next one.
+	Learn func([]interaction.Received)
 	// Deliver hands interactions to the pipeline, with the reason of their gap. It returns nil once all were delivered, now or
 	// before. All come as created; what is known of earlier deliveries decides whether they are, were updated, or are not new.
 	Deliver   func(context.Context, []interaction.Received, gap.Reason) (Delivered, error)

@@ -1,6 +1,7 @@
 package backfill_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -134,6 +135,33 @@ func TestBackfiller_SetsSourceAndUser(t *testing.T) {
 		assert.Equal(t, interaction.UserFromHistory, r.UserSource)
 		assert.Equal(t, time.Now(), r.At)
 		stop()
+	})
+}
+
+// The newest page comes first, so the prompts of its oldest responses may be on the next one.
+func TestBackfiller_LearnsNextPageBeforeDelivery(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		start := time.Now().Add(-150 * time.Minute)
+		h.configure(1, start, start.Add(time.Second), start.Add(2*time.Second))
+		h.graph.pageSize = 1
+		var calls []string
+		note := func(what string, received []interaction.Received) {
+			assert.Equal(t, interaction.UserFromHistory, received[0].UserSource)
+			at, _ := received[0].CreatedAt()
+			calls = append(calls, what+strconv.Itoa(int(at.Sub(start).Seconds())))
+		}
+		h.settings.Learn = func(received []interaction.Received) { note("learn ", received) }
+		h.settings.Deliver = func(_ context.Context, received []interaction.Received, _ gap.Reason) (backfill.Delivered, error) {
+			note("deliver ", received)
+			return backfill.Delivered{New: len(received)}, nil
+		}
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
+		advance(time.Minute)
+		stop()
+		assert.Equal(t, []string{"learn 0", "learn 1", "deliver 0", "learn 2", "deliver 1", "deliver 2"}, calls)
 	})
 }
 

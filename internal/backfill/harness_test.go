@@ -201,7 +201,7 @@ func newHarness() *harness {
 	h.logs = logs
 	h.settings = backfill.Settings{
 		TenantID: tenant, Concurrency: 4, Deliver: h.pipeline.Deliver, Cache: h.cache,
-		Telemetry: h.telemetry, Logger: zap.New(core),
+		Learn: func([]interaction.Received) {}, Telemetry: h.telemetry, Logger: zap.New(core),
 	}
 	h.throttle = graph.ThrottleSettings{
 		Graph: h.graph, RequestsPerSecond: 25, Logger: h.settings.Logger,

@@ -23,23 +23,29 @@ const (
 	deliveryGrace = 10 * time.Second
 )
 
-// readUser reads and delivers a user's interactions page by page. A failure of any page fails the user, since page links expire. It
-// returns what was compared, where the pass compares.
+// readUser reads and delivers a user's interactions page by page, each once the next one was learnt. A failure of any page fails the
+// user, since page links expire. It returns what was compared, where the pass compares.
 func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Comparison, err error) {
 	from := r.from.Add(-Overlap).Truncate(time.Second)
 	to := r.pass.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
+	var page []interaction.Received
 	for items, err := range r.b.s.Graph.History(ctx, user.String(), from, to) {
 		if err != nil {
 			return gap.Comparison{}, err
 		}
-		received := r.receive(user, items)
-		if r.compares() {
-			received = slices.DeleteFunc(received, r.incomparable)
-		}
-		if err := r.deliver(ctx, received); err != nil {
+		next := r.receive(user, items)
+		r.b.s.Learn(next)
+		if err := r.deliver(ctx, page); err != nil {
 			return gap.Comparison{}, err
 		}
-		compared.Interactions += len(received)
+		page = next
+		if r.compares() {
+			page = slices.DeleteFunc(page, r.incomparable)
+		}
+		compared.Interactions += len(page)
+	}
+	if err := r.deliver(ctx, page); err != nil {
+		return gap.Comparison{}, err
 	}
 	compared.Users = 1
 	return compared, nil

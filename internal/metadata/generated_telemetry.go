@@ -29,6 +29,7 @@ type TelemetryBuilder struct {
 	mu                                         sync.Mutex
 	registrations                              []metric.Registration
 	ReceiverM365CopilotAcknowledgementDuration metric.Float64Histogram
+	ReceiverM365CopilotAttributionEvictions    metric.Int64Counter
 	ReceiverM365CopilotDecryptionDuration      metric.Float64Histogram
 	ReceiverM365CopilotDuplicates              metric.Int64Counter
 	ReceiverM365CopilotGapsClosed              metric.Int64Counter
@@ -131,6 +132,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithDescription("Time from the arrival of a request at the webhook, other than a handshake, to the end of the response. [Development]"),
 		metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries([]float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 2.5, 3, 5, 10}...),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverM365CopilotAttributionEvictions, err = builder.meter.Int64Counter(
+		"otelcol_receiver_m365_copilot_attribution_evictions",
+		metric.WithDescription("Requests and conversations whose users are no longer remembered, because so many later ones came. Responses to them may have no user. [Development]"),
+		metric.WithUnit("{entry}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotDecryptionDuration, err = builder.meter.Float64Histogram(

@@ -29,6 +29,7 @@ func TestSetupTelemetry(t *testing.T) {
 		return nil
 	}))
 	tb.ReceiverM365CopilotAcknowledgementDuration.Record(context.Background(), 1)
+	tb.ReceiverM365CopilotAttributionEvictions.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotDecryptionDuration.Record(context.Background(), 1)
 	tb.ReceiverM365CopilotDuplicates.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotGapsClosed.Add(context.Background(), 1)
@@ -45,6 +46,9 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ReceiverM365CopilotTokenRefreshes.Add(context.Background(), 1)
 	AssertEqualReceiverM365CopilotAcknowledgementDuration(t, testTel,
 		[]metricdata.HistogramDataPoint[float64]{{}}, metricdatatest.IgnoreValue(),
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverM365CopilotAttributionEvictions(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverM365CopilotDecryptionDuration(t, testTel,
 		[]metricdata.HistogramDataPoint[float64]{{}}, metricdatatest.IgnoreValue(),

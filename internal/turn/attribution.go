@@ -3,165 +3,176 @@ package turn
 
 import (
 	"cmp"
-	"hash/maphash"
+	"strings"
 	"sync"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
+// Settings configures an Attribution. All fields but Store are required.
+type Settings struct {
+	// MaxOpen is how many prompts are remembered, at least one: as many requests, and as many conversations.
+	MaxOpen int
+	// Store keeps what was learnt for the next run: ids and hashes of ids, no text. Without it, it is in memory alone.
+	Store     *statestore.Store
+	Logger    *zap.Logger
+	Telemetry Telemetry
+}
+
+// Telemetry counts evictions. It is called concurrently and must not block.
+type Telemetry interface {
+	// AttributionEvicted counts requests and conversations that are no longer remembered because of MaxOpen.
+	AttributionEvicted(n int)
+}
+
 // Attribution finds the user of an interaction. A response of Graph names an application and no user, so its user is
-// that of the prompt of the same request, else that of its conversation if all known prompts of it came from one user:
-// the conversation of a meeting has several.
+//
+//   - that of the prompt of the same request,
+//   - else that of its conversation, if all known prompts of it came from one user,
+//   - else the user from whose history it was read.
+//
+// Where several users share the conversation, or may, only the request tells whose response it is. It is safe for concurrent use.
 type Attribution struct {
-	mu sync.Mutex // guards what follows
-	// requests maps a request to the user of its prompt.
-	requests *simplelru.LRU[request, string]
-	// conversations maps a session to what is known from its prompts.
-	conversations *simplelru.LRU[session, conversation]
-	// evicted contains the evicted conversations that had a user.
-	evicted sessionSet
+	s      Settings
+	health health.Part
+
+	mu    sync.Mutex // guards what follows
+	known entries
 }
 
-type session struct {
-	tenant, id string
+// New returns an Attribution that knows nothing. Load must be called before anything else.
+func New(s Settings) *Attribution {
+	return &Attribution{
+		s: s, known: newEntries(s),
+		health: health.Part{Logger: s.Logger, Failing: "attributions can't be stored", Recovered: "attributions are stored again"},
+	}
 }
 
-type request struct {
-	session
-	id string
+// Learn notes whose requests and conversations those of the prompts are. It is called with everything that is received, before
+// Attribute and also if it was delivered before: a prompt may have been forgotten since. Learning the same again is cheap.
+func (a *Attribution) Learn(received []interaction.Received) {
+	a.mu.Lock()
+	before := a.known.evictions
+	for i := range received {
+		a.learn(&received[i])
+	}
+	evicted := a.known.evictions - before
+	a.mu.Unlock()
+	if evicted > 0 {
+		a.s.Telemetry.AttributionEvicted(evicted)
+	}
 }
 
-type conversation struct {
-	// user sent every known prompt; empty once there were two users.
-	user string
-	// shared is true once two users sent prompts, or may have: the users of an evicted conversation are unknown.
-	shared bool
-	// prompt is the id of the latest prompt without a request id; the responses after it belong to its turn.
-	prompt string
-}
-
-// NewAttribution returns an Attribution that knows maxOpen requests, at least one, and as many conversations; the oldest are
-// evicted. An evicted conversation may have had several users, and counts as one that had.
-func NewAttribution(maxOpen int) *Attribution {
-	a := &Attribution{evicted: newSessionSet()}
-	a.requests, _ = simplelru.NewLRU[request, string](max(maxOpen, 1), nil) // it fails only for a size below 1
-	a.conversations, _ = simplelru.NewLRU(max(maxOpen, 1), func(key session, conv conversation) {
-		if conv.user != "" || conv.shared {
-			a.evicted.add(key)
-		}
-	})
-	return a
-}
-
-// Attribute sets UserID, UserSource and Turn. Prompts come first, since a batch has no order.
+// Attribute sets UserID, UserSource and Turn. A user whose history it was read from is replaced where another source knows better,
+// and removed where it may be another's.
 func (a *Attribution) Attribute(received []interaction.Received) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for i := range received {
-		if received[i].Type == interaction.TypeUserPrompt {
-			a.addPrompt(&received[i])
+		r := &received[i]
+		var request, conversation entry
+		if r.SessionID != "" {
+			conversation, _ = a.known.conversation(conversationKey(r))
+		}
+		if r.SessionID != "" && r.RequestID != "" {
+			request = a.known.byKey[requestKey(r)]
+		}
+		r.Turn = turnOf(r, conversation)
+		r.UserID, r.UserSource = userOf(r, request, conversation)
+	}
+}
+
+// learn is called with mu held.
+func (a *Attribution) learn(r *interaction.Received) {
+	prompt, reader := r.Type == interaction.TypeUserPrompt, historyOf(r)
+	if r.SessionID == "" || !prompt && reader == "" {
+		return
+	}
+	key := conversationKey(r)
+	conversation, known := a.known.conversation(key)
+	if prompt {
+		user := author(r)
+		if r.RequestID == "" {
+			conversation.Prompt = later(conversation.Prompt, r.ID)
+		} else if user != "" {
+			request := requestKey(r)
+			a.known.put(request, a.known.byKey[request].with(user))
+		}
+		conversation.Shared = conversation.Shared || inMeeting(r)
+		conversation = conversation.with(user)
+	} else if !known {
+		return
+	}
+	if conversation.User != "" { // If it is in the history of another user as well, they share it.
+		conversation = conversation.with(reader)
+	}
+	a.known.put(key, conversation)
+}
+
+// userOf decides whose interaction it is by what is known of its request and its conversation.
+func userOf(r *interaction.Received, request, conversation entry) (string, interaction.UserSource) {
+	switch user := author(r); {
+	case user != "":
+		return user, interaction.UserFromPrompt
+	case r.UserID != "" && historyOf(r) == "": // of an attempt before this one
+		return r.UserID, r.UserSource
+	case request.User != "":
+		return request.User, interaction.UserFromRequest
+	case conversation.Shared || inMeeting(r):
+		return "", ""
+	case conversation.User != "":
+		return conversation.User, interaction.UserFromConversation
+	default:
+		return r.UserID, r.UserSource
+	}
+}
+
+// inMeeting reports whether an interaction took place in a Teams meeting, whose conversation appears in the histories of several
+// users. There one prompt that is missing, or is still to come, must not make its response that of the other user. Graph leaves
+// the meeting out of some responses, but not of prompts:
+// https://learn.microsoft.com/microsoftteams/export-teams-content-copilot
+func inMeeting(r *interaction.Received) bool {
+	for i := range r.Contexts {
+		if strings.EqualFold(r.Contexts[i].Type, "TeamsMeeting") {
+			return true
 		}
 	}
-	for i := range received {
-		a.fill(&received[i])
-	}
-}
-
-func (a *Attribution) addPrompt(prompt *interaction.Received) {
-	if prompt.SessionID == "" {
-		return
-	}
-	key := session{tenant: prompt.TenantID, id: prompt.SessionID}
-	conv, known := a.conversations.Get(key)
-	if !known {
-		conv.shared = a.evicted.mayContain(key)
-	}
-	if prompt.RequestID == "" {
-		conv.prompt = later(conv.prompt, prompt.ID)
-	}
-	if user := userOf(prompt); user != "" {
-		if prompt.RequestID != "" {
-			a.requests.Add(request{session: key, id: prompt.RequestID}, user)
-		}
-		conv.shared = conv.shared || conv.user != "" && conv.user != user
-		conv.user = user
-	}
-	if conv.shared {
-		conv.user = ""
-	}
-	a.conversations.Add(key, conv)
-}
-
-func (a *Attribution) fill(r *interaction.Received) {
-	key := session{tenant: r.TenantID, id: r.SessionID}
-	conv, _ := a.conversations.Get(key)
-	r.Turn = turnOf(r, conv)
-	if r.UserID != "" {
-		return
-	}
-	if user := userOf(r); user != "" {
-		r.UserID, r.UserSource = user, interaction.UserFromPrompt
-		return
-	}
-	if r.SessionID == "" {
-		return
-	}
-	if user, ok := a.requests.Get(request{session: key, id: r.RequestID}); ok {
-		r.UserID, r.UserSource = user, interaction.UserFromRequest
-	} else if conv.user != "" {
-		r.UserID, r.UserSource = conv.user, interaction.UserFromConversation
-	}
-}
-
-// sessionSet tells sessions that may have been added from those that were not. It has a bit for each hash of 26 bits, so it
-// takes 8 MiB, and is wrong about 1.5 % of the others after a million sessions, about 14 % after ten million.
-type sessionSet struct {
-	words []uint64
-	seed  maphash.Seed
-}
-
-func newSessionSet() sessionSet {
-	return sessionSet{words: make([]uint64, 1<<20), seed: maphash.MakeSeed()}
-}
-
-// bit returns the word of a session, and its bit in it.
-func (s *sessionSet) bit(key session) (word *uint64, bit uint64) {
-	hash := maphash.Comparable(s.seed, key)
-	return &s.words[hash>>6%uint64(len(s.words))], 1 << (hash % 64)
-}
-
-func (s *sessionSet) add(key session) {
-	word, bit := s.bit(key)
-	*word |= bit
-}
-
-func (s *sessionSet) mayContain(key session) bool {
-	word, bit := s.bit(key)
-	return *word&bit != 0
+	return false
 }
 
 // turnOf returns the id of the turn: the request, or the prompt if Graph sent no request id. A response older than the
 // latest prompt of its conversation belongs to an unknown turn.
-func turnOf(r *interaction.Received, conv conversation) string {
+func turnOf(r *interaction.Received, conversation entry) string {
 	switch {
 	case r.RequestID != "":
 		return r.RequestID
 	case r.Type == interaction.TypeUserPrompt:
 		return r.ID
-	case conv.prompt != "" && compareIDs(conv.prompt, r.ID) <= 0:
-		return conv.prompt
+	case conversation.Prompt != "" && compareIDs(conversation.Prompt, r.ID) <= 0:
+		return conversation.Prompt
 	default:
 		return ""
 	}
 }
 
-func userOf(r *interaction.Received) string {
+// author returns the user whom an interaction itself names.
+func author(r *interaction.Received) string {
 	if r.From.User == nil {
 		return ""
 	}
 	return r.From.User.ID
+}
+
+// historyOf returns the user from whose history an interaction was read.
+func historyOf(r *interaction.Received) string {
+	if r.UserSource != interaction.UserFromHistory {
+		return ""
+	}
+	return r.UserID
 }
 
 func later(a, b string) string {

@@ -4,9 +4,12 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
@@ -35,6 +38,20 @@ func response(session, request, id string) interaction.Received {
 	}
 }
 
+// inHistory returns interactions as they are read from a user's history.
+func inHistory(user string, received ...interaction.Received) []interaction.Received {
+	for i := range received {
+		received[i].UserID, received[i].UserSource, received[i].Source = user, interaction.UserFromHistory, interaction.FromHistory
+	}
+	return received
+}
+
+// meeting returns an interaction with the context that Graph sends for a meeting.
+func meeting(r interaction.Received) interaction.Received {
+	r.Contexts = interaction.List[interaction.Context]{{Type: "TeamsMeeting"}}
+	return r
+}
+
 // attributor keeps what was attributed.
 type attributor struct {
 	*turn.Attribution
@@ -42,10 +59,11 @@ type attributor struct {
 }
 
 func newAttributor(maxOpen int) *attributor {
-	return &attributor{Attribution: turn.NewAttribution(maxOpen)}
+	return &attributor{Attribution: turn.New(turn.Settings{MaxOpen: maxOpen, Logger: zap.NewNop(), Telemetry: &counted{}})}
 }
 
 func (a *attributor) add(received ...interaction.Received) {
+	a.Learn(received)
 	a.Attribute(received)
 	a.got = append(a.got, received...)
 }
@@ -59,8 +77,6 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 	}
 	elsewhere := response("s", "r1", "20")
 	elsewhere.TenantID = "another"
-	fromHistory := response("s", "", "30")
-	fromHistory.UserID, fromHistory.UserSource = ben, interaction.UserFromHistory
 
 	for name, test := range map[string]struct {
 		batches [][]interaction.Received
@@ -111,9 +127,56 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {elsewhere}},
 			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
 		},
-		"a user that the source already set stays": {
-			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna)}, {fromHistory}},
-			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {ben, interaction.UserFromHistory, ""}},
+		"what was read from a history belongs to its user if nothing else is known": {
+			batches: [][]interaction.Received{inHistory(ben, response("s", "r1", "11"), response("", "", "12"))},
+			want:    []known{{ben, interaction.UserFromHistory, "r1"}, {ben, interaction.UserFromHistory, ""}},
+		},
+		"a prompt without a user belongs to the user of the history as well": {
+			batches: [][]interaction.Received{inHistory(ben, prompt("s", "r1", "10", ""), response("s", "r1", "11"))},
+			want:    []known{{ben, interaction.UserFromHistory, "r1"}, {ben, interaction.UserFromHistory, "r1"}},
+		},
+		"in a history the prompt and the request decide, whoever's it is": {
+			batches: [][]interaction.Received{inHistory(ben, prompt("s", "r1", "10", anna), response("s", "r1", "11"))},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {anna, interaction.UserFromRequest, "r1"}},
+		},
+		"in a history the one user of the conversation goes before the user of the history, who is the same": {
+			batches: [][]interaction.Received{inHistory(ben, prompt("s", "r1", "10", strings.ToUpper(ben)), response("s", "r9", "11"))},
+			want:    []known{{strings.ToUpper(ben), interaction.UserFromPrompt, "r1"}, {strings.ToUpper(ben), interaction.UserFromConversation, "r9"}},
+		},
+		"a conversation of one user in the history of another is shared: only the request decides": {
+			batches: [][]interaction.Received{
+				{prompt("s", "r1", "10", anna)},
+				inHistory(ben, response("s", "", "30")),
+				{response("s", "r9", "31"), response("s", "r1", "32")},
+			},
+			want: []known{
+				{anna, interaction.UserFromPrompt, "r1"},
+				{"", "", ""},
+				{"", "", "r9"},
+				{anna, interaction.UserFromRequest, "r1"},
+			},
+		},
+		"a shared conversation does not belong to the user of a history": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna), prompt("s", "r2", "11", ben)}, inHistory(ben, response("s", "r9", "30"))},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {ben, interaction.UserFromPrompt, "r2"}, {"", "", "r9"}},
+		},
+		"in a meeting only the request decides, since others may ask next": {
+			batches: [][]interaction.Received{
+				{meeting(prompt("s", "r1", "10", anna))},
+				{response("s", "r1", "11"), response("s", "r9", "12")},
+				inHistory(anna, response("s", "r9", "13"), meeting(response("t", "r9", "14"))),
+			},
+			want: []known{
+				{anna, interaction.UserFromPrompt, "r1"},
+				{anna, interaction.UserFromRequest, "r1"},
+				{"", "", "r9"},
+				{"", "", "r9"},
+				{"", "", "r9"},
+			},
+		},
+		"a request of two users, who share its conversation, decides nothing": {
+			batches: [][]interaction.Received{{prompt("s", "r1", "10", anna), prompt("s", "r1", "11", ben)}, {response("s", "r1", "12")}},
+			want:    []known{{anna, interaction.UserFromPrompt, "r1"}, {ben, interaction.UserFromPrompt, "r1"}, {"", "", "r1"}},
 		},
 		"without request ids a turn is a prompt with the responses until the next prompt": {
 			batches: [][]interaction.Received{
@@ -265,4 +328,16 @@ func TestAttribution_NeverNamesWrongUser(t *testing.T) {
 	t.Logf("%d answers with a user, %d by their conversation, %d with a wrong one", known, byConversation, wrong)
 	assert.Zero(t, wrong)
 	assert.Greater(t, known, turns/4)
+}
+
+// counted counts evictions.
+type counted struct {
+	mu      sync.Mutex
+	evicted int
+}
+
+func (c *counted) AttributionEvicted(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.evicted += n
 }
