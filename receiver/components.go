@@ -65,9 +65,16 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	c.undelivered = gapstore.NewUndelivered(c.gaps)
 	h := r.settings.History
 	throttle := graph.NewThrottle(graph.ThrottleSettings{
-		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
+		Graph: c.clients.graph, Name: "history", RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
-	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
+	c.directory = directory.New(directory.Settings{
+		// Graph allows far more requests to /users than to the history, and counts them on their own; one rate for both is enough.
+		Graph: graph.NewThrottle(graph.ThrottleSettings{
+			Graph: c.clients.graph, Name: "directory", RequestsPerSecond: h.RequestsPerSecond,
+			Logger: r.set.Logger, Status: r.status.Part("directory"),
+		}),
+		Store: c.store, Logger: r.set.Logger,
+	})
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen
 	c.backfiller = backfill.New(backfill.Settings{
 		TenantID: r.settings.TenantID, Gaps: c.gaps, Users: h.Users, Directory: c.directory, Concurrency: h.Concurrency,

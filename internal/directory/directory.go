@@ -13,6 +13,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
@@ -31,7 +32,7 @@ type Settings struct {
 // Graph is the part of Microsoft Graph that is used, within its limits. Its errors are logged, and name no user.
 type Graph interface {
 	// LicensedUsers yields the pages of the users with a Copilot license. An error is the last element.
-	LicensedUsers(ctx context.Context) iter.Seq2[[]string, error]
+	LicensedUsers(ctx context.Context, properties []string) iter.Seq2[[]interaction.Person, error]
 }
 
 // Directory knows the users. It is safe for concurrent use, except for List, which one goroutine calls.
@@ -115,12 +116,12 @@ func (d *Directory) refresh(ctx context.Context) error {
 
 // read reads all pages. Only the 16 bytes of each user are kept.
 func (d *Directory) read(ctx context.Context) (users []gap.User, err error) {
-	for ids, err := range d.s.Graph.LicensedUsers(ctx) {
+	for page, err := range d.s.Graph.LicensedUsers(ctx, nil) {
 		if err != nil {
 			return nil, err
 		}
-		for _, id := range ids {
-			if u, valid := gap.ParseUser(id); valid {
+		for i := range page {
+			if u, valid := gap.ParseUser(page[i].ID); valid {
 				users = append(users, u)
 			}
 		}
