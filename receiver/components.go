@@ -73,7 +73,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 			Graph: c.clients.graph, Name: "directory", RequestsPerSecond: h.RequestsPerSecond,
 			Logger: r.set.Logger, Status: r.status.Part("directory"),
 		}),
-		Store: c.store, Logger: r.set.Logger,
+		Store: c.store, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.undelivered, r.pipeline.seen = c.cache, c.gaps, c.undelivered, c.directory.Seen
 	c.backfiller = backfill.New(backfill.Settings{

@@ -12,6 +12,7 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -35,6 +36,7 @@ var (
 	_ graph.Telemetry        = (*telemetry)(nil)
 	_ backfill.Telemetry     = (*telemetry)(nil)
 	_ dedupe.Telemetry       = (*telemetry)(nil)
+	_ directory.Telemetry    = (*telemetry)(nil)
 	_ gapstore.Telemetry     = (*telemetry)(nil)
 	_ notification.Telemetry = (*telemetry)(nil)
 	_ subscription.Telemetry = (*telemetry)(nil)
@@ -89,6 +91,11 @@ func (t *telemetry) Throttled(ctx context.Context, wait time.Duration) {
 // TokenRefresh implements graph.Telemetry.
 func (t *telemetry) TokenRefresh(ctx context.Context, err error) {
 	t.builder.ReceiverM365CopilotTokenRefreshes.Add(ctx, 1, t.with(success(err)))
+}
+
+// DirectoryMisses implements directory.Telemetry.
+func (t *telemetry) DirectoryMisses(count int) {
+	t.builder.ReceiverM365CopilotDirectoryMisses.Add(context.Background(), int64(count), t.with())
 }
 
 // Renewal implements subscription.Telemetry.

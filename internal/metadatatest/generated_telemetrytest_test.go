@@ -30,6 +30,7 @@ func TestSetupTelemetry(t *testing.T) {
 	}))
 	tb.ReceiverM365CopilotAcknowledgementDuration.Record(context.Background(), 1)
 	tb.ReceiverM365CopilotDecryptionDuration.Record(context.Background(), 1)
+	tb.ReceiverM365CopilotDirectoryMisses.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotDuplicates.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotGapsClosed.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotGapsLost.Add(context.Background(), 1)
@@ -48,6 +49,9 @@ func TestSetupTelemetry(t *testing.T) {
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverM365CopilotDecryptionDuration(t, testTel,
 		[]metricdata.HistogramDataPoint[float64]{{}}, metricdatatest.IgnoreValue(),
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverM365CopilotDirectoryMisses(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverM365CopilotDuplicates(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
