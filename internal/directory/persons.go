@@ -13,7 +13,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// maxWanted limits the users to be read; others are wanted when they are looked up the next time.
+// maxWanted limits the users to be read; beyond it the one who was wanted first has to be looked up again.
 const maxWanted = 10_000
 
 // Lookup sets the person of each interaction from the cache. It calls nobody: users who are not in the cache are counted, and read
@@ -159,7 +159,7 @@ func (p *persons) lookup(user gap.User) (person *interaction.Person, known bool)
 	if known {
 		person = p.person(e)
 	}
-	if (!known || !p.fresh(e)) && !p.wanted.Contains(user) && p.wanted.Len() < maxWanted {
+	if (!known || !p.fresh(e)) && !p.wanted.Contains(user) {
 		p.wanted.Add(user, struct{}{})
 		select {
 		case p.wake <- struct{}{}:

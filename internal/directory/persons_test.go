@@ -261,6 +261,40 @@ func TestLookup_MissIsReadForNextInteraction(t *testing.T) {
 	})
 }
 
+// A list takes a while, so that the first users on it are older than CacheTTL before the next list is due.
+func TestLookup_LeavesLicensedUsersToNextList(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLookups()
+		l.tenant.add(0, 2500, true)
+		l.tenant.latency = time.Minute
+		stop := l.run(t)
+		defer stop()
+		for range 3 * cacheTTL / time.Minute {
+			after(time.Minute)
+			l.lookup(guid(0), guid(2499))
+		}
+		_, reads := l.tenant.requests()
+		assert.Zero(t, reads)
+	})
+}
+
+func TestLookup_WhoWaitsLongestIsReadFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLookups()
+		l.tenant.latency = time.Minute
+		stop := l.run(t)
+		defer stop()
+		l.lookup(guids(0, 5)...)
+		for range 10 {
+			after(time.Minute)
+			l.lookup(guids(0, 3)...) // the first ones again and again
+		}
+		assert.Equal(t, guids(0, 5), l.tenant.reads)
+	})
+}
+
 func TestLookup_LeavesOutWhoIsNoUser(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -368,6 +402,7 @@ func TestRun_ListsLicensedUsersOncePerCacheTTL(t *testing.T) {
 					users, known := l.Licensed()
 					assert.True(t, known)
 					assert.Len(t, users, 1500)
+					assert.Equal(t, l.settings.Lookup, l.Person(user(7)) != nil, "properties are kept for lookups alone")
 					after(cacheTTL)
 				}
 			})
@@ -381,6 +416,7 @@ func TestList_SharesListWithRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLookups()
 		l.tenant.add(0, 3, true)
+		l.tenant.latency = time.Second
 		stop := l.run(t)
 		defer stop()
 		list := func() int {
@@ -393,7 +429,7 @@ func TestList_SharesListWithRun(t *testing.T) {
 		pages, _ := l.tenant.requests()
 		assert.Equal(t, 1, pages, "at the same time as Run")
 
-		l.tenant.set(func() { l.tenant.add(3, 4, true) })
+		l.tenant.set(func() { l.tenant.latency = 0; l.tenant.add(3, 4, true) })
 		after(16 * time.Minute)
 		assert.False(t, l.Known().Listed)
 		assert.Equal(t, 4, list(), "the history needs a list that is no older than 15 minutes")
@@ -615,6 +651,11 @@ func TestRun_WaitsForMissingPermission(t *testing.T) {
 				after(time.Hour)
 				assert.Equal(t, 1, l.logs.FilterMessage("directory can be read again").Len())
 				assert.NotContains(t, l.lookup(guids(0, 4)...), (*interaction.Person)(nil))
+
+				l.tenant.set(func() { l.tenant.failRead, l.tenant.at = func(string) error { return refusal("read user") }, nil })
+				l.lookup(guid(9))
+				after(6 * time.Minute)
+				assert.Len(t, l.tenant.at, 2, "the pauses are short again: the list is tried after 5 minutes")
 			})
 		})
 	}

@@ -123,20 +123,21 @@ func TestThrottle_ReadsUserAfterRetryAfter(t *testing.T) {
 	})
 }
 
-// Requests for users that fail now and then for hours, with others that succeed between, are no failure of the directory.
-func TestThrottle_UsersThatSucceedEndThrottling(t *testing.T) {
+// Requests that are throttled now and then for hours, with others that succeed between, are no failure of the directory.
+func TestThrottle_ListThatSucceedsEndsThrottling(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := &pagedGraph{fail: func(attempt int) error {
 			if attempt%2 == 1 {
-				return &graph.Error{Operation: "read user", Status: 429, RetryAfter: time.Minute}
+				return &graph.Error{Operation: "list users", Status: 429, RetryAfter: time.Minute}
 			}
 			return nil
 		}}
 		th := newThrottle(g)
 		for range 10 {
-			_, err := th.User(t.Context(), historyUser, nil)
-			require.NoError(t, err)
+			for _, err := range th.LicensedUsers(t.Context(), nil) {
+				require.NoError(t, err)
+			}
 			time.Sleep(time.Hour)
 		}
 		assert.Empty(t, th.health)
