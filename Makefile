@@ -27,7 +27,7 @@ run: build ## Run the collector against an emulated tenant, until Ctrl-C or for 
 	DURATION=$(DURATION) RAW=$(RAW) examples/quickstart.sh $(COLLECTOR) $(SIMULATOR)
 
 # Tests of large sizes, whose time or memory counts: the race detector makes them ten times as long, and finds nothing in them.
-LARGE := TestRules_NothingLostInRandomHistories|TestReconcile_100000UsersRestartedInTheMiddle|TestBackfiller_NeedsLittleMemoryFor100000Users
+LARGE := TestRules_NothingLostInRandomHistories|TestReconcile_100000UsersRestartedInTheMiddle|TestBackfiller_NeedsLittleMemoryFor100000Users|TestRun_FewRequestsFor50000Users|TestLookup_NeedsLittleMemoryFor100000Users
 
 # Packages whose tests measure time: no other may take processor time from them.
 MEASURING := $(addprefix github.com/otelcopilot/m365copilotreceiver/internal/,endtoend graphtest webhook)
@@ -38,7 +38,7 @@ test: $(COLLECTOR) ## Run the tests of every package, without those of crashes, 
 	go test -short ./...
 
 test-all: $(COLLECTOR) $(DATABASES) ## Run all tests, with the race detector but for those of large sizes
-	go test ./internal/interaction/... ./internal/dedupe ./internal/gap ./internal/backfill # the full sizes
+	go test ./internal/interaction/... ./internal/dedupe ./internal/gap ./internal/backfill ./internal/directory # the full sizes
 	$(RACE) -short -coverprofile=coverage.out $(filter-out $(MEASURING),$(shell go list ./...))
 	$(RACE) -coverprofile=coverage-measuring.out -p 1 $(MEASURING)
 

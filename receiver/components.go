@@ -70,9 +70,16 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	})
 	h := r.settings.History
 	throttle := graph.NewThrottle(graph.ThrottleSettings{
-		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
+		Graph: c.clients.graph, Name: "history", RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
-	c.directory = directory.New(directory.Settings{Graph: throttle, Store: c.store, Logger: r.set.Logger})
+	c.directory = directory.New(directory.Settings{
+		// Graph allows far more requests to /users than to the history, and counts them on their own; one rate for both is enough.
+		Graph: graph.NewThrottle(graph.ThrottleSettings{
+			Graph: c.clients.graph, Name: "directory", RequestsPerSecond: h.RequestsPerSecond,
+			Logger: r.set.Logger, Status: r.status.Part("directory"),
+		}),
+		Store: c.store, Logger: r.set.Logger, Telemetry: r.telemetry,
+	})
 	c.activity = directory.NewActivity(directory.ActivitySettings{Store: c.store, Logger: r.set.Logger})
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.seen, r.pipeline.activity = c.cache, c.gaps, c.directory.Seen, c.activity
 	r.pipeline.attribution = c.attribution

@@ -73,6 +73,11 @@ func (t *telemetry) TokenRefresh(ctx context.Context, err error) {
 	t.builder.ReceiverM365CopilotTokenRefreshes.Add(ctx, 1, t.with(success(err)))
 }
 
+// DirectoryMisses implements directory.Telemetry.
+func (t *telemetry) DirectoryMisses(count int) {
+	t.builder.ReceiverM365CopilotDirectoryMisses.Add(context.Background(), int64(count), t.with())
+}
+
 // Renewal and Created implement subscription.Telemetry.
 func (t *telemetry) Renewal(ctx context.Context, err error) {
 	t.builder.ReceiverM365CopilotSubscriptionRenewals.Add(ctx, 1, t.with(success(err)))

@@ -105,7 +105,11 @@ func (g *fakeGraph) page(r request) graph.HistoryPage {
 	return page
 }
 
-func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPage, error) {
+func (g *fakeGraph) User(context.Context, string, []string) (interaction.Person, error) {
+	return interaction.Person{}, errors.ErrUnsupported
+}
+
+func (g *fakeGraph) LicensedUsers(_ context.Context, next string, _ []string) (graph.UserPage, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.listed, g.silent = append(g.listed, time.Now()), false
@@ -119,7 +123,10 @@ func (g *fakeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPag
 	}
 	const size = 999
 	skip, _ := strconv.Atoi(next)
-	page := graph.UserPage{Items: g.licensed[min(skip, len(g.licensed)):min(skip+size, len(g.licensed))]}
+	page := graph.UserPage{}
+	for _, id := range g.licensed[min(skip, len(g.licensed)):min(skip+size, len(g.licensed))] {
+		page.Items = append(page.Items, interaction.Person{ID: id})
+	}
 	if skip+size < len(g.licensed) {
 		page.Next = strconv.Itoa(skip + size)
 	}
@@ -220,9 +227,11 @@ func (h *harness) run(t *testing.T) (b *backfill.Backfiller, stop func()) {
 	store := statestore.New(h.client)
 	h.gaps = gapstore.New(gapstore.Settings{Rules: h.rules, Store: store, Now: h.now, Logger: h.settings.Logger, Telemetry: h.telemetry})
 	require.NoError(t, h.gaps.Load(t.Context(), time.Time{}))
+	h.throttle.Name = "history"
 	throttle := graph.NewThrottle(h.throttle)
 	h.settings.Gaps, h.settings.Users, h.settings.Graph = h.gaps, users(h.users), throttle
-	h.directory = directory.New(directory.Settings{Graph: throttle, Store: store, Logger: h.settings.Logger})
+	h.throttle.Name = "directory"
+	h.directory = directory.New(directory.Settings{Graph: graph.NewThrottle(h.throttle), Store: store, Logger: h.settings.Logger})
 	require.NoError(t, h.directory.Load(t.Context()))
 	h.settings.Directory = h.directory
 	b = backfill.New(h.settings)

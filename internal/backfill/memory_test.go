@@ -2,6 +2,7 @@ package backfill_test
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"strconv"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
 // largeGraph is a Graph with many users and no interactions.
@@ -34,17 +36,21 @@ func (c *largeGraph) History(_ context.Context, _ string, _, to time.Time, _ str
 	return graph.HistoryPage{Items: nil}, nil
 }
 
-func (c *largeGraph) LicensedUsers(_ context.Context, next string) (graph.UserPage, error) {
+func (c *largeGraph) LicensedUsers(_ context.Context, next string, _ []string) (graph.UserPage, error) {
 	skip, _ := strconv.Atoi(next)
 	end := min(skip+999, c.users)
 	page := graph.UserPage{}
 	for i := skip; i < end; i++ {
-		page.Items = append(page.Items, guid(i))
+		page.Items = append(page.Items, interaction.Person{ID: guid(i)})
 	}
 	if end < c.users {
 		page.Next = strconv.Itoa(end)
 	}
 	return page, nil
+}
+
+func (c *largeGraph) User(context.Context, string, []string) (interaction.Person, error) {
+	return interaction.Person{}, errors.ErrUnsupported
 }
 
 func (c *largeGraph) Answered() bool { return true }

@@ -136,7 +136,7 @@ func TestThrottle_BacksOffWhileGraphFails(t *testing.T) {
 				}
 				assert.Less(t, secondHalf, 150)
 				assert.Equal(t, map[gap.Reason]time.Duration{gap.Startup: time.Hour}, h.missing(), "the gap stays")
-				assert.LessOrEqual(t, h.logged("can't be read, its gaps"), 1, "it is logged once")
+				assert.LessOrEqual(t, h.logged("history can't be read, will be"), 1, "it is logged once")
 
 				h.graph.set(func() { h.graph.fail = nil })
 				advance(3 * time.Hour)

@@ -22,6 +22,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
@@ -34,9 +35,17 @@ type fakeGraph struct {
 	requests int
 }
 
-func (g *fakeGraph) LicensedUsers(context.Context) iter.Seq2[[]string, error] {
+func (g *fakeGraph) LicensedUsers(context.Context, []string) iter.Seq2[[]interaction.Person, error] {
 	g.requests++
-	return func(yield func([]string, error) bool) { yield(g.licensed, g.err) }
+	var page []interaction.Person
+	for _, id := range g.licensed {
+		page = append(page, interaction.Person{ID: id, Licensed: true})
+	}
+	return func(yield func([]interaction.Person, error) bool) { yield(page, g.err) }
+}
+
+func (*fakeGraph) User(context.Context, string, []string) (interaction.Person, error) {
+	return interaction.Person{}, errors.ErrUnsupported
 }
 
 // fakeClient is a storage that can fail.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
@@ -44,8 +45,15 @@ func (d *Directory) Load(ctx context.Context) error {
 	return nil
 }
 
-// Run stores changes within 10 seconds until ctx ends.
-func (d *Directory) Run(ctx context.Context) { d.users.Run(ctx, saveInterval, d.snapshot) }
+// Run stores changes within 10 seconds, and reads what Lookup and ListLicensed need, until ctx ends.
+func (d *Directory) Run(ctx context.Context) {
+	var reading sync.WaitGroup
+	if d.s.Lookup || d.s.ListLicensed {
+		reading.Go(func() { d.readUsers(ctx) })
+	}
+	d.users.Run(ctx, saveInterval, d.snapshot)
+	reading.Wait()
+}
 
 // Save stores what was changed. A failure is logged, again each hour until the storage works again.
 func (d *Directory) Save(ctx context.Context) error { return d.users.Save(ctx, d.snapshot) }

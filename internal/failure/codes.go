@@ -159,8 +159,8 @@ func hints() map[Code]string {
 		PermissionMissing: grant + "AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent; if it is " +
 			"granted, check the Microsoft 365 Copilot licenses and their billing, and that no other collector uses this app " +
 			"registration",
-		UsersPermissionMissing: grant + "User.Read.All of Microsoft Graph, with admin consent, or name the users in " +
-			"history.users; until then only users already seen are read",
+		UsersPermissionMissing: grant + "User.Read.All of Microsoft Graph, with admin consent; until then records have no directory " +
+			"properties, and the history is only read for users already seen or named in history.users",
 		LicenseMissing: "assign Microsoft 365 Copilot licenses in this tenant, or take users without one out of " +
 			"subscription.users and history.users",
 		NotOffered: "check cloud and graph.endpoint: this installation of Microsoft Graph does not offer Copilot " +

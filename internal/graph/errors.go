@@ -89,13 +89,13 @@ func newError(operation string, resp *http.Response, body []byte, token string) 
 		RequestID:  oneLine(cmp.Or(parsed.Error.InnerError.RequestID, resp.Header.Get("Request-Id")), maxID, token),
 		RetryAfter: parseRetryAfter(resp.Header),
 	}
-	if operation == opHistory {
+	if operation == opHistory || operation == opUser {
 		e.Message = withoutText(e.Message)
 	}
 	return e
 }
 
-// withoutText returns of a message about a user's history only the words that classify it: the rest may name the user or repeat a
+// withoutText returns of a message about one user only the words that classify it: the rest may name the user or repeat a
 // conversation, and errors are logged.
 func withoutText(message string) string {
 	for _, words := range []string{"valid Copilot license", "Requested API is not supported"} {

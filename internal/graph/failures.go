@@ -161,6 +161,7 @@ func graphFailures() []graphFailure {
 	bad, denied, notFound := []int{400}, []int{402, 403}, []int{400, 404, 501}
 	return []graphFailure{
 		{opUsers, denied, nil, failure.UsersPermissionMissing},
+		{opUser, denied, nil, failure.UsersPermissionMissing},
 		{opUsers, notFound, nil, failure.UsersNotListed},
 		{"", bad, []string{"validation request", "notification endpoint", "endpoint validation"}, failure.NotificationURLUnreachable},
 		{"", []int{401}, nil, failure.ScopeWrong},
@@ -173,6 +174,7 @@ func graphFailures() []graphFailure {
 		{"", bad, []string{"notificationurl", "validationerror"}, failure.NotificationURLUnreachable},
 		{"", notFound, []string{"not supported", "unsupported", "resource not found for the segment"}, failure.NotOffered},
 		{opHistory, []int{404}, nil, failure.UserUnknown},
+		{opUser, []int{404}, []string{"resourcenotfound"}, failure.UserUnknown},
 		{"", bad, []string{"user id", "userid", "user not found"}, failure.UserUnknown},
 	}
 }
@@ -180,6 +182,9 @@ func graphFailures() []graphFailure {
 // Unlicensed reports whether an error of History means that this user has no history: no Copilot license (403), or unknown or
 // without a mailbox (404). Such a user counts as read.
 func Unlicensed(err error) bool { return isOneOf(err, failure.LicenseMissing, failure.UserUnknown) }
+
+// UnknownUser reports whether an error of User means that the tenant does not have this user, or no longer.
+func UnknownUser(err error) bool { return isOneOf(err, failure.UserUnknown) }
 
 // Forbidden reports whether Graph refused (403, 402) for another reason than the user's license: a missing permission or consent.
 func Forbidden(err error) bool {

@@ -31,42 +31,5 @@ func (c *Client) History(ctx context.Context, user string, from, to time.Time, n
 	return readPage[json.RawMessage](ctx, c, r)
 }
 
-const (
-	opUsers = "list users"
-	// copilotPlan is the service plan of Microsoft 365 Copilot Chat, which every license that includes the history contains.
-	copilotPlan = "3f30311c-6b1e-48a4-ab79-725b469da960"
-)
-
-// UserPage is one page of users: Entra object ids.
-type UserPage = Page[string]
-
-// LicensedUsers reads one page of the users with a Copilot license. It filters by the service plan, since several products
-// contain it. next is the link of the previous page, empty for the first page; it is followed only on the endpoint's own host
-// (ErrForeignHost). The call needs the application permission User.Read.All; without it, Forbidden reports true for the error.
-// See https://learn.microsoft.com/graph/api/user-list and https://learn.microsoft.com/graph/aad-advanced-queries
-func (c *Client) LicensedUsers(ctx context.Context, next string) (UserPage, error) {
-	r := call{operation: opUsers, method: http.MethodGet, target: next, header: map[string]string{"ConsistencyLevel": "eventual"}}
-	if next == "" {
-		r.target = "/users?" + encodeQuery(url.Values{
-			"$filter": {"assignedPlans/any(p:p/servicePlanId eq " + copilotPlan + " and p/capabilityStatus eq 'Enabled')"},
-			"$count":  {"true"}, "$select": {"id"}, "$top": {"999"},
-		})
-	}
-	type user struct {
-		ID string `json:"id"`
-	}
-	page, err := readPage[user](ctx, c, r)
-	if err != nil {
-		return UserPage{}, err
-	}
-	ids := make([]string, 0, len(page.Items))
-	for _, u := range page.Items {
-		if u.ID != "" {
-			ids = append(ids, u.ID)
-		}
-	}
-	return UserPage{Items: ids, Next: page.Next}, nil
-}
-
 // encodeQuery encodes a query as Graph does in its own links, where a space is %20.
 func encodeQuery(query url.Values) string { return strings.ReplaceAll(query.Encode(), "+", "%20") }

@@ -31,6 +31,7 @@ type TelemetryBuilder struct {
 	ReceiverM365CopilotAcknowledgementDuration metric.Float64Histogram
 	ReceiverM365CopilotAttributionEvictions    metric.Int64Counter
 	ReceiverM365CopilotDecryptionDuration      metric.Float64Histogram
+	ReceiverM365CopilotDirectoryMisses         metric.Int64Counter
 	ReceiverM365CopilotDuplicates              metric.Int64Counter
 	ReceiverM365CopilotGapsClosed              metric.Int64Counter
 	ReceiverM365CopilotGapsLost                metric.Float64Counter
@@ -145,6 +146,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		metric.WithDescription("Time to decrypt one item of a notification. [Development]"),
 		metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries([]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1}...),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverM365CopilotDirectoryMisses, err = builder.meter.Int64Counter(
+		"otelcol_receiver_m365_copilot_directory_misses",
+		metric.WithDescription("Interactions without directory properties, because those of their user were not known yet. The next ones of the user have them. [Development]"),
+		metric.WithUnit("{interaction}"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotDuplicates, err = builder.meter.Int64Counter(

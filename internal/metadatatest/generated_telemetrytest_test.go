@@ -31,6 +31,7 @@ func TestSetupTelemetry(t *testing.T) {
 	tb.ReceiverM365CopilotAcknowledgementDuration.Record(context.Background(), 1)
 	tb.ReceiverM365CopilotAttributionEvictions.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotDecryptionDuration.Record(context.Background(), 1)
+	tb.ReceiverM365CopilotDirectoryMisses.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotDuplicates.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotGapsClosed.Add(context.Background(), 1)
 	tb.ReceiverM365CopilotGapsLost.Add(context.Background(), 1)
@@ -52,6 +53,9 @@ func TestSetupTelemetry(t *testing.T) {
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverM365CopilotDecryptionDuration(t, testTel,
 		[]metricdata.HistogramDataPoint[float64]{{}}, metricdatatest.IgnoreValue(),
+		metricdatatest.IgnoreTimestamp())
+	AssertEqualReceiverM365CopilotDirectoryMisses(t, testTel,
+		[]metricdata.DataPoint[int64]{{Value: 1}},
 		metricdatatest.IgnoreTimestamp())
 	AssertEqualReceiverM365CopilotDuplicates(t, testTel,
 		[]metricdata.DataPoint[int64]{{Value: 1}},
