@@ -58,6 +58,9 @@ const (
 	RequestRefused               Code = "COP311"
 	SubscriptionConflict         Code = "COP330"
 	SubscriptionKeyConflict      Code = "COP331"
+	HandshakePathsDiffer         Code = "COP333"
+	HandshakeNotRouted           Code = "COP334"
+	HandshakeRefused             Code = "COP335"
 
 	ListenAddressInUse      Code = "COP401"
 	ListenPortForbidden     Code = "COP402"
@@ -93,6 +96,8 @@ const (
 	orAvoidIt = ", or bypass it: graph.proxy_url chooses it, or without that HTTPS_PROXY and NO_PROXY in the collector's environment"
 	setValue  = "its value (not its id) in auth.client_secret or auth.client_secret_file"
 	grant     = "grant the app registration of auth.client_id the application permission "
+	// requestedHere has the path that Graph requested, the status that it received, and the path and address of the webhook.
+	requestedHere = "Graph requested %q and a server answered with %s, while the webhook serves %q (webhook.path) on %s (webhook.endpoint)"
 )
 
 // hints returns the hint of each code. The verbs stand for the configuration key of an address, the address of a proxy, or a file.
@@ -180,6 +185,9 @@ func hints() map[Code]string {
 			"registration of its own, since Graph allows one tenant-wide subscription for each; the receiver adopts one of its own by itself",
 		SubscriptionKeyConflict: "give all receivers at this URL the same encryption.certificates, or each an app registration and a notification_url of its own; " +
 			"until then the one without the subscription has only the history",
+		HandshakePathsDiffer: "make webhook.path equal to the path of subscription.notification_url, unless an ingress rewrites the path: " + requestedHere,
+		HandshakeNotRouted:   "make the ingress route to the webhook and keep the path: " + requestedHere,
+		HandshakeRefused:     "make the ingress let a POST with a query string through to the webhook, without login and redirect: " + requestedHere,
 
 		ListenAddressInUse:   "stop the program that listens there, or choose another port in webhook.endpoint",
 		ListenPortForbidden:  "choose a port of 1024 or higher in webhook.endpoint, or let this process bind lower ones (CAP_NET_BIND_SERVICE)",

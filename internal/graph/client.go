@@ -119,7 +119,7 @@ func (c *Client) decode(ctx context.Context, operation string, resp *http.Respon
 		}
 		return e
 	}
-	if out == nil || len(bytes.TrimSpace(body)) == 0 {
+	if out == nil || len(body) == 0 {
 		return nil
 	}
 	// The decoder's error is dropped because it may quote the body.
@@ -191,7 +191,7 @@ func (c *Client) send(req *http.Request) (*http.Response, []byte, error) {
 	if resp.StatusCode/100 != 2 {
 		limit = maxErrorBody
 	}
-	// What is cut off here is not valid JSON any more.
+	// What is cut off here is not valid JSON any more: not even white space is, without a value.
 	body, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)))
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the response: %w", err)

@@ -198,3 +198,17 @@ func Unsupported(err error) bool { return isOneOf(err, failure.NotOffered, failu
 func isOneOf(err error, codes ...failure.Code) bool {
 	return slices.Contains(codes, failure.Of(err).Code)
 }
+
+// HandshakeAnswer reports whether Graph refused a subscription because its validation request to the notification URL
+// failed. The answer is the HTTP status that Graph received, as Graph spells it, such as NotFound; "" if it received none or
+// does not name it. All of this is parsed from Graph's message, so it must be used for hints only.
+func HandshakeAnswer(err error) (answer string, failed bool) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Failure().Code != failure.NotificationURLUnreachable {
+		return "", false
+	}
+	// "Subscription validation request failed. HTTP status code is 'NotFound'. Notification endpoint must respond ..."
+	_, rest, _ := strings.Cut(e.Message, "HTTP status code is '")
+	answer, _, _ = strings.Cut(rest, "'")
+	return answer, true
+}

@@ -171,6 +171,29 @@ func TestFailure_OfSentinels(t *testing.T) {
 	}
 }
 
+func TestHandshakeAnswer_ReturnsStatusNamedByGraph(t *testing.T) {
+	t.Parallel()
+	const failed = "Subscription validation request failed. "
+	for name, test := range map[string]struct {
+		err    error
+		answer string
+		failed bool
+	}{
+		"a server answers":     {graphError(400, "ValidationError", failed+"HTTP status code is 'NotFound'. Notification endpoint must respond with 200 OK to validation request."), "NotFound", true},
+		"no server answers":    {graphError(400, "ValidationError", failed+"Notification endpoint must respond with 200 OK to validation request."), "", true},
+		"a timeout":            {graphError(400, "InvalidRequest", "Subscription validation request timed out."), "", true},
+		"another failure":      {graphError(403, "Forbidden", "HTTP status code is 'NotFound'."), "", false},
+		"no response of Graph": {io.EOF, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			answer, failed := graph.HandshakeAnswer(fmt.Errorf("create: %w", test.err))
+			assert.Equal(t, test.answer, answer)
+			assert.Equal(t, test.failed, failed)
+		})
+	}
+}
+
 func TestCode_NamesFailure(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "AADSTS7000215", graph.Code(fmt.Errorf("list: %w", entraError("7000215"))))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,6 +111,14 @@ func TestRenewSubscription_SendsExpirationOnly(t *testing.T) {
 			assert.Empty(t, cmp.Diff(test.want, got))
 		})
 	}
+}
+
+func TestRenewSubscription_RejectsWhiteSpace(t *testing.T) {
+	t.Parallel()
+	// However much there is of it: what is beyond the limit is not read.
+	client := newTestClient(t, func(w http.ResponseWriter, _ *http.Request) { write(w, strings.Repeat(" ", 1<<10)) })
+	_, err := client.RenewSubscription(t.Context(), "s-1", time.Now())
+	require.ErrorIs(t, err, graph.ErrUnreadable)
 }
 
 func TestRenewSubscription_ReportsNotFound(t *testing.T) {

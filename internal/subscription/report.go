@@ -92,18 +92,32 @@ func (m *Manager) log(level zapcore.Level, message string, r *resourceState, rea
 	m.settings.Logger.Log(level, message, fields...)
 }
 
-// explainHandshake adds both paths and the address of the webhook to the hint for a creation that Graph refused because the
+// explainHandshake adds both paths and the address of the webhook to the error of a creation that Graph refused because the
 // notification URL did not answer its validation request as required:
 // https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation
 func (m *Manager) explainHandshake(err error) error {
-	told, path, address := failure.Of(err), m.settings.WebhookPath, m.settings.WebhookAddress
+	answer, failed := graph.HandshakeAnswer(err)
+	path, address := m.settings.WebhookPath, m.settings.WebhookAddress
 	public, parseErr := url.Parse(m.settings.NotificationURL)
-	if told.Code != failure.NotificationURLUnreachable || address == "" || parseErr != nil {
+	if !failed || parseErr != nil || address == "" {
 		return err
 	}
-	told.Hint += fmt.Sprintf("; Graph requests %q, and the webhook serves %q (webhook.path) on %s (webhook.endpoint), "+
-		"so what lies between must lead from one to the other, without login and redirect", cmp.Or(public.Path, "/"), path, address)
-	return failure.With(err, told)
+	requested := cmp.Or(public.Path, "/")
+	if answer == "" {
+		told := failure.Of(err)
+		told.Hint += fmt.Sprintf("; Graph requests %q, and the webhook serves %q (webhook.path) on %s (webhook.endpoint)",
+			requested, path, address)
+		return failure.With(err, told)
+	}
+	code := failure.HandshakeRefused
+	switch {
+	case answer != "NotFound":
+	case requested != path:
+		code = failure.HandshakePathsDiffer
+	default:
+		code = failure.HandshakeNotRouted
+	}
+	return failure.With(err, failure.New(code, requested, answer, path, address))
 }
 
 // hostOf returns the host of a notification URL and nothing else of it, since the query may contain secrets.

@@ -147,13 +147,19 @@ func TestReport_LogsNoSecrets(t *testing.T) {
 	})
 }
 
-func TestReport_HandshakeHintNamesBothPaths(t *testing.T) {
+func TestReport_HandshakeHintDependsOnAnswer(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct{ answer, path, requested string }{
-		"no server answered":                   {"", "/n", "/n"},
-		"a server does not have the path":      {"NotFound", "/other", "/other"},
-		"the notification URL has no path":     {"NotFound", "", "/"},
-		"a server wants a login for that path": {"Unauthorized", "/n", "/n"},
+	const dns, login, equal, ingress = "public DNS name", "without login", "make webhook.path equal to", "keep the path"
+	for name, test := range map[string]struct {
+		answer, path string
+		want         string
+	}{
+		"no server answered":                       {"", "/n", dns},
+		"no server answered, and the paths differ": {"", "/other", dns},
+		"a server does not have the path":          {"NotFound", "/other", equal},
+		"another server does not have the path":    {"NotFound", "/n", ingress},
+		"a server wants a login":                   {"Unauthorized", "/n", login},
+		"a server redirects":                       {"Found", "/other", login},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -176,8 +182,15 @@ func TestReport_HandshakeHintNamesBothPaths(t *testing.T) {
 				require.ErrorIs(t, h.statuses[0], refused)
 				hint := line["hint"].(string)
 				require.ErrorContains(t, h.statuses[0], hint)
-				assert.Contains(t, hint, "public DNS name")
-				assert.Contains(t, hint, `Graph requests "`+test.requested+`"`)
+				for _, one := range []string{dns, login, equal, ingress} {
+					if one == test.want {
+						assert.Contains(t, hint, one)
+					} else {
+						assert.NotContains(t, hint, one)
+					}
+				}
+				assert.Contains(t, hint, `Graph request`)
+				assert.Contains(t, hint, `"`+test.path+`"`)
 				assert.Contains(t, hint, `serves "/n" (webhook.path) on 127.0.0.1:8443 (webhook.endpoint)`)
 				assert.NotContains(t, hint, "%!")
 			})
