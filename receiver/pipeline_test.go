@@ -111,6 +111,51 @@ func TestPipeline_ReportsUsersOfPromptsOnly(t *testing.T) {
 	}
 }
 
+// promptOf returns a prompt of a user, the first of a session.
+func promptOf(user, session string) interaction.Received {
+	return interaction.Received{
+		Interaction: interaction.Interaction{
+			ID: "1700000000000", SessionID: session, RequestID: "r1", Type: interaction.TypeUserPrompt,
+			From: interaction.IdentitySet{User: &interaction.Identity{ID: user}},
+		},
+		TenantID: tenant, Change: interaction.Created,
+	}
+}
+
+// What is replayed from a history is attributed as everything else is, also if it is refused at first.
+func TestPipeline_AttributesReplayedAnswers(t *testing.T) {
+	t.Parallel()
+	const other = "0d9c8b7a-6f5e-4d3c-8b2a-190807060504"
+	r, _ := newTestReceiver(t)
+	users, refused := map[string]string{}, false
+	sendLogs(t, r, func(_ context.Context, logs plog.Logs) error {
+		if !refused {
+			refused = true
+			return errFull
+		}
+		for _, record := range logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().All() {
+			request, _ := record.Attributes().Get("microsoft.copilot.request.id")
+			if user, found := record.Attributes().Get("user.id"); found {
+				users[request.AsString()] = user.AsString()
+			}
+		}
+		return nil
+	})
+	asks := promptOf(other, "s")
+	answers, unknown := asks, asks
+	answers.ID, answers.Type, answers.From = "1700000000001", interaction.TypeAIResponse, interaction.IdentitySet{}
+	unknown.ID, unknown.Type, unknown.From, unknown.RequestID = "1700000000002", interaction.TypeAIResponse, interaction.IdentitySet{}, "r2"
+	page := list(unknown, answers, asks)
+	for i := range page {
+		page[i].Source, page[i].UserID, page[i].UserSource = interaction.FromHistory, userID, interaction.UserFromHistory
+	}
+	_, err := r.pipeline.Backfill(t.Context(), page, gap.Replay)
+	require.ErrorIs(t, err, errFull)
+	_, err = r.pipeline.Backfill(t.Context(), page, gap.Replay)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"r1": other}, users, "the user of the history and the other share the conversation")
+}
+
 // One request has an interaction that is in flight in another one, and a new one.
 func TestPipeline_LetsSelectedPropertiesLeave(t *testing.T) {
 	t.Parallel()

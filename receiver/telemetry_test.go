@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -9,10 +10,12 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
+	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
+	"github.com/otelcopilot/m365copilotreceiver/internal/turn"
 )
 
 func TestTelemetry_ObservesBackfillProgress(t *testing.T) {
@@ -32,4 +35,18 @@ func TestTelemetry_ObservesBackfillProgress(t *testing.T) {
 		[]metricdata.DataPoint[int64]{of("read", 30), of("left", 68), of("delayed", 2)}, metricdatatest.IgnoreTimestamp())
 	metadatatest.AssertEqualReceiverM365CopilotHistoryTimeLeft(t, tel,
 		[]metricdata.DataPoint[float64]{{Attributes: attribute.NewSet(own), Value: 60}}, metricdatatest.IgnoreTimestamp())
+}
+
+func TestTelemetry_CountsEvictionsOfAttribution(t *testing.T) {
+	t.Parallel()
+	tel := componenttest.NewTelemetry()
+	builder, err := metadata.NewTelemetryBuilder(metadatatest.NewSettings(tel).TelemetrySettings)
+	require.NoError(t, err)
+	own := attribute.String("receiver", "m365_copilot/a")
+	counted := turn.New(turn.Settings{MaxOpen: 2, Logger: zap.NewNop(), Telemetry: &telemetry{builder: builder, receiver: own}})
+	for session := range 5 { // each is a request and a conversation
+		counted.Learn(list(promptOf(userID, strconv.Itoa(session))))
+	}
+	metadatatest.AssertEqualReceiverM365CopilotAttributionEvictions(t, tel,
+		[]metricdata.DataPoint[int64]{{Attributes: attribute.NewSet(own), Value: 2 * (5 - 2)}}, metricdatatest.IgnoreTimestamp())
 }

@@ -93,6 +93,12 @@ func (m *memory) setFail(fail func(key string) bool) {
 	m.fail = fail
 }
 
+func (m *memory) countWrites() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.writes
+}
+
 // damage changes a byte of each value whose key has a prefix, and returns how many there are.
 func (m *memory) damage(prefix string) (n int) {
 	m.mu.Lock()
@@ -256,11 +262,11 @@ func TestAttribution_RunStoresWhatWasLearnt(t *testing.T) {
 		a := store.load(t, 100, zap.New(core))
 		defer run(t, a)()
 		time.Sleep(time.Minute)
-		assert.Zero(t, store.writes, "nothing was learnt")
+		assert.Zero(t, store.countWrites(), "nothing was learnt")
 		receive(a, prompt("s", "r1", "10", anna))
 		receive(a, prompt("s", "r1", "10", anna), response("s", "r1", "11"))
 		time.Sleep(time.Minute)
-		assert.Equal(t, 1, store.writes, "a prompt that is known, and a response, change nothing")
+		assert.Equal(t, 1, store.countWrites(), "a prompt that is known, and a response, change nothing")
 
 		store.setFail(func(string) bool { return true })
 		receive(a, prompt("s", "r2", "12", anna))
@@ -268,7 +274,7 @@ func TestAttribution_RunStoresWhatWasLearnt(t *testing.T) {
 		store.setFail(nil)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		assert.Equal(t, 2, store.writes)
+		assert.Equal(t, 2, store.countWrites())
 		var logged []string
 		for _, line := range lines.All() {
 			logged = append(logged, line.Message)
@@ -309,7 +315,7 @@ func TestAttribution_WithoutStorageKeepsNothing(t *testing.T) {
 	})
 }
 
-// In an hour of 10 prompts a second, each of a conversation of its own, the storage gets less than 1.5 KB for each.
+// In an hour of 10 prompts a second, each of a conversation of its own, the storage gets less than 2 KB for each.
 func TestAttribution_WritesLittleForEachPrompt(t *testing.T) {
 	t.Parallel()
 	for name, learntBefore := range map[string]int{"empty": 0, "full, so that each block evicts another": 110_000} {
@@ -332,7 +338,7 @@ func TestAttribution_WritesLittleForEachPrompt(t *testing.T) {
 				stop()
 				require.NoError(t, a.Save(t.Context()))
 				t.Logf("%d bytes for each prompt, values of at most %d bytes", store.bytes/prompts, store.longest)
-				assert.Less(t, store.bytes/prompts, 1500)
+				assert.Less(t, store.bytes/prompts, 2000)
 			})
 		})
 	}
