@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadata"
@@ -105,7 +106,7 @@ func TestSettings_TakeEveryKey(t *testing.T) {
 		},
 		CaptureText: true,
 		References:  true,
-		Directory: receiver.Directory{
+		Directory: directory.Settings{
 			Lookup: true, CacheTTL: 6 * time.Hour, CacheSize: 2000,
 			Properties: []string{"department", "onPremisesSamAccountName", "onPremisesSecurityIdentifier", "onPremisesDomainName"},
 		},
@@ -157,7 +158,7 @@ func TestConfig_HasDefaults(t *testing.T) {
 	}, got.History)
 	assert.False(t, got.CaptureText, "no text leaves the receiver unless configured")
 	assert.False(t, got.References, "no file name or URL leaves the receiver unless configured")
-	assert.Equal(t, receiver.Directory{CacheTTL: 12 * time.Hour, CacheSize: 100_000}, got.Directory,
+	assert.Equal(t, directory.Settings{CacheTTL: 12 * time.Hour, CacheSize: 100_000}, got.Directory,
 		"nothing of a user but the id leaves the receiver unless configured")
 	assert.Zero(t, got.Inventory)
 	assert.Equal(t, time.Minute, got.MetricsInterval)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
@@ -66,8 +67,9 @@ func settingsOf(c *Config) receiver.Settings {
 		},
 		CaptureText: c.Content.Capture == CaptureText,
 		References:  c.Content.References,
-		Directory: receiver.Directory{
-			Lookup: c.Identity.Directory, CacheTTL: c.Identity.CacheTTL, CacheSize: c.Identity.CacheSize,
+		Directory: directory.Settings{
+			ListLicensed: c.Identity.Inventory > 0, Lookup: c.Identity.Directory,
+			CacheTTL: c.Identity.CacheTTL, CacheSize: c.Identity.CacheSize,
 		},
 		Inventory:       c.Identity.Inventory,
 		MetricsInterval: c.Metrics.Interval,

@@ -72,16 +72,9 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	throttle := graph.NewThrottle(graph.ThrottleSettings{
 		Graph: c.clients.graph, Name: "history", RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
-	c.directory = directory.New(directory.Settings{
-		// Graph allows far more requests to /users than to the history, and counts them on their own; one rate for both is enough.
-		Graph: graph.NewThrottle(graph.ThrottleSettings{
-			Graph: c.clients.graph, Name: "directory", RequestsPerSecond: h.RequestsPerSecond,
-			Logger: r.set.Logger, Status: r.status.Part("directory"),
-		}),
-		Store: c.store, Logger: r.set.Logger, Telemetry: r.telemetry,
-	})
+	c.directory = r.newDirectory(c)
 	c.activity = directory.NewActivity(directory.ActivitySettings{Store: c.store, Logger: r.set.Logger})
-	r.pipeline.cache, r.pipeline.gaps, r.pipeline.seen, r.pipeline.activity = c.cache, c.gaps, c.directory.Seen, c.activity
+	r.pipeline.cache, r.pipeline.gaps, r.pipeline.directory, r.pipeline.activity = c.cache, c.gaps, c.directory, c.activity
 	r.pipeline.attribution = c.attribution
 	if r.settings.Inventory > 0 {
 		c.inventory = newInventory(r.settings, r.pipeline, c.directory, c.store, r.set.Logger)
@@ -95,6 +88,18 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		c.keys = newKeys(r.settings.Certificates, c.store, r.settings.Storage == nil, r.set.Logger, r.status.Part)
 	}
 	return c, nil
+}
+
+// newDirectory returns the directory, whose requests have a rate and pauses of their own, since Graph counts them apart from those of
+// the history, and allows far more.
+func (r *Receiver) newDirectory(c *components) *directory.Directory {
+	settings := r.settings.Directory
+	settings.Graph = graph.NewThrottle(graph.ThrottleSettings{
+		Graph: c.clients.graph, Name: "directory", RequestsPerSecond: r.settings.History.RequestsPerSecond,
+		Logger: r.set.Logger, Status: r.status.Part("directory"),
+	})
+	settings.Store, settings.Logger, settings.Telemetry = c.store, r.set.Logger, r.telemetry
+	return directory.New(settings)
 }
 
 // load reads the state of earlier runs, before anything is written, and creates the components that need the keys.

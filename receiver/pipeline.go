@@ -37,7 +37,7 @@ const format = "json"
 //
 //	webhook:  Decrypt what is not Known -> Reject what can't be accepted, Take what can
 //	backfill: Backfill
-//	both:     deliverNew: learn users -> dedupe -> deliver: attribution -> privacy -> translation -> next consumer
+//	both:     deliverNew: learn users -> dedupe -> deliver: attribution -> directory -> privacy -> translation -> next consumer
 type pipeline struct {
 	logger    *zap.Logger
 	limits    sync.Map // of a *rate.Sometimes for each key of warn
@@ -50,9 +50,8 @@ type pipeline struct {
 	undelivered *gapstore.Undelivered
 	cache       *dedupe.Cache
 	attribution *turn.Attribution
-	// seen is called with the users whose prompts were delivered.
-	seen     func(userIDs ...string)
-	activity *directory.Activity
+	directory   *directory.Directory
+	activity    *directory.Activity
 	// lastAuthentic is when the last authentic notification arrived; nil before the first.
 	lastAuthentic atomic.Pointer[time.Time]
 
@@ -198,6 +197,7 @@ func (p *pipeline) deliver(ctx context.Context, received []interaction.Received)
 	}
 	err = panics.Catch(func() error {
 		p.attribution.Attribute(received)
+		p.directory.Lookup(received)
 		records = p.privacy.Apply(received)
 		return p.consumeLogs(ctx, translate.Logs(p.scope, records))
 	})
@@ -206,7 +206,7 @@ func (p *pipeline) deliver(ctx context.Context, received []interaction.Received)
 		p.warn("logs", "the logs pipeline did not take interactions", err)
 		return nil, err
 	}
-	p.seen(promptUsers(received)...)
+	p.directory.Seen(promptUsers(received)...)
 	p.activity.Add(records)
 	return records, nil
 }

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
@@ -88,31 +89,29 @@ func TestPipeline_ReportsUsersOfPromptsOnly(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		source interaction.UserSource
-		want   []string
+		seen   int
 	}{
-		"a prompt names its user":                         {interaction.UserFromPrompt, []string{"u"}},
-		"the prompt of the same request named the user":   {interaction.UserFromRequest, nil},
-		"prompts of the same conversation named the user": {interaction.UserFromConversation, nil},
-		"it was read from the user's history":             {interaction.UserFromHistory, nil},
-		"the user is unknown":                             {"", nil},
+		"a prompt names its user":                         {interaction.UserFromPrompt, 1},
+		"the prompt of the same request named the user":   {interaction.UserFromRequest, 0},
+		"prompts of the same conversation named the user": {interaction.UserFromConversation, 0},
+		"it was read from the user's history":             {interaction.UserFromHistory, 0},
+		"the user is unknown":                             {"", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r, _ := newTestReceiver(t)
 			logs := &consumertest.LogsSink{}
 			r.SendLogs(logs)
-			var seen []string
-			r.pipeline.seen = func(users ...string) { seen = append(seen, users...) }
-			_, err := r.pipeline.deliver(t.Context(), list(interaction.Received{UserID: "u", UserSource: c.source}))
+			_, err := r.pipeline.deliver(t.Context(), list(interaction.Received{UserID: userID, UserSource: c.source}))
 			require.NoError(t, err)
-			assert.Equal(t, c.want, seen)
+			assert.Len(t, r.pipeline.directory.Changed(), c.seen)
 			assert.Equal(t, 1, logs.LogRecordCount())
 		})
 	}
 }
 
 // promptOf returns a prompt of a user, the first of a session.
-func promptOf(user, session string) interaction.Received {
+func promptIn(user, session string) interaction.Received {
 	return interaction.Received{
 		Interaction: interaction.Interaction{
 			ID: "1700000000000", SessionID: session, RequestID: "r1", Type: interaction.TypeUserPrompt,
@@ -141,7 +140,7 @@ func TestPipeline_AttributesReplayedAnswers(t *testing.T) {
 		}
 		return nil
 	})
-	asks := promptOf(other, "s")
+	asks := promptIn(other, "s")
 	answers, unknown := asks, asks
 	answers.ID, answers.Type, answers.From = "1700000000001", interaction.TypeAIResponse, interaction.IdentitySet{}
 	unknown.ID, unknown.Type, unknown.From, unknown.RequestID = "1700000000002", interaction.TypeAIResponse, interaction.IdentitySet{}, "r2"
@@ -156,17 +155,16 @@ func TestPipeline_AttributesReplayedAnswers(t *testing.T) {
 	assert.Equal(t, map[string]string{"r1": other}, users, "the user of the history and the other share the conversation")
 }
 
-// One request has an interaction that is in flight in another one, and a new one.
 func TestPipeline_LetsSelectedPropertiesLeave(t *testing.T) {
 	t.Parallel()
 	received := list(interaction.Received{Person: &interaction.Person{Department: "Sales", Country: "Germany", Licensed: true}})
 	for name, test := range map[string]struct {
-		directory Directory
+		directory directory.Settings
 		want      record.Person
 	}{
 		"none by default":        {},
-		"the license":            {Directory{Lookup: true}, record.Person{Licensed: new(true)}},
-		"the license and others": {Directory{Lookup: true, Properties: []string{"country"}}, record.Person{Country: "Germany", Licensed: new(true)}},
+		"the license":            {directory.Settings{Lookup: true}, record.Person{Licensed: new(true)}},
+		"the license and others": {directory.Settings{Lookup: true, Properties: []string{"country"}}, record.Person{Country: "Germany", Licensed: new(true)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -176,6 +174,7 @@ func TestPipeline_LetsSelectedPropertiesLeave(t *testing.T) {
 	}
 }
 
+// One request has an interaction that is in flight in another one, and a new one.
 func TestPipeline_WorstOutcomeDecides(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

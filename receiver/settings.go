@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/collector/config/confighttp"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/dedupe"
+	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
@@ -46,7 +47,8 @@ type Settings struct {
 
 	CaptureText bool
 	References  bool
-	Directory   Directory
+	// Directory configures the directory, but for Graph, Store, Logger and Telemetry. With Lookup its Properties are added to records.
+	Directory directory.Settings
 
 	// Inventory is how often each licensed user is emitted as a record, 0 for never.
 	Inventory       time.Duration
@@ -60,17 +62,6 @@ type History struct {
 	Users             []gap.User
 	RequestsPerSecond float64
 	Concurrency       int
-}
-
-// Directory configures what records say about their users.
-type Directory struct {
-	// Lookup adds to each record what the directory of the tenant says about its user.
-	Lookup bool
-	// Properties are what it adds besides the license, by their names in Graph. Nil without Lookup.
-	Properties []string
-	// CacheTTL is how long what was read of a user is valid, and CacheSize of how many users it is kept.
-	CacheTTL  time.Duration
-	CacheSize int
 }
 
 // Certificate names the PEM files of an encryption certificate and its key.

@@ -45,7 +45,7 @@ func TestTelemetry_CountsEvictionsOfAttribution(t *testing.T) {
 	own := attribute.String("receiver", "m365_copilot/a")
 	counted := turn.New(turn.Settings{MaxOpen: 2, Logger: zap.NewNop(), Telemetry: &telemetry{builder: builder, receiver: own}})
 	for session := range 5 { // each is a request and a conversation
-		counted.Learn(list(promptOf(userID, strconv.Itoa(session))))
+		counted.Learn(list(promptIn(userID, strconv.Itoa(session))))
 	}
 	metadatatest.AssertEqualReceiverM365CopilotAttributionEvictions(t, tel,
 		[]metricdata.DataPoint[int64]{{Attributes: attribute.NewSet(own), Value: 2 * (5 - 2)}}, metricdatatest.IgnoreTimestamp())

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -438,13 +437,6 @@ func TestActivity_Of100000UsersIsExactAndSmall(t *testing.T) {
 		h.restart(t)
 		h.assertActive(t, users, want)
 	})
-}
-
-func heap() int {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
 }
 
 func BenchmarkActivity(b *testing.B) {
