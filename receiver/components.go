@@ -70,9 +70,11 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	})
 	h := r.settings.History
 	throttle := graph.NewThrottle(graph.ThrottleSettings{
-		Graph: c.clients.graph, Name: "history", RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
+		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
-	c.directory = r.newDirectory(c)
+	users := r.settings.Directory
+	users.Graph, users.Store, users.Logger, users.Telemetry = c.clients.graph, c.store, r.set.Logger, r.telemetry
+	c.directory = directory.New(users)
 	c.activity = directory.NewActivity(directory.ActivitySettings{Store: c.store, Logger: r.set.Logger})
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.directory, r.pipeline.activity = c.cache, c.gaps, c.directory, c.activity
 	r.pipeline.attribution = c.attribution
@@ -88,18 +90,6 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		c.keys = newKeys(r.settings.Certificates, c.store, r.settings.Storage == nil, r.set.Logger, r.status.Part)
 	}
 	return c, nil
-}
-
-// newDirectory returns the directory, whose requests have a rate and pauses of their own, since Graph counts them apart from those of
-// the history, and allows far more.
-func (r *Receiver) newDirectory(c *components) *directory.Directory {
-	settings := r.settings.Directory
-	settings.Graph = graph.NewThrottle(graph.ThrottleSettings{
-		Graph: c.clients.graph, Name: "directory", RequestsPerSecond: r.settings.History.RequestsPerSecond,
-		Logger: r.set.Logger, Status: r.status.Part("directory"),
-	})
-	settings.Store, settings.Logger, settings.Telemetry = c.store, r.set.Logger, r.telemetry
-	return directory.New(settings)
 }
 
 // load reads the state of earlier runs, before anything is written, and creates the components that need the keys.

@@ -227,11 +227,9 @@ func (h *harness) run(t *testing.T) (b *backfill.Backfiller, stop func()) {
 	store := statestore.New(h.client)
 	h.gaps = gapstore.New(gapstore.Settings{Rules: h.rules, Store: store, Now: h.now, Logger: h.settings.Logger, Telemetry: h.telemetry})
 	require.NoError(t, h.gaps.Load(t.Context(), time.Time{}))
-	h.throttle.Name = "history"
 	throttle := graph.NewThrottle(h.throttle)
 	h.settings.Gaps, h.settings.Users, h.settings.Graph = h.gaps, users(h.users), throttle
-	h.throttle.Name = "directory"
-	h.directory = directory.New(directory.Settings{Graph: graph.NewThrottle(h.throttle), Store: store, Logger: h.settings.Logger})
+	h.directory = directory.New(directory.Settings{Graph: h.graph, Store: store, Logger: h.settings.Logger})
 	require.NoError(t, h.directory.Load(t.Context()))
 	h.settings.Directory = h.directory
 	b = backfill.New(h.settings)

@@ -4,13 +4,13 @@ package directory
 
 import (
 	"context"
-	"errors"
-	"iter"
 	"slices"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -20,8 +20,12 @@ import (
 )
 
 const (
-	listTTL              = 15 * time.Minute // how long a list of users is valid for the history, and one that failed is left alone
-	attempts, maxBackoff = 5, time.Minute   // how often in a row a read may fail
+	listTTL  = 15 * time.Minute // how long a list of users is valid for the history, and one that failed is left alone
+	maxPages = 5_000            // of the list, of 999 users each
+
+	// Graph accepts several hundred a second of an application: https://learn.microsoft.com/graph/throttling-limits
+	requestsPerSecond    = 25
+	attempts, maxBackoff = 5, time.Minute // how often in a row a request may fail
 )
 
 // Settings configures a Directory. Graph, Store and Logger are required.
@@ -41,11 +45,10 @@ type Settings struct {
 	Telemetry  Telemetry
 }
 
-// Graph is the part of Microsoft Graph that is used, within its limits. Its errors are logged, and name no user.
+// Graph is the part of Microsoft Graph that is used. *graph.Client implements it, and documents the methods. Its errors are logged,
+// and name no user.
 type Graph interface {
-	// LicensedUsers yields the pages of the users with a Copilot license. An error is the last element.
-	LicensedUsers(ctx context.Context, properties []string) iter.Seq2[[]interaction.Person, error]
-	// User reads a user; graph.UnknownUser reports whether the error means that there is none.
+	LicensedUsers(ctx context.Context, next string, properties []string) (graph.UserPage, error)
 	User(ctx context.Context, id string, properties []string) (interaction.Person, error)
 }
 
@@ -58,32 +61,31 @@ type Telemetry interface {
 // Directory knows the users. It is safe for concurrent use.
 type Directory struct {
 	s       Settings
-	listing health.Part
+	health  health.Part // of reading; without it interactions are delivered all the same, so the component stays healthy
 	users   *statestore.Value[knownUsers]
 	persons *persons
-	wake    chan struct{} // see Changed
-	reading chan struct{} // has an element while the licensed users are read
+	wake    chan struct{}       // see Changed
+	reading *semaphore.Weighted // held while something is read: one request at a time
+	limiter *rate.Limiter       // of the requests
 
-	mu            sync.Mutex // guards what follows
-	licensed      []gap.User // in order, of the last list that succeeded
-	licensedKnown bool       // true once one has succeeded
-	listErr       error      // of the last list, errNotListed before the first
-	listedAt      time.Time  // when it ended
-	known         map[gap.User]knownUser
-	newest        int64 // when a user was first seen last
+	mu       sync.Mutex // guards what follows
+	licensed []gap.User // in order, of the last list that succeeded; nil before the first
+	listErr  error      // of the last list
+	listedAt time.Time  // when it ended, zero before the first
+	known    map[gap.User]knownUser
+	newest   int64 // when a user was first seen last
 }
-
-var errNotListed = errors.New("the licensed users were not listed yet")
 
 // New returns a Directory. Load must be called before anything else.
 func New(s Settings) *Directory {
-	failing := "directory can't be read, history is only read for users already seen, gaps stay open for the others"
-	if s.Lookup {
-		failing += ", and records of users who are not in the cache have no directory properties"
-	}
 	return &Directory{
-		s: s, wake: make(chan struct{}, 1), reading: make(chan struct{}, 1), listErr: errNotListed, known: map[gap.User]knownUser{},
-		listing: health.Part{Logger: s.Logger, Failing: failing, Recovered: "directory can be read again"},
+		s: s, wake: make(chan struct{}, 1), reading: semaphore.NewWeighted(1), known: map[gap.User]knownUser{},
+		limiter: rate.NewLimiter(requestsPerSecond, 1),
+		health: health.Part{
+			Logger:    s.Logger,
+			Failing:   "directory can't be read, what is known of users is used, will be tried again",
+			Recovered: "directory can be read again",
+		},
 		users: statestore.NewValue[knownUsers](statestore.ValueSettings{
 			Store: s.Store, Key: "users", Version: 1, Name: "users whose history is read", Logger: s.Logger,
 		}),
@@ -103,7 +105,7 @@ func (d *Directory) Known() gap.Users {
 func (d *Directory) Licensed() (users []gap.User, known bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.licensed, d.licensedKnown
+	return d.licensed, d.licensed != nil
 }
 
 // List returns the licensed users and those seen, in order, less those first seen before a time. The second result is false if the
@@ -130,63 +132,58 @@ func (d *Directory) List(ctx context.Context, since time.Time) ([]gap.User, bool
 	}), failed == nil, nil
 }
 
-// list reads the licensed users, several times if that fails, unless that was done within maxAge. It returns the error of the last
+// list reads the licensed users, unless that was done within maxAge, or failed within listTTL. It returns the error of the last
 // list, or the context's.
 func (d *Directory) list(ctx context.Context, maxAge time.Duration) error {
-	select {
-	case d.reading <- struct{}{}:
-		defer func() { <-d.reading }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := d.reading.Acquire(ctx, 1); err != nil {
+		return err
 	}
+	defer d.reading.Release(1)
 	if d.listDue(maxAge) > 0 {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		return d.listErr
 	}
-	var licensed []gap.User
-	err := try(ctx, func() (err error) {
-		licensed, err = d.read(ctx)
-		return err
-	})
+	began := time.Now()
+	licensed, err := d.readLicensed(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	d.listing.Report(err, graph.CodeField(err))
+	if err == nil {
+		d.persons.listed(began)
+	}
+	d.listEnded(licensed, err)
+	return err
+}
+
+// listDue returns the time until the next list, if one is wanted each maxAge.
+func (d *Directory) listDue(maxAge time.Duration) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.listErr != nil {
+		maxAge = listTTL
+	}
+	return time.Until(d.listedAt.Add(maxAge))
+}
+
+// listEnded notes the licensed users, or why they can't be read.
+func (d *Directory) listEnded(licensed []gap.User, err error) {
+	d.health.Report(err, graph.CodeField(err))
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.listErr, d.listedAt = err, time.Now()
 	if err == nil {
-		d.licensed, d.licensedKnown = licensed, true
+		d.licensed = licensed
 	}
-	return err
 }
 
-// try reads something, several times if that fails.
-func try(ctx context.Context, read func() error) error {
-	delays, err := graph.NewBackOff(maxBackoff), read()
-	for n := 1; err != nil && ctx.Err() == nil && n < attempts; n++ {
-		if graph.Forbidden(err) || graph.Unsupported(err) || graph.UnknownUser(err) {
-			return err // which stays so
-		}
-		_ = graph.Sleep(ctx, delays.NextBackOff()) // then read fails as well
-		err = read()
-	}
-	return err
-}
-
-// listDue returns the time until the last list is older than maxAge.
-func (d *Directory) listDue(maxAge time.Duration) time.Duration {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return time.Until(d.listedAt.Add(maxAge))
-}
-
-// read reads all pages. Of each user the 16 bytes of the id are kept, and with Lookup the properties in the cache.
-func (d *Directory) read(ctx context.Context) (users []gap.User, err error) {
-	began := time.Now()
-	defer func() { d.persons.listed(began, err == nil) }()
-	for page, err := range d.s.Graph.LicensedUsers(ctx, d.s.Properties) {
+// readLicensed reads all pages. Of each user the 16 bytes of the id are kept, and with Lookup the properties in the cache.
+func (d *Directory) readLicensed(ctx context.Context) ([]gap.User, error) {
+	users := []gap.User{}
+	pages := graph.Pages(maxPages, func(next string) (graph.UserPage, error) {
+		return request(ctx, d, func() (graph.UserPage, error) { return d.s.Graph.LicensedUsers(ctx, next, d.s.Properties) })
+	})
+	for page, err := range pages {
 		if err != nil {
 			return nil, err
 		}
@@ -202,4 +199,23 @@ func (d *Directory) read(ctx context.Context) (users []gap.User, err error) {
 		}
 	}
 	return slices.Clip(gap.SortUsers(users)), nil
+}
+
+// request makes a request, again after a pause if it fails, and returns its last error, or the context's. There is a pause after the
+// last failure too, since Graph asks for one whatever is requested next. It is called with reading held.
+func request[A any](ctx context.Context, d *Directory, once func() (A, error)) (answer A, err error) {
+	delays := graph.NewBackOff(maxBackoff)
+	for range attempts {
+		if err := d.limiter.Wait(ctx); err != nil {
+			return answer, err
+		}
+		answer, err = once()
+		if err == nil || graph.Forbidden(err) || graph.Unsupported(err) || graph.UnknownUser(err) {
+			return answer, err // which stays so
+		}
+		if err := graph.Sleep(ctx, max(graph.RetryAfter(err), delays.NextBackOff())); err != nil {
+			return answer, err
+		}
+	}
+	return answer, err
 }

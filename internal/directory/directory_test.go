@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"net/http"
 	"strings"
 	"sync"
@@ -35,13 +34,12 @@ type fakeGraph struct {
 	requests int
 }
 
-func (g *fakeGraph) LicensedUsers(context.Context, []string) iter.Seq2[[]interaction.Person, error] {
+func (g *fakeGraph) LicensedUsers(context.Context, string, []string) (page graph.UserPage, err error) {
 	g.requests++
-	var page []interaction.Person
 	for _, id := range g.licensed {
-		page = append(page, interaction.Person{ID: id, Licensed: true})
+		page.Items = append(page.Items, interaction.Person{ID: id, Licensed: true})
 	}
-	return func(yield func([]interaction.Person, error) bool) { yield(page, g.err) }
+	return page, g.err
 }
 
 func (*fakeGraph) User(context.Context, string, []string) (interaction.Person, error) {

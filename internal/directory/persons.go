@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-	"unique"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
@@ -13,7 +12,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
-// maxWanted limits the users to be read; beyond it the one who was wanted first has to be looked up again.
+// maxWanted limits the users to be read; those beyond it have to be looked up again.
 const maxWanted = 10_000
 
 // Lookup sets the person of each interaction from the cache. It calls nobody: users who are not in the cache are counted, and read
@@ -44,44 +43,41 @@ func (d *Directory) Person(user gap.User) *interaction.Person {
 }
 
 // readUsers lists the licensed users at the start and each CacheTTL, and reads the others who were looked up one by one, until ctx
-// ends. While the permission is missing only the list is tried, after pauses of 5 minutes up to an hour.
+// ends. While the list fails only the list is tried, unless this installation of Graph has none.
 func (d *Directory) readUsers(ctx context.Context) {
-	pauses := graph.NewPermissionBackOff()
-	for maxAge := d.s.CacheTTL; ctx.Err() == nil; {
-		err := d.list(ctx, maxAge)
-		if !graph.Forbidden(err) {
-			if maxAge = d.s.CacheTTL; err != nil {
-				maxAge = listTTL
-			}
-			err = d.readWanted(ctx, maxAge)
+	failed := 0 // users in a row
+	for ctx.Err() == nil {
+		wanted := d.persons.wanted
+		if err := d.list(ctx, d.s.CacheTTL); err != nil && !graph.Unsupported(err) {
+			wanted = nil
 		}
-		if graph.Forbidden(err) {
-			d.listing.Report(err, graph.CodeField(err))
-			maxAge = pauses.NextBackOff()
-			_ = graph.Sleep(ctx, maxAge) // then the loop ends
-		} else if err == nil {
-			pauses.Reset()
+		select {
+		case <-ctx.Done():
+		case <-time.After(d.listDue(d.s.CacheTTL)):
+		case user := <-wanted:
+			err := d.readUser(ctx, user)
+			if failed++; err == nil {
+				failed = 0
+			}
+			if ctx.Err() == nil && (graph.Forbidden(err) || failed > 1) {
+				d.listEnded(nil, err) // since the list would fail as well
+				failed = 0
+			}
 		}
 	}
 }
 
-// readWanted reads the user who has waited longest. One who can't be read has to be looked up again. If no user waits it waits for
-// one, or until the last list is older than maxAge.
-func (d *Directory) readWanted(ctx context.Context, maxAge time.Duration) error {
-	user, found := d.persons.next()
-	if !found {
-		select {
-		case <-ctx.Done():
-		case <-d.persons.wake:
-		case <-time.After(d.listDue(maxAge)):
-		}
-		return nil
-	}
-	var person interaction.Person
-	err := try(ctx, func() (err error) {
-		person, err = d.s.Graph.User(ctx, user.String(), d.s.Properties)
+// readUser reads a user who was looked up. One who can't be read has to be looked up again.
+func (d *Directory) readUser(ctx context.Context, user gap.User) error {
+	defer d.persons.done(user)
+	if err := d.reading.Acquire(ctx, 1); err != nil {
 		return err
-	})
+	}
+	defer d.reading.Release(1)
+	if d.persons.fresh(user) {
+		return nil // a list had the user meanwhile
+	}
+	person, err := request(ctx, d, func() (interaction.Person, error) { return d.s.Graph.User(ctx, user.String(), d.s.Properties) })
 	switch {
 	case err == nil:
 		d.persons.put(user, &person, true)
@@ -95,115 +91,90 @@ func (d *Directory) readWanted(ctx context.Context, maxAge time.Duration) error 
 // persons is a cache of what the directory says about users. It is bounded: the user looked up least recently is evicted. A user with
 // all properties of the default takes about 520 bytes, so 100,000 take 50 MiB. It is safe for concurrent use.
 type persons struct {
-	size int
-	ttl  time.Duration
-	wake chan struct{} // has an element after a user was wanted
+	size   int
+	ttl    time.Duration
+	wanted chan gap.User // users to be read, in the order in which they were looked up
 
 	mu      sync.Mutex // guards what follows
 	entries *simplelru.LRU[gap.User, *entry]
-	wanted  *simplelru.LRU[gap.User, struct{}] // the users to be read, in the order in which they were wanted
-	// listedFrom is when the last complete list began, listing whether no later one has failed.
-	listedFrom time.Time
-	listing    bool
+	waiting map[gap.User]bool // those in wanted, and the one who is being read: maxWanted at most
 }
 
 // entry is a user in the cache.
 type entry struct {
 	person *interaction.Person // nil if the directory has no such user. Records point to it: it never changes.
 	read   time.Time
-	shared [6]unique.Handle[string] // keep the values canonical that users have in common, so that they take memory once
 }
 
+// newPersons returns a cache. Users count as old a tenth of ttl late, so that a list each ttl finds those on it in time.
 func newPersons(size int, ttl time.Duration) *persons {
-	p := &persons{size: max(size, 1), ttl: ttl, wake: make(chan struct{}, 1)}
+	p := &persons{size: max(size, 1), ttl: ttl + ttl/10, wanted: make(chan gap.User, maxWanted), waiting: map[gap.User]bool{}}
 	p.entries, _ = simplelru.NewLRU[gap.User, *entry](p.size, nil) // it fails only for a size below 1
-	p.wanted, _ = simplelru.NewLRU[gap.User, struct{}](maxWanted, nil)
 	return p
 }
 
 // put stores what was read of a user, nil for a user who does not exist. Only with evict another user makes room for a new one.
 func (p *persons) put(user gap.User, person *interaction.Person, evict bool) {
-	e := entry{person: person, read: time.Now()}
-	if person != nil {
-		for i, value := range []*string{
-			&person.Department, &person.OfficeLocation, &person.Country, &person.JobTitle, &person.CompanyName, &person.OnPremisesDomainName,
-		} {
-			e.shared[i] = unique.Make(*value)
-			*value = e.shared[i].Value()
-		}
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if old, found := p.entries.Peek(user); found {
-		*old = e
+	read := entry{person: person, read: time.Now()}
+	if e, found := p.entries.Peek(user); found {
+		*e = read
 	} else if evict || p.entries.Len() < p.size {
-		p.entries.Add(user, &e)
+		p.entries.Add(user, &read)
 	}
 }
 
-// listed notes the end of a list that began at a time.
-func (p *persons) listed(began time.Time, complete bool) {
+// listed takes the license from those whom a list that began at a time has left out. The next lookup makes them be read again.
+func (p *persons) listed(began time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.listing = complete; complete {
-		p.listedFrom = began
+	for _, e := range p.entries.Values() {
+		if e.person != nil && e.person.Licensed && e.read.Before(began) {
+			unlicensed := *e.person
+			unlicensed.Licensed = false
+			*e = entry{person: &unlicensed}
+		}
 	}
 }
 
 // lookup returns what is known of a user, nil for one who does not exist; false if nothing is known. A user of whom nothing is
-// known, or what is known is old, is wanted.
+// known, or what is known is old, is wanted, unless too many are.
 func (p *persons) lookup(user gap.User) (person *interaction.Person, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e, known := p.entries.Get(user)
 	if known {
-		person = p.person(e)
+		person = e.person
 	}
-	if (!known || !p.fresh(e)) && !p.wanted.Contains(user) {
-		p.wanted.Add(user, struct{}{})
-		select {
-		case p.wake <- struct{}{}:
-		default:
-		}
+	if (!known || time.Since(e.read) >= p.ttl) && !p.waiting[user] && len(p.waiting) < maxWanted {
+		p.waiting[user] = true
+		p.wanted <- user // there is room for all who wait
 	}
 	return person, known
 }
 
+// peek returns the person of a user, nil for none.
 func (p *persons) peek(user gap.User) *interaction.Person {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if e, known := p.entries.Peek(user); known {
-		return p.person(e)
+		return e.person
 	}
 	return nil
 }
 
-// person returns that of an entry. Whom the last list left out has no license any more. It is called with mu held.
-func (p *persons) person(e *entry) *interaction.Person {
-	if e.person != nil && e.person.Licensed && e.read.Before(p.listedFrom) {
-		unlicensed := *e.person
-		unlicensed.Licensed = false
-		e.person = &unlicensed
-	}
-	return e.person
-}
-
-// fresh reports whether a user need not be read: as the licensed ones, whom the next list refreshes. It is called with mu held.
-func (p *persons) fresh(e *entry) bool {
-	person := p.person(e)
-	return time.Since(e.read) < p.ttl || p.listing && person != nil && person.Licensed
-}
-
-// next removes the user who was wanted first, leaving out those who were read meanwhile; false if there is none.
-func (p *persons) next() (user gap.User, found bool) {
+// fresh reports whether a user need not be read.
+func (p *persons) fresh(user gap.User) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for {
-		if user, _, found = p.wanted.RemoveOldest(); !found {
-			return user, false
-		}
-		if e, known := p.entries.Peek(user); !known || !p.fresh(e) {
-			return user, true
-		}
-	}
+	e, known := p.entries.Peek(user)
+	return known && time.Since(e.read) < p.ttl
+}
+
+// done lets a user be wanted again.
+func (p *persons) done(user gap.User) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.waiting, user)
 }

@@ -173,6 +173,31 @@ func TestFailure_NamesListenAddressWhenGraphReachesOther(t *testing.T) {
 	assert.NotContains(t, logged, "DNS")
 }
 
+func TestFailure_UnreadableDirectoryKeepsReceiverHealthy(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.config.Identity.Directory = true
+	h.run(t)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpUsers, 1))
+	asks, _ := turnAt(t, time.Now().Add(-time.Minute), "19:a@thread.v2", "r2", testUser)
+	h.deliver(t, asks)
+	require.Len(t, h.records(), 1)
+	require.Eventually(t, func() bool { return len(h.warnings()) > 0 }, waitTimeout, 10*time.Millisecond)
+	h.stop(t)
+
+	lines := h.warnings()
+	require.Len(t, lines, 1)
+	line := lineText(t, lines[0])
+	for _, want := range []string{"directory can't be read", "COP302", "User.Read.All"} {
+		assert.Contains(t, line, want)
+	}
+	for _, event := range h.host.events {
+		assert.NotEqual(t, componentstatus.StatusRecoverableError, event.Status(), event.Err())
+	}
+}
+
 func TestLogs_ContainNoContentOrSecrets(t *testing.T) {
 	t.Parallel()
 	const marker = "Zanzibar"

@@ -234,9 +234,9 @@ func readPage[T any](ctx context.Context, c *Client, r call) (Page[T], error) {
 	return Page[T]{Items: *page.Value, Next: page.NextLink}, nil
 }
 
-// pages yields the items of each page until one has no link to the next: read gets the link of the page before, empty for the
+// Pages yields the items of each page until one has no link to the next: read gets the link of the page before, empty for the
 // first page. An error is the last element: that of read, or ErrTooManyPages after limit pages and where a link repeats.
-func pages[T any](limit int, read func(next string) (Page[T], error)) iter.Seq2[[]T, error] {
+func Pages[T any](limit int, read func(next string) (Page[T], error)) iter.Seq2[[]T, error] {
 	return func(yield func([]T, error) bool) {
 		next, seen := "", map[string]bool{}
 		for len(seen) < limit && !seen[next] {

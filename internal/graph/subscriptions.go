@@ -45,7 +45,7 @@ func (c *Client) ListSubscriptions(ctx context.Context) ([]Subscription, error) 
 		return readPage[wireSubscription](ctx, c, r)
 	}
 	var all []Subscription
-	for listed, err := range pages(maxSubscriptionPages, read) {
+	for listed, err := range Pages(maxSubscriptionPages, read) {
 		if err != nil {
 			return nil, err
 		}

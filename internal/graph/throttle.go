@@ -15,7 +15,6 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
 const (
@@ -24,11 +23,12 @@ const (
 	failuresTolerated = 9
 	maxPause          = 5 * time.Minute
 	// throttledReportAfter is how long throttling may last without a successful request before it is reported.
-	throttledReportAfter                   = 15 * time.Minute
+	throttledReportAfter = 15 * time.Minute
+	// A missing permission has to be granted by an administrator.
 	minPermissionPause, maxPermissionPause = 5 * time.Minute, time.Hour
 
-	// maxHistoryPages limits what is read of one user: a million interactions. maxUserPages limits the list of users: 999 on a page.
-	maxHistoryPages, maxUserPages = 10_000, 5_000
+	// maxHistoryPages limits what is read of one user: a million interactions.
+	maxHistoryPages = 10_000
 )
 
 // ThrottleSettings configures a Throttle. All fields are required.
@@ -36,23 +36,18 @@ type ThrottleSettings struct {
 	// Graph is *Client but for tests.
 	Graph interface {
 		History(ctx context.Context, user string, from, to time.Time, next string) (HistoryPage, error)
-		LicensedUsers(ctx context.Context, next string, properties []string) (UserPage, error)
-		User(ctx context.Context, id string, properties []string) (interaction.Person, error)
 		Answered() bool
 	}
-	// Name is what log lines call what is read: history or directory.
-	Name string
-	// RequestsPerSecond limits the requests. Graph accepts 30 for the history: https://learn.microsoft.com/graph/throttling-limits
+	// RequestsPerSecond limits the requests. Graph accepts 30: https://learn.microsoft.com/graph/throttling-limits
 	RequestsPerSecond float64
 	Logger            *zap.Logger
-	// Status is called when the health changes, and only then: with an error that names no user and says what to do while nothing
-	// can be read, with nil when it can be read again. It must not block.
+	// Status is called when the health changes, and only then: with an error that names no user and says what to do while no
+	// history can be read, with nil when it can be read again. It must not block.
 	Status func(error)
 }
 
-// Throttle makes the requests for the history, or those for the directory: Graph limits each on its own, and where one fails the
-// other may not. It limits their rate, pauses all of them while Graph asks to wait or none can succeed, and repeats those that were
-// answered so. It is safe for concurrent use.
+// Throttle makes the requests for the history. It limits their rate, pauses all of them while Graph asks to wait or none can
+// succeed, and repeats those that were answered so. It is safe for concurrent use.
 type Throttle struct {
 	settings ThrottleSettings
 	limiter  *rate.Limiter
@@ -76,12 +71,14 @@ func NewThrottle(s ThrottleSettings) *Throttle {
 		limiter: rate.NewLimiter(rate.Limit(s.RequestsPerSecond), 1),
 		health: health.Part{
 			Logger:    s.Logger,
-			Failing:   s.Name + " can't be read, will be tried again",
-			Recovered: s.Name + " can be read again",
+			Failing:   "history can't be read, its gaps stay open, will be tried again",
+			Recovered: "history can be read again",
 			Status:    s.Status,
 		},
-		pauses:           NewBackOff(maxPause),
-		permissionPauses: NewPermissionBackOff(),
+		pauses: NewBackOff(maxPause),
+		permissionPauses: &backoff.ExponentialBackOff{
+			InitialInterval: minPermissionPause, Multiplier: 2, MaxInterval: maxPermissionPause,
+		},
 	}
 }
 
@@ -90,41 +87,25 @@ func (t *Throttle) Answered() bool { return t.settings.Graph.Answered() }
 
 // History yields the pages of Client.History. It waits while no user's history can be read. An error is the last element.
 func (t *Throttle) History(ctx context.Context, user string, from, to time.Time) iter.Seq2[[]json.RawMessage, error] {
-	return pages(maxHistoryPages, func(next string) (HistoryPage, error) {
-		return repeat(ctx, t, true, func() (HistoryPage, error) { return t.settings.Graph.History(ctx, user, from, to, next) })
+	return Pages(maxHistoryPages, func(next string) (HistoryPage, error) {
+		return t.repeat(ctx, func() (HistoryPage, error) { return t.settings.Graph.History(ctx, user, from, to, next) })
 	})
 }
 
-// LicensedUsers yields the pages of Client.LicensedUsers. An error is the last element.
-func (t *Throttle) LicensedUsers(ctx context.Context, properties []string) iter.Seq2[[]interaction.Person, error] {
-	return pages(maxUserPages, func(next string) (UserPage, error) {
-		return repeat(ctx, t, false, func() (UserPage, error) { return t.settings.Graph.LicensedUsers(ctx, next, properties) })
-	})
-}
-
-// User is Client.User.
-func (t *Throttle) User(ctx context.Context, id string, properties []string) (interaction.Person, error) {
-	return repeat(ctx, t, true, func() (interaction.Person, error) { return t.settings.Graph.User(ctx, id, properties) })
-}
-
-// repeat makes a request as soon as one may be made, and again each time that Graph asks to wait or accepts no token. Other failures
-// count only for requests about a single user: those of the list are reported there. Its error is that of the request, or the
-// context's.
-func repeat[A any](ctx context.Context, t *Throttle, ofUser bool, request func() (A, error)) (answer A, err error) {
+// repeat makes a request as soon as one may be made, and again each time that Graph asks to wait or accepts no token. Its error is
+// that of the request, or the context's.
+func (t *Throttle) repeat(ctx context.Context, request func() (HistoryPage, error)) (page HistoryPage, err error) {
 	for {
 		if err = t.wait(ctx); err != nil {
-			return answer, err
+			return page, err
 		}
-		answer, err = request()
+		page, err = request()
 		if err != nil && ctx.Err() != nil {
-			return answer, ctx.Err()
+			return page, ctx.Err()
 		}
-		again := throttled(err) || denied(err) && (ofUser || !Unsupported(err))
-		if again || ofUser || err == nil {
-			t.observe(err)
-		}
-		if !again {
-			return answer, err
+		t.observe(err)
+		if !throttled(err) && !denied(err) {
+			return page, err
 		}
 	}
 }
@@ -216,11 +197,6 @@ func NewBackOff(longest time.Duration) *backoff.ExponentialBackOff {
 		InitialInterval: time.Second, Multiplier: 2, RandomizationFactor: 0.5,
 		MaxInterval: longest * 2 / 3, // to which up to a half is added
 	}
-}
-
-// NewPermissionBackOff returns delays of 5 minutes, doubling up to an hour: an administrator has to grant what is missing.
-func NewPermissionBackOff() *backoff.ExponentialBackOff {
-	return &backoff.ExponentialBackOff{InitialInterval: minPermissionPause, Multiplier: 2, MaxInterval: maxPermissionPause}
 }
 
 // Sleep waits, and returns the context's error as soon as the context ends.

@@ -16,7 +16,6 @@ import (
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
-	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 )
 
 // pagedGraph sends three pages, each after an attempt may have failed.
@@ -42,16 +41,6 @@ func (g *pagedGraph) History(_ context.Context, _ string, _, _ time.Time, link s
 	return graph.HistoryPage{Items: []json.RawMessage{json.RawMessage(item)}, Next: next}, err
 }
 
-func (g *pagedGraph) LicensedUsers(_ context.Context, link string, _ []string) (graph.UserPage, error) {
-	item, next, err := g.next(link)
-	return graph.UserPage{Items: []interaction.Person{{ID: item}}, Next: next}, err
-}
-
-func (g *pagedGraph) User(_ context.Context, id string, _ []string) (interaction.Person, error) {
-	_, _, err := g.next("")
-	return interaction.Person{ID: id}, err
-}
-
 func (*pagedGraph) Answered() bool { return true }
 
 // throttled is a Throttle of a Graph, with what it reports.
@@ -65,7 +54,7 @@ func newThrottle(g *pagedGraph) *throttled {
 	core, logs := observer.New(zap.InfoLevel)
 	t := &throttled{logs: logs}
 	t.Throttle = graph.NewThrottle(graph.ThrottleSettings{
-		Graph: g, Name: "history", RequestsPerSecond: 10, Logger: zap.New(core), Status: func(err error) { t.health = append(t.health, failure.Explain(err)) },
+		Graph: g, RequestsPerSecond: 10, Logger: zap.New(core), Status: func(err error) { t.health = append(t.health, failure.Explain(err)) },
 	})
 	return t
 }
@@ -92,55 +81,10 @@ func TestThrottle_YieldsPagesWithinRate(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, 3, read)
 		assert.Equal(t, 200*time.Millisecond, time.Since(began))
-		var users []string
-		for page, err := range th.LicensedUsers(t.Context(), nil) {
-			require.NoError(t, err)
-			users = append(users, page[0].ID)
-		}
-		assert.Equal(t, []string{"0", "1", "2"}, users)
 		for range th.History(t.Context(), historyUser, windowFrom, windowTo) { //nolint:errcheck // one page is enough
 			break
 		}
-		assert.Len(t, g.at, 7, "no page is read ahead")
-	})
-}
-
-func TestThrottle_ReadsUserAfterRetryAfter(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := &pagedGraph{fail: func(attempt int) error {
-			if attempt == 1 {
-				return &graph.Error{Operation: "read user", Status: 429, RetryAfter: 9 * time.Second}
-			}
-			return nil
-		}}
-		th := newThrottle(g)
-		person, err := th.User(t.Context(), historyUser, nil)
-		require.NoError(t, err)
-		assert.Equal(t, historyUser, person.ID)
-		require.Len(t, g.at, 2)
-		assert.Equal(t, 9*time.Second, g.at[1].Sub(g.at[0]))
-	})
-}
-
-// Requests that are throttled now and then for hours, with others that succeed between, are no failure of the directory.
-func TestThrottle_ListThatSucceedsEndsThrottling(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		g := &pagedGraph{fail: func(attempt int) error {
-			if attempt%2 == 1 {
-				return &graph.Error{Operation: "list users", Status: 429, RetryAfter: time.Minute}
-			}
-			return nil
-		}}
-		th := newThrottle(g)
-		for range 10 {
-			for _, err := range th.LicensedUsers(t.Context(), nil) {
-				require.NoError(t, err)
-			}
-			time.Sleep(time.Hour)
-		}
-		assert.Empty(t, th.health)
+		assert.Len(t, g.at, 4, "no page is read ahead")
 	})
 }
 
@@ -200,7 +144,7 @@ func TestThrottle_ReportsDenialUntilItEnds(t *testing.T) {
 		require.ErrorIs(t, th.health[0], wrong)
 		require.ErrorContains(t, th.health[0], failure.New(failure.ClientSecretWrong).Hint)
 		require.NoError(t, th.health[1])
-		line := th.logs.FilterMessage("history can't be read, will be tried again").All()[0].ContextMap()
+		line := th.logs.FilterMessage("history can't be read, its gaps stay open, will be tried again").All()[0].ContextMap()
 		assert.Equal(t, string(failure.ClientSecretWrong), line["code"])
 		assert.Equal(t, "AADSTS7000215", line["microsoft_code"])
 		assert.Equal(t, 1, th.logs.FilterMessage("history can be read again").Len())
@@ -256,9 +200,8 @@ func TestThrottle_PausesAllWhenManyFail(t *testing.T) {
 		}
 		assert.Empty(t, th.health)
 		began := time.Now()
-		for range 15 {
+		for range 30 {
 			_, _ = th.read(t.Context())
-			_, _ = th.User(t.Context(), historyUser, nil)
 		}
 		assert.Len(t, th.health, 1)
 		assert.Greater(t, time.Since(began), time.Hour, "30 failures in a row")

@@ -2,7 +2,6 @@ package graph
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -18,7 +17,7 @@ const (
 	copilotPlan = "3f30311c-6b1e-48a4-ab79-725b469da960"
 )
 
-// UserPage is one page of users. Their properties that were not selected are empty, whatever Graph sent.
+// UserPage is one page of users.
 type UserPage = Page[interaction.Person]
 
 // LicensedUsers reads one page of the users with a Copilot license, at most 999, with their ids and the given properties, by their
@@ -34,65 +33,39 @@ func (c *Client) LicensedUsers(ctx context.Context, next string, properties []st
 			"$count":  {"true"}, "$select": {selection(properties)}, "$top": {"999"},
 		})
 	}
-	sent, err := readPage[sentUser](ctx, c, r)
-	if err != nil {
-		return UserPage{}, err
+	page, err := readPage[interaction.Person](ctx, c, r)
+	for i := range page.Items {
+		page.Items[i].Licensed = true
 	}
-	page := UserPage{Items: make([]interaction.Person, 0, len(sent.Items)), Next: sent.Next}
-	for _, user := range sent.Items {
-		if person := user.person(properties); person.ID != "" {
-			person.Licensed = true
-			page.Items = append(page.Items, person)
-		}
-	}
-	return page, nil
+	return page, err
 }
 
 // User reads a user by the Entra object id, with the given properties, by their names in Graph. Licensed is true if the user's
 // Copilot service plan is enabled. The call needs the application permission User.Read.All; Forbidden and UnknownUser classify its
 // error, which has no text of Graph's message. See https://learn.microsoft.com/graph/api/user-get
 func (c *Client) User(ctx context.Context, id string, properties []string) (interaction.Person, error) {
-	var sent sentUser
+	var user struct {
+		interaction.Person
+		// https://learn.microsoft.com/graph/api/resources/assignedplan
+		AssignedPlans []struct {
+			ServicePlanID    string `json:"servicePlanId"`
+			CapabilityStatus string `json:"capabilityStatus"`
+		} `json:"assignedPlans"`
+	}
 	query := encodeQuery(url.Values{"$select": {selection(append(slices.Clone(properties), "assignedPlans"))}})
 	r := call{operation: opUser, method: http.MethodGet, target: "/users/" + url.PathEscape(id) + "?" + query}
-	if err := c.do(ctx, r, &sent); err != nil {
+	if err := c.do(ctx, r, &user); err != nil {
 		return interaction.Person{}, err
 	}
-	// https://learn.microsoft.com/graph/api/resources/assignedplan
-	var plans []struct {
-		ServicePlanID    string `json:"servicePlanId"`
-		CapabilityStatus string `json:"capabilityStatus"`
-	}
-	person := sent.person(properties)
-	if !strings.EqualFold(person.ID, id) || json.Unmarshal(sent["assignedPlans"], &plans) != nil {
+	if !strings.EqualFold(user.ID, id) {
 		return interaction.Person{}, fmt.Errorf("%s: %w", opUser, ErrUnreadable)
 	}
-	for _, plan := range plans {
-		person.Licensed = person.Licensed || strings.EqualFold(plan.ServicePlanID, copilotPlan) && plan.CapabilityStatus == "Enabled"
+	for _, plan := range user.AssignedPlans {
+		user.Licensed = user.Licensed || strings.EqualFold(plan.ServicePlanID, copilotPlan) && plan.CapabilityStatus == "Enabled"
 	}
-	return person, nil
+	return user.Person, nil
 }
 
 func selection(properties []string) string {
 	return strings.Join(append([]string{"id"}, properties...), ",")
-}
-
-// sentUser is a user as Graph sent it, by the names of the properties.
-type sentUser map[string]json.RawMessage
-
-// person returns the id and the selected properties. One that is no text, as null, stays empty: it must not hide all other users.
-func (u sentUser) person(properties []string) (p interaction.Person) {
-	for name, property := range map[string]*string{
-		"userPrincipalName": &p.UserPrincipalName, "displayName": &p.DisplayName, "department": &p.Department,
-		"officeLocation": &p.OfficeLocation, "country": &p.Country, "jobTitle": &p.JobTitle, "companyName": &p.CompanyName,
-		"onPremisesSamAccountName":     &p.OnPremisesSamAccountName,
-		"onPremisesSecurityIdentifier": &p.OnPremisesSecurityIdentifier,
-		"onPremisesDomainName":         &p.OnPremisesDomainName,
-	} {
-		if slices.Contains(properties, name) {
-			_ = json.Unmarshal(u[name], property)
-		}
-	}
-	_ = json.Unmarshal(u["id"], &p.ID) // without one the callers leave it out
-	return p
 }
