@@ -1,6 +1,7 @@
 package endtoend_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -267,10 +268,14 @@ func newLoadedTenant(t *testing.T, people []graphtest.Person, directory bool) *l
 	return l
 }
 
-// round posts prompts of users over all connections at once, and notes the p99 of the time to the answer.
+// pace is the time from one notification of a connection to its next. It leaves processors idle, since otherwise a notification
+// would wait for all of the others, and small differences would count many times.
+const pace = 100 * time.Millisecond
+
+// round posts prompts of users over all connections, and notes the p99 of the time to the answer.
 func (l *loadedTenant) round(t *testing.T, users []string) {
 	t.Helper()
-	bodies := make(chan []byte, 400)
+	bodies := make(chan []byte, 20*len(l.clients))
 	for n := range cap(bodies) {
 		l.published++
 		c, err := l.emulator.Collection(prompt(t, l.published, users[n%len(users)], time.Now()))
@@ -285,8 +290,11 @@ func (l *loadedTenant) round(t *testing.T, users []string) {
 		took []time.Duration
 		all  sync.WaitGroup
 	)
-	for _, client := range l.clients {
+	for n, client := range l.clients {
 		all.Go(func() {
+			<-time.After(pace * time.Duration(n) / time.Duration(len(l.clients)))
+			next := time.NewTicker(pace)
+			defer next.Stop()
 			for body := range bodies {
 				begun := time.Now()
 				status := l.postAs(t.Context(), client, "", body)
@@ -295,6 +303,7 @@ func (l *loadedTenant) round(t *testing.T, users []string) {
 				mu.Lock()
 				took = append(took, passed)
 				mu.Unlock()
+				<-next.C
 			}
 		})
 	}
@@ -307,8 +316,28 @@ func median(values []time.Duration) time.Duration {
 	return slices.Sorted(slices.Values(values))[len(values)/2]
 }
 
-// The directory of a large tenant, which Graph throttles, costs no notification its answer. Both loads alternate, since what the machine
-// does besides changes.
+// compareLoads alternates the load of two tenants for ten rounds. The p99 of the time to the answer may be at most 20 % or 20 ms longer
+// with the directory: the median of the differences of two rounds that follow each other, since what else the machine does changes.
+func compareLoads(t *testing.T, without, with *loadedTenant, users []string) {
+	t.Helper()
+	without.p99s, with.p99s = nil, nil
+	var longer []time.Duration
+	for n := range 10 {
+		pair := []*loadedTenant{without, with}
+		if n%2 == 1 {
+			slices.Reverse(pair)
+		}
+		for _, tenant := range pair {
+			tenant.round(t, users)
+		}
+		longer = append(longer, with.p99s[n]-without.p99s[n])
+	}
+	t.Logf("p99 of the acknowledgement: without the directory %s, with it %s longer; rounds %v and %v",
+		median(without.p99s), median(longer), without.p99s, with.p99s)
+	assert.LessOrEqual(t, median(longer), max(median(without.p99s)/5, 20*time.Millisecond))
+}
+
+// The directory of a large tenant, which Graph throttles, costs no notification its answer, and few requests.
 func TestDirectory_Of50000UsersDelaysNoAnswer(t *testing.T) { //nolint:paralleltest // it measures time
 	skipIfShort(t, "it is a test of load")
 	people := graphtest.Company(3, 50_000)
@@ -316,39 +345,38 @@ func TestDirectory_Of50000UsersDelaysNoAnswer(t *testing.T) { //nolint:parallelt
 	for _, p := range people {
 		if p.Licensed {
 			licensed = append(licensed, p.ID)
-		} else {
+		} else if len(others) < 40 {
 			others = append(others, p.ID)
 		}
 	}
-	others = others[:60]
-	users := slices.Concat(others, licensed[:340])
-	without, with := newLoadedTenant(t, people, false), newLoadedTenant(t, people, true)
+	users := slices.Concat(others, licensed[:280])
 	pages := (len(licensed) + 998) / 999
-	measure := func(t *testing.T, during graphtest.Operation, until int) {
-		t.Helper()
-		without.p99s, with.p99s = nil, nil
-		for len(with.p99s) < 12 {
-			without.round(t, users)
-			with.round(t, users)
-		}
-		require.Less(t, with.answered(during), until, "the directory is still read")
-		a, b := median(without.p99s), median(with.p99s)
-		t.Logf("p99 of the acknowledgement: without the directory %s, with it %s; rounds %v and %v; requests %v",
-			a, b, without.p99s, with.p99s, with.emulator.Stats().Requests)
-		assert.LessOrEqual(t, b-a, max(a/5, 20*time.Millisecond))
-	}
-	t.Run("while it is listed", func(t *testing.T) { measure(t, graphtest.OpUsers, pages) })
-	require.NoError(t, with.emulator.Wait(t.Context(), func(graphtest.Stats) bool { return with.answered(graphtest.OpUser) > 0 }))
-	t.Run("while users are looked up", func(t *testing.T) { measure(t, graphtest.OpUser, len(others)) })
-
-	require.NoError(t, with.emulator.Wait(t.Context(), func(graphtest.Stats) bool { return with.answered(graphtest.OpUser) == len(others) }))
-	with.round(t, users) // of users who are all known
+	without, with := newLoadedTenant(t, people, false), newLoadedTenant(t, people, true)
+	t.Run("while it is listed", func(t *testing.T) {
+		compareLoads(t, without, with, users)
+		require.Less(t, with.answered(graphtest.OpUsers), pages, "the list has not ended")
+	})
+	with.awaitAnswered(t, graphtest.OpUser, 1)
+	t.Run("while users are looked up", func(t *testing.T) {
+		compareLoads(t, without, with, users)
+		require.Less(t, with.answered(graphtest.OpUser), len(others), "not all are read")
+	})
+	with.awaitAnswered(t, graphtest.OpUser, len(others))
+	with.round(t, users) // who are all known
 	assert.Equal(t, pages, with.answered(graphtest.OpUsers))
 	assert.Equal(t, len(others), with.answered(graphtest.OpUser))
 	stats := with.emulator.Stats()
 	assert.Positive(t, stats.DirectoryThrottled)
 	assert.Equal(t, pages+len(others)+stats.DirectoryThrottled, stats.Requests[graphtest.OpUsers]+stats.Requests[graphtest.OpUser])
 	assert.Empty(t, without.emulator.Requests(graphtest.OpUsers, graphtest.OpUser))
+}
+
+// awaitAnswered waits until n requests of an operation were not refused.
+func (l *loadedTenant) awaitAnswered(t *testing.T, operation graphtest.Operation, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	require.NoError(t, l.emulator.Wait(ctx, func(graphtest.Stats) bool { return l.answered(operation) >= n }))
 }
 
 // answered counts the requests of an operation that were not refused.
