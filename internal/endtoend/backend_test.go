@@ -31,6 +31,8 @@ type backend struct {
 	mu sync.Mutex // guards what follows
 	// arrived counts records by session and interaction id.
 	arrived map[string]int
+	// inventory holds the entries of each user in the order of their arrival.
+	inventory map[string][]inventoryEntry
 	// sources counts records by source: notification or history.
 	sources map[string]int
 	// metrics holds the latest value of each sum and gauge, by name and attributes.
@@ -39,9 +41,18 @@ type backend struct {
 	server  *http.Server
 }
 
+// inventoryEntry is an event of a licensed user.
+type inventoryEntry struct {
+	uid string
+	at  time.Time
+}
+
 func newBackend(tb testing.TB) *backend {
 	tb.Helper()
-	b := &backend{address: freeAddress(tb), arrived: map[string]int{}, sources: map[string]int{}, metrics: map[string]float64{}, changed: make(chan struct{})}
+	b := &backend{
+		address: freeAddress(tb), arrived: map[string]int{}, inventory: map[string][]inventoryEntry{}, sources: map[string]int{},
+		metrics: map[string]float64{}, changed: make(chan struct{}),
+	}
 	b.start(tb)
 	tb.Cleanup(b.stop)
 	return b
@@ -170,6 +181,11 @@ func (b *backend) count(logs plog.Logs) {
 	for _, resource := range logs.ResourceLogs().All() {
 		for _, scope := range resource.ScopeLogs().All() {
 			for _, record := range scope.LogRecords().All() {
+				if record.EventName() == "microsoft.copilot.user" {
+					id := value(record, "user.id")
+					b.inventory[id] = append(b.inventory[id], inventoryEntry{value(record, "log.record.uid"), record.Timestamp().AsTime()})
+					continue
+				}
 				b.arrived[value(record, "gen_ai.conversation.id")+" "+value(record, "microsoft.copilot.interaction.id")]++
 				b.sources[value(record, "microsoft.copilot.source")]++
 			}
@@ -207,6 +223,26 @@ func (b *backend) await(tb testing.TB, want []string, timeout time.Duration) {
 // missing is called with mu held.
 func (b *backend) missing(want []string) []string {
 	return slices.DeleteFunc(slices.Clone(want), func(id string) bool { return b.arrived[id] > 0 })
+}
+
+// awaitInventory waits until entries of users are accepted, and returns them.
+func (b *backend) awaitInventory(tb testing.TB, accept func(entries map[string][]inventoryEntry) bool) map[string][]inventoryEntry {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
+	defer cancel()
+	for {
+		b.mu.Lock()
+		changed, entries := b.changed, maps.Clone(b.inventory)
+		b.mu.Unlock()
+		if accept(entries) {
+			return entries
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			require.FailNowf(tb, "entries are missing", "%d users have some", len(entries))
+		}
+	}
 }
 
 // recordsBySource returns the number of records of each source.

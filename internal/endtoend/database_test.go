@@ -26,12 +26,13 @@ type databases struct {
 	logs, metrics string // addresses
 }
 
-// newDatabases starts both. They end with the test.
-func newDatabases(t *testing.T) *databases {
+// newDatabases starts both, that of metrics with further flags. They end with the test.
+func newDatabases(t *testing.T, flags ...string) *databases {
 	t.Helper()
 	return &databases{
-		logs:    startDatabase(t, "victoria-logs", "-retentionPeriod=31d"), // by default it refuses what is older than 7 days
-		metrics: startDatabase(t, "victoria-metrics", "-search.latencyOffset=0s"),
+		logs: startDatabase(t, "victoria-logs", "-retentionPeriod=31d"), // by default it refuses what is older than 7 days
+		// By default it hides the last 30 s.
+		metrics: startDatabase(t, "victoria-metrics", append(flags, "-search.latencyOffset=0s")...),
 	}
 }
 

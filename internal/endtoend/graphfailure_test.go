@@ -14,9 +14,10 @@ import (
 // failures is how often each call fails in a row before it works.
 const failures = 2
 
-// calls are all calls that the receiver makes for a subscription, a notification, a renewal and a backfill.
+// calls are all calls that the receiver makes for a subscription, a notification and its user, a renewal and a backfill.
 var calls = []graphtest.Operation{
-	graphtest.OpToken, graphtest.OpList, graphtest.OpCreate, graphtest.OpUsers, graphtest.OpHistory, graphtest.OpKeys, graphtest.OpRenew,
+	graphtest.OpToken, graphtest.OpList, graphtest.OpCreate, graphtest.OpUsers, graphtest.OpUser, graphtest.OpHistory, graphtest.OpKeys,
+	graphtest.OpRenew,
 }
 
 func TestGraphFailure_RetriesEachCall(t *testing.T) {
@@ -51,13 +52,14 @@ func TestGraphFailure_RetriesEachCall(t *testing.T) {
 const licensedUsers = 10
 
 // newFailingHarness returns a harness where each call fails a few times, and whose first start imports an hour of ten
-// licensed users. Concurrency is 1, since requests in flight can't obey a Retry-After that arrives meanwhile.
+// licensed users. The directory has one more user. Concurrency is 1, since requests in flight can't obey a Retry-After that arrives meanwhile.
 func newFailingHarness(t *testing.T, fault graphtest.Fault) *collectorHarness {
 	t.Helper()
 	h := newCollectorHarness(t, `
 receivers:
   m365_copilot:
     history: {lookback: 1h, concurrency: 1}
+    identity: {directory: true}
 `, func(settings *graphtest.Settings) {
 		settings.Roles = []string{graphtest.RoleReadAll, graphtest.RoleUsersReadAll}
 	})
@@ -70,6 +72,7 @@ receivers:
 		users[n] = user(n)
 	}
 	h.emulator.SetUsers(users...)
+	h.emulator.Join(graphtest.Person{ID: user(licensedUsers)})
 	return h
 }
 
@@ -83,8 +86,10 @@ func (h *collectorHarness) exerciseCalls(t *testing.T) []graphtest.Interaction {
 	defer cancel()
 	_, err := h.emulator.WaitSubscribed(ctx)
 	require.NoError(t, err)
+	in = append(in, prompt(t, len(in), user(licensedUsers), time.Now()))
 	h.publish(t, in[20:]...)
-	require.NoError(t, h.emulator.WaitDelivered(ctx, 20))
+	require.NoError(t, h.emulator.WaitDelivered(ctx, 21))
+	require.NoError(t, h.emulator.WaitRequests(ctx, graphtest.OpUser, failures+1))
 	_, err = h.emulator.SendLifecycle(ctx, graphtest.ReauthorizationRequired)
 	require.NoError(t, err)
 	require.NoError(t, h.emulator.Wait(ctx, func(graphtest.Stats) bool {
@@ -99,10 +104,12 @@ func (h *collectorHarness) assertFewRequests(t *testing.T, took time.Duration) {
 	t.Helper()
 	stats := h.emulator.Stats()
 	t.Logf("recovered within %s, requests %v", took.Round(time.Second), stats.Requests)
-	assert.LessOrEqual(t, stats.Requests[graphtest.OpHistory], licensedUsers+failures)
+	assert.LessOrEqual(t, stats.Requests[graphtest.OpHistory], licensedUsers+1+failures) // the one more, if seen before the list
 	// The subscription is verified each second, and after each change.
 	assert.LessOrEqual(t, stats.Requests[graphtest.OpList], int(took.Seconds())+2*failures+3)
-	for _, call := range []graphtest.Operation{graphtest.OpToken, graphtest.OpCreate, graphtest.OpUsers, graphtest.OpKeys, graphtest.OpRenew} {
+	for _, call := range []graphtest.Operation{
+		graphtest.OpToken, graphtest.OpCreate, graphtest.OpUsers, graphtest.OpUser, graphtest.OpKeys, graphtest.OpRenew,
+	} {
 		assert.LessOrEqual(t, stats.Requests[call], failures+1, call)
 	}
 	assert.Empty(t, h.emulator.Requests(graphtest.OpDelete))

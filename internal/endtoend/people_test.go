@@ -1,10 +1,16 @@
 package endtoend_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,19 +43,23 @@ const (
 	idleFor = 7 * day
 )
 
-// newCompanyHarness creates a company of 60 users and a collector that is not running yet.
-func newCompanyHarness(t *testing.T) *companyHarness {
-	t.Helper()
-	d := newDatabases(t)
-	c := &companyHarness{
-		databases: d, people: graphtest.Company(1, 60), begun: time.Now().Truncate(time.Second),
-		collectorHarness: newCollectorHarness(t, d.exporters()+`
+const companyConfig = `
 receivers:
   m365_copilot:
     history: {lookback: 336h}
-    identity: {directory: true, inventory: 10s}
+    identity:
+      directory: true
+      inventory: 10s
     metrics: {interval: 1s}
-`, func(settings *graphtest.Settings) {
+`
+
+// newCompanyHarness creates a company of 60 users, the databases, and a collector that is not running yet.
+func newCompanyHarness(t *testing.T, flags ...string) *companyHarness {
+	t.Helper()
+	d := newDatabases(t, flags...)
+	c := &companyHarness{
+		databases: d, people: graphtest.Company(1, 60), begun: time.Now().Truncate(time.Second),
+		collectorHarness: newCollectorHarness(t, companyConfig+d.exporters(), func(settings *graphtest.Settings) {
 			settings.Roles = []string{graphtest.RoleReadAll, graphtest.RoleUsersReadAll}
 		}),
 	}
@@ -79,6 +89,7 @@ func (c *companyHarness) runWith(t *testing.T, uses func(n int) []use) *process 
 	}
 	collector := c.run(t)
 	c.awaitSubscribed(t)
+	require.NoError(t, c.emulator.WaitRequests(deadline(t), graphtest.OpUsers, 1))
 	c.publish(t, current...)
 	return collector
 }
@@ -119,11 +130,29 @@ const latestInventory = `{event_name="microsoft.copilot.user"} _time:2d
 | last 1 by (_time) partition by (user.id)
 `
 
-// idleQuery asks which licensed users of a department did not prompt in the last 7 days. Without a last prompt, idle is NaN.
-const idleQuery = latestInventory + `| filter microsoft.user.department:=%s
-| math now() - microsoft.copilot.user.last_active as idle
-| filter !idle:<=7d
-| fields user.id, user.full_name, microsoft.copilot.user.last_active`
+// documentedQueries returns the code blocks of a page that begin with a text.
+func documentedQueries(t *testing.T, page, begin string) (queries []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, page))
+	require.NoError(t, err)
+	for n, block := range strings.Split(string(text), "\n```") {
+		_, block, _ = strings.Cut(block, "\n") // the language
+		if n%2 == 1 && strings.HasPrefix(block, begin) {
+			queries = append(queries, block)
+		}
+	}
+	return queries
+}
+
+// idleQuery returns the documented query, which asks which licensed users of Sales did not prompt in the last 7 days, for another
+// department.
+func idleQuery(t *testing.T, department string) string {
+	t.Helper()
+	query := documentedQueries(t, "docs/people.md", "_time:")[0]
+	require.Contains(t, query, `department:="Sales"`)
+	require.Equal(t, query, documentedQueries(t, "README.md", "_time:")[0])
+	return strings.ReplaceAll(query, `"Sales"`, strconv.Quote(department))
+}
 
 // "Which licensed users of this department did not prompt in the last 7 days?" has the same answer from the inventory in a log
 // database as from the tenant.
@@ -147,7 +176,7 @@ func TestInventory_TellsWhoDidNotPrompt(t *testing.T) {
 		got := map[string][]string{}
 		for department := range want {
 			got[department] = append(got[department], []string{}...)
-			for _, fields := range c.queryLogs(t, fmt.Sprintf(idleQuery, strconv.Quote(department))) {
+			for _, fields := range c.queryLogs(t, idleQuery(t, department)) {
 				got[department] = append(got[department], fields["user.id"])
 			}
 			slices.Sort(got[department])
@@ -284,4 +313,89 @@ func TestActiveUsers_EqualTenantAcrossRestart(t *testing.T) {
 		}
 		return usesForMetrics(n)
 	}), func() map[string]float64 { return c.queryActive(t) }, time.Minute)
+}
+
+// The queries of the documentation that no other test runs have the right answers. Their metrics have the names of Prometheus.
+func TestDocumentedQueries_Answer(t *testing.T) {
+	skipIfShort(t, "it starts databases")
+	t.Parallel()
+	c := newCompanyHarness(t, "-opentelemetry.usePrometheusNaming")
+	c.configure(t, strings.Replace(companyConfig, "directory: true", `directory: true
+      directory_properties: [userPrincipalName, department, onPremisesSecurityIdentifier]`, 1)+c.exporters())
+	hosts := map[string]string{}
+	for n, person := range c.people {
+		if sid := person.OnPremisesSecurityIdentifier; sid != "" && person.Licensed { // the first record of another one has no SID
+			hosts[sid] = "PC-" + strconv.Itoa(n)
+			c.insertLogon(t, sid, hosts[sid])
+		}
+	}
+	c.runWith(t, usesForMetrics)
+
+	licensed, unused, prompts := map[string]int{}, map[string]int{}, map[string]string{}
+	for n, person := range c.people {
+		uses := usesForMetrics(n)
+		if person.Licensed {
+			licensed[person.Department]++
+			if len(uses) == 0 {
+				unused[person.Department]++
+			}
+		}
+		for _, u := range uses {
+			if host := hosts[person.OnPremisesSecurityIdentifier]; host != "" && u.age < day && u.seen(person) {
+				prompts[host+" "+u.app] += "1"
+			}
+		}
+	}
+	count := func(counts map[string]string) map[string]string {
+		for key, ones := range counts {
+			counts[key] = strconv.Itoa(len(ones))
+		}
+		return counts
+	}
+	wanted := map[string]string{}
+	for department, n := range licensed {
+		wanted[department] = fmt.Sprintf("%d licensed, %d unused", n, unused[department])
+	}
+	awaitEqual(t, wanted, func() map[string]string {
+		got := map[string]string{}
+		for _, fields := range c.queryLogs(t, documentedQueries(t, "docs/people.md", "_time:")[1]) {
+			got[fields["microsoft.user.department"]] = fields["licensed"] + " licensed, " + fields["unused"] + " unused"
+		}
+		return got
+	}, 2*time.Minute)
+	awaitEqual(t, count(prompts), func() map[string]string {
+		got := map[string]string{}
+		for _, fields := range c.queryLogs(t, documentedQueries(t, "docs/hybrid.md", "_time:")[0]) {
+			got[strings.Trim(fields["hosts"], `["]`)+" "+fields["microsoft.copilot.app.name"]] = fields["prompts"]
+		}
+		return got
+	}, waitTimeout)
+
+	shares := c.active(usesForMetrics)
+	for app := range shares {
+		shares[app] /= 45 // licensed users
+	}
+	queries := documentedQueries(t, "docs/people.md", "max")
+	awaitEqual(t, shares, func() map[string]float64 {
+		got := c.queryMetrics(t, "microsoft_copilot_app_name", queries[1])
+		maps.Copy(got, c.queryMetrics(t, "", queries[0]))
+		return got
+	}, waitTimeout)
+}
+
+// insertLogon adds a logon to a computer to the logs, as Winlogbeat names its fields.
+func (d *databases) insertLogon(t *testing.T, sid, host string) {
+	t.Helper()
+	event, err := json.Marshal(map[string]string{
+		"_msg": "An account was successfully logged on.", "_time": time.Now().UTC().Format(time.RFC3339), "host.name": host,
+		"winlog.event_id": "4624", "winlog.event_data.TargetUserSid": sid,
+	})
+	require.NoError(t, err)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+d.logs+"/insert/jsonline?_stream_fields=host.name",
+		bytes.NewReader(event))
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusOK, response.StatusCode)
 }

@@ -137,7 +137,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotAttributionEvictions, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_attribution_evictions",
-		metric.WithDescription("Requests and conversations whose users are no longer remembered, because so many later ones came. Responses to them may have no user. [Development]"),
+		metric.WithDescription("Requests and conversations whose users are no longer remembered, because of the number of later ones. Responses to them may have no user. [Development]"),
 		metric.WithUnit("{entry}"),
 	)
 	errs = errors.Join(errs, err)
@@ -150,7 +150,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotDirectoryMisses, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_directory_misses",
-		metric.WithDescription("Interactions without directory properties, because those of their user were not known yet. The next ones of the user have them. [Development]"),
+		metric.WithDescription("Interactions sent without directory properties, because those of their user were not read yet. Once they are, later ones have them. [Development]"),
 		metric.WithUnit("{interaction}"),
 	)
 	errs = errors.Join(errs, err)
