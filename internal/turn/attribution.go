@@ -15,7 +15,7 @@ import (
 
 // Settings configures an Attribution. All fields but Store are required.
 type Settings struct {
-	// MaxOpen is how many prompts are remembered, at least one: as many requests, and as many conversations.
+	// MaxOpen is how many prompts are remembered, at least one: twice as many requests and conversations.
 	MaxOpen int
 	// Store keeps what was learnt for the next run: ids and hashes of ids, no text. Without it, it is in memory alone.
 	Store     *statestore.Store

@@ -84,7 +84,7 @@ type entries struct {
 	telemetry     Telemetry
 }
 
-// block is stored in this form, as JSON. What was learnt again is also in a later block.
+// block is stored in this form, as JSON. Of an entry that was learnt again it has what was known before.
 type block struct {
 	Number  int
 	Entries []entry
