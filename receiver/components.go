@@ -23,7 +23,7 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// maxOpen is the number of prompts whose users are remembered: those of a day in a large organization, in about 45 MiB.
+// maxOpen is the number of prompts whose users are remembered: those of a day in a large organization, in about 30 MiB.
 const maxOpen = 100_000
 
 // components are the parts of a started receiver, connected with each other.

@@ -165,6 +165,28 @@ func TestBackfiller_LearnsNextPageBeforeDelivery(t *testing.T) {
 	})
 }
 
+// The user is tried again, but one page may fail for good.
+func TestBackfiller_DeliversPagesBeforeFailingOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		start := time.Now().Add(-150 * time.Minute)
+		h.configure(1, start, start.Add(time.Second), start.Add(2*time.Second))
+		h.graph.pageSize = 1
+		h.graph.fail = func(r request) error {
+			if r.next == "2" {
+				return graphError(http.StatusInternalServerError, "", 0)
+			}
+			return nil
+		}
+		_, stop := h.run(t)
+		h.open(hour(gap.Startup))
+		advance(time.Hour)
+		stop()
+		assert.Len(t, h.pipeline.times, 2)
+	})
+}
+
 func TestBackfiller_ReadsLastHourAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -23,19 +23,20 @@ const (
 	deliveryGrace = 10 * time.Second
 )
 
-// readUser reads and delivers a user's interactions page by page, each once the next one was learnt. A failure of any page fails the
-// user, since page links expire. It returns what was compared, where the pass compares.
+// readUser reads and delivers a user's interactions page by page, each after the next one was learnt, which may have the prompts of
+// its responses. A failure of any page fails the user, since page links expire; those before it are delivered, since it may last. It
+// returns what was compared, where the pass compares.
 func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Comparison, err error) {
 	from := r.from.Add(-Overlap).Truncate(time.Second)
 	to := r.pass.To.Add(time.Second - 1).Truncate(time.Second).Add(margin)
 	var page []interaction.Received
 	for items, err := range r.b.s.Graph.History(ctx, user.String(), from, to) {
-		if err != nil {
-			return gap.Comparison{}, err
-		}
 		next := r.receive(user, items)
 		r.b.s.Learn(next)
-		if err := r.deliver(ctx, page); err != nil {
+		if failed := r.deliver(ctx, page); failed != nil {
+			return gap.Comparison{}, failed
+		}
+		if err != nil {
 			return gap.Comparison{}, err
 		}
 		page = next

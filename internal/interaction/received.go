@@ -21,7 +21,7 @@ type Received struct {
 	// ContentDigest identifies a notification that is sent again, see notification.Item. It is zero for history.
 	ContentDigest [32]byte
 
-	// UserID is the Entra object id of the user whose conversation it is. It is empty while unknown.
+	// UserID is the Entra object id of the user whose conversation it is, in lower case. It is empty while unknown.
 	UserID string
 	// UserSource is how UserID was determined. It is empty while unknown.
 	UserSource UserSource

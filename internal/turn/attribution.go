@@ -15,7 +15,7 @@ import (
 
 // Settings configures an Attribution. All fields but Store are required.
 type Settings struct {
-	// MaxOpen is how many prompts are remembered, at least one: as many requests, and as many conversations.
+	// MaxOpen is how many prompts are remembered, at least one: twice as many requests and conversations.
 	MaxOpen int
 	// Store keeps what was learnt for the next run: ids and hashes of ids, no text. Without it, it is in memory alone.
 	Store     *statestore.Store
@@ -41,7 +41,7 @@ type Attribution struct {
 	health health.Part
 
 	mu    sync.Mutex // guards what follows
-	known entries
+	known *entries
 }
 
 // New returns an Attribution that knows nothing. Load must be called before anything else.
@@ -56,14 +56,9 @@ func New(s Settings) *Attribution {
 // Attribute and also if it was delivered before: a prompt may have been forgotten since. Learning the same again is cheap.
 func (a *Attribution) Learn(received []interaction.Received) {
 	a.mu.Lock()
-	before := a.known.evictions
+	defer a.mu.Unlock()
 	for i := range received {
 		a.learn(&received[i])
-	}
-	evicted := a.known.evictions - before
-	a.mu.Unlock()
-	if evicted > 0 {
-		a.s.Telemetry.AttributionEvicted(evicted)
 	}
 }
 
@@ -76,10 +71,8 @@ func (a *Attribution) Attribute(received []interaction.Received) {
 		r := &received[i]
 		var request, conversation entry
 		if r.SessionID != "" {
-			conversation, _ = a.known.conversation(conversationKey(r))
-		}
-		if r.SessionID != "" && r.RequestID != "" {
-			request = a.known.byKey[requestKey(r)]
+			request, _ = a.known.find(requestKey(r))
+			conversation, _ = a.known.find(conversationKey(r))
 		}
 		r.Turn = turnOf(r, conversation)
 		r.UserID, r.UserSource = userOf(r, request, conversation)
@@ -88,29 +81,29 @@ func (a *Attribution) Attribute(received []interaction.Received) {
 
 // learn is called with mu held.
 func (a *Attribution) learn(r *interaction.Received) {
-	prompt, reader := r.Type == interaction.TypeUserPrompt, historyOf(r)
-	if r.SessionID == "" || !prompt && reader == "" {
+	prompt, fromHistory := r.Type == interaction.TypeUserPrompt, r.UserSource == interaction.UserFromHistory
+	if r.SessionID == "" || !prompt && !fromHistory {
 		return
 	}
-	key := conversationKey(r)
-	conversation, known := a.known.conversation(key)
+	conversation, known := a.known.find(conversationKey(r))
 	if prompt {
 		user := author(r)
-		if r.RequestID == "" {
-			conversation.Prompt = later(conversation.Prompt, r.ID)
-		} else if user != "" {
-			request := requestKey(r)
-			a.known.put(request, a.known.byKey[request].with(user))
+		if r.RequestID != "" && user != "" {
+			request, _ := a.known.find(requestKey(r))
+			a.known.put(request.with(user))
+		}
+		if r.RequestID == "" && compareIDs(r.ID, conversation.Prompt) > 0 {
+			conversation.Prompt = r.ID
 		}
 		conversation.Shared = conversation.Shared || inMeeting(r)
 		conversation = conversation.with(user)
 	} else if !known {
 		return
 	}
-	if conversation.User != "" { // If it is in the history of another user as well, they share it.
-		conversation = conversation.with(reader)
+	if fromHistory && conversation.User != "" { // If it is in the history of another user as well, they share it.
+		conversation = conversation.with(r.UserID)
 	}
-	a.known.put(key, conversation)
+	a.known.put(conversation)
 }
 
 // userOf decides whose interaction it is by what is known of its request and its conversation.
@@ -118,8 +111,6 @@ func userOf(r *interaction.Received, request, conversation entry) (string, inter
 	switch user := author(r); {
 	case user != "":
 		return user, interaction.UserFromPrompt
-	case r.UserID != "" && historyOf(r) == "": // of an attempt before this one
-		return r.UserID, r.UserSource
 	case request.User != "":
 		return request.User, interaction.UserFromRequest
 	case conversation.Shared || inMeeting(r):
@@ -159,27 +150,12 @@ func turnOf(r *interaction.Received, conversation entry) string {
 	}
 }
 
-// author returns the user whom an interaction itself names.
+// author returns the user whom an interaction itself names, in lower case as in histories and in the directory.
 func author(r *interaction.Received) string {
 	if r.From.User == nil {
 		return ""
 	}
-	return r.From.User.ID
-}
-
-// historyOf returns the user from whose history an interaction was read.
-func historyOf(r *interaction.Received) string {
-	if r.UserSource != interaction.UserFromHistory {
-		return ""
-	}
-	return r.UserID
-}
-
-func later(a, b string) string {
-	if compareIDs(a, b) >= 0 {
-		return a
-	}
-	return b
+	return strings.ToLower(r.From.User.ID)
 }
 
 // compareIDs compares ids as epoch milliseconds of any length.

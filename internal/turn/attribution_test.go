@@ -52,6 +52,11 @@ func meeting(r interaction.Received) interaction.Received {
 	return r
 }
 
+func changed(change interaction.Change, r interaction.Received) interaction.Received {
+	r.Change = change
+	return r
+}
+
 // attributor keeps what was attributed.
 type attributor struct {
 	*turn.Attribution
@@ -141,7 +146,7 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 		},
 		"in a history the one user of the conversation goes before the user of the history, who is the same": {
 			batches: [][]interaction.Received{inHistory(ben, prompt("s", "r1", "10", strings.ToUpper(ben)), response("s", "r9", "11"))},
-			want:    []known{{strings.ToUpper(ben), interaction.UserFromPrompt, "r1"}, {strings.ToUpper(ben), interaction.UserFromConversation, "r9"}},
+			want:    []known{{ben, interaction.UserFromPrompt, "r1"}, {ben, interaction.UserFromConversation, "r9"}},
 		},
 		"a conversation of one user in the history of another is shared: only the request decides": {
 			batches: [][]interaction.Received{
@@ -205,6 +210,12 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 				{anna, interaction.UserFromConversation, "20"},
 			},
 		},
+		"an update teaches what its prompt does, a deletion without content nothing": {
+			batches: [][]interaction.Received{{changed(interaction.Updated, prompt("s", "r1", "10", anna))}, {
+				response("s", "r1", "11"), {Interaction: interaction.Interaction{ID: "10"}, Change: interaction.Deleted, WithoutContent: true},
+			}},
+			want: []known{{anna, interaction.UserFromPrompt, "r1"}, {anna, interaction.UserFromRequest, "r1"}, {"", "", ""}},
+		},
 		"a prompt without a user is not used": {
 			batches: [][]interaction.Received{{prompt("s", "r1", "10", "")}, {response("s", "r1", "11")}},
 			want:    []known{{"", "", "r1"}, {"", "", "r1"}},
@@ -227,6 +238,21 @@ func TestAttribution_FindsUserAndTurn(t *testing.T) {
 			assert.Equal(t, test.want, got)
 		})
 	}
+}
+
+// A delivery that failed is attributed again, by what was learnt since.
+func TestAttribution_DecidesAgainAtEachAttempt(t *testing.T) {
+	t.Parallel()
+	a := newAttributor(100)
+	a.add(prompt("s", "r1", "10", anna), response("s", "r2", "11"))
+	again := a.got[1:]
+	assert.Equal(t, anna, again[0].UserID)
+	a.Attribute(again)
+	assert.Equal(t, anna, again[0].UserID)
+	a.add(prompt("s", "r2", "10", ben))
+	a.Attribute(again)
+	assert.Equal(t, ben, again[0].UserID)
+	assert.Equal(t, interaction.UserFromRequest, again[0].UserSource)
 }
 
 func TestAttribution_IsBounded(t *testing.T) {
