@@ -202,7 +202,7 @@ func (c *Config) validateIdentity(p *problems) {
 		p.require(!slices.Contains(i.DirectoryProperties[:n], property), at, "%q is listed twice: keep one", property)
 	}
 	p.require(i.CacheSize >= 1, "identity.cache_size",
-		"write a number of at least 1, such as 100000; each takes about half a KiB of memory")
+		"write a number of at least 1, such as 100000; each takes about 0.6 KiB of memory")
 	// The inventory says of all licensed users when they prompted last.
 	receivesAll := func(path string, limited bool) {
 		p.require(i.Inventory == 0 || !limited, "identity.inventory",

@@ -595,6 +595,75 @@ func TestRun_HonorsRetryAfter(t *testing.T) {
 	})
 }
 
+// Graph asks the application to wait, so that a list waits for what the request for a user was told.
+func TestList_WaitsForRetryAfterOfUser(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLookups()
+		l.tenant.add(0, 2, true)
+		l.tenant.failRead = func(string) error {
+			if len(l.tenant.reads) == 1 {
+				return &graph.Error{Operation: "read user", Status: 429, RetryAfter: 10 * time.Minute}
+			}
+			return nil
+		}
+		stop := l.run(t)
+		defer stop()
+		after(16 * time.Minute) // after which the history needs a new list
+		l.lookup(guid(7))
+		after(time.Second)
+		began := time.Now()
+		_, all, err := l.List(t.Context(), time.Time{})
+		require.NoError(t, err)
+		assert.True(t, all)
+		assert.InDelta(t, (10 * time.Minute).Seconds(), time.Since(began).Seconds(), 2)
+	})
+}
+
+func TestList_GoesOnWithoutDirectoryThatIsThrottled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLookups()
+		l.tenant.add(0, 2, true)
+		l.tenant.failList = func(string) error { return &graph.Error{Operation: "list users", Status: 429, RetryAfter: time.Minute} }
+		stop := l.run(t)
+		defer stop()
+		l.Seen(guid(7))
+		began := time.Now()
+		users, all, err := l.List(t.Context(), time.Time{})
+		require.NoError(t, err)
+		assert.False(t, all)
+		assert.Equal(t, []gap.User{user(7)}, users)
+		assert.InDelta(t, 5, time.Since(began).Minutes(), 0.1)
+		lines := l.logs.FilterMessageSnippet("directory can't be read").All()
+		require.Len(t, lines, 1)
+		assert.Equal(t, string(failure.Unavailable), lines[0].ContextMap()["code"])
+	})
+}
+
+func TestRun_ShortestCacheTTL(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLookups()
+		l.settings.CacheTTL = time.Second
+		l.tenant.add(0, 1, true)
+		l.tenant.add(1, 2, false)
+		stop := l.run(t)
+		defer stop()
+		for range 10 * 60 {
+			l.lookup(guids(0, 2)...)
+			after(100 * time.Millisecond)
+		}
+		pages, reads := l.tenant.requests()
+		assert.InDelta(t, 60, pages, 2)
+		assert.InDelta(t, 60, reads, 10)
+		l.tenant.set(func() { l.tenant.failList = func(string) error { return refusal("list users") } })
+		after(time.Hour)
+		refused, _ := l.tenant.requests()
+		assert.InDelta(t, 4, refused-pages, 1, "a list that fails is left alone for 15 minutes")
+	})
+}
+
 func refusal(operation string) error {
 	return &graph.Error{Operation: operation, Status: http.StatusForbidden, Code: "Authorization_RequestDenied"}
 }
@@ -713,7 +782,7 @@ func TestRun_ReportsOutage(t *testing.T) {
 		assert.Equal(t, 2*5, reads)
 		assert.LessOrEqual(t, len(l.tenant.at), 2*5+12*4*5, "the list is tried each 15 minutes, five times")
 		lines := l.logs.FilterMessageSnippet("directory can't be read").All()
-		assert.InDelta(t, 12, len(lines), 1, "once an hour")
+		require.InDelta(t, 12, len(lines), 1, "once an hour")
 		assert.Equal(t, string(failure.Unavailable), lines[0].ContextMap()["code"])
 		assert.Len(t, lines, l.logs.Len(), "and nothing else")
 
