@@ -73,7 +73,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		Graph: c.clients.graph, Name: "history", RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
 	c.directory = r.newDirectory(c)
-	c.activity = directory.NewActivity(directory.ActivitySettings{Store: c.store, Logger: r.set.Logger})
+	c.activity = directory.NewActivity(c.store, r.set.Logger)
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.directory, r.pipeline.activity = c.cache, c.gaps, c.directory, c.activity
 	r.pipeline.attribution = c.attribution
 	if r.settings.Inventory > 0 {

@@ -78,7 +78,7 @@ func (h *inventoryHarness) restart(t *testing.T, interval time.Duration, logger 
 	require.NoError(t, err)
 	sendLogs(t, r, h.consume)
 	store := statestore.New(h.store)
-	r.pipeline.activity = directory.NewActivity(directory.ActivitySettings{Store: store, Logger: logger})
+	r.pipeline.activity = directory.NewActivity(store, logger)
 	h.inventory = newInventory(r.settings, r.pipeline, h.users, store, logger)
 	require.NoError(t, h.load(t.Context()))
 }
