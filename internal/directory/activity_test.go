@@ -55,11 +55,11 @@ func (h *activityHarness) runFor(t *testing.T, length time.Duration) {
 }
 
 // assertActive checks the number of active users, in all and in each app.
-func (h *activityHarness) assertActive(t *testing.T, users int, apps map[string]int, messages ...any) {
+func (h *activityHarness) assertActive(t *testing.T, users int, apps map[string]int) {
 	t.Helper()
 	gotUsers, gotApps := h.Active(time.Now())
-	assert.Equal(t, users, gotUsers, messages...)
-	assert.Equal(t, apps, gotApps, messages...)
+	assert.Equal(t, users, gotUsers)
+	assert.Equal(t, apps, gotApps)
 }
 
 func subject(n int) record.Subject {

@@ -19,6 +19,7 @@ const (
 	StorageUnreadable    Code = "COP008"
 	KeyInMemory          Code = "COP009"
 	NoLogsPipeline       Code = "COP010"
+	ActivityInMemory     Code = "COP011"
 
 	Unavailable            Code = "COP101"
 	NameNotResolved        Code = "COP102"
@@ -109,6 +110,8 @@ func hints() map[Code]string {
 		StorageUnreadable: "check the storage extension and what it stores in, then start again; nothing was written to it",
 		KeyInMemory: "name a storage extension in storage, or configure encryption.certificates: without, a restart replaces the " +
 			"subscription, and notifications in flight can't be decrypted",
+		ActivityInMemory: "name a storage extension in storage: without, each restart forgets when users prompted, and the inventory calls " +
+			"them never active until their next prompt",
 		NoLogsPipeline:       "add the receiver to a logs pipeline: without, interactions are counted and not exported",
 		CertificateFiles:     "write the files of encryption.certificates again, or restore them",
 		ComponentPanicked:    "the stack names the component that panicked: report it to its maintainers",
