@@ -106,7 +106,7 @@ func hints() map[Code]string {
 	return map[Code]string{ //nolint:gosec // hints, not credentials
 		StorageFailing: "check the storage extension and the disk it writes to; until it works again, state is kept in memory and a crash loses " +
 			"it",
-		StorageDamaged:    "nothing to do: the value is replaced, and what it held is read again from the history",
+		StorageDamaged:    "nothing to do: the value is replaced, and what it held is read or learned again",
 		StorageUnreadable: "check the storage extension and what it stores in, then start again; nothing was written to it",
 		KeyInMemory: "name a storage extension in storage, or configure encryption.certificates: without, a restart replaces the " +
 			"subscription, and notifications in flight can't be decrypted",
