@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -229,6 +230,29 @@ func TestActivity_CrashCostsWhatWasNotWritten(t *testing.T) {
 	})
 }
 
+// What is being stored doesn't change. The race detector checks it.
+func TestActivity_IsStoredWhilePromptsCome(t *testing.T) {
+	t.Parallel()
+	const users, rounds = 100, 50
+	h := newActivityHarness(t)
+	var adding sync.WaitGroup
+	for _, app := range []string{"Word", "Excel"} {
+		adding.Go(func() {
+			for n := range users * rounds {
+				h.Add([]record.Record{prompt(n%users, app, time.Now())})
+			}
+		})
+	}
+	for range rounds {
+		require.NoError(t, h.Save(t.Context()))
+		h.Active(time.Now())
+	}
+	adding.Wait()
+	require.NoError(t, h.Save(t.Context()))
+	h.restart(t)
+	h.assertActive(t, users, map[string]int{"Word": users, "Excel": users})
+}
+
 func TestActivity_DamageCostsTheUsersOfOneValue(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func([]byte) []byte{
@@ -281,7 +305,9 @@ func TestActivity_StoresAgainAfterFailure(t *testing.T) {
 		h.Add([]record.Record{prompt(1, "Word", time.Now())})
 		require.ErrorContains(t, h.Save(t.Context()), "disk full")
 		time.AfterFunc(6*time.Minute, func() {
-			h.client.setError(nil)
+			h.client.mu.Lock()
+			defer h.client.mu.Unlock()
+			h.client.err = nil
 			clear(h.client.values)
 		})
 		h.runFor(t, 6*time.Minute+10*time.Second)
