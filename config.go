@@ -213,7 +213,9 @@ type IdentityConfig struct {
 	DirectoryProperties []string `mapstructure:"directory_properties"`
 
 	// Inventory is how often each licensed user is emitted as a log record with the time of the last prompt, so that those who
-	// never prompt are seen too; 24h is usual. Default 0s: never.
+	// never prompt are seen too; 24h is usual. Where only the prompts of some users are received, with subscription.users, or
+	// history.users without a notification_url, it is of those alone. Without storage each restart forgets who prompted.
+	// Default 0s: never.
 	Inventory time.Duration `mapstructure:"inventory"`
 
 	// CacheTTL is how long what the directory said about a user is valid. Default 12h.

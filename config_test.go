@@ -107,9 +107,11 @@ func TestSettings_TakeEveryKey(t *testing.T) {
 		CaptureText: true,
 		References:  true,
 		Directory: directory.Settings{
-			Lookup: true, CacheTTL: 6 * time.Hour, CacheSize: 2000,
+			Lookup: true, ListLicensed: true, CacheTTL: 6 * time.Hour, CacheSize: 2000,
 			Properties: []string{"department", "onPremisesSamAccountName", "onPremisesSecurityIdentifier", "onPremisesDomainName"},
 		},
+		Inventory:       24 * time.Hour,
+		ReceivedUsers:   users(t, anna),
 		MetricsInterval: 30 * time.Second,
 	}, got)
 }
@@ -309,11 +311,35 @@ func TestSettings_DirectoryProperties(t *testing.T) {
 	}
 }
 
-func TestSettings_TakeInventory(t *testing.T) {
+// The inventory is of the users whose prompts are received: of others it would say that they never prompt.
+func TestSettings_InventoryIsOfReceivedUsers(t *testing.T) {
 	t.Parallel()
-	c := loadConfig(t, "smallest.yaml")
-	c.Identity.Inventory = 24 * time.Hour
-	assert.Equal(t, 24*time.Hour, settingsOf(c).Inventory)
+	polled := func(c *Config) { c.Subscription.NotificationURL = "" }
+	for name, test := range map[string]struct {
+		subscribed, history []string
+		change              func(*Config)
+		want                []gap.User
+	}{
+		"all users":                             {},
+		"those subscribed to":                   {subscribed: []string{ben, anna}, want: users(t, ben, anna)},
+		"all users where gaps of some are read": {history: []string{anna}},
+		"those subscribed to, not of history":   {subscribed: []string{ben}, history: []string{anna}, want: users(t, ben)},
+		"all users that are polled":             {change: polled},
+		"those polled":                          {history: []string{anna}, change: polled, want: users(t, anna)},
+		"those polled by another setting":       {subscribed: []string{ben}, change: polled, want: users(t, ben)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := loadConfig(t, "smallest.yaml")
+			c.Identity.Inventory, c.Subscription.Users, c.History.Users = 24*time.Hour, test.subscribed, test.history
+			if test.change != nil {
+				test.change(c)
+			}
+			s := settingsOf(c)
+			assert.Equal(t, 24*time.Hour, s.Inventory)
+			assert.Equal(t, test.want, s.ReceivedUsers)
+		})
+	}
 }
 
 func TestSettings_GapRulesFollowConfig(t *testing.T) {

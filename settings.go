@@ -72,7 +72,11 @@ func settingsOf(c *Config) receiver.Settings {
 			CacheTTL: c.Identity.CacheTTL, CacheSize: c.Identity.CacheSize,
 		},
 		Inventory:       c.Identity.Inventory,
+		ReceivedUsers:   gapUsers(c.Subscription.Users),
 		MetricsInterval: c.Metrics.Interval,
+	}
+	if c.Subscription.NotificationURL == "" {
+		s.ReceivedUsers = s.History.Users
 	}
 	if s.Directory.Lookup {
 		s.Directory.Properties = c.Identity.DirectoryProperties

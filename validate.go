@@ -203,13 +203,6 @@ func (c *Config) validateIdentity(p *problems) {
 	}
 	p.require(i.CacheSize >= 1, "identity.cache_size",
 		"write a number of at least 1, such as 100000; each takes about 0.6 KiB of memory")
-	// The inventory says of all licensed users when they prompted last.
-	receivesAll := func(path string, limited bool) {
-		p.require(i.Inventory == 0 || !limited, "identity.inventory",
-			"remove this key or %s: the prompts of other users are not received, and they would be reported as never active", path)
-	}
-	receivesAll("subscription.users", len(c.Subscription.Users) > 0)
-	receivesAll("history.users", c.Subscription.NotificationURL == "" && len(c.History.Users) > 0)
 }
 
 // durationRule is the range of a duration. A number without a unit, which confmap reads as nanoseconds, is below every range.

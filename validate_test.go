@@ -122,13 +122,6 @@ func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
 			"identity.directory_properties[2]: ", "\"country\" is listed twice",
 		}},
 		"an inventory takes a second at least": {func(c *Config) { c.Identity.Inventory = 24 }, []string{"identity.inventory: ", "0s for none, or a duration of at least 1s", "24ns"}},
-		"an inventory needs the prompts of all users": {func(c *Config) {
-			c.Identity.Inventory, c.Subscription.Users = 24*time.Hour, []string{anna}
-		}, []string{"identity.inventory: ", "subscription.users", "never active"}},
-		"an inventory of polled users needs them all": {func(c *Config) {
-			c.Subscription.NotificationURL, c.History.PollInterval, c.Storage = "", time.Minute, new(component.MustNewID("file_storage"))
-			c.Identity.Inventory, c.History.Users = 24*time.Hour, []string{anna}
-		}, []string{"identity.inventory: ", "history.users", "never active"}},
 		"a directory is not read all the time": {func(c *Config) { c.Identity.CacheTTL = 0 }, []string{"identity.cache_ttl: ", "1s"}},
 		"some user of the directory is kept":   {func(c *Config) { c.Identity.CacheSize = 0 }, []string{"identity.cache_size: ", "100000"}},
 		"a metrics interval is at least 1s":    {func(c *Config) { c.Metrics.Interval = 0 }, []string{"metrics.interval: ", "1s"}},
@@ -190,8 +183,8 @@ func TestValidate_AcceptsValidConfig(t *testing.T) {
 		"no property of the directory":          func(c *Config) { c.Identity.Directory, c.Identity.DirectoryProperties = true, []string{} },
 		"a second for each time of identity":    func(c *Config) { c.Identity.Inventory, c.Identity.CacheTTL = time.Second, time.Second },
 		"an inventory without other properties": func(c *Config) { c.Identity.Inventory = 24 * time.Hour },
-		"an inventory where gaps of some users are read": func(c *Config) {
-			c.Identity.Inventory, c.History.Users = 24*time.Hour, []string{anna}
+		"an inventory of a pilot group": func(c *Config) {
+			c.Identity.Inventory, c.Subscription.Users = 24*time.Hour, []string{anna}
 		},
 		"replays with storage": func(c *Config) {
 			replays(ReplayConfig{From: noon(), To: noon().Add(time.Second)}, ReplayConfig{From: noon(), To: noon().Add(time.Second), Users: []string{anna}})(c)

@@ -75,7 +75,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	users := r.settings.Directory
 	users.Graph, users.Store, users.Logger, users.Telemetry = c.clients.graph, c.store, r.set.Logger, r.telemetry
 	c.directory = directory.New(users)
-	c.activity = directory.NewActivity(directory.ActivitySettings{Store: c.store, Logger: r.set.Logger})
+	c.activity = directory.NewActivity(c.store, r.set.Logger)
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.directory, r.pipeline.activity = c.cache, c.gaps, c.directory, c.activity
 	r.pipeline.attribution = c.attribution
 	if r.settings.Inventory > 0 {

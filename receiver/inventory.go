@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -9,7 +10,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
-	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
 	"github.com/otelcopilot/m365copilotreceiver/internal/record"
@@ -18,16 +18,15 @@ import (
 )
 
 const (
-	maxInventoryBatch   = 1000
-	maxInventoryBackoff = 30 * time.Second
-	// The users who became due are emitted at each hundredth of the interval, within these bounds.
-	minInventoryTick, maxInventoryTick = 100 * time.Millisecond, time.Minute
+	maxInventoryBatch = 1000
+	maxInventoryTick  = time.Minute
 )
 
-// inventory emits each licensed user once in each interval, whether or not there are interactions.
+// inventory emits each licensed user whose prompts are received once in each interval, whether or not there are interactions.
 type inventory struct {
 	tenantID  string
 	interval  time.Duration
+	received  []gap.User
 	pipeline  *pipeline
 	directory licensedUsers
 	position  *statestore.Value[time.Time]
@@ -42,8 +41,11 @@ type licensedUsers interface {
 }
 
 func newInventory(s Settings, p *pipeline, users licensedUsers, store *statestore.Store, logger *zap.Logger) *inventory {
+	if s.Storage == nil {
+		logger.Warn("the inventory knows only prompts since this start", failure.New(failure.ActivityInMemory).Fields()...)
+	}
 	return &inventory{
-		tenantID: s.TenantID, interval: s.Inventory, pipeline: p, directory: users,
+		tenantID: s.TenantID, interval: s.Inventory, received: s.ReceivedUsers, pipeline: p, directory: users,
 		position: statestore.NewValue[time.Time](statestore.ValueSettings{
 			Store: store, Key: "inventory", Version: 1, Name: "positions of the inventory", Logger: logger,
 		}),
@@ -65,28 +67,55 @@ func (i *inventory) save(ctx context.Context) {
 	_ = i.position.Save(ctx, func() time.Time { return done })
 }
 
-// Run emits the users who became due until ctx ends.
+// Run emits the users who became due, ten times in each interval and at least each minute, until ctx ends.
 func (i *inventory) Run(ctx context.Context) {
 	i.save(ctx) // so that a first run is known to have begun
-	every(ctx, min(max(i.interval/100, minInventoryTick), maxInventoryTick), func() { i.emit(ctx) })
+	every(ctx, min(i.interval/10, maxInventoryTick), func() { i.emit(ctx) })
 }
 
-// emit emits the users who became due, and stores the position after each batch, so that a crash repeats at most one. While the
-// licensed users are unknown, which the directory reports, it emits none, and those of up to an interval follow.
+// emit emits the users who became due, and stores the position after each batch, so that a crash repeats at most one. A batch that is
+// refused is due again at the next tick. While the licensed users are unknown, which the directory reports, it emits none, and those of
+// up to an interval follow.
 func (i *inventory) emit(ctx context.Context) {
-	users, known := i.directory.Licensed()
-	for now := time.Now(); known && ctx.Err() == nil; {
-		due, done := directory.DueUsers(users, i.interval, i.done, now, maxInventoryBatch)
-		if i.deliver(ctx, i.entries(due)) != nil {
+	licensed, known := i.directory.Licensed()
+	if !known {
+		return
+	}
+	now := time.Now()
+	for batch := range slices.Chunk(directory.DueUsers(i.ofReceived(licensed), i.interval, i.done, now), maxInventoryBatch) {
+		if !i.deliver(ctx, batch) {
 			return
 		}
-		i.done = done
-		if len(due) == 0 {
-			return
-		}
+		i.done = batch[len(batch)-1].At
 		i.position.Changed()
 		i.save(ctx)
 	}
+	i.done = now
+}
+
+// ofReceived returns those of users whose prompts are received: of the others it is not known whether they prompt.
+func (i *inventory) ofReceived(users []gap.User) []gap.User {
+	if len(i.received) == 0 {
+		return users
+	}
+	return slices.DeleteFunc(slices.Clone(i.received), func(user gap.User) bool {
+		_, licensed := slices.BinarySearchFunc(users, user, gap.User.Compare)
+		return !licensed
+	})
+}
+
+// deliver sends users to the logs pipeline, and reports whether they are done: taken, or refused for good.
+func (i *inventory) deliver(ctx context.Context, due []directory.Due) bool {
+	err := i.pipeline.consumeLogs(ctx, translate.Users(i.pipeline.scope, i.entries(due)))
+	if err == nil {
+		return true
+	}
+	if ctx.Err() != nil {
+		return false
+	}
+	err = withFailure(err, failure.LogsPipelineRefusing)
+	i.pipeline.warn("inventory", "the logs pipeline did not take licensed users", err, zap.Int("users", len(due)))
+	return failure.Permanent(err)
 }
 
 // entries returns what may leave of users.
@@ -101,27 +130,4 @@ func (i *inventory) entries(due []directory.Due) []record.User {
 		entries = append(entries, i.pipeline.privacy.User(user))
 	}
 	return entries
-}
-
-// deliver sends entries to the logs pipeline until it takes them or refuses them for good. The error is the context's.
-func (i *inventory) deliver(ctx context.Context, entries []record.User) error {
-	delays := graph.NewBackOff(maxInventoryBackoff)
-	for len(entries) > 0 {
-		err := i.pipeline.consumeLogs(ctx, translate.Users(i.pipeline.scope, entries))
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		err = withFailure(err, failure.LogsPipelineRefusing)
-		i.pipeline.warn("inventory", "the logs pipeline did not take licensed users", err, zap.Int("users", len(entries)))
-		if failure.Permanent(err) {
-			return nil
-		}
-		if err := graph.Sleep(ctx, delays.NextBackOff()); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -54,17 +55,19 @@ type inventoryHarness struct {
 	*inventory
 	users *fakeUsers
 	store *testStore
+	// received are the users whose prompts are received.
+	received []gap.User
 
 	// batches are the users of each batch that was taken, counts is how often there was each uid.
 	batches [][]string
 	counts  map[string]int
 	// outcome is the result of each call of the logs pipeline.
-	outcome func() error
+	outcome func(context.Context) error
 }
 
 func newInventoryHarness(t *testing.T, users *fakeUsers, interval time.Duration, logger *zap.Logger) *inventoryHarness {
 	t.Helper()
-	h := &inventoryHarness{users: users, store: newStore(t), counts: map[string]int{}, outcome: func() error { return nil }}
+	h := &inventoryHarness{users: users, store: newStore(t), counts: map[string]int{}, outcome: func(context.Context) error { return nil }}
 	h.restart(t, interval, logger)
 	return h
 }
@@ -74,17 +77,17 @@ func (h *inventoryHarness) restart(t *testing.T, interval time.Duration, logger 
 	t.Helper()
 	set := receivertest.NewNopSettings(metadata.Type)
 	set.Logger = logger
-	r, err := New(set, Settings{TenantID: tenant, Inventory: interval}, func() {})
+	r, err := New(set, Settings{TenantID: tenant, Inventory: interval, ReceivedUsers: h.received}, func() {})
 	require.NoError(t, err)
 	sendLogs(t, r, h.consume)
 	store := statestore.New(h.store)
-	r.pipeline.activity = directory.NewActivity(directory.ActivitySettings{Store: store, Logger: logger})
+	r.pipeline.activity = directory.NewActivity(store, logger)
 	h.inventory = newInventory(r.settings, r.pipeline, h.users, store, logger)
 	require.NoError(t, h.load(t.Context()))
 }
 
-func (h *inventoryHarness) consume(_ context.Context, logs plog.Logs) error {
-	if err := h.outcome(); err != nil {
+func (h *inventoryHarness) consume(ctx context.Context, logs plog.Logs) error {
+	if err := h.outcome(ctx); err != nil {
 		return err
 	}
 	var batch []string
@@ -161,9 +164,9 @@ func TestInventory_RestartsNeitherRepeatNorSkip(t *testing.T) {
 				end := time.Now().Add(intervals * interval)
 				h.runFor(t, upTo(interval), true)
 				for time.Until(end) > 2*interval {
-					time.Sleep(upTo(interval * 9 / 10))
+					time.Sleep(upTo(interval * 7 / 10))
 					h.restart(t, interval, zap.NewNop())
-					h.runFor(t, interval/50+upTo(interval), random.IntN(2) == 0)
+					h.runFor(t, interval/5+upTo(interval), random.IntN(2) == 0)
 				}
 				for ; time.Until(end) > 0; time.Sleep(min(time.Until(end), interval/2)) {
 					h.emit(t.Context())
@@ -218,13 +221,13 @@ func TestInventory_WithoutListNothingIsEmittedUntilThereIsOne(t *testing.T) {
 	})
 }
 
-func TestInventory_TriesAgainUntilTaken(t *testing.T) {
+func TestInventory_TriesAgainEachMinuteUntilTaken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		logger, lines := observed()
 		h := newInventoryHarness(t, licensedUserList(1), day, logger)
 		var tries []time.Time
-		h.outcome = func() error {
+		h.outcome = func(context.Context) error {
 			if tries = append(tries, time.Now()); len(tries) <= 10 {
 				return errFull
 			}
@@ -233,9 +236,7 @@ func TestInventory_TriesAgainUntilTaken(t *testing.T) {
 		h.runFor(t, 2*day, false)
 		require.GreaterOrEqual(t, len(tries), 11)
 		for i := range tries[1:11] {
-			wait := tries[i+1].Sub(tries[i])
-			assert.GreaterOrEqual(t, wait, 500*time.Millisecond)
-			assert.LessOrEqual(t, wait, 30*time.Second)
+			assert.Equal(t, time.Minute, tries[i+1].Sub(tries[i]))
 		}
 		for uid, count := range h.counts {
 			assert.Equal(t, 1, count, uid)
@@ -251,10 +252,10 @@ func TestInventory_RefusedForGoodIsNotSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		logger, lines := observed()
 		h := newInventoryHarness(t, licensedUserList(50), day, logger)
-		h.outcome = func() error { return errRefused }
+		h.outcome = func(context.Context) error { return errRefused }
 		h.runFor(t, day+1, false)
 		assert.NotZero(t, lines.FilterMessage("the logs pipeline did not take licensed users").Len())
-		h.outcome = func() error { return nil }
+		h.outcome = func(context.Context) error { return nil }
 		h.restart(t, day, logger)
 		h.emit(t.Context())
 		assert.Empty(t, h.batches)
@@ -270,7 +271,7 @@ func TestInventory_BlockedPipelineDelays(t *testing.T) {
 		h := newInventoryHarness(t, licensedUserList(200), day, zap.NewNop())
 		var once sync.Once
 		sending, most := 0, 0
-		h.outcome = func() error {
+		h.outcome = func(context.Context) error {
 			sending++
 			most = max(most, sending)
 			once.Do(func() { time.Sleep(3 * day) })
@@ -292,15 +293,78 @@ func TestInventory_EndsWhileThePipelineRefuses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newInventoryHarness(t, licensedUserList(1000), day, zap.NewNop())
-		h.outcome = func() error { return errFull }
+		h.outcome = func(context.Context) error { return errFull }
 		began := time.Now()
 		h.runFor(t, time.Hour, false)
 		assert.Equal(t, time.Hour, time.Since(began))
-		h.outcome = func() error { return nil }
+		h.outcome = func(context.Context) error { return nil }
 		h.restart(t, day, zap.NewNop())
 		h.runFor(t, day-time.Hour+1, false)
 		h.assertEachUser(t, 1)
 	})
+}
+
+// A pipeline that blocks is given up when the receiver shuts down, and the users come after the restart.
+func TestInventory_EndsWhileThePipelineBlocks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		logger, lines := observed()
+		h := newInventoryHarness(t, licensedUserList(1000), day, zap.NewNop())
+		h.restart(t, day, logger)
+		lines.TakeAll()
+		h.outcome = func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		began := time.Now()
+		h.runFor(t, time.Hour, false)
+		assert.Equal(t, time.Hour, time.Since(began))
+		assert.Zero(t, lines.Len(), "a shutdown is no failure of the pipeline")
+		h.outcome = func(context.Context) error { return nil }
+		h.restart(t, day, zap.NewNop())
+		h.runFor(t, day-time.Hour+1, false)
+		h.assertEachUser(t, 1)
+	})
+}
+
+func TestInventory_ClockThatWasAheadDelaysNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newInventoryHarness(t, licensedUserList(100), day, zap.NewNop())
+		h.done = time.Now().Add(30 * day)
+		h.position.Changed()
+		h.save(t.Context())
+		h.restart(t, day, zap.NewNop())
+		h.runFor(t, day+time.Minute, false)
+		counts, _ := h.ofUser()
+		assert.Len(t, counts, 100)
+	})
+}
+
+// Of users whose prompts are not received it would say that they never prompt.
+func TestInventory_HasOnlyUsersWhosePromptsAreReceived(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newInventoryHarness(t, licensedUserList(100), day, zap.NewNop())
+		h.received = slices.Concat(licensedUserList(3).licensed, []gap.User{{0xff}}) // who has no license
+		h.restart(t, day, zap.NewNop())
+		h.runFor(t, day+1, false)
+		h.users = licensedUserList(3)
+		h.assertEachUser(t, 1)
+	})
+}
+
+func TestInventory_WithoutStorageSaysSo(t *testing.T) {
+	t.Parallel()
+	const line = "the inventory knows only prompts since this start"
+	logger, lines := observed()
+	wanted := func(s *setup) { s.settings.Inventory = day }
+	newTestReceiver(t, logged(logger), wanted)
+	require.Equal(t, 1, lines.FilterMessage(line).Len())
+	assert.Equal(t, string(failure.ActivityInMemory), lines.FilterMessage(line).All()[0].ContextMap()["code"])
+	newTestReceiver(t, logged(logger))
+	newTestReceiver(t, logged(logger), wanted, stored(newStore(t)))
+	assert.Equal(t, 1, lines.FilterMessage(line).Len(), "neither without inventory nor with storage")
 }
 
 func TestInventory_LoadFailsWhenStorageFails(t *testing.T) {

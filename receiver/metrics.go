@@ -54,7 +54,7 @@ func (r *Receiver) gauges() []translate.Gauge {
 	licensed, known := r.components.directory.Licensed()
 	return []translate.Gauge{
 		translate.ActiveUsers(active),
-		translate.ActiveUsersByApp(byApp),
+		r.pipeline.metrics.ActiveUsersByApp(byApp),
 		translate.LicensedUsers(len(licensed), known),
 		translate.NotificationAge(r.pipeline.notificationAge(now)),
 		translate.SubscriptionTimeLeft(r.components.timeLeft(now)),

@@ -50,8 +50,10 @@ type Settings struct {
 	// Directory configures the directory, but for Graph, Store, Logger and Telemetry. With Lookup its Properties are added to records.
 	Directory directory.Settings
 
-	// Inventory is how often each licensed user is emitted as a record, 0 for never.
-	Inventory       time.Duration
+	// Inventory is how often each licensed user is emitted as a record, 0 for never. Only those of ReceivedUsers are.
+	Inventory time.Duration
+	// ReceivedUsers are those whose interactions are received, in order. Empty means all.
+	ReceivedUsers   []gap.User
 	MetricsInterval time.Duration
 }
 

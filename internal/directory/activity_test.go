@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,7 +43,7 @@ func (h *activityHarness) restart(t *testing.T) {
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
 	h.logs = logs
-	h.Activity = directory.NewActivity(directory.ActivitySettings{Store: statestore.New(h.client), Logger: zap.New(core)})
+	h.Activity = directory.NewActivity(statestore.New(h.client), zap.New(core))
 	require.NoError(t, h.Load(t.Context()))
 }
 
@@ -55,11 +56,11 @@ func (h *activityHarness) runFor(t *testing.T, length time.Duration) {
 }
 
 // assertActive checks the number of active users, in all and in each app.
-func (h *activityHarness) assertActive(t *testing.T, users int, apps map[string]int, messages ...any) {
+func (h *activityHarness) assertActive(t *testing.T, users int, apps map[string]int) {
 	t.Helper()
 	gotUsers, gotApps := h.Active(time.Now())
-	assert.Equal(t, users, gotUsers, messages...)
-	assert.Equal(t, apps, gotApps, messages...)
+	assert.Equal(t, users, gotUsers)
+	assert.Equal(t, apps, gotApps)
 }
 
 func subject(n int) record.Subject {
@@ -213,27 +214,43 @@ func TestActivity_KeepsLastPromptLongAfterIt(t *testing.T) {
 	})
 }
 
-// A crash costs ten seconds while few users are active, and less than five minutes with any number.
+// A crash costs less than five minutes, with any number of users.
 func TestActivity_CrashCostsWhatWasNotWritten(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
-		users  int
-		within time.Duration
-	}{"few users": {10, 10 * time.Second}, "many users": {20_000, 5 * time.Minute}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				h := newActivityHarness(t)
-				for n := range test.users {
-					h.Add([]record.Record{prompt(n, "Word", time.Now())})
-				}
-				h.runFor(t, test.within+time.Nanosecond)
-				h.Add([]record.Record{prompt(test.users, "Word", time.Now())})
-				h.restart(t)
-				h.assertActive(t, test.users, map[string]int{"Word": test.users})
-			})
+	synctest.Test(t, func(t *testing.T) {
+		h, records := newActivityHarness(t), make([]record.Record, 0, 20_000)
+		for n := range 20_000 {
+			records = append(records, prompt(n, "Word", time.Now()))
+		}
+		h.Add(records)
+		h.runFor(t, 5*time.Minute+time.Nanosecond)
+		h.Add([]record.Record{prompt(len(records), "Word", time.Now())})
+		h.restart(t)
+		h.assertActive(t, len(records), map[string]int{"Word": len(records)})
+	})
+}
+
+// What is being stored doesn't change. The race detector checks it.
+func TestActivity_IsStoredWhilePromptsCome(t *testing.T) {
+	t.Parallel()
+	const users, rounds = 100, 50
+	h := newActivityHarness(t)
+	var adding sync.WaitGroup
+	for _, app := range []string{"Word", "Excel"} {
+		adding.Go(func() {
+			for n := range users * rounds {
+				h.Add([]record.Record{prompt(n%users, app, time.Now())})
+			}
 		})
 	}
+	for range rounds {
+		require.NoError(t, h.Save(t.Context()))
+		h.Active(time.Now())
+	}
+	adding.Wait()
+	require.NoError(t, h.Save(t.Context()))
+	h.restart(t)
+	h.assertActive(t, users, map[string]int{"Word": users, "Excel": users})
 }
 
 func TestActivity_DamageCostsTheUsersOfOneValue(t *testing.T) {
@@ -252,13 +269,13 @@ func TestActivity_DamageCostsTheUsersOfOneValue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h, one, other := newActivityHarness(t), prompt(1, "Word", time.Now()), prompt(3, "Excel", time.Now())
-			require.NotEqual(t, one.Subject[0], other.Subject[0])
+			require.NotEqual(t, one.Subject[0]%32, other.Subject[0]%32)
 			h.Add([]record.Record{one, other})
 			require.NoError(t, h.Save(t.Context()))
-			key := fmt.Sprint("activity/", one.Subject[0])
+			key := fmt.Sprint("activity/", one.Subject[0]%32)
 			h.client.values[key] = damage(h.client.values[key])
 			h.restart(t)
-			lines := h.logs.FilterMessage("some times of activity in storage are damaged and are replaced").All()
+			lines := h.logs.FilterMessage("times of activity in storage are damaged and are replaced").All()
 			require.Len(t, lines, 1)
 			assert.NotEmpty(t, lines[0].ContextMap()["hint"])
 			h.assertActive(t, 1, map[string]int{"Excel": 1})
@@ -286,37 +303,18 @@ func TestActivity_StoresAgainAfterFailure(t *testing.T) {
 		h := newActivityHarness(t)
 		h.client.setError(errors.New("disk full"))
 		h.Add([]record.Record{prompt(1, "Word", time.Now())})
-		h.runFor(t, time.Minute)
 		require.ErrorContains(t, h.Save(t.Context()), "disk full")
+		time.AfterFunc(6*time.Minute, func() {
+			h.client.mu.Lock()
+			defer h.client.mu.Unlock()
+			h.client.err = nil
+			clear(h.client.values)
+		})
+		h.runFor(t, 6*time.Minute+10*time.Second)
 		assert.Equal(t, 1, h.logs.FilterMessage("times of activity can't be stored").Len())
-		h.client.setError(nil)
-		clear(h.client.values)
-		h.runFor(t, 11*time.Second)
 		assert.Equal(t, 1, h.logs.FilterMessage("times of activity are stored again").Len())
 		h.restart(t)
 		h.assertActive(t, 1, map[string]int{"Word": 1})
-	})
-}
-
-func TestActivity_ClockThatWasAheadIsCorrected(t *testing.T) {
-	t.Parallel()
-	var stored map[string][]byte
-	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(30 * 24 * time.Hour)
-		h := newActivityHarness(t)
-		h.Add([]record.Record{prompt(1, "Word", time.Now())})
-		require.NoError(t, h.Save(t.Context()))
-		stored = h.client.values
-	})
-	synctest.Test(t, func(t *testing.T) {
-		h := newActivityHarness(t)
-		h.client.values = stored
-		h.restart(t)
-		last, days := h.Of(subject(1), time.Now())
-		assert.Equal(t, time.Now().UTC(), last)
-		assert.Equal(t, 1, days)
-		time.Sleep(24 * time.Hour)
-		h.assertActive(t, 0, map[string]int{})
 	})
 }
 
@@ -324,46 +322,25 @@ func TestActivity_ForgetsLongestInactiveUser(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var users []int // of one shard
-		for n := 0; len(users) < 802; n++ {
-			if subject(n)[0] == 7 {
+		for n := 0; len(users) < 6401; n++ {
+			if subject(n)[0]%32 == 7 {
 				users = append(users, n)
 			}
 		}
 		h := newActivityHarness(t)
-		for i, user := range users[:800] {
+		for i, user := range users[:6400] {
 			h.Add([]record.Record{prompt(user, "Word", time.Now().Add(-time.Duration(i)*time.Second))})
 		}
+		h.Add([]record.Record{prompt(users[6400], "Word", time.Now())})
 		knows := func(i int) bool {
 			last, _ := h.Of(subject(users[i]), time.Now())
 			return !last.IsZero()
 		}
-		h.Add([]record.Record{prompt(users[800], "Word", time.Now().Add(-time.Hour))})
-		assert.False(t, knows(800), "all others sent a later prompt")
-		h.Add([]record.Record{prompt(users[801], "Word", time.Now())})
-		assert.True(t, knows(801))
-		assert.False(t, knows(799), "the one with the earliest last prompt")
-		assert.True(t, knows(798))
-		h.assertActive(t, 800, map[string]int{"Word": 800})
+		assert.True(t, knows(6400))
+		assert.False(t, knows(6399), "the one with the earliest last prompt")
+		assert.True(t, knows(6398))
+		h.assertActive(t, 6400, map[string]int{"Word": 6400})
 	})
-}
-
-func TestActivity_CountsManyAppsAsOther(t *testing.T) {
-	t.Parallel()
-	h := newActivityHarness(t)
-	want := map[string]int{"other": 50}
-	for n := range 250 {
-		app := fmt.Sprint("App ", n)
-		h.Add([]record.Record{prompt(n, app, time.Now())})
-		if n < 200 {
-			want[app] = 1
-		}
-	}
-	h.assertActive(t, 250, want)
-	require.NoError(t, h.Save(t.Context()))
-	h.restart(t)
-	users, apps := h.Active(time.Now())
-	assert.Equal(t, 250, users)
-	assert.LessOrEqual(t, len(apps), 201)
 }
 
 func TestActivity_CountsTwentyAppsOfAUser(t *testing.T) {
@@ -372,13 +349,13 @@ func TestActivity_CountsTwentyAppsOfAUser(t *testing.T) {
 		h := newActivityHarness(t)
 		for n := range 25 {
 			h.Add([]record.Record{prompt(1, fmt.Sprint("App ", n), time.Now())})
+			time.Sleep(time.Minute)
 		}
 		_, apps := h.Active(time.Now())
 		assert.Len(t, apps, 20)
+		assert.Contains(t, apps, "App 24", "those used last")
 		time.Sleep(24 * time.Hour)
 		h.assertActive(t, 0, map[string]int{})
-		h.Add([]record.Record{prompt(1, "App 24", time.Now())})
-		h.assertActive(t, 1, map[string]int{"App 24": 1}, "there is room again")
 	})
 }
 
@@ -408,7 +385,7 @@ func TestActivity_Of100000UsersIsExactAndSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newActivityHarness(t)
 		client := &countingClient{fakeClient: h.client}
-		h.Activity = directory.NewActivity(directory.ActivitySettings{Store: statestore.New(client), Logger: zap.NewNop()})
+		h.Activity = directory.NewActivity(statestore.New(client), zap.NewNop())
 		before := heap()
 		want := map[string]int{}
 		for app := range 3 {
@@ -441,7 +418,7 @@ func TestActivity_Of100000UsersIsExactAndSmall(t *testing.T) {
 
 func BenchmarkActivity(b *testing.B) {
 	const users = 100_000
-	a := directory.NewActivity(directory.ActivitySettings{Store: statestore.New(&fakeClient{}), Logger: zap.NewNop()})
+	a := directory.NewActivity(statestore.New(&fakeClient{}), zap.NewNop())
 	var records []record.Record
 	for n := range users {
 		records = append(records, prompt(n, "Word", time.Now()), prompt(n, "Excel", time.Now()))

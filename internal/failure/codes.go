@@ -19,6 +19,7 @@ const (
 	StorageUnreadable    Code = "COP008"
 	KeyInMemory          Code = "COP009"
 	NoLogsPipeline       Code = "COP010"
+	ActivityInMemory     Code = "COP011"
 
 	Unavailable            Code = "COP101"
 	NameNotResolved        Code = "COP102"
@@ -105,10 +106,12 @@ func hints() map[Code]string {
 	return map[Code]string{ //nolint:gosec // hints, not credentials
 		StorageFailing: "check the storage extension and the disk it writes to; until it works again, state is kept in memory and a crash loses " +
 			"it",
-		StorageDamaged:    "nothing to do: the value is replaced, and what it held is read again from the history",
+		StorageDamaged:    "nothing to do: the value is replaced, and what it held is read or learned again",
 		StorageUnreadable: "check the storage extension and what it stores in, then start again; nothing was written to it",
 		KeyInMemory: "name a storage extension in storage, or configure encryption.certificates: without, a restart replaces the " +
 			"subscription, and notifications in flight can't be decrypted",
+		ActivityInMemory: "name a storage extension in storage: without, each restart forgets when users prompted, and the inventory calls " +
+			"them never active until their next prompt",
 		NoLogsPipeline:       "add the receiver to a logs pipeline: without, interactions are counted and not exported",
 		CertificateFiles:     "write the files of encryption.certificates again, or restore them",
 		ComponentPanicked:    "the stack names the component that panicked: report it to its maintainers",

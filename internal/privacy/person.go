@@ -16,7 +16,7 @@ func PropertyNames() []string {
 	}
 }
 
-// person returns what may leave of the directory's entry of a user, nil if there is none.
+// person returns what may leave of the directory's entry of a user, nothing if there is none.
 func (s Settings) person(p *interaction.Person) record.Person {
 	if p == nil || !s.Directory {
 		return record.Person{}

@@ -189,11 +189,14 @@ func ActiveUsers(count int) Gauge {
 	}, series{}, float64(count), true)
 }
 
-// ActiveUsersByApp is the number of users who sent prompts in each app in the last 24 hours, by the name of the app.
-func ActiveUsersByApp(counts map[string]int) Gauge {
+// ActiveUsersByApp is the number of users who sent prompts in each app in the last 24 hours, by the name of the app. Beyond the
+// limit of names a user counts once for each app.
+func (m *Metrics) ActiveUsersByApp(counts map[string]int) Gauge {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	values := map[series]float64{}
 	for app, count := range counts {
-		values[series{{attrAppName, app}}] = float64(count)
+		values[series{{attrAppName, m.apps.limit(app, maxAppNames)}}] += float64(count)
 	}
 	return Gauge{definition{
 		"microsoft.copilot.app.user.active", "{user}", "Distinct users who sent prompts in the last 24 hours, for each app.",

@@ -258,8 +258,9 @@ func TestHistoryReconciled_IsAGaugeByResult(t *testing.T) {
 
 func TestUserGauges_AreNumbersOfUsers(t *testing.T) {
 	t.Parallel()
-	got := newMetrics().Collect(collectTime(),
-		translate.ActiveUsers(3), translate.ActiveUsersByApp(map[string]int{"Word": 2, "Excel": 1}), translate.LicensedUsers(7, true))
+	metrics := newMetrics()
+	got := metrics.Collect(collectTime(),
+		translate.ActiveUsers(3), metrics.ActiveUsersByApp(map[string]int{"Word": 2, "Excel": 1}), translate.LicensedUsers(7, true))
 	for name, want := range map[string][]string{
 		"microsoft.copilot.user.active":     {"map[] 3"},
 		"microsoft.copilot.app.user.active": {"map[microsoft.copilot.app.name:Excel] 1", "map[microsoft.copilot.app.name:Word] 2"},
@@ -278,8 +279,8 @@ func TestUserGauges_AreNumbersOfUsers(t *testing.T) {
 
 func TestUserGauges_OnlyLicensedUsersMayBeUnknown(t *testing.T) {
 	t.Parallel()
-	got := newMetrics().Collect(collectTime(),
-		translate.ActiveUsers(0), translate.ActiveUsersByApp(nil), translate.LicensedUsers(0, false))
+	metrics := newMetrics()
+	got := metrics.Collect(collectTime(), translate.ActiveUsers(0), metrics.ActiveUsersByApp(nil), translate.LicensedUsers(0, false))
 	require.Equal(t, 1, got.MetricCount())
 	active := findMetric(t, got, "microsoft.copilot.user.active").Gauge().DataPoints()
 	require.Equal(t, 1, active.Len(), "no active user is a value too")
@@ -339,6 +340,13 @@ func TestMetrics_AppNamesBeyondLimitCountAsOther(t *testing.T) {
 	assert.EqualValues(t, 2, counts["App0"], "a name before the limit is kept")
 	assert.EqualValues(t, 1, counts["App199"])
 	assert.EqualValues(t, 801, counts["other"])
+
+	active := metrics.ActiveUsersByApp(map[string]int{"App0": 5, "App198": 2, "App200": 3, "App999": 4})
+	values := map[any]float64{}
+	for _, point := range findMetric(t, metrics.Collect(collectTime(), active), "microsoft.copilot.app.user.active").Gauge().DataPoints().All() {
+		values[attributeValue(t, point.Attributes(), "microsoft.copilot.app.name")] = point.DoubleValue()
+	}
+	assert.Equal(t, map[any]float64{"App0": 5, "App198": 2, "other": 7}, values, "all metrics have the same names")
 }
 
 func TestMetrics_TypesBeyondLimitCountAsOther(t *testing.T) {
