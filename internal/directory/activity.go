@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/record"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -26,8 +27,10 @@ const (
 
 	// Subjects are hashes, so all shards have about the same number of users: of 100,000 users 3,400 at most.
 	shardCount    = 32
-	maxShardUsers = 6400            // 204,800 in all
-	storedWithin  = 5 * time.Minute // how soon a change is stored
+	maxShardUsers = 6400 // 204,800 in all
+
+	// The users of a shard are written together, and each of them keeps the next write waiting: 100,000 take 5 minutes, at 27 KB/s.
+	activityInterval, waitForEach = time.Second, 3 * time.Millisecond
 )
 
 // Activity knows when each user sent prompts. It has room for 6,400 users in each of 32 shards, which are stored one after the other,
@@ -189,38 +192,41 @@ func (a *Activity) Load(ctx context.Context) error {
 	return nil
 }
 
-// Run stores each change within five minutes until ctx ends. The shards take turns, so that the writes are small.
+// Run stores changes until ctx ends: within a second or two where few users are active, within five minutes where 100,000 are, so that
+// the writes stay small.
 func (a *Activity) Run(ctx context.Context) {
-	ticker := time.NewTicker(storedWithin / shardCount)
-	defer ticker.Stop()
-	for n := 0; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			if a.save(ctx, n) == nil { // else it is tried again, so that only one shard reports a storage that fails
-				n = (n + 1) % shardCount
-			}
+	for n := 0; ctx.Err() == nil; {
+		users, err := a.save(ctx, n)
+		wait := time.Duration(users) * waitForEach
+		if n++; err != nil {
+			n = 0 // the first reports a storage that fails, and not each
 		}
+		if n %= shardCount; n == 0 {
+			wait += activityInterval
+		}
+		_ = graph.Sleep(ctx, wait) // then the loop ends
 	}
 }
 
 // Save stores all changes. A failure is logged.
 func (a *Activity) Save(ctx context.Context) error {
 	for n := range a.shards {
-		if err := a.save(ctx, n); err != nil {
+		if _, err := a.save(ctx, n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *Activity) save(ctx context.Context, n int) error {
-	return a.shards[n].stored.Save(ctx, func() activeUsers {
+// save stores a shard if it has changed, and returns how many users were written.
+func (a *Activity) save(ctx context.Context, n int) (written int, err error) {
+	err = a.shards[n].stored.Save(ctx, func() activeUsers {
 		a.mu.Lock()
 		defer a.mu.Unlock()
+		written = len(a.shards[n].users)
 		return maps.Clone(a.shards[n].users)
 	})
+	return written, err
 }
 
 // MarshalBinary implements encoding.BinaryMarshaler.

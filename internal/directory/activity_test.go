@@ -214,7 +214,20 @@ func TestActivity_KeepsLastPromptLongAfterIt(t *testing.T) {
 	})
 }
 
-// A crash costs less than five minutes, with any number of users.
+func TestActivity_FewUsersAreStoredWithinSeconds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, users := newActivityHarness(t), 200
+		for n := range users {
+			h.Add([]record.Record{prompt(n, "Word", time.Now())})
+		}
+		h.runFor(t, 3*time.Second)
+		h.restart(t)
+		h.assertActive(t, users, map[string]int{"Word": users})
+	})
+}
+
+// A crash costs less than five minutes, with up to 100,000 users.
 func TestActivity_CrashCostsWhatWasNotWritten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
