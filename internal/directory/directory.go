@@ -3,6 +3,7 @@
 package directory
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -213,7 +214,7 @@ func request[A any](ctx context.Context, d *Directory, once func() (A, error)) (
 		if err == nil || graph.Forbidden(err) || graph.Unsupported(err) || graph.UnknownUser(err) {
 			return answer, err // which stays so
 		}
-		if err := graph.Sleep(ctx, max(graph.RetryAfter(err), delays.NextBackOff())); err != nil {
+		if err := graph.Sleep(ctx, cmp.Or(graph.RetryAfter(err), delays.NextBackOff())); err != nil {
 			return answer, err
 		}
 	}

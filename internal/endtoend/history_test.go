@@ -176,6 +176,11 @@ func TestHistory_BackfillsForRemovedKey(t *testing.T) {
 	line := second.awaitLine(t, "history read", waitTimeout)
 	assert.Contains(t, line, "removed_key")
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
+	defer cancel()
+	require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool {
+		return stats.Requests[graphtest.OpCreate] == 2 && len(h.emulator.Subscriptions()) == 1
+	}), "the subscription for the removed key is replaced")
 	status, err := h.emulator.Post(t.Context(), late)
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusAccepted, status, "Graph need not retry what can't be decrypted")
