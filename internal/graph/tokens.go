@@ -81,8 +81,8 @@ func (t *Tokens) Token(ctx context.Context, fresh bool) (string, error) {
 	return t.request(ctx)
 }
 
-// lookup returns the token unless it has expired or is to be replaced now, else the failure of a request that ended after began.
-// It returns neither if a request is to be made.
+// lookup returns the token unless it has expired or is to be replaced now, else the failure of a request that ended after began, or
+// after which Entra ID asked to wait until later than now. It returns neither if a request is to be made.
 func (t *Tokens) lookup(fresh bool, began time.Time) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -93,7 +93,7 @@ func (t *Tokens) lookup(fresh bool, began time.Time) (string, error) {
 	switch {
 	case now.Before(t.expiry) && (now.Before(renewAt) || now.Before(t.retryAt)):
 		return t.token, nil
-	case t.failedAt.After(began):
+	case t.failedAt.After(began), now.Before(t.failedAt.Add(RetryAfter(t.failure))):
 		return "", t.failure
 	default:
 		return "", nil

@@ -192,6 +192,29 @@ func TestTokens_ValidTokenSurvivesOutage(t *testing.T) {
 	})
 }
 
+// A caller that comes later than the one that was asked to wait has to wait as well.
+func TestTokens_CallersShareRetryAfter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		endpoint := &slowTokenEndpoint{throttled: 30}
+		tokens := endpoint.source(&recordingTelemetry{})
+		_, err := tokens.Token(t.Context(), false)
+		require.Equal(t, 30*time.Second, graph.RetryAfter(err))
+		endpoint.throttled = 0
+
+		time.Sleep(30*time.Second - 1)
+		_, err = tokens.Token(t.Context(), true)
+		require.Equal(t, 30*time.Second, graph.RetryAfter(err))
+		assert.Equal(t, 1, endpoint.calls)
+
+		time.Sleep(1)
+		token, err := tokens.Token(t.Context(), false)
+		require.NoError(t, err)
+		assert.NotEmpty(t, token)
+		assert.Equal(t, 2, endpoint.calls)
+	})
+}
+
 func TestTokens_DroppedTokenIsNotReused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
