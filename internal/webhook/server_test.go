@@ -134,8 +134,8 @@ func TestServer_StartErrorNamesKeyAndFix(t *testing.T) {
 			c.TLS = configoptional.Some(serverTLS("/nowhere/cert.pem", "/nowhere/key.pem"))
 		}, []string{"webhook.tls: ", "check the certificate"}, failure.ListenerCertificate},
 		"the authenticator does not exist": {func(c *confighttp.ServerConfig) {
-			c.Auth = configoptional.Some(confighttp.AuthConfig{Config: configauth.Config{AuthenticatorID: component.MustNewID("nobody")}})
-		}, []string{"webhook: ", "nobody"}, ""},
+			c.Auth = configoptional.Some(confighttp.AuthConfig{Config: configauth.Config{AuthenticatorID: component.MustNewID("missing")}})
+		}, []string{"webhook: ", "missing"}, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
