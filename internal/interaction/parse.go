@@ -87,19 +87,34 @@ func (l *List[T]) UnmarshalJSON(data []byte) error {
 	if data[0] != '[' {
 		return nil
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
+	var elements []*T // nil for null
+	if bytes.Count(data, []byte(",")) >= maxListLength || json.Unmarshal(data, &elements) != nil {
+		elements = firstObjects[T](data)
+	}
+	for _, element := range elements {
+		if element != nil {
+			*l = append(*l, *element)
+		}
+	}
+	return nil
+}
+
+// firstObjects returns at most maxListLength objects of a list, without elements of another kind. It takes several times as long
+// as json.Unmarshal, which has no such limit, and returns an empty object for an element of another kind.
+func firstObjects[T any](list []byte) []*T {
+	var objects []*T
+	decoder := json.NewDecoder(bytes.NewReader(list))
 	_, _ = decoder.Token() // the opening bracket
-	for decoder.More() && len(*l) < maxListLength {
+	for decoder.More() && len(objects) < maxListLength {
 		var element *T
 		err := decoder.Decode(&element)
 		mismatch, isMismatch := errors.AsType[*json.UnmarshalTypeError](err)
 		switch {
-		case err != nil && !isMismatch:
-			return err
-		case element == nil || isMismatch && mismatch.Field == "": // null, or not an object
-			continue
+		case err != nil && !isMismatch: // cannot happen within valid JSON
+			return objects
+		case !isMismatch || mismatch.Field != "":
+			objects = append(objects, element)
 		}
-		*l = append(*l, *element)
 	}
-	return nil
+	return objects
 }

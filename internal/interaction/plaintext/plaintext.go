@@ -89,6 +89,8 @@ func bodyBlocks(content string, m Message) []string {
 	return blocks
 }
 
+var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
+
 // joinBlocks returns one text with each block on lines of its own, without blank ones and without attachment tags.
 func joinBlocks(blocks []string) string {
 	var texts []string
@@ -97,7 +99,7 @@ func joinBlocks(blocks []string) string {
 			texts = append(texts, block)
 		}
 	}
-	return strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(strings.Join(texts, "\n"))
+	return lineEnds.Replace(strings.Join(texts, "\n"))
 }
 
 // withoutTags removes the attachment tags from s.
