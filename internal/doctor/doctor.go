@@ -100,6 +100,7 @@ func (t *target) run(ctx context.Context) Instance {
 }
 
 func ok(found string, args ...any) Check { return Check{Mark: OK, Found: fmt.Sprintf(found, args...)} }
+
 func skipped(reason string, args ...any) Check {
 	return Check{Mark: Skip, Found: fmt.Sprintf(reason, args...)}
 }

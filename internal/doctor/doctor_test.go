@@ -2,6 +2,7 @@ package doctor_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,9 +40,10 @@ func newHarness(t *testing.T) *harness {
 }
 
 // check writes a configuration of which receiver is the YAML of one m365_copilot receiver beside its tenant, credential and endpoints, and rest what
-// stands beside receivers, and makes all checks.
+// stands beside receivers, and makes all checks. Without receiver the rest of it has its defaults.
 func (h *harness) check(t *testing.T, receiver, rest string) doctor.Report {
 	t.Helper()
+	receiver = cmp.Or(receiver, "    {}") // null would remove what base.yaml has
 	file := filepath.Join(h.dir, "collector.yaml")
 	base := filepath.Join(h.dir, "base.yaml")
 	require.NoError(t, os.WriteFile(base, fmt.Appendf(nil, `
