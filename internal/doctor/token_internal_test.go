@@ -109,3 +109,15 @@ func TestAuthenticator_WithoutGraph(t *testing.T) {
 	target.checkNetwork(t.Context())
 	assert.Equal(t, []Check{skipped("Microsoft Graph was not reached")}, target.checkToken(t.Context()))
 }
+
+// The users are for the check of the history, and in no report.
+func TestLicenses_KeepSomeUsers(t *testing.T) {
+	t.Parallel()
+	target, emulator := newAuthenticated(t, nil)
+	emulator.SetRoles(graphtest.RoleUsersReadAll)
+	emulator.SetUsers("a", "b", "c", "d", "e", "f")
+	target.checkNetwork(t.Context())
+	target.checkToken(t.Context())
+	assert.Equal(t, []Check{ok("licensed users: 6")}, target.checkLicenses(t.Context()))
+	assert.Equal(t, []string{"a", "b", "c", "d", "e"}, target.users)
+}
