@@ -303,7 +303,7 @@ const (
 	defaultReconcileInterval = 24 * time.Hour
 )
 
-// createDefaultConfig sets every default that depends on no other key. settingsOf sets the others.
+// createDefaultConfig sets every default that depends on no other key. Config.Settings sets the others.
 func createDefaultConfig() component.Config {
 	client := confighttp.NewDefaultClientConfig()
 	client.Timeout = 30 * time.Second

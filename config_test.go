@@ -44,7 +44,7 @@ func TestSettings_TakeEveryKey(t *testing.T) {
 	t.Parallel()
 	c := loadConfig(t, "every_key.yaml")
 	require.NoError(t, confmap.Validate(c))
-	got := settingsOf(c)
+	got := c.Settings()
 
 	assert.Equal(t, 12*time.Second, got.Graph.Timeout)
 	assert.Equal(t, "http://proxy.example.com:3128", got.Graph.ProxyURL)
@@ -120,7 +120,7 @@ func TestConfig_HasDefaults(t *testing.T) {
 	t.Parallel()
 	c := loadConfig(t, "smallest.yaml")
 	require.NoError(t, confmap.Validate(c))
-	got := settingsOf(c)
+	got := c.Settings()
 
 	assert.Equal(t, "https://graph.microsoft.com", got.Graph.Endpoint)
 	assert.Equal(t, 30*time.Second, got.Graph.Timeout)
@@ -194,7 +194,7 @@ func TestSettings_EndpointsFollowCloud(t *testing.T) {
 			t.Parallel()
 			c := loadConfig(t, "smallest.yaml")
 			c.Cloud = cloud
-			got := settingsOf(c)
+			got := c.Settings()
 			assert.Equal(t, want.endpoint, got.Graph.Endpoint)
 			assert.Equal(t, want.endpoint+"/.default", got.Credential.Scope)
 			assert.Equal(t, want.authority+"/"+tenant+"/oauth2/v2.0/token", got.Credential.TokenURL)
@@ -208,7 +208,7 @@ func TestSettings_CustomAuthorityKeepsIssuers(t *testing.T) {
 	t.Parallel()
 	c := loadConfig(t, "smallest.yaml")
 	c.Auth.Authority = "https://login.example.com/"
-	got := settingsOf(c)
+	got := c.Settings()
 	assert.Equal(t, "https://login.example.com/common/discovery/v2.0/keys", got.JWKSURL)
 	assert.Equal(t, "https://sts.windows.net/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10/", got.Issuers[0])
 }
@@ -217,7 +217,7 @@ func TestSettings_PollsWithoutNotificationURL(t *testing.T) {
 	t.Parallel()
 	c := loadConfig(t, "history_only.yaml")
 	require.NoError(t, confmap.Validate(c))
-	got := settingsOf(c)
+	got := c.Settings()
 	assert.Empty(t, got.Subscription.Resources)
 	assert.Equal(t, 5*time.Minute, got.History.Rules.PollInterval)
 	assert.False(t, got.History.Rules.Subscribed)
@@ -249,7 +249,7 @@ func TestSettings_ReconcileIntervalDependsOnOtherKeys(t *testing.T) {
 			}
 			test.change(c)
 			require.NoError(t, confmap.Validate(c))
-			got := settingsOf(c)
+			got := c.Settings()
 			assert.Equal(t, test.want, got.History.Rules.ReconcileInterval)
 		})
 	}
@@ -282,7 +282,7 @@ func TestSettings_HistoryUsersDefaultToSubscription(t *testing.T) {
 	t.Parallel()
 	c := loadConfig(t, "smallest.yaml")
 	c.Subscription.Users = []string{anna, ben}
-	assert.Equal(t, users(t, ben, anna), settingsOf(c).History.Users, "in order")
+	assert.Equal(t, users(t, ben, anna), c.Settings().History.Users, "in order")
 }
 
 func TestSettings_DirectoryProperties(t *testing.T) {
@@ -306,7 +306,7 @@ func TestSettings_DirectoryProperties(t *testing.T) {
 			c := loadConfig(t, "smallest.yaml")
 			require.NoError(t, conf.Unmarshal(c))
 			require.NoError(t, confmap.Validate(c))
-			assert.Equal(t, test.want, settingsOf(c).Directory.Properties)
+			assert.Equal(t, test.want, c.Settings().Directory.Properties)
 		})
 	}
 }
@@ -335,7 +335,7 @@ func TestSettings_InventoryIsOfReceivedUsers(t *testing.T) {
 			if test.change != nil {
 				test.change(c)
 			}
-			s := settingsOf(c)
+			s := c.Settings()
 			assert.Equal(t, 24*time.Hour, s.Inventory)
 			assert.Equal(t, test.want, s.ReceivedUsers)
 		})
@@ -347,7 +347,7 @@ func TestSettings_GapRulesFollowConfig(t *testing.T) {
 	c := loadConfig(t, "smallest.yaml")
 	c.History.Enabled = false
 	c.History.Replay = []ReplayConfig{{From: noon(), To: noon().Add(time.Hour)}, {From: noon(), To: noon().Add(time.Hour), Users: []string{anna, ben, anna}}}
-	rules := settingsOf(c).History.Rules
+	rules := c.Settings().History.Rules
 	assert.True(t, rules.Disabled)
 	assert.Equal(t, []gap.Interval{
 		{From: noon(), To: noon().Add(time.Hour)},

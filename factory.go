@@ -60,7 +60,7 @@ func (f *factory) receiver(set otelreceiver.Settings, cfg component.Config) (*re
 	if r, ok := f.receivers[config]; ok {
 		return r, nil
 	}
-	r, err := receiver.New(set, settingsOf(config), func() {
+	r, err := receiver.New(set, config.Settings(), func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		delete(f.receivers, config)

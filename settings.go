@@ -23,8 +23,8 @@ const (
 	userResource   = "copilot/users/%s/interactionHistory/getAllEnterpriseInteractions"
 )
 
-// settingsOf converts a validated configuration, and fills in the defaults that depend on other keys.
-func settingsOf(c *Config) receiver.Settings {
+// Settings converts a validated configuration, and fills in the defaults that depend on other keys.
+func (c *Config) Settings() receiver.Settings {
 	cloud, _ := graph.CloudOf(string(c.Cloud))
 	public, err := url.Parse(c.Subscription.NotificationURL)
 	if err != nil {

@@ -324,7 +324,7 @@ func TestValidate_AcceptsUnusualURLsAndListeners(t *testing.T) {
 // TestSettings_NormalizeMicrosoftURLs covers the forms of these URLs that Microsoft's libraries and documents use.
 func TestSettings_NormalizeMicrosoftURLs(t *testing.T) {
 	t.Parallel()
-	plain := settingsOf(loadConfig(t, "smallest.yaml"))
+	plain := loadConfig(t, "smallest.yaml").Settings()
 	for _, authority := range []string{
 		"https://login.microsoftonline.com/6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10",
 		"https://login.microsoftonline.com/6F1D2C3B-0A4E-4D55-9B77-2F8E1C0A9D10/",
@@ -333,7 +333,7 @@ func TestSettings_NormalizeMicrosoftURLs(t *testing.T) {
 			c := loadConfig(t, "smallest.yaml")
 			c.Auth.Authority, c.Graph.Endpoint = authority, endpoint
 			require.NoError(t, confmap.Validate(c))
-			got := settingsOf(c)
+			got := c.Settings()
 			assert.Equal(t, plain.Graph.Endpoint, got.Graph.Endpoint)
 			assert.Equal(t, plain.Credential, got.Credential)
 			assert.Equal(t, plain.JWKSURL, got.JWKSURL)

@@ -29,7 +29,7 @@ const maxOpen = 100_000
 // components are the parts of a started receiver, connected with each other.
 type components struct {
 	store       *statestore.Store
-	clients     clients
+	clients     *graph.Clients
 	signingKeys *jwks.KeySet
 	cache       *dedupe.Cache
 	attribution *turn.Attribution
@@ -54,7 +54,9 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		return nil, err
 	}
 	c := &components{store: statestore.New(client)}
-	if c.clients, err = r.clients(ctx, host); err != nil {
+	c.clients, err = graph.NewClients(
+		ctx, r.settings.Graph, r.settings.Credential, host.GetExtensions(), r.set.TelemetrySettings, r.telemetry)
+	if err != nil {
 		return nil, errors.Join(err, c.store.Close(ctx))
 	}
 	cache := r.settings.Cache
@@ -64,16 +66,16 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 		cache.Store, attribution.Store = c.store, c.store
 	}
 	c.cache, c.attribution = dedupe.New(cache), turn.New(attribution)
-	c.signingKeys = jwks.New(r.settings.JWKSURL, c.clients.plain)
+	c.signingKeys = jwks.New(r.settings.JWKSURL, c.clients.Plain)
 	c.gaps = gapstore.New(gapstore.Settings{
-		Rules: r.settings.History.Rules, Store: c.store, Now: c.clients.graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
+		Rules: r.settings.History.Rules, Store: c.store, Now: c.clients.Graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
 	})
 	h := r.settings.History
 	throttle := graph.NewThrottle(graph.ThrottleSettings{
-		Graph: c.clients.graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
+		Graph: c.clients.Graph, RequestsPerSecond: h.RequestsPerSecond, Logger: r.set.Logger, Status: r.status.Part("history"),
 	})
 	users := r.settings.Directory
-	users.Graph, users.Store, users.Logger, users.Telemetry = c.clients.graph, c.store, r.set.Logger, r.telemetry
+	users.Graph, users.Store, users.Logger, users.Telemetry = c.clients.Graph, c.store, r.set.Logger, r.telemetry
 	c.directory = directory.New(users)
 	c.activity = directory.NewActivity(c.store, r.set.Logger)
 	r.pipeline.cache, r.pipeline.gaps, r.pipeline.directory, r.pipeline.activity = c.cache, c.gaps, c.directory, c.activity
@@ -136,7 +138,7 @@ func (r *Receiver) newSubscription(c *components, ring notification.Ring) {
 	c.gaps.View(func(state *gap.State, now time.Time) { recent = state.Recent(c.gaps.Rules(), now) })
 	settings := r.settings.Subscription
 	settings.Store, settings.Keys, settings.RenewOnAdopt = c.store, r.subscriptionKeys(ring), !recent
-	settings.Graph, settings.Observer, settings.Telemetry = c.clients.graph, subscriptionGaps{c.gaps}, r.telemetry
+	settings.Graph, settings.Observer, settings.Telemetry = c.clients.Graph, subscriptionGaps{c.gaps}, r.telemetry
 	settings.Logger, settings.Status = r.set.Logger, r.status.Part("subscription")
 	c.manager = subscription.New(settings)
 	c.server = r.newServer(c)
@@ -215,8 +217,6 @@ func (c *components) save(ctx context.Context) error {
 
 func (c *components) close(ctx context.Context) error {
 	c.signingKeys.Close()
-	for _, transport := range c.clients.transports.all {
-		transport.CloseIdleConnections()
-	}
+	c.clients.Close()
 	return c.store.Close(ctx)
 }

@@ -79,8 +79,12 @@ func (k *keys) read() (notification.Ring, error) {
 	if len(k.certificates) == 0 {
 		return k.generated()
 	}
+	return readKeys(k.certificates)
+}
+
+func readKeys(certificates []Certificate) (notification.Ring, error) {
 	var ring notification.Ring
-	for i, certificate := range k.certificates {
+	for i, certificate := range certificates {
 		key, err := notification.LoadKey(certificate.ID, certificate.CertFile, certificate.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("encryption.certificates[%d]: %w", i, err)
@@ -166,12 +170,17 @@ func (r *Receiver) reloadKeys(ctx context.Context) error {
 
 // subscriptionKeys returns what the subscription manager needs to know of the keys.
 func (r *Receiver) subscriptionKeys(ring notification.Ring) subscription.Keys {
+	return SubscriptionKeys(ring, r.settings.TenantID, r.settings.ClientID)
+}
+
+// SubscriptionKeys returns what a subscription manager needs to know of keys, at least one.
+func SubscriptionKeys(ring notification.Ring, tenantID, clientID string) subscription.Keys {
 	return subscription.Keys{
 		CertificateID:      ring[0].CertificateID(),
 		Certificate:        ring[0].CertificateDER(),
 		HeldCertificateIDs: ring.CertificateIDs(),
 		ClientState: func(resource string) string {
-			return notification.ClientState(ring[0], r.settings.TenantID, r.settings.ClientID, resource)
+			return notification.ClientState(ring[0], tenantID, clientID, resource)
 		},
 	}
 }

@@ -25,6 +25,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"doctor", "check whether a collector with this configuration can do its work, without changing anything", runDoctor},
 		{"simulate", "emulate Microsoft Graph and Entra ID with a stream of invented Copilot interactions", runSimulate},
 		{"show", "show what a collector exports, a line for each interaction", runShow},
 	}

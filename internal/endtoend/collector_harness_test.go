@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -81,11 +82,24 @@ func (h *collectorHarness) configure(tb testing.TB, overlay string) {
 // run starts a collector.
 func (h *collectorHarness) run(tb testing.TB) *process {
 	tb.Helper()
-	return run(tb, h.binary, h.flags, append([]string{
+	return run(tb, h.binary, append(slices.Clone(h.flags), h.configFlags()...), h.variables())
+}
+
+// variables are those that the configurations refer to.
+func (h *collectorHarness) variables() []string {
+	return append([]string{
 		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
 		"COPILOT_NOTIFICATION_URL=https://" + cmp.Or(h.public, h.webhook) + "/graph/notifications",
 		"COPILOT_STORAGE=" + h.storage, "OTLP_ENDPOINT=http://" + h.backend.address,
-	}, h.environment...), filepath.Join(root, "examples", "durable.yaml"), filepath.Join(h.overlay, "base.yaml"), h.ownConfig)
+	}, h.environment...)
+}
+
+// configFlags name the configurations, which are merged in this order.
+func (h *collectorHarness) configFlags() (flags []string) {
+	for _, config := range []string{filepath.Join(root, "examples", "durable.yaml"), filepath.Join(h.overlay, "base.yaml"), h.ownConfig} {
+		flags = append(flags, "--config", config)
+	}
+	return flags
 }
 
 // awaitSubscribed waits for the collector's subscription.

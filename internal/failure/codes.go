@@ -20,6 +20,12 @@ const (
 	KeyInMemory          Code = "COP009"
 	NoLogsPipeline       Code = "COP010"
 	ActivityInMemory     Code = "COP011"
+	EncryptionExpiring   Code = "COP012"
+	ConfigUnreadable     Code = "COP013"
+	SettingWrong         Code = "COP014"
+	ReceiverUnused       Code = "COP015"
+	ExtensionMissing     Code = "COP016"
+	StorageNotWritable   Code = "COP017"
 
 	Unavailable            Code = "COP101"
 	NameNotResolved        Code = "COP102"
@@ -46,6 +52,7 @@ const (
 	ConditionalAccess        Code = "COP211"
 	ScopeWrong               Code = "COP212"
 	TokenRequestRefused      Code = "COP213"
+	CredentialExpiring       Code = "COP214"
 
 	PermissionMissing            Code = "COP301"
 	UsersPermissionMissing       Code = "COP302"
@@ -62,6 +69,11 @@ const (
 	HandshakePathsDiffer         Code = "COP333"
 	HandshakeNotRouted           Code = "COP334"
 	HandshakeRefused             Code = "COP335"
+	PublicNameNotResolved        Code = "COP336"
+	PublicAddressUnreachable     Code = "COP337"
+	PublicCertificate            Code = "COP338"
+	PublicTLSVersion             Code = "COP339"
+	HandshakeAltered             Code = "COP340"
 
 	ListenAddressInUse      Code = "COP401"
 	ListenPortForbidden     Code = "COP402"
@@ -112,6 +124,14 @@ func hints() map[Code]string {
 			"subscription, and notifications in flight can't be decrypted",
 		ActivityInMemory: "name a storage extension in storage: without, each restart forgets when users prompted, and the inventory calls " +
 			"them never active until their next prompt",
+		EncryptionExpiring: "put a new certificate first in encryption.certificates and keep this one behind it until Graph uses the new one; the " +
+			"files are read again within 30 s, without a restart",
+		ConfigUnreadable: "correct the named line, or set the named environment variable; `otelcol-copilot validate --config FILE` reads the file " +
+			"as the collector does",
+		SettingWrong:         "write what the line says at this place",
+		ReceiverUnused:       "name the receiver under service.pipelines, in a logs pipeline with the exporters of your backend",
+		ExtensionMissing:     "configure %s under extensions, and name it in service.extensions",
+		StorageNotWritable:   "create the directory %s and let the collector's user write to it, or set create_directory: true",
 		NoLogsPipeline:       "add the receiver to a logs pipeline: without, interactions are counted and not exported",
 		CertificateFiles:     "write the files of encryption.certificates again, or restore them",
 		ComponentPanicked:    "the stack names the component that panicked: report it to its maintainers",
@@ -163,6 +183,8 @@ func hints() map[Code]string {
 			"followed by /.default, as it is when left empty, and that tenant_id and cloud belong together",
 		TokenRequestRefused: "check tenant_id, cloud, auth.client_id, the credential under auth, auth.authority and " +
 			"auth.token_url, and look the code up at https://login.microsoftonline.com/error",
+		CredentialExpiring: "create a new secret or certificate for this app registration and set it under auth; a file is read again without a " +
+			"restart",
 
 		PermissionMissing: grant + "AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent; if it is " +
 			"granted, check the Microsoft 365 Copilot licenses and their billing, and that no other collector uses this app " +
@@ -188,9 +210,16 @@ func hints() map[Code]string {
 			"registration of its own, since Graph allows one tenant-wide subscription for each; the receiver adopts one of its own by itself",
 		SubscriptionKeyConflict: "give all receivers at this URL the same encryption.certificates, or each an app registration and a notification_url of its own; " +
 			"until then the one without the subscription has only the history",
-		HandshakePathsDiffer: "make webhook.path equal to the path of subscription.notification_url, unless an ingress rewrites the path: " + requestedHere,
-		HandshakeNotRouted:   "make the ingress route to the webhook and keep the path: " + requestedHere,
-		HandshakeRefused:     "make the ingress let a POST with a query string through to the webhook, without login and redirect: " + requestedHere,
+		HandshakePathsDiffer:  "make webhook.path equal to the path of subscription.notification_url, unless an ingress rewrites the path: " + requestedHere,
+		HandshakeNotRouted:    "make the ingress route to the webhook and keep the path: " + requestedHere,
+		HandshakeRefused:      "make the ingress let a POST with a query string through to the webhook, without login and redirect: " + requestedHere,
+		PublicNameNotResolved: "publish an address (A or AAAA record) for %s in the public DNS, or correct subscription.notification_url",
+		PublicAddressUnreachable: "let HTTPS connections to %s through the firewall and the ingress; Microsoft lists the addresses that they come " +
+			"from; if only this machine can't connect, run the doctor outside of its network",
+		PublicCertificate: "serve at %s a certificate for this name from a public CA, not expired, followed by its intermediate certificates",
+		PublicTLSVersion:  "let %s speak TLS 1.2 or later, which Graph requires",
+		HandshakeAltered: "make what answers at subscription.notification_url return the decoded validation token as text/plain and nothing else: " +
+			"something between it and the webhook answers or changes the response",
 
 		ListenAddressInUse:   "stop the program that listens there, or choose another port in webhook.endpoint",
 		ListenPortForbidden:  "choose a port of 1024 or higher in webhook.endpoint, or let this process bind lower ones (CAP_NET_BIND_SERVICE)",

@@ -56,10 +56,8 @@ func New(s Settings) *Manager {
 		settings: s,
 		inbox:    newInbox(),
 		outage:   newRetry("all"),
-		stored: statestore.NewValue[[]Known](statestore.ValueSettings{
-			Store: s.Store, Key: "subscriptions", Version: 1, Name: "own subscriptions", Logger: s.Logger,
-		}),
-		facts: facts{owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{}, keyReplacements: map[string]int{}},
+		stored:   newStored(s.Store, s.Logger),
+		facts:    facts{owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{}, keyReplacements: map[string]int{}},
 		health: health.Part{
 			Logger: s.Logger, Failing: "subscription fails, will be tried again", Recovered: "subscription failure is over",
 		},
@@ -72,13 +70,30 @@ func New(s Settings) *Manager {
 	return m
 }
 
+func newStored(store *statestore.Store, logger *zap.Logger) *statestore.Value[[]Known] {
+	return statestore.NewValue[[]Known](statestore.ValueSettings{
+		Store: store, Key: "subscriptions", Version: 1, Name: "own subscriptions", Logger: logger,
+	})
+}
+
+// Stored reads from storage which subscriptions a run created or adopted. damaged means that the value can't be used.
+func Stored(ctx context.Context, store *statestore.Store) (known []Known, damaged bool, err error) {
+	return newStored(store, zap.NewNop()).Load(ctx)
+}
+
 // Load reads which subscriptions an earlier run created or adopted. It must be called before Run. The error is one of the storage.
-func (m *Manager) Load(ctx context.Context) (err error) {
-	m.known, _, err = m.stored.Load(ctx)
-	for _, known := range m.known {
-		m.owned[known.ID] = &ownSubscription{Known: known}
-	}
+func (m *Manager) Load(ctx context.Context) error {
+	known, _, err := m.stored.Load(ctx)
+	m.use(known)
 	return err
+}
+
+// use notes the subscriptions of an earlier run.
+func (m *Manager) use(known []Known) {
+	m.known = known
+	for _, one := range known {
+		m.owned[one.ID] = &ownSubscription{Known: one}
+	}
 }
 
 func (m *Manager) useKeys(keys Keys) {

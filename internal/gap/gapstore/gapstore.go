@@ -50,9 +50,18 @@ type Store struct {
 
 // New returns an empty Store. Load must be called before anything else.
 func New(s Settings) *Store {
-	return &Store{settings: s, wake: make(chan struct{}, 1), value: statestore.NewValue[gap.State](statestore.ValueSettings{
-		Store: s.Store, Key: "gaps", Version: 1, Name: "known gaps and the checkpoint", Logger: s.Logger,
-	})}
+	return &Store{settings: s, wake: make(chan struct{}, 1), value: newValue(s.Store, s.Logger)}
+}
+
+func newValue(store *statestore.Store, logger *zap.Logger) *statestore.Value[gap.State] {
+	return statestore.NewValue[gap.State](statestore.ValueSettings{
+		Store: store, Key: "gaps", Version: 1, Name: "known gaps and the checkpoint", Logger: logger,
+	})
+}
+
+// Stored reads the state of the last run from storage. damaged means that the value can't be used.
+func Stored(ctx context.Context, store *statestore.Store) (state gap.State, damaged bool, err error) {
+	return newValue(store, zap.NewNop()).Load(ctx)
 }
 
 // Load reads the state of earlier runs, and notes that a run begins; newestCreation is as in State.Start. It fails if the storage

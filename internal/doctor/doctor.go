@@ -1,0 +1,133 @@
+// Package doctor checks, without changing anything, whether a receiver with a given configuration can do its work: its configuration,
+// the network, its credentials and permissions, the path from Microsoft Graph to the webhook, and its storage.
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+
+	m365copilotreceiver "github.com/otelcopilot/m365copilotreceiver"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+	"github.com/otelcopilot/m365copilotreceiver/receiver"
+)
+
+// callTimeout is how long one request may take, so that what does not answer leaves time for the other checks.
+const callTimeout = 4 * time.Second
+
+// Settings says what to check.
+type Settings struct {
+	// URIs are the configurations, merged in order: paths or URIs as in --config of the collector.
+	URIs []string
+	// Timeout is the time for all checks. What is not checked by then is skipped.
+	Timeout time.Duration
+}
+
+// Run makes all checks once. Nothing is changed, neither in the tenant nor on disk.
+func Run(ctx context.Context, s Settings) Report {
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+	defer cancel()
+	targets, unreadable := load(ctx, s.URIs)
+	if len(unreadable) > 0 {
+		return Report{Instances: []Instance{{Groups: []Group{{Name: "configuration", Checks: unreadable}}}}}
+	}
+	var report Report
+	for _, t := range targets {
+		report.Instances = append(report.Instances, t.run(ctx))
+		t.close(ctx)
+	}
+	return report
+}
+
+// target is one receiver of the configuration, with what earlier checks learned for later ones.
+type target struct {
+	id component.ID
+	// configuration holds the checks of the configuration. If one of them failed, config is nil, and nothing else is checked.
+	configuration []Check
+	config        *m365copilotreceiver.Config
+	settings      receiver.Settings
+	// extensions are those of the configuration that this program knows and that the receiver needs.
+	extensions map[component.ID]component.Component
+	// storage is where the storage extension keeps its files, empty for none or another kind of storage.
+	storage string
+	clients *graph.Clients
+
+	// loginReached and graphReached say that the services answer, and tokenIssued that there is an access token or an
+	// authenticator extension that has one.
+	loginReached, graphReached, tokenIssued bool
+	// roles are the application permissions of the token, nil if it is not known.
+	roles []string
+	// users are some users with a license, nil if the directory can't be read.
+	users []string
+	// stored is what a copy of the storage holds, nil if there is none that can be read.
+	stored *receiver.Stored
+}
+
+// run makes the checks in an order in which those that others depend on come first.
+func (t *target) run(ctx context.Context) Instance {
+	instance := Instance{ID: t.id.String(), Groups: []Group{{Name: "configuration", Checks: t.configuration}}}
+	if t.config == nil {
+		return instance
+	}
+	storage := Group{Name: "storage", Checks: t.checkStorage(ctx)} // what it holds is needed before
+	for _, g := range []struct {
+		name  string
+		check func(context.Context) []Check
+	}{
+		{"network", t.checkNetwork},
+		{"token", t.checkToken},
+		{"permissions", t.checkPermissions},
+		{"licenses", t.checkLicenses},
+		{"credentials", t.checkCredentials},
+		{"encryption", t.checkEncryption},
+		{"notification URL", t.checkNotificationURL},
+		{"subscriptions", t.checkSubscriptions},
+		{"history", t.checkHistory},
+	} {
+		checks := []Check{skipped("no time was left: raise --timeout")}
+		if ctx.Err() == nil {
+			checks = g.check(ctx)
+		}
+		instance.Groups = append(instance.Groups, Group{Name: g.name, Checks: checks})
+	}
+	instance.Groups = append(instance.Groups, storage)
+	return instance
+}
+
+func ok(found string, args ...any) Check { return Check{Mark: OK, Found: fmt.Sprintf(found, args...)} }
+
+func skipped(reason string, args ...any) Check {
+	return Check{Mark: Skip, Found: fmt.Sprintf(reason, args...)}
+}
+
+// bad returns a check with a failure.
+func bad(m Mark, f failure.Failure, found string, args ...any) Check {
+	return Check{Mark: m, Code: f.Code, Hint: f.Hint, Found: oneLine(fmt.Sprintf(found, args...))}
+}
+
+// failed returns the check of an error with its failure.
+func failed(m Mark, err error, doing string, args ...any) Check {
+	return bad(m, failure.Of(err), "%s: %v", fmt.Sprintf(doing, args...), err)
+}
+
+// oneLine puts a text on one line.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// call limits one request.
+func call(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, callTimeout, errNoAnswer)
+}
+
+var errNoAnswer = errors.New("no answer within " + callTimeout.String())
+
+// noTelemetry drops the measurements of the clients.
+type noTelemetry struct{}
+
+func (noTelemetry) GraphRequest(context.Context, string, int, time.Duration) {}
+func (noTelemetry) Throttled(context.Context, time.Duration)                 {}
+func (noTelemetry) TokenRefresh(context.Context, error)                      {}

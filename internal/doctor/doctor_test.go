@@ -1,0 +1,80 @@
+package doctor_test
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/doctor"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+const (
+	tenant = "84bd8158-6d4d-4958-8b9f-9d6445542f95"
+	client = "8e460676-ae3f-4b1e-8790-ee0fb5d6148f"
+	secret = "canary-client-secret"
+)
+
+// harness is an emulated tenant and a configuration of a collector for it.
+type harness struct {
+	emulator *graphtest.Emulator
+	url      string
+	dir      string
+}
+
+func newHarness(t *testing.T) *harness {
+	t.Helper()
+	h := &harness{dir: t.TempDir()}
+	h.emulator = graphtest.New(graphtest.Settings{TenantID: tenant, ClientID: client, ClientSecret: secret, NoListLimit: true})
+	t.Cleanup(h.emulator.Close)
+	var err error
+	h.url, err = h.emulator.Start("")
+	require.NoError(t, err)
+	return h
+}
+
+// check writes a configuration of which receiver is the YAML of one m365_copilot receiver beside its tenant, credential and endpoints, and rest what
+// stands beside receivers, and makes all checks. Without receiver the rest of it has its defaults.
+func (h *harness) check(t *testing.T, receiver, rest string) doctor.Report {
+	t.Helper()
+	receiver = cmp.Or(receiver, "    {}") // null would remove what base.yaml has
+	file := filepath.Join(h.dir, "collector.yaml")
+	base := filepath.Join(h.dir, "base.yaml")
+	require.NoError(t, os.WriteFile(base, fmt.Appendf(nil, `
+receivers:
+  m365_copilot:
+    tenant_id: %s
+    auth: {client_id: %s, client_secret: %s, authority: %q}
+    graph: {endpoint: %q}
+    subscription: {notification_url: "https://copilot.invalid/graph/notifications"}
+`, tenant, client, secret, h.url, h.url), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte("receivers:\n  m365_copilot:\n"+receiver+"\n"+rest), 0o600))
+	return doctor.Run(t.Context(), doctor.Settings{URIs: []string{base, file}, Timeout: 10 * time.Second})
+}
+
+// group returns the checks of a group of the only receiver.
+func group(t *testing.T, r doctor.Report, name string) doctor.Group {
+	t.Helper()
+	require.Len(t, r.Instances, 1)
+	for _, g := range r.Instances[0].Groups {
+		if g.Name == name {
+			return g
+		}
+	}
+	var text bytes.Buffer
+	_ = r.WriteText(&text, true)
+	require.Failf(t, "no such group", "%s in\n%s", name, text.String())
+	return doctor.Group{}
+}
+
+func TestConfiguration_IsValid(t *testing.T) {
+	t.Parallel()
+	r := newHarness(t).check(t, "    history: {max_gap: 24h}", "")
+	require.Equal(t, doctor.OK, group(t, r, "configuration").Mark())
+}

@@ -1,0 +1,7 @@
+package doctor
+
+import "context"
+
+func (t *target) checkNotificationURL(context.Context) []Check {
+	return []Check{skipped("not built yet")}
+}
