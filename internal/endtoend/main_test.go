@@ -57,7 +57,11 @@ func testAll(m *testing.M) (code int, err error) {
 		}
 		collector = filepath.Join(root, collectorTarget)
 	}
-	for _, input := range []string{collector, filepath.Join(root, "examples", "durable.yaml")} {
+	examples, err := filepath.Glob(filepath.Join(root, "examples", "*.yaml"))
+	if err != nil {
+		return 1, err
+	}
+	for _, input := range append(examples, collector) {
 		if _, err := os.Stat(input); err != nil { // with which `go test` also learns what its cached results depend on
 			return 1, err
 		}
