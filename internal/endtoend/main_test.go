@@ -65,7 +65,11 @@ func testAll(m *testing.M) (code int, err error) {
 	if err := build(toolTarget); err != nil {
 		return 1, err
 	}
-	for _, input := range []string{collector, tool, filepath.Join(root, "examples", "durable.yaml")} {
+	examples, err := filepath.Glob(filepath.Join(root, "examples", "*.yaml"))
+	if err != nil {
+		return 1, err
+	}
+	for _, input := range append(examples, collector, tool) {
 		if _, err := os.Stat(input); err != nil { // with which `go test` also learns what its cached results depend on
 			return 1, err
 		}
