@@ -162,7 +162,7 @@ func TestCredentials_FederatedToken(t *testing.T) {
 		code  failure.Code
 		text  string
 	}{
-		"it is valid":            {expiring(59 * time.Minute), doctor.OK, "", "the token in auth.federated_token_file is valid for 5"}, // and a digit,
+		"it is valid":            {expiring(59 * time.Minute), doctor.OK, "", "the token in auth.federated_token_file is valid for 5"}, // and a digit
 		"nobody renews the file": {expiring(-time.Minute), doctor.Fail, failure.AssertionExpired, "the token in auth.federated_token_file has expired"},
 		"it has no time":         {jwt(`{}`), doctor.OK, "", "auth.federated_token_file shows no expiry"},
 		"it is no JWT":           {"canary", doctor.OK, "", "auth.federated_token_file shows no expiry"},
