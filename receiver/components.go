@@ -55,7 +55,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	}
 	c := &components{store: statestore.New(client)}
 	c.clients, err = graph.NewClients(
-		ctx, r.settings.Graph, r.settings.Credential, host.GetExtensions(), r.set.TelemetrySettings, r.telemetry)
+		ctx, r.settings.Graph, r.settings.Credential, host.GetExtensions(), r.httpTelemetry(), r.telemetry)
 	if err != nil {
 		return nil, errors.Join(err, c.store.Close(ctx))
 	}

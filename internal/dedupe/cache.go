@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -64,7 +65,7 @@ func New(set Settings) *Cache {
 		settings: set,
 		health: health.Part{
 			Logger: set.Logger, Failing: "delivered interactions can't be recorded in storage",
-			Recovered: "delivered interactions are recorded in storage again",
+			Recovered: "delivered interactions are recorded in storage again", Code: failure.StorageFailing,
 		},
 		changed:   make(chan struct{}, 1),
 		inFlight:  map[digest]*Reservation{},

@@ -64,6 +64,7 @@ const (
 	LifetimeTooLong              Code = "COP308"
 	EncryptionCertificateRefused Code = "COP309"
 	RequestRefused               Code = "COP311"
+	SubscriptionInterrupted      Code = "COP312"
 	SubscriptionConflict         Code = "COP330"
 	SubscriptionKeyConflict      Code = "COP331"
 	HandshakePathsDiffer         Code = "COP333"
@@ -206,6 +207,8 @@ func hints() map[Code]string {
 			"2048 to 4096 bits in PEM",
 		RequestRefused: "read Graph's message, and check graph.endpoint, cloud and the keys under subscription; Microsoft " +
 			"support finds the call by its request-id",
+		SubscriptionInterrupted: "nothing to do: it is created or renewed again, and what Graph does not send meanwhile is read from the history; if " +
+			"it lasts, the line about the failing subscription says why, and if it happens often, look for another program that deletes it",
 		SubscriptionConflict: "delete the other subscription, or set subscription.replace_foreign: true to replace it, or give this collector an app " +
 			"registration of its own, since Graph allows one tenant-wide subscription for each; the receiver adopts one of its own by itself",
 		SubscriptionKeyConflict: "give all receivers at this URL the same encryption.certificates, or each an app registration and a notification_url of its own; " +
