@@ -129,7 +129,7 @@ func hints() map[Code]string {
 			"files are read again within 30 s, without a restart",
 		ConfigUnreadable: "correct the named line, or set the named environment variable; `otelcol-copilot validate --config FILE` reads the file " +
 			"as the collector does",
-		SettingWrong:         "write what the line says at this place",
+		SettingWrong:         "correct this setting as the line says",
 		ReceiverUnused:       "name the receiver under service.pipelines, in a logs pipeline with the exporters of your backend",
 		ExtensionMissing:     "configure %s under extensions, and name it in service.extensions",
 		StorageNotWritable:   "create the directory %s and let the collector's user write to it, or set create_directory: true",
