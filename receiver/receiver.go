@@ -107,7 +107,7 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 		err = r.telemetry.observe(c.backfiller.Progress)
 	}
 	if err == nil && c.server != nil {
-		err = c.server.Start(ctx, host.GetExtensions(), r.httpTelemetry())
+		err = failure.WithDefault(c.server.Start(ctx, host.GetExtensions(), r.httpTelemetry()), failure.SettingWrong)
 	}
 	if err != nil {
 		return errors.Join(err, c.close(ctx))

@@ -5,9 +5,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/configmiddleware"
 	"go.opentelemetry.io/collector/config/configoptional"
 
+	"github.com/otelcopilot/m365copilotreceiver"
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
@@ -43,4 +46,22 @@ func TestLines_OfCollectorSettingsHaveCode(t *testing.T) {
 	lines := h.lines.FilterMessageSnippet("CORS").All()
 	require.Len(t, lines, 1)
 	assert.Equal(t, string(failure.SettingWrong), lines[0].ContextMap()["code"])
+}
+
+func TestStart_ErrorsOfCollectorSettingsHaveCode(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*m365copilotreceiver.Config){
+		"a CA file that is missing":        func(c *m365copilotreceiver.Config) { c.Graph.TLS.CAFile = "/missing/ca.pem" },
+		"an authenticator that is missing": func(c *m365copilotreceiver.Config) { c.Graph.Auth = authenticator() },
+		"a middleware that is missing": func(c *m365copilotreceiver.Config) {
+			c.Webhook.ServerConfig.Middlewares = []configmiddleware.Config{{ID: component.MustNewID("missing")}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			change(h.config)
+			require.ErrorContains(t, h.startError(t), string(failure.SettingWrong))
+		})
+	}
 }
