@@ -55,9 +55,9 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	}
 	c := &components{store: statestore.New(client)}
 	c.clients, err = graph.NewClients(
-		ctx, r.settings.Graph, r.settings.Credential, host.GetExtensions(), r.set.TelemetrySettings, r.telemetry)
+		ctx, r.settings.Graph, r.settings.Credential, host.GetExtensions(), r.httpTelemetry(), r.telemetry)
 	if err != nil {
-		return nil, errors.Join(err, c.store.Close(ctx))
+		return nil, errors.Join(failure.WithDefault(err, failure.SettingWrong), c.store.Close(ctx))
 	}
 	cache := r.settings.Cache
 	cache.RetainFrom, cache.Logger, cache.Telemetry = c.retainFrom, r.set.Logger, r.telemetry

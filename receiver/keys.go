@@ -63,6 +63,7 @@ func newKeys(
 			Logger:    logger,
 			Failing:   "the encryption certificates changed and can't be used, the old ones stay in use",
 			Recovered: "the encryption certificates can be used again",
+			Code:      failure.EncryptionKey,
 			Status:    status("encryption"),
 		},
 	}

@@ -3,10 +3,12 @@ package endtoend_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -46,11 +49,37 @@ func run(tb testing.TB, binary string, flags, environment []string, configs ...s
 	}()
 	tb.Cleanup(func() {
 		p.kill()
+		assert.Empty(tb, linesWithoutCode(p.linesWith("")), "warnings and errors of the receiver without code or hint")
 		if tb.Failed() {
 			tb.Logf("log of %s:\n%s", filepath.Base(binary), strings.Join(p.linesWith(""), "\n"))
 		}
 	})
 	return p
+}
+
+// codePattern matches the codes of failures.
+var codePattern = regexp.MustCompile(`^COP\d{3}$`)
+
+// linesWithoutCode returns the warnings and errors of the receiver that lack a code or a hint.
+func linesWithoutCode(lines []string) (without []string) {
+	for _, line := range lines {
+		columns := strings.Split(line, "\t") // time, level, place, message, fields
+		if len(columns) < 5 || columns[1] != "warn" && columns[1] != "error" {
+			continue
+		}
+		var fields struct {
+			Component string `json:"otelcol.component.id"`
+			Code      string `json:"code"`
+			Hint      string `json:"hint"`
+		}
+		if json.Unmarshal([]byte(columns[4]), &fields) != nil {
+			continue // a crash may cut a line
+		}
+		if strings.HasPrefix(fields.Component, "m365_copilot") && (!codePattern.MatchString(fields.Code) || fields.Hint == "") {
+			without = append(without, line)
+		}
+	}
+	return without
 }
 
 func (p *process) read(out io.Reader) {
