@@ -2,6 +2,7 @@ package doctor_test
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,6 +26,8 @@ type harness struct {
 	emulator *graphtest.Emulator
 	url      string
 	dir      string
+	// roots must have issued the certificate of the notification URL.
+	roots *x509.CertPool
 }
 
 func newHarness(t *testing.T) *harness {
@@ -53,7 +56,7 @@ receivers:
     subscription: {notification_url: "https://copilot.invalid/graph/notifications"}
 `, tenant, client, secret, h.url, h.url), 0o600))
 	require.NoError(t, os.WriteFile(file, []byte("receivers:\n  m365_copilot:\n"+receiver+"\n"+rest), 0o600))
-	return doctor.Run(t.Context(), doctor.Settings{URIs: []string{base, file}, Timeout: 10 * time.Second})
+	return doctor.Run(t.Context(), doctor.Settings{URIs: []string{base, file}, Timeout: 10 * time.Second, RootCAs: h.roots})
 }
 
 // group returns the checks of a group of the only receiver.
