@@ -87,9 +87,7 @@ func New(s Settings) *Directory {
 			Failing:   "directory can't be read, what is known of users is used, will be tried again",
 			Recovered: "directory can be read again",
 		},
-		users: statestore.NewValue[knownUsers](statestore.ValueSettings{
-			Store: s.Store, Key: "users", Version: 1, Name: "users whose history is read", Logger: s.Logger,
-		}),
+		users:   newUsers(s.Store, s.Logger),
 		persons: newPersons(s.CacheSize, s.CacheTTL),
 	}
 }
