@@ -102,6 +102,7 @@ const (
 	HistoryOfUsersFailing Code = "COP513"
 	HistoryUnreadable     Code = "COP514"
 	HistoryTooOld         Code = "COP515"
+	GapNotRead            Code = "COP516"
 )
 
 const (
@@ -183,8 +184,8 @@ func hints() map[Code]string {
 			"followed by /.default, as it is when left empty, and that tenant_id and cloud belong together",
 		TokenRequestRefused: "check tenant_id, cloud, auth.client_id, the credential under auth, auth.authority and " +
 			"auth.token_url, and look the code up at https://login.microsoftonline.com/error",
-		CredentialExpiring: "create a new secret or certificate for this app registration before then, and set it under auth: a file is read again " +
-			"without a restart",
+		CredentialExpiring: "create a new secret or certificate for this app registration and set it under auth; a file is read again without a " +
+			"restart",
 
 		PermissionMissing: grant + "AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent; if it is " +
 			"granted, check the Microsoft 365 Copilot licenses and their billing, and that no other collector uses this app " +
@@ -256,5 +257,7 @@ func hints() map[Code]string {
 		HistoryOfUsersFailing: "nothing to do: the history of some users can't be read, and is compared as soon as it can be",
 		HistoryUnreadable:     "report the error to the receiver's project; the interaction is not delivered",
 		HistoryTooOld:         "raise history.max_gap if the collector may be down for longer than that",
+		GapNotRead: "see the checks of permissions, subscriptions and history, and what the collector logs about the history: it is read as soon " +
+			"as the cause is over, as far as history.max_gap reaches",
 	}
 }
