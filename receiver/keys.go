@@ -80,10 +80,11 @@ func (k *keys) read() (notification.Ring, error) {
 	if len(k.certificates) == 0 {
 		return k.generated()
 	}
-	return readKeys(k.certificates)
+	return ReadKeys(k.certificates)
 }
 
-func readKeys(certificates []Certificate) (notification.Ring, error) {
+// ReadKeys reads configured keys, in this order. Its error has the failure of the first that can't be used.
+func ReadKeys(certificates []Certificate) (notification.Ring, error) {
 	var ring notification.Ring
 	for i, certificate := range certificates {
 		key, err := notification.LoadKey(certificate.ID, certificate.CertFile, certificate.KeyFile)

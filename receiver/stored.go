@@ -7,6 +7,7 @@ import (
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/notification"
@@ -22,6 +23,8 @@ type Stored struct {
 	Subscriptions []subscription.Known
 	// Generated holds the generated encryption key, nil if there is none.
 	Generated notification.Ring
+	// Users are those whose prompts came and who have a history, the newest first.
+	Users []gap.User
 	// Damaged names the values that can't be used. The receiver replaces them when it starts.
 	Damaged []string
 }
@@ -44,6 +47,10 @@ func ReadStored(ctx context.Context, client storage.Client) (Stored, error) {
 		return Stored{}, err
 	}
 	note("own subscriptions", damaged)
+	if stored.Users, damaged, err = directory.Stored(ctx, store); err != nil {
+		return Stored{}, err
+	}
+	note("users seen", damaged)
 	keys, damaged, err := statestore.NewValue[storedKeys](statestore.ValueSettings{
 		Store: store, Key: keysKey, Version: keysVersion, Name: "the encryption keys", Logger: zap.NewNop(),
 	}).Load(ctx)

@@ -89,9 +89,7 @@ func New(s Settings) *Directory {
 			Recovered: "directory can be read again",
 			Code:      failure.RequestRefused,
 		},
-		users: statestore.NewValue[knownUsers](statestore.ValueSettings{
-			Store: s.Store, Key: "users", Version: 1, Name: "users whose history is read", Logger: s.Logger,
-		}),
+		users:   newUsers(s.Store, s.Logger),
 		persons: newPersons(s.CacheSize, s.CacheTTL),
 	}
 }

@@ -291,6 +291,25 @@ func TestSeen_WakesForNewUsersOnly(t *testing.T) {
 	})
 }
 
+func TestStored_HasUsersWithHistoryNewestFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		for n := range 3 {
+			h.Seen(guid(n))
+			time.Sleep(time.Minute)
+		}
+		h.Rest(user(1), time.Now())
+		h.Rest(user(9), time.Now()) // licensed, and never seen
+		require.NoError(t, h.Save(t.Context()))
+
+		users, damaged, err := directory.Stored(t.Context(), statestore.New(h.client))
+		require.NoError(t, err)
+		assert.False(t, damaged)
+		assert.Equal(t, []gap.User{user(2), user(0)}, users)
+	})
+}
+
 func TestSeen_KeepsFirst200000Users(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

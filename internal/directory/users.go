@@ -1,11 +1,14 @@
 package directory
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -29,6 +32,24 @@ type knownUser struct {
 }
 
 type knownUsers = statestore.Records[knownUser]
+
+func newUsers(store *statestore.Store, logger *zap.Logger) *statestore.Value[knownUsers] {
+	return statestore.NewValue[knownUsers](statestore.ValueSettings{
+		Store: store, Key: "users", Version: 1, Name: "users whose history is read", Logger: logger,
+	})
+}
+
+// Stored reads from storage the users whose prompts came in earlier runs and who have a history, the newest first. damaged means
+// that the value can't be used.
+func Stored(ctx context.Context, store *statestore.Store) (users []gap.User, damaged bool, err error) {
+	known, damaged, err := newUsers(store, zap.NewNop()).Load(ctx)
+	known = slices.DeleteFunc(known, func(k knownUser) bool { return k.Seen == 0 || k.RestUntil != 0 })
+	slices.SortFunc(known, func(a, b knownUser) int { return cmp.Compare(b.Seen, a.Seen) })
+	for _, k := range known {
+		users = append(users, k.User)
+	}
+	return users, damaged, err
+}
 
 // Load reads the users of earlier runs. It fails if the storage can't be read; a damaged value is logged and replaced.
 func (d *Directory) Load(ctx context.Context) error {

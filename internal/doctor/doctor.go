@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -26,6 +27,8 @@ type Settings struct {
 	URIs []string
 	// Timeout is the time for all checks. What is not checked by then is skipped.
 	Timeout time.Duration
+	// RootCAs must have issued the certificate of the notification URL, nil for those that the system trusts.
+	RootCAs *x509.CertPool
 }
 
 // Run makes all checks once. Nothing is changed, neither in the tenant nor on disk.
@@ -38,6 +41,7 @@ func Run(ctx context.Context, s Settings) Report {
 	}
 	var report Report
 	for _, t := range targets {
+		t.roots = s.RootCAs
 		report.Instances = append(report.Instances, t.run(ctx))
 		t.close(ctx)
 	}
@@ -59,6 +63,8 @@ type target struct {
 	clients    *graph.Clients
 	// withoutClients says why Graph can't be called, empty if it can: then clients have no credentials.
 	withoutClients string
+	// roots are Settings.RootCAs.
+	roots *x509.CertPool
 
 	// loginReached and graphReached say that the services answer, and tokenIssued that there is an access token or an
 	// authenticator extension that has one.

@@ -3,6 +3,7 @@ package doctor_test
 import (
 	"bytes"
 	"cmp"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,6 +27,8 @@ type harness struct {
 	emulator *graphtest.Emulator
 	url      string
 	dir      string
+	// roots must have issued the certificate of the notification URL.
+	roots *x509.CertPool
 }
 
 func newHarness(t *testing.T) *harness {
@@ -62,7 +65,7 @@ service: {pipelines: {logs: {receivers: [m365_copilot], exporters: [nop]}}}
 // check makes all checks of such a configuration.
 func (h *harness) check(t *testing.T, receiver, rest string) doctor.Report {
 	t.Helper()
-	return doctor.Run(t.Context(), doctor.Settings{URIs: h.configure(t, receiver, rest), Timeout: 10 * time.Second})
+	return doctor.Run(t.Context(), doctor.Settings{URIs: h.configure(t, receiver, rest), Timeout: 10 * time.Second, RootCAs: h.roots})
 }
 
 // group returns the checks of a group of the only receiver.

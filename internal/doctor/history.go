@@ -1,5 +1,70 @@
 package doctor
 
-import "context"
+import (
+	"context"
+	"time"
 
-func (t *target) checkHistory(context.Context) []Check { return []Check{skipped("not built yet")} }
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
+)
+
+const (
+	// historyLength is the time whose history is read.
+	historyLength = time.Hour
+	// maxUsers is how many users are tried if some have no license.
+	maxUsers = 3
+)
+
+// checkHistory reads the history of one user. What it gets is dropped unread.
+func (t *target) checkHistory(ctx context.Context) []Check {
+	switch {
+	case t.settings.History.Rules.Disabled:
+		return []Check{skipped("history.enabled is false")}
+	case !t.graphReached:
+		return []Check{skipped("Microsoft Graph was not reached")}
+	case !t.tokenIssued:
+		return []Check{skipped("there is no access token")}
+	}
+	users := t.historyUsers()
+	if len(users) == 0 {
+		return []Check{skipped("no user is known yet: one in history.users would be tried")}
+	}
+	ctx, cancel := call(ctx)
+	defer cancel()
+	now := t.clients.Graph.Now()
+	var err error
+	for _, user := range users {
+		_, err = t.clients.Graph.History(ctx, user, now.Add(-historyLength), now, "")
+		if err == nil {
+			return []Check{ok("the history of one user can be read")}
+		}
+		if !graph.Unlicensed(err) {
+			return []Check{bad(t.withoutHistory(err), failure.Of(err), "%v", err)}
+		}
+	}
+	return []Check{bad(Warn, failure.Of(err), "the users that were tried, %d, have no history: %v", len(users), err)}
+}
+
+// historyUsers returns the first users whose history the receiver would read.
+func (t *target) historyUsers() []string {
+	users := t.users
+	from := t.settings.History.Users
+	if len(from) == 0 && len(users) == 0 && t.stored != nil {
+		from = t.stored.Users
+	}
+	if len(from) > 0 {
+		users = nil
+		for _, user := range from[:min(maxUsers, len(from))] {
+			users = append(users, user.String())
+		}
+	}
+	return users[:min(maxUsers, len(users))]
+}
+
+// withoutHistory returns how bad it is that the history can't be read: notifications need the same permission, and nothing else of it.
+func (t *target) withoutHistory(err error) Mark {
+	if len(t.settings.Subscription.Resources) > 0 && !graph.Forbidden(err) {
+		return Warn
+	}
+	return Fail
+}

@@ -111,8 +111,8 @@ const (
 	orAvoidIt = ", or bypass it: graph.proxy_url chooses it, or without that HTTPS_PROXY and NO_PROXY in the collector's environment"
 	setValue  = "its value (not its id) in auth.client_secret or auth.client_secret_file"
 	grant     = "grant the app registration of auth.client_id the application permission "
-	// requestedHere has the path that Graph requested, the status that it received, and the path and address of the webhook.
-	requestedHere = "Graph requested %q and a server answered with %s, while the webhook serves %q (webhook.path) on %s (webhook.endpoint)"
+	// requestedHere has the path and the status of a validation request, and the path and address of the webhook.
+	requestedHere = "Graph requests %q, which a server answered with %s, while the webhook serves %q (webhook.path) on %s (webhook.endpoint)"
 )
 
 // hints returns the hint of each code. The verbs stand for the configuration key of an address, the address of a proxy, or a file.
@@ -214,14 +214,15 @@ func hints() map[Code]string {
 			"registration of its own, since Graph allows one tenant-wide subscription for each; the receiver adopts one of its own by itself",
 		SubscriptionKeyConflict: "give all receivers at this URL the same encryption.certificates, or each an app registration and a notification_url of its own; " +
 			"until then the one without the subscription has only the history",
-		HandshakePathsDiffer:  "make webhook.path equal to the path of subscription.notification_url, unless an ingress rewrites the path: " + requestedHere,
+		HandshakePathsDiffer: "make webhook.path equal to the path that requests arrive with, that of subscription.notification_url unless an ingress " +
+			"rewrites it: " + requestedHere,
 		HandshakeNotRouted:    "make the ingress route to the webhook and keep the path: " + requestedHere,
 		HandshakeRefused:      "make the ingress let a POST with a query string through to the webhook, without login and redirect: " + requestedHere,
 		PublicNameNotResolved: "publish an address (A or AAAA record) for %s in the public DNS, or correct subscription.notification_url",
 		PublicAddressUnreachable: "let HTTPS connections to %s through the firewall and the ingress; Microsoft lists the addresses that they come " +
 			"from; if only this machine can't connect, run the doctor outside of its network",
 		PublicCertificate: "serve at %s a certificate for this name from a public CA, not expired, followed by its intermediate certificates",
-		PublicTLSVersion:  "let %s speak TLS 1.2 or later, which Graph requires",
+		PublicTLSVersion:  "let %s answer with TLS 1.2 or later, which Graph requires, and with a certificate for this name",
 		HandshakeAltered: "make what answers at subscription.notification_url return the decoded validation token as text/plain and nothing else: " +
 			"something between it and the webhook answers or changes the response",
 

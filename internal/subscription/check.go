@@ -83,7 +83,7 @@ func (m *Manager) deleteSurplus(ctx context.Context, surplus []graph.Subscriptio
 			return
 		}
 		m.settings.Logger.Info("surplus subscription deleted",
-			zap.String("id", old.ID), zap.Time("expiration", old.Expiration), zap.String("host", hostOf(old.NotificationURL)))
+			zap.String("id", old.ID), zap.Time("expiration", old.Expiration), zap.String("host", HostOf(old.NotificationURL)))
 	}
 }
 

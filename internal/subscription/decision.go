@@ -10,13 +10,13 @@ import (
 type Decision struct {
 	// Resource is that of Settings, and Name stands for it in texts: tenant, or users[0].
 	Resource, Name string
-	// Action is adopt, create, replace, or leave where Err says why nothing can be done.
+	// Action is adopt, create, replace or leave.
 	Action string
-	// Subscription is the one that is adopted; for replace one that delivers until then, if any.
-	Subscription graph.Subscription
-	// Deleted are those that replace deletes.
-	Deleted []graph.Subscription
-	Err     error
+	// Reason is that of replace, and Err says why leave can do nothing.
+	Reason Reason
+	Err    error
+	// Ours are the subscriptions to the resource that belong to this receiver, and Others those of the same application that don't.
+	Ours, Others []graph.Subscription
 }
 
 // Decide returns what a Manager with these settings, of which it needs no more than those before RenewOnAdopt, does when it starts:
@@ -24,20 +24,24 @@ type Decision struct {
 func Decide(s Settings, known []Known, have []graph.Subscription, now time.Time) []Decision {
 	m := New(s)
 	m.use(known)
+	ours, others := map[string][]graph.Subscription{}, map[string][]graph.Subscription{}
+	for _, h := range have {
+		switch {
+		case expired(h, now):
+		case m.ours(h, s.NotificationURL):
+			ours[path(h.Resource)] = append(ours[path(h.Resource)], h)
+		default:
+			others[path(h.Resource)] = append(others[path(h.Resource)], h)
+		}
+	}
 	actions, _ := plan(m.wanted(), have, m.facts, now)
 	decisions := make([]Decision, 0, len(actions))
 	for i, a := range actions {
+		r := m.resources[i]
 		decisions = append(decisions, Decision{
-			Resource: m.resources[i].resource, Name: m.resources[i].name, Action: string(a.verb), Subscription: a.have,
-			Deleted: append(a.surplus, a.conflicting...), Err: a.err,
+			Resource: r.resource, Name: r.name, Action: string(a.verb), Reason: a.reason, Err: a.err,
+			Ours: ours[path(r.resource)], Others: others[path(r.resource)],
 		})
 	}
 	return decisions
-}
-
-// Owns reports whether a subscription of the application is this receiver's: it has its notification URL, or is known from storage.
-func Owns(s Settings, known []Known, have graph.Subscription) bool {
-	m := New(s)
-	m.use(known)
-	return m.ours(have, s.NotificationURL)
 }

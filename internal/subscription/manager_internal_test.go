@@ -61,6 +61,6 @@ func TestHostOf_ReturnsHostOnly(t *testing.T) {
 		"%":              "unknown",
 		"":               "unknown",
 	} {
-		assert.Equal(t, host, hostOf(target), target)
+		assert.Equal(t, host, HostOf(target), target)
 	}
 }

@@ -203,7 +203,7 @@ func (f facts) preferred(subs []graph.Subscription) graph.Subscription {
 func conflictError(other graph.Subscription) error {
 	return failure.With(
 		fmt.Errorf("subscription %s of the same application, which sends to %s, occupies the place of this receiver's subscription",
-			other.ID, hostOf(other.NotificationURL)),
+			other.ID, HostOf(other.NotificationURL)),
 		failure.New(failure.SubscriptionConflict))
 }
 

@@ -93,7 +93,7 @@ func (m *Manager) changeFields(r *resourceState, reason Reason) []zap.Field {
 		zap.String("id", r.sub.ID),
 		zap.String("for", r.name),
 		zap.Time("expiration", r.sub.Expiration),
-		zap.String("host", hostOf(m.settings.NotificationURL)),
+		zap.String("host", HostOf(m.settings.NotificationURL)),
 	}
 	if reason != "" {
 		fields = append(fields, zap.String("reason", string(reason)))
@@ -101,22 +101,30 @@ func (m *Manager) changeFields(r *resourceState, reason Reason) []zap.Field {
 	return fields
 }
 
-// explainHandshake adds both paths and the address of the webhook to the error of a creation that Graph refused because the
-// notification URL did not answer its validation request as required:
-// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation
+// explainHandshake gives the error of a creation that Graph refused because of its validation request the failure of that.
 func (m *Manager) explainHandshake(err error) error {
 	answer, failed := graph.HandshakeAnswer(err)
-	path, address := m.settings.WebhookPath, m.settings.WebhookAddress
-	public, parseErr := url.Parse(m.settings.NotificationURL)
-	if !failed || parseErr != nil || address == "" {
+	if !failed {
 		return err
+	}
+	return failure.With(err, m.settings.HandshakeFailure(answer))
+}
+
+// HandshakeFailure returns the failure of a validation request to the notification URL, with both paths and the address of the
+// webhook in its hint. The answer is the HTTP status that the request got, as Graph spells it, such as NotFound; "" for none.
+// https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation
+func (s Settings) HandshakeFailure(answer string) failure.Failure {
+	path, address := s.WebhookPath, s.WebhookAddress
+	public, err := url.Parse(s.NotificationURL)
+	if err != nil || address == "" {
+		return failure.New(failure.NotificationURLUnreachable)
 	}
 	requested := cmp.Or(public.Path, "/")
 	if answer == "" {
-		told := failure.Of(err)
+		told := failure.New(failure.NotificationURLUnreachable)
 		told.Hint += fmt.Sprintf("; Graph requests %q, and the webhook serves %q (webhook.path) on %s (webhook.endpoint)",
 			requested, path, address)
-		return failure.With(err, told)
+		return told
 	}
 	code := failure.HandshakeRefused
 	switch {
@@ -126,11 +134,11 @@ func (m *Manager) explainHandshake(err error) error {
 	default:
 		code = failure.HandshakeNotRouted
 	}
-	return failure.With(err, failure.New(code, requested, answer, path, address))
+	return failure.New(code, requested, answer, path, address)
 }
 
-// hostOf returns the host of a notification URL and nothing else of it, since the query may contain secrets.
-func hostOf(notificationURL string) string {
+// HostOf returns the host of a notification URL and nothing else of it, since the query may contain secrets.
+func HostOf(notificationURL string) string {
 	// Event Hubs: EventHub:https://namespace.servicebus.windows.net/...
 	u, err := url.Parse(strings.TrimPrefix(notificationURL, "EventHub:"))
 	if err != nil || u.Host == "" {
