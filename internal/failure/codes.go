@@ -124,8 +124,8 @@ func hints() map[Code]string {
 			"subscription, and notifications in flight can't be decrypted",
 		ActivityInMemory: "name a storage extension in storage: without, each restart forgets when users prompted, and the inventory calls " +
 			"them never active until their next prompt",
-		EncryptionExpiring: "put a new certificate first in encryption.certificates and keep this one behind it until Graph uses the new one; the " +
-			"files are read again within 30 s, without a restart",
+		EncryptionExpiring: "put a new certificate first in encryption.certificates, keep this one behind it for a day, and reload the " +
+			"configuration (SIGHUP)",
 		ConfigUnreadable: "correct the named line, or set the named environment variable; `otelcol-copilot validate --config FILE` reads the file " +
 			"as the collector does",
 		SettingWrong:         "write what the line says at this place",
@@ -183,7 +183,7 @@ func hints() map[Code]string {
 			"followed by /.default, as it is when left empty, and that tenant_id and cloud belong together",
 		TokenRequestRefused: "check tenant_id, cloud, auth.client_id, the credential under auth, auth.authority and " +
 			"auth.token_url, and look the code up at https://login.microsoftonline.com/error",
-		CredentialExpiring: "create a new secret or certificate for this app registration before then, and set it under auth: a file is read again " +
+		CredentialExpiring: "create a new secret or certificate for this app registration, and set it under auth: a file is read again " +
 			"without a restart",
 
 		PermissionMissing: grant + "AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent; if it is " +
