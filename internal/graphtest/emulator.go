@@ -45,6 +45,7 @@
 //	emulator.SetUnlicensed(user)                                        // see also Settings.HistoryLimit and HistoryLag
 //	emulator.Leave(user); emulator.Join(person)                         // see also Settings.DirectoryLimit
 //	emulator.SetRoles(); emulator.RevokeTokens(); emulator.RotateKeys(); emulator.SendNullTokens(true)
+//	emulator.SetClientSecrets(); emulator.SetClientCertificates(); emulator.SetFederatedAssertions()
 //
 // # Forged notifications
 //
@@ -84,16 +85,17 @@ var ErrClosed = errors.New("the emulator is closed")
 // Emulator emulates Microsoft Graph and Entra ID for one tenant with one registered application.
 // It is an http.Handler; Start serves it on an address of its own. All methods are safe for concurrent use.
 type Emulator struct {
-	settings  Settings
-	keys      *keyRing
-	access    *accessTokens
-	subs      *registry
-	recorder  *recorder
-	faults    *faultSet
-	history   *historyStore
-	users     *turnUsers
-	directory *directory
-	client    *http.Client
+	settings    Settings
+	keys        *keyRing
+	credentials *credentials
+	access      *accessTokens
+	subs        *registry
+	recorder    *recorder
+	faults      *faultSet
+	history     *historyStore
+	users       *turnUsers
+	directory   *directory
+	client      *http.Client
 	// clockOffset is what SetClock has set, in nanoseconds.
 	clockOffset atomic.Int64
 	// historyLimit enforces Settings.HistoryLimit, directoryLimit Settings.DirectoryLimit.
@@ -122,6 +124,7 @@ func New(settings Settings) *Emulator {
 	return &Emulator{
 		settings:       settings,
 		keys:           newKeyRing(settings),
+		credentials:    newCredentials(settings),
 		access:         &accessTokens{key: randomBytes(32), roles: settings.Roles},
 		subs:           newRegistry(recorder),
 		recorder:       recorder,
