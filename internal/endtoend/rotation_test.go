@@ -222,6 +222,7 @@ func TestRotation_EncryptionCertificateInList(t *testing.T) {
 	r := startRotation(t, fmt.Sprintf(certificates, old))
 	r.reload(t, fmt.Sprintf(certificates, renewed+", "+old))
 	r.awaitReplaced(t, "renewed", "subscription")
+	assert.Contains(t, r.collector().awaitLine(t, "subscription recreated", waitTimeout), `"reason": "replaced"`)
 	r.awaitDelivered(t)
 	// Here Graph sends nothing for the old one any more. Where it might, this would be a day later.
 	r.reload(t, fmt.Sprintf(certificates, renewed))
