@@ -183,8 +183,8 @@ func hints() map[Code]string {
 			"followed by /.default, as it is when left empty, and that tenant_id and cloud belong together",
 		TokenRequestRefused: "check tenant_id, cloud, auth.client_id, the credential under auth, auth.authority and " +
 			"auth.token_url, and look the code up at https://login.microsoftonline.com/error",
-		CredentialExpiring: "create a new secret or certificate for this app registration, and set it under auth: a file is read again " +
-			"without a restart",
+		CredentialExpiring: "create a new secret or certificate for this app registration and set it under auth; a file is read again without a " +
+			"restart",
 
 		PermissionMissing: grant + "AiEnterpriseInteraction.Read.All of Microsoft Graph, with admin consent; if it is " +
 			"granted, check the Microsoft 365 Copilot licenses and their billing, and that no other collector uses this app " +

@@ -85,17 +85,18 @@ var ErrClosed = errors.New("the emulator is closed")
 // Emulator emulates Microsoft Graph and Entra ID for one tenant with one registered application.
 // It is an http.Handler; Start serves it on an address of its own. All methods are safe for concurrent use.
 type Emulator struct {
-	settings    Settings
-	keys        *keyRing
+	settings  Settings
+	keys      *keyRing
+	access    *accessTokens
+	subs      *registry
+	recorder  *recorder
+	faults    *faultSet
+	history   *historyStore
+	users     *turnUsers
+	directory *directory
+	client    *http.Client
+	// credentials are those that the token endpoint accepts.
 	credentials *credentials
-	access      *accessTokens
-	subs        *registry
-	recorder    *recorder
-	faults      *faultSet
-	history     *historyStore
-	users       *turnUsers
-	directory   *directory
-	client      *http.Client
 	// clockOffset is what SetClock has set, in nanoseconds.
 	clockOffset atomic.Int64
 	// historyLimit enforces Settings.HistoryLimit, directoryLimit Settings.DirectoryLimit.
