@@ -74,7 +74,7 @@ check-examples: $(COLLECTOR) ## Validate every example with the collector
 	@for example in examples/*.yaml; do \
 		COPILOT_TENANT_ID=6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10 COPILOT_CLIENT_ID=1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d \
 		COPILOT_CLIENT_SECRET=x COPILOT_NOTIFICATION_URL=https://copilot.example.com/n OTLP_ENDPOINT=https://otlp.example.com \
-		$(COLLECTOR) validate --config $$example || exit 1; \
+		$(COLLECTOR) validate --feature-gates=extension.healthcheck.useComponentStatus --config $$example || exit 1; \
 	done
 
 clean: ## Delete build output

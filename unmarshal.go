@@ -25,7 +25,11 @@ func (c *Config) Unmarshal(conf *confmap.Conf) error {
 func withHints(err error) []error {
 	switch e := err.(type) { //nolint:errorlint // the wrapped errors follow
 	case interface{ Name() string }: // as mapstructure names a setting
-		return []error{fmt.Errorf("%s: %w%s", e.Name(), errors.Unwrap(err), hint(typeAt(e.Name())))}
+		path := e.Name() + ": "
+		if e.Name() == reflect.TypeFor[Config]().String() {
+			path = "" // of a key that is unknown at the top
+		}
+		return []error{fmt.Errorf("%s%w%s", path, errors.Unwrap(err), hint(typeAt(e.Name())))}
 	case interface{ Unwrap() []error }:
 		var all []error
 		for _, wrapped := range e.Unwrap() {

@@ -37,13 +37,13 @@ func TestUnmarshal_ListsKeysWhereOneIsUnknown(t *testing.T) {
 	for name, test := range map[string]struct{ path, section, want string }{
 		"one word is another":             {"subscription.notification_uri", "\nsubscription: ", "notification_url"},
 		"a letter is missing":             {"auth.client_scret", "\nauth: ", "client_secret"},
-		"it is written in camel case":     {"tenantId", "Config: ", "tenant_id"},
+		"it is written in camel case":     {"tenantId", "\nhas invalid keys: ", "tenant_id"},
 		"it is written with hyphens":      {"auth.client-id", "\nauth: ", "client_id"},
 		"it is a key of the Collector's":  {"graph.proxy_uri", "\ngraph: ", "proxy_url"},
 		"it is one that is squashed":      {"webhook.endpiont", "\nwebhook: ", "endpoint"},
 		"it is a key of an optional part": {"webhook.tls.cert_fil", "\nwebhook.tls: ", "cert_file"},
 		"it is in a section of a section": {"history.reconcile.dely", "\nhistory.reconcile: ", "delay"},
-		"a section itself is misspelled":  {"web_hook", "Config: ", "webhook"},
+		"a section itself is misspelled":  {"web_hook", "\nhas invalid keys: ", "webhook"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -54,6 +54,7 @@ func (c *Config) Validate() error {
 		"write the directory (tenant) id, a GUID as on the Overview page of Entra, not %q", c.TenantID)
 	requireOneOf(p, "cloud", c.Cloud)
 	p.requireBaseURL("graph.endpoint", withoutVersion(c.Graph.Endpoint), "the version, v1.0")
+	p.require(isProxy(c.Graph.ProxyURL), "graph.proxy_url", "write the URL of a proxy, such as http://proxy.example.com:3128") // not quoted: it may have a password
 	requireOneOf(p, "content.capture", c.Content.Capture)
 	p.require(c.Dedupe.MaxEntries >= 1 && c.Dedupe.MaxEntries <= dedupe.MaxEntries, "dedupe.max_entries",
 		"write a number from 1 to %d, such as 1000000; each takes up to 190 bytes of memory", dedupe.MaxEntries)
@@ -327,6 +328,12 @@ func (p *problems) requireBaseURL(path, raw, adds string) {
 		return strings.EqualFold(cloud.Endpoint, "https://"+u.Host) || strings.EqualFold(cloud.Authority, "https://"+u.Host)
 	})
 	p.require(extra == "" || !microsoft, path, "write %s://%s, without %q: the receiver adds %s", u.Scheme, u.Host, extra, adds)
+}
+
+// isProxy accepts the proxies of net/http, and the empty URL, which stands for that of the environment.
+func isProxy(raw string) bool {
+	u, err := url.ParseRequestURI(raw)
+	return raw == "" || err == nil && u.Hostname() != "" && slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme)
 }
 
 func isLoopback(host string) bool {

@@ -42,6 +42,8 @@ func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
 		"an empty issuer matches nothing":      {func(c *Config) { c.Auth.Issuers = []string{""} }, []string{"auth.issuers: ", "empty entry"}},
 		"an empty audience matches nothing":    {func(c *Config) { c.Auth.Audiences = []string{"a", ""} }, []string{"auth.audiences: ", "empty entry"}},
 		"the Graph endpoint is https":          {func(c *Config) { c.Graph.Endpoint = "http://graph.microsoft.com" }, []string{"graph.endpoint: ", "https"}},
+		"a proxy is a URL":                     {func(c *Config) { c.Graph.ProxyURL = "proxy.example.com:3128" }, []string{"graph.proxy_url: ", "http://proxy"}},
+		"a proxy has a host":                   {func(c *Config) { c.Graph.ProxyURL = "http://:3128" }, []string{"graph.proxy_url: "}},
 		"Graph calls have a timeout":           {func(c *Config) { c.Graph.Timeout = 0 }, []string{"graph.timeout: "}},
 		"a notification URL is required":       {func(c *Config) { c.Subscription.NotificationURL = "" }, []string{"subscription.notification_url: ", "https://"}},
 		"a notification URL is https":          {func(c *Config) { c.Subscription.NotificationURL = "http://copilot.example.com/n" }, []string{"subscription.notification_url: ", "https"}},

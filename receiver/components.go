@@ -65,6 +65,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	attribution := turn.Settings{MaxOpen: maxOpen, Logger: r.set.Logger, Telemetry: r.telemetry}
 	if r.settings.Storage != nil {
 		cache.Store, attribution.Store = c.store, c.store
+		cache.Status = r.status.Part("storage")
 	}
 	c.cache, c.attribution = dedupe.New(cache), turn.New(attribution)
 	c.signingKeys = jwks.New(r.settings.JWKSURL, c.clients.Plain)

@@ -92,6 +92,7 @@ func TestWebhook_TracksUndecidableNotification(t *testing.T) {
 	}
 	assert.Equal(t, []int64{minute(late), minute(lost)}, tracked(t, c))
 	assert.Empty(t, missing(c), "as Graph may still send it")
+	assert.False(t, r.pipeline.accepting.since.IsZero(), "it shows in the status if it lasts")
 
 	late.ContentDigest = (&notification.Item{ChangeType: "created", EncryptedContent: &notification.EncryptedContent{DataSignature: late.ID}}).ContentDigest()
 	require.NoError(t, r.pipeline.Take(t.Context(), list(late)))

@@ -43,6 +43,8 @@ type pipeline struct {
 	limits    sync.Map // of a *rate.Sometimes for each key of warn
 	obs       *receiverhelper.ObsReport
 	telemetry *telemetry
+	// accepting and delivering report that nothing that Graph sends can be accepted, or be delivered to the logs pipeline.
+	accepting, delivering *lastingFailure
 
 	// The start sets what follows; decrypter only with a subscription.
 	decrypter   *notification.Decrypter
@@ -74,8 +76,12 @@ func (p *pipeline) Decrypt(ctx context.Context, collection *notification.Collect
 				p.undelivered.Track(item.ContentDigest(), item.ResourceID, at)
 			}
 		}
+		p.accepting.observe(err)
 		p.warn("decrypt", "notifications can't be decrypted now, Graph retries them", err)
 		return decrypted, err
+	}
+	if len(decrypted.Received) > 0 {
+		p.accepting.observe(nil)
 	}
 	if authenticated(len(collection.Items), decrypted) {
 		p.lastAuthentic.Store(&at)
@@ -110,7 +116,8 @@ func (p *pipeline) Reject(ctx context.Context, rejected []notification.Rejection
 	for _, rejection := range rejected {
 		p.telemetry.rejected(ctx, rejection.Reason, rejection.Count)
 		p.warn(string(rejection.Reason), "notification rejected", rejection.Err, zap.String("reason", string(rejection.Reason)))
-		if rejection.Gap != "" {
+		if rejection.Gap != "" { // not forged
+			p.accepting.observe(rejection.Err)
 			p.undelivered.Resolve(rejection.ContentDigest)
 			missing = append(missing, rejection)
 		}
@@ -203,6 +210,9 @@ func (p *pipeline) deliver(ctx context.Context, received []interaction.Received)
 	})
 	if err != nil {
 		err = withFailure(err, failure.LogsPipelineRefusing)
+	}
+	p.delivering.observe(err)
+	if err != nil {
 		p.warn("logs", "the logs pipeline did not take interactions", err)
 		return nil, err
 	}

@@ -64,14 +64,17 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 	scope := translate.Scope{Name: metadata.ScopeName, Version: set.BuildInfo.Version}
 	metrics := newMetrics(settings.TenantID, set.TelemetrySettings, scope)
 	own := &telemetry{builder: builder, receiver: attribute.String("receiver", set.ID.String()), recovered: metrics.AddRecovered}
+	status := &health.Status{}
 	return &Receiver{
 		set:        set,
 		settings:   settings,
 		onShutdown: onShutdown,
 		telemetry:  own,
-		status:     &health.Status{},
+		status:     status,
 		pipeline: &pipeline{
 			logger: set.Logger, obs: obs, telemetry: own,
+			accepting:  &lastingFailure{status: status.Part("notifications")},
+			delivering: &lastingFailure{status: status.Part("logs pipeline")},
 			privacy: privacy.Settings{
 				CaptureText: settings.CaptureText, References: settings.References,
 				Directory: settings.Directory.Lookup, Properties: settings.Directory.Properties,

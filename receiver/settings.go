@@ -41,7 +41,7 @@ type Settings struct {
 
 	// Storage is the storage extension, nil for none.
 	Storage *component.ID
-	// Cache configures the dedupe cache, but for Store, Logger and Telemetry.
+	// Cache configures the dedupe cache, but for what connects it with other components.
 	Cache   dedupe.Settings
 	History History
 

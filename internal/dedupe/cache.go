@@ -39,7 +39,9 @@ type Settings struct {
 	// RetainFrom returns the time from which on no entry expires, zero for none. They are still evicted where there are too many.
 	RetainFrom func() time.Time
 	Logger     *zap.Logger
-	Telemetry  Telemetry
+	// Status is called when writing to Store begins to fail, and with nil when it is over. It must not block. It may be nil.
+	Status    func(error)
+	Telemetry Telemetry
 }
 
 // Cache has one entry for each interaction that was delivered lately: which changes of it, and its newest etag. An entry takes at
@@ -65,6 +67,7 @@ func New(set Settings) *Cache {
 		health: health.Part{
 			Logger: set.Logger, Failing: "delivered interactions can't be recorded in storage",
 			Recovered: "delivered interactions are recorded in storage again",
+			Status:    set.Status,
 		},
 		changed:   make(chan struct{}, 1),
 		inFlight:  map[digest]*Reservation{},

@@ -47,15 +47,18 @@ func Run(ctx context.Context, s Settings) Report {
 // target is one receiver of the configuration, with what earlier checks learned for later ones.
 type target struct {
 	id component.ID
-	// configuration holds the checks of the configuration. If one of them failed, config is nil, and nothing else is checked.
+	// collector is the configuration that the receiver is in.
+	collector *collectorConfig
+	// configuration holds the checks of the configuration. If the receiver can't be built of it, config is nil, and nothing else is
+	// checked.
 	configuration []Check
 	config        *m365copilotreceiver.Config
 	settings      receiver.Settings
 	// extensions are those of the configuration that this program knows and that the receiver needs.
 	extensions map[component.ID]component.Component
-	// storage is where the storage extension keeps its files, empty for none or another kind of storage.
-	storage string
-	clients *graph.Clients
+	clients    *graph.Clients
+	// withoutClients says why Graph can't be called, empty if it can: then clients have no credentials.
+	withoutClients string
 
 	// loginReached and graphReached say that the services answer, and tokenIssued that there is an access token or an
 	// authenticator extension that has one.
@@ -77,20 +80,26 @@ func (t *target) run(ctx context.Context) Instance {
 	storage := Group{Name: "storage", Checks: t.checkStorage(ctx)} // what it holds is needed before
 	for _, g := range []struct {
 		name  string
+		calls bool // whether Graph is called with credentials
 		check func(context.Context) []Check
 	}{
-		{"network", t.checkNetwork},
-		{"token", t.checkToken},
-		{"permissions", t.checkPermissions},
-		{"licenses", t.checkLicenses},
-		{"credentials", t.checkCredentials},
-		{"encryption", t.checkEncryption},
-		{"notification URL", t.checkNotificationURL},
-		{"subscriptions", t.checkSubscriptions},
-		{"history", t.checkHistory},
+		{"network", false, t.checkNetwork},
+		{"token", true, t.checkToken},
+		{"permissions", true, t.checkPermissions},
+		{"licenses", true, t.checkLicenses},
+		{"credentials", true, t.checkCredentials},
+		{"encryption", false, t.checkEncryption},
+		{"notification URL", false, t.checkNotificationURL},
+		{"subscriptions", true, t.checkSubscriptions},
+		{"history", true, t.checkHistory},
 	} {
-		checks := []Check{skipped("no time was left: raise --timeout")}
-		if ctx.Err() == nil {
+		var checks []Check
+		switch {
+		case ctx.Err() != nil:
+			checks = []Check{skipped("no time was left: raise --timeout")}
+		case g.calls && t.withoutClients != "":
+			checks = []Check{skipped("%s", t.withoutClients)}
+		default:
 			checks = g.check(ctx)
 		}
 		instance.Groups = append(instance.Groups, Group{Name: g.name, Checks: checks})
@@ -100,6 +109,7 @@ func (t *target) run(ctx context.Context) Instance {
 }
 
 func ok(found string, args ...any) Check { return Check{Mark: OK, Found: fmt.Sprintf(found, args...)} }
+
 func skipped(reason string, args ...any) Check {
 	return Check{Mark: Skip, Found: fmt.Sprintf(reason, args...)}
 }

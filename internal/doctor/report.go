@@ -41,8 +41,8 @@ type Check struct {
 
 // Group holds the checks of one subject.
 type Group struct {
-	Name   string  `json:"name"`
-	Checks []Check `json:"checks"`
+	Name   string
+	Checks []Check
 }
 
 // Mark returns the mark of the worst check, OK for none.
@@ -52,6 +52,15 @@ func (g Group) Mark() Mark {
 		worst = max(worst, c.Mark)
 	}
 	return worst
+}
+
+// MarshalJSON implements json.Marshaler. It adds the mark.
+func (g Group) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Name   string  `json:"name"`
+		Mark   Mark    `json:"mark"`
+		Checks []Check `json:"checks"`
+	}{g.Name, g.Mark(), g.Checks})
 }
 
 // Instance holds the groups of one receiver.

@@ -54,7 +54,7 @@ func collectorWithClock(t *testing.T) string {
 var buildCollectorWithClock = sync.OnceValues(func() (string, error) {
 	source := filepath.Dir(filepath.Join(root, collectorTarget))
 	if _, err := os.Stat(filepath.Join(source, "go.mod")); errors.Is(err, fs.ErrNotExist) { // as $COLLECTOR is used instead
-		if err := makeCollector(); err != nil {
+		if err := build(collectorTarget); err != nil {
 			return "", err
 		}
 	}

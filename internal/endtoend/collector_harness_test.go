@@ -13,6 +13,9 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
+// useComponentStatus is the flag without which health_check knows nothing of the components.
+const useComponentStatus = "--feature-gates=extension.healthcheck.useComponentStatus"
+
 // collectorHarness is an emulated tenant, a backend, and the configuration of a collector between them.
 type collectorHarness struct {
 	emulator *graphtest.Emulator
@@ -25,19 +28,19 @@ type collectorHarness struct {
 	// the variables that they refer to.
 	overlay, ownConfig string
 	environment        []string
-	// binary is the path of the collector, flags its arguments besides the configurations.
-	binary string
-	flags  []string
+	// binary is the path of the collector, example the configuration that it runs, a file of examples/.
+	binary, example string
 	// published counts the interactions of bodies.
 	published int
 }
 
-// newCollectorHarness creates everything but a running collector. The overlay is YAML that is merged over examples/durable.yaml.
+// newCollectorHarness creates everything but a running collector. The overlay is YAML that is merged over the example.
 func newCollectorHarness(tb testing.TB, overlay string, change ...func(*graphtest.Settings)) *collectorHarness {
 	tb.Helper()
 	emulator, base, pair := newEmulator(tb, change...)
 	h := &collectorHarness{
 		emulator: emulator, graphURL: base, backend: newBackend(tb), webhook: freeAddress(tb), storage: tb.TempDir(), binary: collector,
+		example: "durable.yaml",
 	}
 	h.overlay = h.writeOverlay(tb, pair)
 	h.configure(tb, overlay)
@@ -50,6 +53,7 @@ func (h *collectorHarness) writeOverlay(tb testing.TB, pair graphtest.Pair) stri
 	files := map[string][]byte{
 		"server.crt": pair.Certificate, "server.key": pair.Key,
 		"base.yaml": fmt.Appendf(nil, `
+extensions: {health_check: {http: {endpoint: "127.0.0.1:0"}}}
 receivers:
   m365_copilot:
     auth: {authority: %q}
@@ -81,11 +85,24 @@ func (h *collectorHarness) configure(tb testing.TB, overlay string) {
 // run starts a collector.
 func (h *collectorHarness) run(tb testing.TB) *process {
 	tb.Helper()
-	return run(tb, h.binary, h.flags, append([]string{
+	return run(tb, h.binary, append([]string{useComponentStatus}, h.configFlags()...), h.variables())
+}
+
+// variables are those that the configurations refer to.
+func (h *collectorHarness) variables() []string {
+	return append([]string{
 		"COPILOT_TENANT_ID=" + tenant, "COPILOT_CLIENT_ID=" + client, "COPILOT_CLIENT_SECRET=" + secret,
 		"COPILOT_NOTIFICATION_URL=https://" + cmp.Or(h.public, h.webhook) + "/graph/notifications",
 		"COPILOT_STORAGE=" + h.storage, "OTLP_ENDPOINT=http://" + h.backend.address,
-	}, h.environment...), filepath.Join(root, "examples", "durable.yaml"), filepath.Join(h.overlay, "base.yaml"), h.ownConfig)
+	}, h.environment...)
+}
+
+// configFlags name the configurations, which are merged in this order.
+func (h *collectorHarness) configFlags() (flags []string) {
+	for _, config := range []string{filepath.Join(root, "examples", h.example), filepath.Join(h.overlay, "base.yaml"), h.ownConfig} {
+		flags = append(flags, "--config", config)
+	}
+	return flags
 }
 
 // awaitSubscribed waits for the collector's subscription.

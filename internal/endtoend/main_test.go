@@ -24,6 +24,11 @@ var collector = os.Getenv("COLLECTOR")
 // collectorTarget is where `make build` writes the collector, next to the source that ocb generated.
 var collectorTarget = filepath.Join("_build", "otelcol-copilot", "otelcol-copilot")
 
+// tool is the path of the operator's tool.
+var tool = filepath.Join(root, toolTarget)
+
+var toolTarget = filepath.Join("_build", "m365copilot")
+
 // tempDir is a directory for files that tests share.
 var tempDir string
 
@@ -52,12 +57,19 @@ func testAll(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	if collector == "" {
-		if err := makeCollector(); err != nil {
+		if err := build(collectorTarget); err != nil {
 			return 1, err
 		}
 		collector = filepath.Join(root, collectorTarget)
 	}
-	for _, input := range []string{collector, filepath.Join(root, "examples", "durable.yaml")} {
+	if err := build(toolTarget); err != nil {
+		return 1, err
+	}
+	examples, err := filepath.Glob(filepath.Join(root, "examples", "*.yaml"))
+	if err != nil {
+		return 1, err
+	}
+	for _, input := range append(examples, collector, tool) {
 		if _, err := os.Stat(input); err != nil { // with which `go test` also learns what its cached results depend on
 			return 1, err
 		}
@@ -76,10 +88,11 @@ func testAll(m *testing.M) (code int, err error) {
 	return 0, nil
 }
 
-func makeCollector() error {
-	build := exec.Command("make", "-C", root, collectorTarget) //nolint:noctx // a build of minutes, for all tests
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the collector: %w\n%s", err, out)
+// build makes a target of the Makefile.
+func build(target string) error {
+	command := exec.Command("make", "-C", root, target) //nolint:noctx // a build of minutes, for all tests
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", target, err, out)
 	}
 	return nil
 }

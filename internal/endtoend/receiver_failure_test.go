@@ -198,6 +198,28 @@ func TestFailure_UnreadableDirectoryKeepsReceiverHealthy(t *testing.T) {
 	}
 }
 
+// Graph can't sign what it sends while "Assignment required" is Yes. Each notification is answered, and none is accepted.
+func TestFailure_RejectedNotificationsAreTheStatus(t *testing.T) {
+	skipIfShort(t, "the rejections last for a minute")
+	t.Parallel()
+	h := newHarness(t)
+	h.run(t)
+	unsigned, err := h.emulator.Collection(newTurns(1)...)
+	require.NoError(t, err)
+	unsigned.ValidationTokens = nil
+	require.Eventually(t, func() bool {
+		status, err := h.emulator.Post(t.Context(), unsigned)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusAccepted, status)
+		return h.host.reports(componentstatus.StatusRecoverableError)
+	}, 2*time.Minute, 5*time.Second)
+	event := h.host.await(t, componentstatus.StatusRecoverableError)
+	require.ErrorContains(t, event.Err(), "(COP412: ")
+
+	h.deliver(t, newTurns(2)...)
+	h.host.await(t, componentstatus.StatusOK)
+}
+
 func TestLogs_ContainNoContentOrSecrets(t *testing.T) {
 	t.Parallel()
 	const marker = "Zanzibar"

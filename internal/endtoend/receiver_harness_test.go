@@ -235,6 +235,14 @@ func (h *statusHost) await(t *testing.T, status componentstatus.Status) *compone
 	}
 }
 
+// reports reports whether the latest report has the status.
+func (h *statusHost) reports(status componentstatus.Status) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := len(h.events)
+	return n > 0 && h.events[n-1].Status() == status
+}
+
 // newEncryptionCertificate writes a new encryption certificate and its key to files.
 func newEncryptionCertificate(t *testing.T) m365copilotreceiver.CertificateConfig {
 	t.Helper()

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 )
 
@@ -166,7 +167,10 @@ func TestStorage_FailingWhileRunningIsReportedOnce(t *testing.T) {
 	for text, n := range texts {
 		assert.Equal(t, 1, n, text)
 	}
+	event := h.host.await(t, componentstatus.StatusRecoverableError)
+	require.ErrorContains(t, event.Err(), "no space left on device (COP001: ")
 	stored.fail(nil)
+	h.host.await(t, componentstatus.StatusOK)
 	h.confirmed(t)
 	h.restart(t)
 	h.confirmed(t)

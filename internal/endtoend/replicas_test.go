@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -36,15 +35,13 @@ func (h *collectorHarness) startReplica(t *testing.T, certificates string) (*rep
 	if len(h.emulator.Subscriptions()) > 0 {
 		r.webhook = freeAddress(t)
 	}
-	r.flags = []string{"--feature-gates=+extension.healthcheck.useComponentStatus"}
 	r.configure(t, fmt.Sprintf(`
 extensions:
-  health_check: {http: {endpoint: %q, status: {enabled: true, path: /}}}
+  health_check: {http: {endpoint: %q}}
 receivers:
   m365_copilot:
     encryption: {certificates: [%s]}
     webhook: {endpoint: %q}
-service: {extensions: [file_storage, health_check]}
 `, r.status, certificates, r.webhook))
 	return r, r.run(t)
 }
@@ -52,16 +49,10 @@ service: {extensions: [file_storage, health_check]}
 // health returns the status of all components together, with the errors of each.
 func (r *replica) health(t *testing.T) (status, details string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+r.status+"/?verbose", http.NoBody)
-	require.NoError(t, err)
-	response, err := http.DefaultClient.Do(request)
-	require.NoError(t, err)
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	require.NoError(t, err)
+	_, body := getHealth(t, r.status, "?verbose")
 	var health struct{ Status string }
-	require.NoError(t, json.Unmarshal(body, &health))
-	return health.Status, string(body)
+	require.NoError(t, json.Unmarshal([]byte(body), &health))
+	return health.Status, body
 }
 
 // post sends the interactions of a prompt to this replica, for the subscription there is.

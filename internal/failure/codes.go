@@ -102,6 +102,7 @@ const (
 	HistoryOfUsersFailing Code = "COP513"
 	HistoryUnreadable     Code = "COP514"
 	HistoryTooOld         Code = "COP515"
+	GapNotRead            Code = "COP516"
 )
 
 const (
@@ -255,5 +256,7 @@ func hints() map[Code]string {
 		HistoryOfUsersFailing: "nothing to do: the history of some users can't be read, and is compared as soon as it can be",
 		HistoryUnreadable:     "report the error to the receiver's project; the interaction is not delivered",
 		HistoryTooOld:         "raise history.max_gap if the collector may be down for longer than that",
+		GapNotRead: "see the checks of permissions, subscriptions and history, and what the collector logs about the history: it is read as soon " +
+			"as the cause is over, as far as history.max_gap reaches",
 	}
 }

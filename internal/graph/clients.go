@@ -90,6 +90,24 @@ func (c *Clients) Reach(ctx context.Context, address, key string) (date time.Tim
 	return date, nil
 }
 
+// Proxy returns host and port of the proxy for requests to an address, without its credentials: graph.proxy_url, else that of the
+// environment. It returns "" if there is none.
+func (c *Clients) Proxy(address string) string {
+	target, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	for _, transport := range c.transports.all {
+		if transport.Proxy == nil {
+			continue
+		}
+		if proxy, err := transport.Proxy(&http.Request{URL: target}); err == nil && proxy != nil {
+			return proxy.Host
+		}
+	}
+	return ""
+}
+
 // Close closes the idle connections.
 func (c *Clients) Close() {
 	for _, transport := range c.transports.all {

@@ -51,6 +51,12 @@ type CredentialSettings struct {
 	Telemetry Telemetry
 }
 
+// ReadFiles reads and checks the files of the credential as a token request does. Its error is a *TokenError.
+func (s CredentialSettings) ReadFiles() error {
+	_, _, err := s.config()
+	return err
+}
+
 // fetch makes one token request (RFC 6749, section 4.4).
 func (s CredentialSettings) fetch(ctx context.Context) (*oauth2.Token, error) {
 	config, secret, err := s.config()

@@ -16,16 +16,20 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// role returns the permission that the operation requires, empty for none. An application may list and delete its own
+// roles returns the permissions of which the operation requires one, nil for none. An application may list and delete its own
 // subscriptions without a permission: https://learn.microsoft.com/graph/api/subscription-list
-func (o Operation) role() string {
+func (o Operation) roles() []string {
 	switch o {
 	case OpCreate, OpRenew, OpReauthorize, OpHistory:
-		return RoleReadAll
+		return []string{RoleReadAll}
 	case OpUsers, OpUser:
-		return RoleUsersReadAll
+		return []string{RoleUsersReadAll}
+	case OpProducts:
+		return []string{RoleLicensesReadAll, "Organization.Read.All", "Directory.Read.All"}
+	case OpApplication:
+		return []string{RoleApplicationsReadAll, "Directory.Read.All"}
 	default:
-		return ""
+		return nil
 	}
 }
 
@@ -47,16 +51,16 @@ func (e *Emulator) authorize(r *http.Request, op Operation) *graphError {
 	if err != nil {
 		return &graphError{http.StatusUnauthorized, "InvalidAuthenticationToken", accessTokenMessage(err)}
 	}
-	roles, _ := claims["roles"].([]any)
-	role := op.role()
+	granted, _ := claims["roles"].([]any)
+	required := op.roles()
 	switch {
-	case role == "" || slices.Contains(roles, any(role)):
+	case required == nil || slices.ContainsFunc(required, func(role string) bool { return slices.Contains(granted, any(role)) }):
 		return nil
-	case role == RoleUsersReadAll:
+	case required[0] != RoleReadAll: // the directory
 		return &graphError{http.StatusForbidden, "Authorization_RequestDenied", "Insufficient privileges to complete the operation."}
 	default:
 		return &graphError{http.StatusForbidden, "Forbidden", "Missing role permissions on the request. " +
-			"API requires one of '" + role + "'. Roles on the request ''."}
+			"API requires one of '" + strings.Join(required, ", ") + "'. Roles on the request ''."}
 	}
 }
 
@@ -155,6 +159,9 @@ func (e *Emulator) authenticate(r *http.Request, form url.Values, secret string)
 	case !e.credentials.hasSecret(secret):
 		return &entraError{"invalid_client", 7000215, fmt.Sprintf("Invalid client secret provided. Ensure the secret being sent "+
 			"in the request is the client secret value, not the client secret ID, for a secret added to app '%s'.", e.settings.ClientID)}
+	case !time.Now().Before(e.secretEnd()):
+		return &entraError{"invalid_client", 7000222, fmt.Sprintf("The provided client secret keys for app '%s' are expired. Visit the "+
+			"Azure portal to create new keys for your app: https://aka.ms/NewClientSecret.", e.settings.ClientID)}
 	default:
 		return nil
 	}

@@ -25,7 +25,9 @@
 // Every published interaction is in the history of its user, delivered or not, deleted or not; Lost returns those that are only
 // there. AddHistory adds interactions without notifying. The directory requires RoleUsersReadAll and holds the people passed to
 // SetDirectory, such as a Company, or licensed users without properties, passed to SetUsers; Join and Leave change it. Until one
-// of these is called, every user with an interaction is a licensed user of the directory.
+// of these is called, every user with an interaction is a licensed user of the directory. SetProducts sets what the tenant has bought,
+// which requires RoleLicensesReadAll, and SetSecretEnd when the secret of the app registration expires, which RoleApplicationsReadAll
+// shows.
 //
 // # Observing
 //
@@ -94,6 +96,7 @@ type Emulator struct {
 	history   *historyStore
 	users     *turnUsers
 	directory *directory
+	tenant    *tenantState
 	client    *http.Client
 	// credentials are those that the token endpoint accepts.
 	credentials *credentials
@@ -132,6 +135,7 @@ func New(settings Settings) *Emulator {
 		faults:         newFaultSet(settings.Seed),
 		history:        newHistoryStore(settings),
 		directory:      newDirectory(settings.HistorySize),
+		tenant:         newTenantState(time.Now()),
 		historyLimit:   newLimiter(settings.HistoryLimit),
 		directoryLimit: newLimiter(settings.DirectoryLimit),
 		users:          &turnUsers{limit: settings.HistorySize, users: map[[2]string]string{}},
@@ -214,6 +218,10 @@ const (
 	RoleReadAll = "AiEnterpriseInteraction.Read.All"
 	// RoleUsersReadAll permits reading the directory. It is granted only through Settings.Roles or SetRoles.
 	RoleUsersReadAll = "User.Read.All"
+	// RoleLicensesReadAll permits reading the products of the tenant, RoleApplicationsReadAll its app registration. They are granted
+	// likewise.
+	RoleLicensesReadAll     = "LicenseAssignment.Read.All"
+	RoleApplicationsReadAll = "Application.Read.All"
 )
 
 // Settings describe the emulated tenant and how it behaves. TenantID and ClientID are required; every other default is what

@@ -28,6 +28,8 @@ const (
 	OpHistory     Operation = "history"
 	OpUsers       Operation = "users" // a page of the directory
 	OpUser        Operation = "user"  // one user of the directory
+	OpProducts    Operation = "products"
+	OpApplication Operation = "application"
 	OpUnknown     Operation = "unknown"
 )
 
@@ -100,6 +102,10 @@ func (e *Emulator) handle(op Operation) handler {
 		return e.serveUsers
 	case OpUser:
 		return e.serveUser
+	case OpProducts:
+		return e.serveProducts
+	case OpApplication:
+		return e.serveApplication
 	default:
 		return func(w http.ResponseWriter, _ *http.Request, _ []string) { errUnsupported.write(w) }
 	}
@@ -107,7 +113,7 @@ func (e *Emulator) handle(op Operation) handler {
 
 var errUnsupported = &graphError{http.StatusNotFound, "NotFound", "Requested API is not supported. Please check the path."}
 
-// routes are matched case-insensitively, as Graph does; * matches one segment, which is passed to the handler.
+// routes are matched case-insensitively, as Graph does; * matches a segment or a part of it, which is passed to the handler.
 var routes = []struct {
 	method, path string
 	op           Operation
@@ -126,6 +132,8 @@ var routes = []struct {
 	{http.MethodGet, "v1.0/copilot/users/*/interactionhistory/getallenterpriseinteractions", OpHistory},
 	{http.MethodGet, "v1.0/users", OpUsers},
 	{http.MethodGet, "v1.0/users/*", OpUser},
+	{http.MethodGet, "v1.0/subscribedskus", OpProducts},
+	{http.MethodGet, "v1.0/applications(appid='*')", OpApplication},
 }
 
 func route(method, path string) (Operation, []string) {
@@ -144,12 +152,17 @@ func route(method, path string) (Operation, []string) {
 func match(want, got []string) ([]string, bool) {
 	var args []string
 	ok := slices.EqualFunc(want, got, func(w, g string) bool {
-		if w != "*" {
+		before, after, variable := strings.Cut(w, "*")
+		if !variable {
 			return strings.EqualFold(w, g)
 		}
-		segment, err := url.PathUnescape(g)
+		from, to := len(before), len(g)-len(after)
+		if from >= to || !strings.EqualFold(before, g[:from]) || !strings.EqualFold(after, g[to:]) {
+			return false
+		}
+		segment, err := url.PathUnescape(g[from:to])
 		args = append(args, segment)
-		return err == nil && segment != ""
+		return err == nil
 	})
 	return args, ok
 }

@@ -12,12 +12,13 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
-// Status reports the health of the receiver to the host of every signal. One receiver serves several signals, each of
-// which is a separate component instance to the Collector.
+// Status reports changes of the receiver's health to the host of every signal. One receiver serves several signals, each of
+// which is a separate component instance to the Collector. The Collector itself reports that an instance is starting, and after a
+// Start during which nothing was reported that it is well: https://pkg.go.dev/go.opentelemetry.io/collector/component/componentstatus
 type Status struct {
 	mu    sync.Mutex // guards what follows
 	hosts []component.Host
-	// last is the last report, for hosts that join later; nil before the first.
+	// last is the last report, for hosts that join later; nil before the first, when the receiver is well.
 	last *componentstatus.Event
 	// failing holds the current error of each failing part of the receiver.
 	failing map[string]error
@@ -89,13 +90,21 @@ func (s *Status) FatalError() error {
 	return s.fatalErr
 }
 
-// report is called with mu held.
+// report reports an event unless it repeats the last one. It is called with mu held.
 func (s *Status) report(event *componentstatus.Event) {
-	if s.fatalErr != nil {
+	if s.fatalErr != nil || text(event) == text(s.last) {
 		return
 	}
 	s.last = event
 	for _, host := range s.hosts {
 		componentstatus.ReportStatus(host, event)
 	}
+}
+
+// text returns the text of an error event, and nothing for an event without error and for none.
+func text(event *componentstatus.Event) string {
+	if event == nil || event.Err() == nil {
+		return ""
+	}
+	return event.Err().Error()
 }

@@ -2,6 +2,7 @@ package health_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -9,6 +10,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 )
 
@@ -52,6 +54,37 @@ func TestStatus_IsOKWhenAllPartsAre(t *testing.T) {
 	assert.Equal(t, componentstatus.StatusRecoverableError, host.events[2].Status())
 	s.Part("history")(nil)
 	assert.Equal(t, componentstatus.StatusOK, host.events[3].Status())
+}
+
+func TestStatus_ReportsChangesOnly(t *testing.T) {
+	t.Parallel()
+	s, host := &health.Status{}, &statusHost{}
+	s.Join(host)
+	s.Part("subscription")(nil)
+	require.Empty(t, host.events, "the Collector itself reports that a component has started well")
+
+	noConsent := failure.With(errors.New("no consent"), failure.New(failure.PermissionMissing))
+	s.Part("subscription")(noConsent)
+	s.Part("subscription")(fmt.Errorf("%w", noConsent))
+	s.Part("history")(nil)
+	require.Len(t, host.events, 1, "the text is the same")
+
+	s.Part("subscription")(errors.New("no consent"))
+	require.Len(t, host.events, 2, "the hint is another")
+	s.Part("subscription")(nil)
+	s.Part("history")(nil)
+	assert.Equal(t, []componentstatus.Status{
+		componentstatus.StatusRecoverableError, componentstatus.StatusRecoverableError, componentstatus.StatusOK,
+	}, host.statuses())
+}
+
+func TestStatus_HasCodeAndHint(t *testing.T) {
+	t.Parallel()
+	s, host := &health.Status{}, &statusHost{}
+	s.Join(host)
+	known := failure.New(failure.ClientSecretWrong)
+	s.Part("subscription")(fmt.Errorf("get a token: %w", failure.With(errors.New("refused"), known)))
+	require.EqualError(t, host.events[0].Err(), "get a token: refused (COP201: "+known.Hint+")")
 }
 
 // The Collector reads one fatal error and holds a lock while it waits for a reader of the next.

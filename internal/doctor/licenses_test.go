@@ -1,0 +1,84 @@
+package doctor_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/doctor"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+)
+
+const someUser = "0f6a3c1e-0000-4000-8000-00000000000a"
+
+func TestLicenses_ForEachSource(t *testing.T) {
+	t.Parallel()
+	products, users := graphtest.RoleLicensesReadAll, graphtest.RoleUsersReadAll
+	licensed := func(e *graphtest.Emulator) { e.SetUsers(someUser, otherID) }
+	none := func(e *graphtest.Emulator) { e.SetUsers() }
+	product := func(status string, plans ...string) func(*graphtest.Emulator) {
+		return func(e *graphtest.Emulator) {
+			e.SetProducts(graphtest.Product{Name: "BUNDLE", CapabilityStatus: status, ConsumedUnits: 7, Plans: plans})
+		}
+	}
+	for name, test := range map[string]struct {
+		roles   []string
+		prepare func(*graphtest.Emulator)
+		want    doctor.Mark
+		text    string
+	}{
+		"products and users show them": {[]string{products, users}, licensed, doctor.OK, "assigned licenses of Microsoft_365_Copilot: 2"},
+		"only products show them":      {[]string{products}, licensed, doctor.OK, "assigned licenses of Microsoft_365_Copilot: 2"},
+		"only users show them":         {[]string{users}, licensed, doctor.OK, "licensed users: 2"},
+		"nothing shows them":           {nil, licensed, doctor.Skip, "LicenseAssignment.Read.All or User.Read.All would show the licenses"},
+		"no license is assigned":       {[]string{products}, none, doctor.Warn, "no license of Microsoft_365_Copilot is assigned"},
+		"no user has a license":        {[]string{users}, none, doctor.Warn, "no user has a Microsoft 365 Copilot license"},
+		"a bundle contains Copilot":    {[]string{products}, product("Enabled", otherID, strings.ToUpper(graphtest.CopilotPlan)), doctor.OK, "assigned licenses of BUNDLE: 7"},
+		"a grace period":               {[]string{products}, product("Warning", graphtest.CopilotPlan), doctor.OK, "licenses of BUNDLE: 7"},
+		"no product contains Copilot":  {[]string{products}, product("Enabled", otherID), doctor.Fail, "no product of this tenant contains"},
+		"nothing was bought":           {[]string{products}, func(e *graphtest.Emulator) { e.SetProducts() }, doctor.Fail, "no product of this tenant contains"},
+		"the product is suspended":     {[]string{products}, product("Suspended", graphtest.CopilotPlan), doctor.Fail, "BUNDLE is Suspended"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			h.emulator.SetRoles(append(test.roles, graphtest.RoleReadAll)...)
+			test.prepare(h.emulator)
+			r := h.check(t, "", "")
+			code, hint := failure.LicenseMissing, "assign Microsoft 365 Copilot licenses"
+			if test.want < doctor.Warn {
+				code, hint = "", ""
+			}
+			requireFinding(t, r, "licenses", test.want, code, test.text, hint)
+			assert.NotContains(t, printed(t, r), someUser)
+		})
+	}
+}
+
+func TestLicenses_OneReadableSourceIsEnough(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.emulator.SetRoles(graphtest.RoleReadAll, graphtest.RoleUsersReadAll, graphtest.RoleLicensesReadAll)
+	h.emulator.SetUsers(someUser)
+	h.emulator.Fail(graphtest.OpProducts, graphtest.Fault{Status: 500})
+	assert.Equal(t, "licensed users: 1", requireAllWell(t, h.check(t, "", ""), "licenses"))
+
+	h.emulator.Fail(graphtest.OpUsers, graphtest.Fault{Status: 500})
+	requireFinding(t, h.check(t, "", ""), "licenses", doctor.Skip, "", "the licenses can't be read: list users: Graph answered 500")
+}
+
+func TestLicenses_CountsOnePageOfUsers(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.emulator.SetRoles(graphtest.RoleReadAll, graphtest.RoleUsersReadAll)
+	ids := make([]string, 1000)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("b2a7c9e4-5d31-4f0c-8e62-%012d", i)
+	}
+	h.emulator.SetUsers(ids...)
+	assert.Equal(t, "licensed users: more than 999", requireAllWell(t, h.check(t, "", ""), "licenses"))
+	assert.Len(t, h.emulator.Requests(graphtest.OpUsers), 1)
+}
