@@ -104,6 +104,9 @@ func TestTelemetry_RecordsEveryDeclaredMetric(t *testing.T) {
 	recorded.GapLost(ctx, gap.Startup, time.Hour)
 	recorded.HistoryInteractions(ctx, 1)
 	require.NoError(t, recorded.observe(func() backfill.Progress { return backfill.Progress{} }))
+	require.NoError(t, recorded.observeExpiry(func(time.Time) map[string]time.Duration {
+		return map[string]time.Duration{clientCertificate: time.Hour}
+	}))
 
 	declared, err := confmaptest.LoadConf(filepath.Join("..", "metadata.yaml"))
 	require.NoError(t, err)
