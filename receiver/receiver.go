@@ -107,7 +107,7 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	}
 	err = r.load(ctx, c)
 	if err == nil {
-		err = r.telemetry.observe(c.backfiller.Progress)
+		err = errors.Join(r.telemetry.observe(c.backfiller.Progress), r.telemetry.observeExpiry(c.expiry.left))
 	}
 	if err == nil && c.server != nil {
 		err = failure.WithDefault(c.server.Start(ctx, host.GetExtensions(), r.httpTelemetry()), failure.SettingWrong)
@@ -124,12 +124,13 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	r.stopLoops = cancel
 	loops := []func(context.Context){
 		c.cache.Run, c.attribution.Run, c.gaps.Run, c.directory.Run, c.activity.Run, c.backfiller.Run, r.saveUndelivered, r.emitMetrics,
+		r.watchFiles,
 	}
 	if c.inventory != nil {
 		loops = append(loops, c.inventory.Run)
 	}
 	if c.manager != nil {
-		loops = append(loops, c.manager.Run, r.watchKeys)
+		loops = append(loops, c.manager.Run)
 	}
 	for _, loop := range loops {
 		r.loops.Go(func() { loop(background) })

@@ -110,14 +110,20 @@ func (p *process) linesWith(text string) []string {
 // awaitLine waits for a line that contains a text.
 func (p *process) awaitLine(tb testing.TB, text string, timeout time.Duration) string {
 	tb.Helper()
+	return p.awaitLines(tb, text, 1, timeout)[0]
+}
+
+// awaitLines waits for n lines that contain a text.
+func (p *process) awaitLines(tb testing.TB, text string, n int, timeout time.Duration) []string {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), timeout)
 	defer cancel()
 	for {
 		p.mu.Lock()
 		changed := p.changed
 		p.mu.Unlock()
-		if lines := p.linesWith(text); len(lines) > 0 {
-			return lines[0]
+		if lines := p.linesWith(text); len(lines) >= n {
+			return lines
 		}
 		select {
 		case <-changed:
@@ -127,6 +133,15 @@ func (p *process) awaitLine(tb testing.TB, text string, timeout time.Duration) s
 			require.FailNow(tb, "the process did not log", text)
 		}
 	}
+}
+
+// reload makes the collector read its configuration again, and waits until it runs with it.
+func (p *process) reload(tb testing.TB) {
+	tb.Helper()
+	const ready = "Everything is ready"
+	before := len(p.linesWith(ready))
+	require.NoError(tb, p.command.Process.Signal(syscall.SIGHUP))
+	p.awaitLines(tb, ready, before+1, waitTimeout)
 }
 
 // kill ends the collector as a crash does.

@@ -251,7 +251,7 @@ func (h *statusHost) reports(status componentstatus.Status) bool {
 // newEncryptionCertificate writes a new encryption certificate and its key to files.
 func newEncryptionCertificate(t *testing.T) m365copilotreceiver.CertificateConfig {
 	t.Helper()
-	pair, err := graphtest.EncryptionCertificate(2048, time.Hour)
+	pair, err := graphtest.EncryptionCertificate(2048, validFor)
 	require.NoError(t, err)
 	c := m365copilotreceiver.CertificateConfig{ID: "2026-11", CertFile: filepath.Join(t.TempDir(), "encryption.crt"), KeyFile: filepath.Join(t.TempDir(), "encryption.key")}
 	require.NoError(t, os.WriteFile(c.CertFile, pair.Certificate, 0o600))

@@ -126,8 +126,8 @@ func hints() map[Code]string {
 			"subscription, and notifications in flight can't be decrypted",
 		ActivityInMemory: "name a storage extension in storage: without, each restart forgets when users prompted, and the inventory calls " +
 			"them never active until their next prompt",
-		EncryptionExpiring: "put a new certificate first in encryption.certificates and keep this one behind it until Graph uses the new one; the " +
-			"files are read again within 30 s, without a restart",
+		EncryptionExpiring: "put a new certificate first in encryption.certificates, keep this one behind it for a day, and reload the " +
+			"configuration (SIGHUP)",
 		ConfigUnreadable: "correct the named line, or set the named environment variable; `otelcol-copilot validate --config FILE` reads the file " +
 			"as the collector does",
 		SettingWrong:         "correct this setting as the line says",
