@@ -41,7 +41,7 @@ func deadline(t *testing.T) context.Context {
 // trusts.
 func newEmulator(tb testing.TB, change ...func(*graphtest.Settings)) (emulator *graphtest.Emulator, url string, webhook graphtest.Pair) {
 	tb.Helper()
-	pair, err := graphtest.ServerCertificate(time.Hour)
+	pair, err := graphtest.ServerCertificate(365 * 24 * time.Hour)
 	require.NoError(tb, err)
 	roots := x509.NewCertPool()
 	require.True(tb, roots.AppendCertsFromPEM(pair.Certificate))
