@@ -20,8 +20,8 @@ func TestDoctorPage_SettingsAreValid(t *testing.T) {
 	require.NoError(t, err)
 	checked := 0
 	for _, match := range regexp.MustCompile("(?s)\n *```yaml\n(.*?)\n *```").FindAllStringSubmatch(string(page), -1) {
-		yaml := regexp.MustCompile(`\$\{env:\w+\}`).ReplaceAllString(match[1], "value")
-		retrieved, err := confmap.NewRetrievedFromYAML([]byte(yaml))
+		text := regexp.MustCompile(`\$\{env:\w+\}`).ReplaceAllString(match[1], "value")
+		retrieved, err := confmap.NewRetrievedFromYAML([]byte(text))
 		require.NoError(t, err, match[1])
 		settings, err := retrieved.AsConf()
 		require.NoError(t, err, match[1])

@@ -29,7 +29,7 @@ func (h *collectorHarness) doctor(t *testing.T, flags ...string) (out string, co
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	command := exec.CommandContext(ctx, tool, append([]string{"doctor"}, append(h.configFlags(), flags...)...)...) //nolint:gosec // a test
+	command := exec.CommandContext(ctx, tool, append([]string{"doctor"}, append(h.configFlags(), flags...)...)...)
 	command.Env = append(append(os.Environ(), h.variables()...), "SSL_CERT_FILE="+filepath.Join(h.overlay, "server.crt"))
 	var stdout, stderr bytes.Buffer
 	command.Stdout, command.Stderr = &stdout, &stderr
@@ -43,11 +43,11 @@ func (h *collectorHarness) doctor(t *testing.T, flags ...string) (out string, co
 }
 
 // newDoctorHarness is a tenant with a company whose directory may be read, and with the history of its users.
-func newDoctorHarness(t *testing.T, overlay string, change ...func(*graphtest.Settings)) *collectorHarness {
+func newDoctorHarness(t *testing.T, overlay string) *collectorHarness {
 	t.Helper()
-	h := newCollectorHarness(t, overlay, append(change, func(s *graphtest.Settings) {
+	h := newCollectorHarness(t, overlay, func(s *graphtest.Settings) {
 		s.Roles = []string{graphtest.RoleReadAll, graphtest.RoleUsersReadAll}
-	})...)
+	})
 	h.emulator.SetDirectory(graphtest.Company(1, 20)...)
 	return h
 }
@@ -114,7 +114,7 @@ func (h *collectorHarness) files(t *testing.T) map[string]string {
 			}
 			var content []byte
 			if !d.IsDir() {
-				if content, err = os.ReadFile(path); err != nil { //nolint:gosec // a test
+				if content, err = os.ReadFile(path); err != nil {
 					return err
 				}
 			}
@@ -214,14 +214,20 @@ func TestDoctor_PrintsNoSecrets(t *testing.T) {
 		{"the token request is refused", "", func(h *collectorHarness) {
 			h.environment = []string{"COPILOT_CLIENT_SECRET=" + canary}
 		}},
-		{"a setting of the secret can't be decoded", "receivers: {m365_copilot: {auth: {client_secret: {" + canary + ": x}}}}",
-			func(*collectorHarness) {}},
+		{
+			"a setting of the secret can't be decoded", "receivers: {m365_copilot: {auth: {client_secret: {" + canary + ": x}}}}",
+			func(*collectorHarness) {},
+		},
 		{"a secret in the query of the notification URL", "receivers: {m365_copilot: {subscription: {notification_url: \"https://copilot.invalid/n?key=" +
 			canary + "\"}}}", func(*collectorHarness) {}},
-		{"a proxy with a password", "receivers: {m365_copilot: {graph: {proxy_url: \"http://user:" + canary + "@127.0.0.1:1\"}}}",
-			func(*collectorHarness) {}},
-		{"Graph refuses everything", "", func(h *collectorHarness) {
-			h.emulator.Fail(graphtest.AnyGraph, graphtest.Fault{Status: 403, Message: "user " + people[0].ID + " said " + canary})
+		{
+			"a proxy with a password", "receivers: {m365_copilot: {graph: {proxy_url: \"http://user:" + canary + "@127.0.0.1:1\"}}}",
+			func(*collectorHarness) {},
+		},
+		{"Graph refuses to read a user, and quotes", "", func(h *collectorHarness) {
+			for _, op := range []graphtest.Operation{graphtest.OpHistory, graphtest.OpUser} {
+				h.emulator.Fail(op, graphtest.Fault{Status: 403, Message: "user " + people[0].ID + " said " + canary})
+			}
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

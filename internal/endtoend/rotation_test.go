@@ -240,7 +240,7 @@ func TestRotation_EncryptionCertificateInPlace(t *testing.T) {
 	replace(t, certificate, renewed.Certificate)
 	r.collector().awaitLine(t, "the encryption certificates changed", time.Minute)
 	r.awaitReplaced(t, "key", "removed_key")
-	r.end(t, []string{"removed_key"}, "COP003", "COP007", "COP410")
+	r.end(t, []string{"removed_key"}, "COP003", "COP007", "COP410", "COP419")
 }
 
 // The generated key is forgotten as soon as a certificate is configured, and without one there is another.
