@@ -38,6 +38,7 @@ type components struct {
 	directory   *directory.Directory
 	activity    *directory.Activity
 	backfiller  *backfill.Backfiller
+	expiry      *expiry
 	// inventory is nil unless it is wanted.
 	inventory *inventory
 
@@ -53,11 +54,11 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	if err != nil {
 		return nil, err
 	}
-	c := &components{store: statestore.New(client)}
+	c := &components{store: statestore.New(client), expiry: &expiry{logger: r.set.Logger}}
 	c.clients, err = graph.NewClients(
-		ctx, r.settings.Graph, r.settings.Credential, host.GetExtensions(), r.set.TelemetrySettings, r.telemetry)
+		ctx, r.settings.Graph, r.settings.Credential, host.GetExtensions(), r.httpTelemetry(), r.telemetry)
 	if err != nil {
-		return nil, errors.Join(err, c.store.Close(ctx))
+		return nil, errors.Join(failure.WithDefault(err, failure.SettingWrong), c.store.Close(ctx))
 	}
 	cache := r.settings.Cache
 	cache.RetainFrom, cache.Logger, cache.Telemetry = c.retainFrom, r.set.Logger, r.telemetry

@@ -19,7 +19,7 @@ const (
 	keysKey     = "keys"
 	keysVersion = 1
 
-	// keyCheckInterval is how often the files of the configured keys are read in case they changed.
+	// keyCheckInterval is how often the files of keys and certificates are read in case they changed.
 	keyCheckInterval = 30 * time.Second
 )
 
@@ -63,6 +63,7 @@ func newKeys(
 			Logger:    logger,
 			Failing:   "the encryption certificates changed and can't be used, the old ones stay in use",
 			Recovered: "the encryption certificates can be used again",
+			Code:      failure.EncryptionKey,
 			Status:    status("encryption"),
 		},
 	}
@@ -140,15 +141,13 @@ func (k *keys) save(ctx context.Context) {
 	_ = k.value.Save(ctx, func() storedKeys { return stored }) // a failure is logged there
 }
 
-// watchKeys takes the keys of changed files into use until ctx ends.
-func (r *Receiver) watchKeys(ctx context.Context) {
+// checkKeys stores what could not be stored before, and takes the keys of changed files into use.
+func (r *Receiver) checkKeys(ctx context.Context) {
 	k := r.components.keys
-	every(ctx, keyCheckInterval, func() {
-		k.save(ctx)
-		if len(k.certificates) > 0 {
-			k.reloading.Report(r.reloadKeys(ctx))
-		}
-	})
+	k.save(ctx)
+	if len(k.certificates) > 0 {
+		k.reloading.Report(r.reloadKeys(ctx))
+	}
 }
 
 // reloadKeys takes the configured keys into use if their files changed. The gap of a removed key is stored before

@@ -233,7 +233,7 @@ func TestReceiver_TakesChangedKeyFilesIntoUse(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			r.watchKeys(ctx)
+			r.watchFiles(ctx)
 		}()
 		time.Sleep(3 * keyCheckInterval)
 		assert.Zero(t, lines.Len(), "nothing has changed")
@@ -267,7 +267,7 @@ func TestReceiver_ChecksKeyFilesHalfAMinuteAfterStart(t *testing.T) {
 		write()
 		ctx, cancel := context.WithTimeout(t.Context(), keyCheckInterval+time.Second)
 		defer cancel()
-		r.watchKeys(ctx)
+		r.watchFiles(ctx)
 		assert.NotEqual(t, old.CertificateID(), c.keys.ring[0].CertificateID())
 	})
 }

@@ -34,6 +34,7 @@ func (r *Receiver) emitMetrics(ctx context.Context) {
 	emitting := health.Part{
 		Logger: r.set.Logger, Failing: "metrics not delivered, the next values contain them", Recovered: "metrics delivered again",
 		Status: r.status.Part("metrics pipeline"),
+		Code:   failure.MetricsNotDelivered,
 	}
 	every(ctx, r.settings.MetricsInterval, func() {
 		if err := r.pipeline.emitMetrics(ctx, r.gauges()...); ctx.Err() == nil { // the shutdown sends them again

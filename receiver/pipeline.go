@@ -76,8 +76,10 @@ func (p *pipeline) Decrypt(ctx context.Context, collection *notification.Collect
 				p.undelivered.Track(item.ContentDigest(), item.ResourceID, at)
 			}
 		}
-		p.accepting.observe(err)
-		p.warn("decrypt", "notifications can't be decrypted now, Graph retries them", err)
+		if ctx.Err() == nil { // else the shutdown reports what it cuts short
+			p.accepting.observe(err)
+			p.warn("decrypt", "notifications can't be decrypted now, Graph retries them", err)
+		}
 		return decrypted, err
 	}
 	if len(decrypted.Received) > 0 {
@@ -244,7 +246,7 @@ func (p *pipeline) consumeLogs(ctx context.Context, logs plog.Logs) error {
 	return err
 }
 
-// warn logs an error with its code and hint, and a panic as an error with its stack. A line of each key is written at most once a
+// warn logs an error that has a failure with its code and hint, and a panic as an error with its stack. A line of each key is written at most once a
 // minute, since outsiders and outages determine how often they occur; metrics have the counts. The keys are from a small fixed set.
 func (p *pipeline) warn(key, message string, err error, fields ...zap.Field) {
 	limit, _ := p.limits.LoadOrStore(key, &rate.Sometimes{Interval: time.Minute})

@@ -107,10 +107,10 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	}
 	err = r.load(ctx, c)
 	if err == nil {
-		err = r.telemetry.observe(c.backfiller.Progress)
+		err = errors.Join(r.telemetry.observe(c.backfiller.Progress), r.telemetry.observeExpiry(c.expiry.left))
 	}
 	if err == nil && c.server != nil {
-		err = c.server.Start(ctx, host.GetExtensions(), r.set.TelemetrySettings)
+		err = failure.WithDefault(c.server.Start(ctx, host.GetExtensions(), r.httpTelemetry()), failure.SettingWrong)
 	}
 	if err != nil {
 		return errors.Join(err, c.close(ctx))
@@ -124,12 +124,13 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	r.stopLoops = cancel
 	loops := []func(context.Context){
 		c.cache.Run, c.attribution.Run, c.gaps.Run, c.directory.Run, c.activity.Run, c.backfiller.Run, r.saveUndelivered, r.emitMetrics,
+		r.watchFiles,
 	}
 	if c.inventory != nil {
 		loops = append(loops, c.inventory.Run)
 	}
 	if c.manager != nil {
-		loops = append(loops, c.manager.Run, r.watchKeys)
+		loops = append(loops, c.manager.Run)
 	}
 	for _, loop := range loops {
 		r.loops.Go(func() { loop(background) })
@@ -162,28 +163,36 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	}
 	if r.components.server != nil {
 		draining, cancel := context.WithTimeout(ctx, drainTime)
-		r.warn("deliveries in flight at shutdown were cut short, Graph retries them", r.components.server.Shutdown(draining))
+		err := r.components.server.Shutdown(draining)
+		r.warn("deliveries in flight at shutdown were cut short, Graph retries them", err, failure.LogsPipelineRefusing)
 		cancel()
 	}
 	// The loops end after the webhook, since the subscription manager handles the last lifecycle events.
 	r.stopLoops()
 	r.loops.Wait()
 	emitting, cancel := context.WithTimeout(ctx, lastMetricsTime)
-	r.warn("the last metrics were not delivered", r.pipeline.emitMetrics(emitting, r.gauges()...))
+	r.warn("the last metrics were not delivered", r.pipeline.emitMetrics(emitting, r.gauges()...), failure.MetricsNotDelivered)
 	cancel()
-	r.warn("the state can't be stored for the next run", r.components.save(ctx))
+	r.warn("the state can't be stored for the next run", r.components.save(ctx), failure.StorageFailing)
 	if r.settings.DeleteOnShutdown && r.components.manager != nil {
-		r.warn("the subscription can't be deleted, it expires by itself", r.components.manager.Delete(ctx))
+		r.warn("the subscription can't be deleted, it expires by itself", r.components.manager.Delete(ctx), failure.RequestRefused)
 	}
 	return errors.Join(r.status.FatalError(), r.components.close(ctx))
 }
 
-// warn logs a failure during shutdown. Shutdown does not return it: an error would end the whole collector even if only its
-// configuration is reloaded.
-func (r *Receiver) warn(message string, err error) {
+// warn logs a failure during shutdown, with the code where the error has none. Shutdown does not return it: an error would end the
+// whole collector even if only its configuration is reloaded.
+func (r *Receiver) warn(message string, err error, code failure.Code) {
 	if err != nil {
-		r.set.Logger.Warn(message, append(failure.Of(err).Fields(), zap.Error(err))...)
+		r.set.Logger.Warn(message, append(failure.Of(failure.WithDefault(err, code)).Fields(), zap.Error(err))...)
 	}
+}
+
+// httpTelemetry returns the telemetry of the HTTP clients and the server of the Collector, whose warnings are about their settings.
+func (r *Receiver) httpTelemetry() component.TelemetrySettings {
+	set := r.set.TelemetrySettings
+	set.Logger = set.Logger.With(failure.New(failure.SettingWrong).Fields()...)
+	return set
 }
 
 const undeliveredInterval = 10 * time.Second

@@ -6,6 +6,8 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
+
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
 // openStorage returns the receiver's client of the storage extension. It is called once for all signals, since a file can
@@ -19,16 +21,17 @@ func openStorage(
 	}
 	extension, found := host.GetExtensions()[*id]
 	if !found {
-		return nil, fmt.Errorf("storage: there is no extension %q: add it under extensions and to service.extensions", id)
+		return nil, failure.With(fmt.Errorf("storage: there is no extension %q", id), failure.New(failure.ExtensionMissing, id))
 	}
 	provider, ok := extension.(storage.Extension)
 	if !ok {
-		return nil, fmt.Errorf("storage: %q is not a storage extension: name one, such as file_storage", id)
+		return nil, failure.With(
+			fmt.Errorf("storage: %q is not a storage extension: name one, such as file_storage", id), failure.New(failure.SettingWrong))
 	}
 	client, err := provider.GetClient(ctx, component.KindReceiver, receiver, tenant)
 	if err != nil {
-		return nil, fmt.Errorf("storage: open %q: if its file is damaged, move it away; if it is locked, another collector uses it: %w",
-			id, err)
+		err = fmt.Errorf("storage: open %q: if its file is damaged, move it away; if it is locked, another collector uses it: %w", id, err)
+		return nil, failure.With(err, failure.New(failure.StorageUnreadable))
 	}
 	return client, nil
 }

@@ -142,6 +142,20 @@ func (t *telemetry) observe(progress func() backfill.Progress) error {
 	return nil
 }
 
+// observeExpiry registers the gauge of the time until certificates expire, by credential.
+func (t *telemetry) observeExpiry(left func(now time.Time) map[string]time.Duration) error {
+	err := t.builder.RegisterReceiverM365CopilotCredentialExpiryCallback(func(_ context.Context, o metric.Float64Observer) error {
+		for credential, remaining := range left(time.Now()) {
+			o.Observe(remaining.Seconds(), t.with(attribute.String("credential", credential)))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("observe when certificates expire: %w", err)
+	}
+	return nil
+}
+
 func success(err error) attribute.KeyValue {
 	return attribute.Bool("success", err == nil)
 }

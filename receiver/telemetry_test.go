@@ -48,6 +48,23 @@ func TestTelemetry_ObservesBackfillProgress(t *testing.T) {
 		[]metricdata.DataPoint[float64]{{Attributes: attribute.NewSet(own), Value: 60}}, metricdatatest.IgnoreTimestamp())
 }
 
+func TestTelemetry_ObservesExpiryOfCertificates(t *testing.T) {
+	t.Parallel()
+	tel := componenttest.NewTelemetry()
+	builder, err := metadata.NewTelemetryBuilder(metadatatest.NewSettings(tel).TelemetrySettings)
+	require.NoError(t, err)
+	own := attribute.String("receiver", "m365_copilot/a")
+	reported := &telemetry{builder: builder, receiver: own}
+	require.NoError(t, reported.observeExpiry(func(time.Time) map[string]time.Duration {
+		return map[string]time.Duration{clientCertificate: time.Hour, encryptionCertificate: -time.Minute}
+	}))
+	of := func(credential string, seconds float64) metricdata.DataPoint[float64] {
+		return metricdata.DataPoint[float64]{Attributes: attribute.NewSet(own, attribute.String("credential", credential)), Value: seconds}
+	}
+	metadatatest.AssertEqualReceiverM365CopilotCredentialExpiry(t, tel,
+		[]metricdata.DataPoint[float64]{of("client_certificate", 3600), of("encryption_certificate", -60)}, metricdatatest.IgnoreTimestamp())
+}
+
 func TestTelemetry_CountsEvictionsOfAttribution(t *testing.T) {
 	t.Parallel()
 	tel := componenttest.NewTelemetry()
@@ -87,6 +104,9 @@ func TestTelemetry_RecordsEveryDeclaredMetric(t *testing.T) {
 	recorded.GapLost(ctx, gap.Startup, time.Hour)
 	recorded.HistoryInteractions(ctx, 1)
 	require.NoError(t, recorded.observe(func() backfill.Progress { return backfill.Progress{} }))
+	require.NoError(t, recorded.observeExpiry(func(time.Time) map[string]time.Duration {
+		return map[string]time.Duration{clientCertificate: time.Hour}
+	}))
 
 	declared, err := confmaptest.LoadConf(filepath.Join("..", "metadata.yaml"))
 	require.NoError(t, err)

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap/gapstore"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
@@ -108,11 +109,11 @@ func New(s Settings) *Backfiller {
 		s: s,
 		someUsers: health.Part{
 			Logger: s.Logger, Failing: "the history of some users can't be read, their gaps stay open, will be tried again",
-			Recovered: "the history of all users can be read again",
+			Recovered: "the history of all users can be read again", Code: failure.RequestRefused,
 		},
 		pipeline: health.Part{
 			Logger: s.Logger, Failing: "pipeline does not accept interactions of the history, delivery is retried until it does",
-			Recovered: "pipeline accepts interactions of the history again",
+			Recovered: "pipeline accepts interactions of the history again", Code: failure.LogsPipelineRefusing,
 		},
 	}
 }

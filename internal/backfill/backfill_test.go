@@ -608,3 +608,22 @@ func TestBackfiller_ReplaysOnlyOnce(t *testing.T) {
 		assert.Zero(t, h.telemetry.copy().found)
 	})
 }
+
+// A replay that lasts is followed in the log, at the level that operators see.
+func TestBackfiller_LogsProgressOfReplay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		h.configure(2000) // 80 s at 25 a second
+		_, stop := h.run(t)
+		h.open(between(gap.Replay, time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)))
+		advance(2 * time.Minute)
+		stop()
+		var lines []string
+		for _, line := range h.logs.FilterLevelExact(zapcore.InfoLevel).All() {
+			assert.Equal(t, []gap.Reason{gap.Replay}, line.ContextMap()["reasons"])
+			lines = append(lines, line.Message)
+		}
+		assert.Equal(t, []string{"reading history", "history is being read", "history is being read", "history read"}, lines)
+	})
+}

@@ -80,11 +80,10 @@ func (r *reading) deliver(ctx context.Context, received []interaction.Received) 
 	for len(received) > 0 {
 		var err error
 		delivered, err = r.deliverOnce(ctx, received, reason)
-		err = failure.With(err, failure.New(failure.LogsPipelineRefusing))
 		if err != nil && ctx.Err() == nil && failure.Permanent(err) {
 			if n := int64(len(received)); r.refused.Add(n) == n {
 				r.b.s.Logger.Warn("pipeline refuses interactions of the history permanently; further ones are only counted",
-					append(failure.Of(err).Fields(), zap.Error(err))...)
+					append(failure.Of(failure.WithDefault(err, failure.LogsPipelineRefusing)).Fields(), zap.Error(err))...)
 			}
 			break
 		}

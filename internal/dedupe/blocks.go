@@ -42,7 +42,7 @@ func (c *Cache) Run(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		if err := c.write(ctx, false); ctx.Err() == nil {
-			c.health.Report(failure.With(err, failure.New(failure.StorageFailing)))
+			c.health.Report(err)
 		}
 		select {
 		case <-ctx.Done():

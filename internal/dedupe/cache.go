@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -66,8 +67,8 @@ func New(set Settings) *Cache {
 		settings: set,
 		health: health.Part{
 			Logger: set.Logger, Failing: "delivered interactions can't be recorded in storage",
-			Recovered: "delivered interactions are recorded in storage again",
-			Status:    set.Status,
+			Recovered: "delivered interactions are recorded in storage again", Code: failure.StorageFailing,
+			Status: set.Status,
 		},
 		changed:   make(chan struct{}, 1),
 		inFlight:  map[digest]*Reservation{},

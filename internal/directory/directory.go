@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
@@ -86,6 +87,7 @@ func New(s Settings) *Directory {
 			Logger:    s.Logger,
 			Failing:   "directory can't be read, what is known of users is used, will be tried again",
 			Recovered: "directory can be read again",
+			Code:      failure.RequestRefused,
 		},
 		users:   newUsers(s.Store, s.Logger),
 		persons: newPersons(s.CacheSize, s.CacheTTL),

@@ -31,6 +31,8 @@ type backend struct {
 	mu sync.Mutex // guards what follows
 	// arrived counts records by session and interaction id.
 	arrived map[string]int
+	// uids counts them by log.record.uid.
+	uids map[string]int
 	// inventory holds the entries of each user in the order of their arrival.
 	inventory map[string][]inventoryEntry
 	// sources counts records by source: notification or history.
@@ -50,8 +52,8 @@ type inventoryEntry struct {
 func newBackend(tb testing.TB) *backend {
 	tb.Helper()
 	b := &backend{
-		address: freeAddress(tb), arrived: map[string]int{}, inventory: map[string][]inventoryEntry{}, sources: map[string]int{},
-		metrics: map[string]float64{}, changed: make(chan struct{}),
+		address: freeAddress(tb), arrived: map[string]int{}, uids: map[string]int{}, inventory: map[string][]inventoryEntry{},
+		sources: map[string]int{}, metrics: map[string]float64{}, changed: make(chan struct{}),
 	}
 	b.start(tb)
 	tb.Cleanup(b.stop)
@@ -187,6 +189,7 @@ func (b *backend) count(logs plog.Logs) {
 					continue
 				}
 				b.arrived[value(record, "gen_ai.conversation.id")+" "+value(record, "microsoft.copilot.interaction.id")]++
+				b.uids[value(record, "log.record.uid")]++
 				b.sources[value(record, "microsoft.copilot.source")]++
 			}
 		}
@@ -250,6 +253,13 @@ func (b *backend) recordsBySource() map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return maps.Clone(b.sources)
+}
+
+// recordsByUID returns the number of records of each log.record.uid.
+func (b *backend) recordsByUID() map[string]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.uids)
 }
 
 // duplicates counts the records beyond the first of each interaction.

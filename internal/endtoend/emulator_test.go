@@ -24,6 +24,9 @@ const (
 	secret = "the-right-secret"
 
 	waitTimeout = 30 * time.Second
+
+	// validFor is the validity of certificates of which the receiver has nothing to warn.
+	validFor = 365 * 24 * time.Hour
 )
 
 // deadline returns a context for what must happen soon.

@@ -20,7 +20,7 @@ import (
 // keyPair writes an encryption certificate with its key and returns its configuration.
 func keyPair(t *testing.T, id string) string {
 	t.Helper()
-	pair, err := graphtest.EncryptionCertificate(2048, time.Hour)
+	pair, err := graphtest.EncryptionCertificate(2048, validFor)
 	require.NoError(t, err)
 	certificate, key := filepath.Join(t.TempDir(), "crt"), filepath.Join(t.TempDir(), "key")
 	require.NoError(t, os.WriteFile(certificate, pair.Certificate, 0o600))

@@ -3,10 +3,12 @@ package endtoend_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -46,11 +49,37 @@ func run(tb testing.TB, binary string, flags, environment []string, configs ...s
 	}()
 	tb.Cleanup(func() {
 		p.kill()
+		assert.Empty(tb, linesWithoutCode(p.linesWith("")), "warnings and errors of the receiver without code or hint")
 		if tb.Failed() {
 			tb.Logf("log of %s:\n%s", filepath.Base(binary), strings.Join(p.linesWith(""), "\n"))
 		}
 	})
 	return p
+}
+
+// codePattern matches the codes of failures.
+var codePattern = regexp.MustCompile(`^COP\d{3}$`)
+
+// linesWithoutCode returns the warnings and errors of the receiver that lack a code or a hint.
+func linesWithoutCode(lines []string) (without []string) {
+	for _, line := range lines {
+		columns := strings.Split(line, "\t") // time, level, place, message, fields
+		if len(columns) < 5 || columns[1] != "warn" && columns[1] != "error" {
+			continue
+		}
+		var fields struct {
+			Component string `json:"otelcol.component.id"`
+			Code      string `json:"code"`
+			Hint      string `json:"hint"`
+		}
+		if json.Unmarshal([]byte(columns[4]), &fields) != nil {
+			continue // a crash may cut a line
+		}
+		if strings.HasPrefix(fields.Component, "m365_copilot") && (!codePattern.MatchString(fields.Code) || fields.Hint == "") {
+			without = append(without, line)
+		}
+	}
+	return without
 }
 
 func (p *process) read(out io.Reader) {
@@ -81,14 +110,20 @@ func (p *process) linesWith(text string) []string {
 // awaitLine waits for a line that contains a text.
 func (p *process) awaitLine(tb testing.TB, text string, timeout time.Duration) string {
 	tb.Helper()
+	return p.awaitLines(tb, text, 1, timeout)[0]
+}
+
+// awaitLines waits for n lines that contain a text.
+func (p *process) awaitLines(tb testing.TB, text string, n int, timeout time.Duration) []string {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), timeout)
 	defer cancel()
 	for {
 		p.mu.Lock()
 		changed := p.changed
 		p.mu.Unlock()
-		if lines := p.linesWith(text); len(lines) > 0 {
-			return lines[0]
+		if lines := p.linesWith(text); len(lines) >= n {
+			return lines
 		}
 		select {
 		case <-changed:
@@ -98,6 +133,15 @@ func (p *process) awaitLine(tb testing.TB, text string, timeout time.Duration) s
 			require.FailNow(tb, "the process did not log", text)
 		}
 	}
+}
+
+// reload makes the collector read its configuration again, and waits until it runs with it.
+func (p *process) reload(tb testing.TB) {
+	tb.Helper()
+	const ready = "Everything is ready"
+	before := len(p.linesWith(ready))
+	require.NoError(tb, p.command.Process.Signal(syscall.SIGHUP))
+	p.awaitLines(tb, ready, before+1, waitTimeout)
 }
 
 // kill ends the collector as a crash does.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/oauth2clientauthextension"
 	"github.com/stretchr/testify/assert"
@@ -25,7 +24,7 @@ import (
 
 func TestCredential_EachKindSubscribes(t *testing.T) {
 	t.Parallel()
-	app, err := graphtest.EncryptionCertificate(2048, time.Hour)
+	app, err := graphtest.EncryptionCertificate(2048, validFor)
 	require.NoError(t, err)
 	block, _ := pem.Decode(app.Certificate)
 	require.NotNil(t, block)

@@ -92,18 +92,23 @@ func (h *harness) start(t *testing.T) {
 		require.NoError(t, signal.Start(t.Context(), h.host))
 	}
 	h.startDuration = time.Since(h.startedAt)
+	lines := h.lines // a restart replaces them
 	t.Cleanup(func() {
 		h.stop(t)
-		for _, line := range h.lines.All() {
+		for _, line := range lines.All() {
 			requireValues(t, line)
 		}
 	})
 }
 
-// requireValues asserts that every field of a line has a value, and that durations have a unit: the encoder of the Collector
-// writes a zap duration as a bare number.
+// requireValues asserts that every field of a line has a value, that a warning and an error have a code and a hint, and that
+// durations have a unit: the encoder of the Collector writes a zap duration as a bare number.
 func requireValues(t *testing.T, line observer.LoggedEntry) {
 	t.Helper()
+	if line.Level >= zapcore.WarnLevel {
+		assert.Regexp(t, codePattern, line.ContextMap()["code"], "the code of %q", line.Message)
+		assert.NotEmpty(t, line.ContextMap()["hint"], "the hint of %q", line.Message)
+	}
 	for _, field := range line.Context {
 		empty := field.Type == zapcore.DurationType
 		switch value := line.ContextMap()[field.Key].(type) {
@@ -246,7 +251,7 @@ func (h *statusHost) reports(status componentstatus.Status) bool {
 // newEncryptionCertificate writes a new encryption certificate and its key to files.
 func newEncryptionCertificate(t *testing.T) m365copilotreceiver.CertificateConfig {
 	t.Helper()
-	pair, err := graphtest.EncryptionCertificate(2048, time.Hour)
+	pair, err := graphtest.EncryptionCertificate(2048, validFor)
 	require.NoError(t, err)
 	c := m365copilotreceiver.CertificateConfig{ID: "2026-11", CertFile: filepath.Join(t.TempDir(), "encryption.crt"), KeyFile: filepath.Join(t.TempDir(), "encryption.key")}
 	require.NoError(t, os.WriteFile(c.CertFile, pair.Certificate, 0o600))

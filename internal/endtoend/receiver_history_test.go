@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/otelcopilot/m365copilotreceiver"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
@@ -353,9 +354,10 @@ func TestStorage_ErrorSaysHowToFix(t *testing.T) {
 	for name, test := range map[string]struct {
 		extension component.Component
 		want      string
+		code      failure.Code
 	}{
-		"a missing extension":          {nil, "service.extensions"},
-		"an extension of another kind": {storagetest.NewNonStorageExtension("x"), "not a storage extension"},
+		"a missing extension":          {nil, "service.extensions", failure.ExtensionMissing},
+		"an extension of another kind": {storagetest.NewNonStorageExtension("x"), "not a storage extension", failure.SettingWrong},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -367,7 +369,9 @@ func TestStorage_ErrorSaysHowToFix(t *testing.T) {
 			}
 			signal, err := m365copilotreceiver.NewFactory().CreateLogs(t.Context(), h.settings(), h.config, h.nextLogs)
 			require.NoError(t, err)
-			require.ErrorContains(t, signal.Start(t.Context(), h.host), test.want)
+			err = signal.Start(t.Context(), h.host)
+			require.ErrorContains(t, err, test.want)
+			require.ErrorContains(t, err, string(test.code))
 			assert.NoError(t, signal.Shutdown(t.Context()))
 		})
 	}

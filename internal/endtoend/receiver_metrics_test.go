@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata/metricdatatest"
 
+	"github.com/otelcopilot/m365copilotreceiver"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/metadatatest"
 )
@@ -137,6 +138,27 @@ func TestTelemetry_ReportsReceiver(t *testing.T) {
 	metricdatatest.AssertEqual(t, metricdata.DataPoint[int64]{
 		Attributes: attribute.NewSet(receiver, attribute.String("transport", "https")), Value: 20,
 	}, accepted.Data.(metricdata.Sum[int64]).DataPoints[0], ignore...)
+}
+
+func TestTelemetry_ReportsExpiryOfCertificates(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	certificate, err := graphtest.EncryptionCertificate(2048, 5*24*time.Hour)
+	require.NoError(t, err)
+	h.config.Encryption.Certificates = []m365copilotreceiver.CertificateConfig{{
+		ID: "2026-11", CertFile: writeFile(t, string(certificate.Certificate)), KeyFile: writeFile(t, string(certificate.Key)),
+	}}
+	h.run(t)
+	require.Eventually(t, func() bool { return len(h.warnings()) == 1 }, waitTimeout, 10*time.Millisecond)
+	line := lineText(t, h.warnings()[0])
+	for _, part := range []string{"a certificate expires soon", "2026-11.", "COP012", "encryption.certificates"} {
+		assert.Contains(t, line, part)
+	}
+	expiry, err := h.telemetry.GetMetric("otelcol_receiver_m365_copilot_credential_expiry")
+	require.NoError(t, err)
+	points := expiry.Data.(metricdata.Gauge[float64]).DataPoints
+	require.Len(t, points, 1, "a client secret has no date")
+	assert.InDelta(t, (5 * 24 * time.Hour).Seconds(), points[0].Value, 60)
 }
 
 func TestTelemetry_ReportsThrottlingAndRenewals(t *testing.T) {

@@ -64,6 +64,7 @@ const (
 	LifetimeTooLong              Code = "COP308"
 	EncryptionCertificateRefused Code = "COP309"
 	RequestRefused               Code = "COP311"
+	SubscriptionInterrupted      Code = "COP312"
 	SubscriptionConflict         Code = "COP330"
 	SubscriptionKeyConflict      Code = "COP331"
 	HandshakePathsDiffer         Code = "COP333"
@@ -125,11 +126,11 @@ func hints() map[Code]string {
 			"subscription, and notifications in flight can't be decrypted",
 		ActivityInMemory: "name a storage extension in storage: without, each restart forgets when users prompted, and the inventory calls " +
 			"them never active until their next prompt",
-		EncryptionExpiring: "put a new certificate first in encryption.certificates and keep this one behind it until Graph uses the new one; the " +
-			"files are read again within 30 s, without a restart",
+		EncryptionExpiring: "put a new certificate first in encryption.certificates, keep this one behind it for a day, and reload the " +
+			"configuration (SIGHUP)",
 		ConfigUnreadable: "correct the named line, or set the named environment variable; `otelcol-copilot validate --config FILE` reads the file " +
 			"as the collector does",
-		SettingWrong:         "write what the line says at this place",
+		SettingWrong:         "correct this setting as the line says",
 		ReceiverUnused:       "name the receiver under service.pipelines, in a logs pipeline with the exporters of your backend",
 		ExtensionMissing:     "configure %s under extensions, and name it in service.extensions",
 		StorageNotWritable:   "create the directory %s and let the collector's user write to it, or set create_directory: true",
@@ -207,6 +208,8 @@ func hints() map[Code]string {
 			"2048 to 4096 bits in PEM",
 		RequestRefused: "read Graph's message, and check graph.endpoint, cloud and the keys under subscription; Microsoft " +
 			"support finds the call by its request-id",
+		SubscriptionInterrupted: "nothing to do: it is created or renewed again, and what Graph does not send meanwhile is read from the history; if " +
+			"it lasts, the line about the failing subscription says why, and if it happens often, look for another program that deletes it",
 		SubscriptionConflict: "delete the other subscription, or set subscription.replace_foreign: true to replace it, or give this collector an app " +
 			"registration of its own, since Graph allows one tenant-wide subscription for each; the receiver adopts one of its own by itself",
 		SubscriptionKeyConflict: "give all receivers at this URL the same encryption.certificates, or each an app registration and a notification_url of its own; " +

@@ -66,6 +66,15 @@ func Explain(err error) error {
 	return err
 }
 
+// WithDefault returns the error with the failure of a code unless it has one already, nil for nil. The caller knows the area of the
+// error, and so where to look.
+func WithDefault(err error, code Code) error {
+	if Of(err).Code != "" {
+		return err
+	}
+	return With(err, New(code))
+}
+
 type failedError struct {
 	error
 	failure Failure

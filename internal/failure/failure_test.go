@@ -36,6 +36,18 @@ func TestOf_IsZeroForOtherErrors(t *testing.T) {
 	require.NoError(t, failure.With(nil, failure.New(failure.StorageFailing)))
 }
 
+func TestWithDefault_KeepsFailureOfError(t *testing.T) {
+	t.Parallel()
+	full := errors.New("disk full")
+	failed := failure.WithDefault(full, failure.StorageFailing)
+	require.EqualError(t, failed, "disk full")
+	require.ErrorIs(t, failed, full)
+	assert.Equal(t, failure.New(failure.StorageFailing), failure.Of(failed))
+	again := failure.WithDefault(fmt.Errorf("save: %w", failed), failure.RequestRefused)
+	assert.Equal(t, failure.StorageFailing, failure.Of(again).Code)
+	require.NoError(t, failure.WithDefault(nil, failure.StorageFailing))
+}
+
 func TestLevel_IsErrorIfTheTenantOrTheConfigurationMustChange(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, zapcore.ErrorLevel, failure.New(failure.ClientSecretWrong).Level())

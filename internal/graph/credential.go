@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -121,6 +122,23 @@ func fileError(setting, path string, err error) error {
 		return nil
 	}
 	return &TokenError{Err: failure.With(fmt.Errorf("%s: %w", setting, err), failure.New(failure.CredentialFile, path, setting))}
+}
+
+// CertificateExpiry reads when the client certificate expires: the first one in CertFile, which is registered in Entra ID. It is
+// zero for every other kind of credential.
+func (s CredentialSettings) CertificateExpiry() (time.Time, error) {
+	if s.CertFile == "" {
+		return time.Time{}, nil
+	}
+	pair, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile)
+	if err != nil {
+		return time.Time{}, err
+	}
+	certificate, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		return time.Time{}, fmt.Errorf("parse the client certificate: %w", err)
+	}
+	return certificate.NotAfter, nil
 }
 
 // assertionLifetime is the longest lifetime that Microsoft recommends for an assertion. Each one is used once, immediately.

@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -281,4 +282,21 @@ func TestCertificateAssertion_RejectsUnusableFiles(t *testing.T) {
 		assert.Equal(t, failure.CredentialFile, got.Code, name)
 		assert.Contains(t, got.Hint, "auth.client_certificate")
 	}
+}
+
+func TestCertificateExpiry_IsThatOfTheFirstCertificate(t *testing.T) {
+	t.Parallel()
+	certFile, keyFile, der := certificateFiles(t, rsaKey(t))
+	certificate, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	expires, err := graph.CredentialSettings{CertFile: certFile, KeyFile: keyFile}.CertificateExpiry()
+	require.NoError(t, err)
+	assert.Equal(t, certificate.NotAfter, expires)
+
+	expires, err = graph.CredentialSettings{Secret: "a"}.CertificateExpiry()
+	require.NoError(t, err)
+	assert.Zero(t, expires, "a secret has no date")
+
+	_, err = graph.CredentialSettings{CertFile: certFile, KeyFile: "/no/such.key"}.CertificateExpiry()
+	require.Error(t, err)
 }

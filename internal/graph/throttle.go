@@ -73,6 +73,7 @@ func NewThrottle(s ThrottleSettings) *Throttle {
 			Logger:    s.Logger,
 			Failing:   "history can't be read, its gaps stay open, will be tried again",
 			Recovered: "history can be read again",
+			Code:      failure.RequestRefused,
 			Status:    s.Status,
 		},
 		pauses: NewBackOff(maxPause),

@@ -2,7 +2,6 @@ package graphtest
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
@@ -157,7 +156,7 @@ func (e *Emulator) authenticate(r *http.Request, form url.Values, secret string)
 	case secret == "":
 		return &entraError{"invalid_client", 7000216, "'client_assertion', 'client_secret' or 'request' is required for the " +
 			"'client_credentials' grant type."}
-	case e.settings.ClientSecret == "" || subtle.ConstantTimeCompare([]byte(secret), []byte(e.settings.ClientSecret)) != 1:
+	case !e.credentials.hasSecret(secret):
 		return &entraError{"invalid_client", 7000215, fmt.Sprintf("Invalid client secret provided. Ensure the secret being sent "+
 			"in the request is the client secret value, not the client secret ID, for a secret added to app '%s'.", e.settings.ClientID)}
 	case !time.Now().Before(e.secretEnd()):
@@ -261,11 +260,10 @@ func (e *Emulator) checkAssertion(r *http.Request, kind, assertion string) *entr
 	if kind != assertionType {
 		return &entraError{"invalid_request", 900144, "The request body must contain the following parameter: 'client_assertion_type'."}
 	}
-	federated := e.settings.FederatedAssertion
-	if federated != "" && subtle.ConstantTimeCompare([]byte(federated), []byte(assertion)) == 1 {
+	if e.credentials.hasAssertion(assertion) {
 		return nil
 	}
-	if len(e.settings.ClientCertificates) == 0 {
+	if len(e.credentials.registered()) == 0 {
 		return &entraError{"invalid_client", 700213, "No matching federated identity record found for presented assertion subject."}
 	}
 	_, err := jwt.Parse(assertion, e.assertionKey,
@@ -281,7 +279,7 @@ func (e *Emulator) checkAssertion(r *http.Request, kind, assertion string) *entr
 // assertionKey finds the registered certificate by the x5t#S256 header.
 func (e *Emulator) assertionKey(token *jwt.Token) (any, error) {
 	named, _ := token.Header["x5t#S256"].(string)
-	for _, certificate := range e.settings.ClientCertificates {
+	for _, certificate := range e.credentials.registered() {
 		if named == thumbprintSHA256(certificate) {
 			return certificate.PublicKey, nil
 		}

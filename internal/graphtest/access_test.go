@@ -292,3 +292,22 @@ func postAssertion(g *client, assertion string) (int, map[string]any) {
 	form.Set("client_assertion", assertion)
 	return g.postToken(tenantID, form, nil)
 }
+
+func TestTokenEndpoint_AcceptsSeveralSecrets(t *testing.T) {
+	t.Parallel()
+	g := start(t, nil)
+	accepts := func(secret string) bool {
+		form := g.tokenForm()
+		form.Set("client_secret", secret)
+		status, _ := g.postToken(tenantID, form, nil)
+		return status == http.StatusOK
+	}
+	g.SetClientSecrets("old", "new")
+	assert.True(t, accepts("old"))
+	assert.True(t, accepts("new"))
+	g.SetClientSecrets("new")
+	assert.False(t, accepts("old"))
+	assert.True(t, accepts("new"))
+	g.SetClientSecrets()
+	assert.False(t, accepts(""))
+}

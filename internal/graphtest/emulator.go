@@ -47,6 +47,7 @@
 //	emulator.SetUnlicensed(user)                                        // see also Settings.HistoryLimit and HistoryLag
 //	emulator.Leave(user); emulator.Join(person)                         // see also Settings.DirectoryLimit
 //	emulator.SetRoles(); emulator.RevokeTokens(); emulator.RotateKeys(); emulator.SendNullTokens(true)
+//	emulator.SetClientSecrets(); emulator.SetClientCertificates(); emulator.SetFederatedAssertions()
 //
 // # Forged notifications
 //
@@ -97,6 +98,8 @@ type Emulator struct {
 	directory *directory
 	tenant    *tenantState
 	client    *http.Client
+	// credentials are those that the token endpoint accepts.
+	credentials *credentials
 	// clockOffset is what SetClock has set, in nanoseconds.
 	clockOffset atomic.Int64
 	// historyLimit enforces Settings.HistoryLimit, directoryLimit Settings.DirectoryLimit.
@@ -125,6 +128,7 @@ func New(settings Settings) *Emulator {
 	return &Emulator{
 		settings:       settings,
 		keys:           newKeyRing(settings),
+		credentials:    newCredentials(settings),
 		access:         &accessTokens{key: randomBytes(32), roles: settings.Roles},
 		subs:           newRegistry(recorder),
 		recorder:       recorder,

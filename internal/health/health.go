@@ -18,12 +18,16 @@ const repeatInterval = time.Hour
 // Part reports the failures of one part of the receiver: the first failure with its hint, again each hour while it lasts, at
 // once when another kind of failure takes its place, and its end. Of kinds that alternate each is logged once an hour. It is
 // safe for concurrent use.
+//
+// All fields but Status are required.
 type Part struct {
 	// Logger gets the lines.
 	Logger *zap.Logger
 	// Failing and Recovered are the messages.
 	Failing, Recovered string
-	// Status is told the failure when it is new or of another kind, and nil when it is over. It must not block. It may be nil.
+	// Code is that of an error which has no failure of its own.
+	Code failure.Code
+	// Status is told the failure when it is new or of another kind, and nil when it is over. It must not block.
 	Status func(error)
 
 	mu   sync.Mutex
@@ -35,11 +39,13 @@ type Part struct {
 // Report notes the result of an attempt; nil means that it succeeded. The code and the hint of the error's failure are logged, and
 // the given fields. Failures are of the same kind if they have the same code.
 func (p *Part) Report(err error, fields ...zap.Field) {
+	err = failure.WithDefault(err, p.Code)
 	p.ReportKind(string(failure.Of(err).Code), err, fields...)
 }
 
 // ReportKind is like Report for failures of which the code is not enough to tell one kind from another. The kind is one of a few values.
 func (p *Part) ReportKind(kind string, err error, fields ...zap.Field) {
+	err = failure.WithDefault(err, p.Code)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {

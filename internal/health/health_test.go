@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 )
 
@@ -37,7 +38,7 @@ type part struct {
 func newPart() *part {
 	core, logs := observer.New(zap.DebugLevel)
 	p := &part{logs: logs}
-	p.Logger, p.Failing, p.Recovered = zap.New(core), "state can't be stored", "state is stored again"
+	p.Logger, p.Failing, p.Recovered, p.Code = zap.New(core), "state can't be stored", "state is stored again", failure.StorageFailing
 	p.Status = func(err error) { p.statuses = append(p.statuses, err) }
 	return p
 }
@@ -140,12 +141,31 @@ func TestPart_LogsAlternatingKindsHourly(t *testing.T) {
 func TestPart_FieldsBelongToFailure(t *testing.T) {
 	t.Parallel()
 	p := newPart()
-	p.Report(errHangs, zap.String("hint", "look at the disk"), zap.String("key", "gaps"))
+	p.Report(errHangs, zap.String("key", "gaps"))
 	p.Report(nil, zap.String("key", "gaps"))
 	entries := p.logs.TakeAll()
 	require.Len(t, entries, 2)
-	assert.Equal(t, map[string]any{"error": "storage hangs", "hint": "look at the disk", "key": "gaps"}, entries[0].ContextMap())
+	told := failure.New(failure.StorageFailing)
+	want := map[string]any{"error": "storage hangs", "code": string(told.Code), "hint": told.Hint, "key": "gaps"}
+	assert.Equal(t, want, entries[0].ContextMap())
 	assert.Empty(t, entries[1].Context)
+}
+
+func TestPart_CodeIsThatOfErrorsWithoutFailure(t *testing.T) {
+	t.Parallel()
+	p := newPart()
+	p.Report(failure.With(errHangs, failure.New(failure.StorageDamaged)))
+	p.Report(errHangs)
+	p.ReportKind("full", errFull)
+	var logged []any
+	for _, entry := range p.logs.TakeAll() {
+		logged = append(logged, entry.ContextMap()["code"])
+	}
+	want := []any{string(failure.StorageDamaged), string(failure.StorageFailing), string(failure.StorageFailing)}
+	assert.Equal(t, want, logged)
+	for i, err := range p.statuses {
+		assert.EqualValues(t, want[i], failure.Of(err).Code, "the status has the code of the line")
+	}
 }
 
 func TestPart_StatusFollowsEachChange(t *testing.T) {
@@ -162,7 +182,11 @@ func TestPart_StatusFollowsEachChange(t *testing.T) {
 	for range 2 {
 		p.Report(nil)
 	}
-	assert.Equal(t, []error{errHangs, errFull, errHangs, nil}, p.statuses)
+	want := []error{errHangs, errFull, errHangs, nil}
+	require.Len(t, p.statuses, len(want))
+	for i, status := range p.statuses {
+		assert.ErrorIs(t, status, want[i])
+	}
 }
 
 func TestPart_NeedsNoStatus(t *testing.T) {

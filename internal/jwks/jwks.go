@@ -23,7 +23,7 @@ import (
 
 // ErrUnavailable says that it cannot be decided now whether a key exists: the set could not be fetched, or may not be
 // fetched again yet. A later call may succeed.
-var ErrUnavailable = errors.New("signing keys are not available")
+var ErrUnavailable = failure.With(errors.New("signing keys are not available"), failure.New(failure.SigningKeysUnavailable))
 
 const (
 	// Refreshing after half the lifetime leaves the authority 12 hours to recover before keys are no longer used.
@@ -146,7 +146,7 @@ func (s *KeySet) fetch() (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		s.lastErr = failure.With(fmt.Errorf("%w: %w", ErrUnavailable, err), failure.New(failure.SigningKeysUnavailable))
+		s.lastErr = fmt.Errorf("%w: %w", ErrUnavailable, err)
 		s.retryAt = time.Now().Add(s.backOff.NextBackOff())
 		return nil, s.lastErr
 	}

@@ -30,6 +30,7 @@ type TelemetryBuilder struct {
 	registrations                              []metric.Registration
 	ReceiverM365CopilotAcknowledgementDuration metric.Float64Histogram
 	ReceiverM365CopilotAttributionEvictions    metric.Int64Counter
+	ReceiverM365CopilotCredentialExpiry        metric.Float64ObservableGauge
 	ReceiverM365CopilotDecryptionDuration      metric.Float64Histogram
 	ReceiverM365CopilotDirectoryMisses         metric.Int64Counter
 	ReceiverM365CopilotDuplicates              metric.Int64Counter
@@ -58,6 +59,21 @@ type telemetryBuilderOptionFunc func(mb *TelemetryBuilder)
 
 func (tbof telemetryBuilderOptionFunc) apply(mb *TelemetryBuilder) {
 	tbof(mb)
+}
+
+// RegisterReceiverM365CopilotCredentialExpiryCallback sets callback for observable ReceiverM365CopilotCredentialExpiry metric.
+func (builder *TelemetryBuilder) RegisterReceiverM365CopilotCredentialExpiryCallback(cb metric.Float64Callback) error {
+	reg, err := builder.meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		cb(ctx, &observerFloat64{inst: builder.ReceiverM365CopilotCredentialExpiry, obs: o})
+		return nil
+	}, builder.ReceiverM365CopilotCredentialExpiry)
+	if err != nil {
+		return err
+	}
+	builder.mu.Lock()
+	defer builder.mu.Unlock()
+	builder.registrations = append(builder.registrations, reg)
+	return nil
 }
 
 // RegisterReceiverM365CopilotHistoryTimeLeftCallback sets callback for observable ReceiverM365CopilotHistoryTimeLeft metric.
@@ -139,6 +155,12 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 		"otelcol_receiver_m365_copilot_attribution_evictions",
 		metric.WithDescription("Requests and conversations whose users are no longer remembered, because of the number of later ones. Responses to them may have no user. [Development]"),
 		metric.WithUnit("{entry}"),
+	)
+	errs = errors.Join(errs, err)
+	builder.ReceiverM365CopilotCredentialExpiry, err = builder.meter.Float64ObservableGauge(
+		"otelcol_receiver_m365_copilot_credential_expiry",
+		metric.WithDescription("Time until a certificate expires; negative once it has. Absent for a credential whose date can't be read, as of a client secret. [Development]"),
+		metric.WithUnit("s"),
 	)
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotDecryptionDuration, err = builder.meter.Float64Histogram(

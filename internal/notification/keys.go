@@ -140,6 +140,9 @@ func (k *Key) CertificateDER() []byte { return slices.Clone(k.certificate.Raw) }
 // Thumbprint returns the SHA-1 of the certificate in DER as 40 lower-case hex digits.
 func (k *Key) Thumbprint() string { return k.thumbprint }
 
+// NotAfter returns when the certificate expires.
+func (k *Key) NotAfter() time.Time { return k.certificate.NotAfter }
+
 // Ring holds the decryption keys. The first is used for new subscriptions.
 type Ring []*Key
 

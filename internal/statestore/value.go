@@ -38,7 +38,7 @@ type Value[T any] struct {
 // NewValue returns a Value that has not changed.
 func NewValue[T any](s ValueSettings) *Value[T] {
 	return &Value[T]{s: s, health: health.Part{
-		Logger: s.Logger, Failing: s.Name + " can't be stored", Recovered: s.Name + " are stored again", Status: s.Status,
+		Logger: s.Logger, Failing: s.Name + " can't be stored", Recovered: s.Name + " are stored again", Code: failure.StorageFailing, Status: s.Status,
 	}}
 }
 

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
 // The lifecycle events of Graph: https://learn.microsoft.com/graph/change-notifications-lifecycle-events
@@ -112,7 +112,7 @@ func (m *Manager) processKeys() {
 	for _, r := range m.resources {
 		r.next = time.Time{} // the previous certificate may have been the cause of the failure
 		if id := m.certificateOf(r.sub); r.active && id != "" && !m.held[id] {
-			m.log(zap.WarnLevel, "subscription can't be decrypted any more", r, ReasonRemovedKey)
+			m.warn("subscription can't be decrypted any more", r, ReasonRemovedKey, failure.CertificateMissing)
 			r.active = false
 			m.interrupt(r, ReasonRemovedKey, r.lastConfirmed)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
@@ -175,7 +176,8 @@ func TestLifecycleEvents_IgnoreEndedSubscription(t *testing.T) {
 			h.sendEvent(subscription.ReauthorizationRequired, "s1")
 			h.advance(time.Second)
 		}
-		assert.Len(t, h.lines("subscription ended"), 1)
+		require.Len(t, h.lines("subscription ended"), 1)
+		assert.Equal(t, string(failure.SubscriptionInterrupted), h.lines("subscription ended")[0].ContextMap()["code"])
 		assert.Zero(t, h.graph.count("renew"))
 	})
 }
@@ -246,7 +248,9 @@ func TestReauthorization_LongFailureOpensInterruption(t *testing.T) {
 		assert.Equal(t, interruption{tenantWide, subscription.ReasonPaused, asked}, h.interruptions[1])
 		assert.WithinDuration(t, asked.Add(15*time.Minute), h.checked[len(h.checked)-1], 5*time.Minute, "from then on a list does not prove delivery")
 		assert.Len(t, h.restored, 1)
-		assert.Len(t, h.lines("Graph may have paused delivery, because the reauthorization that it asked for has not succeeded"), 1)
+		paused := h.lines("Graph may have paused delivery, because the reauthorization that it asked for has not succeeded")
+		require.Len(t, paused, 1)
+		assert.Equal(t, string(failure.SubscriptionInterrupted), paused[0].ContextMap()["code"])
 
 		h.graph.failWith(nil)
 		h.advance(10 * time.Minute)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
@@ -83,7 +84,9 @@ func TestSetKeys_InterruptsAtOnceWithoutKey(t *testing.T) {
 		h.setKeys(keys("newer"))
 		require.Len(t, h.interruptions, 2)
 		assert.Equal(t, subscription.ReasonRemovedKey, h.interruptions[1].reason)
-		assert.Len(t, h.lines("subscription can't be decrypted any more"), 1)
+		lines := h.lines("subscription can't be decrypted any more")
+		require.Len(t, lines, 1)
+		assert.Equal(t, string(failure.CertificateMissing), lines[0].ContextMap()["code"])
 		assert.Len(t, h.restored, 1)
 		h.graph.failWith(nil)
 		h.advance(time.Hour)

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
@@ -60,6 +61,7 @@ func New(s Settings) *Manager {
 		facts:    facts{owned: map[string]*ownSubscription{}, mayReplace: map[string]bool{}, keyReplacements: map[string]int{}},
 		health: health.Part{
 			Logger: s.Logger, Failing: "subscription fails, will be tried again", Recovered: "subscription failure is over",
+			Code: failure.RequestRefused,
 		},
 	}
 	for i, resource := range s.Resources {
@@ -204,7 +206,8 @@ func (m *Manager) interruptEnded(now time.Time) {
 			m.markLost(r, ReasonExpired)
 		}
 		if r.paused(now) && r.interruption == "" {
-			m.log(zap.WarnLevel, "Graph may have paused delivery, because the reauthorization that it asked for has not succeeded", r, "")
+			m.warn("Graph may have paused delivery, because the reauthorization that it asked for has not succeeded", r, "",
+				failure.SubscriptionInterrupted)
 			m.interrupt(r, ReasonPaused, r.own.ReauthorizationRequestedAt)
 		}
 	}
@@ -241,7 +244,7 @@ func (m *Manager) Delete(ctx context.Context) error {
 			continue
 		}
 		r.active = false
-		m.log(zap.InfoLevel, "subscription deleted", r, "")
+		m.info("subscription deleted", r, "")
 	}
 	m.publish(ctx)
 	return errors.Join(errs...)

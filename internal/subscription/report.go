@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
@@ -78,8 +77,18 @@ func (m *Manager) failureFields(failing []*retry) []zap.Field {
 	}
 }
 
-// log logs a change of the subscription of a resource, with a reason if there is one.
-func (m *Manager) log(level zapcore.Level, message string, r *resourceState, reason Reason) {
+// info logs a change of the subscription of a resource, with a reason if there is one.
+func (m *Manager) info(message string, r *resourceState, reason Reason) {
+	m.settings.Logger.Info(message, m.changeFields(r, reason)...)
+}
+
+// warn is like info for a change after which interactions may be missing.
+func (m *Manager) warn(message string, r *resourceState, reason Reason, code failure.Code) {
+	m.settings.Logger.Warn(message, append(failure.New(code).Fields(), m.changeFields(r, reason)...)...)
+}
+
+// changeFields returns the log fields of a change of the subscription of a resource.
+func (m *Manager) changeFields(r *resourceState, reason Reason) []zap.Field {
 	fields := []zap.Field{
 		zap.String("id", r.sub.ID),
 		zap.String("for", r.name),
@@ -89,7 +98,7 @@ func (m *Manager) log(level zapcore.Level, message string, r *resourceState, rea
 	if reason != "" {
 		fields = append(fields, zap.String("reason", string(reason)))
 	}
-	m.settings.Logger.Log(level, message, fields...)
+	return fields
 }
 
 // explainHandshake gives the error of a creation that Graph refused because of its validation request the failure of that.

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
@@ -92,7 +90,7 @@ func (m *Manager) renew(ctx context.Context, r *resourceState) {
 		if r.reauthorize() {
 			r.own.ReauthorizationRequestedAt, r.reauthorizedAt = time.Time{}, now
 		}
-		m.log(zap.InfoLevel, "subscription renewed", r, "")
+		m.info("subscription renewed", r, "")
 		m.restore(r, now)
 	case statusOf(err) == http.StatusNotFound:
 		// Graph documents 404 as a reason to create a new subscription rather than to retry.
@@ -113,7 +111,7 @@ func (m *Manager) adopt(r *resourceState, have graph.Subscription, at time.Time)
 		if m.settings.RenewOnAdopt {
 			r.requestReauthorization(at)
 		}
-		m.log(zap.InfoLevel, "subscription adopted", r, "")
+		m.info("subscription adopted", r, "")
 		m.settings.Observer.Adopted()
 	}
 	m.restore(r, at)
@@ -149,9 +147,9 @@ func (m *Manager) create(ctx context.Context, r *resourceState, want graph.Subsc
 	r.own.createdURL = got.NotificationURL
 	r.setGrant(got.Expiration, now)
 	if r.interruption == ReasonAbsent {
-		m.log(zap.InfoLevel, "subscription created", r, "")
+		m.info("subscription created", r, "")
 	} else {
-		m.log(zap.InfoLevel, "subscription recreated", r, r.interruption)
+		m.info("subscription recreated", r, r.interruption)
 	}
 	m.restore(r, now)
 }
@@ -210,7 +208,7 @@ func (m *Manager) markLost(r *resourceState, reason Reason) {
 	} else {
 		r.backoff.Reset()
 	}
-	m.log(zap.WarnLevel, "subscription ended", r, reason)
+	m.warn("subscription ended", r, reason, failure.SubscriptionInterrupted)
 	m.interrupt(r, reason, r.lastConfirmed)
 }
 

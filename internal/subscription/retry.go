@@ -9,6 +9,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
 
@@ -73,6 +74,7 @@ func (m *Manager) failed(ctx context.Context, r *retry, operation string, err er
 	if ctx.Err() != nil {
 		return
 	}
+	err = failure.WithDefault(err, failure.RequestRefused) // for Status too, which gets the error itself
 	if concernsAll(err) {
 		r = &m.outage
 	}

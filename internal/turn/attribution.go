@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
 	"github.com/otelcopilot/m365copilotreceiver/internal/interaction"
 	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
@@ -48,7 +49,10 @@ type Attribution struct {
 func New(s Settings) *Attribution {
 	return &Attribution{
 		s: s, known: newEntries(s),
-		health: health.Part{Logger: s.Logger, Failing: "attributions can't be stored", Recovered: "attributions are stored again"},
+		health: health.Part{
+			Logger: s.Logger, Failing: "attributions can't be stored", Recovered: "attributions are stored again",
+			Code: failure.StorageFailing,
+		},
 	}
 }
 
