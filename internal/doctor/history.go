@@ -39,7 +39,7 @@ func (t *target) checkHistory(ctx context.Context) []Check {
 			return []Check{ok("the history of one user can be read")}
 		}
 		if !graph.Unlicensed(err) {
-			return []Check{bad(t.withoutHistory(err), failure.Of(err), "%v", err)}
+			return []Check{failed(t.withoutHistory(err), err, "one user")}
 		}
 	}
 	return []Check{bad(Warn, failure.Of(err), "the users that were tried, %d, have no history: %v", len(users), err)}

@@ -9,10 +9,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/extension/xextension/storage"
+	"go.uber.org/zap"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/directory"
 	"github.com/otelcopilot/m365copilotreceiver/internal/doctor"
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
+	"github.com/otelcopilot/m365copilotreceiver/internal/statestore"
 )
 
 // historyOf is the YAML that reads the history of users.
@@ -75,6 +79,19 @@ func TestHistory_CanBeRead(t *testing.T) {
 			assert.Equal(t, test.read, h.emulator.HistoryRequests())
 		})
 	}
+}
+
+func TestHistory_OfUserSeenInEarlierRun(t *testing.T) {
+	t.Parallel()
+	h, stored := newHarness(t), t.TempDir()
+	write(t, stored, receiverID, func(client storage.Client) {
+		users := directory.New(directory.Settings{Store: statestore.New(client), Logger: zap.NewNop()})
+		users.Seen(userID(5))
+		require.NoError(t, users.Save(t.Context()))
+	})
+	g := h.checkReading(t, "history", "    storage: file_storage", inDirectory(stored, ""))
+	require.Equal(t, doctor.OK, g.Mark(), "%+v", g)
+	assert.Equal(t, map[string]int{userID(5): 1}, h.emulator.HistoryRequests())
 }
 
 func TestHistory_CanNotBeRead(t *testing.T) {

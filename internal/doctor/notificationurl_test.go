@@ -404,6 +404,16 @@ func TestNotificationURL_ListenerFails(t *testing.T) {
 	}
 }
 
+// The extension is that of the collector, so this program can't do what it does.
+func TestNotificationURL_ListenerNeedsExtension(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	g := s.checkURL(s.serve(echo("text/plain", "")), s.endpoint()+", auth: {authenticator: basicauth}")
+	assert.Equal(t, doctor.Skip, g.Mark(), "%+v", g)
+	assert.Equal(t, "the validation request was answered by a server", g.Checks[3].Found)
+	assert.Contains(t, g.Checks[4].Found, "the doctor can't listen on webhook.endpoint: webhook: ")
+}
+
 // Graph sends again what comes while the doctor listens in place of the collector.
 func TestNotificationURL_NotificationsAreNotAccepted(t *testing.T) {
 	t.Parallel()

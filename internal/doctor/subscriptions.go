@@ -86,52 +86,51 @@ func (t *target) startKeys() startKeys {
 	return k
 }
 
-// checkAll returns a check for each resource, or for those of many that have the same in common.
-func (k *startKeys) checkAll(decisions []subscription.Decision) []Check {
-	type kind struct {
-		action string
-		reason subscription.Reason
-		code   failure.Code
-	}
-	var kinds []kind
-	counts, firsts := map[kind]int{}, map[kind]subscription.Decision{}
-	var checks []Check
+// checkAll returns a check for each resource, or one for all of many for which the same is done.
+func (k *startKeys) checkAll(decisions []subscription.Decision) (checks []Check) {
+	var kinds []Check
+	counts, firsts := map[Check]int{}, map[Check]string{}
 	for _, d := range decisions {
+		does := k.check(d)
 		if len(decisions) <= maxListed {
-			checks = append(checks, k.check(d, describe(d)))
+			checks = append(checks, does.of(describe(d)))
 			continue
 		}
-		which := kind{d.Action, d.Reason, failure.Of(d.Err).Code}
-		if counts[which]++; counts[which] == 1 {
-			kinds, firsts[which] = append(kinds, which), d
+		if counts[does]++; counts[does] == 1 {
+			kinds, firsts[does] = append(kinds, does), describe(d)
 		}
 	}
-	for _, which := range kinds {
-		first := firsts[which]
-		checks = append(checks, k.check(first, fmt.Sprintf("%d of %d users, such as %s", counts[which], len(decisions), describe(first))))
+	for _, does := range kinds {
+		checks = append(checks, does.of(fmt.Sprintf("%d of %d users, such as %s", counts[does], len(decisions), firsts[does])))
 	}
 	return checks
 }
 
-// check says what the receiver does with the subscriptions to a resource, which what describes.
-func (k *startKeys) check(d subscription.Decision, what string) Check {
+// of returns the check with what it is about before what was found.
+func (c Check) of(subject string) Check {
+	c.Found = subject + ": " + c.Found
+	return c
+}
+
+// check says what the receiver does with the subscriptions to a resource.
+func (k *startKeys) check(d subscription.Decision) Check {
 	switch {
 	case d.Err != nil:
-		return bad(Fail, failure.Of(d.Err), "%s: it occupies the place of this receiver's subscription", what)
+		return bad(Fail, failure.Of(d.Err), "it occupies the place of this receiver's subscription")
 	case d.Action == "create":
-		return ok("%s: the receiver creates one when it starts", what)
+		return ok("the receiver creates one when it starts")
 	case k.err != nil: // the check of the encryption certificates has the failure
-		return skipped("%s: without the encryption key it is not known whether the receiver keeps it", what)
+		return skipped("without the encryption key it is not known whether the receiver keeps it")
 	case d.Action == "adopt":
-		return ok("%s: the receiver keeps it", what)
+		return ok("the receiver keeps it")
 	case d.Reason == subscription.ReasonConflict:
-		return ok("%s: the receiver replaces it, as subscription.replace_foreign says", what)
+		return ok("the receiver replaces it, as subscription.replace_foreign says")
 	case d.Reason != subscription.ReasonRemovedKey:
-		return ok("%s: the receiver replaces it when it starts, since it differs from the configuration", what)
+		return ok("the receiver replaces it when it starts, since it differs from the configuration")
 	case k.unknown:
-		return ok("%s: the receiver keeps it if storage holds its key, else it is replaced", what)
+		return ok("the receiver keeps it if storage holds its key, else it is replaced")
 	default:
-		return bad(Warn, k.otherKey, "%s: the receiver replaces it when it starts, since it was made with another encryption key", what)
+		return bad(Warn, k.otherKey, "the receiver replaces it when it starts, since it was made with another encryption key")
 	}
 }
 

@@ -170,6 +170,21 @@ func ofUser(n int) string {
 	return "copilot/users/" + userID(n) + "/interactionHistory/getAllEnterpriseInteractions"
 }
 
+// The receiver generated the key. Without its storage it makes another one.
+func TestSubscriptions_KeyIsGenerated(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	r := startReceiver(t, directory)
+	g := group(t, checkURIs(t, "yaml:"+r.yaml), "subscriptions")
+	assert.Equal(t, doctor.OK, g.Mark(), "%+v", g)
+	assert.Contains(t, g.Checks[1].Found, ": the receiver keeps it")
+
+	g = group(t, checkURIs(t, "yaml:"+strings.ReplaceAll(r.yaml, directory, t.TempDir())), "subscriptions")
+	c := only(t, g)
+	assert.Equal(t, failure.SubscriptionKeyConflict, c.Code)
+	assert.Contains(t, c.Found, "since it was made with another encryption key")
+}
+
 // Storage of a kind that the doctor can't read may hold the key of the subscription.
 func TestSubscriptions_KeyIsNotKnown(t *testing.T) {
 	t.Parallel()
