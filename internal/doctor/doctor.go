@@ -125,9 +125,9 @@ func bad(m Mark, f failure.Failure, found string, args ...any) Check {
 	return Check{Mark: m, Code: f.Code, Hint: f.Hint, Found: oneLine(fmt.Sprintf(found, args...))}
 }
 
-// failed returns the failed check of an error.
-func failed(err error, doing string, args ...any) Check {
-	return bad(Fail, failure.Of(err), "%s: %v", fmt.Sprintf(doing, args...), err)
+// failed returns the check of an error with its failure.
+func failed(m Mark, err error, doing string, args ...any) Check {
+	return bad(m, failure.Of(err), "%s: %v", fmt.Sprintf(doing, args...), err)
 }
 
 // oneLine puts a text on one line.

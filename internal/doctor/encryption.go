@@ -47,11 +47,11 @@ func checkCertificate(i int, certificate receiver.Certificate, now time.Time) Ch
 	path := fmt.Sprintf("encryption.certificates[%d]", i)
 	key, err := notification.LoadKey(certificate.ID, certificate.CertFile, certificate.KeyFile)
 	if err != nil {
-		return failed(err, "%s", path)
+		return failed(Fail, err, "%s", path)
 	}
 	parsed, err := x509.ParseCertificate(key.CertificateDER())
 	if err != nil {
-		return failed(err, "%s", path)
+		return failed(Fail, err, "%s", path)
 	}
 	public, _ := parsed.PublicKey.(*rsa.PublicKey) // LoadKey accepts no others
 	found := fmt.Sprintf("%s %s: RSA %d, ", path, key.CertificateID(), public.N.BitLen())

@@ -72,7 +72,7 @@ func (t *target) listen(ctx context.Context) (*localListener, []Check) {
 	case code == "": // an extension of the listener that the doctor doesn't have
 		return l, []Check{skipped("%s", oneLine("the doctor can't listen on webhook.endpoint: "+err.Error()))}
 	default:
-		return l, []Check{failed(err, "listen as the collector does")}
+		return l, []Check{failed(Fail, err, "listen as the collector does")}
 	}
 }
 

@@ -63,7 +63,7 @@ func (t *target) reach(ctx context.Context, s service) (Check, *time.Duration) {
 	}
 	date, err := t.clients.Reach(ctx, s.address, s.key)
 	if err != nil {
-		return failed(err, "%s", name), nil
+		return failed(Fail, err, "%s", name), nil
 	}
 	*s.reached = true
 	if date.IsZero() {

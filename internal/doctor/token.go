@@ -24,7 +24,7 @@ func (t *target) checkToken(ctx context.Context) []Check {
 	defer cancel()
 	token, err := t.clients.Tokens.Token(ctx, true)
 	if err != nil {
-		return []Check{failed(err, "%s", t.credentialKey())}
+		return []Check{failed(Fail, err, "%s", t.credentialKey())}
 	}
 	t.tokenIssued = true
 	c, readable := readClaims(token)
@@ -52,7 +52,7 @@ func (t *target) checkAuthenticator(ctx context.Context) Check {
 	ctx, cancel := call(ctx)
 	defer cancel()
 	if _, err := t.clients.Graph.ListSubscriptions(ctx); err != nil {
-		return failed(err, "%s", t.credentialKey())
+		return failed(Fail, err, "%s", t.credentialKey())
 	}
 	t.tokenIssued = true
 	return ok("%s: Microsoft Graph accepts its access token", t.credentialKey())
