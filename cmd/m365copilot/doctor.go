@@ -39,7 +39,7 @@ func parseDoctorFlags(args []string, stderr io.Writer) (doctorFlags, error) {
 	set.Var(&f.configs, "config", "configuration of the collector: a path or URI, as in --config of the collector; may be repeated")
 	set.StringVar(&f.output, "output", "text", "text or json")
 	set.StringVar(&f.failOn, "fail-on", "fail", "the mark from which on the exit code is 1: warn or fail")
-	set.DurationVar(&f.timeout, "timeout", defaultTimeout, "time for all checks; what is not checked by then is skipped")
+	set.DurationVar(&f.timeout, "timeout", defaultTimeout, "time for all checks; what is not checked by then is skipped, and the doctor fails")
 	set.DurationVar(&f.wait, "wait", 0, "repeat the checks until they pass, for at most this time")
 	set.BoolVar(&f.verbose, "verbose", false, "show every check")
 	set.Usage = func() {

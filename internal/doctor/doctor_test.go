@@ -10,9 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/doctor"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
@@ -81,4 +83,18 @@ func group(t *testing.T, r doctor.Report, name string) doctor.Group {
 	_ = r.WriteText(&text, true)
 	require.Failf(t, "no such group", "%s in\n%s", name, text.String())
 	return doctor.Group{}
+}
+
+// What is not checked is no success: not for want of time, and not after an interrupt.
+func TestRun_CutShortFails(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	r := doctor.Run(t.Context(), doctor.Settings{URIs: h.configure(t, "", ""), Timeout: time.Nanosecond})
+	assert.Equal(t, doctor.Fail, r.Mark())
+	cut := group(t, r, "network").Checks
+	require.Len(t, cut, 1)
+	assert.Equal(t, failure.ChecksCutShort, cut[0].Code)
+	for _, name := range []string{"token", "permissions", "notification URL", "subscriptions", "history"} {
+		assert.Equal(t, []doctor.Check{{Mark: doctor.Skip, Found: "no time was left"}}, group(t, r, name).Checks)
+	}
 }
