@@ -135,7 +135,7 @@ func hints() map[Code]string {
 		ReceiverUnused:       "name the receiver under service.pipelines, in a logs pipeline with the exporters of your backend",
 		ExtensionMissing:     "configure %s under extensions, and name it in service.extensions",
 		StorageNotWritable:   "create the directory %s and let the collector's user write to it, or set create_directory: true",
-		ChecksCutShort:       "raise --timeout: the services answer slowly, or the configuration has many receivers",
+		ChecksCutShort:       "raise --timeout: the services, or the disk of the storage, answer slowly",
 		NoLogsPipeline:       "add the receiver to a logs pipeline: without, interactions are counted and not exported",
 		CertificateFiles:     "write the files of encryption.certificates again, or restore them",
 		ComponentPanicked:    "the stack names the component that panicked: report it to its maintainers",
