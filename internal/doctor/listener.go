@@ -34,10 +34,9 @@ type localListener struct {
 	component.Component // nil: nothing starts it
 
 	address, token string
-	// server is nil if the doctor doesn't listen. inUse says that something else does, and collector that this is a collector with
-	// the same configuration.
-	server           *webhook.Server
-	inUse, collector bool
+	// server is nil if the doctor doesn't listen. collector says that a collector with the same configuration does.
+	server    *webhook.Server
+	collector bool
 	// arrived is the validation request, nil until it came.
 	arrived atomic.Pointer[arrival]
 }
@@ -67,8 +66,12 @@ func (t *target) listen(ctx context.Context) (*localListener, []Check) {
 		l.server = server
 		return l, nil
 	case code == failure.ListenAddressInUse:
-		l.inUse = true
 		return l, l.askOther(ctx, settings)
+	case code == failure.ListenPortForbidden: // to this user, while a collector with more rights may listen there
+		if problems := l.askOther(ctx, settings); l.collector || len(problems) > 0 {
+			return l, problems
+		}
+		return l, []Check{failed(Fail, err, "listen as the collector does")}
 	case code == "": // an extension of the listener that the doctor doesn't have
 		return l, []Check{skipped("%s", oneLine("the doctor can't listen on webhook.endpoint: "+err.Error()))}
 	default:
