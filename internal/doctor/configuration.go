@@ -355,5 +355,14 @@ func (t *target) extensionsNamed() (all []namedExtension) {
 	for i, middleware := range t.config.Graph.Middlewares {
 		all = append(all, namedExtension{fmt.Sprintf("graph.middlewares[%d].id", i), middleware.ID})
 	}
+	if len(t.settings.Subscription.Resources) == 0 {
+		return all // nothing listens
+	}
+	if auth := t.config.Webhook.ServerConfig.Auth.Get(); auth != nil {
+		all = append(all, namedExtension{"webhook.auth.authenticator", auth.Config.AuthenticatorID})
+	}
+	for i, middleware := range t.config.Webhook.ServerConfig.Middlewares {
+		all = append(all, namedExtension{fmt.Sprintf("webhook.middlewares[%d].id", i), middleware.ID})
+	}
 	return all
 }

@@ -235,6 +235,18 @@ func TestConfiguration_ExtensionsRun(t *testing.T) {
 	}
 }
 
+func TestConfiguration_ExtensionsOfWebhookRun(t *testing.T) {
+	t.Parallel()
+	const named = "    webhook: {auth: {authenticator: basicauth}, middlewares: [{id: limiter}]}"
+	g := group(t, newHarness(t).check(t, named, ""), "configuration")
+	for _, want := range []string{
+		"receivers::m365_copilot: webhook.auth.authenticator: the extension basicauth is not under extensions",
+		"receivers::m365_copilot: webhook.middlewares[0].id: the extension limiter is not under extensions",
+	} {
+		requireCheck(t, g, doctor.Fail, failure.ExtensionMissing, want)
+	}
+}
+
 // authenticated is the configuration of a receiver whose tokens come from an extension.
 const authenticated = `    auth: {client_secret: ""}
     graph: {auth: {authenticator: %s}}`
