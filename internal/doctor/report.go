@@ -163,14 +163,17 @@ func (c Check) writeHint(b *strings.Builder) {
 }
 
 func (r Report) verdict() string {
-	failed, warned := r.count(Fail), r.count(Warn)
+	failed, warned, unknown := r.count(Fail), r.count(Warn), ""
+	if skipped := r.count(Skip); skipped > 0 {
+		unknown = fmt.Sprintf(", %d skipped", skipped)
+	}
 	switch {
 	case failed > 0:
-		return fmt.Sprintf("fail: %d failed, %d to look at; each code is explained in docs/doctor.md", failed, warned)
+		return fmt.Sprintf("fail: %d failed, %d to look at%s; each code is explained in docs/doctor.md", failed, warned, unknown)
 	case warned > 0:
-		return fmt.Sprintf("warn: interactions can arrive, %d to look at; each code is explained in docs/doctor.md", warned)
+		return fmt.Sprintf("warn: interactions can arrive, %d to look at%s; each code is explained in docs/doctor.md", warned, unknown)
 	default:
-		return "ok: interactions can arrive"
+		return "ok: interactions can arrive" + unknown
 	}
 }
 

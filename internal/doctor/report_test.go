@@ -51,7 +51,7 @@ fail  credentials
             fix: replace it
       fail  COP201 AADSTS7000215: invalid client secret
             fix: set the value
-fail: 1 failed, 1 to look at; each code is explained in docs/doctor.md
+fail: 1 failed, 1 to look at, 1 skipped; each code is explained in docs/doctor.md
 `,
 		},
 		{
@@ -73,7 +73,7 @@ skip  history           no user is known yet
 
 m365_copilot/emea
 ok    history           graph.microsoft.com answers
-ok: interactions can arrive
+ok: interactions can arrive, 1 skipped
 `,
 		},
 	} {
