@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"crypto/tls"
 	"os"
 	"strings"
 	"time"
@@ -26,7 +25,7 @@ func (t *target) checkCredentials(ctx context.Context) []Check {
 	if c.FederatedTokenFile != "" {
 		return []Check{checkAssertion(key, c.FederatedTokenFile)}
 	}
-	expires := certificateEnd(c)
+	expires, _ := c.CertificateExpiry() // the files were read just now
 	registered, reason := t.registeredEnd(ctx)
 	if !registered.IsZero() && (expires.IsZero() || registered.Before(expires)) {
 		expires = registered
@@ -57,14 +56,6 @@ func (t *target) registeredEnd(ctx context.Context) (end time.Time, reason strin
 	default:
 		return end, "the app registration doesn't show it"
 	}
-}
-
-// certificateEnd returns when the certificate of a credential expires, the zero time if it has none.
-func certificateEnd(c *graph.CredentialSettings) time.Time {
-	if pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err == nil {
-		return pair.Leaf.NotAfter
-	}
-	return time.Time{}
 }
 
 // checkAssertion checks that the token in a file has not expired. What is not a JWT shows no time.
