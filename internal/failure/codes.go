@@ -218,9 +218,10 @@ func hints() map[Code]string {
 			"until then the one without the subscription has only the history",
 		HandshakePathsDiffer: "make webhook.path equal to the path that requests arrive with, that of subscription.notification_url unless an ingress " +
 			"rewrites it: " + requestedHere,
-		HandshakeNotRouted:    "make the ingress route to the webhook and keep the path: " + requestedHere,
-		HandshakeRefused:      "make the ingress let a POST with a query string through to the webhook, without login and redirect: " + requestedHere,
-		PublicNameNotResolved: "publish an address (A or AAAA record) for %s in the public DNS, or correct subscription.notification_url",
+		HandshakeNotRouted: "make the ingress route to the webhook and keep the path: " + requestedHere,
+		HandshakeRefused:   "make the ingress let a POST with a query string through to the webhook, without login and redirect: " + requestedHere,
+		PublicNameNotResolved: "publish an address (A or AAAA record) for %s in the public DNS, or correct subscription.notification_url; if only this " +
+			"machine can't resolve it, run the doctor outside of its network",
 		PublicAddressUnreachable: "let HTTPS connections to %s through the firewall and the ingress; Microsoft lists the addresses that they come " +
 			"from; if only this machine can't connect, run the doctor outside of its network",
 		PublicCertificate: "serve at %s a certificate for this name from a public CA, not expired, followed by its intermediate certificates",
