@@ -57,8 +57,9 @@ func existing(decisions []subscription.Decision) (n int) {
 // startKeys are the encryption keys with which the receiver starts.
 type startKeys struct {
 	subscription.Keys
-	// unknown says that storage may hold the key, and that the doctor can't read it.
-	unknown bool
+	// unread says that the doctor can't read the storage, which may hold that a subscription is the receiver's own, and unknown that it
+	// may hold the key as well.
+	unread, unknown bool
 	// otherKey is the failure of a subscription that was made with another key.
 	otherKey failure.Failure
 	// err says why configured keys can't be used.
@@ -67,7 +68,7 @@ type startKeys struct {
 
 func (t *target) startKeys() startKeys {
 	// Where there is no key, the receiver makes one. Its id is none that a subscription has.
-	k := startKeys{Keys: subscription.Keys{CertificateID: "new"}}
+	k := startKeys{Keys: subscription.Keys{CertificateID: "new"}, unread: t.settings.Storage != nil && t.stored == nil}
 	var ring notification.Ring
 	switch {
 	case len(t.settings.Certificates) > 0:
@@ -75,7 +76,7 @@ func (t *target) startKeys() startKeys {
 		ring, k.err = receiver.ReadKeys(t.settings.Certificates)
 	case t.settings.Storage == nil:
 		k.otherKey = failure.New(failure.KeyInMemory)
-	case t.stored == nil:
+	case k.unread:
 		k.unknown = true
 	default:
 		k.otherKey, ring = failure.New(failure.SubscriptionKeyConflict), t.stored.Generated
@@ -115,6 +116,8 @@ func (c Check) of(subject string) Check {
 // check says what the receiver does with the subscriptions to a resource.
 func (k *startKeys) check(d subscription.Decision) Check {
 	switch {
+	case d.Err != nil && k.unread: // one of its own has another URL if that was changed
+		return bad(Warn, failure.Of(d.Err), "it occupies the place of this receiver's subscription, unless storage has it as the receiver's own")
 	case d.Err != nil:
 		return bad(Fail, failure.Of(d.Err), "it occupies the place of this receiver's subscription")
 	case d.Action == "create":
@@ -125,10 +128,10 @@ func (k *startKeys) check(d subscription.Decision) Check {
 		return ok("the receiver keeps it")
 	case d.Reason == subscription.ReasonConflict:
 		return ok("the receiver replaces it, as subscription.replace_foreign says")
+	case k.unknown: // where Graph names no certificate, the reason is another one
+		return ok("the receiver keeps it if storage holds its key and it is as configured, else it is replaced")
 	case d.Reason != subscription.ReasonRemovedKey:
 		return ok("the receiver replaces it when it starts, since it differs from the configuration")
-	case k.unknown:
-		return ok("the receiver keeps it if storage holds its key, else it is replaced")
 	default:
 		return bad(Warn, k.otherKey, "the receiver replaces it when it starts, since it was made with another encryption key")
 	}

@@ -193,7 +193,20 @@ func TestSubscriptions_KeyIsNotKnown(t *testing.T) {
 	g := h.checkReading(t, "subscriptions", "    storage: redis_storage",
 		"extensions: {redis_storage: {endpoint: 'localhost:1'}}\nservice: {extensions: [redis_storage]}")
 	assert.Equal(t, doctor.OK, g.Mark())
-	assert.Contains(t, g.Checks[1].Found, "the receiver keeps it if storage holds its key")
+	assert.Contains(t, g.Checks[1].Found, "the receiver keeps it if storage holds its key and it is as configured")
+}
+
+// It may also hold that a subscription with another URL is the receiver's own, after subscription.notification_url was changed.
+func TestSubscriptions_OwnerIsNotKnown(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	encryption, certificateID := h.encryption(t)
+	h.subscribe(t, func(s *graphtest.Subscription) { s.NotificationURL, s.EncryptionCertificateID = foreignURL, certificateID })
+	g := h.checkReading(t, "subscriptions", encryption+"    storage: redis_storage",
+		"extensions: {redis_storage: {endpoint: 'localhost:1'}}\nservice: {extensions: [redis_storage]}")
+	assert.Equal(t, doctor.Warn, g.Mark())
+	assert.Equal(t, failure.SubscriptionConflict, g.Checks[1].Code)
+	assert.Contains(t, g.Checks[1].Found, "unless storage has it as the receiver's own")
 }
 
 func TestSubscriptions_KeyIsUnusable(t *testing.T) {
