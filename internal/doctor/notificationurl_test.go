@@ -334,6 +334,15 @@ func TestNotificationURL_CertificateIsValid(t *testing.T) {
 		assert.Contains(t, g.Checks[1].Found, "valid until "+s.ca.certificate.NotAfter.UTC().Format(time.DateOnly))
 		assert.Equal(t, "TLS 1.3", g.Checks[2].Found)
 	})
+	t.Run("a certificate for six days, of which two are left, is valid", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t)
+		pair := s.ca.issue(t, func(c *x509.Certificate) {
+			c.NotBefore, c.NotAfter = time.Now().Add(-4*24*time.Hour), time.Now().Add(2*24*time.Hour)
+		})
+		g := s.checkURL(s.serveWith(pair, s.forward(nil)), s.endpoint())
+		assert.Equal(t, doctor.OK, g.Mark(), "%+v", g)
+	})
 	t.Run("a certificate that ends within 14 days is a warning, and the handshake is made", func(t *testing.T) {
 		t.Parallel()
 		s := newSite(t)

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// expiresSoon is when an automatic renewal, which is usual with a third of 90 days left, has failed for some time.
+	// expiresSoon is when an automatic renewal, which is usual with a third of 90 days left, has failed for some time. For certificates
+	// with a shorter life it is a sixth of that.
 	expiresSoon = 14 * 24 * time.Hour
 	// maxNames limits the names of a certificate in a text.
 	maxNames = 5
@@ -47,7 +48,7 @@ func checkServerCertificate(host string, sent []*x509.Certificate, roots *x509.C
 		return bad(Fail, f, "the certificate of %s: %s", host, strings.Join(wrong, ", and "))
 	}
 	end := endOf(chains)
-	if end.Sub(now) < expiresSoon {
+	if end.Sub(now) < min(expiresSoon, own.NotAfter.Sub(own.NotBefore)/6) {
 		return bad(Warn, f, "the certificate of %s, or one above it, expires on %s", host, day(end))
 	}
 	return ok("its certificate is valid until %s", day(end))
