@@ -11,7 +11,7 @@ import (
 const (
 	// historyLength is the time whose history is read.
 	historyLength = time.Hour
-	// maxUsers is how many users are tried if some have no license.
+	// maxUsers is how many users are tried if some have no license, or are denied.
 	maxUsers = 3
 )
 
@@ -33,14 +33,20 @@ func (t *target) checkHistory(ctx context.Context) []Check {
 	defer cancel()
 	now := t.clients.Graph.Now()
 	var err error
+	denied := 0
 	for _, user := range users {
 		_, err = t.clients.Graph.History(ctx, user, now.Add(-historyLength), now, "")
-		if err == nil {
+		switch {
+		case err == nil:
 			return []Check{ok("the history of one user can be read")}
-		}
-		if !graph.Unlicensed(err) {
+		case graph.Forbidden(err): // the permission is missing only if that is so for every user
+			denied++
+		case !graph.Unlicensed(err):
 			return []Check{failed(t.withoutHistory(err), err, "one user")}
 		}
+	}
+	if denied == len(users) {
+		return []Check{failed(t.withoutHistory(err), err, "one user")}
 	}
 	return []Check{bad(Warn, failure.Of(err), "the users that were tried, %d, have no history: %v", len(users), err)}
 }

@@ -94,6 +94,15 @@ func TestHistory_OfUserSeenInEarlierRun(t *testing.T) {
 	assert.Equal(t, map[string]int{userID(5): 1}, h.emulator.HistoryRequests())
 }
 
+// Graph also answers 403 for reasons that concern one user, as for the receiver.
+func TestHistory_OneUserIsDenied(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	h.emulator.Fail(graphtest.OpHistory, graphtest.Fault{Status: http.StatusForbidden, Times: 1})
+	g := h.checkReading(t, "history", historyOf(userID(1), userID(2)), "")
+	assert.Equal(t, []doctor.Check{{Mark: doctor.OK, Found: "the history of one user can be read"}}, g.Checks)
+}
+
 func TestHistory_CanNotBeRead(t *testing.T) {
 	t.Parallel()
 	unsupported := graphtest.Fault{Status: http.StatusNotFound, Code: "NotFound", Message: "Requested API is not supported."}
