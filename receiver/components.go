@@ -71,6 +71,7 @@ func (r *Receiver) newComponents(ctx context.Context, host component.Host) (*com
 	c.signingKeys = jwks.New(r.settings.JWKSURL, c.clients.Plain)
 	c.gaps = gapstore.New(gapstore.Settings{
 		Rules: r.settings.History.Rules, Store: c.store, Now: c.clients.Graph.Now, Logger: r.set.Logger, Telemetry: r.telemetry,
+		Status: r.status.Part("stored gaps"),
 	})
 	h := r.settings.History
 	throttle := graph.NewThrottle(graph.ThrottleSettings{

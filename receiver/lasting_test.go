@@ -95,6 +95,8 @@ func TestLastingFailure_ReportsWhatLasts(t *testing.T) {
 		"failures between successes":        {[]step{{0, missing}, {time.Hour, nil}, {0, missing}, {time.Hour, nil}, {0, missing}}, nil},
 		"failures for a minute":             {[]step{{0, missing}, {time.Minute, missing}}, []failure.Code{tokens}},
 		"failures that go on":               {[]step{{0, missing}, {time.Minute, missing}, {time.Hour, missing}}, []failure.Code{tokens}},
+		"single failures on quiet days":     {[]step{{0, missing}, {2 * time.Hour, missing}, {2 * time.Hour, missing}}, nil},
+		"failures for a minute after quiet": {[]step{{0, missing}, {2 * time.Hour, missing}, {time.Minute, missing}}, []failure.Code{tokens}},
 		"their end":                         {[]step{{0, missing}, {time.Minute, missing}, {0, nil}, {0, nil}}, []failure.Code{tokens, over}},
 		"another code in place of it":       {[]step{{0, missing}, {time.Minute, missing}, {time.Minute, clock}}, []failure.Code{tokens, expired}},
 		"codes that alternate in a minute":  {[]step{{0, missing}, {time.Minute, missing}, {0, clock}, {0, missing}, {0, clock}}, []failure.Code{tokens}},

@@ -138,17 +138,17 @@ func (l *localListener) where() string {
 	}
 }
 
-// answering says who answered the validation request well.
+// answering says who answered the validation request well, as far as is known.
 func (l *localListener) answering() string {
 	switch {
 	case l.arrived.Load() != nil:
-		return "the doctor, which listens on " + l.address + " since no collector does"
+		return " by the doctor, which listens on " + l.address + " since no collector does"
 	case l.server != nil:
-		return "another machine: nothing listens on " + l.address + " of this one"
+		return " by another machine: nothing listens on " + l.address + " of this one"
 	case l.collector:
-		return "the running collector, which listens on " + l.address
+		return "; a collector with this configuration listens on " + l.address
 	default:
-		return "a server"
+		return ""
 	}
 }
 

@@ -99,7 +99,7 @@ func (t *target) checkHandshake(ctx context.Context, public *url.URL, local *loc
 	case err != nil:
 		return bad(Fail, s.HandshakeFailure(""), "the validation request got no answer: %v%s", timeoutOr(ctx, err), local.where())
 	case got.echoed():
-		return ok("the validation request was answered by %s", local.answering())
+		return ok("the validation request was answered%s", local.answering())
 	case arrived != nil && arrived.path != s.WebhookPath:
 		requested := cmp.Or(public.Path, "/")
 		return bad(Fail, failure.New(failure.HandshakePathsDiffer, requested, got.name(), s.WebhookPath, s.WebhookAddress),

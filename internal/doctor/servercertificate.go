@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -51,7 +52,8 @@ func checkServerCertificate(host string, sent []*x509.Certificate, roots *x509.C
 	if end.Sub(now) < min(expiresSoon, own.NotAfter.Sub(own.NotBefore)/6) {
 		return bad(Warn, f, "the certificate of %s, or one above it, expires on %s", host, day(end))
 	}
-	return ok("its certificate is valid until %s", day(end))
+	// Graph may not know a CA that this machine trusts.
+	return ok("its certificate, issued by %s, is valid until %s", cmp.Or(own.Issuer.CommonName, own.Issuer.String()), day(end))
 }
 
 func chainFault(err error, sent []*x509.Certificate) string {

@@ -189,7 +189,7 @@ func TestStorage_ShowsStateOfLastRun(t *testing.T) {
 	report := checkURIs(t, "yaml:"+r.yaml)
 	g := group(t, report, "storage")
 	assert.Equal(t, doctor.OK, g.Mark(), found(g))
-	for _, want := range []string{"this user can write to " + directory, "checkpoint of ", "the generated encryption key is stored", "no gap is known"} {
+	for _, want := range []string{"this user can write to " + directory, "checkpoint: ", "the generated encryption key is stored", "no gap is known"} {
 		requireCheck(t, g, doctor.OK, "", want)
 	}
 	requireCheck(t, group(t, report, "encryption"), doctor.OK, "", "a generated key is in storage, key.")
@@ -203,7 +203,7 @@ func TestStorage_OfRunningCollectorIsRead(t *testing.T) {
 	for range 5 {
 		g := group(t, checkURIs(t, "yaml:"+r.yaml), "storage")
 		assert.Equal(t, doctor.OK, g.Mark(), found(g))
-		requireCheck(t, g, doctor.OK, "", "checkpoint of ")
+		requireCheck(t, g, doctor.OK, "", "checkpoint: ")
 	}
 }
 
@@ -355,7 +355,6 @@ func TestStorage_DamagedFileFails(t *testing.T) {
 		"all pages but the meta": func(file *os.File) error { return fill(file, int64(2*os.Getpagesize())) },
 		"its end is missing":     func(file *os.File) error { return file.Truncate(int64(2 * os.Getpagesize())) },
 		"it is short":            func(file *os.File) error { return file.Truncate(10) },
-		"it is empty":            func(file *os.File) error { return file.Truncate(0) },
 		"its pages are zero": func(file *os.File) error {
 			_, err := file.WriteAt(make([]byte, 16*os.Getpagesize()), int64(2*os.Getpagesize()))
 			return err
@@ -377,6 +376,18 @@ func TestStorage_DamagedFileFails(t *testing.T) {
 			assert.Equal(t, before, snapshot(t, directory))
 		})
 	}
+}
+
+// A collector that ended while it created the file leaves it empty, and the next one begins anew.
+func TestStorage_EmptyFileHoldsNothing(t *testing.T) {
+	t.Parallel()
+	directory := t.TempDir()
+	writeGaps(t, directory, gap.State{})
+	names, err := os.ReadDir(directory)
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	require.NoError(t, os.Truncate(filepath.Join(directory, names[0].Name()), 0))
+	requireCheck(t, newHarness(t).checkStorage(t, directory, ""), doctor.OK, "", "nothing is stored yet")
 }
 
 // A copy of a file that is written to meanwhile proves nothing.
@@ -433,11 +444,11 @@ func TestStorage_SaysHowOldTheStateIs(t *testing.T) {
 		want     string
 	}{
 		"there is no checkpoint":       {"", gap.State{Started: true}, doctor.OK, "", "there is no checkpoint yet"},
-		"it is fresh":                  {"", gap.State{Checkpoint: ago(3*time.Minute + time.Second)}, doctor.OK, "", "checkpoint of 3 min ago"},
-		"it is within max_gap":         {"", gap.State{Checkpoint: ago(167 * time.Hour)}, doctor.OK, "", "checkpoint of 6 days ago"},
+		"it is fresh":                  {"", gap.State{Checkpoint: ago(3*time.Minute + time.Second)}, doctor.OK, "", "checkpoint: 3 min ago"},
+		"it is within max_gap":         {"", gap.State{Checkpoint: ago(167 * time.Hour)}, doctor.OK, "", "checkpoint: 6 days ago"},
 		"it is older":                  {"", gap.State{Checkpoint: ago(169 * time.Hour)}, doctor.Warn, failure.HistoryTooOld, "the checkpoint is 7 days old: what is further back than history.max_gap (168h0m0s) is not read"},
 		"it is in the future":          {"", gap.State{Checkpoint: ago(-3*time.Hour - time.Minute)}, doctor.Warn, failure.ClockWrong, "the checkpoint is 3 h in the future"},
-		"the history was polled":       {polled, gap.State{Polled: ago(3 * time.Hour)}, doctor.OK, "", "last poll of 3 h ago"},
+		"the history was polled":       {polled, gap.State{Polled: ago(3 * time.Hour)}, doctor.OK, "", "last poll: 3 h ago"},
 		"it was not for long":          {polled, gap.State{Polled: ago(200 * time.Hour)}, doctor.Warn, failure.HistoryTooOld, "the last poll is 8 days old"},
 		"a gap is to be read":          {"", open(gap.Startup, none), doctor.OK, "", "known gaps: startup (1, since 2 days ago)"},
 		"a gap can't be read":          {"", open(gap.Undelivered, failing), doctor.Warn, failure.GapNotRead, "gap undelivered (1, since 2 days ago) is not read"},
@@ -470,7 +481,7 @@ func TestStorage_CopyIsRemoved(t *testing.T) {
 	t.Setenv("TMPDIR", temporary)
 	writeGaps(t, directory, gap.State{Checkpoint: time.Now()})
 	h := newHarness(t)
-	requireCheck(t, h.checkStorage(t, directory, ""), doctor.OK, "", "checkpoint of ")
+	requireCheck(t, h.checkStorage(t, directory, ""), doctor.OK, "", "checkpoint: ")
 	left, err := filepath.Glob(filepath.Join(temporary, "m365copilot*"))
 	require.NoError(t, err)
 	assert.Empty(t, left)

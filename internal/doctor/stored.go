@@ -50,7 +50,7 @@ func (t *target) checkCheckpoint(state *gap.State, now time.Time) Check {
 		return bad(Warn, failure.New(failure.HistoryTooOld),
 			"the %s is %s old: what is further back than history.max_gap (%s) is not read", name, roughly(age), rules.MaxGap)
 	default:
-		return ok("%s of %s ago", name, roughly(max(0, age)))
+		return ok("%s: %s ago", name, roughly(max(0, age)))
 	}
 }
 

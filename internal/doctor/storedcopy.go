@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -47,8 +48,11 @@ func readStored(ctx context.Context, directory string, id component.ID, tenant s
 	if err = access(from); err != nil {
 		return stored, err
 	}
+	if info, errStat := os.Stat(from); errStat == nil && info.Size() == 0 { // the collector ended while it created the file
+		return stored, fs.ErrNotExist
+	}
 	for range copyAttempts {
-		changed, errCopy := copyFile(from, to)
+		changed, errCopy := copyFile(ctx, from, to)
 		if errCopy != nil {
 			return stored, errCopy
 		}
@@ -92,7 +96,7 @@ func fileName(ctx context.Context, empty string, id component.ID, tenant string)
 
 // copyFile copies a file over another. changed reports whether the file was written to meanwhile, so that the copy may be of no
 // one moment.
-func copyFile(from, to string) (changed bool, err error) {
+func copyFile(ctx context.Context, from, to string) (changed bool, err error) {
 	source, err := os.Open(from) //nolint:gosec // the file of the extension
 	if err != nil {
 		return false, err
@@ -106,7 +110,7 @@ func copyFile(from, to string) (changed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	_, err = io.Copy(target, source)
+	_, err = io.Copy(target, untilDone{ctx, source})
 	if err = errors.Join(err, target.Close()); err != nil {
 		return false, &notCopiedError{fmt.Errorf("copy the file: %w", err)}
 	}
@@ -115,6 +119,19 @@ func copyFile(from, to string) (changed bool, err error) {
 		return false, err
 	}
 	return !after.ModTime().Equal(before.ModTime()) || after.Size() != before.Size(), nil
+}
+
+// untilDone is a reader that fails when its context ends.
+type untilDone struct {
+	ctx context.Context //nolint:containedctx // it is used for one call
+	io.Reader
+}
+
+func (r untilDone) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.Reader.Read(p)
 }
 
 // readFile reads a file of file_storage, which nothing else uses. To open it as the extension does would scan all pages in a

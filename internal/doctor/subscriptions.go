@@ -40,9 +40,9 @@ func (t *target) checkSubscriptions(ctx context.Context) []Check {
 	keys := t.startKeys()
 	s.Keys = keys.Keys
 	decisions := subscription.Decide(s, known, have, time.Now())
-	count := ok("%d of the app registration", len(have))
+	count := ok("the app registration has %d", len(have))
 	if others := len(have) - existing(decisions); others > 0 {
-		count = ok("%d of the app registration, %d of them expired or for other resources", len(have), others)
+		count = ok("the app registration has %d, %d of them expired or for other resources", len(have), others)
 	}
 	return append([]Check{count}, keys.checkAll(decisions)...)
 }

@@ -83,14 +83,14 @@ func TestSubscriptions_WhatTheReceiverDoes(t *testing.T) {
 		count   string
 	}{
 		"it creates one where there is none": {
-			mark: doctor.OK, found: "tenant, no subscription: the receiver creates one", count: "0 of the app registration",
+			mark: doctor.OK, found: "tenant, no subscription: the receiver creates one", count: "the app registration has 0",
 		},
 		"it keeps one that fits": {
 			exists: func(t *testing.T, h *harness, certificateID string) string {
 				t.Helper()
 				return h.subscribe(t, func(s *graphtest.Subscription) { s.EncryptionCertificateID = certificateID }).ID
 			},
-			mark: doctor.OK, found: "tenant, own %s, to copilot.invalid," + until + ": the receiver keeps it", count: "1 of the app registration",
+			mark: doctor.OK, found: "tenant, own %s, to copilot.invalid," + until + ": the receiver keeps it", count: "the app registration has 1",
 		},
 		"it replaces one with other change types": {
 			exists: func(t *testing.T, h *harness, certificateID string) string {
@@ -100,27 +100,27 @@ func TestSubscriptions_WhatTheReceiverDoes(t *testing.T) {
 				}).ID
 			},
 			mark: doctor.OK, found: "own %s, to copilot.invalid," + until + ": the receiver replaces it when it starts, since it differs",
-			count: "1 of the app registration",
+			count: "the app registration has 1",
 		},
 		"it replaces one for another certificate": {
 			exists: anotherKey,
 			mark:   doctor.Warn, code: failure.CertificateMissing, found: "own %s, to copilot.invalid," + until + ": the receiver replaces it",
-			count: "1 of the app registration",
+			count: "the app registration has 1",
 		},
 		"it replaces one for the key of an earlier run": {
 			exists: anotherKey, without: true,
 			mark: doctor.Warn, code: failure.KeyInMemory, found: "own %s, to copilot.invalid," + until + ": the receiver replaces it",
-			count: "1 of the app registration",
+			count: "the app registration has 1",
 		},
 		"it stays without one where another receiver has it": {
 			exists: foreign,
-			mark:   doctor.Fail, code: failure.SubscriptionConflict, count: "1 of the app registration",
+			mark:   doctor.Fail, code: failure.SubscriptionConflict, count: "the app registration has 1",
 			found: "another's %s, to other.example.com," + until + ": it occupies the place of this receiver's subscription",
 		},
 		"it replaces another's if it may": {
 			exists: foreign, yaml: "    subscription: {replace_foreign: true}\n",
 			mark: doctor.OK, found: "another's %s, to other.example.com," + until + ": the receiver replaces it, as subscription.replace_foreign says",
-			count: "1 of the app registration",
+			count: "the app registration has 1",
 		},
 		"it leaves those of other resources": {
 			exists: func(t *testing.T, h *harness, _ string) string {
@@ -128,7 +128,7 @@ func TestSubscriptions_WhatTheReceiverDoes(t *testing.T) {
 				return h.subscribe(t, func(s *graphtest.Subscription) { s.Resource, s.NotificationURL = ofUser(7), foreignURL }).ID
 			},
 			mark: doctor.OK, found: "tenant, no subscription: the receiver creates one",
-			count: "1 of the app registration, 1 of them expired or for other resources",
+			count: "the app registration has 1, 1 of them expired or for other resources",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -201,7 +201,9 @@ func TestSubscriptions_OwnerIsNotKnown(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
 	encryption, certificateID := h.encryption(t)
-	h.subscribe(t, func(s *graphtest.Subscription) { s.NotificationURL, s.EncryptionCertificateID = foreignURL, certificateID })
+	h.subscribe(t, func(s *graphtest.Subscription) {
+		s.NotificationURL, s.EncryptionCertificateID = foreignURL, certificateID
+	})
 	g := h.checkReading(t, "subscriptions", encryption+"    storage: redis_storage",
 		"extensions: {redis_storage: {endpoint: 'localhost:1'}}\nservice: {extensions: [redis_storage]}")
 	assert.Equal(t, doctor.Warn, g.Mark())
@@ -239,7 +241,7 @@ func TestSubscriptions_OfManyUsersAreCounted(t *testing.T) {
 		found = append(found, c.Found)
 	}
 	require.Len(t, found, 4)
-	assert.Equal(t, "101 of the app registration", found[0])
+	assert.Equal(t, "the app registration has 101", found[0])
 	assert.Equal(t, "99 of 200 users, such as users[0], no subscription: the receiver creates one when it starts", found[1])
 	assert.Contains(t, found[2], "100 of 200 users, such as users[1], own "+first+", to copilot.invalid,")
 	assert.Contains(t, found[3], "1 of 200 users, such as users[4], another's "+other+", to other.example.com,")

@@ -130,7 +130,7 @@ func hints() map[Code]string {
 		EncryptionExpiring: "put a new certificate first in encryption.certificates, keep this one behind it for a day, and reload the " +
 			"configuration (SIGHUP)",
 		ConfigUnreadable: "correct the named line, or set the named environment variable; `otelcol-copilot validate --config FILE` reads the file " +
-			"as the collector does",
+			"as the collector does, with the same --feature-gates",
 		SettingWrong:         "correct this setting as the line says",
 		ReceiverUnused:       "name the receiver under service.pipelines, in a logs pipeline with the exporters of your backend",
 		ExtensionMissing:     "configure %s under extensions, and name it in service.extensions",
@@ -236,13 +236,13 @@ func hints() map[Code]string {
 		ListenerDied:         "restart the collector",
 		ValidationAtOtherPath: "if Microsoft Graph sent it, set webhook.path to the path that requests arrive with: that of " +
 			"subscription.notification_url, unless an ingress rewrites it",
-		BodyTooLarge: "if Microsoft Graph sent it, it is lost after 4 hours of retries: raise webhook.max_request_body_size and " +
+		BodyTooLarge: "if Microsoft Graph sent it, only the history still has it after 4 hours of retries: raise webhook.max_request_body_size and " +
 			"webhook.max_in_flight_bytes; if interactions are not missing, somebody else sends such bodies",
 		ConnectionFailed: "if Microsoft Graph can't connect, check webhook.tls; anybody else who connects can cause this as well",
 		ForeignClientState: "nothing to do for forgeries; a subscription made with another encryption key or by another receiver is replaced or " +
 			"expires within 3 days",
 		OtherTenant: "check tenant_id",
-		TokensMissing: "in Entra > Enterprise applications > Properties set \"Assignment required\" (appRoleAssignmentRequired) to No, or " +
+		TokensMissing: "in Entra ID > Enterprise apps > Properties set \"Assignment required\" (appRoleAssignmentRequired) to No, or " +
 			"grant the service principal Microsoft Graph Change Tracking an app role of the application",
 		TokenIssuer:             "check tenant_id, cloud and auth.authority, or add the issuer to auth.issuers",
 		TokenAudience:           "add the audience to auth.audiences if it is yours",
@@ -262,7 +262,7 @@ func hints() map[Code]string {
 		DeliveriesUnknown:     "after an unclean end, or a damaged value in storage, it is not known what was delivered: check the storage extension",
 		HistoryOfUsersFailing: "nothing to do: the history of some users can't be read, and is compared as soon as it can be",
 		HistoryUnreadable:     "report the error to the receiver's project; the interaction is not delivered",
-		HistoryTooOld:         "raise history.max_gap if the collector may be down for longer than that",
+		HistoryTooOld:         "read it with history.replay as far as Microsoft keeps it, and raise history.max_gap if the collector may be down for longer than that",
 		GapNotRead: "see the checks of permissions, subscriptions and history, and what the collector logs about the history: it is read as soon " +
 			"as the cause is over, as far as history.max_gap reaches",
 	}

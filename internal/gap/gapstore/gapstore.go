@@ -36,6 +36,7 @@ type Settings struct {
 	Now       func() time.Time // by which gaps are opened and given up
 	Logger    *zap.Logger
 	Telemetry Telemetry
+	Status    func(error) // is told when the state can't be stored, as in health.Part; may be nil
 }
 
 // Store holds the known gaps. It is safe for concurrent use.
@@ -50,18 +51,18 @@ type Store struct {
 
 // New returns an empty Store. Load must be called before anything else.
 func New(s Settings) *Store {
-	return &Store{settings: s, wake: make(chan struct{}, 1), value: newValue(s.Store, s.Logger)}
+	return &Store{settings: s, wake: make(chan struct{}, 1), value: newValue(s.Store, s.Logger, s.Status)}
 }
 
-func newValue(store *statestore.Store, logger *zap.Logger) *statestore.Value[gap.State] {
+func newValue(store *statestore.Store, logger *zap.Logger, status func(error)) *statestore.Value[gap.State] {
 	return statestore.NewValue[gap.State](statestore.ValueSettings{
-		Store: store, Key: "gaps", Version: 1, Name: "known gaps and the checkpoint", Logger: logger,
+		Store: store, Key: "gaps", Version: 1, Name: "known gaps and the checkpoint", Logger: logger, Status: status,
 	})
 }
 
 // Stored reads the state of the last run from storage. damaged means that the value can't be used.
 func Stored(ctx context.Context, store *statestore.Store) (state gap.State, damaged bool, err error) {
-	return newValue(store, zap.NewNop()).Load(ctx)
+	return newValue(store, zap.NewNop(), nil).Load(ctx)
 }
 
 // Load reads the state of earlier runs, and notes that a run begins; newestCreation is as in State.Start. It fails if the storage
