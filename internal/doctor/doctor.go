@@ -40,17 +40,19 @@ func Run(ctx context.Context, s Settings) Report {
 	if len(unreadable) > 0 {
 		return Report{Instances: []Instance{{Groups: []Group{{Name: "configuration", Checks: unreadable}}}}}
 	}
-	// All at the same time, so that each has the whole timeout.
 	instances := make([]Instance, len(targets))
-	var all sync.WaitGroup
-	for i, t := range targets {
-		t.roots = s.RootCAs
-		all.Go(func() {
-			defer t.close(ctx)
-			instances[i] = t.run(ctx)
-		})
+	check := func(i int) {
+		defer targets[i].close(ctx)
+		targets[i].roots = s.RootCAs
+		instances[i] = targets[i].run(ctx)
 	}
-	all.Wait()
+	// All at the same time, so that each has the whole timeout.
+	var others sync.WaitGroup
+	for i := 1; i < len(targets); i++ {
+		others.Go(func() { check(i) })
+	}
+	check(0)
+	others.Wait()
 	return Report{Instances: instances}
 }
 
