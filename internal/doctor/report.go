@@ -100,7 +100,7 @@ func (r Report) count(m Mark) (n int) {
 	return n
 }
 
-// WriteText writes a line for each group, those of checks that are not well, or of all if verbose, and the verdict.
+// WriteText writes a line for each group, those of checks that are not well, or of all if verbose, and the outcome.
 func (r Report) WriteText(w io.Writer, verbose bool) error {
 	var b strings.Builder
 	for n, i := range r.Instances {
@@ -114,7 +114,7 @@ func (r Report) WriteText(w io.Writer, verbose bool) error {
 			g.write(&b, verbose)
 		}
 	}
-	fmt.Fprintln(&b, r.verdict())
+	fmt.Fprintln(&b, r.outcome())
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -162,7 +162,7 @@ func (c Check) writeHint(b *strings.Builder) {
 	}
 }
 
-func (r Report) verdict() string {
+func (r Report) outcome() string {
 	failed, warned, unknown := r.count(Fail), r.count(Warn), ""
 	if skipped := r.count(Skip); skipped > 0 {
 		unknown = fmt.Sprintf(", %d skipped", skipped)

@@ -127,15 +127,15 @@ func (h *collectorHarness) files(t *testing.T) map[string]string {
 
 func TestDoctor_NothingAnswersWithin15Seconds(t *testing.T) {
 	t.Parallel()
-	silent := newSilentListener(t)
+	unresponsive := newUnresponsiveListener(t)
 	h := newDoctorHarness(t, "")
 	h.configure(t, fmt.Sprintf(`
 receivers:
   m365_copilot:
     auth: {authority: "http://%s"}
     graph: {endpoint: "http://%s"}
-`, silent, silent))
-	h.public = silent
+`, unresponsive, unresponsive))
+	h.public = unresponsive
 	began := time.Now()
 	out, code := h.doctor(t)
 	assert.Less(t, time.Since(began), 15*time.Second)
@@ -145,8 +145,8 @@ receivers:
 	}
 }
 
-// newSilentListener returns an address that accepts connections and never answers.
-func newSilentListener(t *testing.T) string {
+// newUnresponsiveListener returns an address that accepts connections and never answers.
+func newUnresponsiveListener(t *testing.T) string {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
