@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
 
@@ -84,13 +85,13 @@ func readFile(t *testing.T, path string) string {
 	return string(text)
 }
 
-// pages returns the text of the pages that operators read, by path.
+// pages returns the text of the pages that people read, by path.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	paths, err := filepath.Glob("docs/*.md")
 	require.NoError(t, err)
 	texts := map[string]string{}
-	for _, path := range append(paths, "README.md") {
+	for _, path := range append(paths, "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md") {
 		texts[path] = readFile(t, path)
 	}
 	require.Contains(t, texts, "docs/troubleshooting.md")
@@ -217,19 +218,25 @@ func TestDocs_NamesExist(t *testing.T) {
 	}
 }
 
-func TestTroubleshooting_KeysAndValuesExist(t *testing.T) {
+// A setting is written as `section.key` or `section.key: value`.
+func TestDocs_KeysExist(t *testing.T) {
 	t.Parallel()
-	text := readFile(t, "docs/troubleshooting.md")
-	keys := tagPaths(reflect.TypeFor[Config](), "")
-	named := 0
-	for _, match := range regexp.MustCompile("`([a-z_]+)\\.([a-z_.]+)(?:: [^`]*)?`").FindAllStringSubmatch(text, -1) {
-		if slices.Contains(keys, match[1]) {
-			assert.Contains(t, keys, match[1]+"."+match[2], "there is no such setting")
-			named++
+	keys, named := tagPaths(reflect.TypeFor[Config](), ""), 0
+	for page, text := range pages(t) {
+		for _, match := range regexp.MustCompile("`([a-z_]+)\\.([a-z_.]+)(?:: [^`]*)?`").FindAllStringSubmatch(text, -1) {
+			if slices.Contains(keys, match[1]) {
+				assert.Contains(t, keys, match[1]+"."+strings.TrimSuffix(match[2], "."), "%s: there is no such setting", page)
+				named++
+			}
 		}
 	}
-	assert.Greater(t, named, 10)
+	assert.Greater(t, named, 100)
+}
 
+// An attribute of the receiver's own telemetry is written as attribute="value".
+func TestTroubleshooting_ValuesExist(t *testing.T) {
+	t.Parallel()
+	text := readFile(t, "docs/troubleshooting.md")
 	_, attributes := ownTelemetry(t)
 	values := map[string][]string{}
 	for _, attribute := range attributes {
@@ -271,6 +278,41 @@ func TestTroubleshooting_HasFourStepsAtMost(t *testing.T) {
 		"Nothing arrives", "It arrives late", "It arrives twice", "Records without user", "Records without text", "Only some users arrive",
 		"Graph gets 503 or times out", "A gap stays open",
 	}, symptoms)
+}
+
+// TestDocs_ReceiversAreValid completes the settings of each receiver in the documents with tenant, credential, URL and storage.
+func TestDocs_ReceiversAreValid(t *testing.T) {
+	t.Parallel()
+	block, variable := regexp.MustCompile("(?ms)^( *)```yaml\n(.*?)^ *```"), regexp.MustCompile(`\$\{env:\w+[^}]*\}`)
+	checked := map[string]int{}
+	for page, text := range pages(t) {
+		for _, match := range block.FindAllStringSubmatch(text, -1) {
+			configuration := regexp.MustCompile("(?m)^"+match[1]).ReplaceAllString(match[2], "")
+			if !regexp.MustCompile(`(?m)^receivers:`).MatchString(configuration) {
+				continue
+			}
+			retrieved, err := confmap.NewRetrievedFromYAML([]byte(variable.ReplaceAllString(configuration, "value")))
+			require.NoError(t, err, "%s: %s", page, configuration)
+			all, err := retrieved.AsConf()
+			require.NoError(t, err, page)
+			receivers, err := all.Sub("receivers")
+			require.NoError(t, err, page)
+			for name := range receivers.ToStringMap() {
+				settings, err := receivers.Sub(name)
+				require.NoError(t, err, page)
+				if !strings.HasPrefix(name, "m365_copilot") || settings.IsSet("tenant_id") && settings.Get("tenant_id") == "value" {
+					continue // the collector validates whole configurations, with values for their variables
+				}
+				c := loadConfig(t, "smallest.yaml")
+				storage := component.MustNewID("file_storage")
+				c.Storage = &storage
+				require.NoError(t, settings.Unmarshal(c), "%s: %s", page, configuration)
+				require.NoError(t, confmap.Validate(c), "%s: %s", page, configuration)
+				checked[page]++
+			}
+		}
+	}
+	assert.Greater(t, len(checked), 4, "pages with settings of the receiver: %v", checked)
 }
 
 // TestDocs_LinksLeadSomewhere follows the links within the repository, to a heading of a page too.
