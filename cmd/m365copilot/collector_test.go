@@ -70,6 +70,10 @@ func (c *fakeCollector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the simulation ended while it sent
+	}
 	var body struct {
 		Value []struct {
 			ClientState      string
@@ -77,7 +81,7 @@ func (c *fakeCollector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			EncryptedContent struct{ Data, DataKey, DataSignature []byte }
 		}
 	}
-	if !assert.NoError(c.t, json.NewDecoder(r.Body).Decode(&body)) {
+	if !assert.NoError(c.t, json.Unmarshal(text, &body)) {
 		return
 	}
 	for _, item := range body.Value {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -219,14 +220,15 @@ func (a *Activity) Save(ctx context.Context) error {
 }
 
 // save stores a shard if it has changed, and returns how many users were written.
-func (a *Activity) save(ctx context.Context, n int) (written int, err error) {
-	err = a.shards[n].stored.Save(ctx, func() activeUsers {
+func (a *Activity) save(ctx context.Context, n int) (int, error) {
+	var written atomic.Int64 // the copy may still be made while Save returns, where ctx ends
+	err := a.shards[n].stored.Save(ctx, func() activeUsers {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		written = len(a.shards[n].users)
+		written.Store(int64(len(a.shards[n].users)))
 		return maps.Clone(a.shards[n].users)
 	})
-	return written, err
+	return int(written.Load()), err
 }
 
 // MarshalBinary implements encoding.BinaryMarshaler.

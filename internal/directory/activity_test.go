@@ -266,6 +266,21 @@ func TestActivity_IsStoredWhilePromptsCome(t *testing.T) {
 	h.assertActive(t, users, map[string]int{"Word": users, "Excel": users})
 }
 
+// A shutdown may end a save while its copy is made. The race detector checks that the two don't meet.
+func TestActivity_EndsWhileItIsStored(t *testing.T) {
+	t.Parallel()
+	h := newActivityHarness(t)
+	for n := range 1000 {
+		h.Add([]record.Record{prompt(n, "Word", time.Now())})
+		ctx, end := context.WithCancel(t.Context())
+		end()
+		_ = h.Save(ctx) // stored or not
+	}
+	require.NoError(t, h.Save(t.Context()))
+	h.restart(t)
+	h.assertActive(t, 1000, map[string]int{"Word": 1000})
+}
+
 func TestActivity_DamageCostsTheUsersOfOneValue(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func([]byte) []byte{
