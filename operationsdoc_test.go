@@ -126,10 +126,10 @@ func TestOperations_SizingFollowsFormulas(t *testing.T) {
 			"`history.requests_per_second`":                         "default",
 			"reconciliation, each day":                              grouped(users/25) + " s",
 			"processors in the busiest hour":                        fmt.Sprintf("%.1g", 1.35*0.002*daily/10/3600),
-			"limit of memory": grouped(roundUp((250*mib+2*(190*entries+1330*users+40*mib))/mib, 100)) + " MiB",
-			"disk for the receiver's storage":         grouped(roundUp((50*mib+90*entries+250*users)/mib, 10)) + " MiB",
-			"disk for a day without the backend":      grouped(roundUp(2200*daily/mib, 10)) + " MiB",
-			"`sending_queue.queue_size` for that day": queue,
+			"limit of memory":                                       grouped(roundUp((250*mib+2*(190*entries+1330*users+40*mib))/mib, 100)) + " MiB",
+			"disk for the receiver's storage":                       grouped(roundUp((50*mib+90*entries+250*users)/mib, 10)) + " MiB",
+			"disk for a day without the backend":                    grouped(roundUp(2200*daily/mib, 10)) + " MiB",
+			"`sending_queue.queue_size` for that day":               queue,
 		} {
 			require.Contains(t, rows, name)
 			assert.Equal(t, want, rows[name][n], "%s of %.0f users", name, users)
