@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -471,4 +472,18 @@ func TestTelemetryPage_WatchedValuesExist(t *testing.T) {
 	for _, match := range watched {
 		assert.Contains(t, values[match[1]], match[2], match[1])
 	}
+}
+
+func TestTelemetryPage_SettingsExist(t *testing.T) {
+	t.Parallel()
+	keys := tagPaths(reflect.TypeFor[Config](), "")
+	named := 0
+	for _, match := range regexp.MustCompile("`([a-z_]+)\\.([a-z_.]+)(?:: [^`]*)?`").FindAllStringSubmatch(
+		readFile(t, "docs/telemetry.md"), -1) {
+		if slices.Contains(keys, match[1]) {
+			assert.Contains(t, keys, match[1]+"."+match[2], "there is no such setting")
+			named++
+		}
+	}
+	assert.Greater(t, named, 10)
 }
