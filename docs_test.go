@@ -25,9 +25,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 )
 
-// ownPrefix is that of the receiver's own metrics.
-const ownPrefix = "otelcol_receiver_m365_copilot_"
-
 // standardMetrics are those of the Collector that the documents name:
 // https://opentelemetry.io/docs/collector/internal-telemetry/#lists-of-internal-metrics
 var standardMetrics = []string{
@@ -111,35 +108,6 @@ func sources(t *testing.T, dir string) string {
 		return err
 	}))
 	return all.String()
-}
-
-func TestREADME_ListsEveryOwnMetric(t *testing.T) {
-	t.Parallel()
-	_, section, found := strings.Cut(readFile(t, "README.md"), "\n### The receiver's own telemetry\n")
-	require.True(t, found)
-	section, _, _ = strings.Cut(section, "\n#")
-	code := regexp.MustCompile("`([a-z_]+)`")
-	documented := map[string][]string{}
-	for line := range strings.Lines(section) {
-		cells := strings.Split(line, "|")
-		if len(cells) < 4 {
-			continue
-		}
-		for _, name := range code.FindAllStringSubmatch(cells[1], -1) {
-			attributes := []string{"receiver"} // which all have
-			for _, attribute := range code.FindAllStringSubmatch(cells[3], -1) {
-				if attribute[1] != "rejected" { // a value
-					attributes = append(attributes, attribute[1])
-				}
-			}
-			documented[ownPrefix+name[1]] = attributes
-		}
-	}
-	declared, _ := ownTelemetry(t)
-	assert.ElementsMatch(t, slices.Collect(maps.Keys(declared)), slices.Collect(maps.Keys(documented)))
-	for name, attributes := range declared {
-		assert.ElementsMatch(t, attributes, documented[name], name)
-	}
 }
 
 // The values of an attribute are those of a type, which tests and telemetry use.

@@ -42,9 +42,12 @@ func kinds() map[string]kind {
 		}},
 		"excel_response":    {input: "excel_response", settings: privacy.Settings{CaptureText: true}},
 		"powerpoint_prompt": {input: "powerpoint_prompt", received: fromPrompt, settings: privacy.Settings{References: true}},
-		"agent_prompt":      {input: "agent_prompt", received: fromPrompt},
-		"unknown_type":      {input: "unknown_type"},
-		"updated":           {input: "updated", received: func(r *interaction.Received) { r.Change = interaction.Updated }},
+		"file_prompt": {
+			input: "file_prompt", received: fromPrompt, settings: privacy.Settings{CaptureText: true, References: true},
+		},
+		"agent_prompt": {input: "agent_prompt", received: fromPrompt},
+		"unknown_type": {input: "unknown_type"},
+		"updated":      {input: "updated", received: func(r *interaction.Received) { r.Change = interaction.Updated }},
 		"deleted": {input: "deleted", received: func(r *interaction.Received) {
 			r.Change, r.UserSource = interaction.Deleted, interaction.UserFromPrompt
 		}},
