@@ -41,16 +41,16 @@ func (h *harness) write(t *testing.T, name, content string) string {
 	return path
 }
 
-// withCertificate returns a harness with a registered certificate that expires after validFor, and the YAML that uses it.
-func withCertificate(t *testing.T, validFor time.Duration) (*harness, string) {
+// withCertificate returns a harness with a registered certificate that expires after validFor, the YAML that uses it, and the day.
+func withCertificate(t *testing.T, validFor time.Duration) (h *harness, yaml, expires string) {
 	t.Helper()
 	pair, err := graphtest.EncryptionCertificate(2048, validFor)
 	require.NoError(t, err)
 	certificate, err := pair.X509()
 	require.NoError(t, err)
-	h := newCredentialHarness(t, func(s *graphtest.Settings) { s.ClientCertificates = []*x509.Certificate{certificate} })
+	h = newCredentialHarness(t, func(s *graphtest.Settings) { s.ClientCertificates = []*x509.Certificate{certificate} })
 	return h, fmt.Sprintf("    auth: {client_secret: \"\", client_certificate: {cert_file: %q, key_file: %q}}",
-		h.write(t, "client.pem", string(pair.Certificate)), h.write(t, "client.key", string(pair.Key)))
+		h.write(t, "client.pem", string(pair.Certificate)), h.write(t, "client.key", string(pair.Key))), certificate.NotAfter.UTC().Format(time.DateOnly)
 }
 
 func TestCredentials_ExpiryOfSecret(t *testing.T) {
@@ -124,14 +124,14 @@ func TestCredentials_DatesOfCertificate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h, yaml := withCertificate(t, test.validFor)
+			h, yaml, expires := withCertificate(t, test.validFor)
 			h.emulator.SetRoles(append(test.roles, graphtest.RoleReadAll)...)
 			r := h.check(t, yaml, "")
 			code, hint := failure.CredentialExpiring, "create a new secret or certificate"
 			if test.mark == doctor.OK {
 				code, hint = "", ""
 			}
-			requireFinding(t, r, "credentials", test.mark, code, test.text, hint, time.Now().Add(test.validFor).UTC().Format(time.DateOnly))
+			requireFinding(t, r, "credentials", test.mark, code, test.text, hint, expires)
 			assert.Contains(t, requireAllWell(t, r, "token"), "auth.client_certificate: an access token")
 		})
 	}
@@ -140,7 +140,7 @@ func TestCredentials_DatesOfCertificate(t *testing.T) {
 // The file is checked where nothing answers, too.
 func TestCredentials_CertificateOfAnotherKey(t *testing.T) {
 	t.Parallel()
-	h, yaml := withCertificate(t, 365*day)
+	h, yaml, _ := withCertificate(t, 365*day)
 	other, err := graphtest.EncryptionCertificate(2048, day)
 	require.NoError(t, err)
 	h.write(t, "client.key", string(other.Key))

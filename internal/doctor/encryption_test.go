@@ -42,6 +42,16 @@ func newCertificate(t *testing.T, bits int, validity time.Duration) certificate 
 	return writeCertificate(t, pair.Certificate, pair.Key)
 }
 
+// end returns the day on which a certificate ends.
+func (c certificate) end(t *testing.T) string {
+	t.Helper()
+	file, err := os.ReadFile(c.cert)
+	require.NoError(t, err)
+	x, err := graphtest.Pair{Certificate: file}.X509()
+	require.NoError(t, err)
+	return x.NotAfter.UTC().Format(time.DateOnly)
+}
+
 // ellipticCertificate writes a certificate with a key that is not RSA.
 func ellipticCertificate(t *testing.T) certificate {
 	t.Helper()
@@ -69,14 +79,13 @@ func configured(all ...certificate) string {
 func TestEncryption_CertificatesAreDescribed(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
-	g := group(t, newHarness(t).check(t, configured(
-		newCertificate(t, 3072, 365*day), newCertificate(t, 2048, 3*day), newCertificate(t, 2048, -day)), ""), "encryption")
-	date := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.DateOnly) }
+	first, second, third := newCertificate(t, 3072, 365*day), newCertificate(t, 2048, 3*day), newCertificate(t, 2048, -day)
+	g := group(t, newHarness(t).check(t, configured(first, second, third), ""), "encryption")
 	requireCheck(t, g, doctor.OK, "", "encryption.certificates[0] k0.")
-	requireCheck(t, g, doctor.OK, "", ": RSA 3072, valid until "+date(365*day))
+	requireCheck(t, g, doctor.OK, "", ": RSA 3072, valid until "+first.end(t))
 	// Those behind the first only decrypt what was encrypted for them before.
-	requireCheck(t, g, doctor.OK, "", ": RSA 2048, valid until "+date(3*day))
-	requireCheck(t, g, doctor.OK, "", ": RSA 2048, expired on "+date(-day)+", which does not matter for decryption")
+	requireCheck(t, g, doctor.OK, "", ": RSA 2048, valid until "+second.end(t))
+	requireCheck(t, g, doctor.OK, "", ": RSA 2048, expired on "+third.end(t)+", which does not matter for decryption")
 	assert.Equal(t, doctor.OK, g.Mark(), found(g))
 }
 

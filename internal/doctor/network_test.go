@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -65,15 +64,6 @@ func printed(t *testing.T, r doctor.Report) string {
 	return text.String()
 }
 
-// closedAddress returns an address of this machine at which nothing listens.
-func closedAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, listener.Close())
-	return listener.Addr().String()
-}
-
 // startServer starts a server that answers with the handler. Tests break its connections, so it logs nothing.
 func startServer(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 	t.Helper()
@@ -103,7 +93,7 @@ func TestNetwork_FailsForEachService(t *testing.T) {
 		http.Redirect(w, r, "https://sign-in.example.com", http.StatusFound)
 	})
 	plain := startServer(t, func(http.ResponseWriter, *http.Request) {})
-	closed := closedAddress(t)
+	closed := freeAddress(t)
 	for name, test := range map[string]struct {
 		address string
 		code    failure.Code
@@ -153,7 +143,7 @@ func TestNetwork_FailsWithoutAnswerInTime(t *testing.T) {
 func TestNetwork_ChecksTokenURLOfAnotherHost(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	closed := closedAddress(t)
+	closed := freeAddress(t)
 	r := h.check(t, fmt.Sprintf("    auth: {token_url: %q}", "http://"+closed+"/token"), "")
 	requireFinding(t, r, "network", doctor.Fail, failure.Unreachable, closed, "auth.token_url")
 	requireFinding(t, r, "token", doctor.Skip, "", "the login service was not reached")
@@ -172,7 +162,7 @@ func TestNetwork_NamesProxy(t *testing.T) {
 	refusing := func(status int) string {
 		return startServer(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }).Listener.Addr().String()
 	}
-	forbidding, unauthorized, closed := refusing(http.StatusForbidden), refusing(http.StatusProxyAuthRequired), closedAddress(t)
+	forbidding, unauthorized, closed := refusing(http.StatusForbidden), refusing(http.StatusProxyAuthRequired), freeAddress(t)
 	h := newHarness(t)
 	elsewhere := "    auth: {authority: \"https://login.invalid\"}\n    graph: {endpoint: \"https://graph.invalid\", proxy_url: %q}"
 

@@ -12,6 +12,7 @@ import (
 	"io"
 	"log"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,13 +168,23 @@ func writeFiles(t *testing.T, dir string, pair tls.Certificate) (certFile, keyFi
 	return certFile, keyFile
 }
 
-// freeAddress returns a loopback address on which nothing listens.
+// lastPort is the last port that freeAddress returned. The system assigns no ports below 32768 to connections or to listeners of port 0,
+// so that no other test listens there later.
+var lastPort atomic.Int32
+
+// freeAddress returns a loopback address on which nothing listens, and that no other test gets.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, listener.Close())
-	return listener.Addr().String()
+	lastPort.CompareAndSwap(0, 26_000+mathrand.Int32N(4_000))
+	for range 1000 {
+		address := "127.0.0.1:" + strconv.Itoa(int(lastPort.Add(1)))
+		if listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address); err == nil {
+			require.NoError(t, listener.Close())
+			return address
+		}
+	}
+	require.FailNow(t, "no port is free")
+	return ""
 }
 
 // assertFree asserts that nothing listens on an address.

@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,10 +134,7 @@ func startReceiver(t *testing.T, directory string) *runningReceiver {
 	t.Cleanup(r.emulator.Close)
 	url, err := r.emulator.Start("")
 	require.NoError(t, err)
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := listener.Addr().String()
-	require.NoError(t, listener.Close())
+	address := freeAddress(t)
 	r.yaml = fmt.Sprintf(`
 receivers:
   m365_copilot:
@@ -436,36 +432,41 @@ func TestStorage_SaysHowOldTheStateIs(t *testing.T) {
 	failing := func(g *gap.Gap) { g.Attempts = 3 }
 	lasting := func(g *gap.Gap) { g.To = time.Time{} }
 	none := func(*gap.Gap) {}
-	for name, test := range map[string]struct {
+	type state struct {
 		receiver string
 		state    gap.State
 		mark     doctor.Mark
 		code     failure.Code
 		want     string
-	}{
-		"there is no checkpoint":       {"", gap.State{Started: true}, doctor.OK, "", "there is no checkpoint yet"},
-		"it is fresh":                  {"", gap.State{Checkpoint: ago(3*time.Minute + time.Second)}, doctor.OK, "", "checkpoint: 3 min ago"},
-		"it is within max_gap":         {"", gap.State{Checkpoint: ago(167 * time.Hour)}, doctor.OK, "", "checkpoint: 6 days ago"},
-		"it is older":                  {"", gap.State{Checkpoint: ago(169 * time.Hour)}, doctor.Warn, failure.HistoryTooOld, "the checkpoint is 7 days old: what is further back than history.max_gap (168h0m0s) is not read"},
-		"it is in the future":          {"", gap.State{Checkpoint: ago(-3*time.Hour - time.Minute)}, doctor.Warn, failure.ClockWrong, "the checkpoint is 3 h in the future"},
-		"the history was polled":       {polled, gap.State{Polled: ago(3 * time.Hour)}, doctor.OK, "", "last poll: 3 h ago"},
-		"it was not for long":          {polled, gap.State{Polled: ago(200 * time.Hour)}, doctor.Warn, failure.HistoryTooOld, "the last poll is 8 days old"},
-		"a gap is to be read":          {"", open(gap.Startup, none), doctor.OK, "", "known gaps: startup (1, since 2 days ago)"},
-		"a gap can't be read":          {"", open(gap.Undelivered, failing), doctor.Warn, failure.GapNotRead, "gap undelivered (1, since 2 days ago) is not read"},
-		"a cause lasts":                {"", open(gap.Subscription, lasting), doctor.Warn, failure.GapNotRead, "gap subscription (1, since 2 days ago) is not read"},
-		"a cause lasts for an hour":    {"", open(gap.Subscription, func(g *gap.Gap) { g.From, g.To = ago(time.Hour), time.Time{} }), doctor.OK, "", "known gaps: subscription (1, since 60 min ago)"},
-		"nothing is read at all":       {"    history: {enabled: false}", open(gap.Startup, failing), doctor.OK, "", "known gaps: startup (1"},
-		"users are not known":          {"", open(gap.UsersUnknown, func(g *gap.Gap) { g.Scope, g.Attempts = gap.Scope{SeenSince: ago(time.Hour)}, 3 }), doctor.OK, "", "known gaps: users_unknown (1"},
-		"users have no history":        {"", open(gap.UsersUnknown, none), doctor.OK, "", "no gap is known"},
-		"a gap is read twice":          {"", open(gap.Startup, func(g *gap.Gap) { g.Second = true }), doctor.OK, "", "no gap is known"},
-		"a poll is no gap":             {"", open(gap.Poll, none), doctor.OK, "", "no gap is known"},
-		"a gap is being read":          {"", gap.State{Pass: &gap.Pass{Began: ago(time.Hour), Gaps: open(gap.Empty, none).Gaps}}, doctor.OK, "", "known gaps: empty (1, since 2 days ago)"},
-		"a reconciliation is complete": {"", gap.State{Result: gap.Result{Outcome: gap.Complete, To: ago(7 * time.Hour)}}, doctor.OK, "", "the last reconciliation is complete, up to 7 h ago"},
-		"one is incomplete":            {"", gap.State{Result: gap.Result{Outcome: gap.Incomplete, To: ago(7 * time.Hour)}}, doctor.OK, "", "the last reconciliation is incomplete, up to 7 h ago"},
-		"one is inconclusive":          {"", gap.State{Result: gap.Result{Outcome: gap.Inconclusive, To: ago(7 * time.Hour)}}, doctor.Warn, failure.HistoryInconclusive, "the last reconciliation is inconclusive, up to 7 h ago"},
-	} {
+	}
+	states := func() map[string]state {
+		return map[string]state{
+			"there is no checkpoint":       {"", gap.State{Started: true}, doctor.OK, "", "there is no checkpoint yet"},
+			"it is fresh":                  {"", gap.State{Checkpoint: ago(3*time.Minute + time.Second)}, doctor.OK, "", "checkpoint: 3 min ago"},
+			"it is within max_gap":         {"", gap.State{Checkpoint: ago(167 * time.Hour)}, doctor.OK, "", "checkpoint: 6 days ago"},
+			"it is older":                  {"", gap.State{Checkpoint: ago(169 * time.Hour)}, doctor.Warn, failure.HistoryTooOld, "the checkpoint is 7 days old: what is further back than history.max_gap (168h0m0s) is not read"},
+			"it is in the future":          {"", gap.State{Checkpoint: ago(-3*time.Hour - time.Minute)}, doctor.Warn, failure.ClockWrong, "the checkpoint is 3 h in the future"},
+			"the history was polled":       {polled, gap.State{Polled: ago(3 * time.Hour)}, doctor.OK, "", "last poll: 3 h ago"},
+			"it was not for long":          {polled, gap.State{Polled: ago(200 * time.Hour)}, doctor.Warn, failure.HistoryTooOld, "the last poll is 8 days old"},
+			"a gap is to be read":          {"", open(gap.Startup, none), doctor.OK, "", "known gaps: startup (1, since 2 days ago)"},
+			"a gap can't be read":          {"", open(gap.Undelivered, failing), doctor.Warn, failure.GapNotRead, "gap undelivered (1, since 2 days ago) is not read"},
+			"a cause lasts":                {"", open(gap.Subscription, lasting), doctor.Warn, failure.GapNotRead, "gap subscription (1, since 2 days ago) is not read"},
+			"a cause lasts for an hour":    {"", open(gap.Subscription, func(g *gap.Gap) { g.From, g.To = ago(time.Hour), time.Time{} }), doctor.OK, "", "known gaps: subscription (1, since 60 min ago)"},
+			"nothing is read at all":       {"    history: {enabled: false}", open(gap.Startup, failing), doctor.OK, "", "known gaps: startup (1"},
+			"users are not known":          {"", open(gap.UsersUnknown, func(g *gap.Gap) { g.Scope, g.Attempts = gap.Scope{SeenSince: ago(time.Hour)}, 3 }), doctor.OK, "", "known gaps: users_unknown (1"},
+			"users have no history":        {"", open(gap.UsersUnknown, none), doctor.OK, "", "no gap is known"},
+			"a gap is read twice":          {"", open(gap.Startup, func(g *gap.Gap) { g.Second = true }), doctor.OK, "", "no gap is known"},
+			"a poll is no gap":             {"", open(gap.Poll, none), doctor.OK, "", "no gap is known"},
+			"a gap is being read":          {"", gap.State{Pass: &gap.Pass{Began: ago(time.Hour), Gaps: open(gap.Empty, none).Gaps}}, doctor.OK, "", "known gaps: empty (1, since 2 days ago)"},
+			"a reconciliation is complete": {"", gap.State{Result: gap.Result{Outcome: gap.Complete, To: ago(7 * time.Hour)}}, doctor.OK, "", "the last reconciliation is complete, up to 7 h ago"},
+			"one is incomplete":            {"", gap.State{Result: gap.Result{Outcome: gap.Incomplete, To: ago(7 * time.Hour)}}, doctor.OK, "", "the last reconciliation is incomplete, up to 7 h ago"},
+			"one is inconclusive":          {"", gap.State{Result: gap.Result{Outcome: gap.Inconclusive, To: ago(7 * time.Hour)}}, doctor.Warn, failure.HistoryInconclusive, "the last reconciliation is inconclusive, up to 7 h ago"},
+		}
+	}
+	for name := range states() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			test := states()[name] // of the present time, since this may have waited for other tests for a minute
 			directory := t.TempDir()
 			writeGaps(t, directory, test.state)
 			g := newHarness(t).checkStorage(t, directory, test.receiver)

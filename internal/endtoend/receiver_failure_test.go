@@ -3,7 +3,6 @@ package endtoend_test
 import (
 	"context"
 	cryptotls "crypto/tls"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -267,15 +266,6 @@ func refusingProxy(t *testing.T, status int) string {
 	return server.Listener.Addr().String()
 }
 
-// closedAddress returns a host:port that refuses connections.
-func closedAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, listener.Close())
-	return listener.Addr().String()
-}
-
 func TestFailure_NamesRefusingProxy(t *testing.T) {
 	t.Parallel()
 	refuses := func(status int) func(*testing.T) string {
@@ -288,7 +278,7 @@ func TestFailure_NamesRefusingProxy(t *testing.T) {
 		"a proxy that answers 401":         {refuses(http.StatusUnauthorized), []string{"401", "login"}},
 		"a proxy that answers 403":         {refuses(http.StatusForbidden), []string{"403", "rules"}},
 		"a proxy that answers 407":         {refuses(http.StatusProxyAuthRequired), []string{"407", "login"}},
-		"a proxy that refuses connections": {closedAddress, []string{"connection refused"}},
+		"a proxy that refuses connections": {func(t *testing.T) string { t.Helper(); return freeAddress(t) }, []string{"connection refused"}},
 	}
 	for name, proxy := range proxies {
 		for call, prepare := range map[string]func(*m365copilotreceiver.Config, string){

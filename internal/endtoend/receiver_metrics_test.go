@@ -109,6 +109,8 @@ func TestTelemetry_ReportsReceiver(t *testing.T) {
 	forged.Value[0].ClientState = "guessed"
 	_, err = h.emulator.Post(t.Context(), forged)
 	require.NoError(t, err)
+	// Graph delivers as soon as it has the subscription, which may be before the receiver has noticed that.
+	require.Eventually(t, func() bool { return h.lines.FilterMessage("subscription created").Len() == 1 }, waitTimeout, 10*time.Millisecond)
 
 	receiver := attribute.String("receiver", "m365_copilot")
 	point := func(value int64, attributes ...attribute.KeyValue) metricdata.DataPoint[int64] {

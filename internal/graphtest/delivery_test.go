@@ -289,14 +289,15 @@ func TestDelivery_GivesUpAfterRetryFor(t *testing.T) {
 
 func TestDelivery_RetriesAfterTimeout(t *testing.T) {
 	t.Parallel()
-	g, e := start(t, func(s *graphtest.Settings) { s.FirstTimeout = 10 * time.Millisecond }), newEndpoint(t)
+	const firstTimeout = 300 * time.Millisecond // in which the request must arrive, so that it is the first
+	g, e := start(t, func(s *graphtest.Settings) { s.FirstTimeout = firstTimeout }), newEndpoint(t)
 	g.subscribe(e, nil)
 	e.answerWith(func(w http.ResponseWriter, r *http.Request, n int) {
 		if n == 1 {
 			<-r.Context().Done()
 			return
 		}
-		<-time.After(50 * time.Millisecond) // longer than FirstTimeout, shorter than RetryTimeout
+		<-time.After(2 * firstTimeout) // shorter than RetryTimeout
 		w.WriteHeader(http.StatusAccepted)
 	})
 	_, err := g.Publish(t.Context(), promptAndResponse...)
@@ -312,10 +313,10 @@ func TestDelivery_RetriesAfterTimeout(t *testing.T) {
 	require.Error(t, attempts[0].Err)
 	assert.Zero(t, attempts[0].Status)
 	assert.False(t, attempts[0].Delivered())
-	assert.GreaterOrEqual(t, attempts[0].Latency, 10*time.Millisecond)
+	assert.GreaterOrEqual(t, attempts[0].Latency, firstTimeout)
 	assert.Less(t, attempts[0].Latency, 5*time.Second)
 	assert.True(t, attempts[1].Delivered())
-	assert.GreaterOrEqual(t, g.Stats().MaxLatency, 10*time.Millisecond)
+	assert.GreaterOrEqual(t, g.Stats().MaxLatency, firstTimeout)
 }
 
 func TestDelivery_RetriesRedirects(t *testing.T) {
