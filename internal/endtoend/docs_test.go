@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// documentedConfigurations returns the whole configurations of the documents: each YAML block with a service.
+// documentedConfigurations returns the whole configurations of the documents: each YAML block with receivers, exporters and service.
 func documentedConfigurations(t *testing.T) map[string][]string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
@@ -24,7 +24,11 @@ func documentedConfigurations(t *testing.T) map[string][]string {
 		require.NoError(t, err)
 		for _, block := range blocks.FindAllStringSubmatch(string(page), -1) {
 			text := regexp.MustCompile("(?m)^"+block[1]).ReplaceAllString(block[2], "")
-			if regexp.MustCompile(`(?m)^service:`).MatchString(text) {
+			whole := true
+			for _, section := range []string{"receivers", "exporters", "service"} {
+				whole = whole && regexp.MustCompile("(?m)^"+section+":").MatchString(text)
+			}
+			if whole {
 				configurations[path] = append(configurations[path], text)
 			}
 		}
