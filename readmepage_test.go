@@ -39,11 +39,13 @@ func TestREADME_ShowsARecordAsPrinted(t *testing.T) {
 	require.NoError(t, err)
 	record := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
 	text := func(v pcommon.Value) string { return fmt.Sprintf("%s(%s)", v.Type(), v.AsString()) }
-	want := fmt.Sprintf("Timestamp: %s\nEventName: %s\nBody: %s\nAttributes:", record.Timestamp(), record.EventName(), text(record.Body()))
-	for key, value := range record.Attributes().All() {
-		want += fmt.Sprintf("\n     -> %s: %s", key, text(value))
+	want := []string{
+		"Timestamp: " + record.Timestamp().String(), "EventName: " + record.EventName(), "Body: " + text(record.Body()), "Attributes:",
 	}
-	assert.Equal(t, want, readmeBlock(t, "A record"))
+	for key, value := range record.Attributes().All() {
+		want = append(want, "     -> "+key+": "+text(value))
+	}
+	assert.Equal(t, strings.Join(want, "\n"), readmeBlock(t, "A record"))
 }
 
 // The configuration for production has the storage, queue and pipelines of the example.
