@@ -206,10 +206,10 @@ func TestCode_NamesFailure(t *testing.T) {
 	assert.Equal(t, zap.Skip(), graph.CodeField(io.EOF))
 }
 
-// The rows of README's table of failures must not contradict the hints for the same code.
-func TestREADME_AgreesWithTokenFailures(t *testing.T) {
+// The rows of the table of log lines must not contradict the hints for the same code.
+func TestTroubleshooting_AgreesWithTokenFailures(t *testing.T) {
 	t.Parallel()
-	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	content, err := os.ReadFile(filepath.Join("..", "..", "docs", "troubleshooting.md"))
 	require.NoError(t, err)
 	rows := map[string]string{}
 	for line := range strings.Lines(string(content)) {

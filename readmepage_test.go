@@ -1,0 +1,70 @@
+package m365copilotreceiver
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/golden"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/confmap/confmaptest"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+)
+
+// readmeBlock returns the only code block of a section of README.
+func readmeBlock(t *testing.T, heading string) string {
+	t.Helper()
+	_, section, found := strings.Cut(readFile(t, "README.md"), "\n## "+heading+"\n")
+	require.True(t, found, heading)
+	section, _, _ = strings.Cut(section, "\n## ")
+	blocks := regexp.MustCompile("(?s)\n```[a-z]*\n(.*?)\n```\n").FindAllStringSubmatch(section, -1)
+	require.Len(t, blocks, 1, heading)
+	return blocks[0][1]
+}
+
+// README is for a first look; what is longer belongs in docs.
+func TestREADME_IsShort(t *testing.T) {
+	t.Parallel()
+	assert.Less(t, len(readFile(t, "README.md")), 10_000)
+}
+
+// The record is the golden one of a prompt, printed as by the exporter debug.
+func TestREADME_ShowsARecordAsPrinted(t *testing.T) {
+	t.Parallel()
+	logs, err := golden.ReadLogs(filepath.Join("internal", "translate", "testdata", "prompt.golden.yaml"))
+	require.NoError(t, err)
+	record := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
+	text := func(v pcommon.Value) string { return fmt.Sprintf("%s(%s)", v.Type(), v.AsString()) }
+	want := []string{
+		"Timestamp: " + record.Timestamp().String(), "EventName: " + record.EventName(), "Body: " + text(record.Body()), "Attributes:",
+	}
+	for key, value := range record.Attributes().All() {
+		want = append(want, "     -> "+key+": "+text(value))
+	}
+	assert.Equal(t, strings.Join(want, "\n"), readmeBlock(t, "A record"))
+}
+
+// The configuration for production has the storage, queue and pipelines of the example.
+func TestREADME_ConfigurationIsTheExample(t *testing.T) {
+	t.Parallel()
+	retrieved, err := confmap.NewRetrievedFromYAML([]byte(readmeBlock(t, "In production")))
+	require.NoError(t, err)
+	shown, err := retrieved.AsConf()
+	require.NoError(t, err)
+	example, err := confmaptest.LoadConf(filepath.Join("examples", "durable.yaml"))
+	require.NoError(t, err)
+	for _, all := range []*confmap.Conf{shown, example} {
+		require.True(t, all.Delete("extensions::file_storage::directory"))
+		require.True(t, all.Delete("exporters::otlp_http::endpoint"))
+	}
+	assert.NotNil(t, shown.Get("receivers::m365_copilot::storage"))
+	for _, part := range []string{
+		"receivers::m365_copilot::storage", "extensions::file_storage", "exporters::otlp_http", "service::pipelines",
+	} {
+		assert.Equal(t, example.Get(part), shown.Get(part), part)
+	}
+}
