@@ -29,8 +29,8 @@ func operationsSection(t *testing.T, heading string) string {
 	return section
 }
 
-// tableRows returns the cells of the rows of all tables in a text, by the first cell.
-func tableRows(text string) map[string][]string {
+// rowsByFirstCell returns the cells of the rows of all tables in a text, by the first cell.
+func rowsByFirstCell(text string) map[string][]string {
 	rows := map[string][]string{}
 	for line := range strings.Lines(text) {
 		if !strings.HasPrefix(line, "| ") {
@@ -48,7 +48,7 @@ func tableRows(text string) map[string][]string {
 func TestOperations_ListsEveryGapReason(t *testing.T) {
 	t.Parallel()
 	var documented []string
-	for first := range tableRows(operationsSection(t, "The history")) {
+	for first := range rowsByFirstCell(operationsSection(t, "The history")) {
 		if reason, isCode := strings.CutPrefix(first, "`"); isCode {
 			documented = append(documented, strings.TrimSuffix(reason, "`"))
 		}
@@ -106,7 +106,7 @@ func TestOperations_SizingFollowsFormulas(t *testing.T) {
 	require.Equal(t, 29*time.Hour+30*time.Minute, covered, "31 hours in the formula of the entries leave 90 minutes for the reading")
 	require.EqualValues(t, 64*mib, defaults.Webhook.MaxInFlightBytes, "a part of 250 MiB in the formula of the memory")
 	section := operationsSection(t, "Sizing")
-	rows := tableRows(section)
+	rows := rowsByFirstCell(section)
 	for n, users := range []float64{1_000, 10_000, 100_000} {
 		daily := 40 * users
 		entries := daily * 31 / 24
