@@ -184,7 +184,7 @@ func (p *pod) mount(t *testing.T, v volume, at string) {
 			p.chown(t, path.Join(at, name), 0)
 		}
 	default:
-		require.NoError(t, os.MkdirAll(p.dir+at, 0o700))
+		require.NoError(t, os.MkdirAll(p.dir+at, 0o755))
 		p.chown(t, at, p.manifests.pod().SecurityContext.RunAsUser)
 	}
 }

@@ -33,13 +33,13 @@ type manifests struct {
 		Images []struct{ Name, NewTag string }
 	}
 	secret struct {
-		Metadata   metadata
+		Metadata   objectMeta
 		StringData map[string]string
 	}
-	storage    struct{ Metadata metadata }
+	storage    struct{ Metadata objectMeta }
 	deployment deployment
 	service    struct {
-		Metadata metadata
+		Metadata objectMeta
 		Spec     struct {
 			Selector map[string]string
 			Ports    []struct {
@@ -48,7 +48,7 @@ type manifests struct {
 			}
 		}
 	}
-	ingress       ingress
+	ingress       ingressRule
 	networkPolicy struct {
 		Spec struct {
 			PodSelector struct{ MatchLabels map[string]string }
@@ -59,7 +59,7 @@ type manifests struct {
 	config *confmap.Conf
 }
 
-type metadata struct {
+type objectMeta struct {
 	Name        string
 	Labels      map[string]string
 	Annotations map[string]string
@@ -71,7 +71,7 @@ type deployment struct {
 		Strategy struct{ Type string }
 		Selector struct{ MatchLabels map[string]string }
 		Template struct {
-			Metadata metadata
+			Metadata objectMeta
 			Spec     podSpec
 		}
 	}
@@ -123,8 +123,8 @@ type volume struct {
 	EmptyDir              *struct{}
 }
 
-type ingress struct {
-	Metadata metadata
+type ingressRule struct {
+	Metadata objectMeta
 	Spec     struct {
 		TLS   []struct{ Hosts []string }
 		Rules []struct {

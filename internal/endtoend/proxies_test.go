@@ -46,7 +46,7 @@ type proxyKind struct {
 	// lines are what is replaced in the example: a line without its indentation by another.
 	lines func(p *proxy) map[string]string
 	// flags start it in the foreground.
-	flags func(p *proxy, config string) []string
+	flags func(t *testing.T, p *proxy, config string) []string
 }
 
 func (p *proxy) certificate() string { return filepath.Join(p.dir, "server.crt") }
@@ -66,15 +66,14 @@ var proxies = map[string]proxyKind{
 				"ssl_certificate_key /etc/nginx/tls/copilot.example.com.key;": "ssl_certificate_key " + p.key() + ";",
 			}
 		},
-		flags: func(p *proxy, config string) []string {
+		flags: func(t *testing.T, p *proxy, config string) []string {
+			t.Helper()
 			// What the package's nginx.conf has around the files of conf.d, with everything that it writes in the directory.
 			whole := fmt.Sprintf("daemon off; master_process off; pid nginx.pid; error_log stderr;\nevents {}\nhttp {\naccess_log off;\n"+
 				"client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n"+
 				"include %s;\n}\n", config)
 			file := filepath.Join(p.dir, "whole.conf")
-			if err := os.WriteFile(file, []byte(whole), 0o600); err != nil {
-				panic(err)
-			}
+			require.NoError(t, os.WriteFile(file, []byte(whole), 0o600))
 			return []string{"-p", p.dir, "-e", "stderr", "-c", file}
 		},
 	},
@@ -87,7 +86,7 @@ var proxies = map[string]proxyKind{
 					" ssl-min-ver TLSv1.2",
 			}
 		},
-		flags: func(_ *proxy, config string) []string { return []string{"-db", "-f", config} },
+		flags: func(_ *testing.T, _ *proxy, config string) []string { return []string{"-db", "-f", config} },
 	},
 	"Caddy": {
 		example: "Caddyfile", program: "caddy",
@@ -100,7 +99,7 @@ var proxies = map[string]proxyKind{
 				"# tls /etc/caddy/tls/copilot.example.com.crt /etc/caddy/tls/copilot.example.com.key": "tls " + p.certificate() + " " + p.key(),
 			}
 		},
-		flags: func(_ *proxy, config string) []string {
+		flags: func(_ *testing.T, _ *proxy, config string) []string {
 			return []string{"run", "--adapter", "caddyfile", "--config", config}
 		},
 	},
@@ -145,7 +144,7 @@ func startProxy(t *testing.T, kind proxyKind, upstream string, pair graphtest.Pa
 	require.NoError(t, os.WriteFile(config, []byte(replaceLines(t, string(example), kind.lines(p))), 0o600))
 	program, environment := debianProgram(t, kind.program)
 	environment = append(environment, "HOME="+p.dir, "XDG_DATA_HOME="+p.dir, "XDG_CONFIG_HOME="+p.dir)
-	run(t, program, kind.flags(p, config), environment)
+	run(t, program, kind.flags(t, p, config), environment)
 	require.Eventually(t, func() bool {
 		return bytes.Equal(parsedCertificate(t, pair).Raw, servedCertificate(t, p.listen))
 	}, waitTimeout, 50*time.Millisecond, "the certificate is the proxy's")
