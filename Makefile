@@ -36,7 +36,7 @@ MEASURING := $(addprefix github.com/otelcopilot/m365copilotreceiver/internal/,en
 
 RACE := go test -race -skip '$(LARGE)' -timeout 30m -covermode=atomic -coverpkg=./...
 
-test: $(COLLECTOR) ## Run the tests of every package, without those of crashes, outages, databases, load and large sizes: a few minutes
+test: $(COLLECTOR) ## Run the tests of every package, without those of crashes, outages, databases, reverse proxies, load and large sizes: a few minutes
 	go test -short ./...
 
 test-all: $(COLLECTOR) $(DATABASES) $(DEBIAN) ## Run all tests, with the race detector but for those of large sizes

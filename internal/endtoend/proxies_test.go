@@ -255,7 +255,7 @@ func TestProxies_PassLargeBodies(t *testing.T) {
 		h.awaitSubscribed(t)
 		in := largePrompts(t, h)
 		h.publish(t, in...)
-		h.backend.await(t, interactionKeys(t, in...), time.Minute)
+		h.backend.await(t, interactionKeys(t, in...), 2*time.Minute)
 		require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)))
 
 		// What is too large is refused by the receiver, which logs it, and not by the proxy. The sender may not get an answer, since the
