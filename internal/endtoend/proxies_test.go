@@ -183,50 +183,45 @@ func newProxiedHarness(t *testing.T, kind proxyKind, overlay string) *collectorH
 	return h
 }
 
-// forEachProxy runs a test with each proxy.
-func forEachProxy(t *testing.T, test func(t *testing.T, kind proxyKind)) {
-	t.Helper()
-	for name, kind := range proxies {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, kind)
-		})
-	}
-}
-
 func TestProxies_DeliverInteractions(t *testing.T) {
 	skipIfShort(t, "it starts reverse proxies")
 	t.Parallel()
-	forEachProxy(t, func(t *testing.T, kind proxyKind) {
-		h := newProxiedHarness(t, kind, "")
-		h.run(t)
-		subscription := h.awaitSubscribed(t)
-		assert.Contains(t, subscription.NotificationURL, h.public)
-		in := prompts(t, 200, 10)
-		h.publish(t, in...)
-		h.backend.await(t, interactionKeys(t, in...), waitTimeout)
-		require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)))
-		stats := h.emulator.Stats()
-		assert.Positive(t, stats.Handshakes)
-		assert.Zero(t, stats.HandshakesFailed)
-		assert.Zero(t, stats.Lost)
-		assert.Zero(t, h.backend.duplicates())
-	})
+	for name, kind := range proxies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newProxiedHarness(t, kind, "")
+			h.run(t)
+			subscription := h.awaitSubscribed(t)
+			assert.Contains(t, subscription.NotificationURL, h.public)
+			in := prompts(t, 200, 10)
+			h.publish(t, in...)
+			h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+			require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)))
+			stats := h.emulator.Stats()
+			assert.Positive(t, stats.Handshakes)
+			assert.Zero(t, stats.HandshakesFailed)
+			assert.Zero(t, stats.Lost)
+			assert.Zero(t, h.backend.duplicates())
+		})
+	}
 }
 
 // A path that is not the webhook's does not reach the collector.
 func TestProxies_PassOnlyNotifications(t *testing.T) {
 	skipIfShort(t, "it starts reverse proxies")
 	t.Parallel()
-	forEachProxy(t, func(t *testing.T, kind proxyKind) {
-		h := newProxiedHarness(t, kind, "")
-		collector := h.run(t)
-		h.awaitSubscribed(t)
-		status, err := h.emulator.PostTo(t.Context(), "https://"+h.public+"/other?validationToken=x", nil, nil)
-		require.NoError(t, err)
-		assert.Equal(t, http.StatusNotFound, status)
-		assert.Empty(t, collector.linesWith("COP406"), "the collector would log it")
-	})
+	for name, kind := range proxies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newProxiedHarness(t, kind, "")
+			collector := h.run(t)
+			h.awaitSubscribed(t)
+			status, err := h.emulator.PostTo(t.Context(), "https://"+h.public+"/other?validationToken=x", nil, nil)
+			require.NoError(t, err)
+			assert.Equal(t, http.StatusNotFound, status)
+			assert.Empty(t, collector.linesWith("COP406"), "the collector would log it")
+		})
+	}
 }
 
 // largePrompts are interactions whose notification has between 15 and 20 MiB.
@@ -249,20 +244,23 @@ func largePrompts(t *testing.T, h *collectorHarness) []graphtest.Interaction {
 func TestProxies_PassLargeBodies(t *testing.T) {
 	skipIfShort(t, "it starts reverse proxies")
 	t.Parallel()
-	forEachProxy(t, func(t *testing.T, kind proxyKind) {
-		h := newProxiedHarness(t, kind, "")
-		collector := h.run(t)
-		h.awaitSubscribed(t)
-		in := largePrompts(t, h)
-		h.publish(t, in...)
-		h.backend.await(t, interactionKeys(t, in...), 2*time.Minute)
-		require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)))
+	for name, kind := range proxies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newProxiedHarness(t, kind, "")
+			collector := h.run(t)
+			h.awaitSubscribed(t)
+			in := largePrompts(t, h)
+			h.publish(t, in...)
+			h.backend.await(t, interactionKeys(t, in...), 2*time.Minute)
+			require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)))
 
-		// What is too large is refused by the receiver, which logs it, and not by the proxy. The sender may not get an answer, since the
-		// receiver does not read the body.
-		_, _ = h.emulator.PostRaw(t.Context(), bytes.Repeat([]byte(" "), maxBody+1), nil)
-		collector.awaitLine(t, "COP407", waitTimeout)
-	})
+			// What is too large is refused by the receiver, which logs it, and not by the proxy. The sender may not get an answer, since the
+			// receiver does not read the body.
+			_, _ = h.emulator.PostRaw(t.Context(), bytes.Repeat([]byte(" "), maxBody+1), nil)
+			collector.awaitLine(t, "COP407", waitTimeout)
+		})
+	}
 }
 
 // Graph gets 503 within the 3 seconds for which it waits, and sends again what the slow pipeline has not taken by then. It does not run
@@ -271,31 +269,34 @@ func TestProxies_PassLargeBodies(t *testing.T) {
 //nolint:paralleltest // see above
 func TestProxies_SlowBackendLosesNothing(t *testing.T) {
 	skipIfShort(t, "it starts reverse proxies")
-	forEachProxy(t, func(t *testing.T, kind proxyKind) {
-		h := newProxiedHarness(t, kind, `
+	for name, kind := range proxies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newProxiedHarness(t, kind, `
 exporters:
   otlp_http:
     sending_queue: {enabled: false}
     timeout: 20s
 `)
-		h.backend.delay = 6 * time.Second
-		h.run(t)
-		h.awaitSubscribed(t)
-		in := prompts(t, 30, 5)
-		h.publish(t, in...)
-		h.backend.await(t, interactionKeys(t, in...), time.Minute)
-		require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)))
-		refused := 0
-		for _, a := range h.emulator.Acknowledgements() {
-			if a.Status == http.StatusServiceUnavailable {
-				refused++
+			h.backend.delay = 6 * time.Second
+			h.run(t)
+			h.awaitSubscribed(t)
+			in := prompts(t, 30, 5)
+			h.publish(t, in...)
+			h.backend.await(t, interactionKeys(t, in...), time.Minute)
+			require.NoError(t, h.emulator.WaitDelivered(deadline(t), len(in)))
+			refused := 0
+			for _, a := range h.emulator.Acknowledgements() {
+				if a.Status == http.StatusServiceUnavailable {
+					refused++
+				}
 			}
-		}
-		assert.Positive(t, refused)
-		assertAnswersInTime(t, h)
-		assert.Zero(t, h.emulator.Stats().Lost)
-		assert.Zero(t, h.backend.duplicates(), "what was delivered late is not delivered again")
-	})
+			assert.Positive(t, refused)
+			assertAnswersInTime(t, h)
+			assert.Zero(t, h.emulator.Stats().Lost)
+			assert.Zero(t, h.backend.duplicates(), "what was delivered late is not delivered again")
+		})
+	}
 }
 
 // The receiver closes a connection that is idle for webhook.MaxIdleTimeout. A proxy that kept it for longer would send notifications on
@@ -303,36 +304,39 @@ exporters:
 func TestProxies_CloseIdleConnectionsBeforeReceiver(t *testing.T) {
 	skipIfShort(t, "it starts reverse proxies")
 	t.Parallel()
-	forEachProxy(t, func(t *testing.T, kind proxyKind) {
-		closed := make(chan struct{}, 1)
-		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }))
-		server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-			if state == http.StateClosed {
-				select {
-				case closed <- struct{}{}:
-				default:
+	for name, kind := range proxies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			closed := make(chan struct{}, 1)
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }))
+			server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+				if state == http.StateClosed {
+					select {
+					case closed <- struct{}{}:
+					default:
+					}
 				}
 			}
-		}
-		server.Start()
-		t.Cleanup(server.Close)
-		pair, err := graphtest.ServerCertificate(validFor)
-		require.NoError(t, err)
-		p := startProxy(t, kind, server.Listener.Addr().String(), pair)
-		client, done := newHTTPClient()
-		t.Cleanup(done)
-		_, port, err := net.SplitHostPort(p.listen)
-		require.NoError(t, err)
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://localhost:"+port+"/graph/notifications", http.NoBody)
-		require.NoError(t, err)
-		response, err := client.Do(request)
-		require.NoError(t, err)
-		require.NoError(t, response.Body.Close())
-		require.Equal(t, http.StatusAccepted, response.StatusCode)
-		select {
-		case <-closed:
-		case <-time.After(webhook.MaxIdleTimeout):
-			assert.Fail(t, "the proxy keeps the connection for longer than the receiver")
-		}
-	})
+			server.Start()
+			t.Cleanup(server.Close)
+			pair, err := graphtest.ServerCertificate(validFor)
+			require.NoError(t, err)
+			p := startProxy(t, kind, server.Listener.Addr().String(), pair)
+			client, done := newHTTPClient()
+			t.Cleanup(done)
+			_, port, err := net.SplitHostPort(p.listen)
+			require.NoError(t, err)
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://localhost:"+port+"/graph/notifications", http.NoBody)
+			require.NoError(t, err)
+			response, err := client.Do(request)
+			require.NoError(t, err)
+			require.NoError(t, response.Body.Close())
+			require.Equal(t, http.StatusAccepted, response.StatusCode)
+			select {
+			case <-closed:
+			case <-time.After(webhook.MaxIdleTimeout):
+				assert.Fail(t, "the proxy keeps the connection for longer than the receiver")
+			}
+		})
+	}
 }
