@@ -6,6 +6,11 @@ set -euo pipefail
 directory=$1
 shift
 rm -rf "$directory"
+mkdir -p "$directory"
+if ! command -v apt-get >/dev/null; then
+	echo "There is no apt-get here: tests look for the programs of $* in PATH." >&2
+	exit
+fi
 mkdir -p "$directory/apt/lists/partial" "$directory/apt/archives/partial"
 apt=$(realpath "$directory/apt")
 options=(-q -y -o "Dir::State::Lists=$apt/lists" -o "Dir::Cache=$apt" -o Debug::NoLocking=1)
