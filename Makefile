@@ -6,6 +6,8 @@ TOOLMOD := internal/tools/go.mod
 # The databases that tests send to and query.
 DATABASES := $(TOOLS)/victoria-logs $(TOOLS)/victoria-metrics
 DATABASEMOD := internal/tools/databases/go.mod
+# Programs of Debian that tests run, unpacked: reverse proxies, and systemd-analyze.
+DEBIAN := $(TOOLS)/debian/unpacked
 COLLECTOR := $(BUILD)/otelcol-copilot/otelcol-copilot
 SIMULATOR := $(BUILD)/m365copilot
 # mdatagen names the package after the directory, so it runs in a symbolic link with the right name.
@@ -34,10 +36,10 @@ MEASURING := $(addprefix github.com/otelcopilot/m365copilotreceiver/internal/,en
 
 RACE := go test -race -skip '$(LARGE)' -timeout 30m -covermode=atomic -coverpkg=./...
 
-test: $(COLLECTOR) ## Run the tests of every package, without those of crashes, outages, databases, load and large sizes: a few minutes
+test: $(COLLECTOR) ## Run the tests of every package, without those of crashes, outages, databases, reverse proxies, load and large sizes: a few minutes
 	go test -short ./...
 
-test-all: $(COLLECTOR) $(DATABASES) ## Run all tests, with the race detector but for those of large sizes
+test-all: $(COLLECTOR) $(DATABASES) $(DEBIAN) ## Run all tests, with the race detector but for those of large sizes
 	go test ./internal/interaction/... ./internal/dedupe ./internal/gap ./internal/backfill ./internal/directory # the full sizes
 	$(RACE) -short -coverprofile=coverage.out $(filter-out $(MEASURING),$(shell go list ./...))
 	$(RACE) -coverprofile=coverage-measuring.out -p 1 $(MEASURING)
@@ -71,9 +73,10 @@ check-generated: generate ## Fail if generated files are out of date
 	@test -z "$$(git ls-files --others --exclude-standard -- 'generated_*' '**/generated_*')"
 
 check-examples: $(COLLECTOR) ## Validate every example with the collector
-	@for example in examples/*.yaml; do \
+	@for example in examples/*.yaml examples/*/collector.yaml; do \
 		COPILOT_TENANT_ID=6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10 COPILOT_CLIENT_ID=1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d \
 		COPILOT_CLIENT_SECRET=x COPILOT_NOTIFICATION_URL=https://copilot.example.com/n OTLP_ENDPOINT=https://otlp.example.com \
+		CREDENTIALS_DIRECTORY=/run/credentials \
 		$(COLLECTOR) validate --feature-gates=extension.healthcheck.useComponentStatus --config $$example || exit 1; \
 	done
 
@@ -86,7 +89,7 @@ $(COLLECTOR): builder-config.yaml $(SOURCES) $(TOOLS)/builder
 
 $(SIMULATOR): $(SOURCES)
 	@mkdir -p $(BUILD)
-	go build -o $@ ./cmd/m365copilot
+	CGO_ENABLED=0 go build -o $@ ./cmd/m365copilot
 
 $(TOOLS)/builder: $(TOOLMOD)
 	@mkdir -p $(TOOLS)
@@ -107,3 +110,7 @@ $(TOOLS)/victoria-logs: $(DATABASEMOD)
 $(TOOLS)/victoria-metrics: $(DATABASEMOD)
 	@mkdir -p $(TOOLS)
 	go build -modfile=$(DATABASEMOD) -o $@ github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics
+
+$(DEBIAN): internal/tools/debian.sh
+	internal/tools/debian.sh $(@D) nginx haproxy caddy systemd
+	@touch $@

@@ -19,7 +19,7 @@ func TestDoctor_RefusesWrongUsage(t *testing.T) {
 	}{
 		"no configuration":      {nil, "--config is missing"},
 		"an unknown output":     {[]string{"--config", "x", "--output", "xml"}, "write text or json"},
-		"an unknown mark":       {[]string{"--config", "x", "--fail-on", "skip"}, "write warn or fail"},
+		"an unknown mark":       {[]string{"--config", "x", "--fail-on", "skip"}, "write warn, fail or never"},
 		"no time":               {[]string{"--config", "x", "--timeout", "0s"}, "--timeout"},
 		"a negative wait":       {[]string{"--config", "x", "--wait", "-1s"}, "--wait"},
 		"an argument":           {[]string{"--config", "x", "y"}, `unexpected argument "y"`},

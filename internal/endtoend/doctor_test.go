@@ -189,6 +189,7 @@ func TestDoctor_ExitCodes(t *testing.T) {
 		{"a warning is no failure", warns, nil, 0},
 		{"a warning fails where that is asked for", warns, []string{"--fail-on", "warn"}, 1},
 		{"a failure fails", fails, nil, 1},
+		{"a failure is only shown where that is asked for", fails, []string{"--fail-on", "never"}, 0},
 		{"wrong usage", fails, []string{"--output", "xml"}, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {

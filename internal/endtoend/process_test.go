@@ -37,8 +37,15 @@ func run(tb testing.TB, binary string, flags, environment []string, configs ...s
 	for _, config := range configs {
 		arguments = append(arguments, "--config", config)
 	}
-	p := &process{command: exec.Command(binary, arguments...), ended: make(chan struct{}), changed: make(chan struct{})} //nolint:noctx // it is killed below
-	p.command.Env = append(os.Environ(), environment...)
+	command := exec.Command(binary, arguments...) //nolint:noctx // start kills it
+	command.Env = append(os.Environ(), environment...)
+	return start(tb, command)
+}
+
+// start starts a command, which is killed at the end of the test.
+func start(tb testing.TB, command *exec.Cmd) *process {
+	tb.Helper()
+	p := &process{command: command, ended: make(chan struct{}), changed: make(chan struct{})}
 	out, err := p.command.StderrPipe()
 	require.NoError(tb, err)
 	require.NoError(tb, p.command.Start())
@@ -51,7 +58,7 @@ func run(tb testing.TB, binary string, flags, environment []string, configs ...s
 		p.kill()
 		assert.Empty(tb, linesWithoutCode(p.linesWith("")), "warnings and errors of the receiver without code or hint")
 		if tb.Failed() {
-			tb.Logf("log of %s:\n%s", filepath.Base(binary), strings.Join(p.linesWith(""), "\n"))
+			tb.Logf("log of %s:\n%s", filepath.Base(command.Path), strings.Join(p.linesWith(""), "\n"))
 		}
 	})
 	return p

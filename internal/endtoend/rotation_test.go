@@ -280,7 +280,7 @@ func TestRotation_CertificateOfWebhook(t *testing.T) {
 // servedCertificate returns the certificate with which a server answers, nil if there is no handshake.
 func servedCertificate(t *testing.T, address string) []byte {
 	t.Helper()
-	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
+	dialer := tls.Dialer{Config: &tls.Config{ServerName: "localhost", InsecureSkipVerify: true}}
 	connection, err := dialer.DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		return nil
