@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
@@ -28,7 +29,7 @@ var derivedDefaults = []string{
 
 func documentedSettings(t *testing.T) (settings []setting) {
 	t.Helper()
-	row := regexp.MustCompile("^\\| `([^`]+)` \\| ([^|]*) \\| ([^|]*) \\| (.*) \\|$")
+	row := regexp.MustCompile("^\\| `([^`]+)` \\|([^|]*)\\|([^|]*)\\| (.*) \\|$")
 	table := false
 	for line := range strings.Lines(readFile(t, configurationPage)) {
 		line = strings.TrimSpace(line)
@@ -291,5 +292,24 @@ func TestConfigurationPage_CompleteBlockHasEveryKey(t *testing.T) {
 			assert.Contains(t, section, part, key)
 			value = section[part]
 		}
+	}
+}
+
+// TestConfigurationPage_EditorSchemaIsOfReceivers compiles the schema that the page gives for the configuration of a collector.
+func TestConfigurationPage_EditorSchemaIsOfReceivers(t *testing.T) {
+	t.Parallel()
+	block := regexp.MustCompile("(?s)```yaml\n(\\$schema: .*?)\n```").FindStringSubmatch(readFile(t, configurationPage))
+	require.NotNil(t, block)
+	compiler := jsonschema.NewCompiler()
+	require.NoError(t, compiler.AddResource(schemaFile, readYAML(t, readFile(t, schemaFile))))
+	require.NoError(t, compiler.AddResource("collector.schema.yaml", readYAML(t, block[1])))
+	schema, err := compiler.Compile("collector.schema.yaml")
+	require.NoError(t, err)
+	for _, example := range []string{"examples/durable.yaml", "examples/people.yaml"} {
+		assert.NoError(t, schema.Validate(readYAML(t, readFile(t, example))), example)
+	}
+	for receiver, wrong := range map[string]bool{"m365_copilot": true, "m365_copilot/emea": true, "m365_copilots": false, "otlp": false} {
+		err := schema.Validate(readYAML(t, "receivers: {"+receiver+": {tenant: x}}"))
+		assert.Equal(t, wrong, err != nil, receiver)
 	}
 }

@@ -35,7 +35,7 @@ func TestSchema_IsCurrent(t *testing.T) {
 	encoder.SetIndent(2)
 	require.NoError(t, encoder.Encode(generateSchema(readDocComments(t))))
 	if *update {
-		require.NoError(t, os.WriteFile(schemaFile, generated.Bytes(), 0o600))
+		require.NoError(t, os.WriteFile(schemaFile, generated.Bytes(), 0o644))
 	}
 	assert.Equal(t, readFile(t, schemaFile), generated.String(), "run make generate")
 }
