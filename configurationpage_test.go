@@ -220,6 +220,7 @@ func TestConfigurationPage_NamesEveryAllowedValue(t *testing.T) {
 	schema := generateSchema(docComments{})
 	for _, s := range documentedSettings(t) {
 		of := schema.at(s.key)
+		require.NotNil(t, of, s.key)
 		if of.Items != nil {
 			of = of.Items
 		}
@@ -306,7 +307,7 @@ func TestConfigurationPage_EditorSchemaIsOfReceivers(t *testing.T) {
 	schema, err := compiler.Compile("collector.schema.yaml")
 	require.NoError(t, err)
 	for _, example := range []string{"examples/durable.yaml", "examples/people.yaml"} {
-		assert.NoError(t, schema.Validate(readYAML(t, readFile(t, example))), example)
+		require.NoError(t, schema.Validate(readYAML(t, readFile(t, example))), example)
 	}
 	for receiver, wrong := range map[string]bool{"m365_copilot": true, "m365_copilot/emea": true, "m365_copilots": false, "otlp": false} {
 		err := schema.Validate(readYAML(t, "receivers: {"+receiver+": {tenant: x}}"))

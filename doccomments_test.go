@@ -89,8 +89,8 @@ func (d docComments) add(pkg string, file *ast.File) {
 
 // ofField describes a key by the comment of its field, or where that is a section of the receiver's own, by that of its type.
 func (d docComments) ofField(structure reflect.Type, field reflect.StructField, key string) string {
-	section := deref(field.Type)
-	if text := d[typeName(section)]; section.Kind() == reflect.Struct && section.PkgPath() == structure.PkgPath() && text != "" {
+	section, own := deref(field.Type), reflect.TypeFor[Config]().PkgPath()
+	if text := d[typeName(section)]; section.Kind() == reflect.Struct && section.PkgPath() == own && text != "" {
 		return sentence(text, section.Name(), key, section)
 	}
 	return sentence(d[typeName(structure)+"."+field.Name], field.Name, key, structure)

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // jsonSchema is a JSON Schema with the keywords that the one of the configuration needs, in the order in which they are written.
@@ -11,8 +13,8 @@ type jsonSchema struct {
 	Dialect              string                 `yaml:"$schema,omitempty"`
 	Title                string                 `yaml:"title,omitempty"`
 	Description          string                 `yaml:"description,omitempty"`
-	Type                 typeNames              `yaml:"type,omitempty,flow"`
-	Default              any                    `yaml:"default,omitempty,flow"`
+	Type                 typeNames              `yaml:"type,omitempty"`
+	Default              *yaml.Node             `yaml:"default,omitempty"`
 	Enum                 []any                  `yaml:"enum,omitempty,flow"`
 	Pattern              string                 `yaml:"pattern,omitempty"`
 	MinLength            *int                   `yaml:"minLength,omitempty"`
@@ -42,7 +44,22 @@ func (n typeNames) MarshalYAML() (any, error) {
 	if len(n) == 1 {
 		return n[0], nil
 	}
-	return []string(n), nil
+	return oneLine([]string(n)), nil
+}
+
+// oneLine returns a value that is written without a line for each entry, nil for none.
+func oneLine(value any) *yaml.Node {
+	if value == nil {
+		return nil
+	}
+	node := &yaml.Node{}
+	if err := node.Encode(value); err != nil {
+		panic(err)
+	}
+	if node.Kind == yaml.SequenceNode {
+		node.Style = yaml.FlowStyle
+	}
+	return node
 }
 
 // expansion is part of a value that the Collector replaces, such as ${env:NAME}. What it will be is not known to a schema, so a

@@ -149,7 +149,7 @@ func TestSchema_AcceptsDocumentedSettings(t *testing.T) {
 				found = map[string]any{"m365_copilot": all}
 			}
 			for _, settings := range found {
-				assert.NoError(t, schema.Validate(completed(t, settings)), "%s:\n%s", page, block[2])
+				require.NoError(t, schema.Validate(completed(t, settings)), "%s:\n%s", page, block[2])
 				checked++
 			}
 		}
@@ -264,7 +264,7 @@ func TestSchema_RejectsUnknownKeysAndUnreadableValues(t *testing.T) {
 	t.Parallel()
 	schema := compileSchema(t)
 	for name, test := range unknownKeys() {
-		assert.Error(t, schema.Validate(withValue(t, test.path, "x")), name)
+		require.Error(t, schema.Validate(withValue(t, test.path, "x")), name)
 	}
 	for name, test := range unreadableValues() {
 		assert.Error(t, schema.Validate(withValue(t, test.path, test.value)), name)

@@ -81,11 +81,11 @@ func (g *schemaGenerator) of(t reflect.Type, byDefault reflect.Value, path strin
 		if t.Elem().Kind() == reflect.Struct {
 			s.Items.Description = g.comments.ofElement(t.Elem())
 		}
-		s.Default = written(byDefault)
+		s.Default = oneLine(written(byDefault))
 		return s.orExpansion()
 	default:
 		s := g.scalar(t, path)
-		s.Default = written(byDefault)
+		s.Default = oneLine(written(byDefault))
 		return s
 	}
 }
