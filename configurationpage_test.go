@@ -48,32 +48,6 @@ func documentedSettings(t *testing.T) (settings []setting) {
 	return settings
 }
 
-// ownKeys returns the keys that this package declares, those of lists as in history.replay[].from. A section that only groups keys
-// is none itself, and neither are the Collector's keys.
-func ownKeys() []string { return ownKeysOf(reflect.TypeFor[Config](), "") }
-
-func ownKeysOf(section reflect.Type, path string) (keys []string) {
-	for _, setting := range settingFields(section) {
-		t, at := setting.field.Type, strings.TrimPrefix(path+"."+setting.key, ".")
-		inner := deref(t)
-		own := inner.PkgPath() == reflect.TypeFor[Config]().PkgPath()
-		switch {
-		case setting.in.PkgPath() != section.PkgPath(): // squashed
-		case isSection(t) && !isOptional(t):
-			if own {
-				keys = append(keys, ownKeysOf(t, at)...)
-			}
-		case isOptional(t):
-			keys = append(append(keys, at), ownKeysOf(inner, at)...)
-		case t.Kind() == reflect.Slice && isSection(t.Elem()):
-			keys = append(append(keys, at), ownKeysOf(t.Elem(), at+"[]")...)
-		default:
-			keys = append(keys, at)
-		}
-	}
-	return keys
-}
-
 // fieldAt returns the type of a key and its default, which is the zero value in a list.
 func fieldAt(t *testing.T, path string) (reflect.Type, reflect.Value) {
 	t.Helper()

@@ -12,10 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 )
 
@@ -119,50 +117,4 @@ func sentence(comment, name, key string, structure reflect.Type) string {
 		}
 		return word
 	})
-}
-
-// deref returns what a pointer, or an optional of the Collector, holds.
-func deref(t reflect.Type) reflect.Type {
-	if t.Kind() == reflect.Pointer {
-		return t.Elem()
-	}
-	if isOptional(t) {
-		get, _ := reflect.PointerTo(t).MethodByName("Get")
-		return get.Type.Out(0).Elem()
-	}
-	return t
-}
-
-// isSection reports whether a value of a type is written as a mapping.
-func isSection(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct && t != reflect.TypeFor[time.Time]() && t != reflect.TypeFor[component.ID]()
-}
-
-func isOptional(t reflect.Type) bool {
-	return strings.HasSuffix(t.PkgPath(), "/configoptional") && strings.HasPrefix(t.Name(), "Optional[")
-}
-
-// settingFields returns the fields of a section with their keys, in order, those of squashed structs included.
-func settingFields(section reflect.Type) (fields []settingField) {
-	for field := range section.Fields() {
-		key, options, _ := strings.Cut(field.Tag.Get(confmap.MapstructureTag), ",")
-		switch {
-		case slices.Contains(strings.Split(options, ","), "squash"):
-			for _, inner := range settingFields(field.Type) {
-				inner.index = slices.Concat(field.Index, inner.index)
-				fields = append(fields, inner)
-			}
-		case key != "" && key != "-":
-			fields = append(fields, settingField{key: key, in: section, field: field, index: field.Index})
-		}
-	}
-	return fields
-}
-
-// settingField is the field of a key, in the struct that declares it.
-type settingField struct {
-	key   string
-	in    reflect.Type
-	field reflect.StructField
-	index []int // from the section
 }

@@ -92,7 +92,7 @@ func TestSchema_HasEveryKeyWithDescription(t *testing.T) {
 	}
 }
 
-// valid configurations of this repository by where they are, as they are in the file.
+// validSettings returns the settings of the receiver in the files of this repository, by where they are.
 func validSettings(t *testing.T) map[string]any {
 	t.Helper()
 	settings := map[string]any{}

@@ -166,30 +166,6 @@ func TestUnmarshal_ErrorNamesEveryKey(t *testing.T) {
 	}
 }
 
-// tagPaths lists the keys of a type by its tags, without those of list elements.
-func tagPaths(t reflect.Type, path string) []string {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if get, ok := reflect.PointerTo(t).MethodByName("Get"); ok && strings.HasPrefix(t.Name(), "Optional[") {
-		t = get.Type.Out(0).Elem()
-	}
-	if t.Kind() != reflect.Struct || t == reflect.TypeFor[component.ID]() {
-		return nil
-	}
-	var paths []string
-	for field := range t.Fields() {
-		name, options, _ := strings.Cut(field.Tag.Get("mapstructure"), ",")
-		if strings.Contains(options, "squash") {
-			paths = append(paths, tagPaths(field.Type, path)...)
-		} else if name != "" && name != "-" {
-			key := strings.TrimPrefix(path+"."+name, ".")
-			paths = append(append(paths, key), tagPaths(field.Type, key)...)
-		}
-	}
-	return paths
-}
-
 // TestUnmarshal_InCollectorConfig reads a file as `otelcol validate` does. Values from the environment keep their type: text
 // of digits is not a number.
 func TestUnmarshal_InCollectorConfig(t *testing.T) {
