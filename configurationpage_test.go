@@ -283,7 +283,9 @@ func TestConfigurationPage_EditorSchemaIsOfReceivers(t *testing.T) {
 	for _, example := range []string{"examples/durable.yaml", "examples/people.yaml"} {
 		require.NoError(t, schema.Validate(readYAML(t, readFile(t, example))), example)
 	}
-	for receiver, wrong := range map[string]bool{"m365_copilot": true, "m365_copilot/emea": true, "m365_copilots": false, "otlp": false} {
+	for receiver, wrong := range map[string]bool{
+		"m365_copilot": true, "m365_copilot/emea": true, "m365_copilots": false, "otlp": false,
+	} {
 		err := schema.Validate(readYAML(t, "receivers: {"+receiver+": {tenant: x}}"))
 		assert.Equal(t, wrong, err != nil, receiver)
 	}

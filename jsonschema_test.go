@@ -17,6 +17,7 @@ type jsonSchema struct {
 	Default              *yaml.Node             `yaml:"default,omitempty"`
 	Enum                 []any                  `yaml:"enum,omitempty,flow"`
 	Pattern              string                 `yaml:"pattern,omitempty"`
+	PatternErrorMessage  string                 `yaml:"patternErrorMessage,omitempty"` // of the YAML language server
 	MinLength            *int                   `yaml:"minLength,omitempty"`
 	MaxLength            *int                   `yaml:"maxLength,omitempty"`
 	Minimum              *int64                 `yaml:"minimum,omitempty"`
@@ -66,24 +67,22 @@ func oneLine(value any) *yaml.Node {
 // string that contains one is accepted for every key.
 const expansion = `\$\{`
 
-// orExpansion accepts an expansion for a value that need not be a string.
-func (s *jsonSchema) orExpansion() *jsonSchema {
-	if !slices.Contains(s.Type, "string") {
-		s.Type = append(s.Type, "string")
-		s.Pattern = expansion
-	}
+// orExpansion accepts an expansion for a value that is no string. The message says what to write in place of another string.
+func (s *jsonSchema) orExpansion(message string) *jsonSchema {
+	s.Type = append(s.Type, "string")
+	s.Pattern, s.PatternErrorMessage = expansion, message
 	return s
 }
 
-// matching accepts the strings that match a regular expression, and expansions. Only what both Go and JavaScript know may be used in it.
-func matching(expression string) *jsonSchema {
-	return &jsonSchema{Type: []string{"string"}, Pattern: expression + "|" + expansion}
+// matching accepts the strings that match a regular expression, and expansions. Only what both Go and JavaScript know may be used
+// in it. The message says what to write in place of another string.
+func matching(expression, message string) *jsonSchema {
+	return &jsonSchema{Type: []string{"string"}, Pattern: expression + "|" + expansion, PatternErrorMessage: message}
 }
 
 // oneOfValues has the values apart from the expansion, so that an editor offers them.
 func oneOfValues(values ...string) *jsonSchema {
-	s := &jsonSchema{AnyOf: []*jsonSchema{{}, matching("^$")}}
-	s.AnyOf[1].Pattern = expansion
+	s := &jsonSchema{AnyOf: []*jsonSchema{{}, {Type: []string{"string"}, Pattern: expansion}}}
 	for _, value := range values {
 		s.AnyOf[0].Enum = append(s.AnyOf[0].Enum, value)
 	}

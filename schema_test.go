@@ -137,7 +137,8 @@ func TestSchema_AcceptsExamples(t *testing.T) {
 func TestSchema_AcceptsDocumentedSettings(t *testing.T) {
 	t.Parallel()
 	schema, checked := compileSchema(t), 0
-	sections := reflect.TypeFor[Config]()
+	own := keysOf(reflect.TypeFor[Config]())
+	unknown := func(key string) bool { return own[key] == nil }
 	for page, text := range pages(t) {
 		for _, block := range regexp.MustCompile("(?ms)^( *)```yaml\n(.*?)\n *```").FindAllStringSubmatch(text, -1) {
 			all, ok := readYAML(t, regexp.MustCompile("(?m)^"+block[1]).ReplaceAllString(block[2], "")).(map[string]any)
@@ -145,7 +146,7 @@ func TestSchema_AcceptsDocumentedSettings(t *testing.T) {
 				continue
 			}
 			found := receiversOf(all)
-			if own := keysOf(sections); len(found) == 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(all)), func(key string) bool { return own[key] == nil }) {
+			if len(found) == 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(all)), unknown) { // without what is around them
 				found = map[string]any{"m365_copilot": all}
 			}
 			for _, settings := range found {

@@ -18,10 +18,11 @@ type schemaGenerator struct {
 }
 
 const (
+	durationUnit = `(ns|us|µs|μs|ms|s|m|h)`
 	// durationForm is what time.ParseDuration reads, without a sign.
-	durationForm = `^(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`
+	durationForm = `^(([0-9]+(\.[0-9]*)?|\.[0-9]+)` + durationUnit + `)+$`
 	// positiveDurationForm is the same with a digit above 0 in it.
-	positiveDurationForm = `^([0.]+(ns|us|µs|μs|ms|s|m|h))*[0.]*[1-9][0-9.]*(ns|us|µs|μs|ms|s|m|h)([0-9.]+(ns|us|µs|μs|ms|s|m|h))*$`
+	positiveDurationForm = `^([0.]+` + durationUnit + `)*[0.]*[1-9][0-9.]*` + durationUnit + `([0-9.]+` + durationUnit + `)*$`
 	timeForm             = `^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$`
 	componentIDForm      = `^\s*[a-zA-Z][0-9a-zA-Z_]{0,62}\s*(/.+)?$`
 )
@@ -37,7 +38,7 @@ func generateSchema(comments docComments) *jsonSchema {
 	s.Dialect = "https://json-schema.org/draft/2020-12/schema"
 	s.Title = "m365_copilot"
 	s.Description = "The settings of the m365_copilot receiver. Generated from config.go by make generate."
-	s.Type, s.Pattern = []string{"object"}, ""
+	s.Type, s.Pattern, s.PatternErrorMessage = []string{"object"}, "", ""
 	s.AllOf = relations()
 	for path, rule := range schemaRules() {
 		rule(s.at(path))
@@ -47,7 +48,9 @@ func generateSchema(comments docComments) *jsonSchema {
 
 // section describes a mapping. An empty one, which is null, has the defaults, unless a key is required.
 func (g *schemaGenerator) section(t reflect.Type, byDefault reflect.Value, path string) *jsonSchema {
-	s := &jsonSchema{Type: []string{"object"}, Properties: map[string]*jsonSchema{}, AdditionalProperties: false, Required: requiredKeys[path]}
+	s := &jsonSchema{
+		Type: []string{"object"}, Properties: map[string]*jsonSchema{}, AdditionalProperties: false, Required: requiredKeys[path],
+	}
 	if len(s.Required) == 0 {
 		s.Type = append(s.Type, "null")
 	}
@@ -60,7 +63,7 @@ func (g *schemaGenerator) section(t reflect.Type, byDefault reflect.Value, path 
 		key.Description = g.comments.ofField(setting.in, setting.field, setting.key)
 		s.Properties[setting.key] = key
 	}
-	return s.orExpansion()
+	return s.orExpansion("write a mapping")
 }
 
 // of describes the value of a key.
@@ -82,7 +85,7 @@ func (g *schemaGenerator) of(t reflect.Type, byDefault reflect.Value, path strin
 			s.Items.Description = g.comments.ofElement(t.Elem())
 		}
 		s.Default = oneLine(written(byDefault))
-		return s.orExpansion()
+		return s.orExpansion("write a list")
 	default:
 		s := g.scalar(t, path)
 		s.Default = oneLine(written(byDefault))
@@ -97,7 +100,8 @@ func (g *schemaGenerator) optional(t reflect.Type, byDefault reflect.Value, path
 		inner = *value
 	}
 	s := g.section(deref(t), inner, path)
-	s.Properties["enabled"] = (&jsonSchema{Type: []string{"boolean"}, Description: "enabled: false turns this section off."}).orExpansion()
+	s.Properties["enabled"] = boolean()
+	s.Properties["enabled"].Description = "enabled: false turns this section off."
 	return s
 }
 
@@ -107,9 +111,9 @@ func (g *schemaGenerator) scalar(t reflect.Type, path string) *jsonSchema {
 	case t == reflect.TypeFor[time.Duration]():
 		return g.duration(path)
 	case t == reflect.TypeFor[time.Time]():
-		return matching(timeForm)
+		return matching(timeForm, "write "+exampleTime)
 	case t == reflect.TypeFor[component.ID]():
-		return matching(componentIDForm)
+		return matching(componentIDForm, "write the id of an extension, such as file_storage")
 	case t == reflect.TypeFor[configcompression.Type]():
 		return oneOfValues("gzip", "zlib", "deflate", "snappy", "x-snappy-framed", "zstd", "lz4", "none", "")
 	case enumerations[t] != nil:
@@ -117,11 +121,11 @@ func (g *schemaGenerator) scalar(t reflect.Type, path string) *jsonSchema {
 	}
 	switch t.Kind() {
 	case reflect.Bool:
-		return (&jsonSchema{Type: []string{"boolean"}}).orExpansion()
+		return boolean()
 	case reflect.Int, reflect.Int64:
-		return (&jsonSchema{Type: []string{"integer"}}).orExpansion()
+		return (&jsonSchema{Type: []string{"integer"}}).orExpansion("write a whole number")
 	case reflect.Float64:
-		return (&jsonSchema{Type: []string{"number"}}).orExpansion()
+		return (&jsonSchema{Type: []string{"number"}}).orExpansion("write a number")
 	case reflect.String:
 		return &jsonSchema{Type: []string{"string"}}
 	default:
@@ -129,12 +133,16 @@ func (g *schemaGenerator) scalar(t reflect.Type, path string) *jsonSchema {
 	}
 }
 
+func boolean() *jsonSchema {
+	return (&jsonSchema{Type: []string{"boolean"}}).orExpansion("write true or false")
+}
+
 // duration describes a duration. A number without a unit, which confmap reads as nanoseconds, is accepted only where it is 0.
 func (g *schemaGenerator) duration(path string) *jsonSchema {
 	if rule, ok := g.ranges[path]; ok && !rule.orZero {
-		return matching(positiveDurationForm)
+		return matching(positiveDurationForm, "write a duration such as 30s")
 	}
-	s := matching(durationForm + "|^0$")
+	s := matching(durationForm+"|^0$", "write a duration such as 30s, or 0s")
 	s.Type = []string{"string", "integer"}
 	s.Minimum, s.Maximum = new(int64), new(int64)
 	return s
@@ -152,5 +160,5 @@ func headers() *jsonSchema {
 			AdditionalProperties: false,
 		},
 	}
-	return s.orExpansion()
+	return s.orExpansion("write a mapping of names to values")
 }

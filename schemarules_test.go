@@ -25,38 +25,49 @@ const (
 	https    = `[Hh][Tt][Tt][Pp][Ss]://`
 	http     = `[Hh][Tt][Tt][Pp]://`
 	host     = `(\[[^\]/?#@]+\]|[^\[\]/?#@:]+)`
-	loopback = `([Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt]|127\.[0-9.]+|\[[0:]*:0*1\]|\[[0:]*:[Ff][Ff][Ff][Ff]:(127\.[0-9.]+|7[Ff][0-9A-Fa-f]{2}:[0-9A-Fa-f]{1,4})\])`
+	loopback = `([Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt]|127\.[0-9.]+|\[[0:]*:0*1\]|` + mapped + `)`
+	mapped   = `\[[0:]*:[Ff][Ff][Ff][Ff]:(127\.[0-9.]+|7[Ff][0-9A-Fa-f]{2}:[0-9A-Fa-f]{1,4})\]`
 	port     = `0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])`
+	anyPort  = `(:(` + port + `)?)?`
 	urlPath  = `(/([^%?#]|%[0-9A-Fa-f]{2})*)?`
 	urlQuery = `(\?([^%#;]|%[0-9A-Fa-f]{2})*)?`
+	// microsoftURL is the beginning of a URL of Microsoft's services, or of a test on this machine.
+	microsoftURL = `^$|^(` + https + host + `|` + http + loopback + `)` + anyPort + urlPath
+	proxyURL     = `^$|^([Hh][Tt][Tt][Pp][Ss]?|[Ss][Oo][Cc][Kk][Ss]5[Hh]?)://([^/?#@]*@)?[^/?#@:]`
+	// encodedPath has a character that is encoded, and none that can't be decoded.
+	encodedPath = `^([^%]|%[0-9A-Fa-f]{2})*%[0-9A-Fa-f]{2}([^%]|%[0-9A-Fa-f]{2})*$`
 )
+
+const httpOnLoopback = "http is allowed for loopback addresses only"
 
 // schemaRules are what Validate requires of single keys and their types do not say.
 func schemaRules() map[string]func(*jsonSchema) {
-	form := func(expression string) func(*jsonSchema) {
-		return func(s *jsonSchema) { s.Pattern = expression + "|" + expansion }
+	form := func(expression, message string) func(*jsonSchema) {
+		return func(s *jsonSchema) { s.Pattern, s.PatternErrorMessage = expression+"|"+expansion, message }
 	}
-	objectIDs := func(s *jsonSchema) { s.Items, s.UniqueItems = matching(guid.String()), true }
+	objectIDs := func(s *jsonSchema) {
+		s.Items, s.UniqueItems = matching(guid.String(), "write the Entra object id of the user, a GUID"), true
+	}
 	notEmpty := func(s *jsonSchema) { s.MinLength = new(1) }
 	entriesNotEmpty := func(s *jsonSchema) { s.Items.MinLength = new(1) }
 	between := func(least, most int64) func(*jsonSchema) {
 		return func(s *jsonSchema) { s.Minimum, s.Maximum = &least, &most }
 	}
 	atLeast := func(least int64) func(*jsonSchema) { return func(s *jsonSchema) { s.Minimum = &least } }
-	tokenURL := `^$|^(` + https + host + `|` + http + loopback + `)(:(` + port + `)?)?` + urlPath + `(\?[^#]*)?$`
 	return map[string]func(*jsonSchema){
-		"tenant_id":                         form(guid.String()),
+		"tenant_id":                         form(guid.String(), "write the directory (tenant) id, a GUID"),
 		"graph.endpoint":                    baseURL(`/*([Vv]1\.0/*)?`),
-		"graph.proxy_url":                   form(`^$|^([Hh][Tt][Tt][Pp][Ss]?|[Ss][Oo][Cc][Kk][Ss]5[Hh]?)://([^/?#@]*@)?[^/?#@:]`),
+		"graph.proxy_url":                   form(proxyURL, "write the URL of a proxy, such as http://proxy.example.com:3128"),
 		"auth.client_id":                    notEmpty,
 		"auth.client_certificate.cert_file": notEmpty,
 		"auth.client_certificate.key_file":  notEmpty,
 		"auth.authority":                    baseURL(`/*(` + strings.Trim(guid.String(), "^$") + `/*)?`),
-		"auth.token_url":                    form(tokenURL),
+		"auth.token_url":                    form(microsoftURL+`(\?[^#]*)?$`, "write a full https URL; "+httpOnLoopback),
 		"auth.issuers":                      entriesNotEmpty,
 		"auth.audiences":                    entriesNotEmpty,
 		"subscription.notification_url": func(s *jsonSchema) {
-			form(`^$|^` + https + host + `(:(` + port + `)?)?` + urlPath + urlQuery + `$`)(s)
+			const example = "https://copilot.example.com/graph/notifications"
+			form(`^$|^`+https+host+anyPort+urlPath+urlQuery+`$`, "write a full https URL, such as "+example)(s)
 			s.Not = &jsonSchema{Pattern: `[?&]` + handshakeParameter + `(=|&|$)`}
 		},
 		"subscription.users": objectIDs,
@@ -64,8 +75,8 @@ func schemaRules() map[string]func(*jsonSchema) {
 			s.Items, s.UniqueItems, s.MinItems = oneOfValues(changeTypes...), true, new(1)
 		},
 		"webhook.path": func(s *jsonSchema) {
-			form(`^$|^/[^?#]*$`)(s)
-			s.Not = &jsonSchema{Pattern: `^([^%]|%[0-9A-Fa-f]{2})*%[0-9A-Fa-f]{2}([^%]|%[0-9A-Fa-f]{2})*$`} // encoded
+			form(`^$|^/[^?#]*$`, "write a path that begins with /, without query")(s)
+			s.Not = &jsonSchema{Pattern: encodedPath}
 		},
 		"webhook.compression_algorithms":      func(s *jsonSchema) { s.Items = oneOfValues("") },
 		"webhook.max_in_flight_bytes":         atLeast(webhook.MinInFlightBytes(1)),
@@ -97,9 +108,10 @@ func baseURL(path string) func(*jsonSchema) {
 	slices.Sort(hosts)
 	microsoft := `^` + https + `(` + strings.Join(slices.Compact(hosts), "|") + `)`
 	return func(s *jsonSchema) {
-		s.Pattern = `^$|^(` + https + host + `|` + http + loopback + `)(:(` + port + `)?)?` + urlPath + `$|` + expansion
+		s.Pattern = microsoftURL + `$|` + expansion
+		s.PatternErrorMessage = "write a full https URL without query; " + httpOnLoopback
 		s.If = &jsonSchema{Pattern: microsoft + `/`}
-		s.Then = &jsonSchema{Pattern: microsoft + path + `$|` + expansion}
+		s.Then = &jsonSchema{Pattern: microsoft + path + `$|` + expansion, PatternErrorMessage: "write no path: the receiver adds it"}
 	}
 }
 
@@ -119,13 +131,10 @@ func bothFilesOrPEM(s *jsonSchema) {
 // may be, since it comes from an expansion. Only what is wrong whatever the expansions are is refused.
 func relations() []*jsonSchema {
 	text := &jsonSchema{Type: []string{"string"}, MinLength: new(1)}
-	notExpanded := not(&jsonSchema{Pattern: expansion})
-	literal := &jsonSchema{Type: []string{"string"}, MinLength: new(1), Not: notExpanded.Not}
-	nonzero := &jsonSchema{Type: []string{"string"}, Pattern: `[1-9]|` + expansion}
-	literalNonzero := &jsonSchema{Type: []string{"string"}, Pattern: `[1-9]`, Not: notExpanded.Not}
+	literal := &jsonSchema{Type: []string{"string"}, MinLength: new(1), Not: &jsonSchema{Pattern: expansion}}
 	optional := &jsonSchema{Type: []string{"object", "string"}, Not: has("enabled", &jsonSchema{Enum: []any{false}})}
 	literalOptional := &jsonSchema{Type: []string{"object"}, Not: &jsonSchema{Required: []string{"enabled"}}}
-	expanded := func(section string) *jsonSchema { return has(section, &jsonSchema{Type: []string{"string"}}) }
+	positive := &jsonSchema{Type: []string{"integer", "string"}, Minimum: new(int64(1))}
 
 	var credentials, literalCredentials []*jsonSchema
 	for _, path := range []string{"auth.client_secret", "auth.client_secret_file", "auth.federated_token_file"} {
@@ -135,22 +144,35 @@ func relations() []*jsonSchema {
 		credentials, literalCredentials = append(credentials, has(path, optional)), append(literalCredentials, has(path, literalOptional))
 	}
 
+	return append(historyRelations(text, literal),
+		anyOf(append(credentials, expanded("auth"), expanded("graph"))...),
+		atMostOne(literalCredentials...),
+		&jsonSchema{If: not(anyOf(has("history.poll_interval", nonzero), expanded("history"))), Then: listener()},
+		&jsonSchema{If: not(has("webhook.max_request_body_size", positive)), Then: inFlight()},
+	)
+}
+
+// historyRelations requires one source of interactions, and storage for what is read once.
+func historyRelations(text, literal *jsonSchema) []*jsonSchema {
+	literalNonzero := &jsonSchema{Type: literal.Type, Pattern: `[1-9]`, Not: literal.Not}
 	subscribed, polled := has("subscription.notification_url", text), has("history.poll_interval", nonzero)
-	noHistory := has("history.enabled", &jsonSchema{Enum: []any{false}})
+	reconciled := has("history.reconcile.interval", literalNonzero)
 	stored := anyOf(has("history.lookback", literalNonzero), has("history.poll_interval", literalNonzero),
 		has("history.replay", &jsonSchema{Type: []string{"array"}, MinItems: new(1)}))
 	return []*jsonSchema{
-		anyOf(append(credentials, expanded("auth"), expanded("graph"))...),
-		atMostOne(literalCredentials...),
 		anyOf(subscribed, polled, expanded("subscription"), expanded("history")),
 		atMostOne(has("subscription.notification_url", literal), has("history.poll_interval", literalNonzero)),
 		{If: stored, Then: has("storage", text)},
-		{If: has("history.reconcile.interval", literalNonzero), Then: anyOf(subscribed, expanded("subscription"))},
-		{If: anyOf(stored, has("history.reconcile.interval", literalNonzero)), Then: not(noHistory)},
-		{If: not(anyOf(polled, expanded("history"))), Then: listener()},
-		{If: not(has("webhook.max_request_body_size", &jsonSchema{Type: []string{"integer", "string"}, Minimum: new(int64(1))})), Then: inFlight()},
+		{If: reconciled, Then: anyOf(subscribed, expanded("subscription"))},
+		{If: anyOf(stored, reconciled), Then: not(has("history.enabled", &jsonSchema{Enum: []any{false}}))},
 	}
 }
+
+// nonzero is a duration that may be above 0.
+var nonzero = &jsonSchema{Type: []string{"string"}, Pattern: `[1-9]|` + expansion}
+
+// expanded accepts a configuration in which a whole section is an expansion.
+func expanded(section string) *jsonSchema { return has(section, &jsonSchema{Type: []string{"string"}}) }
 
 func atMostOne(all ...*jsonSchema) *jsonSchema {
 	return anyOf(&jsonSchema{OneOf: all}, not(anyOf(all...)))
@@ -159,11 +181,15 @@ func atMostOne(all ...*jsonSchema) *jsonSchema {
 // listener requires a host and a port, and TLS where the host is not loopback.
 func listener() *jsonSchema {
 	given := &jsonSchema{Type: []string{"object", "string"}}
-	upstream := &jsonSchema{Enum: []any{true}}
-	exposed := has("webhook.endpoint", &jsonSchema{Type: []string{"string"}, Not: &jsonSchema{Pattern: `^` + loopback + `:|` + expansion}})
+	upstream := anyOf(&jsonSchema{Enum: []any{true}}, &jsonSchema{Type: []string{"string"}, Pattern: expansion})
+	local := &jsonSchema{Pattern: `^` + loopback + `:|` + expansion}
+	exposed := has("webhook.endpoint", &jsonSchema{Type: []string{"string"}, Not: local})
 	return &jsonSchema{AllOf: []*jsonSchema{
-		where("webhook.endpoint", &jsonSchema{Pattern: `^(\[[^\]]*\]|[^:]*):(0+|` + port + `|[A-Za-z][A-Za-z0-9-]*)$|` + expansion}),
-		{If: exposed, Then: anyOf(has("webhook.tls", given), has("webhook.tls_terminated_upstream", anyOf(upstream, &jsonSchema{Pattern: expansion, Type: []string{"string"}})))},
+		where("webhook.endpoint", &jsonSchema{
+			Pattern:             `^(\[[^\]]*\]|[^:]*):(0+|` + port + `|[A-Za-z][A-Za-z0-9-]*)$|` + expansion,
+			PatternErrorMessage: "write host:port with a port up to 65535, such as localhost:8443",
+		}),
+		{If: exposed, Then: anyOf(has("webhook.tls", given), has("webhook.tls_terminated_upstream", upstream))},
 	}}
 }
 
