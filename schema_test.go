@@ -300,3 +300,43 @@ func TestSchema_AcceptsExpansionsOfEveryKey(t *testing.T) {
 		assert.NoError(t, schema.Validate(settings), path)
 	}
 }
+
+// TestSchema_JudgesWhatIsKnown adds settings to the smallest configuration. An expansion may be empty, so it is never too much.
+func TestSchema_JudgesWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	schema := compileSchema(t)
+	for settings, valid := range map[string]bool{
+		"auth: {client_secret_file: '${env:FILE}'}":                                    true,
+		"auth: {client_secret_file: /run/secrets/graph}":                               false,
+		"auth: {client_certificate: {enabled: false, cert_file: a, key_file: b}}":      true,
+		"auth: '${file:auth.yaml}'":                                                    true,
+		"auth:":                                                                        false,
+		"history: {poll_interval: '${env:POLL}'}":                                      true,
+		"history: {poll_interval: 0s}":                                                 true,
+		"history: {lookback: '${env:LOOKBACK}'}":                                       true,
+		"history: {lookback: 24h}":                                                     false,
+		"history: {reconcile: {interval: 12h}, enabled: '${env:HISTORY}'}":             true,
+		"history: {reconcile: {interval: 12h}, enabled: false}":                        false,
+		"webhook: {endpoint: '0.0.0.0:8443', tls_terminated_upstream: '${env:PROXY}'}": true,
+		"webhook: {endpoint: '0.0.0.0:8443', tls_terminated_upstream: false}":          false,
+		"webhook: {endpoint: '${env:ADDRESS}:8443'}":                                   true,
+		"webhook: {max_in_flight_bytes: 8000000}":                                      false,
+		"webhook: {max_in_flight_bytes: 8000000, max_request_body_size: '${env:MAX}'}": true,
+		"webhook: {max_in_flight_bytes: 8000000, max_request_body_size: 4000000}":      true,
+		"content:": true,
+	} {
+		base := readYAML(t, readFile(t, "testdata/config/smallest.yaml")).(map[string]any)["m365_copilot"].(map[string]any)
+		part := readYAML(t, settings).(map[string]any)
+		err := schema.Validate(merged(base, part))
+		assert.Equal(t, valid, err == nil, "%s: %v", settings, err)
+		if strings.Contains(settings, "${") {
+			continue
+		}
+		c := createDefaultConfig()
+		err = confmap.NewFromStringMap(base).Unmarshal(c)
+		if err == nil {
+			err = confmap.Validate(c)
+		}
+		assert.Equal(t, valid, err == nil, "the receiver itself, %s: %v", settings, err)
+	}
+}
