@@ -64,12 +64,13 @@ lint: $(TOOLS)/golangci-lint ## Run the linters
 fmt: $(TOOLS)/golangci-lint ## Format the code
 	$(TOOLS)/golangci-lint fmt ./...
 
-generate: $(TOOLS)/mdatagen ## Regenerate code and documentation.md from metadata.yaml
+generate: $(TOOLS)/mdatagen ## Regenerate code and documentation.md from metadata.yaml, and config.schema.yaml from config.go
 	@ln -sfn $(CURDIR) $(LINK)
 	cd $(LINK) && PWD=$(CURDIR)/$(LINK) $(CURDIR)/$(TOOLS)/mdatagen metadata.yaml
+	go test -run '^TestSchema_IsCurrent$$' . -update
 
 check-generated: generate ## Fail if generated files are out of date
-	@git diff --exit-code -- documentation.md README.md 'generated_*' '**/generated_*'
+	@git diff --exit-code -- documentation.md README.md config.schema.yaml 'generated_*' '**/generated_*'
 	@test -z "$$(git ls-files --others --exclude-standard -- 'generated_*' '**/generated_*')"
 
 check-examples: $(COLLECTOR) ## Validate every example with the collector

@@ -26,6 +26,7 @@ type Config struct {
 	Graph confighttp.ClientConfig `mapstructure:"graph"`
 
 	// The other sections are described at their types.
+
 	Auth         AuthConfig         `mapstructure:"auth"`
 	Subscription SubscriptionConfig `mapstructure:"subscription"`
 	Webhook      WebhookConfig      `mapstructure:"webhook"`
@@ -199,8 +200,8 @@ const (
 	CaptureText Capture = "text"
 )
 
-// IdentityConfig configures what leaves of the users: by default their Entra object id alone. Directory and Inventory need the
-// application permission User.Read.All.
+// IdentityConfig configures what leaves of the users: by default their Entra object id alone. Both directory and inventory need
+// the application permission User.Read.All.
 type IdentityConfig struct {
 	// Directory adds to each record what the directory of the tenant says about its user: DirectoryProperties, and whether the
 	// user has a Copilot license. A record whose user is not known yet goes out without. Default false.
@@ -209,7 +210,7 @@ type IdentityConfig struct {
 	// DirectoryProperties are the properties to add, named as in Graph: userPrincipalName, displayName, department,
 	// officeLocation, country, jobTitle and companyName by default. Those of users that are synchronized from Active Directory
 	// are onPremisesSamAccountName, onPremisesSecurityIdentifier and onPremisesDomainName. Empty: only the license.
-	// Without Directory they have no effect. See https://learn.microsoft.com/graph/api/resources/user
+	// Without identity.directory they have no effect. See https://learn.microsoft.com/graph/api/resources/user
 	DirectoryProperties []string `mapstructure:"directory_properties"`
 
 	// Inventory is how often each licensed user is emitted as a log record with the time of the last prompt, so that those who
@@ -237,7 +238,7 @@ type HistoryConfig struct {
 	MaxGap time.Duration `mapstructure:"max_gap"`
 
 	// PollInterval is how often the history is read where there is no subscription.notification_url, and it is the only source.
-	// Required there, with storage, and refused with a notification_url, where Reconcile finds what was missed.
+	// Required there, with storage, and refused with a notification_url, where history.reconcile finds what was missed.
 	PollInterval time.Duration `mapstructure:"poll_interval"`
 
 	// Reconcile compares the history with what was delivered.
@@ -272,9 +273,11 @@ type ReconcileConfig struct {
 
 // ReplayConfig is history to deliver once more. The records have the same log.record.uid as before.
 type ReplayConfig struct {
-	// From and To bound the time of creation, in the form of RFC 3339, such as 2026-11-01T00:00:00Z. Required.
+	// From is the time of creation of the earliest interactions, in the form of RFC 3339, such as 2026-11-01T00:00:00Z. Required.
 	From time.Time `mapstructure:"from"`
-	To   time.Time `mapstructure:"to"`
+
+	// To is the time before which they were created, in the same form. Required.
+	To time.Time `mapstructure:"to"`
 
 	// Users are Entra object ids. Empty means all users whose history is read.
 	Users []string `mapstructure:"users"`

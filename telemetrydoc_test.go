@@ -95,15 +95,15 @@ type attributeDoc struct {
 	Always bool
 }
 
-// typeName returns the type of a value, as the semantic conventions name it.
-func typeName(v pcommon.Value) string {
+// attributeType returns the type of a value, as the semantic conventions name it.
+func attributeType(v pcommon.Value) string {
 	switch v.Type() {
 	case pcommon.ValueTypeStr:
 		return "string"
 	case pcommon.ValueTypeBool:
 		return "boolean"
 	case pcommon.ValueTypeSlice:
-		return typeName(v.Slice().At(0)) + "[]"
+		return attributeType(v.Slice().At(0)) + "[]"
 	default:
 		return strings.ToLower(v.Type().String())
 	}
@@ -120,7 +120,7 @@ func emittedAttributes(t *testing.T, event string) map[string]attributeDoc {
 		records++
 		for name, value := range r.Attributes().All() {
 			present[name]++
-			emitted[name] = attributeDoc{Type: typeName(value)}
+			emitted[name] = attributeDoc{Type: attributeType(value)}
 		}
 	}
 	require.Greater(t, records, 1, event)
@@ -161,7 +161,7 @@ func TestTelemetryPage_ListsResourceAttributes(t *testing.T) {
 	for name, attribute := range documented {
 		value, found := collected.Get(name)
 		require.True(t, found, name)
-		assert.Equal(t, typeName(value), attribute.Type, name)
+		assert.Equal(t, attributeType(value), attribute.Type, name)
 	}
 	for of, r := range goldenRecords(t) {
 		for name, attribute := range documented {

@@ -32,9 +32,11 @@ func nested(path string, value any) map[string]any {
 	return value.(map[string]any)
 }
 
-func TestUnmarshal_ListsKeysWhereOneIsUnknown(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct{ path, section, want string }{
+// unknownKey is a key that does not exist, with the beginning of the error and a key that it suggests.
+type unknownKey struct{ path, section, want string }
+
+func unknownKeys() map[string]unknownKey {
+	return map[string]unknownKey{
 		"one word is another":             {"subscription.notification_uri", "\nsubscription: ", "notification_url"},
 		"a letter is missing":             {"auth.client_scret", "\nauth: ", "client_secret"},
 		"it is written in camel case":     {"tenantId", "\nhas invalid keys: ", "tenant_id"},
@@ -44,7 +46,12 @@ func TestUnmarshal_ListsKeysWhereOneIsUnknown(t *testing.T) {
 		"it is a key of an optional part": {"webhook.tls.cert_fil", "\nwebhook.tls: ", "cert_file"},
 		"it is in a section of a section": {"history.reconcile.dely", "\nhistory.reconcile: ", "delay"},
 		"a section itself is misspelled":  {"web_hook", "\nhas invalid keys: ", "webhook"},
-	} {
+	}
+}
+
+func TestUnmarshal_ListsKeysWhereOneIsUnknown(t *testing.T) {
+	t.Parallel()
+	for name, test := range unknownKeys() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			err := unmarshal(nested(test.path, "x"))
@@ -57,13 +64,15 @@ func TestUnmarshal_ListsKeysWhereOneIsUnknown(t *testing.T) {
 	}
 }
 
-func TestUnmarshal_ErrorSaysWhatToWrite(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		path  string
-		value any
-		want  []string
-	}{
+// unreadable is a value of another type than that of its key, with what the error contains.
+type unreadable struct {
+	path  string
+	value any
+	want  []string
+}
+
+func unreadableValues() map[string]unreadable {
+	return map[string]unreadable{
 		"of words":                         {"content.capture", true, []string{"\ncontent.capture: ", "write one of none, text"}},
 		"of clouds":                        {"cloud", 1, []string{"\ncloud: ", "write one of global, us_gov, us_gov_dod, china"}},
 		"of transports":                    {"webhook.transport", "tpc", []string{"\nwebhook.transport: ", "tpc", "write one of tcp, tcp4, tcp6"}},
@@ -88,7 +97,12 @@ func TestUnmarshal_ErrorSaysWhatToWrite(t *testing.T) {
 		"of the inventory":                 {"identity.inventory", "daily", []string{"\nidentity.inventory: ", "write a duration such as 30s"}},
 		"of ids":                           {"storage", 5, []string{"\nstorage: "}},
 		"of headers":                       {"graph.headers", 5, []string{"\ngraph.headers: "}},
-	} {
+	}
+}
+
+func TestUnmarshal_ErrorSaysWhatToWrite(t *testing.T) {
+	t.Parallel()
+	for name, test := range unreadableValues() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			err := unmarshal(nested(test.path, test.value))
@@ -126,6 +140,11 @@ func TestUnmarshal_ErrorsContainNoSecret(t *testing.T) {
 	}
 }
 
+// wrongValues are of every kind; no key accepts more than two of them.
+func wrongValues() []any {
+	return []any{true, 7, "nonsense", []any{[]any{1}}, map[string]any{"zzz": []any{1}}}
+}
+
 // TestUnmarshal_ErrorNamesEveryKey writes each kind of value to each key. Errors in an optional section begin with its path.
 func TestUnmarshal_ErrorNamesEveryKey(t *testing.T) {
 	t.Parallel()
@@ -133,7 +152,7 @@ func TestUnmarshal_ErrorNamesEveryKey(t *testing.T) {
 	require.Greater(t, len(paths), 100)
 	for _, path := range paths {
 		refused := 0
-		for _, value := range []any{true, 7, "nonsense", []any{[]any{1}}, map[string]any{"zzz": []any{1}}} {
+		for _, value := range wrongValues() {
 			err := unmarshal(nested(path, value))
 			if err == nil {
 				continue
@@ -145,30 +164,6 @@ func TestUnmarshal_ErrorNamesEveryKey(t *testing.T) {
 		}
 		assert.GreaterOrEqual(t, refused, 3, path)
 	}
-}
-
-// tagPaths lists the keys of a type by its tags, without those of list elements.
-func tagPaths(t reflect.Type, path string) []string {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if get, ok := reflect.PointerTo(t).MethodByName("Get"); ok && strings.HasPrefix(t.Name(), "Optional[") {
-		t = get.Type.Out(0).Elem()
-	}
-	if t.Kind() != reflect.Struct || t == reflect.TypeFor[component.ID]() {
-		return nil
-	}
-	var paths []string
-	for field := range t.Fields() {
-		name, options, _ := strings.Cut(field.Tag.Get("mapstructure"), ",")
-		if strings.Contains(options, "squash") {
-			paths = append(paths, tagPaths(field.Type, path)...)
-		} else if name != "" && name != "-" {
-			key := strings.TrimPrefix(path+"."+name, ".")
-			paths = append(append(paths, key), tagPaths(field.Type, key)...)
-		}
-	}
-	return paths
 }
 
 // TestUnmarshal_InCollectorConfig reads a file as `otelcol validate` does. Values from the environment keep their type: text

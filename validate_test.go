@@ -19,12 +19,14 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/privacy"
 )
 
-func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		change func(*Config)
-		want   []string
-	}{
+// invalidConfig is a change to a valid configuration that makes it invalid, with what the error contains.
+type invalidConfig struct {
+	change func(*Config)
+	want   []string
+}
+
+func invalidConfigs() map[string]invalidConfig {
+	return map[string]invalidConfig{
 		"a tenant id is required":             {func(c *Config) { c.TenantID = "" }, []string{"tenant_id: ", "GUID"}},
 		"a tenant id is a GUID, not a domain": {func(c *Config) { c.TenantID = "contoso.com" }, []string{"tenant_id: ", "GUID", "contoso.com"}},
 		"there are four clouds":               {func(c *Config) { c.Cloud = "mars" }, []string{"cloud: ", "global, us_gov, us_gov_dod, china", "mars"}},
@@ -128,7 +130,12 @@ func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
 		"some user of the directory is kept":   {func(c *Config) { c.Identity.CacheSize = 0 }, []string{"identity.cache_size: ", "100000"}},
 		"a metrics interval is at least 1s":    {func(c *Config) { c.Metrics.Interval = 0 }, []string{"metrics.interval: ", "1s"}},
 		"the Collector's own rules count too":  {func(c *Config) { c.Webhook.ServerConfig.TLS = configoptional.Some(configtls.NewDefaultServerConfig()) }, []string{"webhook", "tls"}},
-	} {
+	}
+}
+
+func TestValidate_ErrorNamesPathAndFix(t *testing.T) {
+	t.Parallel()
+	for name, test := range invalidConfigs() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := loadConfig(t, "smallest.yaml")
@@ -163,9 +170,9 @@ func TestValidate_ReportsEveryProblem(t *testing.T) {
 	}
 }
 
-func TestValidate_AcceptsValidConfig(t *testing.T) {
-	t.Parallel()
-	for name, change := range map[string]func(*Config){
+// validConfigs are changes to a valid configuration after which it is valid as well.
+func validConfigs() map[string]func(*Config) {
+	return map[string]func(*Config){
 		"a secret in a file":           func(c *Config) { c.Auth.ClientSecret, c.Auth.ClientSecretFile = "", "/run/secrets/graph" },
 		"a federated token":            func(c *Config) { c.Auth.ClientSecret, c.Auth.FederatedTokenFile = "", "/var/run/token" },
 		"an authenticator extension":   func(c *Config) { c.Auth.ClientSecret, c.Graph.Auth = "", authenticator() },
@@ -192,7 +199,12 @@ func TestValidate_AcceptsValidConfig(t *testing.T) {
 			replays(ReplayConfig{From: noon(), To: noon().Add(time.Second)}, ReplayConfig{From: noon(), To: noon().Add(time.Second), Users: []string{anna}})(c)
 			c.Storage = new(component.MustNewID("file_storage"))
 		},
-	} {
+	}
+}
+
+func TestValidate_AcceptsValidConfig(t *testing.T) {
+	t.Parallel()
+	for name, change := range validConfigs() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := loadConfig(t, "smallest.yaml")
@@ -227,9 +239,8 @@ func TestConfig_RedactsSecrets(t *testing.T) {
 	assert.Equal(t, "[REDACTED]", auth["client_secret"])
 }
 
-// TestValidate_RejectsUnworkableURLsAndListeners has settings that are well-formed but with which nothing would arrive.
-func TestValidate_RejectsUnworkableURLsAndListeners(t *testing.T) {
-	t.Parallel()
+// unworkableConfigs has settings that are well-formed but with which nothing would arrive.
+func unworkableConfigs() map[string]invalidConfig {
 	notification := func(url string) func(*Config) {
 		return func(c *Config) { c.Subscription.NotificationURL = url }
 	}
@@ -243,10 +254,7 @@ func TestValidate_RejectsUnworkableURLsAndListeners(t *testing.T) {
 	keepalive := func(idle time.Duration) func(*Config) {
 		return func(c *Config) { c.Webhook.ServerConfig.Keepalive.Get().IdleTimeout = idle }
 	}
-	for name, test := range map[string]struct {
-		change func(*Config)
-		want   []string
-	}{
+	return map[string]invalidConfig{
 		"a percent sign in the query is not encoded":    {notification("https://copilot.example.com/n?code=100%"), []string{"subscription.notification_url: ", "%25"}},
 		"a semicolon separates two parameters":          {notification("https://copilot.example.com/n?a=1;b=2"), []string{"subscription.notification_url: ", "&"}},
 		"the query has the parameter of the handshake":  {notification("https://copilot.example.com/n?validationToken=x"), []string{"subscription.notification_url: ", "leave out validationToken"}},
@@ -280,7 +288,12 @@ func TestValidate_RejectsUnworkableURLsAndListeners(t *testing.T) {
 		"connections idle longer than they may":         {keepalive(time.Minute), []string{"webhook.keepalive.idle_timeout: ", "to 10s"}},
 		"connections end at once, for want of a unit":   {keepalive(10), []string{"webhook.keepalive.idle_timeout: ", "10ns"}},
 		"answers are cut off at the ack timeout":        {func(c *Config) { c.Webhook.ServerConfig.WriteTimeout = 2500 * time.Millisecond }, []string{"webhook.write_timeout: ", "webhook.ack_timeout"}},
-	} {
+	}
+}
+
+func TestValidate_RejectsUnworkableURLsAndListeners(t *testing.T) {
+	t.Parallel()
+	for name, test := range unworkableConfigs() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := loadConfig(t, "smallest.yaml")
@@ -295,9 +308,9 @@ func TestValidate_RejectsUnworkableURLsAndListeners(t *testing.T) {
 	}
 }
 
-func TestValidate_AcceptsUnusualURLsAndListeners(t *testing.T) {
-	t.Parallel()
-	for name, change := range map[string]func(*Config){
+// unusualConfigs have URLs and listeners that are rare, but work.
+func unusualConfigs() map[string]func(*Config) {
+	return map[string]func(*Config){
 		"a query that can be decoded":         func(c *Config) { c.Subscription.NotificationURL = "https://copilot.example.com/n?code=100%25&a=b" },
 		"the highest port":                    func(c *Config) { c.Subscription.NotificationURL = "https://copilot.example.com:65535/n" },
 		"a port that the system chooses":      func(c *Config) { c.Webhook.ServerConfig.NetAddr.Endpoint = "localhost:0" },
@@ -313,7 +326,12 @@ func TestValidate_AcceptsUnusualURLsAndListeners(t *testing.T) {
 		"a token URL with a query":             func(c *Config) { c.Auth.TokenURL = "https://login.example.com/token?p=policy" },
 		"an authority that ends in the tenant": func(c *Config) { c.Auth.Authority = "https://login.microsoftonline.com/" + c.TenantID },
 		"a Graph endpoint with its version":    func(c *Config) { c.Graph.Endpoint = "https://graph.microsoft.com/v1.0" },
-	} {
+	}
+}
+
+func TestValidate_AcceptsUnusualURLsAndListeners(t *testing.T) {
+	t.Parallel()
+	for name, change := range unusualConfigs() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := loadConfig(t, "smallest.yaml")
