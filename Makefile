@@ -3,9 +3,10 @@
 BUILD := _build
 TOOLS := _tools
 TOOLMOD := internal/tools/go.mod
-# The databases that tests send to and query.
-DATABASES := $(TOOLS)/victoria-logs $(TOOLS)/victoria-metrics
+# The backends that tests send to and query: databases, and a second collector.
+BACKENDS := $(TOOLS)/victoria-logs $(TOOLS)/victoria-metrics $(TOOLS)/prometheus $(BUILD)/otelcol-gateway/otelcol-gateway
 DATABASEMOD := internal/tools/databases/go.mod
+PROMETHEUSMOD := internal/tools/prometheus/go.mod
 COLLECTOR := $(BUILD)/otelcol-copilot/otelcol-copilot
 SIMULATOR := $(BUILD)/m365copilot
 # mdatagen names the package after the directory, so it runs in a symbolic link with the right name.
@@ -37,7 +38,7 @@ RACE := go test -race -skip '$(LARGE)' -timeout 30m -covermode=atomic -coverpkg=
 test: $(COLLECTOR) ## Run the tests of every package, without those of crashes, outages, databases, load and large sizes: a few minutes
 	go test -short ./...
 
-test-all: $(COLLECTOR) $(DATABASES) ## Run all tests, with the race detector but for those of large sizes
+test-all: $(COLLECTOR) $(BACKENDS) ## Run all tests, with the race detector but for those of large sizes
 	go test ./internal/interaction/... ./internal/dedupe ./internal/gap ./internal/backfill ./internal/directory # the full sizes
 	$(RACE) -short -coverprofile=coverage.out $(filter-out $(MEASURING),$(shell go list ./...))
 	$(RACE) -coverprofile=coverage-measuring.out -p 1 $(MEASURING)
@@ -71,9 +72,12 @@ check-generated: generate ## Fail if generated files are out of date
 	@test -z "$$(git ls-files --others --exclude-standard -- 'generated_*' '**/generated_*')"
 
 check-examples: $(COLLECTOR) ## Validate every example with the collector
-	@for example in examples/*.yaml; do \
+	@for example in examples/*.yaml examples/backends/*.yaml; do \
 		COPILOT_TENANT_ID=6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10 COPILOT_CLIENT_ID=1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d \
 		COPILOT_CLIENT_SECRET=x COPILOT_NOTIFICATION_URL=https://copilot.example.com/n OTLP_ENDPOINT=https://otlp.example.com \
+		VICTORIALOGS_URL=http://logs.example.com:9428 VICTORIAMETRICS_URL=http://metrics.example.com:8428 \
+		PROMETHEUS_URL=http://prometheus.example.com:9090 GATEWAY_ENDPOINT=https://gateway.example.com:4317 \
+		GATEWAY_CA_FILE=ca.crt GATEWAY_CERT_FILE=collector.crt GATEWAY_KEY_FILE=collector.key \
 		$(COLLECTOR) validate --feature-gates=extension.healthcheck.useComponentStatus --config $$example || exit 1; \
 	done
 
@@ -107,3 +111,12 @@ $(TOOLS)/victoria-logs: $(DATABASEMOD)
 $(TOOLS)/victoria-metrics: $(DATABASEMOD)
 	@mkdir -p $(TOOLS)
 	go build -modfile=$(DATABASEMOD) -o $@ github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics
+
+# Without service discovery, which would take the clients of all clouds, and without the web interface.
+$(TOOLS)/prometheus: $(PROMETHEUSMOD)
+	@mkdir -p $(TOOLS)
+	go build -tags remove_all_sd -modfile=$(PROMETHEUSMOD) -o $@ github.com/prometheus/prometheus/cmd/prometheus
+
+$(BUILD)/otelcol-gateway/otelcol-gateway: internal/tools/gateway/builder-config.yaml $(TOOLS)/builder
+	@mkdir -p $(BUILD)
+	$(TOOLS)/builder --config internal/tools/gateway/builder-config.yaml
