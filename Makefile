@@ -112,7 +112,8 @@ $(TOOLS)/victoria-metrics: $(DATABASEMOD)
 	@mkdir -p $(TOOLS)
 	go build -modfile=$(DATABASEMOD) -o $@ github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics
 
-# Without service discovery, which would take the clients of all clouds, and without the web interface.
+# Without service discovery, which would take the clients of all clouds, and without the web interface. To update it, in the
+# directory of its go.mod: GOFLAGS=-tags=remove_all_sd go get -tool github.com/prometheus/prometheus/cmd/prometheus@VERSION
 $(TOOLS)/prometheus: $(PROMETHEUSMOD)
 	@mkdir -p $(TOOLS)
 	go build -tags remove_all_sd -modfile=$(PROMETHEUSMOD) -o $@ github.com/prometheus/prometheus/cmd/prometheus
