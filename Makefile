@@ -3,9 +3,10 @@
 BUILD := _build
 TOOLS := _tools
 TOOLMOD := internal/tools/go.mod
-# The databases that tests send to and query.
-DATABASES := $(TOOLS)/victoria-logs $(TOOLS)/victoria-metrics
+# The backends that tests send to and query: databases, and a second collector.
+BACKENDS := $(TOOLS)/victoria-logs $(TOOLS)/victoria-metrics $(TOOLS)/prometheus $(BUILD)/otelcol-gateway/otelcol-gateway
 DATABASEMOD := internal/tools/databases/go.mod
+PROMETHEUSMOD := internal/tools/prometheus/go.mod
 # Programs of Debian that tests run, unpacked: reverse proxies, and systemd-analyze.
 DEBIAN := $(TOOLS)/debian/unpacked
 COLLECTOR := $(BUILD)/otelcol-copilot/otelcol-copilot
@@ -39,7 +40,7 @@ RACE := go test -race -skip '$(LARGE)' -timeout 30m -covermode=atomic -coverpkg=
 test: $(COLLECTOR) ## Run the tests of every package, without those of crashes, outages, databases, reverse proxies, load and large sizes: a few minutes
 	go test -short ./...
 
-test-all: $(COLLECTOR) $(DATABASES) $(DEBIAN) ## Run all tests, with the race detector but for those of large sizes
+test-all: $(COLLECTOR) $(BACKENDS) $(DEBIAN) ## Run all tests, with the race detector but for those of large sizes
 	go test ./internal/interaction/... ./internal/dedupe ./internal/gap ./internal/backfill ./internal/directory # the full sizes
 	$(RACE) -short -coverprofile=coverage.out $(filter-out $(MEASURING),$(shell go list ./...))
 	$(RACE) -coverprofile=coverage-measuring.out -p 1 $(MEASURING)
@@ -74,10 +75,12 @@ check-generated: generate ## Fail if generated files are out of date
 	@test -z "$$(git ls-files --others --exclude-standard -- 'generated_*' '**/generated_*')"
 
 check-examples: $(COLLECTOR) ## Validate every example with the collector
-	@for example in examples/*.yaml examples/*/collector.yaml; do \
+	@for example in examples/*.yaml examples/backends/*.yaml examples/*/collector.yaml; do \
 		COPILOT_TENANT_ID=6f1d2c3b-0a4e-4d55-9b77-2f8e1c0a9d10 COPILOT_CLIENT_ID=1a2b3c4d-5e6f-4a0b-8c1d-2e3f4a5b6c7d \
 		COPILOT_CLIENT_SECRET=x COPILOT_NOTIFICATION_URL=https://copilot.example.com/n OTLP_ENDPOINT=https://otlp.example.com \
-		CREDENTIALS_DIRECTORY=/run/credentials \
+		CREDENTIALS_DIRECTORY=/run/credentials VICTORIALOGS_URL=http://logs.example.com:9428 VICTORIAMETRICS_URL=http://metrics.example.com:8428 \
+		PROMETHEUS_URL=http://prometheus.example.com:9090 GATEWAY_ENDPOINT=https://gateway.example.com:4317 \
+		GATEWAY_CA_FILE=ca.crt GATEWAY_CERT_FILE=collector.crt GATEWAY_KEY_FILE=collector.key \
 		$(COLLECTOR) validate --feature-gates=extension.healthcheck.useComponentStatus --config $$example || exit 1; \
 	done
 
@@ -115,3 +118,13 @@ $(TOOLS)/victoria-metrics: $(DATABASEMOD)
 $(DEBIAN): internal/tools/debian.sh
 	internal/tools/debian.sh $(@D) nginx haproxy caddy systemd
 	@touch $@
+
+# Without service discovery, which would take the clients of all clouds, and without the web interface. To update it, in the
+# directory of its go.mod: GOFLAGS=-tags=remove_all_sd go get -tool github.com/prometheus/prometheus/cmd/prometheus@VERSION
+$(TOOLS)/prometheus: $(PROMETHEUSMOD)
+	@mkdir -p $(TOOLS)
+	go build -tags remove_all_sd -modfile=$(PROMETHEUSMOD) -o $@ github.com/prometheus/prometheus/cmd/prometheus
+
+$(BUILD)/otelcol-gateway/otelcol-gateway: internal/tools/gateway/builder-config.yaml $(TOOLS)/builder
+	@mkdir -p $(BUILD)
+	$(TOOLS)/builder --config internal/tools/gateway/builder-config.yaml

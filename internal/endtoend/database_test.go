@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,23 +30,35 @@ type databases struct {
 // newDatabases starts both, that of metrics with further flags. They end with the test.
 func newDatabases(t *testing.T, flags ...string) *databases {
 	t.Helper()
-	return &databases{
-		logs: startDatabase(t, "victoria-logs", "-retentionPeriod=31d"), // by default it refuses what is older than 7 days
-		// By default it hides the last 30 s.
-		metrics: startDatabase(t, "victoria-metrics", append(flags, "-search.latencyOffset=0s")...),
-	}
+	return &databases{logs: startLogDatabase(t), metrics: startMetricsDatabase(t, flags...)}
 }
 
-// startDatabase starts the database that a target of the Makefile has built, and returns its address.
+func startLogDatabase(t *testing.T) (address string) {
+	t.Helper()
+	return startDatabase(t, "victoria-logs", "-retentionPeriod=31d") // by default it refuses what is older than 7 days
+}
+
+func startMetricsDatabase(t *testing.T, flags ...string) (address string) {
+	t.Helper()
+	return startDatabase(t, "victoria-metrics", append(flags, "-search.latencyOffset=0s")...) // by default it hides the last 30 s
+}
+
+// startDatabase starts one of VictoriaMetrics, and returns its address.
 func startDatabase(t *testing.T, name string, flags ...string) (address string) {
 	t.Helper()
-	binary := filepath.Join(root, "_tools", name)
-	_, err := os.Stat(binary)
-	require.NoError(t, err, "`make _tools/%s` builds it", name)
 	address = freeAddress(t)
 	flags = append(flags, "-httpListenAddr="+address, "-storageDataPath="+t.TempDir(), "-memory.allowedBytes=64MB")
-	run(t, binary, flags, nil).awaitLine(t, "started server at", waitTimeout)
+	run(t, built(t, "_tools/"+name), flags, nil).awaitLine(t, "started server at", waitTimeout)
 	return address
+}
+
+// built returns the path of a program that a target of the Makefile has built.
+func built(t *testing.T, target string) (path string) {
+	t.Helper()
+	path = filepath.Join(root, target)
+	_, err := os.Stat(path)
+	require.NoError(t, err, "`make %s` builds it", target)
+	return path
 }
 
 // exporters returns configuration that sends to the databases in place of the backend.
@@ -64,12 +77,18 @@ func post(t *testing.T, target, query string) []byte {
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(url.Values{"query": {query}}.Encode()))
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return send(t, request)
+}
+
+// send sends a request that must succeed, and returns the answer.
+func send(t *testing.T, request *http.Request) []byte {
+	t.Helper()
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	defer func() { _ = response.Body.Close() }()
 	answer, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, response.StatusCode, "%s: %s", query, answer)
+	require.Equal(t, http.StatusOK, response.StatusCode, "%s: %s", request.URL, answer)
 	return answer
 }
 
@@ -102,11 +121,29 @@ func (d *databases) queryMetrics(t *testing.T, label, query string) map[string]f
 	require.NoError(t, json.Unmarshal(post(t, "http://"+d.metrics+"/api/v1/query", query), &answer))
 	values := map[string]float64{}
 	for _, result := range answer.Data.Result {
-		value, err := strconv.ParseFloat(fmt.Sprint(result.Value[1]), 64)
-		require.NoError(t, err)
-		values[result.Metric[label]] = value
+		values[result.Metric[label]] = number(t, fmt.Sprint(result.Value[1]))
 	}
 	return values
+}
+
+func number(t *testing.T, text string) float64 {
+	t.Helper()
+	n, err := strconv.ParseFloat(text, 64)
+	require.NoError(t, err)
+	return n
+}
+
+// metricNames returns the names of the receiver's metrics, sorted:
+// https://prometheus.io/docs/prometheus/latest/querying/api/#querying-label-values
+func (d *databases) metricNames(t *testing.T) []string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+d.metrics+"/api/v1/label/__name__/values", http.NoBody)
+	require.NoError(t, err)
+	var answer struct{ Data []string }
+	require.NoError(t, json.Unmarshal(send(t, request), &answer))
+	names := slices.DeleteFunc(answer.Data, func(name string) bool { return !strings.HasPrefix(name, "microsoft") })
+	slices.Sort(names)
+	return names
 }
 
 // awaitEqual waits until a query returns what is wanted.
@@ -119,36 +156,6 @@ func awaitEqual[T any](t *testing.T, want T, query func() T, timeout time.Durati
 	}, timeout, 200*time.Millisecond) {
 		require.Equal(t, want, got)
 	}
-}
-
-// The names are those under which the receiver's attributes can be queried.
-func TestDatabases_HaveInteractionsAndTheirSum(t *testing.T) {
-	skipIfShort(t, "it starts databases")
-	t.Parallel()
-	d := newDatabases(t)
-	h := newCollectorHarness(t, d.exporters()+`
-receivers:
-  m365_copilot:
-    content: {capture: text}
-    metrics: {interval: 1s}
-`)
-	h.run(t)
-	h.awaitSubscribed(t)
-	turns := graphtest.NewTurns(1, graphtest.TurnSettings{TenantID: tenant})
-	want, sums := map[string]map[string]string{}, map[string]float64{}
-	for range 40 {
-		for _, i := range turns.Next(time.Now()) {
-			h.publish(t, i)
-			fields := wantedFields(t, i)
-			want[fields["gen_ai.conversation.id"]+" "+fields["microsoft.copilot.interaction.id"]] = fields
-			sums[fields["microsoft.copilot.interaction.type"]]++
-		}
-	}
-	awaitEqual(t, want, func() map[string]map[string]string { return d.interactions(t, want) }, waitTimeout)
-	awaitEqual(t, sums, func() map[string]float64 {
-		return d.queryMetrics(t, "microsoft.copilot.interaction.type",
-			`sum(microsoft.copilot.interactions{microsoft.copilot.source="notification"}) by (microsoft.copilot.interaction.type)`)
-	}, waitTimeout)
 }
 
 // wantedFields returns what VictoriaLogs has of a created interaction, as far as the receiver copies it.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -69,7 +70,11 @@ func testAll(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	for _, input := range append(examples, collector, tool) {
+	backendExamples, err := filepath.Glob(filepath.Join(root, "examples", "backends", "*.yaml"))
+	if err != nil {
+		return 1, err
+	}
+	for _, input := range slices.Concat(examples, backendExamples, []string{collector, tool}) {
 		if _, err := os.Stat(input); err != nil { // with which `go test` also learns what its cached results depend on
 			return 1, err
 		}
