@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Development tasks. They require Go 1.26 and make; `make help` lists the targets.
 
 BUILD := _build

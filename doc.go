@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 //go:generate go tool -modfile=internal/tools/go.mod mdatagen metadata.yaml
 
 // Package m365copilotreceiver brings every Microsoft 365 Copilot interaction of an organization into the Collector:

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Usage: quickstart.sh COLLECTOR M365COPILOT
 # Runs the emulated tenant and the collector until Ctrl-C and prints a line for each interaction, or the raw records with
 # RAW=1. With DURATION (such as 20s) it stops by itself and exits 0 only if interactions and metrics arrived.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package receiver is the component: it connects the internal packages with each other, manages their lifecycle, and is
 // the only caller of the next consumers.
 package receiver

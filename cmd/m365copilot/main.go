@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Command m365copilot helps the operator of the m365_copilot receiver.
 package main
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package backfill reads the gaps of package gapstore from the history API of Microsoft Graph, and compares the history with
 // what was delivered.
 package backfill

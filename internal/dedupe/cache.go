@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package dedupe knows which interactions were delivered lately and which are in flight, so that each version of an
 // interaction is delivered once, whatever source it came from.
 package dedupe

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package directory knows the users of the tenant: those with a Copilot license, those seen, those without history, and what Graph
 // says about each.
 package directory

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package doctor checks, without changing anything, whether a receiver with a given configuration can do its work: its configuration,
 // the network, its credentials and permissions, the path from Microsoft Graph to the webhook, and its storage.
 package doctor

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package endtoend_test tests the whole: the receiver in this process (receiver_*_test.go, harness), and the real collector process,
 // built by ocb (all other files, collectorHarness), between an emulated tenant and a backend.
 package endtoend_test

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package failure
 
 // The codes. Their first digit is the area. A code stands for one fix, whatever the failures that need it.

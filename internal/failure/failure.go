@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package failure lists what can go wrong, by what fixes it: each failure has a code that stays the same in all versions, and a
 // hint that tells the operator what to do. Log lines, component status and documentation name a failure by its code.
 package failure

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package gap holds what is known to be missing: the type of a gap, and the rules that open, merge, read and close gaps. Every
 // function depends on its arguments alone, among them the time, so that whole histories can be tried in a test.
 package gap

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package graph is the REST client of Microsoft Graph: access tokens, subscriptions, the history of interactions, licensed
 // users, and typed errors with their failures.
 // Each call is one attempt; the caller decides when to retry.

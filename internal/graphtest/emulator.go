@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package graphtest is an emulator of Microsoft Graph and Entra ID for tests and demonstrations: tokens, subscriptions to Microsoft 365
 // Copilot interactions, their encrypted and signed notifications, and the history of interactions.
 //

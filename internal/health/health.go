@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package health says when the failures of a part of the receiver are logged.
 package health
 

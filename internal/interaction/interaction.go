@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package interaction is the model of one Microsoft 365 Copilot interaction: its fields, its JSON, its identity and its text.
 //
 // It is independent of transport, encryption and OpenTelemetry.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package interaction
 
 // Person is what the directory of the tenant says about a user. The JSON names are those of Graph's user resource; what was not

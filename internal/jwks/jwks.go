@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package jwks caches the public RSA keys of a remote JSON Web Key Set (RFC 7517).
 package jwks
 

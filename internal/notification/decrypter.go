@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package notification decodes Graph change notifications, verifies that they are authentic, and decrypts their content.
 //
 // It knows nothing of HTTP, nor of what is done with an interaction. It makes no network call of its own: it asks KeySource

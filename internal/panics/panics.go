@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package panics converts a panic to an error that is safe to log, so that one delivery fails instead of the process.
 package panics
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package privacy decides what of an interaction may leave the receiver. Whatever is exported is made from its records.
 package privacy
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package record is what may leave the receiver: plain data, computed once for all signals.
 package record
 

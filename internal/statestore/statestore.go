@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package statestore keeps typed values in a storage client of the Collector. Each value has a version and a checksum, so
 // that a value which is damaged or of another version is told apart from a storage that fails.
 package statestore

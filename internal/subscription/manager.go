@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package subscription creates, renews and replaces the Graph subscriptions of a receiver. A pure function, plan, compares the
 // wanted subscriptions with those in Graph; a Manager carries out its actions in passes.
 package subscription

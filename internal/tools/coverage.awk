@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Reads a Go coverage profile and prints the share of covered statements of each hand-written package.
 # Exits 1 if one is below `least` percent. A block may occur once for each test binary; it is covered if any of them covers it.
 /^mode:/ { next }

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Usage: debian.sh DIRECTORY PACKAGE...
 # Unpacks packages of Debian into a directory, with those that they need and this machine does not have. Nothing is installed, and no
 # service starts.

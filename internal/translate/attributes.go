@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package translate converts records to OpenTelemetry logs and metrics.
 package translate
 

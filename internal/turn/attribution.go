@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package turn attributes interactions to users and turns.
 package turn
 

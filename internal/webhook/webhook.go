@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package webhook is the HTTP listener that Microsoft Graph calls with handshakes, change notifications and lifecycle
 // notifications. It is the only package that knows the HTTP status codes of the answers.
 package webhook

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package gapstore keeps the state of package gap in memory and in storage. It has one value and one writer, so a crash finds
 // either all of a change or nothing.
 package gapstore

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Package plaintext converts the content of Copilot interactions to plain text: HTML, adaptive cards, and the attachment
 // tags by which a body refers to its attachments. It holds no state and does not depend on the model of an interaction.
 //
