@@ -33,6 +33,7 @@ extensions:
     client_secret: right
     token_url: %[3]s/%[1]s/oauth2/v2.0/token
     scopes: ["%[3]s/.default"]
+exporters: {nop: }
 service:
   extensions: [oauth2client/graph]
   pipelines: {logs: {receivers: [m365_copilot], exporters: [nop]}}

@@ -144,8 +144,21 @@ func (c *collectorConfig) component(kind string, id component.ID) (part *confmap
 type serviceSection struct {
 	Extensions []component.ID `mapstructure:"extensions"`
 	Pipelines  map[pipeline.ID]struct {
-		Receivers []component.ID `mapstructure:"receivers"`
+		Receivers  []component.ID `mapstructure:"receivers"`
+		Processors []component.ID `mapstructure:"processors"`
+		Exporters  []component.ID `mapstructure:"exporters"`
 	} `mapstructure:"pipelines"`
+}
+
+// pipelinesOf returns the pipelines that have a receiver, in the order of their names.
+func (s serviceSection) pipelinesOf(receiver component.ID) (ids []pipeline.ID) {
+	for id, p := range s.Pipelines {
+		if slices.Contains(p.Receivers, receiver) {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b pipeline.ID) int { return strings.Compare(a.String(), b.String()) })
+	return ids
 }
 
 func (c *collectorConfig) service() (s serviceSection, err error) {
@@ -167,7 +180,7 @@ func (c *collectorConfig) newTarget(ctx context.Context, id component.ID) *targe
 	if used, err := c.service(); err != nil {
 		t.configuration = append(t.configuration, bad(Fail, failure.New(failure.ConfigUnreadable), "service: %v", err))
 	} else {
-		t.configuration = slices.Concat(t.configuration, t.checkPipelines(used), t.checkExtensions(used))
+		t.configuration = slices.Concat(t.configuration, t.checkPipelines(used), t.checkNext(used), t.checkExtensions(used))
 	}
 	t.configuration = append(t.configuration, t.connect(ctx)...)
 	return t
@@ -292,11 +305,7 @@ func eachText(path string, value any, call func(path, text string)) {
 func (t *target) checkPipelines(s serviceSection) (checks []Check) {
 	var logs bool
 	var names []string
-	ids := slices.SortedFunc(maps.Keys(s.Pipelines), func(a, b pipeline.ID) int { return strings.Compare(a.String(), b.String()) })
-	for _, id := range ids {
-		if !slices.Contains(s.Pipelines[id].Receivers, t.id) {
-			continue
-		}
+	for _, id := range s.pipelinesOf(t.id) {
 		names = append(names, id.String())
 		switch id.Signal() {
 		case pipeline.SignalLogs:
@@ -315,6 +324,35 @@ func (t *target) checkPipelines(s serviceSection) (checks []Check) {
 		checks = append(checks, bad(Warn, failure.New(failure.NoLogsPipeline), "%s: it is in no logs pipeline, but in %s", t.path(), where))
 	default:
 		checks = append(checks, ok("%s is valid, pipelines: %s", t.path(), where))
+	}
+	return checks
+}
+
+// checkNext checks that the processors and exporters of the receiver's pipelines are configured, and that their environment variables are
+// set. What else may be wrong with them only the collector knows.
+func (t *target) checkNext(s serviceSection) (checks []Check) {
+	checked := map[string]bool{}
+	check := func(in pipeline.ID, kinds []string, id component.ID) {
+		for _, kind := range kinds {
+			if _, found, _ := t.collector.component(kind, id); !found {
+				continue
+			}
+			if path := kind + "::" + id.String(); !checked[path] {
+				checked[path] = true
+				checks = append(checks, t.collector.emptyVariables(kind, id, false)...)
+			}
+			return
+		}
+		checks = append(checks, bad(Fail, failure.New(failure.SettingWrong),
+			"service::pipelines::%s: %s is not under %s", in, id, strings.Join(kinds, " or ")))
+	}
+	for _, in := range s.pipelinesOf(t.id) {
+		for _, id := range s.Pipelines[in].Processors {
+			check(in, []string{"processors"}, id)
+		}
+		for _, id := range s.Pipelines[in].Exporters {
+			check(in, []string{"exporters", "connectors"}, id)
+		}
 	}
 	return checks
 }

@@ -208,6 +208,38 @@ func TestConfiguration_PipelinesUseReceiver(t *testing.T) {
 	}
 }
 
+func TestConfiguration_NextComponentsAreThere(t *testing.T) {
+	t.Parallel()
+	const service = "\nservice: {pipelines: {logs: {receivers: [m365_copilot], processors: [%s], exporters: [%s]}}}"
+	for name, test := range map[string]struct {
+		sections, processors, exporters string
+		mark                            doctor.Mark
+		code                            failure.Code
+		want                            string
+	}{
+		"an exporter is missing": {
+			"", "", "nop, otlp_http", doctor.Fail, failure.SettingWrong,
+			"service::pipelines::logs: otlp_http is not under exporters or connectors",
+		},
+		"a processor is missing": {
+			"", "batch", "nop", doctor.Fail, failure.SettingWrong, "service::pipelines::logs: batch is not under processors",
+		},
+		"a connector takes the records": {"connectors: {forward: }", "", "forward", doctor.OK, "", "pipelines: logs"},
+		"the variable of an exporter is not set": {
+			"exporters: {otlp_http: {endpoint: '${env:COPILOT_UNSET}'}}", "", "otlp_http", doctor.Warn, failure.ConfigUnreadable,
+			"exporters::otlp_http: endpoint: the environment variable COPILOT_UNSET is not set",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rest := test.sections + fmt.Sprintf(service, test.processors, test.exporters)
+			g := group(t, newHarness(t).check(t, "", rest), "configuration")
+			requireCheck(t, g, test.mark, test.code, test.want)
+			assert.Equal(t, test.mark, g.Mark(), found(g))
+		})
+	}
+}
+
 func TestConfiguration_ExtensionsRun(t *testing.T) {
 	t.Parallel()
 	const named = "    {storage: file_storage/a, graph: {middlewares: [{id: headers_setter}]}}"

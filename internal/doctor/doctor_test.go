@@ -60,6 +60,7 @@ receivers:
     auth: {client_id: %s, client_secret: %s, authority: %q}
     graph: {endpoint: %q}
     subscription: {notification_url: "https://copilot.invalid/graph/notifications"}
+exporters: {nop: }
 service: {pipelines: {logs: {receivers: [m365_copilot], exporters: [nop]}}}
 `, tenant, client, secret, h.url, h.url), 0o600))
 	require.NoError(t, os.WriteFile(file, []byte("receivers:\n  m365_copilot:\n"+receiver+"\n"+rest), 0o600))

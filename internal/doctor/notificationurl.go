@@ -51,7 +51,7 @@ func (t *target) checkConnection(ctx context.Context, public *url.URL) (checks [
 	first := addresses[0].Unmap()
 	name := ok("%s is %s", host, first)
 	if !first.IsGlobalUnicast() || first.IsPrivate() {
-		name.Found += ", which only this network reaches: Graph needs a public address"
+		name.Found += ", an address of this network: Graph must find a public one"
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
 	if err != nil {

@@ -147,6 +147,7 @@ receivers:
     webhook: {endpoint: %[5]q, tls: {cert_file: %[6]q, key_file: %[7]q}}
     storage: file_storage
 extensions: {file_storage: {directory: %[8]q}}
+exporters: {nop: }
 service: {extensions: [file_storage], pipelines: {logs: {receivers: [m365_copilot], exporters: [nop]}}}
 `, tenant, client, secret, url, address, cert, key, directory)
 
