@@ -40,12 +40,14 @@ func TestDeployment_CommandsNameTheSamePaths(t *testing.T) {
 	hostFile := path.Join(mountedDir(t, page, path.Dir(secretFile)), path.Base(secretFile))
 	assert.Contains(t, page, fmt.Sprintf("install -o %d -m 400 /dev/stdin %s ", m.pod().SecurityContext.RunAsUser, hostFile))
 	configFile := strings.TrimPrefix(m.collector().Args[0], "--config=")
-	assert.Contains(t, page, "examples/kubernetes/collector.yaml "+path.Join(mountedDir(t, page, path.Dir(configFile)), path.Base(configFile)))
+	hostFile = path.Join(mountedDir(t, page, path.Dir(configFile)), path.Base(configFile))
+	assert.Contains(t, page, "examples/kubernetes/collector.yaml "+hostFile+"\n")
 	assert.Contains(t, page, "otelcol-copilot:"+m.setting(t, "extensions::file_storage::directory")+" ")
 	assert.Contains(t, page, m.doctor().Command[0]+" doctor --config="+configFile)
 	for _, p := range m.collector().Ports {
 		assert.Contains(t, page, fmt.Sprintf("--publish 127.0.0.1:%[1]d:%[1]d ", p.ContainerPort))
 	}
+	assert.Contains(t, page, "certificate/"+m.ingress.Spec.TLS[0].SecretName+" ")
 
 	_, credential, _ := strings.Cut(unit["LoadCredential"][0], ":")
 	assert.Contains(t, page, "install -m 600 /dev/stdin "+credential)

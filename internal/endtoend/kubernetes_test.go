@@ -131,7 +131,10 @@ type volume struct {
 type ingressRule struct {
 	Metadata objectMeta
 	Spec     struct {
-		TLS   []struct{ Hosts []string }
+		TLS []struct {
+			Hosts      []string
+			SecretName string
+		}
 		Rules []struct {
 			Host string
 			HTTP struct {
