@@ -4,6 +4,7 @@ package endtoend_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -32,7 +33,7 @@ type manifests struct {
 			Name  string
 			Files []string
 		}
-		Images []struct{ Name, NewTag string }
+		Images []struct{ Name, NewName, NewTag string }
 	}
 	secret struct {
 		Metadata   objectMeta
@@ -44,10 +45,7 @@ type manifests struct {
 		Metadata objectMeta
 		Spec     struct {
 			Selector map[string]string
-			Ports    []struct {
-				Name, TargetPort string
-				Port             int
-			}
+			Ports    []servicePort
 		}
 	}
 	ingress       ingressRule
@@ -59,6 +57,11 @@ type manifests struct {
 	}
 	// config is the configuration of the collector.
 	config *confmap.Conf
+}
+
+type servicePort struct {
+	Name, TargetPort string
+	Port             int
 }
 
 type objectMeta struct {
@@ -128,7 +131,10 @@ type volume struct {
 type ingressRule struct {
 	Metadata objectMeta
 	Spec     struct {
-		TLS   []struct{ Hosts []string }
+		TLS []struct {
+			Hosts      []string
+			SecretName string
+		}
 		Rules []struct {
 			Host string
 			HTTP struct {
@@ -305,9 +311,10 @@ func TestKubernetes_IngressLeadsToWebhook(t *testing.T) {
 	assert.Equal(t, public.Path, rule.HTTP.Paths[0].Path)
 	backend := rule.HTTP.Paths[0].Backend.Service
 	assert.Equal(t, m.service.Metadata.Name, backend.Name)
-	assert.Equal(t, m.service.Spec.Ports[0].Name, backend.Port.Name)
+	i := slices.IndexFunc(m.service.Spec.Ports, func(p servicePort) bool { return p.Name == backend.Port.Name })
+	require.GreaterOrEqual(t, i, 0, backend.Port.Name)
 	webhook := portOf(t, m.setting(t, "receivers::m365_copilot::webhook::endpoint"))
-	assert.Equal(t, webhook, m.port(t, m.service.Spec.Ports[0].TargetPort))
+	assert.Equal(t, webhook, m.port(t, m.service.Spec.Ports[i].TargetPort))
 
 	labels := m.deployment.Spec.Template.Metadata.Labels
 	assert.Equal(t, labels, m.service.Spec.Selector)
@@ -322,6 +329,23 @@ func TestKubernetes_IngressLeadsToWebhook(t *testing.T) {
 	size, err := strconv.Atoi(strings.TrimSuffix(m.ingress.Metadata.Annotations["nginx.ingress.kubernetes.io/proxy-body-size"], "m"))
 	require.NoError(t, err)
 	assert.Greater(t, size<<20, maxBody)
+}
+
+// The Service has each port of the collector, by the same name and number.
+func TestKubernetes_ServiceHasEveryPort(t *testing.T) {
+	t.Parallel()
+	m := readManifests(t)
+	ports := map[string]string{}
+	for _, p := range m.service.Spec.Ports {
+		assert.Equal(t, p.Name, p.TargetPort)
+		ports[p.Name] = strconv.Itoa(p.Port)
+	}
+	assert.Len(t, ports, len(m.collector().Ports))
+	for _, p := range m.collector().Ports {
+		assert.Equal(t, strconv.Itoa(p.ContainerPort), ports[p.Name], p.Name)
+	}
+	assert.Equal(t, portOf(t, m.setting(t, "extensions::health_check::http::endpoint")), ports["health"])
+	assert.Contains(t, fmt.Sprint(m.config.Get("service::telemetry::metrics::readers")), "host:0.0.0.0 port:"+ports["metrics"]+"]")
 }
 
 // The storage is a file of one process, and a shutdown needs more than the ten seconds for deliveries.
@@ -358,7 +382,8 @@ func TestKubernetes_ImageIsThatOfDockerfile(t *testing.T) {
 	var manifest struct{ Dist struct{ Version string } }
 	readYAML(t, filepath.Join(root, "builder-config.yaml"), &manifest)
 	assert.Equal(t, manifest.Dist.Version, image.NewTag)
-	tag := " -t " + image.Name + ":" + image.NewTag + " "
+	assert.Equal(t, image.Name, image.NewName, "which is to be filled in")
+	tag := " -t " + image.NewName + ":" + image.NewTag + " "
 	for _, file := range []string{"examples/docker/Dockerfile", "docs/deployment.md"} {
 		text, err := os.ReadFile(filepath.Join(root, file))
 		require.NoError(t, err)

@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -245,6 +246,22 @@ func TestServer_ReadTimeoutEndsStalledRequest(t *testing.T) {
 
 	assert.True(t, strings.HasPrefix(string(response), "HTTP/1.1 408 "), "%q", response)
 	assert.Equal(t, counts{webhook.Interrupted: 1}, h.counted())
+}
+
+// A proxy that keeps idle connections for longer than the server can use HTTP/1.0, which has one for each request.
+func TestServer_ClosesHTTP10Connections(t *testing.T) {
+	t.Parallel()
+	server := serve(t, newHarness(), localConfig())
+	connection := dial(t, server)
+	require.NoError(t, connection.SetDeadline(time.Now().Add(10*time.Second)))
+	_, err := fmt.Fprintf(connection, "POST %s HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		path, len(oneItem), oneItem)
+	require.NoError(t, err)
+
+	response, err := io.ReadAll(connection)
+
+	require.NoError(t, err, "it is closed after the answer")
+	assert.True(t, strings.HasPrefix(string(response), "HTTP/1.0 202 "), "%q", response)
 }
 
 func TestServer_LimitsHeaderSize(t *testing.T) {
