@@ -179,14 +179,22 @@ func TestDoctor_WaitEnds(t *testing.T) {
 // The exit code follows --fail-on.
 func TestDoctor_ExitCodes(t *testing.T) {
 	t.Parallel()
-	warns := newCollectorHarness(t, "", func(s *graphtest.Settings) { s.Roles = []string{graphtest.RoleReadAll} })
-	fails := newDoctorHarness(t, "")
-	fails.environment = []string{"COPILOT_CLIENT_SECRET=wrong"}
+	// Each doctor has an address of its own, on which it listens itself.
+	warns := func(t *testing.T) *collectorHarness {
+		t.Helper()
+		return newCollectorHarness(t, "", func(s *graphtest.Settings) { s.Roles = []string{graphtest.RoleReadAll} })
+	}
+	fails := func(t *testing.T) *collectorHarness {
+		t.Helper()
+		h := newDoctorHarness(t, "")
+		h.environment = []string{"COPILOT_CLIENT_SECRET=wrong"}
+		return h
+	}
 	for _, test := range []struct {
-		name  string
-		h     *collectorHarness
-		flags []string
-		code  int
+		name       string
+		newHarness func(*testing.T) *collectorHarness
+		flags      []string
+		code       int
 	}{
 		{"a warning is no failure", warns, nil, 0},
 		{"a warning fails where that is asked for", warns, []string{"--fail-on", "warn"}, 1},
@@ -196,7 +204,7 @@ func TestDoctor_ExitCodes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			_, code := test.h.doctor(t, test.flags...)
+			_, code := test.newHarness(t).doctor(t, test.flags...)
 			assert.Equal(t, test.code, code)
 		})
 	}
