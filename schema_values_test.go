@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// written returns a value of the configuration as a user would write it in YAML, and nil for what nobody writes.
+// written returns a value of the configuration as a user would write it in YAML, and nil for what is not written.
 func written(value reflect.Value) any {
 	if !value.IsValid() {
 		return nil
@@ -47,7 +47,7 @@ func written(value reflect.Value) any {
 		}
 		return list
 	default:
-		panic("nobody writes " + value.Type().String())
+		panic("no written form of " + value.Type().String())
 	}
 }
 

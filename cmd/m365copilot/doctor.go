@@ -42,7 +42,7 @@ func parseDoctorFlags(args []string, stderr io.Writer) (doctorFlags, error) {
 	set.StringVar(&f.output, "output", "text", "text or json")
 	set.StringVar(&f.failOn, "fail-on", "fail", "the mark from which on the exit code is 1: warn, fail, or never")
 	set.DurationVar(&f.timeout, "timeout", defaultTimeout, "time for all checks; what is not checked by then is skipped, and the doctor fails")
-	set.DurationVar(&f.wait, "wait", 0, "repeat the checks until none fails, for at most this time")
+	set.DurationVar(&f.wait, "wait", 0, "repeat the checks until none has the mark of --fail-on, for at most this time")
 	set.BoolVar(&f.verbose, "verbose", false, "show every check")
 	set.Usage = func() {
 		_, _ = fmt.Fprint(stderr, "Check whether a collector with the m365_copilot receiver can do its work. Nothing is changed.\n\n"+

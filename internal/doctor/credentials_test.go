@@ -164,11 +164,11 @@ func TestCredentials_FederatedToken(t *testing.T) {
 		code  failure.Code
 		text  string
 	}{
-		"it is valid":            {expiring(59 * time.Minute), doctor.OK, "", "the token in auth.federated_token_file is valid for 5"}, // and a digit
-		"nobody renews the file": {expiring(-time.Minute), doctor.Fail, failure.AssertionExpired, "the token in auth.federated_token_file has expired"},
-		"it has no time":         {jwt(`{}`), doctor.OK, "", "auth.federated_token_file shows no expiry"},
-		"it is no JWT":           {"canary", doctor.OK, "", "auth.federated_token_file shows no expiry"},
-		"there is nothing in it": {"", doctor.Fail, failure.CredentialFile, "the file is empty"},
+		"it is valid":             {expiring(59 * time.Minute), doctor.OK, "", "the token in auth.federated_token_file is valid for 5"}, // and a digit
+		"the file is not renewed": {expiring(-time.Minute), doctor.Fail, failure.AssertionExpired, "the token in auth.federated_token_file has expired"},
+		"it has no time":          {jwt(`{}`), doctor.OK, "", "auth.federated_token_file shows no expiry"},
+		"it is no JWT":            {"canary", doctor.OK, "", "auth.federated_token_file shows no expiry"},
+		"there is nothing in it":  {"", doctor.Fail, failure.CredentialFile, "the file is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -24,9 +24,9 @@ func asOther(t *testing.T, call func()) {
 		call()
 		return
 	}
-	const nobody, root = 65534, 0
+	const unprivileged, root = 65534, 0
 	runtime.LockOSThread()
-	_, _, failed := unix.RawSyscall(unix.SYS_SETRESUID, nobody, nobody, root)
+	_, _, failed := unix.RawSyscall(unix.SYS_SETRESUID, unprivileged, unprivileged, root)
 	require.Zero(t, failed)
 	defer func() {
 		_, _, failed = unix.RawSyscall(unix.SYS_SETRESUID, root, root, root)

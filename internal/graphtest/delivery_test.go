@@ -112,8 +112,8 @@ func TestPublish_HonorsResourceAndChangeType(t *testing.T) {
 		newInteraction("2", "s", "r1", "", "Word"),
 		newInteraction("3", "x", "r2", bob, "Excel"),
 		newInteraction("4", "x", "", "", "Excel"),
-		newInteraction("5", "nobody", "r3", "", "Word"),
-		{JSON: newInteraction("6", "nobody", "r4", "", "Excel").JSON, UserID: "AAAAAAAA-0000-4000-A000-000000000001", Change: "updated"},
+		newInteraction("5", "unknown", "r3", "", "Word"),
+		{JSON: newInteraction("6", "unknown", "r4", "", "Excel").JSON, UserID: "AAAAAAAA-0000-4000-A000-000000000001", Change: "updated"},
 	}
 	user := "/copilot/users/" + alice + "/interactionHistory/getAllEnterpriseInteractions"
 	for name, c := range map[string]struct {

@@ -284,7 +284,7 @@ func TestDirectory_UsersJoinAndLeave(t *testing.T) {
 	t.Parallel()
 	n := newLocalClient(t, withUsersRole)
 	require.NoError(t, n.AddHistory(newInteraction("1", "s", "r", alice, "Word"), newInteraction("2", "t", "r", bob, "Word")))
-	n.Leave(strings.ToUpper(bob), "nobody")
+	n.Leave(strings.ToUpper(bob), "unknown")
 	assert.Equal(t, []string{alice}, n.list("$select=id"))
 	status, _ := n.user(bob, "")
 	assert.Equal(t, http.StatusNotFound, status)

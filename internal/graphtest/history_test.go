@@ -55,7 +55,7 @@ func TestHistory_ListsOneUserNewestFirst(t *testing.T) {
 	assert.Equal(t, 3, pages)
 	some, _ := g.historyIDs(historyPath(alice, rangeFilter("2025-12-01T14:30:00Z", "2025-12-01T14:30:03Z")))
 	assert.Equal(t, []string{"1764599402000", "1764599401000"}, some, "both bounds are strict")
-	none, _ := g.historyIDs(historyPath("nobody", nil))
+	none, _ := g.historyIDs(historyPath("unknown", nil))
 	assert.Empty(t, none)
 }
 

@@ -70,8 +70,8 @@ func (v *Value[T]) Load(ctx context.Context) (value T, damaged bool, err error) 
 func (v *Value[T]) Changed() { v.changes.Add(1) }
 
 // Save writes the value unless everything that was changed before the call is stored. snapshot returns a copy of the value; it is
-// called when the storage is free, so that no older copy is written after a newer one, on a goroutine that may outlive the call where ctx
-// or the time for it ends. A failure is logged, but not the end of ctx.
+// called when the storage is free, so that no older copy is written after a newer one. It may still run after Save has returned an error,
+// where ctx or the time for the call ended. A failure is logged, but not the end of ctx.
 func (v *Value[T]) Save(ctx context.Context, snapshot func() T) error {
 	wanted := v.changes.Load()
 	if v.saved.Load() >= wanted {
