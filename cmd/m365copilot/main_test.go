@@ -133,6 +133,11 @@ func TestCommand_UsageAndErrors(t *testing.T) {
 		"with a bad rate":          {[]string{"simulate", "-turns-per-minute", "NaN"}, 2, ``, `-turns-per-minute must be above 0`},
 		"without users":            {[]string{"simulate", "-users", "0"}, 2, ``, `-users must be between 1 and`},
 		"with a negative duration": {[]string{"simulate", "-duration", "-1s"}, 2, ``, `-duration and -reauthorize-every must not be negative`},
+		"with a negative history":  {[]string{"simulate", "-history", "-1h"}, 2, ``, `-history must be between 0 and 2400h0m0s`},
+		"with too much history":    {[]string{"simulate", "-history", "2401h"}, 2, ``, `-history must be between 0 and 2400h0m0s`},
+		"with a history of many":   {[]string{"simulate", "-history", "1h", "-users", "1001"}, 2, ``, `-history needs -users of at most 1000`},
+		"with an incident of past": {[]string{"simulate", "-incident", "-1s"}, 2, ``, `-incident must not be negative`},
+		"with an incident of 0s":   {[]string{"simulate", "-incident-duration", "0s"}, 2, ``, `-incident-duration must be above 0`},
 		"without a secret":         {[]string{"simulate", "-client-secret", ""}, 2, ``, `-client-secret must not be empty`},
 		"with an address that has no port": {
 			[]string{"simulate", "-listen", "127.0.0.1"}, 2, ``, `-listen must be host:port`,

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -61,6 +62,12 @@ type options struct {
 	reauthorize     time.Duration
 	duration        time.Duration
 	requireDelivery bool
+	// history is how much history is made, 0 for none.
+	history time.Duration
+	// incident is when the ingress breaks, 0 for never, and incidentDuration for how long.
+	incident, incidentDuration time.Duration
+	// published is the file that lists the interactions; empty for none.
+	published string
 }
 
 func runSimulate(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -98,6 +105,14 @@ func parseSimulate(args []string, stdout, stderr io.Writer) (options, error) {
 	flags.Var(o.faults, "fault", "`kind=chance` of a fault, with a chance above 0 and up to 1; can be repeated. Kinds: "+faultKinds())
 	flags.DurationVar(&o.reauthorize, "reauthorize-every", 15*time.Minute, "`interval` of reauthorizationRequired events; 0: none")
 	flags.DurationVar(&o.duration, "duration", 0, "`time` after which the simulation ends; 0: at SIGINT or SIGTERM")
+	flags.DurationVar(&o.history, "history", 0, "`time` before now of which the users have a history, at most "+maxHistory.String()+"; 0: none. "+
+		"With it they have habits, working hours and apps by their department, also in live turns, and agents; "+
+		"the history API then allows "+strconv.Itoa(historyLimit)+" requests a second in place of Graph's 30")
+	flags.DurationVar(&o.incident, "incident", 0, "`time` after which the ingress breaks: what is sent to the collector gets 502, and the subscriptions "+
+		"are removed without a lifecycle event; 0: never")
+	flags.DurationVar(&o.incidentDuration, "incident-duration", time.Minute, "`time` after which the ingress of -incident works again")
+	flags.StringVar(&o.published, "published", "", "`file` that gets a JSON line for each interaction, history included, within a second: "+
+		"what a backend should have in the end")
 	flags.BoolVar(&o.requireDelivery, "require-delivery", false, "exit with 1 if no interaction was acknowledged")
 
 	err := flags.Parse(args)
@@ -137,12 +152,32 @@ func (o options) check(rest []string) error {
 	if o.duration < 0 || o.reauthorize < 0 {
 		problems = append(problems, errors.New("-duration and -reauthorize-every must not be negative"))
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, o.checkHistory(), o.checkIncident())...)
+}
+
+func (o options) checkHistory() error {
+	switch {
+	case o.history < 0 || o.history > maxHistory:
+		return fmt.Errorf("-history must be between 0 and %s", maxHistory)
+	case o.history > 0 && o.users > maxUsersWithHistory:
+		return fmt.Errorf("-history needs -users of at most %d, since all of it is kept in memory", maxUsersWithHistory)
+	}
+	return nil
+}
+
+func (o options) checkIncident() error {
+	if o.incident < 0 || o.incidentDuration <= 0 {
+		return errors.New("-incident must not be negative, and -incident-duration must be above 0")
+	}
+	return nil
 }
 
 const (
 	maxTurnsPerMinute = 600_000
 	maxUsers          = 100_000
+	// maxHistory of maxUsersWithHistory are about 400,000 interactions.
+	maxHistory          = 2400 * time.Hour
+	maxUsersWithHistory = 1000
 )
 
 // warnRemote warns of an address that other machines can reach, since any client can make the emulator send requests to a URL

@@ -190,7 +190,8 @@ func TestSimulate_LogsFailedSends(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	published := make(chan struct{})
 	go func() {
-		publishTurns(ctx, emulator, nil, options{turnsPerMinute: maxTurnsPerMinute}, log)
+		turns := graphtest.NewTurns(1, graphtest.TurnSettings{TenantID: demoTenant})
+		publishTurns(ctx, emulator, turns.Next, nil, options{turnsPerMinute: maxTurnsPerMinute}, log)
 		close(published)
 	}()
 	require.Eventually(t, func() bool { return strings.Contains(lines.String(), `msg="a turn was not published"`) }, 20*time.Second, time.Millisecond)

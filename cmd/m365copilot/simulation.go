@@ -20,13 +20,17 @@ const (
 	drainTime = 5 * time.Second
 	// retryDelay is shorter than that of Graph, so that retries can be seen in a demonstration.
 	retryDelay = time.Second
+	// historySize is how many interactions a simulation with a history keeps, those of maxHistory and of some days of live turns.
+	historySize = 1_000_000
+	// historyLimit is above that of Graph, so that a demonstration that raises history.requests_per_second need not wait for its history.
+	historyLimit = 300
 )
 
 // errNothingDelivered is returned if no interaction was acknowledged although -require-delivery is set.
 var errNothingDelivered = errors.New("no interaction was acknowledged; is the collector running, and does its notification_url lead to its webhook?")
 
 // simulate runs until ctx ends or the duration has passed.
-func simulate(ctx context.Context, o options, log *slog.Logger) error {
+func simulate(ctx context.Context, o options, log *slog.Logger) (err error) {
 	settings, err := o.emulatorSettings(log)
 	if err != nil {
 		return err
@@ -34,7 +38,16 @@ func simulate(ctx context.Context, o options, log *slog.Logger) error {
 	emulator := graphtest.New(settings)
 	defer emulator.Close()
 	o.faults.apply(emulator)
-	users := setCompany(emulator, o)
+	people := setCompany(emulator, o)
+	published, err := createPublished(o.published, people)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, published.close()) }()
+	turns, err := o.turns(emulator, people, published, log)
+	if err != nil {
+		return err
+	}
 	base, err := emulator.Start(o.listen)
 	if err != nil {
 		return err
@@ -55,7 +68,11 @@ func simulate(ctx context.Context, o options, log *slog.Logger) error {
 	if o.reauthorize > 0 {
 		work.Go(func() { every(running, o.reauthorize, func() { reauthorize(running, emulator, log) }) })
 	}
-	publishTurns(running, emulator, users, o, log)
+	if o.incident > 0 {
+		work.Go(func() { breakIngress(running, emulator, o, log) })
+	}
+	work.Go(func() { every(running, flushInterval, published.flush) })
+	publishTurns(running, emulator, turns, published, o, log)
 	work.Wait()
 
 	drain(ctx, emulator)
@@ -70,6 +87,9 @@ func (o options) emulatorSettings(log *slog.Logger) (graphtest.Settings, error) 
 	settings := o.settings
 	settings.Seed = o.seed
 	settings.RetryDelay = retryDelay
+	if o.history > 0 {
+		settings.HistorySize, settings.HistoryLimit = historySize, historyLimit
+	}
 	if o.tlsDir == "" {
 		return settings, nil
 	}
@@ -82,13 +102,13 @@ func (o options) emulatorSettings(log *slog.Logger) (graphtest.Settings, error) 
 	return settings, err
 }
 
-// setCompany makes an invented company the directory of the tenant, and returns the object ids of its licensed users.
-func setCompany(emulator *graphtest.Emulator, o options) (licensed []string) {
+// setCompany makes an invented company the directory of the tenant, and returns its licensed people.
+func setCompany(emulator *graphtest.Emulator, o options) (licensed []graphtest.Person) {
 	people := graphtest.Company(o.seed, (o.users*4+2)/3) // three quarters of them, rounded down, are licensed
 	var unlicensed []string
 	for _, p := range people {
 		if p.Licensed {
-			licensed = append(licensed, p.ID)
+			licensed = append(licensed, p)
 		} else {
 			unlicensed = append(unlicensed, p.ID)
 		}
@@ -98,21 +118,48 @@ func setCompany(emulator *graphtest.Emulator, o options) (licensed []string) {
 	return licensed
 }
 
+// nextTurn returns the interactions of a turn that has just ended.
+type nextTurn func(now time.Time) []graphtest.Interaction
+
+// turns returns how the people converse. With -history, it adds their history first.
+func (o options) turns(emulator *graphtest.Emulator, people []graphtest.Person, published *publishedFile, log *slog.Logger) (nextTurn, error) {
+	if o.history == 0 {
+		settings := graphtest.TurnSettings{TenantID: o.settings.TenantID}
+		for _, p := range people {
+			settings.UserIDs = append(settings.UserIDs, p.ID)
+		}
+		return graphtest.NewTurns(o.seed, settings).Next, nil
+	}
+	workforce := graphtest.NewWorkforce(o.seed, people, graphtest.WorkforceSettings{TenantID: o.settings.TenantID})
+	now := time.Now()
+	history := workforce.History(now.Add(-o.history), now)
+	if err := emulator.AddHistory(history...); err != nil {
+		return nil, fmt.Errorf("-history: %w", err)
+	}
+	published.add(true, history...)
+	published.flush()
+	log.Info("history made", "interactions", len(history), "from", now.Add(-o.history), "took", time.Since(now).Round(time.Millisecond))
+	return workforce.Next, nil
+}
+
 // turnSchedule returns the interval at which turns are published, and how many are due after an elapsed time.
 func turnSchedule(turnsPerMinute float64) (interval time.Duration, due func(elapsed time.Duration) int) {
 	interval = max(time.Duration(float64(time.Minute)/turnsPerMinute), 10*time.Millisecond)
 	return interval, func(elapsed time.Duration) int { return int(elapsed.Minutes()*turnsPerMinute + 1e-6) }
 }
 
-// publishTurns publishes turns of the users until ctx ends.
-func publishTurns(ctx context.Context, emulator *graphtest.Emulator, users []string, o options, log *slog.Logger) {
-	turns := graphtest.NewTurns(o.seed, graphtest.TurnSettings{TenantID: o.settings.TenantID, UserIDs: users})
+// publishTurns publishes turns until ctx ends.
+func publishTurns(
+	ctx context.Context, emulator *graphtest.Emulator, next nextTurn, published *publishedFile, o options, log *slog.Logger,
+) {
 	interval, due := turnSchedule(o.turnsPerMinute)
 	begin, done := time.Now(), 0
 	every(ctx, interval, func() {
 		now := time.Now()
 		for wanted := due(now.Sub(begin)); done < wanted && ctx.Err() == nil; done++ {
-			if _, err := emulator.Publish(ctx, turns.Next(now)...); err != nil && ctx.Err() == nil {
+			turn := next(now)
+			published.add(false, turn...)
+			if _, err := emulator.Publish(ctx, turn...); err != nil && ctx.Err() == nil {
 				log.Warn("a turn was not published", "error", err)
 			}
 		}

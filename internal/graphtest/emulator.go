@@ -41,6 +41,7 @@
 //	emulator.Fail(graphtest.OpCreate, graphtest.Fault{Status: 429, RetryAfter: "2", Times: 3})
 //	emulator.Fail(graphtest.AnyGraph, graphtest.Fault{Reset: true})     // until emulator.Heal()
 //	emulator.SetDeliveryFaults(graphtest.DeliveryFaults{Duplicate: 0.2, Reorder: 0.5})
+//	emulator.BreakIngress()                                             // until emulator.RestoreIngress()
 //	emulator.SendLifecycle(ctx, graphtest.ReauthorizationRequired)
 //	emulator.RemoveSubscription(ctx, id, false)
 //	emulator.ExpireSubscription(id, time.Now())
@@ -63,7 +64,8 @@
 //
 // # Test data
 //
-// Turns generates a stream of prompts and answers of many apps and users; the same seed gives the same stream.
+// Turns generates a stream of prompts and answers of many apps and users; the same seed gives the same stream. Workforce does so for a
+// Company whose people have habits and working hours, and makes their history too.
 // ServerCertificate makes a certificate for a notification endpoint on loopback.
 package graphtest
 
@@ -100,6 +102,7 @@ type Emulator struct {
 	directory *directory
 	tenant    *tenantState
 	client    *http.Client
+	ingress   *ingress
 	// credentials are those that the token endpoint accepts.
 	credentials *credentials
 	// clockOffset is what SetClock has set, in nanoseconds.
@@ -127,6 +130,7 @@ func New(settings Settings) *Emulator {
 	settings = settings.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	recorder := newRecorder(settings.RecordSize)
+	client, ingress := newClient(settings.RootCAs)
 	return &Emulator{
 		settings:       settings,
 		keys:           newKeyRing(settings),
@@ -141,7 +145,8 @@ func New(settings Settings) *Emulator {
 		historyLimit:   newLimiter(settings.HistoryLimit),
 		directoryLimit: newLimiter(settings.DirectoryLimit),
 		users:          &turnUsers{limit: settings.HistorySize, users: map[[2]string]string{}},
-		client:         newClient(settings.RootCAs),
+		client:         client,
+		ingress:        ingress,
 		ctx:            ctx,
 		cancel:         cancel,
 		slots:          make(chan struct{}, settings.Concurrency),

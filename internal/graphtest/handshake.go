@@ -13,21 +13,53 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // newClient returns the client that sends to notification endpoints. It follows no redirects and uses no proxy.
-func newClient(roots *x509.CertPool) *http.Client {
+func newClient(roots *x509.CertPool) (*http.Client, *ingress) {
+	transport := &ingress{Transport: &http.Transport{
+		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		MaxIdleConnsPerHost: 16,
+		IdleConnTimeout:     30 * time.Second,
+		ForceAttemptHTTP2:   true,
+	}}
 	return &http.Client{
-		Transport: &http.Transport{
-			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-			MaxIdleConnsPerHost: 16,
-			IdleConnTimeout:     30 * time.Second,
-			ForceAttemptHTTP2:   true,
-		},
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	}, transport
 }
+
+// ingress is the way to the notification endpoints. While it is broken, it answers 502 in their place.
+type ingress struct {
+	*http.Transport
+	broken atomic.Bool
+}
+
+// RoundTrip implements http.RoundTripper.
+func (i *ingress) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !i.broken.Load() {
+		return i.Transport.RoundTrip(r)
+	}
+	if r.Body != nil {
+		_ = r.Body.Close() // as a RoundTripper must
+	}
+	return &http.Response{
+		StatusCode: http.StatusBadGateway, Status: "502 Bad Gateway", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{}, Body: http.NoBody, Request: r,
+	}, nil
+}
+
+// BreakIngress makes whatever is sent to notification endpoints from now on, handshakes included, fail with 502, as while an ingress in
+// front of them is broken. RestoreIngress ends that.
+func (e *Emulator) BreakIngress() { e.ingress.broken.Store(true) }
+
+// RestoreIngress ends BreakIngress.
+func (e *Emulator) RestoreIngress() { e.ingress.broken.Store(false) }
+
+// IngressBroken reports whether BreakIngress is in effect.
+func (e *Emulator) IngressBroken() bool { return e.ingress.broken.Load() }
 
 // validate performs the handshake with each endpoint, as Graph does before it creates a subscription:
 // https://learn.microsoft.com/graph/change-notifications-delivery-webhooks#notificationurl-validation

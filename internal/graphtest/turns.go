@@ -37,7 +37,9 @@ type TurnSettings struct {
 type Turns struct {
 	settings TurnSettings
 	rng      *rand.Rand
-	users    []string
+	// texts are the random numbers of the parts of texts, so that other words leave the rest of the stream as it is.
+	texts *rand.Rand
+	users []string
 	// queue holds the apps of the next turns; when it is empty, it is refilled and shuffled.
 	queue []app
 	// sessions is the current session of each user and app class, lastID the last id in each session.
@@ -54,6 +56,7 @@ func NewTurns(seed uint64, settings TurnSettings) *Turns {
 	t := &Turns{
 		settings: settings,
 		rng:      rand.New(rand.NewPCG(seed, 2)),
+		texts:    rand.New(rand.NewPCG(seed, 4)),
 		sessions: map[[2]string]string{},
 		lastID:   map[string]int64{},
 	}
@@ -72,24 +75,42 @@ type turn struct {
 	*Turns
 	app
 	user, session, request string
-	topic                  topic
-	file                   string
-	meeting                string
+	// locale is that of all interactions of the turn; if empty, each has any.
+	locale string
+	topic  topic
+	// agent is called in the prompt, unless nil.
+	agent         *agent
+	parts         *parts
+	file, meeting string
 }
 
 // Next returns the next turn: a prompt and up to three answers, all created in the last seconds before now, in order of creation.
 // They are followed by updates and deletions of earlier interactions, if TurnSettings enable them.
 func (t *Turns) Next(now time.Time) []Interaction {
-	one := t.newTurn()
-	at := now.Add(-time.Duration(2500+t.rng.IntN(5000)) * time.Millisecond)
-	interactions := []Interaction{one.interaction(one.prompt(), at)}
-	for range one.answers() {
-		at = at.Add(time.Duration(300+t.rng.IntN(500)) * time.Millisecond)
-		interactions = append(interactions, one.interaction(one.response(), at))
-	}
+	interactions := t.newTurn().interactions(t.shortlyBefore(now))
 	changes := t.nextChanges(now)
 	t.keepRecent(interactions)
 	return append(interactions, changes...)
+}
+
+// shortlyBefore returns when a turn begins that has ended by now.
+func (t *Turns) shortlyBefore(now time.Time) time.Time {
+	return now.Add(-time.Duration(2500+t.rng.IntN(5000)) * time.Millisecond)
+}
+
+// maxTurnDuration is more than the time from a prompt to its last answer.
+const maxTurnDuration = 3 * time.Second
+
+// interactions returns the prompt, created at the given time, and its answers.
+func (t *turn) interactions(at time.Time) []Interaction {
+	members, text := t.prompt()
+	interactions := []Interaction{t.interaction(members, text, at)}
+	for n := range t.answers() {
+		at = at.Add(time.Duration(300+t.rng.IntN(500)) * time.Millisecond)
+		members, text := t.response(t.answer(n))
+		interactions = append(interactions, t.interaction(members, text, at))
+	}
+	return interactions
 }
 
 func (t *Turns) newTurn() *turn {
@@ -97,17 +118,46 @@ func (t *Turns) newTurn() *turn {
 		t.queue = weightedApps()
 		t.rng.Shuffle(len(t.queue), func(i, j int) { t.queue[i], t.queue[j] = t.queue[j], t.queue[i] })
 	}
-	one := &turn{Turns: t, app: t.queue[0], user: choose(t.rng, t.users), topic: choose(t.rng, topics)}
+	one := &turn{Turns: t, app: t.queue[0], user: choose(t.rng, t.users)}
 	t.queue = t.queue[1:]
-	key := [2]string{one.user, one.class}
+	one.topic = choose(t.rng, fittingTopics("", "", one.name()))
+	one.begin()
+	return one
+}
+
+// begin continues the session of the user and the app, or begins another one, and makes what is new in each turn.
+func (t *turn) begin() {
+	key := [2]string{t.user, t.class}
 	if t.sessions[key] == "" || t.roll(0.2) {
 		delete(t.lastID, t.sessions[key])
 		t.sessions[key] = "19:" + randomHex(t.rng, 24) + "@thread.v2"
 	}
-	one.session, one.request = t.sessions[key], randomGUID(t.rng)
-	one.file = choose(t.rng, files)
-	one.meeting = "19:meeting_" + randomHex(t.rng, 16) + "@thread.v2"
-	return one
+	t.session, t.request = t.sessions[key], randomGUID(t.rng)
+	t.parts = &parts{rng: t.texts, values: map[string]string{}}
+	t.file = t.parts.fill(choose(t.rng, files))
+	t.parts.values["file"] = t.file
+	t.meeting = "19:meeting_" + randomHex(t.rng, 16) + "@thread.v2"
+}
+
+// question returns the text of the prompt.
+func (t *turn) question() string {
+	if t.agent != nil {
+		return "@" + t.agent.name + " " + t.parts.fill(t.topic.question)
+	}
+	return t.parts.fill(t.topic.question)
+}
+
+// answer returns the text of the nth answer, which continues the one before.
+func (t *turn) answer(n int) string {
+	language := cmp.Or(t.topic.language, "en")
+	if n > 0 {
+		return t.parts.details(language, 1, 2)
+	}
+	answer, more := t.parts.fill(t.topic.answer), t.parts.details(language, 0, t.style.maxDetails())
+	if more == "" {
+		return answer
+	}
+	return answer + "\n\n" + more
 }
 
 // answers returns the number of answers: usually one, sometimes none, at most three.
@@ -124,8 +174,8 @@ func (t *turn) answers() int {
 	}
 }
 
-// interaction adds the members that prompts and responses have in common.
-func (t *turn) interaction(members map[string]any, at time.Time) Interaction {
+// interaction adds the members that prompts and responses have in common. The text is what a person reads of it.
+func (t *turn) interaction(members map[string]any, text string, at time.Time) Interaction {
 	ms := max(at.UnixMilli(), t.lastID[t.session]+1)
 	t.lastID[t.session] = ms
 	id := strconv.FormatInt(ms, 10)
@@ -137,7 +187,7 @@ func (t *turn) interaction(members map[string]any, at time.Time) Interaction {
 		"conversationType": t.conversation,
 		"etag":             id,
 		"createdDateTime":  time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.999Z"),
-		"locale":           choose(t.rng, locales),
+		"locale":           cmp.Or(t.locale, choose(t.rng, locales)),
 		"contexts":         []any{},
 		"attachments":      []any{},
 		"links":            []any{},
@@ -148,7 +198,7 @@ func (t *turn) interaction(members map[string]any, at time.Time) Interaction {
 		all["requestId"] = nil
 	}
 	t.nullSomeProperties(all)
-	return Interaction{JSON: encode(all), UserID: t.user}
+	return Interaction{JSON: encode(all), UserID: t.user, Text: text, Created: time.UnixMilli(ms).UTC()}
 }
 
 // nullSomeProperties sets nullable properties to null at random.
@@ -189,10 +239,11 @@ func encode(value any) []byte {
 	return bytes.TrimSpace(buffer.Bytes())
 }
 
-// prompt returns the members of a prompt.
-func (t *turn) prompt() map[string]any {
-	text := t.topic.question
-	members := map[string]any{
+// prompt returns the members and the text of a prompt.
+func (t *turn) prompt() (members map[string]any, text string) {
+	text = t.question()
+	content := text
+	members = map[string]any{
 		"interactionType": "userPrompt",
 		"from":            map[string]any{"@odata.type": identitySetType, "application": nil, "device": nil, "user": t.identity()},
 	}
@@ -200,7 +251,7 @@ func (t *turn) prompt() map[string]any {
 	case styleTeams:
 		members["contexts"] = t.meetingContexts()
 		members["attachments"] = []any{t.meetingAttachment()}
-		text += attachmentTag(t.meeting)
+		content += attachmentTag(t.meeting)
 	case styleExcel, stylePlain:
 		members["contexts"] = []any{map[string]any{
 			"contextType": t.extension(), "displayName": t.file, "contextReference": t.fileURL(),
@@ -216,8 +267,11 @@ func (t *turn) prompt() map[string]any {
 		}
 	case styleCowork:
 	}
-	members["body"] = map[string]any{"contentType": "text", "content": t.addStrayTags(text)}
-	return members
+	if t.agent != nil {
+		members["mentions"] = []any{t.agent.mention()}
+	}
+	members["body"] = map[string]any{"contentType": "text", "content": t.addStrayTags(content)}
+	return members, text
 }
 
 const identitySetType = "#microsoft.graph.chatMessageFromIdentitySet"
@@ -285,12 +339,25 @@ func (t *turn) mention() map[string]any {
 	}
 }
 
+func (a *agent) mention() map[string]any {
+	return map[string]any{
+		"mentionId": 0, "mentionText": a.name,
+		"mentioned": map[string]any{
+			"user": nil, "device": nil, "conversation": nil, "tag": nil,
+			"application": map[string]any{
+				"@odata.type": "#microsoft.graph.teamworkApplicationIdentity",
+				"id":          a.id, "displayName": a.name, "applicationIdentityType": "bot",
+			},
+		},
+	}
+}
+
 // botID is the application id that every app's answers carry.
 const botID = "fb8d773d-7ef8-4ec0-a117-179f88add510"
 
-// response returns the members of an answer. They never name the user.
-func (t *turn) response() map[string]any {
-	members := map[string]any{
+// response returns the members of an answer, which never name the user, and what a person reads of it.
+func (t *turn) response(answer string) (members map[string]any, text string) {
+	members = map[string]any{
 		"interactionType": "aiResponse",
 		"from": map[string]any{
 			"@odata.type": identitySetType, "device": nil, "user": nil,
@@ -299,39 +366,41 @@ func (t *turn) response() map[string]any {
 				"id":          botID, "displayName": t.bot, "applicationIdentityType": "bot",
 			},
 		},
-		"body": map[string]any{"contentType": "text", "content": t.topic.answer},
+		"body": map[string]any{"contentType": "text", "content": answer},
 	}
+	text = answer
 	switch t.style {
 	case styleCard:
+		text = answer + " [" + t.file + "](" + t.fileURL() + ")"
 		t.card(members, []any{
-			map[string]any{"type": "TextBlock", "text": t.topic.answer + " [" + t.file + "](" + t.fileURL() + ")", "wrap": true},
-			map[string]any{"type": "TextBlock", "id": "MessageTextField", "text": t.topic.answer + " " + t.file + "[^1^]", "wrap": true},
+			map[string]any{"type": "TextBlock", "text": text, "wrap": true},
+			map[string]any{"type": "TextBlock", "id": "MessageTextField", "text": answer + " " + t.file + "[^1^]", "wrap": true},
 			map[string]any{"type": "CustomRichUx", "payload": map[string]any{}},
 		})
 		members["links"] = t.links()
 	case styleExcel:
-		thoughts := map[string]any{"thoughts": "The user wants to know: " + t.topic.question, "finalResponse": t.topic.answer}
+		thoughts := map[string]any{"thoughts": "The user wants to know: " + t.question(), "finalResponse": answer}
 		t.card(members, []any{map[string]any{"type": "TextBlock", "text": string(encode(thoughts)), "wrap": true}})
 		t.setStrayRequestID(members)
 	case styleTeams:
-		members["body"] = map[string]any{"contentType": "text", "content": t.topic.answer + attachmentTag(t.meeting)}
+		members["body"] = map[string]any{"contentType": "text", "content": answer + attachmentTag(t.meeting)}
 		members["attachments"] = []any{t.meetingAttachment()}
 		if t.roll(0.5) { // a known issue of Graph: the meeting is missing on some answers
 			members["contexts"] = t.meetingContexts()
 		}
 	case styleCowork:
-		t.cowork(members)
+		text = t.cowork(members, answer)
 	case styleNoFile:
 		members["attachments"] = []any{unknownFile()}
 		t.setStrayRequestID(members)
 	case styleNulls:
 		members["contexts"], members["attachments"], members["links"], members["mentions"] = nil, nil, nil, nil
 		if t.roll(0.2) {
-			members["body"] = nil
+			members["body"], text = nil, ""
 		}
 	case stylePlain:
 	}
-	return members
+	return members, text
 }
 
 // card moves the answer into an adaptive card; the body holds nothing but its attachment tag.
@@ -351,15 +420,16 @@ func (t *turn) setStrayRequestID(members map[string]any) {
 	}
 }
 
-func (t *turn) cowork(members map[string]any) {
-	text := t.topic.answer
-	if t.roll(0.3) {
+// cowork writes the answer as Markdown that is called HTML, or leaves it out. It returns the text that is left.
+func (t *turn) cowork(members map[string]any, answer string) (text string) {
+	if text = answer; t.roll(0.3) {
 		text = ""
 	}
 	members["body"] = map[string]any{"contentType": "html", "content": text}
 	if t.roll(0.5) {
 		members["attachments"] = []any{unknownFile()}
 	}
+	return text
 }
 
 // links returns links of the documented types and without a type.
@@ -414,7 +484,7 @@ func edit(i Interaction, now time.Time) Interaction {
 	if body, ok := members["body"].(map[string]any); ok {
 		body["content"] = fmt.Sprint(body["content"], " (edited)")
 	}
-	return Interaction{JSON: encode(members), Change: "updated", UserID: i.UserID}
+	return Interaction{JSON: encode(members), Change: "updated", UserID: i.UserID, Created: i.Created}
 }
 
 // milliseconds parses an id or an etag; it returns 0 for null.
@@ -436,6 +506,20 @@ const (
 	styleNoFile              // a file without a name and URL, like PowerPoint
 	styleNulls               // every nullable property is null
 )
+
+// maxDetails is how many sentences an answer may have besides those of its topic.
+func (s style) maxDetails() int {
+	switch s {
+	case stylePlain:
+		return 4
+	case styleTeams, styleCowork:
+		return 3
+	case styleCard, styleNoFile:
+		return 2
+	case styleExcel, styleNulls:
+	}
+	return 1
+}
 
 // app describes the interactions of one app class.
 type app struct {
@@ -477,6 +561,9 @@ var apps = []app{
 	{"IPM.SkypeTeams.Message.ConnectedAIApp.Entra.3f6a1c52-7d7e-4c0b-9a53-0f2d8b6f4e11", "appchat", "Orion Assistant", stylePlain, 1},
 }
 
+// name returns the last part of the class.
+func (a app) name() string { return a.class[strings.LastIndex(a.class, ".")+1:] }
+
 func weightedApps() []app {
 	var weighted []app
 	for _, a := range apps {
@@ -487,30 +574,7 @@ func weightedApps() []app {
 	return weighted
 }
 
-// topic is the text of a prompt and of its answer.
-type topic struct {
-	question, answer string
-}
-
-var topics = []topic{
-	{"List the open risks in the Orion plan", "Two risks are open: the supplier of the hinges has not confirmed, and the test rig is booked until Friday."},
-	{"Summarize what changed since last week", "The budget moved to the second quarter and Lena took over the pilot in Graz."},
-	{"Draft a friendly reminder about the travel receipts", "Hello everyone,\n\nplease hand in your receipts by **Thursday**. Thank you!"},
-	{"Which of these numbers looks wrong?", "Row 14 stands out: 1,920 pieces at a price of 0.00 €."},
-	{"Wie sage ich das höflicher? „Das ist falsch“", "Vielleicht so: „Das sehe ich etwas anders – darf ich erklären, weshalb?“"},
-	{"Résume la réunion en trois points", "1. Le déménagement est fixé au 3 mai.\n2. Amélie prépare le plan.\n3. Les clés arrivent vendredi."},
-	{"次の会議の議題を提案してください", "議題の案です:進捗の確認、課題の整理、次の一歩。"},
-	{"اكتب ملخصا قصيرا", "هذا ملخص قصير: تمت الموافقة على الخطة وسيبدأ العمل يوم الأحد."},
-	{"Give me five names for a garden robot 🤖🌱", "- Mossy\n- Clover 🍀\n- Digby\n- Petal\n- Sir Trims-a-lot"},
-	{"Explain this: if a < b && b > c", "It is true where `b` is larger than both `a` and `c`. In a table:\n\n| a | b | c |\n|---|---|---|\n| 1 | 3 | 2 |"},
-	{"Turn my notes into tasks", "Done. I made four tasks; the first is due tomorrow at 9:00."},
-	{"What did the customer ask for? Their number is 555-0100 and the address is mara@example.com", "Mara asked for a second key and an invoice for room 12."},
-}
-
-var (
-	files   = []string{"Orion plan.docx", "Garden robots.pptx", "Umzug – Zeitplan.xlsx", "Notes (final, really).docx", "予算.xlsx"}
-	locales = []string{"en-us", "en-us", "en-us", "de-de", "fr-fr", "ja-jp", "en-gb"}
-)
+var locales = []string{"en-us", "en-us", "en-us", "de-de", "fr-fr", "ja-jp", "en-gb"}
 
 // Interaction is a prompt or answer and how it changes.
 type Interaction struct {
@@ -523,6 +587,11 @@ type Interaction struct {
 	UserID string
 	// WithoutContent leaves encryptedContent out of the notification.
 	WithoutContent bool
+
+	// Text is what a person reads of it, without tags and repetitions, and Created when it was created. Turns and Workforce set them
+	// for created interactions, and nothing of them is published.
+	Text    string
+	Created time.Time
 }
 
 // Created returns the interactions as newly created ones.
