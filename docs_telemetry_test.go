@@ -465,7 +465,10 @@ func TestTelemetryPage_StatesWhatGapsCountAs(t *testing.T) {
 func TestTelemetryPage_WatchedValuesExist(t *testing.T) {
 	t.Parallel()
 	_, declared := ownTelemetry(t)
-	values := map[string][]string{"microsoft.copilot.reason": constants(t, "internal/gap", "Reason")}
+	values := map[string][]string{
+		"microsoft.copilot.reason": constants(t, "internal/gap", "Reason"),
+		"microsoft.copilot.source": constants(t, "internal/interaction", "Source"),
+	}
 	for _, attribute := range declared {
 		values[attribute.Name] = append(values[attribute.Name], attribute.Enum...)
 	}

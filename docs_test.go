@@ -31,8 +31,8 @@ import (
 // https://opentelemetry.io/docs/collector/internal-telemetry/#lists-of-internal-metrics
 var standardMetrics = []string{
 	"otelcol_exporter_queue_capacity", "otelcol_exporter_queue_size", "otelcol_exporter_send_failed_log_records",
-	"otelcol_exporter_sent_log_records", "otelcol_process_cpu_seconds", "otelcol_receiver_accepted_log_records",
-	"otelcol_receiver_failed_log_records", "otelcol_receiver_refused_log_records",
+	"otelcol_exporter_sent_log_records", "otelcol_process_cpu_seconds", "otelcol_process_uptime",
+	"otelcol_receiver_accepted_log_records", "otelcol_receiver_failed_log_records", "otelcol_receiver_refused_log_records",
 }
 
 // ownMetric is a metric of metadata.yaml, and ownAttribute one of its attributes.
@@ -236,22 +236,34 @@ func TestTroubleshooting_LogLinesExist(t *testing.T) {
 
 func TestTroubleshooting_HasFourStepsAtMost(t *testing.T) {
 	t.Parallel()
-	_, text, _ := strings.Cut(readFile(t, "docs/troubleshooting.md"), "\n## ")
+	symptomText, alertText, found := strings.Cut(readFile(t, "docs/troubleshooting.md"), "\n## Alerts\n")
+	require.True(t, found)
+	_, symptomText, _ = strings.Cut(symptomText, "\n## ")
+	_, alertText, _ = strings.Cut(alertText, "\n### ")
 	var symptoms []string
-	for section := range strings.SplitSeq(text, "\n## ") {
-		symptom, steps, _ := strings.Cut(section, "\n")
-		symptoms = append(symptoms, symptom)
-		numbered := regexp.MustCompile(`(?m)^[0-9]\. .*`).FindAllString(steps, -1)
-		assert.NotEmpty(t, numbered, symptom)
-		assert.LessOrEqual(t, len(numbered), 4, symptom)
-		for _, step := range numbered {
-			assert.Contains(t, step, "`", "%s: a command, a metric, an attribute or a text to look for", symptom)
-		}
+	for section := range strings.SplitSeq(symptomText, "\n## ") {
+		symptoms = append(symptoms, assertFourSteps(t, section))
+	}
+	for section := range strings.SplitSeq(alertText, "\n### ") {
+		assertFourSteps(t, section)
 	}
 	assert.Equal(t, []string{
 		"Nothing arrives", "It arrives late", "It arrives twice", "Records without user", "Records without text", "Only some users arrive",
 		"Graph gets 503 or times out", "A gap stays open",
 	}, symptoms)
+}
+
+// assertFourSteps checks the steps of a section, and returns its heading.
+func assertFourSteps(t *testing.T, section string) (heading string) {
+	t.Helper()
+	heading, steps, _ := strings.Cut(section, "\n")
+	numbered := regexp.MustCompile(`(?m)^[0-9]\. .*`).FindAllString(steps, -1)
+	assert.NotEmpty(t, numbered, heading)
+	assert.LessOrEqual(t, len(numbered), 4, heading)
+	for _, step := range numbered {
+		assert.Contains(t, step, "`", "%s: a command, a metric, an attribute or a text to look for", heading)
+	}
+	return heading
 }
 
 // TestDocs_ReceiversAreValid completes the settings of each receiver in the documents with tenant, credential, URL and storage.
