@@ -4,23 +4,31 @@
 BUILD := _build
 TOOLS := _tools
 TOOLMOD := internal/tools/go.mod
-# The backends that tests send to and query: databases, and a second collector.
-BACKENDS := $(TOOLS)/victoria-logs $(TOOLS)/victoria-metrics $(TOOLS)/prometheus $(BUILD)/otelcol-gateway/otelcol-gateway
+# The backends that tests send to and query: databases, what evaluates alerts, and a second collector.
+BACKENDS := $(TOOLS)/victoria-logs $(TOOLS)/victoria-metrics $(TOOLS)/vmalert $(TOOLS)/prometheus $(TOOLS)/promtool \
+	$(BUILD)/otelcol-gateway/otelcol-gateway
 DATABASEMOD := internal/tools/databases/go.mod
 PROMETHEUSMOD := internal/tools/prometheus/go.mod
-# Programs of Debian that tests run, unpacked: reverse proxies, and systemd-analyze.
+# Programs of Debian that tests run, unpacked: reverse proxies, systemd-analyze, and a browser with a font.
 DEBIAN := $(TOOLS)/debian/unpacked
+DEBIANPACKAGES := nginx haproxy caddy systemd chromium-headless-shell fonts-dejavu-core
 COLLECTOR := $(BUILD)/otelcol-copilot/otelcol-copilot
 SIMULATOR := $(BUILD)/m365copilot
+# What `make demo` runs beside these two.
+DEMO := $(BUILD)/demo $(TOOLS)/victoria-logs $(TOOLS)/victoria-metrics $(TOOLS)/vmalert
 # mdatagen names the package after the directory, so it runs in a symbolic link with the right name.
 LINK := $(TOOLS)/m365copilotreceiver
-SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './_*' -not -path './internal/tools/*') go.mod go.sum
+SOURCES := $(shell find . -name '*.go' -not -name '*_test.go' -not -path './_*' -not -path './internal/tools/*' -not -path './internal/dashboards/*') go.mod go.sum
+# A Go module of its own, so that the receiver does not depend on Grafana's SDK.
+DASHBOARDS := internal/dashboards
 COVERAGE := 85
 DURATION ?=
 RAW ?=
+INCIDENT ?=
+CAPTURE ?= none
 FUZZTIME ?= 10s
 
-.PHONY: help build run test test-all cover fuzz bench lint fmt generate check-generated check-examples clean
+.PHONY: help build run demo test test-all cover fuzz bench screenshots lint fmt generate check-generated check-examples clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,6 +37,9 @@ build: $(COLLECTOR) $(SIMULATOR) ## Build the collector otelcol-copilot with ocb
 
 run: build ## Run the collector against an emulated tenant, until Ctrl-C or for DURATION (such as 20s); RAW=1 prints the raw records
 	DURATION=$(DURATION) RAW=$(RAW) examples/quickstart.sh $(COLLECTOR) $(SIMULATOR)
+
+demo: build $(DEMO) ## Show an invented company's use of Copilot in the browser, until Ctrl-C; INCIDENT=1 plays an outage, CAPTURE=text shows the text
+	@$(BUILD)/demo -capture $(CAPTURE) $(if $(INCIDENT),-incident 1m) $(if $(DURATION),-duration $(DURATION))
 
 # Tests of large sizes, whose time or memory counts: the race detector makes them ten times as long, and finds nothing in them.
 LARGE := TestRules_NothingLostInRandomHistories|TestReconcile_100000UsersRestartedInTheMiddle|TestBackfiller_NeedsLittleMemoryFor100000Users|TestRun_FewRequestsFor50000Users|TestLookup_NeedsLittleMemoryFor100000Users
@@ -40,11 +51,13 @@ RACE := go test -race -skip '$(LARGE)' -timeout 30m -covermode=atomic -coverpkg=
 
 test: $(COLLECTOR) ## Run the tests of every package, without those of crashes, outages, databases, reverse proxies, load and large sizes: a few minutes
 	go test -short ./...
+	cd $(DASHBOARDS) && go test -short ./...
 
-test-all: $(COLLECTOR) $(BACKENDS) $(DEBIAN) ## Run all tests, with the race detector but for those of large sizes
+test-all: $(COLLECTOR) $(BACKENDS) $(DEMO) $(DEBIAN) ## Run all tests, with the race detector but for those of large sizes
 	go test ./internal/interaction/... ./internal/dedupe ./internal/gap ./internal/backfill ./internal/directory # the full sizes
 	$(RACE) -short -coverprofile=coverage.out $(filter-out $(MEASURING),$(shell go list ./...))
 	$(RACE) -coverprofile=coverage-measuring.out -p 1 $(MEASURING)
+	cd $(DASHBOARDS) && go test -race ./...
 
 cover: ## Check the coverage of `make test-all`: at least 85 % of each hand-written package
 	@awk -v least=$(COVERAGE) -f internal/tools/coverage.awk coverage.out coverage-measuring.out
@@ -60,20 +73,26 @@ fuzz: ## Run every fuzz test for FUZZTIME
 bench: $(COLLECTOR) ## Run the benchmarks; ProcessorTime compares the whole collector with the RSA operation that each interaction needs
 	go test -p 1 -run '^$$' -bench . -benchmem ./internal/...
 
+screenshots: $(COLLECTOR) $(DEMO) $(DEBIAN) ## Take the pictures of README.md, docs/images, from the demonstration
+	go test ./internal/endtoend -run '^TestDemo_PagesShowPlotsAndRows$$' -update
+
 lint: $(TOOLS)/golangci-lint ## Run the linters
 	$(TOOLS)/golangci-lint run ./...
+	cd $(DASHBOARDS) && $(CURDIR)/$(TOOLS)/golangci-lint run ./...
 
 fmt: $(TOOLS)/golangci-lint ## Format the code
 	$(TOOLS)/golangci-lint fmt ./...
+	cd $(DASHBOARDS) && $(CURDIR)/$(TOOLS)/golangci-lint fmt ./...
 
-generate: $(TOOLS)/mdatagen ## Regenerate code and documentation.md from metadata.yaml, and config.schema.yaml from config.go
+generate: $(TOOLS)/mdatagen ## Regenerate code and documentation.md from metadata.yaml, config.schema.yaml from config.go, and examples/dashboards
 	@ln -sfn $(CURDIR) $(LINK)
 	cd $(LINK) && PWD=$(CURDIR)/$(LINK) $(CURDIR)/$(TOOLS)/mdatagen metadata.yaml
 	go test -run '^TestSchema_IsCurrent$$' . -update
+	cd $(DASHBOARDS) && go run . ../../examples/dashboards
 
 check-generated: generate ## Fail if generated files are out of date
-	@git diff --exit-code -- documentation.md README.md config.schema.yaml 'generated_*' '**/generated_*'
-	@test -z "$$(git ls-files --others --exclude-standard -- 'generated_*' '**/generated_*')"
+	@git diff --exit-code -- documentation.md README.md config.schema.yaml examples/dashboards 'generated_*' '**/generated_*'
+	@test -z "$$(git ls-files --others --exclude-standard -- examples/dashboards 'generated_*' '**/generated_*')"
 
 check-examples: $(COLLECTOR) ## Validate every example with the collector
 	@for example in examples/*.yaml examples/backends/*.yaml examples/*/collector.yaml; do \
@@ -96,6 +115,10 @@ $(SIMULATOR): $(SOURCES)
 	@mkdir -p $(BUILD)
 	CGO_ENABLED=0 go build -o $@ ./cmd/m365copilot
 
+$(BUILD)/demo: $(SOURCES)
+	@mkdir -p $(BUILD)
+	CGO_ENABLED=0 go build -o $@ ./internal/demo
+
 $(TOOLS)/builder: $(TOOLMOD)
 	@mkdir -p $(TOOLS)
 	go build -modfile=$(TOOLMOD) -o $@ go.opentelemetry.io/collector/cmd/builder
@@ -116,8 +139,12 @@ $(TOOLS)/victoria-metrics: $(DATABASEMOD)
 	@mkdir -p $(TOOLS)
 	go build -modfile=$(DATABASEMOD) -o $@ github.com/VictoriaMetrics/VictoriaMetrics/app/victoria-metrics
 
+$(TOOLS)/vmalert: $(DATABASEMOD)
+	@mkdir -p $(TOOLS)
+	go build -modfile=$(DATABASEMOD) -o $@ github.com/VictoriaMetrics/VictoriaMetrics/app/vmalert
+
 $(DEBIAN): internal/tools/debian.sh
-	internal/tools/debian.sh $(@D) nginx haproxy caddy systemd
+	internal/tools/debian.sh $(@D) $(DEBIANPACKAGES)
 	@touch $@
 
 # Without service discovery, which would take the clients of all clouds, and without the web interface. To update it, in the
@@ -125,6 +152,10 @@ $(DEBIAN): internal/tools/debian.sh
 $(TOOLS)/prometheus: $(PROMETHEUSMOD)
 	@mkdir -p $(TOOLS)
 	go build -tags remove_all_sd -modfile=$(PROMETHEUSMOD) -o $@ github.com/prometheus/prometheus/cmd/prometheus
+
+$(TOOLS)/promtool: $(PROMETHEUSMOD)
+	@mkdir -p $(TOOLS)
+	go build -tags remove_all_sd -modfile=$(PROMETHEUSMOD) -o $@ github.com/prometheus/prometheus/cmd/promtool
 
 $(BUILD)/otelcol-gateway/otelcol-gateway: internal/tools/gateway/builder-config.yaml $(TOOLS)/builder
 	@mkdir -p $(BUILD)

@@ -3,18 +3,15 @@
 package m365copilotreceiver
 
 import (
-	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
-	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/golden"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/confmaptest"
-	"go.opentelemetry.io/collector/pdata/pcommon"
 )
 
 // readmeBlock returns the only code block of a section of README.
@@ -32,22 +29,6 @@ func readmeBlock(t *testing.T, heading string) string {
 func TestREADME_IsShort(t *testing.T) {
 	t.Parallel()
 	assert.Less(t, len(readFile(t, "README.md")), 10_000)
-}
-
-// The record is the golden one of a prompt, printed as by the exporter debug.
-func TestREADME_ShowsARecordAsPrinted(t *testing.T) {
-	t.Parallel()
-	logs, err := golden.ReadLogs(filepath.Join("internal", "translate", "testdata", "prompt.golden.yaml"))
-	require.NoError(t, err)
-	record := logs.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0)
-	text := func(v pcommon.Value) string { return fmt.Sprintf("%s(%s)", v.Type(), v.AsString()) }
-	want := []string{
-		"Timestamp: " + record.Timestamp().String(), "EventName: " + record.EventName(), "Body: " + text(record.Body()), "Attributes:",
-	}
-	for key, value := range record.Attributes().All() {
-		want = append(want, "     -> "+key+": "+text(value))
-	}
-	assert.Equal(t, strings.Join(want, "\n"), readmeBlock(t, "A record"))
 }
 
 // The configuration for production has the storage, queue and pipelines of the example.

@@ -35,7 +35,7 @@ var only = map[string][]string{
 }
 
 // top are the packages that may import all others, with tests, the emulator and generated code.
-var top = []string{"", "receiver", "doctor", "cmd/m365copilot", "endtoend", "endtoend/testdata", "graphtest", "metadata", "metadatatest", "tools"}
+var top = []string{"", "receiver", "doctor", "cmd/m365copilot", "demo", "endtoend", "endtoend/testdata", "graphtest", "metadata", "metadatatest", "tools"}
 
 func mayImport(importer, imported string) bool {
 	if allowed, restricted := only[importer]; restricted {

@@ -113,13 +113,15 @@ func debianProgram(t *testing.T, name string) (program string, environment []str
 	t.Helper()
 	unpacked, err := filepath.Abs(filepath.Join(root, "_tools", "debian"))
 	require.NoError(t, err)
-	for _, dir := range []string{"usr/sbin", "usr/bin", "bin"} {
+	for _, dir := range []string{"usr/lib/chromium", "usr/sbin", "usr/bin", "bin"} {
 		program = filepath.Join(unpacked, dir, name)
 		if _, err := os.Stat(program); err != nil {
 			continue
 		}
 		var libraries []string
-		for _, pattern := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib/*-linux-gnu*/systemd"} {
+		for _, pattern := range []string{
+			"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib/*-linux-gnu*/systemd", "usr/lib/*-linux-gnu*/pulseaudio",
+		} {
 			found, err := filepath.Glob(filepath.Join(unpacked, pattern))
 			require.NoError(t, err)
 			libraries = append(libraries, found...)
