@@ -26,19 +26,20 @@ func TestOutage_OfTwoMinutesLosesNothing(t *testing.T) {
 	h.publish(t, in[:10]...)
 	h.backend.await(t, interactionKeys(t, in[:10]...), waitTimeout)
 	h.backend.stop()
-	up := time.After(2 * time.Minute)
+	outage, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for next := 10; next < len(in); next += 10 {
 		select {
-		case <-up:
+		case <-outage.Done():
 			h.publish(t, in[next:]...)
 			next = len(in)
 		case <-ticker.C:
 			h.publish(t, in[next:next+10]...)
 		}
 	}
-	<-up
+	<-outage.Done()
 	h.backend.start(t)
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 	assert.Zero(t, h.emulator.Stats().Lost)
