@@ -79,7 +79,7 @@ func alertsOfCompleteness() []alert {
 		{
 			name: "M365CopilotReconciliationIncomplete", expression: alertReconciliationIncomplete,
 			severity: severityWarning, lasting: 26 * time.Hour,
-			summary:     "Two reconciliations of tenant {{ $labels.microsoft_tenant_id }} in a row proved nothing",
+			summary:     "Two reconciliations of tenant {{ $labels.microsoft_tenant_id }} in a row did not prove that everything arrived",
 			description: "They were incomplete or inconclusive. The log line `history reconciled` says why.",
 		},
 		{

@@ -4,8 +4,6 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -30,14 +28,7 @@ func writeAlerts(dir string) error {
 	for _, a := range alerts() {
 		b.WriteString(a.yaml())
 	}
-	dir = filepath.Join(dir, "rules")
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // everybody may read the examples
-		return fmt.Errorf("write the alerts: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "alerts.yaml"), []byte(b.String()), 0o644); err != nil { //nolint:gosec // likewise
-		return fmt.Errorf("write the alerts: %w", err)
-	}
-	return nil
+	return writeFile(dir, "rules/alerts.yaml", b.String())
 }
 
 // yaml returns the rule as an item of the list of rules. Quoted as Go does it, text in ASCII is a string of YAML.

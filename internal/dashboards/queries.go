@@ -82,7 +82,9 @@ const (
 	promOpenGap    = `max(sum without (microsoft_copilot_reason) (microsoft_copilot_history_gap_seconds))`
 	promReconciled = `max by (microsoft_copilot_result) (microsoft_copilot_history_reconciled_seconds)`
 	promRecovered  = `sum by (microsoft_copilot_reason) (increase(microsoft_copilot_history_recovered_total[1d]))`
-	promGivenUp    = `sum by (reason) (increase(otelcol_receiver_m365_copilot_gaps_lost[1d]))`
+	// The counter has no value until it first counts, and that may be the only time.
+	promGivenUp = `sum by (reason) (increase(` + gapsLost + `[1d]) > 0 or (` + gapsLost + ` unless ` + gapsLost + ` offset 1d))`
+	gapsLost    = `otelcol_receiver_m365_copilot_gaps_lost`
 
 	promNotificationAge      = `min(microsoft_copilot_notification_age_seconds)`
 	promSubscriptionTimeLeft = `min(microsoft_copilot_subscription_time_left_seconds)`

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,8 +24,8 @@ const (
 	aWeek = 7 * aDay
 )
 
-// world is a small content of the log store with the value of a recorded metric, by the value of its label.
-type world struct {
+// recordingCase is the content of a log store with the value of a recorded metric, by the value of its label.
+type recordingCase struct {
 	name    string
 	metric  string
 	labels  map[string]string
@@ -36,23 +37,23 @@ type world struct {
 func TestRecordings_HaveDefinedValues(t *testing.T) {
 	t.Parallel()
 	store := startVictoriaLogs(t)
-	for i, w := range slices.Concat(useWorlds, weeksWorlds, inventoryWorlds, groupWorlds, experienceWorlds) {
-		t.Run(w.metric+" "+w.name, func(t *testing.T) {
+	for i, c := range slices.Concat(useCases, weeksCases, inventoryCases, groupCases, experienceCases) {
+		t.Run(c.metric+" "+c.name, func(t *testing.T) {
 			t.Parallel()
-			rule := findRecording(t, w.metric, w.labels)
+			rule := findRecording(t, c.metric, c.labels)
 			tenant := strconv.Itoa(i + 1)
-			store.insert(t, tenant, slices.Concat(w.records...))
-			assert.Equal(t, w.want, store.evaluate(t, tenant, rule))
+			store.insert(t, tenant, slices.Concat(c.records...))
+			assert.Equal(t, c.want, store.evaluate(t, tenant, rule))
 		})
 	}
 }
 
-// No recording is without a world.
+// Each recording has a test case.
 func TestRecordings_AllAreTested(t *testing.T) {
 	t.Parallel()
 	tested := map[string]bool{}
-	for _, w := range slices.Concat(useWorlds, weeksWorlds, inventoryWorlds, groupWorlds, experienceWorlds) {
-		tested[seriesName(w.metric, w.labels)] = true
+	for _, c := range slices.Concat(useCases, weeksCases, inventoryCases, groupCases, experienceCases) {
+		tested[seriesName(c.metric, c.labels)] = true
 	}
 	for _, r := range recordings {
 		assert.True(t, tested[seriesName(r.metric, r.labels)], "%s %v", r.metric, r.labels)
@@ -96,13 +97,12 @@ func findRecording(t *testing.T, metric string, labels map[string]string) record
 // record has the fields of a log record in VictoriaLogs. Its time is given by its age at the moment of the evaluation.
 type record map[string]any
 
-var uids int // given out when the worlds are made, before the tests run
+var uids atomic.Int64 // the last one that was given out
 
 func newRecord(event string, age time.Duration, fields record) record {
-	uids++
 	made := record{
 		"_time": moment.Add(-age).Format(time.RFC3339Nano), "_msg": "invented", "event_name": event,
-		"service.name": "microsoft-365-copilot", "log.record.uid": fmt.Sprintf("uid-%d", uids),
+		"service.name": "microsoft-365-copilot", "log.record.uid": fmt.Sprintf("uid-%d", uids.Add(1)),
 	}
 	maps.Copy(made, fields)
 	return made

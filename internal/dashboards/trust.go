@@ -2,6 +2,9 @@
 
 package main
 
+// firstValue is what increase misses of a counter that has no value until it first counts.
+const firstValue = "Prometheus does not count the first value of a series; VictoriaMetrics does, unless it is large."
+
 // trust is about whether the data is complete and in time.
 var trust = board{
 	name: "trust", title: "Copilot data: complete and in time", from: "now-6h",
@@ -111,18 +114,18 @@ var notifications = []panel{
 		title: "Rejected by reason", unit: count, kind: series, width: 6,
 		definition: "Notifications rejected in the hour before each time, because they are forged or can't be used. `client_state` is " +
 			"noise or an attack, or what Graph still sends for a key that is gone. After other reasons the interactions are read from " +
-			"the history.",
+			"the history. " + firstValue,
 		targets: []target{{promRejected, "{{reason}}"}},
 	},
 	{
 		title: "Outcomes", unit: count, kind: series, width: 6,
 		definition: "Notifications of the hour before each time by what became of them. `overloaded`, `stopping`, `too_large`, " +
-			"`malformed` and `interrupted` count whole requests.",
+			"`malformed` and `interrupted` count whole requests. " + firstValue,
 		targets: []target{{promOutcomes, "{{outcome}}"}},
 	},
 	{
 		title: "Acknowledgements by status", unit: count, kind: series, width: 4,
-		definition: "Answers to Graph in the hour before each time, by HTTP status. 202: done. 503: Graph sends again.",
+		definition: "Answers to Graph in the hour before each time, by HTTP status. 202: done. 503: Graph sends again. " + firstValue,
 		targets:    []target{{promAcknowledgements, "{{status}}"}},
 	},
 	{
@@ -132,7 +135,8 @@ var notifications = []panel{
 	},
 	{
 		title: "Duplicates", unit: interactions, kind: series, width: 4,
-		definition: "Interactions dropped in the hour before each time because they were delivered before, by where they came from.",
-		targets:    []target{{promDuplicates, "{{source}}"}},
+		definition: "Interactions dropped in the hour before each time because they were delivered before, by where they came " +
+			"from. " + firstValue,
+		targets: []target{{promDuplicates, "{{source}}"}},
 	},
 }

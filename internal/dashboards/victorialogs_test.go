@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// victoriaLogs is a log store in a process of its own. Each world is a tenant of it.
+// victoriaLogs is a log store in a process of its own. Each test case is a tenant of it.
 type victoriaLogs struct{ address string }
 
 // startVictoriaLogs starts it, or skips the test with -short. It ends with the test.
@@ -33,14 +33,17 @@ func startVictoriaLogs(t *testing.T) victoriaLogs {
 	program := filepath.Join("..", "..", "_tools", "victoria-logs")
 	require.FileExists(t, program, "`make _tools/victoria-logs` builds it")
 	store := victoriaLogs{address: freeAddress(t)}
-	// The worlds are in the past, and their dates fixed.
+	// The records are in the past, at fixed times.
 	command := exec.CommandContext(t.Context(), program, "-httpListenAddr="+store.address, "-storageDataPath="+t.TempDir(),
 		"-memory.allowedBytes=64MB", "-retentionPeriod=100y")
 	command.Cancel = func() error { return command.Process.Signal(os.Interrupt) }
+	command.WaitDelay = 10 * time.Second
 	lines, err := command.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, command.Start())
 	t.Cleanup(func() { _ = command.Wait() })
+	giveUp := time.AfterFunc(time.Minute, func() { _ = command.Process.Kill() })
+	defer giveUp.Stop()
 	scanner := bufio.NewScanner(lines)
 	for scanner.Scan() {
 		if strings.Contains(scanner.Text(), "started server at") {

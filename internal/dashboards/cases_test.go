@@ -16,8 +16,8 @@ func edges(length time.Duration, more ...record) []record {
 	)
 }
 
-func windowWorlds(length string, duration time.Duration) []world {
-	return []world{
+func windowCases(length string, duration time.Duration) []recordingCase {
+	return []recordingCase{
 		{
 			name: "counts users once, and each window from its first moment on", metric: "copilot:active_users", labels: window(length),
 			records: [][]record{edges(duration), noUse()}, want: only(2),
@@ -40,9 +40,9 @@ func windowWorlds(length string, duration time.Duration) []world {
 	}
 }
 
-var useWorlds = slices.Concat(
-	windowWorlds(day, aDay), windowWorlds(week, aWeek), windowWorlds(fourWeeks, 4*aWeek),
-	[]world{
+var useCases = slices.Concat(
+	windowCases(day, aDay), windowCases(week, aWeek), windowCases(fourWeeks, 4*aWeek),
+	[]recordingCase{
 		{
 			name: "takes both spellings together, and who uses two apps in both", metric: "copilot:app_users", labels: window(fourWeeks),
 			records: [][]record{
@@ -70,7 +70,7 @@ var useWorlds = slices.Concat(
 	},
 )
 
-var weeksWorlds = []world{
+var weeksCases = []recordingCase{
 	{
 		name: "needs a prompt in both weeks", metric: "copilot:returning_users",
 		records: [][]record{
@@ -158,7 +158,7 @@ var cohorts = slices.Concat(
 	prompt("retained", 24*aWeek+time.Millisecond),
 )
 
-var inventoryWorlds = []world{
+var inventoryCases = []recordingCase{
 	{
 		name: "counts users of the last 25 hours once", metric: "copilot:licensed_users",
 		records: [][]record{
@@ -179,15 +179,15 @@ var inventoryWorlds = []world{
 	{name: "is absent without an inventory", metric: "copilot:never_used_users", records: [][]record{prompt("a", time.Hour)}, want: none()},
 }
 
-// groupWorlds are the same for departments and countries.
-var groupWorlds = slices.Concat(
-	worldsOf("department", inDepartment), worldsOf("country", inCountry),
+// groupCases are the same for departments and countries.
+var groupCases = slices.Concat(
+	casesOf("department", inDepartment), casesOf("country", inCountry),
 )
 
-func worldsOf(label string, in func(name string) record) []world {
+func casesOf(label string, in func(name string) record) []recordingCase {
 	big := each(10, func(user string) []record { return listed("big "+user, time.Hour, in("big")) })
 	small := each(9, func(user string) []record { return listed("small "+user, time.Hour, in("small")) })
-	return []world{
+	return []recordingCase{
 		{
 			name: "hides less than 10, and takes the latest " + label, metric: "copilot:" + label + "_licensed_users",
 			records: [][]record{
@@ -227,7 +227,7 @@ func worldsOf(label string, in func(name string) record) []world {
 	}
 }
 
-var experienceWorlds = []world{
+var experienceCases = []recordingCase{
 	{
 		name: "counts answers by app, with and without a user", metric: "copilot:app_answers", labels: window(week),
 		records: [][]record{answers, prompt("a", time.Hour)}, want: map[string]float64{"word": 3, "teams": 1},
