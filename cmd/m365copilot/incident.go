@@ -23,11 +23,14 @@ func breakIngress(ctx context.Context, emulator *graphtest.Emulator, o options, 
 	defer emulator.RestoreIngress()
 	log.Info("the ingress is broken: notifications and handshakes get 502, and the subscriptions will be removed", "duration", o.incidentDuration)
 	untilRemoval := min(removalDelay, o.incidentDuration/2)
-	wait(ctx, untilRemoval)
+	if !wait(ctx, untilRemoval) {
+		return
+	}
 	for _, s := range emulator.Subscriptions() {
 		_ = emulator.RemoveSubscription(ctx, s.ID, false) // it fails only if the collector has just deleted it
 	}
 	if wait(ctx, o.incidentDuration-untilRemoval) {
+		emulator.RestoreIngress()
 		log.Info("the ingress works again")
 	}
 }

@@ -24,6 +24,8 @@ const (
 	historySize = 1_000_000
 	// historyLimit is above that of Graph, so that a demonstration that raises history.requests_per_second need not wait for its history.
 	historyLimit = 300
+	// historyAge is the least age of the history, more than that of a turn when it is published: all turns are newer than the history.
+	historyAge = 10 * time.Second
 )
 
 // errNothingDelivered is returned if no interaction was acknowledged although -require-delivery is set.
@@ -71,7 +73,9 @@ func simulate(ctx context.Context, o options, log *slog.Logger) (err error) {
 	if o.incident > 0 {
 		work.Go(func() { breakIngress(running, emulator, o, log) })
 	}
-	work.Go(func() { every(running, flushInterval, published.flush) })
+	if o.published != "" {
+		work.Go(func() { every(running, flushInterval, published.flush) })
+	}
 	publishTurns(running, emulator, turns, published, o, log)
 	work.Wait()
 
@@ -121,7 +125,7 @@ func setCompany(emulator *graphtest.Emulator, o options) (licensed []graphtest.P
 // nextTurn returns the interactions of a turn that has just ended.
 type nextTurn func(now time.Time) []graphtest.Interaction
 
-// turns returns how the people converse. With -history, it adds their history first.
+// turns returns what makes the turns of the people. With -history, it adds their history first.
 func (o options) turns(emulator *graphtest.Emulator, people []graphtest.Person, published *publishedFile, log *slog.Logger) (nextTurn, error) {
 	if o.history == 0 {
 		settings := graphtest.TurnSettings{TenantID: o.settings.TenantID}
@@ -132,13 +136,15 @@ func (o options) turns(emulator *graphtest.Emulator, people []graphtest.Person, 
 	}
 	workforce := graphtest.NewWorkforce(o.seed, people, graphtest.WorkforceSettings{TenantID: o.settings.TenantID})
 	now := time.Now()
-	history := workforce.History(now.Add(-o.history), now)
+	end := now.Add(-historyAge)
+	begin := end.Add(-o.history)
+	history := workforce.History(begin, end)
 	if err := emulator.AddHistory(history...); err != nil {
 		return nil, fmt.Errorf("-history: %w", err)
 	}
 	published.add(true, history...)
 	published.flush()
-	log.Info("history made", "interactions", len(history), "from", now.Add(-o.history), "took", time.Since(now).Round(time.Millisecond))
+	log.Info("history made", "interactions", len(history), "from", begin, "took", time.Since(now).Round(time.Millisecond))
 	return workforce.Next, nil
 }
 

@@ -74,6 +74,8 @@ func (d *demo) record(ctx context.Context, logs logDatabase, imported time.Time)
 		return err
 	}
 	d.say("Evaluating %d recording rules for the time before", len(rules))
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	r := recorder{logs: logs, metrics: d.addresses.Metrics}
 	if err := r.record(ctx, pastEvaluations(rules, imported)); err != nil {
 		return err
@@ -131,7 +133,7 @@ func (d *demo) say(format string, args ...any) {
 
 // awaitAnswer waits for any answer of an HTTP server.
 func (d *demo) awaitAnswer(ctx context.Context, url string) error {
-	return await(ctx, "no answer of "+url, answerInterval, func() (bool, error) {
+	return await(ctx, "no answer of "+url, answerInterval, func(ctx context.Context) (bool, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 		if err != nil {
 			return false, err
@@ -147,7 +149,7 @@ func (d *demo) awaitAnswer(ctx context.Context, url string) error {
 // awaitCount waits until a query returns a number, or more.
 func (d *demo) awaitCount(ctx context.Context, what string, want int, query string, logs logDatabase) error {
 	got := 0
-	err := await(ctx, "too few "+what, countInterval, func() (bool, error) {
+	err := await(ctx, "too few "+what, countInterval, func(ctx context.Context) (bool, error) {
 		n, err := logs.count(ctx, query)
 		got = n
 		return n >= want, err
@@ -158,14 +160,15 @@ func (d *demo) awaitCount(ctx context.Context, what string, want int, query stri
 	return nil
 }
 
-// await calls done at each interval until it returns true or an error.
-func await(ctx context.Context, problem string, interval time.Duration, done func() (bool, error)) error {
+// await calls done at each interval until it returns true or an error. The context of done ends with startTimeout, so that a call that
+// hangs ends too.
+func await(ctx context.Context, problem string, interval time.Duration, done func(context.Context) (bool, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		if ok, err := done(); ok || err != nil {
+		if ok, err := done(ctx); ok || err != nil {
 			return err
 		}
 		select {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -122,6 +123,19 @@ func TestAwait_GivesUp(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	err := await(ctx, "too few pages", time.Hour, func() (bool, error) { return false, nil })
+	err := await(ctx, "too few pages", time.Hour, func(context.Context) (bool, error) { return false, nil })
 	require.ErrorContains(t, err, "too few pages: context deadline exceeded")
+}
+
+func TestAwait_EndsCallThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		err := await(t.Context(), "no answer", time.Hour, func(ctx context.Context) (bool, error) {
+			<-ctx.Done()
+			return false, nil
+		})
+		require.ErrorContains(t, err, "no answer: context deadline exceeded")
+		assert.Equal(t, startTimeout, time.Since(began))
+	})
 }

@@ -34,7 +34,7 @@ type command struct {
 // process is a program that was started.
 type process struct {
 	command *exec.Cmd
-	ended   chan struct{}
+	ended   chan struct{} // closed when its output is no longer read
 }
 
 // endedError reports that a program has ended by itself.
@@ -69,8 +69,8 @@ func (g *group) start(c command) error {
 	}
 	g.running[c.name] = p
 	go func() {
+		defer close(p.ended)
 		_ = p.command.Wait()
-		close(p.ended)
 		g.fail(&endedError{c.name, p.command.ProcessState.String(), lastLines(g.logFile(c.name), 10)})
 	}()
 	return nil

@@ -14,7 +14,7 @@ import (
 // published is what the tenant's history had when the tenant began to listen.
 type published struct {
 	count  int       // of its interactions
-	newest time.Time // creation of the last one
+	newest time.Time // creation of the last one; all live ones are newer
 }
 
 // readPublished reads the file that the tenant writes: a line for each interaction, those of the history first.
@@ -51,7 +51,7 @@ func readPublished(path string) (p published, err error) {
 	return p, lines.Err()
 }
 
-// query counts the interactions of that time in VictoriaLogs, with a function of stats.
+// query counts the interactions of the history in VictoriaLogs, with a function of stats.
 func (p *published) query(function string) string {
 	const query = `{event_name="microsoft.copilot.interaction"} _time:<=%s microsoft.copilot.change.type:="created" | stats %s as interactions`
 	return fmt.Sprintf(query, p.newest.UTC().Format(time.RFC3339Nano), function)

@@ -13,7 +13,7 @@ import (
 func (d *demo) ready(now time.Time, imported int) string {
 	var text strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&text, format+"\n", args...) }
-	line("Ready after %s: %d people, %d of them with a license, %d interactions of 12 weeks. The day goes on, with %d prompts a minute.",
+	line("Ready after %s: %d people, %d of them with a license, %d interactions of 12 weeks. %d prompts a minute follow.",
 		now.Sub(d.began).Round(time.Second), people, licensed, imported, turnsPerMinute)
 	line("")
 	line("  Dashboards  %s", d.dashboardsURL("30d"))

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build unix
+
 package endtoend_test
 
 import (
@@ -10,8 +12,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +26,8 @@ import (
 type browser struct {
 	process  *process
 	commands io.WriteCloser
-	ended    chan struct{}
+	messages io.ReadCloser
+	ended    chan struct{} // closed when no more messages are read
 
 	mu      sync.Mutex // guards what follows
 	lastID  int
@@ -62,11 +66,15 @@ func startBrowser(t *testing.T) *browser {
 		"--user-data-dir="+filepath.Join(dir, "profile"))
 	command.ExtraFiles = []*os.File{childCommands, childMessages} // 3 and 4, by which Chromium knows them
 	command.Env = append(append(os.Environ(), environment...), "HOME="+dir, "TZ=UTC", "FONTCONFIG_FILE="+writeFonts(t, dir))
-	b := &browser{commands: commands, ended: make(chan struct{}), answers: map[int]chan browserMessage{}, errors: map[string][]string{}}
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	b := &browser{
+		commands: commands, messages: messages, ended: make(chan struct{}),
+		answers: map[int]chan browserMessage{}, errors: map[string][]string{},
+	}
 	b.process = start(t, command)
 	require.NoError(t, childCommands.Close())
 	require.NoError(t, childMessages.Close())
-	go b.read(messages)
+	go b.read()
 	t.Cleanup(b.close)
 	return b
 }
@@ -83,23 +91,25 @@ func writeFonts(t *testing.T, dir string) (file string) {
 	return file
 }
 
-// close ends the browser in order, so that none of its processes writes any more.
+// close ends the browser in order, so that none of its processes writes any more. One that does not end is killed with its renderers, which
+// have inherited its pipes.
 func (b *browser) close() {
 	_, _ = b.send("", "Browser.close", nil)
 	select {
 	case <-b.process.ended:
 	case <-time.After(waitTimeout):
-		b.process.kill()
+		_ = syscall.Kill(-b.process.command.Process.Pid, syscall.SIGKILL)
+		<-b.process.ended
 	}
 	_ = b.commands.Close()
+	_ = b.messages.Close()
 	<-b.ended
 }
 
 // read receives messages until the browser ends.
-func (b *browser) read(messages io.ReadCloser) {
+func (b *browser) read() {
 	defer close(b.ended)
-	defer func() { _ = messages.Close() }()
-	reader := bufio.NewReader(messages)
+	reader := bufio.NewReader(b.messages)
 	for {
 		text, err := reader.ReadBytes(0)
 		if err != nil {
@@ -117,8 +127,10 @@ func (b *browser) receive(m browserMessage) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if m.ID != 0 {
-		b.answers[m.ID] <- m
-		delete(b.answers, m.ID)
+		if answer, ok := b.answers[m.ID]; ok {
+			answer <- m
+			delete(b.answers, m.ID)
+		}
 		return
 	}
 	var event struct {
@@ -242,11 +254,11 @@ func (p *page) evaluate(t *testing.T, script string, value any) {
 }
 
 // poll evaluates a script until its value is good, and returns the last value, which is not good if the time ran out.
-func poll[T any](t *testing.T, p *page, script string, good func(T) bool) T {
+func poll[T any](t *testing.T, p *page, timeout time.Duration, script string, good func(T) bool) T {
 	t.Helper()
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
-	for end := time.Now().Add(browserTimeout); ; <-ticker.C {
+	for end := time.Now().Add(timeout); ; <-ticker.C {
 		var value T
 		p.evaluate(t, script, &value)
 		if good(value) || time.Now().After(end) {
@@ -258,7 +270,7 @@ func poll[T any](t *testing.T, p *page, script string, good func(T) bool) T {
 // await waits until a script is true.
 func (p *page) await(t *testing.T, script string) {
 	t.Helper()
-	require.True(t, poll(t, p, script, func(value bool) bool { return value }), script)
+	require.True(t, poll(t, p, browserTimeout, script, func(value bool) bool { return value }), script)
 }
 
 // text returns everything that is to be read in the page.
@@ -276,10 +288,10 @@ func (p *page) source(t *testing.T) (source string) {
 }
 
 // errors returns what the page wrote into the console as an error, exceptions, and requests that failed.
-func (p *page) errors() string {
+func (p *page) errors() []string {
 	p.browser.mu.Lock()
 	defer p.browser.mu.Unlock()
-	return strings.Join(p.browser.errors[p.session], "\n")
+	return slices.Clone(p.browser.errors[p.session])
 }
 
 // screenshot returns a PNG of the page.

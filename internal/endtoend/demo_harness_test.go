@@ -8,9 +8,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -68,13 +71,29 @@ func startDemo(t *testing.T, flags ...string) *demoHarness {
 	return d
 }
 
-// end stops it as Ctrl-C does, unless it has ended.
+// end stops it as Ctrl-C does, unless it has ended. Of a test that failed it shows what the programs said last.
 func (d *demoHarness) end(t *testing.T) {
 	t.Helper()
+	if t.Failed() {
+		d.logLastLines(t)
+	}
+	_ = d.command.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
 	case <-d.ended:
-	default:
-		d.terminate(t)
+	case <-time.After(2 * time.Minute): // each of its programs has 10 seconds
+		assert.Fail(t, "the demonstration did not end")
+	}
+}
+
+func (d *demoHarness) logLastLines(t *testing.T) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(d.temporary, "*", "*.log"))
+	require.NoError(t, err)
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		t.Log(filepath.Base(path), strings.Join(lines[max(0, len(lines)-20):], "\n"))
 	}
 }
 

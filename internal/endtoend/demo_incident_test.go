@@ -21,11 +21,11 @@ const (
 	subscriptionGap = `microsoft_copilot_history_gap_seconds{microsoft_copilot_reason="subscription"}`
 )
 
-// The pictures show the outage, and nothing is lost or repeated.
+// The metrics show the outage, and nothing is lost or repeated.
+// It is not parallel, because a demonstration that starts takes all processors for some seconds.
 func TestDemo_IncidentIsSeenAndRepaired(t *testing.T) {
 	skipIfShort(t, "it is a test of an outage")
-	t.Parallel()
-	d := startDemo(t, "-incident", "30s")
+	d := startDemo(t, "-incident", "1m")
 	begun := d.awaitTenant(t, "the ingress is broken")
 	gap := func(query string) bool { return d.queryMetrics(t, "", query)[""] > 0 }
 	awaitEqual(t, true, func() bool { return gap("max_over_time(" + subscriptionGap + "[10m])") }, incidentTimeout)
@@ -50,9 +50,8 @@ func TestDemo_IncidentIsSeenAndRepaired(t *testing.T) {
 	awaitEqual(t, once, func() map[string]int { return d.records(t, once, begun.Add(-demoTimeout)) }, incidentTimeout)
 
 	assert.Greater(t, d.meanHistoryDelay(t, begun), 15., "seconds, of interactions of a minute")
-	for name, rule := range d.alertRules(t) {
+	for name, rule := range d.alertStates(t) {
 		assert.Equal(t, "ok", rule.Health, name)
-		assert.Contains(t, []string{"inactive", "pending", "firing"}, rule.State, name)
 	}
 }
 
@@ -85,22 +84,21 @@ func (d *demoHarness) records(t *testing.T, wanted map[string]int, since time.Ti
 	return records
 }
 
-// meanHistoryDelay returns how old, in seconds, the interactions were that were read from the history since a time.
+// meanHistoryDelay returns how old, in seconds, the interactions created since a time were when they were read from the history.
 func (d *demoHarness) meanHistoryDelay(t *testing.T, since time.Time) float64 {
 	t.Helper()
-	increase := func(suffix string) string {
-		metric := `microsoft_copilot_interaction_ingestion_delay_seconds_` + suffix + `{microsoft_copilot_source="history"}`
-		return fmt.Sprintf(`(sum(%s) - (sum(%s @ %d) or 0))`, metric, metric, since.Unix())
-	}
-	return d.queryMetrics(t, "", increase("sum")+" / "+increase("count"))[""]
+	query := `{event_name="microsoft.copilot.interaction"} _time:>=` + since.UTC().Format(time.RFC3339Nano) + `
+		microsoft.copilot.change.type:="created" microsoft.copilot.source:="history"
+		| stats avg(microsoft.copilot.ingestion.delay) as seconds`
+	return number(t, d.queryLogs(t, query)[0]["seconds"])
 }
 
 // ruleState is what vmalert says of a rule.
-type ruleState struct{ State, Health string }
+type ruleState struct{ Health string }
 
-// alertRules returns the alerts by name, as VictoriaMetrics gets them from vmalert:
+// alertStates returns the alerts by name, as VictoriaMetrics gets them from vmalert:
 // https://prometheus.io/docs/prometheus/latest/querying/api/#rules
-func (d *demoHarness) alertRules(t *testing.T) map[string]ruleState {
+func (d *demoHarness) alertStates(t *testing.T) map[string]ruleState {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+d.metrics+"/api/v1/rules", http.NoBody)
 	require.NoError(t, err)

@@ -42,7 +42,7 @@ func (r *receivedInteraction) created() time.Time {
 	return r.at.Add(-time.Duration(r.delay * float64(time.Second)))
 }
 
-// historyEnd returns when the tenant began to listen: the time of the last interaction of its history.
+// historyEnd returns the time of the last interaction of the tenant's history.
 func (d *demoMoment) historyEnd() (end time.Time) {
 	for i := range d.all {
 		if one := &d.all[i]; one.History {
@@ -90,7 +90,27 @@ func newDemoMoment(t *testing.T, flags ...string) *demoMoment {
 	t.Helper()
 	d := &demoMoment{demoHarness: startDemo(t, flags...)}
 	d.people = graphtest.Company(1, 200)
-	d.at = time.Now().Truncate(time.Second)
+	const openGap = `max(sum without (microsoft_copilot_reason) (microsoft_copilot_history_gap_seconds))`
+	awaitEqual(t, map[string]float64{"": 0}, func() map[string]float64 { return d.queryMetrics(t, "", openGap) }, demoTimeout)
+	for d.choose(t); !d.inventoryIsSettled(); {
+		d.choose(t)
+	}
+	created := `{event_name="microsoft.copilot.interaction"} _time:<` + d.at.UTC().Format(time.RFC3339) + ` microsoft.copilot.change.type:="created"`
+	awaitEqual(t, strconv.Itoa(len(d.all)), func() string {
+		return d.queryLogs(t, created+" | stats count_uniq(log.record.uid) as n")[0]["n"]
+	}, time.Minute)
+	d.readReceived(t)
+	return d
+}
+
+// choose makes this moment the one of which all is known, and waits until it is. Rules are evaluated at full minutes: the samples of the
+// test are to be the only ones at their time.
+func (d *demoMoment) choose(t *testing.T) {
+	t.Helper()
+	d.at, d.all = time.Now().Truncate(time.Second), nil
+	if d.at.Second() == 0 {
+		d.at = d.at.Add(-time.Second)
+	}
 	awaitEqual(t, true, func() bool {
 		all := d.published(t)
 		return all[len(all)-1].Created.After(d.at.Add(publishTime))
@@ -100,12 +120,15 @@ func newDemoMoment(t *testing.T, flags ...string) *demoMoment {
 			d.all = append(d.all, one)
 		}
 	}
-	created := `{event_name="microsoft.copilot.interaction"} _time:<` + d.at.UTC().Format(time.RFC3339) + ` microsoft.copilot.change.type:="created"`
-	awaitEqual(t, strconv.Itoa(len(d.all)), func() string {
-		return d.queryLogs(t, created+" | stats count_uniq(log.record.uid) as n")[0]["n"]
-	}, time.Minute)
-	d.readReceived(t)
-	return d
+}
+
+// inventoryIsSettled reports whether nobody became active just before the moment, which the inventory says some seconds later.
+func (d *demoMoment) inventoryIsSettled() bool {
+	before := demoTruth{at: d.at.Add(-publishTime), people: d.people, all: d.all}
+	never, neverBefore, active, activeBefore := d.neverPrompted(), before.neverPrompted(), d.activeDays(), before.activeDays()
+	return !slices.ContainsFunc(d.people, func(p graphtest.Person) bool {
+		return never(p.ID) != neverBefore(p.ID) || active(p.ID) != activeBefore(p.ID)
+	})
 }
 
 // readReceived reads when what was created so far was received, also after the moment.

@@ -15,8 +15,8 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 )
 
-// spoken is a prompt or an answer, as far as the questions of docs/investigate.md are about it.
-type spoken struct {
+// message is a prompt or an answer, as far as the questions of docs/investigate.md are about it.
+type message struct {
 	user  graphtest.Person
 	agent string // the application that answered; empty for a prompt
 	// calls is the agent that the prompt mentions with @.
@@ -34,9 +34,9 @@ type spoken struct {
 
 type file struct{ name, url string }
 
-func (s *spoken) answer() bool { return s.agent != "" }
+func (s *message) answer() bool { return s.agent != "" }
 
-func (s *spoken) kind() string {
+func (s *message) kind() string {
 	if s.answer() {
 		return "aiResponse"
 	}
@@ -44,14 +44,14 @@ func (s *spoken) kind() string {
 }
 
 // id is the one that Graph gives it: the time of creation.
-func (s *spoken) id() string { return strconv.FormatInt(s.at.UnixMilli(), 10) }
+func (s *message) id() string { return strconv.FormatInt(s.at.UnixMilli(), 10) }
 
 // summary is the body of its record without text.
-func (s *spoken) summary() string {
+func (s *message) summary() string {
 	return fmt.Sprintf("%s in %s, %d characters", s.kind(), s.app, utf8.RuneCountInString(s.text))
 }
 
-func (s *spoken) interaction(t *testing.T) graphtest.Interaction {
+func (s *message) interaction(t *testing.T) graphtest.Interaction {
 	t.Helper()
 	from := map[string]any{"user": map[string]any{"id": s.user.ID}}
 	if s.answer() {
@@ -91,7 +91,7 @@ func (s *spoken) interaction(t *testing.T) graphtest.Interaction {
 }
 
 // edited returns the same with another text, changed at a time.
-func (s *spoken) edited(t *testing.T, text string, at time.Time) graphtest.Interaction {
+func (s *message) edited(t *testing.T, text string, at time.Time) graphtest.Interaction {
 	t.Helper()
 	changed := *s
 	changed.text = text
@@ -123,21 +123,21 @@ receivers:
       inventory: 10s
 `
 
-// investigation is a tenant of which it is known who said what, and a log database with what a collector sent of it.
+// investigation is a tenant of which it is known who wrote what, and a log database with what a collector sent of it.
 type investigation struct {
 	*companyHarness
 	// licensed are the users whose history can be read.
 	licensed []graphtest.Person
-	all      []*spoken
+	all      []*message
 	// asked is the time at which the questions are asked, a little in the future; clock is the time of the latest prompt.
 	asked, clock time.Time
 	// talked is the conversation that is asked about, edited an answer in it that is changed.
 	talked string
-	edited *spoken
+	edited *message
 	// late is a prompt that comes after its answer.
-	late *spoken
+	late *message
 	// deleted are the interactions that are deleted between two times: the first without content, the others with it.
-	deleted        []*spoken
+	deleted        []*message
 	deletedBetween [2]time.Time
 	// recorded is the number of interactions in the database.
 	recorded int
@@ -154,7 +154,7 @@ func newInvestigation(t *testing.T) *investigation {
 			v.licensed = append(v.licensed, p)
 		}
 	}
-	v.sayEarlier()
+	v.addEarlier()
 	for _, s := range v.all {
 		require.NoError(t, v.emulator.AddHistory(s.interaction(t)))
 	}
@@ -164,9 +164,9 @@ func newInvestigation(t *testing.T) *investigation {
 	v.awaitRecords(t, len(v.all))
 
 	v.clock = time.Now().Add(-time.Minute)
-	v.converse()
-	v.publishSpoken(t, func(s *spoken) bool { return s.answer() == (s.request == v.late.request) })
-	v.publishSpoken(t, func(s *spoken) bool { return s.answer() != (s.request == v.late.request) })
+	v.addLater()
+	v.publishMessages(t, func(s *message) bool { return s.answer() == (s.request == v.late.request) })
+	v.publishMessages(t, func(s *message) bool { return s.answer() != (s.request == v.late.request) })
 	v.publishAndAwait(t, v.edited.edited(t, editedText, v.clock.Add(time.Minute)))
 	v.delete(t)
 	v.storeTwice(t)
@@ -184,8 +184,8 @@ func (v *investigation) awaitInventory(t *testing.T) {
 	}, time.Minute)
 }
 
-// publishSpoken publishes what is said and matches, and waits until the database has it.
-func (v *investigation) publishSpoken(t *testing.T, matches func(*spoken) bool) {
+// publishMessages publishes what is added and matches, and waits until the database has it.
+func (v *investigation) publishMessages(t *testing.T, matches func(*message) bool) {
 	t.Helper()
 	var interactions []graphtest.Interaction
 	for _, s := range v.all {
@@ -251,10 +251,10 @@ const (
 	delayed
 )
 
-// said adds a prompt in a conversation of its own, which only the history has.
-func (v *investigation) said(user int, app string, at time.Time) *spoken {
+// newPrompt adds a prompt in a conversation of its own, which only the history has.
+func (v *investigation) newPrompt(user int, app string, at time.Time) *message {
 	n := strconv.Itoa(len(v.all))
-	s := &spoken{
+	s := &message{
 		user: v.licensed[user], app: app, locale: "en-us", text: "List the open risks", conversation: "19:" + n + "@thread.v2",
 		request: "request-" + n, at: at.Truncate(time.Millisecond),
 	}
@@ -263,7 +263,7 @@ func (v *investigation) said(user int, app string, at time.Time) *spoken {
 }
 
 // answered adds the answer of an agent to a prompt, shortly after it.
-func (v *investigation) answered(prompt *spoken, agent string) *spoken {
+func (v *investigation) addAnswer(prompt *message, agent string) *message {
 	answer := *prompt
 	answer.agent, answer.calls, answer.text, answer.at = agent, "", "There are three.", prompt.at.Add(1500*time.Millisecond)
 	answer.attachments, answer.contexts = nil, nil
@@ -271,47 +271,47 @@ func (v *investigation) answered(prompt *spoken, agent string) *spoken {
 	return &answer
 }
 
-// sayNow adds a prompt that a notification brings.
-func (v *investigation) sayNow(user int, app string) *spoken {
+// addPrompt adds a prompt that a notification brings.
+func (v *investigation) addPrompt(user int, app string) *message {
 	v.clock = v.clock.Add(2 * time.Second)
-	s := v.said(user, app, v.clock)
+	s := v.newPrompt(user, app, v.clock)
 	s.notified = true
 	return s
 }
 
-// sayEarlier adds what was said before the collector starts.
-func (v *investigation) sayEarlier() {
+// addEarlier adds what was created before the collector starts.
+func (v *investigation) addEarlier() {
 	ago := func(d time.Duration) time.Time { return v.asked.Add(-d) }
 	for n := range 165 { // at each hour of the week, and each minute
-		v.said(hourly, "Word", ago(150*time.Minute+time.Duration(n)*61*time.Minute))
+		v.newPrompt(hourly, "Word", ago(150*time.Minute+time.Duration(n)*61*time.Minute))
 	}
 	for n := range 25 {
-		v.said(newcomer, "Excel", ago(2*time.Hour+time.Duration(n)*50*time.Minute))
-		v.said(steady, "Excel", ago(2*time.Hour+time.Duration(n)*51*time.Minute))
+		v.newPrompt(newcomer, "Excel", ago(2*time.Hour+time.Duration(n)*50*time.Minute))
+		v.newPrompt(steady, "Excel", ago(2*time.Hour+time.Duration(n)*51*time.Minute))
 	}
 	for n := range 280 {
-		v.said(steady, "Excel", ago(25*time.Hour+time.Duration(n)*140*time.Minute))
+		v.newPrompt(steady, "Excel", ago(25*time.Hour+time.Duration(n)*140*time.Minute))
 	}
 	for n := range 30 {
-		v.said(busy, "Excel", ago(2*time.Hour+time.Duration(n)*30*time.Minute))
+		v.newPrompt(busy, "Excel", ago(2*time.Hour+time.Duration(n)*30*time.Minute))
 	}
 	for n := range 100 {
-		v.said(busy, "Excel", ago(26*time.Hour+time.Duration(n)*6*time.Hour))
+		v.newPrompt(busy, "Excel", ago(26*time.Hour+time.Duration(n)*6*time.Hour))
 	}
 	for n := range 19 {
-		v.said(modest, "Excel", ago(3*time.Hour+time.Duration(n)*40*time.Minute))
+		v.newPrompt(modest, "Excel", ago(3*time.Hour+time.Duration(n)*40*time.Minute))
 	}
 	v.sayAtEdgesOfHours()
 	for n, locale := range []string{"ja-jp", "de-de", "de-de", "de-de"} {
-		v.said(traveler, "Teams", ago(5*time.Hour+time.Duration(n)*30*time.Hour)).locale = locale
-		v.said(settled, "Teams", ago(6*time.Hour+time.Duration(n)*30*time.Hour)).locale = "fr-fr"
+		v.newPrompt(traveler, "Teams", ago(5*time.Hour+time.Duration(n)*30*time.Hour)).locale = locale
+		v.newPrompt(settled, "Teams", ago(6*time.Hour+time.Duration(n)*30*time.Hour)).locale = "fr-fr"
 	}
 	for n, app := range []string{"PowerPoint", "Powerpoint", "Word", "PowerPoint"} {
-		v.answered(v.said(presenter, app, ago(20*24*time.Hour-time.Duration(n)*29*time.Hour)), "PowerPoint")
-		v.said(speaker, app, ago(9*24*time.Hour-time.Duration(n)*25*time.Hour))
+		v.addAnswer(v.newPrompt(presenter, app, ago(20*24*time.Hour-time.Duration(n)*29*time.Hour)), "PowerPoint")
+		v.newPrompt(speaker, app, ago(9*24*time.Hour-time.Duration(n)*25*time.Hour))
 	}
-	v.said(lapsed, "Word", ago(29*24*time.Hour+12*time.Hour))
-	v.said(delayed, "Word", ago(40*time.Minute)) // which the history brings, but not late
+	v.newPrompt(lapsed, "Word", ago(29*24*time.Hour+12*time.Hour))
+	v.newPrompt(delayed, "Word", ago(40*time.Minute)) // which the history brings, but not late
 	v.readFiles(ago(50 * time.Hour))
 }
 
@@ -323,9 +323,9 @@ func (v *investigation) sayAtEdgesOfHours() {
 	}
 	midnight := time.Date(friday.Year(), friday.Month(), friday.Day(), 0, 0, 0, 0, workZone)
 	for _, at := range []time.Duration{8*time.Hour - time.Millisecond, 8 * time.Hour, 18*time.Hour - time.Millisecond, 18 * time.Hour} {
-		v.said(settled, "Teams", midnight.Add(at)).locale = "fr-fr"
+		v.newPrompt(settled, "Teams", midnight.Add(at)).locale = "fr-fr"
 	}
-	v.said(settled, "Teams", midnight.Add(-time.Millisecond)).locale = "fr-fr" // on Thursday
+	v.newPrompt(settled, "Teams", midnight.Add(-time.Millisecond)).locale = "fr-fr" // on Thursday
 }
 
 // readFiles adds what names files: as attachments, contexts and links, with the wanted name, with similar names, and without any.
@@ -333,65 +333,65 @@ func (v *investigation) readFiles(at time.Time) {
 	wanted := file{askedFile, "https://contoso.example/sites/garden/plan.docx"}
 	copied := file{askedFile, "https://contoso.example/personal/plan.docx"}
 	longer := file{"Draft " + askedFile, "https://contoso.example/sites/garden/draft.docx"}
-	v.said(reader, "Word", at).attachments = []file{wanted}
-	v.said(reader, "Word", at.Add(time.Hour)).contexts = []file{wanted, longer}
-	v.answered(v.said(reader, "Word", at.Add(2*time.Hour)), "Word").links = []file{longer, wanted, wanted}
-	both := v.said(writer, "Word", at.Add(3*time.Hour))
+	v.newPrompt(reader, "Word", at).attachments = []file{wanted}
+	v.newPrompt(reader, "Word", at.Add(time.Hour)).contexts = []file{wanted, longer}
+	v.addAnswer(v.newPrompt(reader, "Word", at.Add(2*time.Hour)), "Word").links = []file{longer, wanted, wanted}
+	both := v.newPrompt(writer, "Word", at.Add(3*time.Hour))
 	both.attachments, both.contexts = []file{wanted}, []file{wanted}
-	v.said(copier, "Word", at.Add(4*time.Hour)).contexts = []file{copied}
-	v.said(bystander, "Word", at.Add(5*time.Hour)).contexts = []file{longer}
+	v.newPrompt(copier, "Word", at.Add(4*time.Hour)).contexts = []file{copied}
+	v.newPrompt(bystander, "Word", at.Add(5*time.Hour)).contexts = []file{longer}
 }
 
-// converse adds what is said after the history was read.
-func (v *investigation) converse() {
+// addLater adds what is created after the history was read.
+func (v *investigation) addLater() {
 	v.talk()
 	v.callAgents()
 	v.answerOthers()
-	v.regret()
-	v.sayNow(speaker, "PowerPoint")
-	v.said(delayed, "Word", v.asked.Add(-3*time.Hour-20*time.Minute)).notified = true // hours late
+	v.deleteConversation()
+	v.addPrompt(speaker, "PowerPoint")
+	v.newPrompt(delayed, "Word", v.asked.Add(-3*time.Hour-20*time.Minute)).notified = true // hours late
 }
 
 // talk adds a conversation of two turns, whose first answer is edited.
 func (v *investigation) talk() {
-	first := v.sayNow(talker, "BizChat")
-	v.edited = v.answered(first, "Microsoft 365 Chat")
-	second := v.sayNow(talker, "BizChat")
+	first := v.addPrompt(talker, "BizChat")
+	v.edited = v.addAnswer(first, "Microsoft 365 Chat")
+	second := v.addPrompt(talker, "BizChat")
 	second.conversation, second.text = first.conversation, "And who owns them?"
-	v.answered(second, "Microsoft 365 Chat")
+	v.addAnswer(second, "Microsoft 365 Chat")
 	v.talked = first.conversation
 }
 
 // callAgents adds prompts to the asked agent, by mention and by its own chat, and to others.
 func (v *investigation) callAgents() {
-	mentioned := v.sayNow(agentUser, "BizChat")
+	mentioned := v.addPrompt(agentUser, "BizChat")
 	mentioned.calls = askedAgent
-	v.answered(mentioned, "Microsoft 365 Chat")
-	v.answered(v.sayNow(agentUser, "BizChat"), askedAgent)
-	v.answered(v.sayNow(agentUser, "BizChat"), "Microsoft 365 Chat")
-	v.sayNow(agentUser, "BizChat").calls = askedAgent + " Pro"
-	v.sayNow(otherAgentUser, "BizChat").calls = askedAgent
-	v.answered(v.sayNow(otherAgentUser, "BizChat"), askedAgent)
+	v.addAnswer(mentioned, "Microsoft 365 Chat")
+	v.addAnswer(v.addPrompt(agentUser, "BizChat"), askedAgent)
+	v.addAnswer(v.addPrompt(agentUser, "BizChat"), "Microsoft 365 Chat")
+	v.addPrompt(agentUser, "BizChat").calls = askedAgent + " Pro"
+	v.addPrompt(otherAgentUser, "BizChat").calls = askedAgent
+	v.addAnswer(v.addPrompt(otherAgentUser, "BizChat"), askedAgent)
 }
 
 // answerOthers adds two answers whose user is not known: one that comes before its prompt, and one without request in a meeting.
 func (v *investigation) answerOthers() {
-	v.late = v.sayNow(latecomer, "Word")
-	v.answered(v.late, "Word").unknown = true
-	first, second := v.sayNow(organizer, "Teams"), v.sayNow(guest, "Teams")
+	v.late = v.addPrompt(latecomer, "Word")
+	v.addAnswer(v.late, "Word").unknown = true
+	first, second := v.addPrompt(organizer, "Teams"), v.addPrompt(guest, "Teams")
 	second.conversation = first.conversation
 	first.meeting, second.meeting = true, true
-	v.answered(first, "Teams")
-	anybody := v.answered(second, "Teams")
+	v.addAnswer(first, "Teams")
+	anybody := v.addAnswer(second, "Teams")
 	anybody.request, anybody.unknown = "", true
 }
 
-// regret adds a conversation that is deleted: its prompt without content, its answer with content. Another conversation has an
+// deleteConversation adds a conversation that is deleted: its prompt without content, its answer with content. Another conversation has an
 // interaction of the same millisecond as the answer.
-func (v *investigation) regret() {
-	prompt := v.sayNow(deleter, "Word")
-	answer := v.answered(prompt, "Word")
-	v.deleted = []*spoken{prompt, answer}
-	other := v.sayNow(bystander, "Word")
+func (v *investigation) deleteConversation() {
+	prompt := v.addPrompt(deleter, "Word")
+	answer := v.addAnswer(prompt, "Word")
+	v.deleted = []*message{prompt, answer}
+	other := v.addPrompt(bystander, "Word")
 	other.at = answer.at
 }

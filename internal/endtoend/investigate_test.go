@@ -37,7 +37,7 @@ var workZone = time.FixedZone("", int(time.Hour/time.Second))
 // row is a row of an answer.
 type row = map[string]string
 
-// Each query of the page has the answer that is right by what was said in the tenant, although each record is stored twice.
+// Each query of the page has the answer that is right by what was written in the tenant, although each record is stored twice.
 func TestInvestigate_QueriesAnswerAsTenant(t *testing.T) {
 	skipIfShort(t, "it starts databases")
 	t.Parallel()
@@ -140,37 +140,37 @@ func assertSample(t *testing.T, sample string, rows []row) {
 	assert.ElementsMatch(t, slices.Collect(maps.Keys(present)), slices.Collect(maps.Keys(fields)), "the sample row")
 }
 
-// within returns what was said in a time before the questions that ended some time before them, by time.
-func (v *investigation) within(length, end time.Duration) []*spoken {
-	var found []*spoken
+// within returns what was written in a time before the questions that ended some time before them, by time.
+func (v *investigation) within(length, end time.Duration) []*message {
+	var found []*message
 	for _, s := range v.all {
 		if age := v.asked.Sub(s.at); age > end && age <= end+length {
 			found = append(found, s)
 		}
 	}
-	slices.SortStableFunc(found, func(a, b *spoken) int { return a.at.Compare(b.at) })
+	slices.SortStableFunc(found, func(a, b *message) int { return a.at.Compare(b.at) })
 	return found
 }
 
 // prompts returns the prompts of the same time.
-func (v *investigation) prompts(length, end time.Duration) []*spoken {
-	return slices.DeleteFunc(v.within(length, end), (*spoken).answer)
+func (v *investigation) prompts(length, end time.Duration) []*message {
+	return slices.DeleteFunc(v.within(length, end), (*message).answer)
 }
 
 // byUser returns them by the ids of users.
-func byUser(all []*spoken) map[string][]*spoken {
-	found := map[string][]*spoken{}
+func byUser(all []*message) map[string][]*message {
+	found := map[string][]*message{}
 	for _, s := range all {
 		found[s.user.ID] = append(found[s.user.ID], s)
 	}
 	return found
 }
 
-// summaryOf returns the columns of what a user said, which is sorted by time.
-func summaryOf(said []*spoken, count string) row {
+// summaryOf returns the columns of what a user wrote, which is sorted by time.
+func summaryOf(written []*message, count string) row {
 	return row{
-		"user.id": said[0].user.ID, "name": said[0].user.UserPrincipalName, count: strconv.Itoa(len(said)),
-		"first": stamp(said[0].at), "last": stamp(said[len(said)-1].at),
+		"user.id": written[0].user.ID, "name": written[0].user.UserPrincipalName, count: strconv.Itoa(len(written)),
+		"first": stamp(written[0].at), "last": stamp(written[len(written)-1].at),
 	}
 }
 
@@ -253,7 +253,7 @@ func (v *investigation) leftByDeletion() (rows []row) {
 }
 
 func (v *investigation) usersOfFile() (rows []row) {
-	users := map[[2]string][]*spoken{}
+	users := map[[2]string][]*message{}
 	for _, s := range v.within(30*day, 0) {
 		for _, f := range slices.Concat(s.attachments, s.contexts, s.links) {
 			key := [2]string{s.user.ID, f.url}
@@ -262,8 +262,8 @@ func (v *investigation) usersOfFile() (rows []row) {
 			}
 		}
 	}
-	for key, said := range users {
-		r := summaryOf(said, "interactions")
+	for key, written := range users {
+		r := summaryOf(written, "interactions")
 		r["file_url"] = key[1]
 		rows = append(rows, r)
 	}
@@ -271,8 +271,8 @@ func (v *investigation) usersOfFile() (rows []row) {
 }
 
 func (v *investigation) usesOfApp() (rows []row) {
-	said := slices.DeleteFunc(v.prompts(90*day, 0), func(s *spoken) bool { return !strings.EqualFold(s.app, documentedApp) })
-	for _, prompts := range byUser(said) {
+	written := slices.DeleteFunc(v.prompts(90*day, 0), func(s *message) bool { return !strings.EqualFold(s.app, documentedApp) })
+	for _, prompts := range byUser(written) {
 		rows = append(rows, summaryOf(prompts, "prompts"))
 	}
 	return rows
@@ -309,12 +309,12 @@ func (v *investigation) unusualVolume() (rows []row) {
 }
 
 func (v *investigation) outsideOfHours() (rows []row) {
-	said := slices.DeleteFunc(v.prompts(7*day, 0), func(s *spoken) bool {
+	written := slices.DeleteFunc(v.prompts(7*day, 0), func(s *message) bool {
 		local := s.at.In(workZone)
 		weekday := local.Weekday() != time.Saturday && local.Weekday() != time.Sunday
 		return weekday && local.Hour() >= 8 && local.Hour() < 18
 	})
-	for _, prompts := range byUser(said) {
+	for _, prompts := range byUser(written) {
 		rows = append(rows, summaryOf(prompts, "prompts"))
 	}
 	return rows

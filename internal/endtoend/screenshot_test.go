@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build unix
+
 package endtoend_test
 
 import (
@@ -57,8 +59,17 @@ func withFewColors(picture image.Image, n int) image.Image {
 			pixels[picture.At(x, y)]++
 		}
 	}
-	colors := slices.SortedFunc(maps.Keys(pixels), func(a, b color.Color) int { return cmp.Compare(pixels[b], pixels[a]) })
+	colors := slices.SortedFunc(maps.Keys(pixels), func(a, b color.Color) int {
+		return cmp.Or(cmp.Compare(pixels[b], pixels[a]), compareColors(a, b))
+	})
 	few := image.NewPaletted(bounds, colors[:min(n, len(colors))])
 	draw.Draw(few, bounds, picture, bounds.Min, draw.Src)
 	return few
+}
+
+// compareColors orders colors of the same number of pixels, so that the same page gives the same picture.
+func compareColors(a, b color.Color) int {
+	ar, ag, ab, aa := a.RGBA()
+	br, bg, bb, ba := b.RGBA()
+	return slices.Compare([]uint32{ar, ag, ab, aa}, []uint32{br, bg, bb, ba})
 }
