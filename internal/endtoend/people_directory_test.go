@@ -312,7 +312,7 @@ func (l *loadedTenant) round(t *testing.T, bodies <-chan []byte) {
 			defer next.Stop()
 			for body := range bodies {
 				begun := time.Now()
-				status := l.postAs(t.Context(), client, "", body)
+				status := l.postAs(t.Context(), client, body)
 				passed := time.Since(begun)
 				assert.Equal(t, http.StatusAccepted, status)
 				mu.Lock()
