@@ -104,7 +104,7 @@ var completeness = []panel{
 	{
 		title: "Given up", unit: seconds, kind: series, width: 6,
 		definition: "Time of gaps given up in the 24 hours before each time, because it is older than `history.max_gap`. Its " +
-			"interactions are lost.",
+			"interactions are lost unless `history.replay` reads them.",
 		targets: []target{{promGivenUp, "{{reason}}"}},
 	},
 }

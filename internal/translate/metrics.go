@@ -121,7 +121,7 @@ func (m *Metrics) emit(metrics pmetric.MetricSlice, now time.Time, gauges []Gaug
 	defer m.mu.Unlock()
 	during := period{start: pcommon.NewTimestampFromTime(m.settings.Start), at: pcommon.NewTimestampFromTime(now)}
 	emitSum(metrics, definition{
-		"microsoft.copilot.interactions", "{interaction}", "Prompts and responses that were created.",
+		"microsoft.copilot.interactions", "{interaction}", "Prompts and answers that were created.",
 	}, m.interactions, during)
 	emitHistogram(metrics, definition{
 		"microsoft.copilot.interaction.ingestion_delay", "s", "Time from the creation of an interaction to its receipt.",
