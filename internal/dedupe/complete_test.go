@@ -92,11 +92,9 @@ func TestComplete_AfterUncleanEnd(t *testing.T) {
 	for name, test := range map[string]struct {
 		down     time.Duration
 		complete bool
-		// recovered is how many creations of before the end count as recovered.
-		recovered int
 	}{
-		"a short one":  {9 * time.Minute, true, 1},
-		"a longer one": {11 * time.Minute, false, 0},
+		"a short one":  {9 * time.Minute, true},
+		"a longer one": {11 * time.Minute, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -111,11 +109,45 @@ func TestComplete_AfterUncleanEnd(t *testing.T) {
 						assert.Equal(t, began.Add(time.Second), c.CompleteFrom())
 					}
 					p := newPipeline(c)
-					require.NoError(t, p.take(t.Context(), fromHistory(createdAt(item("1"), ended)), fromHistory(createdAt(item("2"), ended.Add(-2*time.Minute)))))
-					assert.Equal(t, test.recovered, p.recovered, "what may have been delivered before the end is not recovered")
+					require.NoError(t, p.take(t.Context(), fromHistory(createdAt(item("1"), ended))))
+					assert.Zero(t, p.recovered, "what may have been delivered before the end is not recovered")
+					require.NoError(t, p.take(t.Context(), fromHistory(createdAt(item("2"), ended.Add(-2*time.Minute)))))
+					require.NoError(t, p.take(t.Context(), fromHistory(createdAt(item("3"), ended.Add(2*time.Minute)))))
+					assert.Equal(t, 2, p.recovered, "but what was created earlier, or while nothing ran, is")
 
 					c, _ = load(t, client, nil) // and is remembered, if the next end is unclean, too
 				}
+			})
+		})
+	}
+}
+
+// Each of several unclean ends is remembered, in a crash loop as well.
+func TestComplete_AfterSeveralUncleanEnds(t *testing.T) {
+	t.Parallel()
+	for name, up := range map[string]time.Duration{"far apart": time.Hour, "a crash loop": 15 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				client := newFakeClient()
+				began := time.Now()
+				var c *dedupe.Cache
+				var ends []time.Time
+				for range 20 {
+					var ended time.Time
+					c, ended = crash(t, client, up, time.Second)
+					ends = append(ends, ended)
+				}
+				if up > time.Minute {
+					ends = ends[4:] // their number has a bound
+				}
+				p := newPipeline(c)
+				for n, ended := range ends {
+					require.NoError(t, p.take(t.Context(), fromHistory(createdAt(item(strconv.Itoa(n)), ended))))
+				}
+				assert.Zero(t, p.recovered)
+				require.NoError(t, p.take(t.Context(), fromHistory(createdAt(item("before"), began.Add(-2*time.Minute)))))
+				assert.Equal(t, 1, p.recovered)
 			})
 		})
 	}
