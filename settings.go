@@ -149,7 +149,8 @@ func (s *SubscriptionConfig) resources() []string {
 	}
 	var resources []string
 	for _, user := range s.Users {
-		resources = append(resources, fmt.Sprintf(userResource, user))
+		// The client state is derived from the resource, and Graph's subscription is ours in any case of the id.
+		resources = append(resources, fmt.Sprintf(userResource, strings.ToLower(user)))
 	}
 	return resources
 }
