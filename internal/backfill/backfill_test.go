@@ -611,6 +611,20 @@ func TestBackfiller_ReplaysOnlyOnce(t *testing.T) {
 	})
 }
 
+func TestBackfiller_ReplaysOnlyTheTimeAsked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		from, to := time.Now().Add(-2*time.Hour), time.Now().Add(-time.Hour)
+		h.configure(1, from.Add(-time.Millisecond), from, to.Add(-time.Millisecond), to)
+		_, stop := h.run(t)
+		h.open(between(gap.Replay, from, to))
+		advance(time.Minute)
+		stop()
+		assert.Equal(t, 2, h.pipeline.distinct(), "neither what is before its beginning nor what is at its end")
+	})
+}
+
 // A replay that lasts is followed in the log, at the level that operators see.
 func TestBackfiller_LogsProgressOfReplay(t *testing.T) {
 	t.Parallel()

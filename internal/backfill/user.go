@@ -42,8 +42,11 @@ func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Com
 			return gap.Comparison{}, err
 		}
 		page = next
-		if r.compares() {
+		switch {
+		case r.compares():
 			page = slices.DeleteFunc(page, r.incomparable)
+		case r.pass.Reasons()[0] == gap.Replay:
+			page = slices.DeleteFunc(page, r.notAsked)
 		}
 		compared.Interactions += len(page)
 	}
@@ -52,6 +55,12 @@ func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Com
 	}
 	compared.Users = 1
 	return compared, nil
+}
+
+// notAsked reports whether an interaction is outside of the time of a replay, which a user has set.
+func (r *reading) notAsked(i interaction.Received) bool {
+	at, known := i.CreatedAt()
+	return known && (at.Before(r.pass.From) || !at.Before(r.pass.To))
 }
 
 // receive decodes the items of a user. Unreadable items are counted and skipped.
