@@ -25,6 +25,8 @@ func (g subscriptionGaps) Checked() {
 	g.update(func(state *gap.State, now time.Time) { state.Confirmed(g.gaps.Rules(), now) })
 }
 
+func (g subscriptionGaps) AllInterrupted() { g.update((*gap.State).AllInterrupted) }
+
 func (g subscriptionGaps) Adopted() { g.update((*gap.State).Adopted) }
 
 func (g subscriptionGaps) Interrupted(resource string, reason subscription.Reason, since time.Time) {

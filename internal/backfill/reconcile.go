@@ -17,10 +17,13 @@ import (
 // compares reports whether the pass is a reconciliation, which ignores what it can't compare.
 func (r *reading) compares() bool { return r.pass.Reasons()[0] == gap.Reconcile }
 
-// comparedFrom returns the time from which on it is known what was delivered, at most the end of the pass.
+// comparedFrom returns the time from which on it is known what was delivered, and which is not too old, at most the end of the pass.
 func (r *reading) comparedFrom() time.Time {
-	return gap.Earlier(gap.Later(r.pass.From, r.b.s.Cache.CompleteFrom()), r.pass.To)
+	return gap.Earlier(gap.Later(r.pass.From, gap.Later(r.b.s.Cache.CompleteFrom(), r.horizon())), r.pass.To)
 }
+
+// horizon returns how far back a reconciliation reads.
+func (r *reading) horizon() time.Time { return r.pass.Began.Add(-r.b.s.Gaps.Rules().MaxGap) }
 
 // incomparable reports whether an interaction can't be compared; the cache may have evicted entries since the pass began.
 func (r *reading) incomparable(i interaction.Received) bool {
@@ -46,7 +49,9 @@ func (r *reading) outcome() gap.Outcome {
 		outcome, reason = gap.Inconclusive, failure.New(failure.HistoryInconclusive)
 	case from.After(p.From):
 		reason = failure.New(failure.DeliveriesUnknown)
-		if entries := r.b.s.Cache.EntriesFor(time.Since(p.From)); entries > 0 {
+		if !r.horizon().Before(from) {
+			reason = failure.New(failure.HistoryTooOld)
+		} else if entries := r.b.s.Cache.EntriesFor(time.Since(p.From)); entries > 0 {
 			reason = failure.New(failure.DedupeCacheTooSmall, entries)
 			fields = append(fields, zap.Int("max_entries", entries))
 		}

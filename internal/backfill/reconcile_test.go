@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/backfill"
+	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 )
@@ -171,6 +172,42 @@ func TestReconcile_RequestsNothingThatCanNotBeCompared(t *testing.T) {
 	})
 }
 
+// A comparison that had to wait for longer than history.max_gap reads what is left of it, and says so.
+func TestReconcile_OlderThanMaxGapIsIncomplete(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		maxGap time.Duration
+		read   int
+	}{
+		"a part of it":   {24 * time.Hour, 1},
+		"the whole time": {5 * time.Hour, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness()
+				h.rules.MaxGap = test.maxGap
+				day := yesterday()
+				horizon := time.Now().Add(-test.maxGap)
+				h.configure(1, day.From.Add(time.Hour), horizon.Add(time.Hour))
+				_, stop := h.run(t)
+				h.open(day)
+				advance(time.Minute)
+				stop()
+				assert.Equal(t, test.read, h.pipeline.distinct())
+				require.Len(t, h.reconciled(t), 1)
+				line := h.reconciled(t)[0].ContextMap()
+				assert.Equal(t, "incomplete", line["result"])
+				assert.Equal(t, string(failure.HistoryTooOld), line["code"])
+				assert.Equal(t, day.From, line["incomplete_from"])
+				assert.WithinDuration(t, gap.Earlier(horizon, day.To), line["incomplete_to"].(time.Time), time.Second)
+				assert.Equal(t, gap.Result{Outcome: gap.Incomplete, To: day.To}, h.state().Result)
+				assert.Empty(t, h.telemetry.copy().lost)
+			})
+		})
+	}
+}
+
 // A history that answers with nothing proves nothing, so the same time is compared once more a day later.
 func TestReconcile_HistoryThatAnswersWithNothing(t *testing.T) {
 	t.Parallel()
@@ -213,7 +250,8 @@ func TestReconcile_HistoryThatAnswersWithNothing(t *testing.T) {
 				assert.Equal(t, map[bool]string{true: "complete", false: "inconclusive"}[recovers], second["result"])
 				advance(24 * time.Hour)
 				require.Len(t, h.reconciled(t), 3)
-				assert.WithinDuration(t, began.Add(48*time.Hour), h.reconciled(t)[2].ContextMap()["from"].(time.Time), time.Minute, "and not once more")
+				from := map[bool]time.Time{true: began.Add(48 * time.Hour), false: began.Add(24 * time.Hour)}[recovers]
+				assert.WithinDuration(t, from, h.reconciled(t)[2].ContextMap()["from"].(time.Time), time.Minute, "each day at most twice")
 				stop()
 			})
 		})

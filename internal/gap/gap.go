@@ -173,6 +173,9 @@ func (g *Gap) end(now time.Time) time.Time {
 	return g.To
 }
 
+// compares reports whether it is the comparison of all users, whose outcome is that of the reconciliation.
+func (g *Gap) compares() bool { return g.Reason() == Reconcile && g.Scope.All() && !g.Second }
+
 // Rested reports whether it is a gap of users who had no history.
 func (g *Gap) Rested() bool { return g.Reason() == UsersUnknown && len(g.Scope.Users) > 0 }
 

@@ -210,20 +210,23 @@ func (s *State) pace(p *Pass, took time.Duration, now time.Time) {
 	s.NotBefore = next
 }
 
-// setResult notes the result of a reconciliation. What was inconclusive is compared once more with the next.
+// setResult notes the result of a reconciliation. What was inconclusive is compared once more with the next; what that one had
+// compared for the second time is not.
 func (s *State) setResult(p *Pass, outcome Outcome) {
 	first := &p.Gaps[0]
 	if first.Reason() != Reconcile || first.Second {
 		return
 	}
-	again := false
+	from := p.From
 	if first.Scope.All() {
+		if !s.Inconclusive.IsZero() {
+			from = Later(from, s.Result.To)
+		}
 		s.Result = Result{Outcome: outcome, To: p.To}
-		again = !s.Inconclusive.IsZero()
 		s.Inconclusive = time.Time{}
 	}
-	if outcome == Inconclusive && !again && (s.Inconclusive.IsZero() || p.From.Before(s.Inconclusive)) {
-		s.Inconclusive = p.From
+	if outcome == Inconclusive && from.Before(p.To) && (s.Inconclusive.IsZero() || from.Before(s.Inconclusive)) {
+		s.Inconclusive = from
 	}
 }
 

@@ -295,20 +295,21 @@ func TestPass_FutureEndIsNotWaitedFor(t *testing.T) {
 
 func TestPass_ReconciliationResults(t *testing.T) {
 	t.Parallel()
-	compare := func(s *gap.State, from int, outcome gap.Outcome, scope gap.Scope) {
-		s.Gaps = []gap.Gap{of(scope, reason(gap.Reconcile, at(from, 0), at(from+1, 0)))}
+	compare := func(s *gap.State, from, to int, outcome gap.Outcome, scope gap.Scope) {
+		s.Gaps = []gap.Gap{of(scope, reason(gap.Reconcile, at(from, 0), at(to, 0)))}
 		s.Begin(listed, at(20, from))
 		s.Finish(gap.End{Outcome: outcome}, at(20, from))
 	}
 	var s gap.State
-	compare(&s, 1, gap.Inconclusive, gap.Scope{})
+	compare(&s, 1, 2, gap.Inconclusive, gap.Scope{})
 	assert.Equal(t, gap.Result{Outcome: gap.Inconclusive, To: at(2, 0)}, s.Result)
 	assert.Equal(t, at(1, 0), s.Inconclusive)
-	compare(&s, 2, gap.Inconclusive, gap.Scope{})
-	assert.Zero(t, s.Inconclusive, "only once more")
-	compare(&s, 3, gap.Complete, gap.Scope{})
+	compare(&s, 1, 3, gap.Inconclusive, gap.Scope{})
+	assert.Equal(t, at(2, 0), s.Inconclusive, "what was compared twice is not compared again, but what is new")
+	compare(&s, 2, 4, gap.Complete, gap.Scope{})
 	assert.Equal(t, gap.Result{Outcome: gap.Complete, To: at(4, 0)}, s.Result)
-	compare(&s, 4, gap.Inconclusive, one)
+	assert.Zero(t, s.Inconclusive)
+	compare(&s, 4, 5, gap.Inconclusive, one)
 	assert.Equal(t, gap.Complete, s.Result.Outcome, "a retry for users is not the result")
 	assert.Equal(t, at(4, 0), s.Inconclusive, "and is compared once more")
 }

@@ -68,7 +68,7 @@ type State struct {
 	// Pass is the one being read, nil for none.
 	Pass *Pass `json:"pass,omitempty"`
 
-	// confirmed is the last confirmed check, also one of the last run if its checkpoint is fresh; zero if it is unknown what
+	// confirmed is the last check of which Checkpoint tells, also that of the last run if it is fresh; zero if it is unknown what
 	// happened since. It is wall time, since the monotonic clock stops while this machine is suspended.
 	confirmed time.Time
 	// unknownSince is where the time begins of which this run knows nothing; zero for never before.
@@ -175,6 +175,14 @@ func (s *State) Confirmed(r Rules, now time.Time) {
 	s.confirmed, s.Checkpoint = now.Round(0), now.Round(0)
 	if s.FirstConfirmed.IsZero() || s.FirstConfirmed.After(now) {
 		s.FirstConfirmed = s.Checkpoint
+	}
+}
+
+// AllInterrupted notes that no wanted subscription is active, while the listener was up. The open gap of each covers the time until it
+// is restored, so that this time is not unknown; without an open gap there never was a subscription, and nothing is missing.
+func (s *State) AllInterrupted(now time.Time) {
+	if slices.ContainsFunc(s.Gaps, func(g Gap) bool { return g.open() && g.Cause != atStart }) {
+		s.confirmed, s.Checkpoint = now.Round(0), now.Round(0)
 	}
 }
 
@@ -320,9 +328,7 @@ func (s *State) reconcileAt(r Rules, now time.Time) time.Time {
 // comparing reports whether a comparison of all users waits or is running: its outcome decides where the next one begins. One whose
 // interval is not over was due by a wrong clock.
 func (s *State) comparing(now time.Time) bool {
-	return slices.ContainsFunc(s.all(), func(g Gap) bool {
-		return g.Reason() == Reconcile && g.Scope.All() && !g.Second && !g.To.After(now)
-	})
+	return slices.ContainsFunc(s.all(), func(g Gap) bool { return g.compares() && !g.To.After(now) })
 }
 
 // all returns the gaps with those being read.
@@ -366,14 +372,14 @@ func (s *State) insert(g Gap) {
 	slices.SortStableFunc(s.Gaps, func(a, b Gap) int { return a.From.Compare(b.From) })
 }
 
-// Expire gives up what is older than MaxGap, and returns it; imports and replays may be of any age. A gap that is partly older is
-// clipped once an hour, so that its loss is not reported at every check.
+// Expire gives up what is older than MaxGap, and returns it; imports and replays may be of any age, and a comparison that is too old
+// has a result that says so. A gap that is partly older is clipped once an hour, so that its loss is not reported at every check.
 func (s *State) Expire(r Rules, now time.Time) (lost []Loss) {
 	horizon := now.Add(-r.MaxGap).UTC().Round(0)
 	var left []Gap
 	for _, g := range s.Gaps {
 		over := !g.open() && !g.To.After(horizon)
-		kept := g.Reason().is(anyAge) && !r.Disabled && g.Attempts < maxAttempts
+		kept := !r.Disabled && (g.Reason().is(anyAge) && g.Attempts < maxAttempts || g.compares())
 		if !kept && (over || horizon.Sub(g.From) > clipInterval) {
 			to := Earlier(g.end(horizon), horizon)
 			if g.Scope.SeenSince.IsZero() && g.Reason() != Reconcile {
@@ -416,7 +422,8 @@ func (s *State) Missing(r Rules, now time.Time) map[Reason]time.Duration {
 			sum[g.Reason()] += length
 		}
 	}
-	if s.stale(r, now) {
+	lasts := func(g Gap) bool { return g.open() && g.Scope.All() } // and contains the time since the last check
+	if s.stale(r, now) && !slices.ContainsFunc(s.Gaps, lasts) {
 		sum[Subscription] += now.Round(0).Sub(notifiedTo(s.confirmed))
 	}
 	return sum

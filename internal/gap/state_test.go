@@ -353,7 +353,12 @@ func TestState_ExpireGivesUpWhatIsTooOld(t *testing.T) {
 		"of users not seen, which is no loss": {
 			old(gap.UsersUnknown, gap.Scope{SeenSince: at(0, 0)}, at(0, 0).AddDate(0, 0, -9), at(0, 0).AddDate(0, 0, -8)), []string{}, 0,
 		},
-		"of a comparison, which is no loss":  {old(gap.Reconcile, gap.Scope{}, at(0, 0).AddDate(0, 0, -9), at(0, 0).AddDate(0, 0, -8)), []string{}, 0},
+		"not of a comparison, whose result says that it was too late": {
+			old(gap.Reconcile, gap.Scope{}, at(0, 0).AddDate(0, 0, -9), at(0, 0).AddDate(0, 0, -8)), []string{"[reconcile] 01 00:00:00 - 02 00:00:00"}, 0,
+		},
+		"of a comparison of single users, which is no loss": {
+			old(gap.Reconcile, one, at(0, 0).AddDate(0, 0, -9), at(0, 0).AddDate(0, 0, -8)), []string{}, 0,
+		},
 		"of single users, with their number": {old(gap.Startup, one, at(0, 0).AddDate(0, 0, -9), at(0, 0).AddDate(0, 0, -8)), []string{}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -467,6 +472,54 @@ func TestState_MissingCountsAnUnconfirmedTime(t *testing.T) {
 	assert.Zero(t, s.Missing(subscribed, at(10, 15))[gap.Subscription])
 	assert.False(t, s.Recent(subscribed, at(11, 0)))
 	assert.Equal(t, 125*time.Minute, s.Missing(subscribed, at(11, 0))[gap.Subscription])
+}
+
+// While no subscription is active, the open gap is what is known to be missing, however long that lasts.
+func TestState_AllInterrupted(t *testing.T) {
+	t.Parallel()
+	interrupted := func(now time.Time) gap.State {
+		s := running(subscribed)
+		s.Interrupted("tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
+		for check := at(10, 5); !check.After(now); check = check.Add(5 * time.Minute) {
+			s.AllInterrupted(check)
+			if s.Begin(listed, check); s.Pass != nil {
+				s.Finish(gap.End{}, check)
+			}
+		}
+		return s
+	}
+	later := at(10, 0).AddDate(0, 0, 8)
+
+	s := interrupted(later)
+	assert.Equal(t, later, s.Checkpoint)
+	assert.LessOrEqual(t, s.Missing(subscribed, later)[gap.Subscription], time.Hour, "it is read hourly")
+	assert.False(t, s.NeededFrom(subscribed, later).Before(later.Add(-70*time.Minute)))
+	s.Restored("tenant", later)
+	s.Confirmed(subscribed, later)
+	assert.Empty(t, s.Expire(subscribed, later), "nothing is lost")
+	for _, g := range s.Gaps {
+		assert.False(t, g.From.Before(later.Add(-70*time.Minute)), "%v is read again", g)
+	}
+
+	restarted := stored(t, interrupted(later))
+	restarted.Start(subscribed, false, time.Time{}, later.Add(time.Minute))
+	restarted.Interrupted("tenant", gap.Subscription, gap.Scope{}, time.Time{}, later.Add(time.Minute))
+	for _, g := range restarted.Gaps {
+		assert.False(t, g.From.Before(later.Add(-70*time.Minute)), "%v is read again after a restart", g)
+	}
+
+	never := gap.State{}
+	never.Start(subscribed, false, time.Time{}, at(10, 0))
+	never.Interrupted("tenant", gap.Subscription, gap.Scope{}, time.Time{}, at(10, 0))
+	never.AllInterrupted(at(10, 5))
+	assert.Zero(t, never.Checkpoint, "there never was a subscription")
+}
+
+func TestState_MissingCountsATimeOnce(t *testing.T) {
+	t.Parallel()
+	s := running(subscribed)
+	s.Interrupted("tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
+	assert.Equal(t, 125*time.Minute, s.Missing(subscribed, at(11, 0))[gap.Subscription], "though no list was read since")
 }
 
 func TestState_NeededFromIsTheEarliestThatWillBeRead(t *testing.T) {

@@ -426,8 +426,12 @@ func (w *world) checkSubscriptions() {
 		}
 	}
 	w.adopted = true
-	if w.anyActive() && !w.has(listener) {
+	switch {
+	case w.has(listener):
+	case w.anyActive():
 		s.Confirmed(w.rules, now)
+	case !slices.ContainsFunc(w.resources, func(r *resource) bool { return !r.interrupted }):
+		s.AllInterrupted(now)
 	}
 }
 
@@ -599,7 +603,7 @@ func (w *world) compared(p *gap.Pass, end *gap.End) {
 	for _, i := range w.open {
 		switch _, seen := w.memory.people.seen[i.user]; {
 		case !(span{p.From, p.To}).has(i.created):
-		case w.hollowPass && twice:
+		case w.hollowPass && twice && i.created.Before(w.memory.state.Result.To):
 			i.excuse = "inconclusive twice"
 		case p.Partial && !seen:
 			i.excuse = "the day was complete for the users seen"

@@ -21,6 +21,9 @@ func (m *Manager) check(ctx context.Context) {
 		m.failed(ctx, &m.outage, opList, err)
 		return
 	}
+	// Wall time, since the monotonic clock stops while this machine is suspended.
+	pause := at.Round(0).Sub(m.lastCheck.Round(0))
+	eventsMissed := !m.lastCheck.IsZero() && pause > 2*m.settings.CheckInterval+pauseTolerance
 	m.lastCheck, m.nextCheck = at, at.Add(m.settings.CheckInterval)
 	if m.outage.operation == opList {
 		m.outage.succeeded() // while after a failed change only a change shows that the outage is over
@@ -31,12 +34,16 @@ func (m *Manager) check(ctx context.Context) {
 	actions, surplus := plan(m.wanted(), have, m.facts, at)
 	for i, r := range m.resources {
 		m.apply(ctx, r, actions[i], at)
+		if eventsMissed && r.active {
+			r.requestReauthorization(at)
+		}
 	}
 	m.deleteSurplus(ctx, surplus)
-	if slices.ContainsFunc(m.resources, func(r *resourceState) bool {
-		return r.active && r.interruption == "" && !r.paused(at)
-	}) {
+	switch {
+	case slices.ContainsFunc(m.resources, func(r *resourceState) bool { return r.active && r.interruption == "" && !r.paused(at) }):
 		m.settings.Observer.Checked()
+	case !slices.ContainsFunc(m.resources, func(r *resourceState) bool { return r.interruption == "" }):
+		m.settings.Observer.AllInterrupted()
 	}
 }
 
@@ -65,6 +72,8 @@ func (m *Manager) apply(ctx context.Context, r *resourceState, a action, at time
 	case replace:
 		if a.have.ID != "" {
 			m.adopt(r, a.have, at)
+		} else {
+			m.interrupt(r, a.reason, r.lastConfirmed)
 		}
 		if r.due(at) && m.mayCall(ctx) {
 			m.replace(ctx, r, a)

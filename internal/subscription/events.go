@@ -36,6 +36,9 @@ const (
 	// delivery pauses after a while and that changes are lost then, but not after how long:
 	// https://learn.microsoft.com/graph/change-notifications-lifecycle-events
 	deliveryGracePeriod = 15 * time.Minute
+	// pauseTolerance is how much later than two intervals after the last list another one may be without lifecycle events counting as
+	// missed.
+	pauseTolerance = 5 * time.Minute
 )
 
 // inbox collects events and new keys until the loop processes them.

@@ -3,6 +3,7 @@
 package subscription_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -347,6 +348,34 @@ func TestReauthorization_RestartConfirmsNothingWhilePaused(t *testing.T) {
 		assert.Empty(t, second.restored)
 		assert.Len(t, second.interruptions, 1)
 	})
+}
+
+// After a pause in which lifecycle events may have been missed, such as that of a suspended machine, subscriptions are renewed at once.
+func TestManager_RenewsAfterPause(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		pause  time.Duration
+		renews int
+	}{
+		"a short one misses no events": {8 * time.Minute, 0},
+		"a long one may miss events":   {16 * time.Minute, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := &fakeGraph{}
+				h := newHarness(t, g)
+				h.advance(time.Second)
+				g.failWith(func(call) error { return errors.New("no route to host") })
+				h.advance(test.pause)
+				g.failWith(nil)
+				h.advance(6 * time.Minute)
+				assert.Equal(t, test.renews, g.count("renew"))
+				h.advance(6 * time.Hour)
+				assert.Equal(t, test.renews, g.count("renew"), "once")
+			})
+		})
+	}
 }
 
 // Where events may have been missed, adopted subscriptions are renewed at once.

@@ -48,15 +48,16 @@ type harness struct {
 
 // recorder implements Observer, Telemetry and Status.
 type recorder struct {
-	mu            sync.Mutex
-	checked       []time.Time
-	adopted       []time.Time
-	interruptions []interruption
-	restored      []time.Time
-	statuses      []error
-	renewals      map[bool]int
-	created       map[bool]int
-	recreated     []subscription.Reason
+	mu             sync.Mutex
+	checked        []time.Time
+	allInterrupted []time.Time
+	adopted        []time.Time
+	interruptions  []interruption
+	restored       []time.Time
+	statuses       []error
+	renewals       map[bool]int
+	created        map[bool]int
+	recreated      []subscription.Reason
 }
 
 type interruption struct {
@@ -66,6 +67,10 @@ type interruption struct {
 }
 
 func (r *recorder) Checked() { r.locked(func() { r.checked = append(r.checked, time.Now()) }) }
+
+func (r *recorder) AllInterrupted() {
+	r.locked(func() { r.allInterrupted = append(r.allInterrupted, time.Now()) })
+}
 
 func (r *recorder) Adopted() { r.locked(func() { r.adopted = append(r.adopted, time.Now()) }) }
 

@@ -167,10 +167,6 @@ func granted(got graph.Subscription, err error) (graph.Subscription, error) {
 
 // replace deletes before it creates, since an application may have only one subscription for a resource.
 func (m *Manager) replace(ctx context.Context, r *resourceState, a action) {
-	if !r.active {
-		// The resource has no subscription, however long the deletion takes.
-		m.interrupt(r, a.reason, r.lastConfirmed)
-	}
 	for _, old := range slices.Concat(a.surplus, a.conflicting) {
 		if err := m.remove(ctx, old); err != nil {
 			m.failed(ctx, &r.retry, opDelete, err)

@@ -89,9 +89,10 @@ type Graph interface {
 //
 // For each resource, calls of Interrupted and Restored alternate, beginning with Interrupted.
 type Observer interface {
-	// Checked reports that Graph's list confirmed every wanted subscription that has no open interruption. It is not called
-	// while all of them are interrupted.
+	// Checked reports that Graph's list confirmed every wanted subscription that has no open interruption, AllInterrupted that the
+	// list was read while all of them have one. While delivery may have paused, though no interruption is open, neither is called.
 	Checked()
+	AllInterrupted()
 	// Adopted reports that a subscription was found that was there before this process. It precedes Checked.
 	Adopted()
 	// Interrupted reports that changes of the resource may be lost from since on, which is when its subscription was last

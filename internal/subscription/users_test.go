@@ -158,6 +158,31 @@ func TestUsers_ServerFailureStopsPass(t *testing.T) {
 	})
 }
 
+// Each user's gap is known, though no call can be made for those after the first that fails.
+func TestUsers_EachIsInterruptedWhileCallsFail(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &fakeGraph{fail: func(c call) error {
+			if c.op == "delete" {
+				return graphError(http.StatusInternalServerError, "InternalServerError", 0)
+			}
+			return nil
+		}}
+		for n, resource := range []string{userA, userB} {
+			g.put(existing(fmt.Sprint("x", n), 70*time.Hour, func(s *graph.Subscription) {
+				s.Resource, s.EncryptionCertificateID = resource, "gone"
+			}))
+		}
+		h := newHarness(t, g, users(userA, userB))
+		assert.ElementsMatch(t, []interruption{
+			{userA, subscription.ReasonRemovedKey, time.Time{}}, {userB, subscription.ReasonRemovedKey, time.Time{}},
+		}, h.interruptions)
+		h.advance(time.Hour)
+		assert.Empty(t, h.checked)
+		assert.WithinDuration(t, time.Now(), h.allInterrupted[len(h.allInterrupted)-1], 5*time.Minute)
+	})
+}
+
 // A server failure that only some users meet does not keep the others from having a subscription.
 func TestUsers_ServerFailureOfSomeDoesNotBlockOthers(t *testing.T) {
 	t.Parallel()
