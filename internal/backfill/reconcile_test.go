@@ -197,7 +197,7 @@ func TestReconcile_OlderThanMaxGapIsIncomplete(t *testing.T) {
 				assert.Equal(t, test.read, h.pipeline.distinct())
 				require.Len(t, h.reconciled(t), 1)
 				line := h.reconciled(t)[0].ContextMap()
-				assert.Equal(t, "incomplete", line["result"])
+				require.Equal(t, "incomplete", line["result"])
 				assert.Equal(t, string(failure.HistoryTooOld), line["code"])
 				assert.Equal(t, day.From, line["incomplete_from"])
 				assert.WithinDuration(t, gap.Earlier(horizon, day.To), line["incomplete_to"].(time.Time), time.Second)

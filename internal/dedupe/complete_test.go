@@ -133,13 +133,13 @@ func TestComplete_AfterSeveralUncleanEnds(t *testing.T) {
 				began := time.Now()
 				var c *dedupe.Cache
 				var ends []time.Time
-				for range 20 {
+				for range 40 {
 					var ended time.Time
 					c, ended = crash(t, client, up, time.Second)
 					ends = append(ends, ended)
 				}
 				if up > time.Minute {
-					ends = ends[4:] // their number has a bound
+					ends = ends[24:] // their number has a bound
 				}
 				p := newPipeline(c)
 				for n, ended := range ends {

@@ -179,6 +179,7 @@ func TestUsers_EachIsInterruptedWhileCallsFail(t *testing.T) {
 		}, h.interruptions)
 		h.advance(time.Hour)
 		assert.Empty(t, h.checked)
+		require.NotEmpty(t, h.allInterrupted)
 		assert.WithinDuration(t, time.Now(), h.allInterrupted[len(h.allInterrupted)-1], 5*time.Minute)
 	})
 }
