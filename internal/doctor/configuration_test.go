@@ -82,7 +82,11 @@ func TestConfiguration_SaysWhatIsWrongAndWhere(t *testing.T) {
 			for _, want := range test.want {
 				requireCheck(t, g, doctor.Fail, failure.SettingWrong, want)
 			}
-			assert.Len(t, r.Instances[0].Groups, 1, "nothing else can be checked")
+			others := r.Instances[0].Groups[1:]
+			assert.NotEmpty(t, others)
+			for _, g := range others {
+				assert.Equal(t, "skip  the receiver's configuration is wrong\n", found(g), g.Name)
+			}
 		})
 	}
 }

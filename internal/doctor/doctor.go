@@ -63,8 +63,8 @@ type target struct {
 	id component.ID
 	// collector is the configuration that the receiver is in.
 	collector *collectorConfig
-	// configuration holds the checks of the configuration. If the receiver can't be built of it, config is nil, and nothing else is
-	// checked.
+	// configuration holds the checks of the configuration. If the receiver can't be built of it, config is nil, and all other checks are
+	// skipped.
 	configuration []Check
 	config        *m365copilotreceiver.Config
 	settings      receiver.Settings
@@ -89,11 +89,12 @@ type target struct {
 
 // run makes the checks in an order in which those that others depend on come first.
 func (t *target) run(ctx context.Context) Instance {
+	const wrongConfig = "the receiver's configuration is wrong"
 	instance := Instance{ID: t.id.String(), Groups: []Group{{Name: "configuration", Checks: t.configuration}}}
-	if t.config == nil {
-		return instance
+	storage := []Check{skipped(wrongConfig)}
+	if t.config != nil {
+		storage = t.checkStorage(ctx) // what it holds is needed before
 	}
-	storage := Group{Name: "storage", Checks: t.checkStorage(ctx)} // what it holds is needed before
 	cutShort := false
 	for _, g := range []struct {
 		name  string
@@ -112,6 +113,8 @@ func (t *target) run(ctx context.Context) Instance {
 	} {
 		var checks []Check
 		switch {
+		case t.config == nil:
+			checks = []Check{skipped(wrongConfig)}
 		case ctx.Err() != nil && !cutShort: // else nothing that fails might be left, and all seem well
 			cutShort = true
 			checks = []Check{bad(Fail, failure.New(failure.ChecksCutShort), "no time was left for this check and those that follow")}
@@ -124,7 +127,7 @@ func (t *target) run(ctx context.Context) Instance {
 		}
 		instance.Groups = append(instance.Groups, Group{Name: g.name, Checks: checks})
 	}
-	instance.Groups = append(instance.Groups, storage)
+	instance.Groups = append(instance.Groups, Group{Name: "storage", Checks: storage})
 	return instance
 }
 

@@ -88,6 +88,27 @@ func group(t *testing.T, r doctor.Report, name string) doctor.Group {
 	return doctor.Group{}
 }
 
+// Each group that a right configuration has is there, with the reason for which it was skipped.
+func TestRun_WrongConfigurationSkipsOtherGroups(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t)
+	wrong := h.check(t, "    cloud: mars", "")
+	assert.Empty(t, h.emulator.Requests())
+	var names []string
+	for _, g := range h.check(t, "", "").Instances[0].Groups {
+		names = append(names, g.Name)
+	}
+	var text, object bytes.Buffer
+	require.NoError(t, wrong.WriteText(&text, false))
+	require.NoError(t, wrong.WriteJSON(&object))
+	assert.Equal(t, len(names)+2, bytes.Count(text.Bytes(), []byte("\n")), "a line for each, one with a fix, and the verdict:\n%s", text.String())
+	for _, name := range names[1:] {
+		assert.Contains(t, text.String(), fmt.Sprintf("skip  %-16s  the receiver's configuration is wrong\n", name))
+		assert.Contains(t, object.String(), fmt.Sprintf("%q", name))
+	}
+	assert.Contains(t, text.String(), fmt.Sprintf("fail: 1 failed, 0 to look at, %d skipped;", len(names)-1))
+}
+
 // What is not checked is no success: not for want of time, and not after an interrupt.
 func TestRun_CutShortFails(t *testing.T) {
 	t.Parallel()
