@@ -49,13 +49,14 @@ func (t *target) withoutStorage() []Check {
 	if t.settings.History.Rules.Disabled {
 		lost = "none is configured: a restart does not know what was missed"
 	}
+	checks := []Check{ok("%s", lost)}
 	if len(t.settings.Certificates) == 0 {
-		return []Check{bad(Warn, failure.New(failure.KeyInMemory), "%s, and replaces the subscription", lost)}
+		checks = []Check{bad(Warn, failure.New(failure.KeyInMemory), "%s, and replaces the subscription", lost)}
 	}
 	if t.settings.Inventory > 0 {
-		return []Check{bad(Warn, failure.New(failure.ActivityInMemory), "%s", lost)}
+		checks = append(checks, bad(Warn, failure.New(failure.ActivityInMemory), "none is configured: the inventory knows only prompts since the last start"))
 	}
-	return []Check{ok("%s", lost)}
+	return checks
 }
 
 // checkFileStorage looks at the directory without touching it, and at a copy of the receiver's file.
