@@ -14,7 +14,8 @@ import (
 // sampleUsers is how many users the check of the history may choose from.
 const sampleUsers = 5
 
-// checkLicenses looks for Copilot licenses in the two places that show them. Each may be closed, since the receiver needs neither.
+// checkLicenses looks for Copilot licenses in the two places that show them. Each may be forbidden: the receiver does not need the
+// products, and where it needs the users, the check of the permissions says so. Any other error is shown.
 func (t *target) checkLicenses(ctx context.Context) []Check {
 	if reason := t.whyNoCall(); reason != "" {
 		return []Check{skipped("%s", reason)}
@@ -34,20 +35,22 @@ func (t *target) checkLicenses(ctx context.Context) []Check {
 		t.users = append(t.users, user.ID)
 	}
 	var checks []Check
-	if productsErr == nil {
+	switch {
+	case productsErr == nil:
 		checks = append(checks, checkProducts(products))
-	}
-	if usersErr == nil {
-		checks = append(checks, checkLicensedUsers(len(users.Items), users.Next != ""))
+	case !graph.Forbidden(productsErr):
+		checks = append(checks, skipped("the tenant's products can't be read: %s", oneLine(productsErr.Error())))
 	}
 	switch {
-	case len(checks) > 0:
-		return checks
-	case graph.Forbidden(productsErr) && graph.Forbidden(usersErr):
-		return []Check{skipped("LicenseAssignment.Read.All or User.Read.All would show the licenses; neither is granted")}
-	default:
-		return []Check{skipped("%s", oneLine("the licenses can't be read: "+usersErr.Error()))}
+	case usersErr == nil:
+		checks = append(checks, checkLicensedUsers(len(users.Items), users.Next != ""))
+	case !graph.Forbidden(usersErr):
+		checks = append(checks, skipped("the licensed users can't be read: %s", oneLine(usersErr.Error())))
 	}
+	if len(checks) == 0 {
+		return []Check{skipped("LicenseAssignment.Read.All or User.Read.All would show the licenses; neither is granted")}
+	}
+	return checks
 }
 
 // checkProducts judges the products of the tenant that contain Copilot. Those in a grace period work.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/doctor"
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
@@ -60,16 +61,49 @@ func TestLicenses_ForEachSource(t *testing.T) {
 	}
 }
 
-func TestLicenses_OneReadableSourceIsEnough(t *testing.T) {
+func TestLicenses_SourceThatFailsIsShown(t *testing.T) {
+	t.Parallel()
+	const (
+		noProducts = "skip  the tenant's products can't be read: list products: Graph answered 500"
+		noUsers    = "skip  the licensed users can't be read: list users: Graph answered 500"
+	)
+	products, users := graphtest.OpProducts, graphtest.OpUsers
+	allowed := []string{graphtest.RoleUsersReadAll, graphtest.RoleLicensesReadAll}
+	for name, test := range map[string]struct {
+		roles   []string
+		failing []graphtest.Operation
+		want    []string // how each line begins
+	}{
+		"the products fail": {allowed, []graphtest.Operation{products}, []string{noProducts, "ok  licensed users: 1"}},
+		"the users fail":    {allowed, []graphtest.Operation{users}, []string{"ok  assigned licenses of", noUsers}},
+		"both fail":         {allowed, []graphtest.Operation{products, users}, []string{noProducts, noUsers}},
+		"the products fail, the users are forbidden":     {allowed[1:], []graphtest.Operation{products}, []string{noProducts}},
+		"the products are forbidden, and the users fail": {allowed[:1], []graphtest.Operation{users}, []string{noUsers}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t)
+			h.emulator.SetRoles(append([]string{graphtest.RoleReadAll}, test.roles...)...)
+			h.emulator.SetUsers(someUser)
+			for _, op := range test.failing {
+				h.emulator.Fail(op, graphtest.Fault{Status: 500})
+			}
+			lines := strings.Split(strings.TrimSpace(found(group(t, h.check(t, "", ""), "licenses"))), "\n")
+			require.Len(t, lines, len(test.want))
+			for i, want := range test.want {
+				assert.True(t, strings.HasPrefix(lines[i], want), lines[i])
+			}
+		})
+	}
+}
+
+// The receiver works without LicenseAssignment.Read.All.
+func TestLicenses_ForbiddenSourceIsNotShown(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t)
-	h.emulator.SetRoles(graphtest.RoleReadAll, graphtest.RoleUsersReadAll, graphtest.RoleLicensesReadAll)
+	h.emulator.SetRoles(graphtest.RoleReadAll, graphtest.RoleUsersReadAll)
 	h.emulator.SetUsers(someUser)
-	h.emulator.Fail(graphtest.OpProducts, graphtest.Fault{Status: 500})
 	assert.Equal(t, "licensed users: 1", requireAllWell(t, h.check(t, "", ""), "licenses"))
-
-	h.emulator.Fail(graphtest.OpUsers, graphtest.Fault{Status: 500})
-	requireFinding(t, h.check(t, "", ""), "licenses", doctor.Skip, "", "the licenses can't be read: list users: Graph answered 500")
 }
 
 func TestLicenses_CountsOnePageOfUsers(t *testing.T) {
