@@ -85,7 +85,7 @@ type Delivered struct {
 // Cache knows what was delivered lately. *dedupe.Cache implements it, and documents the methods.
 type Cache interface {
 	CompleteFrom() time.Time
-	EntriesFor(span time.Duration) int
+	EntriesFor(span time.Duration) (entries int, allowed bool)
 	Notified(from, to time.Time, users []gap.User) int
 }
 

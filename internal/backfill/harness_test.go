@@ -380,6 +380,7 @@ type fakeCache struct {
 	mu           sync.Mutex
 	completeFrom time.Time
 	entries      int
+	tooMany      bool
 	notified     func(from, to time.Time, users []gap.User) int
 }
 
@@ -395,7 +396,7 @@ func (c *fakeCache) setCompleteFrom(at time.Time) {
 	c.completeFrom = at
 }
 
-func (c *fakeCache) EntriesFor(time.Duration) int { return c.entries }
+func (c *fakeCache) EntriesFor(time.Duration) (int, bool) { return c.entries, !c.tooMany }
 
 func (c *fakeCache) Notified(from, to time.Time, users []gap.User) int {
 	if c.notified == nil {

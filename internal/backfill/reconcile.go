@@ -3,6 +3,7 @@
 package backfill
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -48,13 +49,8 @@ func (r *reading) outcome() gap.Outcome {
 	case p.Scope().All() && 10*compared.Interactions < 9*notified:
 		outcome, reason = gap.Inconclusive, failure.New(failure.HistoryInconclusive)
 	case from.After(p.From):
-		reason = failure.New(failure.DeliveriesUnknown)
-		if !r.horizon().Before(from) {
-			reason = failure.New(failure.HistoryTooOld)
-		} else if entries := r.b.s.Cache.EntriesFor(time.Since(p.From)); entries > 0 {
-			reason = failure.New(failure.DedupeCacheTooSmall, entries)
-			fields = append(fields, zap.Int("max_entries", entries))
-		}
+		why, more := r.incomplete(from)
+		reason, fields = why, append(fields, more...)
 		fields = append(fields, zap.Time("incomplete_from", p.From), zap.Time("incomplete_to", from))
 	case len(r.failed) > 0:
 		reason = failure.New(failure.HistoryOfUsersFailing)
@@ -67,6 +63,21 @@ func (r *reading) outcome() gap.Outcome {
 		return "" // Users who had failed are compared late, and the day stays incomplete.
 	}
 	return outcome
+}
+
+// incomplete returns why nothing is compared before a time, with the number to set where that is the reason.
+func (r *reading) incomplete(from time.Time) (why failure.Failure, fields []zap.Field) {
+	entries, allowed := r.b.s.Cache.EntriesFor(time.Since(r.pass.From))
+	switch {
+	case !r.horizon().Before(from):
+		return failure.New(failure.HistoryTooOld), nil
+	case entries == 0:
+		return failure.New(failure.DeliveriesUnknown), nil
+	case !allowed:
+		return failure.New(failure.DedupeCacheTooSmall, "shorten history.reconcile.interval, since dedupe.max_entries can't be as large as needed"), nil
+	}
+	return failure.New(failure.DedupeCacheTooSmall, fmt.Sprintf("raise dedupe.max_entries to %d", entries)),
+		[]zap.Field{zap.Int("max_entries", entries)}
 }
 
 // usersRead returns the users whose history was read.

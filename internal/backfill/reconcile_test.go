@@ -126,9 +126,30 @@ func TestReconcile_MaxEntriesTooSmallForDay(t *testing.T) {
 		} {
 			assert.Equal(t, want, line.ContextMap()[key], key)
 		}
-		assert.Contains(t, line.ContextMap()["hint"], "dedupe.max_entries")
+		assert.Contains(t, line.ContextMap()["hint"], "raise dedupe.max_entries to 2000000")
 		assert.Equal(t, gap.Incomplete, h.state().Result.Outcome)
 		assert.Empty(t, h.state().Gaps)
+	})
+}
+
+// A number that the configuration refuses is not named.
+func TestReconcile_DayNeedsMoreEntriesThanAllowed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		day := yesterday()
+		h.cache.completeFrom = day.To.Add(time.Hour)
+		h.cache.entries, h.cache.tooMany = 20_000_000, true
+		_, stop := h.run(t)
+		h.open(day)
+		advance(time.Minute)
+		stop()
+		line := h.reconciled(t)[0].ContextMap()
+		assert.Equal(t, "incomplete", line["result"])
+		assert.Equal(t, "COP511", line["code"])
+		assert.Contains(t, line["hint"], "shorten history.reconcile.interval")
+		assert.NotContains(t, line["hint"], "20000000")
+		assert.NotContains(t, line, "max_entries")
 	})
 }
 

@@ -71,19 +71,20 @@ func (c *Cache) CompleteFrom() time.Time {
 	return unix(until + 1)
 }
 
-// EntriesFor returns the MaxEntries that a time needs, at the rate of what the cache has, or 0 if the present number suffices.
-func (c *Cache) EntriesFor(span time.Duration) int {
+// EntriesFor returns the number of entries that a time needs, at the rate of what the cache has, and whether Settings.MaxEntries may be
+// that large; or 0 if the present number suffices.
+func (c *Cache) EntriesFor(span time.Duration) (entries int, allowed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.delivered.len() == 0 {
-		return 0
+		return 0, true
 	}
 	covered := max(time.Since(unix(c.delivered.oldest().Delivered)), time.Second)
-	needed := int(math.Ceil(float64(c.delivered.len()) * float64(span) / float64(covered)))
-	if needed > c.settings.MaxEntries {
-		return needed
+	entries = int(math.Ceil(float64(c.delivered.len()) * float64(span) / float64(covered)))
+	if entries <= c.settings.MaxEntries {
+		return 0, true
 	}
-	return 0
+	return entries, entries <= MaxEntries
 }
 
 // Notified returns how many interactions of the users, created in an interval, notifications brought.

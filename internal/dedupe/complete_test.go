@@ -247,14 +247,24 @@ func TestEntriesFor_FollowsRate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := newCache(t, nil)
-		assert.Zero(t, c.EntriesFor(time.Hour))
+		entries := func(span time.Duration) int {
+			n, allowed := c.EntriesFor(span)
+			assert.True(t, allowed)
+			return n
+		}
+		assert.Zero(t, entries(time.Hour))
 		p := newPipeline(c)
 		for n := range 100 {
 			require.NoError(t, p.take(t.Context(), item(strconv.Itoa(n))))
 			time.Sleep(time.Minute)
 		}
-		assert.Equal(t, 1440, c.EntriesFor(24*time.Hour))
-		assert.Zero(t, c.EntriesFor(16*time.Hour), "1000 suffice")
+		assert.Equal(t, 1440, entries(24*time.Hour))
+		assert.Zero(t, entries(16*time.Hour), "1000 suffice")
+		assert.Equal(t, dedupe.MaxEntries, entries(dedupe.MaxEntries*time.Minute))
+
+		more, allowed := c.EntriesFor((dedupe.MaxEntries + 1) * time.Minute)
+		assert.Equal(t, dedupe.MaxEntries+1, more)
+		assert.False(t, allowed, "the configuration refuses so many")
 	})
 }
 

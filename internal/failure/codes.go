@@ -118,7 +118,8 @@ const (
 	requestedHere = "Graph requests %q, which a server answered with %s, while the webhook serves %q (webhook.path) on %s (webhook.endpoint)"
 )
 
-// hints returns the hint of each code. The verbs stand for the configuration key of an address, the address of a proxy, or a file.
+// hints returns the hint of each code. The verbs stand for the configuration key of an address, the address of a proxy, a file, or
+// what to set.
 func hints() map[Code]string {
 	return map[Code]string{ //nolint:gosec // hints, not credentials
 		StorageFailing: "check the storage extension and the disk it writes to; until it works again, state is kept in memory and a crash loses " +
@@ -260,7 +261,7 @@ func hints() map[Code]string {
 
 		HistoryInconclusive: "the history has far fewer interactions than notifications have brought, so it proves nothing, and the time is compared once more: " +
 			"check that AiEnterpriseInteraction.Read.All is granted, and whether a retention policy deletes interactions",
-		DedupeCacheTooSmall:   "the dedupe cache is too small to know what was delivered: raise dedupe.max_entries to %d",
+		DedupeCacheTooSmall:   "the dedupe cache is too small to know what was delivered: %s",
 		DeliveriesUnknown:     "after an unclean end, or a damaged value in storage, it is not known what was delivered: check the storage extension",
 		HistoryOfUsersFailing: "nothing to do: the history of some users can't be read, and is compared as soon as it can be",
 		HistoryUnreadable:     "report the error to the receiver's project; the interaction is not delivered",
