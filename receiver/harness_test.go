@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"net/http"
 	"strconv"
 	"testing"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/confighttp"
+	"go.opentelemetry.io/collector/config/configmiddleware"
+	"go.opentelemetry.io/collector/extension/extensionmiddleware"
 	"go.opentelemetry.io/collector/extension/xextension/storage"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.uber.org/zap"
@@ -46,6 +49,8 @@ type setup struct {
 	// stored is what earlier runs left and later ones will find; nil for no storage.
 	stored *testStore
 	logger *zap.Logger
+	// graph answers the requests to Graph; nil for none that is reachable.
+	graph roundTripper
 }
 
 func with(certificates ...Certificate) func(*setup) {
@@ -86,6 +91,10 @@ func loadTestReceiver(t *testing.T, change ...func(*setup)) (*Receiver, error) {
 		c(&s)
 	}
 	host := fakeHost{}
+	if s.graph != nil {
+		id := component.MustNewID("graph")
+		s.settings.Graph.Middlewares, host[id] = []configmiddleware.Config{{ID: id}}, middleware{RoundTripper: s.graph}
+	}
 	if s.stored != nil {
 		id := storagetest.NewStorageID("copilot")
 		s.settings.Storage, host[id] = &id, storageExtension{client: s.stored}
@@ -226,6 +235,21 @@ type storageExtension struct {
 func (s storageExtension) GetClient(context.Context, component.Kind, component.ID, string) (storage.Client, error) {
 	return s.client, nil
 }
+
+// middleware is an HTTP client middleware that answers in place of the server.
+type middleware struct {
+	component.StartFunc
+	component.ShutdownFunc
+	http.RoundTripper
+}
+
+func (m middleware) GetHTTPRoundTripper(context.Context) (extensionmiddleware.WrapHTTPRoundTripperFunc, error) {
+	return func(context.Context, http.RoundTripper) (http.RoundTripper, error) { return m.RoundTripper, nil }, nil
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
 
 type fakeHost map[component.ID]component.Component
 

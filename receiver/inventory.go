@@ -85,7 +85,7 @@ func (i *inventory) emit(ctx context.Context) {
 	}
 	now := time.Now()
 	for batch := range slices.Chunk(directory.DueUsers(i.ofReceived(licensed), i.interval, i.done, now), maxInventoryBatch) {
-		if !i.deliver(ctx, batch) {
+		if ctx.Err() != nil || !i.deliver(ctx, batch) {
 			return
 		}
 		i.done = batch[len(batch)-1].At

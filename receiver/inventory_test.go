@@ -329,6 +329,25 @@ func TestInventory_EndsWhileThePipelineBlocks(t *testing.T) {
 	})
 }
 
+// The pipeline may be shut down by the time a call returns that ignored its context.
+func TestInventory_EndsAfterTheBatchInFlight(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newInventoryHarness(t, licensedUserList(2500), day, zap.NewNop())
+		time.Sleep(10 * day)
+		ctx, cancel := context.WithCancel(t.Context())
+		h.outcome = func(context.Context) error {
+			cancel()
+			return nil
+		}
+		h.emit(ctx)
+		batches := len(h.batches) // not the batches themselves, of 1,000 ids each
+		assert.Equal(t, 1, batches)
+		h.emit(t.Context())
+		h.assertEachUser(t, 1)
+	})
+}
+
 func TestInventory_ClockThatWasAheadDelaysNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

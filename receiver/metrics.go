@@ -12,7 +12,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
 	"github.com/otelcopilot/m365copilotreceiver/internal/gap"
 	"github.com/otelcopilot/m365copilotreceiver/internal/health"
-	"github.com/otelcopilot/m365copilotreceiver/internal/panics"
 	"github.com/otelcopilot/m365copilotreceiver/internal/translate"
 )
 
@@ -88,7 +87,7 @@ func (p *pipeline) emitMetrics(ctx context.Context, gauges ...translate.Gauge) e
 		return nil
 	}
 	ctx = p.obs.StartMetricsOp(ctx)
-	err := panics.Catch(func() error { return p.nextMetrics.ConsumeMetrics(ctx, metrics) })
+	err := call(ctx, func() error { return p.nextMetrics.ConsumeMetrics(ctx, metrics) })
 	p.obs.EndMetricsOp(ctx, format, count, err)
 	if err == nil {
 		return nil

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -243,9 +244,30 @@ func (p *pipeline) consumeLogs(ctx context.Context, logs plog.Logs) error {
 	}
 	count := logs.LogRecordCount()
 	ctx = p.obs.StartLogsOp(ctx)
-	err := panics.Catch(func() error { return p.nextLogs.ConsumeLogs(ctx, logs) })
+	err := call(ctx, func() error { return p.nextLogs.ConsumeLogs(ctx, logs) })
 	p.obs.EndLogsOp(ctx, format, count, err)
 	return err
+}
+
+// cancelGracePeriod is the time that a next consumer gets to return once its context has ended.
+const cancelGracePeriod = time.Second
+
+// call calls a next consumer. It returns its error, a panic as one, or that of ctx where the consumer does not return when ctx ends, as
+// the batch processor while it is full: a shutdown can't wait for that. The call goes on then, and its outcome is dropped.
+func call(ctx context.Context, consume func() error) error {
+	returned := make(chan error, 1)
+	go func() { returned <- panics.Catch(consume) }()
+	select {
+	case err := <-returned:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-returned:
+		return err
+	case <-time.After(cancelGracePeriod):
+		return fmt.Errorf("the pipeline has not returned: %w", context.Cause(ctx))
+	}
 }
 
 // warn logs an error that has a failure with its code and hint, and a panic as an error with its stack. A line of each key is written at most once a

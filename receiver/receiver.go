@@ -41,9 +41,9 @@ type Receiver struct {
 	startErr error
 	// components is nil before the start.
 	components *components
-	// loops tracks the background goroutines, which run until stopLoops.
-	loops     sync.WaitGroup
-	stopLoops context.CancelFunc
+	// loops tracks the background goroutines: those that send to the next consumers run until stopSending, the others until stopLoops.
+	loops                  sync.WaitGroup
+	stopSending, stopLoops context.CancelFunc
 
 	stopping sync.Once
 	stopErr  error
@@ -83,7 +83,7 @@ func New(set otelreceiver.Settings, settings Settings, onShutdown func()) (*Rece
 			},
 			scope: scope, metrics: metrics,
 		},
-		stopLoops: func() {},
+		stopSending: func() {}, stopLoops: func() {},
 	}, nil
 }
 
@@ -121,23 +121,31 @@ func (r *Receiver) start(ctx context.Context, host component.Host) error {
 	if r.pipeline.nextLogs == nil {
 		r.set.Logger.Warn("no logs pipeline uses this receiver", failure.New(failure.NoLogsPipeline).Fields()...)
 	}
-	// The loops outlive the context of the start.
-	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r.stopLoops = cancel
-	loops := []func(context.Context){
-		c.cache.Run, c.attribution.Run, c.gaps.Run, c.directory.Run, c.activity.Run, c.backfiller.Run, r.saveUndelivered, r.emitMetrics,
-		r.watchFiles,
-	}
+	r.startLoops(ctx)
+	return nil
+}
+
+// startLoops starts the background goroutines, which outlive the context of the start.
+func (r *Receiver) startLoops(ctx context.Context) {
+	c := r.components
+	sending := []func(context.Context){c.backfiller.Run, r.emitMetrics}
 	if c.inventory != nil {
-		loops = append(loops, c.inventory.Run)
+		sending = append(sending, c.inventory.Run)
+	}
+	others := []func(context.Context){
+		c.cache.Run, c.attribution.Run, c.gaps.Run, c.directory.Run, c.activity.Run, r.saveUndelivered, r.watchFiles,
 	}
 	if c.manager != nil {
-		loops = append(loops, c.manager.Run)
+		others = append(others, c.manager.Run)
 	}
-	for _, loop := range loops {
-		r.loops.Go(func() { loop(background) })
+	start := func(loops []func(context.Context)) context.CancelFunc {
+		background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		for _, loop := range loops {
+			r.loops.Go(func() { loop(background) })
+		}
+		return cancel
 	}
-	return nil
+	r.stopSending, r.stopLoops = start(sending), start(others)
 }
 
 // drainTime is how long a shutdown waits for deliveries in flight. The Collector sets no deadline, and an exporter whose
@@ -163,13 +171,14 @@ func (r *Receiver) shutdown(ctx context.Context) error {
 	if r.components == nil {
 		return r.status.FatalError()
 	}
+	r.stopSending() // at once, since a delivery in flight gets as much time as those of notifications
 	if r.components.server != nil {
 		draining, cancel := context.WithTimeout(ctx, drainTime)
 		err := r.components.server.Shutdown(draining)
 		r.warn("deliveries in flight at shutdown were cut short, Graph retries them", err, failure.LogsPipelineRefusing)
 		cancel()
 	}
-	// The loops end after the webhook, since the subscription manager handles the last lifecycle events.
+	// The others end after the webhook: they store what it delivers, and the subscription manager handles the last lifecycle events.
 	r.stopLoops()
 	r.loops.Wait()
 	emitting, cancel := context.WithTimeout(ctx, lastMetricsTime)
