@@ -348,7 +348,7 @@ func TestKubernetes_ServiceHasEveryPort(t *testing.T) {
 	assert.Contains(t, fmt.Sprint(m.config.Get("service::telemetry::metrics::readers")), "host:0.0.0.0 port:"+ports["metrics"]+"]")
 }
 
-// The storage is a file of one process, and a shutdown needs more than the ten seconds for deliveries.
+// The storage is a file of one process, and a shutdown of the receiver takes up to 20 s where a pipeline blocks.
 func TestKubernetes_PodEndsBeforeTheNextStarts(t *testing.T) {
 	t.Parallel()
 	m := readManifests(t)
