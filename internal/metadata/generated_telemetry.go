@@ -153,7 +153,7 @@ func NewTelemetryBuilder(settings component.TelemetrySettings, options ...Teleme
 	errs = errors.Join(errs, err)
 	builder.ReceiverM365CopilotAttributionEvictions, err = builder.meter.Int64Counter(
 		"otelcol_receiver_m365_copilot_attribution_evictions",
-		metric.WithDescription("Requests and conversations whose users are no longer remembered, because of the number of later ones. Responses to them may have no user. [Development]"),
+		metric.WithDescription("Requests and conversations whose users are no longer remembered, because of the number of later ones. Answers to them may have no user. [Development]"),
 		metric.WithUnit("{entry}"),
 	)
 	errs = errors.Join(errs, err)

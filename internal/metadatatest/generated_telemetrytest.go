@@ -39,7 +39,7 @@ func AssertEqualReceiverM365CopilotAcknowledgementDuration(t *testing.T, tt *com
 func AssertEqualReceiverM365CopilotAttributionEvictions(t *testing.T, tt *componenttest.Telemetry, dps []metricdata.DataPoint[int64], opts ...metricdatatest.Option) {
 	want := metricdata.Metrics{
 		Name:        "otelcol_receiver_m365_copilot_attribution_evictions",
-		Description: "Requests and conversations whose users are no longer remembered, because of the number of later ones. Responses to them may have no user. [Development]",
+		Description: "Requests and conversations whose users are no longer remembered, because of the number of later ones. Answers to them may have no user. [Development]",
 		Unit:        "{entry}",
 		Data: metricdata.Sum[int64]{
 			Temporality: metricdata.CumulativeTemporality,
