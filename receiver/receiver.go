@@ -222,7 +222,9 @@ func every(ctx context.Context, interval time.Duration, call func()) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			call()
+			if ctx.Err() == nil { // both may be ready
+				call()
+			}
 		}
 	}
 }

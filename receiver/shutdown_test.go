@@ -144,3 +144,19 @@ func TestReceiver_ShutdownWaitsForDeliveryOfTheHistory(t *testing.T) {
 		reserved.Release()
 	})
 }
+
+func TestEvery_DoesNotCallAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	for range 50 { // select picks any case that is ready
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			calls := 0
+			every(ctx, time.Second, func() {
+				calls++
+				cancel()
+				time.Sleep(2 * time.Second)
+			})
+			assert.Equal(t, 1, calls)
+		})
+	}
+}
