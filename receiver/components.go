@@ -140,7 +140,7 @@ func (r *Receiver) newSubscription(c *components, ring notification.Ring) {
 		Decrypted: r.telemetry.decrypted,
 	})
 	recent := false
-	c.gaps.View(func(state *gap.State, now time.Time) { recent = state.Recent(c.gaps.Rules(), now) })
+	c.gaps.View(func(state *gap.State, now time.Time) { recent = state.Recent(c.gaps.Rules(), now) && !state.Lasting() })
 	settings := r.settings.Subscription
 	settings.Store, settings.Keys, settings.RenewOnAdopt = c.store, r.subscriptionKeys(ring), !recent
 	settings.Graph, settings.Observer, settings.Telemetry = c.clients.Graph, subscriptionGaps{c.gaps}, r.telemetry

@@ -25,7 +25,9 @@ func (g subscriptionGaps) Checked() {
 	g.update(func(state *gap.State, now time.Time) { state.Confirmed(g.gaps.Rules(), now) })
 }
 
-func (g subscriptionGaps) AllInterrupted() { g.update((*gap.State).AllInterrupted) }
+func (g subscriptionGaps) AllInterrupted() {
+	g.update(func(state *gap.State, now time.Time) { state.AllInterrupted(g.gaps.Rules(), now) })
+}
 
 func (g subscriptionGaps) Adopted() { g.update((*gap.State).Adopted) }
 

@@ -249,8 +249,9 @@ func (p *pipeline) consumeLogs(ctx context.Context, logs plog.Logs) error {
 	return err
 }
 
-// cancelGracePeriod is the time that a next consumer gets to return once its context has ended.
-const cancelGracePeriod = time.Second
+// cancelGracePeriod is the time that a next consumer gets to return once its context has ended: less than the webhook gives its
+// deliveries, so that they end in order.
+const cancelGracePeriod = 500 * time.Millisecond
 
 // call calls a next consumer. It returns its error, a panic as one, or that of ctx where the consumer does not return when ctx ends, as
 // the batch processor while it is full: a shutdown can't wait for that. The call goes on then, and its outcome is dropped.

@@ -625,6 +625,49 @@ func TestBackfiller_ReplaysOnlyTheTimeAsked(t *testing.T) {
 	})
 }
 
+// Entries that are read in one pass bring neither the time between them nor that of each other's users.
+func TestBackfiller_ReplaysOnlyTheEntries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		start := time.Now().Add(-10 * time.Hour)
+		hours := func(n float64) time.Time { return start.Add(time.Duration(n * float64(time.Hour))) }
+		h.configure(2, hours(0.5), hours(1.2), hours(1.7), hours(4.2), hours(6.2), hours(8.2))
+		_, stop := h.run(t)
+		entries := []gap.Gap{
+			between(gap.Replay, hours(0), hours(1)), between(gap.Replay, hours(1.5), hours(2)),
+			between(gap.Replay, hours(4), hours(8)), between(gap.Replay, hours(4.5), hours(8.5)),
+		}
+		for n, id := range h.users {
+			user, _ := gap.ParseUser(id)
+			entries[2+n].Scope.Users = []gap.User{user}
+		}
+		h.open(entries...)
+		advance(time.Minute)
+		stop()
+		assert.Equal(t, 2*2+2+2, h.pipeline.distinct())
+	})
+}
+
+// The end of an entry that is in the future when its first part is read: what the history shows late comes with the next part.
+func TestBackfiller_ReplayThatIsReadInPartsLosesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness()
+		began := time.Now()
+		h.rules.Replays = []gap.Interval{{From: began.Add(-time.Hour), To: began.Add(30 * time.Minute)}}
+		h.configure(1)
+		_, stop := h.run(t)
+		advance(time.Minute)
+		h.graph.set(func() {
+			h.graph.interactions[h.users[0]] = []time.Time{began.Add(-time.Minute), began.Add(time.Minute)}
+		})
+		advance(3 * time.Hour)
+		stop()
+		assert.Equal(t, 2, h.pipeline.distinct())
+	})
+}
+
 // A replay that lasts is followed in the log, at the level that operators see.
 func TestBackfiller_LogsProgressOfReplay(t *testing.T) {
 	t.Parallel()

@@ -23,8 +23,11 @@ func (r *reading) comparedFrom() time.Time {
 	return gap.Earlier(gap.Later(r.pass.From, gap.Later(r.b.s.Cache.CompleteFrom(), r.horizon())), r.pass.To)
 }
 
-// horizon returns how far back a reconciliation reads.
-func (r *reading) horizon() time.Time { return r.pass.Began.Add(-r.b.s.Gaps.Rules().MaxGap) }
+// horizon returns how far back a reconciliation reads now: the cache keeps what was delivered little longer.
+func (r *reading) horizon() (horizon time.Time) {
+	r.b.s.Gaps.View(func(_ *gap.State, now time.Time) { horizon = now.Add(-r.b.s.Gaps.Rules().MaxGap) })
+	return horizon
+}
 
 // incomparable reports whether an interaction can't be compared; the cache may have evicted entries since the pass began.
 func (r *reading) incomparable(i interaction.Received) bool {

@@ -46,7 +46,7 @@ func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Com
 		case r.compares():
 			page = slices.DeleteFunc(page, r.incomparable)
 		case r.pass.Reasons()[0] == gap.Replay:
-			page = slices.DeleteFunc(page, r.notAsked)
+			page = slices.DeleteFunc(page, func(i interaction.Received) bool { return !r.asked(user, i) })
 		}
 		compared.Interactions += len(page)
 	}
@@ -57,10 +57,15 @@ func (r *reading) readUser(ctx context.Context, user gap.User) (compared gap.Com
 	return compared, nil
 }
 
-// notAsked reports whether an interaction is outside of the time of a replay, which a user has set.
-func (r *reading) notAsked(i interaction.Received) bool {
+// asked reports whether an interaction of a user is to be replayed: by a gap of the pass, or by the configuration, since a gap may be a
+// part of an entry.
+func (r *reading) asked(user gap.User, i interaction.Received) bool {
 	at, known := i.CreatedAt()
-	return known && (at.Before(r.pass.From) || !at.Before(r.pass.To))
+	in := func(o gap.Interval) bool {
+		return !at.Before(o.From) && at.Before(o.To) && (len(o.Users) == 0 || slices.Contains(o.Users, user))
+	}
+	return !known || slices.ContainsFunc(r.b.s.Gaps.Rules().Replays, in) ||
+		slices.ContainsFunc(r.pass.Gaps, func(g gap.Gap) bool { return in(gap.Interval{From: g.From, To: g.To, Users: g.Scope.Users}) })
 }
 
 // receive decodes the items of a user. Unreadable items are counted and skipped.

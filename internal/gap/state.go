@@ -142,6 +142,11 @@ func (s *State) Start(r Rules, damaged bool, newestCreation, now time.Time) {
 // Recent reports whether the last confirmed check is so recent that no lifecycle event can have been missed.
 func (s *State) Recent(r Rules, now time.Time) bool { return !s.confirmed.IsZero() && !s.stale(r, now) }
 
+// Lasting reports whether the cause of a gap lasts, as far as is known.
+func (s *State) Lasting() bool {
+	return slices.ContainsFunc(s.Gaps, func(g Gap) bool { return g.open() })
+}
+
 // stale reports whether the last confirmed check is so long ago that it is unknown what happened since.
 func (s *State) stale(r Rules, now time.Time) bool {
 	return !s.confirmed.IsZero() && now.Round(0).Sub(s.confirmed) > 2*r.CheckInterval+startupTolerance
@@ -168,11 +173,8 @@ func (s *State) Stopped(r Rules, now time.Time) {
 
 // Confirmed notes that every wanted subscription was confirmed, or has an open gap, while the listener was up.
 func (s *State) Confirmed(r Rules, now time.Time) {
-	if s.stale(r, now) {
-		s.add(Gap{Reasons: []Reason{Subscription}, From: notifiedTo(s.confirmed), To: now.Add(subscriptionWarmup)})
-	}
+	s.checked(r, now)
 	s.end(atStart, now)
-	s.confirmed, s.Checkpoint = now.Round(0), now.Round(0)
 	if s.FirstConfirmed.IsZero() || s.FirstConfirmed.After(now) {
 		s.FirstConfirmed = s.Checkpoint
 	}
@@ -180,10 +182,18 @@ func (s *State) Confirmed(r Rules, now time.Time) {
 
 // AllInterrupted notes that no wanted subscription is active, while the listener was up. The open gap of each covers the time until it
 // is restored, so that this time is not unknown; without an open gap there never was a subscription, and nothing is missing.
-func (s *State) AllInterrupted(now time.Time) {
+func (s *State) AllInterrupted(r Rules, now time.Time) {
 	if slices.ContainsFunc(s.Gaps, func(g Gap) bool { return g.open() && g.Cause != atStart }) {
-		s.confirmed, s.Checkpoint = now.Round(0), now.Round(0)
+		s.checked(r, now)
 	}
+}
+
+// checked moves the checkpoint. Where the last check is too long ago, what happened since is unknown, whatever gap is open now.
+func (s *State) checked(r Rules, now time.Time) {
+	if s.stale(r, now) {
+		s.add(Gap{Reasons: []Reason{Subscription}, From: notifiedTo(s.confirmed), To: now.Add(subscriptionWarmup)})
+	}
+	s.confirmed, s.Checkpoint = now.Round(0), now.Round(0)
 }
 
 // Interrupted notes that the changes of a resource may be lost since a time; zero means since before this run. The scope is that

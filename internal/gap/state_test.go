@@ -481,7 +481,7 @@ func TestState_AllInterrupted(t *testing.T) {
 		s := running(subscribed)
 		s.Interrupted("tenant", gap.Subscription, gap.Scope{}, at(10, 0), at(10, 5))
 		for check := at(10, 5); !check.After(now); check = check.Add(5 * time.Minute) {
-			s.AllInterrupted(check)
+			s.AllInterrupted(subscribed, check)
 			if s.Begin(listed, check); s.Pass != nil {
 				s.Finish(gap.End{}, check)
 			}
@@ -511,8 +511,14 @@ func TestState_AllInterrupted(t *testing.T) {
 	never := gap.State{}
 	never.Start(subscribed, false, time.Time{}, at(10, 0))
 	never.Interrupted("tenant", gap.Subscription, gap.Scope{}, time.Time{}, at(10, 0))
-	never.AllInterrupted(at(10, 5))
+	never.AllInterrupted(subscribed, at(10, 5))
 	assert.Zero(t, never.Checkpoint, "there never was a subscription")
+
+	// A pause ends with a list that shows a subscription, which is replaced at once and can't be created.
+	paused := running(subscribed)
+	paused.Interrupted("tenant", gap.Subscription, gap.Scope{}, at(15, 0), at(15, 0))
+	paused.AllInterrupted(subscribed, at(15, 0))
+	assert.Contains(t, described(&paused), "[subscription] 10 08:55:00 - 10 15:05:00", "what happened during the pause is unknown")
 }
 
 func TestState_MissingCountsATimeOnce(t *testing.T) {

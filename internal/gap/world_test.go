@@ -431,7 +431,7 @@ func (w *world) checkSubscriptions() {
 	case w.anyActive():
 		s.Confirmed(w.rules, now)
 	case !slices.ContainsFunc(w.resources, func(r *resource) bool { return !r.interrupted }):
-		s.AllInterrupted(now)
+		s.AllInterrupted(w.rules, now)
 	}
 }
 

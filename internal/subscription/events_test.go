@@ -3,6 +3,7 @@
 package subscription_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/otelcopilot/m365copilotreceiver/internal/failure"
+	"github.com/otelcopilot/m365copilotreceiver/internal/graph"
 	"github.com/otelcopilot/m365copilotreceiver/internal/subscription"
 )
 
@@ -376,6 +378,32 @@ func TestManager_RenewsAfterPause(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The renewals of many users last longer than the pause after which events count as missed, and must not cause themselves again.
+func TestManager_RenewsManyAfterPauseOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &slowRenewals{fakeGraph: &fakeGraph{}}
+		resources := manyUsers(60)
+		first := newHarness(t, g.fakeGraph, users(resources...))
+		first.stop()
+		late := newHarness(t, g.fakeGraph, users(resources...), after(first), func(s *subscription.Settings) {
+			s.Graph, s.RenewOnAdopt = g, true
+		})
+		late.advance(3 * time.Hour)
+		late.stop()
+		assert.Equal(t, 60, g.count("renew"))
+		assert.Greater(t, len(late.checked), 30, "checks continue meanwhile")
+	})
+}
+
+// slowRenewals is a Graph whose renewals take 20 seconds.
+type slowRenewals struct{ *fakeGraph }
+
+func (g *slowRenewals) RenewSubscription(ctx context.Context, id string, expiration time.Time) (graph.Subscription, error) {
+	time.Sleep(20 * time.Second)
+	return g.fakeGraph.RenewSubscription(ctx, id, expiration)
 }
 
 // Where events may have been missed, adopted subscriptions are renewed at once.

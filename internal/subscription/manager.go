@@ -168,7 +168,8 @@ func (m *Manager) step(ctx context.Context) {
 func (m *Manager) pass(ctx context.Context) {
 	m.passEnd = time.Now().Add(passTimeLimit)
 	m.renewDue(ctx)
-	if m.mayCall(ctx) && !time.Now().Before(m.checkAt()) {
+	// The list is read in each pass that it is due in, however long the renewals of many users take.
+	if now := time.Now(); ctx.Err() == nil && m.outage.due(now) && !now.Before(m.checkAt()) {
 		m.check(ctx)
 	}
 	if ctx.Err() == nil && m.outage.due(time.Now()) {
