@@ -496,6 +496,7 @@ func TestState_AllInterrupted(t *testing.T) {
 	assert.False(t, s.NeededFrom(subscribed, later).Before(later.Add(-70*time.Minute)))
 	s.Restored("tenant", later)
 	s.Confirmed(subscribed, later)
+	assert.False(t, s.Lasting())
 	assert.Empty(t, s.Expire(subscribed, later), "nothing is lost")
 	for _, g := range s.Gaps {
 		assert.False(t, g.From.Before(later.Add(-70*time.Minute)), "%v is read again", g)
@@ -503,6 +504,8 @@ func TestState_AllInterrupted(t *testing.T) {
 
 	restarted := stored(t, interrupted(later))
 	restarted.Start(subscribed, false, time.Time{}, later.Add(time.Minute))
+	assert.True(t, restarted.Recent(subscribed, later.Add(time.Minute)))
+	assert.True(t, restarted.Lasting(), "so events may have been missed all the same")
 	restarted.Interrupted("tenant", gap.Subscription, gap.Scope{}, time.Time{}, later.Add(time.Minute))
 	for _, g := range restarted.Gaps {
 		assert.False(t, g.From.Before(later.Add(-70*time.Minute)), "%v is read again after a restart", g)
