@@ -74,12 +74,13 @@ func TestFlood_OfForgedBodiesIsBounded(t *testing.T) { //nolint:paralleltest // 
 	h.awaitSubscribed(t)
 	for name, f := range forgeries(t, h) {
 		t.Run(name, func(t *testing.T) {
+			flood := h.startFlood(t, f)
 			ended := make(chan struct{})
 			var statuses map[int]int
 			var err error
 			go func() {
 				defer close(ended)
-				statuses, err = h.flood(t, f)
+				statuses, err = flood()
 			}()
 			longest, sent := h.postGenuineUntil(t, ended)
 			require.NoError(t, err)
@@ -93,30 +94,38 @@ func TestFlood_OfForgedBodiesIsBounded(t *testing.T) { //nolint:paralleltest // 
 	assert.Empty(t, collector.linesWith("history read"), "forged notifications cause no backfill")
 }
 
-// flood posts a forgery over many connections, and counts the answers by status; 0 stands for none. It does so in a process
-// of its own, which is this test binary again, so that the senders do not delay what is measured in this one.
-func (h *collectorHarness) flood(t *testing.T, f forgery) (statuses map[int]int, err error) {
+// startFlood begins to post a forgery over many connections. wait returns the number of answers by status when all were sent; 0
+// stands for none. The sender is a process of its own, which is this test binary again, so that it does not delay what is measured
+// in this one. For the same reason it has received the forgery when startFlood returns: with the race detector, handling so many
+// bytes stops the whole process for up to a second.
+func (h *collectorHarness) startFlood(t *testing.T, f forgery) (wait func() (statuses map[int]int, err error)) {
 	t.Helper()
 	order, err := json.Marshal(floodOrder{"https://" + h.webhook + "/graph/notifications", f.body, f.times, f.atOnce})
-	if err != nil {
-		return nil, fmt.Errorf("write the order: %w", err)
-	}
+	require.NoError(t, err)
 	executable, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find the test binary: %w", err)
-	}
+	require.NoError(t, err)
 	command := exec.CommandContext(t.Context(), executable)
 	command.Env = append(os.Environ(), floodVariable+"=1")
-	command.Stdin = bytes.NewReader(order)
 	command.Stderr = t.Output()
-	out, err := command.Output()
-	if err != nil {
-		return nil, fmt.Errorf("send the flood: %w", err)
-	}
-	if err := json.Unmarshal(out, &statuses); err != nil {
-		return nil, fmt.Errorf("read the answers: %w", err)
-	}
-	return statuses, nil
+	var answers bytes.Buffer
+	command.Stdout = &answers
+	stdin, err := command.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	wait = sync.OnceValues(func() (statuses map[int]int, err error) {
+		if err := command.Wait(); err != nil {
+			return nil, fmt.Errorf("send the flood: %w", err)
+		}
+		if err := json.Unmarshal(answers.Bytes(), &statuses); err != nil {
+			return nil, fmt.Errorf("read the answers: %w", err)
+		}
+		return statuses, nil
+	})
+	t.Cleanup(func() { _, _ = wait() }) // also if the test has failed before
+	_, err = stdin.Write(order)
+	require.NoError(t, err)
+	require.NoError(t, stdin.Close())
+	return wait
 }
 
 // floodVariable is the environment variable that makes TestMain send a flood instead of running tests.
