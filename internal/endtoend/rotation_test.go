@@ -132,7 +132,7 @@ func (r *rotation) found(text string, expression *regexp.Regexp) (found []string
 	for _, run := range r.runs {
 		for _, line := range run.linesWith(text) {
 			if match := expression.FindStringSubmatch(line); match != nil {
-				found = append(found, strings.Split(match[1], `", "`)...)
+				found = append(found, strings.Split(match[1], `","`)...)
 			}
 		}
 	}
