@@ -28,9 +28,6 @@ import (
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
-// localTimeout is how long a program of this machine has for its answer.
-const localTimeout = time.Second
-
 // localListener is what listens on webhook.endpoint: the doctor while nothing else does, with the webhook of the receiver.
 type localListener struct {
 	component.Component // nil: nothing starts it
@@ -105,7 +102,7 @@ func (l *localListener) GetHTTPHandler(context.Context) (extensionmiddleware.Wra
 
 // askOther makes the handshake with what listens on webhook.endpoint.
 func (l *localListener) askOther(ctx context.Context, settings webhook.Settings) []Check {
-	ctx, cancel := context.WithTimeoutCause(ctx, localTimeout, errNoAnswer)
+	ctx, cancel := call(ctx)
 	defer cancel()
 	// The certificate is for the public name and is checked there.
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // see above

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -400,21 +401,23 @@ func TestStorage_FileThatChangesIsNotCalledDamaged(t *testing.T) {
 	// So large that a copy takes longer than the clock of the file system needs to advance.
 	_, err = file.WriteAt(bytes.Repeat([]byte("damaged."), 8<<20), 0)
 	require.NoError(t, err)
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-done:
-				return
-			default:
-				_, _ = file.WriteAt([]byte("damaged."), 0)
+	done := make(chan struct{})
+	var writers sync.WaitGroup
+	for range 4 { // so that one has a processor during each copy
+		writers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					_, _ = file.WriteAt([]byte("damaged."), 0)
+				}
 			}
-		}
-	}()
+		})
+	}
 	g := newHarness(t).checkStorage(t, directory, "")
 	close(done)
-	<-ended
+	writers.Wait()
 	require.NoError(t, file.Close())
 	requireCheck(t, g, doctor.Skip, "", "what is stored is not known: a collector wrote to the file during each of 3 copies")
 	assert.Equal(t, doctor.Skip, g.Mark(), found(g))
