@@ -62,6 +62,8 @@ type options struct {
 	reauthorize     time.Duration
 	duration        time.Duration
 	requireDelivery bool
+	// awaitSubscription is whether turns begin with the first subscription.
+	awaitSubscription bool
 	// history is how much history is made, 0 for none.
 	history time.Duration
 	// incident is when the ingress breaks, 0 for never, and incidentDuration for how long.
@@ -113,6 +115,7 @@ func parseSimulate(args []string, stdout, stderr io.Writer) (options, error) {
 	flags.DurationVar(&o.incidentDuration, "incident-duration", time.Minute, "`time` after which the ingress of -incident works again")
 	flags.StringVar(&o.published, "published", "", "`file` that gets a JSON line for each interaction, history included, within a second: "+
 		"what a backend should have in the end")
+	flags.BoolVar(&o.awaitSubscription, "await-subscription", false, "begin the turns once there is a subscription, so that each of them is sent")
 	flags.BoolVar(&o.requireDelivery, "require-delivery", false, "exit with 1 if no interaction was acknowledged")
 
 	err := flags.Parse(args)

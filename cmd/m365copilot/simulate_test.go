@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,7 +31,7 @@ func TestSimulate_DeliversUntilStopped(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tls")
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
-	p := runInBackground(ctx, t, "simulate", "-listen", "127.0.0.1:0", "-tls-dir", dir, "-turns-per-minute", "6000", "-require-delivery",
+	p := runInBackground(ctx, t, "simulate", "-listen", "127.0.0.1:0", "-tls-dir", dir, "-turns-per-minute", "600", "-require-delivery",
 		"-fault", "duplicate=0.1", "-fault", "throttle=0.000001", "-reauthorize-every", "50ms")
 	graph := p.expect(`msg=listening graph_endpoint=(\S+) .*tenant_id=` + demoTenant)[1]
 	c := newCollector(t, dir)
@@ -49,10 +51,31 @@ func TestSimulate_DeliversUntilStopped(t *testing.T) {
 	assert.Contains(t, c.decrypted[0], "appClass")
 }
 
+func TestSimulate_AwaitSubscriptionSendsEachTurn(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "tls")
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	p := runInBackground(ctx, t, "simulate", "-listen", "127.0.0.1:0", "-tls-dir", dir, "-turns-per-minute", "600", "-await-subscription")
+	graph := p.expect(`msg=listening graph_endpoint=(\S+)`)[1]
+	<-time.After(500 * time.Millisecond) // for five turns
+	c := newCollector(t, dir)
+	c.subscribe(graph)
+	require.Eventually(t, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.decrypted) > 4
+	}, 20*time.Second, time.Millisecond)
+	end()
+	counts := p.expect(`msg=summary subscriptions=1 interactions=(\d+) offered=(\d+)`)
+	assert.Equal(t, counts[1], counts[2])
+	assert.Equal(t, exitOK, <-p.done)
+}
+
 func TestSimulate_FreesPortOnSIGTERM(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "tls")
-	first, command := start(t, "simulate", "-listen", "127.0.0.1:0", "-tls-dir", dir, "-turns-per-minute", "6000")
+	first, command := start(t, "simulate", "-listen", fixedAddress(t), "-tls-dir", dir, "-turns-per-minute", "6000")
 	graph := first.expect(`msg=listening graph_endpoint=(\S+)`)[1]
 	c := newCollector(t, dir)
 	c.subscribe(graph) // its connection stays open
@@ -65,7 +88,7 @@ func TestSimulate_FreesPortOnSIGTERM(t *testing.T) {
 	require.Eventually(t, func() bool {
 		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
 		return err == nil && listener.Close() == nil
-	}, drainTime/2, time.Millisecond, "a restart need not wait for notifications in flight")
+	}, drainTime-drainTime/10, time.Millisecond, "a restart need not wait for notifications in flight")
 	t.Logf("the port is free after %s", time.Since(begun))
 	assert.Empty(t, first.done, "the first one still waits for notifications in flight") // while a busy machine starts the next one it may end
 	again, _ := start(t, "simulate", "-listen", address)
@@ -74,9 +97,23 @@ func TestSimulate_FreesPortOnSIGTERM(t *testing.T) {
 	assert.Equal(t, exitOK, <-first.done)
 }
 
+// fixedAddress returns a free address whose port nobody gets who asks for any port.
+func fixedAddress(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		address := "127.0.0.1:" + strconv.Itoa(10_000+rand.IntN(10_000))
+		if listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", address); err == nil {
+			require.NoError(t, listener.Close())
+			return address
+		}
+	}
+	require.FailNow(t, "no port is free")
+	return ""
+}
+
 func TestSimulate_FailsWithoutRequiredDelivery(t *testing.T) {
 	t.Parallel()
-	got := runToEnd(t, "simulate", "-listen", "127.0.0.1:0", "-duration", "1s", "-turns-per-minute", "60000", "-require-delivery")
+	got := runToEnd(t, "simulate", "-listen", "127.0.0.1:0", "-duration", "3s", "-turns-per-minute", "60000", "-require-delivery")
 	assert.Equal(t, exitFailed, got.code)
 	assert.Contains(t, got.stderr, "no interaction was acknowledged; is the collector running")
 	assert.Regexp(t, `msg=summary subscriptions=0 interactions=[1-9]\d* offered=0 acknowledged=0`, got.stderr)

@@ -20,6 +20,9 @@ const (
 	drainTime = 5 * time.Second
 	// retryDelay is shorter than that of Graph, so that retries can be seen in a demonstration.
 	retryDelay = time.Second
+	// maxRetryDelay is far shorter than that of Graph, since a demonstration compares the history with what arrived after half a minute:
+	// what Graph still retries then would be recovered, and look lost.
+	maxRetryDelay = 5 * time.Second
 	// historySize is how many interactions a simulation with a history keeps, those of maxHistory and of some days of live turns.
 	historySize = 1_000_000
 	// historyLimit is above that of Graph, so that a demonstration that raises history.requests_per_second need not wait for its history.
@@ -90,7 +93,7 @@ func simulate(ctx context.Context, o options, log *slog.Logger) (err error) {
 func (o options) emulatorSettings(log *slog.Logger) (graphtest.Settings, error) {
 	settings := o.settings
 	settings.Seed = o.seed
-	settings.RetryDelay = retryDelay
+	settings.RetryDelay, settings.MaxRetryDelay = retryDelay, maxRetryDelay
 	if o.history > 0 {
 		settings.HistorySize, settings.HistoryLimit = historySize, historyLimit
 	}
@@ -154,10 +157,15 @@ func turnSchedule(turnsPerMinute float64) (interval time.Duration, due func(elap
 	return interval, func(elapsed time.Duration) int { return int(elapsed.Minutes()*turnsPerMinute + 1e-6) }
 }
 
-// publishTurns publishes turns until ctx ends.
+// publishTurns publishes turns until ctx ends, with -await-subscription from the first subscription on.
 func publishTurns(
 	ctx context.Context, emulator *graphtest.Emulator, next nextTurn, published *publishedFile, o options, log *slog.Logger,
 ) {
+	if o.awaitSubscription {
+		if _, err := emulator.WaitSubscribed(ctx); err != nil {
+			return // ctx has ended
+		}
+	}
 	interval, due := turnSchedule(o.turnsPerMinute)
 	begin, done := time.Now(), 0
 	every(ctx, interval, func() {

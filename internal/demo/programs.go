@@ -77,7 +77,7 @@ func (d *demo) tenantCommand() command {
 	arguments := []string{
 		"simulate", "-listen", d.addresses.Graph, "-tls-dir", d.path("tls"), "-users", strconv.Itoa(licensed),
 		"-seed", strconv.FormatUint(d.options.seed, 10), "-history", history.String(), "-published", d.path(publishedFile),
-		"-turns-per-minute", strconv.Itoa(turnsPerMinute),
+		"-turns-per-minute", strconv.Itoa(turnsPerMinute), "-await-subscription",
 	}
 	if d.options.incident > 0 {
 		arguments = append(arguments, "-incident", d.options.incident.String(), "-incident-duration", incidentDuration.String())
