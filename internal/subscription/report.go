@@ -33,7 +33,7 @@ func (m *Manager) failures() map[string][]*retry {
 	}
 	for _, r := range m.resources {
 		note(&r.retry)
-		// Both receivers report the conflict, whichever of them has the subscription.
+		// Whoever has replaced so often reports the conflict, whether it has the subscription now or the other receiver.
 		if r.err == nil && m.keyReplacements[path(r.resource)] >= maxKeyReplacements {
 			note(&retry{name: r.name, operation: opReplace, err: errKeyConflict})
 		}
