@@ -22,6 +22,7 @@ func TestOutage_OfTwoMinutesLosesNothing(t *testing.T) {
 	h := newCollectorHarness(t, "")
 	h.run(t)
 	h.awaitSubscribed(t)
+	pause := graphtest.MeasurePauses(t.Context())
 	in := prompts(t, 1200, 50)
 	h.publish(t, in[:10]...)
 	h.backend.await(t, interactionKeys(t, in[:10]...), waitTimeout)
@@ -42,9 +43,10 @@ func TestOutage_OfTwoMinutesLosesNothing(t *testing.T) {
 	<-outage.Done()
 	h.backend.start(t)
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	require.NoError(t, h.emulator.WaitIdle(deadline(t)))
 	assert.Zero(t, h.emulator.Stats().Lost)
 	assert.Zero(t, h.backend.duplicates())
-	assertAnswersInTime(t, h)
+	assertAnswersInTime(t, h, pause())
 }
 
 func TestRestart_DuringOutageLosesNothing(t *testing.T) {
@@ -52,6 +54,7 @@ func TestRestart_DuringOutageLosesNothing(t *testing.T) {
 	t.Parallel()
 	h := newCollectorHarness(t, "")
 	collector := h.run(t)
+	collector.awaitLine(t, ready, waitTimeout)
 	h.awaitSubscribed(t)
 	in := prompts(t, 2000, 50)
 	published := make(chan error, 1)
@@ -66,7 +69,7 @@ func TestRestart_DuringOutageLosesNothing(t *testing.T) {
 		}
 		published <- failed
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	for restart := range 8 {
 		switch restart {
@@ -78,9 +81,11 @@ func TestRestart_DuringOutageLosesNothing(t *testing.T) {
 		require.NoError(t, h.emulator.WaitDelivered(ctx, (restart+1)*len(in)/10))
 		collector.terminate(t)
 		collector = h.run(t)
+		collector.awaitLine(t, ready, waitTimeout)
 	}
 	require.NoError(t, <-published)
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	require.NoError(t, h.emulator.WaitIdle(deadline(t)))
 	assert.Zero(t, h.backend.duplicates())
 	assert.Zero(t, h.emulator.Stats().Lost)
 }
@@ -107,13 +112,13 @@ exporters:
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 }
 
-// assertAnswersInTime asserts that Graph got every answer within 3 seconds.
-func assertAnswersInTime(t *testing.T, h *collectorHarness) {
+// assertAnswersInTime asserts that Graph got every answer within 3 seconds, without the longest pause of this process.
+func assertAnswersInTime(t *testing.T, h *collectorHarness, pause time.Duration) {
 	t.Helper()
 	for _, a := range h.emulator.Acknowledgements() {
-		assert.Less(t, a.Latency, 3*time.Second)
+		assert.Less(t, a.Latency-pause, 3*time.Second)
 	}
-	t.Logf("the slowest answer took %s", h.emulator.Stats().MaxLatency)
+	t.Logf("the slowest answer took %s, with a pause of at most %s", h.emulator.Stats().MaxLatency, pause)
 }
 
 func TestLatency_WithSlowBackend(t *testing.T) {
@@ -123,12 +128,13 @@ func TestLatency_WithSlowBackend(t *testing.T) {
 	h.backend.delay = 10 * time.Second
 	h.run(t)
 	h.awaitSubscribed(t)
+	pause := graphtest.MeasurePauses(t.Context())
 	in := prompts(t, 50, 5)
 	h.publish(t, in...)
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	require.NoError(t, h.emulator.WaitDelivered(ctx, len(in)))
-	assertAnswersInTime(t, h)
+	assertAnswersInTime(t, h, pause())
 	h.backend.await(t, interactionKeys(t, in...), 2*time.Minute)
 }
 
@@ -144,13 +150,14 @@ exporters:
 	h.backend.delay = 10 * time.Second
 	h.run(t)
 	h.awaitSubscribed(t)
+	pause := graphtest.MeasurePauses(t.Context())
 	in := prompts(t, 30, 5)
 	h.publish(t, in...)
 	h.backend.await(t, interactionKeys(t, in...), time.Minute)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	require.NoError(t, h.emulator.WaitDelivered(ctx, len(in)))
-	assertAnswersInTime(t, h)
+	assertAnswersInTime(t, h, pause())
 	assert.Zero(t, h.backend.duplicates(), "what was delivered late is not delivered again")
 }
 
@@ -184,11 +191,7 @@ service:
 	ctx, cancel := context.WithTimeout(t.Context(), waitTimeout)
 	defer cancel()
 	require.NoError(t, h.emulator.Wait(ctx, func(stats graphtest.Stats) bool { return stats.Refused >= 2 }))
-	for _, a := range h.emulator.Acknowledgements() {
-		if !a.Handshake {
-			assert.Equal(t, http.StatusServiceUnavailable, a.Status)
-		}
-	}
+	h.assertRefused(t)
 	h.backend.start(t)
 	// Now only permanent errors remain, and the other pipeline has accepted everything.
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)

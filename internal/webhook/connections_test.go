@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/collector/config/confighttp"
 	"golang.org/x/time/rate"
 
+	"github.com/otelcopilot/m365copilotreceiver/internal/graphtest"
 	"github.com/otelcopilot/m365copilotreceiver/internal/webhook"
 )
 
@@ -87,11 +88,12 @@ func TestServer_AnswersWhileConnectionsAreHeld(t *testing.T) {
 				client := newClient(t, &http.Transport{
 					DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 				})
-				start := time.Now()
+				start, pause := time.Now(), graphtest.MeasurePauses(t.Context())
 				status, err := post(ctx, client, test.scheme+"://"+server.Addr().String()+path, oneItem)
+				took := time.Since(start)
+				assert.Less(t, took-pause(), time.Second)
 				require.NoError(t, err)
 				assert.Equal(t, http.StatusAccepted, status)
-				assert.Less(t, time.Since(start), time.Second)
 			}
 			assert.Equal(t, 20, h.counted()[webhook.Delivered])
 		})

@@ -4,8 +4,12 @@ package webhook
 
 import "context"
 
-// MinReservation is the number of bytes that every request counts at least.
-const MinReservation = minReservation
+const (
+	// MinReservation is the number of bytes that every request counts at least.
+	MinReservation = minReservation
+	// FlushTimeout is how long a shutdown waits for open connections alone.
+	FlushTimeout = flushTimeout
+)
 
 // Handler is the part of a Server that answers requests, for tests without a listener.
 type Handler = handler

@@ -43,6 +43,7 @@ type harness struct {
 	deliver func(ctx context.Context, received []interaction.Received) error
 	// beforeCount is called before an outcome is counted; nil for nothing.
 	beforeCount func()
+	ackTimeout  time.Duration
 
 	mu         sync.Mutex
 	callLog    []call
@@ -59,6 +60,7 @@ func newHarness() *harness {
 			return notification.Decrypted{Received: make([]interaction.Received, len(c.Items))}, nil
 		},
 		deliver:    func(context.Context, []interaction.Received) error { return nil },
+		ackTimeout: 2500 * time.Millisecond,
 		outcomes:   map[webhook.Outcome]int{},
 		statuses:   map[int]int{},
 		handshakes: map[int]int{},
@@ -129,7 +131,7 @@ func (h *harness) calls() []call {
 func (h *harness) settings() webhook.Settings {
 	return webhook.Settings{
 		Path:             path,
-		AckTimeout:       2500 * time.Millisecond,
+		AckTimeout:       h.ackTimeout,
 		MaxInFlightBytes: 64 * mebibyte,
 		Config:           localConfig(),
 		OwnClientState:   h.OwnClientState,
