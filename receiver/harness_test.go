@@ -76,7 +76,7 @@ func loadTestReceiver(t *testing.T, change ...func(*setup)) (*Receiver, error) {
 		TenantID: tenant, Graph: confighttp.NewDefaultClientConfig(), Credential: &graph.CredentialSettings{},
 		Subscription: subscription.Settings{Resources: []string{tenantWide}, CheckInterval: 5 * time.Minute},
 		Webhook: webhook.Settings{
-			Config: confighttp.NewDefaultServerConfig(), Path: "/n", AckTimeout: time.Second, MaxInFlightBytes: minInFlightBytes,
+			Config: confighttp.NewDefaultServerConfig(), Path: "/n", AckTimeout: time.Minute, MaxInFlightBytes: minInFlightBytes,
 		},
 		Cache: dedupe.Settings{Window: 26 * time.Hour, MaxEntries: 1000}, MetricsInterval: time.Minute,
 		History: History{

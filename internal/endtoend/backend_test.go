@@ -74,11 +74,14 @@ func (b *backend) start(tb testing.TB) {
 	go func() { _ = server.Serve(listener) }()
 }
 
-// stop closes the listener and all connections.
+// stop closes the listener and all connections. Answers under way are sent first: what was counted and not answered would come again.
 func (b *backend) stop() {
 	b.mu.Lock()
 	server := b.server
 	b.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_ = server.Shutdown(ctx) // Close ends the requests that outlast it
 	_ = server.Close()
 }
 

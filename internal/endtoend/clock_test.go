@@ -221,7 +221,7 @@ func TestClock_TenDaysAheadAtShutdownLosesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newCollectorHarness(t, "receivers: {m365_copilot: {subscription: {check_interval: "+test.interval+"}}}", withDirectory, func(settings *graphtest.Settings) {
-				settings.RetryFor = time.Second
+				settings.RetryFor = 3 * time.Second
 				// So that Graph grants what a clock ten days ahead asks for, and its tokens are valid by that clock.
 				settings.MaxLifetime, settings.ValidationTokenLifetime = 20*24*time.Hour, 20*24*time.Hour
 			})

@@ -100,7 +100,7 @@ service:
 	h.backend.await(t, interactionKeys(t, in...), waitTimeout)
 	assert.Equal(t, len(in), decrypted(t, metrics))
 
-	<-time.After(2 * time.Second) // what was delivered is written within a second, not before the answer
+	<-time.After(5 * time.Second) // what was delivered is written within a second, not before the answer, where the disk does not stall
 	first.kill()
 	second := h.run(t)
 	second.awaitLine(t, "subscription adopted", waitTimeout)

@@ -4,6 +4,7 @@ package endtoend_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -110,29 +111,33 @@ func (h *collectorHarness) assertFewRequests(t *testing.T, took time.Duration) {
 	// The subscription is verified each second, and after each change.
 	assert.LessOrEqual(t, stats.Requests[graphtest.OpList], int(took.Seconds())+2*failures+3)
 	for _, call := range []graphtest.Operation{
-		graphtest.OpToken, graphtest.OpCreate, graphtest.OpUsers, graphtest.OpUser, graphtest.OpKeys, graphtest.OpRenew,
+		graphtest.OpCreate, graphtest.OpUsers, graphtest.OpUser, graphtest.OpKeys, graphtest.OpRenew,
 	} {
 		assert.LessOrEqual(t, stats.Requests[call], failures+1, call)
 	}
+	// A subscription is created and renewed with a token of the last minute.
+	assert.LessOrEqual(t, stats.Requests[graphtest.OpToken], failures+1+int(took/time.Minute))
 	assert.Empty(t, h.emulator.Requests(graphtest.OpDelete))
 }
 
-// assertRetryAfterObeyed asserts that each call with Retry-After was retried after that time, and at most a second later.
+// assertRetryAfterObeyed asserts that each call with Retry-After was retried after that time, and at most a second later. A pause of a
+// process makes one of a call's retries later, a receiver that waits for too long all of them.
 func (h *collectorHarness) assertRetryAfterObeyed(t *testing.T, status int, asked time.Duration) {
 	t.Helper()
 	for _, call := range calls {
 		if call == graphtest.OpKeys {
 			continue // Entra ID's public keys, which no token limits
 		}
+		var waits []time.Duration
 		requests := h.emulator.Requests(call)
-		for i := range requests[1:] {
-			if requests[i].Status != status {
-				continue
+		for i, request := range requests {
+			if request.Status == status && i+1 < len(requests) {
+				waits = append(waits, requests[i+1].At.Sub(request.At))
 			}
-			waited := requests[i+1].At.Sub(requests[i].At)
-			assert.GreaterOrEqual(t, waited, asked, call)
-			assert.LessOrEqual(t, waited, asked+time.Second, call)
 		}
+		require.Len(t, waits, failures, call)
+		assert.GreaterOrEqual(t, slices.Min(waits), asked, call)
+		assert.LessOrEqual(t, slices.Min(waits), asked+time.Second, call)
 	}
 }
 
@@ -145,11 +150,11 @@ func TestGraphFailure_RetriesWithoutStorm(t *testing.T) {
 	}{
 		"429 with Retry-After":   {graphtest.Fault{Status: 429, RetryAfter: "3"}, 3 * time.Second},
 		"503 with Retry-After":   {graphtest.Fault{Status: 503, RetryAfter: "2"}, 2 * time.Second},
-		"503":                    {graphtest.Fault{Status: 503}, 0},
-		"500":                    {graphtest.Fault{Status: 500}, 0},
-		"a connection reset":     {graphtest.Fault{Reset: true}, 0},
-		"an endless body":        {graphtest.Fault{Endless: true}, 0},
-		"a body that is no JSON": {graphtest.Fault{InvalidJSON: true}, 0},
+		"503":                    {graphtest.Fault{Status: 503}, time.Second},
+		"500":                    {graphtest.Fault{Status: 500}, time.Second},
+		"a connection reset":     {graphtest.Fault{Reset: true}, time.Second},
+		"an endless body":        {graphtest.Fault{Endless: true}, time.Second},
+		"a body that is no JSON": {graphtest.Fault{InvalidJSON: true}, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -161,7 +166,7 @@ func TestGraphFailure_RetriesWithoutStorm(t *testing.T) {
 			tries := h.emulator.Requests(graphtest.OpList)
 			assert.LessOrEqual(t, len(tries), 8, "retries are spaced")
 			for i := range tries[1:] {
-				assert.GreaterOrEqual(t, tries[i+1].At.Sub(tries[i].At), test.spacing, "Retry-After is obeyed")
+				assert.GreaterOrEqual(t, tries[i+1].At.Sub(tries[i].At), test.spacing)
 			}
 			assert.Len(t, collector.linesWith("subscription fails"), 1, "it is logged once")
 			h.emulator.Heal()

@@ -261,7 +261,8 @@ func TestImage_RunsAsInKubernetes(t *testing.T) {
 	collector := start(t, p.command(p.manifests.collector(), imageCommand(t, "ENTRYPOINT")))
 	p.awaitSubscribed(t)
 	for _, probe := range []*probe{p.manifests.collector().LivenessProbe, p.manifests.collector().ReadinessProbe} {
-		assert.Equal(t, http.StatusOK, getStatus(t, "http://"+health+probe.HTTPGet.Path))
+		require.Eventually(t, func() bool { return getStatus(t, "http://"+health+probe.HTTPGet.Path) == http.StatusOK },
+			waitTimeout, 50*time.Millisecond, "the collector may become ready after it has subscribed")
 	}
 	in := prompts(t, 20, 4)
 	p.publish(t, in...)

@@ -203,7 +203,7 @@ func TestDirectory_LicenseEnds(t *testing.T) {
 func TestInventory_OncePerIntervalAcrossRestart(t *testing.T) {
 	skipIfShort(t, "it takes three intervals")
 	t.Parallel()
-	const interval = 12 * time.Second
+	const interval = 20 * time.Second
 	h := newCollectorHarness(t, fmt.Sprintf("receivers: {m365_copilot: {identity: {inventory: %s}}}", interval), withDirectory)
 	people := graphtest.Company(2, 80)
 	h.emulator.SetDirectory(people...)
@@ -359,11 +359,11 @@ func TestDirectory_Of50000UsersDelaysNoAnswer(t *testing.T) { //nolint:parallelt
 	for _, p := range people {
 		if p.Licensed {
 			licensed = append(licensed, p.ID)
-		} else if len(others) < 25 {
+		} else if len(others) < 45 {
 			others = append(others, p.ID)
 		}
 	}
-	users := slices.Concat(others, licensed[:295])
+	users := slices.Concat(others, licensed[:275])
 	pages := (len(licensed) + 998) / 999
 	without, with := newLoadedTenant(t, people, false), newLoadedTenant(t, people, true)
 	t.Run("while it is listed", func(t *testing.T) {

@@ -91,7 +91,8 @@ func (c *companyHarness) runWith(t *testing.T, uses func(n int) []use) *process 
 	}
 	collector := c.run(t)
 	c.awaitSubscribed(t)
-	require.NoError(t, c.emulator.WaitRequests(deadline(t), graphtest.OpUsers, 1))
+	// The import begins once the directory is known.
+	require.NoError(t, c.emulator.WaitRequests(deadline(t), graphtest.OpHistory, 1))
 	c.publish(t, current...)
 	return collector
 }

@@ -144,10 +144,12 @@ func (p *process) awaitLines(tb testing.TB, text string, n int, timeout time.Dur
 	}
 }
 
+// ready is a part of the line that the collector logs when it has started, just before it begins to handle signals.
+const ready = "Everything is ready"
+
 // reload makes the collector read its configuration again, and waits until it runs with it.
 func (p *process) reload(tb testing.TB) {
 	tb.Helper()
-	const ready = "Everything is ready"
 	before := len(p.linesWith(ready))
 	require.NoError(tb, p.command.Process.Signal(syscall.SIGHUP))
 	p.awaitLines(tb, ready, before+1, waitTimeout)
@@ -159,13 +161,18 @@ func (p *process) kill() {
 	<-p.ended
 }
 
-// terminate asks the collector to end, and waits until it has.
+// terminate asks the collector to end, and waits until it has without an error.
 func (p *process) terminate(tb testing.TB) {
 	tb.Helper()
+	p.awaitLine(tb, ready, waitTimeout)
 	require.NoError(tb, p.command.Process.Signal(syscall.SIGTERM))
 	select {
 	case <-p.ended:
 	case <-time.After(30 * time.Second):
 		require.FailNow(tb, "the collector did not end")
 	}
+	state, ok := p.command.ProcessState.Sys().(syscall.WaitStatus)
+	require.True(tb, ok)
+	tooEarly := state.Signaled() && state.Signal() == syscall.SIGTERM // between that line and what handles signals
+	assert.True(tb, tooEarly || state.ExitStatus() == 0, "the collector ended with %v", p.command.ProcessState)
 }

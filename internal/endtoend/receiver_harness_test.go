@@ -161,11 +161,16 @@ func (h *harness) stop(t *testing.T) {
 	}
 }
 
-// run starts the receiver and waits for its subscription.
+// run starts the receiver and waits until it knows its subscription: Graph has it earlier, and a receiver that is stopped in between
+// does not delete it.
 func (h *harness) run(t *testing.T) graphtest.Subscription {
 	t.Helper()
 	h.start(t)
-	return h.subscribed(t)
+	subscription := h.subscribed(t)
+	require.Eventually(t, func() bool {
+		return h.lines.FilterMessage("subscription created").Len()+h.lines.FilterMessage("subscription adopted").Len() > 0
+	}, waitTimeout, 10*time.Millisecond)
+	return subscription
 }
 
 func (h *harness) subscribed(t *testing.T) graphtest.Subscription {

@@ -150,6 +150,7 @@ func TestHistory_FillsDowntimeGap(t *testing.T) {
 	h := newHarness(t)
 	h.withStorage(t)
 	h.run(t)
+	h.confirmed(t)
 	all := newPrompts(t, 50)
 	seen, lost := all[:2], all[2:]
 	h.deliver(t, seen...)

@@ -111,8 +111,6 @@ func TestTelemetry_ReportsReceiver(t *testing.T) {
 	forged.Value[0].ClientState = "guessed"
 	_, err = h.emulator.Post(t.Context(), forged)
 	require.NoError(t, err)
-	// Graph delivers as soon as it has the subscription, which may be before the receiver has noticed that.
-	require.Eventually(t, func() bool { return h.lines.FilterMessage("subscription created").Len() == 1 }, waitTimeout, 10*time.Millisecond)
 
 	receiver := attribute.String("receiver", "m365_copilot")
 	point := func(value int64, attributes ...attribute.KeyValue) metricdata.DataPoint[int64] {
@@ -216,7 +214,7 @@ func TestMetrics_NotificationAgeGrowsUntilNext(t *testing.T) {
 	assert.False(t, known, "none has arrived")
 
 	h.deliver(t, newTurns(1)...)
-	require.Eventually(t, func() bool { at, known := age(); return known && at > 1.5 }, waitTimeout, 10*time.Millisecond)
+	require.Eventually(t, func() bool { at, known := age(); return known && at > 4 }, waitTimeout, 10*time.Millisecond)
 	before, _ := age()
 	h.deliver(t, newTurns(1)...)
 	require.Eventually(t, func() bool { at, _ := age(); return at < before }, waitTimeout, 10*time.Millisecond)

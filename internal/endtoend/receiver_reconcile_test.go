@@ -391,7 +391,7 @@ func TestReconciliation_WithEmptyHistoryIsInconclusive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t)
-			h.reconcile(t, 6*time.Second, 3*time.Second)
+			h.reconcile(t, 10*time.Second, 3*time.Second)
 			h.start(t)
 			h.confirmed(t)
 			in := h.promptsNow(t, 11)
@@ -443,16 +443,23 @@ func (h *harness) occupyBudget(t *testing.T) (release func()) {
 	t.Cleanup(release)
 	address := h.config.Webhook.ServerConfig.NetAddr.Endpoint
 	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
-	for range h.config.Webhook.MaxInFlightBytes/(4<<10) + 1 { // each request reserves 4 KiB
+	occupy := func() {
 		connection, err := dialer.DialContext(t.Context(), "tcp", address)
 		require.NoError(t, err)
 		connections = append(connections, connection)
 		_, err = fmt.Fprintf(connection, "POST /graph/notifications HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{", address)
 		require.NoError(t, err)
 	}
+	for range h.config.Webhook.MaxInFlightBytes/(4<<10) + 1 { // each request reserves 4 KiB
+		occupy()
+	}
 	require.Eventually(t, func() bool {
 		status, err := h.emulator.PostRaw(t.Context(), []byte("{"), nil)
-		return err == nil && status == http.StatusServiceUnavailable
+		if err == nil && status == http.StatusServiceUnavailable {
+			return true
+		}
+		occupy() // since connections that came while the probe had its bytes may have been refused
+		return false
 	}, waitTimeout, 20*time.Millisecond)
 	return release
 }

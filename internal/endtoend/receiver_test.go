@@ -347,11 +347,16 @@ func (p *publisher) Start() {
 
 func (*publisher) Stop() {}
 
+// Generate waits for earlier interactions, so that few are left for the 5 seconds, which begin after the last.
 func (p *publisher) Generate() []receivertest.UniqueIDAttrVal {
+	const inFlight = 8
+	ctx, cancel := context.WithTimeout(context.Background(), waitTimeout)
+	defer cancel()
 	id := strconv.FormatInt(1_764_599_405_123+p.last.Add(1), 10)
-	_, err := p.harness.emulator.Publish(context.Background(),
+	_, err := p.harness.emulator.Publish(ctx,
 		graphtest.Created([]byte(`{"id": "`+id+`", "sessionId": "19:s@thread.v2", "interactionType": "userPrompt"}`))...)
 	require.NoError(p.t, err)
+	require.NoError(p.t, p.harness.emulator.Wait(ctx, func(s graphtest.Stats) bool { return s.Offered-s.Acknowledged-s.Lost <= inFlight }))
 	return []receivertest.UniqueIDAttrVal{receivertest.UniqueIDAttrVal(id)}
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ type rotation struct {
 
 const (
 	newSecret = "the-next-secret"
-	// publishInterval is the time between two interactions. Each is created when it is published, or a little earlier.
+	// publishInterval is the time between two interactions.
 	publishInterval = 20 * time.Millisecond
 )
 
@@ -44,36 +45,35 @@ func startRotation(t *testing.T, receiver string, change ...func(*graphtest.Sett
 	t.Helper()
 	h := newCollectorHarness(t, withReceiver(receiver), append(change, withDirectory)...)
 	r := &rotation{collectorHarness: h, runs: []*process{h.run(t)}}
+	r.collector().awaitLine(t, ready, waitTimeout)
 	r.awaitConfirmed(t)
-	in := make([]graphtest.Interaction, 10_000)
-	for i, began := 0, time.Now(); i < len(in); i++ {
-		in[i] = prompt(t, i, user(i%5), began.Add(time.Duration(i)*publishInterval))
-	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan int, 1)
-	go func() { ended <- r.publishUntil(ctx, in) }()
+	published := make(chan []graphtest.Interaction, 1)
+	go func() { published <- r.publishUntil(ctx, t) }() //nolint:testifylint // what it requires always holds
 	r.stop = func() []graphtest.Interaction {
 		cancel()
-		return in[:<-ended]
+		return <-published
 	}
 	r.awaitDelivered(t)
 	return r
 }
 
-// publishUntil publishes interactions, one after the other, until ctx ends. It returns their number.
-func (r *rotation) publishUntil(ctx context.Context, in []graphtest.Interaction) int {
+// publishUntil publishes interactions, one after the other, until ctx ends. It returns them.
+func (r *rotation) publishUntil(ctx context.Context, t *testing.T) (in []graphtest.Interaction) {
+	t.Helper()
 	every := time.NewTicker(publishInterval)
 	defer every.Stop()
-	for i, one := range in {
+	for {
 		select {
 		case <-ctx.Done():
-			return i
+			return in
 		case <-every.C:
 		}
+		one := prompt(t, len(in), user(len(in)%5), time.Now())
+		in = append(in, one)
 		// What is not sent is in the history nevertheless, and missing in the end.
 		_, _ = r.emulator.Publish(context.WithoutCancel(ctx), one)
 	}
-	return len(in)
 }
 
 func withReceiver(config string) string { return "receivers: {m365_copilot: {" + config + "}}" }
@@ -103,20 +103,33 @@ func (r *rotation) removeOld(t *testing.T, remove func()) {
 	r.awaitConfirmed(t)
 }
 
-// awaitReplaced waits until the subscription uses the certificate of an id, and for the reading of the time in between.
-func (r *rotation) awaitReplaced(t *testing.T, certificate, reason string) {
+// awaitReplaced waits until the subscription uses the certificate of an id, and for the reading of the time in between, the nth for
+// the reason.
+func (r *rotation) awaitReplaced(t *testing.T, certificate, reason string, n int) {
 	t.Helper()
 	require.NoError(t, r.emulator.Wait(deadline(t), func(graphtest.Stats) bool {
 		subscriptions := r.emulator.Subscriptions()
 		return len(subscriptions) == 1 && strings.HasPrefix(subscriptions[0].EncryptionCertificateID, certificate+".")
 	}))
-	r.awaitRead(t, reason)
+	r.awaitRead(t, reason, n)
 }
 
-// awaitRead waits until the history was read for a reason.
-func (r *rotation) awaitRead(t *testing.T, reason string) {
+// awaitRead waits until the history was read n times for a reason.
+func (r *rotation) awaitRead(t *testing.T, reason string, n int) {
 	t.Helper()
-	require.Eventually(t, func() bool { return slices.Contains(r.reasons("history read"), reason) }, waitTimeout, 20*time.Millisecond, reason)
+	require.Eventually(t, func() bool { return r.readings(reason) >= n }, waitTimeout, 20*time.Millisecond, reason)
+}
+
+// readings returns how often the history was read for a reason.
+func (r *rotation) readings(reason string) (n int) {
+	for _, run := range r.runs {
+		for _, line := range run.linesWith("history read") {
+			if strings.Contains(line, strconv.Quote(reason)) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 var (
@@ -147,6 +160,7 @@ func (r *rotation) end(t *testing.T, reasons []string, codes ...string) {
 	r.awaitDelivered(t)
 	in := r.stop()
 	r.backend.await(t, interactionKeys(t, in...), waitTimeout)
+	require.NoError(t, r.emulator.WaitIdle(deadline(t)))
 	t.Logf("%d interactions: %v", len(in), r.backend.recordsBySource())
 	assert.Zero(t, r.backend.duplicates())
 	assert.Equal(t, reasons, r.reasons("reading history"))
@@ -223,13 +237,13 @@ func TestRotation_EncryptionCertificateInList(t *testing.T) {
 	old, renewed := keyPair(t, "old"), keyPair(t, "renewed")
 	r := startRotation(t, fmt.Sprintf(certificates, old))
 	r.reload(t, fmt.Sprintf(certificates, renewed+", "+old))
-	r.awaitReplaced(t, "renewed", "subscription")
+	r.awaitReplaced(t, "renewed", "subscription", 1)
 	assert.Contains(t, r.collector().awaitLine(t, "subscription recreated", waitTimeout), `"reason": "replaced"`)
 	r.awaitDelivered(t)
 	// An operator does this a day later. Here Graph may still repeat, for the old one, what it could not deliver during the first reload:
 	// that is rejected, and read from the history.
 	r.reload(t, fmt.Sprintf(certificates, renewed))
-	r.awaitRead(t, "removed_key")
+	r.awaitRead(t, "removed_key", 1)
 	r.end(t, []string{"removed_key", "subscription"}, "COP410")
 }
 
@@ -242,7 +256,7 @@ func TestRotation_EncryptionCertificateInPlace(t *testing.T) {
 	replace(t, key, renewed.Key)
 	replace(t, certificate, renewed.Certificate)
 	r.collector().awaitLine(t, "the encryption certificates changed", time.Minute)
-	r.awaitReplaced(t, "key", "removed_key")
+	r.awaitReplaced(t, "key", "removed_key", 1)
 	r.end(t, []string{"removed_key"}, "COP003", "COP007", "COP410", "COP419")
 }
 
@@ -252,10 +266,11 @@ func TestRotation_GeneratedKey(t *testing.T) {
 	r := startRotation(t, "")
 	generated := r.emulator.Subscriptions()[0].EncryptionCertificateID
 	r.reload(t, fmt.Sprintf(certificates, keyPair(t, "own")))
-	r.awaitReplaced(t, "own", "removed_key")
+	r.awaitReplaced(t, "own", "removed_key", 1)
 	r.awaitDelivered(t)
+	before := r.readings("removed_key")
 	r.reload(t, "")
-	r.awaitReplaced(t, "key", "removed_key")
+	r.awaitReplaced(t, "key", "removed_key", before+1)
 	assert.NotEqual(t, generated, r.emulator.Subscriptions()[0].EncryptionCertificateID)
 	r.end(t, []string{"removed_key"}, "COP410")
 }

@@ -26,7 +26,7 @@ func newTLSEndpoint(t *testing.T, f http.HandlerFunc) (endpointURL string, roots
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	pool := server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	return server.URL, func(s *graphtest.Settings) { s.RootCAs, s.HandshakeTimeout = pool, 500*time.Millisecond }
+	return server.URL, func(s *graphtest.Settings) { s.RootCAs = pool }
 }
 
 func TestHandshake_RequiresExactAnswer(t *testing.T) {
@@ -35,47 +35,51 @@ func TestHandshake_RequiresExactAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer  http.HandlerFunc
 		message string
+		timeout time.Duration // 0 for the default
 	}{
 		"status 202": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.WriteHeader(http.StatusAccepted)
 			_, _ = io.WriteString(w, token(r))
-		}, "Subscription validation request failed. HTTP status code is 'Accepted'. Notification endpoint must respond with 200 OK to validation request."},
+		}, "Subscription validation request failed. HTTP status code is 'Accepted'. Notification endpoint must respond with 200 OK to validation request.", 0},
 		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere?"+r.URL.RawQuery, http.StatusTemporaryRedirect)
-		}, "HTTP status code is 'TemporaryRedirect'."},
+		}, "HTTP status code is 'TemporaryRedirect'.", 0},
 		"another content type": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			_, _ = io.WriteString(w, token(r))
-		}, "must be of type text/plain"},
+		}, "must be of type text/plain", 0},
 		"a quoted token": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			_, _ = io.WriteString(w, `"`+token(r)+`"`)
-		}, "must be exactly the validationToken"},
+		}, "must be exactly the validationToken", 0},
 		"the token still encoded": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			_, _ = io.WriteString(w, url.QueryEscape(token(r)))
-		}, "must be exactly the validationToken"},
+		}, "must be exactly the validationToken", 0},
 		"the token with + not decoded": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			half, _ := url.PathUnescape(r.URL.RawQuery[len("validationToken="):])
 			_, _ = io.WriteString(w, half)
-		}, "must be exactly the validationToken"},
+		}, "must be exactly the validationToken", 0},
 		"a trailing newline": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			_, _ = io.WriteString(w, token(r)+"\n")
-		}, "must be exactly the validationToken"},
-		"a late answer": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "Subscription validation request timed out."},
+		}, "must be exactly the validationToken", 0},
+		"a late answer": {
+			func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+			"Subscription validation request timed out.", 500 * time.Millisecond,
+		},
 		"a truncated body": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.Header().Set("Content-Length", "100")
 			_, _ = io.WriteString(w, "half")
-		}, "can't be reached"},
+		}, "can't be reached", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			target, settings := newTLSEndpoint(t, c.answer)
-			g, e := start(t, settings), newEndpoint(t)
+			g, e := start(t, func(s *graphtest.Settings) { settings(s); s.HandshakeTimeout = c.timeout }), newEndpoint(t)
 			e.url = target
 			status, answer := g.call(http.MethodPost, "/v1.0/subscriptions", request(e, nil))
 			code, message := errorOf(answer)

@@ -314,23 +314,26 @@ func TestDecrypter_OwnClientStateTimeIsIndependentOfResources(t *testing.T) {
 	t.Parallel()
 	key := contentKey(t, 2048)
 	forged := bytes.Repeat([]byte("A"), len(clientState(t, key)))
-	cost := func(users int) time.Duration {
+	withUsers := func(users int) *notification.Decrypter {
 		settings := decrypterSettings(firstKey(t), key)
 		for i := range users {
 			settings.Resources = append(settings.Resources, "copilot/users/"+strconv.Itoa(i)+"/interactionHistory/getAllEnterpriseInteractions")
 		}
-		decrypter := newDecrypter(t, settings)
-		least := time.Hour
-		for range 5 {
-			start := time.Now()
-			for range 1000 {
-				require.False(t, decrypter.OwnClientState(forged))
-			}
-			least = min(least, time.Since(start))
-		}
-		return least
+		return newDecrypter(t, settings)
 	}
-	assert.Less(t, cost(5000), 20*cost(1))
+	cost := func(decrypter *notification.Decrypter) time.Duration {
+		start := time.Now()
+		for range 1000 {
+			require.False(t, decrypter.OwnClientState(forged))
+		}
+		return time.Since(start)
+	}
+	one, many := withUsers(1), withUsers(5000)
+	least, leastOfMany := time.Hour, time.Hour
+	for range 20 { // in turns, so that a pause of the process counts for neither
+		least, leastOfMany = min(least, cost(one)), min(leastOfMany, cost(many))
+	}
+	assert.Less(t, leastOfMany, 20*least)
 }
 
 func TestDecrypter_ReturnsErrorWhenUndecidable(t *testing.T) {
