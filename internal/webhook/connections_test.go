@@ -84,18 +84,22 @@ func TestServer_AnswersWhileConnectionsAreHeld(t *testing.T) {
 				})
 			}
 			open.Wait()
+			posted := 0
 			for range 20 {
 				client := newClient(t, &http.Transport{
 					DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 				})
-				start, pause := time.Now(), graphtest.MeasurePauses(t.Context())
-				status, err := post(ctx, client, test.scheme+"://"+server.Addr().String()+path, oneItem)
-				took := time.Since(start)
-				assert.Less(t, took-pause(), time.Second)
-				require.NoError(t, err)
-				assert.Equal(t, http.StatusAccepted, status)
+				assert.Less(t, graphtest.Undisturbed(t.Context(), time.Second, func() time.Duration {
+					start := time.Now()
+					status, err := post(ctx, client, test.scheme+"://"+server.Addr().String()+path, oneItem)
+					took := time.Since(start)
+					require.NoError(t, err)
+					assert.Equal(t, http.StatusAccepted, status)
+					posted++
+					return took
+				}), time.Second)
 			}
-			assert.Equal(t, 20, h.counted()[webhook.Delivered])
+			assert.Equal(t, posted, h.counted()[webhook.Delivered])
 		})
 	}
 }
